@@ -1,0 +1,196 @@
+"""The networks of `tiny`: a linear lapped transform, and convolutions that learn what it misses.
+
+Both directions start as a lapped orthogonal transform of an orthonormal colour space, so that the codec works
+from iteration 0 and has no block grid to unlearn; every learned branch starts at zero. The encoder does not
+know the quantizer's step (one run of it serves every rate), the decoder does.
+
+Shapes: pixels float32 (N, 3, 8h, 8w) in [-1, 1]; latents float32 (N, 40, h, w), about unit variance;
+step float32 (N,), the quantizer's step as `latent_profile.step_of_quality` gives it.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DOWNSCALE = 8
+LATENT_CHANNELS = 40
+LUMA_CHANNELS, CHROMA_CHANNELS = 28, 6
+STEP_OF_PIXELS = 50.0  # first guess of the quantizer's step at step 1, on the 8-bit scale
+
+
+def lapped_basis(size: int = DOWNSCALE, correlation: float = 0.95) -> np.ndarray:
+    """Return the `size` basis functions of the lapped orthogonal transform, float64 (size, 2 * size).
+
+    H. S. Malvar, "Signal Processing with Lapped Transforms", 1992, section 4.3: the DCT's even and odd functions
+    folded over two blocks, then turned to decorrelate a first-order autoregressive signal.
+    """
+    n = np.arange(size)
+    dct = np.cos(np.pi * np.outer(n, 2 * n + 1) / (2 * size)) * math.sqrt(2 / size)
+    dct[0] /= math.sqrt(2)
+    difference = (dct[0::2] - dct[1::2]).T / 2
+    folded = np.block([[difference, difference], [difference[::-1], -difference[::-1]]])
+    lag = np.arange(2 * size)
+    covariance = correlation ** np.abs(lag[:, None] - lag[None, :])
+    _, rotation = np.linalg.eigh(folded.T @ covariance @ folded)
+    return np.asarray((folded @ rotation)[:, ::-1].T)
+
+
+def zigzag(count: int) -> list[tuple[int, int]]:
+    """Return the `count` lowest (vertical, horizontal) frequencies, diagonal by diagonal."""
+    pairs = [(v, h) for v in range(DOWNSCALE) for h in range(DOWNSCALE)]
+    return sorted(pairs, key=lambda p: (sum(p), abs(p[0] - p[1]), p[0]))[:count]
+
+
+def linear_analysis() -> Tensor:
+    """Return the linear encoder's weights, float32 (40, 3, 16, 16), in units of the 8-bit scale per pixel unit."""
+    basis = lapped_basis()
+    colours = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+    kernels = [
+        np.einsum("c,y,x->cyx", colour, basis[v], basis[h])
+        for colour, count in zip(colours, (LUMA_CHANNELS, CHROMA_CHANNELS, CHROMA_CHANNELS), strict=True)
+        for v, h in zigzag(count)
+    ]
+    return torch.tensor(127.5 * np.stack(kernels), dtype=torch.float32)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside the identity; with `conditions`, the inner plane is scaled and shifted by them."""
+
+    def __init__(self, channels: int, conditions: int = 0) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(conditions, 2 * channels) if conditions else None
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        inner = self.first(x)
+        if self.modulation is not None:
+            scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, 1)
+            inner = inner * (1 + scale) + shift
+        return x + self.second(F.leaky_relu(inner, 0.1))
+
+
+class StepEmbedding(nn.Module):
+    """Logarithm of the step, float32 (N,), to conditions, float32 (N, `width`)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, width), nn.LeakyReLU(0.1), nn.Linear(width, width), nn.Tanh())
+
+    def forward(self, step: Tensor) -> Tensor:
+        log_step = torch.log(step)[:, None]
+        return self.layers(torch.cat([log_step, log_step.square()], 1))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Pixels to latents."""
+
+    def __init__(self, spread: Tensor, width: int = 96) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(3, LATENT_CHANNELS, 2 * DOWNSCALE, stride=DOWNSCALE, bias=False)
+        self.linear.weight.data = linear_analysis() / spread[:, None, None, None]
+        self.patches = nn.Conv2d(3, width, DOWNSCALE, stride=DOWNSCALE)
+        self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(2)])
+        self.out = zeroed(nn.Conv2d(width, LATENT_CHANNELS, 3, padding=1))
+        # The branch counts in quantizer steps: a change of its weights moves every channel by as many symbols.
+        self.register_buffer("out_scale", STEP_OF_PIXELS / spread[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        overlap = DOWNSCALE // 2
+        linear = self.linear(F.pad(pixels, (overlap,) * 4, mode="replicate"))
+        x = F.leaky_relu(self.patches(pixels), 0.1)
+        for block in self.blocks:
+            x = block(x)
+        return linear + self.out(x) * self.out_scale  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Latents and step to pixels (not clamped)."""
+
+    def __init__(self, spread: Tensor, width: int = 128, fine_width: int = 48, conditions: int = 32) -> None:
+        super().__init__()
+        self.linear = nn.Parameter(linear_analysis() * spread[:, None, None, None] / 127.5**2)
+        self.embedding = StepEmbedding(conditions)
+        self.coarse_in = nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1)
+        self.coarse = nn.ModuleList([ResidualBlock(width, conditions) for _ in range(5)])
+        self.fine_in = nn.Conv2d(width, 4 * fine_width, 3, padding=1)
+        self.fine = nn.ModuleList([ResidualBlock(fine_width, conditions) for _ in range(2)])
+        self.out = zeroed(nn.Conv2d(fine_width, 3 * 16, 3, padding=1))
+
+    def forward(self, latents: Tensor, step: Tensor) -> Tensor:
+        condition = self.embedding(step)
+        # Blocks overlap by half, so the outermost need neighbours: their own copies.
+        padded = F.pad(latents, (1, 1, 1, 1), mode="replicate")
+        linear = F.conv_transpose2d(padded, self.linear, stride=DOWNSCALE, padding=DOWNSCALE + DOWNSCALE // 2)
+        x = self.coarse_in(latents)
+        for block in self.coarse:
+            x = block(x, condition)
+        x = F.leaky_relu(F.pixel_shuffle(self.fine_in(x), 2), 0.1)
+        for block in self.fine:
+            x = block(x, condition)
+        return linear + 0.1 * F.pixel_shuffle(self.out(x), 4)
+
+
+class RateModel(nn.Module):
+    """The training's estimate of bits: a causal 5x5 window gives each symbol's logistic distribution.
+
+    Only a stand-in: what codes real files is the integer prior that `export.prior` trains on the finished latents.
+    """
+
+    def __init__(self, width: int = 96, conditions: int = 16) -> None:
+        super().__init__()
+        self.embedding = StepEmbedding(conditions)
+        self.window = nn.Conv2d(LATENT_CHANNELS, width, 5, padding=2)
+        self.inject = nn.Linear(conditions, width)
+        self.mix = nn.Conv2d(width, width, 1)
+        self.out = zeroed(nn.Conv2d(width, 2 * LATENT_CHANNELS, 1))
+        causal = torch.zeros(5, 5)
+        causal[:2] = 1
+        causal[2, :2] = 1
+        self.register_buffer("causal", causal, persistent=False)
+
+    def forward(self, symbols: Tensor, latents: Tensor, deltas: Tensor, step: Tensor) -> Tensor:
+        """Return bits, float32 (N, 40, h, w), of `symbols` (latents in units of `deltas`, noise added)."""
+        x = F.conv2d(latents, self.window.weight * self.causal, self.window.bias, padding=2)
+        x = F.leaky_relu(x + self.inject(self.embedding(step))[:, :, None, None], 0.1)
+        x = self.out(F.leaky_relu(self.mix(x), 0.1))
+        location, log_scale = x.chunk(2, 1)
+        location = location / deltas
+        scale = torch.exp(log_scale - 1.2).clamp(0.03) / deltas + 0.05
+        # By symmetry the nearer tail is used: differences of sigmoids near 1 lose all digits.
+        far = -(symbols - location).abs()
+        probability = torch.sigmoid((far + 0.5) / scale) - torch.sigmoid((far - 0.5) / scale)
+        return -torch.log2(probability.clamp_min(1e-7))
+
+
+class Autoencoder(nn.Module):
+    """Encoder, quantizer, decoder and rate model, as trained together."""
+
+    def __init__(self, spread: Tensor) -> None:
+        super().__init__()
+        self.encoder = Encoder(spread)
+        self.decoder = Decoder(spread)
+        self.rate = RateModel()
+        self.log_weight = nn.Parameter(torch.log(STEP_OF_PIXELS / spread))
+
+    def forward(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (pixels, bits): rounding passes gradients straight through, bits see uniform noise instead."""
+        latents = self.encoder(pixels)
+        deltas = (step[:, None] * torch.exp(self.log_weight))[:, :, None, None]
+        exact = latents / deltas
+        rounded = torch.sign(exact) * torch.floor(exact.abs() + 0.5 - dead_zone[:, None, None, None])
+        noisy = exact + torch.rand_like(exact) - 0.5
+        reconstructed = self.decoder((exact + (rounded - exact).detach()) * deltas, step)
+        return reconstructed, self.rate(noisy, noisy * deltas, deltas, step)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """Return `layer` with weights and bias 0, so that its branch starts silent."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
