@@ -1,0 +1,1 @@
+"""Kernels around the networks: quantize, dequantize, pixels. `reference` defines them."""

@@ -1,0 +1,27 @@
+"""sdtrt: photographs as a few kilobytes of autoencoder latents.
+
+>>> import sdtrt
+>>> data = sdtrt.encode("photo.jpg", quality=50)
+>>> sdtrt.decode(data).save("photo.png")
+"""
+
+from sdtrt._version import __version__
+from sdtrt.api import Codec, Info, decode, encode, info, verify
+from sdtrt.engine.container import Limits
+from sdtrt.errors import BundleError, DeviceError, FormatError, LimitError, SdtrtError
+
+__all__ = [
+    "BundleError",
+    "Codec",
+    "DeviceError",
+    "FormatError",
+    "Info",
+    "LimitError",
+    "Limits",
+    "SdtrtError",
+    "__version__",
+    "decode",
+    "encode",
+    "info",
+    "verify",
+]

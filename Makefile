@@ -1,0 +1,57 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check importroot engines gpu-check bench vectors fuzz kernels clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## a virtual environment in .venv, with the sources of this folder installed in it
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## compress a picture and show what came of it, in demo/ (IMG=photo.jpg)
+	$(BIN)/python benchmarks/demo.py $(if $(IMG),'$(IMG)')
+
+# From this folder `python -m pytest` would take ./sdtrt for the package: the script does not.
+test: $(STAMP)  ## all tests; complete without a GPU and without PyTorch
+	$(BIN)/pytest
+
+check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy -p sdtrt
+	$(BIN)/pytest -q tests/test_floors.py tests/test_changelog.py
+
+importroot:  ## the package as installed, made of links: for type checkers, and where nothing can be installed
+	@rm -rf build/importroot && mkdir -p build/importroot/sdtrt
+	@ln -s $(CURDIR)/sdtrt/* $(addprefix $(CURDIR)/,engine export kernels) build/importroot/sdtrt/
+
+bench: $(STAMP)  ## rate and distortion, then speed (KODAK=folder of pictures)
+	$(BIN)/python benchmarks/rate_distortion.py $(if $(KODAK),'$(KODAK)')
+	$(BIN)/python benchmarks/speed.py
+
+vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, to be reviewed as one
+	$(BIN)/python tests/vectors/make.py
+
+engines:  ## TensorRT engines of a bundle (later)
+	@echo 'make engines: comes with the export stage, not in this version' >&2; exit 1
+
+kernels:  ## the CUDA kernels, compiled (later)
+	@echo 'make kernels: comes with the GPU backends, not in this version' >&2; exit 1
+
+gpu-check:  ## the tests that need a GPU (later)
+	@echo 'make gpu-check: comes with the GPU backends, not in this version' >&2; exit 1
+
+fuzz:  ## a coverage-guided attack on the decoder (later)
+	@echo 'make fuzz: not in this version' >&2; exit 1
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find sdtrt engine export kernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,110 @@
+"""Bundles: a folder with an encoder, a decoder and a manifest that says what they are."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sdtrt.errors import BundleError
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+BUILT_IN = "tiny"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened manifest.
+
+    `profile` is the id of the latent profile with which the bundle writes files. Networks take and give float32 NCHW:
+    `encoder.onnx` pixels -> latents, `decoder.onnx` latents (and step, float32 (N,), if `decoder_takes_step`) -> pixels;
+    pixels lie between `pixel_range`'s two numbers.
+    """
+
+    folder: Path
+    name: str
+    latent_space: str
+    profile: int
+    pixel_range: tuple[float, float]
+    decoder_takes_step: bool
+    files: dict[str, str]  # name -> SHA-256
+
+    @classmethod
+    def open(cls, folder: Path) -> "Bundle":
+        """Read the manifest in `folder`; `BundleError` if it is missing, malformed or of a later schema."""
+        path = folder / MANIFEST
+        try:
+            fields = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from error
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read: {error}") from error
+        try:
+            return cls._from_fields(folder, fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{path} is malformed: {error!r}") from error
+
+    @classmethod
+    def _from_fields(cls, folder: Path, fields: dict[str, Any]) -> "Bundle":
+        if fields["schema"] != SCHEMA:
+            raise BundleError(f"{folder} has bundle schema {fields['schema']}, this sdtrt reads schema {SCHEMA}")
+        low, high = fields["pixel_range"]
+        return cls(
+            folder=folder,
+            name=str(fields["name"]),
+            latent_space=str(fields["latent_space"]),
+            profile=int(fields["profile"]),
+            pixel_range=(float(low), float(high)),
+            decoder_takes_step=bool(fields["decoder_takes_step"]),
+            files={str(name): str(digest) for name, digest in fields["files"].items()},
+        )
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
+        path = self.folder / name
+        if name not in self.files:
+            raise BundleError(f"bundle {self.name} has no {name}")
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error}") from error
+        if digest != self.files[name]:
+            raise BundleError(f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}")
+        return path
+
+
+def bundle_folders() -> list[Path]:
+    """Return the folders of all bundles that can be named: the built-in ones, then those under `$SDTRT_MODELS`."""
+    roots = [Path(str(resources.files("sdtrt.engine"))) / "data" / "bundles"]
+    if "SDTRT_MODELS" in os.environ:
+        roots.append(Path(os.environ["SDTRT_MODELS"]))
+    return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"))]
+
+
+def find_bundle(model: str | Path) -> Bundle:
+    """Return the bundle of a name or folder; `BundleError` names those that there are."""
+    folders = bundle_folders()
+    for folder in folders:
+        if folder.name == str(model):
+            return Bundle.open(folder)
+    if Path(model).is_dir():
+        return Bundle.open(Path(model))
+    names = ", ".join(folder.name for folder in folders)
+    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} (see: sdtrt models)")
+
+
+def find_decoder(latent_space: str) -> Bundle:
+    """Return the first bundle whose decoder understands a latent space; `BundleError` if none does."""
+    bundles = [Bundle.open(folder) for folder in bundle_folders()]
+    for bundle in bundles:
+        if bundle.latent_space == latent_space:
+            return bundle
+    spaces = ", ".join(sorted({bundle.latent_space for bundle in bundles}))
+    raise BundleError(
+        f"the file is in latent space {latent_space}, there are models for: {spaces}; "
+        "put a bundle for it under $SDTRT_MODELS or name its folder with --model"
+    )

@@ -1,0 +1,81 @@
+"""Main path: picture -> latents -> file, and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine import alpha, container
+from sdtrt.engine.backends import Network, open_backend
+from sdtrt.engine.bundle import Bundle, find_bundle
+from sdtrt.engine.container import DEFAULT_LIMITS, Header, Limits
+from sdtrt.engine.latents import file_of_latents, latents_of_file
+from sdtrt.engine.profile import profile_of_file, shipped_profile
+from sdtrt.errors import BundleError
+from sdtrt.kernels import reference
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """RGB pixels, uint8 (H, W, 3); `alpha`, uint8 (H, W), or None; `grey` if the three channels came from one."""
+
+    pixels: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None = None
+    grey: bool = False
+
+
+class PictureCodec:
+    """A bundle's networks, each opened at its first use; may be used from several threads."""
+
+    def __init__(
+        self, model: str | Path, *, backend: str = "auto", device: str = "auto", threads: int | None = None
+    ) -> None:
+        self.bundle: Bundle = find_bundle(model)
+        self.profile = shipped_profile(self.bundle.profile)
+        self._backend = open_backend(backend, device, threads)
+        self._networks: dict[str, Network] = {}
+
+    def encode(self, picture: Picture, quality: float) -> bytes:
+        height, width = picture.pixels.shape[:2]
+        step_code = self.profile.step_code(quality)
+        chunks = {} if picture.alpha is None else {container.ALPHA: alpha.encode(picture.alpha)}
+        latents = self.analyse(picture.pixels)
+        return container.write(
+            file_of_latents(latents, width, height, self.profile, step_code, grey=picture.grey, chunks=chunks)
+        )
+
+    def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+        file = container.read(data, limits)
+        self._require(profile_of_file(file).latent_space)
+        pixels = self.synthesise(latents_of_file(file), file.header)
+        return Picture(pixels, alpha.alpha_of_file(file), file.header.grey)
+
+    def analyse(self, pixels: NDArray[np.uint8]) -> Floats:
+        """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
+        planes = reference.pixels_to_planes(pixels, self.profile.downscale, *self.bundle.pixel_range)
+        return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
+
+    def synthesise(self, latents: Floats, header: Header) -> NDArray[np.uint8]:
+        """Return the RGB pixels, uint8 (H, W, 3), of latents, float32 (C, h, w); the header gives size and step."""
+        step = {"step": np.array([header.step], np.float32)} if self.bundle.decoder_takes_step else {}
+        planes = self._run("decoder.onnx", {"latents": latents[None], **step})["pixels"][0]
+        return reference.planes_to_pixels(planes, header.width, header.height, *self.bundle.pixel_range)
+
+    def _run(self, name: str, inputs: dict[str, Floats]) -> dict[str, Floats]:
+        if name not in self._networks:
+            self._networks[name] = self._backend.load(self.bundle.file(name))
+        outputs = self._networks[name].run(inputs)
+        for tensor, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise BundleError(f"{self.bundle.name}'s {name} gave values in {tensor} that are not finite")
+        return outputs
+
+    def _require(self, latent_space: str) -> None:
+        if latent_space != self.bundle.latent_space:
+            raise BundleError(
+                f"the file is in latent space {latent_space}, model {self.bundle.name} decodes "
+                f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
+            )

@@ -1,0 +1,160 @@
+"""The Python face: `encode`, `decode`, `info`, `verify`, and `Codec` for many calls."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdtrt.engine import container
+from sdtrt.engine.alpha import alpha_of_file
+from sdtrt.engine.bundle import BUILT_IN, find_decoder
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.container import DEFAULT_LIMITS, Limits
+from sdtrt.engine.latents import file_of_latents, latents_of_file, symbols_of_file
+from sdtrt.engine.profile import profile_of_file
+from sdtrt.images import ImageLike, image_of, picture_of
+
+DEFAULT_QUALITY = 50
+
+
+class Codec:
+    """A model, opened once for many calls. Usable from several threads; close it, or use it as a context manager."""
+
+    def __init__(self, pictures: PictureCodec) -> None:
+        """Not for direct use: `Codec.open`."""
+        self._pictures: PictureCodec | None = pictures
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path = BUILT_IN,
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """Open a model by its name, or a bundle by its folder.
+
+        Networks are loaded at their first use. Raises `BundleError` if there is no such model, `DeviceError` if the
+        machine cannot run it.
+        """
+        return cls(PictureCodec(model, device=device, backend=backend, threads=threads))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the networks; any later call raises `ValueError`."""
+        self._pictures = None
+
+    def encode(self, image: ImageLike, *, quality: float = DEFAULT_QUALITY) -> bytes:
+        """Return an image as the bytes of an `.sdt` file; the same image gives the same bytes.
+
+        Arguments
+            image: a Pillow image, an array, uint8 (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
+            quality: 1 (smallest) to 100 (best).
+        """
+        return self._opened().encode(picture_of(image), quality)
+
+    def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+        """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
+
+        Raises `FormatError` if the file is damaged, `LimitError` if it exceeds `limits`, `BundleError` if it is in
+        another latent space than this model's.
+        """
+        return image_of(self._opened().decode(data, limits))
+
+    def encode_batch(self, images: Iterable[ImageLike], *, quality: float = DEFAULT_QUALITY) -> list[bytes]:
+        """Return `encode` of each image."""
+        return [self.encode(image, quality=quality) for image in images]
+
+    def decode_batch(self, files: Iterable[bytes], *, limits: Limits = DEFAULT_LIMITS) -> list[Image.Image]:
+        """Return `decode` of each file."""
+        return [self.decode(data, limits=limits) for data in files]
+
+    def encode_latents(self, latents: NDArray[np.float32], *, quality: float = DEFAULT_QUALITY) -> bytes:
+        """Return latents, float32 (C, h, w), as a file; the picture is taken to fill them exactly."""
+        profile = self._opened().profile
+        height, width = (n * profile.downscale for n in latents.shape[1:])
+        return container.write(file_of_latents(latents, width, height, profile, profile.step_code(quality)))
+
+    def decode_latents(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
+        """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
+        return latents_of_file(container.read(data, limits))
+
+    def _opened(self) -> PictureCodec:
+        if self._pictures is None:
+            raise ValueError("this codec is closed")
+        return self._pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a file says of itself; `quality` is that of the nearest step, `channels` 1 to 4 those of the picture."""
+
+    width: int
+    height: int
+    channels: int
+    nbytes: int
+    bits_per_pixel: float
+    quality: float
+    step: float
+    latent_space: str
+    latent_shape: tuple[int, int, int]
+    profile: int
+    prior: int
+
+
+def encode(image: ImageLike, *, quality: float = DEFAULT_QUALITY, model: str | Path = BUILT_IN) -> bytes:
+    """Return an image as the bytes of an `.sdt` file; see `Codec.encode`. For many images hold a `Codec`."""
+    with Codec.open(model) as codec:
+        return codec.encode(image, quality=quality)
+
+
+def decode(data: bytes, *, model: str | Path | None = None, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Return the image in an `.sdt` file, decoded by `model`, or by the first that knows the file's latent space."""
+    with Codec.open(model or model_for(data, limits=limits)) as codec:
+        return codec.decode(data, limits=limits)
+
+
+def model_for(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Path:
+    """Return the folder of the first model that knows a file's latent space; `BundleError` if none does."""
+    return find_decoder(profile_of_file(container.read(data, limits)).latent_space).folder
+
+
+def info(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Info:
+    """Return what a file says of itself; the checksum is checked, the payload is not decoded. Needs no model."""
+    file = container.read(data, limits)
+    header, profile = file.header, profile_of_file(file)
+    return Info(
+        width=header.width,
+        height=header.height,
+        channels=(1 if header.grey else 3) + (container.ALPHA in file.chunks),
+        nbytes=len(data),
+        bits_per_pixel=8 * len(data) / (header.width * header.height),
+        quality=round(profile.quality(header.step_code), 1),
+        step=header.step,
+        latent_space=profile.latent_space,
+        latent_shape=profile.grid(header.width, header.height),
+        profile=header.profile,
+        prior=header.prior,
+    )
+
+
+def verify(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Check a file completely, all but the pixels: structure, checksum, every symbol, alpha. Needs no model.
+
+    Raises `FormatError` or `LimitError`, as `decode` would.
+    """
+    file = container.read(data, limits)
+    symbols_of_file(file)
+    alpha_of_file(file)
+

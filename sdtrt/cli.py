@@ -1,0 +1,250 @@
+"""The command line: parse, call, print, exit code (0 done, 1 an input failed and the others are done, 2 usage)."""
+
+import argparse
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sdtrt import __version__, api
+from sdtrt.doctor import examine
+from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
+from sdtrt.engine.container import DEFAULT_LIMITS, Limits
+from sdtrt.errors import SdtrtError
+from sdtrt.files import plan_outputs, read_input, write_output
+from sdtrt.progress import progress
+
+Record = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except SdtrtError as error:
+        return fail(str(error))
+    except ValueError as error:
+        print(f"sdtrt {options.name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return fail("interrupted")
+    except BrokenPipeError:
+        sys.stderr.close()  # or Python complains once more at exit
+        return 1
+
+
+def fail(message: str) -> int:
+    print(f"sdtrt: {message}", file=sys.stderr)
+    return 1
+
+
+def encode(options: argparse.Namespace) -> int:
+    targets = plan_outputs(options.inputs, options.output, ".sdt")
+    with api.Codec.open(options.model, device=options.device, backend=options.backend, threads=options.threads) as codec:
+
+        def work(source: str, target: str) -> Record:
+            with Image.open(io.BytesIO(read_input(source))) as image:
+                started = time.perf_counter()
+                data = codec.encode(image, quality=options.quality)
+                seconds = time.perf_counter() - started
+            write_output(target, data, force=options.force)
+            about = api.info(data)
+            return {
+                "width": about.width,
+                "height": about.height,
+                "nbytes": len(data),
+                "bits_per_pixel": round(about.bits_per_pixel, 4),
+                "seconds": round(seconds, 4),
+            }
+
+        return each_file(options, targets, work, "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel")
+
+
+def decode(options: argparse.Namespace) -> int:
+    suffix = f".{options.format}"
+    targets = plan_outputs(options.inputs, options.output, suffix)
+    codecs: dict[str, api.Codec] = {}
+    limits = Limits(max_pixels=options.max_pixels)
+
+    def work(source: str, target: str) -> Record:
+        data = read_input(source)
+        model = options.model or str(api.model_for(data, limits=limits))
+        if model not in codecs:
+            codecs[model] = api.Codec.open(
+                model, device=options.device, backend=options.backend, threads=options.threads
+            )
+        started = time.perf_counter()
+        image = codecs[model].decode(data, limits=limits)
+        seconds = time.perf_counter() - started
+        write_output(target, image_file(image, target, suffix), force=options.force)
+        return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
+
+    return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s")
+
+
+def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
+    """Return an image as a file in the format that the target's name, or else `suffix`, asks for."""
+    extension = Path(target).suffix.lower() or suffix
+    kind = Image.registered_extensions().get(extension)
+    if kind is None:
+        raise ValueError(f"{target}: no image format has the name {extension}")
+    if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
+        raise ValueError(f"{target}: JPEG has no alpha channel; name a .png or .webp file")
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+def info(options: argparse.Namespace) -> int:
+    limits = Limits(max_pixels=options.max_pixels)
+
+    def work(source: str, _: str) -> Record:
+        return asdict(api.info(read_input(source), limits=limits))
+
+    line = (
+        "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
+        "quality {quality}, latent space {latent_space}, prior {prior}"
+    )
+    return each_file(options, options.inputs, work, line, always=True)
+
+
+def verify(options: argparse.Namespace) -> int:
+    limits = Limits(max_pixels=options.max_pixels)
+
+    def work(source: str, _: str) -> Record:
+        api.verify(read_input(source), limits=limits)
+        return {}
+
+    return each_file(options, options.inputs, work, "ok", always=True)
+
+
+def each_file(
+    options: argparse.Namespace,
+    targets: list[str],
+    work: Callable[[str, str], Record],
+    line: str,
+    *,
+    always: bool = False,
+) -> int:
+    """Do `work` for each input, go on after a bad one, report; return the exit code.
+
+    `line` describes a result; results are the output itself if `always`, else a courtesy that `--quiet` drops.
+    """
+    records: list[Record] = []
+    pairs = list(zip(options.inputs, targets, strict=True))
+    for source, target in progress(pairs, quiet=options.quiet):
+        record: Record = {"input": source} if always else {"input": source, "output": target}
+        try:
+            record |= work(source, target)
+        except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
+            record["error"] = str(error)
+        records.append(record)
+        report(record, line, options, always)
+    if options.json:
+        # Standard output may be taken by the result itself.
+        print(json.dumps(records, indent=2), file=sys.stderr if "-" in targets and not always else sys.stdout)
+    failed = sum("error" in record for record in records)
+    if failed and len(records) > 1:
+        fail(f"{failed} of {len(records)} inputs failed")
+    return 1 if failed else 0
+
+
+def report(record: Record, line: str, options: argparse.Namespace, always: bool) -> None:
+    if "error" in record:
+        fail(f"{record['input']}: {record['error']}")
+    elif options.json or (options.quiet and not always):
+        return
+    elif always:
+        print(f"{record['input']}: {line.format(**record)}")
+    else:
+        print(f"{record['input']} -> {record['output']}: {line.format(**record)}", file=sys.stderr)
+
+
+def models(options: argparse.Namespace) -> int:
+    found = [Bundle.open(folder) for folder in bundle_folders()]
+    if options.json:
+        print(json.dumps([asdict(bundle) for bundle in found], indent=2, default=str))
+        return 0
+    for bundle in found:
+        print(f"{bundle.name}: latent space {bundle.latent_space}, {bundle.folder}")
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    findings = examine()
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            mark = {True: "yes", False: "NO", None: "-"}[finding.ok]
+            print(f"{finding.subject:26} {mark:4} {finding.detail}")
+    return 1 if any(finding.ok is False for finding in findings) else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sdtrt", description="Store photographs as a few kilobytes of autoencoder latents, and give them back."
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"sdtrt {__version__}")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    command = add_command(commands, encode, "images to .sdt files")
+    add_inputs(command, "image files, - for standard input")
+    command.add_argument("-q", "--quality", type=float, default=api.DEFAULT_QUALITY, help="1 to 100 (default 50)")
+    add_output(command)
+    add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
+
+    command = add_command(commands, decode, ".sdt files to images")
+    add_inputs(command, ".sdt files, - for standard input")
+    add_output(command)
+    command.add_argument(
+        "--format", default="png", help="image format of outputs whose name does not tell (default png)"
+    )
+    add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)
+    add_limit(command)
+
+    for function, text in ((info, "what files say of themselves"), (verify, "check files completely, but for pixels")):
+        command = add_command(commands, function, text)
+        add_inputs(command, ".sdt files, - for standard input")
+        add_limit(command)
+    add_command(commands, models, "list the models that can be named")
+    add_command(commands, doctor, "what this machine can run, and why not the rest")
+    return parser
+
+
+def add_command(commands: Any, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(function.__name__, help=text, description=text)
+    command.add_argument("--json", action="store_true", help="print the results as JSON")
+    command.set_defaults(command=function)
+    return command
+
+
+def add_inputs(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=text)
+    command.add_argument("--quiet", action="store_true", help="no progress and no summary, errors only")
+
+
+def add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", help="file, folder or - for standard output (default: beside the input)")
+    command.add_argument("-f", "--force", action="store_true", help="replace existing files")
+
+
+def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
+    command.add_argument("-m", "--model", default=default, help=text)
+    command.add_argument("--device", default="auto", help="auto, cpu (default auto)")
+    command.add_argument("--backend", default="auto", help="auto, ort (default auto)")
+    command.add_argument("--threads", type=int, help="threads of the networks (default: one per core)")
+
+
+def add_limit(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"
+    )
+

@@ -1,0 +1,59 @@
+"""Inputs and outputs of the command line: whole files or standard streams, written whole or not at all."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+STREAM = "-"
+
+
+def read_input(source: str) -> bytes:
+    """Return the bytes of a file, or of standard input for `-`."""
+    return sys.stdin.buffer.read() if source == STREAM else Path(source).read_bytes()
+
+
+def write_output(target: str, data: bytes, *, force: bool) -> None:
+    """Write a file, or standard output for `-`.
+
+    The file appears complete, by rename, or not at all; `FileExistsError` if there is one already and not `force`.
+    """
+    if target == STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    path = Path(target)
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; --force replaces it")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def plan_outputs(sources: list[str], output: str | None, suffix: str) -> list[str]:
+    """Return where each input's output goes.
+
+    Without `output`: beside the input, with `suffix` (`-` for standard input). With it: that file for one input, a
+    file of the input's name in that folder for several, or if it is a folder. `ValueError` if two outputs coincide.
+    """
+    into_folder = output is not None and output != STREAM and (len(sources) > 1 or Path(output).is_dir())
+    if output == STREAM and len(sources) > 1:
+        raise ValueError("several inputs cannot share standard output; name a folder with -o")
+    if output is not None and not into_folder:
+        return [output]
+    if output is None:
+        targets = [STREAM if s == STREAM else str(Path(s).with_suffix(suffix)) for s in sources]
+    else:
+        targets = [str(Path(output) / Path(STREAM if s == STREAM else Path(s).name).with_suffix(suffix)) for s in sources]
+    twice = {t for t in targets if targets.count(t) > 1}
+    if twice:
+        raise ValueError(f"several inputs would be written to {min(twice)}")
+    return targets
