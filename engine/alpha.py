@@ -30,10 +30,9 @@ def decode(data: bytes, width: int, height: int) -> Plane:
         rows = inflate.decompress(data, width * height)
     except zlib.error as error:
         raise FormatError(f"damaged alpha plane: {error}") from error
-    if len(rows) == width * height and not inflate.eof:
-        # zlib stops at the size asked for, before the checksum that ends the stream.
-        if inflate.decompress(inflate.unconsumed_tail, 1):
-            raise FormatError(f"alpha plane holds more than {width}x{height} values")
+    # zlib stops at the size asked for: before the checksum that ends the stream, or before what is too much.
+    if len(rows) == width * height and not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1):
+        raise FormatError(f"alpha plane holds more than {width}x{height} values")
     if len(rows) != width * height or not inflate.eof or inflate.unused_data:
         raise FormatError(f"damaged alpha plane: {len(rows)} values, expected {width}x{height}")
     return np.cumsum(np.frombuffer(rows, np.uint8).reshape(height, width), axis=0, dtype=np.uint8)

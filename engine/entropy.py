@@ -194,6 +194,3 @@ def _coder_of(payload: bytes) -> "constriction.stream.stack.AnsCoder":
         raise FormatError("damaged payload: it ends in a zero byte")
     words = np.frombuffer(payload + bytes(-len(payload) % 4), "<u4").astype(np.uint32)
     return constriction.stream.stack.AnsCoder(words)
-
-
-__all__ = ["decode", "encode", "fit_adaptive"]

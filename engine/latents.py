@@ -1,4 +1,4 @@
-"""Latents to files and back: what lies between the networks and the bytes. Needs no model, only the shipped profiles."""
+"""Latents to files and back: all between networks and bytes. Needs no model, only the shipped profiles."""
 
 from collections.abc import Mapping
 
@@ -34,10 +34,9 @@ def file_of_latents(
 
     Raises `ValueError` if the latents are not finite or their shape is not that of a `width` x `height` picture.
     """
-    if latents.shape != profile.grid(width, height):
-        raise ValueError(
-            f"latents of shape {latents.shape}; {width}x{height} in {profile.latent_space} has {profile.grid(width, height)}"
-        )
+    grid = profile.grid(width, height)
+    if latents.shape != grid:
+        raise ValueError(f"latents of shape {latents.shape}; {width}x{height} in {profile.latent_space} has {grid}")
     header = Header(width, height, profile.id, profile.prior, step_code, grey)
     symbols = reference.quantize(latents, profile.mean, deltas(profile, header), DEAD_ZONE)
     parameters, prior = b"", None

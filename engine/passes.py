@@ -69,7 +69,9 @@ def passes_of_group(
         done = phases[:number]
         known = [
             # Each origin of a phase sees the same offsets: its rows and columns are alike up to a turn.
-            tap for tap in window if all(any(p.covers(y + tap[0], x + tap[1]) for p in done) for y, x in phase.origins)
+            tap
+            for tap in window
+            if all(any(p.covers(y + tap[0], x + tap[1]) for p in done) for y, x in phase.origins)
         ]
         passes.append(Pass(start, stop, phase, tuple(known), previous_taps))
     return passes

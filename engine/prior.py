@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from sdtrt.engine.passes import (
     Planes,
     passes_of_group,
 )
-from sdtrt.engine.tables import FRACTIONS, LOCATION_LIMIT, SCALES, logistic_tables
+from sdtrt.engine.tables import LOCATION_LIMIT, SCALES
 from sdtrt.errors import BundleError, FormatError
 
 Floats = NDArray[np.float32]
@@ -165,7 +165,7 @@ class AdaptivePrior:
         if (parameters > (8, SCALES - 1, SCALES - 1)).any():
             raise FormatError("adaptive prior's parameters are out of range")
         self.weight, self.base, self.first = parameters.astype(np.int32).T[:, :, None]
-        self.tables = prior_tables()
+        self.tables = adaptive_tables()
 
     def passes(self, channels: int) -> list[Pass]:
         return passes_of_group(0, channels, PYRAMID, 2, ())
@@ -203,9 +203,10 @@ def scale_share(magnitude: Ints) -> Ints:
     return magnitude * 3 >> 7
 
 
-def prior_tables() -> NDArray[np.uint32]:
+def adaptive_tables() -> NDArray[np.uint32]:
     """Return the shipped tables of the adaptive prior."""
-    return _load("adaptive-1")["tables"]
+    tables: NDArray[np.uint32] = _load("adaptive-1")["tables"]
+    return tables
 
 
 @cache
@@ -221,13 +222,10 @@ def network_prior(name: str) -> NetworkPrior:
 
 
 @cache
-def _load(name: str) -> dict[str, NDArray[np.generic]]:
+def _load(name: str) -> dict[str, Any]:
     path = resources.files("sdtrt.engine") / "data" / "priors" / f"{name}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except FileNotFoundError as error:
         raise BundleError(f"prior {name} is not part of this version; a later sdtrt may have it") from error
-
-
-__all__ = ["AdaptivePrior", "Context", "FRACTIONS", "Layer", "NetworkPrior", "Prior", "logistic_tables", "network_prior"]

@@ -1,4 +1,4 @@
-"""Latent profiles: all that turns symbols into latents, shipped by id or, for other latent spaces, carried in the file."""
+"""Latent profiles: all that turns symbols into latents, shipped by id or carried in the file."""
 
 import json
 import struct

@@ -157,4 +157,3 @@ def verify(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
     file = container.read(data, limits)
     symbols_of_file(file)
     alpha_of_file(file)
-

@@ -47,7 +47,9 @@ def fail(message: str) -> int:
 
 def encode(options: argparse.Namespace) -> int:
     targets = plan_outputs(options.inputs, options.output, ".sdt")
-    with api.Codec.open(options.model, device=options.device, backend=options.backend, threads=options.threads) as codec:
+    with api.Codec.open(
+        options.model, device=options.device, backend=options.backend, threads=options.threads
+    ) as codec:
 
         def work(source: str, target: str) -> Record:
             with Image.open(io.BytesIO(read_input(source))) as image:
@@ -247,4 +249,3 @@ def add_limit(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"
     )
-

@@ -52,7 +52,9 @@ def plan_outputs(sources: list[str], output: str | None, suffix: str) -> list[st
     if output is None:
         targets = [STREAM if s == STREAM else str(Path(s).with_suffix(suffix)) for s in sources]
     else:
-        targets = [str(Path(output) / Path(STREAM if s == STREAM else Path(s).name).with_suffix(suffix)) for s in sources]
+        targets = [
+            str(Path(output) / Path(STREAM if s == STREAM else Path(s).name).with_suffix(suffix)) for s in sources
+        ]
     twice = {t for t in targets if targets.count(t) > 1}
     if twice:
         raise ValueError(f"several inputs would be written to {min(twice)}")

@@ -2,18 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
-Item = TypeVar("Item", covariant=True)
+Item = TypeVar("Item")
 WIDTH = 30
 
 
-class SizedIterable(Sized, Iterable[Item], Protocol[Item]):
-    """What has a length and can be walked through."""
-
-
-def progress(items: SizedIterable[Item], *, quiet: bool) -> Iterator[Item]:
+def progress(items: Sequence[Item], *, quiet: bool) -> Iterator[Item]:
     """Yield `items`, with a bar if there are several, standard error is a terminal and not `quiet`."""
     total = len(items)
     if quiet or total < 2 or not sys.stderr.isatty():

@@ -12,6 +12,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.container import Header
+from sdtrt.engine.entropy import count_rows
 from sdtrt.engine.latents import deltas
 from sdtrt.engine.passes import Pass, Planes
 from sdtrt.engine.prior import (
@@ -33,7 +35,6 @@ from sdtrt.engine.prior import (
     network_passes,
 )
 from sdtrt.engine.profile import LatentProfile
-from sdtrt.engine.entropy import count_rows
 from sdtrt.engine.tables import FRACTIONS, PRECISION, SCALES, integer_weights, logistic_tables
 from sdtrt.export.prior.groups import GROUPS
 from sdtrt.kernels import reference
@@ -207,9 +208,9 @@ def write_prior(
     loaded = [Layer(*(array.astype(np.float32) for array in layer.values())) for layer in layers]
     prior = NetworkPrior(groups, loaded, logistic_tables())
     rng = np.random.default_rng(recipe.seed + 1)
-    counts = sum(count_rows(*draw(latents, profile, recipe, rng), prior) for _ in range(TABLE_CROPS))
-    tables = fitted_tables(counts)
-    arrays = {f"{name}{n}": array for n, layer in enumerate(layers) for name, array in layer.items()}
+    counts = [count_rows(*draw(latents, profile, recipe, rng), prior) for _ in range(TABLE_CROPS)]
+    tables = fitted_tables(np.sum(counts, axis=0))
+    arrays: dict[str, Any] = {f"{name}{n}": array for n, layer in enumerate(layers) for name, array in layer.items()}
     encoded = np.frombuffer(json.dumps(groups).encode(), np.uint8)
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out, groups=encoded, tables=tables, **arrays)
@@ -254,7 +255,9 @@ def latents_of_photos(folder: Path, model: str, smallest: int) -> list[np.ndarra
     return [p for p in map(codec.analyse, photos) if min(p.shape[1:]) >= smallest]
 
 
-def save(run: Path, iteration: int, networks: nn.ModuleList, optimizer: torch.optim.Optimizer, rng: np.random.Generator) -> None:
+def save(
+    run: Path, iteration: int, networks: nn.ModuleList, optimizer: torch.optim.Optimizer, rng: np.random.Generator
+) -> None:
     run.mkdir(parents=True, exist_ok=True)
     state = {
         "iteration": iteration,

@@ -43,7 +43,9 @@ def build(photos: Path, run: Path, data: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     step = torch.tensor([0.5, 2.0])
     export(model.encoder, {"pixels": crops[:2, :, :, :192].contiguous()}, "latents", folder / "encoder.onnx")
-    export(model.decoder, {"latents": latents[:2, :, :, :24].contiguous(), "step": step}, "pixels", folder / "decoder.onnx")
+    export(
+        model.decoder, {"latents": latents[:2, :, :, :24].contiguous(), "step": step}, "pixels", folder / "decoder.onnx"
+    )
     parity = {
         "encoder.onnx": parity_of(model.encoder, {"pixels": crops[2:5, :, :72, :]}, folder / "encoder.onnx"),
         "decoder.onnx": parity_of(

@@ -11,7 +11,7 @@ SUFFIXES = {".png", ".webp", ".jpg", ".jpeg"}
 
 
 def load_photos(folder: Path, smallest: int) -> list[np.ndarray]:
-    """Return the photos of `folder`, uint8 (H, W, 3) each, by file name; those under `smallest` pixels a side are left out."""
+    """Return the photos of `folder` of at least `smallest` pixels a side, uint8 (H, W, 3) each, by file name."""
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     photos = [np.asarray(Image.open(p).convert("RGB")) for p in paths]
     photos = [p for p in photos if min(p.shape[:2]) >= smallest]
@@ -30,12 +30,12 @@ def random_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random
     for index in rng.choice(len(photos), count, p=area / area.sum()):
         photo = photos[index]
         top, left = (int(rng.integers(n - size + 1)) for n in photo.shape[:2])
-        crop = np.rot90(photo[top : top + size, left : left + size], rng.integers(4))
+        crop = np.rot90(photo[top : top + size, left : left + size], int(rng.integers(4)))
         crops.append(crop[:, ::-1] if rng.integers(2) else crop)
     return pixels_to_planes(np.stack(crops))
 
 
 def pixels_to_planes(pixels: np.ndarray) -> Tensor:
     """Return uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1]."""
-    planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+    planes = torch.tensor(pixels).permute(0, 3, 1, 2)
     return planes.float().div(127.5).sub(1)

@@ -49,12 +49,13 @@ def train(folder: Path, run: Path, recipe: Recipe, *, report_every: int = 50, sa
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     first = resume(run, model, average, optimizer, rng)
 
+    low, high = map(math.log, recipe.steps)
     started, totals = time.monotonic(), torch.zeros(3)
     for iteration in range(first, recipe.iterations):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(iteration, recipe)
         crops = random_crops(photos, recipe.batch, recipe.crop, rng).to(memory_format=torch.channels_last)
-        step = torch.from_numpy(np.exp(rng.uniform(*np.log(recipe.steps), recipe.batch)).astype(np.float32))
+        step = torch.from_numpy(np.exp(rng.uniform(low, high, recipe.batch)).astype(np.float32))
         dead_zone = torch.from_numpy(rng.uniform(*recipe.dead_zones, recipe.batch).astype(np.float32))
         decoded, bits = model(crops, step, dead_zone)
         bpp = bits.sum((1, 2, 3)) / recipe.crop**2
@@ -74,7 +75,10 @@ def train(folder: Path, run: Path, recipe: Recipe, *, report_every: int = 50, sa
         if done % report_every == 0:
             mean_loss, mean_bpp, mean_error = (totals / report_every).tolist()
             pace = (time.monotonic() - started) / (done - first)
-            print(f"{done} loss {mean_loss:.4f} bpp {mean_bpp:.4f} mse {mean_error:.2f} {pace:.2f} s/iteration", flush=True)
+            print(
+                f"{done} loss {mean_loss:.4f} bpp {mean_bpp:.4f} mse {mean_error:.2f} {pace:.2f} s/iteration",
+                flush=True,
+            )
             totals.zero_()
         if done % save_every == 0 or done == recipe.iterations:
             save(run, done, recipe, model, average, optimizer, rng)
@@ -117,7 +121,11 @@ def save(
 
 
 def resume(
-    run: Path, model: Autoencoder, average: dict[str, Tensor], optimizer: torch.optim.Optimizer, rng: np.random.Generator
+    run: Path,
+    model: Autoencoder,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    rng: np.random.Generator,
 ) -> int:
     """Load `run/checkpoint.pt` into the arguments; return the iteration to go on with, 0 where there is none."""
     path = run / "checkpoint.pt"

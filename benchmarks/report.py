@@ -1,0 +1,47 @@
+"""What every benchmark writes: figures, with the machine, versions, command and date that they belong to."""
+
+import datetime
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("sdtrt", "numpy", "pillow", "constriction", "onnxruntime")
+
+
+def write_results(name: str, figures: dict[str, Any]) -> Path:
+    """Write `results/<name>.json` and return its path."""
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{processor()}, {cores()} cores, {platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {package: metadata.version(package) for package in PACKAGES},
+        "command": " ".join(["python", *map(without_folders, sys.argv)]),
+        **figures,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    return path
+
+
+def without_folders(argument: str) -> str:
+    """Return an argument without the folders of this machine in it."""
+    path = Path(argument)
+    return path.name if path.is_absolute() or ".." in path.parts else argument
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor() or "unknown processor"
+
+
+def cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,131 @@
+"""Seconds and memory on this machine's CPU: `tiny` at 768x512 beside JPEG and WebP, the entropy stage, start-up.
+
+    python benchmarks/speed.py
+
+Every figure is the median of 5 runs after one that does not count. Memory is the peak of a fresh process that encodes
+and decodes one picture. Not measured: GPUs, several pictures at once.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from report import write_results
+from rivals import RIVALS, decoded
+from skimage.data import astronaut
+
+import sdtrt
+from sdtrt.engine import container, entropy
+from sdtrt.engine.latents import symbols_of_file
+from sdtrt.engine.prior import AdaptivePrior, network_prior
+from sdtrt.engine.profile import PRIOR_NAMES
+
+SIZE = (768, 512)
+PEAK = """
+import resource, sys
+import sdtrt
+with sdtrt.Codec.open() as codec:
+    codec.decode(codec.encode(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+START = "import time; t = time.perf_counter(); import sdtrt; print(time.perf_counter() - t)"
+
+
+def main() -> None:
+    photo = Image.fromarray(astronaut()).resize(SIZE, Image.Resampling.LANCZOS)
+    figures = {
+        "size": SIZE,
+        "codecs": codec_seconds(photo),
+        "peak_memory_nbytes": peak_memory(photo),
+        "entropy_ms": entropy_ms(photo),
+        "import_seconds": median_of(lambda: float(python("-P", "-c", START))),
+        "info_command_seconds": info_seconds(photo),
+    }
+    path = write_results("speed", figures)
+    print(json.dumps(figures, indent=1))
+    print(path)
+
+
+def codec_seconds(photo: Image.Image) -> dict[str, dict[str, float]]:
+    """Return the seconds to encode and decode, by codec: quality 50 of each."""
+    with sdtrt.Codec.open() as codec:
+        data = codec.encode(photo)
+        found = {
+            "sdtrt": {
+                "encode": seconds_of(lambda: codec.encode(photo)),
+                "decode": seconds_of(lambda: np.asarray(codec.decode(data))),
+            }
+        }
+    for name, encode in RIVALS.items():
+        file = encode(photo, 50)
+        found[name] = {
+            "encode": seconds_of(lambda e=encode: e(photo, 50)),
+            "decode": seconds_of(lambda f=file: decoded(f)),
+        }
+    return found
+
+
+def entropy_ms(photo: Image.Image) -> dict[str, dict[str, float]]:
+    """Return the milliseconds of the entropy stage: `tiny` at this size, and 4x64x64 with the adaptive prior."""
+    file = container.read(sdtrt.encode(photo))
+    symbols = symbols_of_file(file)
+    smooth = np.cumsum(np.random.default_rng(1).normal(size=(4, 64, 64)), axis=2)
+    small = np.rint(smooth / 2).astype(np.int16)
+    cases = {
+        f"tiny {symbols.shape}": (symbols, network_prior(PRIOR_NAMES[file.header.prior]), file.header.step_code),
+        f"adaptive {small.shape}": (small, AdaptivePrior(entropy.fit_adaptive(small)), 0),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for name, (values, prior, code) in cases.items():
+        payload = entropy.encode(values, prior, code)
+        found[name] = {
+            "encode": 1000 * seconds_of(lambda v=values, p=prior, c=code: entropy.encode(v, p, c)),
+            "decode": 1000 * seconds_of(lambda v=values, p=prior, c=code, d=payload: entropy.decode(d, v.shape, p, c)),
+        }
+    found[f"adaptive {small.shape}"]["fit"] = 1000 * seconds_of(lambda: entropy.fit_adaptive(small))
+    return found
+
+
+def peak_memory(photo: Image.Image) -> int:
+    """Return the largest resident size of a process that encodes and decodes the photo, in bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        photo.save(f"{folder}/photo.png")
+        return int(python("-P", "-c", PEAK, f"{folder}/photo.png"))
+
+
+def info_seconds(photo: Image.Image) -> float:
+    """Return the seconds of the whole command `sdtrt info`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photo.sdt"
+        path.write_bytes(sdtrt.encode(photo))
+        return seconds_of(lambda: python("-P", "-m", "sdtrt", "info", str(path)))
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    def timed() -> float:
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+
+    return median_of(timed)
+
+
+def median_of(measure: Callable[[], float]) -> float:
+    measure()
+    return round(statistics.median(measure() for _ in range(5)), 5)
+
+
+def python(*arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Write the README's tables from `results/` and `demo/`: figures are generated, never typed.
+
+    python benchmarks/tables.py [--check]
+
+A table stands between `<!-- table: name -->` and `<!-- end -->`. With `--check` nothing is written, and the exit code
+is 1 if a table is not what its results say.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "tiny.md")
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the tables from the results.")
+    parser.add_argument("--check", action="store_true", help="only say whether the tables are up to date")
+    check = parser.parse_args().check
+    stale = []
+    for page in PAGES:
+        text = page.read_text()
+        fresh = MARKED.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
+        if fresh != text:
+            stale.append(page.name)
+            if not check:
+                page.write_text(fresh)
+    if check and stale:
+        print(f"tables of {', '.join(stale)} are stale; run: python benchmarks/tables.py", file=sys.stderr)
+    return 1 if check and stale else 0
+
+
+def results(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "results" / f"{name}.json").read_text())
+    return found
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rate_distortion() -> str:
+    found = results("rate_distortion")
+    rows = [
+        [f"{row['bpp']:.2f}", *(decibels(row[c]) for c in ("sdtrt", "WebP", "JPEG")), gain(row)]
+        for row in found["at_rates"]
+    ]
+    table = markdown(["bits per pixel", "sdtrt dB", "WebP dB", "JPEG dB", "sdtrt over JPEG"], rows)
+    return f"{table}\n\n{source(found)}"
+
+
+def decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def gain(row: dict[str, Any]) -> str:
+    return "-" if None in (row["sdtrt"], row["JPEG"]) else f"{row['sdtrt'] - row['JPEG']:+.2f} dB"
+
+
+def demo() -> str:
+    rows = [
+        [r["codec"], f"{r['bytes']}", f"{r['bpp']:.3f}", f"{r['psnr']:.2f}", f"{r['ssim']:.4f}"]
+        for r in results("demo")["rows"]
+    ]
+    return markdown(["codec", "bytes", "bits per pixel", "PSNR dB", "SSIM"], rows)
+
+
+def speed() -> str:
+    found = results("speed")
+    rows = [
+        [name, f"{1000 * times['encode']:.0f}", f"{1000 * times['decode']:.0f}"]
+        for name, times in found["codecs"].items()
+    ]
+    table = markdown(["768x512, quality 50", "encode ms", "decode ms"], rows)
+    memory = found["peak_memory_nbytes"] / 1e6
+    return (
+        f"{table}\n\nPeak memory of a process that encodes and decodes one such picture: {memory:.0f} MB. "
+        f"`import sdtrt`: {1000 * found['import_seconds']:.0f} ms; the command `sdtrt info`: "
+        f"{1000 * found['info_command_seconds']:.0f} ms. {source(found)}"
+    )
+
+
+def entropy() -> str:
+    found = results("speed")
+    rows = [[name, f"{ms['encode']:.1f}", f"{ms['decode']:.1f}"] for name, ms in found["entropy_ms"].items()]
+    return markdown(["entropy stage", "encode ms", "decode ms"], rows)
+
+
+def blockiness() -> str:
+    found = results("blockiness")
+    rows = [
+        [f"{row['quality']}", *(f"{row[c]:.3f}" for c in ("original", "sdtrt", "JPEG"))]
+        for row in found["border_step_over_inside_step"]
+    ]
+    return markdown(["quality", "original", "sdtrt", "JPEG of as many bytes"], rows)
+
+
+def source(found: dict[str, Any]) -> str:
+    return f"`{found['command']}`, {found['machine']}, {found['date']}."
+
+
+TABLES = {
+    "rate_distortion": rate_distortion,
+    "demo": demo,
+    "speed": speed,
+    "entropy": entropy,
+    "blockiness": blockiness,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
