@@ -122,11 +122,12 @@ def side_by_side(original: Pixels, pictures: dict[str, Pixels], rows: list[Row])
 
 
 def busiest(pixels: Pixels, side: int) -> tuple[int, int, int]:
-    """Return (top, left, side) of the square with the most contrast, on a coarse grid."""
+    """Return (top, left, side) of the square with the most fine detail, on a coarse grid."""
     brightness = pixels.mean(2)
+    detail = np.hypot(*np.gradient(brightness)) if min(brightness.shape) > 1 else brightness
     height, width = brightness.shape
     corners = [(y, x) for y in range(0, height - side + 1, 16) for x in range(0, width - side + 1, 16)]
-    top, left = max(corners, key=lambda c: float(brightness[c[0] : c[0] + side, c[1] : c[1] + side].std()))
+    top, left = max(corners, key=lambda c: float(detail[c[0] : c[0] + side, c[1] : c[1] + side].mean()))
     return top, left, side
 
 

@@ -8,13 +8,13 @@ PSNR. A rival's figure at a rate is interpolated, linearly in log(bits per pixel
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from report import write_results
-from rivals import RIVALS, decoded, psnr
+from rivals import RIVALS, Encode, Pixels, decoded, psnr
 
 import sdtrt
 
@@ -23,6 +23,7 @@ RIVAL_QUALITIES = (1, 3, 5, 7, 10, 13, 16, 20, 25, 30, 35, 40, 50, 60, 70, 80, 9
 RATES = (0.15, 0.2, 0.3, 0.4, 0.6)
 
 Curve = list[dict[str, float]]
+Code = Callable[[Image.Image, int], tuple[int, Pixels]]  # picture and quality to (bytes, decoded pixels)
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
 
     curves = {"sdtrt": own_curve(images)}
     for name, encode in RIVALS.items():
-        curves[name] = curve_of(images, RIVAL_QUALITIES, lambda i, q, e=encode: (len(e(i, q)), decoded(e(i, q))))
+        curves[name] = rival_curve(images, encode)
     at_rates = [rates_row(curves, rate) for rate in RATES]
     path = write_results(arguments.name, {"pictures": len(images), "at_rates": at_rates, "curves": curves})
     for row in at_rates:
@@ -49,14 +50,22 @@ def own_curve(images: list[Image.Image]) -> Curve:
     with sdtrt.Codec.open() as codec, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.sdt"
 
-        def code(image: Image.Image, quality: int) -> tuple[int, Any]:
+        def code(image: Image.Image, quality: int) -> tuple[int, Pixels]:
             path.write_bytes(codec.encode(image, quality=quality))
             return path.stat().st_size, np.asarray(codec.decode(path.read_bytes()))
 
         return curve_of(images, QUALITIES, code)
 
 
-def curve_of(images: list[Image.Image], qualities: tuple[int, ...], code: Any) -> Curve:
+def rival_curve(images: list[Image.Image], encode: Encode) -> Curve:
+    def code(image: Image.Image, quality: int) -> tuple[int, Pixels]:
+        data = encode(image, quality)
+        return len(data), decoded(data)
+
+    return curve_of(images, RIVAL_QUALITIES, code)
+
+
+def curve_of(images: list[Image.Image], qualities: tuple[int, ...], code: Code) -> Curve:
     """Return the mean bits per pixel and PSNR at each quality."""
     curve = []
     for quality in qualities:

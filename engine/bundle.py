@@ -44,7 +44,7 @@ class Bundle:
             raise BundleError(f"{path} cannot be read: {error}") from error
         try:
             return cls._from_fields(folder, fields)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{path} is malformed: {error!r}") from error
 
     @classmethod
@@ -99,11 +99,13 @@ def find_bundle(model: str | Path) -> Bundle:
 
 def find_decoder(latent_space: str) -> Bundle:
     """Return the first bundle whose decoder understands a latent space; `BundleError` if none does."""
-    bundles = [Bundle.open(folder) for folder in bundle_folders()]
-    for bundle in bundles:
+    found = set()
+    for folder in bundle_folders():
+        bundle = Bundle.open(folder)
         if bundle.latent_space == latent_space:
             return bundle
-    spaces = ", ".join(sorted({bundle.latent_space for bundle in bundles}))
+        found.add(bundle.latent_space)
+    spaces = ", ".join(sorted(found))
     raise BundleError(
         f"the file is in latent space {latent_space}, there are models for: {spaces}; "
         "put a bundle for it under $SDTRT_MODELS or name its folder with --model"

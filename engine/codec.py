@@ -50,7 +50,7 @@ class PictureCodec:
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         file = container.read(data, limits)
         self._require(profile_of_file(file).latent_space)
-        pixels = self.synthesise(latents_of_file(file), file.header)
+        pixels = self.synthesise(latents_of_file(file, limits), file.header)
         return Picture(pixels, alpha.alpha_of_file(file), file.header.grey)
 
     def analyse(self, pixels: NDArray[np.uint8]) -> Floats:

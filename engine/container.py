@@ -79,6 +79,8 @@ def write(file: File) -> bytes:
         raise ValueError(f"size {header.width}x{header.height} is outside 1 to {LARGEST_SIDE}")
     if not 0 <= header.step_code < 1 << STEP_BITS:
         raise ValueError(f"step code {header.step_code} is outside 0 to {(1 << STEP_BITS) - 1}")
+    if any(not 0 < kind < 1 << 8 for kind in file.chunks):
+        raise ValueError(f"chunk types {sorted(file.chunks)}, expected 1 to 255")
     flags = (CHUNKS_FLAG if file.chunks else 0) | (GREY_FLAG if header.grey else 0)
     parts = [
         MAGIC,

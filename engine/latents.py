@@ -1,15 +1,16 @@
 """Latents to files and back: all between networks and bytes. Needs no model, only the shipped profiles."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine import container, entropy
-from sdtrt.engine.container import File, Header
+from sdtrt.engine.container import DEFAULT_LIMITS, File, Header, Limits
 from sdtrt.engine.prior import AdaptivePrior, Prior, network_prior
 from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PRIOR_NAMES, LatentProfile, pack, profile_of_file
-from sdtrt.errors import FormatError
+from sdtrt.errors import FormatError, LimitError
 from sdtrt.kernels import reference
 
 Floats = NDArray[np.float32]
@@ -48,17 +49,26 @@ def file_of_latents(
     return File(header, payload, {**(chunks or {}), **own})
 
 
-def latents_of_file(file: File) -> Floats:
+def latents_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Floats:
     """Return a file's latents, float32 (C, h, w); `FormatError` if its payload is damaged."""
     profile = profile_of_file(file)
-    return reference.dequantize(symbols_of_file(file), profile.mean, deltas(profile, file.header), profile.offset)
+    return reference.dequantize(
+        symbols_of_file(file, limits), profile.mean, deltas(profile, file.header), profile.offset
+    )
 
 
-def symbols_of_file(file: File) -> Symbols:
-    """Return a file's symbols, int16 (C, h, w); `FormatError` if its payload is damaged."""
+def symbols_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Symbols:
+    """Return a file's symbols, int16 (C, h, w).
+
+    Raises `FormatError` if its payload is damaged, `LimitError` if there are more symbols than `limits` has pixels:
+    a file's own profile may give each pixel 255 of them.
+    """
     header, profile = file.header, profile_of_file(file)
+    shape = profile.grid(header.width, header.height)
+    if math.prod(shape) > limits.max_pixels:
+        raise LimitError(f"latents of shape {shape}, {math.prod(shape)} values; the limit is {limits.max_pixels}")
     prior, payload = _prior_of_file(file, profile)
-    return entropy.decode(payload, profile.grid(header.width, header.height), prior, header.step_code)
+    return entropy.decode(payload, shape, prior, header.step_code)
 
 
 def deltas(profile: LatentProfile, header: Header) -> Floats:

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.container import PROFILE, STEP_BITS, File
-from sdtrt.errors import FormatError
+from sdtrt.errors import BundleError, FormatError
+from sdtrt.kernels.reference import SYMBOL_LIMIT
 
 INLINE = 0  # profile id of files that carry their own
 ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
 PROFILE_NAMES = {1: "tiny-1"}
 PRIOR_NAMES = {1: "tiny-1"}
 MAX_CHANNELS = 255
+LARGEST_STEP = 1 << 8
 
 Vector = NDArray[np.float32]
 
@@ -73,7 +75,9 @@ def profile_of_file(file: File) -> LatentProfile:
 
 @cache
 def shipped_profile(identifier: int) -> LatentProfile:
-    """Return a profile of the package by its id."""
+    """Return a profile of the package by its id; `BundleError` if there is none."""
+    if identifier not in PROFILE_NAMES:
+        raise BundleError(f"latent profile {identifier} is not part of this version; a later sdtrt may have it")
     path = resources.files("sdtrt.engine") / "data" / "profiles" / f"{PROFILE_NAMES[identifier]}.json"
     return profile_from_json(json.loads(path.read_text()), identifier)
 
@@ -116,6 +120,10 @@ def _unpack(data: bytes) -> LatentProfile:
     if not np.isfinite(vectors).all() or (vectors[1:3] <= 0).any():
         raise FormatError("latent profile has values that are not finite, or spreads or weights that are not positive")
     mean, spread, weight, offset = vectors
+    with np.errstate(over="ignore"):
+        largest = np.abs(mean) + spread * weight * LARGEST_STEP * (SYMBOL_LIMIT + 1 + np.abs(offset))
+    if not np.isfinite(largest).all():
+        raise FormatError("latent profile has values so large that latents would overflow")
     return LatentProfile(
         latent_space=f"x-{name.hex()}",
         channels=channels,

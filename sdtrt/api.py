@@ -88,7 +88,7 @@ class Codec:
 
     def decode_latents(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
         """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
-        return latents_of_file(container.read(data, limits))
+        return latents_of_file(container.read(data, limits), limits)
 
     def _opened(self) -> PictureCodec:
         if self._pictures is None:
@@ -155,5 +155,5 @@ def verify(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
     Raises `FormatError` or `LimitError`, as `decode` would.
     """
     file = container.read(data, limits)
-    symbols_of_file(file)
+    symbols_of_file(file, limits)
     alpha_of_file(file)

@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from sdtrt import __version__, api
 from sdtrt.doctor import examine
@@ -27,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        code = int(options.command(options))
+        if sys.stdout:
+            sys.stdout.flush()
+        return code
     except SdtrtError as error:
         return fail(str(error))
     except ValueError as error:
@@ -36,8 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return fail("interrupted")
     except BrokenPipeError:
-        sys.stderr.close()  # or Python complains once more at exit
+        drop_stdout()
         return 1
+    except OSError as error:
+        drop_stdout()
+        return fail(str(error))
+
+
+def drop_stdout() -> None:
+    """Let what is still buffered go nowhere: Python would fail once more to write it at exit."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> int:
@@ -52,7 +65,7 @@ def encode(options: argparse.Namespace) -> int:
     ) as codec:
 
         def work(source: str, target: str) -> Record:
-            with Image.open(io.BytesIO(read_input(source))) as image:
+            with open_image(source) as image:
                 started = time.perf_counter()
                 data = codec.encode(image, quality=options.quality)
                 seconds = time.perf_counter() - started
@@ -69,8 +82,17 @@ def encode(options: argparse.Namespace) -> int:
         return each_file(options, targets, work, "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel")
 
 
+def open_image(source: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(read_input(source)))
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image file that Pillow knows") from error
+
+
 def decode(options: argparse.Namespace) -> int:
     suffix = f".{options.format}"
+    if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
     targets = plan_outputs(options.inputs, options.output, suffix)
     codecs: dict[str, api.Codec] = {}
     limits = Limits(max_pixels=options.max_pixels)
@@ -95,8 +117,8 @@ def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
     """Return an image as a file in the format that the target's name, or else `suffix`, asks for."""
     extension = Path(target).suffix.lower() or suffix
     kind = Image.registered_extensions().get(extension)
-    if kind is None:
-        raise ValueError(f"{target}: no image format has the name {extension}")
+    if kind not in Image.SAVE:
+        raise ValueError(f"{target}: Pillow writes no image format of the name {extension}")
     if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
         raise ValueError(f"{target}: JPEG has no alpha channel; name a .png or .webp file")
     stream = io.BytesIO()
@@ -199,7 +221,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(commands, encode, "images to .sdt files")
     add_inputs(command, "image files, - for standard input")
-    command.add_argument("-q", "--quality", type=float, default=api.DEFAULT_QUALITY, help="1 to 100 (default 50)")
+    command.add_argument("-q", "--quality", type=quality, default=api.DEFAULT_QUALITY, help="1 to 100 (default 50)")
     add_output(command)
     add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
 
@@ -241,11 +263,25 @@ def add_output(command: argparse.ArgumentParser) -> None:
 def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
     command.add_argument("-m", "--model", default=default, help=text)
     command.add_argument("--device", default="auto", help="auto, cpu (default auto)")
-    command.add_argument("--backend", default="auto", help="auto, ort (default auto)")
-    command.add_argument("--threads", type=int, help="threads of the networks (default: one per core)")
+    command.add_argument("--backend", default="auto", choices=["auto", "ort"], help="default %(default)s")
+    command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
 
 
 def add_limit(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"
     )
+
+
+def quality(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
+    return value
+
+
+def thread_count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return value

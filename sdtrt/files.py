@@ -10,7 +10,11 @@ STREAM = "-"
 
 def read_input(source: str) -> bytes:
     """Return the bytes of a file, or of standard input for `-`."""
-    return sys.stdin.buffer.read() if source == STREAM else Path(source).read_bytes()
+    if source != STREAM:
+        return Path(source).read_bytes()
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    return sys.stdin.buffer.read()
 
 
 def write_output(target: str, data: bytes, *, force: bool) -> None:
@@ -19,12 +23,19 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
     The file appears complete, by rename, or not at all; `FileExistsError` if there is one already and not `force`.
     """
     if target == STREAM:
+        if sys.stdout is None:
+            raise OSError("standard output is closed")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
     path = Path(target)
+    if path.exists() and not path.is_file():  # a device or pipe is written to, a rename would replace it
+        path.write_bytes(data)
+        return
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists; --force replaces it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"folder {path.parent} does not exist")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -25,18 +25,18 @@ def picture_of(image: ImageLike) -> Picture:
         return picture_of(_image_of_array(image))
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, a uint8 array or a path")
-    image = _in_srgb(ImageOps.exif_transpose(image))
+    image = _in_srgb(_upright(image))
+    if image.mode in {"F", "I"}:
+        raise ValueError(f"images of mode {image.mode} have no fixed range; convert to 8 bits first")
     grey = image.mode in {"1", "L", "LA", "I;16", "I;16L", "I;16B"}
+    if image.mode.startswith("I;16"):
+        image = _in_8_bits(image)
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = np.array(image.getchannel("A"))
         if alpha.min(initial=255) == 255:
             alpha = None
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
-    elif image.mode in {"F", "I"}:
-        raise ValueError(f"images of mode {image.mode} have no fixed range; convert to 8 bits first")
     return Picture(np.asarray(image.convert("RGB")), alpha, grey)
 
 
@@ -60,6 +60,26 @@ def _image_of_array(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+    except SyntaxError as error:  # Pillow's word for a broken PNG
+        raise ValueError(f"damaged image: {error}") from error
+    try:
+        return ImageOps.exif_transpose(image)
+    except SyntaxError:  # and for EXIF data that is none
+        return image
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 bits in 8, its transparent level as an alpha channel."""
+    levels, transparent = np.asarray(image), image.info.get("transparency")
+    narrow = Image.fromarray(np.rint(levels / 257).astype(np.uint8))
+    if transparent is not None:
+        narrow.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    return narrow
+
+
 def _in_srgb(image: Image.Image) -> Image.Image:
     """Return an image converted from its embedded profile to sRGB; as it is without a usable one."""
     profile = image.info.get("icc_profile")
@@ -73,5 +93,5 @@ def _in_srgb(image: Image.Image) -> Image.Image:
             converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
             return converted.convert("L") if converted else image
         return ImageCms.profileToProfile(image, source, target, outputMode=output) or image
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):  # the latter if it is no profile at all
         return image

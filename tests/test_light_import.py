@@ -48,7 +48,7 @@ def test_import_loads_nothing_heavy() -> None:
 
 
 def test_import_asks_for_nothing_of_the_export_stage() -> None:
-    assert run("import sdtrt, sdtrt.cli, sdtrt.pillow_plugin\nprint(*Without.asked_for)").strip() == ""
+    assert run("import sdtrt, sdtrt.cli\nprint(*Without.asked_for)").strip() == ""
 
 
 @pytest.mark.parametrize("command", COMMANDS)

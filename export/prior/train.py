@@ -35,8 +35,9 @@ from sdtrt.engine.prior import (
     network_passes,
 )
 from sdtrt.engine.profile import LatentProfile
-from sdtrt.engine.tables import FRACTIONS, PRECISION, SCALES, integer_weights, logistic_tables
+from sdtrt.engine.tables import FRACTIONS, PRECISION, SCALES
 from sdtrt.export.prior.groups import GROUPS
+from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, integer_weights, logistic_tables
 from sdtrt.kernels import reference
 
 WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the integer weight
@@ -117,7 +118,7 @@ def first_guess(step: Pass, inputs: int) -> Tensor:
 
 def bits_of(symbols: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     """Return the bits of symbols under logistic distributions."""
-    width = 0.06 * torch.exp2(scale / 3)
+    width = SMALLEST_SCALE * torch.exp2(scale / INDICES_PER_OCTAVE)
     far = -(symbols - location / FRACTIONS).abs()
     probability = torch.sigmoid((far + 0.5) / width) - torch.sigmoid((far - 0.5) / width)
     return -torch.log2(probability.clamp_min(2.0**-22))

@@ -1,0 +1,103 @@
+"""What several tests share: a photo made of numbers, opened models, the command line, checksums set right."""
+
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+
+import sdtrt
+from sdtrt.engine.profile import LatentProfile
+
+# Seeded, and without a deadline: a busy machine must not change the verdict.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile("suite")
+
+Pixels = NDArray[np.uint8]
+
+
+def synthetic_photo(width: int, height: int) -> Pixels:
+    """Return RGB pixels, uint8 (height, width, 3): gradients, soft-edged shapes and a little texture."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    planes = np.stack([60 + 90 * x / 768, 80 + 70 * y / 512, 140 - 50 * (x + y) / 1280], axis=2)
+    for _ in range(8):
+        cy, cx, radius = rng.uniform(0, height + 1), rng.uniform(0, width + 1), rng.uniform(20, 120)
+        inside = 1 / (1 + np.exp((np.hypot(y - cy, x - cx) - radius) / 1.5))
+        planes += inside[:, :, None] * rng.uniform(-60, 60, 3)
+    planes += 4 * np.sin(x / 5)[:, :, None] * np.sin(y / 7)[:, :, None] + rng.normal(0, 1, (height, width, 1))
+    return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def photo() -> Callable[[int, int], Pixels]:
+    return synthetic_photo
+
+
+@pytest.fixture(scope="session")
+def codec() -> Iterator[sdtrt.Codec]:
+    with sdtrt.Codec.open(threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def real_files(codec: sdtrt.Codec) -> dict[str, bytes]:
+    """Three small encoded files: colour, grey, with alpha."""
+    pixels = synthetic_photo(45, 37)
+    alpha = np.add.outer(np.arange(37), 3 * np.arange(45)).astype(np.uint8)
+    return {
+        "colour": codec.encode(pixels, quality=30),
+        "grey": codec.encode(np.ascontiguousarray(pixels[:, :, 1]), quality=40),
+        "alpha": codec.encode(np.dstack([pixels, alpha]), quality=20),
+    }
+
+
+@pytest.fixture(scope="session")
+def seal() -> Callable[[bytes], bytes]:
+    """Return a file's bytes with the checksum that fits them: `seal(file[:-4])`."""
+    return lambda body: body + struct.pack("<I", zlib.crc32(body))
+
+
+@pytest.fixture(scope="session")
+def inline_profile() -> Callable[..., LatentProfile]:
+    def make(channels: int = 4, downscale: int = 8) -> LatentProfile:
+        n = np.arange(channels, dtype=np.float32)
+        return LatentProfile(
+            latent_space="x-0123abcd",
+            channels=channels,
+            downscale=downscale,
+            mean=n / 8,
+            spread=1 + n / 4,
+            weight=2 - n / 512,
+            offset=np.full(channels, 0.0625, np.float32),
+            step_codes=(2300, 1300),
+            prior=0,
+        )
+
+    return make
+
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> Run:
+    """Run the command line in a process of its own; a traceback fails the test."""
+
+    def run(*arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        command = [sys.executable, "-P", "-m", "sdtrt", *map(str, arguments)]
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=120, check=False
+        )
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        return done
+
+    return run

@@ -1,0 +1,263 @@
+"""Symbols to bytes and back, the coder against one written out in Python, and payloads that are none."""
+
+import os
+import subprocess
+import sys
+
+import constriction
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sdtrt.engine import entropy
+from sdtrt.engine.passes import PYRAMID, Pass, Planes, passes_of_group
+from sdtrt.engine.prior import AdaptivePrior, Context, Prior, network_prior, prior_tables
+from sdtrt.engine.tables import ESCAPE, LOW_BITS, REACH, SCALES, logistic_tables
+from sdtrt.errors import FormatError
+
+TINY = "tiny-1"
+CHANNELS = 40
+
+
+def noise(seed: int, shape: tuple[int, ...], kind: str) -> NDArray[np.int16]:
+    """Return int16 symbols: `small` ones, the `full` range, both `mixed`, the `ends` alone, `zero`."""
+    rng = np.random.default_rng(seed)
+    small, full = rng.integers(-2, 3, shape), rng.integers(-32768, 32768, shape)
+    mixed = np.where(rng.random(shape) < 0.1, full, small * rng.integers(0, 40, shape))
+    ends = rng.choice([-32768, 32767], shape)
+    chosen = {"small": small, "full": full, "mixed": mixed, "ends": ends, "zero": np.zeros(shape)}
+    return chosen[kind].astype(np.int16)
+
+
+KINDS = st.sampled_from(["small", "full", "mixed", "ends", "zero"])
+SIDES = st.integers(1, 9)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1 << 32), SIDES, SIDES, KINDS, st.integers(0, 4095))
+def test_network_prior_round_trip(seed: int, height: int, width: int, kind: str, step_code: int) -> None:
+    symbols = noise(seed, (CHANNELS, height, width), kind)
+    prior = network_prior(TINY)
+    payload = entropy.encode(symbols, prior, step_code)
+    decoded = entropy.decode(payload, symbols.shape, prior, step_code)
+    assert decoded.dtype == np.int16
+    np.testing.assert_array_equal(decoded, symbols)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1 << 32), st.integers(1, 16), SIDES, SIDES, KINDS, st.booleans())
+def test_adaptive_round_trip(seed: int, channels: int, height: int, width: int, kind: str, fit: bool) -> None:
+    symbols = noise(seed, (channels, height, width), kind)
+    if fit:
+        parameters = entropy.fit_adaptive(symbols)
+        assert parameters.shape == (channels, 3)
+    else:
+        parameters = np.random.default_rng(seed).integers(0, [9, SCALES, SCALES], (channels, 3)).astype(np.uint8)
+    prior = AdaptivePrior(parameters)
+    payload = entropy.encode(symbols, prior, 0)
+    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, prior, 0), symbols)
+
+
+def test_larger_planes() -> None:
+    symbols = noise(0, (CHANNELS, 33, 70), "mixed")
+    payload = entropy.encode(symbols, network_prior(TINY), 2048)
+    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, network_prior(TINY), 2048), symbols)
+
+
+def test_fitting_pays() -> None:
+    """Fitted parameters code Laplacian noise near its entropy, and no worse than any others tried."""
+    rng = np.random.default_rng(2)
+    symbols = np.rint(rng.laplace(0, [[[1.0]], [[12.0]]], (2, 40, 40))).astype(np.int16)
+    fitted = len(entropy.encode(symbols, AdaptivePrior(entropy.fit_adaptive(symbols)), 0))
+    histograms = [np.unique(plane, return_counts=True)[1] / 1600 for plane in symbols]
+    floor = sum(-1600 * (p * np.log2(p)).sum() / 8 for p in histograms)
+    assert fitted < 1.08 * floor
+    for _ in range(20):
+        parameters = rng.integers(0, [9, SCALES, SCALES], (2, 3)).astype(np.uint8)
+        assert fitted <= len(entropy.encode(symbols, AdaptivePrior(parameters), 0)) + 4
+
+
+class ArbitraryPrior:
+    """Contexts that are seeded noise over their whole range."""
+
+    def __init__(self, channels: int) -> None:
+        self.tables = logistic_tables()
+        self._order = np.random.default_rng(channels).permutation(channels)
+
+    def passes(self, channels: int) -> list[Pass]:
+        return passes_of_group(0, channels, PYRAMID, 2, ())
+
+    def order(self, channels: int) -> NDArray[np.intp]:
+        return self._order
+
+    def context(self, step: Pass, planes: Planes, number: int, step_code: int) -> Context:
+        rng = np.random.default_rng(number)
+        shape = step.stop, planes.positions(step)
+        location = rng.integers(-200, 200, shape)
+        return Context(location.astype(np.int32), rng.integers(0, SCALES, shape).astype(np.int32))
+
+
+class Ans:
+    """The coder's arithmetic: 64 bits of state, words of 32, probabilities of 24."""
+
+    def __init__(self, payload: bytes) -> None:
+        padded = payload + bytes(-len(payload) % 4)
+        self.words = [int.from_bytes(padded[n : n + 4], "little") for n in range(0, len(padded), 4)]
+        self.state = 0
+        self.refill()
+
+    def refill(self) -> None:
+        while self.state < 1 << 32 and self.words:
+            self.state = self.state << 32 | self.words.pop()
+
+    def take(self, weights: list[int]) -> int:
+        quantile, cumulative = self.state & ((1 << 24) - 1), 0
+        for index, weight in enumerate(weights):
+            if quantile < cumulative + weight:
+                break
+            cumulative += weight
+        self.state = (self.state >> 24) * weight + quantile - cumulative
+        self.refill()
+        return index
+
+    def take_uniform(self, size: int) -> int:
+        weight = (1 << 24) // size
+        quantile = self.state & ((1 << 24) - 1)
+        index = quantile // weight
+        self.state = (self.state >> 24) * weight + quantile - index * weight
+        self.refill()
+        return index
+
+
+def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) -> NDArray[np.int64]:
+    ans = Ans(payload)
+    symbols = np.zeros(shape, np.int64)
+    for number, step in enumerate(prior.passes(shape[0])):
+        places = [
+            (channel, y, x)
+            for channel in prior.order(shape[0])
+            for first_y, first_x in step.phase.origins
+            for y in range(first_y, shape[1], step.phase.stride)
+            for x in range(first_x, shape[2], step.phase.stride)
+        ]
+        if not places:
+            continue
+        context = prior.context(step, Planes(*shape), number, 0)
+        coded = []
+        for location, scale in zip(context.location.ravel().tolist(), context.scale.ravel().tolist(), strict=True):
+            coded.append((location, scale, ans.take(prior.tables[scale * 8 + location % 8].tolist())))
+        values = [
+            None if bin_ == ESCAPE else (location // 8) + (bin_ - REACH) * 2 ** int(LOW_BITS[scale])
+            for location, scale, bin_ in coded
+        ]
+        for n, (_, scale, _) in enumerate(coded):
+            if values[n] is not None and LOW_BITS[scale]:
+                values[n] += ans.take_uniform(1 << int(LOW_BITS[scale]))
+        for place, value in zip(places, values, strict=True):
+            symbols[place] = ans.take_uniform(1 << 16) - (1 << 15) if value is None else value
+    assert ans.state == 0
+    assert not ans.words
+    return symbols
+
+
+@pytest.mark.parametrize("kind", ["small", "mixed", "full", "zero"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (2, 8, 6)])
+def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
+    symbols = noise(9, shape, kind)
+    prior = ArbitraryPrior(shape[0])
+    payload = entropy.encode(symbols, prior, 0)
+    np.testing.assert_array_equal(decode_in_python(payload, shape, prior), symbols)
+
+
+def test_the_library_keeps_our_weights() -> None:
+    """Handed weights less 1, constriction codes with exactly these weights: every row, every entry."""
+    tables = prior_tables()
+    rows = np.repeat(np.arange(len(tables)), tables.shape[1])
+    bins = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
+    coder = constriction.stream.stack.AnsCoder()
+    model = constriction.stream.model.Categorical(perfect=False)
+    coder.encode_reverse(bins, model, (tables - 1).astype(np.float32)[rows])
+    ans = Ans(coder.get_compressed().astype("<u4").tobytes())
+    weights = tables.tolist()
+    assert [ans.take(weights[row]) for row in rows.tolist()] == bins.tolist()
+    assert ans.state == 0
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 1 << 16])
+def test_the_librarys_uniform(size: int) -> None:
+    values = np.unique(np.linspace(0, size - 1, 200).astype(np.int32))
+    coder = constriction.stream.stack.AnsCoder()
+    coder.encode_reverse(values, constriction.stream.model.Uniform(), np.full_like(values, size))
+    ans = Ans(coder.get_compressed().astype("<u4").tobytes())
+    assert [ans.take_uniform(size) for _ in values] == values.tolist()
+
+
+@settings(max_examples=150)
+@given(st.binary(max_size=120), st.sampled_from([(40, 1, 1), (40, 2, 3), (40, 5, 4)]), st.integers(0, 4095))
+def test_random_payloads(payload: bytes, shape: tuple[int, int, int], step_code: int) -> None:
+    prior = network_prior(TINY)
+    try:
+        symbols = entropy.decode(payload, shape, prior, step_code)
+    except FormatError:
+        return
+    assert entropy.encode(symbols, prior, step_code) == payload
+
+
+def test_damaged_payloads() -> None:
+    symbols = noise(4, (CHANNELS, 6, 5), "mixed")
+    prior = network_prior(TINY)
+    payload = entropy.encode(symbols, prior, 2048)
+    rng = np.random.default_rng(8)
+    outcomes = {"refused": 0, "other": 0}
+    for _ in range(200):
+        damaged = bytearray(payload)
+        damaged[rng.integers(len(damaged))] ^= rng.integers(1, 256)
+        try:
+            decoded = entropy.decode(bytes(damaged), symbols.shape, prior, 2048)
+            assert (decoded != symbols).any()
+            outcomes["other"] += 1
+        except FormatError:
+            outcomes["refused"] += 1
+    assert outcomes["refused"] > 150
+    for damaged in (payload + b"\0", payload + b"\1", payload + payload, payload[:-1], payload[4:]):
+        with pytest.raises(FormatError):
+            entropy.decode(damaged, symbols.shape, prior, 2048)
+
+
+def test_a_prior_for_other_channels() -> None:
+    with pytest.raises(FormatError, match="channels"):
+        entropy.decode(b"", (CHANNELS + 1, 2, 2), network_prior(TINY), 2048)
+
+
+THREADS = """
+import hashlib
+import numpy as np
+from sdtrt.engine import entropy
+from sdtrt.engine.prior import network_prior
+
+rng = np.random.default_rng(11)
+symbols = np.rint(rng.laplace(0, rng.choice([0.1, 1, 300], (40, 1, 1)), (40, 50, 61))).astype(np.int16)
+payload = entropy.encode(symbols, network_prior("tiny-1"), 2000)
+decoded = entropy.decode(payload, symbols.shape, network_prior("tiny-1"), 2000)
+assert (decoded == symbols).all()
+print(hashlib.sha256(payload).hexdigest())
+"""
+
+
+def test_bytes_do_not_hang_on_the_number_of_blas_threads() -> None:
+    printed = set()
+    for threads in ("1", "2"):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-P", "-c", THREADS]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        printed.add(done.stdout)
+    assert len(printed) == 1
+
+
+def test_rows_are_counted() -> None:
+    symbols = noise(1, (CHANNELS, 4, 4), "mixed")
+    counts = entropy.count_rows(symbols, 2048, network_prior(TINY))
+    assert counts.sum() == symbols.size

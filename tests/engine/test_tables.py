@@ -1,0 +1,47 @@
+"""Probability tables: integers that sum to 2**24, none of them 0."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sdtrt.engine import tables
+from sdtrt.engine.prior import network_prior, prior_tables
+from sdtrt.engine.profile import PRIOR_NAMES
+from sdtrt.engine.tables import BINS, FRACTIONS, LOW_BITS, SCALES
+
+
+def all_tables() -> dict[str, np.ndarray]:
+    made = {"logistic": tables.logistic_tables(), "adaptive-1": prior_tables()}
+    return made | {name: network_prior(name).tables for name in PRIOR_NAMES.values()}
+
+
+@pytest.mark.parametrize("name", ["logistic", "adaptive-1", *PRIOR_NAMES.values()])
+def test_tables_are_whole(name: str) -> None:
+    weights = all_tables()[name]
+    assert weights.shape == (SCALES * FRACTIONS, BINS)
+    assert weights.dtype == np.uint32
+    assert weights.min() >= 1
+    assert set(weights.sum(1, dtype=np.int64)) == {1 << 24}
+
+
+@given(hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(0, 1)))
+def test_integer_weights(probabilities: np.ndarray) -> None:
+    probabilities[0] += 1e-3
+    weights = tables.integer_weights(probabilities).astype(np.int64)
+    assert weights.sum() == 1 << 24
+    assert weights.min() >= 1
+
+
+def test_tables_spread_with_the_scale_and_lean_with_the_fraction() -> None:
+    weights = tables.logistic_tables().astype(np.int64).reshape(SCALES, FRACTIONS, BINS)
+    narrow = weights[: np.flatnonzero(LOW_BITS)[0], 0]
+    assert (np.diff(narrow[:, tables.REACH]) < 0).all()
+    assert weights[9, 7, tables.REACH + 1] > weights[9, 7, tables.REACH] > weights[9, 0, tables.REACH + 1]
+
+
+def test_low_bits_follow_the_scale() -> None:
+    assert LOW_BITS.tolist() == [0] * 17 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3 + [5] * 3
+    assert tables.scale_of_index(0) == 0.06
+    assert tables.scale_of_index(3) == 0.12

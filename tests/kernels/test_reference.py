@@ -1,0 +1,105 @@
+"""The NumPy kernels: rounding, edges and round trips, on odd sizes and extremes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sdtrt.kernels import reference
+
+ONE, ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
+
+
+def quantized(values: list[float], delta: float = 1.0, mean: float = 0.0, dead_zone: float = 0.0) -> list[int]:
+    latents = np.array(values, np.float32)[None, None]
+    return reference.quantize(latents, ONE * mean, ONE * delta, dead_zone)[0, 0].tolist()
+
+
+def test_quantize_rounds_half_away_from_zero() -> None:
+    assert quantized([0, 0.25, 0.5, 0.75, 1.5, -0.25, -0.5, -1.5, -2.5]) == [0, 0, 1, 1, 2, 0, -1, -2, -3]
+
+
+def test_dead_zone_widens_each_bin_towards_zero() -> None:
+    assert quantized([0.5, 0.74, 0.75, 1.74, 1.75, -0.74, -0.75], dead_zone=0.25) == [0, 0, 1, 1, 2, 0, -1]
+
+
+def test_mean_and_delta() -> None:
+    assert quantized([10, 12, 14, 7], delta=2, mean=10) == [0, 1, 2, -2]
+
+
+def test_channels_have_their_own_mean_and_delta() -> None:
+    latents = np.full((2, 1, 1), 6, np.float32)
+    symbols = reference.quantize(latents, np.array([0, 2], np.float32), np.array([2, 4], np.float32), 0)
+    assert symbols.ravel().tolist() == [3, 1]
+    assert symbols.dtype == np.int16
+
+
+def test_symbols_saturate() -> None:
+    assert quantized([32767, 32768, 1e30, -32767, -32768, -1e30]) == [32767] * 3 + [-32767] * 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_quantize_refuses_what_is_not_finite(bad: float) -> None:
+    latents = np.zeros((1, 3, 5), np.float32)
+    latents[0, 2, 4] = bad
+    with pytest.raises(ValueError, match="finite"):
+        reference.quantize(latents, ZERO, ONE, 0.1)
+
+
+@given(hnp.arrays(np.int16, (2, 3, 5), elements=st.integers(-32767, 32767)))
+def test_dequantize_is_the_inverse(symbols: np.ndarray) -> None:
+    # Powers of two, so that float32 holds every latent exactly.
+    mean, delta = np.array([0, 4], np.float32), np.array([0.25, 2], np.float32)
+    offset = np.array([0, 0.125], np.float32)
+    latents = reference.dequantize(symbols, mean, delta, offset)
+    assert latents.dtype == np.float32
+    np.testing.assert_array_equal(reference.quantize(latents, mean, delta, 0.25), symbols)
+
+
+def test_offset_moves_towards_zero_and_spares_zero() -> None:
+    symbols = np.array([[[-2, 0, 2]]], np.int16)
+    latents = reference.dequantize(symbols, ONE * 10, ONE * 2, ONE * 0.25)
+    assert latents.ravel().tolist() == [10 - 3.5, 10, 10 + 3.5]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (0, 1), (0, 255), (-0.5, 0.5)])
+@pytest.mark.parametrize(("height", "width", "multiple"), [(16, 16, 8), (17, 31, 8), (1, 257, 16), (33, 1, 4)])
+def test_pixels_round_trip_at_every_level(low: float, high: float, height: int, width: int, multiple: int) -> None:
+    levels = np.arange(height * width * 3, dtype=np.int64) % 256
+    pixels = levels.astype(np.uint8).reshape(height, width, 3)
+    planes = reference.pixels_to_planes(pixels, multiple, low, high)
+    assert planes.dtype == np.float32
+    assert planes.shape == (3, -(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    np.testing.assert_array_equal(reference.planes_to_pixels(planes, width, height, low, high), pixels)
+
+
+def test_every_level_alone() -> None:
+    pixels = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    planes = reference.pixels_to_planes(pixels, 1, -1, 1)
+    np.testing.assert_array_equal(reference.planes_to_pixels(planes, 256, 1, -1, 1), pixels)
+
+
+def test_ends_of_the_range() -> None:
+    planes = reference.pixels_to_planes(np.array([[[0, 255, 0]]], np.uint8), 1, -1, 1)
+    assert planes.ravel().tolist() == [-1, 1, -1]
+
+
+def test_edges_are_repeated() -> None:
+    pixels = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
+    planes = reference.pixels_to_planes(pixels, 8, 0, 255)
+    np.testing.assert_array_equal(planes[:, 3:, :5], np.broadcast_to(planes[:, 2:3, :5], (3, 5, 5)))
+    np.testing.assert_array_equal(planes[:, :, 5:], np.broadcast_to(planes[:, :, 4:5], (3, 8, 3)))
+
+
+def test_pixels_round_half_to_even_and_clamp() -> None:
+    planes = np.array([0.5, 1.5, 2.5, 253.5, 254.5, -7, 300, 254.51], np.float32).reshape(1, 1, 8).repeat(3, 0)
+    pixels = reference.planes_to_pixels(planes, 8, 1, 0, 255)
+    assert pixels[0, :, 0].tolist() == [0, 2, 2, 254, 254, 0, 255, 255]
+    assert pixels.flags.c_contiguous
+
+
+def test_crop_is_the_top_left() -> None:
+    planes = np.arange(64, dtype=np.float32).reshape(1, 8, 8).repeat(3, 0)
+    pixels = reference.planes_to_pixels(planes, 3, 2, 0, 255)
+    assert pixels[:, :, 0].tolist() == [[0, 1, 2], [8, 9, 10]]
