@@ -88,6 +88,7 @@ class Codec:
 
     def decode_latents(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
         """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
+        self._opened()
         return latents_of_file(container.read(data, limits), limits)
 
     def _opened(self) -> PictureCodec:

@@ -19,7 +19,7 @@ from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
 from sdtrt.engine.container import DEFAULT_LIMITS, Limits
 from sdtrt.errors import SdtrtError
 from sdtrt.files import plan_outputs, read_input, write_output
-from sdtrt.progress import progress
+from sdtrt.progress import clear_bar, progress
 
 Record = dict[str, Any]
 
@@ -181,6 +181,7 @@ def each_file(
 
 
 def report(record: Record, line: str, options: argparse.Namespace, always: bool) -> None:
+    clear_bar()
     if "error" in record:
         fail(f"{record['input']}: {record['error']}")
     elif options.json or (options.quiet and not always):

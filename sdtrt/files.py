@@ -35,7 +35,7 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists; --force replaces it")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"folder {path.parent} does not exist")
+        raise FileNotFoundError(f"folder {path.parent} does not exist; a folder named with -o is made if it ends in /")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -53,8 +53,11 @@ def plan_outputs(sources: list[str], output: str | None, suffix: str) -> list[st
     """Return where each input's output goes.
 
     Without `output`: beside the input, with `suffix` (`-` for standard input). With it: that file for one input, a
-    file of the input's name in that folder for several, or if it is a folder. `ValueError` if two outputs coincide.
+    file of the input's name in that folder for several, or if it is a folder; one that ends in `/` is made.
+    `ValueError` if two outputs coincide.
     """
+    if output is not None and output.endswith("/"):
+        Path(output).mkdir(exist_ok=True)
     into_folder = output is not None and output != STREAM and (len(sources) > 1 or Path(output).is_dir())
     if output == STREAM and len(sources) > 1:
         raise ValueError("several inputs cannot share standard output; name a folder with -o")

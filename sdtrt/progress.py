@@ -23,6 +23,12 @@ def progress(items: Sequence[Item], *, quiet: bool) -> Iterator[Item]:
     print(file=sys.stderr)
 
 
+def clear_bar() -> None:
+    """Empty the bar's line, so that something else can be printed there; the next item draws it anew."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 def _draw(done: int, total: int, seconds: float) -> None:
     filled = WIDTH * done // total
     left = f"{seconds / done * (total - done):.0f} s left" if 0 < done < total else f"{seconds:.0f} s"

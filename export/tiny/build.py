@@ -1,6 +1,6 @@
 """Turn a training run of `tiny` into its bundle and latent profile.
 
-    python -m sdtrt.export.tiny.build PHOTOS --run runs/tiny
+    python -m sdtrt.export.tiny.build PHOTOS --run runs/tiny-finished
 
 Writes `engine/data/bundles/tiny/` and `engine/data/profiles/tiny-1.json`. The weights are those averaged over the
 last iterations, stored in half precision; ONNX Runtime computes in single.
@@ -146,7 +146,7 @@ def parity_of(network: nn.Module, inputs: dict[str, Tensor], path: Path) -> floa
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the built-in bundle and profile from a training run.")
     parser.add_argument("photos", type=Path, help="folder of training photos, for the spread of the latents")
-    parser.add_argument("--run", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--run", type=Path, default=Path("runs/tiny-finished"))
     parser.add_argument("--data", type=Path, default=Path("engine/data"))
     arguments = parser.parse_args()
     build(arguments.photos, arguments.run, arguments.data)

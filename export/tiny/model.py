@@ -87,6 +87,21 @@ class StepEmbedding(nn.Module):
         return self.layers(torch.cat([log_step, log_step.square()], 1))  # type: ignore[no-any-return]
 
 
+class Deblock(nn.Module):
+    """Two 3x3 convolutions over finished pixels, which see both sides of what were borders of blocks."""
+
+    def __init__(self, conditions: int, width: int = 16) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.modulation = nn.Linear(conditions, 2 * width)
+        self.second = zeroed(nn.Conv2d(width, 3, 3, padding=1))
+
+    def forward(self, pixels: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, 1)
+        inner = F.leaky_relu(self.first(pixels) * (1 + scale) + shift, 0.1)
+        return pixels + 0.1 * self.second(inner)  # type: ignore[no-any-return]
+
+
 class Encoder(nn.Module):
     """Pixels to latents."""
 
@@ -121,6 +136,7 @@ class Decoder(nn.Module):
         self.fine_in = nn.Conv2d(width, 4 * fine_width, 3, padding=1)
         self.fine = nn.ModuleList([ResidualBlock(fine_width, conditions) for _ in range(2)])
         self.out = zeroed(nn.Conv2d(fine_width, 3 * 16, 3, padding=1))
+        self.deblock = Deblock(conditions)
 
     def forward(self, latents: Tensor, step: Tensor) -> Tensor:
         condition = self.embedding(step)
@@ -133,7 +149,7 @@ class Decoder(nn.Module):
         x = F.leaky_relu(F.pixel_shuffle(self.fine_in(x), 2), 0.1)
         for block in self.fine:
             x = block(x, condition)
-        return linear + 0.1 * F.pixel_shuffle(self.out(x), 4)
+        return self.deblock(linear + 0.1 * F.pixel_shuffle(self.out(x), 4), condition)
 
 
 class RateModel(nn.Module):

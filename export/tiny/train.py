@@ -47,7 +47,7 @@ def train(folder: Path, run: Path, recipe: Recipe, *, report_every: int = 50, sa
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {k: v.clone() for k, v in model.state_dict().items()}
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-    first = resume(run, model, average, optimizer, rng)
+    first = restore(run, model, average, optimizer, rng)
 
     low, high = map(math.log, recipe.steps)
     started, totals = time.monotonic(), torch.zeros(3)
@@ -120,7 +120,7 @@ def save(
     (run / "checkpoint.tmp").replace(run / "checkpoint.pt")
 
 
-def resume(
+def restore(
     run: Path,
     model: Autoencoder,
     average: dict[str, Tensor],

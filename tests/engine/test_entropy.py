@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from sdtrt.engine import entropy
 from sdtrt.engine.passes import PYRAMID, Pass, Planes, passes_of_group
-from sdtrt.engine.prior import AdaptivePrior, Context, Prior, network_prior, prior_tables
-from sdtrt.engine.tables import ESCAPE, LOW_BITS, REACH, SCALES, logistic_tables
+from sdtrt.engine.prior import AdaptivePrior, Context, Prior, network_prior
+from sdtrt.engine.tables import ESCAPE, LOW_BITS, REACH, SCALES
 from sdtrt.errors import FormatError
 
 TINY = "tiny-1"
 CHANNELS = 40
+TABLES = AdaptivePrior(np.zeros((1, 3), np.uint8)).tables
 
 
 def noise(seed: int, shape: tuple[int, ...], kind: str) -> NDArray[np.int16]:
@@ -83,7 +84,7 @@ class ArbitraryPrior:
     """Contexts that are seeded noise over their whole range."""
 
     def __init__(self, channels: int) -> None:
-        self.tables = logistic_tables()
+        self.tables = TABLES
         self._order = np.random.default_rng(channels).permutation(channels)
 
     def passes(self, channels: int) -> list[Pass]:
@@ -97,6 +98,27 @@ class ArbitraryPrior:
         shape = step.stop, planes.positions(step)
         location = rng.integers(-200, 200, shape)
         return Context(location.astype(np.int32), rng.integers(0, SCALES, shape).astype(np.int32))
+
+
+class FixedPrior(ArbitraryPrior):
+    """The same location everywhere."""
+
+    def __init__(self, location: int) -> None:
+        super().__init__(1)
+        self._location = location
+
+    def context(self, step: Pass, planes: Planes, number: int, step_code: int) -> Context:
+        flat = np.zeros((step.stop, planes.positions(step)), np.int32)
+        return Context(flat + self._location * 8, flat)
+
+
+@pytest.mark.parametrize(("symbol", "too_far"), [(32767, 32768), (-32768, -32769)])
+def test_symbols_that_do_not_fit_16_bits(symbol: int, too_far: int) -> None:
+    symbols = np.full((1, 2, 2), symbol, np.int16)
+    payload = entropy.encode(symbols, FixedPrior(symbol), 0)
+    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, FixedPrior(symbol), 0), symbols)
+    with pytest.raises(FormatError, match="16 bits"):
+        entropy.decode(payload, symbols.shape, FixedPrior(too_far), 0)
 
 
 class Ans:
@@ -114,11 +136,11 @@ class Ans:
 
     def take(self, weights: list[int]) -> int:
         quantile, cumulative = self.state & ((1 << 24) - 1), 0
-        for index, weight in enumerate(weights):
-            if quantile < cumulative + weight:
-                break
-            cumulative += weight
-        self.state = (self.state >> 24) * weight + quantile - cumulative
+        index = 0
+        while quantile >= cumulative + weights[index]:
+            cumulative += weights[index]
+            index += 1
+        self.state = (self.state >> 24) * weights[index] + quantile - cumulative
         self.refill()
         return index
 
@@ -173,7 +195,7 @@ def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
 
 def test_the_library_keeps_our_weights() -> None:
     """Handed weights less 1, constriction codes with exactly these weights: every row, every entry."""
-    tables = prior_tables()
+    tables = TABLES
     rows = np.repeat(np.arange(len(tables)), tables.shape[1])
     bins = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
     coder = constriction.stream.stack.AnsCoder()

@@ -14,7 +14,6 @@ from sdtrt.engine.prior import (
     network_inputs,
     network_passes,
     network_prior,
-    prior_tables,
     step_features,
 )
 from sdtrt.engine.profile import PRIOR_NAMES
@@ -22,6 +21,7 @@ from sdtrt.engine.tables import LOCATION_LIMIT, SCALES
 from sdtrt.errors import BundleError, FormatError
 
 NAMES = list(PRIOR_NAMES.values())
+TABLES = AdaptivePrior(np.zeros((1, 3), np.uint8)).tables
 
 
 def exact(layer: Layer, inputs: np.ndarray) -> np.ndarray:
@@ -102,11 +102,11 @@ def layers_for(groups: list[list[int]], weight: int) -> list[Layer]:
 
 def test_a_prior_whose_sums_could_round_is_refused() -> None:
     groups = [[0, 1], [2]]
-    assert NetworkPrior(groups, layers_for(groups, 1), prior_tables()).passes(3)
+    assert NetworkPrior(groups, layers_for(groups, 1), TABLES).passes(3)
     with pytest.raises(BundleError, match="exact"):
-        NetworkPrior(groups, layers_for(groups, 1 << 15), prior_tables())
+        NetworkPrior(groups, layers_for(groups, 1 << 15), TABLES)
     with pytest.raises(BundleError, match="layers"):
-        NetworkPrior(groups, layers_for(groups, 1)[1:], prior_tables())
+        NetworkPrior(groups, layers_for(groups, 1)[1:], TABLES)
 
 
 def test_a_prior_that_is_not_shipped_is_named() -> None:

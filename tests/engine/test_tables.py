@@ -6,20 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sdtrt.engine import tables
-from sdtrt.engine.prior import network_prior, prior_tables
+from sdtrt.engine.prior import AdaptivePrior, network_prior
 from sdtrt.engine.profile import PRIOR_NAMES
-from sdtrt.engine.tables import BINS, FRACTIONS, LOW_BITS, SCALES
+from sdtrt.engine.tables import BINS, FRACTIONS, LOW_BITS, REACH, SCALES
+from sdtrt.export.prior import tables  # NumPy alone
+
+ADAPTIVE = AdaptivePrior(np.zeros((1, 3), np.uint8)).tables
 
 
-def all_tables() -> dict[str, np.ndarray]:
-    made = {"logistic": tables.logistic_tables(), "adaptive-1": prior_tables()}
-    return made | {name: network_prior(name).tables for name in PRIOR_NAMES.values()}
-
-
-@pytest.mark.parametrize("name", ["logistic", "adaptive-1", *PRIOR_NAMES.values()])
+@pytest.mark.parametrize("name", ["logistic", "adaptive", *PRIOR_NAMES.values()])
 def test_tables_are_whole(name: str) -> None:
-    weights = all_tables()[name]
+    made = {"logistic": tables.logistic_tables, "adaptive": lambda: ADAPTIVE}
+    weights = made[name]() if name in made else network_prior(name).tables
     assert weights.shape == (SCALES * FRACTIONS, BINS)
     assert weights.dtype == np.uint32
     assert weights.min() >= 1
@@ -35,13 +33,12 @@ def test_integer_weights(probabilities: np.ndarray) -> None:
 
 
 def test_tables_spread_with_the_scale_and_lean_with_the_fraction() -> None:
-    weights = tables.logistic_tables().astype(np.int64).reshape(SCALES, FRACTIONS, BINS)
+    weights = ADAPTIVE.astype(np.int64).reshape(SCALES, FRACTIONS, BINS)
     narrow = weights[: np.flatnonzero(LOW_BITS)[0], 0]
-    assert (np.diff(narrow[:, tables.REACH]) < 0).all()
-    assert weights[9, 7, tables.REACH + 1] > weights[9, 7, tables.REACH] > weights[9, 0, tables.REACH + 1]
+    assert (np.diff(narrow[:, REACH]) < 0).all()
+    assert weights[9, 7, REACH + 1] > weights[9, 7, REACH] > weights[9, 0, REACH + 1]
 
 
 def test_low_bits_follow_the_scale() -> None:
     assert LOW_BITS.tolist() == [0] * 17 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3 + [5] * 3
-    assert tables.scale_of_index(0) == 0.06
-    assert tables.scale_of_index(3) == 0.12
+    assert [tables.scale_of_index(k) for k in (0, 3, 9)] == [0.06, 0.12, 0.48]

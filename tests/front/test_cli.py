@@ -1,0 +1,350 @@
+"""The command line, in processes of its own where streams or exit codes of the process are the point."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdtrt
+from sdtrt import cli
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+Photo = Callable[[int, int], np.ndarray]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, made the current one: two pictures and a file that is none."""
+    Image.fromarray(photo(40, 30)).save(tmp_path / "a.png")
+    Image.fromarray(photo(33, 17)).save(tmp_path / "b.png")
+    (tmp_path / "bad.png").write_text("not a picture")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_encode_info_verify_decode(pictures: Path, run_cli: Run) -> None:
+    assert run_cli("encode", "a.png", "-q", "70").returncode == 0
+    data = Path("a.sdt").read_bytes()
+    assert data == sdtrt.encode("a.png", quality=70)
+    done = run_cli("info", "a.sdt")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"a.sdt: 40x30, 3 channels, %d bytes" % len(data))
+    assert run_cli("verify", "a.sdt").stdout.decode().splitlines() == ["a.sdt: ok"]
+    assert run_cli("decode", "a.sdt", "-o", "back.png").returncode == 0
+    with Image.open("back.png") as back:
+        assert back.tobytes() == sdtrt.decode(data).tobytes()
+
+
+def test_pipes(pictures: Path, run_cli: Run) -> None:
+    packed = run_cli("encode", "-", stdin=Path("b.png").read_bytes())
+    assert packed.stdout == sdtrt.encode("b.png")
+    assert b"33x17" in run_cli("info", "-", stdin=packed.stdout).stdout
+    back = run_cli("decode", "-", "-o", "-", "--format", "webp", stdin=packed.stdout)
+    with Image.open(io.BytesIO(back.stdout)) as image:
+        assert (image.format, image.size) == ("WEBP", (33, 17))
+    quiet = run_cli("encode", "a.png", "-o", "-", "--quiet")
+    assert (quiet.stdout, quiet.stderr) == (sdtrt.encode("a.png"), b"")
+    assert names(pictures) == ["a.png", "b.png", "bad.png"]
+
+
+def test_json_beside_a_piped_result(pictures: Path, run_cli: Run) -> None:
+    done = run_cli("encode", "a.png", "-o", "-", "--json")
+    assert done.stdout == sdtrt.encode("a.png")
+    assert json.loads(done.stderr)[0]["nbytes"] == len(done.stdout)
+
+
+def main(*arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def test_many_files_into_a_folder(pictures: Path) -> None:
+    Path("out").mkdir()
+    assert main("encode", "a.png", "b.png", "-o", "out") == 0
+    assert names(pictures / "out") == ["a.sdt", "b.sdt"]
+    assert main("decode", "out/a.sdt", "out/b.sdt", "--format", "bmp") == 0
+    assert names(pictures / "out") == ["a.bmp", "a.sdt", "b.bmp", "b.sdt"]
+    with Image.open("out/b.bmp") as image:
+        assert (image.format, image.size) == ("BMP", (33, 17))
+
+
+def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("encode", "a.png", "bad.png", "missing.png", "b.png") == 1
+    assert names(pictures) == ["a.png", "a.sdt", "b.png", "b.sdt", "bad.png"]
+    errors = capsys.readouterr().err
+    assert "sdtrt: bad.png: not an image" in errors
+    assert "missing.png" in errors
+    assert "2 of 4 inputs failed" in errors
+    assert "BytesIO" not in errors
+
+    Path("a.sdt").write_bytes(Path("a.sdt").read_bytes()[:-1])
+    for command in ("info", "verify"):
+        assert main(command, "a.sdt", "b.sdt") == 1
+        printed = capsys.readouterr()
+        assert printed.out.startswith("b.sdt: ")
+        assert "sdtrt: a.sdt: damaged or truncated" in printed.err
+    assert main("decode", "a.sdt", "b.sdt", "--force") == 1
+    with Image.open("b.png") as image:
+        assert image.size == (33, 17)
+
+
+def test_json(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("encode", "a.png", "bad.png", "--json") == 1
+    good, bad = json.loads(capsys.readouterr().out)
+    assert (good["input"], good["output"], good["width"], good["height"]) == ("a.png", "a.sdt", 40, 30)
+    assert good["nbytes"] == Path("a.sdt").stat().st_size
+    assert set(bad) == {"input", "output", "error"}
+
+    assert main("info", "a.sdt", "--json") == 0
+    (about,) = json.loads(capsys.readouterr().out)
+    assert about["latent_shape"] == [40, 4, 5]
+    assert about["bits_per_pixel"] == pytest.approx(8 * good["nbytes"] / 1200)
+
+    assert main("verify", "a.sdt", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [{"input": "a.sdt"}]
+    assert main("decode", "a.sdt", "-o", "back.png", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["mode"] == "RGB"
+
+    assert main("models", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "tiny"
+    assert main("doctor", "--json") == 0
+    findings = json.loads(capsys.readouterr().out)
+    assert {"sdtrt", "numpy", "model tiny"} <= {finding["subject"] for finding in findings}
+
+
+def test_models_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("models") == 0
+    assert capsys.readouterr().out.startswith("tiny: latent space tiny")
+    assert main("doctor") == 0
+    assert sdtrt.__version__ in capsys.readouterr().out
+
+
+def test_doctor_sees_a_damaged_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bundle.json").write_text("{")
+    monkeypatch.setenv("SDTRT_MODELS", str(tmp_path))
+    assert main("doctor") == 1
+    assert "NO" in capsys.readouterr().out
+    assert main("models") == 1
+
+
+def test_existing_outputs_are_refused(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.sdt").write_text("mine")
+    assert main("encode", "a.png") == 1
+    assert "--force" in capsys.readouterr().err
+    assert Path("a.sdt").read_text() == "mine"
+    assert main("encode", "a.png", "--force") == 0
+    assert Path("a.sdt").read_bytes() == sdtrt.encode("a.png")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonesuch",),
+        ("encode",),
+        ("encode", "a.png", "-q", "0"),
+        ("encode", "a.png", "-q", "101"),
+        ("encode", "a.png", "-q", "nan"),
+        ("encode", "a.png", "-q", "high"),
+        ("encode", "a.png", "--threads", "0"),
+        ("encode", "a.png", "--backend", "nonesuch"),
+        ("encode", "a.png", "b.png", "-o", "-"),
+        ("encode", "a.png", "./a.png"),
+        ("encode", "-", "-"),
+        ("encode", ""),
+        ("decode", "a.sdt", "--threads", "-1"),
+        ("decode", "a.sdt", "--backend", "nonesuch"),
+        ("decode", "a.sdt", "--format", "nonesuch"),
+        ("decode", "a.sdt", "--format", "psd"),
+        ("decode", "a.sdt", "--max-pixels", "many"),
+        ("info", "a.sdt", "--nonesuch"),
+    ],
+)
+def test_usage_errors(pictures: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    Path("a.sdt").write_bytes(sdtrt.encode("a.png"))
+    before = names(pictures)
+    assert main(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "sdtrt" in printed.err
+    assert names(pictures) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("encode", "a.png", "-o", "missing/a.sdt"), "missing does not exist"),
+        (("encode", "a.png", "b.png", "-o", "missing"), "missing does not exist"),
+        (("encode", "a.png", "-o", "b.png/a.sdt"), "b.png"),
+        (("encode", "a.png", "-m", "nonesuch"), "'nonesuch'"),
+        (("encode", "a.png", "--device", "cuda"), "--device cpu"),
+        (("encode", "folder.png"), "directory"),
+        (("decode", "a.sdt", "-o", "x.nonesuch"), ".nonesuch"),
+        (("decode", "a.sdt", "-o", "x.psd"), ".psd"),
+        (("decode", "alpha.sdt", "-o", "x.jpg"), "alpha"),
+        (("decode", "a.sdt", "-o", "x.png", "--max-pixels", "100"), "limit"),
+        (("decode", "a.sdt", "-o", "x.png", "-m", "nonesuch"), "nonesuch"),
+        (("info", "a.sdt", "--max-pixels", "0"), "limit"),
+        (("verify", "a.png"), "not an .sdt file"),
+    ],
+)
+def test_failures(
+    pictures: Path,
+    capsys: pytest.CaptureFixture[str],
+    real_files: dict[str, bytes],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    Path("a.sdt").write_bytes(real_files["colour"])
+    Path("alpha.sdt").write_bytes(real_files["alpha"])
+    Path("folder.png").mkdir()
+    before = names(pictures)
+    assert main(*arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert words in printed.err
+    assert names(pictures) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only to this user")
+def test_a_folder_that_may_not_be_written(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("locked").mkdir(mode=0o555)
+    assert main("encode", "a.png", "-o", "locked/a.sdt") == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_interrupted(pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    assert main("encode", "a.png", "b.png") == 1
+    assert "interrupted" in capsys.readouterr().err
+    assert names(pictures) == ["a.png", "b.png", "bad.png"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged metadata
+def test_damaged_images(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever Pillow makes of them: a picture, or an error of one line."""
+    rng = np.random.default_rng(4)
+    sources = []
+    for kind in ("png", "jpg", "gif", "tif", "webp", "bmp"):
+        with Image.open("a.png") as image:
+            image.save(f"whole.{kind}")
+        data = Path(f"whole.{kind}").read_bytes()
+        for n in range(6):
+            damaged = bytearray(data[: rng.integers(len(data))] if n % 2 else data)
+            for _ in range(3 if damaged else 0):
+                damaged[rng.integers(min(len(damaged), 150))] = rng.integers(256)
+            sources.append(f"{kind}{n}.{kind}")
+            Path(sources[-1]).write_bytes(damaged)
+    Path("out").mkdir()
+    assert main("encode", *sources, "-o", "out", "--quiet") == 1
+    capsys.readouterr()
+    for path in Path("out").iterdir():
+        assert main("verify", str(path)) == 0
+
+
+STREAMS = pytest.mark.skipif(sys.platform == "win32", reason="streams of POSIX")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "sdtrt", *arguments]
+
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+@STREAMS
+def test_a_reader_that_has_gone(pictures: Path) -> None:
+    for arguments in (("encode", "a.png", "-o", "-"), ("models",), ("models", "--json")):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            command(*arguments), stdout=writing, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False, timeout=60
+        )
+        os.close(writing)
+        assert done.returncode == 1
+        assert b"Traceback" not in done.stderr
+        assert b"Exception ignored" not in done.stderr
+
+
+@STREAMS
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(pictures: Path) -> None:
+    for arguments in (("encode", "a.png", "-o", "-"), ("models",)):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                command(*arguments), stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False, timeout=60
+            )
+        assert done.returncode == 1
+        assert b"No space left" in done.stderr
+        assert b"Traceback" not in done.stderr
+        assert b"Exception ignored" not in done.stderr
+
+
+@STREAMS
+@pytest.mark.parametrize("stream", ["<&-", ">&-"])
+def test_closed_streams(pictures: Path, stream: str) -> None:
+    arguments = ("encode", "-") if stream == "<&-" else ("encode", "a.png", "-o", "-")
+    shell = ["sh", "-c", f'"$@" {stream}', "sh", *command(*arguments)]
+    done = subprocess.run(shell, capture_output=True, env=ENVIRONMENT, check=False, timeout=60)
+    assert done.returncode == 1
+    assert b"is closed" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """Run the command line with standard error on a terminal and return what appears there."""
+    pty = pytest.importorskip("pty")
+    shown, terminal = pty.openpty()
+    try:
+        with subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=terminal) as process:
+            os.close(terminal)
+            text = b""
+            while True:
+                try:
+                    piece = os.read(shown, 4096)
+                except OSError:  # how Linux says that the other end is closed
+                    break
+                if not piece:
+                    break
+                text += piece
+        assert process.returncode == 0
+    finally:
+        os.close(shown)
+    return text.decode()
+
+
+@STREAMS
+def test_progress_is_for_terminals(pictures: Path, run_cli: Run) -> None:
+    text = on_a_terminal("encode", "a.png", "b.png")
+    assert "] 0/2" in text
+    assert "] 2/2" in text
+    assert "#" not in on_a_terminal("encode", "a.png", "b.png", "--force", "--quiet")
+    assert "#" not in on_a_terminal("encode", "a.png", "--force")
+    assert b"#" not in run_cli("encode", "a.png", "b.png", "--force").stderr
+
+
+def test_version_and_the_script(run_cli: Run) -> None:
+    assert run_cli("--version").stdout.decode().split() == ["sdtrt", sdtrt.__version__]
+    script = Path(sys.executable).with_name("sdtrt")
+    if script.exists():
+        assert subprocess.check_output([script, "--version"]).decode().split() == ["sdtrt", sdtrt.__version__]

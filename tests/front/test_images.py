@@ -1,0 +1,220 @@
+"""Pillow images, arrays and files to pictures: orientation, colour, depth, transparency."""
+
+import contextlib
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from sdtrt.engine.codec import Picture
+from sdtrt.images import image_of, picture_of
+
+RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
+
+
+def stored(image: Image.Image, kind: str = "PNG", **options: object) -> Image.Image:
+    """Return an image as it comes back from a file."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return Image.open(stream)
+
+
+def test_arrays() -> None:
+    picture = picture_of(RGB)
+    np.testing.assert_array_equal(picture.pixels, RGB)
+    assert (picture.alpha, picture.grey) == (None, False)
+    picture = picture_of(RGB[:, :, 0])
+    np.testing.assert_array_equal(picture.pixels, np.repeat(RGB[:, :, :1], 3, axis=2))
+    assert picture.grey
+    alpha = RGB[:, :, 2]
+    picture = picture_of(np.dstack([RGB, alpha]))
+    np.testing.assert_array_equal(picture.alpha, alpha)
+    np.testing.assert_array_equal(picture.pixels, RGB)
+
+
+def test_views() -> None:
+    np.testing.assert_array_equal(picture_of(RGB[::-1, ::2]).pixels, RGB[::-1, ::2])
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 6, 2), (4, 6, 1), (4, 6, 5), (1, 4, 6, 3), (0, 6, 3), (4, 0), ()])
+def test_array_shapes_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        picture_of(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int8, np.bool_, object])
+def test_array_types_refused(dtype: type) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        picture_of(np.zeros((4, 6, 3), dtype))
+
+
+@pytest.mark.parametrize("thing", [None, 7, b"bytes", [[1, 2]]])
+def test_other_things_refused(thing: object) -> None:
+    with pytest.raises(TypeError, match=type(thing).__name__):
+        picture_of(thing)
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.fromarray(RGB).save(path)
+    np.testing.assert_array_equal(picture_of(path).pixels, RGB)
+    np.testing.assert_array_equal(picture_of(str(path)).pixels, RGB)
+    with pytest.raises(FileNotFoundError):
+        picture_of(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, RGB),
+        (2, RGB[:, ::-1]),
+        (3, RGB[::-1, ::-1]),
+        (6, np.rot90(RGB, -1)),
+        (8, np.rot90(RGB)),
+        (5, RGB.swapaxes(0, 1)),
+    ],
+)
+def test_exif_orientation(orientation: int, turned: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = picture_of(stored(Image.fromarray(RGB), exif=exif))
+    np.testing.assert_array_equal(picture.pixels, turned)
+
+
+@pytest.mark.parametrize("exif", [b"junk" * 9, b"Exif\0\0junk" + bytes(20)])
+def test_exif_that_is_none(exif: bytes) -> None:
+    image = Image.fromarray(RGB)
+    image.info["exif"] = exif
+    np.testing.assert_array_equal(picture_of(image).pixels, RGB)
+
+
+def swapped_profile() -> bytes:
+    """Return the sRGB profile with the primaries of red and green exchanged."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (count,) = struct.unpack_from(">I", data, 128)
+    places = {bytes(data[n : n + 4]): n for n in range(132, 132 + 12 * count, 12)}
+    red, green = places[b"rXYZ"], places[b"gXYZ"]
+    data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_icc_profile_is_applied(mode: str) -> None:
+    colour = (250, 20, 30, 77)[: len(mode)]
+    picture = picture_of(stored(Image.new(mode, (5, 4), colour), icc_profile=swapped_profile()))
+    assert np.abs(picture.pixels.astype(int) - [20, 250, 30]).max() <= 3
+    if mode == "RGBA":
+        assert (picture.alpha == 77).all()
+
+
+def test_srgb_profile_changes_nothing() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = picture_of(stored(Image.fromarray(RGB), icc_profile=srgb))
+    assert np.abs(picture.pixels.astype(int) - RGB).max() <= 1
+
+
+@pytest.mark.parametrize("profile", [b"junk" * 50, b"", swapped_profile()[:200]])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_icc_profile_that_is_none(profile: bytes, mode: str) -> None:
+    image = Image.fromarray(RGB).convert(mode)
+    image.info["icc_profile"] = profile
+    np.testing.assert_array_equal(picture_of(image).pixels, np.asarray(image.convert("RGB")))
+
+
+def test_grey_with_a_colour_profile_stays_as_it_is() -> None:
+    image = Image.fromarray(RGB[:, :, 0])
+    image.info["icc_profile"] = swapped_profile()
+    picture = picture_of(image)
+    assert picture.grey
+    np.testing.assert_array_equal(picture.pixels[:, :, 0], RGB[:, :, 0])
+
+
+SIXTEEN = np.array([[0, 128, 129, 257], [32768, 40000, 65406, 65535]], np.uint16)
+EIGHT = [[0, 0, 1, 1], [128, 156, 254, 255]]
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_16_bits(dtype: str) -> None:
+    image = Image.fromarray(SIXTEEN)
+    if dtype == ">u2":
+        image = Image.frombytes("I;16B", (4, 2), SIXTEEN.astype(dtype).tobytes())
+    picture = picture_of(image)
+    assert picture.grey
+    assert picture.pixels[:, :, 1].tolist() == EIGHT
+
+
+def test_16_bits_with_a_transparent_level() -> None:
+    picture = picture_of(stored(Image.fromarray(SIXTEEN), transparency=40000))
+    assert picture.grey
+    assert picture.pixels[:, :, 0].tolist() == EIGHT
+    assert picture.alpha.tolist() == [[255] * 4, [255, 0, 255, 255]]
+
+
+def test_palette_with_transparency() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    picture = picture_of(stored(image, transparency=b"\x40\xff"))
+    assert picture.pixels.tolist() == [[[10, 20, 30], [200, 100, 50]]]
+    assert picture.alpha.tolist() == [[0x40, 0xFF]]
+    picture = picture_of(stored(image))
+    assert picture.alpha is None
+    assert picture.pixels.tolist() == [[[10, 20, 30], [200, 100, 50]]]
+
+
+def test_transparent_level_of_grey() -> None:
+    picture = picture_of(stored(Image.fromarray(np.array([[7, 8]], np.uint8)), transparency=7))
+    assert picture.grey
+    assert picture.alpha.tolist() == [[0, 255]]
+
+
+def test_opaque_alpha_is_dropped() -> None:
+    assert picture_of(Image.new("RGBA", (3, 3), (1, 2, 3, 255))).alpha is None
+    assert picture_of(Image.new("LA", (3, 3), (1, 254))).alpha is not None
+
+
+def test_one_bit() -> None:
+    picture = picture_of(Image.fromarray(np.array([[True, False]])))
+    assert picture.grey
+    assert picture.pixels.tolist() == [[[255] * 3, [0] * 3]]
+
+
+@pytest.mark.parametrize(("ink", "seen"), [((0, 0, 0, 0), 255), ((0, 0, 0, 255), 0)])
+def test_cmyk(ink: tuple[int, ...], seen: int) -> None:
+    picture = picture_of(Image.new("CMYK", (3, 2), ink))
+    assert (picture.pixels == seen).all()
+    assert not picture.grey
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+@pytest.mark.parametrize("info", [{}, {"transparency": 3}])
+def test_modes_without_a_range_refused(mode: str, info: dict[str, int]) -> None:
+    image = Image.new(mode, (3, 3))
+    image.info |= info
+    with pytest.raises(ValueError, match=f"mode {mode}"):
+        picture_of(image)
+
+
+def test_a_broken_png_is_a_value_error() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(stream, "PNG")
+    data = stream.getvalue()
+    heads = [n for n in range(len(data)) if data[n : n + 4] in {b"IDAT", b"IEND"}]
+    for at in [*range(33, len(data), 397), *(n + k for n in heads for k in range(-4, 4))]:
+        damaged = bytearray(data)
+        damaged[at] ^= 0xA5
+        with contextlib.suppress(OSError, ValueError):
+            picture_of(Image.open(io.BytesIO(bytes(damaged))))
+
+
+@pytest.mark.parametrize(("grey", "alpha", "mode"), [(0, 0, "RGB"), (0, 1, "RGBA"), (1, 0, "L"), (1, 1, "LA")])
+def test_pictures_to_images(grey: int, alpha: int, mode: str) -> None:
+    pixels = np.repeat(RGB[:, :, :1], 3, axis=2) if grey else RGB
+    image = image_of(Picture(pixels, RGB[:, :, 1] if alpha else None, bool(grey)))
+    assert image.mode == mode
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
+    if alpha:
+        np.testing.assert_array_equal(np.asarray(image.getchannel("A")), RGB[:, :, 1])

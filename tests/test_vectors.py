@@ -1,0 +1,73 @@
+"""The conformance vectors: bytes to symbols and symbols to bytes, exactly."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sdtrt
+from sdtrt.engine import container, entropy
+from sdtrt.engine.alpha import alpha_of_file
+from sdtrt.engine.latents import symbols_of_file
+from sdtrt.engine.prior import AdaptivePrior, network_prior
+from sdtrt.engine.profile import ADAPTIVE_PRIOR, PRIOR_NAMES, profile_of_file
+
+FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "vectors").glob("*/expect.json"))
+WHOLE = [folder for folder in FOLDERS if not folder.name.startswith("x_")]
+WRONG = [folder for folder in FOLDERS if folder.name.startswith("x_")]
+
+
+def case(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    return (folder / "input.sdt").read_bytes(), json.loads((folder / "expect.json").read_text())
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_vectors_are_there() -> None:
+    assert len(WHOLE) >= 7
+    assert len(WRONG) >= 6
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_bytes_to_symbols(folder: Path) -> None:
+    data, expect = case(folder)
+    file = container.read(data)
+    assert dataclasses.asdict(file.header) == expect["header"]
+    symbols = symbols_of_file(file)
+    np.testing.assert_array_equal(symbols, np.load(folder / "symbols.npy"))
+    assert sha256(symbols.astype("<i2").tobytes()) == expect["symbols_sha256"]
+    assert {f"{kind:#04x}": sha256(chunk) for kind, chunk in file.chunks.items()} == expect["chunks_sha256"]
+    if "alpha_sha256" in expect:
+        assert sha256(alpha_of_file(file).tobytes()) == expect["alpha_sha256"]
+    sdtrt.verify(data)
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_symbols_to_bytes(folder: Path) -> None:
+    data, expect = case(folder)
+    symbols = np.load(folder / "symbols.npy")
+    header = container.Header(**expect["header"])
+    # Chunks are taken over: what deflates the alpha plane may differ from one zlib to the next.
+    chunks = container.read(data).chunks
+    if header.prior == ADAPTIVE_PRIOR:
+        fitted = entropy.fit_adaptive(symbols)
+        payload = fitted.tobytes() + entropy.encode(symbols, AdaptivePrior(fitted), header.step_code)
+    else:
+        payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[header.prior]), header.step_code)
+    assert container.write(container.File(header, payload, chunks)) == data
+    assert profile_of_file(container.read(data)).grid(header.width, header.height) == symbols.shape
+
+
+@pytest.mark.parametrize("folder", WRONG, ids=lambda folder: folder.name)
+def test_what_must_fail(folder: Path, codec: sdtrt.Codec) -> None:
+    data, expect = case(folder)
+    error = getattr(sdtrt, expect["error"])
+    for function in (sdtrt.verify, codec.decode, codec.decode_latents):
+        with pytest.raises(error):
+            function(data)

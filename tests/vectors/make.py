@@ -1,0 +1,129 @@
+"""Write the conformance vectors beside this file: a change of the format, to be reviewed as one.
+
+A case is a folder with `input.sdt`, `symbols.npy` (what it decodes to, int16) and `expect.json`. Names that start with
+`x_` must fail, with the error that `expect.json` names. Symbols are seeded integer noise: no network has a say.
+"""
+
+import dataclasses
+import hashlib
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine import alpha, container, entropy
+from sdtrt.engine.container import ALPHA, PROFILE, TEXT, File, Header
+from sdtrt.engine.latents import symbols_of_file
+from sdtrt.engine.prior import AdaptivePrior, network_prior
+from sdtrt.engine.profile import INLINE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
+
+FOLDER = Path(__file__).parent
+TINY = 1
+Symbols = NDArray[np.int16]
+
+
+def main() -> None:
+    whole = tiny_file(noise(1, TINY, 61, 43), 61, 43, 1900)
+    write_case("tiny_odd_size", "the shipped profile and prior at a size that is no multiple of 8", whole)
+    write_case("tiny_1x1", "the smallest picture", tiny_file(noise(2, TINY, 1, 1), 1, 1, 4095))
+    write_case("tiny_all_zero", "symbols that cost next to nothing", tiny_file(0 * noise(3, TINY, 64, 64), 64, 64, 0))
+    write_case("tiny_grey", "the grey flag", tiny_file(noise(4, TINY, 24, 40), 24, 40, 2048, grey=True))
+    escapes = noise(5, TINY, 33, 17)
+    escapes.flat[::7] = np.random.default_rng(5).integers(-32768, 32768, escapes.flat[::7].size)
+    escapes.flat[:2] = -32768, 32767
+    write_case("tiny_escapes", "symbols over all 16 bits", tiny_file(escapes, 33, 17, 1500))
+    plane = (np.add.outer(np.arange(20) ** 2, 5 * np.arange(30)) % 256).astype(np.uint8)
+    chunks = {ALPHA: alpha.encode(plane), TEXT: b"made for a test", 0x70: b"of a later version"}
+    write_case(
+        "tiny_alpha",
+        "an alpha plane, a text, and an optional chunk that no version knows",
+        tiny_file(noise(6, TINY, 30, 20), 30, 20, 1700, chunks=chunks),
+        alpha=plane,
+    )
+    write_case("adaptive_inline", "a profile in the file, the adaptive prior", inline_file())
+    write_failures(container.write(whole))
+
+
+def noise(seed: int, identifier: int, width: int, height: int) -> Symbols:
+    """Return symbols in which some channels hold nearly nothing and some a good deal."""
+    rng = np.random.default_rng(seed)
+    shape = shipped_profile(identifier).grid(width, height)
+    reach = rng.choice([1, 1, 1, 2, 5, 40, 400], (shape[0], 1, 1))
+    return (rng.integers(-reach, reach + 1, shape) * (rng.random(shape) < 0.4)).astype(np.int16)
+
+
+def tiny_file(symbols: Symbols, width: int, height: int, step_code: int, grey: bool = False, **parts: Any) -> File:
+    prior = shipped_profile(TINY).prior
+    payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[prior]), step_code)
+    return File(Header(width, height, TINY, prior, step_code, grey), payload, **parts)
+
+
+def inline_file() -> File:
+    n = np.arange(6, dtype=np.float32)
+    profile = LatentProfile("x-0badcafe", 6, 8, n / 4, 1 + n / 8, 1 - n / 16, n / 64, (2300, 1300), 0)
+    rng = np.random.default_rng(7)
+    steps = rng.integers(-3, 4, profile.grid(90, 70)) * np.array([0, 1, 2, 5, 30, 900])[:, None, None]
+    symbols = np.clip(steps.cumsum(1).cumsum(2), -32768, 32767).astype(np.int16)
+    fitted = entropy.fit_adaptive(symbols)
+    payload = fitted.tobytes() + entropy.encode(symbols, AdaptivePrior(fitted), 2222)
+    return File(Header(90, 70, INLINE, profile.prior, 2222), payload, {PROFILE: pack(profile)})
+
+
+def write_case(name: str, tests: str, file: File, alpha: NDArray[np.uint8] | None = None) -> None:
+    symbols = symbols_of_file(file)
+    expect: dict[str, Any] = {
+        "tests": tests,
+        "header": dataclasses.asdict(file.header),
+        "symbols_sha256": sha256(symbols.astype("<i2").tobytes()),
+        "chunks_sha256": {f"{kind:#04x}": sha256(data) for kind, data in sorted(file.chunks.items())},
+    }
+    if alpha is not None:
+        expect["alpha_sha256"] = sha256(alpha.tobytes())
+    write(name, container.write(file), expect)
+    np.save(FOLDER / name / "symbols.npy", symbols)
+
+
+def write_failures(data: bytes) -> None:
+    body = data[:-4]
+    later = bytes([*body[:3], container.VERSION + 1, *body[4:]])
+    flags = body.index(struct.pack("<H", 1900))
+    chunked = body[:flags] + struct.pack("<H", 1900 | container.CHUNKS_FLAG) + b"\x01p"
+    cases = {
+        "x_flipped_byte": ("one bit of the payload", data[:40] + bytes([data[40] ^ 1]) + data[41:]),
+        "x_truncated": ("the last byte is missing", data[:-1]),
+        "x_trailing_byte": ("a byte after the end", data + b"\0"),
+        "x_version": ("a later version of the format", sealed(later)),
+        "x_required_chunk": ("a required chunk of a later version", sealed(chunked + b"\xf0\x03new")),
+        "x_left_over": ("data after the last symbol", sealed(body + b"\x01\x02\x03\x04\x05")),
+        "x_short_payload": ("symbols without data", sealed(body[:-40])),
+        "x_two_files": ("one file after another", data + data),
+        "x_profile": ("a profile of a later version", sealed(body[:4] + b"\xc8" + body[5:])),
+        "x_prior": ("a prior of a later version", sealed(body[:5] + b"\xc8" + body[6:])),
+    }
+    for name, (tests, wrong) in cases.items():
+        write(name, wrong, {"tests": tests, "error": "FormatError"})
+    vast = container.write(File(Header(1 << 24, 1 << 24, TINY, TINY, 2048), b""))
+    write("x_vast", vast, {"tests": "more pixels than the limit", "error": "LimitError"})
+
+
+def sealed(body: bytes) -> bytes:
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def write(name: str, data: bytes, expect: dict[str, Any]) -> None:
+    folder = FOLDER / name
+    folder.mkdir(exist_ok=True)
+    (folder / "input.sdt").write_bytes(data)
+    (folder / "expect.json").write_text(json.dumps(expect, indent=2) + "\n")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
