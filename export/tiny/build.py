@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from sdtrt.engine.bundle import MANIFEST, SCHEMA
+from sdtrt.export.tiny.loop import averaged_weights
 from sdtrt.export.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
 from sdtrt.export.tiny.photos import load_photos, pixels_to_planes
 
@@ -68,9 +69,8 @@ def build(photos: Path, run: Path, data: Path) -> None:
 
 def load_model(run: Path) -> Autoencoder:
     """Return the averaged model of a run, its large tensors rounded to half precision as they are shipped."""
-    state = torch.load(run / "checkpoint.pt", weights_only=True)
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
-    model.load_state_dict(state["average"])
+    model.load_state_dict(averaged_weights(run))
     for network in (model.encoder, model.decoder):
         for parameter in network.parameters():
             if parameter.numel() >= SMALLEST_HALF:

@@ -196,13 +196,27 @@ class Autoencoder(nn.Module):
 
     def forward(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
         """Return (pixels, bits): rounding passes gradients straight through, bits see uniform noise instead."""
-        latents = self.encoder(pixels)
-        deltas = (step[:, None] * torch.exp(self.log_weight))[:, :, None, None]
-        exact = latents / deltas
-        rounded = torch.sign(exact) * torch.floor(exact.abs() + 0.5 - dead_zone[:, None, None, None])
+        deltas = self.deltas(step)
+        exact = self.encoder(pixels) / deltas
+        rounded = quantized(exact, dead_zone)
         noisy = exact + torch.rand_like(exact) - 0.5
         reconstructed = self.decoder((exact + (rounded - exact).detach()) * deltas, step)
         return reconstructed, self.rate(noisy, noisy * deltas, deltas, step)
+
+    @torch.no_grad()
+    def quantized(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> Tensor:
+        """Return the latents as a decoder would get them."""
+        deltas = self.deltas(step)
+        return quantized(self.encoder(pixels) / deltas, dead_zone) * deltas
+
+    def deltas(self, step: Tensor) -> Tensor:
+        """Return each channel's quantizer step, float32 (N, 40, 1, 1)."""
+        return (step[:, None] * torch.exp(self.log_weight))[:, :, None, None]
+
+
+def quantized(exact: Tensor, dead_zone: Tensor) -> Tensor:
+    """Return symbols, as floats, of latents in units of their steps; `dead_zone` float32 (N,)."""
+    return torch.sign(exact) * torch.floor(exact.abs() + 0.5 - dead_zone[:, None, None, None])
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
