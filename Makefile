@@ -33,9 +33,14 @@ importroot:  ## the package as installed, made of links: for type checkers, and 
 	@rm -rf build/importroot && mkdir -p build/importroot/sdtrt
 	@ln -s $(CURDIR)/sdtrt/* $(addprefix $(CURDIR)/,engine export kernels) build/importroot/sdtrt/
 
-bench: $(STAMP)  ## rate and distortion, then speed (KODAK=folder of pictures)
-	$(BIN)/python benchmarks/rate_distortion.py $(if $(KODAK),'$(KODAK)')
+bench: $(STAMP)  ## all figures and the README's tables (KODAK=folder of PNG pictures)
+	@test -n '$(KODAK)' || { echo 'make bench: say where the pictures are, KODAK=folder' >&2; exit 1; }
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/corruption.py
+	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)'
+	$(BIN)/python benchmarks/blockiness.py '$(KODAK)'
+	$(BIN)/python benchmarks/demo.py --publish
+	$(BIN)/python benchmarks/tables.py
 
 vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, to be reviewed as one
 	$(BIN)/python tests/vectors/make.py

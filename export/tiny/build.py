@@ -110,7 +110,7 @@ def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Pa
         dynamic_shapes=shapes,
         verbose=False,
     )
-    model = halve_weights(program.model_proto)
+    model = strip(halve_weights(program.model_proto))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 
@@ -127,7 +127,16 @@ def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    del model.graph.value_info[:]
+    return model
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model without the exporter's notes: stack traces with this machine's folders, and inferred shapes."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
     return model
 
 
