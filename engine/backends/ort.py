@@ -35,7 +35,8 @@ class OrtNetwork:
             options.intra_op_num_threads = threads
         # Shapes change from picture to picture: memory planned for one shape is of no use to the next.
         options.enable_mem_pattern = False
-        options.enable_cpu_mem_arena = False
+        # Threads that wait by spinning take the cores from the entropy coder's matrix products.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
