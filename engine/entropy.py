@@ -58,8 +58,6 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
         escaped = np.flatnonzero(bins == ESCAPE)
         if escaped.size:
             values[escaped] = coder.decode(_UNIFORM, np.full(escaped.size, 1 << 16, np.int32)) - _OFFSET
-        if np.abs(values + 0.5).max() > _OFFSET:
-            raise FormatError("damaged payload: a symbol does not fit 16 bits")
         known = values.reshape(step.stop - step.start, -1)
         planes.put(step, known)
         _scatter(symbols, order, step, known)

@@ -64,9 +64,11 @@ class LatentProfile:
 def profile_of_file(file: File) -> LatentProfile:
     """Return the profile that a file names or carries; `FormatError` if it is unknown or malformed."""
     identifier = file.header.profile
+    if (identifier == INLINE) != (PROFILE in file.chunks):
+        raise FormatError("malformed file: it must name a latent profile or carry one, and not both")
     if identifier == INLINE:
-        if PROFILE not in file.chunks:
-            raise FormatError("damaged file: it names no latent profile and carries none")
+        if file.header.prior != ADAPTIVE_PRIOR:
+            raise FormatError(f"malformed file: prior {file.header.prior} with a latent profile of its own")
         return _unpack(file.chunks[PROFILE])
     if identifier not in PROFILE_NAMES:
         raise FormatError(f"latent profile {identifier} is unknown; a later sdtrt may read this file")

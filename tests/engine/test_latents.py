@@ -11,6 +11,7 @@ import sdtrt
 from sdtrt.engine import container, entropy
 from sdtrt.engine.container import File, Header, Limits
 from sdtrt.engine.latents import DEAD_ZONE, deltas, file_of_latents, latents_of_file, symbols_of_file
+from sdtrt.engine.prior import network_prior
 from sdtrt.engine.profile import PRIOR_NAMES, LatentProfile, pack, shipped_profile
 from sdtrt.errors import BundleError, FormatError, LimitError
 
@@ -78,9 +79,10 @@ def test_latents_that_are_not_finite(inline_profile: Make, bad: float) -> None:
 
 @pytest.mark.parametrize("identifier", PRIOR_NAMES)
 def test_a_prior_for_other_channels(inline_profile: Make, identifier: int) -> None:
-    profile = inline_profile(4)
-    file = File(Header(8, 8, 0, identifier, 2048), b"", {container.PROFILE: pack(profile)})
-    with pytest.raises(FormatError, match="channels"):
+    with pytest.raises(FormatError, match="channels, found 3"):
+        network_prior(PRIOR_NAMES[identifier]).passes(3)
+    file = File(Header(8, 8, 0, identifier, 2048), b"", {container.PROFILE: pack(inline_profile(4))})
+    with pytest.raises(FormatError, match="profile of its own"):
         symbols_of_file(file)
 
 

@@ -79,8 +79,10 @@ def test_grid(inline_profile: Make) -> None:
 def test_unknown_profiles(inline_profile: Make) -> None:
     with pytest.raises(FormatError, match="profile 200"):
         profile_of_file(File(Header(8, 8, 200, 1, 2048), b""))
-    with pytest.raises(FormatError, match="carries none"):
-        profile_of_file(File(Header(8, 8, INLINE, 1, 2048), b""))
+    with pytest.raises(FormatError, match="name a latent profile or carry one"):
+        profile_of_file(File(Header(8, 8, INLINE, 0, 2048), b""))
+    with pytest.raises(FormatError, match="not both"):
+        profile_of_file(File(Header(8, 8, 1, 1, 2048), b"", {PROFILE: pack(inline_profile())}))
     with pytest.raises(BundleError, match="profile 200"):
         shipped_profile(200)
 

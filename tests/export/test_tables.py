@@ -1,4 +1,4 @@
-"""The adaptive prior's shipped tables are what their maker makes, but for the last digits of another machine's `tanh`."""
+"""The adaptive prior's shipped tables are what their maker makes, but for the last digits of another `tanh`."""
 
 import numpy as np
 
