@@ -20,8 +20,8 @@ class Bundle:
     """An opened manifest.
 
     `profile` is the id of the latent profile with which the bundle writes files. Networks take and give float32 NCHW:
-    `encoder.onnx` pixels -> latents, `decoder.onnx` latents -> pixels; if
-    `decoder_takes_step`, also the quantizer's step, float32 (N,). Pixels lie between `pixel_range`'s two numbers.
+    `encoder.onnx` pixels -> latents, `decoder.onnx` latents -> pixels, the latter also the quantizer's step, float32
+    (N,), if `decoder_takes_step`. Pixels lie between `pixel_range`'s two numbers.
     """
 
     folder: Path
