@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.passes import Pass, Planes
-from sdtrt.engine.prior import AdaptivePrior, Context, Prior, neighbour_means, scale_share
+from sdtrt.engine.prior import AdaptivePrior, Context, Prior, adaptive_context, neighbour_means
 from sdtrt.engine.tables import ESCAPE, FRACTIONS, LOW_BITS, PRECISION, REACH, SCALES
 from sdtrt.errors import FormatError
 
@@ -58,6 +58,8 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
         escaped = np.flatnonzero(bins == ESCAPE)
         if escaped.size:
             values[escaped] = coder.decode(_UNIFORM, np.full(escaped.size, 1 << 16, np.int32)) - _OFFSET
+        if np.abs(values + 0.5).max() > _OFFSET:  # out of reach for priors with locations of 16 bits, as ours are
+            raise FormatError("damaged payload: a symbol does not fit 16 bits")
         known = values.reshape(step.stop - step.start, -1)
         planes.put(step, known)
         _scatter(symbols, order, step, known)
@@ -89,13 +91,12 @@ def fit_adaptive(symbols: Symbols) -> NDArray[np.uint8]:
         known = _gather(symbols, trial.order(channels), step)
         if number == 0:
             for k in scales:
-                first[k] += _cost(costs, known, np.zeros_like(known), np.full_like(known, k))
+                first[k] += _cost(costs, known, Context(np.zeros_like(known), np.full_like(known, k)))
         else:
-            mean, magnitude = neighbour_means(step, planes)
-            for n, weight in enumerate(weights):
+            means = neighbour_means(step, planes)
+            for weight in weights:
                 for k in scales:
-                    scale = np.minimum(k + scale_share(magnitude), SCALES - 1)
-                    rest[n, k] += _cost(costs, known, mean * weight >> 3, scale)
+                    rest[weight, k] += _cost(costs, known, adaptive_context(*means, weight, k))
         planes.put(step, known)
     weight, base = np.unravel_index(rest.reshape(-1, channels).argmin(0), rest.shape[:2])
     return np.stack([weight, base, first.argmin(0)], axis=1).astype(np.uint8)
@@ -158,12 +159,12 @@ def _costs(prior: Prior) -> Ints:
     return np.rint(costs).astype(np.int32)
 
 
-def _cost(costs: Ints, values: Ints, location: Ints, scale: Ints) -> NDArray[np.int64]:
-    """Return each channel's cost in 1/256 bit, int64 (channels,)."""
-    low_bits = LOW_BITS[scale]
-    bins, _ = _bins(values - location // FRACTIONS, low_bits)
-    rows = scale * FRACTIONS + location % FRACTIONS
-    return (costs[rows, bins] + np.where(bins == ESCAPE, 0, low_bits * 256)).sum(1, dtype=np.int64)
+def _cost(costs: Ints, values: Ints, context: Context) -> NDArray[np.int64]:
+    """Return each channel's cost in 1/256 bit, int64 (channels,), of values (channels, positions)."""
+    rows, base, low_bits = _split(context)
+    bins, _ = _bins(values.ravel() - base, low_bits)
+    cost = costs[rows, bins] + np.where(bins == ESCAPE, 0, low_bits * 256)
+    return cost.reshape(values.shape).sum(1, dtype=np.int64)
 
 
 def _gather(symbols: Symbols, order: NDArray[np.intp], step: Pass) -> Ints:

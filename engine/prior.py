@@ -178,8 +178,7 @@ class AdaptivePrior:
         if number == 0:
             flat = np.zeros((channels, count), np.int32)
             return Context(flat, flat + self.first)
-        signed, magnitude = neighbour_means(step, planes)
-        return Context(signed * self.weight >> 3, np.clip(self.base + scale_share(magnitude), 0, SCALES - 1))
+        return adaptive_context(*neighbour_means(step, planes), self.weight, self.base)
 
 
 def neighbour_means(step: Pass, planes: Planes) -> tuple[Ints, Ints]:
@@ -198,9 +197,9 @@ def neighbour_means(step: Pass, planes: Planes) -> tuple[Ints, Ints]:
     return mean.astype(np.int32), magnitude.astype(np.int32)
 
 
-def scale_share(magnitude: Ints) -> Ints:
-    """Return by how many scale indices a mean magnitude, in eighths, widens the scale."""
-    return magnitude * 3 >> 7
+def adaptive_context(mean: Ints, magnitude: Ints, weight: Ints | int, base: Ints | int) -> Context:
+    """Return the context that two parameters make of `neighbour_means`."""
+    return Context(mean * weight >> 3, np.minimum(base + (magnitude * 3 >> 7), SCALES - 1))
 
 
 def adaptive_tables() -> NDArray[np.uint32]:

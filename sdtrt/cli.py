@@ -15,10 +15,11 @@ from PIL import Image, UnidentifiedImageError
 
 from sdtrt import __version__, api
 from sdtrt.doctor import examine
+from sdtrt.engine.backends import BACKENDS
 from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
 from sdtrt.engine.container import DEFAULT_LIMITS, Limits
 from sdtrt.errors import SdtrtError
-from sdtrt.files import plan_outputs, read_input, write_output
+from sdtrt.files import prepare_outputs, read_input, write_output
 from sdtrt.progress import clear_bar, progress
 
 Record = dict[str, Any]
@@ -59,7 +60,7 @@ def fail(message: str) -> int:
 
 
 def encode(options: argparse.Namespace) -> int:
-    targets = plan_outputs(options.inputs, options.output, ".sdt")
+    targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with api.Codec.open(
         options.model, device=options.device, backend=options.backend, threads=options.threads
     ) as codec:
@@ -93,7 +94,7 @@ def decode(options: argparse.Namespace) -> int:
     suffix = f".{options.format}"
     if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
         raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
-    targets = plan_outputs(options.inputs, options.output, suffix)
+    targets = prepare_outputs(options.inputs, options.output, suffix)
     codecs: dict[str, api.Codec] = {}
     limits = Limits(max_pixels=options.max_pixels)
 
@@ -264,7 +265,7 @@ def add_output(command: argparse.ArgumentParser) -> None:
 def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
     command.add_argument("-m", "--model", default=default, help=text)
     command.add_argument("--device", default="auto", help="auto, cpu (default auto)")
-    command.add_argument("--backend", default="auto", choices=["auto", "ort"], help="default %(default)s")
+    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
     command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
 
 

@@ -49,16 +49,15 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
         raise
 
 
-def plan_outputs(sources: list[str], output: str | None, suffix: str) -> list[str]:
+def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list[str]:
     """Return where each input's output goes.
 
     Without `output`: beside the input, with `suffix` (`-` for standard input). With it: that file for one input, a
     file of the input's name in that folder for several, or if it is a folder; one that ends in `/` is made.
     `ValueError` if two outputs coincide.
     """
-    if output is not None and output.endswith("/"):
-        Path(output).mkdir(exist_ok=True)
-    into_folder = output is not None and output != STREAM and (len(sources) > 1 or Path(output).is_dir())
+    named_folder = output is not None and (output.endswith("/") or Path(output).is_dir())
+    into_folder = named_folder or (output not in {None, STREAM} and len(sources) > 1)
     if output == STREAM and len(sources) > 1:
         raise ValueError("several inputs cannot share standard output; name a folder with -o")
     if output is not None and not into_folder:
@@ -72,4 +71,6 @@ def plan_outputs(sources: list[str], output: str | None, suffix: str) -> list[st
     twice = {t for t in targets if targets.count(t) > 1}
     if twice:
         raise ValueError(f"several inputs would be written to {min(twice)}")
+    if output is not None and output.endswith("/"):
+        Path(output).mkdir(exist_ok=True)
     return targets

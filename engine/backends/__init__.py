@@ -11,6 +11,8 @@ from sdtrt.errors import DeviceError
 
 Floats = NDArray[np.float32]
 
+BACKENDS = ("auto", "ort")
+
 
 class Network(Protocol):
     """A loaded network; safe to run from several threads."""
@@ -33,8 +35,8 @@ def open_backend(backend: str = "auto", device: str = "auto", threads: int | Non
 
     Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
     """
-    if backend not in {"auto", "ort"}:
-        raise ValueError(f"backend {backend!r} is unknown; this version has: auto, ort")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is unknown; this version has: {', '.join(BACKENDS)}")
     if device not in {"auto", "cpu"}:
         raise DeviceError(f"device {device!r}: this version runs on the CPU only; use --device cpu")
     from sdtrt.engine.backends.ort import OrtCpu

@@ -100,6 +100,27 @@ class ArbitraryPrior:
         return Context(location.astype(np.int32), rng.integers(0, SCALES, shape).astype(np.int32))
 
 
+class FixedPrior(ArbitraryPrior):
+    """The same location everywhere."""
+
+    def __init__(self, location: int) -> None:
+        super().__init__(1)
+        self._location = location
+
+    def context(self, step: Pass, planes: Planes, number: int, step_code: int) -> Context:
+        flat = np.zeros((step.stop, planes.positions(step)), np.int32)
+        return Context(flat + self._location * 8, flat)
+
+
+@pytest.mark.parametrize(("symbol", "too_far"), [(32767, 32768), (-32768, -32769)])
+def test_symbols_that_do_not_fit_16_bits(symbol: int, too_far: int) -> None:
+    symbols = np.full((1, 2, 2), symbol, np.int16)
+    payload = entropy.encode(symbols, FixedPrior(symbol), 0)
+    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, FixedPrior(symbol), 0), symbols)
+    with pytest.raises(FormatError, match="16 bits"):
+        entropy.decode(payload, symbols.shape, FixedPrior(too_far), 0)
+
+
 class Ans:
     """The coder's arithmetic: 64 bits of state, words of 32, probabilities of 24."""
 

@@ -6,23 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from sdtrt.files import plan_outputs, read_input, write_output
+from sdtrt.files import prepare_outputs, read_input, write_output
 
 
 def test_beside_the_input() -> None:
-    assert plan_outputs(["a.png", "d/b.tar.png", "c"], None, ".sdt") == ["a.sdt", str(Path("d/b.tar.sdt")), "c.sdt"]
-    assert plan_outputs(["-"], None, ".sdt") == ["-"]
+    assert prepare_outputs(["a.png", "d/b.tar.png", "c"], None, ".sdt") == ["a.sdt", str(Path("d/b.tar.sdt")), "c.sdt"]
+    assert prepare_outputs(["-"], None, ".sdt") == ["-"]
 
 
 def test_one_file(tmp_path: Path) -> None:
-    assert plan_outputs(["a.png"], "b.sdt", ".sdt") == ["b.sdt"]
-    assert plan_outputs(["a.png"], "-", ".sdt") == ["-"]
-    assert plan_outputs(["x/a.png"], str(tmp_path), ".sdt") == [str(tmp_path / "a.sdt")]
+    assert prepare_outputs(["a.png"], "b.sdt", ".sdt") == ["b.sdt"]
+    assert prepare_outputs(["a.png"], "-", ".sdt") == ["-"]
+    assert prepare_outputs(["x/a.png"], str(tmp_path), ".sdt") == [str(tmp_path / "a.sdt")]
 
 
 def test_into_a_folder(tmp_path: Path) -> None:
     for folder in (str(tmp_path), "not/there/yet"):
-        assert plan_outputs(["a.png", "x/b.jpg"], folder, ".sdt") == [str(Path(folder, n)) for n in ("a.sdt", "b.sdt")]
+        assert prepare_outputs(["a.png", "x/b.jpg"], folder, ".sdt") == [
+            str(Path(folder, n)) for n in ("a.sdt", "b.sdt")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_into_a_folder(tmp_path: Path) -> None:
 )
 def test_outputs_that_coincide(sources: list[str], output: str | None) -> None:
     with pytest.raises(ValueError, match=r"several inputs"):
-        plan_outputs(sources, output, ".sdt")
+        prepare_outputs(sources, output, ".sdt")
 
 
 def test_write(tmp_path: Path) -> None:
