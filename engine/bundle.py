@@ -8,7 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sdtrt.errors import BundleError
+from sdtrt.engine.profile import LatentProfile, pack, profile_from_json, shipped_profile, unpack
+from sdtrt.errors import BundleError, FormatError
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
@@ -19,15 +20,16 @@ BUILT_IN = "tiny"
 class Bundle:
     """An opened manifest.
 
-    `profile` is the id of the latent profile with which the bundle writes files. Networks take and give float32 NCHW:
-    `encoder.onnx` pixels -> latents, `decoder.onnx` latents -> pixels, the latter also the quantizer's step, float32
-    (N,), if `decoder_takes_step`. Pixels lie between `pixel_range`'s two numbers.
+    `profile` is the latent profile with which the bundle writes files: the id of a shipped one, or the numbers that
+    its files carry. Networks take and give float32 NCHW: `encoder.onnx` pixels -> latents, `decoder.onnx` latents ->
+    pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. Files named `*.fp16.onnx` are
+    the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers.
     """
 
     folder: Path
     name: str
     latent_space: str
-    profile: int
+    profile: int | LatentProfile
     pixel_range: tuple[float, float]
     decoder_takes_step: bool
     files: dict[str, str]  # name -> SHA-256
@@ -44,7 +46,7 @@ class Bundle:
             raise BundleError(f"{path} cannot be read: {error}") from error
         try:
             return cls._from_fields(folder, fields)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, FormatError) as error:
             raise BundleError(f"{path} is malformed: {error!r}") from error
 
     @classmethod
@@ -52,15 +54,22 @@ class Bundle:
         if fields["schema"] != SCHEMA:
             raise BundleError(f"{folder} has bundle schema {fields['schema']}, this sdtrt reads schema {SCHEMA}")
         low, high = fields["pixel_range"]
+        profile = _profile(fields["profile"])
+        if isinstance(profile, LatentProfile) and profile.latent_space != fields["latent_space"]:
+            raise ValueError(f"latent space {fields['latent_space']} with a profile of {profile.latent_space}")
         return cls(
             folder=folder,
             name=str(fields["name"]),
             latent_space=str(fields["latent_space"]),
-            profile=int(fields["profile"]),
+            profile=profile,
             pixel_range=(float(low), float(high)),
             decoder_takes_step=bool(fields["decoder_takes_step"]),
             files={str(name): str(digest) for name, digest in fields["files"].items()},
         )
+
+    def latent_profile(self) -> LatentProfile:
+        """Return the profile with which the bundle writes files; `BundleError` if this version lacks it."""
+        return self.profile if isinstance(self.profile, LatentProfile) else shipped_profile(self.profile)
 
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
@@ -75,6 +84,11 @@ class Bundle:
         if digest != self.files[name]:
             raise BundleError(f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}")
         return path
+
+
+def _profile(field: object) -> int | LatentProfile:
+    """Return a manifest's profile; one given in full is rounded and checked as a file's own would be."""
+    return unpack(pack(profile_from_json(field))) if isinstance(field, dict) else int(field)  # type: ignore[call-overload]
 
 
 def bundle_folders() -> list[Path]:

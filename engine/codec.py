@@ -11,7 +11,7 @@ from sdtrt.engine.backends import Network, open_backend
 from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.container import DEFAULT_LIMITS, Header, Limits
 from sdtrt.engine.latents import file_of_latents, latents_of_file
-from sdtrt.engine.profile import profile_of_file, shipped_profile
+from sdtrt.engine.profile import profile_of_file
 from sdtrt.errors import BundleError
 from sdtrt.kernels import reference
 
@@ -34,7 +34,7 @@ class PictureCodec:
         self, model: str | Path, *, backend: str = "auto", device: str = "auto", threads: int | None = None
     ) -> None:
         self.bundle: Bundle = find_bundle(model)
-        self.profile = shipped_profile(self.bundle.profile)
+        self.profile = self.bundle.latent_profile()
         self._backend = open_backend(backend, device, threads)
         self._networks: dict[str, Network] = {}
 

@@ -16,7 +16,7 @@ from sdtrt.kernels.reference import SYMBOL_LIMIT
 
 INLINE = 0  # profile id of files that carry their own
 ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
-PROFILE_NAMES = {1: "tiny-1"}
+PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
 PRIOR_NAMES = {1: "tiny-1"}
 MAX_CHANNELS = 255
 LARGEST_STEP = 1 << 8
@@ -69,7 +69,7 @@ def profile_of_file(file: File) -> LatentProfile:
     if identifier == INLINE:
         if file.header.prior != ADAPTIVE_PRIOR:
             raise FormatError(f"malformed file: prior {file.header.prior} with a latent profile of its own")
-        return _unpack(file.chunks[PROFILE])
+        return unpack(file.chunks[PROFILE])
     if identifier not in PROFILE_NAMES:
         raise FormatError(f"latent profile {identifier} is unknown; a later sdtrt may read this file")
     return shipped_profile(identifier)
@@ -109,7 +109,8 @@ def pack(profile: LatentProfile) -> bytes:
     return fixed + vectors.astype("<f4").tobytes()
 
 
-def _unpack(data: bytes) -> LatentProfile:
+def unpack(data: bytes) -> LatentProfile:
+    """Return the profile in a PROFILE chunk's data; `FormatError` if it is malformed."""
     if len(data) < _FIXED.size:
         raise FormatError(f"latent profile of {len(data)} bytes, expected at least {_FIXED.size}")
     name, channels, downscale, first, last = _FIXED.unpack_from(data)

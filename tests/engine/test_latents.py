@@ -12,7 +12,7 @@ from sdtrt.engine import container, entropy
 from sdtrt.engine.container import File, Header, Limits
 from sdtrt.engine.latents import DEAD_ZONE, deltas, file_of_latents, latents_of_file, symbols_of_file
 from sdtrt.engine.prior import network_prior
-from sdtrt.engine.profile import PRIOR_NAMES, LatentProfile, pack, shipped_profile
+from sdtrt.engine.profile import PRIOR_NAMES, PROFILE_NAMES, LatentProfile, pack, shipped_profile
 from sdtrt.errors import BundleError, FormatError, LimitError
 
 Make = Callable[..., LatentProfile]
@@ -42,7 +42,7 @@ def test_inline_profile(inline_profile: Make, channels: int, width: int, height:
         sdtrt.decode(data)
 
 
-@pytest.mark.parametrize("identifier", [1])
+@pytest.mark.parametrize("identifier", PROFILE_NAMES)
 def test_shipped_profile(identifier: int) -> None:
     profile = shipped_profile(identifier)
     latents = smooth_latents(profile.grid(50, 30))

@@ -10,6 +10,7 @@ import pytest
 from sdtrt.engine import profile
 from sdtrt.engine.container import PROFILE, File, Header
 from sdtrt.engine.profile import (
+    ADAPTIVE_PRIOR,
     INLINE,
     PRIOR_NAMES,
     PROFILE_NAMES,
@@ -44,7 +45,7 @@ def test_pack_round_trip(inline_profile: Make, channels: int, downscale: int) ->
 def test_shipped(identifier: int) -> None:
     shipped = shipped_profile(identifier)
     assert shipped.id == identifier
-    assert shipped.prior in PRIOR_NAMES
+    assert shipped.prior in {ADAPTIVE_PRIOR, *PRIOR_NAMES}
     for vector in (shipped.mean, shipped.spread, shipped.weight, shipped.offset):
         assert vector.shape == (shipped.channels,)
         assert vector.dtype == np.float32

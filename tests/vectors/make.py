@@ -19,10 +19,10 @@ from sdtrt.engine import alpha, container, entropy
 from sdtrt.engine.container import ALPHA, PROFILE, TEXT, File, Header
 from sdtrt.engine.latents import symbols_of_file
 from sdtrt.engine.prior import AdaptivePrior, network_prior
-from sdtrt.engine.profile import INLINE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
+from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
 
 FOLDER = Path(__file__).parent
-TINY = 1
+TINY, SD1 = 1, 2
 Symbols = NDArray[np.int16]
 
 
@@ -45,6 +45,9 @@ def main() -> None:
         alpha=plane,
     )
     write_case("adaptive_inline", "a profile in the file, the adaptive prior", inline_file())
+    write_case(
+        "sd1_adaptive", "a shipped profile with the adaptive prior", sd1_file(noise(8, SD1, 83, 50), 83, 50, 1800)
+    )
     write_failures(container.write(whole))
 
 
@@ -62,15 +65,22 @@ def tiny_file(symbols: Symbols, width: int, height: int, step_code: int, grey: b
     return File(Header(width, height, TINY, prior, step_code, grey), payload, **parts)
 
 
+def sd1_file(symbols: Symbols, width: int, height: int, step_code: int) -> File:
+    return File(Header(width, height, SD1, ADAPTIVE_PRIOR, step_code), adaptive_payload(symbols, step_code))
+
+
+def adaptive_payload(symbols: Symbols, step_code: int) -> bytes:
+    fitted = entropy.fit_adaptive(symbols)
+    return fitted.tobytes() + entropy.encode(symbols, AdaptivePrior(fitted), step_code)
+
+
 def inline_file() -> File:
     n = np.arange(6, dtype=np.float32)
     profile = LatentProfile("x-0badcafe", 6, 8, n / 4, 1 + n / 8, 1 - n / 16, n / 64, (2300, 1300), 0)
     rng = np.random.default_rng(7)
     steps = rng.integers(-3, 4, profile.grid(90, 70)) * np.array([0, 1, 2, 5, 30, 900])[:, None, None]
     symbols = np.clip(steps.cumsum(1).cumsum(2), -32768, 32767).astype(np.int16)
-    fitted = entropy.fit_adaptive(symbols)
-    payload = fitted.tobytes() + entropy.encode(symbols, AdaptivePrior(fitted), 2222)
-    return File(Header(90, 70, INLINE, profile.prior, 2222), payload, {PROFILE: pack(profile)})
+    return File(Header(90, 70, INLINE, profile.prior, 2222), adaptive_payload(symbols, 2222), {PROFILE: pack(profile)})
 
 
 def write_case(name: str, tests: str, file: File, alpha: NDArray[np.uint8] | None = None) -> None:

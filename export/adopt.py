@@ -1,0 +1,216 @@
+"""Main path of `sdtrt import`: anyone's pair of ONNX networks -> checks -> adapters -> bundle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from sdtrt.engine.backends import open_backend
+from sdtrt.errors import BundleError
+from sdtrt.export import onnx_graph
+from sdtrt.export.calibrate import Networks
+from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
+from sdtrt.export.onnx_graph import Tensor
+from sdtrt.export.picture import made_picture
+from sdtrt.export.profiles import decide_profile
+from sdtrt.export.spaces import KNOWN, name_in_files, space_of_weights
+
+TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
+LEAST_GAIN = 3.0  # dB by which the round trip must be better than a picture of one colour
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What `sdtrt import` is told; None where the networks themselves should say it.
+
+    Latents at unit scale are (raw - `latent_shift`) * `latent_scale`. Ranges are those of pixels.
+    """
+
+    encoder: Path
+    decoder: Path
+    out: Path
+    latent_space: str | None = None
+    input_range: tuple[float, float] = (-1.0, 1.0)
+    output_range: tuple[float, float] | None = None
+    latent_scale: float = 1.0
+    latent_shift: float = 0.0
+    encoder_output: str | None = None
+    decoder_output: str | None = None
+    sum_outputs: bool = False
+    photos: Path | None = None
+    force: bool = False
+    quiet: bool = True
+
+
+def adopt(wish: Adoption) -> list[str]:
+    """Write the bundle of an encoder and a decoder, and return what there is to warn of.
+
+    Raises `BundleError`, naming the tensor, if the two are not an autoencoder that this project can use.
+    """
+    require_vacant(wish.out, force=wish.force)
+    encoder, decoder = onnx_graph.read(wish.encoder), onnx_graph.read(wish.decoder)
+    space = wish.latent_space or space_of_weights(onnx_graph.weights(encoder))
+    with new_bundle(wish.out, force=wish.force) as folder:
+        onnx_graph.write(_adapted_encoder(encoder, wish), folder / "encoder.onnx")
+        onnx_graph.write(_adapted_decoder(decoder, wish), folder / "decoder.onnx")
+        networks = _try(folder, wish, space)
+        profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
+        write_manifest(
+            folder,
+            {
+                "name": wish.out.name,
+                "latent_space": name_in_files(space),
+                "profile": profile,
+                "pixel_range": list(wish.input_range),
+                "decoder_takes_step": False,
+                "export": {"imported": _description(wish), "onnx": onnx.__version__, "opset": onnx_graph.OPSET},
+            },
+        )
+    return warnings
+
+
+def _adapted_encoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
+    pixels = _only_input(model, wish.encoder, channels=3)
+    output = _chosen_output(model, wish.encoder, wish.encoder_output, "--encoder-output")
+    channels = output.shape[1]
+    if channels is None:
+        raise BundleError(f"{wish.encoder}: output {output} has no fixed number of channels")
+    return onnx_graph.adapted(
+        model,
+        "pixels",
+        "latents",
+        [(output.name, 1)],
+        channels=(pixels.shape[1] or 3, channels),
+        after=(wish.latent_scale, -wish.latent_shift * wish.latent_scale),
+    )
+
+
+def _adapted_decoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
+    latents = _only_input(model, wish.decoder, channels=None)
+    if wish.sum_outputs:
+        planes = [(name, factor) for name, factor in _enlargements(model, wish.decoder, latents)]
+    else:
+        planes = [(_chosen_output(model, wish.decoder, wish.decoder_output, "--decoder-output").name, 1)]
+    (low, high), (out_low, out_high) = wish.input_range, wish.output_range or wish.input_range
+    scale = (high - low) / (out_high - out_low)
+    return onnx_graph.adapted(
+        model,
+        "latents",
+        "pixels",
+        planes,
+        channels=(latents.shape[1] or 0, 3),
+        before=(1 / wish.latent_scale, wish.latent_shift),
+        after=(scale, low - out_low * scale),
+    )
+
+
+def _only_input(model: onnx.ModelProto, path: Path, channels: int | None) -> Tensor:
+    found = onnx_graph.inputs(model)
+    if len(found) != 1:
+        raise BundleError(f"{path} has inputs {', '.join(map(str, found))}; expected one, the picture or its latents")
+    return _plane(found[0], path, "input", channels)
+
+
+def _chosen_output(model: onnx.ModelProto, path: Path, name: str | None, option: str) -> Tensor:
+    found = {output.name: output for output in onnx_graph.outputs(model)}
+    if name is None and len(found) > 1:
+        hint = ", or add them up with --sum-outputs" if option == "--decoder-output" else ""
+        raise BundleError(f"{path} has outputs {', '.join(map(str, found.values()))}; name one with {option}{hint}")
+    if name is not None and name not in found:
+        raise BundleError(f"{path} has no output {name!r}; it has {', '.join(map(str, found.values()))}")
+    return _plane(found[name] if name else next(iter(found.values())), path, "output", None)
+
+
+def _plane(tensor: Tensor, path: Path, what: str, channels: int | None) -> Tensor:
+    """Return `tensor` if it may be a batch of planes; height and width must be free for pictures of any size."""
+    if tensor.dtype != np.float32:
+        raise BundleError(
+            f"{path}: {what} {tensor} is not float32; half precision is made from single when engines are"
+        )
+    if len(tensor.shape) != 4:
+        raise BundleError(f"{path}: {what} {tensor} has {len(tensor.shape)} axes, expected (N, C, H, W)")
+    if channels and tensor.shape[1] not in {None, channels}:
+        raise BundleError(f"{path}: {what} {tensor} has {tensor.shape[1]} channels, expected {channels}: RGB, N C H W")
+    if what == "input" and (tensor.shape[0], *tensor.shape[2:]) != (None, None, None):
+        raise BundleError(f"{path}: {what} {tensor} has fixed sizes; export it with dynamic batch, height and width")
+    return tensor
+
+
+def _enlargements(model: onnx.ModelProto, path: Path, latents: Tensor) -> list[tuple[str, int]]:
+    """Return a decoder's outputs and by how much each must be enlarged to the size of the largest."""
+    from sdtrt.export.onnx_half import run
+
+    names = [_plane(output, path, "output", 3).name for output in onnx_graph.outputs(model)]
+    trial = np.zeros((1, latents.shape[1] or 1, 4, 6), np.float32)
+    shapes = {name: value.shape for name, value in run(model, {latents.name: trial}, names).items()}
+    height, width = max(shape[2] for shape in shapes.values()), max(shape[3] for shape in shapes.values())
+    for name, shape in shapes.items():
+        if height % shape[2] or width % shape[3] or height // shape[2] != width // shape[3]:
+            raise BundleError(f"{path}: output {name!r} of {shape[3]}x{shape[2]} does not divide {width}x{height}")
+    return [(name, height // shape[2]) for name, shape in shapes.items()]
+
+
+def _try(folder: Path, wish: Adoption, space: str) -> Networks:
+    """Return the adapted pair after a round trip of two sizes; `BundleError` if it is not one."""
+    backend = open_backend()
+    encoder, decoder = backend.load(folder / "encoder.onnx"), backend.load(folder / "decoder.onnx")
+    downscale = 0
+    for side in TRIAL_SIDES:
+        width, height = 2 * side, side
+        pixels = made_picture(width, height)
+        low, high = wish.input_range
+        planes = pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
+        planes = np.repeat(planes, 2, axis=0)
+        latents = _run(encoder, wish.encoder, "pixels", planes, "latents")
+        downscale = height // latents.shape[2]
+        if latents.shape[2:] != (height // downscale, width // downscale) or height % downscale:
+            raise BundleError(
+                f"{wish.encoder}: {width}x{height} pixels give latents {latents.shape}: no integer factor"
+            )
+        back = _run(decoder, wish.decoder, "latents", latents, "pixels")
+        if back.shape != planes.shape:
+            raise BundleError(
+                f"{wish.decoder}: pixels {planes.shape} came back as {back.shape} from latents {latents.shape}"
+            )
+        _require_likeness(planes, back, wish)
+    known = KNOWN.get(space)
+    if known and (known.channels, 8) != (latents.shape[1], downscale):
+        raise BundleError(
+            f"{wish.encoder}: 'latents' has {latents.shape[1]} channels, {downscale} pixels wide each; "
+            f"latent space {space} has {known.channels}, 8 pixels wide"
+        )
+    return Networks(encoder, decoder, low, high, downscale)
+
+
+def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str) -> np.ndarray:
+    try:
+        found: np.ndarray = network.run({source: values})[target]
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        raise BundleError(f"{path} fails on {source!r} of shape {values.shape}: {error}") from error
+    if not np.isfinite(found).all():
+        raise BundleError(f"{path}: {target!r} holds values that are not finite for a picture in the input range")
+    return found
+
+
+def _require_likeness(planes: np.ndarray, back: np.ndarray, wish: Adoption) -> None:
+    one_colour = np.mean((planes - planes.mean((2, 3), keepdims=True)) ** 2)
+    error = np.mean((planes - np.clip(back, *wish.input_range)) ** 2)
+    gain = 10 * np.log10(one_colour / error)
+    if gain < LEAST_GAIN:
+        raise BundleError(
+            f"{wish.decoder}: 'pixels' is not the picture that {wish.encoder} was given: {gain:.1f} dB better than one "
+            f"colour, expected at least {LEAST_GAIN}; do the two belong together, and are ranges and scale right?"
+        )
+
+
+def _description(wish: Adoption) -> dict[str, Any]:
+    return {
+        "encoder": wish.encoder.name,
+        "decoder": wish.decoder.name,
+        "latent_scale": wish.latent_scale,
+        "latent_shift": wish.latent_shift,
+        "output_range": list(wish.output_range or wish.input_range),
+        "sum_outputs": wish.sum_outputs,
+    }

@@ -1,0 +1,142 @@
+"""ONNX files: read, written, and the small adapters that give anyone's networks this project's inputs and outputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, compose, helper, numpy_helper, version_converter
+
+from sdtrt.errors import BundleError
+
+OPSET = 21  # the first in which GroupNormalization is one node with statistics in single precision
+LARGEST_INLINE = 1 << 30  # bytes of weights above which they lie in a file beside the graph; protobuf ends at 2^31
+PLANE = ("batch", "channels", "height", "width")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A graph's input or output; of `shape`, None stands for an axis of any length."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.dtype}, {' x '.join('any' if n is None else str(n) for n in self.shape)})"
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Return a model with all its weights, at opset `OPSET`; `BundleError` if the file is not a sound ONNX model."""
+    try:
+        onnx.checker.check_model(path)
+        model = onnx.load(path)
+        version = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
+        return version_converter.convert_version(model, OPSET) if version < OPSET else model
+    except Exception as error:  # protobuf, checker and converter have no common exception
+        raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
+
+
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model, stripped; large ones with their weights in one file beside it, named like it and `.data`."""
+    strip(model)
+    external = nbytes(model) > LARGEST_INLINE
+    onnx.save(model, path, save_as_external_data=external, location=f"{path.name}.data")
+    onnx.checker.check_model(path, full_check=not external)
+
+
+def nbytes(model: onnx.ModelProto) -> int:
+    """Return the size of a model's weights."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model without the exporter's notes: stack traces with this machine's folders, and inferred shapes."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
+
+
+def inputs(model: onnx.ModelProto) -> list[Tensor]:
+    """Return a model's inputs, without the weights that old exporters list among them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [_tensor(value) for value in model.graph.input if value.name not in weights]
+
+
+def outputs(model: onnx.ModelProto) -> list[Tensor]:
+    return [_tensor(value) for value in model.graph.output]
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    return Tensor(value.name, helper.tensor_dtype_to_np_dtype(kind.elem_type), shape)
+
+
+def weights(model: onnx.ModelProto) -> list[np.ndarray]:
+    """Return a model's floating-point weights."""
+    arrays = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
+    return [array for array in arrays if array.dtype.kind == "f"]
+
+
+def adapted(
+    model: onnx.ModelProto,
+    source: str,
+    target: str,
+    outputs_and_scales: Sequence[tuple[str, int]],
+    *,
+    channels: tuple[int, int],
+    before: tuple[float, float] = (1.0, 0.0),
+    after: tuple[float, float] = (1.0, 0.0),
+) -> onnx.ModelProto:
+    """Return a model with one input, `source`, and one output, `target`, made of `model` and what must surround it.
+
+    The network sees source * before[0] + before[1]. Its outputs are enlarged bilinearly by their integer factors and
+    summed to y (one alone stays as it is); `target` is y * after[0] + after[1]. Both are float32 (N, C, H, W), all
+    axes but the channels of any length.
+    """
+    old_input = inputs(model)[0].name
+    inner = compose.add_prefix(model, "inner.", rename_functions=False)
+    nodes, constants = _affine(source, f"inner.{old_input}", before, "before")
+    nodes += inner.graph.node
+    total = ""
+    for name, factor in outputs_and_scales:
+        plane = f"inner.{name}"
+        if factor > 1:
+            constants.append(_constant([1, 1, factor, factor], f"{name}.factors"))
+            nodes.append(helper.make_node("Resize", [plane, "", f"{name}.factors"], [f"{name}.large"], mode="linear"))
+            plane = f"{name}.large"
+        if total:
+            nodes.append(helper.make_node("Add", [total, plane], [f"{name}.sum"]))
+        total = f"{name}.sum" if total else plane
+    last_nodes, last_constants = _affine(total, target, after, "after")
+    graph = helper.make_graph(
+        [*nodes, *last_nodes],
+        f"{source} to {target}",
+        [helper.make_tensor_value_info(source, TensorProto.FLOAT, ["batch", channels[0], "height", "width"])],
+        [helper.make_tensor_value_info(target, TensorProto.FLOAT, ["batch", channels[1], "out_height", "out_width"])],
+        [*inner.graph.initializer, *constants, *last_constants],
+    )
+    return helper.make_model(graph, opset_imports=inner.opset_import, functions=inner.functions, ir_version=10)
+
+
+def _affine(
+    source: str, target: str, scale_and_shift: tuple[float, float], name: str
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Return nodes, and their constants, for target = source * scale + shift."""
+    scale, shift = scale_and_shift
+    if (scale, shift) == (1, 0):
+        return [helper.make_node("Identity", [source], [target])], []
+    constants = [_constant(scale, f"{name}.scale"), _constant(shift, f"{name}.shift")]
+    return [
+        helper.make_node("Mul", [source, f"{name}.scale"], [f"{name}.scaled"]),
+        helper.make_node("Add", [f"{name}.scaled", f"{name}.shift"], [target]),
+    ], constants
+
+
+def _constant(value: object, name: str) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(value, np.float32), name)

@@ -1,0 +1,51 @@
+"""Pictures for checks: photos of a folder, or one made by formula where there are none."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sdtrt.errors import BundleError
+
+Pixels = NDArray[np.uint8]
+
+
+def made_picture(width: int, height: int) -> Pixels:
+    """Return RGB pixels, uint8 (height, width, 3), with what photos have: shading, edges, texture, saturated colour.
+
+    Texture has the amplitude spectrum 1/f of natural images (D. J. Field, J. Opt. Soc. Am. A 4, 1987).
+    """
+    rng = np.random.default_rng(1)
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
+    amplitude = 1 / np.maximum(np.hypot(fy, fx), 1 / max(width, height))
+    texture = np.fft.irfft2(amplitude * np.exp(2j * np.pi * rng.random(amplitude.shape)), s=(height, width))
+    planes = np.repeat((texture / texture.std() * 35 + 120)[:, :, None], 3, axis=2)
+    y, x = np.mgrid[:height, :width] / max(width, height)
+    for _ in range(12):
+        inside = np.hypot(y - rng.random(), x - rng.random()) < rng.uniform(0.03, 0.2)
+        planes[inside] = 0.4 * planes[inside] + 0.6 * rng.choice([0, 255], 3)
+    return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """Return the image files in a folder, sorted; `BundleError` if there are none."""
+    known = Image.registered_extensions()
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known) if folder.is_dir() else []
+    if not found:
+        raise BundleError(f"{folder} holds no pictures; calibration wants a folder of some dozens of photos")
+    return found
+
+
+def centre_of(path: Path, largest: int, multiple: int) -> Pixels | None:
+    """Return the middle of a photo as RGB pixels, uint8 (H, W, 3).
+
+    At most `largest` on a side and a multiple of `multiple`; None if the photo is smaller than that.
+    """
+    with Image.open(path) as image:
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    height, width = (min(n, largest) // multiple * multiple for n in pixels.shape[:2])
+    if not height or not width:
+        return None
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]
