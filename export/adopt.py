@@ -13,6 +13,7 @@ from sdtrt.export import onnx_graph
 from sdtrt.export.calibrate import Networks
 from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
 from sdtrt.export.onnx_graph import Tensor
+from sdtrt.export.onnx_run import run
 from sdtrt.export.picture import made_picture
 from sdtrt.export.profiles import decide_profile
 from sdtrt.export.spaces import KNOWN, name_in_files, space_of_weights
@@ -140,8 +141,6 @@ def _plane(tensor: Tensor, path: Path, what: str, channels: int | None) -> Tenso
 
 def _enlargements(model: onnx.ModelProto, path: Path, latents: Tensor) -> list[tuple[str, int]]:
     """Return a decoder's outputs and by how much each must be enlarged to the size of the largest."""
-    from sdtrt.export.onnx_half import run
-
     names = [_plane(output, path, "output", 3).name for output in onnx_graph.outputs(model)]
     trial = np.zeros((1, latents.shape[1] or 1, 4, 6), np.float32)
     shapes = {name: value.shape for name, value in run(model, {latents.name: trial}, names).items()}

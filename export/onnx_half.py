@@ -3,17 +3,16 @@
 Checkpoints are exported in half by torch itself (`export.half`); a converter has to insert casts.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from sdtrt.export import onnx_graph
+from sdtrt.export.onnx_run import run
 
 LARGEST = 3e4  # of an activation on the probe: half precision ends at 65504
 TENSORS_AT_ONCE = 24
@@ -42,22 +41,6 @@ def _large_tensors(model: onnx.ModelProto, probe: Mapping[str, np.ndarray]) -> s
             if values.dtype.kind == "f" and not np.abs(values).max(initial=0) <= LARGEST:
                 large.add(name)
     return large
-
-
-def run(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """Return any of a model's tensors, inner ones too, for `inputs`, computed by ONNX Runtime as the graph stands."""
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    del exposed.graph.output[:]
-    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "exposed.onnx"
-        large = onnx_graph.nbytes(exposed) > onnx_graph.LARGEST_INLINE
-        onnx.save(exposed, path, save_as_external_data=large)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def without_idle_casts(model: onnx.ModelProto) -> onnx.ModelProto:

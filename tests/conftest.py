@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+from PIL import Image
 
 import sdtrt
 from sdtrt.engine.profile import LatentProfile
@@ -101,3 +102,12 @@ def run_cli() -> Run:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a few pictures, for calibration."""
+    folder = tmp_path_factory.mktemp("photos")
+    for width, height in ((96, 64), (64, 128), (80, 80)):
+        Image.fromarray(synthetic_photo(width, height)).save(folder / f"{width}x{height}.png")
+    return folder

@@ -1,0 +1,113 @@
+"""Attention for export: query chunks that bound the score matrix, and keys and values of a prompt that is fixed."""
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+CHUNKS = 16
+WIDEST_FUSED_HEAD = 256  # wider heads have no fused kernel, so their scores are written out
+
+
+def bound_attention(network: nn.Module, *, half: bool) -> None:
+    """Make the self-attention of `network` work on `CHUNKS` parts of its queries in turn.
+
+    Scores of n positions then take n * n / 16 values. Heads that engines fuse anyway stay whole in half precision.
+    """
+    for module in network.modules():
+        if isinstance(module, Attention) and not isinstance(module.processor, PromptAttention):
+            head = module.inner_dim // module.heads
+            module.set_processor(SelfAttention(1 if half and head <= WIDEST_FUSED_HEAD else CHUNKS))
+
+
+def bake_prompt(unet: nn.Module, embedding: Tensor) -> None:
+    """Replace the keys and values of every cross-attention by those of `embedding`, float32 (1, tokens, width)."""
+    for name, module in list(unet.named_modules()):
+        if isinstance(module, Attention) and name.endswith("attn2"):
+            module.set_processor(PromptAttention(module, embedding))
+            del module.to_k, module.to_v
+
+
+class SelfAttention:
+    """A processor as diffusers' own, with queries in chunks."""
+
+    def __init__(self, chunks: int) -> None:
+        self.chunks = chunks
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        tokens, shape = _tokens(attn, hidden_states)
+        query, key, value = (_heads(attn, project(tokens)) for project in (attn.to_q, attn.to_k, attn.to_v))
+        return _finish(attn, attend(attn, query, key, value, self.chunks), hidden_states, shape)
+
+
+class PromptAttention(nn.Module):
+    """A processor for cross-attention to a prompt known beforehand."""
+
+    def __init__(self, attn: Attention, embedding: Tensor) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.register_buffer("key", _heads(attn, attn.to_k(embedding)))
+            self.register_buffer("value", _heads(attn, attn.to_v(embedding)))
+
+    def forward(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        tokens, shape = _tokens(attn, hidden_states)
+        query = _heads(attn, attn.to_q(tokens))
+        key, value = (tensor.expand(query.shape[0], -1, -1, -1) for tensor in (self.key, self.value))
+        return _finish(attn, attend(attn, query, key, value), hidden_states, shape)
+
+
+def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor, chunks: int = 1) -> Tensor:
+    """Return attention, (N, heads, positions, width), in `chunks` parts of the queries.
+
+    It is computed in single precision where the checkpoint asks for it: SD 2.1 gives black pictures else.
+    """
+    dtype = query.dtype
+    if attn.upcast_attention:
+        query, key, value = query.float(), key.float(), value.float()
+    if chunks == 1:
+        return F.scaled_dot_product_attention(query, key, value).to(dtype)
+    shape, length, width = query.shape, query.shape[2], query.shape[3]
+    part = (length + chunks - 1) // chunks
+    # Either factor takes half of the scale, which half precision can hold. Padded, so that no chunk is empty.
+    query = F.pad(query.flatten(0, 1) * width**-0.25, (0, 0, 0, chunks * part - length))
+    key, value = key.flatten(0, 1).transpose(1, 2) * width**-0.25, value.flatten(0, 1)
+    parts = [
+        torch.bmm(torch.softmax(torch.bmm(q, key), -1), value) for q in query.unflatten(1, (chunks, part)).unbind(1)
+    ]
+    return torch.cat(parts, 1)[:, :length].reshape(shape).to(dtype)
+
+
+def _tokens(attn: Attention, hidden: Tensor) -> tuple[Tensor, torch.Size | None]:
+    """Return hidden states as (N, positions, channels), normalised, and their shape if they were a plane."""
+    shape = hidden.shape if hidden.ndim == 4 else None
+    tokens = hidden.flatten(2).transpose(1, 2) if shape else hidden
+    if attn.group_norm is not None:
+        tokens = attn.group_norm(tokens.transpose(1, 2)).transpose(1, 2)
+    return tokens, shape
+
+
+def _heads(attn: Attention, tokens: Tensor) -> Tensor:
+    batch, length, width = tokens.shape
+    return tokens.view(batch, length, attn.heads, width // attn.heads).transpose(1, 2)
+
+
+def _finish(attn: Attention, attended: Tensor, hidden: Tensor, shape: torch.Size | None) -> Tensor:
+    tokens = attn.to_out[0](attended.transpose(1, 2).flatten(2))
+    plane = tokens.transpose(1, 2).reshape(shape) if shape else tokens
+    if attn.residual_connection:
+        plane = plane + hidden
+    return plane / attn.rescale_output_factor

@@ -1,0 +1,88 @@
+"""A VAE in one file without a config, under the key names of the original Stable Diffusion or of diffusers."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sdtrt.errors import BundleError
+
+PREFIXES = ("first_stage_model.", "vae.", "")
+
+
+def load_single_file(path: Path, *, allow_pickle: bool = False) -> nn.Module:
+    """Return the `AutoencoderKL` in a file, its config read off the shapes; `BundleError` if there is none."""
+    weights = _read(path, allow_pickle)
+    for prefix in PREFIXES:
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        if "encoder.down.0.block.0.conv1.weight" in own:
+            return _from_original(path, own)
+        if "encoder.down_blocks.0.resnets.0.conv1.weight" in own:
+            return _from_diffusers(path, own)
+    raise BundleError(f"{path} holds no VAE: neither encoder.down.0… (original) nor encoder.down_blocks.0… (diffusers)")
+
+
+def _read(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)  # type: ignore[no-any-return]
+        if not allow_pickle:
+            raise BundleError(f"{path} is not a .safetensors file; --allow-pickle reads pickled ones, if you trust it")
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        return weights.get("state_dict", weights)  # type: ignore[no-any-return]
+    except BundleError:
+        raise
+    except Exception as error:  # of safetensors, of pickle, of the disk: no common base
+        raise BundleError(f"{path} cannot be read: {error}") from error
+
+
+def _from_original(path: Path, weights: dict[str, Tensor]) -> nn.Module:
+    config = _config(
+        path, weights, block="encoder.down.{}.block.{}.conv1.weight", attention="encoder.mid.attn_1.q.weight"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL", **config}))
+        module = diffusers.AutoencoderKL.from_single_file(dict(weights), config=folder, local_files_only=True)
+    return module.float().eval()  # type: ignore[no-any-return]
+
+
+def _from_diffusers(path: Path, weights: dict[str, Tensor]) -> nn.Module:
+    config = _config(
+        path,
+        weights,
+        block="encoder.down_blocks.{}.resnets.{}.conv1.weight",
+        attention="encoder.mid_block.attentions.0.to_q.weight",
+    )
+    module = diffusers.AutoencoderKL(**config)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BundleError(f"{path} is not an AutoencoderKL as its shapes promise: {error}") from error
+    return module.float().eval()  # type: ignore[no-any-return]
+
+
+def _config(path: Path, weights: dict[str, Tensor], *, block: str, attention: str) -> dict[str, Any]:
+    """Return an AutoencoderKL's config; groups of 32 channels are what all published ones have."""
+    levels = next(level for level in range(99) if block.format(level, 0) not in weights)
+    layers = next(layer for layer in range(99) if block.format(0, layer) not in weights)
+    try:
+        widths = [weights[block.format(level, 0)].shape[0] for level in range(levels)]
+        latent_channels = weights["decoder.conv_in.weight"].shape[1]
+    except KeyError as error:
+        raise BundleError(f"{path} holds half a VAE: {error} is missing") from error
+    return {
+        "block_out_channels": widths,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "layers_per_block": layers,
+        "latent_channels": latent_channels,
+        "norm_num_groups": 32,
+        "use_quant_conv": "quant_conv.weight" in weights,
+        "use_post_quant_conv": "post_quant_conv.weight" in weights,
+        "mid_block_add_attention": attention in weights or attention.replace("to_q", "query") in weights,
+    }

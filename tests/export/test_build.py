@@ -1,0 +1,165 @@
+"""Checkpoints of every class to bundles; `build` itself compares each export with torch, in both precisions."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from transformers import CLIPTextModel
+
+import sdtrt
+from sdtrt.engine.bundle import Bundle
+from sdtrt.errors import BundleError
+from sdtrt.export.build import Record, Request, build, export_unet
+from sdtrt.export.prompt import empty_prompt
+
+Make = Callable[..., Path]
+SIXTEEN = {"latent_channels": 16, "scaling_factor": 1.5, "shift_factor": 0.06}
+NO_QUANT = {"use_quant_conv": False, "use_post_quant_conv": False}
+BOTH = {"encoder.onnx", "encoder.fp16.onnx", "decoder.onnx", "decoder.fp16.onnx"}
+TOLERANCES = {"": 1e-4, ".fp16": 3e-2}
+
+
+def run(path: Path, **inputs: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    half = {value.name: "16" in value.type for value in session.get_inputs()}
+    return session.run(None, {n: v.astype(np.float16 if half[n] else np.float32) for n, v in inputs.items()})[0]
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "bundle.json").read_text())
+
+
+def assert_close(found: np.ndarray, expected: torch.Tensor, tolerance: float) -> None:
+    scale = float(expected.square().mean().sqrt())
+    np.testing.assert_allclose(found, expected.numpy(), atol=tolerance * scale, rtol=0)
+
+
+def assert_clean(path: Path) -> None:
+    """No folders of the build machine, no casts, no random numbers, group norms in one node."""
+    assert b"site-packages" not in path.read_bytes()
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert "GroupNormalization" in kinds
+    assert kinds.isdisjoint({"Cast", "RandomNormalLike", "InstanceNormalization"})
+
+
+@pytest.mark.parametrize("changes", [{}, SIXTEEN | NO_QUANT, {"mid_block_add_attention": False}])
+def test_autoencoder_kl(tmp_path: Path, photos: Path, models: SimpleNamespace, changes: dict[str, Any]) -> None:
+    vae = models.autoencoder_kl(**changes)
+    vae.save_pretrained(tmp_path / "vae")
+    build(Request(str(tmp_path / "vae"), tmp_path / "bundle", photos=photos))
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert set(bundle.files) == BOTH
+    pixels = torch.rand(1, 3, 40, 72) * 2 - 1
+    with torch.inference_mode():
+        mean = vae.encode(pixels).latent_dist.mean
+        back = vae.decode(mean).sample
+    latents = (mean - (vae.config.shift_factor or 0)) * vae.config.scaling_factor
+    for suffix, tolerance in TOLERANCES.items():
+        assert_close(run(bundle.file(f"encoder{suffix}.onnx"), pixels=pixels.numpy()), latents, tolerance)
+        assert_close(run(bundle.file(f"decoder{suffix}.onnx"), latents=latents.numpy()), back, tolerance)
+    for name in BOTH:
+        assert_clean(bundle.file(name))
+
+
+def test_autoencoder_tiny(tmp_path: Path, models: SimpleNamespace) -> None:
+    vae = models.autoencoder_tiny()
+    vae.save_pretrained(tmp_path / "taesd")
+    told = build(Request(str(tmp_path / "taesd"), tmp_path / "bundle"))
+    assert "sd1" in told[0]
+    assert "taesd" in told[0]
+    pixels = torch.rand(2, 3, 24, 40) * 2 - 1
+    with torch.inference_mode():
+        latents = vae.encode(pixels).latents
+    assert_close(run(tmp_path / "bundle" / "encoder.onnx", pixels=pixels.numpy()), latents, 1e-4)
+
+
+def test_a_bundle_is_usable(tmp_path: Path, models: SimpleNamespace) -> None:
+    models.autoencoder_kl().save_pretrained(tmp_path / "vae")
+    build(Request(str(tmp_path / "vae"), tmp_path / "bundle", half=False))
+    with sdtrt.Codec.open(tmp_path / "bundle") as codec:
+        data = codec.encode(np.full((17, 33, 3), 99, np.uint8))
+        assert codec.decode(data).size == (33, 17)
+    assert sdtrt.info(data).latent_space == "sd1"
+    assert set(manifest(tmp_path / "bundle")["files"]) == {"encoder.onnx", "decoder.onnx"}
+
+
+def unet_bundle(folder: Path, out: Path, *, half: bool = True) -> dict[str, Any]:
+    """Export the UNet in `folder` alone and return what the manifest would say of it."""
+    out.mkdir()
+    latents = torch.randn(2, 4, 32, 32)
+    return export_unet(folder, latents, out, Request(str(folder), out, half=half), Record())
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_unet_of_sd1(tmp_path: Path, pipeline: Make, models: SimpleNamespace, prediction: str) -> None:
+    unet = models.unet_2d_condition(upcast_attention=prediction == "v_prediction")
+    folder = pipeline(unet=unet, prediction=prediction)
+    about = unet_bundle(folder, tmp_path / "bundle")
+    assert about["unet"]["prediction_type"] == prediction
+    latents, timestep = torch.randn(2, 4, 8, 24), torch.tensor([3.0, 700.0])
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    with torch.inference_mode():
+        # The empty prompt: start, end, and padding up to the tokenizer's length.
+        embedding = encoder(torch.tensor([[3, 4, 0, 0, 0, 0, 0]])).last_hidden_state
+        expected = unet(latents, timestep, embedding.expand(2, -1, -1)).sample
+    for suffix, tolerance in TOLERANCES.items():
+        path = tmp_path / "bundle" / f"unet{suffix}.onnx"
+        assert_close(run(path, latents=latents.numpy(), timestep=timestep.numpy()), expected, tolerance)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_unet_of_sdxl(tmp_path: Path, pipeline: Make, models: SimpleNamespace, zeros: bool) -> None:
+    unet = models.unet_2d_condition(
+        cross_attention_dim=20,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 6,
+    )
+    folder = pipeline(unet=unet, sdxl=True, force_zeros_for_empty_prompt=zeros)
+    unet_bundle(folder, tmp_path / "bundle", half=not zeros)
+    prompt = empty_prompt(folder)
+    assert prompt.embedding.shape == (1, 7, 20)
+    assert (not prompt.embedding.any()) == zeros
+    added = {"text_embeds": prompt.pooled.expand(2, -1), "time_ids": prompt.time_ids.expand(2, -1)}
+    latents, timestep = torch.randn(2, 4, 16, 8), torch.tensor([3.0, 700.0])
+    with torch.inference_mode():
+        expected = unet(latents, timestep, prompt.embedding.expand(2, -1, -1), added_cond_kwargs=added).sample
+    found = run(tmp_path / "bundle" / "unet.onnx", latents=latents.numpy(), timestep=timestep.numpy())
+    assert_close(found, expected, 1e-4)
+
+
+def test_unconditional_unet(tmp_path: Path, pipeline: Make, models: SimpleNamespace) -> None:
+    unet = models.unet_2d()
+    folder = pipeline()
+    unet.save_pretrained(folder / "unet")
+    unet_bundle(folder, tmp_path / "bundle")
+    latents, timestep = torch.randn(3, 4, 16, 24), torch.tensor([3.0, 40.0, 900.0])
+    with torch.inference_mode():
+        expected = unet(latents, timestep).sample
+    found = run(tmp_path / "bundle" / "unet.onnx", latents=latents.numpy(), timestep=timestep.numpy())
+    assert_close(found, expected, 1e-4)
+
+
+def test_a_whole_pipeline(tmp_path: Path, pipeline: Make, models: SimpleNamespace) -> None:
+    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d_condition())
+    build(Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False))
+    about = manifest(tmp_path / "bundle")
+    assert set(about["files"]) == {"encoder.onnx", "decoder.onnx", "unet.onnx"} == set(about["parity"])
+    assert about["unet"]["num_train_timesteps"] == 1000
+
+
+def test_an_existing_bundle_is_kept(tmp_path: Path, models: SimpleNamespace) -> None:
+    models.autoencoder_tiny().save_pretrained(tmp_path / "taesd")
+    request = Request(str(tmp_path / "taesd"), tmp_path / "bundle", half=False)
+    build(request)
+    before = manifest(tmp_path / "bundle")
+    with pytest.raises(BundleError, match="--force"):
+        build(request)
+    assert manifest(tmp_path / "bundle") == before
