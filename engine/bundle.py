@@ -91,9 +91,14 @@ def _profile(field: object) -> int | LatentProfile:
     return unpack(pack(profile_from_json(field))) if isinstance(field, dict) else int(field)  # type: ignore[call-overload]
 
 
+def built_in_root() -> Path:
+    """Return the folder in the package in which the built-in bundles lie."""
+    return Path(str(resources.files("sdtrt.engine"))) / "data" / "bundles"
+
+
 def bundle_folders() -> list[Path]:
     """Return the folders of all bundles that can be named: the built-in ones, then those under `$SDTRT_MODELS`."""
-    roots = [Path(str(resources.files("sdtrt.engine"))) / "data" / "bundles"]
+    roots = [built_in_root()]
     if "SDTRT_MODELS" in os.environ:
         roots.append(Path(os.environ["SDTRT_MODELS"]))
     return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"))]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def empty_prompt(folder: Path) -> Prompt:
     return Prompt(embedding.clone(), pooled.clone(), time_ids)
 
 
-def _encode(folder: Path, suffix: str, kind: type) -> object:
+def _encode(folder: Path, suffix: str, kind: Any) -> Any:
     tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
     encoder = kind.from_pretrained(folder / f"text_encoder{suffix}", local_files_only=True).float().eval()
     length = tokenizer.model_max_length

@@ -14,10 +14,11 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from sdtrt import __version__, api
+from sdtrt.arguments import add_command, add_inputs, add_limit, add_machine, add_output, quality
+from sdtrt.cli_models import add_commands as add_model_commands
 from sdtrt.doctor import examine
-from sdtrt.engine.backends import BACKENDS
 from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
-from sdtrt.engine.container import DEFAULT_LIMITS, Limits
+from sdtrt.engine.container import Limits
 from sdtrt.errors import SdtrtError
 from sdtrt.files import prepare_outputs, read_input, write_output
 from sdtrt.progress import clear_bar, progress
@@ -221,13 +222,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="version", version=f"sdtrt {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    command = add_command(commands, encode, "images to .sdt files")
+    command = add_command(commands, "encode", encode, "images to .sdt files")
     add_inputs(command, "image files, - for standard input")
     command.add_argument("-q", "--quality", type=quality, default=api.DEFAULT_QUALITY, help="1 to 100 (default 50)")
     add_output(command)
     add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
 
-    command = add_command(commands, decode, ".sdt files to images")
+    command = add_command(commands, "decode", decode, ".sdt files to images")
     add_inputs(command, ".sdt files, - for standard input")
     add_output(command)
     command.add_argument(
@@ -237,53 +238,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_limit(command)
 
     for function, text in ((info, "what files say of themselves"), (verify, "check files completely, but for pixels")):
-        command = add_command(commands, function, text)
+        command = add_command(commands, function.__name__, function, text)
         add_inputs(command, ".sdt files, - for standard input")
         add_limit(command)
-    add_command(commands, models, "list the models that can be named")
-    add_command(commands, doctor, "what this machine can run, and why not the rest")
+    add_command(commands, "models", models, "list the models that can be named")
+    add_command(commands, "doctor", doctor, "what this machine can run, and why not the rest")
+    add_model_commands(commands)
     return parser
-
-
-def add_command(commands: Any, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(function.__name__, help=text, description=text)
-    command.add_argument("--json", action="store_true", help="print the results as JSON")
-    command.set_defaults(command=function)
-    return command
-
-
-def add_inputs(command: argparse.ArgumentParser, text: str) -> None:
-    command.add_argument("inputs", nargs="+", metavar="INPUT", help=text)
-    command.add_argument("--quiet", action="store_true", help="no progress and no summary, errors only")
-
-
-def add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-o", "--output", help="file, folder or - for standard output (default: beside the input)")
-    command.add_argument("-f", "--force", action="store_true", help="replace existing files")
-
-
-def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
-    command.add_argument("-m", "--model", default=default, help=text)
-    command.add_argument("--device", default="auto", help="auto, cpu (default auto)")
-    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
-    command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
-
-
-def add_limit(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"
-    )
-
-
-def quality(text: str) -> float:
-    value = float(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
-    return value
-
-
-def thread_count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
-    return value

@@ -1,9 +1,11 @@
 """A progress bar on standard error, on a terminal only."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 Item = TypeVar("Item")
 WIDTH = 30
@@ -21,6 +23,43 @@ def progress(items: Sequence[Item], *, quiet: bool) -> Iterator[Item]:
         yield item
     _draw(total, total, time.monotonic() - started)
     print(file=sys.stderr)
+
+
+class Steps:
+    """A bar for work that counts its own steps, in phases within phases: the outermost is drawn.
+
+    The interrupt key only sets `interrupted`: the work may be in code that exceptions must not pass through.
+    """
+
+    def __init__(self, title: str, *, quiet: bool) -> None:
+        self.title = title
+        self.interrupted = False
+        self._drawn = not quiet and sys.stderr.isatty()
+        self._phases: dict[str, int] = {}
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._handler = None
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, lambda *_: setattr(self, "interrupted", True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if self._drawn:
+            clear_bar()
+
+    def begin(self, phase: str, total: int) -> None:
+        self._phases[phase] = total
+
+    def advance(self, phase: str, done: int) -> None:
+        if self._drawn and phase == next(iter(self._phases), None):
+            _draw(done, self._phases[phase], time.monotonic() - self._started)
+            print(f"  {self.title}", end="", file=sys.stderr, flush=True)
+
+    def end(self, phase: str) -> None:
+        self._phases.pop(phase, None)
 
 
 def clear_bar() -> None:

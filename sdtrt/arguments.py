@@ -1,0 +1,65 @@
+"""What the commands' arguments have in common."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from sdtrt.engine.backends import BACKENDS
+from sdtrt.engine.container import DEFAULT_LIMITS
+
+
+def add_command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("--json", action="store_true", help="print the results as JSON")
+    command.set_defaults(command=function)
+    return command
+
+
+def add_inputs(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=text)
+    add_quiet(command)
+
+
+def add_quiet(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quiet", action="store_true", help="no progress and no summary, errors only")
+
+
+def add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", help="file, folder or - for standard output (default: beside the input)")
+    command.add_argument("-f", "--force", action="store_true", help="replace existing files")
+
+
+def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
+    command.add_argument("-m", "--model", default=default, help=text)
+    command.add_argument("--device", default="auto", help="auto, cpu (default auto)")
+    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
+    command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
+
+
+def add_limit(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"
+    )
+
+
+def quality(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
+    return value
+
+
+def thread_count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return value
+
+
+def value_range(text: str) -> tuple[float, float]:
+    low, high = map(float, text.split(","))
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text}, expected the lower bound first, such as -1,1")
+    return low, high
