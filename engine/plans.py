@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What an engine is worth: `valid`, `stale` (built from something else), `damaged`, or `foreign` to this machine."""
+    """What an engine is worth: `valid`, `stale` (built from something else), `damaged`, or `foreign` here."""
 
     kind: str
     why: str = ""

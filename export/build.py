@@ -1,6 +1,5 @@
 """Main path of `sdtrt export`: checkpoint -> torch -> ONNX in single and half precision -> checks -> bundle."""
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,10 +125,9 @@ def export_network(
     sizes = [(plane.shape[2] // 2, plane.shape[3] // 4 * 3), (plane.shape[2] // 4 * 3, plane.shape[3] // 2)]
     inputs = [dict(zip(names, [plane[:, :, :h, :w].contiguous(), *rest], strict=True)) for h, w in sizes]
     require_space(folder, network)
-    single = copy.deepcopy(network) if request.half else network
-    bound_attention(single, half=False)
-    references = parity.expected(single, inputs)
-    program = graph.export(single, inputs[0], output, folder / f"{name}.onnx")
+    bound_attention(network, half=False)
+    references = parity.expected(network, inputs)
+    program = graph.export(network, inputs[0], output, folder / f"{name}.onnx")
     record.parity[f"{name}.onnx"] = parity.require_parity(
         folder / f"{name}.onnx", inputs, references, parity.SINGLE, program
     )

@@ -44,6 +44,7 @@ class Networks:
     low: float
     high: float
     downscale: int
+    takes_step: bool = False
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         planes = reference.pixels_to_planes(pixels, self.downscale, self.low, self.high)
@@ -51,7 +52,8 @@ class Networks:
 
     def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return planes, float32 (3, H, W), on the 8-bit scale."""
-        planes = self.decoder.run({"latents": latents[None]})["pixels"][0]
+        step = {"step": np.ones(1, np.float32)} if self.takes_step else {}
+        planes = self.decoder.run({"latents": latents[None], **step})["pixels"][0]
         return (planes - self.low) * (255 / (self.high - self.low))
 
 
@@ -161,6 +163,7 @@ def main() -> None:
         backend.load(bundle.file("decoder.onnx")),
         *bundle.pixel_range,
         bundle.latent_profile().downscale,
+        bundle.decoder_takes_step,
     )
     statistics = measure(networks, photos_in(arguments.photos), quiet=False)
     print(json.dumps(profile_fields(statistics, arguments.latent_space, networks.downscale), indent=1))

@@ -71,11 +71,17 @@ def _load(folder: Path, classes: tuple[str, ...], allow_pickle: bool) -> nn.Modu
     if name not in classes:
         raise BundleError(f"{config} is of a {name}, expected {' or '.join(classes)}")
     try:
-        module = getattr(diffusers, name).from_pretrained(
-            folder, use_safetensors=None if allow_pickle else True, local_files_only=True, low_cpu_mem_usage=False
+        module, report = getattr(diffusers, name).from_pretrained(
+            folder,
+            use_safetensors=None if allow_pickle else True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         pickled = any(folder.glob("*.bin")) and not allow_pickle
         hint = "; its weights are pickled, which --allow-pickle admits if you trust them" if pickled else ""
         raise BundleError(f"{folder} cannot be loaded: {error}{hint}") from error
+    if report["missing_keys"]:  # diffusers would go on with random numbers there
+        raise BundleError(f"{folder} lacks weights: {', '.join(sorted(report['missing_keys'])[:3])} …")
     return module.float().eval()  # type: ignore[no-any-return]

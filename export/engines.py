@@ -125,8 +125,7 @@ def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str
 def build_engine(order: Order, library: Library, key: Key, folder: Path) -> Plan:
     """Build one engine and write it into `folder`."""
     started = time.monotonic()
-    names = source_of(order.bundle, key.network)
-    path = [order.bundle.file(name) for name in names][0]
+    path, *_ = [order.bundle.file(name) for name in source_of(order.bundle, key.network)]  # all hashes are checked
     with tempfile.TemporaryDirectory() as scratch:
         if not path.name.endswith(".fp16.onnx"):
             path = _half(order.bundle, key.network, Path(scratch))

@@ -1,5 +1,6 @@
 """Half precision in torch, with islands of single precision where activations would overflow."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,9 +28,10 @@ def to_half(network: nn.Module, probe: tuple[Tensor, ...]) -> list[str]:
     units = dict(_units(network))
     peaks = _peaks(network, units, probe)
     islands = [name for name in units if not max(peaks[name]) <= LARGEST]
+    single = {name: copy.deepcopy(units[name].state_dict()) for name in islands}
     network.half()
     for name in islands:
-        units[name].float()
+        units[name].float().load_state_dict(single[name])
     if islands:
         for name, unit in units.items():
             _cast_inputs(unit, torch.float32 if name in islands else torch.float16)
@@ -54,8 +56,8 @@ def _units(network: nn.Module, prefix: str = "") -> Iterable[tuple[str, nn.Modul
 def _peaks(
     network: nn.Module, units: dict[str, nn.Module], probe: tuple[Tensor, ...]
 ) -> dict[str, tuple[float, float]]:
-    """Return each unit's largest magnitude anywhere within, its inputs included, and of its output alone."""
-    peaks = dict.fromkeys(units, (0.0, 0.0))
+    """Return each unit's largest magnitude anywhere within, inputs and weights included, and of its output alone."""
+    peaks = {name: (_largest(tuple(unit.parameters())), 0.0) for name, unit in units.items()}
 
     def note(name: str, is_output: bool) -> Any:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -75,7 +77,9 @@ def _peaks(
 
 
 def _largest(values: tuple[Any, ...]) -> float:
-    return max((float(v.abs().max()) for v in values if isinstance(v, Tensor) and v.is_floating_point()), default=0.0)
+    return max(
+        (float(v.detach().abs().max()) for v in values if isinstance(v, Tensor) and v.is_floating_point()), default=0.0
+    )
 
 
 def _is_plane(tensor: Tensor) -> bool:

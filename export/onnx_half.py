@@ -3,7 +3,7 @@
 Checkpoints are exported in half by torch itself (`export.half`); a converter has to insert casts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +57,23 @@ def without_idle_casts(model: onnx.ModelProto) -> onnx.ModelProto:
         node.input[:] = [renamed.get(name, name) for name in node.input]
     used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
     del graph.node[:]
-    graph.node.extend(node for node in kept if node.op_type != "Cast" or used & set(node.output))
+    graph.node.extend(_sorted(node for node in kept if node.op_type != "Cast" or used & set(node.output)))
     return model
+
+
+def _sorted(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Return nodes so that each comes after those it depends on; the converter appends its casts at the end."""
+    makers = {name: node for node in nodes for name in node.output}
+    order: dict[str, onnx.NodeProto] = {}
+    stack = [(node, False) for node in reversed(list(makers.values()))]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.setdefault(node.output[0], node)
+        elif node.output[0] not in order:
+            stack.append((node, True))
+            stack += [(makers[name], False) for name in node.input if name in makers]
+    return list(order.values())
 
 
 def _casts_to(node: onnx.NodeProto, kind: int) -> bool:

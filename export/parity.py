@@ -31,9 +31,9 @@ HALF = Tolerance(mean=1e-2, largest=0.25)
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How one run compared: shape of the input, and differences as in `Tolerance`."""
+    """How one run compared: shape of the input, such as 2x4x16x24, and differences as in `Tolerance`."""
 
-    input: tuple[int, ...]
+    input: str
     mean: float
     largest: float
 
@@ -71,17 +71,20 @@ def require_parity(
 
 
 def compare(found: np.ndarray, reference: np.ndarray, shape: tuple[int, ...] = ()) -> Parity:
+    text = "x".join(map(str, shape))
     if found.shape != reference.shape:
-        return Parity(shape, float("inf"), float("inf"))
+        return Parity(text, float("inf"), float("inf"))
     difference = np.abs(found.astype(np.float64) - reference)
     rms = float(np.sqrt(np.mean(np.square(reference, dtype=np.float64)))) or 1.0
-    return Parity(shape, *(float(f"{value / rms:.3g}") for value in (difference.mean(), difference.max())))
+    return Parity(text, *(float(f"{value / rms:.3g}") for value in (difference.mean(), difference.max())))
 
 
 def first_difference(
     path: Path, program: Any, inputs: Inputs, arrays: Mapping[str, np.ndarray], tolerance: Tolerance
 ) -> str:
     """Return which tensor of an ONNX file is the first to differ from the same one in `program`, by bisection."""
+    for tensor in program.state_dict.values():
+        tensor.data = tensor.data.float()  # the network that they belong to may have been turned to half since
     model = onnx.load(path)
     ours = {name for node in model.graph.node for name in node.output}
     names = [node.name for node in program.graph.nodes if node.op == "call_function" and node.name in ours]

@@ -1,17 +1,17 @@
 """A VAE in one file without a config, under the key names of the original Stable Diffusion or of diffusers."""
 
-import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sdtrt.errors import BundleError
 
+PARTS = ("encoder", "decoder", "quant_conv", "post_quant_conv")
 PREFIXES = ("first_stage_model.", "vae.", "")
 
 
@@ -19,7 +19,8 @@ def load_single_file(path: Path, *, allow_pickle: bool = False) -> nn.Module:
     """Return the `AutoencoderKL` in a file, its config read off the shapes; `BundleError` if there is none."""
     weights = _read(path, allow_pickle)
     for prefix in PREFIXES:
-        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        parts = tuple(f"{prefix}{part}." for part in PARTS)
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(parts)}
         if "encoder.down.0.block.0.conv1.weight" in own:
             return _from_original(path, own)
         if "encoder.down_blocks.0.resnets.0.conv1.weight" in own:
@@ -45,10 +46,7 @@ def _from_original(path: Path, weights: dict[str, Tensor]) -> nn.Module:
     config = _config(
         path, weights, block="encoder.down.{}.block.{}.conv1.weight", attention="encoder.mid.attn_1.q.weight"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL", **config}))
-        module = diffusers.AutoencoderKL.from_single_file(dict(weights), config=folder, local_files_only=True)
-    return module.float().eval()  # type: ignore[no-any-return]
+    return _with_weights(path, config, convert_ldm_vae_checkpoint(weights, config))
 
 
 def _from_diffusers(path: Path, weights: dict[str, Tensor]) -> nn.Module:
@@ -58,11 +56,15 @@ def _from_diffusers(path: Path, weights: dict[str, Tensor]) -> nn.Module:
         block="encoder.down_blocks.{}.resnets.{}.conv1.weight",
         attention="encoder.mid_block.attentions.0.to_q.weight",
     )
+    return _with_weights(path, config, weights)
+
+
+def _with_weights(path: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     module = diffusers.AutoencoderKL(**config)
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise BundleError(f"{path} is not an AutoencoderKL as its shapes promise: {error}") from error
+        raise BundleError(f"{path} is not the VAE that its shapes promise: {error}") from error
     return module.float().eval()  # type: ignore[no-any-return]
 
 

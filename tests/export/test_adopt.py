@@ -1,0 +1,250 @@
+"""Anyone's ONNX pair: what is made of it, and what is refused with the tensor named."""
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import sdtrt
+from sdtrt.engine.bundle import Bundle
+from sdtrt.errors import BundleError
+from sdtrt.export import onnx_graph
+from sdtrt.export.adopt import Adoption, adopt
+
+Run = Callable[..., Any]
+SCALE = 0.18215
+Codec = sdtrt.Codec
+
+
+def network(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray],
+    *,
+    source: tuple[str, list[Any]],
+    targets: dict[str, list[Any]],
+    dtype: int = TensorProto.FLOAT,
+    opset: int = 17,
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info(source[0], dtype, source[1])],
+        [helper.make_tensor_value_info(name, dtype, shape) for name, shape in targets.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+def means(channels: int = 4) -> np.ndarray:
+    """Weights of an encoder that averages blocks of 8x8 pixels: red, green, blue, and brightness."""
+    mix = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.6, 0.1]], np.float32)[:channels]
+    return np.broadcast_to(mix[:, :, None, None] / 64, (len(mix), 3, 8, 8)).copy()
+
+
+def encoder(path: Path, *, raw: float = 1 / SCALE, shape: list[Any] | None = None, **rest: Any) -> Path:
+    nodes = [helper.make_node("Conv", ["image", "weight"], ["code"], strides=[8, 8])]
+    weight = means(rest.pop("channels", 4)) * np.float32(raw)
+    targets = {"code": ["n", weight.shape[0], "h8", "w8"]} | rest.pop("more", {})
+    return network(
+        path,
+        nodes + rest.pop("nodes", []),
+        {"weight": weight},
+        source=("image", shape or ["n", 3, "h", "w"]),
+        targets=targets,
+        **rest,
+    )
+
+
+def decoder(path: Path, *, raw: float = SCALE, **rest: Any) -> Path:
+    weight = np.zeros((4, 3, 8, 8), np.float32)
+    weight[:3] = np.eye(3, dtype=np.float32)[:, :, None, None] * raw
+    nodes = [helper.make_node("ConvTranspose", ["code", "weight"], ["image"], strides=[8, 8])]
+    return network(
+        path,
+        nodes,
+        {"weight": weight},
+        source=("code", ["n", 4, "h", "w"]),
+        targets={"image": ["n", 3, "H", "W"]},
+        **rest,
+    )
+
+
+def pyramid(path: Path) -> Path:
+    """A decoder whose picture is the sum of three outputs at 1/8, 1/2 and full size, by halves, quarters, quarters."""
+    picks = np.eye(3, 4, dtype=np.float32)[:, :, None, None] * SCALE
+    small, middle, full = (picks * part for part in (0.5, 0.25, 0.25))
+    spread = lambda weight, size: np.broadcast_to(weight.transpose(1, 0, 2, 3), (4, 3, size, size)).copy()  # noqa: E731
+    nodes = [
+        helper.make_node("Conv", ["code", "a"], ["eighth"]),
+        helper.make_node("ConvTranspose", ["code", "b"], ["half"], strides=[4, 4]),
+        helper.make_node("ConvTranspose", ["code", "c"], ["whole"], strides=[8, 8]),
+    ]
+    targets = {name: ["n", 3, f"h_{name}", f"w_{name}"] for name in ("eighth", "half", "whole")}
+    return network(
+        path,
+        nodes,
+        {"a": small, "b": spread(middle, 4), "c": spread(full, 8)},
+        source=("code", ["n", 4, "h", "w"]),
+        targets=targets,
+    )
+
+
+def wish(folder: Path, **changes: Any) -> Adoption:
+    fields = {
+        "encoder": folder / "encoder.onnx",
+        "decoder": folder / "decoder.onnx",
+        "out": folder / "bundle",
+        "latent_space": "sd1",
+        "latent_scale": SCALE,
+    }
+    return Adoption(**(fields | changes))
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    encoder(tmp_path / "encoder.onnx")
+    decoder(tmp_path / "decoder.onnx")
+    return tmp_path
+
+
+@pytest.mark.parametrize("opset", [11, 13, 21])
+def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], opset: int) -> None:
+    encoder(tmp_path / "encoder.onnx", opset=opset)
+    decoder(tmp_path / "decoder.onnx", opset=opset)
+    assert adopt(wish(tmp_path)) == []
+    pixels = photo(50, 30)
+    with Codec.open(tmp_path / "bundle") as codec:
+        data = codec.encode(pixels, quality=100)
+        found = np.asarray(codec.decode(data)).astype(float)
+        latents = codec.decode_latents(data)
+    assert sdtrt.info(data).latent_space == "sd1"
+    blocks = pixels[:24, :48].reshape(3, 8, 6, 8, 3).mean((1, 3)) / 127.5 - 1
+    np.testing.assert_allclose(latents[:3, :3, :6].transpose(1, 2, 0), blocks, atol=0.12)  # unit scale: raw * scale
+    assert abs(found[4:20:8, 4:44:8] - (blocks[:2, :5] + 1) * 127.5).max() < 12
+
+
+def test_outputs_are_summed(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+    pyramid(pair / "decoder.onnx")
+    with pytest.raises(BundleError, match=r"'eighth'.*'half'.*'whole'.*--sum-outputs"):
+        adopt(wish(pair))
+    adopt(wish(pair, sum_outputs=True))
+    flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
+    with Codec.open(pair / "bundle") as codec:
+        found = np.asarray(codec.decode(codec.encode(flat, quality=100))).astype(int)
+    assert abs(found - flat).max() <= 12
+
+
+def test_ranges(tmp_path: Path) -> None:
+    """An encoder that takes 0 to 1, and a decoder that gives 0 to 255."""
+    encoder(tmp_path / "encoder.onnx")
+    decoder(tmp_path / "decoder.onnx", raw=SCALE * 255)
+    adopt(wish(tmp_path, input_range=(0.0, 1.0), output_range=(0.0, 255.0)))
+    flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
+    with Codec.open(tmp_path / "bundle") as codec:
+        found = np.asarray(codec.decode(codec.encode(flat, quality=100))).astype(int)
+    assert abs(found - flat).max() <= 24
+
+
+def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
+    with pytest.raises(BundleError, match=r"x-[0-9a-f]{8} has no shipped profile.*--calibrate"):
+        adopt(wish(pair, latent_space=None))
+    assert not (pair / "bundle").exists()
+    adopt(wish(pair, latent_space=None, photos=photos))
+    bundle = Bundle.open(pair / "bundle")
+    assert bundle.latent_space.startswith("x-")
+    with Codec.open(pair / "bundle") as codec:
+        data = codec.encode(np.zeros((9, 9, 3), np.uint8))
+        assert codec.decode(data).size == (9, 9)
+    assert sdtrt.info(data).latent_space == bundle.latent_space
+
+
+def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
+    (warning,) = adopt(wish(pair, latent_scale=1.0, photos=photos))
+    assert "do not look like sd1" in warning
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
+    "four channels of pixels": ({"shape": ["n", 4, "h", "w"]}, {}, {}, r"'image' .*4 channels, expected 3"),
+    "height is fixed": ({"shape": ["n", 3, 512, "w"]}, {}, {}, r"'image' .*512.*fixed sizes"),
+    "batch is fixed": ({"shape": [1, 3, "h", "w"]}, {}, {}, r"'image' .*fixed sizes"),
+    "half precision": ({"dtype": TensorProto.FLOAT16}, {}, {}, r"'image' .*float16.*not float32"),
+    "not enough axes": ({"shape": ["n", 3, "h"]}, {}, {}, r"'image' .*3 axes"),
+    "another decoder": ({}, {"raw": -SCALE}, {}, r"'pixels' is not the picture"),
+    "another range": ({}, {"raw": SCALE * 5}, {}, r"'pixels' is not the picture.*ranges and scale"),
+    "channels of another space": ({}, {}, {"latent_space": "flux1"}, r"4 channels.*flux1 has 16"),
+    "an output that is not there": ({}, {}, {"encoder_output": "mean"}, r"no output 'mean'.*'code'"),
+}
+
+
+@pytest.mark.parametrize(("encoding", "decoding", "changes", "message"), CASES.values(), ids=CASES)
+def test_nonsense(
+    tmp_path: Path,
+    encoding: dict[str, Any],
+    decoding: dict[str, Any],
+    changes: dict[str, Any],
+    message: str,
+    photos: Path,
+) -> None:
+    try:
+        encoder(tmp_path / "encoder.onnx", **encoding)
+    except onnx.checker.ValidationError:
+        pytest.fail("the test's own network is broken")
+    decoder(tmp_path / "decoder.onnx", **decoding)
+    with pytest.raises(BundleError, match=message):
+        adopt(wish(tmp_path, photos=photos, **changes))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]
+
+
+@pytest.mark.parametrize("data", [b"", b"no model", b"\x08\x08"])
+def test_not_a_model(pair: Path, data: bytes) -> None:
+    (pair / "decoder.onnx").write_bytes(data)
+    with pytest.raises(BundleError, match=r"decoder\.onnx is not an ONNX model"):
+        adopt(wish(pair))
+
+
+def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adopt(wish(pair))
+    before = {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()}
+    real = onnx.save
+
+    def full(model: onnx.ModelProto, path: Path, **options: Any) -> None:
+        if Path(path).name == "decoder.onnx":
+            Path(path).write_bytes(b"half of")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(model, path, **options)
+
+    monkeypatch.setattr(onnx_graph.onnx, "save", full)
+    with pytest.raises(BundleError, match=r"bundle there is untouched.*No space left.*run the same again"):
+        adopt(wish(pair, force=True))
+    assert {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()} == before
+    assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
+
+
+def test_an_existing_folder_is_kept(pair: Path) -> None:
+    (pair / "bundle").mkdir()
+    adopt(wish(pair))  # an empty folder is no obstacle
+    with pytest.raises(BundleError, match="--force"):
+        adopt(wish(pair))
+    (pair / "bundle" / "bundle.json").unlink()
+    with pytest.raises(BundleError, match="not a bundle"):
+        adopt(wish(pair, force=True))
+
+
+def test_command(pair: Path, run_cli: Run) -> None:
+    done = run_cli(
+        "import", "--encoder", pair / "encoder.onnx", "--decoder", pair / "decoder.onnx", "--out", pair / "bundle",
+        "--latent-space", "sd1", "--latent-scale", "0.18215", "--input-range=-1,1", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["latent_space"] == "sd1"
+    digest = hashlib.sha256((pair / "bundle" / "encoder.onnx").read_bytes()).hexdigest()
+    assert Bundle.open(pair / "bundle").files["encoder.onnx"] == digest

@@ -1,0 +1,140 @@
+"""Real engines, built by TensorRT for RTX without a GPU."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdtrt.engine import trt
+from sdtrt.engine.bundle import find_bundle
+from sdtrt.engine.plans import Index, require_valid
+from sdtrt.errors import BundleError, DeviceError
+from sdtrt.export import engines
+from sdtrt.export.engines import Order, build_engines
+
+Run = Callable[..., Any]
+SMALL = "64x64"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "sdtrt" / "engines" / "tiny"
+
+
+def listed(run_cli: Run) -> list[tuple[str, str, str]]:
+    entries = json.loads(run_cli("engines", "list", "--json").stdout)
+    return [(e["key"]["network"], e["key"]["target"], e["state"]["kind"]) for e in entries]
+
+
+def test_build_keep_list_clean(run_cli: Run, cache: Path) -> None:
+    first = run_cli("engines", "build", "--target", "sm89,sm120", "--shapes", SMALL)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count(b"built in") == 4
+    again = run_cli("engines", "build", "--target", "sm89,sm120")
+    assert again.stdout.count(b"kept") == 4
+    assert b"nothing to build: all 4 engines of tiny are valid" in again.stdout
+    everything = [(n, t, "valid") for n in ("encoder", "decoder") for t in ("sm89", "sm120")]
+    assert sorted(listed(run_cli)) == sorted(everything)
+    (cache / "stray.engine").write_bytes(b"x")
+    assert b"removed 0 engines and 1 other files, 4 engines are left" in run_cli("engines", "clean").stdout
+    assert b"removed 4 engines" in run_cli("engines", "clean", "--all").stdout
+    assert b"tiny has no engines" in run_cli("engines", "list").stdout
+    assert [path.name for path in cache.iterdir()] == ["engines.json"]
+
+
+def test_other_shapes_replace_engines(run_cli: Run, cache: Path) -> None:
+    assert run_cli("engines", "build", "--shapes", SMALL).returncode == 0
+    before = {plan.file for plan in Index.of(find_bundle("tiny")).plans}
+    assert run_cli("engines", "build", "--shapes", "64x64..64x128..128x128*2").returncode == 0
+    index = Index.of(find_bundle("tiny"))
+    assert index.shapes == ("64x64..64x128..128x128*2",)
+    assert before.isdisjoint(plan.file for plan in index.plans)
+    assert {path.name for path in cache.glob("*.engine")} == {plan.file for plan in index.plans}
+
+
+def test_a_truncated_engine_is_rebuilt(cache: Path) -> None:
+    bundle = find_bundle("tiny")
+    order = Order(bundle, ("portable",), shapes=(SMALL,))
+    plan = build_engines(order)[1]
+    data = (cache / plan.file).read_bytes()
+    (cache / plan.file).write_bytes(data[: len(data) // 2])
+    with pytest.raises(BundleError, match="run: sdtrt engines build tiny"):
+        require_valid(bundle, plan)
+    built = []
+    build_engines(order, lambda plan, fresh: built.append(fresh))
+    assert built == [False, True]
+    assert (cache / plan.file).stat().st_size > len(data) // 2
+
+
+def test_the_library_tells_what_is_no_engine(cache: Path) -> None:
+    library = trt.import_tensorrt("tensorrt_rtx")
+    plan = build_engines(Order(find_bundle("tiny"), ("sm89",), shapes=(SMALL,)))[0]
+    assert library.fault((cache / plan.file).read_bytes()) is None
+    assert library.fault(b"no engine" * 100) == "malformed engine"
+
+
+@pytest.mark.parametrize("target", ["sm90", "sm11", "h200"])
+def test_an_architecture_that_is_not_served(target: str) -> None:
+    with pytest.raises(DeviceError, match=f"not build for {target}; it does for.*sm120"):
+        build_engines(Order(find_bundle("tiny"), (target,)))
+
+
+def test_nonsense_shapes(run_cli: Run) -> None:
+    done = run_cli("engines", "build", "--shapes", "63x64")
+    assert done.returncode == 2
+    assert b"multiples of 8" in done.stderr
+    assert run_cli("engines", "build", "--shapes", "huge").returncode == 2
+
+
+def test_tensorrt_proper_needs_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = trt.import_tensorrt("tensorrt_rtx")
+
+    class Proper(trt.Library):
+        needs_no_gpu = False
+
+    monkeypatch.setattr(engines, "installed", lambda: ["tensorrt"])
+    monkeypatch.setattr(engines, "import_tensorrt", lambda name: Proper("tensorrt", "10.16", real.module))
+    monkeypatch.setattr(engines, "architecture", _no_gpu)
+    with pytest.raises(DeviceError, match=r"tensorrt builds on the GPU.*no GPU here.*tensorrt-rtx"):
+        build_engines(Order(find_bundle("tiny")))
+
+
+def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "installed", list)
+    with pytest.raises(DeviceError, match=r"no TensorRT.*pip install 'sdtrt\[tensorrt\]'"):
+        build_engines(Order(find_bundle("tiny")))
+
+
+def _no_gpu() -> str:
+    raise DeviceError("no GPU here")
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[defaultAllocator.cpp] Requested amount of GPU memory could not be allocated: OutOfMemory", DeviceError),
+        ("Could not find any implementation for node {ForeignNode[...]}", DeviceError),
+        ("Assertion failed: shape mismatch", BundleError),
+    ],
+)
+def test_failures_are_told_apart(line: str, kind: type[Exception]) -> None:
+    log = trt.Log(trt.import_tensorrt("tensorrt_rtx").module)
+    log.lines.append(line)
+    error = engines.failure("decoder", log)
+    assert type(error) is kind
+    assert line in str(error)
+
+
+def test_a_bundle_with_a_wrong_hash_builds_nothing(tmp_path: Path, cache: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(find_bundle("tiny").folder, copy)
+    with (copy / "decoder.onnx").open("r+b") as file:
+        file.seek(-9, 2)
+        file.write(b"!")
+    with pytest.raises(BundleError, match=r"decoder\.onnx is damaged"):
+        build_engines(Order(find_bundle(copy), ("sm89",), shapes=(SMALL,)))
+    assert len(Index.of(find_bundle(copy)).plans) == 1  # the encoder's
