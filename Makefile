@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check importroot engines gpu-check bench vectors fuzz kernels clean
@@ -13,14 +14,27 @@ setup: $(STAMP)  ## a virtual environment in .venv, with the sources of this fol
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
+	touch $@ $(VENV)/.demo $(VENV)/.engines
+
+# Less than `make setup` installs, for those who only look: no PyTorch.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[cpu,demo]'
 	touch $@
 
-demo: $(STAMP)  ## compress a picture and show what came of it, in demo/ (IMG=photo.jpg)
+$(VENV)/.engines: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[cpu,onnx]'
+	$(BIN)/python -P -c 'import sys; from sdtrt.engine.trt import installed; sys.exit(not installed())' \
+		|| $(INSTALL) -e '.[tensorrt-rtx]'
+	touch $@
+
+demo: $(VENV)/.demo  ## compress a picture and show what came of it, in demo/ (IMG=photo.jpg)
 	$(BIN)/python benchmarks/demo.py $(if $(IMG),'$(IMG)')
 
 # From this folder `python -m pytest` would take ./sdtrt for the package: the script does not.
-test: $(STAMP)  ## all tests; complete without a GPU and without PyTorch
+test: $(STAMP)  ## all tests; complete without a GPU
 	$(BIN)/pytest
 
 check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
@@ -45,8 +59,8 @@ bench: $(STAMP)  ## all figures and the README's tables (KODAK=folder of PNG pic
 vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, to be reviewed as one
 	$(BIN)/python tests/vectors/make.py
 
-engines:  ## TensorRT engines of a bundle (later)
-	@echo 'make engines: comes with the export stage, not in this version' >&2; exit 1
+engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGET=sm89,…)
+	@$(BIN)/sdtrt engines build $(BUNDLE) $(if $(TARGET),--target $(TARGET))
 
 kernels:  ## the CUDA kernels, compiled (later)
 	@echo 'make kernels: comes with the GPU backends, not in this version' >&2; exit 1

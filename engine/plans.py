@@ -151,7 +151,7 @@ def _state(plan: Plan, index: Index, onnx: dict[str, str], versions: dict[str, s
         return State("stale", "; ".join(stale))
     if not path.is_file() or path.stat().st_size != plan.nbytes or _hash(path).hex() != plan.sha256:
         return State("damaged", f"{plan.file} is missing, truncated or changed")
-    fault = import_tensorrt(key.library).fault(path.read_bytes())
+    fault = import_tensorrt(key.library).fault(path)
     return State("damaged", f"{key.library} says: {fault}") if fault else State("valid")
 
 
@@ -174,7 +174,7 @@ def remove(index: Index, plans: Iterable[Plan]) -> Index:
     return left
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file, by rename: whole or not at all. `BundleError` where the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Features are tested, never versions: TensorRT for RTX counts from 1, TensorRT pr
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -33,12 +34,15 @@ class Library:
         """Whether it builds for architectures that are named, without a GPU at hand."""
         return hasattr(self.module, "ComputeCapability")
 
-    def fault(self, plan: bytes) -> str | None:
+    def fault(self, path: Path) -> str | None:
         """Return why an engine cannot run here, None if it can or nothing speaks against it; reads the header only."""
         if not hasattr(self.module.Runtime, "get_engine_validity"):
             return None
         log = Log(self.module)
-        _, flags = self.module.Runtime(log.logger).get_engine_validity(plan)
+        runtime = self.module.Runtime(log.logger)
+        with path.open("rb") as file:
+            header = file.read(runtime.engine_header_size)
+        _, flags = runtime.get_engine_validity(header)
         kinds = self.module.EngineInvalidityDiagnostics.__members__
         # Where there is no driver the library finds a CUDA error, or nothing at all: no verdict on the engine.
         found = [name for name, bit in kinds.items() if flags & int(bit) and name != "CUDA_ERROR"]

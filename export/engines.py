@@ -132,7 +132,7 @@ def build_engine(order: Order, library: Library, key: Key, folder: Path) -> Plan
         data = serialize(path, library, key, order)
     seconds = round(time.monotonic() - started, 2)
     write_whole(folder / key.file_name(), data)
-    return Plan(key, key.file_name(), hashlib.sha256(data).hexdigest(), len(data), seconds)
+    return Plan(key, key.file_name(), hashlib.sha256(data).hexdigest(), data.nbytes, seconds)
 
 
 def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
@@ -155,7 +155,7 @@ def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     return {"latents": latents} | ({"step": np.ones(1, np.float32)} if bundle.decoder_takes_step else {})
 
 
-def serialize(path: Path, library: Library, key: Key, order: Order) -> bytes:
+def serialize(path: Path, library: Library, key: Key, order: Order) -> memoryview:
     """Return the engine of a half-precision ONNX file; `BundleError` or `DeviceError` with TensorRT's own words."""
     trt, log = library.module, Log(library.module)
     builder = trt.Builder(log.logger)
@@ -180,7 +180,7 @@ def serialize(path: Path, library: Library, key: Key, order: Order) -> bytes:
         raise KeyboardInterrupt
     if plan is None:
         raise failure(f"{library.name} {library.version} could not build {key.network} for {key.target}", log)
-    return bytes(plan)
+    return memoryview(plan)
 
 
 def failure(what: str, log: Log) -> Exception:

@@ -142,7 +142,7 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise DeviceError(
-            f"this needs libraries that are not installed ({error}): pip install 'sdtrt[{name}]'"
+            f"this needs libraries that are not installed ({error}): pip install 'sdtrt[cpu,{name}]'"
         ) from error
 
 

@@ -22,7 +22,7 @@ class Lenient:
 
     name, version = "tensorrt_rtx", "1.2.3"
 
-    def fault(self, plan: bytes) -> str | None:
+    def fault(self, path: Path) -> str | None:
         return None
 
 
