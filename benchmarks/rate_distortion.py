@@ -29,6 +29,7 @@ Code = Callable[[Image.Image, int], tuple[int, Pixels]]  # picture and quality t
 def main() -> None:
     parser = argparse.ArgumentParser(description="Bytes against PSNR: sdtrt, JPEG, WebP.")
     parser.add_argument("folder", type=Path, help="folder of PNG pictures, such as the Kodak set")
+    parser.add_argument("-m", "--model", default="tiny", help="name or folder of the bundle")
     parser.add_argument("--name", default="rate_distortion", help="name of the results")
     arguments = parser.parse_args()
     paths = sorted(arguments.folder.glob("*.png"))
@@ -36,7 +37,7 @@ def main() -> None:
         parser.error(f"no PNG pictures in {arguments.folder}")
     images = [Image.open(path).convert("RGB") for path in paths]
 
-    curves = {"sdtrt": own_curve(images)}
+    curves = {"sdtrt": own_curve(images, arguments.model)}
     for name, encode in RIVALS.items():
         curves[name] = rival_curve(images, encode)
     at_rates = [rates_row(curves, rate) for rate in RATES]
@@ -46,8 +47,8 @@ def main() -> None:
     print(path)
 
 
-def own_curve(images: list[Image.Image]) -> Curve:
-    with sdtrt.Codec.open() as codec, tempfile.TemporaryDirectory() as folder:
+def own_curve(images: list[Image.Image], model: str) -> Curve:
+    with sdtrt.Codec.open(model) as codec, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.sdt"
 
         def code(image: Image.Image, quality: int) -> tuple[int, Pixels]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "tiny.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "tiny.md", ROOT / "docs" / "export.md")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -101,6 +101,22 @@ def blockiness() -> str:
     return markdown(["quality", "original", "sdtrt", "JPEG of as many bytes"], rows)
 
 
+def export_full_size() -> str:
+    found = results("export_full_size")
+    steps = [[s["step"], f"{s['seconds']:.0f}", f"{s['peak_nbytes'] / 1e9:.1f}"] for s in found["steps"]]
+    engines = [
+        [e["network"], e["target"], f"{e['nbytes'] / 1e6:.0f}", f"{e['seconds']:.1f}", e["library"]]
+        for e in found["engines"]
+    ]
+    counts = {name: f"{n / 1e6:.1f} M" for name, n in found["parameters"].items()}
+    return (
+        f"Stable Diffusion 1.x at its true size (VAE {counts['vae']} parameters, UNet {counts['unet']}; "
+        "random weights):\n\n"
+        f"{markdown(['step', 'seconds', 'peak memory GB'], steps)}\n\n"
+        f"{markdown(['engine, 512x512', 'target', 'MB', 'seconds', 'library'], engines)}\n\n{source(found)}"
+    )
+
+
 def source(found: dict[str, Any]) -> str:
     return f"`{found['command']}`, {found['machine']}, {found['date']}."
 
@@ -111,6 +127,7 @@ TABLES = {
     "speed": speed,
     "entropy": entropy,
     "blockiness": blockiness,
+    "export_full_size": export_full_size,
 }
 
 

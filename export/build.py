@@ -1,6 +1,6 @@
 """Main path of `sdtrt export`: checkpoint -> torch -> ONNX in single and half precision -> checks -> bundle."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from sdtrt.engine.backends import open_backend
 from sdtrt.errors import BundleError
-from sdtrt.export import graph, onnx_graph, parity
-from sdtrt.export.attention import bound_attention
+from sdtrt.export import onnx_graph
 from sdtrt.export.calibrate import Networks
 from sdtrt.export.checkpoint import Autoencoder, load_autoencoder, load_unet, schedule_of
-from sdtrt.export.folder import free_bytes, new_bundle, require_vacant, write_manifest
-from sdtrt.export.half import to_half
+from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
 from sdtrt.export.networks import Decoder, Denoiser, Encoder, downscale_of
+from sdtrt.export.part import Part, Written, write_part
 from sdtrt.export.picture import centre_of, made_picture, photos_in
 from sdtrt.export.profiles import decide_profile, require_photos
 from sdtrt.export.prompt import empty_prompt
@@ -45,14 +44,6 @@ class Request:
     quiet: bool = True
 
 
-@dataclass(slots=True)
-class Record:
-    """What the manifest will say of the export."""
-
-    islands: dict[str, list[str]] = field(default_factory=dict)
-    parity: dict[str, Any] = field(default_factory=dict)
-
-
 def build(request: Request) -> list[str]:
     """Write the bundle of a checkpoint and return what there is to tell or warn of; `BundleError` if it cannot be."""
     require_vacant(request.out, force=request.force)
@@ -62,16 +53,18 @@ def build(request: Request) -> list[str]:
     if request.photos is None:
         require_photos(space)
     encoder, decoder = coders(vae, space)
-    downscale, record = downscale_of(encoder), Record()
+    downscale, written = downscale_of(encoder), Written()
     with new_bundle(request.out, force=request.force) as folder, torch.no_grad():
         pixels = probe_pixels(request.photos, downscale)
         latents = encoder(pixels)
-        export_network("encoder", encoder, [pixels], "latents", folder, request, record)
-        export_network("decoder", decoder, [latents], "pixels", folder, request, record)
-        unet = export_unet(path, latents, folder, request, record) if request.unet else {}
-        networks = open_networks(folder, downscale)
-        profile, warnings = decide_profile(space, networks, request.photos, quiet=request.quiet)
-        write_manifest(folder, manifest(request, space, profile, record) | unet)
+        parts = [Part("encoder", encoder, {"pixels": pixels}, "latents")]
+        parts += [Part("decoder", decoder, {"latents": latents}, "pixels")]
+        parts += [unet_part(path, latents, request)] if request.unet else []
+        for part in parts:
+            write_part(part, folder, written, half=request.half, quiet=request.quiet)
+        profile, warnings = decide_profile(space, networks_in(folder, downscale), request.photos, quiet=request.quiet)
+        unet = {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}} if request.unet else {}
+        write_manifest(folder, manifest(request, space, profile, written) | unet)
     return [f"latent space {space}: {reason}", *warnings]
 
 
@@ -109,63 +102,22 @@ def probe_pixels(photos: Path | None, downscale: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def export_network(
-    name: str,
-    network: nn.Module,
-    probe: list[Tensor],
-    output: str,
-    folder: Path,
-    request: Request,
-    record: Record,
-) -> None:
-    """Write `name`.onnx and `name`.fp16.onnx, as asked for, each compared with torch on two sizes in a batch of two."""
-    source = "pixels" if name == "encoder" else "latents"
-    names = [source, *(["timestep"] if len(probe) > 1 else [])]
-    plane, rest = probe[0], probe[1:]
-    sizes = [(plane.shape[2] // 2, plane.shape[3] // 4 * 3), (plane.shape[2] // 4 * 3, plane.shape[3] // 2)]
-    inputs = [dict(zip(names, [plane[:, :, :h, :w].contiguous(), *rest], strict=True)) for h, w in sizes]
-    require_space(folder, network)
-    bound_attention(network, half=False)
-    references = parity.expected(network, inputs)
-    program = graph.export(network, inputs[0], output, folder / f"{name}.onnx")
-    record.parity[f"{name}.onnx"] = parity.require_parity(
-        folder / f"{name}.onnx", inputs, references, parity.SINGLE, program
-    )
-    if not request.half:
-        return
-    record.islands[name] = to_half(network, tuple(probe))
-    bound_attention(network, half=True)
-    example = {key: tensor.half() if tensor.ndim == 4 else tensor for key, tensor in inputs[0].items()}
-    path = folder / f"{name}.fp16.onnx"
-    graph.export(network, example, output, path)
-    record.parity[path.name] = parity.require_parity(path, inputs, references, parity.HALF, program)
-
-
-def export_unet(path: Path, latents: Tensor, folder: Path, request: Request, record: Record) -> dict[str, Any]:
-    """Write the UNet's files and return what the manifest says of it."""
+def unet_part(path: Path, latents: Tensor, request: Request) -> Part:
+    """Return the UNet, conditional ones with the empty prompt baked in."""
     unet = load_unet(path, allow_pickle=request.allow_pickle)
     prompt = empty_prompt(path) if "cross_attention_dim" in unet.config else None
-    denoiser = Denoiser(unet, prompt).eval()
-    timestep = torch.tensor([20.0, 150.0])
-    export_network("unet", denoiser, [latents, timestep], "prediction", folder, request, record)
-    return {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}}
+    inputs = {"latents": latents, "timestep": torch.tensor([20.0, 150.0])}
+    return Part("unet", Denoiser(unet, prompt).eval(), inputs, "prediction")
 
 
-def require_space(folder: Path, network: nn.Module) -> None:
-    """Raise `BundleError` before long work whose result the disk cannot hold."""
-    needed = sum(tensor.numel() * 6 for tensor in network.state_dict().values())
-    if free_bytes(folder) < needed:
-        raise OSError(f"no space left: {needed >> 20} MiB are needed, {free_bytes(folder) >> 20} MiB are free")
-
-
-def open_networks(folder: Path, downscale: int) -> Networks:
+def networks_in(folder: Path, downscale: int) -> Networks:
     backend = open_backend()
     return Networks(
         backend.load(folder / "encoder.onnx"), backend.load(folder / "decoder.onnx"), *PIXEL_RANGE, downscale
     )
 
 
-def manifest(request: Request, space: str, profile: int | dict[str, Any], record: Record) -> dict[str, Any]:
+def manifest(request: Request, space: str, profile: int | dict[str, Any], written: Written) -> dict[str, Any]:
     return {
         "name": request.out.name,
         "latent_space": name_in_files(space),
@@ -179,7 +131,7 @@ def manifest(request: Request, space: str, profile: int | dict[str, Any], record
             "torch": torch.__version__.partition("+")[0],
             "onnx": onnx.__version__,
             "probe": "photos" if request.photos else "made",
-            "fp32_islands": record.islands,
+            "fp32_islands": written.islands,
         },
-        "parity": record.parity,
+        "parity": written.parity,
     }

@@ -78,6 +78,7 @@ def engines_build(options: argparse.Namespace) -> int:
         if not options.json:
             print(ROW.format(*columns(plan), f"built in {plan.seconds} s" if fresh else "kept"))
 
+    print_head(options)
     order = Order(
         bundle=find_bundle(options.bundle),
         targets=tuple(options.target.split(",")),
@@ -102,6 +103,8 @@ def engines_list(options: argparse.Namespace) -> int:
         print(json.dumps([asdict(plan) | {"state": asdict(state)} for plan, state in found], indent=2))
     elif not found:
         print(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}")
+    else:
+        print_head(options)
     for plan, state in [] if options.json else found:
         print(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}"))
     return 1 if any(state.kind == "damaged" for _, state in found) else 0
@@ -128,6 +131,11 @@ def engines_clean(options: argparse.Namespace) -> int:
 
 
 ROW = "{:8} {:9} {:30} {:>10}  {:12}  {}"
+
+
+def print_head(options: argparse.Namespace) -> None:
+    if not options.json:
+        print(ROW.format("engine", "target", "shapes", "size", "key", "state"))
 
 
 def columns(plan: Plan) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """What this machine has, and why each way to run networks is or is not usable."""
 
-import importlib.util
 import platform
 from dataclasses import dataclass
 from importlib import metadata
@@ -9,6 +8,7 @@ from pathlib import Path
 from sdtrt._version import __version__
 from sdtrt.engine.backends.ort import import_onnxruntime
 from sdtrt.engine.bundle import Bundle, bundle_folders
+from sdtrt.engine.trt import installed
 from sdtrt.errors import SdtrtError
 
 
@@ -41,9 +41,9 @@ def _onnxruntime() -> Finding:
 
 
 def _tensorrt() -> Finding:
-    found = [name for name in ("tensorrt", "tensorrt_lean", "tensorrt_rtx") if importlib.util.find_spec(name)]
-    installed = f"{', '.join(found)} is installed, but " if found else ""
-    return Finding("backend trt, device cuda", None, f"{installed}this version of sdtrt runs on the CPU only")
+    found = installed()
+    engines = f"{', '.join(found)} can build engines (sdtrt engines), " if found else ""
+    return Finding("backend trt, device cuda", None, f"{engines}this version of sdtrt runs on the CPU only")
 
 
 def _model(path: Path) -> Finding:

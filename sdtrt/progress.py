@@ -25,6 +25,12 @@ def progress(items: Sequence[Item], *, quiet: bool) -> Iterator[Item]:
     print(file=sys.stderr)
 
 
+def announce(text: str, *, quiet: bool) -> None:
+    """Say what is being done, where a bar would be drawn too."""
+    if not quiet and sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
 class Steps:
     """A bar for work that counts its own steps, in phases within phases: the outermost is drawn.
 

@@ -26,7 +26,7 @@ class Without:
 
 sys.meta_path[:] = map(Without, sys.meta_path)
 """
-COMMANDS = ["encode", "decode", "info", "verify", "doctor", "models"]
+COMMANDS = ["encode", "decode", "info", "verify", "doctor", "models", "export", "import", "engines", "engines build"]
 NEEDED_LATER = {"onnxruntime", "cuda", "pycuda", "scipy", "skimage", "sdtrt.export"}
 
 
@@ -53,7 +53,27 @@ def test_import_asks_for_nothing_of_the_export_stage() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(command: str) -> None:
-    assert f"sdtrt {command}" in sdtrt(command, "--help")
+    assert f"sdtrt {command}" in sdtrt(*command.split(), "--help")
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (["export", "--model", "x", "--out", "y"], "sdtrt[cpu,export]"),
+        (["import", "--encoder", "x", "--decoder", "y", "--out", "z"], "sdtrt[cpu,onnx]"),
+        (["engines", "build"], "sdtrt[cpu,onnx]"),
+    ],
+)
+def test_what_to_install_is_said(command: list[str], extra: str) -> None:
+    code = "import contextlib, io\nfrom sdtrt.cli import main\nerr = io.StringIO()\n"
+    code += "with contextlib.redirect_stderr(err): code = main(sys.argv[1:])\nprint(code, err.getvalue())"
+    assert run(code, *command).startswith("1 sdtrt: this needs libraries that are not installed")
+    assert extra in run(code, *command)
+
+
+def test_engines_can_be_listed(tmp_path: Path) -> None:
+    code = "import os\nos.environ['XDG_CACHE_HOME'] = sys.argv.pop()\nfrom sdtrt.cli import main\nmain(['engines', 'list'])"
+    assert "no engines" in run(code, tmp_path)
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from transformers import CLIPTextModel
 import sdtrt
 from sdtrt.engine.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.build import Record, Request, build, export_unet
+from sdtrt.export.build import Request, build, unet_part
+from sdtrt.export.part import Written, write_part
 from sdtrt.export.prompt import empty_prompt
 
 Make = Callable[..., Path]
@@ -90,19 +91,18 @@ def test_a_bundle_is_usable(tmp_path: Path, models: SimpleNamespace) -> None:
     assert set(manifest(tmp_path / "bundle")["files"]) == {"encoder.onnx", "decoder.onnx"}
 
 
-def unet_bundle(folder: Path, out: Path, *, half: bool = True) -> dict[str, Any]:
-    """Export the UNet in `folder` alone and return what the manifest would say of it."""
+def unet_bundle(folder: Path, out: Path, *, half: bool = True) -> None:
+    """Export the UNet in `folder` alone."""
     out.mkdir()
-    latents = torch.randn(2, 4, 32, 32)
-    return export_unet(folder, latents, out, Request(str(folder), out, half=half), Record())
+    part = unet_part(folder, torch.randn(2, 4, 32, 32), Request(str(folder), out))
+    write_part(part, out, Written(), half=half, quiet=True)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_unet_of_sd1(tmp_path: Path, pipeline: Make, models: SimpleNamespace, prediction: str) -> None:
-    unet = models.unet_2d_condition(upcast_attention=prediction == "v_prediction")
-    folder = pipeline(unet=unet, prediction=prediction)
-    about = unet_bundle(folder, tmp_path / "bundle")
-    assert about["unet"]["prediction_type"] == prediction
+@pytest.mark.parametrize("upcast", [False, True])
+def test_unet_of_sd1_and_sd2(tmp_path: Path, pipeline: Make, models: SimpleNamespace, upcast: bool) -> None:
+    unet = models.unet_2d_condition(upcast_attention=upcast)
+    folder = pipeline(unet=unet)
+    unet_bundle(folder, tmp_path / "bundle")
     latents, timestep = torch.randn(2, 4, 8, 24), torch.tensor([3.0, 700.0])
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
     with torch.inference_mode():
@@ -148,11 +148,12 @@ def test_unconditional_unet(tmp_path: Path, pipeline: Make, models: SimpleNamesp
 
 
 def test_a_whole_pipeline(tmp_path: Path, pipeline: Make, models: SimpleNamespace) -> None:
-    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d_condition())
+    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d_condition(), prediction="v_prediction")
     build(Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False))
     about = manifest(tmp_path / "bundle")
     assert set(about["files"]) == {"encoder.onnx", "decoder.onnx", "unet.onnx"} == set(about["parity"])
     assert about["unet"]["num_train_timesteps"] == 1000
+    assert about["unet"]["prediction_type"] == "v_prediction"
 
 
 def test_an_existing_bundle_is_kept(tmp_path: Path, models: SimpleNamespace) -> None:
