@@ -64,7 +64,7 @@ class Bundle:
             profile=profile,
             pixel_range=(float(low), float(high)),
             decoder_takes_step=bool(fields["decoder_takes_step"]),
-            files={str(name): str(digest) for name, digest in fields["files"].items()},
+            files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
         )
 
     def latent_profile(self) -> LatentProfile:
@@ -75,15 +75,29 @@ class Bundle:
         """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
         path = self.folder / name
         if name not in self.files:
-            raise BundleError(f"bundle {self.name} has no {name}")
+            raise BundleError(f"bundle {self.name} has no {name}; {self._remedy()}")
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error}") from error
+            raise BundleError(f"{path} cannot be read: {error}; {self._remedy()}") from error
         if digest != self.files[name]:
-            raise BundleError(f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}")
+            raise BundleError(
+                f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {self._remedy()}"
+            )
         return path
+
+    def _remedy(self) -> str:
+        if self.folder.is_relative_to(built_in_root()):
+            return "install sdtrt again: pip install --force-reinstall sdtrt"
+        return f"make the bundle again: sdtrt export or sdtrt import, with --force --out {self.folder}"
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name if it is one within its folder; `ValueError` if it would lead elsewhere."""
+    if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of a file in the bundle")
+    return name
 
 
 def _profile(field: object) -> int | LatentProfile:

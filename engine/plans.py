@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sdtrt.engine.bundle import Bundle, built_in_root
+from sdtrt.engine.bundle import Bundle, built_in_root, plain_name
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.trt import import_tensorrt, installed
 from sdtrt.errors import BundleError, DeviceError
@@ -74,6 +74,8 @@ class Index:
             if fields["schema"] != SCHEMA:
                 raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA}")
             plans = tuple(Plan(**(entry | {"key": Key(**entry["key"])})) for entry in fields["engines"])
+            for plan in plans:
+                plain_name(plan.file)
             return cls(folder, tuple(map(str, fields["shapes"])), plans)
         except FileNotFoundError:
             return cls(folder)

@@ -72,7 +72,8 @@ def test_what_to_install_is_said(command: list[str], extra: str) -> None:
 
 
 def test_engines_can_be_listed(tmp_path: Path) -> None:
-    code = "import os\nos.environ['XDG_CACHE_HOME'] = sys.argv.pop()\nfrom sdtrt.cli import main\nmain(['engines', 'list'])"
+    code = "import os\nos.environ['XDG_CACHE_HOME'] = sys.argv.pop()\n"
+    code += "from sdtrt.cli import main\nmain(['engines', 'list'])"
     assert "no engines" in run(code, tmp_path)
 
 

@@ -66,7 +66,15 @@ def test_not_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"files": ["decoder.onnx"]}, {"files": None}, {"pixel_range": [1]}, {"pixel_range": None}, {"profile": "first"}],
+    [
+        {"files": ["decoder.onnx"]},
+        {"files": None},
+        {"files": {"../decoder.onnx": ""}},
+        {"profile": {"channels": 4}},
+        {"pixel_range": [1]},
+        {"pixel_range": None},
+        {"profile": "first"},
+    ],
 )
 def test_malformed_fields(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match="malformed"):
@@ -89,7 +97,7 @@ def test_another_schema(tmp_path: Path, schema: object) -> None:
 def test_another_hash(tmp_path: Path) -> None:
     folder = bundle_in(tmp_path / "b")
     (folder / "decoder.onnx").write_bytes(b"netwark")
-    with pytest.raises(BundleError, match=r"decoder\.onnx is damaged"):
+    with pytest.raises(BundleError, match=r"decoder\.onnx is damaged.*sdtrt export or sdtrt import, with --force"):
         Bundle.open(folder).file("decoder.onnx")
 
 

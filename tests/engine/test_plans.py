@@ -163,6 +163,14 @@ def test_a_broken_index(bundle: Bundle, text: str) -> None:
         Index.of(bundle)
 
 
+def test_an_index_cannot_name_files_elsewhere(bundle: Bundle, machine: SimpleNamespace) -> None:
+    plan = built(bundle)
+    path = engines_folder(bundle) / plans.INDEX
+    path.write_text(path.read_text().replace(plan.file, "../decoder.onnx"))
+    with pytest.raises(BundleError, match="not the name of a file"):
+        Index.of(bundle)
+
+
 def test_every_field_is_in_the_key(bundle: Bundle) -> None:
     key = built(bundle).key
     for field in dataclasses.fields(key):
