@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import struct
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from sdtrt.errors import BundleError, FormatError
 SCHEMA = 1
 MANIFEST = "bundle.json"
 BUILT_IN = "tiny"
+SMALLEST_RANGE, LARGEST_RANGE = 1e-3, 1e6  # of pixel values
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +44,40 @@ class Bundle:
             fields = json.loads(path.read_text())
         except FileNotFoundError as error:
             raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{path} cannot be read: {error}") from error
         try:
             return cls._from_fields(folder, fields)
-        except (AttributeError, KeyError, TypeError, ValueError, FormatError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            struct.error,
+            FormatError,
+        ) as error:
             raise BundleError(f"{path} is malformed: {error!r}") from error
 
     @classmethod
     def _from_fields(cls, folder: Path, fields: dict[str, Any]) -> "Bundle":
         if fields["schema"] != SCHEMA:
             raise BundleError(f"{folder} has bundle schema {fields['schema']}, this sdtrt reads schema {SCHEMA}")
-        low, high = fields["pixel_range"]
+        low, high = map(float, fields["pixel_range"])
+        if not SMALLEST_RANGE <= high - low <= LARGEST_RANGE:
+            raise ValueError(f"pixel range {low} to {high}")
+        if not isinstance(fields["decoder_takes_step"], bool) or not isinstance(fields["latent_space"], str):
+            raise TypeError("decoder_takes_step must be true or false, latent_space a text")
         profile = _profile(fields["profile"])
         if isinstance(profile, LatentProfile) and profile.latent_space != fields["latent_space"]:
             raise ValueError(f"latent space {fields['latent_space']} with a profile of {profile.latent_space}")
         return cls(
             folder=folder,
             name=str(fields["name"]),
-            latent_space=str(fields["latent_space"]),
+            latent_space=fields["latent_space"],
             profile=profile,
-            pixel_range=(float(low), float(high)),
-            decoder_takes_step=bool(fields["decoder_takes_step"]),
+            pixel_range=(low, high),
+            decoder_takes_step=fields["decoder_takes_step"],
             files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
         )
 
@@ -87,8 +101,17 @@ class Bundle:
             )
         return path
 
+    @property
+    def reference(self) -> str:
+        """What commands call this bundle: the name of a built-in one, else the folder."""
+        return self.name if self.is_built_in else str(self.folder)
+
+    @property
+    def is_built_in(self) -> bool:
+        return self.folder.is_relative_to(built_in_root())
+
     def _remedy(self) -> str:
-        if self.folder.is_relative_to(built_in_root()):
+        if self.is_built_in:
             return "install sdtrt again: pip install --force-reinstall sdtrt"
         return f"make the bundle again: sdtrt export or sdtrt import, with --force --out {self.folder}"
 
@@ -102,7 +125,11 @@ def plain_name(name: str) -> str:
 
 def _profile(field: object) -> int | LatentProfile:
     """Return a manifest's profile; one given in full is rounded and checked as a file's own would be."""
-    return unpack(pack(profile_from_json(field))) if isinstance(field, dict) else int(field)  # type: ignore[call-overload]
+    if isinstance(field, dict):
+        return unpack(pack(profile_from_json(field)))
+    if type(field) is not int:
+        raise TypeError(f"profile {field!r} is neither the id of one nor one in full")
+    return field
 
 
 def built_in_root() -> Path:
@@ -132,14 +159,18 @@ def find_bundle(model: str | Path) -> Bundle:
 
 def find_decoder(latent_space: str) -> Bundle:
     """Return the first bundle whose decoder understands a latent space; `BundleError` if none does."""
-    found = set()
+    found, broken = set(), ""
     for folder in bundle_folders():
-        bundle = Bundle.open(folder)
+        try:
+            bundle = Bundle.open(folder)
+        except BundleError as error:
+            broken = f" ({error})"
+            continue
         if bundle.latent_space == latent_space:
             return bundle
         found.add(bundle.latent_space)
     spaces = ", ".join(sorted(found))
     raise BundleError(
-        f"the file is in latent space {latent_space}, there are models for: {spaces}; "
+        f"the file is in latent space {latent_space}, there are models for: {spaces}{broken}; "
         "put a bundle for it under $SDTRT_MODELS or name its folder with --model"
     )

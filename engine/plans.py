@@ -5,14 +5,17 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from sdtrt.engine.bundle import Bundle, built_in_root, plain_name
+from sdtrt.engine.bundle import Bundle
 from sdtrt.engine.gpu import architecture
+from sdtrt.engine.shapes import Shapes
 from sdtrt.engine.trt import import_tensorrt, installed
 from sdtrt.errors import BundleError, DeviceError
 
+ENGINES = "engines"
 INDEX = "engines.json"
 SCHEMA = 1
 RECIPE = 1  # to be raised when the same inputs would be built into something else
@@ -70,33 +73,42 @@ class Index:
         folder = engines_folder(bundle)
         path = folder / INDEX
         try:
-            fields = json.loads(path.read_text("utf-8"))
-            if fields["schema"] != SCHEMA:
-                raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA}")
-            plans = tuple(Plan(**(entry | {"key": Key(**entry["key"])})) for entry in fields["engines"])
-            for plan in plans:
-                plain_name(plan.file)
-            return cls(folder, tuple(map(str, fields["shapes"])), plans)
+            found = json.loads(path.read_text("utf-8"))
+            if found["schema"] != SCHEMA:
+                raise ValueError(f"schema {found['schema']}, this version reads {SCHEMA}")
+            shapes = tuple(str(Shapes.parse(text)) for text in found["shapes"])
+            return cls(folder, shapes, tuple(map(_plan, found["engines"])))
         except FileNotFoundError:
             return cls(folder)
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{path} is malformed ({error!r}); remove it with: sdtrt engines clean {bundle.name}"
-            ) from error
+        except (OSError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            hint = f"remove it with: sdtrt engines clean {bundle.reference}"
+            raise BundleError(f"{path} is malformed ({error!r}); {hint}") from error
 
     def with_plan(self, plan: Plan) -> "Index":
         return replace(self, plans=(*(p for p in self.plans if p.file != plan.file), plan))
 
     def write(self) -> None:
         engines = [asdict(plan) for plan in self.plans]
-        fields = {"schema": SCHEMA, "shapes": self.shapes, "engines": engines}
-        write_whole(self.folder / INDEX, (json.dumps(fields, indent=2) + "\n").encode())
+        document = {"schema": SCHEMA, "shapes": self.shapes, "engines": engines}
+        write_whole(self.folder / INDEX, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def _plan(entry: dict[str, Any]) -> Plan:
+    """Return the plan of an index's entry; `TypeError` or `ValueError` if it is malformed."""
+    plan = Plan(**(entry | {"key": Key(**entry["key"])}))
+    for part in (plan.key, plan):
+        for field in fields(part):
+            if field.type in {int, str} and type(getattr(part, field.name)) is not field.type:
+                raise TypeError(f"{field.name} is {getattr(part, field.name)!r}")
+    if plan.file != plan.key.file_name():
+        raise ValueError(f"{plan.file!r} is not the name of that engine's file")
+    return plan
 
 
 def engines_folder(bundle: Bundle) -> Path:
     """Return where a bundle's engines lie: with it, or for built-in bundles in the user's cache folder."""
-    if not bundle.folder.is_relative_to(built_in_root()):
-        return bundle.folder / "engines"
+    if not bundle.is_built_in:
+        return bundle.folder / ENGINES
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "sdtrt" / "engines" / bundle.name
 
@@ -162,7 +174,9 @@ def require_valid(bundle: Bundle, plan: Plan) -> Path:
     index = Index.of(bundle)
     state = next((state for one, state in states(bundle, index) if one == plan), State("damaged", "it is not listed"))
     if state.kind != "valid":
-        raise BundleError(f"engine {plan.file} is {state.kind}: {state.why}; run: sdtrt engines build {bundle.name}")
+        raise BundleError(
+            f"engine {plan.file} is {state.kind}: {state.why}; run: sdtrt engines build {bundle.reference}"
+        )
     return index.folder / plan.file
 
 
@@ -184,6 +198,9 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+LARGEST_SIDE = 1 << 14
+
 Size = tuple[int, int, int]  # batch, width, height in pixels
 
 
@@ -20,13 +22,15 @@ class Shapes:
     @classmethod
     def parse(cls, text: str) -> "Shapes":
         """Return the shapes that `text` writes; `ValueError` if it does not write any."""
-        match = re.fullmatch(r"(\d+x\d+)(?:\.\.(\d+x\d+)\.\.(\d+x\d+))?(?:\*(\d+))?", text)
+        match = re.fullmatch(r"(\d{1,9}x\d{1,9})(?:\.\.(\d{1,9}x\d{1,9})\.\.(\d{1,9}x\d{1,9}))?(?:\*(\d{1,9}))?", text)
         if not match:
             raise ValueError(f"shapes {text!r}: expected 512x512, 512x512*8 or 256x256..512x512..1024x1024*4")
         first, middle, last, batch = match.groups()
         sides = [_sides(part or first) for part in (first, middle, last)]
         batches = (1, 1, int(batch or 1)) if middle else (int(batch or 1),) * 3
         sizes = [(n, *pair) for n, pair in zip(batches, sides, strict=True)]
+        if max(max(size) for size in sizes) > LARGEST_SIDE:
+            raise ValueError(f"shapes {text!r}: sides and batches may be {LARGEST_SIDE} at most")
         ordered = all(a <= b <= c for a, b, c in zip(*sizes, strict=True))
         if not ordered or min(sizes[0]) < 1:
             raise ValueError(f"shapes {text!r}: sizes must be positive, and rise from smallest to largest")

@@ -56,6 +56,8 @@ def installed() -> list[str]:
 
 def import_tensorrt(name: str) -> Library:
     """Return one of `NAMES`, imported; `DeviceError` if it is missing or broken."""
+    if name not in NAMES:
+        raise ValueError(f"{name!r} is not a TensorRT library; there are: {', '.join(NAMES)}")
     try:
         module = importlib.import_module(name)
     except (ImportError, OSError) as error:

@@ -16,7 +16,7 @@ from sdtrt.export.onnx_graph import Tensor
 from sdtrt.export.onnx_run import run
 from sdtrt.export.picture import made_picture
 from sdtrt.export.profiles import decide_profile
-from sdtrt.export.spaces import KNOWN, name_in_files, space_of_weights
+from sdtrt.export.spaces import KNOWN, name_in_files, space_of_weights, valid_name
 
 TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
 LEAST_GAIN = 3.0  # dB by which the round trip must be better than a picture of one colour
@@ -50,9 +50,10 @@ def adopt(wish: Adoption) -> list[str]:
 
     Raises `BundleError`, naming the tensor, if the two are not an autoencoder that this project can use.
     """
+    _require_numbers(wish)
     require_vacant(wish.out, force=wish.force)
     encoder, decoder = onnx_graph.read(wish.encoder), onnx_graph.read(wish.decoder)
-    space = wish.latent_space or space_of_weights(onnx_graph.weights(encoder))
+    space = valid_name(wish.latent_space or space_of_weights(onnx_graph.weights(encoder)))
     with new_bundle(wish.out, force=wish.force) as folder:
         onnx_graph.write(_adapted_encoder(encoder, wish), folder / "encoder.onnx")
         onnx_graph.write(_adapted_decoder(decoder, wish), folder / "decoder.onnx")
@@ -70,6 +71,13 @@ def adopt(wish: Adoption) -> list[str]:
             },
         )
     return warnings
+
+
+def _require_numbers(wish: Adoption) -> None:
+    numbers = (*wish.input_range, *(wish.output_range or ()), wish.latent_scale, wish.latent_shift)
+    low, high = wish.output_range or wish.input_range
+    if not np.isfinite(numbers).all() or not 1e-6 <= abs(wish.latent_scale) <= 1e6 or not low < high:
+        raise ValueError("ranges must rise, the latent scale lie between 1e-6 and 1e6, and all be finite")
 
 
 def _adapted_encoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
@@ -90,6 +98,8 @@ def _adapted_encoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
 
 def _adapted_decoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
     latents = _only_input(model, wish.decoder, channels=None)
+    if latents.shape[1] is None:
+        raise BundleError(f"{wish.decoder}: input {latents} has no fixed number of channels")
     if wish.sum_outputs:
         planes = [(name, factor) for name, factor in _enlargements(model, wish.decoder, latents)]
     else:
@@ -101,7 +111,7 @@ def _adapted_decoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
         "latents",
         "pixels",
         planes,
-        channels=(latents.shape[1] or 0, 3),
+        channels=(latents.shape[1], 3),
         before=(1 / wish.latent_scale, wish.latent_shift),
         after=(scale, low - out_low * scale),
     )
@@ -121,6 +131,8 @@ def _chosen_output(model: onnx.ModelProto, path: Path, name: str | None, option:
         raise BundleError(f"{path} has outputs {', '.join(map(str, found.values()))}; name one with {option}{hint}")
     if name is not None and name not in found:
         raise BundleError(f"{path} has no output {name!r}; it has {', '.join(map(str, found.values()))}")
+    if not found:
+        raise BundleError(f"{path} has no output")
     return _plane(found[name] if name else next(iter(found.values())), path, "output", None)
 
 
@@ -143,7 +155,12 @@ def _enlargements(model: onnx.ModelProto, path: Path, latents: Tensor) -> list[t
     """Return a decoder's outputs and by how much each must be enlarged to the size of the largest."""
     names = [_plane(output, path, "output", 3).name for output in onnx_graph.outputs(model)]
     trial = np.zeros((1, latents.shape[1] or 1, 4, 6), np.float32)
-    shapes = {name: value.shape for name, value in run(model, {latents.name: trial}, names).items()}
+    try:
+        shapes = {name: value.shape for name, value in run(model, {latents.name: trial}, names).items()}
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        raise BundleError(f"{path} fails on {latents.name!r} of shape {trial.shape}: {error}") from error
+    if not all(len(shape) == 4 and min(shape) > 0 for shape in shapes.values()):
+        raise BundleError(f"{path} gives outputs {shapes} for latents {trial.shape}")
     height, width = max(shape[2] for shape in shapes.values()), max(shape[3] for shape in shapes.values())
     for name, shape in shapes.items():
         if height % shape[2] or width % shape[3] or height // shape[2] != width // shape[3]:
@@ -163,6 +180,8 @@ def _try(folder: Path, wish: Adoption, space: str) -> Networks:
         planes = pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
         planes = np.repeat(planes, 2, axis=0)
         latents = _run(encoder, wish.encoder, "pixels", planes, "latents")
+        if latents.ndim != 4 or not 0 < latents.shape[2] <= height:
+            raise BundleError(f"{wish.encoder}: {width}x{height} pixels give latents {latents.shape}")
         downscale = height // latents.shape[2]
         if latents.shape[2:] != (height // downscale, width // downscale) or height % downscale:
             raise BundleError(
@@ -196,8 +215,8 @@ def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str)
 def _require_likeness(planes: np.ndarray, back: np.ndarray, wish: Adoption) -> None:
     one_colour = np.mean((planes - planes.mean((2, 3), keepdims=True)) ** 2)
     error = np.mean((planes - np.clip(back, *wish.input_range)) ** 2)
-    gain = 10 * np.log10(one_colour / error)
-    if gain < LEAST_GAIN:
+    gain = 10 * np.log10(one_colour / max(error, 1e-9 * one_colour))
+    if not gain >= LEAST_GAIN:
         raise BundleError(
             f"{wish.decoder}: 'pixels' is not the picture that {wish.encoder} was given: {gain:.1f} dB better than one "
             f"colour, expected at least {LEAST_GAIN}; do the two belong together, and are ranges and scale right?"

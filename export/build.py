@@ -21,7 +21,8 @@ from sdtrt.export.picture import centre_of, made_picture, photos_in
 from sdtrt.export.profiles import decide_profile, require_photos
 from sdtrt.export.prompt import empty_prompt
 from sdtrt.export.sources import locate
-from sdtrt.export.spaces import KNOWN, identify, name_in_files, space_of_weights
+from sdtrt.export.spaces import KNOWN, identify, name_in_files, space_of_weights, valid_name
+from sdtrt.progress import announce
 
 PIXEL_RANGE = (-1.0, 1.0)  # of all VAEs of diffusers
 PROBE_SIDE = 256  # pixels
@@ -50,6 +51,7 @@ def build(request: Request) -> list[str]:
     path = locate(request.model, revision=request.revision, unet=request.unet, allow_pickle=request.allow_pickle)
     vae = load_autoencoder(path, allow_pickle=request.allow_pickle)
     space, reason = decide_space(vae, request)
+    announce(f"latent space {space}: {reason}", quiet=request.quiet)
     if request.photos is None:
         require_photos(space)
     encoder, decoder = coders(vae, space)
@@ -72,10 +74,10 @@ def decide_space(vae: Autoencoder, request: Request) -> tuple[str, str]:
     """Return the latent space's name and why; `BundleError` if it is known in part only, or the user's cannot be."""
     found, reason = identify(vae.channels, vae.scale, vae.shift, request.model)
     if request.latent_space is None:
-        if found is None and vae.scale is None:
+        if found is None and vae.scale in {None, 1.0}:
             raise BundleError(f"{request.model} has {reason}; say it with --latent-space ({', '.join(KNOWN)})")
         return (found, reason) if found else (space_of_weights(_arrays(vae.module.encoder)), reason)
-    known = KNOWN.get(request.latent_space)
+    known = KNOWN.get(valid_name(request.latent_space))
     if known and known.channels != vae.channels:
         raise BundleError(f"latent space {known.name} has {known.channels} channels, {request.model} {vae.channels}")
     return request.latent_space, "as told" if found in {None, request.latent_space} else f"as told, not {found}"

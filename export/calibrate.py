@@ -22,7 +22,7 @@ from sdtrt.engine.profile import ADAPTIVE_PRIOR, LatentProfile
 from sdtrt.errors import BundleError
 from sdtrt.export.picture import centre_of, photos_in
 from sdtrt.kernels import reference
-from sdtrt.progress import progress
+from sdtrt.progress import announce, progress
 
 STEP_CODES = (2304, 1280)  # of qualities 1 and 100: steps 2 and 1/8 of a channel's spread
 OFFSET_STEP = 0.5  # the step at which reconstruction offsets are measured
@@ -74,12 +74,13 @@ class Statistics:
 def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -> Statistics:
     """Return the statistics of photos' middles; `BundleError` if every photo is too small."""
     planes = []
+    announce(f"calibrating on {len(photos)} photos", quiet=quiet)
     for path in progress(photos, quiet=quiet):
         pixels = centre_of(path, LATENTS_SIDE, networks.downscale)
         if pixels is not None:
             planes.append(networks.encode(pixels))
     if not planes:
-        raise BundleError(f"no photo is {networks.downscale} pixels wide and high")
+        raise BundleError(f"none of {len(photos)} photos can be read and is {networks.downscale} pixels wide and high")
     values = np.concatenate([plane.reshape(len(plane), -1) for plane in planes], axis=1).astype(np.float64)
     mean, spread = values.mean(1), values.std(1)
     if not (np.isfinite(spread).all() and (spread > 0).all()):
@@ -87,6 +88,8 @@ def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -
     side = SENSITIVITY_SIDE // networks.downscale
     middles = [_middle(plane, side) for plane in planes[:: -(-len(planes) // SENSITIVITY_PHOTOS)]]
     gain = np.mean([_gain(networks, plane, spread) for plane in progress(middles, quiet=quiet)], axis=0)
+    if not (np.isfinite(gain).all() and (gain > 0).any()):
+        raise BundleError("the decoder does not answer to small changes of latents with finite ones of pixels")
     return Statistics(mean, spread, gain, _offset(values, mean, spread), len(planes))
 
 
@@ -137,6 +140,8 @@ def profile_fields(statistics: Statistics, latent_space: str, downscale: int) ->
 
 def disagreement(statistics: Statistics, profile: LatentProfile) -> str | None:
     """Return in what measured latents differ from their profile's, None if they agree."""
+    if len(statistics.mean) != profile.channels:
+        return f"latents have {len(statistics.mean)} channels, those of {profile.latent_space} {profile.channels}"
     distance = np.abs(statistics.mean - profile.mean) / profile.spread
     ratio = statistics.spread / profile.spread
     wrong = (distance > MEAN_TOLERANCE) | (ratio > SPREAD_TOLERANCE) | (ratio < 1 / SPREAD_TOLERANCE)

@@ -32,7 +32,7 @@ from sdtrt.export import onnx_graph
 from sdtrt.export.onnx_half import halved
 from sdtrt.export.picture import made_picture
 from sdtrt.kernels import reference
-from sdtrt.progress import Steps
+from sdtrt.progress import Steps, announce
 
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not find any implementation", "insufficient memory")
 PROBE_SIDE = 256  # pixels
@@ -60,14 +60,15 @@ def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda pl
     """
     library, targets = choose(order)
     index = Index.of(order.bundle)
-    index = replace(index, shapes=order.shapes or index.shapes)
+    index = replace(index, shapes=canonical(order.shapes, order.bundle) if order.shapes else index.shapes)
     valid = {plan.key: plan for plan, state in states(order.bundle, index) if state.kind == "valid"}
     plans = []
     for key in keys(order.bundle, library, targets, index.shapes):
         kept = not order.force and key in valid
         plan = valid[key] if kept else build_engine(order, library, key, index.folder)
-        index = index if kept else index.with_plan(plan)
         if not kept:
+            # Read again, lest what another process has built meanwhile be forgotten.
+            index = replace(Index.of(order.bundle), shapes=index.shapes).with_plan(plan)
             index.write()
         plans.append(plan)
         report(plan, not kept)
@@ -76,6 +77,14 @@ def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda pl
     if replaced or order.shapes:
         remove(index, replaced)
     return plans
+
+
+def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
+    """Return shapes as they are written best, each once; `ValueError` if one does not fit the bundle."""
+    parsed = [Shapes.parse(text) for text in shapes]
+    for one in parsed:
+        one.planes(1, bundle.latent_profile().downscale)
+    return tuple(dict.fromkeys(map(str, parsed)))
 
 
 def choose(order: Order) -> tuple[Library, list[str]]:
@@ -95,7 +104,9 @@ def choose(order: Order) -> tuple[Library, list[str]]:
             f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {INSTALL}"
         )
     library = able[0]
-    return library, [_target(name, library, gpu) for name in order.targets]
+    if "auto" in order.targets and gpu is None:
+        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
+    return library, list(dict.fromkeys(_target(name, library, gpu) for name in order.targets))
 
 
 def _target(name: str, library: Library, gpu: str | None) -> str:
@@ -105,11 +116,10 @@ def _target(name: str, library: Library, gpu: str | None) -> str:
         if name != gpu:
             raise DeviceError(f"{library.name} builds for the GPU at hand, {gpu}, not for {name}")
         return name
-    known = {member.lower() for member in library.module.ComputeCapability.__members__} - {"none", "current"}
-    if name != PORTABLE and name not in known:
-        raise DeviceError(
-            f"{library.name} {library.version} does not build for {name}; it does for {', '.join(sorted(known))}"
-        )
+    members = library.module.ComputeCapability.__members__
+    known = [PORTABLE, *(member.lower() for member in members if member not in {"NONE", "CURRENT"})]
+    if name not in known:
+        raise DeviceError(f"{library.name} {library.version} does not build for {name}; it does for {', '.join(known)}")
     return name
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdtrt.engine.bundle import MANIFEST, SCHEMA
+from sdtrt.engine.bundle import MANIFEST, SCHEMA, Bundle
+from sdtrt.engine.plans import ENGINES
 from sdtrt.errors import BundleError
 
 
@@ -17,32 +18,53 @@ from sdtrt.errors import BundleError
 def new_bundle(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield an empty folder that becomes `folder` when the block ends well; until then `folder` stays as it is.
 
-    An existing bundle is replaced only with `force`, any other existing folder or file never. Raises `BundleError`
-    also where the disk refuses.
+    An existing bundle is replaced only with `force`, any other existing folder or file never, and the new one must
+    open. Raises `BundleError`, also where the disk refuses.
     """
     require_vacant(folder, force=force)
+    folder = folder.resolve()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
             yield fresh
-            if folder.exists():
-                folder.rename(Path(temporary) / "old")
-            fresh.rename(folder)
+            Bundle.open(fresh).latent_profile()
+            _swap(folder, fresh, Path(temporary) / "old")
     except OSError as error:
-        left = "the bundle there is untouched" if folder.exists() else "nothing is left of it"
+        left = "what is there is untouched" if folder.exists() else "nothing is left of it"
         raise BundleError(f"{folder} was not written, {left}: {error}; free the way and run the same again") from error
 
 
+def _swap(folder: Path, fresh: Path, old: Path) -> None:
+    """Put `fresh` where `folder` is, which goes to `old`; back it comes if anything interferes."""
+    if folder.exists():
+        folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+
+
 def require_vacant(folder: Path, *, force: bool) -> None:
-    """Raise `BundleError` if `folder` may not be written; to be asked before long work."""
+    """Raise `BundleError` if `folder` may not be written; to be asked before long work.
+
+    With `force` a bundle may be replaced if nothing else lies in its folder: what is not the bundle's is not ours to
+    delete.
+    """
+    if folder.resolve() in {Path.cwd(), *Path.cwd().parents}:
+        raise BundleError(f"{folder} is the folder you are in, or above it; name one below with --out")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder} exists and is not a bundle; name another folder with --out")
     if not force:
         raise BundleError(f"{folder} is a bundle already; --force replaces it")
+    others = {path.name for path in folder.iterdir()} - {MANIFEST, ENGINES, *Bundle.open(folder).files}
+    if others:
+        raise BundleError(f"{folder} holds more than a bundle: {', '.join(sorted(others)[:5])}; move that away first")
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:

@@ -29,6 +29,8 @@ class Tensor:
 
 def read(path: Path) -> onnx.ModelProto:
     """Return a model with all its weights, at opset `OPSET`; `BundleError` if the file is not a sound ONNX model."""
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist, or is no file")
     try:
         onnx.checker.check_model(path)
         model = onnx.load(path)
@@ -43,7 +45,10 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     strip(model)
     external = nbytes(model) > LARGEST_INLINE
     onnx.save(model, path, save_as_external_data=external, location=f"{path.name}.data")
-    onnx.checker.check_model(path, full_check=not external)
+    try:
+        onnx.checker.check_model(path, full_check=not external)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise BundleError(f"{path.name} would not be sound: {error}") from error
 
 
 def nbytes(model: onnx.ModelProto) -> int:
@@ -72,15 +77,21 @@ def outputs(model: onnx.ModelProto) -> list[Tensor]:
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    if not value.type.HasField("tensor_type"):
+        raise BundleError(f"{value.name!r} is not a tensor; networks take and give tensors (N, C, H, W)")
     kind = value.type.tensor_type
     shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
     return Tensor(value.name, helper.tensor_dtype_to_np_dtype(kind.elem_type), shape)
 
 
 def weights(model: onnx.ModelProto) -> list[np.ndarray]:
-    """Return a model's floating-point weights."""
-    arrays = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
-    return [array for array in arrays if array.dtype.kind == "f"]
+    """Return all that sets a model apart but names: its floating-point constants, and its operations in order."""
+    constants = [
+        a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.HasField("t")
+    ]
+    arrays = [numpy_helper.to_array(tensor) for tensor in (*model.graph.initializer, *constants)]
+    operations = np.frombuffer(" ".join(node.op_type for node in model.graph.node).encode(), np.uint8)
+    return [operations, *(array for array in arrays if array.dtype.kind == "f")]
 
 
 def adapted(

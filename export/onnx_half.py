@@ -28,6 +28,8 @@ def halved(path: Path, probe: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto
         node.name = f"{node.op_type}.{index}"
     large = _large_tensors(model, probe)
     islands = [node.name for node in model.graph.node if large & {*node.input, *node.output}]
+    # The converter casts at an island's borders only where it knows that a tensor is float32.
+    model = onnx.shape_inference.infer_shapes(model)
     model = convert_float_to_float16(model, keep_io_types=False, node_block_list=islands, disable_shape_infer=True)
     return without_idle_casts(model), islands
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from sdtrt.errors import BundleError
 
 Pixels = NDArray[np.uint8]
+SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def made_picture(width: int, height: int) -> Pixels:
@@ -30,8 +31,9 @@ def made_picture(width: int, height: int) -> Pixels:
 
 def photos_in(folder: Path) -> list[Path]:
     """Return the image files in a folder, sorted; `BundleError` if there are none."""
-    known = Image.registered_extensions()
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in known) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a folder; calibration wants one with some dozens of photos")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise BundleError(f"{folder} holds no pictures; calibration wants a folder of some dozens of photos")
     return found
@@ -40,10 +42,16 @@ def photos_in(folder: Path) -> list[Path]:
 def centre_of(path: Path, largest: int, multiple: int) -> Pixels | None:
     """Return the middle of a photo as RGB pixels, uint8 (H, W, 3).
 
-    At most `largest` on a side and a multiple of `multiple`; None if the photo is smaller than that.
+    At most `largest` on a side and a multiple of `multiple`; None if the photo is smaller than that, cannot be read,
+    or has more than 8 bits, which is nothing to measure on.
     """
-    with Image.open(path) as image:
-        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                return None
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
     height, width = (min(n, largest) // multiple * multiple for n in pixels.shape[:2])
     if not height or not width:
         return None

@@ -4,6 +4,7 @@ Networks in bundles speak of latents at unit scale, (raw - shift) * scale, with 
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -49,6 +50,13 @@ def name_in_files(name: str) -> str:
     if name.startswith("x-") or shipped_profile_id(name) is not None:
         return name
     return f"x-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def valid_name(name: str) -> str:
+    """Return the name of a latent space if it may be one; `ValueError` if not."""
+    if not re.fullmatch(r"x-[0-9a-f]{8}|(?!x-)[A-Za-z0-9][\w.-]{0,63}", name):
+        raise ValueError(f"latent space {name!r}: expected a short word, or x- and 8 hexadecimal digits")
+    return name
 
 
 def space_of_weights(weights: Iterable[np.ndarray]) -> str:

@@ -59,7 +59,18 @@ def thread_count(text: str) -> int:
 
 
 def value_range(text: str) -> tuple[float, float]:
-    low, high = map(float, text.split(","))
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected two numbers, such as --input-range=-1,1") from error
     if not low < high:
-        raise argparse.ArgumentTypeError(f"{text}, expected the lower bound first, such as -1,1")
+        raise argparse.ArgumentTypeError(f"{text}, expected the lower bound first, such as --input-range=-1,1")
     return low, high
+
+
+def mebibytes(text: str) -> int:
+    """Return bytes of a number of MiB, 1 to 1 048 576."""
+    value = int(text)
+    if not 1 <= value <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text} MiB, expected 1 to {1 << 20}")
+    return value << 20

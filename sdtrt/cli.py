@@ -4,7 +4,9 @@ import argparse
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -29,6 +31,8 @@ Record = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = build_parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files go too
     try:
         code = int(options.command(options))
         if sys.stdout:
@@ -195,13 +199,18 @@ def report(record: Record, line: str, options: argparse.Namespace, always: bool)
 
 
 def models(options: argparse.Namespace) -> int:
-    found = [Bundle.open(folder) for folder in bundle_folders()]
+    found, broken = [], 0
+    for folder in bundle_folders():
+        try:
+            found.append(Bundle.open(folder))
+        except SdtrtError as error:
+            broken = fail(str(error))
     if options.json:
         print(json.dumps([asdict(bundle) for bundle in found], indent=2, default=str))
-        return 0
+        return broken
     for bundle in found:
         print(f"{bundle.name}: latent space {bundle.latent_space}, {bundle.folder}")
-    return 0
+    return broken
 
 
 def doctor(options: argparse.Namespace) -> int:

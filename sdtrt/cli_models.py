@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdtrt.arguments import add_command, add_quiet, value_range
-from sdtrt.engine.bundle import BUILT_IN, find_bundle
-from sdtrt.engine.plans import INDEX, STANDARD_SHAPES, Index, Plan, engines_folder, remove, states
+from sdtrt.arguments import add_command, add_quiet, mebibytes, value_range
+from sdtrt.engine.bundle import BUILT_IN, Bundle, find_bundle
+from sdtrt.engine.plans import STANDARD_SHAPES, Index, Plan, engines_folder, remove, states
+from sdtrt.engine.trt import NAMES
 from sdtrt.errors import DeviceError, SdtrtError
 
 
@@ -56,7 +57,7 @@ def import_pair(options: argparse.Namespace) -> int:
 
 
 def conclude(notes: list[str], options: argparse.Namespace) -> int:
-    bundle = find_bundle(options.out)
+    bundle = Bundle.open(options.out)
     if options.json:
         print(json.dumps({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes}, indent=2))
         return 0
@@ -71,27 +72,32 @@ def engines_build(options: argparse.Namespace) -> int:
     with extra("onnx"):
         from sdtrt.export.engines import Order, build_engines
     built: list[Plan] = []
+    reported: list[Plan] = []
+    silent = options.json or options.quiet
 
     def report(plan: Plan, fresh: bool) -> None:
         if fresh:
             built.append(plan)
-        if not options.json:
-            print(ROW.format(*columns(plan), f"built in {plan.seconds} s" if fresh else "kept"))
+        if silent:
+            return
+        if not reported:
+            print_head()
+        reported.append(plan)
+        print(ROW.format(*columns(plan), f"built in {plan.seconds} s" if fresh else "kept"))
 
-    print_head(options)
     order = Order(
         bundle=find_bundle(options.bundle),
         targets=tuple(options.target.split(",")),
         library=options.library,
         shapes=tuple(options.shapes.split(",")) if options.shapes else None,
-        workspace_nbytes=options.workspace << 20 if options.workspace else None,
+        workspace_nbytes=options.workspace,
         force=options.force,
         quiet=options.quiet,
     )
     plans = build_engines(order, report)
     if options.json:
         print(json.dumps([asdict(plan) | {"built": plan in built} for plan in plans], indent=2))
-    elif not built:
+    elif not built and not silent:
         print(f"nothing to build: all {len(plans)} engines of {options.bundle} are valid")
     return 0
 
@@ -104,7 +110,7 @@ def engines_list(options: argparse.Namespace) -> int:
     elif not found:
         print(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}")
     else:
-        print_head(options)
+        print_head()
     for plan, state in [] if options.json else found:
         print(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}"))
     return 1 if any(state.kind == "damaged" for _, state in found) else 0
@@ -115,27 +121,26 @@ def engines_clean(options: argparse.Namespace) -> int:
     try:
         index = Index.of(bundle)
     except SdtrtError:
-        index = Index(engines_folder(bundle))  # the index itself is what is broken
+        index = Index(engines_folder(bundle))  # the index itself is what is broken, so it is written anew
     unwanted = [p for p, state in states(bundle, index) if options.all or state.kind in {"stale", "damaged"}]
     if index.folder.is_dir():
         index = remove(index, unwanted)
-    known = {INDEX, *(plan.file for plan in index.plans)}
-    strays = [path for path in index.folder.glob("*") if path.name not in known]
+    known = {plan.file for plan in index.plans}
+    strays = [path for path in index.folder.glob("*.engine") if path.name not in known and path.is_file()]
     for path in strays:
         path.unlink()
     if options.json:
         print(json.dumps([plan.file for plan in unwanted] + [path.name for path in strays], indent=2))
     else:
-        print(f"removed {len(unwanted)} engines and {len(strays)} other files, {len(index.plans)} engines are left")
+        print(f"removed {len(unwanted)} engines and {len(strays)} that no index lists, {len(index.plans)} are left")
     return 0
 
 
 ROW = "{:8} {:9} {:30} {:>10}  {:12}  {}"
 
 
-def print_head(options: argparse.Namespace) -> None:
-    if not options.json:
-        print(ROW.format("engine", "target", "shapes", "size", "key", "state"))
+def print_head() -> None:
+    print(ROW.format("engine", "target", "shapes", "size", "key", "state"))
 
 
 def columns(plan: Plan) -> tuple[str, ...]:
@@ -159,7 +164,9 @@ def add_commands(commands: Any) -> None:
     command = add_command(commands, "export", export, "a Stable Diffusion checkpoint to a bundle")
     command.add_argument("--model", required=True, help="hub id, diffusers folder or single .safetensors file")
     add_bundle_options(command)
-    command.add_argument("--no-fp16", action="store_true", help="no half-precision networks, which engines need")
+    command.add_argument(
+        "--no-fp16", action="store_true", help="no half-precision networks: engines then convert the others"
+    )
     command.add_argument("--unet", action="store_true", help="the UNet too, for denoising")
     command.add_argument("--revision", help="branch, tag or commit on the hub")
     command.add_argument("--allow-pickle", action="store_true", help="read pickled weights; only if you trust them")
@@ -168,10 +175,22 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
     command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
     add_bundle_options(command)
-    command.add_argument("--input-range", type=value_range, default=(-1.0, 1.0), help="of pixels (default -1,1)")
+    command.add_argument(
+        "--input-range",
+        type=value_range,
+        default=(-1.0, 1.0),
+        help="of pixels, written --input-range=0,1 (default -1,1)",
+    )
     command.add_argument("--output-range", type=value_range, help="of the decoder's pixels (default: the input range)")
-    command.add_argument("--latent-scale", type=float, default=1.0, help="latents at unit scale: (raw - shift) * SCALE")
-    command.add_argument("--latent-shift", type=float, default=0.0, help="latents at unit scale: (raw - SHIFT) * scale")
+    command.add_argument(
+        "--latent-scale",
+        type=float,
+        default=1.0,
+        help="latents at unit scale are (raw - shift) * SCALE, sd1: 0.18215 (default 1)",
+    )
+    command.add_argument(
+        "--latent-shift", type=float, default=0.0, help="latents at unit scale are (raw - SHIFT) * scale (default 0)"
+    )
     command.add_argument("--encoder-output", help="name of the output that holds the latents, if there are several")
     command.add_argument("--decoder-output", help="name of the output that holds the picture, if there are several")
     command.add_argument("--sum-outputs", action="store_true", help="enlarge the decoder's outputs and add them up")
@@ -180,18 +199,22 @@ def add_commands(commands: Any) -> None:
     kinds = engines.add_subparsers(dest="action", required=True, metavar="ACTION")
     command = add_command(kinds, "build", engines_build, "build the engines that are missing or stale")
     add_bundle(command)
-    command.add_argument("--target", default="auto", help="auto, portable, or architectures such as sm89,sm120")
-    command.add_argument("--library", default="auto", help="auto, tensorrt or tensorrt_rtx (default auto)")
+    command.add_argument(
+        "--target",
+        default="auto",
+        help="auto (the GPU at hand, without one portable), portable, or architectures such as sm89,sm120",
+    )
+    command.add_argument("--library", default="auto", choices=("auto", *NAMES), help="default %(default)s")
     command.add_argument(
         "--shapes", help=f"sizes such as 512x512*4,{STANDARD_SHAPES[0]} (default: those asked for last, or the latter)"
     )
-    command.add_argument("--workspace", type=int, metavar="MIB", help="memory that the build may use for layers")
+    command.add_argument("--workspace", type=mebibytes, metavar="MIB", help="memory that the build may use for layers")
     command.add_argument("-f", "--force", action="store_true", help="build valid ones too")
     add_quiet(command)
     add_bundle(add_command(kinds, "list", engines_list, "what there is: valid, stale, damaged or foreign"))
     command = add_command(kinds, "clean", engines_clean, "remove engines that are stale or damaged")
     add_bundle(command)
-    command.add_argument("--all", action="store_true", help="remove every engine")
+    command.add_argument("--all", action="store_true", help="remove every engine, valid and foreign ones too")
 
 
 def add_bundle(command: argparse.ArgumentParser) -> None:

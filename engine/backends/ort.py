@@ -29,6 +29,7 @@ class OrtNetwork:
     """An inference session, opened once."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
+        self._path = path
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         if threads is not None:
@@ -44,7 +45,12 @@ class OrtNetwork:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        try:
+            found = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # as above
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise BundleError(f"{self._path} cannot run on {shapes}: {error}") from error
+        return dict(zip(self._outputs, found, strict=True))
 
 
 class OrtCpu:

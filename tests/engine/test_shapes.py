@@ -33,6 +33,7 @@ def test_parse(text: str, sizes: list[tuple[int, int, int]]) -> None:
         "512x512x3",
         "-1x5",
         "8x8*",
+        "16392x8",
     ],
 )
 def test_nonsense(text: str) -> None:

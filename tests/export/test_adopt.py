@@ -170,6 +170,45 @@ def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
 def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
     (warning,) = adopt(wish(pair, latent_scale=1.0, photos=photos))
     assert "do not look like sd1" in warning
+    (warning,) = adopt(wish(pair, latent_scale=1e-3, force=True))
+    assert "is the scale right?" in warning
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"latent_scale": 0.0}, {"latent_scale": float("nan")}, {"input_range": (1.0, 1.0)}, {"latent_space": "x-12"}],
+)
+def test_numbers_that_cannot_be(pair: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"scale|latent space"):
+        adopt(wish(pair, **changes))
+
+
+def test_what_is_not_the_bundles_is_not_deleted(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adopt(wish(pair))
+    (pair / "bundle" / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleError, match=r"more than a bundle: thesis\.txt"):
+        adopt(wish(pair, force=True))
+    (pair / "bundle" / "thesis.txt").unlink()
+    monkeypatch.chdir(pair / "bundle")
+    with pytest.raises(BundleError, match="the folder you are in"):
+        adopt(wish(pair, out=Path("../bundle"), force=True))
+
+
+def test_an_interrupted_swap_brings_the_old_bundle_back(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adopt(wish(pair))
+    before = (pair / "bundle" / "bundle.json").read_bytes()
+    real = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        adopt(wish(pair, force=True))
+    assert (pair / "bundle" / "bundle.json").read_bytes() == before
+    assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
@@ -180,6 +219,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
     "not enough axes": ({"shape": ["n", 3, "h"]}, {}, {}, r"'image' .*3 axes"),
     "another decoder": ({}, {"raw": -SCALE}, {}, r"'pixels' is not the picture"),
     "another range": ({}, {"raw": SCALE * 5}, {}, r"'pixels' is not the picture.*ranges and scale"),
+    "channels of tiny": ({}, {}, {"latent_space": "tiny"}, r"4 channels.*tiny have 40"),
     "channels of another space": ({}, {}, {"latent_space": "flux1"}, r"4 channels.*flux1 has 16"),
     "an output that is not there": ({}, {}, {"encoder_output": "mean"}, r"no output 'mean'.*'code'"),
 }
@@ -223,7 +263,7 @@ def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.Monke
         real(model, path, **options)
 
     monkeypatch.setattr(onnx_graph.onnx, "save", full)
-    with pytest.raises(BundleError, match=r"bundle there is untouched.*No space left.*run the same again"):
+    with pytest.raises(BundleError, match=r"what is there is untouched.*No space left.*run the same again"):
         adopt(wish(pair, force=True))
     assert {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()} == before
     assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]

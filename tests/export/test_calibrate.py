@@ -1,6 +1,7 @@
 """Calibration: what is measured is what a known pair of networks does."""
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -68,11 +69,21 @@ def test_disagreement(photos: Path, profile: LatentProfile) -> None:
 def test_no_photos(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no pictures"):
         photos_in(tmp_path)
-    with pytest.raises(BundleError, match="no pictures"):
+    with pytest.raises(BundleError, match="not a folder"):
         photos_in(tmp_path / "missing")
     Image.new("RGB", (7, 7)).save(tmp_path / "small.png")
     with pytest.raises(BundleError, match="8 pixels wide"):
         measure(NETWORKS, photos_in(tmp_path))
+
+
+def test_what_is_no_photo_is_passed_over(tmp_path: Path, photos: Path) -> None:
+    for path in photos_in(photos):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("I;16", (64, 64), 40000).save(tmp_path / "deep.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    assert measure(NETWORKS, photos_in(tmp_path)).photos == 3
 
 
 def test_a_dead_channel(tmp_path: Path) -> None:

@@ -40,10 +40,11 @@ def test_build_keep_list_clean(run_cli: Run, cache: Path) -> None:
     everything = [(n, t, "valid") for n in ("encoder", "decoder") for t in ("sm89", "sm120")]
     assert sorted(listed(run_cli)) == sorted(everything)
     (cache / "stray.engine").write_bytes(b"x")
-    assert b"removed 0 engines and 1 other files, 4 engines are left" in run_cli("engines", "clean").stdout
+    (cache / "notes.txt").write_bytes(b"x")
+    assert b"removed 0 engines and 1 that no index lists, 4 are left" in run_cli("engines", "clean").stdout
     assert b"removed 4 engines" in run_cli("engines", "clean", "--all").stdout
     assert b"tiny has no engines" in run_cli("engines", "list").stdout
-    assert [path.name for path in cache.iterdir()] == ["engines.json"]
+    assert sorted(path.name for path in cache.iterdir()) == ["engines.json", "notes.txt"]
 
 
 def test_other_shapes_replace_engines(run_cli: Run, cache: Path) -> None:
@@ -84,11 +85,29 @@ def test_an_architecture_that_is_not_served(target: str) -> None:
         build_engines(Order(find_bundle("tiny"), (target,)))
 
 
-def test_nonsense_shapes(run_cli: Run) -> None:
-    done = run_cli("engines", "build", "--shapes", "63x64")
+@pytest.mark.parametrize("shapes", ["63x64", "64x64,63x64", "huge", "262144x262144", "64x64,", f"{10**20}x8"])
+def test_nonsense_shapes(run_cli: Run, cache: Path, shapes: str) -> None:
+    done = run_cli("engines", "build", "--shapes", shapes)
     assert done.returncode == 2
-    assert b"multiples of 8" in done.stderr
-    assert run_cli("engines", "build", "--shapes", "huge").returncode == 2
+    assert b"shapes" in done.stderr
+    assert not cache.exists()
+
+
+def test_shapes_have_one_way_to_be_written(cache: Path) -> None:
+    bundle = find_bundle("tiny")
+    (first, _) = build_engines(Order(bundle, ("sm89", "sm89"), shapes=("64x64*1", "064x64..64x64..64x64")))
+    assert Index.of(bundle).shapes == ("64x64",)
+    assert build_engines(Order(bundle, ("sm89",)))[0] == first
+
+
+@pytest.mark.parametrize("option", [("--workspace", "-5"), ("--workspace", "9999999999"), ("--library", "os")])
+def test_nonsense_options(run_cli: Run, option: tuple[str, str]) -> None:
+    assert run_cli("engines", "build", *option).returncode == 2
+
+
+def test_quiet(run_cli: Run) -> None:
+    done = run_cli("engines", "build", "--shapes", SMALL, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_tensorrt_proper_needs_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,9 +93,13 @@ def chain(path: Path, factor: float) -> Path:
 
 
 @pytest.mark.parametrize(("factor", "islands", "casts"), [(10.0, 0, 0), (1e6, 3, 2)])
-def test_onnx(tmp_path: Path, factor: float, islands: int, casts: int) -> None:
+@pytest.mark.parametrize("stripped", [False, True])
+def test_onnx(tmp_path: Path, factor: float, islands: int, casts: int, stripped: bool) -> None:
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 1, 3, 4)
-    model, kept = halved(chain(tmp_path / "chain.onnx", factor), {"x": x})
+    path = chain(tmp_path / "chain.onnx", factor)
+    if stripped:
+        onnx_graph.write(onnx_graph.read(path), path)
+    model, kept = halved(path, {"x": x})
     assert len(kept) == islands
     assert [node.op_type for node in model.graph.node].count("Cast") == casts
     onnx_graph.write(model, tmp_path / "half.onnx")
