@@ -1,5 +1,6 @@
 """Main path: picture -> latents -> file, and back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.container import DEFAULT_LIMITS, Header, Limits
 from sdtrt.engine.latents import file_of_latents, latents_of_file
 from sdtrt.engine.profile import profile_of_file
+from sdtrt.engine.rate import finest_within
 from sdtrt.errors import BundleError
 from sdtrt.kernels import reference
 
@@ -39,13 +41,25 @@ class PictureCodec:
         self._networks: dict[str, Network] = {}
 
     def encode(self, picture: Picture, quality: float) -> bytes:
-        height, width = picture.pixels.shape[:2]
         step_code = self.profile.step_code(quality)
+        return self._files_of(picture)(step_code)
+
+    def encode_within(self, picture: Picture, nbytes: int) -> bytes:
+        """Return the finest file of at most `nbytes` bytes; `ValueError` if there is none."""
+        return finest_within(nbytes, self.profile, self._files_of(picture))
+
+    def _files_of(self, picture: Picture) -> Callable[[int], bytes]:
+        """Return the function from a step code to the picture's file; the encoder runs once, now."""
+        height, width = picture.pixels.shape[:2]
         chunks = {} if picture.alpha is None else {container.ALPHA: alpha.encode(picture.alpha)}
         latents = self.analyse(picture.pixels)
-        return container.write(
-            file_of_latents(latents, width, height, self.profile, step_code, grey=picture.grey, chunks=chunks)
-        )
+
+        def file(step_code: int) -> bytes:
+            return container.write(
+                file_of_latents(latents, width, height, self.profile, step_code, grey=picture.grey, chunks=chunks)
+            )
+
+        return file
 
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         file = container.read(data, limits)

@@ -55,14 +55,33 @@ class Codec:
         """Release the networks; any later call raises `ValueError`."""
         self._pictures = None
 
-    def encode(self, image: ImageLike, *, quality: float = DEFAULT_QUALITY) -> bytes:
+    def encode(
+        self,
+        image: ImageLike,
+        *,
+        quality: float | None = None,
+        nbytes: int | None = None,
+        bits_per_pixel: float | None = None,
+    ) -> bytes:
         """Return an image as the bytes of an `.sdt` file; the same image gives the same bytes.
 
         Arguments
             image: a Pillow image, an array, uint8 (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
-            quality: 1 (smallest) to 100 (best).
+            quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
+            nbytes: the largest size of the whole file; the best quality that fits, at most 100, is taken.
+            bits_per_pixel: the same as a rate.
+
+        Raises `ValueError` if the image has no file so small.
         """
-        return self._opened().encode(picture_of(image), quality)
+        codec, picture = self._opened(), picture_of(image)
+        if sum(wish is not None for wish in (quality, nbytes, bits_per_pixel)) > 1:
+            raise ValueError("quality, nbytes and bits_per_pixel: ask for one of them only")
+        if bits_per_pixel is not None:
+            height, width = picture.pixels.shape[:2]
+            nbytes = int(bits_per_pixel * width * height / 8)
+        if nbytes is not None:
+            return codec.encode_within(picture, nbytes)
+        return codec.encode(picture, DEFAULT_QUALITY if quality is None else quality)
 
     def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
@@ -114,10 +133,17 @@ class Info:
     prior: int
 
 
-def encode(image: ImageLike, *, quality: float = DEFAULT_QUALITY, model: str | Path = BUILT_IN) -> bytes:
+def encode(
+    image: ImageLike,
+    *,
+    quality: float | None = None,
+    nbytes: int | None = None,
+    bits_per_pixel: float | None = None,
+    model: str | Path = BUILT_IN,
+) -> bytes:
     """Return an image as the bytes of an `.sdt` file; see `Codec.encode`. For many images hold a `Codec`."""
     with Codec.open(model) as codec:
-        return codec.encode(image, quality=quality)
+        return codec.encode(image, quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel)
 
 
 def decode(data: bytes, *, model: str | Path | None = None, limits: Limits = DEFAULT_LIMITS) -> Image.Image:

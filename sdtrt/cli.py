@@ -73,7 +73,7 @@ def encode(options: argparse.Namespace) -> int:
         def work(source: str, target: str) -> Record:
             with open_image(source) as image:
                 started = time.perf_counter()
-                data = codec.encode(image, quality=options.quality)
+                data = codec.encode(image, quality=options.quality, nbytes=options.bytes, bits_per_pixel=options.bpp)
                 seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
             about = api.info(data)
@@ -233,7 +233,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add_command(commands, "encode", encode, "images to .sdt files")
     add_inputs(command, "image files, - for standard input")
-    command.add_argument("-q", "--quality", type=quality, default=api.DEFAULT_QUALITY, help="1 to 100 (default 50)")
+    rate = command.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
+    rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
     add_output(command)
     add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
 
