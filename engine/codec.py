@@ -1,8 +1,8 @@
 """Main path: picture -> latents -> file, and back."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.container import DEFAULT_LIMITS, Header, Limits
 from sdtrt.engine.latents import file_of_latents, latents_of_file
 from sdtrt.engine.profile import profile_of_file
-from sdtrt.engine.rate import finest_within
+from sdtrt.engine.rate import Rate
 from sdtrt.errors import BundleError
 from sdtrt.kernels import reference
 
@@ -40,26 +40,18 @@ class PictureCodec:
         self._backend = open_backend(backend, device, threads)
         self._networks: dict[str, Network] = {}
 
-    def encode(self, picture: Picture, quality: float) -> bytes:
-        step_code = self.profile.step_code(quality)
-        return self._files_of(picture)(step_code)
-
-    def encode_within(self, picture: Picture, nbytes: int) -> bytes:
-        """Return the finest file of at most `nbytes` bytes; `ValueError` if there is none."""
-        return finest_within(nbytes, self.profile, self._files_of(picture))
-
-    def _files_of(self, picture: Picture) -> Callable[[int], bytes]:
-        """Return the function from a step code to the picture's file; the encoder runs once, now."""
+    def encode(self, picture: Picture, rate: Rate) -> bytes:
         height, width = picture.pixels.shape[:2]
         chunks = {} if picture.alpha is None else {container.ALPHA: alpha.encode(picture.alpha)}
-        latents = self.analyse(picture.pixels)
+        return self.encode_latents(self.analyse(picture.pixels), width, height, rate, grey=picture.grey, chunks=chunks)
 
-        def file(step_code: int) -> bytes:
-            return container.write(
-                file_of_latents(latents, width, height, self.profile, step_code, grey=picture.grey, chunks=chunks)
-            )
+    def encode_latents(self, latents: Floats, width: int, height: int, rate: Rate, **parts: Any) -> bytes:
+        """Return the file of a picture's latents, float32 (C, h, w); `parts` as in `file_of_latents`."""
 
-        return file
+        def code_file(step_code: int) -> bytes:
+            return container.write(file_of_latents(latents, width, height, self.profile, step_code, **parts))
+
+        return rate.file(code_file, self.profile, width, height)
 
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         file = container.read(data, limits)

@@ -53,7 +53,7 @@ def adopt(wish: Adoption) -> list[str]:
     _require_numbers(wish)
     require_vacant(wish.out, force=wish.force)
     encoder, decoder = onnx_graph.read(wish.encoder), onnx_graph.read(wish.decoder)
-    space = valid_name(wish.latent_space or space_of_weights(onnx_graph.weights(encoder)))
+    space = valid_name(wish.latent_space or space_of_weights(onnx_graph.fingerprint(encoder)))
     with new_bundle(wish.out, force=wish.force) as folder:
         onnx_graph.write(_adapted_encoder(encoder, wish), folder / "encoder.onnx")
         onnx_graph.write(_adapted_decoder(decoder, wish), folder / "decoder.onnx")

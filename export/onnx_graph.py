@@ -84,7 +84,7 @@ def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     return Tensor(value.name, helper.tensor_dtype_to_np_dtype(kind.elem_type), shape)
 
 
-def weights(model: onnx.ModelProto) -> list[np.ndarray]:
+def fingerprint(model: onnx.ModelProto) -> list[np.ndarray]:
     """Return all that sets a model apart but names: its floating-point constants, and its operations in order."""
     constants = [
         a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.HasField("t")

@@ -15,11 +15,10 @@ from sdtrt.engine.alpha import alpha_of_file
 from sdtrt.engine.bundle import BUILT_IN, find_decoder
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.container import DEFAULT_LIMITS, Limits
-from sdtrt.engine.latents import file_of_latents, latents_of_file, symbols_of_file
+from sdtrt.engine.latents import latents_of_file, symbols_of_file
 from sdtrt.engine.profile import profile_of_file
+from sdtrt.engine.rate import Rate
 from sdtrt.images import ImageLike, image_of, picture_of
-
-DEFAULT_QUALITY = 50
 
 
 class Codec:
@@ -73,15 +72,8 @@ class Codec:
 
         Raises `ValueError` if the image has no file so small.
         """
-        codec, picture = self._opened(), picture_of(image)
-        if sum(wish is not None for wish in (quality, nbytes, bits_per_pixel)) > 1:
-            raise ValueError("quality, nbytes and bits_per_pixel: ask for one of them only")
-        if bits_per_pixel is not None:
-            height, width = picture.pixels.shape[:2]
-            nbytes = int(bits_per_pixel * width * height / 8)
-        if nbytes is not None:
-            return codec.encode_within(picture, nbytes)
-        return codec.encode(picture, DEFAULT_QUALITY if quality is None else quality)
+        rate = Rate(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel)
+        return self._opened().encode(picture_of(image), rate)
 
     def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
@@ -91,7 +83,7 @@ class Codec:
         """
         return image_of(self._opened().decode(data, limits))
 
-    def encode_batch(self, images: Iterable[ImageLike], *, quality: float = DEFAULT_QUALITY) -> list[bytes]:
+    def encode_batch(self, images: Iterable[ImageLike], *, quality: float | None = None) -> list[bytes]:
         """Return `encode` of each image."""
         return [self.encode(image, quality=quality) for image in images]
 
@@ -99,16 +91,28 @@ class Codec:
         """Return `decode` of each file."""
         return [self.decode(data, limits=limits) for data in files]
 
-    def encode_latents(self, latents: NDArray[np.float32], *, quality: float = DEFAULT_QUALITY) -> bytes:
-        """Return latents, float32 (C, h, w), as a file; the picture is taken to fill them exactly."""
-        profile = self._opened().profile
-        height, width = (n * profile.downscale for n in latents.shape[1:])
-        return container.write(file_of_latents(latents, width, height, profile, profile.step_code(quality)))
+    def encode_latents(
+        self,
+        latents: NDArray[np.float32],
+        *,
+        quality: float | None = None,
+        nbytes: int | None = None,
+        bits_per_pixel: float | None = None,
+    ) -> bytes:
+        """Return latents, float32 (C, h, w) at unit scale, as a file; rates as in `encode`.
+
+        The picture is taken to fill the latents exactly.
+        """
+        codec, rate = self._opened(), Rate(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel)
+        if latents.ndim != 3:
+            raise ValueError(f"latents of shape {latents.shape}, expected (channels, height, width)")
+        height, width = (n * codec.profile.downscale for n in latents.shape[1:])
+        return codec.encode_latents(latents.astype(np.float32, copy=False), width, height, rate)
 
     def decode_latents(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
         """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
         self._opened()
-        return latents_of_file(container.read(data, limits), limits)
+        return decode_latents(data, limits=limits)
 
     def _opened(self) -> PictureCodec:
         if self._pictures is None:
@@ -150,6 +154,11 @@ def decode(data: bytes, *, model: str | Path | None = None, limits: Limits = DEF
     """Return the image in an `.sdt` file, decoded by `model`, or by the first that knows the file's latent space."""
     with Codec.open(model or model_for(data, limits=limits)) as codec:
         return codec.decode(data, limits=limits)
+
+
+def decode_latents(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
+    """Return a file's latents, float32 (C, h, w) at unit scale, as a decoder would see them. Needs no model."""
+    return latents_of_file(container.read(data, limits), limits)
 
 
 def model_for(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Path:

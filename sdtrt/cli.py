@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sdtrt import __version__, api
@@ -69,12 +71,16 @@ def encode(options: argparse.Namespace) -> int:
     with api.Codec.open(
         options.model, device=options.device, backend=options.backend, threads=options.threads
     ) as codec:
+        rate = {"quality": options.quality, "nbytes": options.bytes, "bits_per_pixel": options.bpp}
 
         def work(source: str, target: str) -> Record:
-            with open_image(source) as image:
-                started = time.perf_counter()
-                data = codec.encode(image, quality=options.quality, nbytes=options.bytes, bits_per_pixel=options.bpp)
-                seconds = time.perf_counter() - started
+            started = time.perf_counter()
+            if options.from_latents:
+                data = codec.encode_latents(array_file(source), **rate)
+            else:
+                with open_image(source) as image:
+                    data = codec.encode(image, **rate)
+            seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
             about = api.info(data)
             return {
@@ -95,7 +101,20 @@ def open_image(source: str) -> Image.Image:
         raise ValueError("not an image file that Pillow knows") from error
 
 
+def array_file(source: str) -> NDArray[np.float32]:
+    """Return latents, float32 (C, h, w), from a NumPy file."""
+    try:
+        array = np.load(io.BytesIO(read_input(source)), allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"not a .npy file with numbers: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise ValueError("latents must be one array of floating-point numbers")
+    return array.astype(np.float32)
+
+
 def decode(options: argparse.Namespace) -> int:
+    if options.to_latents:
+        return decode_latents(options)
     suffix = f".{options.format}"
     if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
         raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
@@ -117,6 +136,19 @@ def decode(options: argparse.Namespace) -> int:
         return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
 
     return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s")
+
+
+def decode_latents(options: argparse.Namespace) -> int:
+    limits = Limits(max_pixels=options.max_pixels)
+
+    def work(source: str, target: str) -> Record:
+        stream = io.BytesIO()
+        latents = api.decode_latents(read_input(source), limits=limits)
+        np.save(stream, latents)
+        write_output(target, stream.getvalue(), force=options.force)
+        return {"shape": list(latents.shape)}
+
+    return each_file(options, prepare_outputs(options.inputs, options.output, ".npy"), work, "latents {shape}")
 
 
 def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
@@ -237,6 +269,11 @@ def build_parser() -> argparse.ArgumentParser:
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
     rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
     rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
+    command.add_argument(
+        "--from-latents",
+        action="store_true",
+        help="inputs are .npy files with latents, float32 (C, h, w) at unit scale",
+    )
     add_output(command)
     add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
 
@@ -246,6 +283,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--format", default="png", help="image format of outputs whose name does not tell (default png)"
     )
+    command.add_argument("--to-latents", action="store_true", help="write the latents as .npy files; needs no model")
     add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)
     add_limit(command)
 

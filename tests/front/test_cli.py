@@ -348,3 +348,40 @@ def test_version_and_the_script(run_cli: Run) -> None:
     script = Path(sys.executable).with_name("sdtrt")
     if script.exists():
         assert subprocess.check_output([script, "--version"]).decode().split() == ["sdtrt", sdtrt.__version__]
+
+
+def test_latents_as_data(run_cli: Run, tmp_path: Path, real_files: dict[str, bytes], codec: sdtrt.Codec) -> None:
+    (tmp_path / "a.sdt").write_bytes(real_files["colour"])
+    assert run_cli("decode", "--to-latents", tmp_path / "a.sdt").returncode == 0
+    latents = np.load(tmp_path / "a.npy")
+    np.testing.assert_array_equal(latents, codec.decode_latents(real_files["colour"]))
+    done = run_cli("encode", "--from-latents", tmp_path / "a.npy", "-q", "100", "-o", tmp_path / "b.sdt")
+    assert done.returncode == 0, done.stderr
+    again = codec.decode_latents((tmp_path / "b.sdt").read_bytes())
+    assert np.square(again - latents).mean() < 0.1 * latents.var()
+
+
+@pytest.mark.parametrize("data", [b"", b"text", "cut", "flat", "words", "objects"])
+def test_latents_that_are_none(run_cli: Run, tmp_path: Path, data: bytes | str) -> None:
+    whole = np.zeros((40, 2, 2), np.float32)
+    arrays = {"flat": whole[0], "words": np.array(["x"]), "objects": np.array([{}])}
+    stream = io.BytesIO()
+    np.save(stream, arrays.get(str(data), whole), allow_pickle=True)
+    (tmp_path / "a.npy").write_bytes(
+        data if isinstance(data, bytes) else stream.getvalue()[: -9 if data == "cut" else None]
+    )
+    done = run_cli("encode", "--from-latents", tmp_path / "a.npy")
+    assert done.returncode == 1
+    assert not (tmp_path / "a.sdt").exists()
+
+
+def test_sizes(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
+    Image.fromarray(photo(160, 120)).save(tmp_path / "p.png")
+    assert run_cli("encode", "--bytes", "700", tmp_path / "p.png").returncode == 0
+    assert 680 <= (tmp_path / "p.sdt").stat().st_size <= 700
+    assert run_cli("encode", "--bpp", "0.5", tmp_path / "p.png", "-f").returncode == 0
+    assert 1150 <= (tmp_path / "p.sdt").stat().st_size <= 1200
+    small = run_cli("encode", "--bytes", "7", tmp_path / "p.png", "-f")
+    assert small.returncode == 1
+    assert b"too few" in small.stderr
+    assert run_cli("encode", "--bytes", "700", "-q", "5", tmp_path / "p.png").returncode == 2
