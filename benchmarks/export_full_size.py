@@ -50,7 +50,7 @@ def main() -> None:
                 "network": plan["key"]["network"],
                 "target": plan["key"]["target"],
                 "shapes": plan["key"]["shapes"],
-                "library": f"{plan['key']['library']} {plan['key']['version']}",
+                "library": f"{plan['key']['builder']} {plan['key']['version']}",
                 "seconds": plan["seconds"],
                 "nbytes": plan["nbytes"],
             }

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sdtrt.atomic import replace_file
 from sdtrt.engine.bundle import Bundle
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.shapes import Shapes
@@ -29,7 +29,7 @@ class Key:
 
     network: str
     onnx: str
-    library: str
+    builder: str
     version: str
     target: str
     shapes: str
@@ -146,16 +146,16 @@ def states(bundle: Bundle, index: Index) -> list[tuple[Plan, State]]:
 
 def _state(plan: Plan, index: Index, onnx: dict[str, str], versions: dict[str, str], gpu: str | None) -> State:
     key, path = plan.key, index.folder / plan.file
-    version = versions.get(key.library)
+    version = versions.get(key.builder)
     if version is None:
-        return State("foreign", f"built by {key.library}, which is not installed")
+        return State("foreign", f"built by {key.builder}, which is not installed")
     if gpu is not None and key.target not in {gpu, PORTABLE}:
         return State("foreign", f"built for {key.target}, this GPU is {gpu}")
     stale = [
         reason
         for reason, holds in (
             (f"{key.network}'s ONNX has changed", onnx.get(key.network) != key.onnx),
-            (f"built by {key.library} {key.version}, installed is {version}", version != key.version),
+            (f"built by {key.builder} {key.version}, installed is {version}", version != key.version),
             (f"built for {key.shapes}, asked for is {', '.join(index.shapes)}", key.shapes not in index.shapes),
             (f"built by recipe {key.recipe}, current is {RECIPE}", key.recipe != RECIPE),
         )
@@ -165,8 +165,8 @@ def _state(plan: Plan, index: Index, onnx: dict[str, str], versions: dict[str, s
         return State("stale", "; ".join(stale))
     if not path.is_file() or path.stat().st_size != plan.nbytes or _hash(path).hex() != plan.sha256:
         return State("damaged", f"{plan.file} is missing, truncated or changed")
-    fault = import_tensorrt(key.library).fault(path)
-    return State("damaged", f"{key.library} says: {fault}") if fault else State("valid")
+    fault = import_tensorrt(key.builder).fault(path)
+    return State("damaged", f"{key.builder} says: {fault}") if fault else State("valid")
 
 
 def require_valid(bundle: Bundle, plan: Plan) -> Path:
@@ -191,20 +191,10 @@ def remove(index: Index, plans: Iterable[Plan]) -> Index:
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file, by rename: whole or not at all. `BundleError` where the disk refuses."""
+    """Write a file of a bundle's engines; `BundleError` where the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_file(path, data)
     except OSError as error:
         raise BundleError(f"{path} was not written: {error}; nothing there has changed, run the same again") from error
 

@@ -72,8 +72,8 @@ def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda pl
             index.write()
         plans.append(plan)
         report(plan, not kept)
-    slots = {(plan.key.library, plan.key.target) for plan in plans}
-    replaced = [p for p in index.plans if p not in plans and (p.key.library, p.key.target) in slots]
+    slots = {(plan.key.builder, plan.key.target) for plan in plans}
+    replaced = [p for p in index.plans if p not in plans and (p.key.builder, p.key.target) in slots]
     if replaced or order.shapes:
         remove(index, replaced)
     return plans

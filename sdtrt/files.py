@@ -1,9 +1,9 @@
 """Inputs and outputs of the command line: whole files or standard streams, written whole or not at all."""
 
-import os
 import sys
-import tempfile
 from pathlib import Path
+
+from sdtrt.atomic import replace_file
 
 STREAM = "-"
 
@@ -36,17 +36,7 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
         raise FileExistsError(f"{path} exists; --force replaces it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"folder {path.parent} does not exist; a folder named with -o is made if it ends in /")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(path, data)
 
 
 def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list[str]:

@@ -15,6 +15,7 @@ FLOORS = {
     "sdtrt.kernels": 1,
     "sdtrt.errors": 0,
     "sdtrt._version": 0,
+    "sdtrt.atomic": 0,
     "sdtrt.progress": 0,
 }
 BUILD_ONLY = {"torch", "diffusers", "onnx", "onnxscript", "transformers"}

@@ -19,11 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from sdtrt.engine.bundle import MANIFEST, SCHEMA
+from sdtrt.export.onnx_graph import OPSET, strip
 from sdtrt.export.tiny.loop import averaged_weights
 from sdtrt.export.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
 from sdtrt.export.tiny.photos import load_photos, pixels_to_planes
 
-OPSET = 21
 PROFILE_ID = 1
 STEP_CODES = (2603, 1536)  # of qualities 1 and 100: steps 4.49 and 0.25
 SMALLEST_HALF = 256  # smaller tensors stay in single precision
@@ -127,16 +127,6 @@ def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return model
-
-
-def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model without the exporter's notes: stack traces with this machine's folders, and inferred shapes."""
-    graph = model.graph
-    del graph.value_info[:]
-    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
-        del part.metadata_props[:]
-        part.doc_string = ""
     return model
 
 

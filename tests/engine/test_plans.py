@@ -68,7 +68,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def built(bundle: Bundle, network: str = "decoder", **changes: object) -> Plan:
-    fields = {"library": "tensorrt_rtx", "version": "1.2.3", "target": "sm89", "shapes": SHAPES} | changes
+    fields = {"builder": "tensorrt_rtx", "version": "1.2.3", "target": "sm89", "shapes": SHAPES} | changes
     key = Key(network, onnx_hash(bundle, network), **fields)  # type: ignore[arg-type]
     plan = Plan(key, key.file_name(), hashlib.sha256(DATA).hexdigest(), len(DATA), 1.5)
     index = Index.of(bundle).with_plan(plan)
@@ -125,7 +125,7 @@ def test_stale(bundle: Bundle, machine: SimpleNamespace, change: dict[str, objec
 
 def test_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
     other_library, other_gpu, portable = (
-        built(bundle, library="tensorrt"),
+        built(bundle, builder="tensorrt"),
         built(bundle, target="sm120"),
         built(bundle, target="portable"),
     )
