@@ -44,7 +44,7 @@ class Order:
 
     bundle: Bundle
     targets: tuple[str, ...] = ("auto",)
-    library: str = "auto"
+    builder: str = "auto"
     shapes: tuple[str, ...] | None = None
     workspace_nbytes: int | None = None
     force: bool = False
@@ -89,7 +89,7 @@ def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
 
 def choose(order: Order) -> tuple[Library, list[str]]:
     """Return the library to build with and the targets to build for; `DeviceError` if there is none that can."""
-    names = installed() if order.library == "auto" else [order.library]
+    names = installed() if order.builder == "auto" else [order.builder]
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
         raise DeviceError(f"no TensorRT that can build engines is installed ({', '.join(names) or 'none'}); {INSTALL}")

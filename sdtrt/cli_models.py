@@ -88,7 +88,7 @@ def engines_build(options: argparse.Namespace) -> int:
     order = Order(
         bundle=find_bundle(options.bundle),
         targets=tuple(options.target.split(",")),
-        library=options.library,
+        builder=options.builder,
         shapes=tuple(options.shapes.split(",")) if options.shapes else None,
         workspace_nbytes=options.workspace,
         force=options.force,
@@ -204,7 +204,9 @@ def add_commands(commands: Any) -> None:
         default="auto",
         help="auto (the GPU at hand, without one portable), portable, or architectures such as sm89,sm120",
     )
-    command.add_argument("--library", default="auto", choices=("auto", *NAMES), help="default %(default)s")
+    command.add_argument(
+        "--library", dest="builder", default="auto", choices=("auto", *NAMES), help="default %(default)s"
+    )
     command.add_argument(
         "--shapes", help=f"sizes such as 512x512*4,{STANDARD_SHAPES[0]} (default: those asked for last, or the latter)"
     )
