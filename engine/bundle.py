@@ -89,15 +89,14 @@ class Bundle:
         """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
         path = self.folder / name
         if name not in self.files:
-            raise BundleError(f"bundle {self.name} has no {name}; {self._remedy()}")
+            raise BundleError(f"bundle {self.name} has no {name}; {self.remedy}")
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_hash(path)
         except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error}; {self._remedy()}") from error
+            raise BundleError(f"{path} cannot be read: {error}; {self.remedy}") from error
         if digest != self.files[name]:
             raise BundleError(
-                f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {self._remedy()}"
+                f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {self.remedy}"
             )
         return path
 
@@ -110,10 +109,18 @@ class Bundle:
     def is_built_in(self) -> bool:
         return self.folder.is_relative_to(built_in_root())
 
-    def _remedy(self) -> str:
+    @property
+    def remedy(self) -> str:
+        """What to run when a file is missing or damaged."""
         if self.is_built_in:
             return "install sdtrt again: pip install --force-reinstall sdtrt"
         return f"make the bundle again: sdtrt export or sdtrt import, with --force --out {self.folder}"
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plain_name(name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt.atomic import replace_file
-from sdtrt.engine.bundle import Bundle
+from sdtrt.engine.bundle import Bundle, file_hash
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.shapes import Shapes
 from sdtrt.engine.trt import import_tensorrt, installed
@@ -95,7 +95,7 @@ class Index:
 
 def _plan(entry: dict[str, Any]) -> Plan:
     """Return the plan of an index's entry; `TypeError` or `ValueError` if it is malformed."""
-    plan = Plan(**(entry | {"key": Key(**entry["key"])}))
+    plan = Plan(**(entry | {"key": Key(**entry["key"]), "seconds": float(entry["seconds"])}))
     for part in (plan.key, plan):
         for field in fields(part):
             if field.type in {int, str} and type(getattr(part, field.name)) is not field.type:
@@ -127,10 +127,11 @@ def networks_of(bundle: Bundle) -> list[str]:
 
 def onnx_hash(bundle: Bundle, network: str) -> str:
     """Return the SHA-256 of a network's files as they are now, whatever the manifest says."""
-    whole = hashlib.sha256()
-    for name in source_of(bundle, network):
-        whole.update(_hash(bundle.folder / name))
-    return whole.hexdigest()
+    try:
+        digests = [file_hash(bundle.folder / name) for name in source_of(bundle, network)]
+    except OSError as error:
+        raise BundleError(f"{network}'s ONNX file cannot be read: {error}; {bundle.remedy}") from error
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def states(bundle: Bundle, index: Index) -> list[tuple[Plan, State]]:
@@ -163,7 +164,7 @@ def _state(plan: Plan, index: Index, onnx: dict[str, str], versions: dict[str, s
     ]
     if stale:
         return State("stale", "; ".join(stale))
-    if not path.is_file() or path.stat().st_size != plan.nbytes or _hash(path).hex() != plan.sha256:
+    if not path.is_file() or path.stat().st_size != plan.nbytes or file_hash(path) != plan.sha256:
         return State("damaged", f"{plan.file} is missing, truncated or changed")
     fault = import_tensorrt(key.builder).fault(path)
     return State("damaged", f"{key.builder} says: {fault}") if fault else State("valid")
@@ -197,11 +198,3 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
         replace_file(path, data)
     except OSError as error:
         raise BundleError(f"{path} was not written: {error}; nothing there has changed, run the same again") from error
-
-
-def _hash(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error

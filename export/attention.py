@@ -28,33 +28,8 @@ def bake_prompt(unet: nn.Module, embedding: Tensor) -> None:
             del module.to_k, module.to_v
 
 
-class SelfAttention:
-    """A processor as diffusers' own, with queries in chunks."""
-
-    def __init__(self, chunks: int) -> None:
-        self.chunks = chunks
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        tokens, shape = _tokens(attn, hidden_states)
-        query, key, value = (_heads(attn, project(tokens)) for project in (attn.to_q, attn.to_k, attn.to_v))
-        return _finish(attn, attend(attn, query, key, value, self.chunks), hidden_states, shape)
-
-
-class PromptAttention(nn.Module):
-    """A processor for cross-attention to a prompt known beforehand."""
-
-    def __init__(self, attn: Attention, embedding: Tensor) -> None:
-        super().__init__()
-        with torch.no_grad():
-            self.register_buffer("key", _heads(attn, attn.to_k(embedding)))
-            self.register_buffer("value", _heads(attn, attn.to_v(embedding)))
+class Processor(nn.Module):
+    """What diffusers calls for attention; kinds differ in what queries are attended to."""
 
     def forward(
         self,
@@ -65,9 +40,37 @@ class PromptAttention(nn.Module):
         temb: Tensor | None = None,
     ) -> Tensor:
         tokens, shape = _tokens(attn, hidden_states)
+        return _finish(attn, self.attended(attn, tokens), hidden_states, shape)
+
+    def attended(self, attn: Attention, tokens: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class SelfAttention(Processor):
+    """Attention of a plane's positions to each other, with queries in chunks."""
+
+    def __init__(self, chunks: int) -> None:
+        super().__init__()
+        self.chunks = chunks
+
+    def attended(self, attn: Attention, tokens: Tensor) -> Tensor:
+        query, key, value = (_heads(attn, project(tokens)) for project in (attn.to_q, attn.to_k, attn.to_v))
+        return attend(attn, query, key, value, self.chunks)
+
+
+class PromptAttention(Processor):
+    """Attention to a prompt known beforehand."""
+
+    def __init__(self, attn: Attention, embedding: Tensor) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.register_buffer("key", _heads(attn, attn.to_k(embedding)))
+            self.register_buffer("value", _heads(attn, attn.to_v(embedding)))
+
+    def attended(self, attn: Attention, tokens: Tensor) -> Tensor:
         query = _heads(attn, attn.to_q(tokens))
         key, value = (tensor.expand(query.shape[0], -1, -1, -1) for tensor in (self.key, self.value))
-        return _finish(attn, attend(attn, query, key, value), hidden_states, shape)
+        return attend(attn, query, key, value)
 
 
 def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor, chunks: int = 1) -> Tensor:

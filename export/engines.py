@@ -129,7 +129,7 @@ def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str
         digest = onnx_hash(bundle, network)
         for target in targets:
             for text in shapes:
-                yield Key(network, digest, library.name, library.version, target, str(Shapes.parse(text)))
+                yield Key(network, digest, library.name, library.version, target, text)
 
 
 def build_engine(order: Order, library: Library, key: Key, folder: Path) -> Plan:

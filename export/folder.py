@@ -1,6 +1,5 @@
 """A bundle's folder: written whole or not at all."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdtrt.engine.bundle import MANIFEST, SCHEMA, Bundle
+from sdtrt.engine.bundle import MANIFEST, SCHEMA, Bundle, file_hash
 from sdtrt.engine.plans import ENGINES
 from sdtrt.errors import BundleError
 
@@ -72,12 +71,6 @@ def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:
     files = {path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     text = json.dumps({"schema": SCHEMA, **fields, "files": files}, indent=2)
     (folder / MANIFEST).write_text(text + "\n", "utf-8")
-
-
-def file_hash(path: Path) -> str:
-    """Return a file's SHA-256, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def free_bytes(folder: Path) -> int:

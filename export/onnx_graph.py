@@ -12,7 +12,6 @@ from sdtrt.errors import BundleError
 
 OPSET = 21  # the first in which GroupNormalization is one node with statistics in single precision
 LARGEST_INLINE = 1 << 30  # bytes of weights above which they lie in a file beside the graph; protobuf ends at 2^31
-PLANE = ("batch", "channels", "height", "width")
 
 
 @dataclass(frozen=True, slots=True)

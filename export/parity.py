@@ -104,7 +104,7 @@ def first_difference(
 
 
 class _Observer(torch.fx.Interpreter):  # type: ignore[misc]
-    """Runs a program until one of its tensors is known."""
+    """Runs a program and keeps one of its tensors."""
 
     def __init__(self, program: Any, name: str) -> None:
         super().__init__(program.module())

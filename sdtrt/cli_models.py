@@ -71,19 +71,15 @@ def conclude(notes: list[str], options: argparse.Namespace) -> int:
 def engines_build(options: argparse.Namespace) -> int:
     with extra("onnx"):
         from sdtrt.export.engines import Order, build_engines
-    built: list[Plan] = []
-    reported: list[Plan] = []
+    done: list[tuple[Plan, bool]] = []
     silent = options.json or options.quiet
 
-    def report(plan: Plan, fresh: bool) -> None:
-        if fresh:
-            built.append(plan)
-        if silent:
-            return
-        if not reported:
-            print_head()
-        reported.append(plan)
-        print(ROW.format(*columns(plan), f"built in {plan.seconds} s" if fresh else "kept"))
+    def report(plan: Plan, built: bool) -> None:
+        if not silent:
+            if not done:
+                print_head()
+            print(ROW.format(*columns(plan), f"built in {plan.seconds} s" if built else "kept"))
+        done.append((plan, built))
 
     order = Order(
         bundle=find_bundle(options.bundle),
@@ -94,11 +90,11 @@ def engines_build(options: argparse.Namespace) -> int:
         force=options.force,
         quiet=options.quiet,
     )
-    plans = build_engines(order, report)
+    build_engines(order, report)
     if options.json:
-        print(json.dumps([asdict(plan) | {"built": plan in built} for plan in plans], indent=2))
-    elif not built and not silent:
-        print(f"nothing to build: all {len(plans)} engines of {options.bundle} are valid")
+        print(json.dumps([asdict(plan) | {"built": built} for plan, built in done], indent=2))
+    elif not silent and not any(built for _, built in done):
+        print(f"nothing to build: all {len(done)} engines of {options.bundle} are valid")
     return 0
 
 
@@ -111,8 +107,8 @@ def engines_list(options: argparse.Namespace) -> int:
         print(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}")
     else:
         print_head()
-    for plan, state in [] if options.json else found:
-        print(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}"))
+        for plan, state in found:
+            print(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}"))
     return 1 if any(state.kind == "damaged" for _, state in found) else 0
 
 

@@ -41,35 +41,34 @@ def autoencoder_tiny(**changes: Any) -> diffusers.AutoencoderTiny:
     return diffusers.AutoencoderTiny(**(config | changes)).eval()
 
 
+UNET = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (16, 16),
+    "norm_num_groups": 8,
+    "layers_per_block": 1,
+}
+
+
 def unet_2d(**changes: Any) -> diffusers.UNet2DModel:
     torch.manual_seed(0)
     config = {
-        "in_channels": 4,
-        "out_channels": 4,
-        "block_out_channels": (16, 16),
-        "norm_num_groups": 8,
         "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
         "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-        "layers_per_block": 1,
         "attention_head_dim": 8,
     }
-    return diffusers.UNet2DModel(**(config | changes)).eval()
+    return diffusers.UNet2DModel(**(UNET | config | changes)).eval()
 
 
 def unet_2d_condition(**changes: Any) -> diffusers.UNet2DConditionModel:
     torch.manual_seed(0)
     config = {
-        "in_channels": 4,
-        "out_channels": 4,
-        "block_out_channels": (16, 16),
-        "norm_num_groups": 8,
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "layers_per_block": 1,
         "attention_head_dim": 2,
         "cross_attention_dim": 12,
     }
-    return diffusers.UNet2DConditionModel(**(config | changes)).eval()
+    return diffusers.UNet2DConditionModel(**(UNET | config | changes)).eval()
 
 
 def write_text_encoder(folder: Path, suffix: str, width: int, *, projection: bool) -> None:
