@@ -11,9 +11,9 @@ from sdtrt.engine import alpha, container
 from sdtrt.engine.backends import Network, open_backend
 from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.container import DEFAULT_LIMITS, Header, Limits
-from sdtrt.engine.latents import file_of_latents, latents_of_file
+from sdtrt.engine.latents import file_of_latents, latents_of_file, palette_file
 from sdtrt.engine.profile import profile_of_file
-from sdtrt.engine.rate import Rate
+from sdtrt.engine.rate import Measure, Wish
 from sdtrt.errors import BundleError
 from sdtrt.kernels import reference
 
@@ -40,18 +40,29 @@ class PictureCodec:
         self._backend = open_backend(backend, device, threads)
         self._networks: dict[str, Network] = {}
 
-    def encode(self, picture: Picture, rate: Rate) -> bytes:
+    def encode(self, picture: Picture, wish: Wish) -> bytes:
         height, width = picture.pixels.shape[:2]
         chunks = {} if picture.alpha is None else {container.ALPHA: alpha.encode(picture.alpha)}
-        return self.encode_latents(self.analyse(picture.pixels), width, height, rate, grey=picture.grey, chunks=chunks)
+        parts = {"grey": picture.grey, "chunks": chunks}
 
-    def encode_latents(self, latents: Floats, width: int, height: int, rate: Rate, **parts: Any) -> bytes:
+        def measure(data: bytes) -> float:
+            return psnr(picture.pixels, self.decode(data).pixels)
+
+        return self.encode_latents(self.analyse(picture.pixels), width, height, wish, measure, **parts)
+
+    def encode_latents(
+        self, latents: Floats, width: int, height: int, wish: Wish, measure: Measure | None = None, **parts: Any
+    ) -> bytes:
         """Return the file of a picture's latents, float32 (C, h, w); `parts` as in `file_of_latents`."""
+        if wish.method == "palette":
+            return container.write(palette_file(latents, width, height, self.profile, **parts))
 
         def code_file(step_code: int) -> bytes:
-            return container.write(file_of_latents(latents, width, height, self.profile, step_code, **parts))
+            return container.write(
+                file_of_latents(latents, width, height, self.profile, step_code, effort=wish.effort, **parts)
+            )
 
-        return rate.file(code_file, self.profile, width, height)
+        return wish.file(code_file, self.profile, width, height, measure)
 
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         file = container.read(data, limits)
@@ -85,3 +96,9 @@ class PictureCodec:
                 f"the file is in latent space {latent_space}, model {self.bundle.name} decodes "
                 f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
             )
+
+
+def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Return the peak signal-to-noise ratio of two pictures of 8 bits, in dB; infinite if they are equal."""
+    error = np.square(first.astype(np.float64) - second).mean()
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")

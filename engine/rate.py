@@ -1,32 +1,57 @@
-"""Rate control: the step of a quality, or the finest step whose file is not larger than asked."""
+"""What an encoder is asked for, and rate control: the step of a quality, of a size, or of a likeness."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+from sdtrt.engine.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.profile import LatentProfile
 
 DEFAULT_QUALITY = 50.0
-BEYOND = 256  # step codes past that of quality 1, a factor of 2: priors know no coarser steps, files would grow again
+BEYOND = 256  # step codes past that of quality 1, a factor of 2: as far as every prior is trained
+NEAR = 0.02  # dB above what is asked for, with which a search for a PSNR ends
 
+Method = Literal["latents", "palette"]
+METHODS: tuple[Method, ...] = ("latents", "palette")
 CodeFile = Callable[[int], bytes]  # from a step code to a file
+Measure = Callable[[bytes], float]  # from a file to the PSNR of its picture, in dB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """What is asked for, one of the three at most, quality 50 if none: `ValueError` else."""
+class Wish:
+    """What is asked for: one of the first four at most, quality 50 if none. `ValueError` if it makes no sense."""
 
     quality: float | None = None  # 1 (smallest) to 100 (best)
     nbytes: int | None = None  # of the whole file, at most
     bits_per_pixel: float | None = None  # the same, for a picture of any size
+    psnr: float | None = None  # dB of the decoded picture, at least
+    effort: int = DEFAULT_EFFORT  # 1 (fast) to 9 (small)
+    method: Method = "latents"
 
     def __post_init__(self) -> None:
-        if sum(wish is not None for wish in (self.quality, self.nbytes, self.bits_per_pixel)) > 1:
-            raise ValueError("quality, nbytes and bits_per_pixel: ask for one of them only")
+        asked = sum(wish is not None for wish in (self.quality, self.nbytes, self.bits_per_pixel, self.psnr))
+        if asked > 1:
+            raise ValueError("quality, nbytes, bits_per_pixel and psnr: ask for one of them only")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise ValueError(f"quality {self.quality} is outside 1 to 100")
+        if self.effort not in TRIALS:
+            raise ValueError(f"effort {self.effort} is not a whole number from 1 to 9")
+        if self.method not in METHODS:
+            raise ValueError(f"method {self.method!r}, expected one of {', '.join(METHODS)}")
+        if self.method == "palette" and asked:
+            raise ValueError("method palette has one rate only: it takes no quality, size or PSNR")
 
-    def file(self, code_file: CodeFile, profile: LatentProfile, width: int, height: int) -> bytes:
-        """Return the file that is asked for of a `width` x `height` picture; `ValueError` if there is none so small."""
+    def file(
+        self, code_file: CodeFile, profile: LatentProfile, width: int, height: int, measure: Measure | None
+    ) -> bytes:
+        """Return the file that is asked for of a `width` x `height` picture.
+
+        Raises `ValueError` if there is none so small or so good, or if a PSNR is asked for and there is no `measure`.
+        """
+        if self.psnr is not None:
+            if measure is None:
+                raise ValueError("latents alone have no picture whose PSNR could be aimed at")
+            return coarsest_above(self.psnr, profile, code_file, measure)
         if self.bits_per_pixel is not None:
             return finest_within(int(self.bits_per_pixel * width * height / 8), profile, code_file)
         if self.nbytes is not None:
@@ -37,10 +62,10 @@ class Rate:
 def finest_within(nbytes: int, profile: LatentProfile, code_file: CodeFile) -> bytes:
     """Return the file with the smallest step among those of at most `nbytes` bytes.
 
-    Steps finer than that of quality 100 are not tried, as they would buy nothing, nor steps coarser than twice that of
-    quality 1. The step is found by bisection, some 12 trials. Files of steps next to each other may not be ordered by
-    size, so the result may be a step or two from the finest, but is never too large. Raises `ValueError`, which tells
-    the smallest possible size, if there is none.
+    Steps finer than that of quality 100 are not tried, as they would buy nothing, nor steps coarser than twice
+    that of quality 1. The step is found by bisection, some 12 trials. Files of steps next to each other may not be
+    ordered by size, so the result may be a step or two from the finest, but is never too large. Raises `ValueError`,
+    which tells the smallest possible size, if there is none.
     """
     fine, coarse = profile.step_code(100), profile.step_code(1) + BEYOND
     best = code_file(fine)
@@ -56,4 +81,31 @@ def finest_within(nbytes: int, profile: LatentProfile, code_file: CodeFile) -> b
             coarse, best = middle, data
         else:
             fine = middle
+    return best
+
+
+def coarsest_above(psnr: float, profile: LatentProfile, code_file: CodeFile, measure: Measure) -> bytes:
+    """Return the file with about the largest step among those whose picture has at least `psnr` dB.
+
+    PSNR falls nearly evenly with the step's logarithm, so the step is found by interpolation, in some 5 trials.
+    Raises `ValueError`, which tells the highest possible PSNR, if there is none.
+    """
+    fine, coarse = profile.step_code(100), profile.step_code(1) + BEYOND
+    best = code_file(fine)
+    above = measure(best)
+    if above < psnr:
+        raise ValueError(f"{psnr} dB are too many for this picture and model: the best file has {above:.2f}")
+    data = code_file(coarse)
+    below = measure(data)
+    if below >= psnr:
+        return data
+    while coarse - fine > 1 and above - psnr > NEAR:  # the file of `fine` is good enough, that of `coarse` is not
+        share = (above - psnr) / (above - below)
+        middle = fine + min(max(round(share * (coarse - fine)), 1), coarse - fine - 1)
+        data = code_file(middle)
+        found = measure(data)
+        if found >= psnr:
+            fine, above, best = middle, found, data
+        else:
+            coarse, below = middle, found
     return best

@@ -6,7 +6,16 @@ the whole symbol follows in 16 bits. Row `scale * FRACTIONS + fraction` serves a
 eighths above a whole number. All of this is part of the format: `docs/format.md`, "Tables".
 """
 
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.errors import BundleError
+
+Ints = NDArray[np.int32]
 
 PRECISION = 24  # weights of a table sum to 2**24, as the coder wants
 BINS = 32
@@ -18,3 +27,49 @@ LOCATION_LIMIT = 1 << 15
 
 # Low bits by scale: 0 up to scale 2.5 symbols, then one more for each doubling.
 LOW_BITS = np.array([0] * 17 + [1 + k // 3 for k in range(SCALES - 17)], np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is expected of a pass's symbols, int32 (channels of the group, positions) each.
+
+    `location` counts eighths of a symbol, `scale` is an index of the tables.
+    """
+
+    location: Ints
+    scale: Ints
+
+    def rows(self) -> Ints:
+        """Return the tables' rows."""
+        return self.scale * FRACTIONS + (self.location & (FRACTIONS - 1))
+
+    def base(self) -> Ints:
+        """Return the whole symbols below the locations."""
+        return self.location // FRACTIONS
+
+    def low_bits(self) -> Ints:
+        """Return how many bits of each symbol are coded as they are."""
+        return LOW_BITS[self.scale]
+
+
+def bins_of(residual: Ints, low_bits: Ints) -> Ints:
+    """Return the table entries of symbols less their base."""
+    bins = (residual >> low_bits) + REACH
+    return np.where((bins < 0) | (bins >= ESCAPE), ESCAPE, bins).astype(np.int32)
+
+
+def bits_of_tables(tables: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Return the bits of each entry, float32 like the tables, low bits left out."""
+    bits = PRECISION - np.log2(tables)
+    bits[:, ESCAPE] += 16
+    return bits.astype(np.float32)
+
+
+def load_arrays(name: str) -> dict[str, Any]:
+    """Return the arrays of a shipped prior's file; `BundleError` if this version has none of that name."""
+    path = resources.files("sdtrt.engine") / "data" / "priors" / f"{name}.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
+    except FileNotFoundError as error:
+        raise BundleError(f"prior {name} is not part of this version; a later sdtrt may have it") from error

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.backends import Network, open_backend
 from sdtrt.engine.bundle import Bundle
-from sdtrt.engine.latents import DEAD_ZONE
 from sdtrt.engine.profile import ADAPTIVE_PRIOR, LatentProfile
 from sdtrt.errors import BundleError
 from sdtrt.export.picture import centre_of, photos_in
@@ -25,6 +24,7 @@ from sdtrt.kernels import reference
 from sdtrt.progress import announce, progress
 
 STEP_CODES = (2304, 1280)  # of qualities 1 and 100: steps 2 and 1/8 of a channel's spread
+DEAD_ZONE = 0.12  # by how much of a step bits widen the zero bin, about
 OFFSET_STEP = 0.5  # the step at which reconstruction offsets are measured
 LARGEST_OFFSET = 0.25
 LATENTS_SIDE, SENSITIVITY_SIDE = 512, 256  # pixels

@@ -9,30 +9,41 @@ Pixels = NDArray[np.uint8]
 SYMBOL_LIMIT = 32767
 
 
-def quantize(latents: Floats, mean: Floats, delta: Floats, dead_zone: float) -> NDArray[np.int16]:
-    """Return the symbols of latents, int16 (C, h, w).
+def normalise(latents: Floats, mean: Floats, delta: Floats) -> Floats:
+    """Return latents in steps, float32 (C, h, w), saturated at +-32766.
 
     Arguments
         latents: float32 (C, h, w).
         mean, delta: float32 (C,), the centre and the quantizer's step of each channel; delta > 0.
-        dead_zone: by how much of a step the zero bin, and each bin towards zero, is widened; 0 rounds to nearest.
 
-    Raises `ValueError` if a latent is not a finite number. Symbols saturate at +-32767.
+    Raises `ValueError` if a latent is not a finite number.
     """
     scaled = (latents - mean[:, None, None]) / delta[:, None, None]
     if not np.isfinite(scaled).all():
         raise ValueError("latents hold values that are not finite")
-    magnitude = np.floor(np.abs(scaled) + np.float32(0.5 - dead_zone))
-    return np.copysign(np.clip(magnitude, 0, SYMBOL_LIMIT), scaled).astype(np.int16)
+    return np.clip(scaled, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
 
 
-def dequantize(symbols: NDArray[np.int16], mean: Floats, delta: Floats, offset: Floats) -> Floats:
-    """Return the latents that symbols stand for, float32 (C, h, w): the inverse of `quantize`.
+def quantize(latents: Floats, mean: Floats, delta: Floats, dead_zone: float) -> NDArray[np.int16]:
+    """Return the symbols of latents, int16 (C, h, w); arguments and errors as in `normalise`.
 
-    `offset`, float32 (C,), moves the points of non-zero symbols towards zero, in steps.
+    `dead_zone` is by how much of a step the zero bin, and each bin towards zero, is widened; 0 rounds to nearest.
+    """
+    scaled = normalise(latents, mean, delta)
+    return np.copysign(np.floor(np.abs(scaled) + np.float32(0.5 - dead_zone)), scaled).astype(np.int16)
+
+
+def dequantize(symbols: NDArray[np.int16], mean: Floats, delta: Floats, points: NDArray[np.int8] | Floats) -> Floats:
+    """Return the latents that symbols stand for, float32 (C, h, w).
+
+    `points` are where in a symbol's interval its latents lie: int8 (C, h, w), in 1/64 step from the symbol; or
+    float32 (C,), how many steps towards zero non-zero symbols' points lie.
     """
     values = symbols.astype(np.float32)
-    values -= np.sign(values) * offset[:, None, None]
+    if points.dtype == np.int8:
+        values += points * np.float32(1 / 64)
+    else:
+        values -= np.sign(values) * points[:, None, None]
     return values * delta[:, None, None] + mean[:, None, None]
 
 

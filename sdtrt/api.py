@@ -15,9 +15,10 @@ from sdtrt.engine.alpha import alpha_of_file
 from sdtrt.engine.bundle import BUILT_IN, find_decoder
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.container import DEFAULT_LIMITS, Limits
-from sdtrt.engine.latents import latents_of_file, symbols_of_file
-from sdtrt.engine.profile import profile_of_file
-from sdtrt.engine.rate import Rate
+from sdtrt.engine.entropy import DEFAULT_EFFORT
+from sdtrt.engine.latents import latents_of_file
+from sdtrt.engine.profile import PALETTE, profile_of_file
+from sdtrt.engine.rate import Method, Wish
 from sdtrt.images import ImageLike, image_of, picture_of
 
 
@@ -61,6 +62,9 @@ class Codec:
         quality: float | None = None,
         nbytes: int | None = None,
         bits_per_pixel: float | None = None,
+        psnr: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        method: Method = "latents",
     ) -> bytes:
         """Return an image as the bytes of an `.sdt` file; the same image gives the same bytes.
 
@@ -69,11 +73,16 @@ class Codec:
             quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
             nbytes: the largest size of the whole file; the best quality that fits, at most 100, is taken.
             bits_per_pixel: the same as a rate.
+            psnr: the lowest PSNR in dB of the decoded image; about the smallest file that has it is taken.
+            effort: 1 (fast) to 9 (small).
+            method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
 
-        Raises `ValueError` if the image has no file so small.
+        Raises `ValueError` if the image has no file so small or so good.
         """
-        rate = Rate(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel)
-        return self._opened().encode(picture_of(image), rate)
+        wish = Wish(
+            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
+        )
+        return self._opened().encode(picture_of(image), wish)
 
     def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
@@ -98,16 +107,19 @@ class Codec:
         quality: float | None = None,
         nbytes: int | None = None,
         bits_per_pixel: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        method: Method = "latents",
     ) -> bytes:
-        """Return latents, float32 (C, h, w) at unit scale, as a file; rates as in `encode`.
+        """Return latents, float32 (C, h, w) at unit scale, as a file; arguments as in `encode`.
 
         The picture is taken to fill the latents exactly.
         """
-        codec, rate = self._opened(), Rate(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel)
+        codec = self._opened()
+        wish = Wish(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
         if latents.ndim != 3:
             raise ValueError(f"latents of shape {latents.shape}, expected (channels, height, width)")
         height, width = (n * codec.profile.downscale for n in latents.shape[1:])
-        return codec.encode_latents(latents.astype(np.float32, copy=False), width, height, rate)
+        return codec.encode_latents(latents.astype(np.float32, copy=False), width, height, wish)
 
     def decode_latents(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
         """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
@@ -122,15 +134,19 @@ class Codec:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a file says of itself; `quality` is that of the nearest step, `channels` 1 to 4 those of the picture."""
+    """What a file says of itself.
+
+    `channels` 1 to 4 are those of the picture; `quality` is that of the nearest step, None by method "palette".
+    """
 
     width: int
     height: int
     channels: int
     nbytes: int
     bits_per_pixel: float
-    quality: float
-    step: float
+    method: Method
+    quality: float | None
+    step: float | None
     latent_space: str
     latent_shape: tuple[int, int, int]
     profile: int
@@ -143,11 +159,22 @@ def encode(
     quality: float | None = None,
     nbytes: int | None = None,
     bits_per_pixel: float | None = None,
+    psnr: float | None = None,
+    effort: int = DEFAULT_EFFORT,
+    method: Method = "latents",
     model: str | Path = BUILT_IN,
 ) -> bytes:
     """Return an image as the bytes of an `.sdt` file; see `Codec.encode`. For many images hold a `Codec`."""
     with Codec.open(model) as codec:
-        return codec.encode(image, quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel)
+        return codec.encode(
+            image,
+            quality=quality,
+            nbytes=nbytes,
+            bits_per_pixel=bits_per_pixel,
+            psnr=psnr,
+            effort=effort,
+            method=method,
+        )
 
 
 def decode(data: bytes, *, model: str | Path | None = None, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
@@ -170,14 +197,16 @@ def info(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Info:
     """Return what a file says of itself; the checksum is checked, the payload is not decoded. Needs no model."""
     file = container.read(data, limits)
     header, profile = file.header, profile_of_file(file)
+    palette = header.prior == PALETTE
     return Info(
         width=header.width,
         height=header.height,
         channels=(1 if header.grey else 3) + (container.ALPHA in file.chunks),
         nbytes=len(data),
         bits_per_pixel=8 * len(data) / (header.width * header.height),
-        quality=round(profile.quality(header.step_code), 1),
-        step=header.step,
+        method="palette" if palette else "latents",
+        quality=None if palette else round(profile.quality(header.step_code), 1),
+        step=None if palette else header.step,
         latent_space=profile.latent_space,
         latent_shape=profile.grid(header.width, header.height),
         profile=header.profile,
@@ -186,10 +215,10 @@ def info(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Info:
 
 
 def verify(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Check a file completely, all but the pixels: structure, checksum, every symbol, alpha. Needs no model.
+    """Check a file completely, all but the pixels: structure, checksum, every latent, alpha. Needs no model.
 
     Raises `FormatError` or `LimitError`, as `decode` would.
     """
     file = container.read(data, limits)
-    symbols_of_file(file, limits)
+    latents_of_file(file, limits)
     alpha_of_file(file)

@@ -23,6 +23,8 @@ from sdtrt.cli_models import add_commands as add_model_commands
 from sdtrt.doctor import examine
 from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
 from sdtrt.engine.container import Limits
+from sdtrt.engine.entropy import DEFAULT_EFFORT, TRIALS
+from sdtrt.engine.rate import METHODS
 from sdtrt.errors import SdtrtError
 from sdtrt.files import prepare_outputs, read_input, write_output
 from sdtrt.progress import clear_bar, progress
@@ -67,19 +69,27 @@ def fail(message: str) -> int:
 
 
 def encode(options: argparse.Namespace) -> int:
+    if options.from_latents and options.target_psnr is not None:
+        raise ValueError("--target-psnr needs pictures: latents alone have none to compare with")
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with api.Codec.open(
         options.model, device=options.device, backend=options.backend, threads=options.threads
     ) as codec:
-        rate = {"quality": options.quality, "nbytes": options.bytes, "bits_per_pixel": options.bpp}
+        wish = {
+            "quality": options.quality,
+            "nbytes": options.bytes,
+            "bits_per_pixel": options.bpp,
+            "effort": options.effort,
+            "method": options.method,
+        }
 
         def work(source: str, target: str) -> Record:
             started = time.perf_counter()
             if options.from_latents:
-                data = codec.encode_latents(array_file(source), **rate)
+                data = codec.encode_latents(array_file(source), **wish)
             else:
                 with open_image(source) as image:
-                    data = codec.encode(image, **rate)
+                    data = codec.encode(image, psnr=options.target_psnr, **wish)
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
             about = api.info(data)
@@ -172,7 +182,7 @@ def info(options: argparse.Namespace) -> int:
 
     line = (
         "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
-        "quality {quality}, latent space {latent_space}, prior {prior}"
+        "method {method}, quality {quality}, latent space {latent_space}, prior {prior}"
     )
     return each_file(options, options.inputs, work, line, always=True)
 
@@ -269,6 +279,16 @@ def build_parser() -> argparse.ArgumentParser:
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
     rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
     rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
+    rate.add_argument("--target-psnr", type=float, metavar="DB", help="smallest file whose picture has so many dB")
+    command.add_argument(
+        "--effort", type=int, choices=TRIALS, default=DEFAULT_EFFORT, help="1 (fast) to 9 (small), default %(default)s"
+    )
+    command.add_argument(
+        "--method",
+        choices=METHODS,
+        default="latents",
+        help="palette: the method of 2022, 256 colours of latents, deflated; a baseline (default %(default)s)",
+    )
     command.add_argument(
         "--from-latents",
         action="store_true",

@@ -1,22 +1,23 @@
-"""A second decoder, from the bytes of a file to its symbols, written from docs/format.md alone and only for tests."""
+"""A second decoder, from the bytes of a file to what it holds, written from docs/format.md alone and only for tests."""
 
 import json
 import zlib
 from bisect import bisect_right
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 Taps = list[tuple[int, int]]
 DATA = Path(__file__).parents[1] / "engine" / "data"
-PROFILES, PRIORS, LIMIT = {1: "tiny-1", 2: "sd1-1"}, {0: "adaptive-1", 1: "tiny-1"}, 2**26
+PROFILES, PRIORS, LIMIT = {1: "tiny-1", 2: "sd1-1"}, {0: "adaptive-1", 1: "tiny-1", 2: "sd1-1"}, 2**26
 # For each pass the subsets of its positions: first row, first column, distance of rows and columns.
 PYRAMID = [[(0, 0, 4)], [(2, 2, 4)], [(0, 2, 4), (2, 0, 4)], [(1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]
 CHECKERBOARD = [[(0, 0, 2), (1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]
 CROSS = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
-MAGNITUDES = np.array([min(((1 + s) ** 32).bit_length() // 2, 127) for s in range(256)], np.int64)  # 16 log2, rounded
+M = np.array([min(((1 + s) ** 32).bit_length() // 2, 127) for s in range(256)], np.int64)  # 16 log2(1 + s), rounded
+STRENGTH = np.array([((8 + x) ** 64 >> 191).bit_length() // 2 for x in range(1024)], np.int64)  # 32 log2(1 + x / 8)
 RAW = [range(0, 2**24 + 1, 2 ** (24 - n)) for n in range(17)]
 
 
@@ -41,9 +42,11 @@ class Bytes:
 
 
 class Coder:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, arrays: dict[str, Ints]) -> None:
         need(not data.endswith(b"\0"), "zero byte at the end of the payload")
         self.stack = [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
+        self.bounds = np.pad(np.cumsum(arrays["tables"], 1), ((0, 0), (1, 0))).tolist()
+        self.points = arrays.get("centroids", 0 * arrays["tables"])
         self.state = 0
         while self.state < 2**32 and self.stack:
             self.state = self.state * 2**32 + self.stack.pop()
@@ -56,18 +59,29 @@ class Coder:
             self.state = self.state * 2**32 + self.stack.pop()
         return i
 
-    def read_pass(self, tables: list[list[int]], locations: list[int], scales: list[int]) -> list[int]:
-        entries = [self.entry(tables[s * 8 + p % 8]) for p, s in zip(locations, scales, strict=True)]
-        bits = [0 if s < 17 else 1 + (s - 17) // 3 for s in scales]
+    def read_pass(self, locations: Ints, scales: Ints) -> tuple[Ints, Ints]:  # symbols, points
+        rows, bases, steps = scales * 8 + locations % 8, (locations // 8).ravel().tolist(), scales.ravel().tolist()
+        entries = [self.entry(self.bounds[row]) for row in rows.ravel().tolist()]
+        bits = [0 if s < 17 else 1 + (s - 17) // 3 for s in steps]
         low = [self.entry(RAW[n]) if n and e != 31 else 0 for e, n in zip(entries, bits, strict=True)]
-        values = [p // 8 + (e - 15) * 2**n + b for p, e, n, b in zip(locations, entries, bits, low, strict=True)]
-        return [self.entry(RAW[16]) - 32768 if e == 31 else value for e, value in zip(entries, values, strict=True)]
+        values = [b + (e - 15) * 2**n + d for b, e, n, d in zip(bases, entries, bits, low, strict=True)]
+        values = [self.entry(RAW[16]) - 32768 if e == 31 else value for e, value in zip(entries, values, strict=True)]
+        return np.array(values, int).reshape(rows.shape), self.points[rows, np.array(entries, int).reshape(rows.shape)]
 
 
-def gather(planes: Ints, at: Ints, taps: Taps) -> tuple[list[Ints], list[Ints]]:  # symbols, magnitudes
-    padded = np.pad(planes.clip(-1023, 1023), ((0, 0), (3, 3), (3, 3)))
-    symbols = [padded[:, at[0] + 3 + dy, at[1] + 3 + dx] for dy, dx in taps]
-    return symbols, [MAGNITUDES[np.minimum(np.abs(plane), 255)] for plane in symbols]
+def arrays_of(prior: str) -> dict[str, Ints]:
+    with np.load(DATA / "priors" / f"{prior}.npz") as file:
+        return {name: file[name].astype(np.int64) for name in file.files}
+
+
+def positions(subsets: list[tuple[int, int, int]], height: int, width: int) -> Ints:  # (2, positions)
+    every = [(y, x) for top, left, d in subsets for y in range(top, height, d) for x in range(left, width, d)]
+    return np.array(every, np.int64).reshape(-1, 2).T
+
+
+def seen(planes: Ints, at: Ints, taps: Taps) -> list[Ints]:
+    padded = np.pad(planes, ((0, 0), (4, 4), (4, 4)))
+    return [padded[:, at[0] + 4 + dy, at[1] + 4 + dx] for dy, dx in taps]
 
 
 def adaptive(parameters: Ints, symbols: Ints, at: Ints, taps: Taps) -> tuple[Ints, Ints]:
@@ -75,47 +89,75 @@ def adaptive(parameters: Ints, symbols: Ints, at: Ints, taps: Taps) -> tuple[Int
     if not taps:
         return 0 * (first + at[0]), first + 0 * at[0]
     near = [(dy, dx) for dy, dx in taps if abs(dy) + abs(dx) == min(abs(y) + abs(x) for y, x in taps)]
-    mean = (8 * np.sum(gather(symbols, at, near)[0], 0) + len(near) // 2) // len(near)
-    magnitude = 8 * np.sum(gather(symbols, at, taps + near)[1], 0) // (len(taps) + len(near))
+    mean = (8 * np.sum(seen(symbols.clip(-1023, 1023), at, near), 0) + len(near) // 2) // len(near)
+    magnitude = 8 * np.sum(seen(M[np.abs(symbols).clip(0, 255)], at, taps + near), 0) // (len(taps) + len(near))
     return mean * weight // 8, np.minimum(base + magnitude * 3 // 128, 31)
 
 
-def network(arrays: dict[str, Ints], n: int, inputs: Ints) -> tuple[Ints, Ints]:
-    units = ((arrays[f"hidden{n}"] @ inputs + arrays[f"hidden_bias{n}"][:, None]) // 64).clip(0, 127)
-    sums = arrays[f"direct{n}"] @ inputs + arrays[f"output{n}"] @ units + arrays[f"output_bias{n}"][:, None]
-    locations, scales = np.split(sums // 64, 2)
-    return locations.clip(-32768, 32767), scales.clip(0, 31)
+def product(arrays: dict[str, Ints], name: str, n: int, inputs: Ints) -> Ints:
+    return arrays[f"{name}{n}"] @ inputs + arrays[f"{name}_bias{n}"][:, None]
 
 
-def read_symbols(payload: Bytes, prior: int, step_code: int, shape: tuple[int, int, int]) -> npt.NDArray[np.int16]:
-    with np.load(DATA / "priors" / f"{PRIORS[prior]}.npz") as file:
-        arrays = {name: file[name].astype(np.int64) for name in file.files}
-    groups = json.loads(bytes(arrays["groups"].tolist())) if prior else [list(range(shape[0]))]
-    parameters = np.array(list(payload.take(0 if prior else 3 * shape[0])), np.int64).reshape(-1, 3)
-    need(sum(map(len, groups)) == shape[0] and (parameters <= [8, 31, 31]).all(), "wrong prior or parameters")
-    coder, n, before, symbols = Coder(payload.rest), 0, list[int](), np.zeros(shape, np.int64)
-    tables = np.pad(np.cumsum(arrays["tables"], 1), ((0, 0), (1, 0))).tolist()
-    step = np.array([[max(127 - 127 * abs(256 * k - step_code) // 256, 0)] for k in range(17)], np.int64)
+def read_seeing_symbols(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints) -> Coder:
+    arrays, count = arrays_of(PRIORS[prior]), len(symbols)
+    groups = json.loads(bytes(arrays["groups"].tolist())) if prior else [list(range(count))]
+    parameters = np.array(list(payload.take(0 if prior else 3 * count)), np.int64).reshape(-1, 3)
+    need(sum(map(len, groups)) == count and (parameters <= [8, 31, 31]).all(), "wrong prior or parameters")
+    coder, n, before = Coder(payload.rest, arrays), 0, list[int]()
+    step = np.array([[max(127 - 127 * abs(256 * k - code) // 256, 0)] for k in range(17)], np.int64)
     for group in groups:
         passes, reach, known = (CHECKERBOARD, 2, Taps()) if before else (PYRAMID, 3 if prior else 2, Taps())
         for subsets in passes:
-            cells = [(y, x) for a, b, d in subsets for y in range(a, 4, d) for x in range(b, 4, d)]
-            every = [(y, x) for a, b, d in subsets for y in range(a, shape[1], d) for x in range(b, shape[2], d)]
+            cells, at = positions(subsets, 4, 4).T.tolist(), positions(subsets, *symbols.shape[1:])
             window = [(dy, dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1)]
-            taps = [(dy, dx) for dy, dx in window if all(((y + dy) % 4, (x + dx) % 4) in known for y, x in cells)]
-            at = np.array(every, np.int64).reshape(-1, 2).T
+            taps = [(dy, dx) for dy, dx in window if all([(y + dy) % 4, (x + dx) % 4] in known for y, x in cells)]
+            strengths = M[np.abs(symbols).clip(0, 255)]
             if prior:
-                own, magnitudes = gather(symbols[group], at, taps)
-                features = [*own, *magnitudes, *gather(symbols[before], at, CROSS)[1], step.repeat(len(every), 1)]
-                locations, scales = network(arrays, n, np.concatenate(features))
+                own = [*seen(symbols[group].clip(-1023, 1023), at, taps), *seen(strengths[group], at, taps)]
+                inputs = np.concatenate([*own, *seen(strengths[before], at, CROSS), step.repeat(at.shape[1], 1)])
+                units = (product(arrays, "hidden", n, inputs) // 64).clip(0, 127)
+                outputs = (arrays[f"direct{n}"] @ inputs + product(arrays, "output", n, units)) // 64
+                locations, scales = outputs[: len(group)].clip(-32768, 32767), outputs[len(group) :].clip(0, 31)
             else:
                 locations, scales = adaptive(parameters, symbols, at, taps)
-            values = coder.read_pass(tables, locations.ravel().tolist(), scales.ravel().tolist())
-            symbols[np.array(group)[:, None], at[0], at[1]] = np.array(values).reshape(locations.shape)
+            symbols[np.array(group)[:, None], at[0], at[1]] = coder.read_pass(locations, scales)[0]
             known, n = known + cells, n + 1
         before = before + group
-    need(coder.state == 0 and not coder.stack, "the payload does not end with the symbols")
-    return symbols.astype(np.int16)
+    return coder
+
+
+def power(code: int) -> int:
+    return next(p for p in range(int(2 ** (14 + code / 256)) + 2, 0, -1) if p**256 <= 2 ** (3584 + code))
+
+
+def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints) -> Coder:
+    arrays = arrays_of(PRIORS[prior])
+    text, coder = json.loads(bytes(arrays["architecture"].tolist())), Coder(payload.rest, arrays)
+    latents, order, near = np.zeros_like(symbols), np.array(text["order"]), min(max(code, 768), 3328)
+    need(len(order) == len(symbols), "prior for another number of channels")
+    step = np.array([[max(127 - 127 * abs(768 + 160 * k - near) // 160, 0)] for k in range(17)], np.int64)
+    for n, one in enumerate(text["passes"]):
+        at = positions([(y, x, one["stride"]) for y, x in one["origins"]], *symbols.shape[1:])
+        values = [seen(latents[a:b], at, [(dy, dx)])[0] for a, b, dy, dx in one["values"]]
+        values += [STRENGTH[abs(seen(latents[a:b], at, [(dy, dx)])[0])] for a, b, dy, dx in one["magnitudes"]]
+        inputs = np.concatenate([*values, step.repeat(at.shape[1], 1)])
+        units, straight = np.split(product(arrays, "first", n, inputs), [arrays[f"second{n}"].shape[1]])
+        seconds = (product(arrays, "second", n, (units >> 6).clip(0, 1023)) >> 9).clip(0, 1023)
+        locations, scales = np.split(straight + arrays[f"output{n}"] @ seconds, 2)
+        locations = ((locations * power(4096 - code) + 2**36) >> 37).clip(-32768, 32767)
+        known, within = coder.read_pass(locations, ((scales + 48 * (2048 - code)) >> 12).clip(0, 31))
+        group = slice(*one["channels"])
+        symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within
+        latents[group, at[0], at[1]] = ((known * power(code) + 2**15) >> 16).clip(-1023, 1023)
+    return coder
+
+
+def read_palette(payload: Bytes, height: int, width: int) -> Any:
+    inflater = zlib.decompressobj()
+    data = np.frombuffer(inflater.decompress(payload.rest, 1025 + height * width), np.uint8)
+    need(inflater.eof and not inflater.unused_data and len(data) == 1024 + height * width, "wrong palette")
+    colours = data[:1024].reshape(256, 4)[data[1024:].reshape(height, width)]
+    return (colours.transpose(2, 0, 1) - 127.5) * 0.18215**2
 
 
 def read_channels_and_downscale(data: Bytes, profile: int) -> tuple[int, int]:
@@ -135,16 +177,22 @@ def read_channels_and_downscale(data: Bytes, profile: int) -> tuple[int, int]:
     return chunk[4], chunk[5]
 
 
-def decode(file: bytes) -> npt.NDArray[np.int16]:
+def decode(file: bytes) -> dict[str, Any]:
     data = Bytes(file[:-4])
     need(data.take(4) == b"SDT\1", "not an .sdt file of version 1")
     need(zlib.crc32(file[:-4]) == int.from_bytes(file[-4:], "little"), "wrong checksum")
     profile, prior = data.take(2)
     width, height, flags = data.varint() + 1, data.varint() + 1, int.from_bytes(data.take(2), "little")
-    need(profile in {0, *PROFILES} and prior in (PRIORS if profile else {0}) and flags < 2**14, "unknown id or flag")
+    need(profile in {0, *PROFILES} and prior in ({255, *PRIORS} if profile else {0}) and flags < 2**14, "unknown")
     payload = Bytes(data.take(data.varint() if flags & 2**12 else len(data.rest)))
     need(len(data.rest) > 0 or not flags & 2**12, "chunks announced, but none")
     channels, downscale = read_channels_and_downscale(data, profile)
     shape = (channels, -(-height // downscale), -(-width // downscale))
     need(max(width, height) <= 2**24 and max(width * height, int(np.prod(shape))) <= LIMIT, "too large")
-    return read_symbols(payload, prior, flags % 2**12, shape)
+    if prior == 255:
+        return {"latents": read_palette(payload, *shape[1:]).astype(np.float32)}
+    symbols, points = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    read = read_seeing_latents if prior == 2 else read_seeing_symbols
+    coder = read(payload, prior, flags % 2**12, symbols, points)
+    need(coder.state == 0 and not coder.stack, "the payload does not end with the symbols")
+    return {"symbols": symbols.astype(np.int16)} | ({"points": points.astype(np.int8)} if prior == 2 else {})

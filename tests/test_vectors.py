@@ -1,4 +1,4 @@
-"""The conformance vectors: bytes to symbols and symbols to bytes, exactly."""
+"""The conformance vectors: bytes to what they hold and back, exactly."""
 
 import dataclasses
 import hashlib
@@ -12,12 +12,14 @@ import pytest
 import sdtrt
 from sdtrt.engine import container, entropy
 from sdtrt.engine.alpha import alpha_of_file
-from sdtrt.engine.latents import symbols_of_file
-from sdtrt.engine.prior import AdaptivePrior, network_prior
-from sdtrt.engine.profile import ADAPTIVE_PRIOR, PRIOR_NAMES, profile_of_file
+from sdtrt.engine.latents import decoded_file, latents_of_file
+from sdtrt.engine.prior import network_prior
+from sdtrt.engine.prior_adaptive import fit_adaptive
+from sdtrt.engine.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, profile_of_file
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "vectors").glob("*/expect.json"))
 WHOLE = [folder for folder in FOLDERS if not folder.name.startswith("x_")]
+CODED = [folder for folder in WHOLE if (folder / "symbols.npy").exists()]
 WRONG = [folder for folder in FOLDERS if folder.name.startswith("x_")]
 
 
@@ -30,25 +32,33 @@ def sha256(data: bytes) -> str:
 
 
 def test_vectors_are_there() -> None:
-    assert len(WHOLE) >= 7
-    assert len(WRONG) >= 6
+    assert len(WHOLE) >= 14
+    assert len(WRONG) >= 11
+    priors = {case(folder)[1]["header"]["prior"] for folder in WHOLE}
+    assert priors == {ADAPTIVE_PRIOR, PALETTE, *PRIOR_NAMES}
 
 
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
-def test_bytes_to_symbols(folder: Path) -> None:
+def test_decoding(folder: Path) -> None:
     data, expect = case(folder)
     file = container.read(data)
     assert dataclasses.asdict(file.header) == expect["header"]
-    symbols = symbols_of_file(file)
-    np.testing.assert_array_equal(symbols, np.load(folder / "symbols.npy"))
-    assert sha256(symbols.astype("<i2").tobytes()) == expect["symbols_sha256"]
+    if file.header.prior == PALETTE:
+        np.testing.assert_array_equal(latents_of_file(file), np.load(folder / "latents.npy"), strict=True)
+    else:
+        decoded = decoded_file(file)
+        np.testing.assert_array_equal(decoded.symbols, np.load(folder / "symbols.npy"), strict=True)
+        assert sha256(decoded.symbols.astype("<i2").tobytes()) == expect["symbols_sha256"]
+        assert (decoded.points is not None) == (folder / "points.npy").exists()
+        if decoded.points is not None:
+            np.testing.assert_array_equal(decoded.points, np.load(folder / "points.npy"), strict=True)
     assert {f"{kind:#04x}": sha256(chunk) for kind, chunk in file.chunks.items()} == expect["chunks_sha256"]
     if "alpha_sha256" in expect:
         assert sha256(alpha_of_file(file).tobytes()) == expect["alpha_sha256"]
     sdtrt.verify(data)
 
 
-@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", CODED, ids=lambda folder: folder.name)
 def test_symbols_to_bytes(folder: Path) -> None:
     data, expect = case(folder)
     symbols = np.load(folder / "symbols.npy")
@@ -56,8 +66,8 @@ def test_symbols_to_bytes(folder: Path) -> None:
     # Chunks are taken over: what deflates the alpha plane may differ from one zlib to the next.
     chunks = container.read(data).chunks
     if header.prior == ADAPTIVE_PRIOR:
-        fitted = entropy.fit_adaptive(symbols)
-        payload = fitted.tobytes() + entropy.encode(symbols, AdaptivePrior(fitted), header.step_code)
+        prior = fit_adaptive(symbols)
+        payload = prior.parameters.tobytes() + entropy.encode(symbols, prior, header.step_code)
     else:
         payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[header.prior]), header.step_code)
     assert container.write(container.File(header, payload, chunks)) == data

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.tables import FRACTIONS, LOW_BITS, PRECISION, REACH, SCALES
+from sdtrt.engine.tables import BINS, FRACTIONS, LOW_BITS, PRECISION, REACH, SCALES
 
 SMALLEST_SCALE = 0.06  # logistic scale of index 0, in symbols
 INDICES_PER_OCTAVE = 3
@@ -37,6 +37,25 @@ def logistic_row(scale: float, fraction: float, bin_width: int) -> NDArray[np.fl
     edges = np.arange(-REACH, REACH + 2) * bin_width - 0.5
     cumulative = np.array([0.5 * (1 + math.tanh((edge - fraction) / scale / 2)) for edge in edges])
     return np.append(np.diff(cumulative), 1 - cumulative[-1] + cumulative[0])
+
+
+def logistic_centroids() -> NDArray[np.int8]:
+    """Return the means of logistic distributions within each bin of one symbol, int8 like the tables.
+
+    In 1/64 symbol from the symbol itself; 0 for wide bins and outside. A distribution that is far off counts as one
+    that is narrow: its mass lies at the bin's edge.
+    """
+    centroids = np.zeros((SCALES * FRACTIONS, BINS), np.int8)
+    within = (np.arange(64) + 0.5) / 64 - 0.5
+    for k in range(SCALES):
+        if LOW_BITS[k]:
+            break
+        for f in range(FRACTIONS):
+            bins = np.arange(-REACH, REACH + 1)[:, None]
+            far = -np.abs(bins + within - f / FRACTIONS) / scale_of_index(k)
+            density = np.exp(far - far.max(1, keepdims=True)) / (1 + np.exp(far)) ** 2
+            centroids[k * FRACTIONS + f, :-1] = np.round(64 * (density * within).sum(1) / density.sum(1))
+    return centroids
 
 
 def integer_weights(probabilities: NDArray[np.float64]) -> NDArray[np.uint32]:

@@ -1,259 +1,321 @@
-"""Train the prior of a latent space: one small integer network per pass, for every step at once.
+"""Train the prior of a latent space: one small network per pass, for every step at once.
 
-    python -m sdtrt.export.prior.train PHOTOS --model tiny --run runs/prior-tiny --out engine/data/priors/tiny-1.npz
+    python -m sdtrt.export.prior.train PHOTOS --model tiny --run runs/prior-tiny --out engine/data/priors/tiny-2.npz
 
-Weights are rounded and activations floored in training as they are at run time (gradients pass straight through,
-Y. Bengio et al., "Estimating or propagating gradients through stochastic neurons", 2013), so what is exported is what
-was trained. The inputs come from the run time's own code. A run goes on from its last checkpoint.
+Networks are trained in floating point on symbols chosen as an encoder chooses them (rounded, or at a cost in bits),
+and rounded to integers at the end; tables and reconstruction points are then fitted to what the integer networks see.
+A run goes on from its last checkpoint.
 """
 
 import argparse
-import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.container import Header
-from sdtrt.engine.entropy import count_rows
-from sdtrt.engine.latents import deltas
-from sdtrt.engine.passes import Pass, Planes
-from sdtrt.engine.prior import (
-    ACTIVATION_LIMIT,
-    HIDDEN_SHIFT,
-    OUTPUT_SHIFT,
-    STEP_KNOTS,
-    Layer,
-    NetworkPrior,
-    network_inputs,
-    network_passes,
+from sdtrt.engine.passes import MARGIN
+from sdtrt.engine.prior_latents import (
+    FEATURE_LIMIT,
+    INDEX_SHIFT,
+    INDICES_PER_CODE,
+    KNOTS,
+    LIMIT,
+    MAGNITUDE,
+    UNITS_PER_LATENT,
+    Architecture,
+    LatentPass,
+    Network,
+    Window,
+    step_features,
+    width,
 )
 from sdtrt.engine.profile import LatentProfile
-from sdtrt.engine.tables import FRACTIONS, PRECISION, SCALES
-from sdtrt.export.prior.groups import GROUPS
-from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, integer_weights, logistic_tables
-from sdtrt.kernels import reference
+from sdtrt.engine.tables import FRACTIONS, SCALES
+from sdtrt.export.prior.architectures import PLANS, Plan, architecture
+from sdtrt.export.prior.fit import fitted, integer_networks
+from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
 
-WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the integer weight
-WEIGHT_LIMIT = 127
-TABLE_CROPS = 3000  # what tables are fitted on
-PSEUDO_COUNTS = 300  # how much a logistic distribution weighs against counted symbols
+FIRST_INDEX = 7.0  # of scales, at step 1
+UNITS_LIMIT = 127.0
+LARGEST_SUM = 0.95 * 2**24  # of the integer network: rounding its weights adds a little
+WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the network's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All that decides the outcome besides the photos."""
 
-    iterations: int = 4000
-    batch: int = 12
-    crop: int = 24  # latents a side
-    units: int = 40
-    learning_rate: float = 0.02
-    margin: int = 128  # step codes beyond those of qualities 1 and 100
-    dead_zones: tuple[float, float] = (0.05, 0.2)
+    iterations: int = 20000
+    batch: int = 8
+    crop: int = 32  # latents a side
+    learning_rate: float = 0.01
+    finer: int = 128  # step codes beyond that of quality 100
+    coarser: int = 512  # and beyond that of quality 1
+    multiplier: float = 0.15  # largest weight of bits against squared error, in squared steps
     seed: int = 1
 
 
 class PassNetwork(nn.Module):
-    """The trainable form of `engine.prior.Layer`."""
+    """The trainable form of `engine.prior_latents.Network`: 16 of a parameter's units to one of a weight's."""
 
-    def __init__(self, step: Pass, units: int) -> None:
+    def __init__(self, step: LatentPass, plan: Plan) -> None:
         super().__init__()
-        group = step.stop - step.start
-        signed = len(step.own_taps) * group
-        inputs = 2 * signed + len(step.previous_taps) * step.start + STEP_KNOTS
-        self.group = group
-        self.hidden = nn.Parameter(torch.randn(units, inputs) * 0.3)
-        self.hidden_bias = nn.Parameter(torch.zeros(units))
-        self.direct = nn.Parameter(first_guess(step, inputs))
-        self.output = nn.Parameter(torch.zeros(2 * group, units))
-        self.output_bias = nn.Parameter(torch.tensor([2.0] * group + [12.0] * group))
+        self.group = step.stop - step.start
+        inputs = step.inputs
+        self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
+        self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))
+        self.hidden_bias = nn.Parameter(torch.rand(plan.units) * 60)
+        self.second = nn.Parameter(torch.randn(plan.second_units, plan.units) * 4 / plan.units**0.5)
+        self.second_bias = nn.Parameter(torch.rand(plan.second_units) * 60)
+        self.direct = nn.Parameter(first_guess(step))
+        self.direct_features = nn.Parameter(torch.zeros(2 * self.group, KNOTS))
+        self.output = nn.Parameter(torch.zeros(2 * self.group, plan.second_units))
+        first = FIRST_INDEX * UNITS_PER_LATENT / WEIGHT_UNIT
+        self.output_bias = nn.Parameter(torch.tensor([0.0] * self.group + [first] * self.group))
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return the integer weights, as floats, by the names of `Layer`'s fields."""
-        hidden, output = (
-            rounded((w * WEIGHT_UNIT).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)) for w in (self.hidden, self.output)
+    def forward(self, inputs: Tensor, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (location in symbols, scale index), float32 (batch, positions, group), not rounded.
+
+        Inputs (batch, positions, inputs), features (batch, KNOTS), step codes (batch,).
+        """
+        gain = WEIGHT_UNIT / UNITS_PER_LATENT
+        sums = inputs @ self.hidden.T + (features @ self.hidden_features.T + self.hidden_bias)[:, None]
+        units = (sums * gain).clamp(0, UNITS_LIMIT)
+        units = ((units @ self.second.T + self.second_bias) * gain).clamp(0, UNITS_LIMIT)
+        sums = inputs @ self.direct.T + units @ self.output.T
+        sums = (sums + (features @ self.direct_features.T + self.output_bias)[:, None]) * gain
+        location = sums[..., : self.group] / UNITS_PER_LATENT / steps_of(codes)[:, None, None]
+        offset = (2048 - codes) * (INDICES_PER_CODE / 2**INDEX_SHIFT)
+        scale = sums[..., self.group :] + offset[:, None, None]
+        return location, scale + (scale.clamp(0, SCALES - 1) - scale).detach()  # what is out of range can come back
+
+    @torch.no_grad()
+    def keep_exact(self, step: LatentPass) -> None:
+        """Shrink what leads to sums that the integer network could not hold exactly."""
+        limits = torch.full((step.inputs,), float(MAGNITUDE[-1]))
+        limits[: width(step.values)] = LIMIT
+        hidden = 128 * self.hidden.abs() @ limits
+        shrink(
+            [self.hidden], hidden, 128 * (FEATURE_LIMIT * self.hidden_features.abs().sum(1) + self.hidden_bias.abs())
         )
-        return {
-            "hidden": hidden,
-            "hidden_bias": rounded(self.hidden_bias * WEIGHT_UNIT),
-            "direct": rounded(self.direct * WEIGHT_UNIT),
-            "output": output,
-            "output_bias": rounded(self.output_bias * WEIGHT_UNIT),
-        }
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (location, scale index), float32 (group, positions), whole numbers."""
-        w = self.weights()
-        units = floored((w["hidden"] @ inputs + w["hidden_bias"][:, None]) * 2.0**-HIDDEN_SHIFT)
-        units = units.clamp(0, ACTIVATION_LIMIT)
-        sums = w["direct"] @ inputs + w["output"] @ units + w["output_bias"][:, None]
-        outputs = floored(sums * 2.0**-OUTPUT_SHIFT)
-        return outputs[: self.group], outputs[self.group :].clamp(0, SCALES - 1)
+        shrink([self.second], 128 * LIMIT * self.second.abs().sum(1), 1024 * self.second_bias.abs())
+        output = 1024 * self.direct.abs() @ limits + 128 * LIMIT * self.output.abs().sum(1)
+        rest = 1024 * (FEATURE_LIMIT * self.direct_features.abs().sum(1) + self.output_bias.abs())
+        shrink([self.direct, self.output], output, rest)
 
 
-def first_guess(step: Pass, inputs: int) -> Tensor:
+def shrink(rows: list[nn.Parameter], sums: Tensor, rest: Tensor) -> None:
+    """Scale rows whose largest sums, with the rest beside them, exceed `LARGEST_SUM` so that they do not."""
+    for parameters in rows:
+        parameters.mul_(((LARGEST_SUM - rest) / sums.clamp_min(1)).clamp(0, 1)[:, None])
+
+
+def first_guess(step: LatentPass) -> Tensor:
     """Return direct weights that predict each channel from its nearest known neighbours."""
-    group = step.stop - step.start
-    direct = torch.zeros(2 * group, inputs)
-    if not step.own_taps:
-        return direct
-    distances = [abs(dy) + abs(dx) for dy, dx in step.own_taps]
-    nearest = [n for n, d in enumerate(distances) if d == min(distances)]
-    shrink = 0.9 if step.start == 0 else 0.0
-    for channel in range(group):
-        for tap in nearest:
-            at = tap * group + channel
-            direct[channel, at] = shrink * FRACTIONS * 2**OUTPUT_SHIFT / len(nearest) / WEIGHT_UNIT
-            magnitude = at + len(step.own_taps) * group
-            direct[group + channel, magnitude] = 3 / 16 * 2**OUTPUT_SHIFT / len(nearest) / WEIGHT_UNIT / 2
+    direct = torch.zeros(2 * (step.stop - step.start), step.inputs)
+    seen = [(channel, w.dy**2 + w.dx**2) for w in step.values for channel in range(w.first, w.last)]
+    for output, channel in enumerate(range(step.start, step.stop)):
+        distances = {n: distance for n, (other, distance) in enumerate(seen) if other == channel}
+        nearest = [n for n, distance in distances.items() if distance == min(distances.values())]
+        for n in nearest:
+            direct[output, n] = 0.8 * UNITS_PER_LATENT / WEIGHT_UNIT / len(nearest)
     return direct
+
+
+class Gatherer:
+    """Where the inputs and the symbols of each pass lie in a batch of crops."""
+
+    def __init__(self, arch: Architecture, crop: int) -> None:
+        self.side = crop + 2 * MARGIN
+        self.channels = len(arch.order)
+        self.targets, self.values, self.magnitudes = [], [], []
+        for step in arch.passes:
+            rows, columns = (np.concatenate(parts) for parts in zip(*self._positions(step, crop), strict=True))
+            places = torch.from_numpy((rows + MARGIN) * self.side + columns + MARGIN)[:, None]
+            self.targets.append(places + self._planes(step.start, step.stop))
+            self.values.append(places + self._offsets(step.values))
+            self.magnitudes.append(places + self._offsets(step.magnitudes))
+
+    def padded(self, planes: Tensor) -> Tensor:
+        """Return (batch, channels, crop, crop) with margins, flat: (batch, channels * side * side)."""
+        return nn.functional.pad(planes, (MARGIN,) * 4).reshape(len(planes), -1)
+
+    @staticmethod
+    def _positions(step: LatentPass, crop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for rows, columns in step.phase.slices(crop, crop):
+            grid = np.mgrid[rows, columns]
+            yield grid[0].ravel(), grid[1].ravel()
+
+    def _planes(self, first: int, last: int) -> Tensor:
+        return torch.arange(first, last) * self.side**2
+
+    def _offsets(self, windows: tuple[Window, ...]) -> Tensor:
+        parts = [self._planes(w.first, w.last) + w.dy * self.side + w.dx for w in windows]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long)
+
+
+def code_batch(
+    networks: nn.ModuleList, gatherer: Gatherer, latents: Tensor, codes: Tensor, multipliers: Tensor
+) -> Iterator[Tensor]:
+    """Yield each pass's bits, a sum with gradients, of normalised latents in coding order (batch, C, crop, crop)."""
+    steps = steps_of(codes)
+    wanted = gatherer.padded(latents / steps[:, None, None, None])
+    known = torch.zeros_like(wanted)
+    strengths = torch.zeros_like(wanted)
+    compressed = torch.from_numpy(MAGNITUDE.astype(np.float32))
+    features = torch.stack([torch.from_numpy(step_features(int(code))) for code in codes])
+    for network, target, values, magnitudes in zip(
+        networks, gatherer.targets, gatherer.values, gatherer.magnitudes, strict=True
+    ):
+        inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)
+        location, scale = network(inputs, features, codes)
+        with torch.no_grad():
+            symbols = choose(wanted[:, target], location, scale, multipliers[:, None, None])
+            units = (symbols * steps[:, None, None] * UNITS_PER_LATENT).round().clamp(-LIMIT, LIMIT)
+            known[:, target] = units
+            strengths[:, target] = compressed[units.abs().long()]
+        yield bits_of(symbols, location, scale).sum()
+
+
+def choose(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) -> Tensor:
+    """Return the symbols that cost least, in squared error plus `multiplier` times bits."""
+    location = (location * FRACTIONS).round() / FRACTIONS
+    scale = scale.round()
+    base = location.floor()
+    rows = (scale * FRACTIONS + (location - base) * FRACTIONS).long()
+    below = wanted.floor()
+    costs = []
+    for symbols in (below, below + 1):
+        shift = CENTROIDS[rows, (symbols - base + 15).clamp(0, 31).long()]
+        costs.append((wanted - symbols - shift) ** 2 + multiplier * bits_of(symbols, location, scale))
+    return torch.where(costs[0] <= costs[1], below, below + 1)
 
 
 def bits_of(symbols: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     """Return the bits of symbols under logistic distributions."""
     width = SMALLEST_SCALE * torch.exp2(scale / INDICES_PER_OCTAVE)
-    far = -(symbols - location / FRACTIONS).abs()
+    far = -(symbols - location).abs()
     probability = torch.sigmoid((far + 0.5) / width) - torch.sigmoid((far - 0.5) / width)
     return -torch.log2(probability.clamp_min(2.0**-22))
 
 
+def steps_of(codes: Tensor) -> Tensor:
+    return torch.exp2((codes - 2048) / 256)
+
+
+CENTROIDS = torch.from_numpy(logistic_centroids().astype(np.float32) / 64)
+
+
 def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: Recipe, out: Path) -> None:
-    """Train to the end of `recipe`, from the checkpoint in `run` if there is one; write the prior to `out`."""
+    """Train to the end of `recipe`, from the checkpoint in `run` if there is one; write the prior to `out`.
+
+    `latents` are normalised, float32 (C, h, w) each.
+    """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    groups = GROUPS[profile.latent_space]
-    passes = network_passes(groups)
-    networks = nn.ModuleList([PassNetwork(step, recipe.units) for step in passes])
+    plan = PLANS[profile.latent_space]
+    arch = architecture(plan)
+    networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
+    gatherer = Gatherer(arch, recipe.crop)
     optimizer = torch.optim.Adam(networks.parameters(), lr=recipe.learning_rate)
     first = resume(run, networks, optimizer, rng)
     started, total = time.monotonic(), 0.0
+    symbols = recipe.batch * len(arch.order) * recipe.crop**2
     for iteration in range(first, recipe.iterations):
         for parameters in optimizer.param_groups:
-            parameters["lr"] = recipe.learning_rate * (1 - iteration / recipe.iterations) ** 1.5
-        batch = [draw(latents, profile, recipe, rng) for _ in range(recipe.batch)]
+            parameters["lr"] = recipe.learning_rate * (1 - iteration / recipe.iterations)
+        crops, codes = zip(*(draw(latents, profile, recipe, rng) for _ in range(recipe.batch)), strict=True)
+        batch = torch.from_numpy(np.stack(crops)[:, list(arch.order)])
+        multipliers = torch.from_numpy(rng.uniform(0, recipe.multiplier, recipe.batch).astype(np.float32))
         optimizer.zero_grad()
-        bits = 0.0
-        for (inputs, symbols), network in zip(collate(batch, groups, passes), networks, strict=True):
-            loss = bits_of(symbols, *network(inputs)).sum()
-            loss.backward()
-            bits += loss.item()
-        pixels = recipe.batch * (recipe.crop * profile.downscale) ** 2
-        for parameter in networks.parameters():
-            parameter.grad /= pixels
+        for bits in code_batch(networks, gatherer, batch, torch.tensor(codes, dtype=torch.float32), multipliers):
+            (bits / symbols).backward()
+            total += bits.item() / symbols
         optimizer.step()
-        total += bits / pixels
+        for network, step in zip(networks, arch.passes, strict=True):
+            network.keep_exact(step)
         done = iteration + 1
-        if done % 50 == 0:
+        if done % 100 == 0:
             pace = (time.monotonic() - started) / (done - first)
-            print(f"{done} bpp {total / 50:.4f} {pace:.2f} s/iteration", flush=True)
+            print(f"{done} bits per symbol {total / 100:.4f} {pace:.3f} s/iteration", flush=True)
             total = 0.0
-        if done % 200 == 0 or done == recipe.iterations:
+        if done % 500 == 0 or done == recipe.iterations:
             save(run, done, networks, optimizer, rng)
-    write_prior(out, groups, networks, latents, profile, recipe)
+    write_prior(out, arch, integer_networks(networks), latents, profile, recipe)
 
 
 def draw(
     latents: list[np.ndarray], profile: LatentProfile, recipe: Recipe, rng: np.random.Generator
 ) -> tuple[np.ndarray, int]:
-    """Return the symbols of a random crop at a random step, int16 (C, crop, crop), and the step's code."""
+    """Return a random crop of normalised latents, float32 (C, crop, crop), and a random step's code."""
     plane = latents[rng.integers(len(latents))]
     top, left = (int(rng.integers(n - recipe.crop + 1)) for n in plane.shape[1:])
-    low, high = sorted(profile.step_codes)
-    code = int(rng.integers(low - recipe.margin, high + recipe.margin + 1))
-    crop = plane[:, top : top + recipe.crop, left : left + recipe.crop]
-    delta = deltas(profile, Header(1, 1, profile.id, profile.prior, code))
-    return reference.quantize(crop, profile.mean, delta, float(rng.uniform(*recipe.dead_zones))), code
-
-
-def collate(
-    batch: list[tuple[np.ndarray, int]], groups: list[list[int]], passes: list[Pass]
-) -> list[tuple[Tensor, Tensor]]:
-    """Return (inputs, symbols) of each pass over the whole batch, float32 (inputs or group, positions)."""
-    order = [channel for group in groups for channel in group]
-    collected: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in passes]
-    for symbols, code in batch:
-        ordered = symbols[order].astype(np.int32)
-        planes = Planes(*ordered.shape)
-        for step, parts in zip(passes, collected, strict=True):
-            slices = step.phase.slices(*ordered.shape[1:])
-            group = ordered[step.start : step.stop]
-            known = np.concatenate([group[:, y, x].reshape(len(group), -1) for y, x in slices], axis=1)
-            parts.append((network_inputs(step, planes, code), known))
-            planes.put(step, known)
-    return [
-        (
-            torch.from_numpy(np.concatenate([inputs for inputs, _ in parts], axis=1)),
-            torch.from_numpy(np.concatenate([known for _, known in parts], axis=1).astype(np.float32)),
-        )
-        for parts in collected
-    ]
+    fine, coarse = sorted(profile.step_codes)
+    code = int(rng.integers(fine - recipe.finer, coarse + recipe.coarser + 1))
+    return plane[:, top : top + recipe.crop, left : left + recipe.crop], code
 
 
 def write_prior(
     out: Path,
-    groups: list[list[int]],
-    networks: nn.ModuleList,
+    arch: Architecture,
+    networks: list[Network],
     latents: list[np.ndarray],
     profile: LatentProfile,
     recipe: Recipe,
 ) -> None:
-    """Write the prior, its tables fitted to what its contexts see on the photos."""
-    layers = [integer_layer(network) for network in networks]
-    loaded = [Layer(*(array.astype(np.float32) for array in layer.values())) for layer in layers]
-    prior = NetworkPrior(groups, loaded, logistic_tables())
+    """Write the prior, its tables and reconstruction points fitted to what its contexts see on the photos."""
     rng = np.random.default_rng(recipe.seed + 1)
-    counts = [count_rows(*draw(latents, profile, recipe, rng), prior) for _ in range(TABLE_CROPS)]
-    tables = fitted_tables(np.sum(counts, axis=0))
-    arrays: dict[str, Any] = {f"{name}{n}": array for n, layer in enumerate(layers) for name, array in layer.items()}
-    encoded = np.frombuffer(json.dumps(groups).encode(), np.uint8)
+    crops = (
+        (*draw(latents, profile, recipe, rng), float(rng.uniform(0, recipe.multiplier))) for _ in range(FITTED_CROPS)
+    )
+    tables, centroids = fitted(arch, networks, crops)
+    arrays: dict[str, Any] = {
+        f"{field}{n}": smallest_integers(getattr(network, field))
+        for n, network in enumerate(networks)
+        for field in Network.__slots__
+    }
+    encoded = np.frombuffer(arch.to_json().encode(), np.uint8)
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out, groups=encoded, tables=tables, **arrays)
-    print(f"{out}: {out.stat().st_size} bytes, largest sum {max(bound_of(prior))} of {1 << 24}")
+    np.savez_compressed(out, architecture=encoded, tables=tables, centroids=centroids, **arrays)
+    print(f"{out}: {out.stat().st_size} bytes")
 
 
-def fitted_tables(counts: np.ndarray) -> np.ndarray:
-    """Return tables for counts, int64 (SCALES * FRACTIONS, BINS): where counts are few, logistic ones."""
-    logistic = logistic_tables() / (1 << PRECISION)
-    return np.stack([integer_weights(row + PSEUDO_COUNTS * prior) for row, prior in zip(counts, logistic, strict=True)])
+FITTED_CROPS = 3000
 
 
-def integer_layer(network: nn.Module) -> dict[str, np.ndarray]:
-    """Return a network's weights in the smallest integer types."""
-    kinds = {"hidden": np.int8, "output": np.int8, "direct": np.int16, "hidden_bias": np.int16, "output_bias": np.int16}
-    with torch.no_grad():
-        weights = network.weights()  # type: ignore[operator]
-    return {name: weights[name].numpy().astype(kinds[name]) for name in Layer.__slots__}
-
-
-def bound_of(prior: NetworkPrior) -> list[int]:
-    return [
-        layer.largest_sum(len(step.own_taps) * (step.stop - step.start))
-        for step, layer in zip(network_passes(prior.groups), prior.layers, strict=True)
-    ]
-
-
-def rounded(x: Tensor) -> Tensor:
-    """Round, with the gradient of the identity."""
-    return x + (x.round() - x).detach()
-
-
-def floored(x: Tensor) -> Tensor:
-    """Round down, with the gradient of the identity."""
-    return x + (x.floor() - x).detach()
+def smallest_integers(weights: np.ndarray) -> np.ndarray:
+    """Return whole numbers in the smallest type that holds them."""
+    kind = next(k for k in (np.int8, np.int16, np.int32) if np.abs(weights).max(initial=0) <= np.iinfo(k).max)
+    return weights.astype(kind)
 
 
 def latents_of_photos(folder: Path, model: str, smallest: int) -> list[np.ndarray]:
-    """Return the latents, float32 (C, h, w), of each photo of `folder` with at least `smallest` latents a side."""
+    """Return normalised latents, float32 (C, h, w), of views of each photo with at least `smallest` latents a side."""
     codec = PictureCodec(model)
-    photos = [np.asarray(Image.open(p).convert("RGB")) for p in sorted(folder.iterdir()) if p.suffix != ".tsv"]
-    return [p for p in map(codec.analyse, photos) if min(p.shape[1:]) >= smallest]
+    profile = codec.profile
+    unit = (profile.spread * profile.weight)[:, None, None]
+    found = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix != ".tsv"):
+        for view in views(Image.open(path).convert("RGB")):
+            latents = codec.analyse(np.asarray(view))
+            if min(latents.shape[1:]) >= smallest:
+                found.append((latents - profile.mean[:, None, None]) / unit)
+    return found
+
+
+def views(photo: Image.Image) -> list[Image.Image]:
+    """Return a photo, its mirror image, both moved against the grid of latents, and a smaller copy."""
+    mirrored = ImageOps.mirror(photo)
+    moved = photo.crop((3, 5, photo.width, photo.height))
+    smaller = photo.resize((photo.width * 3 // 4, photo.height * 3 // 4), Image.Resampling.LANCZOS)
+    return [photo, mirrored, moved, mirrored.crop((4, 4, photo.width, photo.height)), smaller]
 
 
 def save(
@@ -284,14 +346,16 @@ def resume(run: Path, networks: nn.ModuleList, optimizer: torch.optim.Optimizer,
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the prior of a latent space.")
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--model", default="tiny", help="bundle whose encoder makes the latents")
-    parser.add_argument("--run", type=Path, default=Path("runs/prior-tiny"))
-    parser.add_argument("--out", type=Path, default=Path("engine/data/priors/tiny-1.npz"))
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--iterations", type=int, default=Recipe.iterations)
-    arguments = parser.parse_args()
-    recipe = Recipe(iterations=arguments.iterations)
-    latents = latents_of_photos(arguments.photos, arguments.model, recipe.crop)
-    train(latents, PictureCodec(arguments.model).profile, arguments.run, recipe, arguments.out)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    recipe = Recipe(iterations=options.iterations)
+    latents = latents_of_photos(options.photos, options.model, recipe.crop)
+    train(latents, PictureCodec(options.model).profile, options.run, recipe, options.out)
 
 
 if __name__ == "__main__":

@@ -5,21 +5,21 @@ import itertools
 import numpy as np
 import pytest
 
-from sdtrt.engine.passes import CHECKERBOARD, MAGNITUDE, MARGIN, PYRAMID, Pass, Planes, passes_of_group
-from sdtrt.engine.prior import AdaptivePrior, network_passes, network_prior
-from sdtrt.engine.profile import PRIOR_NAMES
+from sdtrt.engine.passes import CHECKERBOARD, MARGIN, PYRAMID, gather, scatter
+from sdtrt.engine.prior import network_prior
+from sdtrt.engine.prior_adaptive import AdaptivePrior
+from sdtrt.engine.prior_symbols import network_passes
+from sdtrt.engine.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, passes_of_group
 
 GROUPS = [[3, 0], [1], [4, 2, 5]]
 
 
-def prior_passes() -> dict[str, tuple[int, list[Pass]]]:
-    """Return the number of channels and the passes of every kind of prior."""
+def prior_passes() -> dict[str, tuple[int, list[SymbolPass]]]:
+    """Return the number of channels and the passes of each kind of prior that sees symbols."""
     found = {"model": (6, network_passes(GROUPS))}
     for n in (1, 5):
         found[f"adaptive {n}"] = (n, AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n))
-    for name in PRIOR_NAMES.values():
-        channels = len(network_prior(name).order(0))
-        found[name] = (channels, network_prior(name).passes(channels))
+    found["tiny-1"] = (40, list(network_prior("tiny-1").passes(40)))
     return found
 
 
@@ -27,7 +27,7 @@ PASSES = prior_passes()
 SIZES = [*itertools.product((1, 2, 3, 4, 5), repeat=2), (7, 13), (16, 9), (1, 17)]
 
 
-def positions(step: Pass, height: int, width: int) -> list[tuple[int, int]]:
+def positions(step: SymbolPass, height: int, width: int) -> list[tuple[int, int]]:
     """Return the positions of a pass in coding order, from the definition of its phase."""
     return [
         (y, x)
@@ -80,7 +80,7 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (channels, height, width))
     symbols[rng.random(symbols.shape) < 0.7] //= 500
-    planes = Planes(channels, height, width)
+    planes = SymbolPlanes((channels, height, width), 0)
     for step in passes:
         places = positions(step, height, width)
         assert planes.positions(step) == len(places)
@@ -119,3 +119,18 @@ def test_magnitudes_are_part_of_the_format() -> None:
     for n, magnitude in enumerate(MAGNITUDE.tolist()):  # round(16 log2(1 + n)), without logarithms
         assert 2 ** (2 * magnitude - 1) <= (1 + n) ** 32
         assert magnitude == 127 or (1 + n) ** 32 < 2 ** (2 * magnitude + 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_gathered_is_scattered_back(size: tuple[int, int]) -> None:
+    channels, passes = PASSES["model"]
+    order = np.random.default_rng(2).permutation(channels)
+    planes = np.arange(channels * size[0] * size[1]).reshape(channels, *size)
+    again = np.full_like(planes, -1)
+    for step in passes:
+        if places := positions(step, *size):
+            values = gather(planes, order, step)
+            expected = [[planes[c, y, x] for y, x in places] for c in order[step.start : step.stop]]
+            np.testing.assert_array_equal(values, expected)
+            scatter(again, order, step, values)
+    np.testing.assert_array_equal(again, planes)

@@ -1,13 +1,15 @@
-"""Rate control: never above the bytes asked for, and near them where the picture allows."""
+"""What is asked for, and rate control: never above the bytes nor below the PSNR, and near them where possible."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import sdtrt
+from sdtrt.engine.codec import PictureCodec, psnr
 from sdtrt.engine.profile import shipped_profile
-from sdtrt.engine.rate import BEYOND, finest_within
+from sdtrt.engine.rate import BEYOND, NEAR, Wish, coarsest_above, finest_within
 
 PROFILE = shipped_profile(1)
 COARSEST = PROFILE.step_code(1) + BEYOND
@@ -45,6 +47,68 @@ def test_bits_per_pixel(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarr
     assert 0.97 * 0.5 <= 8 * len(data) / (160 * 120) <= 0.5
 
 
-def test_one_wish_only(codec: sdtrt.Codec) -> None:
-    with pytest.raises(ValueError, match="one of them only"):
-        codec.encode(np.zeros((8, 8, 3), np.uint8), quality=50, nbytes=100)
+def likeness(data: bytes) -> float:
+    """A PSNR that falls with the step, unevenly, of the files of `sizes`."""
+    code = COARSEST - (len(data) - 20) // 3
+    return 45 - (code / 200) ** 1.5 / 2
+
+
+@pytest.mark.parametrize("wanted", [25.0, 30.0, 33.25])
+def test_interpolation(wanted: float) -> None:
+    trials = []
+
+    def measure(data: bytes) -> float:
+        trials.append(data)
+        return likeness(data)
+
+    found = likeness(coarsest_above(wanted, PROFILE, sizes, measure))
+    assert wanted <= found < wanted + NEAR + 0.1
+    assert len(trials) <= 9
+
+
+def test_too_many_decibels_tell_the_most() -> None:
+    with pytest.raises(ValueError, match=r"60 dB are too many.*has 3\d\.\d\d"):
+        coarsest_above(60, PROFILE, sizes, likeness)
+
+
+def test_fewer_decibels_than_the_coarsest_step_has() -> None:
+    assert coarsest_above(1, PROFILE, sizes, likeness) == sizes(COARSEST)
+
+
+@pytest.mark.parametrize("wanted", [24.0, 27.0])
+def test_psnr_of_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], wanted: float) -> None:
+    pixels = photo(160, 120)
+    data = codec.encode(pixels, psnr=wanted)
+    found = psnr(pixels, np.asarray(codec.decode(data)))
+    assert wanted <= found < wanted + 0.3
+    assert len(data) < len(codec.encode(pixels, psnr=wanted + 3))
+
+
+def test_latents_have_no_psnr() -> None:
+    with pytest.raises(ValueError, match="no picture"):
+        PictureCodec("tiny").encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, Wish(psnr=30))
+
+
+def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
+    with pytest.raises(ValueError, match="4 channels"):
+        codec.encode(np.zeros((8, 8, 3), np.uint8), method="palette")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"quality": 50, "nbytes": 100}, "one of them only"),
+        ({"psnr": 30, "bits_per_pixel": 1}, "one of them only"),
+        ({"quality": 0}, "outside 1 to 100"),
+        ({"effort": 0}, "effort 0"),
+        ({"effort": 10}, "effort 10"),
+        ({"effort": 2.5}, "effort 2.5"),
+        ({"method": "magic"}, "'magic'"),
+        ({"method": "palette", "quality": 50}, "one rate only"),
+    ],
+)
+def test_wishes_that_make_no_sense(codec: sdtrt.Codec, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Wish(**asked)
+    with pytest.raises(ValueError, match=words):
+        codec.encode(np.zeros((8, 8, 3), np.uint8), **asked)

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sdtrt.engine.prior import AdaptivePrior, network_prior
+from sdtrt.engine.prior import network_prior
+from sdtrt.engine.prior_adaptive import adaptive_tables
 from sdtrt.engine.profile import PRIOR_NAMES
 from sdtrt.engine.tables import BINS, FRACTIONS, LOW_BITS, REACH, SCALES
 from sdtrt.export.prior import tables  # NumPy alone
 
-ADAPTIVE = AdaptivePrior(np.zeros((1, 3), np.uint8)).tables
+ADAPTIVE = adaptive_tables()
 
 
 @pytest.mark.parametrize("name", ["logistic", "adaptive", *PRIOR_NAMES.values()])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sdtrt.engine.prior import adaptive_tables
+from sdtrt.engine.prior_adaptive import adaptive_tables
 from sdtrt.engine.tables import LOW_BITS, SCALES
 from sdtrt.export.prior.tables import integer_weights, logistic_row, logistic_tables, scale_of_index
 

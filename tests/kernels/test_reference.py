@@ -36,7 +36,7 @@ def test_channels_have_their_own_mean_and_delta() -> None:
 
 
 def test_symbols_saturate() -> None:
-    assert quantized([32767, 32768, 1e30, -32767, -32768, -1e30]) == [32767] * 3 + [-32767] * 3
+    assert quantized([32766, 32768, 1e30, -32766, -32768, -1e30]) == [32766] * 3 + [-32766] * 3
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -47,7 +47,7 @@ def test_quantize_refuses_what_is_not_finite(bad: float) -> None:
         reference.quantize(latents, ZERO, ONE, 0.1)
 
 
-@given(hnp.arrays(np.int16, (2, 3, 5), elements=st.integers(-32767, 32767)))
+@given(hnp.arrays(np.int16, (2, 3, 5), elements=st.integers(-32766, 32766)))
 def test_dequantize_is_the_inverse(symbols: np.ndarray) -> None:
     # Powers of two, so that float32 holds every latent exactly.
     mean, delta = np.array([0, 4], np.float32), np.array([0.25, 2], np.float32)
@@ -55,6 +55,18 @@ def test_dequantize_is_the_inverse(symbols: np.ndarray) -> None:
     latents = reference.dequantize(symbols, mean, delta, offset)
     assert latents.dtype == np.float32
     np.testing.assert_array_equal(reference.quantize(latents, mean, delta, 0.25), symbols)
+
+
+def test_points_lie_off_their_symbols() -> None:
+    symbols, points = np.array([[[-2, 0, 2]]], np.int16), np.array([[[16, -32, 64]]], np.int8)
+    latents = reference.dequantize(symbols, ONE * 10, ONE * 2, points)
+    assert latents.dtype == np.float32
+    assert latents.ravel().tolist() == [10 - 3.5, 10 - 1, 10 + 6]
+
+
+def test_normalise_keeps_steps_within_reach_of_their_neighbours() -> None:
+    scaled = reference.normalise(np.array([[[1e30, -1e30, 3]]], np.float32), ONE, ONE * 2)
+    assert scaled.ravel().tolist() == [32766, -32766, 1]
 
 
 def test_offset_moves_towards_zero_and_spares_zero() -> None:

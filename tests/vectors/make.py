@@ -1,7 +1,8 @@
 """Write the conformance vectors beside this file: a change of the format, to be reviewed as one.
 
-A case is a folder with `input.sdt`, `symbols.npy` (what it decodes to, int16) and `expect.json`. Names that start with
-`x_` must fail, with the error that `expect.json` names. Symbols are seeded integer noise: no network has a say.
+A case is a folder with `input.sdt`, what it decodes to, and `expect.json`. Most decode to `symbols.npy` (int16), with
+some priors also to `points.npy` (int8), those of method palette to `latents.npy` (float32). Names that start with `x_`
+must fail, with the error that `expect.json` names. Symbols are seeded noise: no encoder network has a say.
 """
 
 import dataclasses
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 
 from sdtrt.engine import alpha, container, entropy
 from sdtrt.engine.container import ALPHA, PROFILE, TEXT, File, Header
-from sdtrt.engine.latents import symbols_of_file
-from sdtrt.engine.prior import AdaptivePrior, network_prior
-from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
+from sdtrt.engine.latents import decoded_file, latents_of_file, palette_file
+from sdtrt.engine.prior import network_prior
+from sdtrt.engine.prior_adaptive import fit_adaptive
+from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PALETTE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
 
 FOLDER = Path(__file__).parent
-TINY, SD1 = 1, 2
+TINY, SD1 = 1, 2  # profiles; the first networks of each are the priors of the same ids
 Symbols = NDArray[np.int16]
 
 
@@ -48,6 +50,18 @@ def main() -> None:
     write_case(
         "sd1_adaptive", "a shipped profile with the adaptive prior", sd1_file(noise(8, SD1, 83, 50), 83, 50, 1800)
     )
+    for name, (width, height), code in (
+        ("sd1_odd_size", (75, 50), 1800),
+        ("sd1_1x1", (1, 1), 2048),
+        ("sd1_coarse", (100, 60), 3100),
+        ("sd1_fine", (60, 90), 700),
+    ):
+        write_case(name, f"networks that see latents, at step code {code}", sd1_network_file(width, height, code))
+    wide = noise(9, SD1, 83, 50)
+    wide.flat[:2] = -32768, 32767
+    write_case("sd1_escapes", "symbols over all 16 bits", network_file(wide, 83, 50, SD1, 2048))
+    latents = smooth(10, 70, 45)
+    write_case("sd1_palette", "the method that came first", palette_file(latents, 70, 45, shipped_profile(SD1)))
     write_failures(container.write(whole))
 
 
@@ -59,10 +73,30 @@ def noise(seed: int, identifier: int, width: int, height: int) -> Symbols:
     return (rng.integers(-reach, reach + 1, shape) * (rng.random(shape) < 0.4)).astype(np.int16)
 
 
+def smooth(seed: int, width: int, height: int) -> NDArray[np.float32]:
+    """Return latents of `sd1` that resemble a picture's: waves and noise, some of both beyond one deviation."""
+    rng = np.random.default_rng(seed)
+    profile = shipped_profile(SD1)
+    channels, rows, columns = profile.grid(width, height)
+    c, y, x = np.ogrid[:channels, :rows, :columns]
+    waves = np.sin(y / 3 + c) * (c + 1) / 2 + np.cos(x / 4 - c)
+    return (waves + rng.normal(0, 0.4, waves.shape)).astype(np.float32)
+
+
 def tiny_file(symbols: Symbols, width: int, height: int, step_code: int, grey: bool = False, **parts: Any) -> File:
-    prior = shipped_profile(TINY).prior
-    payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[prior]), step_code)
-    return File(Header(width, height, TINY, prior, step_code, grey), payload, **parts)
+    return network_file(symbols, width, height, TINY, step_code, grey, **parts)
+
+
+def network_file(
+    symbols: Symbols, width: int, height: int, identifier: int, step_code: int, grey: bool = False, **parts: Any
+) -> File:
+    payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[identifier]), step_code)
+    return File(Header(width, height, identifier, identifier, step_code, grey), payload, **parts)
+
+
+def sd1_network_file(width: int, height: int, step_code: int) -> File:
+    symbols = np.rint(smooth(step_code, width, height) / 2 ** ((step_code - 2048) / 256)).astype(np.int16)
+    return network_file(symbols, width, height, SD1, step_code)
 
 
 def sd1_file(symbols: Symbols, width: int, height: int, step_code: int) -> File:
@@ -70,8 +104,8 @@ def sd1_file(symbols: Symbols, width: int, height: int, step_code: int) -> File:
 
 
 def adaptive_payload(symbols: Symbols, step_code: int) -> bytes:
-    fitted = entropy.fit_adaptive(symbols)
-    return fitted.tobytes() + entropy.encode(symbols, AdaptivePrior(fitted), step_code)
+    prior = fit_adaptive(symbols)
+    return prior.parameters.tobytes() + entropy.encode(symbols, prior, step_code)
 
 
 def inline_file() -> File:
@@ -84,17 +118,22 @@ def inline_file() -> File:
 
 
 def write_case(name: str, tests: str, file: File, alpha: NDArray[np.uint8] | None = None) -> None:
-    symbols = symbols_of_file(file)
-    expect: dict[str, Any] = {
-        "tests": tests,
-        "header": dataclasses.asdict(file.header),
-        "symbols_sha256": sha256(symbols.astype("<i2").tobytes()),
-        "chunks_sha256": {f"{kind:#04x}": sha256(data) for kind, data in sorted(file.chunks.items())},
-    }
+    expect: dict[str, Any] = {"tests": tests, "header": dataclasses.asdict(file.header)}
+    arrays: dict[str, NDArray[Any]] = {}
+    if file.header.prior == PALETTE:
+        arrays["latents"] = latents_of_file(file)
+    else:
+        decoded = decoded_file(file)
+        arrays["symbols"] = decoded.symbols
+        expect["symbols_sha256"] = sha256(decoded.symbols.astype("<i2").tobytes())
+        if decoded.points is not None:
+            arrays["points"] = decoded.points
+    expect["chunks_sha256"] = {f"{kind:#04x}": sha256(data) for kind, data in sorted(file.chunks.items())}
     if alpha is not None:
         expect["alpha_sha256"] = sha256(alpha.tobytes())
     write(name, container.write(file), expect)
-    np.save(FOLDER / name / "symbols.npy", symbols)
+    for kind, array in arrays.items():
+        np.save(FOLDER / name / f"{kind}.npy", array)
 
 
 def write_failures(data: bytes) -> None:
