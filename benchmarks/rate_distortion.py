@@ -1,90 +1,119 @@
-"""Bytes against PSNR on a folder of pictures, real files: sdtrt, JPEG and WebP at equal bytes.
+"""Bytes against likeness on a folder of pictures, real files: sdtrt and other codecs at equal bytes.
 
-    python benchmarks/rate_distortion.py FOLDER
+    python benchmarks/rate_distortion.py FOLDER [--plot docs/rate_distortion.svg]
 
-For each quality of sdtrt the mean over the pictures is taken of bits per pixel (files on disk, headers and all) and of
-PSNR. A rival's figure at a rate is interpolated, linearly in log(bits per pixel), between its own mean curve's points.
+For each quality of a codec the mean over the pictures is taken of bits per pixel (files on disk, headers and all) and
+of each metric. A figure at a rate is interpolated between the points of such a curve, linearly in log(bits per pixel).
 """
 
 import argparse
-import tempfile
-from collections.abc import Callable
+import functools
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from metrics import Likeness, likeness
 from PIL import Image
 from report import write_results
-from rivals import RIVALS, Encode, Pixels, decoded, psnr
+from rivals import ALL_RIVALS, decoded
 
 import sdtrt
 
-QUALITIES = (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 70, 80, 90, 100)
-RIVAL_QUALITIES = (1, 3, 5, 7, 10, 13, 16, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90)
+QUALITIES = {
+    "sdtrt": (10, 18, 26, 34, 42, 50, 58, 68, 80, 100),
+    "AVIF": (8, 15, 22, 30, 38, 46, 54, 62),
+    "JPEG XL": (2, 6, 10, 15, 20, 25, 35, 50, 65, 80),
+    "WebP": (1, 4, 10, 18, 30, 45, 60, 75),
+    "JPEG": (3, 6, 9, 13, 18, 25, 35, 50, 65),
+}
 RATES = (0.15, 0.2, 0.3, 0.4, 0.6)
+METRICS = {"psnr": "PSNR dB", "ms_ssim": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
 
 Curve = list[dict[str, float]]
-Code = Callable[[Image.Image, int], tuple[int, Pixels]]  # picture and quality to (bytes, decoded pixels)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Bytes against PSNR: sdtrt, JPEG, WebP.")
+    parser = argparse.ArgumentParser(description="Bytes against likeness: sdtrt and other codecs.")
     parser.add_argument("folder", type=Path, help="folder of PNG pictures, such as the Kodak set")
     parser.add_argument("-m", "--model", default="tiny", help="name or folder of the bundle")
     parser.add_argument("--name", default="rate_distortion", help="name of the results")
+    parser.add_argument("--plot", type=Path, help="write the curves as a picture, too")
     arguments = parser.parse_args()
     paths = sorted(arguments.folder.glob("*.png"))
     if not paths:
         parser.error(f"no PNG pictures in {arguments.folder}")
-    images = [Image.open(path).convert("RGB") for path in paths]
-
-    curves = {"sdtrt": own_curve(images, arguments.model)}
-    for name, encode in RIVALS.items():
-        curves[name] = rival_curve(images, encode)
-    at_rates = [rates_row(curves, rate) for rate in RATES]
-    path = write_results(arguments.name, {"pictures": len(images), "at_rates": at_rates, "curves": curves})
+    with ProcessPoolExecutor(2) as pool:
+        measured = list(pool.map(functools.partial(measure, arguments.model), paths))
+    curves = {codec: [point(codec, q, measured) for q in QUALITIES[codec]] for codec in QUALITIES}
+    at_rates = [{"bpp": rate, **{metric: at_rate(curves, metric, rate) for metric in METRICS}} for rate in RATES]
+    path = write_results(arguments.name, {"pictures": len(paths), "at_rates": at_rates, "curves": curves})
+    if arguments.plot:
+        plot(curves, arguments.plot)
     for row in at_rates:
-        print("  ".join(f"{key} {'-' if value is None else f'{value:.2f}'}" for key, value in row.items()))
+        print(row)
     print(path)
 
 
-def own_curve(images: list[Image.Image], model: str) -> Curve:
-    with sdtrt.Codec.open(model) as codec, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.sdt"
-
-        def code(image: Image.Image, quality: int) -> tuple[int, Pixels]:
-            path.write_bytes(codec.encode(image, quality=quality))
-            return path.stat().st_size, np.asarray(codec.decode(path.read_bytes()))
-
-        return curve_of(images, QUALITIES, code)
-
-
-def rival_curve(images: list[Image.Image], encode: Encode) -> Curve:
-    def code(image: Image.Image, quality: int) -> tuple[int, Pixels]:
-        data = encode(image, quality)
-        return len(data), decoded(data)
-
-    return curve_of(images, RIVAL_QUALITIES, code)
-
-
-def curve_of(images: list[Image.Image], qualities: tuple[int, ...], code: Code) -> Curve:
-    """Return the mean bits per pixel and PSNR at each quality."""
-    curve = []
-    for quality in qualities:
-        results = [(image, *code(image, quality)) for image in images]
-        bpp = [8 * nbytes / (image.width * image.height) for image, nbytes, _ in results]
-        quality_db = [psnr(np.asarray(image), pixels) for image, _, pixels in results]
-        curve.append({"quality": quality, "bpp": round(np.mean(bpp), 4), "psnr": round(np.mean(quality_db), 3)})
-    return curve
+def measure(model: str, path: Path) -> dict[tuple[str, int], tuple[float, Likeness]]:
+    """Return bits per pixel and likeness of one picture, by codec and quality."""
+    torch.set_num_threads(1)
+    image = Image.open(path).convert("RGB")
+    pixels = np.asarray(image)
+    found = {}
+    with sdtrt.Codec.open(model, threads=1) as codec:
+        for name, qualities in QUALITIES.items():
+            for quality in qualities:
+                if name == "sdtrt":
+                    data = codec.encode(image, quality=quality)
+                    other = np.asarray(codec.decode(data))
+                else:
+                    data = ALL_RIVALS[name](image, quality)
+                    other = decoded(data)
+                found[name, quality] = 8 * len(data) / (image.width * image.height), likeness(pixels, other)
+    return found
 
 
-def rates_row(curves: dict[str, Curve], rate: float) -> dict[str, float | None]:
-    """Return each codec's mean PSNR at a rate; None where its curve does not reach so far."""
-    row: dict[str, float | None] = {"bpp": rate}
+def point(codec: str, quality: int, measured: list[Any]) -> dict[str, float]:
+    """Return the means over the pictures at one quality of a codec."""
+    rates, found = zip(*(picture[codec, quality] for picture in measured), strict=True)
+    means = np.mean([one.values() for one in found], axis=0)
+    digits = {"psnr": 3, "ms_ssim": 5, "ssimulacra2": 2}
+    figures = {m: round(float(mean), digits[m]) for m, mean in zip(METRICS, means, strict=True)}
+    return {"quality": quality, "bpp": round(float(np.mean(rates)), 4), **figures}
+
+
+def at_rate(curves: dict[str, Curve], metric: str, rate: float) -> dict[str, float | None]:
+    """Return each codec's mean at a rate; None where its curve does not reach so far."""
+    row: dict[str, float | None] = {}
     for name, curve in curves.items():
-        logs, decibels = (np.array(v) for v in ([np.log(p["bpp"]) for p in curve], [p["psnr"] for p in curve]))
+        logs, values = np.log([p["bpp"] for p in curve]), np.array([p[metric] for p in curve])
+        order = np.argsort(logs)
         inside = logs.min() <= np.log(rate) <= logs.max()
-        row[name] = round(float(np.interp(np.log(rate), logs, decibels)), 2) if inside else None
+        row[name] = round(float(np.interp(np.log(rate), logs[order], values[order])), 4) if inside else None
     return row
+
+
+def plot(curves: dict[str, Curve], path: Path) -> None:
+    """Draw each metric against bits per pixel, up to 0.8."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "sdtrt"  # the same picture from the same figures
+    figure, panels = plt.subplots(1, len(METRICS), figsize=(13, 4.2), layout="constrained")
+    for panel, (metric, label) in zip(panels, METRICS.items(), strict=True):
+        for codec, curve in curves.items():
+            shown = [p for p in sorted(curve, key=lambda p: p["bpp"]) if p["bpp"] <= 0.8]
+            width = 2.6 if codec == "sdtrt" else 1.4
+            panel.plot([p["bpp"] for p in shown], [p[metric] for p in shown], label=codec, linewidth=width, marker=".")
+        panel.set_xlabel("bits per pixel")
+        panel.set_title(label)
+        panel.grid(alpha=0.3)
+        panel.set_xlim(0, 0.8)
+    panels[2].set_ylim(bottom=-20)
+    panels[0].legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":

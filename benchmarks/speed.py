@@ -25,7 +25,8 @@ from skimage.data import astronaut
 import sdtrt
 from sdtrt.engine import container, entropy
 from sdtrt.engine.latents import symbols_of_file
-from sdtrt.engine.prior import AdaptivePrior, network_prior
+from sdtrt.engine.prior import network_prior
+from sdtrt.engine.prior_adaptive import fit_adaptive
 from sdtrt.engine.profile import PRIOR_NAMES
 
 SIZE = (768, 512)
@@ -74,23 +75,33 @@ def codec_seconds(photo: Image.Image) -> dict[str, dict[str, float]]:
 
 
 def entropy_ms(photo: Image.Image) -> dict[str, dict[str, float]]:
-    """Return the milliseconds of the entropy stage: `tiny` at this size, and 4x64x64 with the adaptive prior."""
+    """Return the milliseconds of the entropy stage: `tiny` at this size, and 4x64x64 with two priors.
+
+    `encode` chooses the symbols as well, at effort 1 and at the default effort.
+    """
     file = container.read(sdtrt.encode(photo))
     symbols = symbols_of_file(file)
-    smooth = np.cumsum(np.random.default_rng(1).normal(size=(4, 64, 64)), axis=2)
-    small = np.rint(smooth / 2).astype(np.int16)
+    smooth = np.cumsum(np.random.default_rng(1).normal(size=(4, 64, 64)), axis=2).astype(np.float32) / 2
+    adaptive = fit_adaptive(np.rint(smooth).astype(np.int16))
     cases = {
-        f"tiny {symbols.shape}": (symbols, network_prior(PRIOR_NAMES[file.header.prior]), file.header.step_code),
-        f"adaptive {small.shape}": (small, AdaptivePrior(entropy.fit_adaptive(small)), 0),
+        f"tiny {symbols.shape}": (
+            symbols.astype(np.float32),
+            network_prior(PRIOR_NAMES[file.header.prior]),
+            file.header.step_code,
+        ),
+        f"sd1 {smooth.shape}": (smooth, network_prior("sd1-1"), 2048),
+        f"adaptive {smooth.shape}": (smooth, adaptive, 2048),
     }
     found: dict[str, dict[str, float]] = {}
     for name, (values, prior, code) in cases.items():
-        payload = entropy.encode(values, prior, code)
+        payload = entropy.encode_best(values, prior, code, entropy.DEFAULT_EFFORT)
         found[name] = {
-            "encode": 1000 * seconds_of(lambda v=values, p=prior, c=code: entropy.encode(v, p, c)),
+            "encode_effort_1": 1000 * seconds_of(lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, 1)),
+            "encode": 1000
+            * seconds_of(lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, entropy.DEFAULT_EFFORT)),
             "decode": 1000 * seconds_of(lambda v=values, p=prior, c=code, d=payload: entropy.decode(d, v.shape, p, c)),
         }
-    found[f"adaptive {small.shape}"]["fit"] = 1000 * seconds_of(lambda: entropy.fit_adaptive(small))
+    found[f"adaptive {smooth.shape}"]["fit"] = 1000 * seconds_of(lambda: fit_adaptive(np.rint(smooth).astype(np.int16)))
     return found
 
 

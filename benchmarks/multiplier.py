@@ -1,8 +1,8 @@
-"""Where the quantizer's dead zone stands: PSNR at equal bytes for several widths of it.
+"""What a bit may cost in squared error: PSNR at equal bytes for several multipliers, 0 being plain rounding.
 
-    python benchmarks/dead_zone.py FOLDER
+    python benchmarks/multiplier.py FOLDER
 
-FOLDER holds training photos, never the pictures on which the codec is measured: the width is fitted on them.
+FOLDER holds training photos, never the pictures on which the codec is measured: the multiplier is fitted on them.
 """
 
 import argparse
@@ -13,31 +13,31 @@ from PIL import Image
 from report import write_results
 from rivals import psnr
 
-from sdtrt.engine import container, latents
+from sdtrt.engine import container, entropy, latents
 from sdtrt.engine.codec import PictureCodec
 
-WIDTHS = (0.0, 0.06, 0.12, 0.18, 0.24)
-QUALITIES = (10, 25, 40, 55)
+MULTIPLIERS = (0.0, 0.05, 0.1, 0.15)
+QUALITIES = (10, 20, 30, 40, 50, 60)
 RATES = (0.2, 0.4)
 EVERY = 20  # of the photos, one in so many
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure dead zones.")
+    parser = argparse.ArgumentParser(description="Measure multipliers.")
     parser.add_argument("folder", type=Path, help="folder of training photos")
     paths = sorted(p for p in parser.parse_args().folder.iterdir() if p.suffix in {".png", ".webp", ".jpg"})
     codec = PictureCodec("tiny")
     photos = [np.asarray(Image.open(path).convert("RGB")) for path in paths[::EVERY]]
     analysed = [codec.analyse(photo) for photo in photos]
     rows = []
-    for width in WIDTHS:
-        latents.DEAD_ZONE = width
+    for multiplier in MULTIPLIERS:
+        entropy.MULTIPLIER = multiplier
         points = [point(codec, photos, analysed, quality) for quality in QUALITIES]
         logs, decibels = zip(*points, strict=True)
-        rows.append({"dead_zone": width})
+        rows.append({"multiplier": multiplier})
         rows[-1] |= {f"psnr at {rate}": round(float(np.interp(np.log(rate), logs, decibels)), 3) for rate in RATES}
         print(rows[-1])
-    print(write_results("dead_zone", {"photos": len(photos), "rows": rows}))
+    print(write_results("multiplier", {"photos": len(photos), "rows": rows}))
 
 
 def point(codec: PictureCodec, photos: list, analysed: list, quality: int) -> tuple[float, float]:

@@ -1,0 +1,171 @@
+"""Bytes at equal latent error: sdtrt's coder beside other ways to store the same latents, on square crops.
+
+    python benchmarks/rate.py FOLDER --model BUNDLE
+
+The palette method of 2022 sets the mean squared error (of latents at unit scale); every other way takes the step at
+which its mean error over the pictures is the same. sdtrt's and the palette's sizes are those of whole files.
+"""
+
+import argparse
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from report import write_results
+
+from sdtrt.engine import container, entropy
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.container import Header
+from sdtrt.engine.latents import deltas, file_of_latents, latents_of_file, palette_file
+from sdtrt.engine.prior import network_prior
+from sdtrt.engine.profile import PRIOR_NAMES, LatentProfile
+from sdtrt.engine.search import costs_of
+from sdtrt.kernels import reference
+
+SIDE = 512
+EFFORTS = (1, 5, 9)
+VAEPACK_BITS, VAEPACK_CLIP = 10, 4.0  # its defaults
+
+Latents = NDArray[np.float32]
+Code = Callable[[Latents, float], tuple[float, Latents]]  # latents and a step (or its code) to bytes and latents
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bytes at equal latent error.")
+    parser.add_argument("folder", type=Path, help="folder of PNG pictures, such as the Kodak set")
+    parser.add_argument("-m", "--model", required=True, help="folder of an sd1 bundle")
+    arguments = parser.parse_args()
+    codec = PictureCodec(arguments.model)
+    crops = [square(Image.open(path).convert("RGB")) for path in sorted(arguments.folder.glob("*.png"))]
+    latents = [codec.analyse(crop) for crop in crops]
+    figures = measure(latents, codec.profile)
+    path = write_results("rate", {"pictures": len(crops), "latent_shape": list(latents[0].shape), **figures})
+    for row in figures["rows"]:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    print({key: value for key, value in figures.items() if key != "rows"})
+    print(path)
+
+
+def square(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the centre of an image, uint8 (SIDE, SIDE, 3)."""
+    left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
+    return np.asarray(image.crop((left, top, left + SIDE, top + SIDE)))
+
+
+def measure(latents: list[Latents], profile: LatentProfile) -> dict[str, Any]:
+    palette = [by_palette(plane, profile) for plane in latents]
+    aim = float(np.mean([error(plane, back) for plane, (_, back) in zip(latents, palette, strict=True)]))
+    nbytes = float(np.mean([size for size, _ in palette]))
+    rows = [{"method": "palette (seed's method), whole file", "bytes": round(nbytes), "mse": round(aim, 5)}]
+    ways: dict[str, tuple[Code, tuple[float, float]]] = {
+        "zlib -9 of rounded latents": (by_zlib, (0.05, 2)),
+        "JPEG XL lossless of rounded latents": (by_jpeg_xl, (0.05, 2)),
+        "entropy of rounded latents, order 0 by channel": (by_order_0, (0.05, 2)),
+    }
+    for effort in EFFORTS:
+        ways[f"sdtrt, effort {effort}, whole file"] = (by_sdtrt(profile, effort), (1400, 2400))
+    for name, (code, bounds) in ways.items():
+        step, size, mse = at_error(latents, code, aim, bounds)
+        rows.append({"method": name, "step": round(step, 4), "bytes": round(size), "mse": round(mse, 5)})
+    found = [by_vaepack(plane) for plane in latents]
+    mse = float(np.mean([error(plane, back) for plane, (_, back) in zip(latents, found, strict=True)]))
+    rows.append(
+        {
+            "method": "vaepack's way: 10 bits, JPEG XL lossless",
+            "bytes": round(float(np.mean([n for n, _ in found]))),
+            "mse": float(f"{mse:.2g}"),
+        }
+    )
+    return {"rows": rows, "over_cross_entropy": round(over_cross_entropy(latents, profile, rows), 4)}
+
+
+def at_error(latents: list[Latents], code: Code, aim: float, bounds: tuple[float, float]) -> tuple[float, float, float]:
+    """Return the largest step whose mean error is at most `aim`, and the mean bytes and error there."""
+    fine, coarse = bounds
+    best = (fine, *means(latents, code, fine))
+    for _ in range(11):
+        step = (fine + coarse) / 2
+        size, mse = means(latents, code, step)
+        if mse <= aim:
+            fine, best = step, (step, size, mse)
+        else:
+            coarse = step
+    return best
+
+
+def means(latents: list[Latents], code: Code, step: float) -> tuple[float, float]:
+    found = [(plane, *code(plane, step)) for plane in latents]
+    sizes, errors = [size for _, size, _ in found], [error(plane, back) for plane, _, back in found]
+    return float(np.mean(sizes)), float(np.mean(errors))
+
+
+def error(latents: Latents, back: Latents) -> float:
+    return float(np.square(latents - back).mean())
+
+
+def by_palette(latents: Latents, profile: LatentProfile) -> tuple[int, Latents]:
+    data = container.write(palette_file(latents, *size_of(latents), profile))
+    return len(data), latents_of_file(container.read(data))
+
+
+def by_sdtrt(profile: LatentProfile, effort: int) -> Code:
+    def code(latents: Latents, step_code: float) -> tuple[float, Latents]:
+        file = file_of_latents(latents, *size_of(latents), profile, round(step_code), effort=effort)
+        data = container.write(file)
+        return len(data), latents_of_file(container.read(data))
+
+    return code
+
+
+def by_zlib(latents: Latents, step: float) -> tuple[float, Latents]:
+    symbols = np.rint(latents / step)
+    return len(zlib.compress(np.clip(symbols, -128, 127).astype(np.int8).tobytes(), 9)), symbols * np.float32(step)
+
+
+def by_jpeg_xl(latents: Latents, step: float) -> tuple[float, Latents]:
+    symbols = np.rint(latents / step)
+    shifted = (symbols - symbols.min()).astype(np.uint8).transpose(1, 2, 0)
+    return len(imagecodecs.jpegxl_encode(shifted, lossless=True, effort=7)), symbols * np.float32(step)
+
+
+def by_order_0(latents: Latents, step: float) -> tuple[float, Latents]:
+    symbols = np.rint(latents / step)
+    counts = [np.unique(plane, return_counts=True)[1] for plane in symbols]
+    bits = -sum((n * np.log2(n / n.sum())).sum() for n in counts)
+    return bits / 8, symbols * np.float32(step)
+
+
+def by_vaepack(latents: Latents) -> tuple[int, Latents]:
+    levels = (1 << VAEPACK_BITS) - 1
+    scaled = np.rint((np.clip(latents, -VAEPACK_CLIP, VAEPACK_CLIP) / VAEPACK_CLIP + 1) / 2 * levels)
+    data = imagecodecs.jpegxl_encode(scaled.astype(np.uint16).transpose(1, 2, 0), lossless=True, effort=7)
+    return len(data), ((scaled / levels * 2 - 1) * VAEPACK_CLIP).astype(np.float32)
+
+
+def over_cross_entropy(latents: list[Latents], profile: LatentProfile, rows: list[dict[str, Any]]) -> float:
+    """Return payload bytes over what the prior's own tables say that the symbols cost, at the default effort's step."""
+    step_code = next(round(row["step"]) for row in rows if "effort 5" in row["method"])
+    prior = network_prior(PRIOR_NAMES[profile.prior])
+    coded = bound = 0.0
+    for plane in latents:
+        header = Header(*size_of(plane), profile.id, profile.prior, step_code)
+        scaled = reference.normalise(plane, profile.mean, deltas(profile, header))
+        payload = entropy.encode_best(scaled, prior, step_code, 5)
+        symbols = entropy.decode(payload, plane.shape, prior, step_code).symbols
+        coded += len(payload)
+        bound += costs_of(symbols, scaled, prior, step_code).bits.sum(dtype=np.float64) / 8
+    return coded / bound
+
+
+def size_of(latents: Latents) -> tuple[int, int]:
+    """Return the width and height of the picture of latents."""
+    return 8 * latents.shape[2], 8 * latents.shape[1]
+
+
+if __name__ == "__main__":
+    main()
