@@ -47,11 +47,16 @@ importroot:  ## the package as installed, made of links: for type checkers, and 
 	@rm -rf build/importroot && mkdir -p build/importroot/sdtrt
 	@ln -s $(CURDIR)/sdtrt/* $(addprefix $(CURDIR)/,engine export kernels) build/importroot/sdtrt/
 
-bench: $(STAMP)  ## all figures and the README's tables (KODAK=folder of PNG pictures)
-	@test -n '$(KODAK)' || { echo 'make bench: say where the pictures are, KODAK=folder' >&2; exit 1; }
+$(VENV)/.bench: $(STAMP)
+	$(INSTALL) -e '.[dev,bench]'
+	touch $@
+
+bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG pictures, SD1=folder of an sd1 bundle)
+	@test -n '$(KODAK)' -a -n '$(SD1)' || { echo 'make bench: say KODAK=folder of pictures SD1=folder of a bundle' >&2; exit 1; }
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/corruption.py
-	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)'
+	$(BIN)/python benchmarks/rate.py '$(KODAK)' --model '$(SD1)'
+	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --plot docs/rate_distortion.svg
 	$(BIN)/python benchmarks/blockiness.py '$(KODAK)'
 	$(BIN)/python benchmarks/demo.py --publish
 	$(BIN)/python benchmarks/tables.py

@@ -7,6 +7,8 @@ which its mean error over the pictures is the same. sdtrt's and the palette's si
 """
 
 import argparse
+import statistics
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from report import write_results
 from sdtrt.engine import container, entropy
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.container import Header
+from sdtrt.engine.entropy import DEFAULT_EFFORT
 from sdtrt.engine.latents import deltas, file_of_latents, latents_of_file, palette_file
 from sdtrt.engine.prior import network_prior
 from sdtrt.engine.profile import PRIOR_NAMES, LatentProfile
@@ -28,7 +31,8 @@ from sdtrt.engine.search import costs_of
 from sdtrt.kernels import reference
 
 SIDE = 512
-EFFORTS = (1, 5, 9)
+EFFORTS = (1, DEFAULT_EFFORT, 9)
+QUALITIES = (1, 10, 25, 50, 75, 90, 100)
 VAEPACK_BITS, VAEPACK_CLIP = 10, 4.0  # its defaults
 
 Latents = NDArray[np.float32]
@@ -72,6 +76,8 @@ def measure(latents: list[Latents], profile: LatentProfile) -> dict[str, Any]:
     for name, (code, bounds) in ways.items():
         step, size, mse = at_error(latents, code, aim, bounds)
         rows.append({"method": name, "step": round(step, 4), "bytes": round(size), "mse": round(mse, 5)})
+        if "sdtrt" in name:
+            rows[-1]["ms"] = round(statistics.median(milliseconds(code, plane, step) for plane in latents), 1)
     found = [by_vaepack(plane) for plane in latents]
     mse = float(np.mean([error(plane, back) for plane, (_, back) in zip(latents, found, strict=True)]))
     rows.append(
@@ -81,7 +87,24 @@ def measure(latents: list[Latents], profile: LatentProfile) -> dict[str, Any]:
             "mse": float(f"{mse:.2g}"),
         }
     )
-    return {"rows": rows, "over_cross_entropy": round(over_cross_entropy(latents, profile, rows), 4)}
+    return {
+        "rows": rows,
+        "over_cross_entropy": round(over_cross_entropy(latents, profile, rows), 4),
+        "qualities": [at_quality(latents, profile, quality) for quality in QUALITIES],
+    }
+
+
+def at_quality(latents: list[Latents], profile: LatentProfile, quality: int) -> dict[str, float]:
+    """Return mean bytes and error at a quality and the default effort, for latents kept as data."""
+    size, mse = means(latents, by_sdtrt(profile, DEFAULT_EFFORT), profile.step_code(quality))
+    relative = (mse / float(np.mean([np.square(plane).mean() for plane in latents]))) ** 0.5
+    return {"quality": quality, "bytes": round(size), "mse": float(f"{mse:.3g}"), "relative": round(relative, 4)}
+
+
+def milliseconds(code: Code, latents: Latents, step: float) -> float:
+    started = time.perf_counter()
+    code(latents, step)
+    return 1000 * (time.perf_counter() - started)
 
 
 def at_error(latents: list[Latents], code: Code, aim: float, bounds: tuple[float, float]) -> tuple[float, float, float]:
@@ -149,13 +172,13 @@ def by_vaepack(latents: Latents) -> tuple[int, Latents]:
 
 def over_cross_entropy(latents: list[Latents], profile: LatentProfile, rows: list[dict[str, Any]]) -> float:
     """Return payload bytes over what the prior's own tables say that the symbols cost, at the default effort's step."""
-    step_code = next(round(row["step"]) for row in rows if "effort 5" in row["method"])
+    step_code = next(round(row["step"]) for row in rows if f"effort {DEFAULT_EFFORT}" in row["method"])
     prior = network_prior(PRIOR_NAMES[profile.prior])
     coded = bound = 0.0
     for plane in latents:
         header = Header(*size_of(plane), profile.id, profile.prior, step_code)
         scaled = reference.normalise(plane, profile.mean, deltas(profile, header))
-        payload = entropy.encode_best(scaled, prior, step_code, 5)
+        payload = entropy.encode_best(scaled, prior, step_code, DEFAULT_EFFORT)
         symbols = entropy.decode(payload, plane.shape, prior, step_code).symbols
         coded += len(payload)
         bound += costs_of(symbols, scaled, prior, step_code).bits.sum(dtype=np.float64) / 8

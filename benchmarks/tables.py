@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "tiny.md", ROOT / "docs" / "export.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("quality", "tiny", "export")))
+SPACES = ("sd1", "tiny")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -46,21 +47,54 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def rate_distortion() -> str:
-    found = results("rate_distortion")
+    return f"{at_rates('psnr')}\n\n{source(results('rate_distortion'))}"
+
+
+def ms_ssim() -> str:
+    return at_rates("ms_ssim")
+
+
+def ssimulacra2() -> str:
+    return at_rates("ssimulacra2")
+
+
+def at_rates(metric: str) -> str:
+    rows = results("rate_distortion")["at_rates"]
+    codecs = list(rows[0][metric])
+    digits = 4 if metric == "ms_ssim" else 2
+    cells = [[f"{row['bpp']:.2f}", *(cell(row[metric][c], digits) for c in codecs)] for row in rows]
+    return markdown(["bits per pixel", *codecs], cells)
+
+
+def cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def rate() -> str:
+    found = results("rate")
     rows = [
-        [f"{row['bpp']:.2f}", *(decibels(row[c]) for c in ("sdtrt", "WebP", "JPEG")), gain(row)]
-        for row in found["at_rates"]
+        [row["method"], f"{row['bytes']:,}", f"{row['mse']:.2g}", f"{row['ms']:.0f}" if "ms" in row else ""]
+        for row in found["rows"]
     ]
-    table = markdown(["bits per pixel", "sdtrt dB", "WebP dB", "JPEG dB", "sdtrt over JPEG"], rows)
-    return f"{table}\n\n{source(found)}"
+    head = ["4x64x64 latents of 512x512 pixels", "bytes", "mean squared error", "ms to encode and decode"]
+    return f"{markdown(head, rows)}\n\n{source(found)}"
 
 
-def decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def latent_error() -> str:
+    rows = [
+        [f"{row['quality']}", f"{row['bytes']:,}", f"{row['mse']:.2g}", f"{row['relative']:.1%}"]
+        for row in results("rate")["qualities"]
+    ]
+    return markdown(["quality", "bytes", "mean squared error", "error over latents, rms"], rows)
 
 
-def gain(row: dict[str, Any]) -> str:
-    return "-" if None in (row["sdtrt"], row["JPEG"]) else f"{row['sdtrt'] - row['JPEG']:+.2f} dB"
+def steps() -> str:
+    profiles = [json.loads((ROOT / "engine" / "data" / "profiles" / f"{s}-1.json").read_text()) for s in SPACES]
+    rows = []
+    for quality in (1, 10, 25, 50, 75, 90, 100):
+        codes = [p["step_codes"][0] + (p["step_codes"][1] - p["step_codes"][0]) * (quality - 1) / 99 for p in profiles]
+        rows.append([f"{quality}", *(f"{2 ** ((round(code) - 2048) / 256):.3f}" for code in codes)])
+    return markdown(["quality", *(f"step of {space}" for space in SPACES)], rows)
 
 
 def demo() -> str:
@@ -123,6 +157,11 @@ def source(found: dict[str, Any]) -> str:
 
 TABLES = {
     "rate_distortion": rate_distortion,
+    "ms_ssim": ms_ssim,
+    "ssimulacra2": ssimulacra2,
+    "rate": rate,
+    "latent_error": latent_error,
+    "steps": steps,
     "demo": demo,
     "speed": speed,
     "entropy": entropy,

@@ -121,10 +121,12 @@ class Network:
 
     def largest_sum(self, step: LatentPass) -> int:
         """Return a bound on the magnitude of every partial sum, in any order, for inputs within their limits."""
-        inputs = np.full(self.first.shape[1], MAGNITUDE[-1], np.int64)
+        inputs = np.full(step.inputs, MAGNITUDE[-1], np.int64)
         inputs[: width(step.values)] = LIMIT
-        inputs[-KNOTS:] = FEATURE_LIMIT
-        first = _magnitudes(self.first) @ inputs + _magnitudes(self.first_bias)
+        first = _magnitudes(self.first)
+        features = first[:, step.inputs :]
+        pairs = features[:, 1:] + features[:, :-1]  # no step is near more than two knots
+        first = first[:, : step.inputs] @ inputs + FEATURE_LIMIT * pairs.max(1) + _magnitudes(self.first_bias)
         second = _magnitudes(self.second).sum(1) * LIMIT + _magnitudes(self.second_bias)
         output = first[len(first) - len(self.output) :] + _magnitudes(self.output).sum(1) * LIMIT
         return int(max(first.max(), second.max(), output.max()))

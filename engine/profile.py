@@ -18,7 +18,7 @@ INLINE = 0  # profile id of files that carry their own
 ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
 PALETTE = 255  # in place of a prior: no symbols but palette indices
 PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
-PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1"}
+PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2"}
 MAX_CHANNELS = 255
 LARGEST_STEP = 1 << 8
 

@@ -8,7 +8,7 @@ from sdtrt.engine.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.profile import LatentProfile
 
 DEFAULT_QUALITY = 50.0
-BEYOND = 256  # step codes past that of quality 1, a factor of 2: as far as every prior is trained
+BEYOND = 512  # step codes past that of quality 1, a factor of 4: as far as priors are trained
 NEAR = 0.02  # dB above what is asked for, with which a search for a PSNR ends
 
 Method = Literal["latents", "palette"]
@@ -62,7 +62,7 @@ class Wish:
 def finest_within(nbytes: int, profile: LatentProfile, code_file: CodeFile) -> bytes:
     """Return the file with the smallest step among those of at most `nbytes` bytes.
 
-    Steps finer than that of quality 100 are not tried, as they would buy nothing, nor steps coarser than twice
+    Steps finer than that of quality 100 are not tried, as they would buy nothing, nor steps coarser than four times
     that of quality 1. The step is found by bisection, some 12 trials. Files of steps next to each other may not be
     ordered by size, so the result may be a step or two from the finest, but is never too large. Raises `ValueError`,
     which tells the smallest possible size, if there is none.

@@ -24,7 +24,7 @@ from sdtrt.doctor import examine
 from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
 from sdtrt.engine.container import Limits
 from sdtrt.engine.entropy import DEFAULT_EFFORT, TRIALS
-from sdtrt.engine.rate import METHODS
+from sdtrt.engine.rate import METHODS, Wish
 from sdtrt.errors import SdtrtError
 from sdtrt.files import prepare_outputs, read_input, write_output
 from sdtrt.progress import clear_bar, progress
@@ -71,17 +71,18 @@ def fail(message: str) -> int:
 def encode(options: argparse.Namespace) -> int:
     if options.from_latents and options.target_psnr is not None:
         raise ValueError("--target-psnr needs pictures: latents alone have none to compare with")
+    wish = {
+        "quality": options.quality,
+        "nbytes": options.bytes,
+        "bits_per_pixel": options.bpp,
+        "effort": options.effort,
+        "method": options.method,
+    }
+    Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with api.Codec.open(
         options.model, device=options.device, backend=options.backend, threads=options.threads
     ) as codec:
-        wish = {
-            "quality": options.quality,
-            "nbytes": options.bytes,
-            "bits_per_pixel": options.bpp,
-            "effort": options.effort,
-            "method": options.method,
-        }
 
         def work(source: str, target: str) -> Record:
             started = time.perf_counter()

@@ -102,13 +102,18 @@ class PassNetwork(nn.Module):
         limits = torch.full((step.inputs,), float(MAGNITUDE[-1]))
         limits[: width(step.values)] = LIMIT
         hidden = 128 * self.hidden.abs() @ limits
-        shrink(
-            [self.hidden], hidden, 128 * (FEATURE_LIMIT * self.hidden_features.abs().sum(1) + self.hidden_bias.abs())
-        )
+        rest = 128 * (largest_of_features(self.hidden_features) + self.hidden_bias.abs())
+        shrink([self.hidden], hidden, rest)
         shrink([self.second], 128 * LIMIT * self.second.abs().sum(1), 1024 * self.second_bias.abs())
         output = 1024 * self.direct.abs() @ limits + 128 * LIMIT * self.output.abs().sum(1)
-        rest = 1024 * (FEATURE_LIMIT * self.direct_features.abs().sum(1) + self.output_bias.abs())
+        rest = 1024 * (largest_of_features(self.direct_features) + self.output_bias.abs())
         shrink([self.direct, self.output], output, rest)
+
+
+def largest_of_features(weights: Tensor) -> Tensor:
+    """Return a bound on what features add to each sum: no step is near more than two knots."""
+    weights = weights.abs()
+    return FEATURE_LIMIT * (weights[:, 1:] + weights[:, :-1]).amax(1)
 
 
 def shrink(rows: list[nn.Parameter], sums: Tensor, rest: Tensor) -> None:

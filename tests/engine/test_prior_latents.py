@@ -28,8 +28,7 @@ from sdtrt.engine.prior_latents import (
 )
 from sdtrt.errors import BundleError, FormatError
 
-NAMES = ["sd1-1"]
-PRIORS = pytest.mark.parametrize("name", NAMES)
+PRIORS = pytest.mark.parametrize("name", ["sd1-1", "tiny-2"])
 TOY = Architecture(
     (1, 0),
     (
@@ -47,10 +46,9 @@ def prior_of(name: str) -> LatentPrior:
 
 
 def limits_of(step: LatentPass) -> np.ndarray:
-    """Return the largest magnitude of each input, step features included."""
-    limits = np.full(step.inputs + KNOTS, MAGNITUDE[-1], np.int64)
+    """Return the largest magnitude of each input besides step features."""
+    limits = np.full(step.inputs, MAGNITUDE[-1], np.int64)
     limits[: width(step.values)] = LIMIT
-    limits[-KNOTS:] = FEATURE_LIMIT
     return limits
 
 
@@ -72,14 +70,14 @@ def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
     prior = prior_of(name)
     assert prior.largest_sum() < 1 << 24
     for step, network in zip(prior.passes(0), prior.networks, strict=True):
-        limits = limits_of(step)
+        limits, features = limits_of(step), step_features(int(rng.integers(4096)))
         inputs = rng.integers(-limits[:, None], limits[:, None] + 1, (len(limits), 12))
         inputs[:, 4:8] = np.sign(inputs[:, 4:8]) * limits[:, None]
-        inputs[:, 8] = np.sign(network.first[-1]) * limits  # all that pushes one output up
-        inputs[:, 9] = np.sign(network.first[0]) * limits
+        inputs[:, 8] = np.sign(network.first[-1, : step.inputs]) * limits  # all that pushes one output up
+        inputs[:, 9] = np.sign(network.first[0, : step.inputs]) * limits
         inputs[width(step.values) :] = np.abs(inputs[width(step.values) :])
-        inputs[-KNOTS:] = inputs[-KNOTS:, :1]
-        found = network(inputs[:-KNOTS].astype(np.float32), inputs[-KNOTS:, 0].astype(np.float32))
+        found = network(inputs.astype(np.float32), features)
+        inputs = np.concatenate([inputs, np.repeat(features[:, None].astype(np.int64), 12, axis=1)])
         for product in (lambda w, x: w.astype(np.int64) @ x, lambda w, x: any_order(w, x, rng).astype(np.int64)):
             whole = {field: getattr(network, field).astype(np.int64) for field in Network.__slots__}
             sums = product(network.first, inputs) + whole["first_bias"][:, None]
@@ -221,7 +219,6 @@ def test_a_prior_whose_sums_could_round_is_refused() -> None:
 
 
 def test_the_bound_is_reached() -> None:
-    """`largest_sum` is no looser than need be: there are inputs that reach it."""
+    """`largest_sum` is no looser than need be: inputs reach it, but for one of the two features of a step."""
     step, network = TOY.passes[1], toy_networks(5)[1]
-    limits = limits_of(step)
-    assert network.largest_sum(step) == 5 * limits.sum() + 5 + 5 * 2 * LIMIT
+    assert network.largest_sum(step) == 5 * (limits_of(step).sum() + 2 * FEATURE_LIMIT) + 5 + 5 * 2 * LIMIT

@@ -385,3 +385,38 @@ def test_sizes(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
     assert small.returncode == 1
     assert b"too few" in small.stderr
     assert run_cli("encode", "--bytes", "700", "-q", "5", tmp_path / "p.png").returncode == 2
+
+
+def test_likeness_and_effort(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
+    pixels = photo(160, 120)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    assert run_cli("encode", "--target-psnr", "30", tmp_path / "p.png").returncode == 0
+    error = pixels - np.asarray(sdtrt.decode((tmp_path / "p.sdt").read_bytes()), float)
+    assert 30 <= 10 * np.log10(255**2 / np.square(error).mean()) < 30.3
+    sizes = {}
+    for effort in ("1", "5", "9"):
+        assert run_cli("encode", "--effort", effort, tmp_path / "p.png", "-f").returncode == 0
+        sizes[effort] = (tmp_path / "p.sdt").stat().st_size
+    assert sizes["1"] > sizes["5"]
+    above = run_cli("encode", "--target-psnr", "90", tmp_path / "p.png", "-f")
+    assert above.returncode == 1
+    assert b"the best file has" in above.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--target-psnr", "30", "-q", "5"),
+        ("--target-psnr", "30", "--from-latents"),
+        ("--effort", "0"),
+        ("--effort", "ten"),
+        ("--method", "deflate"),
+        ("--method", "palette", "-q", "5"),
+    ],
+)
+def test_wishes_that_make_no_sense(run_cli: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "p.png").write_bytes(b"")
+    done = run_cli("encode", *words, tmp_path / "p.png")
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert not (tmp_path / "p.sdt").exists()

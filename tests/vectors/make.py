@@ -24,7 +24,8 @@ from sdtrt.engine.prior_adaptive import fit_adaptive
 from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PALETTE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
 
 FOLDER = Path(__file__).parent
-TINY, SD1 = 1, 2  # profiles; the first networks of each are the priors of the same ids
+TINY, SD1 = 1, 2  # profiles
+TINY_1, SD1_1, TINY_2 = 1, 2, 3  # priors
 Symbols = NDArray[np.int16]
 
 
@@ -50,17 +51,24 @@ def main() -> None:
     write_case(
         "sd1_adaptive", "a shipped profile with the adaptive prior", sd1_file(noise(8, SD1, 83, 50), 83, 50, 1800)
     )
-    for name, (width, height), code in (
-        ("sd1_odd_size", (75, 50), 1800),
-        ("sd1_1x1", (1, 1), 2048),
-        ("sd1_coarse", (100, 60), 3100),
-        ("sd1_fine", (60, 90), 700),
+    for name, profile, prior, (width, height), code in (
+        ("sd1_odd_size", SD1, SD1_1, (75, 50), 1800),
+        ("sd1_1x1", SD1, SD1_1, (1, 1), 2048),
+        ("sd1_coarse", SD1, SD1_1, (100, 60), 3100),
+        ("sd1_fine", SD1, SD1_1, (60, 90), 700),
+        ("tiny_2_odd_size", TINY, TINY_2, (61, 43), 1900),
+        ("tiny_2_coarse", TINY, TINY_2, (40, 56), 2900),
     ):
-        write_case(name, f"networks that see latents, at step code {code}", sd1_network_file(width, height, code))
+        symbols = np.rint(smooth(code, profile, width, height) / 2 ** ((code - 2048) / 256)).astype(np.int16)
+        file = network_file(symbols, width, height, profile, prior, code)
+        write_case(name, f"networks that see latents, at step code {code}", file)
     wide = noise(9, SD1, 83, 50)
     wide.flat[:2] = -32768, 32767
-    write_case("sd1_escapes", "symbols over all 16 bits", network_file(wide, 83, 50, SD1, 2048))
-    latents = smooth(10, 70, 45)
+    write_case("sd1_escapes", "symbols over all 16 bits", network_file(wide, 83, 50, SD1, SD1_1, 2048))
+    wide = noise(11, TINY, 33, 17)
+    wide.flat[:2] = -32768, 32767
+    write_case("tiny_2_escapes", "symbols over all 16 bits", network_file(wide, 33, 17, TINY, TINY_2, 2048))
+    latents = smooth(10, SD1, 70, 45)
     write_case("sd1_palette", "the method that came first", palette_file(latents, 70, 45, shipped_profile(SD1)))
     write_failures(container.write(whole))
 
@@ -73,30 +81,31 @@ def noise(seed: int, identifier: int, width: int, height: int) -> Symbols:
     return (rng.integers(-reach, reach + 1, shape) * (rng.random(shape) < 0.4)).astype(np.int16)
 
 
-def smooth(seed: int, width: int, height: int) -> NDArray[np.float32]:
-    """Return latents of `sd1` that resemble a picture's: waves and noise, some of both beyond one deviation."""
+def smooth(seed: int, identifier: int, width: int, height: int) -> NDArray[np.float32]:
+    """Return latents of a profile that resemble a picture's: waves and noise, some of both beyond one deviation."""
     rng = np.random.default_rng(seed)
-    profile = shipped_profile(SD1)
-    channels, rows, columns = profile.grid(width, height)
+    channels, rows, columns = shipped_profile(identifier).grid(width, height)
     c, y, x = np.ogrid[:channels, :rows, :columns]
     waves = np.sin(y / 3 + c) * (c + 1) / 2 + np.cos(x / 4 - c)
     return (waves + rng.normal(0, 0.4, waves.shape)).astype(np.float32)
 
 
 def tiny_file(symbols: Symbols, width: int, height: int, step_code: int, grey: bool = False, **parts: Any) -> File:
-    return network_file(symbols, width, height, TINY, step_code, grey, **parts)
+    return network_file(symbols, width, height, TINY, TINY_1, step_code, grey, **parts)
 
 
 def network_file(
-    symbols: Symbols, width: int, height: int, identifier: int, step_code: int, grey: bool = False, **parts: Any
+    symbols: Symbols,
+    width: int,
+    height: int,
+    profile: int,
+    prior: int,
+    step_code: int,
+    grey: bool = False,
+    **parts: Any,
 ) -> File:
-    payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[identifier]), step_code)
-    return File(Header(width, height, identifier, identifier, step_code, grey), payload, **parts)
-
-
-def sd1_network_file(width: int, height: int, step_code: int) -> File:
-    symbols = np.rint(smooth(step_code, width, height) / 2 ** ((step_code - 2048) / 256)).astype(np.int16)
-    return network_file(symbols, width, height, SD1, step_code)
+    payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[prior]), step_code)
+    return File(Header(width, height, profile, prior, step_code, grey), payload, **parts)
 
 
 def sd1_file(symbols: Symbols, width: int, height: int, step_code: int) -> File:
