@@ -1,5 +1,6 @@
 """Main path: picture -> latents -> file, and back."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine import alpha, container
-from sdtrt.engine.backends import Network, open_backend
+from sdtrt.engine.batching import ahead, batches
 from sdtrt.engine.bundle import Bundle, find_bundle
-from sdtrt.engine.container import DEFAULT_LIMITS, Header, Limits
-from sdtrt.engine.latents import file_of_latents, latents_of_file, palette_file
+from sdtrt.engine.container import DEFAULT_LIMITS, File, Header, Limits
+from sdtrt.engine.device_pipeline import DevicePipeline
+from sdtrt.engine.latents import Quantized, file_of_latents, kind_of, palette_file, quantized_of_file, shape_of
+from sdtrt.engine.pipeline import Pipeline, open_pipeline
 from sdtrt.engine.profile import profile_of_file
 from sdtrt.engine.rate import Measure, Wish
-from sdtrt.errors import BundleError
-from sdtrt.kernels import reference
+from sdtrt.errors import BundleError, DeviceError
+from sdtrt.kernels.device import array_of, stream_of
 
 Floats = NDArray[np.float32]
 
@@ -30,17 +33,28 @@ class Picture:
 
 
 class PictureCodec:
-    """A bundle's networks, each opened at its first use; may be used from several threads."""
+    """A bundle and where its networks run; may be used from several threads."""
 
     def __init__(
         self, model: str | Path, *, backend: str = "auto", device: str = "auto", threads: int | None = None
     ) -> None:
         self.bundle: Bundle = find_bundle(model)
         self.profile = self.bundle.latent_profile()
-        self._backend = open_backend(backend, device, threads)
-        self._networks: dict[str, Network] = {}
+        self._pipeline: Pipeline = open_pipeline(self.bundle, backend, device, threads)
 
     def encode(self, picture: Picture, wish: Wish) -> bytes:
+        return self._code((picture, self.analyse(picture.pixels)), wish)
+
+    def encode_batch(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[bytes]:
+        """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
+        return ahead(lambda analysed: self._code(analysed, wish), self._analysed(pictures))
+
+    def _analysed(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Floats]]:
+        for batch in batches(pictures, self._pipeline.largest_batch, lambda picture: picture.pixels.shape):
+            yield from zip(batch, self._pipeline.analyse([picture.pixels for picture in batch]), strict=True)
+
+    def _code(self, analysed: tuple[Picture, Floats], wish: Wish) -> bytes:
+        picture, latents = analysed
         height, width = picture.pixels.shape[:2]
         chunks = {} if picture.alpha is None else {container.ALPHA: alpha.encode(picture.alpha)}
         parts = {"grey": picture.grey, "chunks": chunks}
@@ -48,7 +62,7 @@ class PictureCodec:
         def measure(data: bytes) -> float:
             return psnr(picture.pixels, self.decode(data).pixels)
 
-        return self.encode_latents(self.analyse(picture.pixels), width, height, wish, measure, **parts)
+        return self.encode_latents(latents, width, height, wish, measure, **parts)
 
     def encode_latents(
         self, latents: Floats, width: int, height: int, wish: Wish, measure: Measure | None = None, **parts: Any
@@ -65,30 +79,41 @@ class PictureCodec:
         return wish.file(code_file, self.profile, width, height, measure)
 
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+        return self._pictures([self._parse(data, limits)])[0]
+
+    def decode_batch(self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS) -> Iterator[Picture]:
+        """Yield the picture of each file; a thread of its own parses and decodes symbols, ahead of the networks."""
+        parsed = ahead(lambda data: self._parse(data, limits), files)
+        for batch in batches(parsed, self._pipeline.largest_batch, lambda one: (kind_of(one[0]), shape_of(one[0]))):
+            yield from self._pictures(batch)
+
+    def decode_into(self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
+        if not isinstance(self._pipeline, DevicePipeline):
+            raise DeviceError(f"decode_into needs a GPU; this codec runs by {self._pipeline.name}")
+        contents, file = self._parse(data, limits)
+        self._pipeline.synthesise_into(contents, file.header, array_of(array), stream_of(stream))
+
+    def _parse(self, data: bytes, limits: Limits) -> tuple[Quantized | Floats, File]:
         file = container.read(data, limits)
         self._require(profile_of_file(file).latent_space)
-        pixels = self.synthesise(latents_of_file(file, limits), file.header)
-        return Picture(pixels, alpha.alpha_of_file(file), file.header.grey)
+        return quantized_of_file(file, limits), file
+
+    def _pictures(self, parsed: list[tuple[Quantized | Floats, File]]) -> list[Picture]:
+        found = self._pipeline.synthesise([(contents, file.header) for contents, file in parsed])
+        files = [file for _, file in parsed]
+        return [
+            Picture(pixels, alpha.alpha_of_file(file), file.header.grey)
+            for pixels, file in zip(found, files, strict=True)
+        ]
 
     def analyse(self, pixels: NDArray[np.uint8]) -> Floats:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
-        planes = reference.pixels_to_planes(pixels, self.profile.downscale, *self.bundle.pixel_range)
-        return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
+        return self._pipeline.analyse([pixels])[0]
 
     def synthesise(self, latents: Floats, header: Header) -> NDArray[np.uint8]:
         """Return the RGB pixels, uint8 (H, W, 3), of latents, float32 (C, h, w); the header gives size and step."""
-        step = {"step": np.array([header.step], np.float32)} if self.bundle.decoder_takes_step else {}
-        planes = self._run("decoder.onnx", {"latents": latents[None], **step})["pixels"][0]
-        return reference.planes_to_pixels(planes, header.width, header.height, *self.bundle.pixel_range)
-
-    def _run(self, name: str, inputs: dict[str, Floats]) -> dict[str, Floats]:
-        if name not in self._networks:
-            self._networks[name] = self._backend.load(self.bundle.file(name))
-        outputs = self._networks[name].run(inputs)
-        for tensor, values in outputs.items():
-            if not np.isfinite(values).all():
-                raise BundleError(f"{self.bundle.name}'s {name} gave values in {tensor} that are not finite")
-        return outputs
+        return self._pipeline.synthesise([(latents, header)])[0]
 
     def _require(self, latent_space: str) -> None:
         if latent_space != self.bundle.latent_space:

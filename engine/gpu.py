@@ -3,8 +3,8 @@
 from sdtrt.errors import DeviceError
 
 
-def architecture() -> str:
-    """Return the first GPU's architecture, such as `sm89`; `DeviceError` says why none can be seen."""
+def architecture(index: int = 0) -> str:
+    """Return a GPU's architecture, such as `sm89`; `DeviceError` says why it cannot be seen."""
     try:
         from cuda.core import Device
     except ImportError as error:
@@ -12,7 +12,7 @@ def architecture() -> str:
             f"GPUs are seen through cuda-core, which is missing ({error}): pip install 'sdtrt[gpu]'"
         ) from error
     try:
-        major, minor = Device(0).compute_capability
+        major, minor = Device(index).compute_capability
     except Exception as error:  # of the driver, or of the search for it: no common base
-        raise DeviceError(f"no GPU: {error}") from error
+        raise DeviceError(f"no GPU {index}: {error}") from error
     return f"sm{major}{minor}"

@@ -1,5 +1,6 @@
 """The sizes of pictures that an engine is built for."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -41,6 +42,15 @@ class Shapes:
         one = self.smallest == self.largest
         text = f"{w0}x{h0}" if one else f"{w0}x{h0}..{w1}x{h1}..{w2}x{h2}"
         return f"{text}*{batch}" if batch > 1 else text
+
+    def cover(self, size: Size) -> bool:
+        """Return whether an engine for these shapes takes a batch of pictures of a size."""
+        return all(a <= b <= c for a, b, c in zip(self.smallest, size, self.largest, strict=True))
+
+    @property
+    def spread(self) -> int:
+        """By how many pixels the largest batch exceeds the smallest: engines for fewer sizes are faster."""
+        return math.prod(self.largest) - math.prod(self.smallest)
 
     def planes(self, channels: int, divisor: int) -> list[tuple[int, int, int, int]]:
         """Return the three shapes (N, C, H, W) of planes `divisor` times smaller than the pictures.

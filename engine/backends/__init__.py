@@ -1,28 +1,27 @@
-"""Where networks run: one small protocol, and the choice among its implementations."""
+"""Ways to run networks: the protocols that they keep to, on the host and on a device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.errors import DeviceError
+from sdtrt.engine.bundle import Bundle
+from sdtrt.kernels.device import DeviceArray, Stream
 
 Floats = NDArray[np.float32]
 
-BACKENDS = ("auto", "ort")
-
 
 class Network(Protocol):
-    """A loaded network; safe to run from several threads."""
+    """A network on the host; safe to run from several threads."""
 
     def run(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
         """Return all outputs by name for inputs by name."""
 
 
 class Backend(Protocol):
-    """A way to run networks on a device."""
+    """A way to run networks on the host."""
 
     name: str
 
@@ -30,15 +29,24 @@ class Backend(Protocol):
         """Open the network in an ONNX file; `BundleError` if it cannot be run."""
 
 
-def open_backend(backend: str = "auto", device: str = "auto", threads: int | None = None) -> Backend:
-    """Return the backend for a `--backend`, `--device` and `--threads`.
+class DeviceNetwork(Protocol):
+    """A network on a device."""
 
-    Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r} is unknown; this version has: {', '.join(BACKENDS)}")
-    if device not in {"auto", "cpu"}:
-        raise DeviceError(f"device {device!r}: this version runs on the CPU only; use --device cpu")
-    from sdtrt.engine.backends.ort import OrtCpu
+    dtypes: Mapping[str, np.dtype[Any]]  # of inputs and outputs
+    capturable: bool  # whether its work can be recorded in a graph
+    largest_batch: int
 
-    return OrtCpu(threads)
+    def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
+        """Return what queues the network's work on these arrays, inputs and outputs by name, whenever it is called.
+
+        Raises `BundleError` if the network does not take such shapes.
+        """
+
+
+class DeviceBackend(Protocol):
+    """A way to run networks on a device."""
+
+    name: str
+
+    def load(self, bundle: Bundle, network: str) -> DeviceNetwork:
+        """Open a bundle's `encoder` or `decoder`; `BundleError` if it cannot be run."""

@@ -1,0 +1,52 @@
+"""Pictures to latents and back on the host: the kernels' references around networks in ONNX Runtime."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.backends import Backend, Network
+from sdtrt.engine.bundle import Bundle
+from sdtrt.engine.container import Header
+from sdtrt.engine.latents import Quantized
+from sdtrt.errors import BundleError
+from sdtrt.kernels import reference
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class HostPipeline:
+    """A bundle's networks, each opened at its first use; see `engine.pipeline.Pipeline`."""
+
+    largest_batch = 1
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.name = backend.name
+        self._bundle, self._backend, self._profile = bundle, backend, bundle.latent_profile()
+        self._networks: dict[str, Network] = {}
+
+    def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
+        return [self._analyse(one) for one in pixels]
+
+    def synthesise(self, pictures: Sequence[tuple[Quantized | Floats, Header]]) -> list[Pixels]:
+        return [self._synthesise(found, header) for found, header in pictures]
+
+    def _analyse(self, pixels: Pixels) -> Floats:
+        planes = reference.pixels_to_planes(pixels, self._profile.downscale, *self._bundle.pixel_range)
+        return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
+
+    def _synthesise(self, found: Quantized | Floats, header: Header) -> Pixels:
+        latents = found.latents() if isinstance(found, Quantized) else found
+        step = {"step": np.array([header.step], np.float32)} if self._bundle.decoder_takes_step else {}
+        planes = self._run("decoder.onnx", {"latents": latents[None], **step})["pixels"][0]
+        return reference.planes_to_pixels(planes, header.width, header.height, *self._bundle.pixel_range)
+
+    def _run(self, name: str, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+        if name not in self._networks:
+            self._networks[name] = self._backend.load(self._bundle.file(name))
+        outputs = self._networks[name].run(inputs)
+        for tensor, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise BundleError(f"{self._bundle.name}'s {name} gave values in {tensor} that are not finite")
+        return outputs

@@ -1,0 +1,238 @@
+"""The door to a CUDA device: memory, order, kernels, graphs. The run time's only import of cuda-core.
+
+All work is queued on a stream. Nothing here waits for it, but the `sync` of an event that `mark` returns.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from sdtrt.errors import DeviceError
+from sdtrt.kernels.launches import Launch
+
+FATBIN = "kernels.fatbin"
+ALIGNMENT = 256  # bytes, of every allocation
+
+Stream = Any  # cuda-core's Stream or GraphBuilder, or whatever has `__cuda_stream__`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceArray:
+    """A C-contiguous array in device memory, kept alive by `owner`; given out through both array interfaces."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    owner: Any = field(repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.pointer, False),
+            "strides": None,
+            "version": 3,
+        }
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._view().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._view().__dlpack_device__()
+
+    def _view(self) -> Any:
+        core = import_cuda()
+        buffer = core.Buffer.from_handle(self.pointer, self.nbytes, owner=self.owner)
+        return core.utils.StridedMemoryView.from_buffer(buffer, self.shape, dtype=self.dtype)
+
+
+class Graph(Protocol):
+    """Work that was recorded once, to be queued as a whole."""
+
+    def launch(self, stream: Stream) -> None:
+        """Queue it."""
+
+
+class Device(Protocol):
+    """What the run time needs of a device; arrays and streams are its own."""
+
+    name: str
+    stream: Stream
+
+    def enter(self) -> None:
+        """Make the device the calling thread's."""
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """Return device memory, not initialised."""
+
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return page-locked host memory, not initialised: copies from and to it do not block."""
+
+    def upload(self, target: DeviceArray, source: NDArray[Any], stream: Stream) -> None:
+        """Queue a copy of C-contiguous staging memory to the start of an array."""
+
+    def download(self, target: NDArray[Any], source: DeviceArray, stream: Stream) -> None:
+        """Queue a copy of the start of an array to C-contiguous staging memory."""
+
+    def launch(self, launch: Launch, stream: Stream) -> None:
+        """Queue a kernel."""
+
+    def capture(self, record: Callable[[Stream], None]) -> Graph:
+        """Return a graph of what `record` queues on the stream that it is handed."""
+
+    def mark(self, stream: Stream) -> Any:
+        """Return an event: its `sync` waits until all that has been queued on the stream so far is done."""
+
+    def wait(self, stream: Stream, other: Stream) -> None:
+        """Let a stream wait, on the device, for all that has been queued on another so far."""
+
+
+class CudaDevice:
+    """A GPU's primary context with one stream of its own, which never waits for the default stream."""
+
+    def __init__(self, index: int = 0) -> None:
+        self._core = import_cuda()
+        with naming(f"GPU {index}"):
+            self._device = self._core.Device(index)
+            self._device.set_current()
+            self.stream = self._device.create_stream()
+            self.name = f"{self._device.name}, compute capability {'.'.join(map(str, self._device.compute_capability))}"
+            self._page_locked = self._core.LegacyPinnedMemoryResource()
+            self._program = self._core.ObjectCode.from_fatbin(fatbin())
+        self._kernels: dict[str, Any] = {}
+
+    def enter(self) -> None:
+        self._device.set_current()
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        dtype = np.dtype(dtype)
+        nbytes = max(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 1)
+        with naming(f"{nbytes} bytes of device memory"):
+            buffer = self._device.allocate(-nbytes % ALIGNMENT + nbytes, stream=self.stream)
+        return DeviceArray(int(buffer.handle), tuple(shape), dtype, buffer)
+
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        dtype = np.dtype(dtype)
+        nbytes = max(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 1)
+        with naming(f"{nbytes} bytes of page-locked memory"):
+            buffer = self._page_locked.allocate(nbytes)
+        block = (ctypes.c_byte * nbytes).from_address(int(buffer.handle))
+        block.owner = buffer  # type: ignore[attr-defined]  # lives as long as the array
+        return np.frombuffer(block, dtype, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+    def upload(self, target: DeviceArray, source: NDArray[Any], stream: Stream) -> None:
+        self._copy(target.pointer, source.ctypes.data, source.nbytes, stream)
+
+    def download(self, target: NDArray[Any], source: DeviceArray, stream: Stream) -> None:
+        self._copy(target.ctypes.data, source.pointer, target.nbytes, stream)
+
+    def _copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
+        with naming(f"copy of {nbytes} bytes"):
+            ends = [self._core.Buffer.from_handle(pointer, nbytes) for pointer in (target, source)]
+            ends[0].copy_from(ends[1], stream=stream)
+
+    def launch(self, launch: Launch, stream: Stream) -> None:
+        with naming(str(launch)):
+            if launch.kernel not in self._kernels:
+                self._kernels[launch.kernel] = self._program.get_kernel(launch.kernel)
+            config = self._core.LaunchConfig(grid=launch.grid, block=launch.block)
+            self._core.launch(stream, config, self._kernels[launch.kernel], *launch.arguments)
+
+    def capture(self, record: Callable[[Stream], None]) -> Graph:
+        with naming("capture of a graph"):
+            builder = self.stream.create_graph_builder().begin_building("thread_local")
+            try:
+                record(builder)
+            finally:
+                builder.end_building()
+            return builder.complete()
+
+    def mark(self, stream: Stream) -> Any:
+        with naming("an event on a stream"):
+            return self._device.create_stream(stream).record()
+
+    def wait(self, stream: Stream, other: Stream) -> None:
+        with naming("one stream's wait for another"):
+            self._device.create_stream(stream).wait(self._device.create_stream(other))
+
+
+def import_cuda() -> ModuleType:
+    """Return cuda-core's module; `DeviceError` says which extra to install where it is missing or broken."""
+    try:
+        import cuda.core
+        import cuda.core.utils
+    except ImportError as error:
+        raise DeviceError(f"GPUs are reached through cuda-core ({error}): pip install 'sdtrt[gpu]'") from error
+    return cuda.core
+
+
+def fatbin() -> bytes:
+    """Return the compiled kernels; `DeviceError` where the package was installed without them."""
+    path = Path(str(resources.files("sdtrt.kernels"))) / FATBIN
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"the CUDA kernels are missing ({error}); compile them with: make kernels") from error
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Turn whatever the driver raises into a `DeviceError` that says what was being done."""
+    try:
+        yield
+    except DeviceError:
+        raise
+    except Exception as error:  # of the driver, of cuda-core, or of its search for libraries: no common base
+        raise DeviceError(f"{what}: {error}") from error
+
+
+def stream_of(stream: Any) -> Stream:
+    """Return a foreign stream: an object with `__cuda_stream__`, or the handle of one as an integer.
+
+    Raises `TypeError` for anything else. The default stream's handle, 0, is refused: it would wait for all others.
+    """
+    if isinstance(stream, int):
+        if stream == 0:
+            raise ValueError("stream 0 is the default stream, which waits for all others; make one of your own")
+        return import_cuda().Stream.from_handle(stream)
+    if not hasattr(stream, "__cuda_stream__"):
+        raise TypeError(f"a {type(stream).__name__} is no stream: it has no __cuda_stream__ and is no integer")
+    return stream
+
+
+def handle_of(stream: Stream) -> int:
+    """Return the address of a stream, for libraries that take integers."""
+    return int(stream.__cuda_stream__()[1])
+
+
+def array_of(array: Any) -> DeviceArray:
+    """Return a foreign device array (`__cuda_array_interface__` or DLPack) as ours; no copy is made.
+
+    Raises `TypeError` for anything else, `ValueError` if it is not C-contiguous.
+    """
+    if isinstance(array, DeviceArray):
+        return array
+    if not hasattr(array, "__cuda_array_interface__") and not hasattr(array, "__dlpack__"):
+        raise TypeError(f"a {type(array).__name__} is no device array: it has no __cuda_array_interface__ nor DLPack")
+    with naming(f"a {type(array).__name__}"):
+        view = import_cuda().utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
+    if not view.is_device_accessible:
+        raise TypeError(f"a {type(array).__name__} in host memory, expected one on the device")
+    expected = np.cumprod((1, *view.shape[:0:-1]))[::-1]
+    strides = view.strides or expected
+    if any(have != want for have, want, n in zip(strides, expected, view.shape, strict=True) if n > 1):
+        raise ValueError(f"a device array of shape {view.shape} with strides {strides}: expected a C-contiguous one")
+    return DeviceArray(int(view.ptr), tuple(view.shape), np.dtype(view.dtype), (array, view))
