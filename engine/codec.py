@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sdtrt.engine import alpha, container
 from sdtrt.engine.backends import Network, open_backend
 from sdtrt.engine.bundle import Bundle, find_bundle
-from sdtrt.engine.container import DEFAULT_LIMITS, Header, Limits
+from sdtrt.engine.container import DEFAULT_LIMITS, UNLIMITED, Header, Limits
 from sdtrt.engine.latents import file_of_latents, latents_of_file, palette_file
 from sdtrt.engine.profile import profile_of_file
 from sdtrt.engine.rate import Measure, Wish
@@ -46,7 +46,9 @@ class PictureCodec:
         parts = {"grey": picture.grey, "chunks": chunks}
 
         def measure(data: bytes) -> float:
-            return psnr(picture.pixels, self.decode(data).pixels)
+            file = container.read(data, UNLIMITED)
+            pixels = self.synthesise(latents_of_file(file, UNLIMITED), file.header)
+            return psnr(luma(picture.pixels), luma(pixels)) if picture.grey else psnr(picture.pixels, pixels)
 
         return self.encode_latents(self.analyse(picture.pixels), width, height, wish, measure, **parts)
 
@@ -96,6 +98,15 @@ class PictureCodec:
                 f"the file is in latent space {latent_space}, model {self.bundle.name} decodes "
                 f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
             )
+
+
+def luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the brightness of RGB pixels, uint8 (H, W, 3) to (H, W): what a grey picture's are delivered as.
+
+    ITU-R BT.601's weights in 1/65536, rounded, as Pillow has them.
+    """
+    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted + 32768) >> 16).astype(np.uint8)
 
 
 def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

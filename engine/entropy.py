@@ -29,6 +29,7 @@ TRIALS = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 16, 7: 32, 8: 64, 9: 128}  # of a sea
 
 _CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
 _UNIFORM = constriction.stream.model.Uniform()
+_PART = 1 << 18  # symbols that are handed to the coder at once
 _OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
 
 
@@ -76,7 +77,7 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
             continue
         context = prior.context(step, planes, number)
         rows = context.rows()
-        bins = coder.decode(_CATEGORICAL, weights[rows.ravel()]).reshape(rows.shape)
+        bins = _bins(coder, weights, rows)
         known = _symbols(coder, bins, context)
         planes.put(step, known)
         scatter(symbols, order, step, known)
@@ -85,6 +86,12 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
     if not coder.is_empty():
         raise FormatError("damaged payload: data left over after the last symbol")
     return Decoded(symbols, None if centroids is None else points)
+
+
+def _bins(coder: "constriction.stream.stack.AnsCoder", weights: NDArray[np.float32], rows: Ints) -> Ints:
+    """Return the table entries of a pass, part after part: each weighs as much as 32 floats."""
+    parts = [coder.decode(_CATEGORICAL, weights[rows.ravel()[at : at + _PART]]) for at in range(0, rows.size, _PART)]
+    return np.concatenate(parts).reshape(rows.shape)
 
 
 def _symbols(coder: "constriction.stream.stack.AnsCoder", bins: Ints, context: Context) -> Ints:
@@ -129,7 +136,8 @@ def _encode(pick: Pick, shape: tuple[int, int, int], prior: Prior, step_code: in
             coder.encode_reverse(part.escaped, _UNIFORM, np.full_like(part.escaped, 1 << 16))
         if part.low.size:
             coder.encode_reverse(part.low, _UNIFORM, part.low_sizes)
-        coder.encode_reverse(part.bins, _CATEGORICAL, weights[part.rows])
+        for at in reversed(range(0, part.bins.size, _PART)):
+            coder.encode_reverse(part.bins[at : at + _PART], _CATEGORICAL, weights[part.rows[at : at + _PART]])
     return _words_to_bytes(coder.get_compressed())
 
 

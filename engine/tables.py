@@ -59,8 +59,9 @@ def bins_of(residual: Ints, low_bits: Ints) -> Ints:
 
 
 def bits_of_tables(tables: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Return the bits of each entry, float32 like the tables, low bits left out."""
+    """Return the bits of a symbol of each entry, float32 like the tables: all that is sent for it."""
     bits = PRECISION - np.log2(tables)
+    bits[:, :ESCAPE] += np.repeat(LOW_BITS, FRACTIONS)[:, None]
     bits[:, ESCAPE] += 16
     return bits.astype(np.float32)
 

@@ -18,9 +18,10 @@ def normalise(latents: Floats, mean: Floats, delta: Floats) -> Floats:
 
     Raises `ValueError` if a latent is not a finite number.
     """
-    scaled = (latents - mean[:, None, None]) / delta[:, None, None]
-    if not np.isfinite(scaled).all():
+    if not np.isfinite(latents).all():
         raise ValueError("latents hold values that are not finite")
+    with np.errstate(over="ignore"):  # what is beyond all numbers is saturated, too
+        scaled = (latents - mean[:, None, None]) / delta[:, None, None]
     return np.clip(scaled, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
 
 
