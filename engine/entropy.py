@@ -90,8 +90,8 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
 
 def _bins(coder: "constriction.stream.stack.AnsCoder", weights: NDArray[np.float32], rows: Ints) -> Ints:
     """Return the table entries of a pass, part after part: each weighs as much as 32 floats."""
-    parts = [coder.decode(_CATEGORICAL, weights[rows.ravel()[at : at + _PART]]) for at in range(0, rows.size, _PART)]
-    return np.concatenate(parts).reshape(rows.shape)
+    parts = [rows.ravel()[at : at + _PART] for at in range(0, rows.size, _PART)]
+    return np.concatenate([coder.decode(_CATEGORICAL, weights.take(part, 0)) for part in parts]).reshape(rows.shape)
 
 
 def _symbols(coder: "constriction.stream.stack.AnsCoder", bins: Ints, context: Context) -> Ints:
@@ -104,7 +104,7 @@ def _symbols(coder: "constriction.stream.stack.AnsCoder", bins: Ints, context: C
         values[wide] += coder.decode(_UNIFORM, 1 << low_bits[wide])
     if escaped.any():
         values[escaped] = coder.decode(_UNIFORM, np.full(escaped.sum(), 1 << 16, np.int32)) - _OFFSET
-    if np.abs(values + 0.5).max() > _OFFSET:  # out of reach for priors with locations of 16 bits, as ours are
+    if values.max() >= _OFFSET or values.min() < -_OFFSET:  # out of reach where locations have 16 bits, as ours have
         raise FormatError("damaged payload: a symbol does not fit 16 bits")
     return values
 
@@ -137,7 +137,7 @@ def _encode(pick: Pick, shape: tuple[int, int, int], prior: Prior, step_code: in
         if part.low.size:
             coder.encode_reverse(part.low, _UNIFORM, part.low_sizes)
         for at in reversed(range(0, part.bins.size, _PART)):
-            coder.encode_reverse(part.bins[at : at + _PART], _CATEGORICAL, weights[part.rows[at : at + _PART]])
+            coder.encode_reverse(part.bins[at : at + _PART], _CATEGORICAL, weights.take(part.rows[at : at + _PART], 0))
     return _words_to_bytes(coder.get_compressed())
 
 

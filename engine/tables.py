@@ -45,7 +45,7 @@ class Context:
 
     def base(self) -> Ints:
         """Return the whole symbols below the locations."""
-        return self.location // FRACTIONS
+        return self.location >> 3  # FRACTIONS is 2**3, and a shift rounds down, too
 
     def low_bits(self) -> Ints:
         """Return how many bits of each symbol are coded as they are."""
