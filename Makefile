@@ -67,8 +67,8 @@ vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, t
 engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGET=sm89,…)
 	@$(BIN)/sdtrt engines build $(BUNDLE) $(if $(TARGET),--target $(TARGET))
 
-kernels:  ## the CUDA kernels, compiled (later)
-	@echo 'make kernels: comes with the GPU backends, not in this version' >&2; exit 1
+kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/kernels.fatbin; needs nvcc, no GPU
+	@$(BIN)/python -P -m sdtrt.kernels.build
 
 gpu-check:  ## the tests that need a GPU (later)
 	@echo 'make gpu-check: comes with the GPU backends, not in this version' >&2; exit 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sdtrt.engine import alpha, container
 from sdtrt.engine.batching import ahead, batches
 from sdtrt.engine.bundle import Bundle, find_bundle
-from sdtrt.engine.container import DEFAULT_LIMITS, File, Header, Limits
+from sdtrt.engine.container import DEFAULT_LIMITS, UNLIMITED, File, Header, Limits
 from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.engine.latents import Quantized, file_of_latents, kind_of, palette_file, quantized_of_file, shape_of
 from sdtrt.engine.pipeline import Pipeline, open_pipeline
@@ -60,7 +60,9 @@ class PictureCodec:
         parts = {"grey": picture.grey, "chunks": chunks}
 
         def measure(data: bytes) -> float:
-            return psnr(picture.pixels, self.decode(data).pixels)
+            file = container.read(data, UNLIMITED)
+            pixels = self._pipeline.synthesise([(quantized_of_file(file, UNLIMITED), file.header)])[0]
+            return psnr(luma(picture.pixels), luma(pixels)) if picture.grey else psnr(picture.pixels, pixels)
 
         return self.encode_latents(latents, width, height, wish, measure, **parts)
 
@@ -121,6 +123,15 @@ class PictureCodec:
                 f"the file is in latent space {latent_space}, model {self.bundle.name} decodes "
                 f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
             )
+
+
+def luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the brightness of RGB pixels, uint8 (H, W, 3) to (H, W): what a grey picture's are delivered as.
+
+    ITU-R BT.601's weights in 1/65536, rounded, as Pillow has them.
+    """
+    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted + 32768) >> 16).astype(np.uint8)
 
 
 def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

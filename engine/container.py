@@ -41,6 +41,7 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Pictures to latents and back on a device: kernels and networks, recorded in one graph for each shape.
 
-What crosses the bus is pixels one way, symbols (or, to be encoded, latents) the other, through page-locked staging memory.
-What depends on a picture's exact size, the kernels over pixels, is queued beside the graph. All that one shape needs is
+Pixels cross the bus one way, symbols (or, to be encoded, latents) the other, through page-locked staging memory. What
+depends on a picture's exact size, the kernels over pixels, is queued beside the graph. All that one shape needs is
 kept in a plan; of many plans those that were not used for longest are dropped.
 """
 
@@ -149,7 +149,7 @@ class DevicePipeline:
         network = self._encoder.bind({name: arrays[name] for name in ("pixels", "latents")})
         return Plan(staging, arrays, network, self._encoder.capturable)
 
-    def _decode_plan(self, kind: str, shape: tuple[int, int, int, int]) -> Plan:
+    def _decode_plan(self, kind: str, shape: tuple[int, ...]) -> Plan:
         device, kinds = self._device, self._decoder.dtypes
         count, channels, *sides = shape
         height, width = (side * self._profile.downscale for side in sides)
@@ -203,7 +203,7 @@ class DevicePipeline:
 
 
 def sent_of(
-    kind: str, shape: tuple[int, int, int, int], kinds: Mapping[str, np.dtype[Any]]
+    kind: str, shape: tuple[int, ...], kinds: Mapping[str, np.dtype[Any]]
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Return shape and type of each array that the device is sent, in order to decode latents of a shape."""
     vector = (shape[0] * shape[1],), np.float32
@@ -230,6 +230,4 @@ def dequantize_of(kind: str, arrays: Mapping[str, DeviceArray], shape: tuple[int
     """Return the launch that turns a batch's symbols into latents; each picture has channels of its own."""
     latents = arrays["latents"]
     symbols, mean, delta, last = (arrays[name].pointer for name in ("symbols", "mean", "delta", kind))
-    return launches.dequantize(
-        symbols, latents.pointer, mean, delta, shape=shape, dtype=latents.dtype, **{kind: last}
-    )
+    return launches.dequantize(symbols, latents.pointer, mean, delta, shape=shape, dtype=latents.dtype, **{kind: last})

@@ -29,6 +29,7 @@ TRIALS = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 16, 7: 32, 8: 64, 9: 128}  # of a sea
 
 _CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
 _UNIFORM = constriction.stream.model.Uniform()
+_PART = 1 << 18  # symbols that are handed to the coder at once
 _OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
 
 
@@ -76,7 +77,7 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
             continue
         context = prior.context(step, planes, number)
         rows = context.rows()
-        bins = coder.decode(_CATEGORICAL, weights[rows.ravel()]).reshape(rows.shape)
+        bins = _bins(coder, weights, rows)
         known = _symbols(coder, bins, context)
         planes.put(step, known)
         scatter(symbols, order, step, known)
@@ -85,6 +86,12 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
     if not coder.is_empty():
         raise FormatError("damaged payload: data left over after the last symbol")
     return Decoded(symbols, None if centroids is None else points)
+
+
+def _bins(coder: "constriction.stream.stack.AnsCoder", weights: NDArray[np.float32], rows: Ints) -> Ints:
+    """Return the table entries of a pass, part after part: each weighs as much as 32 floats."""
+    parts = [rows.ravel()[at : at + _PART] for at in range(0, rows.size, _PART)]
+    return np.concatenate([coder.decode(_CATEGORICAL, weights.take(part, 0)) for part in parts]).reshape(rows.shape)
 
 
 def _symbols(coder: "constriction.stream.stack.AnsCoder", bins: Ints, context: Context) -> Ints:
@@ -97,7 +104,7 @@ def _symbols(coder: "constriction.stream.stack.AnsCoder", bins: Ints, context: C
         values[wide] += coder.decode(_UNIFORM, 1 << low_bits[wide])
     if escaped.any():
         values[escaped] = coder.decode(_UNIFORM, np.full(escaped.sum(), 1 << 16, np.int32)) - _OFFSET
-    if np.abs(values + 0.5).max() > _OFFSET:  # out of reach for priors with locations of 16 bits, as ours are
+    if values.max() >= _OFFSET or values.min() < -_OFFSET:  # out of reach where locations have 16 bits, as ours have
         raise FormatError("damaged payload: a symbol does not fit 16 bits")
     return values
 
@@ -129,7 +136,8 @@ def _encode(pick: Pick, shape: tuple[int, int, int], prior: Prior, step_code: in
             coder.encode_reverse(part.escaped, _UNIFORM, np.full_like(part.escaped, 1 << 16))
         if part.low.size:
             coder.encode_reverse(part.low, _UNIFORM, part.low_sizes)
-        coder.encode_reverse(part.bins, _CATEGORICAL, weights[part.rows])
+        for at in reversed(range(0, part.bins.size, _PART)):
+            coder.encode_reverse(part.bins[at : at + _PART], _CATEGORICAL, weights.take(part.rows[at : at + _PART], 0))
     return _words_to_bytes(coder.get_compressed())
 
 

@@ -31,7 +31,7 @@ def file_of_latents(
     grey: bool = False,
     chunks: Mapping[int, bytes] | None = None,
 ) -> File:
-    """Return the file of a picture's latents, float32 (C, h, w); `effort` 1 (fast) to 9 (small).
+    """Return the file of a picture's latents, float32 (C, h, w); `effort` 1 (fast) to 9 (slow).
 
     Raises `ValueError` if the latents are not finite or their shape is not that of a `width` x `height` picture.
     """
@@ -110,6 +110,8 @@ def quantized_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Quantized 
     """Return a file's latents in quantized form, those of method palette as float32 (C, h, w); errors as above."""
     profile = profile_of_file(file)
     if file.header.prior == PALETTE:
+        if profile.channels != palette.CHANNELS:
+            raise FormatError(f"method palette is for 4 channels, {profile.latent_space} has {profile.channels}")
         return palette.decode(file.payload, _shape(file.header, profile, limits))
     decoded = decoded_file(file, limits)
     points = profile.offset if decoded.points is None else decoded.points

@@ -5,6 +5,7 @@ part of the format: `docs/format.md`, "Passes".
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,7 +55,8 @@ class Pass(Protocol):
     def phase(self) -> Phase: ...
 
 
-def parts_of(phase: Phase, height: int, width: int) -> list[tuple[slice, slice, slice]]:
+@lru_cache(1024)
+def parts_of(phase: Phase, height: int, width: int) -> tuple[tuple[slice, slice, slice], ...]:
     """Return each origin's share of a phase's positions, with its rows and columns."""
     parts = []
     first = 0
@@ -62,7 +64,7 @@ def parts_of(phase: Phase, height: int, width: int) -> list[tuple[slice, slice, 
         last = first + length(rows) * length(columns)
         parts.append((slice(first, last), rows, columns))
         first = last
-    return parts
+    return tuple(parts)
 
 
 def length(along: slice) -> int:
@@ -78,8 +80,11 @@ def moved(along: slice, distance: int) -> slice:
 def gather(planes: NDArray[Any], order: NDArray[np.intp], step: Pass) -> NDArray[Any]:
     """Return a pass's share of planes (C, h, w): (channels of the pass, positions)."""
     group = order[step.start : step.stop]
-    parts = [planes[group, rows, columns] for rows, columns in step.phase.slices(*planes.shape[1:])]
-    return np.concatenate([p.reshape(len(group), p.shape[1] * p.shape[2]) for p in parts], axis=1)
+    parts = parts_of(step.phase, *planes.shape[1:])
+    taken = np.empty((len(group), parts[-1][0].stop), planes.dtype)
+    for part, rows, columns in parts:
+        taken[:, part] = planes[group, rows, columns].reshape(len(group), part.stop - part.start)
+    return taken
 
 
 def scatter(planes: NDArray[Any], order: NDArray[np.intp], step: Pass, values: NDArray[Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.backends import BACKENDS
 from sdtrt.engine.backends.ort import OrtCpu, OrtCuda, has_cuda
 from sdtrt.engine.backends.trt import TensorRt, usable_engines
 from sdtrt.engine.bundle import Bundle
@@ -47,9 +48,7 @@ class Way:
     open: Callable[[Bundle, int, int | None], Pipeline]
 
 
-def open_pipeline(
-    bundle: Bundle, backend: str = "auto", device: str = "auto", threads: int | None = None
-) -> Pipeline:
+def open_pipeline(bundle: Bundle, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Pipeline:
     """Return a bundle's pipeline for a `--backend`, `--device` and `--threads`: the fastest of those that work here.
 
     Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
@@ -116,4 +115,3 @@ WAYS = (
     Way("ort", "cuda", _ort_cuda_obstacle, _open_ort_cuda),
     Way("ort", "cpu", lambda bundle, index: "", lambda bundle, index, threads: HostPipeline(bundle, OrtCpu(threads))),
 )
-BACKENDS = ("auto", *dict.fromkeys(way.backend for way in WAYS))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.passes import PYRAMID, gather
 from sdtrt.engine.symbol_planes import SymbolPass, SymbolPlanes, passes_of_group
-from sdtrt.engine.tables import ESCAPE, SCALES, Context, bins_of, bits_of_tables, load_arrays
+from sdtrt.engine.tables import SCALES, Context, bins_of, bits_of_tables, load_arrays
 from sdtrt.errors import FormatError
 
 Ints = NDArray[np.int32]
@@ -98,10 +98,8 @@ def fit_adaptive(symbols: NDArray[np.int16]) -> AdaptivePrior:
 
 def _cost(costs: Ints, symbols: Ints, context: Context) -> NDArray[np.int64]:
     """Return each channel's cost in 1/256 bit, int64 (channels,), of symbols (channels, positions)."""
-    low_bits = context.low_bits()
-    bins = bins_of(symbols - context.base(), low_bits)
-    cost = costs[context.rows(), bins] + np.where(bins == ESCAPE, 0, low_bits * 256)
-    return cost.sum(1, dtype=np.int64)
+    bins = bins_of(symbols - context.base(), context.low_bits())
+    return costs[context.rows(), bins].sum(1, dtype=np.int64)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Priors whose networks see latents: what they predict holds at every step, so one prior serves every quality.
 
 The symbols known so far enter as latents in 1/64 of a normalised unit, and networks answer in such units; integer
-powers of two, `power`, turn one into the other. `docs/format.md`, "Network priors", is normative.
+powers of two, `power`, turn one into the other. `docs/format.md`, section 3.6, is normative.
 """
 
 import json
@@ -65,7 +65,12 @@ class LatentPass:
     @property
     def inputs(self) -> int:
         """How many values and magnitudes the network sees."""
-        return width(self.values + self.magnitudes)
+        return input_count(self)
+
+
+@cache
+def input_count(step: LatentPass) -> int:
+    return width(step.values + step.magnitudes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,26 +156,27 @@ def _units(sums: Floats, shift: int) -> Floats:
     """Return floor(sums / 2**shift), clamped to 0 … LIMIT, in place."""
     sums *= np.float32(2.0**-shift)
     np.floor(sums, out=sums)
-    return clamped(sums, 0, LIMIT, out=sums)
+    return np.clip(sums, 0, LIMIT, out=sums)
 
 
 class LatentPlanes:
     """The latents known so far, int in float32 arrays with a margin of zeros; and their compressed magnitudes."""
 
-    def __init__(self, shape: tuple[int, int, int], step_code: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], step_code: int, magnitudes: bool = True) -> None:
         channels, self.height, self.width = shape
         padded = (channels, self.height + 2 * MARGIN, self.width + 2 * MARGIN)
         self.step_code = step_code
         self.features = step_features(step_code)
-        self._seen = np.zeros((2, *padded), np.float32)  # latents, magnitudes
+        self._seen = np.zeros((1 + magnitudes, *padded), np.float32)  # latents, and magnitudes if they are looked at
 
     def put(self, step: LatentPass, symbols: Ints) -> None:
         """Store a pass's symbols, (channels of the pass, positions)."""
         values = latent_units(symbols, power(self.step_code))
-        both = np.stack([values, MAGNITUDE[np.abs(values)]])
+        kinds = [values, MAGNITUDE[np.abs(values)]] if len(self._seen) == 2 else [values]
         for part, rows, columns in parts_of(step.phase, self.height, self.width):
-            inside = self._seen[:, step.start : step.stop, moved(rows, 0), moved(columns, 0)]
-            inside[...] = both[:, :, part].reshape(inside.shape)
+            for kind, seen in zip(kinds, self._seen, strict=True):
+                inside = seen[step.start : step.stop, moved(rows, 0), moved(columns, 0)]
+                inside[...] = kind[:, part].reshape(inside.shape)
 
     def inputs(self, step: LatentPass) -> Floats:
         """Return what a pass's network sees, float32 (inputs, positions)."""
@@ -229,6 +235,7 @@ class LatentPrior:
         centroids: NDArray[np.int8] | None,
     ) -> None:
         self.architecture, self.networks, self.tables, self.centroids = architecture, networks, tables, centroids
+        self._magnitudes = any(step.magnitudes for step in architecture.passes)
         if len(networks) != len(architecture.passes):
             raise BundleError(f"prior has {len(networks)} networks for {len(architecture.passes)} passes")
         if self.largest_sum() >= 1 << 24:
@@ -247,7 +254,7 @@ class LatentPrior:
         return self.architecture.passes
 
     def planes(self, shape: tuple[int, int, int], step_code: int) -> LatentPlanes:
-        return LatentPlanes(shape, step_code)
+        return LatentPlanes(shape, step_code, self._magnitudes)
 
     def context(self, step: LatentPass, planes: LatentPlanes, number: int) -> Context:
         code = planes.step_code

@@ -19,7 +19,6 @@ ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
 PALETTE = 255  # in place of a prior: no symbols but palette indices
 PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
 PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2"}
-MAX_CHANNELS = 255
 LARGEST_STEP = 1 << 8
 
 Vector = NDArray[np.float32]

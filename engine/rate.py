@@ -1,5 +1,6 @@
 """What an encoder is asked for, and rate control: the step of a quality, of a size, or of a likeness."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,8 @@ from sdtrt.engine.profile import LatentProfile
 
 DEFAULT_QUALITY = 50.0
 BEYOND = 512  # step codes past that of quality 1, a factor of 4: as far as priors are trained
+OCTAVE = 256  # step codes: a factor of 2
+LARGEST_CODE = 4095
 NEAR = 0.02  # dB above what is asked for, with which a search for a PSNR ends
 
 Method = Literal["latents", "palette"]
@@ -25,13 +28,16 @@ class Wish:
     nbytes: int | None = None  # of the whole file, at most
     bits_per_pixel: float | None = None  # the same, for a picture of any size
     psnr: float | None = None  # dB of the decoded picture, at least
-    effort: int = DEFAULT_EFFORT  # 1 (fast) to 9 (small)
+    effort: int = DEFAULT_EFFORT  # 1 (fast) to 9 (slow)
     method: Method = "latents"
 
     def __post_init__(self) -> None:
         asked = sum(wish is not None for wish in (self.quality, self.nbytes, self.bits_per_pixel, self.psnr))
         if asked > 1:
             raise ValueError("quality, nbytes, bits_per_pixel and psnr: ask for one of them only")
+        for name, wish in (("nbytes", self.nbytes), ("bits_per_pixel", self.bits_per_pixel), ("psnr", self.psnr)):
+            if wish is not None and not 0 < wish < math.inf:
+                raise ValueError(f"{name} {wish}, expected a positive number")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise ValueError(f"quality {self.quality} is outside 1 to 100")
         if self.effort not in TRIALS:
@@ -67,7 +73,7 @@ def finest_within(nbytes: int, profile: LatentProfile, code_file: CodeFile) -> b
     ordered by size, so the result may be a step or two from the finest, but is never too large. Raises `ValueError`,
     which tells the smallest possible size, if there is none.
     """
-    fine, coarse = profile.step_code(100), profile.step_code(1) + BEYOND
+    fine, coarse = bounds(profile)
     best = code_file(fine)
     if len(best) <= nbytes:
         return best
@@ -87,20 +93,25 @@ def finest_within(nbytes: int, profile: LatentProfile, code_file: CodeFile) -> b
 def coarsest_above(psnr: float, profile: LatentProfile, code_file: CodeFile, measure: Measure) -> bytes:
     """Return the file with about the largest step among those whose picture has at least `psnr` dB.
 
-    PSNR falls nearly evenly with the step's logarithm, so the step is found by interpolation, in some 5 trials.
-    Raises `ValueError`, which tells the highest possible PSNR, if there is none.
+    Steps are tried from the coarsest on, each half of the one before, until one is good enough; from there it goes back
+    by interpolation and bisection in turn, as PSNR falls nearly evenly with the step's logarithm, but not for every
+    picture. Some 8 trials. Raises `ValueError`, which tells the highest PSNR that was found, if none is so high.
     """
-    fine, coarse = profile.step_code(100), profile.step_code(1) + BEYOND
-    best = code_file(fine)
-    above = measure(best)
-    if above < psnr:
-        raise ValueError(f"{psnr} dB are too many for this picture and model: the best file has {above:.2f}")
-    data = code_file(coarse)
-    below = measure(data)
-    if below >= psnr:
-        return data
+    finest, coarse = bounds(profile)
+    highest = below = -math.inf
+    for fine in [*range(coarse, finest, -OCTAVE), finest]:
+        best = code_file(fine)
+        above = measure(best)
+        if above >= psnr:
+            break
+        coarse, below, highest = fine, above, max(highest, above)
+    else:
+        found = math.floor(100 * highest) / 100
+        raise ValueError(f"{psnr} dB are too many for this picture and model: the best file found has {found:.2f}")
+    interpolate = True
     while coarse - fine > 1 and above - psnr > NEAR:  # the file of `fine` is good enough, that of `coarse` is not
-        share = (above - psnr) / (above - below)
+        share = (above - psnr - NEAR / 2) / (above - below) if interpolate and above < math.inf else 0.5
+        interpolate = not interpolate
         middle = fine + min(max(round(share * (coarse - fine)), 1), coarse - fine - 1)
         data = code_file(middle)
         found = measure(data)
@@ -109,3 +120,9 @@ def coarsest_above(psnr: float, profile: LatentProfile, code_file: CodeFile, mea
         else:
             coarse, below = middle, found
     return best
+
+
+def bounds(profile: LatentProfile) -> tuple[int, int]:
+    """Return the finest and the coarsest step code that a search tries."""
+    fine, coarse = sorted(profile.step_codes)
+    return fine, min(coarse + BEYOND, LARGEST_CODE)

@@ -34,9 +34,8 @@ def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int) -> 
         if step.phase.slices(*symbols.shape[1:]):
             context = prior.context(step, planes, number)
             known = gather(symbols, order, step).astype(np.int32)
-            rows, low_bits = context.rows(), context.low_bits()
-            bins = bins_of(known - context.base(), low_bits)
-            scatter(bits, order, step, table_bits[rows, bins] + low_bits)
+            rows, bins = context.rows(), bins_of(known - context.base(), context.low_bits())
+            scatter(bits, order, step, table_bits[rows, bins])
             if centroids is not None:
                 scatter(points, order, step, centroids[rows, bins] * np.float32(1 / 64))
             planes.put(step, known)
@@ -66,6 +65,8 @@ def improved(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, mul
     cost = _total(costs_of(symbols, scaled, prior, step_code), multiplier)
     untried = np.abs(scaled - symbols)
     for _ in range(trials):
+        if untried.max() < 0:
+            break
         places = _largest_of_blocks(untried)
         untried[places] = -1
         moved = symbols.copy()

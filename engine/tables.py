@@ -45,7 +45,7 @@ class Context:
 
     def base(self) -> Ints:
         """Return the whole symbols below the locations."""
-        return self.location // FRACTIONS
+        return self.location >> 3  # FRACTIONS is 2**3, and a shift rounds down, too
 
     def low_bits(self) -> Ints:
         """Return how many bits of each symbol are coded as they are."""
@@ -59,8 +59,9 @@ def bins_of(residual: Ints, low_bits: Ints) -> Ints:
 
 
 def bits_of_tables(tables: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Return the bits of each entry, float32 like the tables, low bits left out."""
+    """Return the bits of a symbol of each entry, float32 like the tables: all that is sent for it."""
     bits = PRECISION - np.log2(tables)
+    bits[:, :ESCAPE] += np.repeat(LOW_BITS, FRACTIONS)[:, None]
     bits[:, ESCAPE] += 16
     return bits.astype(np.float32)
 

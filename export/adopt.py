@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sdtrt.engine.backends import open_backend
+from sdtrt.engine.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
 from sdtrt.export import onnx_graph
 from sdtrt.export.calibrate import Networks
@@ -170,7 +170,7 @@ def _enlargements(model: onnx.ModelProto, path: Path, latents: Tensor) -> list[t
 
 def _try(folder: Path, wish: Adoption, space: str) -> Networks:
     """Return the adapted pair after a round trip of two sizes; `BundleError` if it is not one."""
-    backend = open_backend()
+    backend = OrtCpu()
     encoder, decoder = backend.load(folder / "encoder.onnx"), backend.load(folder / "decoder.onnx")
     downscale = 0
     for side in TRIAL_SIDES:

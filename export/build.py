@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.backends import open_backend
+from sdtrt.engine.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
 from sdtrt.export import onnx_graph
 from sdtrt.export.calibrate import Networks
@@ -113,7 +113,7 @@ def unet_part(path: Path, latents: Tensor, request: Request) -> Part:
 
 
 def networks_in(folder: Path, downscale: int) -> Networks:
-    backend = open_backend()
+    backend = OrtCpu()
     return Networks(
         backend.load(folder / "encoder.onnx"), backend.load(folder / "decoder.onnx"), *PIXEL_RANGE, downscale
     )

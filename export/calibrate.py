@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.backends import Network, open_backend
+from sdtrt.engine.backends import Network
+from sdtrt.engine.backends.ort import OrtCpu
 from sdtrt.engine.bundle import Bundle
 from sdtrt.engine.profile import ADAPTIVE_PRIOR, LatentProfile
 from sdtrt.errors import BundleError
@@ -162,7 +163,7 @@ def main() -> None:
     parser.add_argument("--latent-space", required=True, help="name that the profile will have")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
-    backend = open_backend()
+    backend = OrtCpu()
     networks = Networks(
         backend.load(bundle.file("encoder.onnx")),
         backend.load(bundle.file("decoder.onnx")),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sdtrt.engine.backends import open_backend
+from sdtrt.engine.backends.ort import OrtCpu
 from sdtrt.engine.bundle import Bundle
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.plans import (
@@ -160,7 +160,7 @@ def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     planes = reference.pixels_to_planes(pixels, profile.downscale, *bundle.pixel_range)[None]
     if network == "encoder":
         return {"pixels": planes}
-    encoder = open_backend(device="cpu").load(bundle.file("encoder.onnx"))
+    encoder = OrtCpu().load(bundle.file("encoder.onnx"))
     latents = encoder.run({"pixels": planes})["latents"]
     return {"latents": latents} | ({"step": np.ones(1, np.float32)} if bundle.decoder_takes_step else {})
 

@@ -1,1 +1,1 @@
-"""Kernels around the networks: quantize, dequantize, pixels. `reference` defines them."""
+"""Kernels around the networks: quantize, dequantize, pixels, blend, step. `reference` defines them."""

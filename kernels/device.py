@@ -119,19 +119,19 @@ class CudaDevice:
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         dtype = np.dtype(dtype)
-        nbytes = max(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 1)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         with naming(f"{nbytes} bytes of device memory"):
             buffer = self._device.allocate(-nbytes % ALIGNMENT + nbytes, stream=self.stream)
         return DeviceArray(int(buffer.handle), tuple(shape), dtype, buffer)
 
     def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         dtype = np.dtype(dtype)
-        nbytes = max(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, 1)
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         with naming(f"{nbytes} bytes of page-locked memory"):
             buffer = self._page_locked.allocate(nbytes)
         block = (ctypes.c_byte * nbytes).from_address(int(buffer.handle))
         block.owner = buffer  # type: ignore[attr-defined]  # lives as long as the array
-        return np.frombuffer(block, dtype, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+        return np.ctypeslib.as_array(block).view(dtype).reshape(shape)
 
     def upload(self, target: DeviceArray, source: NDArray[Any], stream: Stream) -> None:
         self._copy(target.pointer, source.ctypes.data, source.nbytes, stream)

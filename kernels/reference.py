@@ -1,42 +1,80 @@
-"""The NumPy definition of every kernel: normative. Kernels on devices must give the same bits, or say where not."""
+"""The NumPy definition of every kernel: normative. Kernels on devices must give the same bits, or say where not.
+
+Arithmetic is float32, each operation rounded by itself. Where a kernel writes FP16, that is what is said here, rounded
+once more: `np.float16(…)`, half to even. FP16 arguments are converted to float32 first, which is exact. The bits of a
+NaN are not specified.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
 Pixels = NDArray[np.uint8]
 
 SYMBOL_LIMIT = 32767
 
 
-def normalise(latents: Floats, mean: Floats, delta: Floats) -> Floats:
-    """Return latents in steps, float32 (C, h, w), saturated at +-32766.
+# What a kernel on a device, which cannot raise, says in a word of flags.
+NOT_FINITE = 1  # a value was NaN or infinite
+SATURATED = 2  # a symbol was out of range
+
+
+def scale(latents: Floats | Halves, mean: Floats, delta: Floats) -> Floats:
+    """Return latents in steps, float32 (…, C, h, w), not finite where the latents or their quotients are not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (latents - mean[:, None, None]) / delta[:, None, None]
+
+
+def normalise(latents: Floats | Halves, mean: Floats, delta: Floats) -> Floats:
+    """Return latents in steps, float32 (…, C, h, w), saturated at +-32766.
 
     Arguments
-        latents: float32 (C, h, w).
+        latents: float32 or float16 (…, C, h, w).
         mean, delta: float32 (C,), the centre and the quantizer's step of each channel; delta > 0.
 
     Raises `ValueError` if a latent is not a finite number.
     """
-    scaled = (latents - mean[:, None, None]) / delta[:, None, None]
-    if not np.isfinite(scaled).all():
+    if not np.isfinite(latents).all():
         raise ValueError("latents hold values that are not finite")
+    scaled = scale(latents, mean, delta)  # infinite where the quotient is beyond all numbers
     return np.clip(scaled, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
 
 
-def quantize(latents: Floats, mean: Floats, delta: Floats, dead_zone: float) -> NDArray[np.int16]:
-    """Return the symbols of latents, int16 (C, h, w); arguments and errors as in `normalise`.
+def quantize(latents: Floats | Halves, mean: Floats, delta: Floats, dead_zone: float) -> NDArray[np.int16]:
+    """Return the symbols of latents, int16 (…, C, h, w); arguments and errors as in `normalise`.
 
-    `dead_zone` is by how much of a step the zero bin, and each bin towards zero, is widened; 0 rounds to nearest.
+    `dead_zone`, 0 to 0.5, is by how much of a step the zero bin, and each bin towards zero, is widened; 0 rounds to
+    nearest.
     """
-    scaled = normalise(latents, mean, delta)
+    return symbols_of(normalise(latents, mean, delta), dead_zone)
+
+
+def quantize_flagged(
+    latents: Floats | Halves, mean: Floats, delta: Floats, dead_zone: float
+) -> tuple[NDArray[np.int16], int]:
+    """Return the symbols of latents as a device gives them: it raises flags instead of `ValueError`.
+
+    Arguments as in `quantize`. The symbol of what is not finite is 0, and `NOT_FINITE` is in the flags returned;
+    `SATURATED` is if a finite latent lies beyond +-32766 steps.
+    """
+    scaled = scale(latents, mean, delta)
+    finite = np.isfinite(scaled)
+    scaled[~finite] = 0
+    limited = np.clip(scaled, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
+    flags = NOT_FINITE * (not finite.all()) | SATURATED * bool((limited != scaled).any())
+    return symbols_of(limited, dead_zone), flags
+
+
+def symbols_of(scaled: Floats, dead_zone: float) -> NDArray[np.int16]:
+    """Return the symbols, int16, of latents in steps, as `normalise` gives them."""
     return np.copysign(np.floor(np.abs(scaled) + np.float32(0.5 - dead_zone)), scaled).astype(np.int16)
 
 
 def dequantize(symbols: NDArray[np.int16], mean: Floats, delta: Floats, points: NDArray[np.int8] | Floats) -> Floats:
-    """Return the latents that symbols stand for, float32 (C, h, w).
+    """Return the latents that symbols stand for, float32 (…, C, h, w).
 
-    `points` are where in a symbol's interval its latents lie: int8 (C, h, w), in 1/64 step from the symbol; or
+    `points` are where in a symbol's interval its latents lie: int8 (…, C, h, w), in 1/64 step from the symbol; or
     float32 (C,), how many steps towards zero non-zero symbols' points lie.
     """
     values = symbols.astype(np.float32)
@@ -47,24 +85,87 @@ def dequantize(symbols: NDArray[np.int16], mean: Floats, delta: Floats, points: 
     return values * delta[:, None, None] + mean[:, None, None]
 
 
-def pixels_to_planes(pixels: Pixels, multiple: int, low: float, high: float) -> Floats:
-    """Return RGB pixels, uint8 (H, W, 3), as float32 (3, H', W') between `low` and `high`.
+def to_planes(low: float, high: float) -> tuple[np.float32, np.float32]:
+    """Return what a level, 0 to 255, is multiplied by and what is added then, to lie between `low` and `high`."""
+    return np.float32((high - low) / 255), np.float32(low)
 
-    H' and W' are the next multiples of `multiple`; the last row and column are repeated to fill them.
+
+def to_levels(low: float, high: float) -> tuple[np.float32, np.float32]:
+    """Return what is subtracted from a value between `low` and `high`, and what it is multiplied by then."""
+    return np.float32(low), np.float32(255 / (high - low))
+
+
+def pixels_to_planes(pixels: Pixels, multiple: int, low: float, high: float) -> Floats:
+    """Return pixels, uint8 (H, W, 1, 3 or 4), as float32 RGB planes (3, H', W') between `low` and `high`.
+
+    H' and W' are the next multiples of `multiple`; the last row and column are repeated to fill them. One channel is
+    grey, and repeated for all planes; the last of four is alpha, and ignored.
     """
     height, width = pixels.shape[:2]
     padding = ((0, -height % multiple), (0, -width % multiple), (0, 0))
-    planes = np.pad(pixels, padding, mode="edge").transpose(2, 0, 1).astype(np.float32)
-    planes *= np.float32((high - low) / 255)
-    planes += np.float32(low)
-    return planes
+    planes = np.pad(pixels[:, :, :3], padding, mode="edge").transpose(2, 0, 1).astype(np.float32)
+    factor, offset = to_planes(low, high)
+    planes *= factor
+    planes += offset
+    return planes if len(planes) == 3 else planes.repeat(3, axis=0)
 
 
-def planes_to_pixels(planes: Floats, width: int, height: int, low: float, high: float) -> Pixels:
-    """Return planes, float32 (3, H', W'), as RGB pixels, uint8 (height, width, 3).
+def planes_to_pixels(
+    planes: Floats | Halves, width: int, height: int, low: float, high: float, channels: int = 3
+) -> Pixels:
+    """Return RGB planes, float32 or float16 (3, H', W'), as pixels, uint8 (height, width, channels).
 
-    Cropped to the top left, clamped to `low` … `high`, rounded half to even.
+    Cropped to the top left, clamped to `low` … `high`, rounded half to even; NaN becomes 0. The last of four channels
+    is alpha, 255.
     """
-    levels = (planes[:, :height, :width] - np.float32(low)) * np.float32(255 / (high - low))
-    rounded = np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
-    return np.ascontiguousarray(rounded.transpose(1, 2, 0))
+    offset, factor = to_levels(low, high)
+    pixels = np.full((height, width, channels), 255, np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):
+        levels = (planes[:, :height, :width].astype(np.float32) - offset) * factor
+    # Of NaN and a number, fmax returns the number.
+    pixels[:, :, :3] = np.rint(np.minimum(np.fmax(levels, 0), 255)).transpose(1, 2, 0)
+    return pixels
+
+
+def planes_flags(planes: Floats | Halves, width: int, height: int) -> int:
+    """Return the flags that `planes_to_pixels` raises on a device: `NOT_FINITE` if a pixel comes of NaN or infinity."""
+    return 0 if np.isfinite(planes[:, :height, :width]).all() else NOT_FINITE
+
+
+def blend(planes: Floats, tile: Floats | Halves, window_y: Floats, window_x: Floats, top: int, left: int) -> None:
+    """Add a tile, weighted by a window, to the planes that tiles are cross-faded in, in place.
+
+    The weight of an element is window_y[y] * window_x[x]. The windows of overlapping tiles add up to 1 where they
+    overlap, so that seams vanish. Rounded are the weight, its product with the tile, and the sum, in this order.
+
+    Arguments
+        planes: float32 (C, H, W), 0 at first.
+        tile: float32 or float16 (C, h, w).
+        window_y, window_x: float32 (h,) and (w,).
+        top, left: where in `planes` the tile's first row and column lie.
+
+    Raises `ValueError` if the tile does not lie inside the planes.
+    """
+    height, width = tile.shape[-2:]
+    inside = planes[..., max(top, 0) : top + height, max(left, 0) : left + width]
+    if inside.shape != tile.shape:
+        raise ValueError(f"a tile of shape {tile.shape} at row {top}, column {left} is not inside {planes.shape}")
+    inside += tile * (window_y[:, None] * window_x)
+
+
+def step(latents: Floats | Halves, output: Floats | Halves, a: Floats, b: Floats) -> Floats:
+    """Return a * latents + b * output, float32 (N, …): one step of denoising, both products and the sum rounded.
+
+    Deterministic steps are linear in the latents and in the output of the network, whatever it predicts. From noise
+    level t to s with cumulative products A_t and A_s, a network that predicts noise has
+
+        a = sqrt(A_s / A_t),  b = sqrt(1 - A_s) - sqrt(A_s * (1 - A_t) / A_t)
+
+    (Song, Meng, Ermon: Denoising Diffusion Implicit Models, 2020, equation 12 with sigma 0).
+
+    Arguments
+        latents, output: float32 or float16 (N, …), of one shape.
+        a, b: float32 (N,), of each entry of the batch.
+    """
+    each = (-1,) + (1,) * (latents.ndim - 1)
+    return a.reshape(each) * latents + b.reshape(each) * output

@@ -74,7 +74,7 @@ class Codec:
             nbytes: the largest size of the whole file; the best quality that fits, at most 100, is taken.
             bits_per_pixel: the same as a rate.
             psnr: the lowest PSNR in dB of the decoded image; about the smallest file that has it is taken.
-            effort: 1 (fast) to 9 (small).
+            effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.
             method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
 
         Raises `ValueError` if the image has no file so small or so good.

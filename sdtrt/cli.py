@@ -282,7 +282,11 @@ def build_parser() -> argparse.ArgumentParser:
     rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
     rate.add_argument("--target-psnr", type=float, metavar="DB", help="smallest file whose picture has so many dB")
     command.add_argument(
-        "--effort", type=int, choices=TRIALS, default=DEFAULT_EFFORT, help="1 (fast) to 9 (small), default %(default)s"
+        "--effort",
+        type=int,
+        choices=TRIALS,
+        default=DEFAULT_EFFORT,
+        help="1 (fast) to 9 (slow, better at equal size), default %(default)s",
     )
     command.add_argument(
         "--method",

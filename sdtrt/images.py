@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from sdtrt.engine.codec import Picture
+from sdtrt.engine.codec import Picture, luma
 
 ImageLike = Image.Image | NDArray[np.uint8] | str | Path
 
@@ -42,9 +42,7 @@ def picture_of(image: ImageLike) -> Picture:
 
 def image_of(picture: Picture) -> Image.Image:
     """Return a picture as a Pillow image of mode L, LA, RGB or RGBA."""
-    image = Image.fromarray(picture.pixels)
-    if picture.grey:
-        image = image.convert("L")
+    image = Image.fromarray(luma(picture.pixels) if picture.grey else picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     return image

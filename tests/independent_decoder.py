@@ -17,7 +17,7 @@ PYRAMID = [[(0, 0, 4)], [(2, 2, 4)], [(0, 2, 4), (2, 0, 4)], [(1, 1, 2)], [(0, 1
 CHECKERBOARD = [[(0, 0, 2), (1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]
 CROSS = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
 M = np.array([min(((1 + s) ** 32).bit_length() // 2, 127) for s in range(256)], np.int64)  # 16 log2(1 + s), rounded
-STRENGTH = np.array([((8 + x) ** 64 >> 191).bit_length() // 2 for x in range(1024)], np.int64)  # 32 log2(1 + x / 8)
+STRENGTH = np.array([((8 + x) ** 64 >> 192).bit_length() // 2 for x in range(1024)], np.int64)  # 32 log2(1 + x / 8)
 RAW = [range(0, 2**24 + 1, 2 ** (24 - n)) for n in range(17)]
 
 
@@ -192,7 +192,7 @@ def decode(file: bytes) -> dict[str, Any]:
     if prior == 255:
         return {"latents": read_palette(payload, *shape[1:]).astype(np.float32)}
     symbols, points = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    read = read_seeing_latents if prior == 2 else read_seeing_symbols
+    read = read_seeing_latents if prior > 1 else read_seeing_symbols
     coder = read(payload, prior, flags % 2**12, symbols, points)
     need(coder.state == 0 and not coder.stack, "the payload does not end with the symbols")
     return {"symbols": symbols.astype(np.int16)} | ({"points": points.astype(np.int8)} if prior == 2 else {})

@@ -12,6 +12,8 @@ from sdtrt.kernels.device import DeviceArray, Stream
 
 Floats = NDArray[np.float32]
 
+BACKENDS = ("auto", "trt", "ort")
+
 
 class Network(Protocol):
     """A network on the host; safe to run from several threads."""
@@ -32,9 +34,17 @@ class Backend(Protocol):
 class DeviceNetwork(Protocol):
     """A network on a device."""
 
-    dtypes: Mapping[str, np.dtype[Any]]  # of inputs and outputs
-    capturable: bool  # whether its work can be recorded in a graph
-    largest_batch: int
+    @property
+    def dtypes(self) -> Mapping[str, np.dtype[Any]]:
+        """The types of inputs and outputs, by name."""
+
+    @property
+    def capturable(self) -> bool:
+        """Whether its work can be recorded in a graph."""
+
+    @property
+    def largest_batch(self) -> int:
+        """How many pictures it takes at once."""
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
         """Return what queues the network's work on these arrays, inputs and outputs by name, whenever it is called.

@@ -15,7 +15,10 @@ from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
 
 CUDA = "CUDAExecutionProvider"
 LARGEST_BATCH = 8
-ELEMENT_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+ELEMENT_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+}
 
 Floats = NDArray[np.float32]
 

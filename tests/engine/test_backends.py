@@ -7,41 +7,64 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdtrt.engine.backends import open_backend
+from sdtrt.engine.backends.ort import OrtCpu
 from sdtrt.engine.bundle import find_bundle
+from sdtrt.engine.gpu import architecture
+from sdtrt.engine.pipeline import open_pipeline
 from sdtrt.errors import BundleError, DeviceError
 
-
-def test_unknown_backend() -> None:
-    with pytest.raises(ValueError, match=r"'nonesuch'.*auto, ort"):
-        open_backend("nonesuch")
+TINY = find_bundle("tiny")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "nonesuch"])
-def test_other_devices(device: str) -> None:
-    with pytest.raises(DeviceError, match="cpu"):
-        open_backend("auto", device)
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match=r"'nonesuch'.*auto, trt, ort"):
+        open_pipeline(TINY, "nonesuch")
+    for device in ("nonesuch", "cuda:", "cuda:x", "cpu:1", "cuda:1:2"):
+        with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
+            open_pipeline(TINY, device=device)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "words"),
+    [
+        ("auto", "cuda", "trt on cuda: .*; ort on cuda: "),
+        ("trt", "auto", "trt on cuda: "),
+        ("ort", "cuda:1", "ort on cuda: "),
+        ("trt", "cpu", "trt does not run on device cpu"),
+    ],
+)
+def test_what_is_missing_is_said(backend: str, device: str, words: str) -> None:
+    if has_gpu():
+        pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match=words):
+        open_pipeline(TINY, backend, device)
+
+
+def has_gpu() -> bool:
+    try:
+        return bool(architecture())
+    except DeviceError:
+        return False
 
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_thread_count(threads: int) -> None:
     with pytest.raises(ValueError, match="threads"):
-        open_backend(threads=threads)
+        OrtCpu(threads)
 
 
-@pytest.mark.parametrize(("backend", "device"), [("auto", "auto"), ("ort", "cpu")])
+@pytest.mark.parametrize(("backend", "device"), [("auto", "cpu"), ("ort", "cpu")])
 def test_runs(backend: str, device: str) -> None:
-    network = open_backend(backend, device, 1).load(find_bundle("tiny").file("encoder.onnx"))
-    outputs = network.run({"pixels": np.zeros((1, 3, 16, 24), np.float32)})
-    assert outputs["latents"].shape == (1, 40, 2, 3)
-    assert outputs["latents"].dtype == np.float32
+    latents = open_pipeline(TINY, backend, device, 1).analyse([np.zeros((16, 24, 3), np.uint8)])[0]
+    assert latents.shape == (40, 2, 3)
+    assert latents.dtype == np.float32
 
 
 def test_a_file_that_is_no_network(tmp_path: Path) -> None:
     path = tmp_path / "not.onnx"
     path.write_bytes(b"not a network")
     with pytest.raises(BundleError, match=r"not\.onnx cannot be opened"):
-        open_backend(threads=1).load(path)
+        OrtCpu(1).load(path)
 
 
 WITHOUT = """

@@ -1,8 +1,8 @@
 """The device pipeline without a GPU: its own code, kernels compiled for the host, networks in ONNX Runtime."""
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,25 +17,14 @@ from sdtrt.engine.host_pipeline import HostPipeline
 from sdtrt.engine.latents import quantized_of_file
 from sdtrt.engine.rate import Wish
 from sdtrt.errors import BundleError, DeviceError
-from tests.emulator import EmulatedBackend, EmulatedDevice, Stream
 
 TINY = find_bundle("tiny")
 Photo = Callable[[int, int], np.ndarray]
 SIZES = [(1, 1), (8, 8), (40, 30), (33, 17), (7, 50)]
 
 
-@pytest.fixture
-def device(host_kernels: ctypes.CDLL) -> EmulatedDevice:
-    return EmulatedDevice(host_kernels)
-
-
-@pytest.fixture
-def pipeline(device: EmulatedDevice) -> DevicePipeline:
-    return DevicePipeline(TINY, device, EmulatedBackend())
-
-
 @pytest.fixture(scope="module")
-def host() -> HostPipeline:
+def alone() -> HostPipeline:
     return HostPipeline(TINY, OrtCpu())
 
 
@@ -53,17 +42,17 @@ def parsed(data: bytes) -> tuple[device_pipeline.Contents, Header]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_same_as_on_the_host(
-    pipeline: DevicePipeline, host: HostPipeline, photo: Photo, size: tuple[int, int]
+    pipeline: DevicePipeline, alone: HostPipeline, photo: Photo, size: tuple[int, int]
 ) -> None:
     pixels = photo(*size)
     for _ in range(3):  # as it is, then twice as a graph
-        np.testing.assert_array_equal(pipeline.analyse([pixels])[0], host.analyse([pixels])[0])
+        np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
     for quality in (20, 90, 50):
         picture = parsed(PictureCodec("tiny", device="cpu").encode(Picture(pixels), Wish(quality=quality)))
-        np.testing.assert_array_equal(pipeline.synthesise([picture])[0], host.synthesise([picture])[0])
+        np.testing.assert_array_equal(pipeline.synthesise([picture])[0], alone.synthesise([picture])[0])
 
 
-def test_points_offsets_and_latents(pipeline: DevicePipeline, host: HostPipeline) -> None:
+def test_points_offsets_and_latents(pipeline: DevicePipeline, alone: HostPipeline) -> None:
     """What priors leave open lies at offsets, at points, or, by method palette, nothing is open."""
     rng = np.random.default_rng(2)
     header = Header(20, 15, 1, 3, 2000)
@@ -77,20 +66,20 @@ def test_points_offsets_and_latents(pipeline: DevicePipeline, host: HostPipeline
     ):
         for _ in range(2):
             found = pipeline.synthesise([(contents, header)])[0]
-            np.testing.assert_array_equal(found, host.synthesise([(contents, header)])[0])
+            np.testing.assert_array_equal(found, alone.synthesise([(contents, header)])[0])
 
 
 def test_batches(codec: PictureCodec, photo: Photo) -> None:
     pictures = [Picture(photo(*size)) for size in ((40, 30), (39, 26), (40, 30), (40, 30), (40, 30), (8, 8), (16, 16))]
-    alone = PictureCodec("tiny", device="cpu")
+    host = PictureCodec("tiny", device="cpu")
     files = list(codec.encode_batch(pictures, Wish()))
-    assert [len(data) for data in files] == [len(alone.encode(picture, Wish())) for picture in pictures]
+    assert [len(data) for data in files] == [len(host.encode(picture, Wish())) for picture in pictures]
     for back, data in zip(codec.decode_batch(files), files, strict=True):
-        difference = back.pixels.astype(int) - alone.decode(data).pixels
+        difference = back.pixels.astype(int) - host.decode(data).pixels
         assert abs(difference).max() <= 1  # a batch's sums may be in another order
 
 
-def test_graphs_are_captured_once_and_kept(pipeline: DevicePipeline, device: EmulatedDevice, photo: Photo) -> None:
+def test_graphs_are_captured_once_and_kept(pipeline: DevicePipeline, device: Any, photo: Photo) -> None:
     for _ in range(4):
         pipeline.analyse([photo(40, 30)])
     assert [graph.launches for graph in device.graphs] == [3]
@@ -104,16 +93,16 @@ def test_graphs_are_captured_once_and_kept(pipeline: DevicePipeline, device: Emu
 
 
 def test_into_device_memory(
-    pipeline: DevicePipeline, host: HostPipeline, device: EmulatedDevice, codec: PictureCodec, photo: Photo
+    pipeline: DevicePipeline, alone: HostPipeline, device: Any, codec: PictureCodec, photo: Photo
 ) -> None:
     pictures = [parsed(codec.encode(Picture(photo(33, 17)), Wish(quality=q))) for q in (20, 50, 80)]
-    stream = Stream()
+    stream = type(device.stream)()
     targets = [device.empty((17, 33, 3), np.uint8) for _ in pictures]
     for picture, target in zip(pictures, targets, strict=True):
         pipeline.synthesise_into(*picture, target, stream)
     device.mark(stream).sync()
     for picture, target in zip(pictures, targets, strict=True):
-        np.testing.assert_array_equal(target.owner, host.synthesise([picture])[0])
+        np.testing.assert_array_equal(target.owner, alone.synthesise([picture])[0])
     with pytest.raises(ValueError, match=r"uint8 \(17, 33, 3\)"):
         pipeline.synthesise_into(*pictures[0], device.empty((33, 17, 3), np.uint8), stream)
     with pytest.raises(ValueError, match="float32"):
@@ -133,11 +122,11 @@ def test_what_is_not_finite_is_found(pipeline: DevicePipeline) -> None:
 def test_threads(codec: PictureCodec, photo: Photo) -> None:
     pictures = [Picture(photo(8 + 8 * (n % 5), 16 + n % 3)) for n in range(24)]
     files = [codec.encode(picture, Wish()) for picture in pictures]
-    alone = [codec.decode(data).pixels for data in files]
+    expected = [codec.decode(data).pixels for data in files]
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(lambda picture: codec.encode(picture, Wish()), pictures)) == files
-        for found, expected in zip(pool.map(codec.decode, files), alone, strict=True):
-            np.testing.assert_array_equal(found.pixels, expected)
+        for found, pixels in zip(pool.map(codec.decode, files), expected, strict=True):
+            np.testing.assert_array_equal(found.pixels, pixels)
 
 
 def test_decode_into_needs_a_device() -> None:

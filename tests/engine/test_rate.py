@@ -1,5 +1,6 @@
 """What is asked for, and rate control: never above the bytes nor below the PSNR, and near them where possible."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import sdtrt
 from sdtrt.engine.codec import PictureCodec, psnr
 from sdtrt.engine.profile import shipped_profile
-from sdtrt.engine.rate import BEYOND, NEAR, Wish, coarsest_above, finest_within
+from sdtrt.engine.rate import BEYOND, NEAR, Wish, bounds, coarsest_above, finest_within
 
 PROFILE = shipped_profile(1)
 COARSEST = PROFILE.step_code(1) + BEYOND
@@ -63,7 +64,7 @@ def test_interpolation(wanted: float) -> None:
 
     found = likeness(coarsest_above(wanted, PROFILE, sizes, measure))
     assert wanted <= found < wanted + NEAR + 0.1
-    assert len(trials) <= 9
+    assert len(trials) <= 14
 
 
 def test_too_many_decibels_tell_the_most() -> None:
@@ -84,6 +85,43 @@ def test_psnr_of_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.nda
     assert len(data) < len(codec.encode(pixels, psnr=wanted + 3))
 
 
+def test_psnr_of_pictures_that_are_better_when_coarse(codec: sdtrt.Codec) -> None:
+    """Black has more decibels at coarse steps than at fine ones, a single pixel may even be exact."""
+    black = np.zeros((64, 64, 3), np.uint8)
+    assert psnr(black, np.asarray(codec.decode(codec.encode(black, psnr=58)))) >= 58
+    codec.encode(np.array([[[241, 129, 61]]], np.uint8), psnr=30)
+
+
+def test_a_search_for_psnr_ends_soon() -> None:
+    """However PSNR falls: here hardly, and then at once."""
+    trials: list[int] = []
+
+    def code_file(step_code: int) -> bytes:
+        trials.append(step_code)
+        return step_code.to_bytes(2, "big")
+
+    def cliff(data: bytes) -> float:
+        step_code = int.from_bytes(data, "big")
+        return 60 - 1e-5 * step_code if step_code <= 2450 else 20
+
+    assert coarsest_above(59.9, PROFILE, code_file, cliff) == (2450).to_bytes(2, "big")
+    assert len(trials) <= 24
+
+
+def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
+    grey = photo(64, 64)[:, :, 0]
+    found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, psnr=24))))
+    assert 24 <= found < 24.15
+
+
+def test_profiles_of_any_step_codes() -> None:
+    """Quality 100 may be the coarser one; no step code is beyond the format's last."""
+    for codes in ((4000, 3000), (1500, 2600)):
+        fine, coarse = bounds(dataclasses.replace(PROFILE, step_codes=codes))
+        assert fine == min(codes)
+        assert max(codes) < coarse <= 4095
+
+
 def test_latents_have_no_psnr() -> None:
     with pytest.raises(ValueError, match="no picture"):
         PictureCodec("tiny").encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, Wish(psnr=30))
@@ -100,6 +138,10 @@ def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
         ({"quality": 50, "nbytes": 100}, "one of them only"),
         ({"psnr": 30, "bits_per_pixel": 1}, "one of them only"),
         ({"quality": 0}, "outside 1 to 100"),
+        ({"nbytes": 0}, "nbytes 0, expected a positive"),
+        ({"nbytes": float("nan")}, "nbytes nan"),
+        ({"bits_per_pixel": float("inf")}, "bits_per_pixel inf"),
+        ({"psnr": float("nan")}, "psnr nan"),
         ({"effort": 0}, "effort 0"),
         ({"effort": 10}, "effort 10"),
         ({"effort": 2.5}, "effort 2.5"),

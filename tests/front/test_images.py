@@ -218,3 +218,11 @@ def test_pictures_to_images(grey: int, alpha: int, mode: str) -> None:
     np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
     if alpha:
         np.testing.assert_array_equal(np.asarray(image.getchannel("A")), RGB[:, :, 1])
+
+
+def test_grey_is_delivered_as_pillow_would() -> None:
+    levels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    levels[0] = np.arange(192).reshape(64, 3)
+    grey = image_of(Picture(levels, grey=True))
+    assert grey.mode == "L"
+    assert grey.tobytes() == Image.fromarray(levels).convert("L").tobytes()

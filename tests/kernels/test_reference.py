@@ -115,3 +115,42 @@ def test_crop_is_the_top_left() -> None:
     planes = np.arange(64, dtype=np.float32).reshape(1, 8, 8).repeat(3, 0)
     pixels = reference.planes_to_pixels(planes, 3, 2, 0, 255)
     assert pixels[:, :, 0].tolist() == [[0, 1, 2], [8, 9, 10]]
+
+
+def test_flags_in_place_of_errors() -> None:
+    latents = np.array([np.nan, -np.inf, 1e30, -1e30, 2.5], np.float32).reshape(1, 1, 5)
+    symbols, flags = reference.quantize_flagged(latents, ZERO, ONE, 0)
+    assert symbols.ravel().tolist() == [0, 0, 32766, -32766, 3]
+    assert flags == reference.NOT_FINITE | reference.SATURATED
+    assert reference.quantize_flagged(latents[:, :, 4:], ZERO, ONE, 0)[1] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_batches_are_pictures_one_by_one(dtype: type) -> None:
+    latents = np.random.default_rng(0).normal(0, 4, (3, 2, 5, 7)).astype(dtype)
+    mean, delta, offset = (np.array(pair, np.float32) for pair in ([0, 1], [0.3, 0.7], [0.1, 0]))
+    symbols = reference.quantize(latents, mean, delta, 0.1)
+    np.testing.assert_array_equal(symbols, [reference.quantize(one, mean, delta, 0.1) for one in latents])
+    restored = reference.dequantize(symbols, mean, delta, offset)
+    np.testing.assert_array_equal(restored, [reference.dequantize(one, mean, delta, offset) for one in symbols])
+
+
+def test_grey_fills_all_planes_and_alpha_none() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 4), np.uint8)
+    rgb = reference.pixels_to_planes(pixels[:, :, :3], 4, -1, 1)
+    np.testing.assert_array_equal(reference.pixels_to_planes(pixels, 4, -1, 1), rgb)
+    grey = reference.pixels_to_planes(pixels[:, :, :1], 4, -1, 1)
+    np.testing.assert_array_equal(grey, np.stack([rgb[0]] * 3))
+
+
+def test_alpha_is_opaque() -> None:
+    planes = np.zeros((3, 2, 3), np.float16)
+    pixels = reference.planes_to_pixels(planes, 3, 2, -1, 1, channels=4)
+    assert pixels.reshape(-1, 4).tolist() == [[128, 128, 128, 255]] * 6
+
+
+def test_pixels_of_what_is_not_finite() -> None:
+    planes = np.array([np.nan, np.inf, -np.inf], np.float32).reshape(3, 1, 1)
+    assert reference.planes_to_pixels(planes, 1, 1, -1, 1).ravel().tolist() == [0, 255, 0]
+    assert reference.planes_flags(planes, 1, 1) == reference.NOT_FINITE
+    assert reference.planes_flags(np.zeros((3, 1, 1), np.float32), 1, 1) == 0

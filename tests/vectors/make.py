@@ -164,6 +164,8 @@ def write_failures(data: bytes) -> None:
     }
     for name, (tests, wrong) in cases.items():
         write(name, wrong, {"tests": tests, "error": "FormatError"})
+    forbidden = container.write(File(Header(16, 16, TINY, PALETTE, 0), zlib.compress(bytes(256 * 40 + 4))))
+    write("x_palette_of_tiny", forbidden, {"tests": "method palette with 40 channels", "error": "FormatError"})
     vast = container.write(File(Header(1 << 24, 1 << 24, TINY, TINY, 2048), b""))
     write("x_vast", vast, {"tests": "more pixels than the limit", "error": "LimitError"})
 

@@ -1,4 +1,4 @@
-"""A device made of this machine's memory: kernels compiled for the host, work that waits in streams until it must be done.
+"""A device made of this machine's memory: kernels compiled for the host, work that waits until it must be done.
 
 What is read before it was waited for is still poison here, as it may be on a GPU.
 """
@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import DTypeLike, NDArray
 
 from sdtrt.engine.backends.ort import OrtDeviceNetwork
-from sdtrt.engine.bundle import Bundle
+from sdtrt.engine.bundle import Bundle, find_bundle
+from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.kernels.device import DeviceArray
 from sdtrt.kernels.launches import Launch
 
@@ -29,9 +31,6 @@ class Queue:
     def do(self, work: Work) -> None:
         self.works.append(work)
 
-    def flush(self, count: int) -> None:
-        """Do what is left of the first `count` works that were ever queued."""
-
 
 class Stream(Queue):
     def __init__(self) -> None:
@@ -43,6 +42,7 @@ class Stream(Queue):
         self.queued += 1
 
     def flush(self, count: int) -> None:
+        """Do what is left of the first `count` works that were ever queued."""
         while self.done < count:
             work = self.works.popleft()
             self.done += 1
@@ -69,12 +69,12 @@ class Recorded:
 
 
 class EmulatedDevice:
-    """See `sdtrt.kernels.device.Device`; `library` is tests/kernels/host.cpp, compiled."""
+    """See `sdtrt.kernels.device.Device`; `host` runs kernels."""
 
     name = "this machine's memory"
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
+    def __init__(self, host: Any) -> None:
+        self._host = host
         self.stream = Stream()
         self.graphs: list[Recorded] = []
 
@@ -100,11 +100,7 @@ class EmulatedDevice:
         stream.do(lambda: ctypes.memmove(target.ctypes.data, source.pointer, target.nbytes) and None)
 
     def launch(self, launch: Launch, stream: Queue) -> None:
-        def work() -> None:
-            self._library.set_grid(ctypes.c_int64(launch.grid))
-            getattr(self._library, launch.kernel)(*map(as_ctype, launch.arguments))
-
-        stream.do(work)
+        stream.do(lambda: self._host.run(launch))
 
     def capture(self, record: Callable[[Any], None]) -> Recorded:
         queue = Queue()
@@ -117,12 +113,6 @@ class EmulatedDevice:
 
     def wait(self, stream: Stream, other: Stream) -> None:
         stream.do(Event(other).sync)
-
-
-def as_ctype(argument: Any) -> Any:
-    if isinstance(argument, int):
-        return ctypes.c_void_p(argument)
-    return np.ctypeslib.as_ctypes_type(argument.dtype)(argument)
 
 
 class EmulatedBackend:
@@ -145,3 +135,13 @@ class EmulatedNetwork:
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Queue], None]:
         run = self._session.bind(arrays)
         return lambda stream: stream.do(lambda: run(stream))
+
+
+@pytest.fixture
+def device(host: Any) -> EmulatedDevice:
+    return EmulatedDevice(host)
+
+
+@pytest.fixture
+def pipeline(device: EmulatedDevice) -> DevicePipeline:
+    return DevicePipeline(find_bundle("tiny"), device, EmulatedBackend())

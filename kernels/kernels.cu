@@ -1,0 +1,6 @@
+// All kernels, as they are compiled: one translation unit, one fatbin.
+#include "blend.cu"
+#include "dequantize.cu"
+#include "pixels.cu"
+#include "quantize.cu"
+#include "step.cu"

@@ -1,0 +1,71 @@
+"""Kernels read nothing beyond an array's end: after it comes a page that cannot be read, which would end the tests."""
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from sdtrt.kernels import launches
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no mprotect")
+
+F16, F32 = np.float16, np.float32
+Fenced = Callable[[tuple[int, ...], type], int]
+
+
+@pytest.fixture
+def fenced() -> Iterator[Fenced]:
+    """Make arrays of zeros that end where a page begins that must not be touched; return their addresses."""
+    library, kept = ctypes.CDLL(None, use_errno=True), []
+
+    def protect(address: int, access: int) -> None:
+        assert library.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE), access) == 0
+
+    def make(shape: tuple[int, ...], dtype: type) -> int:
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        pages = -(-nbytes // mmap.PAGESIZE) + 1
+        memory = mmap.mmap(-1, pages * mmap.PAGESIZE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        fence = start + (pages - 1) * mmap.PAGESIZE
+        protect(fence, 0)
+        kept.append((memory, fence))
+        return fence - nbytes
+
+    yield make
+    for _, fence in kept:
+        protect(fence, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("count", [*range(1, 18), 31, 2048, 4095])
+def test_elements(host, fenced: Fenced, count: int, dtype: type) -> None:
+    shape, plane = (1, count), {"shape": (1, 1, 1, count), "dtype": dtype}
+    latents, output, symbols, points = (fenced(shape, kind) for kind in (dtype, dtype, np.int16, np.int8))
+    one, other, flags = fenced((1,), F32), fenced((1,), F32), fenced((1,), np.uint32)
+    host.run(launches.quantize(latents, symbols, one, other, flags, **plane, dead_zone=0))
+    host.run(launches.dequantize(symbols, latents, one, other, **plane, points=points))
+    host.run(launches.dequantize(symbols, latents, one, other, **plane, offset=fenced((1,), F32)))
+    host.run(launches.step(latents, output, latents, one, other, shape=shape, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [F16, F32])
+@pytest.mark.parametrize("width", range(1, 34))
+def test_rows(host, fenced: Fenced, width: int, dtype: type) -> None:
+    shape, flags = (2, 3, width), fenced((1,), np.uint32)
+    tile, planes, window_y, window_x = (
+        fenced(shape, dtype),
+        fenced(shape, F32),
+        fenced((3,), F32),
+        fenced((width,), F32),
+    )
+    sizes = {"tile_shape": shape, "planes_shape": shape, "top": 0, "left": 0}
+    host.run(launches.blend(tile, planes, window_y, window_x, **sizes, dtype=dtype))
+    for channels in (1, 3, 4):
+        pictures = launches.Pictures(1, 3, width, channels, width * channels, 0, 1)
+        pixels, planes = fenced((3, width, channels), np.uint8), fenced((3, 3, width), dtype)
+        host.run(launches.pixels_to_planes(pixels, planes, pictures=pictures, dtype=dtype, low=-1, high=1))
+        if channels > 1:
+            host.run(launches.planes_to_pixels(planes, pixels, flags, pictures=pictures, dtype=dtype, low=-1, high=1))

@@ -1,0 +1,134 @@
+"""Grids cover all work and no more; arguments that make no sense are refused. No GPU."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sdtrt.kernels import launches
+from sdtrt.kernels.launches import Launch, Pictures
+
+F16, F32 = np.float16, np.float32
+ELEMENTS_OF_A_BLOCK = launches.BLOCK * launches.GROUP * launches.IN_FLIGHT
+PIXELS_OF_A_BLOCK = launches.BLOCK * launches.PIXEL_GROUP * launches.PIXELS_IN_FLIGHT
+
+
+def rgb(height: int, width: int, multiple: int = 8) -> Pictures:
+    return Pictures(1, height, width, 3, 3 * width, 3 * width * height, multiple)
+
+
+def grid_of_elements(count: int) -> int:
+    return launches.step(1, 1, 1, 1, 1, shape=(1, count), dtype=F16).grid
+
+
+def test_every_kernel_has_a_launch(host) -> None:
+    names = set()
+    for dtype in (F16, F32):
+        plane = {"shape": (1, 1, 1, 1), "dtype": dtype}
+        tile = {"tile_shape": (1, 1, 1), "planes_shape": (1, 1, 1), "dtype": dtype, "top": 0, "left": 0}
+        names.add(launches.quantize(1, 1, 1, 1, 1, **plane, dead_zone=0).kernel)
+        names.add(launches.dequantize(1, 1, 1, 1, **plane, points=1).kernel)
+        names.add(launches.step(1, 1, 1, 1, 1, **plane).kernel)
+        names.add(launches.blend(1, 1, 1, 1, **tile).kernel)
+        for channels in (1, 3, 4):
+            values = {"pictures": Pictures(1, 1, 1, channels, channels, 0, 1), "dtype": dtype, "low": 0, "high": 1}
+            names.add(launches.pixels_to_planes(1, 1, **values).kernel)
+            if channels > 1:
+                names.add(launches.planes_to_pixels(1, 1, 1, **values).kernel)
+    assert names == set(host.signatures)
+
+
+@pytest.mark.parametrize(
+    ("count", "grid"), [(1, 1), (ELEMENTS_OF_A_BLOCK, 1), (ELEMENTS_OF_A_BLOCK + 1, 2), (2**40, 2**40 // 4096)]
+)
+def test_grid_of_elements(count: int, grid: int) -> None:
+    shape = (count,) if count < 2**31 else (count >> 20, 2**20)
+    assert launches.step(1, 1, 1, 1, 1, shape=shape, dtype=F16).grid == grid
+
+
+def test_grid_of_pictures_counts_groups_of_rows() -> None:
+    # A row of 17 pixels is two groups; planes have more rows than the picture.
+    values = {"pictures": rgb(100, 17), "dtype": F16, "low": -1, "high": 1}
+    assert launches.planes_to_pixels(1, 1, 1, **values).grid == 1
+    assert launches.planes_to_pixels(1, 1, 1, **values | {"pictures": rgb(129, 17)}).grid == 2
+    assert launches.pixels_to_planes(1, 1, **values | {"pictures": rgb(129, 17, 128)}).grid == 8
+
+
+def run_on_ones(host, place, count: int, blocks: int) -> np.ndarray:
+    """Return 2 * 1 + 1 * 1 for each element that a grid reaches, poison for the others."""
+    latents, output = place(np.ones((1, count), F32)), place(np.ones((1, count), F32))
+    a, b, stepped = place(np.full(1, 2, F32)), place(np.ones(1, F32)), place((1, count), F32)
+    addresses = (each.address for each in (latents, output, stepped, a, b))
+    launch = launches.step(*addresses, shape=(1, count), dtype=F32)
+    host.run(replace(launch, grid=launch.grid + blocks))
+    assert stepped.intact()
+    return stepped.array == 3
+
+
+@pytest.mark.parametrize("count", [ELEMENTS_OF_A_BLOCK, ELEMENTS_OF_A_BLOCK + 1, 3 * ELEMENTS_OF_A_BLOCK - 9])
+def test_no_block_is_missing_and_none_idle(host, place, count: int) -> None:
+    assert run_on_ones(host, place, count, 0).all()
+    assert run_on_ones(host, place, count, 1).all()
+    reached = (grid_of_elements(count) - 1) * ELEMENTS_OF_A_BLOCK
+    np.testing.assert_array_equal(run_on_ones(host, place, count, -1), np.arange(count)[None] < reached)
+
+
+@pytest.mark.parametrize("rows", [PIXELS_OF_A_BLOCK // 64, PIXELS_OF_A_BLOCK // 64 + 1])
+def test_no_block_of_pixels_is_missing_and_none_idle(host, place, rows: int) -> None:
+    planes, flags = place(np.zeros((1, 3, rows, 64), F16)), place(np.zeros(1, np.uint32))
+    pixels = place((rows, 64, 3), np.uint8)
+    values = {"pictures": rgb(rows, 64, 1), "dtype": F16, "low": 0, "high": 1}
+    launch = launches.planes_to_pixels(planes.address, pixels.address, flags.address, **values)
+    host.run(replace(launch, grid=launch.grid - 1))
+    assert (pixels.array != 0).any()
+    host.run(launch)
+    assert (pixels.array == 0).all()
+
+
+def test_each_element_is_done_once(host, place) -> None:
+    shape = (3, 41, 501)
+    tile, planes, ones = place(np.ones(shape, F32)), place(np.zeros(shape, F32)), np.ones(501, F32)
+    window_y, window_x = place(ones[:41].copy()), place(ones)
+    addresses = (each.address for each in (tile, planes, window_y, window_x))
+    host.run(launches.blend(*addresses, tile_shape=shape, planes_shape=shape, dtype=F32, top=0, left=0))
+    assert (planes.array == 1).all()
+
+
+def test_arguments_are_in_order() -> None:
+    launch = launches.quantize(1, 2, 3, 4, 5, shape=(6, 7, 8, 9), dtype="float16", dead_zone=0.25)
+    assert launch == Launch("quantize_f16", 1, 256, (1, 2, 3, 4, 5, 3024, 72, 7, 0.25))
+
+
+def test_refusals() -> None:
+    plane = {"shape": (1, 1, 2, 2), "dtype": F16}
+    values = {"pictures": rgb(2, 2), "dtype": F16, "low": 0, "high": 1}
+    with pytest.raises(ValueError, match="dead_zone"):
+        launches.quantize(1, 1, 1, 1, 1, **plane, dead_zone=0.6)
+    with pytest.raises(ValueError, match="float64"):
+        launches.quantize(1, 1, 1, 1, 1, shape=(1, 1, 1, 1), dtype=np.float64, dead_zone=0)
+    with pytest.raises(ValueError, match="dimension"):
+        launches.step(1, 1, 1, 1, 1, shape=(0, 4), dtype=F16)
+    with pytest.raises(ValueError, match="either"):
+        launches.dequantize(1, 1, 1, 1, **plane)
+    with pytest.raises(ValueError, match="either"):
+        launches.dequantize(1, 1, 1, 1, **plane, points=1, offset=1)
+    with pytest.raises(ValueError, match="channels"):
+        launches.planes_to_pixels(1, 1, 1, **values | {"pictures": Pictures(1, 2, 2, 1, 2, 4, 8)})
+    with pytest.raises(ValueError, match="channels"):
+        launches.pixels_to_planes(1, 1, **values | {"pictures": Pictures(1, 2, 2, 2, 4, 8, 8)})
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 2, 5, 3, 14, 0, 8), (2, 2, 5, 3, 15, 29, 8), (1, 0, 5, 3, 15, 0, 8), (1, 2, 2**31, 1, 2**31, 0, 1)]
+)
+def test_pictures_that_cannot_be(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"overlap|dimension"):
+        Pictures(*sizes)
+
+
+@pytest.mark.parametrize(
+    ("tile", "top", "left"), [((1, 4, 4), 5, 0), ((1, 4, 4), 0, -1), ((2, 4, 4), 0, 0), ((1, 9, 1), 0, 0)]
+)
+def test_tiles_that_stick_out(tile: tuple[int, ...], top: int, left: int) -> None:
+    with pytest.raises(ValueError, match="not inside"):
+        launches.blend(1, 1, 1, 1, tile_shape=tile, planes_shape=(1, 8, 8), dtype=F16, top=top, left=left)
