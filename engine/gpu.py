@@ -3,6 +3,15 @@
 from sdtrt.errors import DeviceError
 
 
+def description(index: int = 0) -> str:
+    """Return a GPU's name, architecture and driver; `DeviceError` says why it cannot be seen."""
+    kind = architecture(index)
+    from cuda.core import Device, system
+
+    driver = ".".join(map(str, system.get_user_mode_driver_version()))
+    return f"{Device(index).name}, {kind}, driver for CUDA {driver}"
+
+
 def architecture(index: int = 0) -> str:
     """Return a GPU's architecture, such as `sm89`; `DeviceError` says why it cannot be seen."""
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.backends import BACKENDS
-from sdtrt.engine.backends.ort import OrtCpu, OrtCuda, has_cuda
+from sdtrt.engine.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
 from sdtrt.engine.backends.trt import TensorRt, usable_engines
 from sdtrt.engine.bundle import Bundle
 from sdtrt.engine.container import Header
@@ -17,7 +17,7 @@ from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.host_pipeline import HostPipeline
 from sdtrt.engine.latents import Quantized
-from sdtrt.engine.trt import INSTALL, installed
+from sdtrt.engine.trt import INSTALL, import_tensorrt, installed
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, fatbin
 
@@ -44,6 +44,7 @@ class Way:
 
     backend: str
     device: str
+    library: Callable[[], str]  # what runs the networks, with its version
     obstacle: Callable[[Bundle, int], str]
     open: Callable[[Bundle, int, int | None], Pipeline]
 
@@ -63,7 +64,8 @@ def open_pipeline(bundle: Bundle, backend: str = "auto", device: str = "auto", t
             if not obstacle:
                 return way.open(bundle, index, threads)
             obstacles.append(f"{way.backend} on {way.device}: {obstacle}")
-    raise DeviceError("; ".join(obstacles) or f"backend {backend} does not run on device {device}")
+    reasons = "; ".join(obstacles) or f"backend {backend} does not run on device {device}"
+    raise DeviceError(f"{reasons}; see: sdtrt doctor, or run it with --device cpu")
 
 
 def parse_device(text: str) -> tuple[str, int]:
@@ -90,6 +92,10 @@ def _gpu_obstacle(index: int) -> str:
     return _first_fault(lambda: architecture(index), fatbin)
 
 
+def _ort_cpu_obstacle(bundle: Bundle, index: int) -> str:
+    return _first_fault(import_onnxruntime)
+
+
 def _first_fault(*checks: Callable[[], object]) -> str:
     try:
         for check in checks:
@@ -109,9 +115,21 @@ def _open_ort_cuda(bundle: Bundle, index: int, threads: int | None) -> Pipeline:
     return DevicePipeline(bundle, device, OrtCuda(device, index))
 
 
+def _open_ort_cpu(bundle: Bundle, index: int, threads: int | None) -> Pipeline:
+    return HostPipeline(bundle, OrtCpu(threads))
+
+
+def _tensorrt() -> str:
+    return ", ".join(f"{name} {import_tensorrt(name).version}" for name in installed())
+
+
+def _onnxruntime() -> str:
+    return f"ONNX Runtime {import_onnxruntime().__version__}"
+
+
 # The fastest first.
 WAYS = (
-    Way("trt", "cuda", _trt_obstacle, _open_trt),
-    Way("ort", "cuda", _ort_cuda_obstacle, _open_ort_cuda),
-    Way("ort", "cpu", lambda bundle, index: "", lambda bundle, index, threads: HostPipeline(bundle, OrtCpu(threads))),
+    Way("trt", "cuda", _tensorrt, _trt_obstacle, _open_trt),
+    Way("ort", "cuda", _onnxruntime, _ort_cuda_obstacle, _open_ort_cuda),
+    Way("ort", "cpu", _onnxruntime, _ort_cpu_obstacle, _open_ort_cpu),
 )

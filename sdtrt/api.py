@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,10 @@ class Codec:
     ) -> Self:
         """Open a model by its name, or a bundle by its folder.
 
-        Networks are loaded at their first use. Raises `BundleError` if there is no such model, `DeviceError` if the
-        machine cannot run it.
+        `device` is "auto", "cpu", "cuda" or "cuda:N", `backend` "auto", "trt" or "ort": of what works on this machine
+        the fastest is taken (`sdtrt doctor` tells why not the others). On the CPU networks are loaded at their first
+        use, by `threads` threads each, one per core if None. Raises `BundleError` if there is no such model,
+        `DeviceError` if the machine cannot run it.
         """
         return cls(PictureCodec(model, device=device, backend=backend, threads=threads))
 
@@ -92,13 +94,39 @@ class Codec:
         """
         return image_of(self._opened().decode(data, limits))
 
-    def encode_batch(self, images: Iterable[ImageLike], *, quality: float | None = None) -> list[bytes]:
-        """Return `encode` of each image."""
-        return [self.encode(image, quality=quality) for image in images]
+    def encode_batch(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        quality: float | None = None,
+        nbytes: int | None = None,
+        bits_per_pixel: float | None = None,
+        psnr: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        method: Method = "latents",
+    ) -> list[bytes]:
+        """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once."""
+        wish = Wish(
+            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
+        )
+        return list(self._opened().encode_batch(map(picture_of, images), wish))
 
     def decode_batch(self, files: Iterable[bytes], *, limits: Limits = DEFAULT_LIMITS) -> list[Image.Image]:
-        """Return `decode` of each file."""
-        return [self.decode(data, limits=limits) for data in files]
+        """Return `decode` of each file; networks and entropy coding overlap, and a device takes several at once."""
+        return [image_of(picture) for picture in self._opened().decode_batch(files, limits)]
+
+    def decode_into(self, data: bytes, array: Any, *, stream: Any, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Queue the decoding of a file into device memory, in order with a CUDA stream.
+
+        Arguments
+            array: a C-contiguous device array, uint8 (height, width, 3), with `__cuda_array_interface__` or DLPack.
+            stream: an object with `__cuda_stream__`, or a stream's handle; not the default stream.
+
+        Returns when the work is queued: what is queued on `stream` afterwards finds the RGB pixels in the array. Alpha
+        is left out, a grey picture has three equal channels but for rounding. Raises as `decode` does, and
+        `DeviceError` if this codec runs on the CPU, `TypeError` or `ValueError` if the array or stream is unfit.
+        """
+        self._opened().decode_into(data, array, stream, limits)
 
     def encode_latents(
         self,

@@ -33,7 +33,7 @@ def add_output(command: argparse.ArgumentParser) -> None:
 
 def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
     command.add_argument("-m", "--model", default=default, help=text)
-    command.add_argument("--device", default="auto", help="auto, cpu (default auto)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
     command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
 

@@ -6,10 +6,10 @@ from importlib import metadata
 from pathlib import Path
 
 from sdtrt._version import __version__
-from sdtrt.engine.backends.ort import import_onnxruntime
-from sdtrt.engine.bundle import Bundle, bundle_folders
-from sdtrt.engine.trt import installed
-from sdtrt.errors import SdtrtError
+from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle
+from sdtrt.engine.gpu import description
+from sdtrt.engine.pipeline import WAYS
+from sdtrt.errors import DeviceError, SdtrtError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +22,37 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Return the findings: versions, backends, models (their files' hashes checked)."""
+    """Return the findings: versions, ways to run the built-in model, models (their files' hashes checked)."""
     findings = [
         Finding("sdtrt", None, __version__),
         Finding("python", None, f"{platform.python_version()} on {platform.machine()} {platform.system()}"),
         *(Finding(name, None, metadata.version(name)) for name in ("numpy", "pillow", "constriction")),
-        _onnxruntime(),
-        _tensorrt(),
+        Finding("gpu", None, gpu_line()),
+        *_ways(),
     ]
     return findings + [_model(folder) for folder in bundle_folders()]
 
 
-def _onnxruntime() -> Finding:
+def gpu_line() -> str:
+    """Return what GPU there is, or why none can be seen."""
     try:
-        return Finding("backend ort, device cpu", True, f"ONNX Runtime {import_onnxruntime().__version__}")
-    except SdtrtError as error:
-        return Finding("backend ort, device cpu", False, str(error))
+        return description()
+    except DeviceError as error:
+        return str(error)
 
 
-def _tensorrt() -> Finding:
-    found = installed()
-    engines = f"{', '.join(found)} can build engines (sdtrt engines), " if found else ""
-    return Finding("backend trt, device cuda", None, f"{engines}this version of sdtrt runs on the CPU only")
+def _ways() -> list[Finding]:
+    """Return for each way to run the built-in model whether it works here; without a GPU nothing is amiss."""
+    try:
+        bundle = find_bundle(BUILT_IN)
+    except SdtrtError:
+        return []  # the findings about models say why
+    found = []
+    for way in WAYS:
+        obstacle = way.obstacle(bundle, 0)
+        ok = True if not obstacle else (False if way.device == "cpu" else None)
+        found.append(Finding(f"backend {way.backend}, device {way.device}", ok, obstacle or way.library()))
+    return found
 
 
 def _model(path: Path) -> Finding:
