@@ -400,7 +400,7 @@ def test_likeness_and_effort(run_cli: Run, tmp_path: Path, photo: Photo) -> None
     assert sizes["1"] > sizes["5"]
     above = run_cli("encode", "--target-psnr", "90", tmp_path / "p.png", "-f")
     assert above.returncode == 1
-    assert b"the best file has" in above.stderr
+    assert b"the best file found has" in above.stderr
 
 
 @pytest.mark.parametrize(
