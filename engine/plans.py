@@ -18,7 +18,7 @@ from sdtrt.errors import BundleError, DeviceError
 ENGINES = "engines"
 INDEX = "engines.json"
 SCHEMA = 1
-RECIPE = 1  # to be raised when the same inputs would be built into something else
+RECIPE = 2  # to be raised when the same inputs would be built into something else
 PORTABLE = "portable"  # the target of engines for every GPU that TensorRT for RTX supports from Ampere on
 STANDARD_SHAPES = ("64x64..512x512..1024x1024",)
 
@@ -188,7 +188,13 @@ def remove(index: Index, plans: Iterable[Plan]) -> Index:
     left.write()
     for plan in gone:
         (index.folder / plan.file).unlink(missing_ok=True)
+        kernels_file(index.folder / plan.file).unlink(missing_ok=True)
     return left
+
+
+def kernels_file(engine: Path) -> Path:
+    """Return where TensorRT for RTX keeps what it has compiled of an engine on this machine."""
+    return engine.with_suffix(".kernels")
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:

@@ -178,6 +178,10 @@ def serialize(path: Path, library: Library, key: Key, order: Order) -> memoryvie
         raise BundleError(f"{library.name} {library.version} cannot read {path.name}: {errors}")
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, Shapes.parse(key.shapes), order.bundle))
+    # TensorRT for RTX: without memory of its own an engine can be part of a CUDA graph.
+    ours = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if ours is not None:
+        config.set_flag(ours)
     if order.workspace_nbytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_nbytes)
     if key.target != PORTABLE and library.needs_no_gpu:

@@ -1,5 +1,6 @@
 """TensorRT on a GPU: a bundle's engines, each chosen by the shape that it is to run on."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sdtrt.atomic import replace_file
 from sdtrt.engine.bundle import Bundle
-from sdtrt.engine.plans import Index, Plan, states
+from sdtrt.engine.plans import Index, Plan, kernels_file, states
 from sdtrt.engine.shapes import Shapes
 from sdtrt.engine.trt import Library, Log, import_tensorrt
 from sdtrt.errors import BundleError, DeviceError
@@ -69,7 +71,7 @@ class Engine:
     """A deserialised engine; `BundleError` with the library's own words if it cannot be had."""
 
     def __init__(self, path: Path, library: Library) -> None:
-        self._trt, self._log, self._name = library.module, Log(library.module), path.name
+        self._trt, self._log, self._path, self._name = library.module, Log(library.module), path, path.name
         self._runtime = self._trt.Runtime(self._log.logger)
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
@@ -98,10 +100,19 @@ class Engine:
             return self._made(self._engine.create_execution_context(strategy))
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        if hasattr(config, "dynamic_shapes_kernel_specialization_strategy"):
-            eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-            config.dynamic_shapes_kernel_specialization_strategy = eager
-        return self._made(self._engine.create_execution_context(config))
+        if not hasattr(config, "create_runtime_cache"):
+            return self._made(self._engine.create_execution_context(config))
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        cache = config.create_runtime_cache()
+        compiled = kernels_file(self._path)
+        if compiled.is_file():
+            cache.deserialize(compiled.read_bytes())
+        config.set_runtime_cache(cache)
+        context = self._made(self._engine.create_execution_context(config))
+        with contextlib.suppress(OSError):  # to write it is a favour to the next process
+            replace_file(compiled, bytes(cache.serialize()))
+        return context
 
     def _made(self, context: Any) -> Any:
         if context is None:

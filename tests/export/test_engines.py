@@ -1,16 +1,20 @@
 """Real engines, built by TensorRT for RTX without a GPU."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from sdtrt.engine import trt
+from sdtrt.engine.backends.trt import TensorRt, shapes_of, usable_engines
 from sdtrt.engine.bundle import find_bundle
-from sdtrt.engine.plans import Index, require_valid
+from sdtrt.engine.gpu import architecture
+from sdtrt.engine.pipeline import open_pipeline
+from sdtrt.engine.plans import Index, kernels_file, require_valid
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export import engines
 from sdtrt.export.engines import Order, build_engines
@@ -158,3 +162,36 @@ def test_a_bundle_with_a_wrong_hash_builds_nothing(tmp_path: Path, cache: Path) 
     with pytest.raises(BundleError, match=r"decoder\.onnx is damaged"):
         build_engines(Order(find_bundle(copy), ("sm89",), shapes=(SMALL,)))
     assert len(Index.of(find_bundle(copy)).plans) == 1  # the encoder's
+
+
+def test_what_an_engine_is_for(cache: Path) -> None:
+    """Those for the fewest sizes come first; where there is none, what to run is said."""
+    bundle = find_bundle("tiny")
+    with pytest.raises(BundleError, match=r"no engine of tiny's encoder \(none was built\); run: sdtrt engines build"):
+        usable_engines(bundle, "encoder")
+    shapes = ("64x64..64x64..128x128*2", "64x64")
+    build_engines(Order(bundle, ("portable",), shapes=shapes))
+    found = [shapes_of(plan) for plan in usable_engines(bundle, "decoder")]
+    assert [str(one) for one in found] == ["64x64", shapes[0]]
+    assert [one.cover((1, 64, 64)) for one in found] == [True, True]
+    assert [one.cover((2, 72, 64)) for one in found] == [False, True]
+    assert [one.cover((3, 64, 64)) for one in found] == [False, False]
+
+
+def test_an_engine_without_a_gpu_says_so(cache: Path) -> None:
+    with contextlib.suppress(DeviceError):
+        pytest.skip(f"there is a GPU: {architecture()}")
+    bundle = find_bundle("tiny")
+    build_engines(Order(bundle, ("portable",), shapes=(SMALL,)))
+    with pytest.raises(BundleError, match=r"tensorrt_rtx .* cannot load encoder-.*CUDA driver"):
+        TensorRt(cast(Any, None)).load(bundle, "encoder")
+    with pytest.raises(DeviceError, match=r"trt on cuda: no GPU.*--device cpu"):
+        open_pipeline(bundle, "trt")
+
+
+def test_what_was_compiled_of_an_engine_goes_with_it(run_cli: Run, cache: Path) -> None:
+    bundle = find_bundle("tiny")
+    plan = build_engines(Order(bundle, ("portable",), shapes=(SMALL,)))[0]
+    kernels_file(cache / plan.file).write_bytes(b"kernels")
+    assert run_cli("engines", "clean", "--all").returncode == 0
+    assert [path.name for path in cache.iterdir()] == ["engines.json"]
