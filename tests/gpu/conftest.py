@@ -18,13 +18,13 @@ class OnDevice:
 
     def __init__(self, device: CudaDevice) -> None:
         self.device, self.stream = device, device.stream
-        self._kept: list[np.ndarray] = []
+        self._kept: list[np.ndarray | DeviceArray] = []  # launches hold addresses alone
 
     def array(self, values: np.ndarray) -> DeviceArray:
         staging = self.device.staging(values.shape, values.dtype)
         staging[...] = values
-        self._kept.append(staging)
         array = self.device.empty(values.shape, values.dtype)
+        self._kept += [staging, array]
         self.device.upload(array, staging, self.stream)
         return array
 
