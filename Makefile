@@ -70,8 +70,8 @@ engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGE
 kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/kernels.fatbin; needs nvcc, no GPU
 	@$(BIN)/python -P -m sdtrt.kernels.build
 
-gpu-check:  ## the tests that need a GPU (later)
-	@echo 'make gpu-check: comes with the GPU backends, not in this version' >&2; exit 1
+gpu-check:  ## what only a GPU can tell: tests, bandwidth, latency beside PyTorch (BUNDLE=, DECODES=; any Python: BIN=)
+	$(BIN)/python benchmarks/gpu_check.py $(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(DECODES),--decodes $(DECODES))
 
 fuzz:  ## a coverage-guided attack on the decoder (later)
 	@echo 'make fuzz: not in this version' >&2; exit 1

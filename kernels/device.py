@@ -21,7 +21,7 @@ from sdtrt.kernels.launches import Launch
 FATBIN = "kernels.fatbin"
 ALIGNMENT = 256  # bytes, of every allocation
 
-Stream = Any  # cuda-core's Stream or GraphBuilder, or whatever has `__cuda_stream__`
+Stream = Any  # cuda-core's Stream, or its GraphBuilder while a graph is captured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +139,10 @@ class CudaDevice:
     def download(self, target: NDArray[Any], source: DeviceArray, stream: Stream) -> None:
         self._copy(target.ctypes.data, source.pointer, target.nbytes, stream)
 
+    def copy(self, target: DeviceArray, source: DeviceArray, stream: Stream) -> None:
+        """Queue a copy of a whole array on the device."""
+        self._copy(target.pointer, source.pointer, source.nbytes, stream)
+
     def _copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
         with naming(f"copy of {nbytes} bytes"):
             ends = [self._core.Buffer.from_handle(pointer, nbytes) for pointer in (target, source)]
@@ -162,11 +166,21 @@ class CudaDevice:
 
     def mark(self, stream: Stream) -> Any:
         with naming("an event on a stream"):
-            return self._device.create_stream(stream).record()
+            return stream.record()
+
+    def seconds(self, queue: Callable[[], None]) -> float:
+        """Return the seconds that the device takes for what `queue` queues on its stream, by its own clock; waits."""
+        timed = self._core.EventOptions(timing_enabled=True)
+        with naming("timing"):
+            started = self.stream.record(options=timed)
+            queue()
+            ended = self.stream.record(options=timed)
+            ended.sync()
+            return float(ended - started) / 1000
 
     def wait(self, stream: Stream, other: Stream) -> None:
         with naming("one stream's wait for another"):
-            self._device.create_stream(stream).wait(self._device.create_stream(other))
+            stream.wait(other)
 
 
 def import_cuda() -> ModuleType:
@@ -200,7 +214,7 @@ def naming(what: str) -> Iterator[None]:
 
 
 def stream_of(stream: Any) -> Stream:
-    """Return a foreign stream: an object with `__cuda_stream__`, or the handle of one as an integer.
+    """Return a foreign stream, an object with `__cuda_stream__` or the handle of one as an integer, as cuda-core's.
 
     Raises `TypeError` for anything else. The default stream's handle, 0, is refused: it would wait for all others.
     """
@@ -210,7 +224,7 @@ def stream_of(stream: Any) -> Stream:
         return import_cuda().Stream.from_handle(stream)
     if not hasattr(stream, "__cuda_stream__"):
         raise TypeError(f"a {type(stream).__name__} is no stream: it has no __cuda_stream__ and is no integer")
-    return stream
+    return import_cuda().Stream.from_handle(handle_of(stream))
 
 
 def handle_of(stream: Stream) -> int:
