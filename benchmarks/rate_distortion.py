@@ -110,6 +110,7 @@ def plot(curves: dict[str, Curve], path: Path) -> None:
         panel.set_title(label)
         panel.grid(alpha=0.3)
         panel.set_xlim(0, 0.8)
+    panels[1].set_ylim(bottom=0.8)
     panels[2].set_ylim(bottom=-20)
     panels[0].legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
