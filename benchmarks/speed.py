@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py
 
-Every figure is the median of 5 runs after one that does not count. Memory is the peak of a fresh process that encodes
-and decodes one picture. Not measured: GPUs, several pictures at once.
+Every figure is the median of 5 runs, the entropy stage's of 31, after one that does not count. Memory is the peak of
+a fresh process that encodes and decodes one picture. Not measured: GPUs, several pictures at once.
 """
 
 import json
@@ -30,6 +30,7 @@ from sdtrt.engine.prior_adaptive import fit_adaptive
 from sdtrt.engine.profile import PRIOR_NAMES
 
 SIZE = (768, 512)
+ENTROPY_RUNS = 31  # they are short, and the machine is not always of one mind
 PEAK = """
 import resource, sys
 import sdtrt
@@ -95,12 +96,12 @@ def entropy_ms(photo: Image.Image) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for name, (values, prior, code) in cases.items():
         payload = entropy.encode_best(values, prior, code, entropy.DEFAULT_EFFORT)
-        found[name] = {
-            "encode_effort_1": 1000 * seconds_of(lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, 1)),
-            "encode": 1000
-            * seconds_of(lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, entropy.DEFAULT_EFFORT)),
-            "decode": 1000 * seconds_of(lambda v=values, p=prior, c=code, d=payload: entropy.decode(d, v.shape, p, c)),
+        works = {
+            "encode_effort_1": lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, 1),
+            "encode": lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, entropy.DEFAULT_EFFORT),
+            "decode": lambda v=values, p=prior, c=code, d=payload: entropy.decode(d, v.shape, p, c),
         }
+        found[name] = {work: round(1000 * seconds_of(call, ENTROPY_RUNS), 2) for work, call in works.items()}
     found[f"adaptive {smooth.shape}"]["fit"] = 1000 * seconds_of(lambda: fit_adaptive(np.rint(smooth).astype(np.int16)))
     return found
 
@@ -120,18 +121,18 @@ def info_seconds(photo: Image.Image) -> float:
         return seconds_of(lambda: python("-P", "-m", "sdtrt", "info", str(path)))
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
+def seconds_of(call: Callable[[], Any], runs: int = 5) -> float:
     def timed() -> float:
         started = time.perf_counter()
         call()
         return time.perf_counter() - started
 
-    return median_of(timed)
+    return median_of(timed, runs)
 
 
-def median_of(measure: Callable[[], float]) -> float:
+def median_of(measure: Callable[[], float], runs: int = 5) -> float:
     measure()
-    return round(statistics.median(measure() for _ in range(5)), 5)
+    return round(statistics.median(measure() for _ in range(runs)), 5)
 
 
 def python(*arguments: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,13 @@ from sdtrt.engine import alpha, container
 from sdtrt.engine.batching import ahead, batches
 from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.container import DEFAULT_LIMITS, UNLIMITED, File, Header, Limits
-from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.engine.latents import Quantized, file_of_latents, kind_of, palette_file, quantized_of_file, shape_of
-from sdtrt.engine.pipeline import Pipeline, open_pipeline
 from sdtrt.engine.profile import profile_of_file
 from sdtrt.engine.rate import Measure, Wish
-from sdtrt.errors import BundleError, DeviceError
-from sdtrt.kernels.device import array_of, stream_of
+from sdtrt.errors import BundleError
+
+if TYPE_CHECKING:
+    from sdtrt.engine.pipeline import Pipeline
 
 Floats = NDArray[np.float32]
 
@@ -38,6 +38,8 @@ class PictureCodec:
     def __init__(
         self, model: str | Path, *, backend: str = "auto", device: str = "auto", threads: int | None = None
     ) -> None:
+        from sdtrt.engine.pipeline import open_pipeline  # here, since `sdtrt info` and the like need no networks
+
         self.bundle: Bundle = find_bundle(model)
         self.profile = self.bundle.latent_profile()
         self._pipeline: Pipeline = open_pipeline(self.bundle, backend, device, threads)
@@ -91,10 +93,8 @@ class PictureCodec:
 
     def decode_into(self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
-        if not isinstance(self._pipeline, DevicePipeline):
-            raise DeviceError(f"decode_into needs a GPU; this codec runs by {self._pipeline.name}")
         contents, file = self._parse(data, limits)
-        self._pipeline.synthesise_into(contents, file.header, array_of(array), stream_of(stream))
+        self._pipeline.synthesise_into(contents, file.header, array, stream)
 
     def _parse(self, data: bytes, limits: Limits) -> tuple[Quantized | Floats, File]:
         file = container.read(data, limits)

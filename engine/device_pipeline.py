@@ -86,21 +86,17 @@ class DevicePipeline:
             whole = rgb.reshape(sizes.images, sizes.height, sizes.width, 3)
             return [one[: h.height, : h.width].copy() for one, h in zip(whole, headers, strict=True)]
 
-    def synthesise_into(self, contents: Contents, header: Header, target: DeviceArray, stream: Stream) -> None:
-        """Queue the decoding of a picture into device memory, uint8 (height, width, 3), in order with `stream`.
-
-        Nothing waits: what is queued on `stream` afterwards finds the pixels there. Nor is it checked, therefore, that
-        the network's output is finite. Raises `ValueError` if the array has another shape or type.
-        """
+    def synthesise_into(self, contents: Contents, header: Header, array: Any, stream: Any) -> None:
+        target, foreign = self._device.array_of(array), self._device.stream_of(stream)
         expected = (header.height, header.width, 3)
         if target.shape != expected or target.dtype != np.uint8:
             raise ValueError(f"array of {target.dtype} {target.shape}, expected uint8 {expected}")
         with self._lock:
             plan = self._decode([(contents, header)])
-            self._device.wait(self._device.stream, stream)
+            self._device.wait(self._device.stream, foreign)
             sizes = self._sizes(1, header.height, header.width)
             self._device.launch(self._to_pixels(plan, target, sizes), self._device.stream)
-            self._device.wait(stream, self._device.stream)
+            self._device.wait(foreign, self._device.stream)
 
     def _decode(self, pictures: Sequence[tuple[Contents, Header]]) -> Plan:
         """Return the plan that will hold the decoder's planes of pictures, its work queued."""

@@ -1,6 +1,7 @@
 """Pictures to latents and back on the host: the kernels' references around networks in ONNX Runtime."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from sdtrt.engine.backends import Backend, Network
 from sdtrt.engine.bundle import Bundle
 from sdtrt.engine.container import Header
 from sdtrt.engine.latents import Quantized
-from sdtrt.errors import BundleError
+from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels import reference
 
 Pixels = NDArray[np.uint8]
@@ -31,6 +32,9 @@ class HostPipeline:
 
     def synthesise(self, pictures: Sequence[tuple[Quantized | Floats, Header]]) -> list[Pixels]:
         return [self._synthesise(found, header) for found, header in pictures]
+
+    def synthesise_into(self, contents: Quantized | Floats, header: Header, array: Any, stream: Any) -> None:
+        raise DeviceError(f"device memory needs a GPU; this codec runs by {self.name}")
 
     def _analyse(self, pixels: Pixels) -> Floats:
         planes = reference.pixels_to_planes(pixels, self._profile.downscale, *self._bundle.pixel_range)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,14 @@ class Pipeline(Protocol):
 
     def synthesise(self, pictures: Sequence[tuple[Quantized | Floats, Header]]) -> list[Pixels]:
         """Return the RGB pixels of pictures whose latents have one shape: quantized, or float32 (C, h, w)."""
+
+    def synthesise_into(self, contents: Quantized | Floats, header: Header, array: Any, stream: Any) -> None:
+        """Queue the decoding of a picture into a device array, uint8 (height, width, 3), in order with a CUDA stream.
+
+        Nothing waits: what is queued on the stream afterwards finds the pixels there. Nor is it checked, therefore,
+        that the network's output is finite. Raises `ValueError` or `TypeError` if array or stream are unfit, `DeviceError`
+        if the networks run on the host.
+        """
 
 
 @dataclass(frozen=True, slots=True)

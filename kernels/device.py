@@ -75,6 +75,12 @@ class Device(Protocol):
     def enter(self) -> None:
         """Make the device the calling thread's."""
 
+    def array_of(self, array: Any) -> DeviceArray:
+        """Return a foreign device array as ours; no copy is made."""
+
+    def stream_of(self, stream: Any) -> Stream:
+        """Return a foreign stream as ours."""
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Return device memory, not initialised."""
 
@@ -116,6 +122,12 @@ class CudaDevice:
 
     def enter(self) -> None:
         self._device.set_current()
+
+    def array_of(self, array: Any) -> DeviceArray:
+        return array_of(array)
+
+    def stream_of(self, stream: Any) -> Stream:
+        return stream_of(stream)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         dtype = np.dtype(dtype)

@@ -81,6 +81,12 @@ class EmulatedDevice:
     def enter(self) -> None:
         pass
 
+    def array_of(self, array: DeviceArray) -> DeviceArray:
+        return array
+
+    def stream_of(self, stream: Stream) -> Stream:
+        return stream
+
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         array = self.staging(shape, dtype)
         return DeviceArray(array.ctypes.data, tuple(shape), np.dtype(dtype), array)

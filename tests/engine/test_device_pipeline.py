@@ -29,10 +29,10 @@ def alone() -> HostPipeline:
 
 
 @pytest.fixture
-def codec(pipeline: DevicePipeline) -> PictureCodec:
-    codec = PictureCodec("tiny", device="cpu")
-    codec._pipeline = pipeline
-    return codec
+def on_device(pipeline: DevicePipeline) -> PictureCodec:
+    on_device = PictureCodec("tiny", device="cpu")
+    on_device._pipeline = pipeline
+    return on_device
 
 
 def parsed(data: bytes) -> tuple[device_pipeline.Contents, Header]:
@@ -69,12 +69,12 @@ def test_points_offsets_and_latents(pipeline: DevicePipeline, alone: HostPipelin
             np.testing.assert_array_equal(found, alone.synthesise([(contents, header)])[0])
 
 
-def test_batches(codec: PictureCodec, photo: Photo) -> None:
+def test_batches(on_device: PictureCodec, photo: Photo) -> None:
     pictures = [Picture(photo(*size)) for size in ((40, 30), (39, 26), (40, 30), (40, 30), (40, 30), (8, 8), (16, 16))]
     host = PictureCodec("tiny", device="cpu")
-    files = list(codec.encode_batch(pictures, Wish()))
+    files = list(on_device.encode_batch(pictures, Wish()))
     assert [len(data) for data in files] == [len(host.encode(picture, Wish())) for picture in pictures]
-    for back, data in zip(codec.decode_batch(files), files, strict=True):
+    for back, data in zip(on_device.decode_batch(files), files, strict=True):
         difference = back.pixels.astype(int) - host.decode(data).pixels
         assert abs(difference).max() <= 1  # a batch's sums may be in another order
 
@@ -93,9 +93,9 @@ def test_graphs_are_captured_once_and_kept(pipeline: DevicePipeline, device: Any
 
 
 def test_into_device_memory(
-    pipeline: DevicePipeline, alone: HostPipeline, device: Any, codec: PictureCodec, photo: Photo
+    pipeline: DevicePipeline, alone: HostPipeline, device: Any, on_device: PictureCodec, photo: Photo
 ) -> None:
-    pictures = [parsed(codec.encode(Picture(photo(33, 17)), Wish(quality=q))) for q in (20, 50, 80)]
+    pictures = [parsed(on_device.encode(Picture(photo(33, 17)), Wish(quality=q))) for q in (20, 50, 80)]
     stream = type(device.stream)()
     targets = [device.empty((17, 33, 3), np.uint8) for _ in pictures]
     for picture, target in zip(pictures, targets, strict=True):
@@ -119,17 +119,17 @@ def test_what_is_not_finite_is_found(pipeline: DevicePipeline) -> None:
     assert pipeline.synthesise([(good, header)])[0].shape == (16, 16, 3)
 
 
-def test_threads(codec: PictureCodec, photo: Photo) -> None:
+def test_threads(on_device: PictureCodec, photo: Photo) -> None:
     pictures = [Picture(photo(8 + 8 * (n % 5), 16 + n % 3)) for n in range(24)]
-    files = [codec.encode(picture, Wish()) for picture in pictures]
-    expected = [codec.decode(data).pixels for data in files]
+    files = [on_device.encode(picture, Wish()) for picture in pictures]
+    expected = [on_device.decode(data).pixels for data in files]
     with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(lambda picture: codec.encode(picture, Wish()), pictures)) == files
-        for found, pixels in zip(pool.map(codec.decode, files), expected, strict=True):
+        assert list(pool.map(lambda picture: on_device.encode(picture, Wish()), pictures)) == files
+        for found, pixels in zip(pool.map(on_device.decode, files), expected, strict=True):
             np.testing.assert_array_equal(found.pixels, pixels)
 
 
-def test_decode_into_needs_a_device() -> None:
+def test_decode_into_needs_a_device(real_files: dict[str, bytes]) -> None:
     codec = PictureCodec("tiny", device="cpu")
     with pytest.raises(DeviceError, match="needs a GPU"):
-        codec.decode_into(b"", None, 1)
+        codec.decode_into(real_files["colour"], None, 1)
