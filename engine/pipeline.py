@@ -41,8 +41,8 @@ class Pipeline(Protocol):
         """Queue the decoding of a picture into a device array, uint8 (height, width, 3), in order with a CUDA stream.
 
         Nothing waits: what is queued on the stream afterwards finds the pixels there. Nor is it checked, therefore,
-        that the network's output is finite. Raises `ValueError` or `TypeError` if array or stream are unfit, `DeviceError`
-        if the networks run on the host.
+        that the network's output is finite. Raises `ValueError` or `TypeError` if array or stream are unfit,
+        `DeviceError` if the networks run on the host.
         """
 
 
