@@ -28,10 +28,11 @@ def decode(data: bytes, width: int, height: int) -> Plane:
     inflate = zlib.decompressobj()
     try:
         rows = inflate.decompress(data, width * height)
+        # zlib stops at the size asked for: before the checksum that ends the stream, or before what is too much.
+        more = len(rows) == width * height and not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1)
     except zlib.error as error:
         raise FormatError(f"damaged alpha plane: {error}") from error
-    # zlib stops at the size asked for: before the checksum that ends the stream, or before what is too much.
-    if len(rows) == width * height and not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1):
+    if more:
         raise FormatError(f"alpha plane holds more than {width}x{height} values")
     if len(rows) != width * height or not inflate.eof or inflate.unused_data:
         raise FormatError(f"damaged alpha plane: {len(rows)} values, expected {width}x{height}")

@@ -1,5 +1,6 @@
 """The alpha plane: lossless, and nothing accepted that is not exactly one plane."""
 
+import contextlib
 import tracemalloc
 import zlib
 
@@ -35,6 +36,17 @@ DATA = alpha.encode(PLANE)
 def test_damaged(data: bytes) -> None:
     with pytest.raises(FormatError):
         alpha.decode(data, 7, 5)
+
+
+def test_every_flipped_bit() -> None:
+    """Some show only beyond the values that were asked for, where zlib had stopped."""
+    plane = (4 * np.hypot(*np.mgrid[:64, :64])).clip(0, 255).astype(np.uint8)
+    data = alpha.encode(plane)
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(FormatError):
+            alpha.decode(bytes(damaged), 64, 64)
 
 
 @pytest.mark.parametrize(("width", "height"), [(7, 4), (7, 6), (6, 5), (1, 1)])
