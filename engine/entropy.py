@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.choice import MULTIPLIER, choose
-from sdtrt.engine.passes import Pass, gather, scatter
+from sdtrt.engine.passes import Pass, gather, restored, scatter
 from sdtrt.engine.prior import Prior
 from sdtrt.engine.search import best_symbols
 from sdtrt.engine.tables import ESCAPE, REACH, Context, bins_of, bits_of_tables
@@ -35,8 +35,8 @@ _OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
 
 def encode(symbols: Symbols, prior: Prior, step_code: int) -> bytes:
     """Return the payload of `symbols`, int16 (C, h, w)."""
-    order = prior.order(len(symbols))
-    return _encode(lambda step, _: gather(symbols, order, step).astype(np.int32), symbols.shape, prior, step_code)
+    coded = symbols[prior.order(len(symbols))]
+    return _encode(lambda step, _: gather(coded, step).astype(np.int32), symbols.shape, prior, step_code)
 
 
 def encode_best(scaled: NDArray[np.float32], prior: Prior, step_code: int, effort: int) -> bytes:
@@ -48,10 +48,10 @@ def encode_best(scaled: NDArray[np.float32], prior: Prior, step_code: int, effor
     multiplier = MULTIPLIER if effort > 1 else 0.0
     if TRIALS[effort]:
         return encode(best_symbols(scaled, prior, step_code, multiplier, TRIALS[effort]), prior, step_code)
-    order, bits = prior.order(len(scaled)), bits_of_tables(prior.tables)
+    coded, bits = scaled[prior.order(len(scaled))], bits_of_tables(prior.tables)
 
     def pick(step: Pass, context: Context) -> Ints:
-        return choose(gather(scaled, order, step), context, bits, prior.centroids, multiplier)
+        return choose(gather(coded, step), context, bits, prior.centroids, multiplier)
 
     return _encode(pick, scaled.shape, prior, step_code)
 
@@ -80,12 +80,12 @@ def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code:
         bins = _bins(coder, weights, rows)
         known = _symbols(coder, bins, context)
         planes.put(step, known)
-        scatter(symbols, order, step, known)
+        scatter(symbols, step, known)
         if centroids is not None:
-            scatter(points, order, step, centroids[rows, bins])
+            scatter(points, step, centroids[rows, bins])
     if not coder.is_empty():
         raise FormatError("damaged payload: data left over after the last symbol")
-    return Decoded(symbols, None if centroids is None else points)
+    return Decoded(restored(symbols, order), None if centroids is None else restored(points, order))
 
 
 def _bins(coder: "constriction.stream.stack.AnsCoder", weights: NDArray[np.float32], rows: Ints) -> Ints:

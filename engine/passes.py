@@ -77,18 +77,24 @@ def moved(along: slice, distance: int) -> slice:
     return slice(along.start + MARGIN + distance, along.stop + MARGIN + distance, along.step)
 
 
-def gather(planes: NDArray[Any], order: NDArray[np.intp], step: Pass) -> NDArray[Any]:
-    """Return a pass's share of planes (C, h, w): (channels of the pass, positions)."""
-    group = order[step.start : step.stop]
+def gather(planes: NDArray[Any], step: Pass) -> NDArray[Any]:
+    """Return a pass's share of planes (C, h, w) in coding order: (channels of the pass, positions)."""
     parts = parts_of(step.phase, *planes.shape[1:])
-    taken = np.empty((len(group), parts[-1][0].stop), planes.dtype)
+    taken = np.empty((step.stop - step.start, parts[-1][0].stop), planes.dtype)
     for part, rows, columns in parts:
-        taken[:, part] = planes[group, rows, columns].reshape(len(group), part.stop - part.start)
+        taken[:, part] = planes[step.start : step.stop, rows, columns].reshape(len(taken), part.stop - part.start)
     return taken
 
 
-def scatter(planes: NDArray[Any], order: NDArray[np.intp], step: Pass, values: NDArray[Any]) -> None:
+def scatter(planes: NDArray[Any], step: Pass, values: NDArray[Any]) -> None:
     """Put back what `gather` took."""
-    group = order[step.start : step.stop]
     for part, rows, columns in parts_of(step.phase, *planes.shape[1:]):
-        planes[group, rows, columns] = values[:, part].reshape(len(group), length(rows), length(columns))
+        into = planes[step.start : step.stop, rows, columns]
+        into[...] = values[:, part].reshape(into.shape)
+
+
+def restored(planes: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
+    """Return planes in coding order, `original[order]`, in the original order."""
+    original = np.empty_like(planes)
+    original[order] = planes
+    return original

@@ -82,7 +82,7 @@ def fit_adaptive(symbols: NDArray[np.int16]) -> AdaptivePrior:
     for number, step in enumerate(trial.passes(channels)):
         if not planes.positions(step):
             continue
-        known = gather(symbols, trial.order(channels), step).astype(np.int32)
+        known = gather(symbols, step).astype(np.int32)
         if number == 0:
             for k in scales:
                 first[k] += _cost(costs, known, Context(np.zeros_like(known), np.full_like(known, k)))

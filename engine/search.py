@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.choice import choose
-from sdtrt.engine.passes import gather, scatter
+from sdtrt.engine.passes import gather, restored, scatter
 from sdtrt.engine.prior import Prior
 from sdtrt.engine.tables import bins_of, bits_of_tables
 
@@ -28,32 +28,34 @@ class Costs:
 def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int) -> Costs:
     """Return what symbols cost as the quantized form of latents in steps, (C, h, w) both."""
     order, table_bits, centroids = prior.order(len(symbols)), bits_of_tables(prior.tables), prior.centroids
+    coded = symbols[order]
     planes = prior.planes(symbols.shape, step_code)
     bits, points = np.zeros(symbols.shape, np.float32), np.zeros(symbols.shape, np.float32)
     for number, step in enumerate(prior.passes(len(symbols))):
         if step.phase.slices(*symbols.shape[1:]):
             context = prior.context(step, planes, number)
-            known = gather(symbols, order, step).astype(np.int32)
+            known = gather(coded, step).astype(np.int32)
             rows, bins = context.rows(), bins_of(known - context.base(), context.low_bits())
-            scatter(bits, order, step, table_bits[rows, bins])
+            scatter(bits, step, table_bits[rows, bins])
             if centroids is not None:
-                scatter(points, order, step, centroids[rows, bins] * np.float32(1 / 64))
+                scatter(points, step, centroids[rows, bins] * np.float32(1 / 64))
             planes.put(step, known)
-    return Costs(bits, np.square(scaled - symbols - points))
+    return Costs(restored(bits, order), np.square(scaled - symbols - restored(points, order)))
 
 
 def best_symbols(scaled: Floats, prior: Prior, step_code: int, multiplier: float, trials: int) -> Symbols:
     """Return the symbols, int16 (C, h, w), that `choose` finds for latents in steps, improved by so many trials."""
     order, table_bits = prior.order(len(scaled)), bits_of_tables(prior.tables)
+    coded = scaled[order]
     planes = prior.planes(scaled.shape, step_code)
     symbols = np.zeros(scaled.shape, np.int16)
     for number, step in enumerate(prior.passes(len(scaled))):
         if step.phase.slices(*scaled.shape[1:]):
             context = prior.context(step, planes, number)
-            known = choose(gather(scaled, order, step), context, table_bits, prior.centroids, multiplier)
+            known = choose(gather(coded, step), context, table_bits, prior.centroids, multiplier)
             planes.put(step, known)
-            scatter(symbols, order, step, known)
-    return improved(symbols, scaled, prior, step_code, multiplier, trials)
+            scatter(symbols, step, known)
+    return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials)
 
 
 def improved(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, multiplier: float, trials: int) -> Symbols:

@@ -48,10 +48,10 @@ def fitted(
     errors = np.zeros(prior.tables.shape)
     for latents, code, multiplier in crops:
         planes = prior.planes(latents.shape, code)
-        scaled = latents * np.float32(2.0 ** ((2048 - code) / 256))
+        scaled = latents[list(architecture.order)] * np.float32(2.0 ** ((2048 - code) / 256))
         for number, step in enumerate(architecture.passes):
             context = prior.context(step, planes, number)
-            wanted = gather(scaled, np.array(architecture.order), step)
+            wanted = gather(scaled, step)
             symbols = choose(wanted, context, costs, prior.centroids, multiplier)
             planes.put(step, symbols)
             entries = context.rows(), bins_of(symbols - context.base(), context.low_bits())
