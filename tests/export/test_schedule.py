@@ -1,0 +1,110 @@
+"""The mathematics of denoising beside diffusers' DDIMScheduler."""
+
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from sdtrt.engine.schedule import Schedule
+from sdtrt.errors import BundleError
+
+SD1 = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+}
+CASES = [
+    SD1,
+    SD1 | {"prediction_type": "v_prediction"},
+    SD1 | {"prediction_type": "sample"},
+    SD1 | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+    SD1 | {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
+    SD1 | {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 300},
+]
+
+
+def scheduler_of(fields: dict[str, Any]) -> diffusers.DDIMScheduler:
+    return diffusers.DDIMScheduler(**fields, clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading")
+
+
+@pytest.mark.parametrize("fields", CASES)
+def test_shares_are_those_of_diffusers(fields: dict[str, Any]) -> None:
+    shares = Schedule.from_fields(fields).shares
+    np.testing.assert_allclose(shares, scheduler_of(fields).alphas_cumprod, atol=2e-6)
+
+
+@pytest.mark.parametrize("fields", CASES)
+@pytest.mark.parametrize("count", [1, 2, 5, 10])
+def test_steps_are_those_of_diffusers(fields: dict[str, Any], count: int) -> None:
+    """Down from a timestep of which `count` steps of one length lead to clean latents, as diffusers spaces them."""
+    schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
+    stride = len(schedule.shares) // 20
+    scheduler.set_timesteps(20)
+    generator = torch.Generator().manual_seed(count)
+    expected = torch.randn(2, 4, 8, 8, generator=generator, dtype=torch.float64)
+    found = expected.numpy().copy()
+    times = [stride * n for n in reversed(range(count))]
+    for time, following in zip(times, [*times[1:], -1], strict=True):
+        prediction = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+        expected = scheduler.step(prediction, time, expected, eta=0.0).prev_sample
+        share, next_share = schedule.share_at(time), schedule.share_at(following) if following >= 0 else 1.0
+        a, b = schedule.factors(share, next_share)
+        found = a * found + b * prediction.numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fields", CASES[:3])
+def test_one_step_gives_what_the_network_thinks_is_clean(fields: dict[str, Any]) -> None:
+    schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
+    scheduler.set_timesteps(20)
+    generator = torch.Generator().manual_seed(3)
+    latents, prediction = (torch.randn(1, 4, 5, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    (step,) = schedule.steps(350, 1)
+    clean = scheduler.step(prediction, 350, latents).pred_original_sample
+    np.testing.assert_allclose(step.a * latents + step.b * prediction, clean, rtol=1e-5, atol=1e-5)
+
+
+def test_steps_are_even_and_end_clean() -> None:
+    steps = Schedule.from_fields(SD1).steps(90.5, 3)
+    np.testing.assert_allclose([step.timestep for step in steps], [90.5, 60 + 1 / 3, 30 + 1 / 6])
+
+
+@pytest.mark.parametrize("fields", CASES)
+def test_timesteps_of_noise(fields: dict[str, Any]) -> None:
+    schedule = Schedule.from_fields(fields)
+    for timestep in (0, 1, 17, 200, len(schedule.shares) - 2):
+        assert schedule.timestep_of(float(schedule.noise_levels[timestep])) == pytest.approx(timestep, abs=1e-6)
+    assert schedule.timestep_of(0) == schedule.timestep_of(1e-9) == 0
+    between = schedule.timestep_of(float(np.sqrt(schedule.noise_levels[9] * schedule.noise_levels[10])))
+    assert between == pytest.approx(9.5)
+
+
+def test_the_method_of_2022_enters_at_its_noise() -> None:
+    """Its timesteps 45, 30, 15 and 0 have noise of 0.21, 0.17, 0.12 and 0.03 on unit signal."""
+    levels = Schedule.from_fields(SD1).noise_levels
+    np.testing.assert_allclose(levels[[45, 30, 15, 0]], [0.21, 0.17, 0.12, 0.03], atol=0.006)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prediction_type": "flow"},
+        {"beta_schedule": "sigmoid"},
+        {"num_train_timesteps": 0},
+        {"num_train_timesteps": 1 << 20},
+        {"beta_start": 0.0, "beta_end": 0.0},
+        {"beta_end": 2.0},
+        {"beta_start": float("nan")},
+        {"beta_end": "x"},
+    ],
+)
+def test_schedules_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="schedule makes no sense"):
+        Schedule.from_fields(SD1 | wrong)
+    with pytest.raises(BundleError, match="schedule makes no sense"):
+        Schedule.from_fields({})
