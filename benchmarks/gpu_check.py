@@ -30,6 +30,7 @@ from sdtrt.engine.bundle import find_bundle
 from sdtrt.engine.gpu import description
 from sdtrt.engine.latents import quantized_of_file
 from sdtrt.engine.pipeline import open_pipeline
+from sdtrt.engine.quantized import Parsed
 from sdtrt.errors import SdtrtError
 from sdtrt.export.picture import made_picture
 from sdtrt.kernels import launches
@@ -161,7 +162,7 @@ def codec_figures(model: str, backend: str) -> Figures:
     pipeline = open_pipeline(bundle, backend, "cuda")
     for side in SIZES:
         file = container.read(sdtrt.encode(picture(side, 0), model=model))
-        parsed = [(quantized_of_file(file), file.header)]
+        parsed = [Parsed(quantized_of_file(file), file.header)]
         found[f"synthesise {side}x{side}"] = percentiles(lambda p=parsed: pipeline.synthesise(p))
     return found
 

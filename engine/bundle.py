@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sdtrt.engine.denoise import Denoiser
 from sdtrt.engine.profile import LatentProfile, pack, profile_from_json, shipped_profile, unpack
 from sdtrt.errors import BundleError, FormatError
 
@@ -25,7 +26,8 @@ class Bundle:
     `profile` is the latent profile with which the bundle writes files: the id of a shipped one, or the numbers that
     its files carry. Networks take and give float32 NCHW: `encoder.onnx` pixels -> latents, `decoder.onnx` latents ->
     pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. Files named `*.fp16.onnx` are
-    the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers.
+    the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
+    known of `unet.onnx`, None without one.
     """
 
     folder: Path
@@ -34,6 +36,7 @@ class Bundle:
     profile: int | LatentProfile
     pixel_range: tuple[float, float]
     decoder_takes_step: bool
+    unet: Denoiser | None
     files: dict[str, str]  # name -> SHA-256
 
     @classmethod
@@ -78,6 +81,7 @@ class Bundle:
             profile=profile,
             pixel_range=(low, high),
             decoder_takes_step=fields["decoder_takes_step"],
+            unet=Denoiser.from_fields(fields["unet"]) if "unet" in fields else None,
             files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
         )
 

@@ -12,8 +12,9 @@ from sdtrt.engine import alpha, container
 from sdtrt.engine.batching import ahead, batches
 from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.container import DEFAULT_LIMITS, UNLIMITED, File, Header, Limits
-from sdtrt.engine.latents import Quantized, file_of_latents, kind_of, palette_file, quantized_of_file, shape_of
+from sdtrt.engine.latents import deltas, file_of_latents, palette_file, quantized_of_file
 from sdtrt.engine.profile import profile_of_file
+from sdtrt.engine.quantized import Parsed, padded
 from sdtrt.engine.rate import Measure, Wish
 from sdtrt.errors import BundleError
 
@@ -62,8 +63,7 @@ class PictureCodec:
         parts = {"grey": picture.grey, "chunks": chunks}
 
         def measure(data: bytes) -> float:
-            file = container.read(data, UNLIMITED)
-            pixels = self._pipeline.synthesise([(quantized_of_file(file, UNLIMITED), file.header)])[0]
+            pixels = self._pipeline.synthesise([self._parsed(container.read(data, UNLIMITED), UNLIMITED, None)])[0]
             return psnr(luma(picture.pixels), luma(pixels)) if picture.grey else psnr(picture.pixels, pixels)
 
         return self.encode_latents(latents, width, height, wish, measure, **parts)
@@ -82,32 +82,53 @@ class PictureCodec:
 
         return wish.file(code_file, self.profile, width, height, measure)
 
-    def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
-        return self._pictures([self._parse(data, limits)])[0]
+    def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None) -> Picture:
+        """Return the picture in a file; `denoise` is how many steps, None for what the bundle recommends."""
+        file = self._read(data, limits)
+        return self._picture(file, self._pipeline.synthesise([self._parsed(file, limits, denoise)])[0])
 
-    def decode_batch(self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS) -> Iterator[Picture]:
+    def decode_batch(
+        self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, denoise: int | None = None
+    ) -> Iterator[Picture]:
         """Yield the picture of each file; a thread of its own parses and decodes symbols, ahead of the networks."""
-        parsed = ahead(lambda data: self._parse(data, limits), files)
-        for batch in batches(parsed, self._pipeline.largest_batch, lambda one: (kind_of(one[0]), shape_of(one[0]))):
-            yield from self._pictures(batch)
 
-    def decode_into(self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS) -> None:
+        def parse(data: bytes) -> tuple[File, Parsed]:
+            file = self._read(data, limits)
+            return file, self._parsed(file, limits, denoise)
+
+        for batch in batches(ahead(parse, files), self._pipeline.largest_batch, lambda one: one[1].sort):
+            found = self._pipeline.synthesise([parsed for _, parsed in batch])
+            yield from (self._picture(file, pixels) for (file, _), pixels in zip(batch, found, strict=True))
+
+    def decode_into(
+        self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None
+    ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
-        contents, file = self._parse(data, limits)
-        self._pipeline.synthesise_into(contents, file.header, array, stream)
+        parsed = self._parsed(self._read(data, limits), limits, denoise)
+        self._pipeline.synthesise_into(parsed, array, stream)
 
-    def _parse(self, data: bytes, limits: Limits) -> tuple[Quantized | Floats, File]:
+    def _read(self, data: bytes, limits: Limits) -> File:
         file = container.read(data, limits)
-        self._require(profile_of_file(file).latent_space)
-        return quantized_of_file(file, limits), file
+        space = profile_of_file(file).latent_space
+        if space != self.bundle.latent_space:
+            raise BundleError(
+                f"the file is in latent space {space}, model {self.bundle.name} decodes "
+                f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
+            )
+        return file
 
-    def _pictures(self, parsed: list[tuple[Quantized | Floats, File]]) -> list[Picture]:
-        found = self._pipeline.synthesise([(contents, file.header) for contents, file in parsed])
-        files = [file for _, file in parsed]
-        return [
-            Picture(pixels, alpha.alpha_of_file(file), file.header.grey)
-            for pixels, file in zip(found, files, strict=True)
-        ]
+    def _parsed(self, file: File, limits: Limits, denoise: int | None) -> Parsed:
+        contents, header, unet = quantized_of_file(file, limits), file.header, self.bundle.unet
+        if unet is None:
+            if denoise:
+                raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
+            return Parsed(contents, header)
+        steps = deltas(profile_of_file(file), header)
+        trajectory = unet.trajectory(header.prior, header.step, steps, denoise)
+        return Parsed(padded(contents, unet.multiple) if trajectory else contents, header, trajectory)
+
+    def _picture(self, file: File, pixels: NDArray[np.uint8]) -> Picture:
+        return Picture(pixels, alpha.alpha_of_file(file), file.header.grey)
 
     def analyse(self, pixels: NDArray[np.uint8]) -> Floats:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
@@ -115,14 +136,7 @@ class PictureCodec:
 
     def synthesise(self, latents: Floats, header: Header) -> NDArray[np.uint8]:
         """Return the RGB pixels, uint8 (H, W, 3), of latents, float32 (C, h, w); the header gives size and step."""
-        return self._pipeline.synthesise([(latents, header)])[0]
-
-    def _require(self, latent_space: str) -> None:
-        if latent_space != self.bundle.latent_space:
-            raise BundleError(
-                f"the file is in latent space {latent_space}, model {self.bundle.name} decodes "
-                f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
-            )
+        return self._pipeline.synthesise([Parsed(latents, header)])[0]
 
 
 def luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ depends on a picture's exact size, the kernels over pixels, is queued beside the
 kept in a plan; of many plans those that were not used for longest are dropped.
 """
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.backends import DeviceBackend
 from sdtrt.engine.bundle import Bundle
-from sdtrt.engine.container import Header
-from sdtrt.engine.latents import Quantized, kind_of, shape_of
+from sdtrt.engine.device_denoiser import DeviceDenoiser
+from sdtrt.engine.quantized import Parsed, Quantized
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import Device, DeviceArray, Graph, Stream
@@ -26,7 +27,6 @@ KEPT_PLANS = 8
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Contents = Quantized | Floats
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +37,7 @@ class Plan:
     arrays: dict[str, DeviceArray]
     queue: Callable[[Stream], None]
     capturable: bool
+    denoiser: DeviceDenoiser | None = None
     graph: Graph | None = None
     last_use: Any = None  # an event, after which the staging memory may be filled again
 
@@ -48,6 +49,7 @@ class DevicePipeline:
         self.name = f"{backend.name} on {device.name}"
         self._bundle, self._device, self._profile = bundle, device, bundle.latent_profile()
         self._encoder, self._decoder = (backend.load(bundle, network) for network in ("encoder", "decoder"))
+        self._load_unet = functools.cache(lambda: backend.load(bundle, "unet"))
         self.largest_batch = min(self._encoder.largest_batch, self._decoder.largest_batch)
         self._low, self._high = bundle.pixel_range
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
@@ -71,9 +73,10 @@ class DevicePipeline:
         self._require(bool(np.isfinite(latents).all()), "encoder", "latents")
         return list(latents)
 
-    def synthesise(self, pictures: Sequence[tuple[Contents, Header]]) -> list[Pixels]:
-        headers = [header for _, header in pictures]
-        sizes = self._sizes(len(headers), max(h.height for h in headers), max(h.width for h in headers))
+    def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
+        headers = [picture.header for picture in pictures]
+        sides = max(h.height for h in headers), max(h.width for h in headers)
+        sizes = self._sizes(len(headers), *sides, denoised=pictures[0].steps > 0)
         device, stream = self._device, self._device.stream
         with self._lock:
             plan = self._decode(pictures)
@@ -86,29 +89,30 @@ class DevicePipeline:
             whole = rgb.reshape(sizes.images, sizes.height, sizes.width, 3)
             return [one[: h.height, : h.width].copy() for one, h in zip(whole, headers, strict=True)]
 
-    def synthesise_into(self, contents: Contents, header: Header, array: Any, stream: Any) -> None:
+    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
+        header = picture.header
         target, foreign = self._device.array_of(array), self._device.stream_of(stream)
         expected = (header.height, header.width, 3)
         if target.shape != expected or target.dtype != np.uint8:
             raise ValueError(f"array of {target.dtype} {target.shape}, expected uint8 {expected}")
         with self._lock:
-            plan = self._decode([(contents, header)])
+            plan = self._decode([picture])
             self._device.wait(self._device.stream, foreign)
-            sizes = self._sizes(1, header.height, header.width)
+            sizes = self._sizes(1, header.height, header.width, denoised=picture.steps > 0)
             self._device.launch(self._to_pixels(plan, target, sizes), self._device.stream)
             self._device.wait(foreign, self._device.stream)
 
-    def _decode(self, pictures: Sequence[tuple[Contents, Header]]) -> Plan:
+    def _decode(self, pictures: Sequence[Parsed]) -> Plan:
         """Return the plan that will hold the decoder's planes of pictures, its work queued."""
         self._device.enter()
-        contents, headers = zip(*pictures, strict=True)
-        kind = kind_of(contents[0])
-        shape = (len(contents), *shape_of(contents[0]))
-        plan = self._plan((f"decode {kind}", *shape), lambda: self._decode_plan(kind, shape))
+        kind, steps = pictures[0].kind, pictures[0].steps
+        shape = (len(pictures), *pictures[0].shape)
+        plan = self._plan((f"decode {kind}", steps, *shape), lambda: self._decode_plan(kind, steps, shape))
         if plan.last_use is not None:
             plan.last_use.sync()
-        fill(plan.staging, contents)
-        plan.staging["step"][:] = [header.step for header in headers]
+        fill(plan.staging, pictures)
+        if plan.denoiser is not None:
+            plan.denoiser.fill([picture.trajectory for picture in pictures if picture.trajectory])
         self._run(plan)
         plan.last_use = self._device.mark(self._device.stream)
         return plan
@@ -145,7 +149,7 @@ class DevicePipeline:
         network = self._encoder.bind({name: arrays[name] for name in ("pixels", "latents")})
         return Plan(staging, arrays, network, self._encoder.capturable)
 
-    def _decode_plan(self, kind: str, shape: tuple[int, ...]) -> Plan:
+    def _decode_plan(self, kind: str, steps: int, shape: tuple[int, ...]) -> Plan:
         device, kinds = self._device, self._decoder.dtypes
         count, channels, *sides = shape
         height, width = (side * self._profile.downscale for side in sides)
@@ -159,21 +163,24 @@ class DevicePipeline:
         staging["flags"][:] = 0
         staging |= {"rgb": device.staging(*rgb), "raised": device.staging((1,), np.uint32)}
         network = self._decoder.bind({name: arrays[name] for name in kinds})
+        denoiser = DeviceDenoiser(device, self._load_unet(), arrays["latents"], steps) if steps else None
 
         def queue(stream: Stream) -> None:
             for name in sent:
                 device.upload(arrays[name], staging[name], stream)
             if kind != "latents":
                 device.launch(dequantize_of(kind, arrays, (1, count * channels, *sides)), stream)
+            if denoiser is not None:
+                denoiser.queue(stream)
             network(stream)
 
-        return Plan(staging, arrays, queue, self._decoder.capturable)
+        capturable = self._decoder.capturable and (denoiser is None or denoiser.capturable)
+        return Plan(staging, arrays, queue, capturable, denoiser)
 
-    def _sizes(self, count: int, height: int, width: int) -> launches.Pictures:
-        """Return what kernels over pixels are told of RGB pictures without gaps."""
-        return launches.Pictures(
-            count, height, width, 3, width * 3, height * width * 3, multiple=self._profile.downscale
-        )
+    def _sizes(self, count: int, height: int, width: int, *, denoised: bool = False) -> launches.Pictures:
+        """Return what kernels over pixels are told of RGB pictures without gaps; a UNet wants larger planes."""
+        multiple = self._profile.downscale * (self._bundle.unet.multiple if denoised and self._bundle.unet else 1)
+        return launches.Pictures(count, height, width, 3, width * 3, height * width * 3, multiple=multiple)
 
     def _to_planes(self, plan: Plan, sizes: launches.Pictures) -> launches.Launch:
         rgb, planes = plan.arrays["rgb"], plan.arrays["pixels"]
@@ -211,15 +218,17 @@ def sent_of(
     return sent | {"symbols": (shape, np.int16), "mean": vector, "delta": vector, kind: of_symbols}
 
 
-def fill(staging: Mapping[str, NDArray[Any]], contents: Sequence[Contents]) -> None:
+def fill(staging: Mapping[str, NDArray[Any]], pictures: Sequence[Parsed]) -> None:
     """Write what the device is to be sent into staging memory."""
-    for n, one in enumerate(contents):
+    for n, picture in enumerate(pictures):
+        staging["step"][n] = picture.header.step
+        one = picture.contents
         if not isinstance(one, Quantized):
             staging["latents"][n] = one
             continue
         staging["symbols"][n] = one.symbols
-        for name, values in (("mean", one.mean), ("delta", one.delta), (kind_of(one), one.points)):
-            staging[name].reshape(len(contents), -1)[n] = values.ravel()
+        for name, values in (("mean", one.mean), ("delta", one.delta), (picture.kind, one.points)):
+            staging[name].reshape(len(pictures), -1)[n] = values.ravel()
 
 
 def dequantize_of(kind: str, arrays: Mapping[str, DeviceArray], shape: tuple[int, ...]) -> launches.Launch:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.backends import Backend, Network
 from sdtrt.engine.bundle import Bundle
-from sdtrt.engine.container import Header
-from sdtrt.engine.latents import Quantized
+from sdtrt.engine.denoise import denoised
+from sdtrt.engine.quantized import Parsed, latents_of
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels import reference
 
@@ -30,21 +30,26 @@ class HostPipeline:
     def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
         return [self._analyse(one) for one in pixels]
 
-    def synthesise(self, pictures: Sequence[tuple[Quantized | Floats, Header]]) -> list[Pixels]:
-        return [self._synthesise(found, header) for found, header in pictures]
+    def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
+        return [self._synthesise(one) for one in pictures]
 
-    def synthesise_into(self, contents: Quantized | Floats, header: Header, array: Any, stream: Any) -> None:
+    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
         raise DeviceError(f"device memory needs a GPU; this codec runs by {self.name}")
 
     def _analyse(self, pixels: Pixels) -> Floats:
         planes = reference.pixels_to_planes(pixels, self._profile.downscale, *self._bundle.pixel_range)
         return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
 
-    def _synthesise(self, found: Quantized | Floats, header: Header) -> Pixels:
-        latents = found.latents() if isinstance(found, Quantized) else found
+    def _synthesise(self, picture: Parsed) -> Pixels:
+        header, latents = picture.header, latents_of(picture.contents)[None]
+        if picture.trajectory:
+            latents = denoised(latents, picture.trajectory, self._predict)
         step = {"step": np.array([header.step], np.float32)} if self._bundle.decoder_takes_step else {}
-        planes = self._run("decoder.onnx", {"latents": latents[None], **step})["pixels"][0]
+        planes = self._run("decoder.onnx", {"latents": latents, **step})["pixels"][0]
         return reference.planes_to_pixels(planes, header.width, header.height, *self._bundle.pixel_range)
+
+    def _predict(self, latents: Floats, timestep: Floats) -> Floats:
+        return self._run("unet.onnx", {"latents": latents, "timestep": timestep})["prediction"]
 
     def _run(self, name: str, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
         if name not in self._networks:

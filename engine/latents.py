@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from sdtrt.engine.entropy import DEFAULT_EFFORT, Decoded
 from sdtrt.engine.prior import Prior, network_prior
 from sdtrt.engine.prior_adaptive import AdaptivePrior, fit_adaptive
 from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PALETTE, PRIOR_NAMES, LatentProfile, pack, profile_of_file
+from sdtrt.engine.quantized import Contents, Quantized, latents_of
 from sdtrt.errors import FormatError, LimitError
 from sdtrt.kernels import reference
 
@@ -74,39 +74,12 @@ def require_shape(latents: Floats, width: int, height: int, profile: LatentProfi
         raise ValueError(f"latents of shape {latents.shape}; {width}x{height} in {profile.latent_space} has {grid}")
 
 
-@dataclass(frozen=True, slots=True)
-class Quantized:
-    """Symbols, int16 (C, h, w), and what turns them into latents; the fields are `dequantize`'s arguments."""
-
-    symbols: Symbols
-    mean: Floats  # float32 (C,), as is `delta`
-    delta: Floats
-    points: NDArray[np.int8] | Floats  # int8 (C, h, w), or float32 (C,)
-
-    def latents(self) -> Floats:
-        """Return the latents, float32 (C, h, w)."""
-        return reference.dequantize(self.symbols, self.mean, self.delta, self.points)
-
-
-def kind_of(contents: Quantized | Floats) -> str:
-    """Return what is known of where latents lie beside their symbols: `points`, `offset`, or `latents` themselves."""
-    if not isinstance(contents, Quantized):
-        return "latents"
-    return "points" if contents.points.dtype == np.int8 else "offset"
-
-
-def shape_of(contents: Quantized | Floats) -> tuple[int, ...]:
-    """Return the shape of latents, (C, h, w)."""
-    return contents.symbols.shape if isinstance(contents, Quantized) else contents.shape
-
-
 def latents_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Floats:
     """Return a file's latents, float32 (C, h, w); errors as in `symbols_of_file`."""
-    found = quantized_of_file(file, limits)
-    return found.latents() if isinstance(found, Quantized) else found
+    return latents_of(quantized_of_file(file, limits))
 
 
-def quantized_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Quantized | Floats:
+def quantized_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Contents:
     """Return a file's latents in quantized form, those of method palette as float32 (C, h, w); errors as above."""
     profile = profile_of_file(file)
     if file.header.prior == PALETTE:

@@ -12,11 +12,10 @@ from sdtrt.engine.backends import BACKENDS
 from sdtrt.engine.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
 from sdtrt.engine.backends.trt import TensorRt, usable_engines
 from sdtrt.engine.bundle import Bundle
-from sdtrt.engine.container import Header
 from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.host_pipeline import HostPipeline
-from sdtrt.engine.latents import Quantized
+from sdtrt.engine.quantized import Parsed
 from sdtrt.engine.trt import INSTALL, import_tensorrt, installed
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, fatbin
@@ -34,10 +33,10 @@ class Pipeline(Protocol):
     def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
         """Return the latents, float32 (C, h, w), of RGB pixels of one size, uint8 (H, W, 3) each."""
 
-    def synthesise(self, pictures: Sequence[tuple[Quantized | Floats, Header]]) -> list[Pixels]:
-        """Return the RGB pixels of pictures whose latents have one shape: quantized, or float32 (C, h, w)."""
+    def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
+        """Return the RGB pixels of pictures of one `sort`."""
 
-    def synthesise_into(self, contents: Quantized | Floats, header: Header, array: Any, stream: Any) -> None:
+    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
         """Queue the decoding of a picture into a device array, uint8 (height, width, 3), in order with a CUDA stream.
 
         Nothing waits: what is queued on the stream afterwards finds the pixels there. Nor is it checked, therefore,

@@ -6,6 +6,7 @@ eta 0 (Song et al., "Denoising Diffusion Implicit Models", 2021, equation 12) ma
 prediction, so two numbers say it all: `kernels.reference.step` takes them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -28,6 +29,14 @@ class Step:
     timestep: float
     a: float
     b: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The way to clean latents: they are multiplied by `scale`, then go through the steps."""
+
+    scale: float
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +84,15 @@ class Schedule:
         """Return the signal's share at a timestep, interpolated between whole ones."""
         return float(np.interp(timestep, np.arange(len(self.shares)), self.shares))
 
-    def steps(self, first: float, count: int) -> list[Step]:
-        """Return `count` steps of DDIM from timestep `first` to clean latents, evenly spaced."""
-        times = [first * (count - n) / count for n in range(count)]
+    def trajectory(self, times: Sequence[float], *, noisy: bool) -> Trajectory:
+        """Return the steps of DDIM from one timestep to the next, and from the last to clean latents.
+
+        `noisy` latents are clean ones with noise added, and scaled down to what the network knows at the first
+        timestep; others go as they are.
+        """
         shares = [*map(self.share_at, times), 1.0]
-        return [Step(time, *self.factors(*pair)) for time, pair in zip(times, pairwise(shares), strict=True)]
+        steps = [Step(time, *self.factors(*pair)) for time, pair in zip(times, pairwise(shares), strict=True)]
+        return Trajectory(shares[0] ** 0.5 if noisy else 1.0, tuple(steps))
 
     def factors(self, share: float, next_share: float) -> tuple[float, float]:
         """Return what latents and prediction are multiplied by in a step to another share of the signal."""

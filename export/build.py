@@ -14,6 +14,7 @@ from sdtrt.errors import BundleError
 from sdtrt.export import onnx_graph
 from sdtrt.export.calibrate import Networks
 from sdtrt.export.checkpoint import Autoencoder, load_autoencoder, load_unet, schedule_of
+from sdtrt.export.denoising import record_auto
 from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
 from sdtrt.export.networks import Decoder, Denoiser, Encoder, downscale_of
 from sdtrt.export.part import Part, Written, write_part
@@ -67,6 +68,8 @@ def build(request: Request) -> list[str]:
         profile, warnings = decide_profile(space, networks_in(folder, downscale), request.photos, quiet=request.quiet)
         unet = {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}} if request.unet else {}
         write_manifest(folder, manifest(request, space, profile, written) | unet)
+        if request.unet and request.photos:
+            warnings.append(record_auto(folder, request.photos, quiet=request.quiet))
     return [f"latent space {space}: {reason}", *warnings]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,14 @@ from sdtrt.engine.alpha import alpha_of_file
 from sdtrt.engine.bundle import BUILT_IN, find_decoder
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.container import DEFAULT_LIMITS, Limits
+from sdtrt.engine.denoise import checked_steps
 from sdtrt.engine.entropy import DEFAULT_EFFORT
 from sdtrt.engine.latents import latents_of_file
 from sdtrt.engine.profile import PALETTE, profile_of_file
 from sdtrt.engine.rate import Method, Wish
 from sdtrt.images import ImageLike, image_of, picture_of
+
+Denoise = int | Literal["auto"]
 
 
 class Codec:
@@ -86,13 +89,16 @@ class Codec:
         )
         return self._opened().encode(picture_of(image), wish)
 
-    def decode(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    def decode(self, data: bytes, *, denoise: Denoise = "auto", limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
 
+        `denoise` is how many steps the model's UNet cleans the latents in, 0 for none; "auto" is what the model's
+        bundle recommends, which is none unless it was measured to help at the file's quality.
+
         Raises `FormatError` if the file is damaged, `LimitError` if it exceeds `limits`, `BundleError` if it is in
-        another latent space than this model's.
+        another latent space than this model's, or is to be denoised and the model has no UNet.
         """
-        return image_of(self._opened().decode(data, limits))
+        return image_of(self._opened().decode(data, limits, steps_of(denoise)))
 
     def encode_batch(
         self,
@@ -111,11 +117,21 @@ class Codec:
         )
         return list(self._opened().encode_batch(map(picture_of, images), wish))
 
-    def decode_batch(self, files: Iterable[bytes], *, limits: Limits = DEFAULT_LIMITS) -> list[Image.Image]:
+    def decode_batch(
+        self, files: Iterable[bytes], *, denoise: Denoise = "auto", limits: Limits = DEFAULT_LIMITS
+    ) -> list[Image.Image]:
         """Return `decode` of each file; networks and entropy coding overlap, and a device takes several at once."""
-        return [image_of(picture) for picture in self._opened().decode_batch(files, limits)]
+        return [image_of(picture) for picture in self._opened().decode_batch(files, limits, steps_of(denoise))]
 
-    def decode_into(self, data: bytes, array: Any, *, stream: Any, limits: Limits = DEFAULT_LIMITS) -> None:
+    def decode_into(
+        self,
+        data: bytes,
+        array: Any,
+        *,
+        stream: Any,
+        denoise: Denoise = "auto",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         """Queue the decoding of a file into device memory, in order with a CUDA stream.
 
         Arguments
@@ -126,7 +142,7 @@ class Codec:
         is left out, a grey picture has three equal channels but for rounding. Raises as `decode` does, and
         `DeviceError` if this codec runs on the CPU, `TypeError` or `ValueError` if the array or stream is unfit.
         """
-        self._opened().decode_into(data, array, stream, limits)
+        self._opened().decode_into(data, array, stream, limits, steps_of(denoise))
 
     def encode_latents(
         self,
@@ -205,10 +221,16 @@ def encode(
         )
 
 
-def decode(data: bytes, *, model: str | Path | None = None, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+def decode(
+    data: bytes,
+    *,
+    model: str | Path | None = None,
+    denoise: Denoise = "auto",
+    limits: Limits = DEFAULT_LIMITS,
+) -> Image.Image:
     """Return the image in an `.sdt` file, decoded by `model`, or by the first that knows the file's latent space."""
     with Codec.open(model or model_for(data, limits=limits)) as codec:
-        return codec.decode(data, limits=limits)
+        return codec.decode(data, denoise=denoise, limits=limits)
 
 
 def decode_latents(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
@@ -219,6 +241,11 @@ def decode_latents(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[n
 def model_for(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Path:
     """Return the folder of the first model that knows a file's latent space; `BundleError` if none does."""
     return find_decoder(profile_of_file(container.read(data, limits)).latent_space).folder
+
+
+def steps_of(denoise: Denoise) -> int | None:
+    """Return how many steps of denoising are asked for, None for "auto"; `ValueError` if it is neither."""
+    return None if denoise == "auto" else checked_steps(denoise)
 
 
 def info(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Info:

@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from sdtrt.engine.backends import BACKENDS
 from sdtrt.engine.container import DEFAULT_LIMITS
+from sdtrt.engine.denoise import checked_steps
 
 
 def add_command(
@@ -49,6 +50,14 @@ def quality(text: str) -> float:
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
     return value
+
+
+def denoise(text: str) -> int | Literal["auto"]:
+    """Return a number of steps, 0 for `off`, or `auto`."""
+    try:
+        return "auto" if text == "auto" else checked_steps(0 if text == "off" else int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number of steps, auto or off") from error
 
 
 def thread_count(text: str) -> int:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sdtrt import __version__, api
-from sdtrt.arguments import add_command, add_inputs, add_limit, add_machine, add_output, quality
+from sdtrt.arguments import add_command, add_inputs, add_limit, add_machine, add_output, denoise, quality
 from sdtrt.cli_models import add_commands as add_model_commands
 from sdtrt.doctor import examine
 from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
@@ -141,7 +141,7 @@ def decode(options: argparse.Namespace) -> int:
                 model, device=options.device, backend=options.backend, threads=options.threads
             )
         started = time.perf_counter()
-        image = codecs[model].decode(data, limits=limits)
+        image = codecs[model].decode(data, denoise=options.denoise, limits=limits)
         seconds = time.perf_counter() - started
         write_output(target, image_file(image, target, suffix), force=options.force)
         return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
@@ -249,11 +249,19 @@ def models(options: argparse.Namespace) -> int:
         except SdtrtError as error:
             broken = fail(str(error))
     if options.json:
-        print(json.dumps([asdict(bundle) for bundle in found], indent=2, default=str))
+        print(json.dumps([record_of(bundle) for bundle in found], indent=2, default=str))
         return broken
     for bundle in found:
-        print(f"{bundle.name}: latent space {bundle.latent_space}, {bundle.folder}")
+        unet = ", with a UNet" if bundle.unet else ""
+        print(f"{bundle.name}: latent space {bundle.latent_space}{unet}, {bundle.folder}")
     return broken
+
+
+def record_of(bundle: Bundle) -> Record:
+    unet = bundle.unet
+    return asdict(replace(bundle, unet=None)) | {
+        "unet": unet and {"multiple": unet.multiple, "auto": unet.auto and asdict(unet.auto)}
+    }
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -307,6 +315,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_output(command)
     command.add_argument(
         "--format", default="png", help="image format of outputs whose name does not tell (default png)"
+    )
+    command.add_argument(
+        "--denoise",
+        type=denoise,
+        default="auto",
+        metavar="N",
+        help="clean the latents by N steps of the model's UNet; auto (default): as its bundle recommends; off: not",
     )
     command.add_argument("--to-latents", action="store_true", help="write the latents as .npy files; needs no model")
     add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)

@@ -50,7 +50,7 @@ class TrtNetwork:
         self.dtypes = self._engine(self._plans[0]).dtypes
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
-        batch, _, height, width = arrays["pixels"].shape
+        batch, height, width = self._pictures(arrays)
         plan = next((p for p in self._plans if shapes_of(p).cover((batch, width, height))), None)
         if plan is None:
             have = ", ".join(p.key.shapes for p in self._plans)
@@ -60,6 +60,15 @@ class TrtNetwork:
             )
         engine = self._engine(plan)
         return engine.bind(arrays, self._backend.memory(engine.memory_nbytes))
+
+    def _pictures(self, arrays: Mapping[str, DeviceArray]) -> tuple[int, int, int]:
+        """Return how many pictures there are, and their height and width; the UNet sees none, only latents."""
+        if "pixels" in arrays:
+            batch, _, height, width = arrays["pixels"].shape
+            return batch, height, width
+        batch, _, *sides = arrays["latents"].shape
+        height, width = (side * self._bundle.latent_profile().downscale for side in sides)
+        return batch, height, width
 
     def _engine(self, plan: Plan) -> "Engine":
         if plan.file not in self._engines:

@@ -4,21 +4,33 @@ What is read before it was waited for is still poison here, as it may be on a GP
 """
 
 import ctypes
+import json
+import shutil
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import DTypeLike, NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from sdtrt.engine.backends.ort import OrtDeviceNetwork
-from sdtrt.engine.bundle import Bundle, find_bundle
+from sdtrt.engine.bundle import MANIFEST, Bundle, file_hash, find_bundle
 from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.kernels.device import DeviceArray
 from sdtrt.kernels.launches import Launch
 
 POISON = 0xA5
+SD1_SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+}
 Work = Callable[[], None]
 
 
@@ -149,5 +161,37 @@ def device(host: Any) -> EmulatedDevice:
 
 
 @pytest.fixture
-def pipeline(device: EmulatedDevice) -> DevicePipeline:
-    return DevicePipeline(find_bundle("tiny"), device, EmulatedBackend())
+def backend() -> EmulatedBackend:
+    return EmulatedBackend()
+
+
+@pytest.fixture
+def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> DevicePipeline:
+    return DevicePipeline(find_bundle("tiny"), device, backend)
+
+
+@pytest.fixture(scope="session")
+def denoising(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The built-in model with a UNet that predicts a hundredth of its latents, and a millionth of its timestep."""
+    built_in = find_bundle("tiny")
+    folder = tmp_path_factory.mktemp("denoising") / "tiny"
+    shutil.copytree(built_in.folder, folder)
+    latents = helper.make_tensor_value_info("latents", TensorProto.FLOAT, ["N", 40, "h", "w"])
+    timestep = helper.make_tensor_value_info("timestep", TensorProto.FLOAT, ["N"])
+    prediction = helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["N", 40, "h", "w"])
+    numbers = {"hundredth": np.float32(0.01), "millionth": np.float32(1e-6), "shape": np.array([-1, 1, 1, 1])}
+    nodes = [
+        helper.make_node("Mul", ["latents", "hundredth"], ["part"]),
+        helper.make_node("Mul", ["timestep", "millionth"], ["small"]),
+        helper.make_node("Reshape", ["small", "shape"], ["each"]),
+        helper.make_node("Add", ["part", "each"], ["prediction"]),
+    ]
+    values = [numpy_helper.from_array(np.asarray(value), name) for name, value in numbers.items()]
+    graph = helper.make_graph(nodes, "unet", [latents, timestep], [prediction], values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, folder / "unet.onnx")
+    fields = json.loads((folder / MANIFEST).read_text())
+    fields["files"]["unet.onnx"] = file_hash(folder / "unet.onnx")
+    fields["unet"] = SD1_SCHEDULE | {"multiple": 2, "auto": {"steps": 2, "from_step": 1.5}}
+    (folder / MANIFEST).write_text(json.dumps(fields))
+    return Bundle.open(folder)

@@ -9,12 +9,13 @@ import pytest
 
 from sdtrt.engine import container, device_pipeline
 from sdtrt.engine.backends.ort import OrtCpu
-from sdtrt.engine.bundle import find_bundle
+from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.codec import Picture, PictureCodec
 from sdtrt.engine.container import Header
 from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.engine.host_pipeline import HostPipeline
 from sdtrt.engine.latents import quantized_of_file
+from sdtrt.engine.quantized import Parsed, Quantized
 from sdtrt.engine.rate import Wish
 from sdtrt.errors import BundleError, DeviceError
 
@@ -35,9 +36,9 @@ def on_device(pipeline: DevicePipeline) -> PictureCodec:
     return on_device
 
 
-def parsed(data: bytes) -> tuple[device_pipeline.Contents, Header]:
+def parsed(data: bytes) -> Parsed:
     file = container.read(data)
-    return quantized_of_file(file), file.header
+    return Parsed(quantized_of_file(file), file.header)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -60,13 +61,13 @@ def test_points_offsets_and_latents(pipeline: DevicePipeline, alone: HostPipelin
     mean, delta, offset = (rng.random(40).astype(np.float32) for _ in range(3))
     points = rng.integers(-64, 65, symbols.shape).astype(np.int8)
     for contents in (
-        device_pipeline.Quantized(symbols, mean, delta, offset),
-        device_pipeline.Quantized(symbols, mean, delta, points),
+        Quantized(symbols, mean, delta, offset),
+        Quantized(symbols, mean, delta, points),
         rng.normal(size=symbols.shape).astype(np.float32),
     ):
         for _ in range(2):
-            found = pipeline.synthesise([(contents, header)])[0]
-            np.testing.assert_array_equal(found, alone.synthesise([(contents, header)])[0])
+            found = pipeline.synthesise([Parsed(contents, header)])[0]
+            np.testing.assert_array_equal(found, alone.synthesise([Parsed(contents, header)])[0])
 
 
 def test_batches(on_device: PictureCodec, photo: Photo) -> None:
@@ -99,24 +100,24 @@ def test_into_device_memory(
     stream = type(device.stream)()
     targets = [device.empty((17, 33, 3), np.uint8) for _ in pictures]
     for picture, target in zip(pictures, targets, strict=True):
-        pipeline.synthesise_into(*picture, target, stream)
+        pipeline.synthesise_into(picture, target, stream)
     device.mark(stream).sync()
     for picture, target in zip(pictures, targets, strict=True):
         np.testing.assert_array_equal(target.owner, alone.synthesise([picture])[0])
     with pytest.raises(ValueError, match=r"uint8 \(17, 33, 3\)"):
-        pipeline.synthesise_into(*pictures[0], device.empty((33, 17, 3), np.uint8), stream)
+        pipeline.synthesise_into(pictures[0], device.empty((33, 17, 3), np.uint8), stream)
     with pytest.raises(ValueError, match="float32"):
-        pipeline.synthesise_into(*pictures[0], device.empty((17, 33, 3), np.float32), stream)
+        pipeline.synthesise_into(pictures[0], device.empty((17, 33, 3), np.float32), stream)
 
 
 def test_what_is_not_finite_is_found(pipeline: DevicePipeline) -> None:
     header = Header(16, 16, 1, 3, 2048)
     good, bad = np.zeros((40, 2, 2), np.float32), np.full((40, 2, 2), np.nan, np.float32)
-    assert pipeline.synthesise([(good, header)])[0].shape == (16, 16, 3)
+    assert pipeline.synthesise([Parsed(good, header)])[0].shape == (16, 16, 3)
     for _ in range(2):
         with pytest.raises(BundleError, match="not finite"):
-            pipeline.synthesise([(bad, header)])
-    assert pipeline.synthesise([(good, header)])[0].shape == (16, 16, 3)
+            pipeline.synthesise([Parsed(bad, header)])
+    assert pipeline.synthesise([Parsed(good, header)])[0].shape == (16, 16, 3)
 
 
 def test_threads(on_device: PictureCodec, photo: Photo) -> None:
@@ -133,3 +134,16 @@ def test_decode_into_needs_a_device(real_files: dict[str, bytes]) -> None:
     codec = PictureCodec("tiny", device="cpu")
     with pytest.raises(DeviceError, match="needs a GPU"):
         codec.decode_into(real_files["colour"], None, 1)
+
+
+def test_denoising_on_the_device(device: Any, backend: Any, denoising: Bundle, photo: Photo) -> None:
+    """Batches of files of several qualities, each denoised from its own timestep, as on the host."""
+    host, on_device = (PictureCodec(denoising.folder, device="cpu") for _ in range(2))
+    on_device._pipeline = DevicePipeline(denoising, device, backend)
+    files = [host.encode(Picture(photo(41, 30)), Wish(quality=q)) for q in (10, 30, 50)]
+    for steps in (1, 3, 0, 3):
+        for back, data in zip(on_device.decode_batch(files, denoise=steps), files, strict=True):
+            expected = host.decode(data, denoise=steps).pixels
+            assert abs(back.pixels.astype(int) - expected).max() <= 1  # a batch's sums may be in another order
+    changed = host.decode(files[0], denoise=1).pixels, host.decode(files[0], denoise=0).pixels
+    assert (changed[0] != changed[1]).any()

@@ -375,6 +375,18 @@ def test_latents_that_are_none(run_cli: Run, tmp_path: Path, data: bytes | str) 
     assert not (tmp_path / "a.sdt").exists()
 
 
+def test_denoise(pictures: Path, run_cli: Run) -> None:
+    assert run_cli("encode", "a.png", "-q", "5").returncode == 0
+    for wish in ("off", "0", "auto"):
+        assert run_cli("decode", "a.sdt", "--denoise", wish, "-f").returncode == 0
+    refused = run_cli("decode", "a.sdt", "--denoise", "2", "-f")
+    assert refused.returncode == 1
+    assert b"model tiny has no UNet to denoise with" in refused.stderr
+    wrong = run_cli("decode", "a.sdt", "--denoise", "much")
+    assert wrong.returncode == 2
+    assert b"'much', expected a number of steps, auto or off" in wrong.stderr
+
+
 def test_sizes(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
     Image.fromarray(photo(160, 120)).save(tmp_path / "p.png")
     assert run_cli("encode", "--bytes", "700", tmp_path / "p.png").returncode == 0

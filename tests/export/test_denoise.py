@@ -1,0 +1,111 @@
+"""Denoising through the UNet that the export stage writes, beside diffusers' own loop."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdtrt.engine.backends.ort import OrtCpu
+from sdtrt.engine.bundle import Bundle
+from sdtrt.engine.denoise import Denoiser, denoised
+from sdtrt.engine.profile import PALETTE
+from sdtrt.engine.schedule import Trajectory
+from sdtrt.export.build import Request, build
+from sdtrt.export.denoising import choose
+from sdtrt.export.prompt import empty_prompt
+
+Make = Callable[..., Path]
+
+
+def ours(bundle: Bundle, latents: np.ndarray, trajectory: Trajectory) -> np.ndarray:
+    network = OrtCpu(1).load(bundle.file("unet.onnx"))
+    return denoised(
+        latents, trajectory, lambda x, timestep: network.run({"latents": x, "timestep": timestep})["prediction"]
+    )
+
+
+@torch.inference_mode()
+def theirs(folder: Path, unet: Any, latents: np.ndarray, times: list[int]) -> np.ndarray:
+    """Return what diffusers' scheduler makes of latents by steps from one timestep to the next, the last to clean."""
+    scheduler = diffusers.DDIMScheduler.from_pretrained(
+        folder, subfolder="scheduler", clip_sample=False, set_alpha_to_one=True
+    )
+    embedding = empty_prompt(folder).embedding.expand(len(latents), -1, -1)
+    x = torch.from_numpy(latents)
+    for time, following in zip(times, [*times[1:], None], strict=True):
+        # The scheduler goes down by 1000 // num_inference_steps, or beyond the first timestep.
+        scheduler.num_inference_steps = 1 if following is None else 1000 // (time - following)
+        prediction = unet(x, float(time), embedding).sample
+        x = scheduler.step(prediction, time, x, eta=0.0).prev_sample
+    return x.numpy()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_loop_of_diffusers(tmp_path: Path, pipeline: Make, models: SimpleNamespace, prediction: str) -> None:
+    unet = models.unet_2d_condition()
+    folder = pipeline(vae=models.autoencoder_tiny(), unet=unet, prediction=prediction)
+    build(Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False))
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert bundle.unet is not None
+    latents = np.random.default_rng(1).normal(size=(2, 4, 16, 24)).astype(np.float32)
+
+    level = bundle.unet.schedule.noise_levels[100]
+    deltas = np.full(4, level * 12**0.5, np.float32)
+    trajectory = bundle.unet.trajectory(1, 1.0, deltas, 5)
+    assert trajectory is not None
+    assert [step.timestep for step in trajectory.steps] == pytest.approx([100, 80, 60, 40, 20], abs=1e-3)
+    noisy = latents * np.float32(trajectory.scale)
+    expected = theirs(folder, unet, noisy, [100, 80, 60, 40, 20])
+    np.testing.assert_allclose(ours(bundle, latents, trajectory), expected, rtol=1e-5, atol=1e-5)
+
+    trajectory = bundle.unet.trajectory(PALETTE, 1.0, deltas, 4)
+    assert trajectory is not None
+    # The steps are of 15; 1000 // 66 is what diffusers makes of that.
+    expected = theirs(folder, unet, latents, [45, 30, 15, 0])
+    np.testing.assert_allclose(ours(bundle, latents, trajectory), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_bundle_says_what_denoising_needs(tmp_path: Path, pipeline: Make, models: SimpleNamespace) -> None:
+    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d_condition())
+    build(Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False))
+    unet = Bundle.open(tmp_path / "bundle").unet
+    assert isinstance(unet, Denoiser)
+    assert unet.multiple == 8
+    assert unet.auto is None  # nothing was measured
+
+
+def test_photos_decide_whether_denoising_is_the_default(
+    tmp_path: Path, pipeline: Make, models: SimpleNamespace, photo: Callable[[int, int], np.ndarray]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for n in range(3):
+        Image.fromarray(photo(64 + n, 72)).save(photos / f"{n}.png")
+    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d_condition())
+    request = Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False, photos=photos)
+    told = build(request)
+    fields = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["unet"]
+    assert [gain["step"] for gain in fields["gains"]] == sorted(gain["step"] for gain in fields["gains"])
+    assert fields["auto"] == choose({gain["step"]: gain["psnr"] for gain in fields["gains"]})
+    assert told[-1].startswith("the UNet is used")
+    Bundle.open(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("gains", "from_step"),
+    [
+        ({0.5: -0.1, 1.0: 0.1, 2.0: 0.3}, 1.0),
+        ({0.5: 0.1, 1.0: -0.1, 2.0: 0.3}, 2.0),
+        ({0.5: 0.1, 1.0: 0.1, 2.0: 0.01}, None),
+        ({0.5: 0.1, 1.0: 0.1, 2.0: 0.1}, 0.5),
+    ],
+)
+def test_only_where_it_helps_from_there_up(gains: dict[float, float], from_step: float | None) -> None:
+    assert choose(gains) == (None if from_step is None else {"steps": 1, "from_step": from_step})
