@@ -17,6 +17,7 @@ SCHEMA = 1
 MANIFEST = "bundle.json"
 BUILT_IN = "tiny"
 SMALLEST_RANGE, LARGEST_RANGE = 1e-3, 1e6  # of pixel values
+LARGEST_REACH = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Bundle:
     its files carry. Networks take and give float32 NCHW: `encoder.onnx` pixels -> latents, `decoder.onnx` latents ->
     pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. Files named `*.fp16.onnx` are
     the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
-    known of `unet.onnx`, None without one.
+    known of `unet.onnx`, None without one. `reach` is how many latents away encoder and decoder look,
+    None if everywhere.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class Bundle:
     pixel_range: tuple[float, float]
     decoder_takes_step: bool
     unet: Denoiser | None
+    reach: int | None
     files: dict[str, str]  # name -> SHA-256
 
     @classmethod
@@ -82,6 +85,7 @@ class Bundle:
             pixel_range=(low, high),
             decoder_takes_step=fields["decoder_takes_step"],
             unet=Denoiser.from_fields(fields["unet"]) if "unet" in fields else None,
+            reach=_reach(fields.get("reach")),
             files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
         )
 
@@ -140,6 +144,12 @@ def _profile(field: object) -> int | LatentProfile:
         return unpack(pack(profile_from_json(field)))
     if type(field) is not int:
         raise TypeError(f"profile {field!r} is neither the id of one nor one in full")
+    return field
+
+
+def _reach(field: object) -> int | None:
+    if field is not None and (type(field) is not int or not 0 <= field <= LARGEST_REACH):
+        raise ValueError(f"reach {field!r}, expected 0 to {LARGEST_REACH} latents")
     return field
 
 

@@ -16,6 +16,7 @@ from sdtrt.engine.latents import deltas, file_of_latents, palette_file, quantize
 from sdtrt.engine.profile import profile_of_file
 from sdtrt.engine.quantized import Parsed, padded
 from sdtrt.engine.rate import Measure, Wish
+from sdtrt.engine.tiles import tiling_of
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -37,13 +38,22 @@ class PictureCodec:
     """A bundle and where its networks run; may be used from several threads."""
 
     def __init__(
-        self, model: str | Path, *, backend: str = "auto", device: str = "auto", threads: int | None = None
+        self,
+        model: str | Path,
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> None:
         from sdtrt.engine.pipeline import open_pipeline  # here, since `sdtrt info` and the like need no networks
 
         self.bundle: Bundle = find_bundle(model)
         self.profile = self.bundle.latent_profile()
-        self._pipeline: Pipeline = open_pipeline(self.bundle, backend, device, threads)
+        self._pipeline: Pipeline = open_pipeline(
+            self.bundle, backend, device, threads, tiling_of(self.bundle, tile, overlap)
+        )
 
     def encode(self, picture: Picture, wish: Wish) -> bytes:
         return self._code((picture, self.analyse(picture.pixels)), wish)

@@ -34,11 +34,13 @@ class Auto:
 class Denoiser:
     """What a bundle says of its `unet.onnx`: noisy latents and timesteps, float32 (N,), to a prediction.
 
-    Both sides of the latents must be multiples of `multiple`. `auto` is None where denoising was not found to help.
+    Both sides of the latents must be multiples of `multiple`. Noise is alike in all channels if each is divided by its
+    `unit`, float32 (C,) or a 1 for all. `auto` is None where denoising was not found to help.
     """
 
     schedule: Schedule
     multiple: int
+    unit: Floats
     auto: Auto | None
 
     @classmethod
@@ -47,10 +49,13 @@ class Denoiser:
         multiple = fields["multiple"]
         if type(multiple) is not int or not 1 <= multiple <= LARGEST_MULTIPLE:
             raise ValueError(f"the UNet's multiple is {multiple!r}, expected 1 to {LARGEST_MULTIPLE}")
+        unit = np.array(fields.get("unit", [1.0]), np.float32)
+        if unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
+            raise ValueError("the UNet's unit must be positive numbers, one for each channel")
         auto = fields.get("auto")
         if auto is not None:
             auto = Auto(checked_steps(auto["steps"]), float(auto["from_step"]))
-        return cls(Schedule.from_fields(fields), multiple, auto)
+        return cls(Schedule.from_fields(fields), multiple, unit, auto)
 
     def trajectory(self, prior: int, step: float, deltas: Floats, denoise: int | None) -> Trajectory | None:
         """Return how a file's latents are denoised, None if not at all.
@@ -68,7 +73,7 @@ class Denoiser:
             return self.schedule.trajectory(times, noisy=False) if times else None
         if denoise is None:
             denoise = self.auto.steps if self.auto and step >= self.auto.from_step else 0
-        noise = float(np.sqrt(np.square(deltas, dtype=np.float64).mean() / 12))
+        noise = float(np.sqrt(np.square(deltas / self.unit, dtype=np.float64).mean() / 12))
         if denoise == 0 or noise < self.schedule.noise_levels[0]:
             return None
         first = self.schedule.timestep_of(noise)

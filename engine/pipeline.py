@@ -16,6 +16,7 @@ from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.host_pipeline import HostPipeline
 from sdtrt.engine.quantized import Parsed
+from sdtrt.engine.tiles import Tiling, tiling_of
 from sdtrt.engine.trt import INSTALL, import_tensorrt, installed
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, fatbin
@@ -53,10 +54,16 @@ class Way:
     device: str
     library: Callable[[], str]  # what runs the networks, with its version
     obstacle: Callable[[Bundle, int], str]
-    open: Callable[[Bundle, int, int | None], Pipeline]
+    open: Callable[[Bundle, int, int | None, Tiling], Pipeline]
 
 
-def open_pipeline(bundle: Bundle, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Pipeline:
+def open_pipeline(
+    bundle: Bundle,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    tiling: Tiling | None = None,
+) -> Pipeline:
     """Return a bundle's pipeline for a `--backend`, `--device` and `--threads`: the fastest of those that work here.
 
     Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
@@ -69,7 +76,7 @@ def open_pipeline(bundle: Bundle, backend: str = "auto", device: str = "auto", t
         if backend in {"auto", way.backend} and kind in {"auto", way.device}:
             obstacle = way.obstacle(bundle, index)
             if not obstacle:
-                return way.open(bundle, index, threads)
+                return way.open(bundle, index, threads, tiling or tiling_of(bundle))
             obstacles.append(f"{way.backend} on {way.device}: {obstacle}")
     reasons = "; ".join(obstacles) or f"backend {backend} does not run on device {device}"
     raise DeviceError(f"{reasons}; see: sdtrt doctor, or run it with --device cpu")
@@ -112,18 +119,18 @@ def _first_fault(*checks: Callable[[], object]) -> str:
     return ""
 
 
-def _open_trt(bundle: Bundle, index: int, threads: int | None) -> Pipeline:
+def _open_trt(bundle: Bundle, index: int, threads: int | None, tiling: Tiling) -> Pipeline:
     device = CudaDevice(index)
     return DevicePipeline(bundle, device, TensorRt(device))
 
 
-def _open_ort_cuda(bundle: Bundle, index: int, threads: int | None) -> Pipeline:
+def _open_ort_cuda(bundle: Bundle, index: int, threads: int | None, tiling: Tiling) -> Pipeline:
     device = CudaDevice(index)
     return DevicePipeline(bundle, device, OrtCuda(device, index))
 
 
-def _open_ort_cpu(bundle: Bundle, index: int, threads: int | None) -> Pipeline:
-    return HostPipeline(bundle, OrtCpu(threads))
+def _open_ort_cpu(bundle: Bundle, index: int, threads: int | None, tiling: Tiling) -> Pipeline:
+    return HostPipeline(bundle, OrtCpu(threads), tiling)
 
 
 def _tensorrt() -> str:

@@ -64,6 +64,15 @@ def latents_of(contents: Contents) -> Floats:
     return reference.dequantize(contents.symbols, contents.mean, contents.delta, contents.points)
 
 
+def part_of(contents: Contents, rows: tuple[int, int], columns: tuple[int, int]) -> Contents:
+    """Return the latents in some rows and columns, from the first to before the last."""
+    within = np.s_[:, slice(*rows), slice(*columns)]
+    if not isinstance(contents, Quantized):
+        return contents[within]
+    points = contents.points[within] if contents.points.ndim == 3 else contents.points
+    return replace(contents, symbols=contents.symbols[within], points=points)
+
+
 def padded(contents: Contents, multiple: int) -> Contents:
     """Return latents with their last row and column repeated, until height and width are multiples of a number."""
 

@@ -40,15 +40,19 @@ class Codec:
         device: str = "auto",
         backend: str = "auto",
         threads: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
     ) -> Self:
         """Open a model by its name, or a bundle by its folder.
 
         `device` is "auto", "cpu", "cuda" or "cuda:N", `backend` "auto", "trt" or "ort": of what works on this machine
         the fastest is taken (`sdtrt doctor` tells why not the others). On the CPU networks are loaded at their first
-        use, by `threads` threads each, one per core if None. Raises `BundleError` if there is no such model,
+        use, by `threads` threads each, one per core if None. Pictures larger than `tile` pixels go through the networks
+        in tiles that overlap by `overlap` pixels; 0 is without tiles, None what suits the model: for "tiny" tiles that
+        change nothing. Raises `BundleError` if there is no such model,
         `DeviceError` if the machine cannot run it.
         """
-        return cls(PictureCodec(model, device=device, backend=backend, threads=threads))
+        return cls(PictureCodec(model, device=device, backend=backend, threads=threads, tile=tile, overlap=overlap))
 
     def __enter__(self) -> Self:
         return self

@@ -37,6 +37,8 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
     command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
+    command.add_argument("--tile", type=int, metavar="N", help="cut larger pictures into tiles of N pixels; 0: never")
+    command.add_argument("--overlap", type=int, metavar="N", help="pixels by which tiles overlap")
 
 
 def add_limit(command: argparse.ArgumentParser) -> None:

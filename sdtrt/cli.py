@@ -80,9 +80,7 @@ def encode(options: argparse.Namespace) -> int:
     }
     Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
-    with api.Codec.open(
-        options.model, device=options.device, backend=options.backend, threads=options.threads
-    ) as codec:
+    with open_codec(options.model, options) as codec:
 
         def work(source: str, target: str) -> Record:
             started = time.perf_counter()
@@ -103,6 +101,17 @@ def encode(options: argparse.Namespace) -> int:
             }
 
         return each_file(options, targets, work, "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel")
+
+
+def open_codec(model: str, options: argparse.Namespace) -> api.Codec:
+    return api.Codec.open(
+        model,
+        device=options.device,
+        backend=options.backend,
+        threads=options.threads,
+        tile=options.tile,
+        overlap=options.overlap,
+    )
 
 
 def open_image(source: str) -> Image.Image:
@@ -137,9 +146,7 @@ def decode(options: argparse.Namespace) -> int:
         data = read_input(source)
         model = options.model or str(api.model_for(data, limits=limits))
         if model not in codecs:
-            codecs[model] = api.Codec.open(
-                model, device=options.device, backend=options.backend, threads=options.threads
-            )
+            codecs[model] = open_codec(model, options)
         started = time.perf_counter()
         image = codecs[model].decode(data, denoise=options.denoise, limits=limits)
         seconds = time.perf_counter() - started

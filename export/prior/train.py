@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from sdtrt.engine.codec import PictureCodec
@@ -38,6 +37,7 @@ from sdtrt.engine.prior_latents import (
 )
 from sdtrt.engine.profile import LatentProfile
 from sdtrt.engine.tables import FRACTIONS, SCALES
+from sdtrt.export.photo_latents import latents_of_photos
 from sdtrt.export.prior.architectures import PLANS, Plan, architecture
 from sdtrt.export.prior.fit import fitted, integer_networks
 from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
@@ -299,28 +299,6 @@ def smallest_integers(weights: np.ndarray) -> np.ndarray:
     """Return whole numbers in the smallest type that holds them."""
     kind = next(k for k in (np.int8, np.int16, np.int32) if np.abs(weights).max(initial=0) <= np.iinfo(k).max)
     return weights.astype(kind)
-
-
-def latents_of_photos(folder: Path, model: str, smallest: int) -> list[np.ndarray]:
-    """Return normalised latents, float32 (C, h, w), of views of each photo with at least `smallest` latents a side."""
-    codec = PictureCodec(model)
-    profile = codec.profile
-    unit = (profile.spread * profile.weight)[:, None, None]
-    found = []
-    for path in sorted(p for p in folder.iterdir() if p.suffix != ".tsv"):
-        for view in views(Image.open(path).convert("RGB")):
-            latents = codec.analyse(np.asarray(view))
-            if min(latents.shape[1:]) >= smallest:
-                found.append((latents - profile.mean[:, None, None]) / unit)
-    return found
-
-
-def views(photo: Image.Image) -> list[Image.Image]:
-    """Return a photo, its mirror image, both moved against the grid of latents, and a smaller copy."""
-    mirrored = ImageOps.mirror(photo)
-    moved = photo.crop((3, 5, photo.width, photo.height))
-    smaller = photo.resize((photo.width * 3 // 4, photo.height * 3 // 4), Image.Resampling.LANCZOS)
-    return [photo, mirrored, moved, mirrored.crop((4, 4, photo.width, photo.height)), smaller]
 
 
 def save(

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from sdtrt.engine.bundle import MANIFEST, SCHEMA
 from sdtrt.export.onnx_graph import OPSET, strip
-from sdtrt.export.tiny.loop import averaged_weights
-from sdtrt.export.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
+from sdtrt.export.tiny.model import DOWNSCALE, LATENT_CHANNELS, REACH, Autoencoder
 from sdtrt.export.tiny.photos import load_photos, pixels_to_planes
+from sdtrt.export.training import averaged_weights
 
 PROFILE_ID = 1
 STEP_CODES = (2603, 1536)  # of qualities 1 and 100: steps 4.49 and 0.25
@@ -60,6 +60,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
         "profile": PROFILE_ID,
         "pixel_range": [-1, 1],
         "decoder_takes_step": True,
+        "reach": REACH,
         "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*.onnx"))},
         "export": {"torch": torch.__version__, "onnx": onnx.__version__, "opset": OPSET},
         "parity": {name: {"largest_difference": difference} for name, difference in parity.items()},

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.export.tiny.loop import Recipe, Run, averaged_weights
+from sdtrt.export.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
 from sdtrt.export.tiny.photos import load_photos
+from sdtrt.export.training import Run, averaged_weights
 
 RECIPE = Recipe(iterations=3_500, learning_rate=5e-4, warmup=200)
 GRID_WEIGHT = 4.0
@@ -39,7 +40,7 @@ def finish(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
         loss = (recipe.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
         return loss, {"mse": error.mean(), "grid": grid}
 
-    Run(run, model, model.decoder, recipe, rng).train(photos, loss_of)
+    Run(run, model, model.decoder, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
 
 
 def grid_penalty(decoded: Tensor, original: Tensor) -> Tensor:

@@ -18,6 +18,10 @@ from torch import Tensor, nn
 DOWNSCALE = 8
 LATENT_CHANNELS = 40
 LUMA_CHANNELS, CHROMA_CHANNELS = 28, 6
+ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS = 3, 7, 3
+# How many latents away the decoder looks, the encoder less: a 3x3 convolution looks 1 further, a block has two of them;
+# at a quarter of the picture 2 make a latent, and the two over pixels a quarter of one.
+REACH = math.ceil(1 + 2 * COARSE_BLOCKS + 1 + (2 * FINE_BLOCKS + 1) / 2 + 1 / 4)
 STEP_OF_PIXELS = 50.0  # first guess of the quantizer's step at step 1, on the 8-bit scale
 
 
@@ -110,7 +114,7 @@ class Encoder(nn.Module):
         self.linear = nn.Conv2d(3, LATENT_CHANNELS, 2 * DOWNSCALE, stride=DOWNSCALE, bias=False)
         self.linear.weight.data = linear_analysis() / spread[:, None, None, None]
         self.patches = nn.Conv2d(3, width, DOWNSCALE, stride=DOWNSCALE)
-        self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(2)])
+        self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(ENCODER_BLOCKS)])
         self.out = zeroed(nn.Conv2d(width, LATENT_CHANNELS, 3, padding=1))
         # The branch counts in quantizer steps: a change of its weights moves every channel by as many symbols.
         self.register_buffer("out_scale", STEP_OF_PIXELS / spread[:, None, None])
@@ -132,9 +136,9 @@ class Decoder(nn.Module):
         self.linear = nn.Parameter(linear_analysis() * spread[:, None, None, None] / 127.5**2)
         self.embedding = StepEmbedding(conditions)
         self.coarse_in = nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1)
-        self.coarse = nn.ModuleList([ResidualBlock(width, conditions) for _ in range(5)])
+        self.coarse = nn.ModuleList([ResidualBlock(width, conditions) for _ in range(COARSE_BLOCKS)])
         self.fine_in = nn.Conv2d(width, 4 * fine_width, 3, padding=1)
-        self.fine = nn.ModuleList([ResidualBlock(fine_width, conditions) for _ in range(2)])
+        self.fine = nn.ModuleList([ResidualBlock(fine_width, conditions) for _ in range(FINE_BLOCKS)])
         self.out = zeroed(nn.Conv2d(fine_width, 3 * 16, 3, padding=1))
         self.deblock = Deblock(conditions)
 
@@ -195,13 +199,17 @@ class Autoencoder(nn.Module):
         self.log_weight = nn.Parameter(torch.log(STEP_OF_PIXELS / spread))
 
     def forward(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (pixels, bits): rounding passes gradients straight through, bits see uniform noise instead."""
+        """Return (pixels, bits)."""
+        latents, bits = self.latents_and_bits(pixels, step, dead_zone)
+        return self.decoder(latents, step), bits
+
+    def latents_and_bits(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (latents, bits): rounding passes gradients straight through, bits see uniform noise instead."""
         deltas = self.deltas(step)
         exact = self.encoder(pixels) / deltas
         rounded = quantized(exact, dead_zone)
         noisy = exact + torch.rand_like(exact) - 0.5
-        reconstructed = self.decoder((exact + (rounded - exact).detach()) * deltas, step)
-        return reconstructed, self.rate(noisy, noisy * deltas, deltas, step)
+        return (exact + (rounded - exact).detach()) * deltas, self.rate(noisy, noisy * deltas, deltas, step)
 
     @torch.no_grad()
     def quantized(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.export.tiny.loop import Recipe, Run
+from sdtrt.export.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.tiny.model import DOWNSCALE, Autoencoder, linear_analysis
 from sdtrt.export.tiny.photos import load_photos, random_crops
+from sdtrt.export.training import Run
 
 RECIPE = Recipe(iterations=14_000, learning_rate=8e-4, warmup=400)
 
@@ -37,7 +38,7 @@ def train(folder: Path, run: Path, recipe: Recipe) -> None:
         loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * error)).mean()
         return loss, {"loss": loss, "bpp": bpp.mean(), "mse": error.mean()}
 
-    Run(run, model, model, recipe, rng).train(photos, loss_of)
+    Run(run, model, model, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
 
 
 def linear_spread(crops: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from sdtrt.engine.host_pipeline import HostPipeline
 from sdtrt.engine.latents import quantized_of_file
 from sdtrt.engine.quantized import Parsed, Quantized
 from sdtrt.engine.rate import Wish
+from sdtrt.engine.tiles import tiling_of
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
@@ -26,7 +27,7 @@ SIZES = [(1, 1), (8, 8), (40, 30), (33, 17), (7, 50)]
 
 @pytest.fixture(scope="module")
 def alone() -> HostPipeline:
-    return HostPipeline(TINY, OrtCpu())
+    return HostPipeline(TINY, OrtCpu(), tiling_of(TINY))
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""Latents of a folder of photos, to train on."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sdtrt.engine.codec import PictureCodec
+
+
+def latents_of_photos(folder: Path, model: str, smallest: int) -> list[np.ndarray]:
+    """Return normalised latents, float32 (C, h, w), of views of each photo with at least `smallest` latents a side."""
+    codec = PictureCodec(model)
+    profile = codec.profile
+    unit = (profile.spread * profile.weight)[:, None, None]
+    found = []
+    for path in sorted(p for p in folder.iterdir() if p.suffix != ".tsv"):
+        for view in views(Image.open(path).convert("RGB")):
+            latents = codec.analyse(np.asarray(view))
+            if min(latents.shape[1:]) >= smallest:
+                found.append((latents - profile.mean[:, None, None]) / unit)
+    return found
+
+
+def views(photo: Image.Image) -> list[Image.Image]:
+    """Return a photo, its mirror image, both moved against the grid of latents, and a smaller copy."""
+    mirrored = ImageOps.mirror(photo)
+    moved = photo.crop((3, 5, photo.width, photo.height))
+    smaller = photo.resize((photo.width * 3 // 4, photo.height * 3 // 4), Image.Resampling.LANCZOS)
+    return [photo, mirrored, moved, mirrored.crop((4, 4, photo.width, photo.height)), smaller]
