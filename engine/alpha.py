@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.container import ALPHA, File
+from sdtrt.engine.inflate import inflate
 from sdtrt.errors import FormatError
 
 Plane = NDArray[np.uint8]
@@ -25,15 +26,7 @@ def alpha_of_file(file: File) -> Plane | None:
 
 def decode(data: bytes, width: int, height: int) -> Plane:
     """Return the plane, uint8 (height, width); `FormatError` if `data` holds more, less or something else."""
-    inflate = zlib.decompressobj()
-    try:
-        rows = inflate.decompress(data, width * height)
-        # zlib stops at the size asked for: before the checksum that ends the stream, or before what is too much.
-        more = len(rows) == width * height and not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1)
-    except zlib.error as error:
-        raise FormatError(f"damaged alpha plane: {error}") from error
-    if more:
-        raise FormatError(f"alpha plane holds more than {width}x{height} values")
-    if len(rows) != width * height or not inflate.eof or inflate.unused_data:
+    rows = inflate(data, width * height, "alpha plane")
+    if len(rows) != width * height:
         raise FormatError(f"damaged alpha plane: {len(rows)} values, expected {width}x{height}")
     return np.cumsum(np.frombuffer(rows, np.uint8).reshape(height, width), axis=0, dtype=np.uint8)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine import alpha, container
+from sdtrt.engine import alpha, container, metadata
 from sdtrt.engine.batching import ahead, batches
 from sdtrt.engine.bundle import Bundle, find_bundle
 from sdtrt.engine.container import DEFAULT_LIMITS, UNLIMITED, File, Header, Limits
 from sdtrt.engine.latents import deltas, file_of_latents, palette_file, quantized_of_file
+from sdtrt.engine.metadata import NOTHING, Metadata
 from sdtrt.engine.profile import profile_of_file
 from sdtrt.engine.quantized import Parsed, padded
 from sdtrt.engine.rate import Measure, Wish
@@ -32,6 +33,7 @@ class Picture:
     pixels: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None = None
     grey: bool = False
+    metadata: Metadata = NOTHING
 
 
 class PictureCodec:
@@ -69,7 +71,9 @@ class PictureCodec:
     def _code(self, analysed: tuple[Picture, Floats], wish: Wish) -> bytes:
         picture, latents = analysed
         height, width = picture.pixels.shape[:2]
-        chunks = {} if picture.alpha is None else {container.ALPHA: alpha.encode(picture.alpha)}
+        chunks = metadata.chunks_of(picture.metadata)
+        if picture.alpha is not None:
+            chunks[container.ALPHA] = alpha.encode(picture.alpha)
         parts = {"grey": picture.grey, "chunks": chunks}
 
         def measure(data: bytes) -> float:
@@ -138,7 +142,7 @@ class PictureCodec:
         return Parsed(padded(contents, unet.multiple) if trajectory else contents, header, trajectory)
 
     def _picture(self, file: File, pixels: NDArray[np.uint8]) -> Picture:
-        return Picture(pixels, alpha.alpha_of_file(file), file.header.grey)
+        return Picture(pixels, alpha.alpha_of_file(file), file.header.grey, metadata.metadata_of_file(file))
 
     def analyse(self, pixels: NDArray[np.uint8]) -> Floats:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""

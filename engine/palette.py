@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.inflate import inflate
 from sdtrt.errors import FormatError
 
 Floats = NDArray[np.float32]
@@ -33,12 +34,8 @@ def decode(payload: bytes, shape: tuple[int, int, int]) -> Floats:
     """Return a payload's latents, float32 `shape` = (C, h, w); `FormatError` if it is not one of that shape."""
     channels, height, width = shape
     nbytes = COLOURS * channels + height * width
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(payload, nbytes + 1)
-    except zlib.error as error:
-        raise FormatError(f"damaged payload: {error}") from error
-    if len(data) != nbytes or not inflater.eof or inflater.unused_data:
+    data = inflate(payload, nbytes, "payload")
+    if len(data) != nbytes:
         raise FormatError(f"damaged payload: it does not hold the {nbytes} bytes of a palette and its indices")
     colours = np.frombuffer(data, np.uint8, COLOURS * channels).reshape(COLOURS, channels)
     indices = np.frombuffer(data, np.uint8, offset=colours.size).reshape(height, width)

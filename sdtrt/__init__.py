@@ -8,7 +8,7 @@
 from sdtrt._version import __version__
 from sdtrt.api import Codec, Info, decode, encode, info, verify
 from sdtrt.engine.container import Limits
-from sdtrt.errors import BundleError, DeviceError, FormatError, LimitError, SdtrtError
+from sdtrt.errors import BundleError, DeviceError, FormatError, LimitError, PictureWarning, SdtrtError
 
 __all__ = [
     "BundleError",
@@ -18,6 +18,7 @@ __all__ = [
     "Info",
     "LimitError",
     "Limits",
+    "PictureWarning",
     "SdtrtError",
     "__version__",
     "decode",

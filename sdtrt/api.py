@@ -18,6 +18,7 @@ from sdtrt.engine.container import DEFAULT_LIMITS, Limits
 from sdtrt.engine.denoise import checked_steps
 from sdtrt.engine.entropy import DEFAULT_EFFORT
 from sdtrt.engine.latents import latents_of_file
+from sdtrt.engine.metadata import metadata_of_file
 from sdtrt.engine.profile import PALETTE, profile_of_file
 from sdtrt.engine.rate import Method, Wish
 from sdtrt.images import ImageLike, image_of, picture_of
@@ -74,6 +75,8 @@ class Codec:
         psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
         """Return an image as the bytes of an `.sdt` file; the same image gives the same bytes.
 
@@ -85,24 +88,29 @@ class Codec:
             psnr: the lowest PSNR in dB of the decoded image; about the smallest file that has it is taken.
             effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.
             method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
+            strip: leave out EXIF, XMP and text, which are kept otherwise.
 
-        Raises `ValueError` if the image has no file so small or so good.
+        Raises `ValueError` if the image has no file so small or so good, `LimitError` if it exceeds `limits`. What of
+        it will not be in the file, such as bits beyond 8, is told by a `PictureWarning`.
         """
         wish = Wish(
             quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
         )
-        return self._opened().encode(picture_of(image), wish)
+        return self._opened().encode(picture_of(image, strip=strip, limits=limits), wish)
 
-    def decode(self, data: bytes, *, denoise: Denoise = "auto", limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    def decode(
+        self, data: bytes, *, denoise: Denoise = "auto", strip: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> Image.Image:
         """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
 
         `denoise` is how many steps the model's UNet cleans the latents in, 0 for none; "auto" is what the model's
-        bundle recommends, which is none unless it was measured to help at the file's quality.
+        bundle recommends, which is none unless it was measured to help at the file's quality. EXIF, XMP and text are in
+        the image's `info`, and with them, in IPTC's words, that the image was altered by an algorithm; unless `strip`.
 
         Raises `FormatError` if the file is damaged, `LimitError` if it exceeds `limits`, `BundleError` if it is in
         another latent space than this model's, or is to be denoised and the model has no UNet.
         """
-        return image_of(self._opened().decode(data, limits, steps_of(denoise)))
+        return image_of(self._opened().decode(data, limits, steps_of(denoise)), strip=strip)
 
     def encode_batch(
         self,
@@ -114,18 +122,27 @@ class Codec:
         psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> list[bytes]:
         """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once."""
         wish = Wish(
             quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
         )
-        return list(self._opened().encode_batch(map(picture_of, images), wish))
+        pictures = (picture_of(image, strip=strip, limits=limits) for image in images)
+        return list(self._opened().encode_batch(pictures, wish))
 
     def decode_batch(
-        self, files: Iterable[bytes], *, denoise: Denoise = "auto", limits: Limits = DEFAULT_LIMITS
+        self,
+        files: Iterable[bytes],
+        *,
+        denoise: Denoise = "auto",
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> list[Image.Image]:
         """Return `decode` of each file; networks and entropy coding overlap, and a device takes several at once."""
-        return [image_of(picture) for picture in self._opened().decode_batch(files, limits, steps_of(denoise))]
+        pictures = self._opened().decode_batch(files, limits, steps_of(denoise))
+        return [image_of(picture, strip=strip) for picture in pictures]
 
     def decode_into(
         self,
@@ -210,6 +227,8 @@ def encode(
     psnr: float | None = None,
     effort: int = DEFAULT_EFFORT,
     method: Method = "latents",
+    strip: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
     model: str | Path = BUILT_IN,
 ) -> bytes:
     """Return an image as the bytes of an `.sdt` file; see `Codec.encode`. For many images hold a `Codec`."""
@@ -222,6 +241,8 @@ def encode(
             psnr=psnr,
             effort=effort,
             method=method,
+            strip=strip,
+            limits=limits,
         )
 
 
@@ -230,11 +251,12 @@ def decode(
     *,
     model: str | Path | None = None,
     denoise: Denoise = "auto",
+    strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
     """Return the image in an `.sdt` file, decoded by `model`, or by the first that knows the file's latent space."""
     with Codec.open(model or model_for(data, limits=limits)) as codec:
-        return codec.decode(data, denoise=denoise, limits=limits)
+        return codec.decode(data, denoise=denoise, strip=strip, limits=limits)
 
 
 def decode_latents(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
@@ -281,3 +303,4 @@ def verify(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> None:
     file = container.read(data, limits)
     latents_of_file(file, limits)
     alpha_of_file(file)
+    metadata_of_file(file)

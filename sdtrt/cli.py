@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from sdtrt.engine.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.rate import METHODS, Wish
 from sdtrt.errors import SdtrtError
 from sdtrt.files import prepare_outputs, read_input, write_output
+from sdtrt.metadata import save_options
 from sdtrt.progress import clear_bar, progress
 
 Record = dict[str, Any]
@@ -87,8 +89,10 @@ def encode(options: argparse.Namespace) -> int:
             if options.from_latents:
                 data = codec.encode_latents(array_file(source), **wish)
             else:
-                with open_image(source) as image:
-                    data = codec.encode(image, psnr=options.target_psnr, **wish)
+                with open_image(source, options.frame) as image:
+                    data = codec.encode(
+                        image, psnr=options.target_psnr, **wish, strip=options.strip, limits=limits_of(options)
+                    )
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
             about = api.info(data)
@@ -114,11 +118,22 @@ def open_codec(model: str, options: argparse.Namespace) -> api.Codec:
     )
 
 
-def open_image(source: str) -> Image.Image:
+def limits_of(options: argparse.Namespace) -> Limits:
+    return Limits(max_pixels=options.max_pixels)
+
+
+def open_image(source: str, frame: int) -> Image.Image:
+    """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
     try:
-        return Image.open(io.BytesIO(read_input(source)))
+        image = Image.open(io.BytesIO(read_input(source)))
     except UnidentifiedImageError as error:
         raise ValueError("not an image file that Pillow knows") from error
+    if frame:
+        try:
+            image.seek(frame)
+        except EOFError as error:
+            raise ValueError(f"has no frame {frame}") from error
+    return image
 
 
 def array_file(source: str) -> NDArray[np.float32]:
@@ -140,7 +155,7 @@ def decode(options: argparse.Namespace) -> int:
         raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
     targets = prepare_outputs(options.inputs, options.output, suffix)
     codecs: dict[str, api.Codec] = {}
-    limits = Limits(max_pixels=options.max_pixels)
+    limits = limits_of(options)
 
     def work(source: str, target: str) -> Record:
         data = read_input(source)
@@ -148,7 +163,7 @@ def decode(options: argparse.Namespace) -> int:
         if model not in codecs:
             codecs[model] = open_codec(model, options)
         started = time.perf_counter()
-        image = codecs[model].decode(data, denoise=options.denoise, limits=limits)
+        image = codecs[model].decode(data, denoise=options.denoise, strip=options.strip, limits=limits)
         seconds = time.perf_counter() - started
         write_output(target, image_file(image, target, suffix), force=options.force)
         return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
@@ -157,7 +172,7 @@ def decode(options: argparse.Namespace) -> int:
 
 
 def decode_latents(options: argparse.Namespace) -> int:
-    limits = Limits(max_pixels=options.max_pixels)
+    limits = limits_of(options)
 
     def work(source: str, target: str) -> Record:
         stream = io.BytesIO()
@@ -178,12 +193,12 @@ def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
     if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
         raise ValueError(f"{target}: JPEG has no alpha channel; name a .png or .webp file")
     stream = io.BytesIO()
-    image.save(stream, kind)
+    image.save(stream, kind, **save_options(image, kind))
     return stream.getvalue()
 
 
 def info(options: argparse.Namespace) -> int:
-    limits = Limits(max_pixels=options.max_pixels)
+    limits = limits_of(options)
 
     def work(source: str, _: str) -> Record:
         return asdict(api.info(read_input(source), limits=limits))
@@ -196,7 +211,7 @@ def info(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    limits = Limits(max_pixels=options.max_pixels)
+    limits = limits_of(options)
 
     def work(source: str, _: str) -> Record:
         api.verify(read_input(source), limits=limits)
@@ -221,10 +236,14 @@ def each_file(
     pairs = list(zip(options.inputs, targets, strict=True))
     for source, target in progress(pairs, quiet=options.quiet):
         record: Record = {"input": source} if always else {"input": source, "output": target}
-        try:
-            record |= work(source, target)
-        except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
-            record["error"] = str(error)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                record |= work(source, target)
+            except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
+                record["error"] = str(error) or type(error).__name__
+        if caught:
+            record["warnings"] = sorted({str(warning.message) for warning in caught})
         records.append(record)
         report(record, line, options, always)
     if options.json:
@@ -238,6 +257,9 @@ def each_file(
 
 def report(record: Record, line: str, options: argparse.Namespace, always: bool) -> None:
     clear_bar()
+    if not options.quiet:
+        for warning in record.get("warnings", []):
+            print(f"sdtrt: {record['input']}: {warning}", file=sys.stderr)
     if "error" in record:
         fail(f"{record['input']}: {record['error']}")
     elif options.json or (options.quiet and not always):
@@ -314,6 +336,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="inputs are .npy files with latents, float32 (C, h, w) at unit scale",
     )
+    command.add_argument("--frame", type=int, default=0, help="of animations and pages, counted from 0 (default 0)")
+    command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
+    add_limit(command)
     add_output(command)
     add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
 
@@ -330,6 +355,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="clean the latents by N steps of the model's UNet; auto (default): as its bundle recommends; off: not",
     )
+    command.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
     command.add_argument("--to-latents", action="store_true", help="write the latents as .npy files; needs no model")
     add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)
     add_limit(command)

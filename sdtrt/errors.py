@@ -6,7 +6,7 @@ SdtrtError
 ├── BundleError   the models: a bundle or engine that is missing, damaged or does not fit
 └── DeviceError   the machine: a missing library, driver or device
 
-A wrong argument is a plain `ValueError` or `TypeError`.
+A wrong argument is a plain `ValueError` or `TypeError`; what is lost of a picture on its way in is a `PictureWarning`.
 """
 
 
@@ -28,3 +28,7 @@ class BundleError(SdtrtError):
 
 class DeviceError(SdtrtError):
     """This machine lacks a library, a driver or a device that the call needs."""
+
+
+class PictureWarning(UserWarning):
+    """Something of an image will not be in its file: bits, colours or frames."""

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from sdtrt.engine.codec import Picture
+from sdtrt.engine.container import Limits
+from sdtrt.errors import LimitError, PictureWarning
 from sdtrt.images import image_of, picture_of
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
@@ -132,6 +135,17 @@ def test_grey_with_a_colour_profile_stays_as_it_is() -> None:
     np.testing.assert_array_equal(picture.pixels[:, :, 0], RGB[:, :, 0])
 
 
+def png_of_16_bits(width: int, height: int, level: int) -> bytes:
+    """Return an RGB PNG, which Pillow cannot write with 16 bits."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = (b"\0" + struct.pack(">H", level) * 3 * width) * height
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 SIXTEEN = np.array([[0, 128, 129, 257], [32768, 40000, 65406, 65535]], np.uint16)
 EIGHT = [[0, 0, 1, 1], [128, 156, 254, 255]]
 
@@ -141,16 +155,19 @@ def test_16_bits(dtype: str) -> None:
     image = Image.fromarray(SIXTEEN)
     if dtype == ">u2":
         image = Image.frombytes("I;16B", (4, 2), SIXTEEN.astype(dtype).tobytes())
-    picture = picture_of(image)
+    with pytest.warns(PictureWarning, match="16 bits are reduced to 8"):
+        picture = picture_of(image)
     assert picture.grey
     assert picture.pixels[:, :, 1].tolist() == EIGHT
 
 
 def test_16_bits_with_a_transparent_level() -> None:
-    picture = picture_of(stored(Image.fromarray(SIXTEEN), transparency=40000))
+    with pytest.warns(PictureWarning, match="16 bits are reduced to 8"):
+        picture = picture_of(stored(Image.fromarray(SIXTEEN), transparency=40000))
     assert picture.grey
-    assert picture.pixels[:, :, 0].tolist() == EIGHT
     assert picture.alpha.tolist() == [[255] * 4, [255, 0, 255, 255]]
+    seen = picture.alpha > 0
+    assert picture.pixels[seen][:, 0].tolist() == np.array(EIGHT)[seen].tolist()
 
 
 def test_palette_with_transparency() -> None:
@@ -189,13 +206,31 @@ def test_cmyk(ink: tuple[int, ...], seen: int) -> None:
     assert not picture.grey
 
 
-@pytest.mark.parametrize("mode", ["F", "I"])
-@pytest.mark.parametrize("info", [{}, {"transparency": 3}])
-def test_modes_without_a_range_refused(mode: str, info: dict[str, int]) -> None:
-    image = Image.new(mode, (3, 3))
-    image.info |= info
-    with pytest.raises(ValueError, match=f"mode {mode}"):
-        picture_of(image)
+@pytest.mark.parametrize(("mode", "value"), [("F", float("nan")), ("F", -1.0), ("I", -1), ("I", 65536), ("F", 7e4)])
+def test_values_without_a_range_refused(mode: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"mode {mode} whose values are not all within 0 to 65535"):
+        picture_of(Image.new(mode, (3, 3), value))
+
+
+@pytest.mark.parametrize(
+    ("array", "levels"),
+    [
+        (np.array([[0, 0.25, 1]], np.float32), [0, 64, 255]),
+        (np.array([[0, 257, 65535]], np.float32), [0, 1, 255]),
+        (np.array([[0, 257, 65535]], np.int32), [0, 1, 255]),
+    ],
+)
+def test_32_bits(array: np.ndarray, levels: list[int]) -> None:
+    with pytest.warns(PictureWarning, match="32 bits are reduced to 8"):
+        picture = picture_of(Image.fromarray(array))
+    assert picture.grey
+    assert picture.pixels[0, :, 0].tolist() == levels
+
+
+def test_16_bits_of_colours_are_told_of() -> None:
+    stream = io.BytesIO(png_of_16_bits(5, 4, 40000))
+    with pytest.warns(PictureWarning, match="16 bits are reduced to 8"):
+        assert (picture_of(Image.open(stream)).pixels == 40000 >> 8).all()
 
 
 def test_a_broken_png_is_a_value_error() -> None:
@@ -226,3 +261,65 @@ def test_grey_is_delivered_as_pillow_would() -> None:
     grey = image_of(Picture(levels, grey=True))
     assert grey.mode == "L"
     assert grey.tobytes() == Image.fromarray(levels).convert("L").tobytes()
+
+
+def test_wide_gamuts_are_told_of() -> None:
+    image = Image.new("RGB", (3, 3), (255, 0, 0))
+    image.info["icc_profile"] = stretched_profile()
+    with pytest.warns(PictureWarning, match="colours beyond sRGB are clipped"):
+        picture_of(image)
+
+
+def stretched_profile() -> bytes:
+    """Return sRGB's profile with a green primary farther out."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (count,) = struct.unpack_from(">I", data, 128)
+    tags = {bytes(data[n : n + 4]): struct.unpack_from(">I", data, n + 4)[0] for n in range(132, 132 + 12 * count, 12)}
+    struct.pack_into(">3i", data, tags[b"gXYZ"] + 8, *(round(v * 65536) for v in (0.2, 0.72, 0.02)))
+    return bytes(data)
+
+
+def test_frames_are_told_of() -> None:
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
+    image = stored(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    with pytest.warns(PictureWarning, match="one of 2 frames is taken"):
+        assert picture_of(image).pixels[0, 0].tolist() == [255, 0, 0]
+    image.seek(1)
+    with pytest.warns(PictureWarning, match="one of 2 frames is taken"):
+        assert picture_of(image).pixels[0, 0].tolist() == [0, 0, 255]
+
+
+def test_limits() -> None:
+    image = Image.new("L", (5, 4))
+    assert picture_of(image, limits=Limits(max_pixels=20)).grey
+    with pytest.raises(LimitError, match=r"5x4 pixels; the limit is 19 \(--max-pixels\)"):
+        picture_of(image, limits=Limits(max_pixels=19))
+    with pytest.raises(LimitError):
+        picture_of(np.zeros((4, 5), np.uint8), limits=Limits(max_pixels=19))
+
+
+def test_colour_under_transparency_continues_what_is_seen() -> None:
+    pixels = np.full((37, 50, 3), (200, 100, 50), np.uint8)
+    alpha = np.zeros((37, 50), np.uint8)
+    alpha[10:20, 10:40] = 255
+    alpha[12, 12] = 1
+    pixels[alpha == 0] = np.random.default_rng(1).integers(0, 256, (np.count_nonzero(alpha == 0), 3))
+    picture = picture_of(np.dstack([pixels, alpha]))
+    assert (picture.pixels == (200, 100, 50)).all()
+    np.testing.assert_array_equal(picture.alpha, alpha)
+
+
+def test_colour_under_transparency_is_near() -> None:
+    pixels = np.zeros((16, 64, 3), np.uint8)
+    pixels[:, :8], pixels[:, 56:] = (255, 0, 0), (0, 0, 255)
+    alpha = np.zeros((16, 64), np.uint8)
+    alpha[:, :8] = alpha[:, 56:] = 255
+    found = picture_of(np.dstack([pixels, alpha])).pixels
+    assert (found[:, :16] == (255, 0, 0)).all()
+    assert (found[:, 48:] == (0, 0, 255)).all()
+
+
+def test_nothing_is_seen() -> None:
+    picture = picture_of(np.zeros((9, 3, 4), np.uint8) + np.array([9, 8, 7, 0], np.uint8))
+    assert (picture.pixels == 0).all()
+    assert (picture.alpha == 0).all()

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine import alpha, container, entropy
-from sdtrt.engine.container import ALPHA, PROFILE, TEXT, File, Header
+from sdtrt.engine.container import ALPHA, PROFILE, File, Header
 from sdtrt.engine.latents import decoded_file, latents_of_file, palette_file
+from sdtrt.engine.metadata import Metadata, chunks_of
 from sdtrt.engine.prior import network_prior
 from sdtrt.engine.prior_adaptive import fit_adaptive
 from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PALETTE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
@@ -40,7 +41,11 @@ def main() -> None:
     escapes.flat[:2] = -32768, 32767
     write_case("tiny_escapes", "symbols over all 16 bits", tiny_file(escapes, 33, 17, 1500))
     plane = (np.add.outer(np.arange(20) ** 2, 5 * np.arange(30)) % 256).astype(np.uint8)
-    chunks = {ALPHA: alpha.encode(plane), TEXT: b"made for a test", 0x70: b"of a later version"}
+    chunks = {
+        ALPHA: alpha.encode(plane),
+        **chunks_of(Metadata(text=(("Comment", "made for a test"),))),
+        0x70: b"of a later version",
+    }
     write_case(
         "tiny_alpha",
         "an alpha plane, a text, and an optional chunk that no version knows",

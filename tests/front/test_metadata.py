@@ -1,0 +1,123 @@
+"""Metadata from image files to image files, by way of an .sdt file; and the mark that tells of it."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import sdtrt
+from sdtrt import cli
+from sdtrt.engine.metadata import Metadata
+from sdtrt.metadata import MARK, SOURCE_TYPE, marked
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="image/png"/>'
+    b"</rdf:RDF></x:xmpmeta>"
+)
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ARTIST, ORIENTATION = 0x013B, 0x0112
+Photo = Callable[[int, int], np.ndarray]
+
+
+@pytest.fixture
+def photograph(photo: Photo, tmp_path: Path) -> Path:
+    """A PNG with EXIF data, an orientation among them, XMP and text."""
+    exif = Image.Exif()
+    exif[ARTIST], exif[ORIENTATION] = "Ansel", 6
+    text = PngInfo()
+    text.add_text("Title", "Moonrise")
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    path = tmp_path / "photograph.png"
+    Image.fromarray(photo(40, 24)).save(path, exif=exif, pnginfo=text)
+    return path
+
+
+def test_in_memory(photograph: Path) -> None:
+    image = sdtrt.decode(sdtrt.encode(photograph))
+    assert image.size == (24, 40)  # it was turned
+    assert dict(image.getexif()) == {ARTIST: "Ansel"}
+    assert image.info["Title"] == "Moonrise"
+    assert image.info["xmp"] == XMP.replace(b"</rdf:RDF>", MARK + b"</rdf:RDF>")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif"])
+def test_in_files(photograph: Path, suffix: str) -> None:
+    packed, back = photograph.with_suffix(".sdt"), photograph.with_name(f"back.{suffix}")
+    assert cli.main(["encode", str(photograph)]) == 0
+    assert cli.main(["decode", str(packed), "-o", str(back)]) == 0
+    with Image.open(back) as image:
+        image.load()
+        assert dict(image.getexif()) == {ARTIST: "Ansel"}
+        assert SOURCE_TYPE.encode() in image.info["xmp"]
+        assert b"image/png" in image.info["xmp"]
+        if suffix == "png":
+            assert image.text["Title"] == "Moonrise"
+        if suffix == "jpg":
+            assert image.info["comment"] == b"Moonrise"
+
+
+def test_strip(photograph: Path) -> None:
+    plain, full = sdtrt.encode(photograph, strip=True), sdtrt.encode(photograph)
+    assert len(plain) < len(full) - 100
+    assert set(sdtrt.decode(plain).info) == {"xmp"}  # nothing but the mark
+    assert not sdtrt.decode(plain, strip=True).info
+    assert not sdtrt.decode(full, strip=True).info
+    assert sdtrt.decode(full, strip=True).tobytes() == sdtrt.decode(plain).tobytes()
+    assert cli.main(["encode", "--strip", str(photograph)]) == 0
+    assert photograph.with_suffix(".sdt").read_bytes() == plain
+    back = photograph.with_name("back.png")
+    assert cli.main(["decode", "--strip", str(photograph.with_suffix(".sdt")), "-o", str(back)]) == 0
+    with Image.open(back) as image:
+        image.load()
+        assert not image.info
+
+
+def test_a_second_generation_is_the_same(photograph: Path) -> None:
+    once = sdtrt.decode(sdtrt.encode(photograph))
+    twice = sdtrt.decode(sdtrt.encode(once))
+    assert twice.info == once.info
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'<rdf:Description xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" i:DigitalSourceType="x"/>',
+        b"<rdf:Description><i:DigitalSourceType>x</i:DigitalSourceType></rdf:Description>",
+        b'<rdf:Description><i:DigitalSourceType rdf:resource="x"/></rdf:Description>',
+    ],
+)
+def test_an_earlier_source_is_replaced(said: bytes) -> None:
+    xmp = marked(Metadata(xmp=XMP.replace(b"</rdf:RDF>", said + b"</rdf:RDF >"))).xmp
+    assert xmp.count(b"DigitalSourceType") == 1
+    assert MARK + b"</rdf:RDF >" in xmp
+    assert marked(Metadata(xmp=xmp)).xmp == xmp
+
+
+@pytest.mark.parametrize("xmp", [b"", b"junk", bytes(range(256))])
+def test_a_packet_of_its_own_where_there_is_none(xmp: bytes) -> None:
+    (description,) = ElementTree.fromstring(marked(Metadata(xmp=xmp)).xmp).iter(f"{{{RDF}}}Description")
+    assert description.get(f"{{{IPTC}}}DigitalSourceType") == SOURCE_TYPE
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0junk", b"II*\0\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
+def test_broken_exif_is_left_out(exif: bytes, photo: Photo) -> None:
+    image = Image.fromarray(photo(16, 16))
+    image.info["exif"] = exif
+    assert "exif" not in sdtrt.decode(sdtrt.encode(image)).info
+
+
+def test_what_is_too_large_for_a_jpeg_stays_out(photo: Photo, tmp_path: Path) -> None:
+    image = Image.fromarray(photo(16, 16))
+    image.info["xmp"] = XMP + b" " * 70_000
+    (tmp_path / "a.sdt").write_bytes(sdtrt.encode(image))
+    assert cli.main(["decode", str(tmp_path / "a.sdt"), "--format", "jpeg"]) == 0
+    with Image.open(io.BytesIO((tmp_path / "a.jpeg").read_bytes())) as back:
+        assert "xmp" not in back.info
