@@ -10,7 +10,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from sdtrt.engine.codec import Picture, luma
 from sdtrt.engine.container import DEFAULT_LIMITS, Limits
-from sdtrt.engine.metadata import NOTHING
+from sdtrt.engine.metadata import NOTHING, Metadata
 from sdtrt.errors import LimitError, PictureWarning
 from sdtrt.metadata import marked, metadata_of, put_into
 from sdtrt.transparency import filled
@@ -45,8 +45,11 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
             f"the image has {image.width}x{image.height} pixels; the limit is {limits.max_pixels} (--max-pixels)"
         )
     _tell_of_frames(image)
-    opened, image = image, _upright(image)
-    metadata = NOTHING if strip else metadata_of(opened, image)
+    upright = _upright(image)
+    return _picture_of(upright, NOTHING if strip else metadata_of(image, upright))
+
+
+def _picture_of(image: Image.Image, metadata: Metadata) -> Picture:
     grey = image.mode in GREY_MODES
     if image.mode in DEEP_MODES:
         image = _in_8_bits(image)
