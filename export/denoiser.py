@@ -125,7 +125,7 @@ def add_to_bundle(bundle: Bundle, denoiser: LatentDenoiser, example: Tensor, pho
         write_part(Part("unet", denoiser, inputs, "prediction"), folder, written, half=False, quiet=False)
         unit = [float(f"{value:.7g}") for value in denoiser.unit.flatten().tolist()]
         fields["unet"] = {"multiple": MULTIPLE, "unit": unit, **SCHEDULE}
-        fields["parity"] |= written.parity
+        fields["parity"] = fields.get("parity", {}) | written.parity
         write_manifest(folder, {name: value for name, value in fields.items() if name not in {"schema", "files"}})
         return record_auto(folder, photos, quiet=False)
 
