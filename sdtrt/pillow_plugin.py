@@ -1,0 +1,106 @@
+"""Pillow reads and writes `.sdt` files once this is imported.
+
+>>> import sdtrt.pillow_plugin
+>>> from PIL import Image
+>>> with Image.open("photo.jpg") as image:
+...     image.save("photo.sdt", bytes=2000)
+>>> Image.open("photo.sdt").size
+(768, 512)
+
+An image is opened by its header; its pixels are decoded when they are first needed. How large it may be is Pillow's
+own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`, `bytes`, `bits_per_pixel`, `psnr`, `effort`, `method` and
+`strip` as `sdtrt.encode` does, `model` by name or folder, and `exif` and `xmp` in place of those that the image has.
+"""
+
+import functools
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+from sdtrt import api
+from sdtrt.engine import container
+from sdtrt.engine.bundle import BUILT_IN
+from sdtrt.engine.container import UNLIMITED
+from sdtrt.engine.metadata import metadata_of_file
+from sdtrt.errors import FormatError, SdtrtError
+from sdtrt.metadata import marked, put_into
+
+FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
+MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
+OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "strip"}
+
+
+class SdtImageFile(ImageFile.ImageFile):
+    """An `.sdt` file, opened."""
+
+    format = FORMAT
+    format_description = "latents of an autoencoder"
+
+    _data: bytes | None = None  # of the file, until it is decoded
+
+    def _open(self) -> None:
+        self._data = data = self.fp.read()
+        try:
+            file = container.read(data, UNLIMITED)
+            metadata = metadata_of_file(file)
+        except FormatError as error:
+            raise SyntaxError(str(error)) from error
+        put_into(self, marked(metadata))
+        self.text = dict(metadata.text)
+        self._size = file.header.width, file.header.height
+        self._mode = MODES[file.header.grey, container.ALPHA in file.chunks]
+        self.tile = []
+
+    def load(self) -> Any:
+        """Decode the pixels, if that has not been done."""
+        if self._data is not None:
+            try:
+                model = api.model_for(self._data, limits=UNLIMITED)
+                image = codec_of(model).decode(self._data, limits=UNLIMITED, strip=True)
+            except SdtrtError as error:
+                raise OSError(f"cannot decode the image: {error}") from error
+            self.im, self._data = image.im, None
+            if self._exclusive_fp and self.fp:
+                self.fp.close()
+            self.fp = None
+        return super().load()
+
+    def verify(self) -> None:
+        """Check the file completely, but for its pixels; as with other formats the image is of no use afterwards."""
+        if self._data is None:
+            raise RuntimeError("verify must be called directly after open")
+        try:
+            api.verify(self._data, limits=UNLIMITED)
+        except SdtrtError as error:
+            raise SyntaxError(str(error)) from error
+        super().verify()
+
+
+@functools.cache
+def codec_of(model: str | Path) -> api.Codec:
+    """Return the one codec of a model that all images share."""
+    return api.Codec.open(model)
+
+
+def accept(prefix: bytes) -> bool:
+    return prefix.startswith(container.MAGIC)
+
+
+def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    """Write an image; see the module's text for the options."""
+    options = dict(image.encoderinfo)  # type: ignore[attr-defined]
+    wish = {name: options.pop(name) for name in OPTIONS & options.keys()}
+    nbytes, model = options.pop("bytes", None), options.pop("model", BUILT_IN)
+    replaced = {name: options.pop(name) for name in ("exif", "xmp") if name in options}
+    if replaced:
+        image = image.copy()
+        for name, value in replaced.items():
+            image.info[name] = value.tobytes() if isinstance(value, Image.Exif) else value
+    fp.write(codec_of(model).encode(image, nbytes=nbytes, limits=UNLIMITED, **wish))
+
+
+Image.register_open(FORMAT, SdtImageFile, accept)
+Image.register_save(FORMAT, save)
+Image.register_extension(FORMAT, SUFFIX)
+Image.register_mime(FORMAT, MIME)
