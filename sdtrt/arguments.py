@@ -41,6 +41,10 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
     command.add_argument("--overlap", type=int, metavar="N", help="pixels by which tiles overlap")
 
 
+def add_frame(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--frame", type=int, default=0, help="of animations and pages, counted from 0 (default 0)")
+
+
 def add_limit(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"

@@ -8,30 +8,27 @@ import signal
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sdtrt import __version__, api
-from sdtrt.arguments import add_command, add_inputs, add_limit, add_machine, add_output, denoise, quality
+from sdtrt.arguments import add_command, add_frame, add_inputs, add_limit, add_machine, add_output, denoise, quality
+from sdtrt.batch import Record, each_file, fail
+from sdtrt.cli_compare import add_commands as add_compare_commands
 from sdtrt.cli_models import add_commands as add_model_commands
 from sdtrt.doctor import examine
 from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders
-from sdtrt.engine.container import Limits
 from sdtrt.engine.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.rate import METHODS, Wish
 from sdtrt.errors import SdtrtError
 from sdtrt.files import prepare_outputs, read_input, write_output
+from sdtrt.inputs import limits_of, open_codec, open_image
 from sdtrt.metadata import save_options
-from sdtrt.progress import clear_bar, progress
-
-Record = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,11 +60,6 @@ def drop_stdout() -> None:
     """Let what is still buffered go nowhere: Python would fail once more to write it at exit."""
     if sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def fail(message: str) -> int:
-    print(f"sdtrt: {message}", file=sys.stderr)
-    return 1
 
 
 def encode(options: argparse.Namespace) -> int:
@@ -105,35 +97,6 @@ def encode(options: argparse.Namespace) -> int:
             }
 
         return each_file(options, targets, work, "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel")
-
-
-def open_codec(model: str, options: argparse.Namespace) -> api.Codec:
-    return api.Codec.open(
-        model,
-        device=options.device,
-        backend=options.backend,
-        threads=options.threads,
-        tile=options.tile,
-        overlap=options.overlap,
-    )
-
-
-def limits_of(options: argparse.Namespace) -> Limits:
-    return Limits(max_pixels=options.max_pixels)
-
-
-def open_image(source: str, frame: int) -> Image.Image:
-    """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
-    try:
-        image = Image.open(io.BytesIO(read_input(source)))
-    except UnidentifiedImageError as error:
-        raise ValueError("not an image file that Pillow knows") from error
-    if frame:
-        try:
-            image.seek(frame)
-        except EOFError as error:
-            raise ValueError(f"has no frame {frame}") from error
-    return image
 
 
 def array_file(source: str) -> NDArray[np.float32]:
@@ -220,56 +183,6 @@ def verify(options: argparse.Namespace) -> int:
     return each_file(options, options.inputs, work, "ok", always=True)
 
 
-def each_file(
-    options: argparse.Namespace,
-    targets: list[str],
-    work: Callable[[str, str], Record],
-    line: str,
-    *,
-    always: bool = False,
-) -> int:
-    """Do `work` for each input, go on after a bad one, report; return the exit code.
-
-    `line` describes a result; results are the output itself if `always`, else a courtesy that `--quiet` drops.
-    """
-    records: list[Record] = []
-    pairs = list(zip(options.inputs, targets, strict=True))
-    for source, target in progress(pairs, quiet=options.quiet):
-        record: Record = {"input": source} if always else {"input": source, "output": target}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                record |= work(source, target)
-            except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
-                record["error"] = str(error) or type(error).__name__
-        if caught:
-            record["warnings"] = sorted({str(warning.message) for warning in caught})
-        records.append(record)
-        report(record, line, options, always)
-    if options.json:
-        # Standard output may be taken by the result itself.
-        print(json.dumps(records, indent=2), file=sys.stderr if "-" in targets and not always else sys.stdout)
-    failed = sum("error" in record for record in records)
-    if failed and len(records) > 1:
-        fail(f"{failed} of {len(records)} inputs failed")
-    return 1 if failed else 0
-
-
-def report(record: Record, line: str, options: argparse.Namespace, always: bool) -> None:
-    clear_bar()
-    if not options.quiet:
-        for warning in record.get("warnings", []):
-            print(f"sdtrt: {record['input']}: {warning}", file=sys.stderr)
-    if "error" in record:
-        fail(f"{record['input']}: {record['error']}")
-    elif options.json or (options.quiet and not always):
-        return
-    elif always:
-        print(f"{record['input']}: {line.format(**record)}")
-    else:
-        print(f"{record['input']} -> {record['output']}: {line.format(**record)}", file=sys.stderr)
-
-
 def models(options: argparse.Namespace) -> int:
     found, broken = [], 0
     for folder in bundle_folders():
@@ -336,7 +249,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="inputs are .npy files with latents, float32 (C, h, w) at unit scale",
     )
-    command.add_argument("--frame", type=int, default=0, help="of animations and pages, counted from 0 (default 0)")
+    add_frame(command)
     command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
     add_limit(command)
     add_output(command)
@@ -366,5 +279,6 @@ def build_parser() -> argparse.ArgumentParser:
         add_limit(command)
     add_command(commands, "models", models, "list the models that can be named")
     add_command(commands, "doctor", doctor, "what this machine can run, and why not the rest")
+    add_compare_commands(commands)
     add_model_commands(commands)
     return parser

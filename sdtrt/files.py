@@ -32,11 +32,19 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
     if path.exists() and not path.is_file():  # a device or pipe is written to, a rename would replace it
         path.write_bytes(data)
         return
+    require_writable(target, force=force)
+    replace_file(path, data)
+
+
+def require_writable(target: str, *, force: bool) -> None:
+    """Raise `OSError` if `write_output` would: to be asked before long work."""
+    path = Path(target)
+    if target == STREAM or (path.exists() and not path.is_file()):
+        return
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists; --force replaces it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"folder {path.parent} does not exist; a folder named with -o is made if it ends in /")
-    replace_file(path, data)
 
 
 def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list[str]:

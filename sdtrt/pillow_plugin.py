@@ -40,6 +40,7 @@ class SdtImageFile(ImageFile.ImageFile):
     _data: bytes | None = None  # of the file, until it is decoded
 
     def _open(self) -> None:
+        assert self.fp is not None
         self._data = data = self.fp.read()
         try:
             file = container.read(data, UNLIMITED)
@@ -89,7 +90,7 @@ def accept(prefix: bytes) -> bool:
 
 def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """Write an image; see the module's text for the options."""
-    options = dict(image.encoderinfo)  # type: ignore[attr-defined]
+    options = dict(image.encoderinfo)
     wish = {name: options.pop(name) for name in OPTIONS & options.keys()}
     nbytes, model = options.pop("bytes", None), options.pop("model", BUILT_IN)
     replaced = {name: options.pop(name) for name in ("exif", "xmp") if name in options}

@@ -1,0 +1,103 @@
+"""What a bundle's UNet does for its pictures: errors of latents, and likeness of pictures, with it and without.
+
+    python benchmarks/denoise.py FOLDER --model BUNDLE
+
+At several qualities, by one and by four steps of denoising; with four channels also for method palette, by four steps
+as in 2022.
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from metrics import likeness
+from numpy.typing import NDArray
+from PIL import Image
+from report import write_results
+
+from sdtrt.engine import container
+from sdtrt.engine.backends.ort import OrtCpu
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.denoise import denoised
+from sdtrt.engine.latents import deltas, latents_of_file
+from sdtrt.engine.profile import profile_of_file
+from sdtrt.engine.quantized import latents_of, padded
+from sdtrt.engine.rate import Wish
+
+QUALITIES = (5, 15, 30, 50, 75)
+STEPS = (0, 1, 4)
+
+Floats = NDArray[np.float32]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure a bundle's UNet.")
+    parser.add_argument("folder", type=Path, help="folder of PNG pictures, such as the Kodak set")
+    parser.add_argument("-m", "--model", required=True, help="folder of a bundle with a UNet")
+    arguments = parser.parse_args()
+    codec = PictureCodec(arguments.model, device="cpu")
+    wishes = {f"quality {quality}": Wish(quality=quality) for quality in QUALITIES}
+    if codec.profile.channels == 4:
+        wishes["palette"] = Wish(method="palette")
+    denoise = Denoise(codec)
+    figures: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
+    paths = sorted(arguments.folder.glob("*.png"))
+    for path in paths:
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        latents = codec.analyse(pixels)
+        for name, wish in wishes.items():
+            data = codec.encode_latents(latents, pixels.shape[1], pixels.shape[0], wish)
+            for steps in STEPS:
+                found = denoise(data, steps)
+                back = codec.synthesise(found, container.read(data).header)
+                psnr, ms_ssim, ssimulacra2 = likeness(pixels, back).values()
+                figures[name, steps].append(
+                    {
+                        "bytes": len(data),
+                        "error": float(np.square(found - latents, dtype=np.float64).mean()),
+                        "psnr": psnr,
+                        "ms_ssim": ms_ssim,
+                        "ssimulacra2": ssimulacra2,
+                    }
+                )
+        print(path.name, flush=True)
+    rows = [row(name, steps, each) for (name, steps), each in figures.items()]
+    for one in rows:
+        print(one)
+    print(write_results(f"denoise_{codec.bundle.latent_space}", {"pictures": len(paths), "rows": rows}))
+
+
+class Denoise:
+    """Files to latents, denoised."""
+
+    def __init__(self, codec: PictureCodec) -> None:
+        self._network = OrtCpu().load(codec.bundle.file("unet.onnx"))
+        self._unet = codec.bundle.unet
+
+    def __call__(self, data: bytes, steps: int) -> Floats:
+        """Return a file's latents, float32 (C, h, w), after so many steps."""
+        assert self._unet is not None
+        file = container.read(data)
+        latents, header = latents_of_file(file), file.header
+        trajectory = self._unet.trajectory(header.prior, header.step, deltas(profile_of_file(file), header), steps)
+        if trajectory is None:
+            return latents
+        _, height, width = latents.shape
+        whole = latents_of(padded(latents, self._unet.multiple))
+        return denoised(whole[None], trajectory, self._predict)[0, :, :height, :width]
+
+    def _predict(self, latents: Floats, timestep: Floats) -> Floats:
+        return self._network.run({"latents": latents, "timestep": timestep})["prediction"]
+
+
+def row(name: str, steps: int, figures: list[dict[str, float]]) -> dict[str, Any]:
+    means = {key: fmean(each[key] for each in figures) for key in figures[0]}
+    digits = {"bytes": 0, "error": 5, "psnr": 3, "ms_ssim": 4, "ssimulacra2": 2}
+    return {"files": name, "steps": steps} | {key: round(value, digits[key]) for key, value in means.items()}
+
+
+if __name__ == "__main__":
+    main()

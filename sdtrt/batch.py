@@ -1,0 +1,70 @@
+"""Work on many inputs, one after the other: go on after a bad one, report, say how it ended."""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from sdtrt.errors import SdtrtError
+from sdtrt.progress import clear_bar, progress
+
+Record = dict[str, Any]
+
+
+def each_file(
+    options: argparse.Namespace,
+    targets: list[str],
+    work: Callable[[str, str], Record],
+    line: str,
+    *,
+    always: bool = False,
+) -> int:
+    """Do `work` for each input, go on after a bad one, report; return the exit code.
+
+    `line` describes a result; results are the output itself if `always`, else a courtesy that `--quiet` drops.
+    """
+    records: list[Record] = []
+    pairs = list(zip(options.inputs, targets, strict=True))
+    for source, target in progress(pairs, quiet=options.quiet):
+        record: Record = {"input": source} if always else {"input": source, "output": target}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                record |= work(source, target)
+            except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
+                record["error"] = str(error) or type(error).__name__
+        if caught:
+            record["warnings"] = sorted({str(warning.message) for warning in caught})
+        records.append(record)
+        report(record, line, options, always)
+    if options.json:
+        # Standard output may be taken by the result itself.
+        print(json.dumps(records, indent=2), file=sys.stderr if "-" in targets and not always else sys.stdout)
+    failed = sum("error" in record for record in records)
+    if failed and len(records) > 1:
+        fail(f"{failed} of {len(records)} inputs failed")
+    return 1 if failed else 0
+
+
+def report(record: Record, line: str, options: argparse.Namespace, always: bool) -> None:
+    clear_bar()
+    if not options.quiet:
+        for warning in record.get("warnings", []):
+            print(f"sdtrt: {record['input']}: {warning}", file=sys.stderr)
+    if "error" in record:
+        fail(f"{record['input']}: {record['error']}")
+    elif options.json or (options.quiet and not always):
+        return
+    elif always:
+        print(f"{record['input']}: {line.format(**record)}")
+    else:
+        print(f"{record['input']} -> {record['output']}: {line.format(**record)}", file=sys.stderr)
+
+
+def fail(message: str) -> int:
+    print(f"sdtrt: {message}", file=sys.stderr)
+    return 1

@@ -1,0 +1,37 @@
+"""How like two pictures are."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.codec import luma, psnr
+
+__all__ = ["psnr", "ssim"]
+
+WINDOW = 8  # pixels a side
+
+
+def ssim(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Return the mean structural similarity of two RGB pictures' brightness, uint8 (H, W, 3); 1 if they are equal.
+
+    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
+    2004, equation 13, over plain windows of 8x8 pixels, or the whole picture where it is smaller.
+    """
+    x, y = luma(first).astype(np.float64), luma(second).astype(np.float64)
+    mean_x, mean_y = _means(x), _means(y)
+    square_x, square_y, product = mean_x * mean_x, mean_y * mean_y, mean_x * mean_y
+    variance_x, variance_y, covariance = _means(x * x) - square_x, _means(y * y) - square_y, _means(x * y) - product
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    likeness = (
+        (2 * product + c1) * (2 * covariance + c2) / ((square_x + square_y + c1) * (variance_x + variance_y + c2))
+    )
+    return float(likeness.mean())
+
+
+def _means(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of every window."""
+    for axis in (0, 1):
+        side = min(WINDOW, plane.shape[axis])
+        sums = np.cumsum(np.insert(plane, 0, 0, axis), axis)
+        plane = np.take(sums, range(side, sums.shape[axis]), axis) - np.take(sums, range(sums.shape[axis] - side), axis)
+        plane /= side
+    return plane

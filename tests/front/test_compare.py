@@ -1,0 +1,132 @@
+"""The command `compare`: figures, the report in a browser, the contact sheet."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdtrt import cli
+from sdtrt.likeness import ssim
+from sdtrt.rivals import RIVALS, at_bytes
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+Photo = Callable[[int, int], np.ndarray]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo(160, 120)).save("a <b> & c.png")
+    Image.fromarray(photo(90, 130)).convert("LA").save("grey.png")
+    Path("bad.png").write_text("no picture")
+    return tmp_path
+
+
+def test_report(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["a <b> & c.png", "grey.png"]
+    assert cli.main(["compare", *names, "--json", "--png", "sheet.png", "-q", "40"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert set(first["others"]) == {"JPEG", "WebP", "AVIF"}
+    assert first["others"]["JPEG"]["psnr"] > 10
+    text = Path("compare.html").read_text()
+    assert "<h2>a &lt;b&gt; &amp; c.png (160x120)</h2>" in text
+    assert "http" not in text.replace("https://cv.iptc.org", "")  # nothing is fetched
+    assert text.count("<section>") == text.count("<svg") == 2
+    for record in (first, second):
+        assert f"<td>{record['bytes']:,}</td>" in text
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width > 5 * 160
+        assert sheet.height > 250
+
+
+def test_equal_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "a <b> & c.png", "--json", "--bytes", "1500", "-o", "r.html"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["bytes"] <= 1500
+    assert all(other["bytes"] <= record["bytes"] for other in record["others"].values())
+
+
+def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixture[str], run_cli: Run) -> None:
+    assert cli.main(["compare", "bad.png", "grey.png"]) == 1
+    assert "bad.png: not an image file" in capsys.readouterr().err
+    assert Path("compare.html").read_text().count("<section>") == 1
+    refused = run_cli("compare", "grey.png")  # it is there
+    assert refused.returncode == 1
+    assert b"compare.html exists; --force replaces it" in refused.stderr
+    assert cli.main(["compare", "-f", "bad.png"]) == 1
+    assert Path("compare.html").read_text().count("<section>") == 1  # and stays, with nothing to write
+
+
+@pytest.mark.parametrize("words", [["--bytes", "0"], ["-q", "0"], ["-q", "5", "--bytes", "9"]])
+def test_wishes_that_make_no_sense(words: list[str], pictures: Path) -> None:
+    try:
+        code = cli.main(["compare", "grey.png", *words])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser(width: int, pictures: Path) -> None:
+    """Every picture is shown, nothing is wider than the window, and each control does what it says."""
+    assert cli.main(["compare", "a <b> & c.png", "grey.png", "--quiet"]) == 0
+    page = pictures / "compare.html"
+    page.write_text(page.read_text().replace("</html>", f"<script>{PROBE}</script></html>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--virtual-time-budget=9000"]
+    command = [CHROMIUM, *flags, f"--user-data-dir={pictures / 'profile'}", f"--window-size={width},900"]
+    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=120, check=True)
+    told = done.stdout.decode().rsplit("<title>", 1)[1].partition("</title>")[0]
+    assert told == "shown switched split difference zoomed fits"
+
+
+PROBE = """
+addEventListener("load", async () => {
+  const found = [], section = document.querySelector("section"), find = name => section.querySelector(name);
+  const set = (element, change) => { Object.assign(element, change);
+    for (const kind of ["input", "change"]) element.dispatchEvent(new Event(kind)); };
+  const images = [...document.images];
+  await Promise.all(images.map(image => image.decode()));
+  if (images.every(image => image.naturalWidth > 0)) found.push("shown");
+  const before = find(".other").src;
+  set(section.querySelector('.codec[value="WebP"]'), {checked: true});
+  await find(".other").decode();
+  if (find(".other").src !== before && find(".other").alt === "WebP") found.push("switched");
+  set(find(".split"), {value: 20});
+  if (getComputedStyle(find(".other")).clipPath.endsWith("20%)")) found.push("split");
+  set(find(".difference-on"), {checked: true});
+  if (getComputedStyle(find(".other")).mixBlendMode === "difference") found.push("difference");
+  set(find(".zoom"), {value: "4"});
+  if (find(".pair").getBoundingClientRect().width === 640) found.push("zoomed");
+  if (document.documentElement.scrollWidth <= innerWidth) found.push("fits");
+  document.title = found.join(" ");
+});
+"""
+
+
+def test_ssim() -> None:
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    assert ssim(picture, picture) == 1
+    assert ssim(picture, 255 - picture) < 0
+    assert ssim(picture[:1, :1], picture[:1, :1]) == 1
+    flat = np.full((16, 16, 3), 100, np.uint8)
+    assert ssim(flat, flat + np.uint8(10)) == pytest.approx((2 * 100 * 110 + 6.5025) / (100**2 + 110**2 + 6.5025))
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_at_bytes(name: str, photo: Photo) -> None:
+    image = Image.fromarray(photo(120, 90))
+    encode = RIVALS[name]
+    smallest, largest = len(encode(image, 1)), len(encode(image, 100))
+    middle = (smallest + largest) // 3
+    quality, file = at_bytes(encode, image, middle)
+    assert smallest < len(file) <= middle
+    assert 1 < quality < 100
+    assert at_bytes(encode, image, 1) == (1, encode(image, 1))
