@@ -73,8 +73,15 @@ kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/kernels.fatbin;
 gpu-check:  ## what only a GPU can tell: tests, bandwidth, latency beside PyTorch (BUNDLE=, DECODES=; any Python: BIN=)
 	$(BIN)/python benchmarks/gpu_check.py $(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(DECODES),--decodes $(DECODES))
 
-fuzz:  ## a coverage-guided attack on the decoder (later)
-	@echo 'make fuzz: not in this version' >&2; exit 1
+$(VENV)/.fuzz: $(STAMP)
+	$(INSTALL) -e '.[dev,fuzz]'
+	touch $@
+
+fuzz: $(VENV)/.fuzz  ## a coverage-guided attack on the decoder, for SECONDS= (default 600); needs Linux
+	@rm -rf build/fuzz && mkdir -p build/fuzz
+	@for case in tests/vectors/*/input.sdt; do head -c -4 $$case > build/fuzz/$$(basename $$(dirname $$case)); done
+	$(BIN)/python -P tests/fuzz/fuzz_files.py build/fuzz tests/fuzz/corpus -max_total_time=$(or $(SECONDS),600) \
+		-timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
 
 clean:  ## remove what was built; .venv stays
 	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

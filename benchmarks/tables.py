@@ -91,6 +91,21 @@ def latent_error() -> str:
     return markdown(["quality", "bytes", "mean squared error", "error over latents, rms"], rows)
 
 
+def denoise_sd1() -> str:
+    return denoising("denoise_sd1")
+
+
+def denoising(name: str) -> str:
+    found = results(name)
+    head = ["files", "bytes", "steps", "error of latents", "PSNR dB", "MS-SSIM", "SSIMULACRA2"]
+    rows = [
+        [r["files"], f"{r['bytes']:,.0f}", f"{r['steps'] or 'none'}", f"{r['error']:.4f}"]
+        + [f"{r['psnr']:.2f}", f"{r['ms_ssim']:.4f}", f"{r['ssimulacra2']:.1f}"]
+        for r in found["rows"]
+    ]
+    return f"{markdown(head, rows)}\n\n{source(found)}"
+
+
 def steps() -> str:
     profiles = [json.loads((ROOT / "engine" / "data" / "profiles" / f"{s}-1.json").read_text()) for s in SPACES]
     rows = []
@@ -164,6 +179,7 @@ TABLES = {
     "ssimulacra2": ssimulacra2,
     "rate": rate,
     "latent_error": latent_error,
+    "denoise_sd1": denoise_sd1,
     "steps": steps,
     "demo": demo,
     "speed": speed,

@@ -29,7 +29,11 @@ def add_quiet(command: argparse.ArgumentParser) -> None:
 
 def add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", help="file, folder or - for standard output (default: beside the input)")
-    command.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    existing = command.add_mutually_exclusive_group()
+    existing.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="leave them, and their inputs undone: to go on with a batch"
+    )
 
 
 def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:

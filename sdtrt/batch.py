@@ -5,6 +5,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -31,14 +32,10 @@ def each_file(
     pairs = list(zip(options.inputs, targets, strict=True))
     for source, target in progress(pairs, quiet=options.quiet):
         record: Record = {"input": source} if always else {"input": source, "output": target}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                record |= work(source, target)
-            except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
-                record["error"] = str(error) or type(error).__name__
-        if caught:
-            record["warnings"] = sorted({str(warning.message) for warning in caught})
+        if getattr(options, "skip_existing", False) and Path(target).is_file():
+            record["skipped"] = True
+        else:
+            record |= attempted(work, source, target)
         records.append(record)
         report(record, line, options, always)
     if options.json:
@@ -48,6 +45,18 @@ def each_file(
     if failed and len(records) > 1:
         fail(f"{failed} of {len(records)} inputs failed")
     return 1 if failed else 0
+
+
+def attempted(work: Callable[[str, str], Record], source: str, target: str) -> Record:
+    """Return what `work` returns, or its error; and what was warned of meanwhile."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            record = work(source, target)
+        except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
+            record = {"error": str(error) or type(error).__name__}
+    told = sorted({str(warning.message) for warning in caught})
+    return record | {"warnings": told} if told else record
 
 
 def report(record: Record, line: str, options: argparse.Namespace, always: bool) -> None:
@@ -61,6 +70,8 @@ def report(record: Record, line: str, options: argparse.Namespace, always: bool)
         return
     elif always:
         print(f"{record['input']}: {line.format(**record)}")
+    elif "skipped" in record:
+        print(f"{record['input']} -> {record['output']}: exists, skipped", file=sys.stderr)
     else:
         print(f"{record['input']} -> {record['output']}: {line.format(**record)}", file=sys.stderr)
 

@@ -79,7 +79,14 @@ def test_in_a_browser(width: int, pictures: Path) -> None:
     assert cli.main(["compare", "a <b> & c.png", "grey.png", "--quiet"]) == 0
     page = pictures / "compare.html"
     page.write_text(page.read_text().replace("</html>", f"<script>{PROBE}</script></html>"))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--virtual-time-budget=9000"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-quic",
+        "--virtual-time-budget=9000",
+    ]
     command = [CHROMIUM, *flags, f"--user-data-dir={pictures / 'profile'}", f"--window-size={width},900"]
     done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=120, check=True)
     told = done.stdout.decode().rsplit("<title>", 1)[1].partition("</title>")[0]
