@@ -98,11 +98,11 @@ def denoise_sd1() -> str:
 def denoising(name: str) -> str:
     found = results(name)
     head = ["files", "bytes", "steps", "error of latents", "PSNR dB", "MS-SSIM", "SSIMULACRA2"]
-    rows = [
-        [r["files"], f"{r['bytes']:,.0f}", f"{r['steps'] or 'none'}", f"{r['error']:.4f}"]
-        + [f"{r['psnr']:.2f}", f"{r['ms_ssim']:.4f}", f"{r['ssimulacra2']:.1f}"]
-        for r in found["rows"]
-    ]
+    rows = []
+    for r in found["rows"]:
+        about = r["files"], f"{r['bytes']:,.0f}", f"{r['steps'] or 'none'}"
+        likeness = f"{r['psnr']:.2f}", f"{r['ms_ssim']:.4f}", f"{r['ssimulacra2']:.1f}"
+        rows.append([*about, f"{r['error']:.4f}", *likeness])
     return f"{markdown(head, rows)}\n\n{source(found)}"
 
 
