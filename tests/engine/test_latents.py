@@ -30,10 +30,10 @@ def smooth_latents(shape: tuple[int, int, int]) -> np.ndarray:
 def test_inline_profile(inline_profile: Make, channels: int, width: int, height: int) -> None:
     profile = inline_profile(channels)
     latents = smooth_latents(profile.grid(width, height))
-    data = container.write(file_of_latents(latents, width, height, profile, 2000, grey=True, chunks={4: b"text"}))
+    data = container.write(file_of_latents(latents, width, height, profile, 2000, grey=True, chunks={0x70: b"text"}))
     file = container.read(data)
     assert file.header == Header(width, height, 0, 0, 2000, True)
-    assert file.chunks == {4: b"text", container.PROFILE: pack(profile)}
+    assert file.chunks == {0x70: b"text", container.PROFILE: pack(profile)}
     step = deltas(profile, file.header)[:, None, None]
     assert (abs(latents_of_file(file) - latents) <= step * 1.07).all()
     sdtrt.verify(data)
@@ -142,10 +142,10 @@ SD1 = shipped_profile(2)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (61, 43), (256, 192)])
 def test_palette(width: int, height: int) -> None:
     latents = smooth_latents(SD1.grid(width, height)) / 2
-    file = palette_file(latents, width, height, SD1, grey=True, chunks={4: b"text"})
+    file = palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})
     assert file.header == Header(width, height, 2, PALETTE, 0, True)
     data = container.write(file)
-    assert container.write(palette_file(latents, width, height, SD1, grey=True, chunks={4: b"text"})) == data
+    assert container.write(palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})) == data
     again = latents_of_file(container.read(data))
     assert (again.shape, again.dtype) == (latents.shape, np.float32)
     assert np.square(again - latents).mean() < 0.05

@@ -64,14 +64,15 @@ def test_one_step_gives_what_the_network_thinks_is_clean(fields: dict[str, Any])
     scheduler.set_timesteps(20)
     generator = torch.Generator().manual_seed(3)
     latents, prediction = (torch.randn(1, 4, 5, 5, generator=generator, dtype=torch.float64) for _ in range(2))
-    (step,) = schedule.steps(350, 1)
+    (step,) = schedule.trajectory([350], noisy=True).steps
     clean = scheduler.step(prediction, 350, latents).pred_original_sample
     np.testing.assert_allclose(step.a * latents + step.b * prediction, clean, rtol=1e-5, atol=1e-5)
 
 
-def test_steps_are_even_and_end_clean() -> None:
-    steps = Schedule.from_fields(SD1).steps(90.5, 3)
-    np.testing.assert_allclose([step.timestep for step in steps], [90.5, 60 + 1 / 3, 30 + 1 / 6])
+def test_noisy_latents_are_scaled_down() -> None:
+    schedule = Schedule.from_fields(SD1)
+    assert schedule.trajectory([90.5, 30], noisy=True).scale == schedule.share_at(90.5) ** 0.5
+    assert schedule.trajectory([90.5, 30], noisy=False).scale == 1
 
 
 @pytest.mark.parametrize("fields", CASES)

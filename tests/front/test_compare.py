@@ -85,7 +85,7 @@ def test_in_a_browser(width: int, pictures: Path) -> None:
         "--disable-gpu",
         "--disable-background-networking",
         "--disable-quic",
-        "--virtual-time-budget=9000",
+        "--virtual-time-budget=60000",
     ]
     command = [CHROMIUM, *flags, f"--user-data-dir={pictures / 'profile'}", f"--window-size={width},900"]
     done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=120, check=True)
