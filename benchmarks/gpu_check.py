@@ -31,6 +31,7 @@ from sdtrt.engine.gpu import description
 from sdtrt.engine.latents import quantized_of_file
 from sdtrt.engine.pipeline import open_pipeline
 from sdtrt.engine.quantized import Parsed
+from sdtrt.engine.tiled import Tiled
 from sdtrt.errors import SdtrtError
 from sdtrt.export.picture import made_picture
 from sdtrt.kernels import launches
@@ -159,7 +160,7 @@ def codec_figures(model: str, backend: str) -> Figures:
                 found[f"encode {key}"] = percentiles(lambda some=images[:batch]: codec.encode_batch(some))
                 found[f"decode {key}"] = percentiles(lambda some=files[:batch]: codec.decode_batch(some))
     bundle = find_bundle(model)
-    pipeline = open_pipeline(bundle, backend, "cuda")
+    pipeline = open_pipeline(Tiled.of(bundle), backend, "cuda")
     for side in SIZES:
         file = container.read(sdtrt.encode(picture(side, 0), model=model))
         parsed = [Parsed(quantized_of_file(file), file.header)]

@@ -17,7 +17,7 @@ from sdtrt.engine.metadata import NOTHING, Metadata
 from sdtrt.engine.profile import profile_of_file
 from sdtrt.engine.quantized import Parsed, padded
 from sdtrt.engine.rate import Measure, Wish
-from sdtrt.engine.tiles import tiling_of
+from sdtrt.engine.tiled import Report, Tiled
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ class PictureCodec:
         threads: int | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        report: Report | None = None,
     ) -> None:
         from sdtrt.engine.pipeline import open_pipeline  # here, since `sdtrt info` and the like need no networks
 
         self.bundle: Bundle = find_bundle(model)
         self.profile = self.bundle.latent_profile()
-        self._pipeline: Pipeline = open_pipeline(
-            self.bundle, backend, device, threads, tiling_of(self.bundle, tile, overlap)
-        )
+        tiled = Tiled.of(self.bundle, tile, overlap, report)
+        self._pipeline: Pipeline = open_pipeline(tiled, backend, device, threads)
 
     def encode(self, picture: Picture, wish: Wish) -> bytes:
         return self._code((picture, self.analyse(picture.pixels)), wish)

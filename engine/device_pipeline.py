@@ -3,6 +3,8 @@
 Pixels cross the bus one way, symbols (or, to be encoded, latents) the other, through page-locked staging memory. What
 depends on a picture's exact size, the kernels over pixels, is queued beside the graph. All that one shape needs is
 kept in a plan; of many plans those that were not used for longest are dropped.
+
+The tiles of larger pictures go one by one and are put together on the host, so that device memory is bounded.
 """
 
 import functools
@@ -16,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.backends import DeviceBackend
-from sdtrt.engine.bundle import Bundle
 from sdtrt.engine.device_denoiser import DeviceDenoiser
 from sdtrt.engine.quantized import Parsed, Quantized
+from sdtrt.engine.tiled import Tiled
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import Device, DeviceArray, Graph, Stream
@@ -45,9 +47,10 @@ class Plan:
 class DevicePipeline:
     """A bundle's networks on a device; see `engine.pipeline.Pipeline`. One call at a time has the device."""
 
-    def __init__(self, bundle: Bundle, device: Device, backend: DeviceBackend) -> None:
+    def __init__(self, device: Device, backend: DeviceBackend, tiled: Tiled) -> None:
+        bundle = tiled.bundle
         self.name = f"{backend.name} on {device.name}"
-        self._bundle, self._device, self._profile = bundle, device, bundle.latent_profile()
+        self._bundle, self._device, self._profile, self._tiled = bundle, device, bundle.latent_profile(), tiled
         self._encoder, self._decoder = (backend.load(bundle, network) for network in ("encoder", "decoder"))
         self._load_unet = functools.cache(lambda: backend.load(bundle, "unet"))
         self.largest_batch = min(self._encoder.largest_batch, self._decoder.largest_batch)
@@ -56,6 +59,12 @@ class DevicePipeline:
         self._lock = Lock()
 
     def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
+        height, width = pixels[0].shape[:2]
+        if self._tiled.is_one(*self._profile.grid(width, height)[1:]):
+            return self._encoded(pixels)
+        return [self._tiled.analyse(one, lambda tile: self._encoded([tile])[0]) for one in pixels]
+
+    def _encoded(self, pixels: Sequence[Pixels]) -> list[Floats]:
         count, (height, width) = len(pixels), pixels[0].shape[:2]
         sizes = self._sizes(count, height, width)
         device, stream = self._device, self._device.stream
@@ -74,6 +83,24 @@ class DevicePipeline:
         return list(latents)
 
     def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
+        if self._tiled.is_one(*pictures[0].shape[1:]):
+            return self._decoded(pictures)
+        return [self._tiled.synthesise(one, self._decoded_planes) for one in pictures]
+
+    def _decoded_planes(self, tile: Parsed) -> Floats:
+        device, stream = self._device, self._device.stream
+        with self._lock:
+            plan = self._decode([tile])
+            planes = plan.arrays["pixels"]
+            if "planes" not in plan.staging:
+                plan.staging["planes"] = device.staging(planes.shape, planes.dtype)
+            device.download(plan.staging["planes"], planes, stream)
+            device.mark(stream).sync()
+            found = plan.staging["planes"][0].astype(np.float32)
+        self._require(bool(np.isfinite(found).all()), "decoder", "pixels")
+        return found
+
+    def _decoded(self, pictures: Sequence[Parsed]) -> list[Pixels]:
         headers = [picture.header for picture in pictures]
         sides = max(h.height for h in headers), max(h.width for h in headers)
         sizes = self._sizes(len(headers), *sides, denoised=pictures[0].steps > 0)

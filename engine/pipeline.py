@@ -16,7 +16,7 @@ from sdtrt.engine.device_pipeline import DevicePipeline
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.host_pipeline import HostPipeline
 from sdtrt.engine.quantized import Parsed
-from sdtrt.engine.tiles import Tiling, tiling_of
+from sdtrt.engine.tiled import Tiled
 from sdtrt.engine.trt import INSTALL, import_tensorrt, installed
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, fatbin
@@ -54,16 +54,10 @@ class Way:
     device: str
     library: Callable[[], str]  # what runs the networks, with its version
     obstacle: Callable[[Bundle, int], str]
-    open: Callable[[Bundle, int, int | None, Tiling], Pipeline]
+    open: Callable[[Tiled, int, int | None], Pipeline]
 
 
-def open_pipeline(
-    bundle: Bundle,
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    tiling: Tiling | None = None,
-) -> Pipeline:
+def open_pipeline(tiled: Tiled, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Pipeline:
     """Return a bundle's pipeline for a `--backend`, `--device` and `--threads`: the fastest of those that work here.
 
     Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
@@ -74,9 +68,9 @@ def open_pipeline(
     obstacles = []
     for way in WAYS:
         if backend in {"auto", way.backend} and kind in {"auto", way.device}:
-            obstacle = way.obstacle(bundle, index)
+            obstacle = way.obstacle(tiled.bundle, index)
             if not obstacle:
-                return way.open(bundle, index, threads, tiling or tiling_of(bundle))
+                return way.open(tiled, index, threads)
             obstacles.append(f"{way.backend} on {way.device}: {obstacle}")
     reasons = "; ".join(obstacles) or f"backend {backend} does not run on device {device}"
     raise DeviceError(f"{reasons}; see: sdtrt doctor, or run it with --device cpu")
@@ -119,18 +113,18 @@ def _first_fault(*checks: Callable[[], object]) -> str:
     return ""
 
 
-def _open_trt(bundle: Bundle, index: int, threads: int | None, tiling: Tiling) -> Pipeline:
+def _open_trt(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
     device = CudaDevice(index)
-    return DevicePipeline(bundle, device, TensorRt(device))
+    return DevicePipeline(device, TensorRt(device), tiled)
 
 
-def _open_ort_cuda(bundle: Bundle, index: int, threads: int | None, tiling: Tiling) -> Pipeline:
+def _open_ort_cuda(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
     device = CudaDevice(index)
-    return DevicePipeline(bundle, device, OrtCuda(device, index))
+    return DevicePipeline(device, OrtCuda(device, index), tiled)
 
 
-def _open_ort_cpu(bundle: Bundle, index: int, threads: int | None, tiling: Tiling) -> Pipeline:
-    return HostPipeline(bundle, OrtCpu(threads), tiling)
+def _open_ort_cpu(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
+    return HostPipeline(OrtCpu(threads), tiled)
 
 
 def _tensorrt() -> str:

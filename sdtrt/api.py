@@ -1,6 +1,6 @@
 """The Python face: `encode`, `decode`, `info`, `verify`, and `Codec` for many calls."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,7 @@ class Codec:
         threads: int | None = None,
         tile: int | None = None,
         overlap: int | None = None,
+        report: Callable[[int, int], None] | None = None,
     ) -> Self:
         """Open a model by its name, or a bundle by its folder.
 
@@ -50,10 +51,15 @@ class Codec:
         the fastest is taken (`sdtrt doctor` tells why not the others). On the CPU networks are loaded at their first
         use, by `threads` threads each, one per core if None. Pictures larger than `tile` pixels go through the networks
         in tiles that overlap by `overlap` pixels; 0 is without tiles, None what suits the model: for "tiny" tiles that
-        change nothing. Raises `BundleError` if there is no such model,
-        `DeviceError` if the machine cannot run it.
+        change nothing. `report` is called with the number of a picture's tiles that are done, and of all, before the
+        first and after each. Raises `BundleError` if there is no such model, `DeviceError` if the machine cannot run
+        it.
         """
-        return cls(PictureCodec(model, device=device, backend=backend, threads=threads, tile=tile, overlap=overlap))
+        return cls(
+            PictureCodec(
+                model, device=device, backend=backend, threads=threads, tile=tile, overlap=overlap, report=report
+            )
+        )
 
     def __enter__(self) -> Self:
         return self

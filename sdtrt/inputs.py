@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from sdtrt import api
 from sdtrt.engine.container import Limits
 from sdtrt.files import read_input
+from sdtrt.progress import TileBar
 
 
 def open_codec(model: str, options: argparse.Namespace) -> api.Codec:
@@ -18,6 +19,7 @@ def open_codec(model: str, options: argparse.Namespace) -> api.Codec:
         threads=options.threads,
         tile=options.tile,
         overlap=options.overlap,
+        report=TileBar(quiet=options.quiet),
     )
 
 

@@ -25,6 +25,25 @@ def progress(items: Sequence[Item], *, quiet: bool) -> Iterator[Item]:
     print(file=sys.stderr)
 
 
+class TileBar:
+    """A bar for the tiles of one picture, if they are several; to be called as `Codec.open`'s `report`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._drawn = not quiet and sys.stderr.isatty()
+        self._started = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._drawn or total == 1:
+            return
+        if done == 0:
+            self._started = time.monotonic()
+        if done == total:
+            clear_bar()
+            return
+        _draw(done, total, time.monotonic() - self._started)
+        print("  tiles", end="", file=sys.stderr, flush=True)
+
+
 def announce(text: str, *, quiet: bool) -> None:
     """Say what is being done, where a bar would be drawn too."""
     if not quiet and sys.stderr.isatty():

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sdtrt.engine.backends.ort import OrtDeviceNetwork
 from sdtrt.engine.bundle import MANIFEST, Bundle, file_hash, find_bundle
 from sdtrt.engine.device_pipeline import DevicePipeline
+from sdtrt.engine.tiled import Tiled
 from sdtrt.kernels.device import DeviceArray
 from sdtrt.kernels.launches import Launch
 
@@ -167,7 +168,7 @@ def backend() -> EmulatedBackend:
 
 @pytest.fixture
 def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> DevicePipeline:
-    return DevicePipeline(find_bundle("tiny"), device, backend)
+    return DevicePipeline(device, backend, Tiled.of(find_bundle("tiny")))
 
 
 @pytest.fixture(scope="session")

@@ -11,17 +11,19 @@ from sdtrt.engine.backends.ort import OrtCpu
 from sdtrt.engine.bundle import find_bundle
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.pipeline import open_pipeline
+from sdtrt.engine.tiled import Tiled
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
+TILED = Tiled.of(TINY)
 
 
 def test_unknown_names() -> None:
     with pytest.raises(ValueError, match=r"'nonesuch'.*auto, trt, ort"):
-        open_pipeline(TINY, "nonesuch")
+        open_pipeline(TILED, "nonesuch")
     for device in ("nonesuch", "cuda:", "cuda:x", "cpu:1", "cuda:1:2"):
         with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
-            open_pipeline(TINY, device=device)
+            open_pipeline(TILED, device=device)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_what_is_missing_is_said(backend: str, device: str, words: str) -> None:
     if has_gpu():
         pytest.skip("there is a GPU")
     with pytest.raises(DeviceError, match=words):
-        open_pipeline(TINY, backend, device)
+        open_pipeline(TILED, backend, device)
 
 
 def has_gpu() -> bool:
@@ -55,7 +57,7 @@ def test_thread_count(threads: int) -> None:
 
 @pytest.mark.parametrize(("backend", "device"), [("auto", "cpu"), ("ort", "cpu")])
 def test_runs(backend: str, device: str) -> None:
-    latents = open_pipeline(TINY, backend, device, 1).analyse([np.zeros((16, 24, 3), np.uint8)])[0]
+    latents = open_pipeline(TILED, backend, device, 1).analyse([np.zeros((16, 24, 3), np.uint8)])[0]
     assert latents.shape == (40, 2, 3)
     assert latents.dtype == np.float32
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from sdtrt.engine.host_pipeline import HostPipeline
 from sdtrt.engine.latents import quantized_of_file
 from sdtrt.engine.quantized import Parsed, Quantized
 from sdtrt.engine.rate import Wish
-from sdtrt.engine.tiles import tiling_of
+from sdtrt.engine.tiled import Tiled
+from sdtrt.engine.tiles import Tiling
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
@@ -27,7 +29,7 @@ SIZES = [(1, 1), (8, 8), (40, 30), (33, 17), (7, 50)]
 
 @pytest.fixture(scope="module")
 def alone() -> HostPipeline:
-    return HostPipeline(TINY, OrtCpu(), tiling_of(TINY))
+    return HostPipeline(OrtCpu(), Tiled.of(TINY))
 
 
 @pytest.fixture
@@ -52,6 +54,23 @@ def test_the_same_as_on_the_host(
     for quality in (20, 90, 50):
         picture = parsed(PictureCodec("tiny", device="cpu").encode(Picture(pixels), Wish(quality=quality)))
         np.testing.assert_array_equal(pipeline.synthesise([picture])[0], alone.synthesise([picture])[0])
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("size", [(150, 90), (60, 200)])
+def test_tiles(device: Any, backend: Any, photo: Photo, size: tuple[int, int], cut: bool) -> None:
+    told = []
+    tiled = Tiled(TINY, Tiling(9, 3, cut), lambda *counts: told.append(counts))
+    pipeline, alone = DevicePipeline(device, backend, tiled), HostPipeline(OrtCpu(), replace(tiled, report=None))
+    pixels = photo(*size)
+    np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
+    picture = parsed(PictureCodec("tiny", device="cpu").encode(Picture(pixels), Wish(quality=50)))
+    found = pipeline.synthesise([picture, picture])
+    assert told.count((0, told[0][1])) == 3
+    assert told == [(n, told[0][1]) for n in range(told[0][1] + 1)] * 3
+    assert told[0][1] >= 4
+    for one in found:
+        np.testing.assert_array_equal(one, alone.synthesise([picture])[0])
 
 
 def test_points_offsets_and_latents(pipeline: DevicePipeline, alone: HostPipeline) -> None:
@@ -140,7 +159,7 @@ def test_decode_into_needs_a_device(real_files: dict[str, bytes]) -> None:
 def test_denoising_on_the_device(device: Any, backend: Any, denoising: Bundle, photo: Photo) -> None:
     """Batches of files of several qualities, each denoised from its own timestep, as on the host."""
     host, on_device = (PictureCodec(denoising.folder, device="cpu") for _ in range(2))
-    on_device._pipeline = DevicePipeline(denoising, device, backend)
+    on_device._pipeline = DevicePipeline(device, backend, Tiled.of(denoising))
     files = [host.encode(Picture(photo(41, 30)), Wish(quality=q)) for q in (10, 30, 50)]
     for steps in (1, 3, 0, 3):
         for back, data in zip(on_device.decode_batch(files, denoise=steps), files, strict=True):

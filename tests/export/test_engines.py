@@ -15,6 +15,7 @@ from sdtrt.engine.bundle import find_bundle
 from sdtrt.engine.gpu import architecture
 from sdtrt.engine.pipeline import open_pipeline
 from sdtrt.engine.plans import Index, kernels_file, require_valid
+from sdtrt.engine.tiled import Tiled
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export import engines
 from sdtrt.export.engines import Order, build_engines
@@ -186,7 +187,7 @@ def test_an_engine_without_a_gpu_says_so(cache: Path) -> None:
     with pytest.raises(BundleError, match=r"tensorrt_rtx .* cannot load encoder-.*CUDA driver"):
         TensorRt(cast(Any, None)).load(bundle, "encoder")
     with pytest.raises(DeviceError, match=r"trt on cuda: no GPU.*--device cpu"):
-        open_pipeline(bundle, "trt")
+        open_pipeline(Tiled.of(bundle), "trt")
 
 
 def test_what_was_compiled_of_an_engine_goes_with_it(run_cli: Run, cache: Path) -> None:
