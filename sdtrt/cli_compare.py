@@ -60,7 +60,12 @@ def record_of(comparison: Comparison) -> Record:
 
 
 def add_commands(commands: Any) -> None:
-    command = add_command(commands, "compare", compare_command, "images by sdtrt, JPEG, WebP and AVIF: an HTML report")
+    command = add_command(
+        commands,
+        "compare",
+        compare_command,
+        "images, of large ones the middle, by sdtrt, JPEG, WebP and AVIF: an HTML report",
+    )
     add_inputs(command, "image files, - for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")

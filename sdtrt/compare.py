@@ -1,4 +1,4 @@
-"""One picture by several codecs at the same number of bytes: files, figures and rate curves."""
+"""One picture, or its middle, by several codecs at the same number of bytes: files, figures and rate curves."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from sdtrt.likeness import psnr, ssim
 from sdtrt.rivals import RIVALS, Encode, at_bytes, decoded
 
 OURS = "sdtrt"
-LARGEST_SHOWN = 1024  # pixels a side: of larger pictures the middle is shown
+LARGEST_COMPARED = 1024  # pixels a side: of larger pictures the middle is compared, so that it takes seconds
 QUALITIES = {OURS: (1, 10, 20, 30, 45, 60, 80), "JPEG": (2, 5, 10, 20, 35, 55), "WebP": (1, 10, 25, 45, 65)}
 OTHER_QUALITIES = (5, 20, 35, 50, 65)
 
@@ -21,24 +21,24 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a codec made of a picture, and the middle of it; PSNR in dB, SSIM up to 1."""
+    """What a codec made of a picture; PSNR in dB, SSIM up to 1."""
 
     codec: str
     nbytes: int
     bits_per_pixel: float
     psnr: float
     ssim: float
-    shown: Pixels
+    pixels: Pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One picture, and what each codec made of it; `curves` are (bits per pixel, PSNR) of the part that is shown."""
+    """One picture of a size, and what each codec made of it, or of its middle; `curves` are (bits per pixel, PSNR)."""
 
     name: str
     width: int
     height: int
-    shown: Pixels
+    pixels: Pixels  # what was compared
     results: list[Result]
     curves: dict[str, list[tuple[float, float]]]
 
@@ -46,29 +46,28 @@ class Comparison:
 def compare(codec: api.Codec, name: str, image: ImageLike, *, quality: float | None, nbytes: int | None) -> Comparison:
     """Encode an image by sdtrt, and by each rival into at most as many bytes, or into the fewest that it can.
 
-    Errors as in `Codec.encode`. Alpha is left out: what is compared is colour.
+    Of an image of more than `LARGEST_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`. Alpha is
+    left out: what is compared is colour.
     """
-    pixels = picture_of(image).pixels
+    whole = picture_of(image).pixels
+    pixels = middle(whole)
     data = codec.encode(pixels, quality=quality, nbytes=nbytes)
     files = {OURS: data} | {
         rival: at_bytes(encode, Image.fromarray(pixels), len(data))[1] for rival, encode in RIVALS.items()
     }
-    pictures = {name: _decoded(codec, file) for name, file in files.items()}
-    results = [_result(name, pixels, pictures[name], len(file)) for name, file in files.items()]
-    shown = middle(pixels)
-    height, width = pixels.shape[:2]
-    return Comparison(name, width, height, shown, results, _curves(codec, shown))
+    results = [_result(name, pixels, _decoded(codec, file), len(file)) for name, file in files.items()]
+    return Comparison(name, whole.shape[1], whole.shape[0], pixels, results, _curves(codec, pixels))
 
 
 def middle(pixels: Pixels) -> Pixels:
-    """Return a picture's middle, of at most so many pixels a side as are shown."""
-    top, left = (max(0, side - LARGEST_SHOWN) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + LARGEST_SHOWN, left : left + LARGEST_SHOWN]
+    """Return a picture's middle, of at most so many pixels a side as are compared."""
+    top, left = (max(0, side - LARGEST_COMPARED) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + LARGEST_COMPARED, left : left + LARGEST_COMPARED]
 
 
 def _result(codec: str, original: Pixels, pixels: Pixels, nbytes: int) -> Result:
     rate = 8 * nbytes / (original.shape[0] * original.shape[1])
-    return Result(codec, nbytes, rate, psnr(original, pixels), ssim(original, pixels), middle(pixels))
+    return Result(codec, nbytes, rate, psnr(original, pixels), ssim(original, pixels), pixels)
 
 
 def _decoded(codec: api.Codec, file: bytes) -> Pixels:

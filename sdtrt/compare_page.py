@@ -31,10 +31,10 @@ def page(comparisons: Sequence[Comparison]) -> str:
 
 
 def _section(one: Comparison, number: int) -> str:
-    height, width = one.shown.shape[:2]
+    height, width = one.pixels.shape[:2]
     name = html.escape(one.name)
-    part = "" if (width, height) == (one.width, one.height) else f"; shown is the middle, {width}x{height}"
-    sources = {result.codec: _data_uri(result.shown) for result in one.results}
+    part = "" if (width, height) == (one.width, one.height) else f"; compared is the middle, {width}x{height}"
+    sources = {result.codec: _data_uri(result.pixels) for result in one.results}
     choices = "".join(
         f'<label><input type="radio" class="codec" name="codec{number}" value="{codec}"> {codec}</label>'
         for codec in sources
@@ -43,7 +43,8 @@ def _section(one: Comparison, number: int) -> str:
     return f"""<section>
 <h2>{name} ({one.width}x{one.height}{part})</h2>
 <div class="view" style="--width: {width}"><div class="stage"><div class="pair">
-<img class="original" alt="original" src="{_data_uri(one.shown)}"><img class="other" alt="{OURS}" src="{sources[OURS]}">
+<img class="original" alt="original" src="{_data_uri(one.pixels)}">
+<img class="other" alt="{OURS}" src="{sources[OURS]}">
 </div></div>
 <input class="split" type="range" min="0" max="100" step="0.1" value="50" aria-label="line between the pictures"></div>
 <div class="controls">{choices}
@@ -125,9 +126,9 @@ def contact_sheet(comparisons: Sequence[Comparison]) -> Image.Image:
 
 
 def _row(one: Comparison) -> Image.Image:
-    panels = {"original": one.shown}
-    panels |= {f"{r.codec}  {r.nbytes} bytes  {r.psnr:.2f} dB": r.shown for r in one.results}
-    height, width = (min(side, PANEL) for side in one.shown.shape[:2])
+    panels = {"original": one.pixels}
+    panels |= {f"{r.codec}  {r.nbytes} bytes  {r.psnr:.2f} dB": r.pixels for r in one.results}
+    height, width = (min(side, PANEL) for side in one.pixels.shape[:2])
     column = max(width, PANEL // 2)
     row = Image.new("RGB", (len(panels) * (column + GAP) + GAP, LABEL + height + GAP), "white")
     draw, font = ImageDraw.Draw(row), ImageFont.load_default(16)

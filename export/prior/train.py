@@ -4,7 +4,8 @@
 
 Networks are trained in floating point on symbols chosen as an encoder chooses them (rounded, or at a cost in bits),
 and rounded to integers at the end; tables and reconstruction points are then fitted to what the integer networks see.
-A run goes on from its last checkpoint.
+A run goes on from its last checkpoint; a new one may start from the networks of another (`--start`), such as those of
+the latent space's last version.
 """
 
 import argparse
@@ -46,6 +47,7 @@ FIRST_INDEX = 7.0  # of scales, at step 1
 UNITS_LIMIT = 127.0
 LARGEST_SUM = 0.95 * 2**24  # of the integer network: rounding its weights adds a little
 WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the network's
+LARGEST_FEATURE = SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # what moves a scale across all of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +100,14 @@ class PassNetwork(nn.Module):
 
     @torch.no_grad()
     def keep_exact(self, step: LatentPass) -> None:
-        """Shrink what leads to sums that the integer network could not hold exactly."""
+        """Shrink what leads to sums that the integer network could not hold exactly.
+
+        A channel that a step never leaves anything of drives its scale there down without end; all scales are enough.
+        """
+        self.direct_features.clamp_(-LARGEST_FEATURE, LARGEST_FEATURE)
         limits = torch.full((step.inputs,), float(MAGNITUDE[-1]))
         limits[: width(step.values)] = LIMIT
+        shrink([self.hidden_features], 128 * largest_of_features(self.hidden_features), torch.tensor(LARGEST_SUM / 2))
         hidden = 128 * self.hidden.abs() @ limits
         rest = 128 * (largest_of_features(self.hidden_features) + self.hidden_bias.abs())
         shrink([self.hidden], hidden, rest)
@@ -218,8 +225,10 @@ def steps_of(codes: Tensor) -> Tensor:
 CENTROIDS = torch.from_numpy(logistic_centroids().astype(np.float32) / 64)
 
 
-def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: Recipe, out: Path) -> None:
-    """Train to the end of `recipe`, from the checkpoint in `run` if there is one; write the prior to `out`.
+def train(
+    latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: Recipe, out: Path, start: Path | None = None
+) -> None:
+    """Train to the end of `recipe`, from the checkpoint in `run`, or else the networks in `start`; write it to `out`.
 
     `latents` are normalised, float32 (C, h, w) each.
     """
@@ -229,6 +238,8 @@ def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: 
     arch = architecture(plan)
     networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
     gatherer = Gatherer(arch, recipe.crop)
+    if start:
+        networks.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["networks"])
     optimizer = torch.optim.Adam(networks.parameters(), lr=recipe.learning_rate)
     first = resume(run, networks, optimizer, rng)
     started, total = time.monotonic(), 0.0
@@ -332,13 +343,14 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="folder of a run whose networks a new run starts from")
     parser.add_argument("--iterations", type=int, default=Recipe.iterations)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     recipe = Recipe(iterations=options.iterations)
     latents = latents_of_photos(options.photos, options.model, recipe.crop)
-    train(latents, PictureCodec(options.model).profile, options.run, recipe, options.out)
+    train(latents, PictureCodec(options.model).profile, options.run, recipe, options.out, options.start)
 
 
 if __name__ == "__main__":
