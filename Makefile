@@ -58,7 +58,8 @@ bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG pict
 	$(BIN)/python benchmarks/rate.py '$(KODAK)' --model '$(SD1)'
 	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --plot docs/rate_distortion.svg
 	$(BIN)/python benchmarks/blockiness.py '$(KODAK)'
-	$(BIN)/python benchmarks/demo.py --publish
+	$(BIN)/python benchmarks/tiles.py '$(KODAK)' --model '$(SD1)'
+	$(BIN)/python benchmarks/strip.py
 	$(BIN)/python benchmarks/tables.py
 
 vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, to be reviewed as one

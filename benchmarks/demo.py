@@ -8,14 +8,13 @@ Without PHOTO it takes scikit-image's astronaut (NASA, public domain).
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from report import write_results
 from rivals import RIVALS, at_bytes, decoded, psnr
 from skimage.data import astronaut
 from skimage.metrics import structural_similarity
@@ -24,7 +23,6 @@ import sdtrt
 from sdtrt.images import picture_of
 
 OUT = Path("demo")
-DOCS = Path(__file__).parent.parent / "docs"
 QUALITY = 25
 ZOOM = 3
 GAP, LABEL = 8, 28
@@ -50,7 +48,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compress a photo and show what came of it.")
     parser.add_argument("photo", type=Path, nargs="?", help="default: scikit-image's astronaut")
     parser.add_argument("--quality", type=float, default=QUALITY, help="of sdtrt; JPEG and WebP follow in bytes")
-    parser.add_argument("--publish", action="store_true", help="also write the README's figures and picture")
     arguments = parser.parse_args()
     original = astronaut() if arguments.photo is None else picture_of(arguments.photo).pixels
     name = "astronaut" if arguments.photo is None else arguments.photo.stem
@@ -73,9 +70,6 @@ def main() -> None:
     sheet = side_by_side(original, pictures, rows)
     sheet.save(OUT / f"{name}.png")
     print(f"\n{OUT / name}.sdt, {OUT / name}.png")
-    if arguments.publish:
-        write_results("demo", {"photo": name, "rows": [asdict(r) for r in rows]})
-        sheet.save(DOCS / "demo.webp", quality=90, method=6)
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:

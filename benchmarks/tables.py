@@ -1,4 +1,4 @@
-"""Write the README's tables from `results/` and `demo/`: figures are generated, never typed.
+"""Write the README's tables from `results/`: figures are generated, never typed.
 
     python benchmarks/tables.py [--check]
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("quality", "tiny", "export")))
-SPACES = ("sd1", "tiny")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("quality", "tiny", "export", "images")))
+PROFILES = {"sd1": "sd1-1", "tiny": "tiny-2"}
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -95,6 +95,10 @@ def denoise_sd1() -> str:
     return denoising("denoise_sd1")
 
 
+def denoise_tiny() -> str:
+    return denoising("denoise_tiny")
+
+
 def denoising(name: str) -> str:
     found = results(name)
     head = ["files", "bytes", "steps", "error of latents", "PSNR dB", "MS-SSIM", "SSIMULACRA2"]
@@ -107,20 +111,13 @@ def denoising(name: str) -> str:
 
 
 def steps() -> str:
-    profiles = [json.loads((ROOT / "engine" / "data" / "profiles" / f"{s}-1.json").read_text()) for s in SPACES]
+    folder = ROOT / "engine" / "data" / "profiles"
+    profiles = [json.loads((folder / f"{name}.json").read_text()) for name in PROFILES.values()]
     rows = []
     for quality in (1, 10, 25, 50, 75, 90, 100):
         codes = [p["step_codes"][0] + (p["step_codes"][1] - p["step_codes"][0]) * (quality - 1) / 99 for p in profiles]
         rows.append([f"{quality}", *(f"{2 ** ((round(code) - 2048) / 256):.3f}" for code in codes)])
-    return markdown(["quality", *(f"step of {space}" for space in SPACES)], rows)
-
-
-def demo() -> str:
-    rows = [
-        [r["codec"], f"{r['bytes']}", f"{r['bpp']:.3f}", f"{r['psnr']:.2f}", f"{r['ssim']:.4f}"]
-        for r in results("demo")["rows"]
-    ]
-    return markdown(["codec", "bytes", "bits per pixel", "PSNR dB", "SSIM"], rows)
+    return markdown(["quality", *(f"step of {space}" for space in PROFILES)], rows)
 
 
 def speed() -> str:
@@ -153,6 +150,28 @@ def blockiness() -> str:
     return markdown(["quality", "original", "sdtrt", "JPEG of as many bytes"], rows)
 
 
+def tiles() -> str:
+    found = results("tiles")
+    width, height = found["size"]
+    head = [f"{width}x{height}, tiles of {found['seams'][0]['tile']}", "borders, PSNR dB", "there without tiles"]
+    columns = ("tiles borders", "whole borders", "tiles elsewhere", "whole elsewhere")
+    rows = [[row["model"], *(f"{row[key]:.3f}" for key in columns)] for row in found["seams"]]
+    large = " ".join(
+        f"{name}: {times['seconds']:.0f} s, {times['peak_nbytes'] / 1e9:.2f} GB at most."
+        for name, times in found["large"].items()
+    )
+    table = markdown([*head, "elsewhere", "elsewhere without tiles"], rows)
+    return f"{table}\n\nA picture of 6000x4000, with default tiles: {large}\n{source(found)}"
+
+
+def strip() -> str:
+    rows = [
+        [row["photo"], *(f"{row[c]['bytes']:,} / {row[c]['psnr']:.2f}" for c in ("sdtrt", "WebP", "JPEG"))]
+        for row in results("strip")["rows"]
+    ]
+    return markdown(["bytes / PSNR dB", "sdtrt", "WebP", "JPEG"], rows)
+
+
 def export_full_size() -> str:
     found = results("export_full_size")
     steps = [[s["step"], f"{s['seconds']:.0f}", f"{s['peak_nbytes'] / 1e9:.1f}"] for s in found["steps"]]
@@ -181,10 +200,12 @@ TABLES = {
     "latent_error": latent_error,
     "denoise_sd1": denoise_sd1,
     "steps": steps,
-    "demo": demo,
     "speed": speed,
     "entropy": entropy,
     "blockiness": blockiness,
+    "tiles": tiles,
+    "strip": strip,
+    "denoise_tiny": denoise_tiny,
     "export_full_size": export_full_size,
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Taps = list[tuple[int, int]]
 DATA = Path(__file__).parents[1] / "engine" / "data"
-PROFILES, PRIORS, LIMIT = {1: "tiny-1", 2: "sd1-1"}, {0: "adaptive-1", 1: "tiny-1", 2: "sd1-1", 3: "tiny-2"}, 2**26
+PROFILES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2"}
+PRIORS, LIMIT = {0: "adaptive-1", 1: "tiny-1", 2: "sd1-1", 3: "tiny-2", 4: "tiny-3"}, 2**26
 # For each pass the subsets of its positions: first row, first column, distance of rows and columns.
 PYRAMID = [[(0, 0, 4)], [(2, 2, 4)], [(0, 2, 4), (2, 0, 4)], [(1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]
 CHECKERBOARD = [[(0, 0, 2), (1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]

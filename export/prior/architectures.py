@@ -25,6 +25,7 @@ class Plan:
     others: int = 0  # latents of each other group
     own_magnitudes: int = 0
     other_magnitudes: int = 0
+    points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
 
 
 PLANS = {
@@ -48,6 +49,7 @@ PLANS = {
         own=20,
         own_magnitudes=12,
         other_magnitudes=5,
+        points=False,
     ),
 }
 

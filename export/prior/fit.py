@@ -39,10 +39,13 @@ def integer_network(trained: dict[str, np.ndarray]) -> Network:
 
 
 def fitted(
-    architecture: Architecture, networks: list[Network], crops: Iterable[tuple[np.ndarray, int, float]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return (tables, centroids) for crops of normalised latents, step codes and multipliers of bits."""
-    prior = LatentPrior(architecture, networks, logistic_tables(), logistic_centroids())
+    architecture: Architecture, networks: list[Network], crops: Iterable[tuple[np.ndarray, int, float]], points: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return (tables, centroids) for crops of normalised latents, step codes and multipliers of bits.
+
+    Without `points` there are no centroids, and symbols are chosen as if latents lay at them.
+    """
+    prior = LatentPrior(architecture, networks, logistic_tables(), logistic_centroids() if points else None)
     costs = bits_of_tables(prior.tables)
     counts = np.zeros(prior.tables.shape, np.int64)
     errors = np.zeros(prior.tables.shape)
@@ -57,7 +60,7 @@ def fitted(
             entries = context.rows(), bins_of(symbols - context.base(), context.low_bits())
             np.add.at(counts, entries, 1)
             np.add.at(errors, entries, wanted - symbols)
-    return fitted_tables(counts), fitted_centroids(counts, errors)
+    return fitted_tables(counts), fitted_centroids(counts, errors) if points else None
 
 
 def fitted_tables(counts: np.ndarray) -> np.ndarray:

@@ -291,7 +291,7 @@ def write_prior(
     crops = (
         (*draw(latents, profile, recipe, rng), float(rng.uniform(0, recipe.multiplier))) for _ in range(FITTED_CROPS)
     )
-    tables, centroids = fitted(arch, networks, crops)
+    tables, centroids = fitted(arch, networks, crops, PLANS[profile.latent_space].points)
     arrays: dict[str, Any] = {
         f"{field}{n}": smallest_integers(getattr(network, field))
         for n, network in enumerate(networks)
@@ -299,7 +299,9 @@ def write_prior(
     }
     encoded = np.frombuffer(arch.to_json().encode(), np.uint8)
     out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(out, architecture=encoded, tables=tables, centroids=centroids, **arrays)
+    if centroids is not None:
+        arrays["centroids"] = centroids
+    np.savez_compressed(out, architecture=encoded, tables=tables, **arrays)
     print(f"{out}: {out.stat().st_size} bytes")
 
 

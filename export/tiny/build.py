@@ -2,7 +2,7 @@
 
     python -m sdtrt.export.tiny.build PHOTOS --run runs/tiny-finished
 
-Writes `engine/data/bundles/tiny/` and `engine/data/profiles/tiny-1.json`. The weights are those averaged over the
+Writes `engine/data/bundles/tiny/` and `engine/data/profiles/tiny-2.json`. The weights are those averaged over the
 last iterations, stored in half precision; ONNX Runtime computes in single.
 """
 
@@ -19,12 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from sdtrt.engine.bundle import MANIFEST, SCHEMA
+from sdtrt.engine.profile import PROFILE_NAMES
 from sdtrt.export.onnx_graph import OPSET, strip
 from sdtrt.export.tiny.model import DOWNSCALE, LATENT_CHANNELS, REACH, Autoencoder
 from sdtrt.export.tiny.photos import load_photos, pixels_to_planes
 from sdtrt.export.training import averaged_weights
 
-PROFILE_ID = 1
+PROFILE_ID, PRIOR_ID = 3, 4
 STEP_CODES = (2603, 1536)  # of qualities 1 and 100: steps 4.49 and 0.25
 SMALLEST_HALF = 256  # smaller tensors stay in single precision
 PARITY_TOLERANCE = 1e-3
@@ -38,7 +39,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
         latents = model.encoder(crops)
     spread = latents.std((0, 2, 3)).double().numpy()
     weight = model.log_weight.detach().exp().double().numpy() / spread
-    write_profile(data / "profiles" / "tiny-1.json", spread, weight)
+    write_profile(data / "profiles" / f"{PROFILE_NAMES[PROFILE_ID]}.json", spread, weight)
 
     folder = data / "bundles" / "tiny"
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,7 @@ def write_profile(path: Path, spread: np.ndarray, weight: np.ndarray) -> None:
         "channels": LATENT_CHANNELS,
         "downscale": DOWNSCALE,
         "step_codes": STEP_CODES,
-        "prior": PROFILE_ID,
+        "prior": PRIOR_ID,
         "mean": [0.0] * LATENT_CHANNELS,
         "spread": [float(f"{v:.7g}") for v in spread],
         "weight": [float(f"{v:.7g}") for v in weight],

@@ -46,15 +46,21 @@ def refine(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
         if of_old.any():
             latents = torch.where(of_old[:, None, None, None], old.quantized(crops, step, dead_zone), latents)
         decoded = model.decoder(latents, step)
-        error = (decoded - crops).mul(127.5).square().mean((1, 2, 3))
-        missed = lost_structure(decoded, crops)
-        distortion = (1 - STRUCTURE_SHARE) * error + STRUCTURE_SHARE * STRUCTURE_SCALE * missed
+        distortion, figures = distortion_of(decoded, crops)
         bpp = bits.sum((1, 2, 3)) / recipe.crop**2
         grid = grid_penalty(decoded, crops)
         loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
-        return loss, {"loss": loss, "bpp": bpp.mean(), "mse": error.mean(), "lost": missed.mean(), "grid": grid}
+        return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 
     Run(run, model, model, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
+
+
+def distortion_of(decoded: Tensor, original: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return each picture's squared error, in levels, part of it exchanged for lost structure; and figures."""
+    error = (decoded - original).mul(127.5).square().mean((1, 2, 3))
+    lost = lost_structure(decoded, original)
+    distortion = (1 - STRUCTURE_SHARE) * error + STRUCTURE_SHARE * STRUCTURE_SCALE * lost
+    return distortion, {"mse": error.mean(), "lost": lost.mean()}
 
 
 def lost_structure(decoded: Tensor, original: Tensor) -> Tensor:

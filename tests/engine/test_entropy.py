@@ -20,7 +20,7 @@ from sdtrt.engine.symbol_planes import SymbolPass, SymbolPlanes, passes_of_group
 from sdtrt.engine.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context
 from sdtrt.errors import FormatError
 
-CHANNELS = {"tiny-1": 40, "sd1-1": 4, "tiny-2": 40}
+CHANNELS = {"tiny-1": 40, "sd1-1": 4, "tiny-2": 40, "tiny-3": 40}
 PRIORS = pytest.mark.parametrize("name", PRIOR_NAMES.values())
 TABLES = adaptive_tables()
 
@@ -329,7 +329,8 @@ import hashlib
 from sdtrt.engine import entropy
 from sdtrt.engine.prior import network_prior
 
-for name, shape in {"tiny-1": (40, 20, 31), "sd1-1": (4, 50, 61), "tiny-2": (40, 31, 20)}.items():
+SHAPES = {"tiny-1": (40, 20, 31), "sd1-1": (4, 50, 61), "tiny-2": (40, 31, 20), "tiny-3": (40, 20, 31)}
+for name, shape in SHAPES.items():
     rng = np.random.default_rng(11)
     symbols = np.rint(rng.laplace(0, rng.choice([0.1, 1, 300], (shape[0], 1, 1)), shape)).astype(np.int16)
     payload = entropy.encode(symbols, network_prior(name), 2000)

@@ -25,8 +25,8 @@ from sdtrt.engine.prior_adaptive import fit_adaptive
 from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PALETTE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
 
 FOLDER = Path(__file__).parent
-TINY, SD1 = 1, 2  # profiles
-TINY_1, SD1_1, TINY_2 = 1, 2, 3  # priors
+TINY, SD1, LATER_TINY = 1, 2, 3  # profiles
+TINY_1, SD1_1, TINY_2, TINY_3 = 1, 2, 3, 4  # priors
 Symbols = NDArray[np.int16]
 
 
@@ -63,6 +63,8 @@ def main() -> None:
         ("sd1_fine", SD1, SD1_1, (60, 90), 700),
         ("tiny_2_odd_size", TINY, TINY_2, (61, 43), 1900),
         ("tiny_2_coarse", TINY, TINY_2, (40, 56), 2900),
+        ("tiny_3_odd_size", LATER_TINY, TINY_3, (61, 43), 1900),
+        ("tiny_3_coarse", LATER_TINY, TINY_3, (40, 56), 2900),
     ):
         symbols = np.rint(smooth(code, profile, width, height) / 2 ** ((code - 2048) / 256)).astype(np.int16)
         file = network_file(symbols, width, height, profile, prior, code)
@@ -73,6 +75,7 @@ def main() -> None:
     wide = noise(11, TINY, 33, 17)
     wide.flat[:2] = -32768, 32767
     write_case("tiny_2_escapes", "symbols over all 16 bits", network_file(wide, 33, 17, TINY, TINY_2, 2048))
+    write_case("tiny_3_escapes", "symbols over all 16 bits", network_file(wide, 33, 17, LATER_TINY, TINY_3, 2048))
     latents = smooth(10, SD1, 70, 45)
     write_case("sd1_palette", "the method that came first", palette_file(latents, 70, 45, shipped_profile(SD1)))
     write_failures(container.write(whole))
