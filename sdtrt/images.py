@@ -53,6 +53,8 @@ def _picture_of(image: Image.Image, metadata: Metadata) -> Picture:
     grey = image.mode in GREY_MODES
     if image.mode in DEEP_MODES:
         image = _in_8_bits(image)
+    elif image.mode == "La":  # premultiplied: of this mode Pillow makes no other but LA
+        image = image.convert("LA")
     image, alpha = _without_alpha(_in_srgb(image))
     pixels = np.asarray(image.convert("RGB"))
     if alpha is not None:

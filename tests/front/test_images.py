@@ -191,6 +191,7 @@ def test_transparent_level_of_grey() -> None:
 def test_opaque_alpha_is_dropped() -> None:
     assert picture_of(Image.new("RGBA", (3, 3), (1, 2, 3, 255))).alpha is None
     assert picture_of(Image.new("LA", (3, 3), (1, 254))).alpha is not None
+    assert picture_of(Image.new("LA", (3, 3), (1, 254)).convert("La")).alpha is not None
 
 
 def test_one_bit() -> None:
