@@ -1,4 +1,4 @@
-"""Odd and broken image files, by way of an .sdt file and back: the right picture, or a clear refusal.
+"""Odd and broken image files, by way of an .sdt file and back, and compared: the right picture, or a clear refusal.
 
 Some are made here. Where `SDTRT_TORTURE` names a folder of more, with a README.tsv of columns `file` and `expected`
 (`decode…`, `first…`: must work; `clean error`: must not; all else: either), those are tried, too.
@@ -116,9 +116,14 @@ def encoded(path: Path, folder: Path) -> int:
     return cli.main(["encode", str(path), "-q", "90", "-f", "-o", str(folder / "packed.sdt")])
 
 
+def compared(path: Path, folder: Path) -> int:
+    return cli.main(["compare", str(path), "-f", "-o", str(folder / "report.html")])
+
+
 def require_right(path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert encoded(path, folder) == 0
     assert cli.main(["decode", str(folder / "packed.sdt"), "-f", "-o", str(folder / "back.png")]) == 0
+    assert compared(path, folder) == 0
     assert "Traceback" not in capsys.readouterr().err
     with warnings.catch_warnings(), Image.open(path) as image, Image.open(folder / "back.png") as back:
         warnings.simplefilter("ignore")
@@ -153,4 +158,5 @@ def require_refused(path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith(f"sdtrt: {path}: ")
     assert len(told) > len(f"sdtrt: {path}: ") + 5
-    assert not (folder / "packed.sdt").exists()
+    assert compared(path, folder) == 1
+    assert not [name for name in ("packed.sdt", "report.html") if (folder / name).exists()]
