@@ -37,14 +37,15 @@ RIVALS: dict[str, Encode] = {"JPEG": jpeg, "WebP": webp, "AVIF": avif}
 
 def at_bytes(encode: Encode, image: Image.Image, nbytes: int) -> tuple[int, bytes]:
     """Return (quality, file) of the largest file of at most `nbytes`, or of the smallest there is."""
-    low, high = 1, 100
+    low, high, best = 1, 100, b""
     while low < high:  # size rises with quality, but for a few bytes
         middle = (low + high + 1) // 2
-        if len(encode(image, middle)) <= nbytes:
-            low = middle
+        file = encode(image, middle)
+        if len(file) <= nbytes:
+            low, best = middle, file
         else:
             high = middle - 1
-    return low, encode(image, low)
+    return low, best or encode(image, low)
 
 
 def decoded(data: bytes) -> Pixels:

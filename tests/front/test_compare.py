@@ -58,7 +58,7 @@ def test_of_large_pictures_the_middle_is_compared(
     """Rivals are not asked for more than they can: WebP ends at 16383 pixels a side."""
     Image.fromarray(photo(160, 9)).resize((20000, 9)).save("long.png")
     assert cli.main(["compare", "long.png", "--json"]) == 0
-    assert "long.png (20000x9; compared is the middle, 1024x9)" in Path("compare.html").read_text()
+    assert "long.png (20000x9; compared is the middle, 768x9)" in Path("compare.html").read_text()
 
 
 def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixture[str], run_cli: Run) -> None:
