@@ -26,7 +26,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 $(VENV)/.engines: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[cpu,onnx]'
-	$(BIN)/python -P -c 'import sys; from sdtrt.engine.trt import installed; sys.exit(not installed())' \
+	$(BIN)/python -P -c 'import sys; from sdtrt.engine.networks.backends.trt_library import installed; sys.exit(not installed())' \
 		|| $(INSTALL) -e '.[tensorrt-rtx]'
 	touch $@
 
@@ -41,7 +41,7 @@ check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy -p sdtrt
-	$(BIN)/pytest -q tests/test_floors.py tests/test_changelog.py
+	$(BIN)/pytest -q tests/test_floors.py tests/docs/test_changelog.py
 
 importroot:  ## the package as installed, made of links: for type checkers, and where nothing can be installed
 	@rm -rf build/importroot && mkdir -p build/importroot/sdtrt

@@ -20,7 +20,7 @@ from skimage.data import astronaut
 from skimage.metrics import structural_similarity
 
 import sdtrt
-from sdtrt.images import picture_of
+from sdtrt.images.picture import picture_of
 
 OUT = Path("demo")
 QUALITY = 25

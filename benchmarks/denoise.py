@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
 
-from sdtrt.engine import container
-from sdtrt.engine.backends.ort import OrtCpu
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.denoise import denoised
-from sdtrt.engine.latents import deltas, latents_of_file
-from sdtrt.engine.profile import profile_of_file
-from sdtrt.engine.quantized import latents_of, padded
-from sdtrt.engine.rate import Wish
+from sdtrt.engine.coding.latents import deltas, latents_of_file
+from sdtrt.engine.coding.quantized import latents_of, padded
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.denoising.denoise import denoised
+from sdtrt.engine.format import container
+from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.networks.backends.ort import OrtCpu
 
 QUALITIES = (5, 15, 30, 50, 75)
 STEPS = (0, 1, 4)

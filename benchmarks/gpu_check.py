@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from report import write_results
 
 import sdtrt
-from sdtrt.engine import container
-from sdtrt.engine.bundle import find_bundle
-from sdtrt.engine.gpu import description
-from sdtrt.engine.latents import quantized_of_file
-from sdtrt.engine.pipeline import open_pipeline
-from sdtrt.engine.quantized import Parsed
-from sdtrt.engine.tiled import Tiled
+from sdtrt.engine.coding.latents import quantized_of_file
+from sdtrt.engine.format import container
+from sdtrt.engine.networks.backends.gpu import description
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.parsed import Parsed
+from sdtrt.engine.networks.pipeline import open_pipeline
+from sdtrt.engine.networks.tiled import Tiled
 from sdtrt.errors import SdtrtError
-from sdtrt.export.picture import made_picture
+from sdtrt.export.latents.picture import made_picture
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import CudaDevice, DeviceArray
 

@@ -13,8 +13,9 @@ from PIL import Image
 from report import write_results
 from rivals import psnr
 
-from sdtrt.engine import container, entropy, latents
 from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding import entropy, latents
+from sdtrt.engine.format import container
 
 MULTIPLIERS = (0.0, 0.05, 0.1, 0.15)
 QUALITIES = (10, 20, 30, 40, 50, 60)

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
 
-from sdtrt.engine import container, entropy
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.container import Header
-from sdtrt.engine.entropy import DEFAULT_EFFORT
-from sdtrt.engine.latents import deltas, file_of_latents, latents_of_file, palette_file
-from sdtrt.engine.prior import network_prior
-from sdtrt.engine.profile import PRIOR_NAMES, LatentProfile
-from sdtrt.engine.search import costs_of
+from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
+from sdtrt.engine.coding.latents import deltas, file_of_latents, latents_of_file, palette_file
+from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.search import costs_of
+from sdtrt.engine.format import container
+from sdtrt.engine.format.container import Header
+from sdtrt.engine.format.profile import PRIOR_NAMES, LatentProfile
 from sdtrt.kernels import reference
 
 SIDE = 512

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt import rivals
+from sdtrt.compare.comparison import rivals
+from sdtrt.compare.rivals import Encode, at_bytes
 from sdtrt.engine.codec import psnr
-from sdtrt.rivals import Encode, at_bytes
 
 __all__ = ["ALL_RIVALS", "RIVALS", "at_bytes", "decoded", "psnr"]
 

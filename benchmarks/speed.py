@@ -23,11 +23,12 @@ from rivals import RIVALS, decoded
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine import container, entropy
-from sdtrt.engine.latents import symbols_of_file
-from sdtrt.engine.prior import network_prior
-from sdtrt.engine.prior_adaptive import fit_adaptive
-from sdtrt.engine.profile import PRIOR_NAMES
+from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.latents import symbols_of_file
+from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.prior_adaptive import fit_adaptive
+from sdtrt.engine.format import container
+from sdtrt.engine.format.profile import PRIOR_NAMES
 
 SIZE = (768, 512)
 ENTROPY_RUNS = 31  # they are short, and the machine is not always of one mind

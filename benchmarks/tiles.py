@@ -22,8 +22,8 @@ from report import write_results
 from rivals import psnr
 
 import sdtrt
-from sdtrt.engine.bundle import find_bundle
-from sdtrt.engine.tiles import Tiling, tiling_of
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.tiles import Tiling, tiling_of
 
 NEAR = 8
 SEAMS_SIZE, SEAMS_TILE = (2304, 1536), 1024

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine import alpha, container, metadata
-from sdtrt.engine.batching import ahead, batches
-from sdtrt.engine.bundle import Bundle, find_bundle
-from sdtrt.engine.container import DEFAULT_LIMITS, UNLIMITED, File, Header, Limits
-from sdtrt.engine.latents import deltas, file_of_latents, palette_file, quantized_of_file
-from sdtrt.engine.metadata import NOTHING, Metadata
-from sdtrt.engine.profile import profile_of_file
-from sdtrt.engine.quantized import Parsed, padded
-from sdtrt.engine.rate import Measure, Wish
-from sdtrt.engine.tiled import Report, Tiled
+from sdtrt.engine.coding.latents import deltas, file_of_latents, palette_file, quantized_of_file
+from sdtrt.engine.coding.quantized import padded
+from sdtrt.engine.coding.rate import Measure, Wish
+from sdtrt.engine.format import alpha, container, metadata
+from sdtrt.engine.format.container import DEFAULT_LIMITS, UNLIMITED, File, Header, Limits
+from sdtrt.engine.format.metadata import NOTHING, Metadata
+from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.networks.batching import ahead, batches
+from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.engine.networks.parsed import Parsed
+from sdtrt.engine.networks.tiled import Report, Tiled
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
-    from sdtrt.engine.pipeline import Pipeline
+    from sdtrt.engine.networks.pipeline import Pipeline
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +51,9 @@ class PictureCodec:
         overlap: int | None = None,
         report: Report | None = None,
     ) -> None:
-        from sdtrt.engine.pipeline import open_pipeline  # here, since `sdtrt info` and the like need no networks
+        from sdtrt.engine.networks.pipeline import (
+            open_pipeline,  # here, since `sdtrt info` and the like need no networks
+        )
 
         self.bundle: Bundle = find_bundle(model)
         self.profile = self.bundle.latent_profile()

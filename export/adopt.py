@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sdtrt.engine.backends.ort import OrtCpu
+from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
-from sdtrt.export import onnx_graph
-from sdtrt.export.calibrate import Networks
+from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files, space_of_weights, valid_name
 from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
-from sdtrt.export.onnx_graph import Tensor
-from sdtrt.export.onnx_run import run
-from sdtrt.export.picture import made_picture
-from sdtrt.export.profiles import decide_profile
-from sdtrt.export.spaces import KNOWN, name_in_files, space_of_weights, valid_name
+from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.graphs.onnx_graph import Tensor
+from sdtrt.export.graphs.onnx_run import run
+from sdtrt.export.latents.calibrate import Networks
+from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.latents.profiles import decide_profile
 
 TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
 LEAST_GAIN = 3.0  # dB by which the round trip must be better than a picture of one colour

@@ -9,20 +9,20 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.backends.ort import OrtCpu
+from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
-from sdtrt.export import onnx_graph
-from sdtrt.export.calibrate import Networks
-from sdtrt.export.checkpoint import Autoencoder, load_autoencoder, load_unet, schedule_of
-from sdtrt.export.denoising import record_auto
+from sdtrt.export.checkpoints.checkpoint import Autoencoder, load_autoencoder, load_unet, schedule_of
+from sdtrt.export.checkpoints.prompt import empty_prompt
+from sdtrt.export.checkpoints.sources import locate
+from sdtrt.export.checkpoints.spaces import KNOWN, identify, name_in_files, space_of_weights, valid_name
 from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
-from sdtrt.export.networks import Decoder, Denoiser, Encoder, downscale_of
-from sdtrt.export.part import Part, Written, write_part
-from sdtrt.export.picture import centre_of, made_picture, photos_in
-from sdtrt.export.profiles import decide_profile, require_photos
-from sdtrt.export.prompt import empty_prompt
-from sdtrt.export.sources import locate
-from sdtrt.export.spaces import KNOWN, identify, name_in_files, space_of_weights, valid_name
+from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.graphs.networks import Decoder, Denoiser, Encoder, downscale_of
+from sdtrt.export.graphs.part import Part, Written, write_part
+from sdtrt.export.latents.calibrate import Networks
+from sdtrt.export.latents.denoising import record_auto
+from sdtrt.export.latents.picture import centre_of, made_picture, photos_in
+from sdtrt.export.latents.profiles import decide_profile, require_photos
 from sdtrt.progress import announce
 
 PIXEL_RANGE = (-1.0, 1.0)  # of all VAEs of diffusers

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from sdtrt.engine.backends.ort import OrtCpu
-from sdtrt.engine.bundle import Bundle
-from sdtrt.engine.gpu import architecture
-from sdtrt.engine.plans import (
+from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.ort import OrtCpu
+from sdtrt.engine.networks.backends.plans import (
     PORTABLE,
     Index,
     Key,
@@ -25,12 +24,13 @@ from sdtrt.engine.plans import (
     states,
     write_whole,
 )
-from sdtrt.engine.shapes import Shapes
-from sdtrt.engine.trt import INSTALL, Library, Log, import_tensorrt, installed
+from sdtrt.engine.networks.backends.shapes import Shapes
+from sdtrt.engine.networks.backends.trt_library import INSTALL, Library, Log, import_tensorrt, installed
+from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
-from sdtrt.export import onnx_graph
-from sdtrt.export.onnx_half import halved
-from sdtrt.export.picture import made_picture
+from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.graphs.onnx_half import halved
+from sdtrt.export.latents.picture import made_picture
 from sdtrt.kernels import reference
 from sdtrt.progress import Steps, announce
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdtrt.engine.bundle import MANIFEST, SCHEMA, Bundle, file_hash
-from sdtrt.engine.plans import ENGINES
+from sdtrt.engine.networks.backends.plans import ENGINES
+from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA, Bundle, file_hash
 from sdtrt.errors import BundleError
 
 

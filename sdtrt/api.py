@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.engine import container
-from sdtrt.engine.alpha import alpha_of_file
-from sdtrt.engine.bundle import BUILT_IN, find_decoder
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.container import DEFAULT_LIMITS, Limits
-from sdtrt.engine.denoise import checked_steps
-from sdtrt.engine.entropy import DEFAULT_EFFORT
-from sdtrt.engine.latents import latents_of_file
-from sdtrt.engine.metadata import metadata_of_file
-from sdtrt.engine.profile import PALETTE, profile_of_file
-from sdtrt.engine.rate import Method, Wish
-from sdtrt.images import ImageLike, image_of, picture_of
+from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
+from sdtrt.engine.coding.latents import latents_of_file
+from sdtrt.engine.coding.rate import Method, Wish
+from sdtrt.engine.denoising.denoise import checked_steps
+from sdtrt.engine.format import container
+from sdtrt.engine.format.alpha import alpha_of_file
+from sdtrt.engine.format.container import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.metadata import metadata_of_file
+from sdtrt.engine.format.profile import PALETTE, profile_of_file
+from sdtrt.engine.networks.bundle import BUILT_IN, find_decoder
+from sdtrt.images.picture import ImageLike, image_of, picture_of
 
 Denoise = int | Literal["auto"]
 

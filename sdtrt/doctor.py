@@ -6,9 +6,9 @@ from importlib import metadata
 from pathlib import Path
 
 from sdtrt._version import __version__
-from sdtrt.engine.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle
-from sdtrt.engine.gpu import description
-from sdtrt.engine.pipeline import WAYS
+from sdtrt.engine.networks.backends.gpu import description
+from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle
+from sdtrt.engine.networks.pipeline import WAYS
 from sdtrt.errors import DeviceError, SdtrtError
 
 

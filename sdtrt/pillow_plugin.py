@@ -19,12 +19,12 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from sdtrt import api
-from sdtrt.engine import container
-from sdtrt.engine.bundle import BUILT_IN
-from sdtrt.engine.container import UNLIMITED
-from sdtrt.engine.metadata import metadata_of_file
+from sdtrt.engine.format import container
+from sdtrt.engine.format.container import UNLIMITED
+from sdtrt.engine.format.metadata import metadata_of_file
+from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import FormatError, SdtrtError
-from sdtrt.metadata import marked, put_into
+from sdtrt.images.metadata import marked, put_into
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}

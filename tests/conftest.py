@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.profile import LatentProfile
+from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.kernels.launches import Launch
 
 # Seeded, and without a deadline: a busy machine must not change the verdict.

@@ -9,7 +9,7 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import FormatError, LimitError
-from sdtrt.engine.container import File, Header, write
+from sdtrt.engine.format.container import File, Header, write
 
 DAMAGE = (FormatError, LimitError)
 NAMES = ["colour", "grey", "alpha"]

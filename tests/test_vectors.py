@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine import container, entropy
-from sdtrt.engine.alpha import alpha_of_file
-from sdtrt.engine.latents import decoded_file, latents_of_file
-from sdtrt.engine.prior import network_prior
-from sdtrt.engine.prior_adaptive import fit_adaptive
-from sdtrt.engine.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, profile_of_file
+from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.latents import decoded_file, latents_of_file
+from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.prior_adaptive import fit_adaptive
+from sdtrt.engine.format import container
+from sdtrt.engine.format.alpha import alpha_of_file
+from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, profile_of_file
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "vectors").glob("*/expect.json"))
 WHOLE = [folder for folder in FOLDERS if not folder.name.startswith("x_")]

@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from sdtrt.engine.backends.ort import OrtDeviceNetwork
-from sdtrt.engine.bundle import MANIFEST, Bundle, file_hash, find_bundle
-from sdtrt.engine.device_pipeline import DevicePipeline
-from sdtrt.engine.tiled import Tiled
+from sdtrt.engine.networks.backends.ort import OrtDeviceNetwork
+from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
+from sdtrt.engine.networks.device_pipeline import DevicePipeline
+from sdtrt.engine.networks.tiled import Tiled
 from sdtrt.kernels.device import DeviceArray
 from sdtrt.kernels.launches import Launch
 

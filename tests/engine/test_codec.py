@@ -9,8 +9,8 @@ from PIL import Image
 from skimage import data as photographs
 
 import sdtrt
-from sdtrt.engine import container
-from sdtrt.engine.latents import file_of_latents, symbols_of_file
+from sdtrt.engine.coding.latents import file_of_latents, symbols_of_file
+from sdtrt.engine.format import container
 
 Photo = Callable[[int, int], np.ndarray]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from sdtrt.export import attention
+from sdtrt.export.graphs import attention
 
 Make = Callable[..., Path]
 SD1 = {"latent_channels": 4, "scaling_factor": 0.18215}

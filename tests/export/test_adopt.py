@@ -13,10 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sdtrt
-from sdtrt.engine.bundle import Bundle
+from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export import onnx_graph
 from sdtrt.export.adopt import Adoption, adopt
+from sdtrt.export.graphs import onnx_graph
 
 Run = Callable[..., Any]
 SCALE = 0.18215

@@ -14,11 +14,11 @@ import torch
 from transformers import CLIPTextModel
 
 import sdtrt
-from sdtrt.engine.bundle import Bundle
+from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
 from sdtrt.export.build import Request, build, unet_part
-from sdtrt.export.part import Written, write_part
-from sdtrt.export.prompt import empty_prompt
+from sdtrt.export.checkpoints.prompt import empty_prompt
+from sdtrt.export.graphs.part import Written, write_part
 
 Make = Callable[..., Path]
 SIXTEEN = {"latent_channels": 16, "scaling_factor": 1.5, "shift_factor": 0.06}

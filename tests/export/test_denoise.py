@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sdtrt.engine.backends.ort import OrtCpu
-from sdtrt.engine.bundle import Bundle
-from sdtrt.engine.denoise import Denoiser, denoised
-from sdtrt.engine.profile import PALETTE
-from sdtrt.engine.schedule import Trajectory
+from sdtrt.engine.denoising.denoise import Denoiser, denoised
+from sdtrt.engine.denoising.schedule import Trajectory
+from sdtrt.engine.format.profile import PALETTE
+from sdtrt.engine.networks.backends.ort import OrtCpu
+from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.export.build import Request, build
-from sdtrt.export.denoising import choose
-from sdtrt.export.prompt import empty_prompt
+from sdtrt.export.checkpoints.prompt import empty_prompt
+from sdtrt.export.latents.denoising import choose
 
 Make = Callable[..., Path]
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from sdtrt.engine import trt
-from sdtrt.engine.backends.trt import TensorRt, shapes_of, usable_engines
-from sdtrt.engine.bundle import find_bundle
-from sdtrt.engine.gpu import architecture
-from sdtrt.engine.pipeline import open_pipeline
-from sdtrt.engine.plans import Index, kernels_file, require_valid
-from sdtrt.engine.tiled import Tiled
+from sdtrt.engine.networks.backends import trt_library as trt
+from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.plans import Index, kernels_file, require_valid
+from sdtrt.engine.networks.backends.trt import TensorRt, shapes_of, usable_engines
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.pipeline import open_pipeline
+from sdtrt.engine.networks.tiled import Tiled
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export import engines
 from sdtrt.export.engines import Order, build_engines

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdtrt.engine.schedule import Schedule
+from sdtrt.engine.denoising.schedule import Schedule
 from sdtrt.errors import BundleError
 
 SD1 = {

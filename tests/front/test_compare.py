@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from sdtrt import cli
-from sdtrt.likeness import ssim
-from sdtrt.rivals import RIVALS, at_bytes
+from sdtrt.compare.likeness import ssim
+from sdtrt.compare.rivals import RIVALS, at_bytes
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 Photo = Callable[[int, int], np.ndarray]

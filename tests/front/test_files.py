@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdtrt.files import prepare_outputs, read_input, write_output
+from sdtrt.cli.files import prepare_outputs, read_input, write_output
 
 
 def test_beside_the_input() -> None:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from sdtrt.engine.codec import Picture
-from sdtrt.engine.container import Limits
+from sdtrt.engine.format.container import Limits
 from sdtrt.errors import LimitError, PictureWarning
-from sdtrt.images import image_of, picture_of
+from sdtrt.images.picture import image_of, picture_of
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
 

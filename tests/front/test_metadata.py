@@ -12,8 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 
 import sdtrt
 from sdtrt import cli
-from sdtrt.engine.metadata import Metadata
-from sdtrt.metadata import MARK, SOURCE_TYPE, marked
+from sdtrt.engine.format.metadata import Metadata
+from sdtrt.images.metadata import MARK, SOURCE_TYPE, marked
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

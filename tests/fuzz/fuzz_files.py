@@ -16,7 +16,7 @@ import atheris
 
 with atheris.instrument_imports(include=["sdtrt"]):
     import sdtrt
-    from sdtrt.engine import container
+    from sdtrt.engine.format import container
 
 LIMITS = sdtrt.Limits(max_pixels=1 << 14, max_payload_nbytes=1 << 16, max_chunk_nbytes=1 << 16)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sdtrt.engine.gpu import architecture
+from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.device import CudaDevice, DeviceArray
 

@@ -16,13 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine import alpha, container, entropy
-from sdtrt.engine.container import ALPHA, PROFILE, File, Header
-from sdtrt.engine.latents import decoded_file, latents_of_file, palette_file
-from sdtrt.engine.metadata import Metadata, chunks_of
-from sdtrt.engine.prior import network_prior
-from sdtrt.engine.prior_adaptive import fit_adaptive
-from sdtrt.engine.profile import ADAPTIVE_PRIOR, INLINE, PALETTE, PRIOR_NAMES, LatentProfile, pack, shipped_profile
+from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.latents import decoded_file, latents_of_file, palette_file
+from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.prior_adaptive import fit_adaptive
+from sdtrt.engine.format import alpha, container
+from sdtrt.engine.format.container import ALPHA, PROFILE, File, Header
+from sdtrt.engine.format.metadata import Metadata, chunks_of
+from sdtrt.engine.format.profile import (
+    ADAPTIVE_PRIOR,
+    INLINE,
+    PALETTE,
+    PRIOR_NAMES,
+    LatentProfile,
+    pack,
+    shipped_profile,
+)
 
 FOLDER = Path(__file__).parent
 TINY, SD1, LATER_TINY = 1, 2, 3  # profiles

@@ -1,0 +1,41 @@
+"""Priors: from what is already known to the context (location and scale) of the next symbols, in integers."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.prior_latents import LatentPrior, latent_prior
+from sdtrt.engine.coding.prior_symbols import SymbolPrior, symbol_prior
+from sdtrt.engine.coding.tables import Context, load_arrays
+
+
+class Prior(Protocol):
+    """What the entropy coder needs to know."""
+
+    tables: NDArray[np.uint32]
+
+    @property
+    def centroids(self) -> NDArray[np.int8] | None:
+        """Reconstruction points, int8 like the tables, in 1/64 step from each symbol; None if the prior has none."""
+
+    def order(self, channels: int) -> NDArray[np.intp]:
+        """Return the channels in coding order; `FormatError` if the prior is not for so many."""
+
+    def passes(self, channels: int) -> Sequence[Any]:
+        """Return the passes over `channels` channels."""
+
+    def planes(self, shape: tuple[int, int, int], step_code: int) -> Any:
+        """Return planes (C, h, w) of which nothing is known; `put` them each pass's symbols."""
+
+    def context(self, step: Any, planes: Any, number: int) -> Context:
+        """Return the context of pass `number`."""
+
+
+@cache
+def network_prior(name: str) -> LatentPrior | SymbolPrior:
+    """Return a shipped prior by its name, such as `tiny-1`; `BundleError` if there is none."""
+    arrays = load_arrays(name)
+    return latent_prior(arrays) if "architecture" in arrays else symbol_prior(arrays)

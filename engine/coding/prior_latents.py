@@ -1,0 +1,280 @@
+"""Priors whose networks see latents: what they predict holds at every step, so one prior serves every quality.
+
+The symbols known so far enter as latents in 1/64 of a normalised unit, and networks answer in such units; integer
+powers of two, `power`, turn one into the other. `docs/format.md`, section 3.6, is normative.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.passes import MARGIN, Phase, length, moved, parts_of
+from sdtrt.engine.coding.tables import LOCATION_LIMIT, SCALES, Context
+from sdtrt.errors import BundleError, FormatError
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+LIMIT = 1023  # of latents and of units, in their integer form
+UNITS_PER_LATENT = 64
+HIDDEN_SHIFT, SECOND_SHIFT = 6, 9  # fractional bits of the networks' weights
+INDEX_SHIFT = 12  # an output of 2**12 is one scale index
+INDICES_PER_CODE = 48  # and so much of it is one step code: 3 indices for a doubling
+KNOTS, FIRST_KNOT, KNOT_SPACING, FEATURE_LIMIT = 17, 768, 160, 127
+
+
+@cache
+def power(code: int) -> int:
+    """Return floor(2**(22 + (code - 2048) / 256)), exactly."""
+    value = 1 << (22 * 256 + code - 2048)
+    for _ in range(8):
+        value = math.isqrt(value)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Channels `first` to `last` (in coding order), seen at the offset (dy, dx)."""
+
+    first: int
+    last: int
+    dy: int
+    dx: int
+
+
+def width(windows: tuple[Window, ...]) -> int:
+    """Return how many channels windows see, all told."""
+    return sum(window.last - window.first for window in windows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentPass:
+    """Channels `start` to `stop` (in coding order) at the positions of `phase`, and what their network looks at."""
+
+    start: int
+    stop: int
+    phase: Phase
+    values: tuple[Window, ...]
+    magnitudes: tuple[Window, ...]
+
+    @property
+    def inputs(self) -> int:
+        """How many values and magnitudes the network sees."""
+        return input_count(self)
+
+
+@cache
+def input_count(step: LatentPass) -> int:
+    return width(step.values + step.magnitudes)
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The channels in coding order, and the passes over them; JSON inside a prior's file."""
+
+    order: tuple[int, ...]
+    passes: tuple[LatentPass, ...]
+
+    def to_json(self) -> str:
+        passes = [
+            {
+                "channels": [p.start, p.stop],
+                "stride": p.phase.stride,
+                "origins": p.phase.origins,
+                "values": [[w.first, w.last, w.dy, w.dx] for w in p.values],
+                "magnitudes": [[w.first, w.last, w.dy, w.dx] for w in p.magnitudes],
+            }
+            for p in self.passes
+        ]
+        return json.dumps({"order": self.order, "passes": passes}, separators=(",", ":"))
+
+
+def parse_architecture(text: str) -> Architecture:
+    """Return what `Architecture.to_json` wrote."""
+    fields = json.loads(text)
+    passes = [
+        LatentPass(
+            p["channels"][0],
+            p["channels"][1],
+            Phase(p["stride"], tuple((y, x) for y, x in p["origins"])),
+            tuple(Window(*w) for w in p["values"]),
+            tuple(Window(*w) for w in p["magnitudes"]),
+        )
+        for p in fields["passes"]
+    ]
+    return Architecture(tuple(fields["order"]), tuple(passes))
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network of one pass: two layers of units, and inputs straight to outputs beside them.
+
+    Inputs: latents, magnitudes, step features. Outputs: locations of the pass's channels, then scales. float32 arrays
+    of integers.
+    """
+
+    first: Floats  # (units + outputs, inputs + KNOTS): sums for units, then those that go straight to outputs
+    first_bias: Floats  # (units + outputs,)
+    second: Floats  # (second units, units)
+    second_bias: Floats  # (second units,)
+    output: Floats  # (outputs, second units)
+
+    def largest_sum(self, step: LatentPass) -> int:
+        """Return a bound on the magnitude of every partial sum, in any order, for inputs within their limits."""
+        inputs = np.full(step.inputs, MAGNITUDE[-1], np.int64)
+        inputs[: width(step.values)] = LIMIT
+        first = _magnitudes(self.first)
+        features = first[:, step.inputs :]
+        pairs = features[:, 1:] + features[:, :-1]  # no step is near more than two knots
+        first = first[:, : step.inputs] @ inputs + FEATURE_LIMIT * pairs.max(1) + _magnitudes(self.first_bias)
+        second = _magnitudes(self.second).sum(1) * LIMIT + _magnitudes(self.second_bias)
+        output = first[len(first) - len(self.output) :] + _magnitudes(self.output).sum(1) * LIMIT
+        return int(max(first.max(), second.max(), output.max()))
+
+    def __call__(self, inputs: Floats, features: Floats) -> Ints:
+        """Return outputs, int32 (outputs, positions), for inputs (inputs, positions) and features (KNOTS,)."""
+        count, units = len(inputs), self.second.shape[1]
+        sums = self.first[:, :count] @ inputs
+        sums += (self.first[:, count:] @ features + self.first_bias)[:, None]
+        seconds = self.second @ _units(sums[:units], HIDDEN_SHIFT)
+        seconds += self.second_bias[:, None]
+        outputs = self.output @ _units(seconds, SECOND_SHIFT)
+        outputs += sums[units:]
+        return outputs.astype(np.int32)
+
+
+def _magnitudes(weights: Floats) -> NDArray[np.int64]:
+    return np.abs(weights).astype(np.int64)
+
+
+def _units(sums: Floats, shift: int) -> Floats:
+    """Return floor(sums / 2**shift), clamped to 0 … LIMIT, in place."""
+    sums *= np.float32(2.0**-shift)
+    np.floor(sums, out=sums)
+    return np.clip(sums, 0, LIMIT, out=sums)
+
+
+class LatentPlanes:
+    """The latents known so far, int in float32 arrays with a margin of zeros; and their compressed magnitudes."""
+
+    def __init__(self, shape: tuple[int, int, int], step_code: int, magnitudes: bool = True) -> None:
+        channels, self.height, self.width = shape
+        padded = (channels, self.height + 2 * MARGIN, self.width + 2 * MARGIN)
+        self.step_code = step_code
+        self.features = step_features(step_code)
+        self._seen = np.zeros((1 + magnitudes, *padded), np.float32)  # latents, and magnitudes if they are looked at
+
+    def put(self, step: LatentPass, symbols: Ints) -> None:
+        """Store a pass's symbols, (channels of the pass, positions)."""
+        values = latent_units(symbols, power(self.step_code))
+        kinds = [values, MAGNITUDE[np.abs(values)]] if len(self._seen) == 2 else [values]
+        for part, rows, columns in parts_of(step.phase, self.height, self.width):
+            for kind, seen in zip(kinds, self._seen, strict=True):
+                inside = seen[step.start : step.stop, moved(rows, 0), moved(columns, 0)]
+                inside[...] = kind[:, part].reshape(inside.shape)
+
+    def inputs(self, step: LatentPass) -> Floats:
+        """Return what a pass's network sees, float32 (inputs, positions)."""
+        parts = parts_of(step.phase, self.height, self.width)
+        taken = np.empty((step.inputs, parts[-1][0].stop), np.float32)
+        for part, rows, columns in parts:
+            into = taken[:, part].reshape(step.inputs, length(rows), length(columns))
+            for share, source in sources(step, rows.start, columns.start, self.height, self.width):
+                into[share] = self._seen[source]
+        return taken
+
+
+@lru_cache(1024)
+def sources(
+    step: LatentPass, row: int, column: int, height: int, width: int
+) -> list[tuple[slice, tuple[int, slice, slice, slice]]]:
+    """Return each window's share of the inputs, and where `LatentPlanes` has it, for one origin of a pass."""
+    found = []
+    at = 0
+    rows, columns = slice(row, height, step.phase.stride), slice(column, width, step.phase.stride)
+    for plane, windows in enumerate((step.values, step.magnitudes)):
+        for window in windows:
+            last = at + window.last - window.first
+            channels = slice(window.first, window.last)
+            found.append((slice(at, last), (plane, channels, moved(rows, window.dy), moved(columns, window.dx))))
+            at = last
+    return found
+
+
+def latent_units(symbols: Ints, step_power: int) -> Ints:
+    """Return symbols as latents in 1/64 of a normalised unit, rounded and clamped to -LIMIT … LIMIT."""
+    scaled = (symbols.astype(np.int64) * step_power + (1 << 15)) >> 16
+    return clamped(scaled, -LIMIT, LIMIT).astype(np.int32)
+
+
+def clamped(values: NDArray[Any], low: int, high: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return `np.clip`, which takes ten times as long for small arrays."""
+    return np.minimum(np.maximum(values, low, out=out), high, out=out)
+
+
+def step_features(step_code: int) -> Floats:
+    """Return how near a step code is to each knot, float32 (KNOTS,), integers 0 … 127."""
+    code = min(max(step_code, FIRST_KNOT), FIRST_KNOT + KNOT_SPACING * (KNOTS - 1))
+    distance = np.abs(FIRST_KNOT + KNOT_SPACING * np.arange(KNOTS) - code)
+    return np.maximum(FEATURE_LIMIT - FEATURE_LIMIT * distance // KNOT_SPACING, 0).astype(np.float32)
+
+
+class LatentPrior:
+    """A small trained network per pass; tables and reconstruction points fitted to what its contexts saw."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        networks: list[Network],
+        tables: NDArray[np.uint32],
+        centroids: NDArray[np.int8] | None,
+    ) -> None:
+        self.architecture, self.networks, self.tables, self.centroids = architecture, networks, tables, centroids
+        self._magnitudes = any(step.magnitudes for step in architecture.passes)
+        if len(networks) != len(architecture.passes):
+            raise BundleError(f"prior has {len(networks)} networks for {len(architecture.passes)} passes")
+        if self.largest_sum() >= 1 << 24:
+            raise BundleError("prior's sums may exceed 2**24: its arithmetic would not be exact")
+
+    def largest_sum(self) -> int:
+        """Return a bound on the magnitude of every partial sum of its networks."""
+        return max(n.largest_sum(step) for n, step in zip(self.networks, self.architecture.passes, strict=True))
+
+    def order(self, channels: int) -> NDArray[np.intp]:
+        if channels != len(self.architecture.order):
+            raise FormatError(f"prior is for {len(self.architecture.order)} channels, found {channels}")
+        return np.array(self.architecture.order, np.intp)
+
+    def passes(self, channels: int) -> tuple[LatentPass, ...]:
+        return self.architecture.passes
+
+    def planes(self, shape: tuple[int, int, int], step_code: int) -> LatentPlanes:
+        return LatentPlanes(shape, step_code, self._magnitudes)
+
+    def context(self, step: LatentPass, planes: LatentPlanes, number: int) -> Context:
+        code = planes.step_code
+        outputs = self.networks[number](planes.inputs(step), planes.features)
+        group = step.stop - step.start
+        location = (outputs[:group].astype(np.int64) * power(4096 - code) + (1 << 36)) >> 37
+        scale = (outputs[group:] + INDICES_PER_CODE * (2048 - code)) >> INDEX_SHIFT
+        location = clamped(location, -LOCATION_LIMIT, LOCATION_LIMIT - 1)
+        return Context(location.astype(np.int32), clamped(scale, 0, SCALES - 1))
+
+
+def latent_prior(arrays: dict[str, Any]) -> LatentPrior:
+    """Return the prior in the arrays of a prior's file."""
+    architecture = parse_architecture(bytes(arrays["architecture"]).decode())
+    networks = [
+        Network(*(arrays[f"{field}{n}"].astype(np.float32) for field in Network.__slots__))
+        for n in range(len(architecture.passes))
+    ]
+    return LatentPrior(architecture, networks, arrays["tables"], arrays.get("centroids"))
+
+
+# 32 * log2(1 + n / 8), rounded: n = 0 … 1023. Integers, fixed by the format.
+MAGNITUDE = np.round(32 * np.log2(1 + np.arange(LIMIT + 1) / 8)).astype(np.int32)

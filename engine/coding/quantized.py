@@ -1,0 +1,53 @@
+"""Latents as a file holds them: symbols with what turns them into latents, or latents themselves."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.kernels import reference
+
+Floats = NDArray[np.float32]
+Symbols = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """Symbols, int16 (C, h, w), and what turns them into latents; the fields are `dequantize`'s arguments."""
+
+    symbols: Symbols
+    mean: Floats  # float32 (C,), as is `delta`
+    delta: Floats
+    points: NDArray[np.int8] | Floats  # int8 (C, h, w), or float32 (C,)
+
+
+Contents = Quantized | Floats  # latents are float32 (C, h, w)
+
+
+def latents_of(contents: Contents) -> Floats:
+    """Return the latents, float32 (C, h, w)."""
+    if not isinstance(contents, Quantized):
+        return contents
+    return reference.dequantize(contents.symbols, contents.mean, contents.delta, contents.points)
+
+
+def part_of(contents: Contents, rows: tuple[int, int], columns: tuple[int, int]) -> Contents:
+    """Return the latents in some rows and columns, from the first to before the last."""
+    within = np.s_[:, slice(*rows), slice(*columns)]
+    if not isinstance(contents, Quantized):
+        return contents[within]
+    points = contents.points[within] if contents.points.ndim == 3 else contents.points
+    return replace(contents, symbols=contents.symbols[within], points=points)
+
+
+def padded(contents: Contents, multiple: int) -> Contents:
+    """Return latents with their last row and column repeated, until height and width are multiples of a number."""
+
+    def pad(planes: NDArray[np.generic]) -> NDArray[np.generic]:
+        edges = [(0, -side % multiple) for side in planes.shape[1:]]
+        return np.pad(planes, [(0, 0), *edges], mode="edge")
+
+    if not isinstance(contents, Quantized):
+        return pad(contents)  # type: ignore[return-value]
+    points = pad(contents.points) if contents.points.ndim == 3 else contents.points
+    return replace(contents, symbols=pad(contents.symbols), points=points)  # type: ignore[arg-type]

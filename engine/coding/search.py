@@ -1,0 +1,105 @@
+"""A search for better symbols than `choose` finds pass by pass: it counts what each costs those that come after it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.choice import choose
+from sdtrt.engine.coding.passes import gather, restored, scatter
+from sdtrt.engine.coding.prior import Prior
+from sdtrt.engine.coding.tables import bins_of, bits_of_tables
+
+Floats = NDArray[np.float32]
+Symbols = NDArray[np.int16]
+Places = NDArray[np.intp]
+
+BLOCK = 8  # latents a side: in each block of each trial one symbol is changed
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What symbols cost, float32 (C, h, w) each: bits, and squared error in squared steps."""
+
+    bits: Floats
+    errors: Floats
+
+
+def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int) -> Costs:
+    """Return what symbols cost as the quantized form of latents in steps, (C, h, w) both."""
+    order, table_bits, centroids = prior.order(len(symbols)), bits_of_tables(prior.tables), prior.centroids
+    coded = symbols[order]
+    planes = prior.planes(symbols.shape, step_code)
+    bits, points = np.zeros(symbols.shape, np.float32), np.zeros(symbols.shape, np.float32)
+    for number, step in enumerate(prior.passes(len(symbols))):
+        if step.phase.slices(*symbols.shape[1:]):
+            context = prior.context(step, planes, number)
+            known = gather(coded, step).astype(np.int32)
+            rows, bins = context.rows(), bins_of(known - context.base(), context.low_bits())
+            scatter(bits, step, table_bits[rows, bins])
+            if centroids is not None:
+                scatter(points, step, centroids[rows, bins] * np.float32(1 / 64))
+            planes.put(step, known)
+    return Costs(restored(bits, order), np.square(scaled - symbols - restored(points, order)))
+
+
+def best_symbols(scaled: Floats, prior: Prior, step_code: int, multiplier: float, trials: int) -> Symbols:
+    """Return the symbols, int16 (C, h, w), that `choose` finds for latents in steps, improved by so many trials."""
+    order, table_bits = prior.order(len(scaled)), bits_of_tables(prior.tables)
+    coded = scaled[order]
+    planes = prior.planes(scaled.shape, step_code)
+    symbols = np.zeros(scaled.shape, np.int16)
+    for number, step in enumerate(prior.passes(len(scaled))):
+        if step.phase.slices(*scaled.shape[1:]):
+            context = prior.context(step, planes, number)
+            known = choose(gather(coded, step), context, table_bits, prior.centroids, multiplier)
+            planes.put(step, known)
+            scatter(symbols, step, known)
+    return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials)
+
+
+def improved(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, multiplier: float, trials: int) -> Symbols:
+    """Return symbols that cost less in squared error plus `multiplier` times bits, after so many trials.
+
+    A trial moves one symbol in each block to the other side of its latent, the nearest to the middle that has not been
+    tried, and keeps those moves that have made their surroundings cheaper.
+    """
+    cost = _total(costs_of(symbols, scaled, prior, step_code), multiplier)
+    untried = np.abs(scaled - symbols)
+    for _ in range(trials):
+        if untried.max() < 0:
+            break
+        places = _largest_of_blocks(untried)
+        untried[places] = -1
+        moved = symbols.copy()
+        moved[places] += np.where(scaled[places] > symbols[places], 1, -1).astype(np.int16)
+        trial = _total(costs_of(moved, scaled, prior, step_code), multiplier)
+        kept = tuple(place[_sum_around(cost - trial, *places[1:]) > 0] for place in places)
+        symbols = symbols.copy()
+        symbols[kept] = moved[kept]
+        cost = _total(costs_of(symbols, scaled, prior, step_code), multiplier)
+    return symbols
+
+
+def _total(costs: Costs, multiplier: float) -> NDArray[np.float64]:
+    """Return the cost of each position, float64 (h, w)."""
+    return (costs.errors + multiplier * costs.bits).sum(0, dtype=np.float64)
+
+
+def _largest_of_blocks(planes: Floats) -> tuple[Places, Places, Places]:
+    """Return the place (channels, rows, columns) of the largest value in each block of planes (C, h, w)."""
+    channels, height, width = planes.shape
+    padded = np.pad(planes, ((0, 0), (0, -height % BLOCK), (0, -width % BLOCK)), constant_values=-2)
+    down, right = padded.shape[1] // BLOCK, padded.shape[2] // BLOCK
+    blocks = padded.reshape(channels, down, BLOCK, right, BLOCK).transpose(1, 3, 0, 2, 4).reshape(down, right, -1)
+    channel, y, x = np.unravel_index(blocks.argmax(2), (channels, BLOCK, BLOCK))
+    rows, columns = y + np.arange(down)[:, None] * BLOCK, x + np.arange(right) * BLOCK
+    return channel.ravel(), rows.ravel(), columns.ravel()
+
+
+def _sum_around(plane: NDArray[np.float64], rows: Places, columns: Places) -> NDArray[np.float64]:
+    """Return the sum of a plane (h, w) within half a block of each place."""
+    reach = BLOCK // 2
+    sums = np.pad(np.pad(plane, reach).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    bottom, end = rows + 2 * reach + 1, columns + 2 * reach + 1
+    return sums[bottom, end] - sums[rows, end] - sums[bottom, columns] + sums[rows, columns]

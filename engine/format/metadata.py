@@ -1,0 +1,47 @@
+"""What a file says of its picture besides pixels: EXIF, XMP and text, each a deflated chunk."""
+
+import zlib
+from dataclasses import dataclass
+
+from sdtrt.engine.format.container import EXIF, TEXT, XMP, File
+from sdtrt.engine.format.inflate import inflate
+from sdtrt.errors import FormatError
+
+LARGEST_NBYTES = 1 << 24  # inflated
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """`exif` is a TIFF structure without an orientation, `xmp` a packet of XML, `text` keywords and what they say."""
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    text: tuple[tuple[str, str], ...] = ()
+
+
+NOTHING = Metadata()
+
+
+def chunks_of(metadata: Metadata) -> dict[int, bytes]:
+    """Return the chunks of metadata by type; `ValueError` if they are too large to be read again."""
+    text = "".join(f"{keyword}\0{said}\0" for keyword, said in metadata.text)
+    contents = {EXIF: metadata.exif, XMP: metadata.xmp, TEXT: text.encode("utf-8", "replace")}
+    largest = max(map(len, contents.values()))
+    if largest > LARGEST_NBYTES:
+        raise ValueError(f"metadata of {largest} bytes, at most {LARGEST_NBYTES} can be kept; leave it out (--strip)")
+    return {kind: zlib.compress(data, 9) for kind, data in contents.items() if data}
+
+
+def metadata_of_file(file: File) -> Metadata:
+    """Return a file's metadata; `FormatError` if a chunk is damaged."""
+    found = {
+        kind: inflate(file.chunks[kind], LARGEST_NBYTES, name) if kind in file.chunks else b""
+        for kind, name in ((EXIF, "EXIF"), (XMP, "XMP"), (TEXT, "text"))
+    }
+    try:
+        parts = found[TEXT].decode("utf-8").split("\0")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"damaged text: {error}") from error
+    if len(parts) % 2 != 1 or parts[-1]:
+        raise FormatError("damaged text: not keywords and what they say, each ended by a zero byte")
+    return Metadata(found[EXIF], found[XMP], tuple(zip(parts[:-1:2], parts[1::2], strict=True)))

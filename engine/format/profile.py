@@ -1,0 +1,140 @@
+"""Latent profiles: all that turns symbols into latents, shipped by id or carried in the file."""
+
+import json
+import struct
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.format.container import PROFILE, STEP_BITS, File
+from sdtrt.errors import BundleError, FormatError
+from sdtrt.kernels.reference import SYMBOL_LIMIT
+
+INLINE = 0  # profile id of files that carry their own
+ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
+PALETTE = 255  # in place of a prior: no symbols but palette indices
+PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2"}
+PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2", 4: "tiny-3"}
+LARGEST_STEP = 1 << 8
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class LatentProfile:
+    """How a latent space is quantized.
+
+    A latent x of channel c is coded as the symbol of (x - mean[c]) / (spread[c] * weight[c] * step), where the file
+    gives the step. `offset[c]` is how far towards zero, in steps, reconstruction points lie off the centre.
+    Vectors are float32 (channels,).
+    """
+
+    latent_space: str
+    channels: int
+    downscale: int
+    mean: Vector
+    spread: Vector
+    weight: Vector
+    offset: Vector
+    step_codes: tuple[int, int]
+    prior: int
+    id: int = INLINE
+
+    def step_code(self, quality: float) -> int:
+        """Return the step code of a quality from 1 to 100: evenly spaced, so the step itself runs on a log scale."""
+        if not 1 <= quality <= 100:
+            raise ValueError(f"quality {quality} is outside 1 to 100")
+        first, last = self.step_codes
+        return round(first + (last - first) * (quality - 1) / 99)
+
+    def quality(self, step_code: int) -> float:
+        """Return the quality whose step is nearest, the inverse of `step_code`; below 1 or above 100 for odd files."""
+        first, last = self.step_codes
+        return 1 + 99 * (step_code - first) / (last - first)
+
+    def grid(self, width: int, height: int) -> tuple[int, int, int]:
+        """Return the shape (channels, rows, columns) of the latents of a picture."""
+        return self.channels, -(-height // self.downscale), -(-width // self.downscale)
+
+
+def profile_of_file(file: File) -> LatentProfile:
+    """Return the profile that a file names or carries; `FormatError` if it is unknown or malformed."""
+    identifier = file.header.profile
+    if (identifier == INLINE) != (PROFILE in file.chunks):
+        raise FormatError("malformed file: it must name a latent profile or carry one, and not both")
+    if identifier == INLINE:
+        if file.header.prior != ADAPTIVE_PRIOR:
+            raise FormatError(f"malformed file: prior {file.header.prior} with a latent profile of its own")
+        return unpack(file.chunks[PROFILE])
+    if identifier not in PROFILE_NAMES:
+        raise FormatError(f"latent profile {identifier} is unknown; a later sdtrt may read this file")
+    return shipped_profile(identifier)
+
+
+@cache
+def shipped_profile(identifier: int) -> LatentProfile:
+    """Return a profile of the package by its id; `BundleError` if there is none."""
+    if identifier not in PROFILE_NAMES:
+        raise BundleError(f"latent profile {identifier} is not part of this version; a later sdtrt may have it")
+    path = resources.files("sdtrt.engine") / "data" / "profiles" / f"{PROFILE_NAMES[identifier]}.json"
+    return profile_from_json(json.loads(path.read_text()), identifier)
+
+
+def profile_from_json(fields: dict[str, Any], identifier: int = INLINE) -> LatentProfile:
+    """Return the profile that the fields of a profile's JSON file describe."""
+    vectors = {name: np.array(fields[name], np.float32) for name in ("mean", "spread", "weight", "offset")}
+    return LatentProfile(
+        latent_space=fields["latent_space"],
+        channels=fields["channels"],
+        downscale=fields["downscale"],
+        step_codes=(fields["step_codes"][0], fields["step_codes"][1]),
+        prior=fields["prior"],
+        id=identifier,
+        **vectors,
+    )
+
+
+_FIXED = struct.Struct("<4sBBHH")  # hash, channels, downscale, step codes of qualities 1 and 100
+
+
+def pack(profile: LatentProfile) -> bytes:
+    """Return the data of a PROFILE chunk, for a latent space named `x-` and 8 hexadecimal digits."""
+    name = bytes.fromhex(profile.latent_space.removeprefix("x-"))
+    fixed = _FIXED.pack(name, profile.channels, profile.downscale, *profile.step_codes)
+    vectors = np.stack([profile.mean, profile.spread, profile.weight, profile.offset])
+    return fixed + vectors.astype("<f4").tobytes()
+
+
+def unpack(data: bytes) -> LatentProfile:
+    """Return the profile in a PROFILE chunk's data; `FormatError` if it is malformed."""
+    if len(data) < _FIXED.size:
+        raise FormatError(f"latent profile of {len(data)} bytes, expected at least {_FIXED.size}")
+    name, channels, downscale, first, last = _FIXED.unpack_from(data)
+    expected = _FIXED.size + 16 * channels
+    if len(data) != expected or not channels or not downscale:
+        raise FormatError(f"latent profile of {len(data)} bytes, {channels} channels need {expected}")
+    if max(first, last) >= 1 << STEP_BITS or first == last:
+        raise FormatError(f"latent profile has step codes {first} and {last}")
+    vectors = np.frombuffer(data, "<f4", offset=_FIXED.size).reshape(4, channels).astype(np.float32)
+    if not np.isfinite(vectors).all() or (vectors[1:3] <= 0).any():
+        raise FormatError("latent profile has values that are not finite, or spreads or weights that are not positive")
+    mean, spread, weight, offset = vectors
+    with np.errstate(over="ignore"):
+        largest = np.abs(mean) + spread * weight * LARGEST_STEP * (SYMBOL_LIMIT + 1 + np.abs(offset))
+    if not np.isfinite(largest).all():
+        raise FormatError("latent profile has values so large that latents would overflow")
+    return LatentProfile(
+        latent_space=f"x-{name.hex()}",
+        channels=channels,
+        downscale=downscale,
+        mean=mean,
+        spread=spread,
+        weight=weight,
+        offset=offset,
+        step_codes=(first, last),
+        prior=ADAPTIVE_PRIOR,
+    )

@@ -1,0 +1,141 @@
+"""ONNX Runtime, on the CPU and on a GPU: the only import of `onnxruntime` in the run time."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.networks.backends.plans import source_of
+from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.errors import BundleError, DeviceError
+from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
+
+CUDA = "CUDAExecutionProvider"
+LARGEST_BATCH = 8
+ELEMENT_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+}
+
+Floats = NDArray[np.float32]
+
+
+def import_onnxruntime() -> ModuleType:
+    """Return the module; `DeviceError` says which extra to install where it is missing or broken."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"ONNX Runtime is needed to run networks ({error}); "
+            "install it with: pip install 'sdtrt[cpu]' (or 'sdtrt[gpu]' beside an NVIDIA GPU)"
+        ) from error
+    onnxruntime.set_default_logger_severity(3)
+    return onnxruntime
+
+
+def has_cuda() -> bool:
+    """Return whether the ONNX Runtime that is installed can use NVIDIA GPUs."""
+    try:
+        return CUDA in import_onnxruntime().get_available_providers()
+    except DeviceError:
+        return False
+
+
+def open_session(path: Path, threads: int | None, providers: list[Any]) -> Any:
+    """Return an inference session; `BundleError` if the file is none that ONNX Runtime can open."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # Shapes change from picture to picture: memory planned for one shape is of no use to the next.
+    options.enable_mem_pattern = False
+    # Threads that wait by spinning take the cores from the entropy coder's matrix products.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        raise BundleError(f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__}: {error}") from error
+
+
+class OrtNetwork:
+    """An inference session on the host, opened once."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        self._path = path
+        self._session = open_session(path, threads, ["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+        try:
+            found = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # as above
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise BundleError(f"{self._path} cannot run on {shapes}: {error}") from error
+        return dict(zip(self._outputs, found, strict=True))
+
+
+class OrtCpu:
+    """The CPU, with `threads` threads per network (None: all cores)."""
+
+    name = "ort on the CPU"
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads {threads}, expected at least 1")
+        import_onnxruntime()
+        self._threads = threads
+
+    def load(self, path: Path) -> OrtNetwork:
+        return OrtNetwork(path, self._threads)
+
+
+class OrtDeviceNetwork:
+    """An inference session that reads and writes device memory, on a stream of ours."""
+
+    capturable = False  # a session may allocate whenever it runs
+    largest_batch = LARGEST_BATCH
+
+    def __init__(self, path: Path, provider: Any, where: tuple[str, int]) -> None:
+        self._path, self._where = path, where
+        self._session = open_session(path, None, [provider])
+        if self._session.get_providers()[0] != (provider if isinstance(provider, str) else provider[0]):
+            raise DeviceError(f"{path.name} would not run on the GPU: ONNX Runtime could not load its CUDA libraries")
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        values = [*self._session.get_inputs(), *self._session.get_outputs()]
+        self.dtypes = {value.name: ELEMENT_TYPES[value.type] for value in values}
+        self._options = import_onnxruntime().RunOptions()
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
+        binding = self._session.io_binding()
+        for name, array in arrays.items():
+            bind = binding.bind_input if name in self._inputs else binding.bind_output
+            bind(name, *self._where, array.dtype.type, array.shape, array.pointer)
+        kept = dict(arrays)
+
+        def run(stream: Stream) -> None:
+            try:
+                self._session.run_with_iobinding(binding, self._options)
+            except Exception as error:  # as above
+                shapes = ", ".join(f"{name} {array.shape}" for name, array in kept.items())
+                raise BundleError(f"{self._path} cannot run on {shapes}: {error}") from error
+
+        return run
+
+
+class OrtCuda:
+    """A GPU; half-precision networks where the bundle has them."""
+
+    name = "ort"
+
+    def __init__(self, device: Device, index: int) -> None:
+        import_onnxruntime().preload_dlls()
+        self._where = "cuda", index
+        self._provider = CUDA, {"device_id": index, "user_compute_stream": str(handle_of(device.stream))}
+
+    def load(self, bundle: Bundle, network: str) -> OrtDeviceNetwork:
+        path, *_ = [bundle.file(name) for name in source_of(bundle, network)]
+        return OrtDeviceNetwork(path, self._provider, self._where)

@@ -1,0 +1,206 @@
+"""The TensorRT engines of a bundle: what each was built from and for, and whether it may still be used."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sdtrt.atomic import replace_file
+from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.shapes import Shapes
+from sdtrt.engine.networks.backends.trt_library import import_tensorrt, installed
+from sdtrt.engine.networks.bundle import Bundle, file_hash
+from sdtrt.errors import BundleError, DeviceError
+
+ENGINES = "engines"
+INDEX = "engines.json"
+SCHEMA = 1
+RECIPE = 2  # to be raised when the same inputs would be built into something else
+PORTABLE = "portable"  # the target of engines for every GPU that TensorRT for RTX supports from Ampere on
+STANDARD_SHAPES = ("64x64..512x512..1024x1024",)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """All that an engine depends on; `onnx` is the SHA-256 of the network's files."""
+
+    network: str
+    onnx: str
+    builder: str
+    version: str
+    target: str
+    shapes: str
+    recipe: int = RECIPE
+
+    def file_name(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return f"{self.network}-{self.target}-{digest[:12]}.engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An engine that was built; `file` lies in the index's folder."""
+
+    key: Key
+    file: str
+    sha256: str
+    nbytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What an engine is worth: `valid`, `stale` (built from something else), `damaged`, or `foreign` here."""
+
+    kind: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The engines in a bundle's folder, and the shapes that were asked for last."""
+
+    folder: Path
+    shapes: tuple[str, ...] = STANDARD_SHAPES
+    plans: tuple[Plan, ...] = ()
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "Index":
+        """Read a bundle's index, empty if there are no engines; `BundleError` if it is malformed."""
+        folder = engines_folder(bundle)
+        path = folder / INDEX
+        try:
+            found = json.loads(path.read_text("utf-8"))
+            if found["schema"] != SCHEMA:
+                raise ValueError(f"schema {found['schema']}, this version reads {SCHEMA}")
+            shapes = tuple(str(Shapes.parse(text)) for text in found["shapes"])
+            return cls(folder, shapes, tuple(map(_plan, found["engines"])))
+        except FileNotFoundError:
+            return cls(folder)
+        except (OSError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            hint = f"remove it with: sdtrt engines clean {bundle.reference}"
+            raise BundleError(f"{path} is malformed ({error!r}); {hint}") from error
+
+    def with_plan(self, plan: Plan) -> "Index":
+        return replace(self, plans=(*(p for p in self.plans if p.file != plan.file), plan))
+
+    def write(self) -> None:
+        engines = [asdict(plan) for plan in self.plans]
+        document = {"schema": SCHEMA, "shapes": self.shapes, "engines": engines}
+        write_whole(self.folder / INDEX, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def _plan(entry: dict[str, Any]) -> Plan:
+    """Return the plan of an index's entry; `TypeError` or `ValueError` if it is malformed."""
+    plan = Plan(**(entry | {"key": Key(**entry["key"]), "seconds": float(entry["seconds"])}))
+    for part in (plan.key, plan):
+        for field in fields(part):
+            if field.type in {int, str} and type(getattr(part, field.name)) is not field.type:
+                raise TypeError(f"{field.name} is {getattr(part, field.name)!r}")
+    if plan.file != plan.key.file_name():
+        raise ValueError(f"{plan.file!r} is not the name of that engine's file")
+    return plan
+
+
+def engines_folder(bundle: Bundle) -> Path:
+    """Return where a bundle's engines lie: with it, or for built-in bundles in the user's cache folder."""
+    if not bundle.is_built_in:
+        return bundle.folder / ENGINES
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "sdtrt" / "engines" / bundle.name
+
+
+def source_of(bundle: Bundle, network: str) -> list[str]:
+    """Return the names of the files that an engine of `network` is built from: its half-precision ones if there are."""
+    for name in (f"{network}.fp16.onnx", f"{network}.onnx"):
+        if name in bundle.files:
+            return [name, *(extra for extra in (f"{name}.data",) if extra in bundle.files)]
+    raise BundleError(f"bundle {bundle.name} has no {network}.onnx")
+
+
+def networks_of(bundle: Bundle) -> list[str]:
+    return [name for name in ("encoder", "decoder", "unet") if f"{name}.onnx" in bundle.files]
+
+
+def onnx_hash(bundle: Bundle, network: str) -> str:
+    """Return the SHA-256 of a network's files as they are now, whatever the manifest says."""
+    try:
+        digests = [file_hash(bundle.folder / name) for name in source_of(bundle, network)]
+    except OSError as error:
+        raise BundleError(f"{network}'s ONNX file cannot be read: {error}; {bundle.remedy}") from error
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def states(bundle: Bundle, index: Index) -> list[tuple[Plan, State]]:
+    """Return what each engine of a bundle is worth on this machine."""
+    current = {network: onnx_hash(bundle, network) for network in networks_of(bundle)}
+    versions = {name: import_tensorrt(name).version for name in installed()}
+    try:
+        gpu: str | None = architecture()
+    except DeviceError:
+        gpu = None
+    return [(plan, _state(plan, index, current, versions, gpu)) for plan in index.plans]
+
+
+def _state(plan: Plan, index: Index, onnx: dict[str, str], versions: dict[str, str], gpu: str | None) -> State:
+    key, path = plan.key, index.folder / plan.file
+    version = versions.get(key.builder)
+    if version is None:
+        return State("foreign", f"built by {key.builder}, which is not installed")
+    if gpu is not None and key.target not in {gpu, PORTABLE}:
+        return State("foreign", f"built for {key.target}, this GPU is {gpu}")
+    stale = [
+        reason
+        for reason, holds in (
+            (f"{key.network}'s ONNX has changed", onnx.get(key.network) != key.onnx),
+            (f"built by {key.builder} {key.version}, installed is {version}", version != key.version),
+            (f"built for {key.shapes}, asked for is {', '.join(index.shapes)}", key.shapes not in index.shapes),
+            (f"built by recipe {key.recipe}, current is {RECIPE}", key.recipe != RECIPE),
+        )
+        if holds
+    ]
+    if stale:
+        return State("stale", "; ".join(stale))
+    if not path.is_file() or path.stat().st_size != plan.nbytes or file_hash(path) != plan.sha256:
+        return State("damaged", f"{plan.file} is missing, truncated or changed")
+    fault = import_tensorrt(key.builder).fault(path)
+    return State("damaged", f"{key.builder} says: {fault}") if fault else State("valid")
+
+
+def require_valid(bundle: Bundle, plan: Plan) -> Path:
+    """Return the path of an engine that may be used here; `BundleError` says why not, and what to run."""
+    index = Index.of(bundle)
+    state = next((state for one, state in states(bundle, index) if one == plan), State("damaged", "it is not listed"))
+    if state.kind != "valid":
+        raise BundleError(
+            f"engine {plan.file} is {state.kind}: {state.why}; run: sdtrt engines build {bundle.reference}"
+        )
+    return index.folder / plan.file
+
+
+def remove(index: Index, plans: Iterable[Plan]) -> Index:
+    """Return the index without `plans`, written, their files deleted."""
+    gone = set(plans)
+    left = replace(index, plans=tuple(plan for plan in index.plans if plan not in gone))
+    left.write()
+    for plan in gone:
+        (index.folder / plan.file).unlink(missing_ok=True)
+        kernels_file(index.folder / plan.file).unlink(missing_ok=True)
+    return left
+
+
+def kernels_file(engine: Path) -> Path:
+    """Return where TensorRT for RTX keeps what it has compiled of an engine on this machine."""
+    return engine.with_suffix(".kernels")
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write a file of a bundle's engines; `BundleError` where the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
+    except OSError as error:
+        raise BundleError(f"{path} was not written: {error}; nothing there has changed, run the same again") from error

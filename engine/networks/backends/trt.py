@@ -1,0 +1,166 @@
+"""TensorRT on a GPU: a bundle's engines, each chosen by the shape that it is to run on."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdtrt.atomic import replace_file
+from sdtrt.engine.networks.backends.plans import Index, Plan, kernels_file, states
+from sdtrt.engine.networks.backends.shapes import Shapes
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt
+from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.errors import BundleError, DeviceError
+from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
+
+
+class TensorRt:
+    """Runs engines; their contexts share one block of memory, as one stream never runs two at once."""
+
+    name = "trt"
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._block: DeviceArray | None = None
+
+    def load(self, bundle: Bundle, network: str) -> "TrtNetwork":
+        return TrtNetwork(self, bundle, network)
+
+    def memory(self, nbytes: int) -> DeviceArray:
+        """Return a block of at least `nbytes`; whoever was given a smaller one keeps that."""
+        if self._block is None or self._block.nbytes < nbytes:
+            self._block = self._device.empty((nbytes,), np.uint8)
+        return self._block
+
+
+class TrtNetwork:
+    """The engines of one network, each deserialised at its first use."""
+
+    capturable = True
+
+    def __init__(self, backend: TensorRt, bundle: Bundle, network: str) -> None:
+        self._backend, self._bundle, self._network = backend, bundle, network
+        self._folder = Index.of(bundle).folder
+        self._plans = usable_engines(bundle, network)
+        self._engines: dict[str, Engine] = {}
+        self.largest_batch = max(shapes_of(plan).largest[0] for plan in self._plans)
+        self.dtypes = self._engine(self._plans[0]).dtypes
+
+    def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
+        batch, height, width = self._pictures(arrays)
+        plan = next((p for p in self._plans if shapes_of(p).cover((batch, width, height))), None)
+        if plan is None:
+            have = ", ".join(p.key.shapes for p in self._plans)
+            raise BundleError(
+                f"{self._bundle.name}'s {self._network} has no engine for {width}x{height}*{batch}, but for {have}; "
+                f"run: sdtrt engines build {self._bundle.reference} --shapes {width}x{height}*{batch}"
+            )
+        engine = self._engine(plan)
+        return engine.bind(arrays, self._backend.memory(engine.memory_nbytes))
+
+    def _pictures(self, arrays: Mapping[str, DeviceArray]) -> tuple[int, int, int]:
+        """Return how many pictures there are, and their height and width; the UNet sees none, only latents."""
+        if "pixels" in arrays:
+            batch, _, height, width = arrays["pixels"].shape
+            return batch, height, width
+        batch, _, *sides = arrays["latents"].shape
+        height, width = (side * self._bundle.latent_profile().downscale for side in sides)
+        return batch, height, width
+
+    def _engine(self, plan: Plan) -> "Engine":
+        if plan.file not in self._engines:
+            self._engines[plan.file] = Engine(self._folder / plan.file, import_tensorrt(plan.key.builder))
+        return self._engines[plan.file]
+
+
+class Engine:
+    """A deserialised engine; `BundleError` with the library's own words if it cannot be had."""
+
+    def __init__(self, path: Path, library: Library) -> None:
+        self._trt, self._log, self._path, self._name = library.module, Log(library.module), path, path.name
+        self._runtime = self._trt.Runtime(self._log.logger)
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise BundleError(f"{library.name} {library.version} cannot load {path.name}: {self._log}")
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        self.dtypes = {name: np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
+        self.memory_nbytes = int(self._engine.device_memory_size_v2)
+
+    def bind(self, arrays: Mapping[str, DeviceArray], memory: DeviceArray) -> Callable[[Stream], None]:
+        context = self._context()
+        for name, array in arrays.items():
+            is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
+            if is_input and not context.set_input_shape(name, array.shape):
+                raise BundleError(f"{self._name} does not take {name} of shape {array.shape}: {self._log}")
+            context.set_tensor_address(name, array.pointer)
+        for name, array in arrays.items():
+            if tuple(context.get_tensor_shape(name)) != array.shape:
+                raise BundleError(f"{self._name}'s {name} is {context.get_tensor_shape(name)}, expected {array.shape}")
+        context.set_device_memory(memory.pointer, self.memory_nbytes)
+        return Bound(self, context, memory, dict(arrays))
+
+    def _context(self) -> Any:
+        """Return a context that uses our memory; TensorRT for RTX compiles its kernels here, all of them at once."""
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not hasattr(self._engine, "create_runtime_config"):
+            return self._made(self._engine.create_execution_context(strategy))
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        if not hasattr(config, "create_runtime_cache"):
+            return self._made(self._engine.create_execution_context(config))
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        cache = config.create_runtime_cache()
+        compiled = kernels_file(self._path)
+        if compiled.is_file():
+            cache.deserialize(compiled.read_bytes())
+        config.set_runtime_cache(cache)
+        context = self._made(self._engine.create_execution_context(config))
+        with contextlib.suppress(OSError):  # to write it is a favour to the next process
+            replace_file(compiled, bytes(cache.serialize()))
+        return context
+
+    def _made(self, context: Any) -> Any:
+        if context is None:
+            raise DeviceError(f"{self._name} cannot be run: {self._log}")
+        return context
+
+    def failure(self) -> DeviceError:
+        return DeviceError(f"{self._name} did not run: {self._log}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A context with all that its work needs, which it keeps alive."""
+
+    engine: Engine
+    context: Any
+    memory: DeviceArray
+    arrays: dict[str, DeviceArray]
+
+    def __call__(self, stream: Stream) -> None:
+        if not self.context.execute_async_v3(handle_of(stream)):
+            raise self.engine.failure()
+
+
+def shapes_of(plan: Plan) -> Shapes:
+    return Shapes.parse(plan.key.shapes)
+
+
+def usable_engines(bundle: Bundle, network: str) -> list[Plan]:
+    """Return a network's engines that may be used here, those for the fewest sizes first.
+
+    Raises `BundleError` if there are none, with what is wrong with those that there are.
+    """
+    index = Index.of(bundle)
+    found = [(plan, state) for plan, state in states(bundle, index) if plan.key.network == network]
+    valid = [plan for plan, state in found if state.kind == "valid"]
+    if not valid:
+        faults = "; ".join(f"{plan.file} is {state.kind}: {state.why}" for plan, state in found) or "none was built"
+        raise BundleError(
+            f"no engine of {bundle.name}'s {network} ({faults}); run: sdtrt engines build {bundle.reference}"
+        )
+    return sorted(valid, key=lambda plan: shapes_of(plan).spread)

@@ -1,0 +1,197 @@
+"""Bundles: a folder with an encoder, a decoder and a manifest that says what they are."""
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sdtrt.engine.denoising.denoise import Denoiser
+from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, shipped_profile, unpack
+from sdtrt.errors import BundleError, FormatError
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+BUILT_IN = "tiny"
+SMALLEST_RANGE, LARGEST_RANGE = 1e-3, 1e6  # of pixel values
+LARGEST_REACH = 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened manifest.
+
+    `profile` is the latent profile with which the bundle writes files: the id of a shipped one, or the numbers that
+    its files carry. Networks take and give float32 NCHW: `encoder.onnx` pixels -> latents, `decoder.onnx` latents ->
+    pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. Files named `*.fp16.onnx` are
+    the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
+    known of `unet.onnx`, None without one. `reach` is how many latents away encoder and decoder look,
+    None if everywhere.
+    """
+
+    folder: Path
+    name: str
+    latent_space: str
+    profile: int | LatentProfile
+    pixel_range: tuple[float, float]
+    decoder_takes_step: bool
+    unet: Denoiser | None
+    reach: int | None
+    files: dict[str, str]  # name -> SHA-256
+
+    @classmethod
+    def open(cls, folder: Path) -> "Bundle":
+        """Read the manifest in `folder`; `BundleError` if it is missing, malformed or of a later schema."""
+        path = folder / MANIFEST
+        try:
+            fields = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise BundleError(f"{path} cannot be read: {error}") from error
+        try:
+            return cls._from_fields(folder, fields)
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            struct.error,
+            FormatError,
+        ) as error:
+            raise BundleError(f"{path} is malformed: {error!r}") from error
+
+    @classmethod
+    def _from_fields(cls, folder: Path, fields: dict[str, Any]) -> "Bundle":
+        if fields["schema"] != SCHEMA:
+            raise BundleError(f"{folder} has bundle schema {fields['schema']}, this sdtrt reads schema {SCHEMA}")
+        low, high = map(float, fields["pixel_range"])
+        if not SMALLEST_RANGE <= high - low <= LARGEST_RANGE:
+            raise ValueError(f"pixel range {low} to {high}")
+        if not isinstance(fields["decoder_takes_step"], bool) or not isinstance(fields["latent_space"], str):
+            raise TypeError("decoder_takes_step must be true or false, latent_space a text")
+        profile = _profile(fields["profile"])
+        if isinstance(profile, LatentProfile) and profile.latent_space != fields["latent_space"]:
+            raise ValueError(f"latent space {fields['latent_space']} with a profile of {profile.latent_space}")
+        return cls(
+            folder=folder,
+            name=str(fields["name"]),
+            latent_space=fields["latent_space"],
+            profile=profile,
+            pixel_range=(low, high),
+            decoder_takes_step=fields["decoder_takes_step"],
+            unet=Denoiser.from_fields(fields["unet"]) if "unet" in fields else None,
+            reach=_reach(fields.get("reach")),
+            files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
+        )
+
+    def latent_profile(self) -> LatentProfile:
+        """Return the profile with which the bundle writes files; `BundleError` if this version lacks it."""
+        return self.profile if isinstance(self.profile, LatentProfile) else shipped_profile(self.profile)
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
+        path = self.folder / name
+        if name not in self.files:
+            raise BundleError(f"bundle {self.name} has no {name}; {self.remedy}")
+        try:
+            digest = file_hash(path)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error}; {self.remedy}") from error
+        if digest != self.files[name]:
+            raise BundleError(
+                f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {self.remedy}"
+            )
+        return path
+
+    @property
+    def reference(self) -> str:
+        """What commands call this bundle: the name of a built-in one, else the folder."""
+        return self.name if self.is_built_in else str(self.folder)
+
+    @property
+    def is_built_in(self) -> bool:
+        return self.folder.is_relative_to(built_in_root())
+
+    @property
+    def remedy(self) -> str:
+        """What to run when a file is missing or damaged."""
+        if self.is_built_in:
+            return "install sdtrt again: pip install --force-reinstall sdtrt"
+        return f"make the bundle again: sdtrt export or sdtrt import, with --force --out {self.folder}"
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name if it is one within its folder; `ValueError` if it would lead elsewhere."""
+    if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of a file in the bundle")
+    return name
+
+
+def _profile(field: object) -> int | LatentProfile:
+    """Return a manifest's profile; one given in full is rounded and checked as a file's own would be."""
+    if isinstance(field, dict):
+        return unpack(pack(profile_from_json(field)))
+    if type(field) is not int:
+        raise TypeError(f"profile {field!r} is neither the id of one nor one in full")
+    return field
+
+
+def _reach(field: object) -> int | None:
+    if field is not None and (type(field) is not int or not 0 <= field <= LARGEST_REACH):
+        raise ValueError(f"reach {field!r}, expected 0 to {LARGEST_REACH} latents")
+    return field
+
+
+def built_in_root() -> Path:
+    """Return the folder in the package in which the built-in bundles lie."""
+    return Path(str(resources.files("sdtrt.engine"))) / "data" / "bundles"
+
+
+def bundle_folders() -> list[Path]:
+    """Return the folders of all bundles that can be named: the built-in ones, then those under `$SDTRT_MODELS`."""
+    roots = [built_in_root()]
+    if "SDTRT_MODELS" in os.environ:
+        roots.append(Path(os.environ["SDTRT_MODELS"]))
+    return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"))]
+
+
+def find_bundle(model: str | Path) -> Bundle:
+    """Return the bundle of a name or folder; `BundleError` names those that there are."""
+    folders = bundle_folders()
+    for folder in folders:
+        if folder.name == str(model):
+            return Bundle.open(folder)
+    if Path(model).is_dir():
+        return Bundle.open(Path(model))
+    names = ", ".join(folder.name for folder in folders)
+    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} (see: sdtrt models)")
+
+
+def find_decoder(latent_space: str) -> Bundle:
+    """Return the first bundle whose decoder understands a latent space; `BundleError` if none does."""
+    found, broken = set(), ""
+    for folder in bundle_folders():
+        try:
+            bundle = Bundle.open(folder)
+        except BundleError as error:
+            broken = f" ({error})"
+            continue
+        if bundle.latent_space == latent_space:
+            return bundle
+        found.add(bundle.latent_space)
+    spaces = ", ".join(sorted(found))
+    raise BundleError(
+        f"the file is in latent space {latent_space}, there are models for: {spaces}{broken}; "
+        "put a bundle for it under $SDTRT_MODELS or name its folder with --model"
+    )

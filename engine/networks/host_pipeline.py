@@ -1,0 +1,61 @@
+"""Pictures to latents and back on the host: the kernels' references around networks in ONNX Runtime."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.quantized import latents_of
+from sdtrt.engine.denoising.denoise import denoised
+from sdtrt.engine.networks.backends import Backend, Network
+from sdtrt.engine.networks.parsed import Parsed
+from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.errors import BundleError, DeviceError
+from sdtrt.kernels import reference
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class HostPipeline:
+    """A bundle's networks, each opened at its first use; see `engine.pipeline.Pipeline`."""
+
+    largest_batch = 1
+
+    def __init__(self, backend: Backend, tiled: Tiled) -> None:
+        self.name = backend.name
+        self._bundle, self._backend, self._tiled = tiled.bundle, backend, tiled
+        self._networks: dict[str, Network] = {}
+
+    def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
+        return [self._tiled.analyse(one, self._encoded) for one in pixels]
+
+    def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
+        return [self._tiled.synthesise(one, self._decoded) for one in pictures]
+
+    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
+        raise DeviceError(f"device memory needs a GPU; this codec runs by {self.name}")
+
+    def _encoded(self, pixels: Pixels) -> Floats:
+        planes = reference.pixels_to_planes(pixels, self._tiled.scale, *self._bundle.pixel_range)
+        return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
+
+    def _decoded(self, picture: Parsed) -> Floats:
+        latents = latents_of(picture.contents)[None]
+        if picture.trajectory:
+            latents = denoised(latents, picture.trajectory, self._predict)
+        step = {"step": np.array([picture.header.step], np.float32)} if self._bundle.decoder_takes_step else {}
+        return self._run("decoder.onnx", {"latents": latents, **step})["pixels"][0]
+
+    def _predict(self, latents: Floats, timestep: Floats) -> Floats:
+        return self._run("unet.onnx", {"latents": latents, "timestep": timestep})["prediction"]
+
+    def _run(self, name: str, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+        if name not in self._networks:
+            self._networks[name] = self._backend.load(self._bundle.file(name))
+        outputs = self._networks[name].run(inputs)
+        for tensor, values in outputs.items():
+            if not np.isfinite(values).all():
+                raise BundleError(f"{self._bundle.name}'s {name} gave values in {tensor} that are not finite")
+        return outputs

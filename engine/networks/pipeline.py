@@ -1,0 +1,143 @@
+"""Pictures to latents and back: the choice of where, and by which backend, a bundle's networks run."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.networks.backends import BACKENDS
+from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
+from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
+from sdtrt.engine.networks.backends.trt_library import INSTALL, import_tensorrt, installed
+from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.device_pipeline import DevicePipeline
+from sdtrt.engine.networks.host_pipeline import HostPipeline
+from sdtrt.engine.networks.parsed import Parsed
+from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.errors import BundleError, DeviceError
+from sdtrt.kernels.device import CudaDevice, fatbin
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class Pipeline(Protocol):
+    """A bundle's networks with the kernels around them; may be used from several threads."""
+
+    name: str
+    largest_batch: int  # pictures that are worth handing over at once
+
+    def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
+        """Return the latents, float32 (C, h, w), of RGB pixels of one size, uint8 (H, W, 3) each."""
+
+    def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
+        """Return the RGB pixels of pictures of one `sort`."""
+
+    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
+        """Queue the decoding of a picture into a device array, uint8 (height, width, 3), in order with a CUDA stream.
+
+        Nothing waits: what is queued on the stream afterwards finds the pixels there. Nor is it checked, therefore,
+        that the network's output is finite. Raises `ValueError` or `TypeError` if array or stream are unfit,
+        `DeviceError` if the networks run on the host.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run networks; `obstacle` says why a bundle cannot be run so on GPU `index`, or gives an empty text."""
+
+    backend: str
+    device: str
+    library: Callable[[], str]  # what runs the networks, with its version
+    obstacle: Callable[[Bundle, int], str]
+    open: Callable[[Tiled, int, int | None], Pipeline]
+
+
+def open_pipeline(tiled: Tiled, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Pipeline:
+    """Return a bundle's pipeline for a `--backend`, `--device` and `--threads`: the fastest of those that work here.
+
+    Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
+    """
+    kind, index = parse_device(device)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is unknown; there are: {', '.join(BACKENDS)}")
+    obstacles = []
+    for way in WAYS:
+        if backend in {"auto", way.backend} and kind in {"auto", way.device}:
+            obstacle = way.obstacle(tiled.bundle, index)
+            if not obstacle:
+                return way.open(tiled, index, threads)
+            obstacles.append(f"{way.backend} on {way.device}: {obstacle}")
+    reasons = "; ".join(obstacles) or f"backend {backend} does not run on device {device}"
+    raise DeviceError(f"{reasons}; see: sdtrt doctor, or run it with --device cpu")
+
+
+def parse_device(text: str) -> tuple[str, int]:
+    """Return the kind of device, `auto`, `cpu` or `cuda`, and its number; `ValueError` if `text` is none of them."""
+    match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d{1,3}))?", text)
+    if not match or (match[2] and match[1] != "cuda"):
+        raise ValueError(f"device {text!r}, expected auto, cpu, cuda or cuda:N")
+    return match[1], int(match[2] or 0)
+
+
+def _trt_obstacle(bundle: Bundle, index: int) -> str:
+    if not installed():
+        return f"no TensorRT is installed; {INSTALL}"
+    return _gpu_obstacle(index) or _first_fault(lambda: [usable_engines(bundle, n) for n in ("encoder", "decoder")])
+
+
+def _ort_cuda_obstacle(bundle: Bundle, index: int) -> str:
+    if not has_cuda():
+        return "this ONNX Runtime is without CUDA; install it with: pip install 'sdtrt[gpu]'"
+    return _gpu_obstacle(index)
+
+
+def _gpu_obstacle(index: int) -> str:
+    return _first_fault(lambda: architecture(index), fatbin)
+
+
+def _ort_cpu_obstacle(bundle: Bundle, index: int) -> str:
+    return _first_fault(import_onnxruntime)
+
+
+def _first_fault(*checks: Callable[[], object]) -> str:
+    try:
+        for check in checks:
+            check()
+    except (BundleError, DeviceError) as error:
+        return str(error)
+    return ""
+
+
+def _open_trt(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
+    device = CudaDevice(index)
+    return DevicePipeline(device, TensorRt(device), tiled)
+
+
+def _open_ort_cuda(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
+    device = CudaDevice(index)
+    return DevicePipeline(device, OrtCuda(device, index), tiled)
+
+
+def _open_ort_cpu(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
+    return HostPipeline(OrtCpu(threads), tiled)
+
+
+def _tensorrt() -> str:
+    return ", ".join(f"{name} {import_tensorrt(name).version}" for name in installed())
+
+
+def _onnxruntime() -> str:
+    return f"ONNX Runtime {import_onnxruntime().__version__}"
+
+
+# The fastest first.
+WAYS = (
+    Way("trt", "cuda", _tensorrt, _trt_obstacle, _open_trt),
+    Way("ort", "cuda", _onnxruntime, _ort_cuda_obstacle, _open_ort_cuda),
+    Way("ort", "cpu", _onnxruntime, _ort_cpu_obstacle, _open_ort_cpu),
+)

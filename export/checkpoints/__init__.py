@@ -1,0 +1,1 @@
+"""Hub ids, folders and single files -> torch modules."""

@@ -1,0 +1,1 @@
+"""torch modules -> ONNX files in single and half precision, compared with what they came from."""

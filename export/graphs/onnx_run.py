@@ -1,0 +1,26 @@
+"""An ONNX model run as it stands, to see any of its tensors."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from sdtrt.export.graphs import onnx_graph
+
+
+def run(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return any of a model's tensors, inner ones too, for `inputs`: ONNX Runtime on the CPU, graph not optimised."""
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    del exposed.graph.output[:]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "exposed.onnx"
+        onnx.save(exposed, path, save_as_external_data=onnx_graph.nbytes(exposed) > onnx_graph.LARGEST_INLINE)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))

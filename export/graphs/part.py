@@ -1,0 +1,75 @@
+"""One network of a bundle: its ONNX files in single and half precision, each compared with torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sdtrt.errors import BundleError
+from sdtrt.export.folder import free_bytes
+from sdtrt.export.graphs import graph, parity
+from sdtrt.export.graphs.attention import bound_attention
+from sdtrt.export.graphs.half import to_half
+from sdtrt.progress import announce
+
+NBYTES_PER_WEIGHT = 4 + 2  # in single and in half precision
+
+
+@dataclass(slots=True)
+class Part:
+    """A network with inputs of a real picture, planes (2, C, H, W) and vectors (2,), to be traced and checked with."""
+
+    name: str
+    network: nn.Module
+    inputs: dict[str, Tensor]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the manifest says of the parts: figures of each file, and blocks that stayed in single precision."""
+
+    parity: dict[str, Any] = field(default_factory=dict)
+    islands: dict[str, list[str]] = field(default_factory=dict)
+
+
+def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet: bool) -> None:
+    """Write a part's files and note them in `written`; with `half`, the network is in half precision afterwards.
+
+    Raises `BundleError` where ONNX and torch differ, half precision cannot hold the network, or the disk the files.
+    """
+    _require_space(part, folder)
+    announce(f"{part.name}: to ONNX, compared with torch", quiet=quiet)
+    inputs = [_cropped(part.inputs, 2, 3), _cropped(part.inputs, 3, 2)]
+    bound_attention(part.network, half=False)
+    references = parity.expected(part.network, inputs)
+    path = folder / f"{part.name}.onnx"
+    program = graph.export(part.network, inputs[0], part.output, path)
+    written.parity[path.name] = parity.require_parity(path, inputs, references, parity.SINGLE, program)
+    if not half:
+        return
+    announce(f"{part.name}: the same in half precision", quiet=quiet)
+    written.islands[part.name] = to_half(part.network, tuple(part.inputs.values()))
+    bound_attention(part.network, half=True)
+    example = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in inputs[0].items()}
+    path = folder / f"{part.name}.fp16.onnx"
+    graph.export(part.network, example, part.output, path)
+    written.parity[path.name] = parity.require_parity(path, inputs, references, parity.HALF, program)
+
+
+def _cropped(inputs: dict[str, Tensor], rows: int, columns: int) -> dict[str, Tensor]:
+    """Return inputs whose planes are cut to so many quarters of their height and width."""
+
+    def crop(tensor: Tensor) -> Tensor:
+        height, width = (n // 4 * quarters for n, quarters in zip(tensor.shape[2:], (rows, columns), strict=True))
+        return tensor[:, :, :height, :width].contiguous()
+
+    return {name: crop(tensor) if tensor.ndim == 4 else tensor for name, tensor in inputs.items()}
+
+
+def _require_space(part: Part, folder: Path) -> None:
+    needed = NBYTES_PER_WEIGHT * sum(tensor.numel() for tensor in part.network.state_dict().values())
+    free = free_bytes(folder)
+    if free < needed:
+        raise BundleError(f"the disk has {free >> 20} MiB left, {part.name} needs {needed >> 20} MiB; make room for it")

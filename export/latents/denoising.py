@@ -1,0 +1,58 @@
+"""Where a bundle's UNet earns its place: pictures decoded with and without it, measured on photos."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdtrt.engine.codec import Picture, PictureCodec, psnr
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.format import container
+from sdtrt.engine.networks.bundle import MANIFEST
+from sdtrt.errors import BundleError
+from sdtrt.export.latents.picture import centre_of, photos_in
+from sdtrt.progress import announce, progress
+
+QUALITIES = (5, 15, 25, 35, 50, 70)
+PHOTOS, SIDE = 8, 256  # pixels
+STEPS = 1  # one step is the mean of all pictures that it may have been, which no more steps improve in PSNR
+LEAST_GAIN = 0.02  # dB; less is not worth a network's time
+
+
+def record_auto(folder: Path, photos: Path, *, quiet: bool) -> str:
+    """Measure a bundle's UNet, write into its manifest when it is used by default, and return that in words."""
+    gains = measure_gains(PictureCodec(folder, device="cpu"), photos_in(photos), quiet=quiet)
+    auto = choose(gains)
+    fields = json.loads((folder / MANIFEST).read_text())
+    fields["unet"] |= {"auto": auto, "gains": [{"step": step, "psnr": gain} for step, gain in gains.items()]}
+    (folder / MANIFEST).write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
+    best = max(gains.values())
+    if auto is None:
+        return f"the UNet is used on demand only: it does not help by default ({best:+.2f} dB at best)"
+    return f"the UNet is used by default from step {auto['from_step']:.2f} up ({best:+.2f} dB at best)"
+
+
+def measure_gains(codec: PictureCodec, photos: Sequence[Path], *, quiet: bool) -> dict[float, float]:
+    """Return by quantizer's step, from the finest to the coarsest, how many dB of PSNR denoising brings on average."""
+    announce(f"measuring the UNet on {min(PHOTOS, len(photos))} photos", quiet=quiet)
+    some = photos[:: -(-len(photos) // PHOTOS)]
+    pictures = [Picture(pixels) for path in some if (pixels := centre_of(path, SIDE, 1)) is not None]
+    if not pictures:
+        raise BundleError(f"none of {len(photos)} photos can be read")
+    gains: dict[float, list[float]] = {}
+    for picture in progress(pictures, quiet=quiet):
+        for quality in reversed(QUALITIES):
+            data = codec.encode(picture, Wish(quality=quality))
+            without, denoised = (psnr(picture.pixels, codec.decode(data, denoise=n).pixels) for n in (0, STEPS))
+            gains.setdefault(container.read(data).header.step, []).append(denoised - without)
+    return {step: round(sum(each) / len(each), 3) for step, each in gains.items()}
+
+
+def choose(gains: Mapping[float, float]) -> dict[str, Any] | None:
+    """Return `auto` for a manifest: the finest step from which on denoising helps at all coarser ones; None if none."""
+    from_step = None
+    for step, gain in sorted(gains.items(), reverse=True):
+        if gain < LEAST_GAIN:
+            break
+        from_step = step
+    return None if from_step is None else {"steps": STEPS, "from_step": from_step}

@@ -1,0 +1,1 @@
+"""The priors of latent spaces: what they look at, how they are trained, and how they become integers."""

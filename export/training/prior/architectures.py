@@ -1,0 +1,110 @@
+"""What each latent space's prior codes in which order, and what its networks look at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sdtrt.engine.coding.passes import CHECKERBOARD, MARGIN, PYRAMID, Offset, Phase
+from sdtrt.engine.coding.prior_latents import Architecture, LatentPass, Window
+
+ORIGIN_PERIOD = 4  # phases repeat after so many rows and columns
+OFFSETS: list[Offset] = sorted(
+    ((dy, dx) for dy in range(-MARGIN, MARGIN + 1) for dx in range(-MARGIN, MARGIN + 1)),
+    key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Groups of channels, coarse to fine, and how many of the nearest known offsets are seen of which."""
+
+    groups: list[list[int]]
+    units: int
+    second_units: int
+    positions_first: bool  # all channels at a position before the next; else all positions of a channel
+    own: int  # latents of the group itself
+    others: int = 0  # latents of each other group
+    own_magnitudes: int = 0
+    other_magnitudes: int = 0
+    points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
+
+
+PLANS = {
+    "sd1": Plan(groups=[[0], [1], [2], [3]], units=40, second_units=16, positions_first=True, own=24, others=12),
+    "tiny": Plan(
+        # Channels 0-27 are brightness, 28-33 and 34-39 colour differences, each by rising frequency.
+        groups=[
+            [0, 28, 34],
+            [1, 2],
+            [3, 4, 5],
+            [6, 7, 8, 9],
+            [29, 30, 35, 36],
+            [10, 11, 12, 13, 14],
+            [15, 16, 17, 18, 19, 20],
+            [21, 22, 23, 24, 25, 26, 27],
+            [31, 32, 33, 37, 38, 39],
+        ],
+        units=32,
+        second_units=32,
+        positions_first=False,
+        own=20,
+        own_magnitudes=12,
+        other_magnitudes=5,
+        points=False,
+    ),
+}
+
+
+def architecture(plan: Plan) -> Architecture:
+    """Return the passes of a plan."""
+    steps = list(_steps(plan))
+    bounds = [0]
+    for channels in plan.groups:
+        bounds.append(bounds[-1] + len(channels))
+    passes = []
+    for number, (group, phase) in enumerate(steps):
+        values: list[Window] = []
+        magnitudes: list[Window] = []
+        for other in range(len(plan.groups)):
+            done = [p for g, p in steps[:number] if g == other]
+            known = [offset for offset in OFFSETS if _known(offset, phase, done)]
+            first, last = bounds[other], bounds[other + 1]
+            seen, strong = (plan.own, plan.own_magnitudes) if other == group else (plan.others, plan.other_magnitudes)
+            values += [Window(first, last, *offset) for offset in known[:seen]]
+            magnitudes += [Window(first, last, *offset) for offset in known[:strong]]
+        passes.append(LatentPass(bounds[group], bounds[group + 1], phase, merged(values), merged(magnitudes)))
+    return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes))
+
+
+def merged(windows: list[Window]) -> tuple[Window, ...]:
+    """Return the same windows, those of neighbouring channels at one offset as one."""
+    found: list[Window] = []
+    for window in sorted(windows, key=lambda w: (OFFSETS.index((w.dy, w.dx)), w.first)):
+        last = found[-1] if found else None
+        if last and (last.dy, last.dx, last.last) == (window.dy, window.dx, window.first):
+            found[-1] = Window(last.first, window.last, window.dy, window.dx)
+        else:
+            found.append(window)
+    return tuple(found)
+
+
+def _steps(plan: Plan) -> Iterator[tuple[int, Phase]]:
+    """Yield (group, phase) in coding order."""
+    groups = range(len(plan.groups))
+    if plan.positions_first:
+        yield from ((group, phase) for phase in PYRAMID for group in groups)
+    else:
+        yield from ((group, phase) for group in groups for phase in (CHECKERBOARD if group else PYRAMID))
+
+
+def _known(offset: Offset, phase: Phase, done: list[Phase]) -> bool:
+    """Return whether all symbols at an offset from a phase's positions have been coded."""
+    dy, dx = offset
+    return all(any(p.covers(y + dy, x + dx) for p in done) for y, x in _positions(phase))
+
+
+def _positions(phase: Phase) -> Iterator[Offset]:
+    """Yield a phase's positions within one period."""
+    for y, x in phase.origins:
+        for down in range(0, ORIGIN_PERIOD, phase.stride):
+            for right in range(0, ORIGIN_PERIOD, phase.stride):
+                yield y + down, x + right

@@ -1,0 +1,75 @@
+"""Trained networks to integer ones; tables and reconstruction points from what those see."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from sdtrt.engine.coding.choice import choose
+from sdtrt.engine.coding.passes import gather
+from sdtrt.engine.coding.prior_latents import INDEX_SHIFT, Architecture, LatentPrior, Network
+from sdtrt.engine.coding.tables import PRECISION, bins_of, bits_of_tables
+from sdtrt.export.training.prior.tables import integer_weights, logistic_centroids, logistic_tables
+
+PSEUDO_COUNTS = 300  # how much a logistic distribution weighs against counted symbols
+PSEUDO_POINTS = 30  # and how much its centroids do
+
+
+def integer_networks(networks: Iterable[Any]) -> list[Network]:
+    """Return trained networks with whole weights: `train.PassNetwork` has the units of theirs."""
+    return [
+        integer_network({k: v.detach().numpy().astype(np.float64) for k, v in n.named_parameters()}) for n in networks
+    ]
+
+
+def integer_network(trained: dict[str, np.ndarray]) -> Network:
+    """Return one network; biases hold the half that turns rounding down into rounding to nearest."""
+    hidden = np.concatenate([trained["hidden"], trained["hidden_features"]], axis=1)
+    direct = np.concatenate([trained["direct"], trained["direct_features"]], axis=1)
+    group = len(direct) // 2
+    halves = np.array([0] * group + [1 << (INDEX_SHIFT - 1)] * group)
+    whole = (
+        np.concatenate([128 * hidden, 1024 * direct]),
+        np.concatenate([128 * trained["hidden_bias"] + 32, 1024 * trained["output_bias"] + halves]),
+        128 * trained["second"],
+        1024 * trained["second_bias"] + 256,
+        128 * trained["output"],
+    )
+    return Network(*(np.round(weights).astype(np.float32) for weights in whole))
+
+
+def fitted(
+    architecture: Architecture, networks: list[Network], crops: Iterable[tuple[np.ndarray, int, float]], points: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return (tables, centroids) for crops of normalised latents, step codes and multipliers of bits.
+
+    Without `points` there are no centroids, and symbols are chosen as if latents lay at them.
+    """
+    prior = LatentPrior(architecture, networks, logistic_tables(), logistic_centroids() if points else None)
+    costs = bits_of_tables(prior.tables)
+    counts = np.zeros(prior.tables.shape, np.int64)
+    errors = np.zeros(prior.tables.shape)
+    for latents, code, multiplier in crops:
+        planes = prior.planes(latents.shape, code)
+        scaled = latents[list(architecture.order)] * np.float32(2.0 ** ((2048 - code) / 256))
+        for number, step in enumerate(architecture.passes):
+            context = prior.context(step, planes, number)
+            wanted = gather(scaled, step)
+            symbols = choose(wanted, context, costs, prior.centroids, multiplier)
+            planes.put(step, symbols)
+            entries = context.rows(), bins_of(symbols - context.base(), context.low_bits())
+            np.add.at(counts, entries, 1)
+            np.add.at(errors, entries, wanted - symbols)
+    return fitted_tables(counts), fitted_centroids(counts, errors) if points else None
+
+
+def fitted_tables(counts: np.ndarray) -> np.ndarray:
+    """Return tables for counts, int64 (rows, BINS): where counts are few, logistic ones."""
+    logistic = logistic_tables() / (1 << PRECISION)
+    return np.stack([integer_weights(row + PSEUDO_COUNTS * prior) for row, prior in zip(counts, logistic, strict=True)])
+
+
+def fitted_centroids(counts: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Return mean errors in 1/64 symbol, int8 (rows, BINS): where counts are few, those of logistic distributions."""
+    mean = (64 * errors + PSEUDO_POINTS * logistic_centroids()) / (counts + PSEUDO_POINTS)
+    return np.clip(np.round(mean), -64, 64).astype(np.int8)

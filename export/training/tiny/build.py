@@ -1,0 +1,157 @@
+"""Turn a training run of `tiny` into its bundle and latent profile.
+
+    python -m sdtrt.export.training.tiny.build PHOTOS --run runs/tiny-finished
+
+Writes `engine/data/bundles/tiny/` and `engine/data/profiles/tiny-2.json`. The weights are those averaged over the
+last iterations, stored in half precision; ONNX Runtime computes in single.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from sdtrt.engine.format.profile import PROFILE_NAMES
+from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA
+from sdtrt.export.graphs.onnx_graph import OPSET, strip
+from sdtrt.export.training.run import averaged_weights
+from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, REACH, Autoencoder
+from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes
+
+PROFILE_ID, PRIOR_ID = 3, 4
+STEP_CODES = (2603, 1536)  # of qualities 1 and 100: steps 4.49 and 0.25
+SMALLEST_HALF = 256  # smaller tensors stay in single precision
+PARITY_TOLERANCE = 1e-3
+
+
+def build(photos: Path, run: Path, data: Path) -> None:
+    """Write bundle and profile below `data` from the checkpoint in `run`; fail if ONNX and torch disagree."""
+    model = load_model(run)
+    crops = pixels_to_planes(np.stack([p[:256, :256] for p in load_photos(photos, 256)[::8]]))
+    with torch.inference_mode():
+        latents = model.encoder(crops)
+    spread = latents.std((0, 2, 3)).double().numpy()
+    weight = model.log_weight.detach().exp().double().numpy() / spread
+    write_profile(data / "profiles" / f"{PROFILE_NAMES[PROFILE_ID]}.json", spread, weight)
+
+    folder = data / "bundles" / "tiny"
+    folder.mkdir(parents=True, exist_ok=True)
+    step = torch.tensor([0.5, 2.0])
+    export(model.encoder, {"pixels": crops[:2, :, :, :192].contiguous()}, "latents", folder / "encoder.onnx")
+    export(
+        model.decoder, {"latents": latents[:2, :, :, :24].contiguous(), "step": step}, "pixels", folder / "decoder.onnx"
+    )
+    parity = {
+        "encoder.onnx": parity_of(model.encoder, {"pixels": crops[2:5, :, :72, :]}, folder / "encoder.onnx"),
+        "decoder.onnx": parity_of(
+            model.decoder, {"latents": latents[2:4, :, :9, :], "step": step}, folder / "decoder.onnx"
+        ),
+    }
+    manifest = {
+        "schema": SCHEMA,
+        "name": "tiny",
+        "latent_space": "tiny",
+        "profile": PROFILE_ID,
+        "pixel_range": [-1, 1],
+        "decoder_takes_step": True,
+        "reach": REACH,
+        "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*.onnx"))},
+        "export": {"torch": torch.__version__, "onnx": onnx.__version__, "opset": OPSET},
+        "parity": {name: {"largest_difference": difference} for name, difference in parity.items()},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def load_model(run: Path) -> Autoencoder:
+    """Return the averaged model of a run, its large tensors rounded to half precision as they are shipped."""
+    model = Autoencoder(torch.ones(LATENT_CHANNELS))
+    model.load_state_dict(averaged_weights(run))
+    for network in (model.encoder, model.decoder):
+        for parameter in network.parameters():
+            if parameter.numel() >= SMALLEST_HALF:
+                parameter.data = parameter.data.half().float()
+    return model.eval()
+
+
+def write_profile(path: Path, spread: np.ndarray, weight: np.ndarray) -> None:
+    """Write a profile's JSON file; vectors are kept to 7 digits, what float32 holds."""
+    fields = {
+        "latent_space": "tiny",
+        "channels": LATENT_CHANNELS,
+        "downscale": DOWNSCALE,
+        "step_codes": STEP_CODES,
+        "prior": PRIOR_ID,
+        "mean": [0.0] * LATENT_CHANNELS,
+        "spread": [float(f"{v:.7g}") for v in spread],
+        "weight": [float(f"{v:.7g}") for v in weight],
+        "offset": [0.0] * LATENT_CHANNELS,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(fields, indent=1) + "\n")
+
+
+def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Path) -> None:
+    """Write `network` as ONNX with dynamic batch, height and width, large weights in half precision."""
+    batch = torch.export.Dim("batch")
+    plane = {0: batch, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    shapes = {name: plane if tensor.ndim == 4 else {0: batch} for name, tensor in example.items()}
+    program = torch.onnx.export(
+        network,
+        tuple(example.values()),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(example),
+        output_names=[output],
+        dynamic_shapes=shapes,
+        verbose=False,
+    )
+    model = strip(halve_weights(program.model_proto))
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with large float32 initializers stored as float16, cast back where they are used."""
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= SMALLEST_HALF:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def parity_of(network: nn.Module, inputs: dict[str, Tensor], path: Path) -> float:
+    """Return the largest difference between torch and ONNX Runtime; `ValueError` above `PARITY_TOLERANCE`."""
+    with torch.inference_mode():
+        expected = network(*inputs.values()).numpy()
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    difference = float(np.abs(found - expected).max())
+    if not difference <= PARITY_TOLERANCE:
+        raise ValueError(f"{path.name} differs from torch by {difference}, expected at most {PARITY_TOLERANCE}")
+    return difference
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the built-in bundle and profile from a training run.")
+    parser.add_argument("photos", type=Path, help="folder of training photos, for the spread of the latents")
+    parser.add_argument("--run", type=Path, default=Path("runs/tiny-finished"))
+    parser.add_argument("--data", type=Path, default=Path("engine/data"))
+    arguments = parser.parse_args()
+    build(arguments.photos, arguments.run, arguments.data)
+
+
+if __name__ == "__main__":
+    main()

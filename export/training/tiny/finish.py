@@ -1,0 +1,73 @@
+"""Second stage of training `tiny`: the decoder alone, without a grid.
+
+    python -P -m sdtrt.export.training.tiny.finish PHOTOS --start runs/tiny --run runs/tiny-finished
+
+Encoder and steps stay as the first stage left them, and so do latents, profile and prior. To the squared error a
+penalty is added: in flat places, the mean step between neighbouring pixels should be the same at every position of a
+block. A run goes on from its last checkpoint.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdtrt.export.training.run import Run, averaged_weights
+from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
+from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
+from sdtrt.export.training.tiny.photos import load_photos
+
+RECIPE = Recipe(iterations=3_500, learning_rate=5e-4, warmup=200)
+GRID_WEIGHT = 4.0
+FLAT = 3 / 127.5  # a step of fewer than 3 levels, in brightness, counts as flat
+
+
+def finish(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
+    """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    photos = load_photos(folder, recipe.crop)
+    model = Autoencoder(torch.ones(LATENT_CHANNELS))
+    # Not strict: the deblocking branch, silent at first, may be younger than the first stage's checkpoint.
+    model.load_state_dict(averaged_weights(start), strict=False)
+
+    def loss_of(crops: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        decoded = model.decoder(model.quantized(crops, step, dead_zone), step)
+        error = (decoded - crops).mul(127.5).square().mean((1, 2, 3))
+        grid = grid_penalty(decoded, crops)
+        loss = (recipe.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
+        return loss, {"mse": error.mean(), "grid": grid}
+
+    Run(run, model, model.decoder, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
+
+
+def grid_penalty(decoded: Tensor, original: Tensor) -> Tensor:
+    """Return how uneven the mean step in flat places is over the positions of a block: 0 is no grid.
+
+    The variance over positions of the mean absolute step, relative to its squared mean; rows and columns summed.
+    """
+    penalty = decoded.new_zeros(())
+    for axis in (2, 3):
+        steps = decoded.mean(1, keepdim=True).diff(dim=axis).abs().movedim(axis, 0)
+        flat = original.mean(1, keepdim=True).diff(dim=axis).abs().movedim(axis, 0) < FLAT
+        positions = [slice(p, None, DOWNSCALE) for p in range(DOWNSCALE)]
+        means = torch.stack([(steps[p] * flat[p]).sum() / flat[p].sum().clamp_min(1) for p in positions])
+        penalty = penalty + (means / means.mean() - 1).square().mean()
+    return penalty
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the decoder of `tiny` alone, after the first stage.")
+    parser.add_argument("photos", type=Path, help="folder of training photos (PNG, WebP, JPEG)")
+    parser.add_argument("--start", type=Path, default=Path("runs/tiny"), help="folder of the first stage's checkpoint")
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/tiny-finished"), help="folder of this stage's checkpoint"
+    )
+    arguments = parser.parse_args()
+    finish(arguments.photos, arguments.start, arguments.run, RECIPE)
+
+
+if __name__ == "__main__":
+    main()

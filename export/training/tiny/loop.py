@@ -1,0 +1,36 @@
+"""What the stages of training `tiny` have in common: crops at random steps."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sdtrt.export.training import run as training
+from sdtrt.export.training.run import Batch, Draw
+from sdtrt.export.training.tiny.photos import random_crops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(training.Recipe):
+    """What decides the outcome of a stage; a `crop` is so many pixels wide, `steps` and `dead_zones` are ranges."""
+
+    batch: int = 8
+    crop: int = 128
+    lambda_at_step_1: float = 0.006
+    steps: tuple[float, float] = (0.3, 3.5)
+    dead_zones: tuple[float, float] = (0.0, 0.2)
+    ema_decay: float = 0.998
+
+
+def crops_at_steps(photos: list[np.ndarray], recipe: Recipe) -> Draw:
+    """Return what draws crops, float32 (N, 3, H, W), with steps and dead zones, float32 (N,)."""
+
+    def draw(rng: np.random.Generator) -> Batch:
+        crops = random_crops(photos, recipe.batch, recipe.crop, rng).to(memory_format=torch.channels_last)
+        low, high = map(math.log, recipe.steps)
+        step = torch.from_numpy(np.exp(rng.uniform(low, high, recipe.batch)).astype(np.float32))
+        dead_zone = torch.from_numpy(rng.uniform(*recipe.dead_zones, recipe.batch).astype(np.float32))
+        return crops, step, dead_zone
+
+    return draw

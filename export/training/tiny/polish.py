@@ -1,0 +1,70 @@
+"""Last stage of training `tiny`: the decoder alone, on latents as files hold them.
+
+    python -P -m sdtrt.export.training.tiny.polish PHOTOS --start runs/tiny-refined --run runs/tiny-polished
+
+The stages before it round latents with a dead zone; the codec picks symbols that are cheap. So here latents are coded
+as the codec codes them, by the profile and the prior that `export.tiny.build` and `export.prior.train` made of the
+stage before. Encoder, profile and prior stay as they are. A run goes on from its last checkpoint.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
+from sdtrt.engine.format.profile import LatentProfile, shipped_profile
+from sdtrt.export.training.run import Run
+from sdtrt.export.training.tiny.build import PROFILE_ID, load_model
+from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
+from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
+from sdtrt.export.training.tiny.photos import load_photos
+from sdtrt.export.training.tiny.refine import distortion_of
+
+RECIPE = Recipe(
+    iterations=5_000, learning_rate=2e-4, warmup=200, batch=3, crop=192, steps=(0.25, 4.5), ema_decay=0.9995
+)
+
+
+def polish(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
+    """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    photos = load_photos(folder, recipe.crop)
+    profile = shipped_profile(PROFILE_ID)
+    model = load_model(start)
+
+    def loss_of(crops: Tensor, step: Tensor, _: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            exact = model.encoder(crops).numpy()
+        codes = [round(2048 + 256 * math.log2(s)) for s in step.tolist()]
+        latents = np.stack([coded(one, profile, code) for one, code in zip(exact, codes, strict=True)])
+        decoded = model.decoder(torch.from_numpy(latents), step)
+        distortion, figures = distortion_of(decoded, crops)
+        grid = grid_penalty(decoded, crops)
+        loss = (recipe.lambda_at_step_1 / step * distortion).mean() + GRID_WEIGHT * grid
+        return loss, {"loss": loss, **figures, "grid": grid}
+
+    Run(run, model, model.decoder, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
+
+
+def coded(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.ndarray:
+    """Return a picture's latents, float32 (C, h, w), as its file would hold them."""
+    height, width = (profile.downscale * side for side in latents.shape[1:])
+    return latents_of_file(file_of_latents(latents, width, height, profile, step_code))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the decoder of `tiny` on latents as files hold them.")
+    parser.add_argument("photos", type=Path, help="folder of training photos (PNG, WebP, JPEG)")
+    parser.add_argument("--start", type=Path, default=Path("runs/tiny-refined"), help="folder of refine's checkpoint")
+    parser.add_argument("--run", type=Path, default=Path("runs/tiny-polished"), help="folder of its checkpoint")
+    arguments = parser.parse_args()
+    polish(arguments.photos, arguments.start, arguments.run, RECIPE)
+
+
+if __name__ == "__main__":
+    main()

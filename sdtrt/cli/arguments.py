@@ -1,0 +1,95 @@
+"""What the commands' arguments have in common."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Literal
+
+from sdtrt.engine.denoising.denoise import checked_steps
+from sdtrt.engine.format.container import DEFAULT_LIMITS
+from sdtrt.engine.networks.backends import BACKENDS
+
+
+def add_command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("--json", action="store_true", help="print the results as JSON")
+    command.set_defaults(command=function)
+    return command
+
+
+def add_inputs(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=text)
+    add_quiet(command)
+
+
+def add_quiet(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--quiet", action="store_true", help="no progress and no summary, errors only")
+
+
+def add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", help="file, folder or - for standard output (default: beside the input)")
+    existing = command.add_mutually_exclusive_group()
+    existing.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="leave them, and their inputs undone: to go on with a batch"
+    )
+
+
+def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
+    command.add_argument("-m", "--model", default=default, help=text)
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
+    command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
+    command.add_argument("--tile", type=int, metavar="N", help="cut larger pictures into tiles of N pixels; 0: never")
+    command.add_argument("--overlap", type=int, metavar="N", help="pixels by which tiles overlap")
+
+
+def add_frame(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--frame", type=int, default=0, help="of animations and pages, counted from 0 (default 0)")
+
+
+def add_limit(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"
+    )
+
+
+def quality(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
+    return value
+
+
+def denoise(text: str) -> int | Literal["auto"]:
+    """Return a number of steps, 0 for `off`, or `auto`."""
+    try:
+        return "auto" if text == "auto" else checked_steps(0 if text == "off" else int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number of steps, auto or off") from error
+
+
+def thread_count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return value
+
+
+def value_range(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected two numbers, such as --input-range=-1,1") from error
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text}, expected the lower bound first, such as --input-range=-1,1")
+    return low, high
+
+
+def mebibytes(text: str) -> int:
+    """Return bytes of a number of MiB, 1 to 1 048 576."""
+    value = int(text)
+    if not 1 <= value <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text} MiB, expected 1 to {1 << 20}")
+    return value << 20

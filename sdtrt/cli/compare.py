@@ -1,0 +1,78 @@
+"""The command `compare`: pictures by sdtrt and by other codecs, as an HTML report and as a picture."""
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdtrt.cli.arguments import add_command, add_frame, add_inputs, add_limit, add_machine, quality
+from sdtrt.cli.batch import Record, each_file
+from sdtrt.cli.files import STREAM, require_writable, write_output
+from sdtrt.cli.inputs import limits_of, open_codec, open_image
+from sdtrt.compare.comparison import OURS, Comparison, compare
+from sdtrt.compare.page import contact_sheet, page
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.images.picture import picture_of
+
+QUALITY = 25
+LINE = "sdtrt {bytes} bytes, {psnr} dB; {rivals}"
+
+
+def compare_command(options: argparse.Namespace) -> int:
+    wish = {"quality": options.quality, "nbytes": options.bytes}
+    if options.quality is None and options.bytes is None:
+        wish["quality"] = QUALITY
+    Wish(**wish)  # what makes no sense is wrong usage, not a wrong input
+    for target in filter(None, (options.output, options.png)):
+        require_writable(target, force=options.force)
+    comparisons: list[Comparison] = []
+    with open_codec(options.model, options) as codec:
+
+        def work(source: str, target: str) -> Record:
+            with open_image(source, options.frame) as image:
+                pixels = picture_of(image, strip=True, limits=limits_of(options)).pixels
+            comparisons.append(compare(codec, name_of(source), np.asarray(pixels), **wish))
+            return record_of(comparisons[-1])
+
+        code = each_file(options, [options.output] * len(options.inputs), work, LINE)
+    if comparisons:
+        write_output(options.output, page(comparisons).encode(), force=options.force)
+        if options.png:
+            stream = io.BytesIO()
+            contact_sheet(comparisons).save(stream, "PNG")
+            write_output(options.png, stream.getvalue(), force=options.force)
+    return code
+
+
+def name_of(source: str) -> str:
+    return "standard input" if source == STREAM else Path(source).name
+
+
+def record_of(comparison: Comparison) -> Record:
+    ours, *rivals = comparison.results
+    figures = {r.codec: {"bytes": r.nbytes, "psnr": round(r.psnr, 2), "ssim": round(r.ssim, 4)} for r in rivals}
+    told = ", ".join(f"{name} {figure['bytes']} bytes, {figure['psnr']} dB" for name, figure in figures.items())
+    record: Record = {"bytes": ours.nbytes, "psnr": round(ours.psnr, 2), "ssim": round(ours.ssim, 4)}
+    return record | {"codec": OURS, "others": figures, "rivals": told}
+
+
+def add_commands(commands: Any) -> None:
+    command = add_command(
+        commands,
+        "compare",
+        compare_command,
+        "images, of large ones the middle, by sdtrt, JPEG, WebP and AVIF: an HTML report",
+    )
+    add_inputs(command, "image files, - for standard input")
+    rate = command.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
+    rate.add_argument("--bytes", type=int, metavar="N", help="of each file, at most")
+    command.add_argument("-o", "--output", default="compare.html", help="the report (default %(default)s)")
+    command.add_argument("--png", metavar="FILE", help="write a contact sheet, too")
+    command.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    add_frame(command)
+    add_limit(command)
+    add_machine(command, f"model: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)

@@ -1,0 +1,41 @@
+"""What commands open: models and images, as their options say."""
+
+import argparse
+import io
+
+from PIL import Image, UnidentifiedImageError
+
+from sdtrt import api
+from sdtrt.cli.files import read_input
+from sdtrt.engine.format.container import Limits
+from sdtrt.progress import TileBar
+
+
+def open_codec(model: str, options: argparse.Namespace) -> api.Codec:
+    return api.Codec.open(
+        model,
+        device=options.device,
+        backend=options.backend,
+        threads=options.threads,
+        tile=options.tile,
+        overlap=options.overlap,
+        report=TileBar(quiet=options.quiet),
+    )
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    return Limits(max_pixels=options.max_pixels)
+
+
+def open_image(source: str, frame: int) -> Image.Image:
+    """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
+    try:
+        image = Image.open(io.BytesIO(read_input(source)))
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image file that Pillow knows") from error
+    if frame:
+        try:
+            image.seek(frame)
+        except EOFError as error:
+            raise ValueError(f"has no frame {frame}") from error
+    return image

@@ -1,0 +1,229 @@
+"""The commands that make models: `export`, `import`, `engines`. What they call is imported when they run."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sdtrt.cli.arguments import add_command, add_quiet, mebibytes, value_range
+from sdtrt.engine.networks.backends.plans import STANDARD_SHAPES, Index, Plan, engines_folder, remove, states
+from sdtrt.engine.networks.backends.trt_library import NAMES
+from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
+from sdtrt.errors import DeviceError, SdtrtError
+
+
+def export(options: argparse.Namespace) -> int:
+    with extra("export"):
+        from sdtrt.export.build import Request, build
+    request = Request(
+        model=options.model,
+        out=options.out,
+        latent_space=options.latent_space,
+        half=not options.no_fp16,
+        unet=options.unet,
+        photos=options.calibrate,
+        revision=options.revision,
+        allow_pickle=options.allow_pickle,
+        force=options.force,
+        quiet=options.quiet,
+    )
+    return conclude(build(request), options)
+
+
+def import_pair(options: argparse.Namespace) -> int:
+    with extra("onnx"):
+        from sdtrt.export.adopt import Adoption, adopt
+    wish = Adoption(
+        encoder=options.encoder,
+        decoder=options.decoder,
+        out=options.out,
+        latent_space=options.latent_space,
+        input_range=options.input_range,
+        output_range=options.output_range,
+        latent_scale=options.latent_scale,
+        latent_shift=options.latent_shift,
+        encoder_output=options.encoder_output,
+        decoder_output=options.decoder_output,
+        sum_outputs=options.sum_outputs,
+        photos=options.calibrate,
+        force=options.force,
+        quiet=options.quiet,
+    )
+    return conclude(adopt(wish), options)
+
+
+def conclude(notes: list[str], options: argparse.Namespace) -> int:
+    bundle = Bundle.open(options.out)
+    if options.json:
+        print(json.dumps({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes}, indent=2))
+        return 0
+    for note in notes:
+        print(f"sdtrt: {note}", file=sys.stderr)
+    if not options.quiet:
+        print(f"{bundle.folder}: latent space {bundle.latent_space}, {', '.join(bundle.files)}")
+    return 0
+
+
+def engines_build(options: argparse.Namespace) -> int:
+    with extra("onnx"):
+        from sdtrt.export.engines import Order, build_engines
+    done: list[tuple[Plan, bool]] = []
+    silent = options.json or options.quiet
+
+    def report(plan: Plan, built: bool) -> None:
+        if not silent:
+            if not done:
+                print_head()
+            print(ROW.format(*columns(plan), f"built in {plan.seconds} s" if built else "kept"))
+        done.append((plan, built))
+
+    order = Order(
+        bundle=find_bundle(options.bundle),
+        targets=tuple(options.target.split(",")),
+        builder=options.builder,
+        shapes=tuple(options.shapes.split(",")) if options.shapes else None,
+        workspace_nbytes=options.workspace,
+        force=options.force,
+        quiet=options.quiet,
+    )
+    build_engines(order, report)
+    if options.json:
+        print(json.dumps([asdict(plan) | {"built": built} for plan, built in done], indent=2))
+    elif not silent and not any(built for _, built in done):
+        print(f"nothing to build: all {len(done)} engines of {options.bundle} are valid")
+    return 0
+
+
+def engines_list(options: argparse.Namespace) -> int:
+    bundle = find_bundle(options.bundle)
+    found = states(bundle, Index.of(bundle))
+    if options.json:
+        print(json.dumps([asdict(plan) | {"state": asdict(state)} for plan, state in found], indent=2))
+    elif not found:
+        print(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}")
+    else:
+        print_head()
+        for plan, state in found:
+            print(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}"))
+    return 1 if any(state.kind == "damaged" for _, state in found) else 0
+
+
+def engines_clean(options: argparse.Namespace) -> int:
+    bundle = find_bundle(options.bundle)
+    try:
+        index = Index.of(bundle)
+    except SdtrtError:
+        index = Index(engines_folder(bundle))  # the index itself is what is broken, so it is written anew
+    unwanted = [p for p, state in states(bundle, index) if options.all or state.kind in {"stale", "damaged"}]
+    if index.folder.is_dir():
+        index = remove(index, unwanted)
+    known = {plan.file for plan in index.plans}
+    strays = [path for path in index.folder.glob("*.engine") if path.name not in known and path.is_file()]
+    for path in strays:
+        path.unlink()
+    if options.json:
+        print(json.dumps([plan.file for plan in unwanted] + [path.name for path in strays], indent=2))
+    else:
+        print(f"removed {len(unwanted)} engines and {len(strays)} that no index lists, {len(index.plans)} are left")
+    return 0
+
+
+ROW = "{:8} {:9} {:30} {:>10}  {:12}  {}"
+
+
+def print_head() -> None:
+    print(ROW.format("engine", "target", "shapes", "size", "key", "state"))
+
+
+def columns(plan: Plan) -> tuple[str, ...]:
+    key = plan.key
+    return key.network, key.target, key.shapes, f"{plan.nbytes / 2**20:.1f} MiB", plan.file.split("-")[-1][:12]
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Turn the failure of an import into `DeviceError` that says which extra to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise DeviceError(
+            f"this needs libraries that are not installed ({error}): pip install 'sdtrt[cpu,{name}]'"
+        ) from error
+
+
+def add_commands(commands: Any) -> None:
+    """Add this module's commands to a parser's subcommands."""
+    command = add_command(commands, "export", export, "a Stable Diffusion checkpoint to a bundle")
+    command.add_argument("--model", required=True, help="hub id, diffusers folder or single .safetensors file")
+    add_bundle_options(command)
+    command.add_argument(
+        "--no-fp16", action="store_true", help="no half-precision networks: engines then convert the others"
+    )
+    command.add_argument("--unet", action="store_true", help="the UNet too, for denoising")
+    command.add_argument("--revision", help="branch, tag or commit on the hub")
+    command.add_argument("--allow-pickle", action="store_true", help="read pickled weights; only if you trust them")
+
+    command = add_command(commands, "import", import_pair, "anyone's ONNX encoder and decoder to a bundle")
+    command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
+    command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
+    add_bundle_options(command)
+    command.add_argument(
+        "--input-range",
+        type=value_range,
+        default=(-1.0, 1.0),
+        help="of pixels, written --input-range=0,1 (default -1,1)",
+    )
+    command.add_argument("--output-range", type=value_range, help="of the decoder's pixels (default: the input range)")
+    command.add_argument(
+        "--latent-scale",
+        type=float,
+        default=1.0,
+        help="latents at unit scale are (raw - shift) * SCALE, sd1: 0.18215 (default 1)",
+    )
+    command.add_argument(
+        "--latent-shift", type=float, default=0.0, help="latents at unit scale are (raw - SHIFT) * scale (default 0)"
+    )
+    command.add_argument("--encoder-output", help="name of the output that holds the latents, if there are several")
+    command.add_argument("--decoder-output", help="name of the output that holds the picture, if there are several")
+    command.add_argument("--sum-outputs", action="store_true", help="enlarge the decoder's outputs and add them up")
+
+    engines = commands.add_parser("engines", help="TensorRT engines of a bundle", description="TensorRT engines")
+    kinds = engines.add_subparsers(dest="action", required=True, metavar="ACTION")
+    command = add_command(kinds, "build", engines_build, "build the engines that are missing or stale")
+    add_bundle(command)
+    command.add_argument(
+        "--target",
+        default="auto",
+        help="auto (the GPU at hand, without one portable), portable, or architectures such as sm89,sm120",
+    )
+    command.add_argument(
+        "--library", dest="builder", default="auto", choices=("auto", *NAMES), help="default %(default)s"
+    )
+    command.add_argument(
+        "--shapes", help=f"sizes such as 512x512*4,{STANDARD_SHAPES[0]} (default: those asked for last, or the latter)"
+    )
+    command.add_argument("--workspace", type=mebibytes, metavar="MIB", help="memory that the build may use for layers")
+    command.add_argument("-f", "--force", action="store_true", help="build valid ones too")
+    add_quiet(command)
+    add_bundle(add_command(kinds, "list", engines_list, "what there is: valid, stale, damaged or foreign"))
+    command = add_command(kinds, "clean", engines_clean, "remove engines that are stale or damaged")
+    add_bundle(command)
+    command.add_argument("--all", action="store_true", help="remove every engine, valid and foreign ones too")
+
+
+def add_bundle(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", nargs="?", default=BUILT_IN, help=f"name or folder (default {BUILT_IN})")
+
+
+def add_bundle_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
+    command.add_argument(
+        "--latent-space", help="sd1, sdxl, sd3, flux1, or a name of your own (default: told by the model)"
+    )
+    command.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos to measure or check the latents on")
+    command.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
+    add_quiet(command)

@@ -1,0 +1,81 @@
+"""The commands that look: `info`, `verify`, `models`, `doctor`."""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+from sdtrt import api
+from sdtrt.cli.arguments import add_command, add_inputs, add_limit
+from sdtrt.cli.batch import Record, each_file, fail
+from sdtrt.cli.files import read_input
+from sdtrt.cli.inputs import limits_of
+from sdtrt.doctor import examine
+from sdtrt.engine.networks.bundle import Bundle, bundle_folders
+from sdtrt.errors import SdtrtError
+
+
+def info(options: argparse.Namespace) -> int:
+    limits = limits_of(options)
+
+    def work(source: str, _: str) -> Record:
+        return asdict(api.info(read_input(source), limits=limits))
+
+    line = (
+        "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
+        "method {method}, quality {quality}, latent space {latent_space}, prior {prior}"
+    )
+    return each_file(options, options.inputs, work, line, always=True)
+
+
+def verify(options: argparse.Namespace) -> int:
+    limits = limits_of(options)
+
+    def work(source: str, _: str) -> Record:
+        api.verify(read_input(source), limits=limits)
+        return {}
+
+    return each_file(options, options.inputs, work, "ok", always=True)
+
+
+def models(options: argparse.Namespace) -> int:
+    found, broken = [], 0
+    for folder in bundle_folders():
+        try:
+            found.append(Bundle.open(folder))
+        except SdtrtError as error:
+            broken = fail(str(error))
+    if options.json:
+        print(json.dumps([record_of(bundle) for bundle in found], indent=2, default=str))
+        return broken
+    for bundle in found:
+        unet = ", with a UNet" if bundle.unet else ""
+        print(f"{bundle.name}: latent space {bundle.latent_space}{unet}, {bundle.folder}")
+    return broken
+
+
+def record_of(bundle: Bundle) -> Record:
+    unet = bundle.unet
+    return asdict(replace(bundle, unet=None)) | {
+        "unet": unet and {"multiple": unet.multiple, "auto": unet.auto and asdict(unet.auto)}
+    }
+
+
+def doctor(options: argparse.Namespace) -> int:
+    findings = examine()
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            mark = {True: "yes", False: "NO", None: "-"}[finding.ok]
+            print(f"{finding.subject:26} {mark:4} {finding.detail}")
+    return 1 if any(finding.ok is False for finding in findings) else 0
+
+
+def add_commands(commands: Any) -> None:
+    for function, text in ((info, "what files say of themselves"), (verify, "check files completely, but for pixels")):
+        command = add_command(commands, function.__name__, function, text)
+        add_inputs(command, ".sdt files, - for standard input")
+        add_limit(command)
+    add_command(commands, "models", models, "list the models that can be named")
+    add_command(commands, "doctor", doctor, "what this machine can run, and why not the rest")

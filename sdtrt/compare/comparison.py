@@ -1,0 +1,86 @@
+"""One picture, or its middle, by several codecs at the same number of bytes: files, figures and rate curves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdtrt import api
+from sdtrt.compare.likeness import psnr, ssim
+from sdtrt.compare.rivals import RIVALS, Encode, at_bytes, decoded
+from sdtrt.images.picture import ImageLike, picture_of
+
+OURS = "sdtrt"
+LARGEST_COMPARED = 768  # pixels a side: of larger pictures the middle is compared, so that it takes seconds
+QUALITIES = {OURS: (1, 10, 20, 30, 45, 60, 80), "JPEG": (2, 5, 10, 20, 35, 55), "WebP": (1, 10, 25, 45, 65)}
+OTHER_QUALITIES = (5, 20, 35, 50, 65)
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a codec made of a picture; PSNR in dB, SSIM up to 1."""
+
+    codec: str
+    nbytes: int
+    bits_per_pixel: float
+    psnr: float
+    ssim: float
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One picture of a size, and what each codec made of it, or of its middle; `curves` are (bits per pixel, PSNR)."""
+
+    name: str
+    width: int
+    height: int
+    pixels: Pixels  # what was compared
+    results: list[Result]
+    curves: dict[str, list[tuple[float, float]]]
+
+
+def compare(codec: api.Codec, name: str, image: ImageLike, *, quality: float | None, nbytes: int | None) -> Comparison:
+    """Encode an image by sdtrt, and by each rival into at most as many bytes, or into the fewest that it can.
+
+    Of an image of more than `LARGEST_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`. Alpha is
+    left out: what is compared is colour.
+    """
+    whole = picture_of(image).pixels
+    pixels = middle(whole)
+    data = codec.encode(pixels, quality=quality, nbytes=nbytes)
+    files = {OURS: data} | {
+        rival: at_bytes(encode, Image.fromarray(pixels), len(data))[1] for rival, encode in RIVALS.items()
+    }
+    results = [_result(name, pixels, _decoded(codec, file), len(file)) for name, file in files.items()]
+    return Comparison(name, whole.shape[1], whole.shape[0], pixels, results, _curves(codec, pixels))
+
+
+def middle(pixels: Pixels) -> Pixels:
+    """Return a picture's middle, of at most so many pixels a side as are compared."""
+    top, left = (max(0, side - LARGEST_COMPARED) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + LARGEST_COMPARED, left : left + LARGEST_COMPARED]
+
+
+def _result(codec: str, original: Pixels, pixels: Pixels, nbytes: int) -> Result:
+    rate = 8 * nbytes / (original.shape[0] * original.shape[1])
+    return Result(codec, nbytes, rate, psnr(original, pixels), ssim(original, pixels), pixels)
+
+
+def _decoded(codec: api.Codec, file: bytes) -> Pixels:
+    if file.startswith(b"SDT"):
+        return np.asarray(codec.decode(file, strip=True).convert("RGB"))
+    return decoded(file)
+
+
+def _curves(codec: api.Codec, pixels: Pixels) -> dict[str, list[tuple[float, float]]]:
+    encoders: dict[str, Encode] = {OURS: lambda image, quality: codec.encode(image, quality=quality), **RIVALS}
+    image, count = Image.fromarray(pixels), pixels.shape[0] * pixels.shape[1]
+    curves = {}
+    for name, encode in encoders.items():
+        files = [encode(image, quality) for quality in QUALITIES.get(name, OTHER_QUALITIES)]
+        curves[name] = [(8 * len(file) / count, psnr(pixels, _decoded(codec, file))) for file in files]
+    return curves

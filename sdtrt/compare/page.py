@@ -1,0 +1,140 @@
+"""Comparisons as one HTML file that needs no network, and as one picture."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from importlib import resources
+from string import Template
+
+import PIL
+from PIL import Image, ImageDraw, ImageFont
+
+from sdtrt._version import __version__
+from sdtrt.compare.comparison import OURS, Comparison, Pixels
+
+COLOURS = {OURS: "#d1410c", "JPEG": "#7a7a7a", "WebP": "#2e8b57", "AVIF": "#3a6fd8"}
+PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 260, 44
+PANEL, GAP, LABEL = 512, 8, 26  # of the contact sheet, in pixels
+
+
+def page(comparisons: Sequence[Comparison]) -> str:
+    """Return an HTML document with all pictures in it."""
+    template = Template(resources.files("sdtrt.compare").joinpath("page.html").read_text("utf-8"))
+    title = comparisons[0].name if len(comparisons) == 1 else f"{len(comparisons)} pictures"
+    return template.substitute(
+        title=f"sdtrt compare: {html.escape(title)}",
+        sections="\n".join(_section(one, number) for number, one in enumerate(comparisons)),
+        version=__version__,
+        pillow=PIL.__version__,
+    )
+
+
+def _section(one: Comparison, number: int) -> str:
+    height, width = one.pixels.shape[:2]
+    name = html.escape(one.name)
+    part = "" if (width, height) == (one.width, one.height) else f"; compared is the middle, {width}x{height}"
+    sources = {result.codec: _data_uri(result.pixels) for result in one.results}
+    choices = "".join(
+        f'<label><input type="radio" class="codec" name="codec{number}" value="{codec}"> {codec}</label>'
+        for codec in sources
+    ).replace(f'value="{OURS}"', f'value="{OURS}" checked')
+    hidden = "".join(f'<template data-codec="{codec}" data-src="{uri}"></template>' for codec, uri in sources.items())
+    return f"""<section>
+<h2>{name} ({one.width}x{one.height}{part})</h2>
+<div class="view" style="--width: {width}"><div class="stage"><div class="pair">
+<img class="original" alt="original" src="{_data_uri(one.pixels)}">
+<img class="other" alt="{OURS}" src="{sources[OURS]}">
+</div></div>
+<input class="split" type="range" min="0" max="100" step="0.1" value="50" aria-label="line between the pictures"></div>
+<div class="controls">{choices}
+<label>zoom <select class="zoom"><option value="0">fit</option><option>1</option><option>2</option><option>4</option>
+</select></label>
+<label><input type="checkbox" class="difference-on"> difference, four times</label></div>
+<div class="figures">{_table(one)}{_plot(one)}</div>
+{hidden}
+</section>"""
+
+
+def _table(one: Comparison) -> str:
+    rows = [_cells("th", "codec", "bytes", "bits/pixel", "PSNR dB", "SSIM")]
+    for r in one.results:
+        figures = f"{r.nbytes:,}", f"{r.bits_per_pixel:.3f}", f"{r.psnr:.2f}", f"{r.ssim:.4f}"
+        rows.append(_cells("td", r.codec, *figures))
+    marked = [f'<tr class="ours">{row}</tr>' if f">{OURS}<" in row else f"<tr>{row}</tr>" for row in rows]
+    return f"<table>{''.join(marked)}</table>"
+
+
+def _cells(tag: str, *texts: str) -> str:
+    return "".join(f"<{tag}>{text}</{tag}>" for text in texts)
+
+
+def _plot(one: Comparison) -> str:
+    """Return PSNR against bits per pixel, as SVG, up to 1.5 bits."""
+    points = [point for curve in one.curves.values() for point in curve]
+    right = max(0.2, min(max(rate for rate, _ in points), 1.5))
+    inside = [psnr for rate, psnr in points if rate <= right and psnr < 99]
+    bottom, top = (min(inside, default=20) // 2 * 2, max(inside, default=40) // 2 * 2 + 2)
+
+    def place(rate: float, psnr: float) -> tuple[float, float]:
+        x = MARGIN + (PLOT_WIDTH - MARGIN - 60) * rate / right
+        y = PLOT_HEIGHT - MARGIN + (MARGIN + 10 - PLOT_HEIGHT) * (psnr - bottom) / (top - bottom)
+        return round(x, 1), round(y, 1)
+
+    parts = []
+    for tick in range(int(bottom), int(top) + 1, 2 if top - bottom <= 16 else 4):
+        (x0, y), (x1, _) = place(0, tick), place(right, tick)
+        parts.append(
+            f'<path class="grid" d="M{x0} {y}H{x1}"/><text x="{x0 - 6}" y="{y + 4}" text-anchor="end">{tick}</text>'
+        )
+    for tick in range(5):
+        x, y = place(right * tick / 4, bottom)
+        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{right * tick / 4:.2f}</text>')
+    for codec, curve in one.curves.items():
+        visible = [place(*point) for point in sorted(curve) if point[0] <= right and bottom <= point[1] <= top]
+        if visible:
+            line = " ".join(f"{x},{y}" for x, y in visible)
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[codec]}" stroke-width="2"/>')
+            parts += [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{COLOURS[codec]}"/>' for x, y in visible]
+            x, y = visible[-1]
+            parts.append(f'<text x="{x + 6}" y="{y + 4}" style="fill: {COLOURS[codec]}">{codec}</text>')
+    middle = (MARGIN + PLOT_WIDTH - 60) / 2
+    parts.append(
+        f'<text x="{middle}" y="{PLOT_HEIGHT - 8}" text-anchor="middle">PSNR in dB against bits per pixel</text>'
+    )
+    return (
+        f'<svg viewBox="0 0 {PLOT_WIDTH} {PLOT_HEIGHT}" width="{PLOT_WIDTH}" role="img" '
+        f'aria-label="PSNR against bits per pixel">{"".join(parts)}</svg>'
+    )
+
+
+def _data_uri(pixels: Pixels) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "WEBP", lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def contact_sheet(comparisons: Sequence[Comparison]) -> Image.Image:
+    """Return all pictures in rows: the middle of the original, then of what each codec made of it."""
+    rows = [_row(one) for one in comparisons]
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def _row(one: Comparison) -> Image.Image:
+    panels = {"original": one.pixels}
+    panels |= {f"{r.codec}  {r.nbytes} bytes  {r.psnr:.2f} dB": r.pixels for r in one.results}
+    height, width = (min(side, PANEL) for side in one.pixels.shape[:2])
+    column = max(width, PANEL // 2)
+    row = Image.new("RGB", (len(panels) * (column + GAP) + GAP, LABEL + height + GAP), "white")
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(16)
+    for number, (label, pixels) in enumerate(panels.items()):
+        x = GAP + number * (column + GAP)
+        draw.text((x, 3), label, "black", font)
+        top, left = ((side - size) // 2 for side, size in zip(pixels.shape[:2], (height, width), strict=True))
+        row.paste(Image.fromarray(pixels[top : top + height, left : left + width]), (x, LABEL))
+    return row

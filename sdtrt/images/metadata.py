@@ -1,0 +1,100 @@
+"""EXIF, XMP and text: from Pillow images, and to the options with which Pillow writes files."""
+
+import re
+import struct
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sdtrt.engine.format.metadata import Metadata
+
+EXIF_PREFIX = b"Exif\0\0"
+ORIENTATION = 0x0112
+LARGEST_JPEG_XMP = 65_502  # bytes, what fits into one segment beside its name
+LARGEST_JPEG_SEGMENT = 65_533
+LONGEST_KEYWORD = 79  # of PNG
+# The reconstruction of a picture changes it, but not what it tells: https://cv.iptc.org/newscodes/digitalsourcetype/
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
+SOURCE = re.compile(
+    rb"\s[\w.-]+:DigitalSourceType\s*=\s*(\"[^\"]*\"|'[^']*')"
+    rb"|<[\w.-]+:DigitalSourceType\b[^>]*/>|<([\w.-]+):DigitalSourceType\b[^>]*>[^<]*</\2:DigitalSourceType\s*>"
+)
+MARK = (
+    f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/>'
+).encode()
+END = re.compile(rb"</rdf:RDF\s*>")
+PACKET = (
+    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">%s</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+)
+
+
+def metadata_of(image: Image.Image, upright: Image.Image) -> Metadata:
+    """Return what an opened image carries; `upright` is the same, turned as its orientation says, and without that.
+
+    What cannot be read is left out.
+    """
+    try:
+        exif = upright.getexif()
+        exif.pop(ORIENTATION, None)
+        tiff = exif.tobytes().removeprefix(EXIF_PREFIX) if exif else b""
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError, struct.error):
+        tiff = b""
+    xmp = upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp") or b""
+    return Metadata(tiff, xmp.encode() if isinstance(xmp, str) else bytes(xmp), tuple(_texts(image)))
+
+
+def _texts(image: Image.Image) -> list[tuple[str, str]]:
+    """Return the text of PNG files and of images in memory, and the comments of others."""
+    in_memory = {name: said for name, said in image.info.items() if isinstance(said, str) and image.format is None}
+    found = {str(name): said for name, said in getattr(image, "text", in_memory).items()}
+    if not found and "comment" in image.info:
+        found["Comment"] = image.info["comment"]
+    return [
+        (_plain(keyword), _plain(said))
+        for keyword, said in found.items()
+        if keyword != "XML:com.adobe.xmp" and not keyword.startswith("Raw profile type")
+    ]
+
+
+def _plain(text: str | bytes) -> str:
+    return (text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)).replace("\0", "")
+
+
+def put_into(image: Image.Image, metadata: Metadata) -> None:
+    """Put metadata where Pillow's own readers put it, in an image's `info`."""
+    if metadata.exif:
+        image.info["exif"] = EXIF_PREFIX + metadata.exif
+    if metadata.xmp:
+        image.info["xmp"] = metadata.xmp
+    image.info.update(metadata.text)
+
+
+def marked(metadata: Metadata) -> Metadata:
+    """Return metadata that says, in IPTC's words, that the picture was reconstructed by an algorithm."""
+    xmp = SOURCE.sub(b"", metadata.xmp.replace(MARK, b""))
+    end = max((match.start() for match in END.finditer(xmp)), default=None)
+    xmp = PACKET % MARK if end is None else xmp[:end] + MARK + xmp[end:]
+    return Metadata(metadata.exif, xmp, metadata.text)
+
+
+def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
+    """Return what to hand to `Image.save`, so that a kind of file keeps as much of an image's metadata as it can."""
+    exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
+    text = [(str(name), said) for name, said in image.info.items() if isinstance(said, str)]
+    if kind == "PNG":
+        info = PngInfo()
+        for keyword, said in text:
+            info.add_itxt(keyword[:LONGEST_KEYWORD] or "Comment", said)
+        if xmp:
+            info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        return {"pnginfo": info, "exif": exif}
+    if kind == "JPEG":
+        return {
+            "exif": exif if len(exif) <= LARGEST_JPEG_SEGMENT else b"",
+            "xmp": xmp if len(xmp) <= LARGEST_JPEG_XMP else b"",
+            "comment": "\n".join(said for _, said in text).encode()[:LARGEST_JPEG_SEGMENT],
+        }
+    return {"exif": exif, "xmp": xmp} if kind in {"WEBP", "AVIF"} else {}

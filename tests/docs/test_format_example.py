@@ -1,0 +1,25 @@
+"""The worked example of docs/format.md is a real file that holds what the text says."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from sdtrt.engine.coding.latents import symbols_of_file
+from sdtrt.engine.format import container
+
+SECTION = (Path(__file__).parents[2] / "docs" / "format.md").read_text().split("## 5. A worked example")[1]
+
+
+def test_example() -> None:
+    dump = SECTION.split("```")[1]
+    data = bytes.fromhex("".join(re.match(r"(?:[0-9a-f]{2} ?)*", line)[0] for line in dump.strip().splitlines()))
+    file = container.read(data)
+    width, height = re.search(r"(\d+)x(\d+) pixels", SECTION).groups()
+    assert (file.header.width, file.header.height) == (int(width), int(height))
+
+    expected = np.zeros((40, 1, 2), np.int16)
+    for channel, row, column, symbol in re.findall(r"\((\d+), (\d+), (\d+)\) is (-?\d+)", SECTION):
+        expected[int(channel), int(row), int(column)] = int(symbol)
+    assert expected.any()
+    np.testing.assert_array_equal(symbols_of_file(file), expected)

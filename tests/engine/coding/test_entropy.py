@@ -1,0 +1,358 @@
+"""Symbols to bytes and back, the coder against one written out in Python, and payloads that are none."""
+
+import os
+import subprocess
+import sys
+
+import constriction
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.passes import PYRAMID
+from sdtrt.engine.coding.prior import Prior, network_prior
+from sdtrt.engine.coding.prior_adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
+from sdtrt.engine.coding.symbol_planes import SymbolPass, SymbolPlanes, passes_of_group
+from sdtrt.engine.coding.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context
+from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.errors import FormatError
+
+CHANNELS = {"tiny-1": 40, "sd1-1": 4, "tiny-2": 40, "tiny-3": 40}
+PRIORS = pytest.mark.parametrize("name", PRIOR_NAMES.values())
+TABLES = adaptive_tables()
+
+
+def noise(seed: int, shape: tuple[int, ...], kind: str) -> NDArray[np.int16]:
+    """Return int16 symbols: `small` ones, the `full` range, both `mixed`, the `ends` alone, `zero`."""
+    rng = np.random.default_rng(seed)
+    small, full = rng.integers(-2, 3, shape), rng.integers(-32768, 32768, shape)
+    mixed = np.where(rng.random(shape) < 0.1, full, small * rng.integers(0, 40, shape))
+    ends = rng.choice([-32768, 32767], shape)
+    chosen = {"small": small, "full": full, "mixed": mixed, "ends": ends, "zero": np.zeros(shape)}
+    return chosen[kind].astype(np.int16)
+
+
+KINDS = st.sampled_from(["small", "full", "mixed", "ends", "zero"])
+SIDES = st.integers(1, 9)
+
+
+@PRIORS
+@settings(max_examples=40)
+@given(st.integers(0, 1 << 32), SIDES, SIDES, KINDS, st.integers(0, 4095))
+def test_network_prior_round_trip(name: str, seed: int, height: int, width: int, kind: str, step_code: int) -> None:
+    symbols = noise(seed, (CHANNELS[name], height, width), kind)
+    prior = network_prior(name)
+    payload = entropy.encode(symbols, prior, step_code)
+    decoded = entropy.decode(payload, symbols.shape, prior, step_code)
+    np.testing.assert_array_equal(decoded.symbols, symbols, strict=True)
+    assert (decoded.points is None) == (prior.centroids is None)
+    if decoded.points is not None:
+        assert (decoded.points.shape, decoded.points.dtype) == (symbols.shape, np.int8)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1 << 32), st.integers(1, 16), SIDES, SIDES, KINDS, st.booleans())
+def test_adaptive_round_trip(seed: int, channels: int, height: int, width: int, kind: str, fit: bool) -> None:
+    symbols = noise(seed, (channels, height, width), kind)
+    if fit:
+        prior = fit_adaptive(symbols)
+    else:
+        parameters = np.random.default_rng(seed).integers(0, [9, SCALES, SCALES], (channels, 3)).astype(np.uint8)
+        prior = AdaptivePrior(parameters)
+    assert prior.parameters.shape == (channels, 3)
+    payload = entropy.encode(symbols, prior, 0)
+    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, prior, 0).symbols, symbols)
+
+
+@PRIORS
+def test_larger_planes(name: str) -> None:
+    symbols = noise(0, (CHANNELS[name], 33, 70), "mixed")
+    payload = entropy.encode(symbols, network_prior(name), 2048)
+    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, network_prior(name), 2048).symbols, symbols)
+
+
+def test_fitting_pays() -> None:
+    """Fitted parameters code Laplacian noise near its entropy, and no worse than any others tried."""
+    rng = np.random.default_rng(2)
+    symbols = np.rint(rng.laplace(0, [[[1.0]], [[12.0]]], (2, 40, 40))).astype(np.int16)
+    fitted = len(entropy.encode(symbols, fit_adaptive(symbols), 0))
+    histograms = [np.unique(plane, return_counts=True)[1] / 1600 for plane in symbols]
+    floor = sum(-1600 * (p * np.log2(p)).sum() / 8 for p in histograms)
+    assert fitted < 1.08 * floor
+    for _ in range(20):
+        parameters = rng.integers(0, [9, SCALES, SCALES], (2, 3)).astype(np.uint8)
+        assert fitted <= len(entropy.encode(symbols, AdaptivePrior(parameters), 0)) + 4
+
+
+class ArbitraryPrior:
+    """Contexts that are seeded noise over their whole range."""
+
+    centroids = None
+
+    def __init__(self, channels: int) -> None:
+        self.tables = TABLES
+        self._order = np.random.default_rng(channels).permutation(channels)
+
+    def passes(self, channels: int) -> list[SymbolPass]:
+        return passes_of_group(0, channels, PYRAMID, 2, ())
+
+    def order(self, channels: int) -> NDArray[np.intp]:
+        return self._order
+
+    def planes(self, shape: tuple[int, int, int], step_code: int) -> SymbolPlanes:
+        return SymbolPlanes(shape, step_code)
+
+    def context(self, step: SymbolPass, planes: SymbolPlanes, number: int) -> Context:
+        rng = np.random.default_rng(number)
+        shape = step.stop, planes.positions(step)
+        location = rng.integers(-200, 200, shape)
+        return Context(location.astype(np.int32), rng.integers(0, SCALES, shape).astype(np.int32))
+
+
+class FixedPrior(ArbitraryPrior):
+    """The same location everywhere."""
+
+    def __init__(self, location: int) -> None:
+        super().__init__(1)
+        self._location = location
+
+    def context(self, step: SymbolPass, planes: SymbolPlanes, number: int) -> Context:
+        flat = np.zeros((step.stop, planes.positions(step)), np.int32)
+        return Context(flat + self._location * 8, flat)
+
+
+@pytest.mark.parametrize(("symbol", "too_far"), [(32767, 32768), (-32768, -32769)])
+def test_symbols_that_do_not_fit_16_bits(symbol: int, too_far: int) -> None:
+    symbols = np.full((1, 2, 2), symbol, np.int16)
+    payload = entropy.encode(symbols, FixedPrior(symbol), 0)
+    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, FixedPrior(symbol), 0).symbols, symbols)
+    with pytest.raises(FormatError, match="16 bits"):
+        entropy.decode(payload, symbols.shape, FixedPrior(too_far), 0)
+
+
+class Ans:
+    """The coder's arithmetic: 64 bits of state, words of 32, probabilities of 24."""
+
+    def __init__(self, payload: bytes) -> None:
+        padded = payload + bytes(-len(payload) % 4)
+        self.words = [int.from_bytes(padded[n : n + 4], "little") for n in range(0, len(padded), 4)]
+        self.state = 0
+        self.refill()
+
+    def refill(self) -> None:
+        while self.state < 1 << 32 and self.words:
+            self.state = self.state << 32 | self.words.pop()
+
+    def take(self, weights: list[int]) -> int:
+        quantile, cumulative = self.state & ((1 << 24) - 1), 0
+        index = 0
+        while quantile >= cumulative + weights[index]:
+            cumulative += weights[index]
+            index += 1
+        self.state = (self.state >> 24) * weights[index] + quantile - cumulative
+        self.refill()
+        return index
+
+    def take_uniform(self, size: int) -> int:
+        weight = (1 << 24) // size
+        quantile = self.state & ((1 << 24) - 1)
+        index = quantile // weight
+        self.state = (self.state >> 24) * weight + quantile - index * weight
+        self.refill()
+        return index
+
+
+def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) -> NDArray[np.int64]:
+    ans = Ans(payload)
+    symbols = np.zeros(shape, np.int64)
+    for number, step in enumerate(prior.passes(shape[0])):
+        places = [
+            (channel, y, x)
+            for channel in prior.order(shape[0])
+            for first_y, first_x in step.phase.origins
+            for y in range(first_y, shape[1], step.phase.stride)
+            for x in range(first_x, shape[2], step.phase.stride)
+        ]
+        if not places:
+            continue
+        context = prior.context(step, prior.planes(shape, 0), number)
+        coded = []
+        for location, scale in zip(context.location.ravel().tolist(), context.scale.ravel().tolist(), strict=True):
+            coded.append((location, scale, ans.take(prior.tables[scale * 8 + location % 8].tolist())))
+        values = [
+            None if bin_ == ESCAPE else (location // 8) + (bin_ - REACH) * 2 ** int(LOW_BITS[scale])
+            for location, scale, bin_ in coded
+        ]
+        for n, (_, scale, _) in enumerate(coded):
+            if values[n] is not None and LOW_BITS[scale]:
+                values[n] += ans.take_uniform(1 << int(LOW_BITS[scale]))
+        for place, value in zip(places, values, strict=True):
+            symbols[place] = ans.take_uniform(1 << 16) - (1 << 15) if value is None else value
+    assert ans.state == 0
+    assert not ans.words
+    return symbols
+
+
+@pytest.mark.parametrize("kind", ["small", "mixed", "full", "zero"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (2, 8, 6)])
+def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
+    symbols = noise(9, shape, kind)
+    prior = ArbitraryPrior(shape[0])
+    payload = entropy.encode(symbols, prior, 0)
+    np.testing.assert_array_equal(decode_in_python(payload, shape, prior), symbols)
+
+
+def test_the_library_keeps_our_weights() -> None:
+    """Handed weights less 1, constriction codes with exactly these weights: every row, every entry."""
+    tables = TABLES
+    rows = np.repeat(np.arange(len(tables)), tables.shape[1])
+    bins = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
+    coder = constriction.stream.stack.AnsCoder()
+    model = constriction.stream.model.Categorical(perfect=False)
+    coder.encode_reverse(bins, model, (tables - 1).astype(np.float32)[rows])
+    ans = Ans(coder.get_compressed().astype("<u4").tobytes())
+    weights = tables.tolist()
+    assert [ans.take(weights[row]) for row in rows.tolist()] == bins.tolist()
+    assert ans.state == 0
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 1 << 16])
+def test_the_librarys_uniform(size: int) -> None:
+    values = np.unique(np.linspace(0, size - 1, 200).astype(np.int32))
+    coder = constriction.stream.stack.AnsCoder()
+    coder.encode_reverse(values, constriction.stream.model.Uniform(), np.full_like(values, size))
+    ans = Ans(coder.get_compressed().astype("<u4").tobytes())
+    assert [ans.take_uniform(size) for _ in values] == values.tolist()
+
+
+@PRIORS
+@settings(max_examples=100)
+@given(st.binary(max_size=120), st.sampled_from([(1, 1), (2, 3), (5, 4)]), st.integers(0, 4095))
+def test_random_payloads(name: str, payload: bytes, size: tuple[int, int], step_code: int) -> None:
+    prior = network_prior(name)
+    try:
+        symbols = entropy.decode(payload, (CHANNELS[name], *size), prior, step_code).symbols
+    except FormatError:
+        return
+    assert entropy.encode(symbols, prior, step_code) == payload
+
+
+@PRIORS
+def test_damaged_payloads(name: str) -> None:
+    symbols = noise(4, (CHANNELS[name], 18, 15), "mixed")
+    prior = network_prior(name)
+    payload = entropy.encode(symbols, prior, 2048)
+    rng = np.random.default_rng(8)
+    outcomes = {"refused": 0, "other": 0}
+    for _ in range(100):
+        damaged = bytearray(payload)
+        damaged[rng.integers(len(damaged))] ^= rng.integers(1, 256)
+        try:
+            decoded = entropy.decode(bytes(damaged), symbols.shape, prior, 2048).symbols
+            assert (decoded != symbols).any()
+            outcomes["other"] += 1
+        except FormatError:
+            outcomes["refused"] += 1
+    assert outcomes["refused"] > 50
+    for damaged in (payload + b"\0", payload + b"\1", payload + payload, payload[:-1], payload[4:]):
+        with pytest.raises(FormatError):
+            entropy.decode(damaged, symbols.shape, prior, 2048)
+
+
+@PRIORS
+def test_a_prior_for_other_channels(name: str) -> None:
+    with pytest.raises(FormatError, match="channels"):
+        entropy.decode(b"", (CHANNELS[name] + 1, 2, 2), network_prior(name), 2048)
+
+
+def laplacian(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return latents in steps of the kind that pictures give: some channels nearly empty, others wide."""
+    rng = np.random.default_rng(seed)
+    scales = rng.choice([0.2, 0.6, 2, 9], (shape[0], 1, 1))
+    return rng.laplace(0, scales, shape).astype(np.float32)
+
+
+@PRIORS
+@pytest.mark.parametrize("size", [(1, 1), (9, 14), (24, 24)])
+def test_effort(name: str, size: tuple[int, int]) -> None:
+    """Effort 1 rounds, others find a better bargain, every file is decoded to what it was made of."""
+    scaled = laplacian(5, (CHANNELS[name], *size))
+    prior = network_prior(name)
+    lagrangians = []
+    for effort in (1, 2, 6):
+        payload = entropy.encode_best(scaled, prior, 2048, effort)
+        assert payload == entropy.encode_best(scaled, prior, 2048, effort)
+        decoded = entropy.decode(payload, scaled.shape, prior, 2048)
+        assert np.abs(decoded.symbols - scaled).max() < 1
+        points = np.float32(0) if decoded.points is None else decoded.points / np.float32(64)
+        error = np.square(decoded.symbols + points - scaled).sum()
+        lagrangians.append(error + entropy.MULTIPLIER * 8 * len(payload))
+        assert entropy.encode(decoded.symbols, prior, 2048) == payload
+    if size != (1, 1):
+        assert lagrangians[0] > lagrangians[1] > lagrangians[2]
+
+
+def test_effort_1_is_nearest() -> None:
+    scaled = laplacian(6, (40, 9, 9))
+    payload = entropy.encode_best(scaled, network_prior("tiny-1"), 2048, 1)
+    symbols = entropy.decode(payload, scaled.shape, network_prior("tiny-1"), 2048).symbols
+    np.testing.assert_array_equal(symbols, np.rint(scaled))
+
+
+SLOW = """
+from sdtrt.engine import prior_symbols
+from sdtrt.engine.coding import prior_latents
+
+def matmul_free(weights, inputs):
+    return (weights.astype(np.int64)[:, :, None] * inputs.astype(np.int64)[None]).sum(1)
+
+def network(self, inputs, features):
+    inputs = np.concatenate([inputs, np.repeat(features[:, None], inputs.shape[1], axis=1)])
+    sums = matmul_free(self.first, inputs) + self.first_bias.astype(np.int64)[:, None]
+    units, direct = np.split(sums, [self.second.shape[1]])
+    seconds = (matmul_free(self.second, (units >> 6).clip(0, 1023)) + self.second_bias.astype(np.int64)[:, None]) >> 9
+    return (direct + matmul_free(self.output, seconds.clip(0, 1023))).astype(np.int32)
+
+def layer(self, inputs):
+    units = (matmul_free(self.hidden, inputs) + self.hidden_bias.astype(np.int64)[:, None]) >> 6
+    outputs = matmul_free(self.direct, inputs) + matmul_free(self.output, units.clip(0, 127))
+    return ((outputs + self.output_bias.astype(np.int64)[:, None]) >> 6).astype(np.int32)
+
+prior_latents.Network.__call__ = network
+prior_symbols.Layer.__call__ = layer
+"""
+
+PRINT_HASHES = """
+import hashlib
+from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.prior import network_prior
+
+SHAPES = {"tiny-1": (40, 20, 31), "sd1-1": (4, 50, 61), "tiny-2": (40, 31, 20), "tiny-3": (40, 20, 31)}
+for name, shape in SHAPES.items():
+    rng = np.random.default_rng(11)
+    symbols = np.rint(rng.laplace(0, rng.choice([0.1, 1, 300], (shape[0], 1, 1)), shape)).astype(np.int16)
+    payload = entropy.encode(symbols, network_prior(name), 2000)
+    decoded = entropy.decode(payload, symbols.shape, network_prior(name), 2000)
+    assert (decoded.symbols == symbols).all()
+    points = b"" if decoded.points is None else decoded.points.tobytes()
+    print(name, hashlib.sha256(payload + points).hexdigest())
+"""
+
+
+def printed(script: str, threads: int) -> str:
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": f"{threads}", "OMP_NUM_THREADS": f"{threads}"}
+    command = [sys.executable, "-P", "-c", "import numpy as np\n" + script]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_bits_hang_neither_on_threads_nor_on_blas() -> None:
+    """One thread, two, and integer sums in another order, without any BLAS: the same bytes and the same points."""
+    one = printed(PRINT_HASHES, 1)
+    assert len(one.splitlines()) == len(PRIOR_NAMES)
+    assert printed(PRINT_HASHES, 2) == one
+    assert printed(SLOW + PRINT_HASHES, 1) == one

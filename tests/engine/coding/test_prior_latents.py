@@ -1,0 +1,224 @@
+"""Priors whose networks see latents: exact arithmetic in any order, causality, and what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdtrt.engine.coding.passes import MARGIN, Phase
+from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.prior_latents import (
+    FEATURE_LIMIT,
+    KNOTS,
+    LIMIT,
+    MAGNITUDE,
+    Architecture,
+    LatentPass,
+    LatentPlanes,
+    LatentPrior,
+    Network,
+    Window,
+    latent_units,
+    parse_architecture,
+    power,
+    step_features,
+    width,
+)
+from sdtrt.errors import BundleError, FormatError
+
+PRIORS = pytest.mark.parametrize("name", ["sd1-1", "tiny-2", "tiny-3"])
+TOY = Architecture(
+    (1, 0),
+    (
+        LatentPass(0, 2, Phase(2, ((0, 0), (1, 1))), (), ()),
+        LatentPass(0, 1, Phase(2, ((0, 1), (1, 0))), (Window(0, 2, 0, -1), Window(1, 2, 1, 0)), (Window(0, 1, -1, 0),)),
+        LatentPass(1, 2, Phase(2, ((0, 1), (1, 0))), (Window(0, 1, 0, 0),), (Window(0, 2, 0, 1),)),
+    ),
+)
+
+
+def prior_of(name: str) -> LatentPrior:
+    prior = network_prior(name)
+    assert isinstance(prior, LatentPrior)
+    return prior
+
+
+def limits_of(step: LatentPass) -> np.ndarray:
+    """Return the largest magnitude of each input besides step features."""
+    limits = np.full(step.inputs, MAGNITUDE[-1], np.int64)
+    limits[: width(step.values)] = LIMIT
+    return limits
+
+
+def any_order(weights: np.ndarray, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return weights @ inputs in float32, term after term in a random order; no partial sum may reach 2**24."""
+    total = np.zeros((len(weights), inputs.shape[1]), np.float32)
+    for k in rng.permutation(len(inputs)):
+        total += weights[:, k : k + 1] * inputs[k].astype(np.float32)
+        assert np.abs(total).max(initial=0) < 1 << 24
+    return total
+
+
+@PRIORS
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
+    """The network, in float32 through BLAS, is equal to int64 and to float32 sums in a random order."""
+    rng = np.random.default_rng(seed)
+    prior = prior_of(name)
+    assert prior.largest_sum() < 1 << 24
+    for step, network in zip(prior.passes(0), prior.networks, strict=True):
+        limits, features = limits_of(step), step_features(int(rng.integers(4096)))
+        inputs = rng.integers(-limits[:, None], limits[:, None] + 1, (len(limits), 12))
+        inputs[:, 4:8] = np.sign(inputs[:, 4:8]) * limits[:, None]
+        inputs[:, 8] = np.sign(network.first[-1, : step.inputs]) * limits  # all that pushes one output up
+        inputs[:, 9] = np.sign(network.first[0, : step.inputs]) * limits
+        inputs[width(step.values) :] = np.abs(inputs[width(step.values) :])
+        found = network(inputs.astype(np.float32), features)
+        inputs = np.concatenate([inputs, np.repeat(features[:, None].astype(np.int64), 12, axis=1)])
+        for product in (lambda w, x: w.astype(np.int64) @ x, lambda w, x: any_order(w, x, rng).astype(np.int64)):
+            whole = {field: getattr(network, field).astype(np.int64) for field in Network.__slots__}
+            sums = product(network.first, inputs) + whole["first_bias"][:, None]
+            units, direct = np.split(sums, [len(sums) - len(network.output)])
+            seconds = product(network.second, (units >> 6).clip(0, LIMIT)) + whole["second_bias"][:, None]
+            np.testing.assert_array_equal(found, direct + product(network.output, (seconds >> 9).clip(0, LIMIT)))
+
+
+@PRIORS
+def test_weights_are_whole(name: str) -> None:
+    for network in prior_of(name).networks:
+        for field in Network.__slots__:
+            array = getattr(network, field)
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, np.rint(array))
+
+
+@PRIORS
+def test_windows_are_known_already(name: str) -> None:
+    """A decoder has all that a pass looks at, at every position of an unbounded plane, and codes each symbol once."""
+    prior = prior_of(name)
+    side, channels = 24, len(prior.architecture.order)
+    known = np.zeros((channels, side, side), bool)
+    known[:, : 2 * MARGIN], known[:, -2 * MARGIN :] = True, True  # what is beyond the plane counts as 0
+    known[:, :, : 2 * MARGIN], known[:, :, -2 * MARGIN :] = True, True
+    inside = slice(2 * MARGIN, side - 2 * MARGIN)
+    times_coded = np.zeros_like(known, dtype=int)
+    for step in prior.passes(channels):
+        rows, columns = np.mgrid[inside, inside]
+        covered = np.vectorize(step.phase.covers)(rows, columns)
+        for window in step.values + step.magnitudes:
+            assert max(abs(window.dy), abs(window.dx)) <= MARGIN
+            seen = known[window.first : window.last, rows + window.dy, columns + window.dx]
+            assert seen[:, covered].all(), (step, window)
+        for channel in range(step.start, step.stop):
+            known[channel, rows[covered], columns[covered]] = True
+            times_coded[channel, rows[covered], columns[covered]] += 1
+    assert (times_coded[:, inside, inside] == 1).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 9)])
+@pytest.mark.parametrize("step_code", [0, 2048, 3000])
+def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int) -> None:
+    rng = np.random.default_rng(1)
+    symbols = rng.integers(-3000, 3000, (2, *size)) // rng.choice([1, 500], (2, *size))
+    latents = np.clip(symbols * power(step_code) + 32768 >> 16, -1023, 1023)
+    planes = LatentPlanes((2, *size), step_code)
+    for step in TOY.passes:
+        places = [
+            (y, x)
+            for first_y, first_x in step.phase.origins
+            for y in range(first_y, size[0], 2)
+            for x in range(first_x, size[1], 2)
+        ]
+        if not places:
+            continue
+
+        def seen(channel: int, y: int, x: int) -> int:
+            return int(latents[channel, y, x]) if 0 <= y < size[0] and 0 <= x < size[1] else 0
+
+        def taken(windows: tuple[Window, ...], places: list[tuple[int, int]]) -> list[list[int]]:
+            return [
+                [seen(channel, y + window.dy, x + window.dx) for y, x in places]
+                for window in windows
+                for channel in range(window.first, window.last)
+            ]
+
+        magnitudes = [[int(MAGNITUDE[abs(n)]) for n in row] for row in taken(step.magnitudes, places)]
+        expected = np.array(taken(step.values, places) + magnitudes).reshape(-1, len(places))
+        np.testing.assert_array_equal(planes.inputs(step), expected)
+        known = [[symbols[channel, y, x] for y, x in places] for channel in range(step.start, step.stop)]
+        planes.put(step, np.array(known, np.int32))
+
+
+@given(st.integers(0, 4096))
+def test_power(code: int) -> None:
+    found = power(code)
+    assert found**256 <= 2 ** (3584 + code) < (found + 1) ** 256
+
+
+@given(st.integers(-32768, 32767), st.integers(0, 4095))
+def test_latent_units(symbol: int, step_code: int) -> None:
+    found = latent_units(np.array([symbol], np.int32), power(step_code))
+    assert found.dtype == np.int32
+    assert abs(found[0] - np.clip(symbol * 64 * 2 ** ((step_code - 2048) / 256), -LIMIT, LIMIT)) < 0.52
+
+
+def test_magnitudes_are_part_of_the_format() -> None:
+    assert MAGNITUDE.shape == (1024,)
+    for n, magnitude in enumerate(MAGNITUDE.tolist()):  # round(32 log2(1 + n / 8)), without logarithms
+        assert 2 ** (2 * magnitude - 1) * 8**64 <= (8 + n) ** 64 < 2 ** (2 * magnitude + 1) * 8**64 or n == 0
+
+
+@given(st.integers(0, 4095))
+def test_step_features_share_out_one_hat(step_code: int) -> None:
+    features = step_features(step_code)
+    assert features.dtype == np.float32
+    assert np.count_nonzero(features) in {1, 2}
+    assert 127 <= features.sum() <= 128
+    np.testing.assert_array_equal(features, np.rint(features))
+    if step_code % 160 == 768 % 160 and 768 <= step_code <= 3328:
+        assert features[(step_code - 768) // 160] == 127
+
+
+@PRIORS
+def test_architectures_are_what_their_json_says(name: str) -> None:
+    for arch in (TOY, prior_of(name).architecture):
+        assert parse_architecture(arch.to_json()).to_json() == arch.to_json()
+    assert [dataclasses.astuple(p) for p in parse_architecture(TOY.to_json()).passes] == [
+        dataclasses.astuple(p) for p in TOY.passes
+    ]
+
+
+def toy_networks(weight: float) -> list[Network]:
+    made = []
+    for step in TOY.passes:
+        inputs, outputs = step.inputs + KNOTS, 2 * (step.stop - step.start)
+        shapes = {
+            "first": (3 + outputs, inputs),
+            "first_bias": (3 + outputs,),
+            "second": (2, 3),
+            "second_bias": (2,),
+            "output": (outputs, 2),
+        }
+        made.append(Network(**{field: np.full(shape, weight, np.float32) for field, shape in shapes.items()}))
+    return made
+
+
+def test_a_prior_whose_sums_could_round_is_refused() -> None:
+    tables = prior_of("sd1-1").tables
+    prior = LatentPrior(TOY, toy_networks(1), tables, None)
+    assert prior.order(2).tolist() == [1, 0]
+    with pytest.raises(BundleError, match="exact"):
+        LatentPrior(TOY, toy_networks(1 << 12), tables, None)
+    with pytest.raises(BundleError, match="2 networks for 3"):
+        LatentPrior(TOY, toy_networks(1)[1:], tables, None)
+    with pytest.raises(FormatError, match="2 channels, found 3"):
+        prior.order(3)
+
+
+def test_the_bound_is_reached() -> None:
+    """`largest_sum` is no looser than need be: inputs reach it, but for one of the two features of a step."""
+    step, network = TOY.passes[1], toy_networks(5)[1]
+    assert network.largest_sum(step) == 5 * (limits_of(step).sum() + 2 * FEATURE_LIMIT) + 5 + 5 * 2 * LIMIT

@@ -1,0 +1,157 @@
+"""What is asked for, and rate control: never above the bytes nor below the PSNR, and near them where possible."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sdtrt
+from sdtrt.engine.codec import PictureCodec, psnr
+from sdtrt.engine.coding.rate import BEYOND, NEAR, Wish, bounds, coarsest_above, finest_within
+from sdtrt.engine.format.profile import shipped_profile
+
+PROFILE = shipped_profile(1)
+COARSEST = PROFILE.step_code(1) + BEYOND
+
+
+def sizes(code: int) -> bytes:
+    """Files that shrink as steps grow, unevenly."""
+    return bytes(20 + (COARSEST - code) * 3 + code % 2)
+
+
+@pytest.mark.parametrize("nbytes", [21, 22, 25, 1000, 3000])
+def test_bisection(nbytes: int) -> None:
+    found = len(finest_within(nbytes, PROFILE, sizes))
+    assert nbytes - 5 < found <= nbytes
+
+
+def test_too_few_bytes_tell_the_smallest() -> None:
+    with pytest.raises(ValueError, match=r"19 bytes are too few.*has 2[01]"):
+        finest_within(19, PROFILE, sizes)
+
+
+def test_more_bytes_than_quality_100_takes() -> None:
+    assert finest_within(1 << 20, PROFILE, sizes) == sizes(PROFILE.step_code(100))
+
+
+@pytest.mark.parametrize("nbytes", [150, 300, 700, 1400])
+def test_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], nbytes: int) -> None:
+    data = codec.encode(photo(160, 120), nbytes=nbytes)
+    assert 0.97 * nbytes <= len(data) <= nbytes
+    assert codec.decode(data).size == (160, 120)
+
+
+def test_bits_per_pixel(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
+    data = codec.encode(photo(160, 120), bits_per_pixel=0.5)
+    assert 0.97 * 0.5 <= 8 * len(data) / (160 * 120) <= 0.5
+
+
+def likeness(data: bytes) -> float:
+    """A PSNR that falls with the step, unevenly, of the files of `sizes`."""
+    code = COARSEST - (len(data) - 20) // 3
+    return 45 - (code / 200) ** 1.5 / 2
+
+
+@pytest.mark.parametrize("wanted", [25.0, 30.0, 33.25])
+def test_interpolation(wanted: float) -> None:
+    trials = []
+
+    def measure(data: bytes) -> float:
+        trials.append(data)
+        return likeness(data)
+
+    found = likeness(coarsest_above(wanted, PROFILE, sizes, measure))
+    assert wanted <= found < wanted + NEAR + 0.1
+    assert len(trials) <= 14
+
+
+def test_too_many_decibels_tell_the_most() -> None:
+    with pytest.raises(ValueError, match=r"60 dB are too many.*has 3\d\.\d\d"):
+        coarsest_above(60, PROFILE, sizes, likeness)
+
+
+def test_fewer_decibels_than_the_coarsest_step_has() -> None:
+    assert coarsest_above(1, PROFILE, sizes, likeness) == sizes(COARSEST)
+
+
+@pytest.mark.parametrize("wanted", [24.0, 27.0])
+def test_psnr_of_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], wanted: float) -> None:
+    pixels = photo(160, 120)
+    data = codec.encode(pixels, psnr=wanted)
+    found = psnr(pixels, np.asarray(codec.decode(data)))
+    assert wanted <= found < wanted + 0.3
+    assert len(data) < len(codec.encode(pixels, psnr=wanted + 3))
+
+
+def test_psnr_of_pictures_that_are_better_when_coarse(codec: sdtrt.Codec) -> None:
+    """Black has more decibels at coarse steps than at fine ones, a single pixel may even be exact."""
+    black = np.zeros((64, 64, 3), np.uint8)
+    assert psnr(black, np.asarray(codec.decode(codec.encode(black, quality=100)))) < 50
+    assert psnr(black, np.asarray(codec.decode(codec.encode(black, psnr=50)))) >= 50
+    codec.encode(np.array([[[241, 129, 61]]], np.uint8), psnr=30)
+
+
+def test_a_search_for_psnr_ends_soon() -> None:
+    """However PSNR falls: here hardly, and then at once."""
+    trials: list[int] = []
+
+    def code_file(step_code: int) -> bytes:
+        trials.append(step_code)
+        return step_code.to_bytes(2, "big")
+
+    def cliff(data: bytes) -> float:
+        step_code = int.from_bytes(data, "big")
+        return 60 - 1e-5 * step_code if step_code <= 2450 else 20
+
+    assert coarsest_above(59.9, PROFILE, code_file, cliff) == (2450).to_bytes(2, "big")
+    assert len(trials) <= 24
+
+
+def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
+    grey = photo(96, 96)[:, :, 0]
+    found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, psnr=24))))
+    assert 24 <= found < 24.15
+
+
+def test_profiles_of_any_step_codes() -> None:
+    """Quality 100 may be the coarser one; no step code is beyond the format's last."""
+    for codes in ((4000, 3000), (1500, 2600)):
+        fine, coarse = bounds(dataclasses.replace(PROFILE, step_codes=codes))
+        assert fine == min(codes)
+        assert max(codes) < coarse <= 4095
+
+
+def test_latents_have_no_psnr() -> None:
+    with pytest.raises(ValueError, match="no picture"):
+        PictureCodec("tiny").encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, Wish(psnr=30))
+
+
+def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
+    with pytest.raises(ValueError, match="4 channels"):
+        codec.encode(np.zeros((8, 8, 3), np.uint8), method="palette")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"quality": 50, "nbytes": 100}, "one of them only"),
+        ({"psnr": 30, "bits_per_pixel": 1}, "one of them only"),
+        ({"quality": 0}, "outside 1 to 100"),
+        ({"nbytes": 0}, "nbytes 0, expected a positive"),
+        ({"nbytes": float("nan")}, "nbytes nan"),
+        ({"bits_per_pixel": float("inf")}, "bits_per_pixel inf"),
+        ({"psnr": float("nan")}, "psnr nan"),
+        ({"effort": 0}, "effort 0"),
+        ({"effort": 10}, "effort 10"),
+        ({"effort": 2.5}, "effort 2.5"),
+        ({"method": "magic"}, "'magic'"),
+        ({"method": "palette", "quality": 50}, "one rate only"),
+    ],
+)
+def test_wishes_that_make_no_sense(codec: sdtrt.Codec, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Wish(**asked)
+    with pytest.raises(ValueError, match=words):
+        codec.encode(np.zeros((8, 8, 3), np.uint8), **asked)

@@ -1,0 +1,53 @@
+"""The search for cheaper symbols: what it counts is what is spent, and it never makes things worse."""
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.search import best_symbols, costs_of, improved
+
+CODE = 2048
+
+
+def scaled(channels: int, height: int, width: int) -> np.ndarray:
+    c, y, x = np.ogrid[:channels, :height, :width]
+    noise = np.random.default_rng(4).laplace(0, 0.4, (channels, height, width))
+    return (np.sin(y / 3 + c) * 2 + np.cos(x / 4) + noise).astype(np.float32)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("sd1-1", 4), ("tiny-1", 40), ("tiny-2", 40), ("tiny-3", 40)])
+@pytest.mark.parametrize("gain", [1, 3000])  # within the tables, and with escapes and low bits
+def test_costs_are_what_is_spent(name: str, channels: int, gain: int) -> None:
+    prior, latents = network_prior(name), gain * scaled(channels, 24, 17)
+    symbols = np.rint(latents).astype(np.int16)
+    costs = costs_of(symbols, latents, prior, CODE)
+    payload = entropy.encode(symbols, prior, CODE)
+    assert 0 <= 8 * len(payload) - costs.bits.sum() < 80  # the coder's last words
+    points = entropy.decode(payload, symbols.shape, prior, CODE).points
+    within = np.float32(0) if points is None else points / np.float32(64)
+    np.testing.assert_allclose(costs.errors, np.square(latents - symbols - within), atol=1e-4 * gain)
+
+
+def lagrangian(symbols: np.ndarray, latents: np.ndarray, multiplier: float) -> float:
+    costs = costs_of(symbols, latents, network_prior("sd1-1"), CODE)
+    return float(costs.errors.sum() + multiplier * costs.bits.sum())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (24, 24)])
+def test_more_trials_cost_less(size: tuple[int, int]) -> None:
+    latents = scaled(4, *size)
+    found = [best_symbols(latents, network_prior("sd1-1"), CODE, 0.1, trials) for trials in (0, 4, 32)]
+    costs = [lagrangian(symbols, latents, 0.1) for symbols in found]
+    assert costs[2] <= costs[1] <= costs[0]
+    if size == (24, 24):
+        assert costs[2] < 0.995 * costs[0]
+    assert all(np.abs(symbols - latents).max() < 1 for symbols in found)
+
+
+def test_a_bad_start_is_mended() -> None:
+    latents = scaled(4, 16, 16)
+    bad = np.rint(latents).astype(np.int16)
+    bad[0, 3, 4] += 1 if latents[0, 3, 4] < bad[0, 3, 4] else -1
+    better = improved(bad, latents, network_prior("sd1-1"), CODE, 0.01, 8)
+    assert better[0, 3, 4] == np.rint(latents[0, 3, 4])

@@ -1,0 +1,138 @@
+"""Latent profiles: shipped ones, and those that a file carries."""
+
+import dataclasses
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.format import profile
+from sdtrt.engine.format.container import PROFILE, File, Header
+from sdtrt.engine.format.profile import (
+    ADAPTIVE_PRIOR,
+    INLINE,
+    PRIOR_NAMES,
+    PROFILE_NAMES,
+    LatentProfile,
+    pack,
+    profile_of_file,
+    shipped_profile,
+)
+from sdtrt.errors import BundleError, FormatError
+
+Make = Callable[..., LatentProfile]
+
+
+def carried(data: bytes) -> LatentProfile:
+    return profile_of_file(File(Header(8, 8, INLINE, 0, 2048), b"", {PROFILE: data}))
+
+
+def assert_same(one: LatentProfile, other: LatentProfile) -> None:
+    for field in dataclasses.fields(LatentProfile):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+
+
+@pytest.mark.parametrize("channels", [1, 4, 255])
+@pytest.mark.parametrize("downscale", [1, 8, 255])
+def test_pack_round_trip(inline_profile: Make, channels: int, downscale: int) -> None:
+    made = inline_profile(channels, downscale)
+    assert len(pack(made)) == 10 + 16 * channels
+    assert_same(carried(pack(made)), made)
+
+
+@pytest.mark.parametrize("identifier", PROFILE_NAMES)
+def test_shipped(identifier: int) -> None:
+    shipped = shipped_profile(identifier)
+    assert shipped.id == identifier
+    assert shipped.prior in {ADAPTIVE_PRIOR, *PRIOR_NAMES}
+    for vector in (shipped.mean, shipped.spread, shipped.weight, shipped.offset):
+        assert vector.shape == (shipped.channels,)
+        assert vector.dtype == np.float32
+        assert np.isfinite(vector).all()
+    assert (shipped.spread > 0).all()
+    assert (shipped.weight > 0).all()
+    assert all(0 <= code < 4096 for code in shipped.step_codes)
+    assert_same(profile_of_file(File(Header(8, 8, identifier, 1, 2048), b"")), shipped)
+
+
+def test_quality_and_step(inline_profile: Make) -> None:
+    made = inline_profile()
+    assert [made.step_code(q) for q in (1, 100)] == list(made.step_codes)
+    codes = [made.step_code(q) for q in range(1, 101)]
+    assert codes == sorted(codes, reverse=True)
+    assert all(abs(made.quality(made.step_code(q)) - q) < 0.06 for q in range(1, 101))
+
+
+@pytest.mark.parametrize("quality", [0, 0.99, 100.01, -5, float("nan"), float("inf")])
+def test_quality_outside(inline_profile: Make, quality: float) -> None:
+    with pytest.raises(ValueError, match="quality"):
+        inline_profile().step_code(quality)
+
+
+def test_grid(inline_profile: Make) -> None:
+    made = inline_profile(channels=4, downscale=8)
+    assert made.grid(1, 1) == (4, 1, 1)
+    assert made.grid(8, 9) == (4, 2, 1)
+    assert made.grid(517, 389) == (4, 49, 65)
+
+
+def test_unknown_profiles(inline_profile: Make) -> None:
+    with pytest.raises(FormatError, match="profile 200"):
+        profile_of_file(File(Header(8, 8, 200, 1, 2048), b""))
+    with pytest.raises(FormatError, match="name a latent profile or carry one"):
+        profile_of_file(File(Header(8, 8, INLINE, 0, 2048), b""))
+    with pytest.raises(FormatError, match="not both"):
+        profile_of_file(File(Header(8, 8, 1, 1, 2048), b"", {PROFILE: pack(inline_profile())}))
+    with pytest.raises(BundleError, match="profile 200"):
+        shipped_profile(200)
+
+
+def fixed(channels: int = 1, downscale: int = 8, first: int = 2300, last: int = 1300) -> bytes:
+    return struct.pack("<4sBBHH", b"hash", channels, downscale, first, last)
+
+
+def vectors(mean: float = 0, spread: float = 1, weight: float = 1, offset: float = 0) -> bytes:
+    return struct.pack("<4f", mean, spread, weight, offset)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        fixed()[:-1],
+        fixed(),
+        fixed() + vectors()[:-1],
+        fixed() + vectors() + b"\0",
+        fixed(channels=2) + vectors(),
+        fixed(channels=0),
+        fixed(downscale=0) + vectors(),
+        fixed(first=4096) + vectors(),
+        fixed(last=65535) + vectors(),
+        fixed(first=9, last=9) + vectors(),
+        *(
+            fixed() + vectors(**{name: bad})
+            for name in ("mean", "spread", "weight", "offset")
+            for bad in (NAN, INF, -INF)
+        ),
+        *(fixed() + vectors(**{name: bad}) for name in ("spread", "weight") for bad in (0, -1)),
+        fixed() + vectors(spread=1e30, weight=1e30),
+        fixed() + vectors(spread=1e20, weight=1e15),
+        fixed() + vectors(offset=3e38),
+    ],
+)
+def test_malformed(data: bytes) -> None:
+    with pytest.raises(FormatError, match="profile"):
+        carried(data)
+
+
+def test_the_smallest_is_accepted() -> None:
+    assert carried(fixed() + vectors()).latent_space == "x-" + b"hash".hex()
+
+
+def test_names_and_ids_are_a_pair() -> None:
+    assert INLINE not in PROFILE_NAMES
+    assert profile.ADAPTIVE_PRIOR not in PRIOR_NAMES

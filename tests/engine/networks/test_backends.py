@@ -1,0 +1,91 @@
+"""The choice of a backend, and what is said where one is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.ort import OrtCpu
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.pipeline import open_pipeline
+from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.errors import BundleError, DeviceError
+
+TINY = find_bundle("tiny")
+TILED = Tiled.of(TINY)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match=r"'nonesuch'.*auto, trt, ort"):
+        open_pipeline(TILED, "nonesuch")
+    for device in ("nonesuch", "cuda:", "cuda:x", "cpu:1", "cuda:1:2"):
+        with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
+            open_pipeline(TILED, device=device)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "words"),
+    [
+        ("auto", "cuda", "trt on cuda: .*; ort on cuda: "),
+        ("trt", "auto", "trt on cuda: "),
+        ("ort", "cuda:1", "ort on cuda: "),
+        ("trt", "cpu", "trt does not run on device cpu"),
+    ],
+)
+def test_what_is_missing_is_said(backend: str, device: str, words: str) -> None:
+    if has_gpu():
+        pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match=words):
+        open_pipeline(TILED, backend, device)
+
+
+def has_gpu() -> bool:
+    try:
+        return bool(architecture())
+    except DeviceError:
+        return False
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_thread_count(threads: int) -> None:
+    with pytest.raises(ValueError, match="threads"):
+        OrtCpu(threads)
+
+
+@pytest.mark.parametrize(("backend", "device"), [("auto", "cpu"), ("ort", "cpu")])
+def test_runs(backend: str, device: str) -> None:
+    latents = open_pipeline(TILED, backend, device, 1).analyse([np.zeros((16, 24, 3), np.uint8)])[0]
+    assert latents.shape == (40, 2, 3)
+    assert latents.dtype == np.float32
+
+
+def test_a_file_that_is_no_network(tmp_path: Path) -> None:
+    path = tmp_path / "not.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(BundleError, match=r"not\.onnx cannot be opened"):
+        OrtCpu(1).load(path)
+
+
+WITHOUT = """
+import sys
+sys.modules["onnxruntime"] = None  # makes the import fail
+import numpy as np
+import sdtrt
+try:
+    sdtrt.encode(np.zeros((8, 8, 3), np.uint8))
+except sdtrt.DeviceError as error:
+    print(error)
+sdtrt.info(bytes.fromhex(sys.argv[1]))
+sdtrt.verify(bytes.fromhex(sys.argv[1]))
+"""
+
+
+def test_without_onnxruntime_the_extra_is_named(real_files: dict[str, bytes]) -> None:
+    """And what needs no networks works all the same."""
+    command = [sys.executable, "-P", "-c", WITHOUT, real_files["grey"].hex()]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'sdtrt[cpu]'" in done.stdout

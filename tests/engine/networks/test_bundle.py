@@ -1,0 +1,157 @@
+"""Bundles: what is refused, and what the message says."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sdtrt
+from sdtrt.engine.networks.bundle import BUILT_IN, MANIFEST, Bundle, bundle_folders, find_bundle, find_decoder
+from sdtrt.errors import BundleError
+
+FIELDS: dict[str, Any] = {
+    "schema": 1,
+    "name": "mine",
+    "latent_space": "x-01020304",
+    "profile": 1,
+    "pixel_range": [0, 1],
+    "decoder_takes_step": False,
+    "files": {"decoder.onnx": hashlib.sha256(b"network").hexdigest()},
+}
+
+
+def bundle_in(folder: Path, text: str | None = None, **changes: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text(json.dumps(FIELDS | changes) if text is None else text)
+    (folder / "decoder.onnx").write_bytes(b"network")
+    return folder
+
+
+def test_open(tmp_path: Path) -> None:
+    bundle = Bundle.open(bundle_in(tmp_path / "b"))
+    assert (bundle.name, bundle.latent_space, bundle.profile) == ("mine", "x-01020304", 1)
+    assert bundle.pixel_range == (0.0, 1.0)
+    assert bundle.file("decoder.onnx").read_bytes() == b"network"
+
+
+def test_the_built_in_one_is_whole() -> None:
+    bundle = find_bundle(BUILT_IN)
+    assert bundle.name == BUILT_IN
+    assert {"encoder.onnx", "decoder.onnx"} <= set(bundle.files)
+    for name in bundle.files:
+        bundle.file(name)
+
+
+def test_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"not a bundle.*bundle\.json"):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleError, match="not a bundle"):
+        Bundle.open(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00", "[]", "7", "null", '"text"', "{}"])
+def test_bad_json(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        Bundle.open(bundle_in(tmp_path / "b", text))
+
+
+def test_not_text(tmp_path: Path) -> None:
+    folder = bundle_in(tmp_path / "b")
+    (folder / MANIFEST).write_bytes(b"\xff\xfe{}")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": ["decoder.onnx"]},
+        {"files": None},
+        {"files": {"../decoder.onnx": ""}},
+        {"profile": {"channels": 4}},
+        {"profile": 2.0},
+        {"profile": True},
+        {"pixel_range": [1, -1]},
+        {"pixel_range": [0, 1e-300]},
+        {"pixel_range": [0, 10**400]},
+        {"decoder_takes_step": "false"},
+        {"latent_space": None},
+        {"pixel_range": [1]},
+        {"pixel_range": None},
+        {"profile": "first"},
+    ],
+)
+def test_malformed_fields(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="malformed"):
+        Bundle.open(bundle_in(tmp_path / "b", **change))
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_missing_fields(tmp_path: Path, field: str) -> None:
+    text = json.dumps({name: value for name, value in FIELDS.items() if name != field})
+    with pytest.raises(BundleError, match=field):
+        Bundle.open(bundle_in(tmp_path / "b", text))
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None])
+def test_another_schema(tmp_path: Path, schema: object) -> None:
+    with pytest.raises(BundleError, match="schema"):
+        Bundle.open(bundle_in(tmp_path / "b", schema=schema))
+
+
+def test_another_hash(tmp_path: Path) -> None:
+    folder = bundle_in(tmp_path / "b")
+    (folder / "decoder.onnx").write_bytes(b"netwark")
+    with pytest.raises(BundleError, match=r"decoder\.onnx is damaged.*sdtrt export or sdtrt import, with --force"):
+        Bundle.open(folder).file("decoder.onnx")
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    folder = bundle_in(tmp_path / "b")
+    (folder / "decoder.onnx").unlink()
+    with pytest.raises(BundleError, match=r"decoder\.onnx cannot be read"):
+        Bundle.open(folder).file("decoder.onnx")
+    with pytest.raises(BundleError, match=r"mine has no encoder\.onnx"):
+        Bundle.open(folder).file("encoder.onnx")
+
+
+def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle_in(tmp_path / "models" / "sd-test")
+    monkeypatch.setenv("SDTRT_MODELS", str(tmp_path / "models"))
+    with pytest.raises(BundleError, match=r"'nonesuch'.*tiny, sd-test"):
+        find_bundle("nonesuch")
+    assert find_bundle("sd-test").name == "mine"
+    assert find_bundle(tmp_path / "models" / "sd-test").name == "mine"
+
+
+def test_decoders_are_found_by_latent_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle_in(tmp_path / "sd-test")
+    monkeypatch.setenv("SDTRT_MODELS", str(tmp_path))
+    assert find_decoder("x-01020304").name == "mine"
+    assert find_decoder("tiny").name == "tiny"
+    with pytest.raises(BundleError, match=r"x-ffffffff.*tiny, x-01020304"):
+        find_decoder("x-ffffffff")
+
+
+def test_a_broken_bundle_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle_in(tmp_path / "broken", "{")
+    monkeypatch.setenv("SDTRT_MODELS", str(tmp_path))
+    assert find_decoder("tiny").name == "tiny"
+
+
+def test_a_missing_models_folder_is_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDTRT_MODELS", str(tmp_path / "missing"))
+    assert [folder.name for folder in bundle_folders()] == [BUILT_IN]
+
+
+def test_a_profile_of_a_later_version(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="profile 77"):
+        sdtrt.Codec.open(bundle_in(tmp_path / "b", profile=77))
+
+
+def test_a_network_that_is_none(tmp_path: Path, real_files: dict[str, bytes]) -> None:
+    codec = sdtrt.Codec.open(bundle_in(tmp_path / "b", latent_space="tiny"), threads=1)
+    with codec, pytest.raises(BundleError, match=r"decoder\.onnx cannot be opened"):
+        codec.decode(real_files["colour"])

@@ -1,0 +1,206 @@
+"""Engines of a bundle: which may be used. The engines here are bytes; `tests/export` builds real ones."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sdtrt.engine.networks.backends import plans
+from sdtrt.engine.networks.backends.plans import (
+    Index,
+    Key,
+    Plan,
+    State,
+    engines_folder,
+    onnx_hash,
+    remove,
+    require_valid,
+    states,
+)
+from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.errors import BundleError, DeviceError
+
+DATA = b"an engine"
+SHAPES = "64x64..512x512..1024x1024"
+
+
+class Lenient:
+    """A library that finds no fault with any engine; what it is asked is tested where real engines are."""
+
+    name, version = "tensorrt_rtx", "1.2.3"
+
+    def fault(self, path: Path) -> str | None:
+        return None
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A machine with TensorRT for RTX 1.2.3, without a GPU unless `gpu` is set."""
+    about = SimpleNamespace(gpu=None)
+
+    def architecture() -> str:
+        if about.gpu is None:
+            raise DeviceError("no GPU")
+        return about.gpu
+
+    monkeypatch.setattr(plans, "architecture", architecture)
+    monkeypatch.setattr(plans, "installed", lambda: ["tensorrt_rtx"])
+    monkeypatch.setattr(plans, "import_tensorrt", lambda name: Lenient())
+    return about
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    files = {
+        "encoder.onnx": b"encoder",
+        "decoder.onnx": b"decoder",
+        "decoder.fp16.onnx": b"half",
+        "decoder.fp16.onnx.data": b"w",
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    fields = {
+        "schema": 1,
+        "name": "mine",
+        "latent_space": "sd1",
+        "profile": 2,
+        "pixel_range": [-1, 1],
+        "decoder_takes_step": False,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+    (folder / "bundle.json").write_text(json.dumps(fields))
+    return Bundle.open(folder)
+
+
+def built(bundle: Bundle, network: str = "decoder", **changes: object) -> Plan:
+    fields = {"builder": "tensorrt_rtx", "version": "1.2.3", "target": "sm89", "shapes": SHAPES} | changes
+    key = Key(network, onnx_hash(bundle, network), **fields)  # type: ignore[arg-type]
+    plan = Plan(key, key.file_name(), hashlib.sha256(DATA).hexdigest(), len(DATA), 1.5)
+    index = Index.of(bundle).with_plan(plan)
+    index.folder.mkdir(exist_ok=True)
+    (index.folder / plan.file).write_bytes(DATA)
+    index.write()
+    return plan
+
+
+def state_of(bundle: Bundle, plan: Plan) -> State:
+    return dict(states(bundle, Index.of(bundle)))[plan]
+
+
+def test_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
+    plan = built(bundle)
+    assert state_of(bundle, plan).kind == "valid"
+    assert require_valid(bundle, plan).read_bytes() == DATA
+    machine.gpu = "sm89"
+    assert state_of(bundle, plan).kind == "valid"
+
+
+@pytest.mark.parametrize("name", ["decoder.fp16.onnx", "decoder.fp16.onnx.data"])
+def test_one_byte_of_the_network(bundle: Bundle, machine: SimpleNamespace, name: str) -> None:
+    decoder, encoder = built(bundle), built(bundle, "encoder")
+    path = bundle.folder / name
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert state_of(bundle, decoder) == State("stale", "decoder's ONNX has changed")
+    assert state_of(bundle, encoder).kind == "valid"
+
+
+def test_the_single_precision_twin_does_not_matter(bundle: Bundle, machine: SimpleNamespace) -> None:
+    plan = built(bundle)
+    (bundle.folder / "decoder.onnx").write_bytes(b"other")
+    assert state_of(bundle, plan).kind == "valid"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"version": "1.2.2"}, "built by tensorrt_rtx 1.2.2, installed is 1.2.3"),
+        ({"shapes": "512x512"}, f"built for 512x512, asked for is {SHAPES}"),
+        ({"recipe": 0}, "recipe 0"),
+    ],
+)
+def test_stale(bundle: Bundle, machine: SimpleNamespace, change: dict[str, object], why: str) -> None:
+    current, other = built(bundle), built(bundle, **change)
+    assert state_of(bundle, current).kind == "valid"
+    state = state_of(bundle, other)
+    assert state.kind == "stale"
+    assert why in state.why
+    with pytest.raises(BundleError, match=r"stale.*run: sdtrt engines build /.*mine"):
+        require_valid(bundle, other)
+
+
+def test_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
+    other_library, other_gpu, portable = (
+        built(bundle, builder="tensorrt"),
+        built(bundle, target="sm120"),
+        built(bundle, target="portable"),
+    )
+    assert state_of(bundle, other_library) == State("foreign", "built by tensorrt, which is not installed")
+    assert state_of(bundle, other_gpu).kind == "valid"  # no GPU here: engines for others may be kept ready
+    machine.gpu = "sm89"
+    assert state_of(bundle, other_gpu) == State("foreign", "built for sm120, this GPU is sm89")
+    assert state_of(bundle, portable).kind == "valid"
+
+
+@pytest.mark.parametrize("data", [None, DATA[:-1], b"AN ENGINE", b""])
+def test_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -> None:
+    plan = built(bundle)
+    path = Index.of(bundle).folder / plan.file
+    path.unlink() if data is None else path.write_bytes(data)
+    assert state_of(bundle, plan).kind == "damaged"
+    with pytest.raises(BundleError, match=r"damaged.*missing, truncated or changed; run: sdtrt engines build /.*mine"):
+        require_valid(bundle, plan)
+
+
+def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
+    first, second = built(bundle), built(bundle, "encoder")
+    index = remove(Index.of(bundle), [first])
+    assert Index.of(bundle) == index
+    assert index.plans == (second,)
+    assert not (index.folder / first.file).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"schema": 2}',
+        '{"schema": 1, "shapes": [], "engines": [{}]}',
+        '{"schema": 1, "shapes": ["7y7"], "engines": []}',
+        '{"schema": 1, "shapes": [], "engines": [7]}',
+    ],
+)
+def test_a_broken_index(bundle: Bundle, text: str) -> None:
+    folder = engines_folder(bundle)
+    folder.mkdir()
+    (folder / plans.INDEX).write_text(text)
+    with pytest.raises(BundleError, match=r"sdtrt engines clean /.*mine"):
+        Index.of(bundle)
+
+
+def test_an_index_cannot_name_files_elsewhere(bundle: Bundle, machine: SimpleNamespace) -> None:
+    plan = built(bundle)
+    path = engines_folder(bundle) / plans.INDEX
+    path.write_text(path.read_text().replace(plan.file, "../decoder.onnx"))
+    with pytest.raises(BundleError, match="not the name of that engine"):
+        Index.of(bundle)
+
+
+def test_every_field_is_in_the_key(bundle: Bundle) -> None:
+    key = built(bundle).key
+    for field in dataclasses.fields(key):
+        value = getattr(key, field.name)
+        other = dataclasses.replace(key, **{field.name: value + 1 if isinstance(value, int) else f"{value}1"})
+        assert other.file_name() != key.file_name()
+
+
+def test_engines_of_built_in_bundles_lie_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert engines_folder(find_bundle("tiny")) == tmp_path / "sdtrt" / "engines" / "tiny"

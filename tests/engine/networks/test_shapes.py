@@ -1,0 +1,47 @@
+"""Shape profiles: how they are written, and what planes they stand for."""
+
+import pytest
+
+from sdtrt.engine.networks.backends.shapes import Shapes
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("512x256", [(1, 512, 256)] * 3),
+        ("512x256*8", [(8, 512, 256)] * 3),
+        ("64x64..512x256..1024x1024", [(1, 64, 64), (1, 512, 256), (1, 1024, 1024)]),
+        ("64x64..512x256..1024x1024*4", [(1, 64, 64), (1, 512, 256), (4, 1024, 1024)]),
+    ],
+)
+def test_parse(text: str, sizes: list[tuple[int, int, int]]) -> None:
+    shapes = Shapes.parse(text)
+    assert [shapes.smallest, shapes.common, shapes.largest] == sizes
+    assert str(shapes) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "512",
+        "512x",
+        "0x512",
+        "512x512*0",
+        "512x512..256x256..1024x1024",
+        "64x64..128x128",
+        "512x512x3",
+        "-1x5",
+        "8x8*",
+        "16392x8",
+    ],
+)
+def test_nonsense(text: str) -> None:
+    with pytest.raises(ValueError, match="shapes"):
+        Shapes.parse(text)
+
+
+def test_planes() -> None:
+    assert Shapes.parse("64x128*2").planes(4, 8) == [(2, 4, 16, 8)] * 3
+    with pytest.raises(ValueError, match="multiples of 8"):
+        Shapes.parse("60x64").planes(4, 8)

@@ -1,0 +1,122 @@
+"""Tiles: where they lie, that their weights add up to 1, and what cross-fading makes of what is alike in all."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.codec import Picture, PictureCodec, psnr
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.engine.networks.tiles import CUT_TILE, FADED_OVERLAP, FADED_TILE, Span, Tiling, tiling_of
+
+LEAST_TILE = 3 * 2 * (find_bundle("tiny").reach or 0) * 8
+TILINGS = [
+    Tiling(8, 2),
+    Tiling(8, 2, True),
+    Tiling(12, 3, True),
+    Tiling(9, 3),
+    Tiling(7, 0),
+    Tiling(1, 0),
+    Tiling(48, 16, True),
+]
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+@pytest.mark.parametrize("multiple", [1, 2, 8])
+def test_spans(tiling: Tiling, multiple: int) -> None:
+    for length in range(multiple, 200, multiple):
+        spans = tiling.spans(length, multiple)
+        assert (spans[0][0], spans[-1][1]) == (0, length)
+        assert len({stop - start for start, stop in spans}) == 1
+        size = spans[0][1] - spans[0][0]
+        assert size <= max(tiling.tile + multiple - 1, 3 * (tiling.overlap + multiple - 1))
+        assert not any(edge % multiple for span in spans for edge in span)
+        for (_, stop), (start, _) in pairwise(spans):
+            assert stop - start >= tiling.overlap
+        if length > tiling.tile and multiple == 1:
+            assert len(spans) > 1
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+@pytest.mark.parametrize("scale", [1, 8])
+def test_weights_add_up_to_one(tiling: Tiling, scale: int) -> None:
+    for length in (1, 5, 9, 17, 50, 121, 200):
+        spans = tiling.spans(length)
+        total = np.zeros(length * scale)
+        for (start, stop), window in zip(spans, tiling.windows(spans, scale), strict=True):
+            total[start * scale : stop * scale] += window
+        np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_cut_tiles_count_only_beyond_half_the_overlap() -> None:
+    tiling = Tiling(30, 10, cut=True)
+    windows = tiling.windows(tiling.spans(70), 2)
+    assert len(windows) == 3
+    for n, window in enumerate(windows):
+        assert set(window.tolist()) <= {0, 1}
+        assert (window[:10] == 0).all() == (n > 0)
+        assert (window[-10:] == 0).all() == (n < len(windows) - 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 5), (40, 7), (7, 40), (33, 41)])
+@pytest.mark.parametrize("tiling", [Tiling(12, 4), Tiling(12, 4, cut=True), Tiling(9, 2)])
+def test_bands_put_together_what_was_cut(tiling: Tiling, height: int, width: int) -> None:
+    whole = np.random.default_rng(1).random((2, height * 4, width * 4)).astype(np.float32)
+
+    def work(rows: Span, columns: Span) -> np.ndarray:
+        return whole[:, 4 * rows[0] : 4 * rows[1], 4 * columns[0] : 4 * columns[1]]
+
+    bands = list(tiling.bands(height, width, work, scale=4))
+    tops = np.cumsum([0, *(band.shape[1] for _, band in bands)])
+    assert [top for top, _ in bands] == tops[:-1].tolist()
+    found = np.concatenate([band for _, band in bands], axis=1)
+    np.testing.assert_allclose(found, whole, rtol=1e-6)
+    if tiling.cut:
+        np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(8, 3), (0, 0), (8, -1), (-8, 0)])
+def test_tilings_that_make_no_sense(tile: int, overlap: int) -> None:
+    with pytest.raises(ValueError, match="must be three times as large"):
+        Tiling(tile, overlap)
+
+
+def test_tiles_change_nothing_where_networks_look_not_far(photo: Callable[[int, int], np.ndarray]) -> None:
+    whole, tiled = PictureCodec("tiny", tile=0), PictureCodec("tiny", tile=LEAST_TILE)
+    pixels = photo(LEAST_TILE + 131, 90)
+    for turned in (pixels, pixels.swapaxes(0, 1)):
+        np.testing.assert_array_equal(tiled.analyse(turned), whole.analyse(turned))
+        data = whole.encode(Picture(turned), Wish(quality=30))
+        assert tiled.encode(Picture(turned), Wish(quality=30)) == data
+        np.testing.assert_array_equal(tiled.decode(data).pixels, whole.decode(data).pixels)
+
+
+def test_tiles_that_fade(photo: Callable[[int, int], np.ndarray]) -> None:
+    pixels = photo(200, 50)
+    whole, tiled = PictureCodec("tiny", tile=0), PictureCodec("tiny", tile=96, overlap=32)
+    data = tiled.encode(Picture(pixels), Wish(quality=30))
+    first, second = whole.decode(data).pixels, tiled.decode(data).pixels
+    assert 0 < np.abs(first.astype(int) - second).max() < 10
+
+
+def test_denoised_tiles(denoising: Bundle, photo: Callable[[int, int], np.ndarray]) -> None:
+    codec = PictureCodec(denoising.folder, tile=96, overlap=32)
+    data = codec.encode(Picture(photo(203, 121)), Wish(quality=10))
+    whole = PictureCodec(denoising.folder, tile=0).decode(data, denoise=2)
+    assert codec.decode(data, denoise=2).pixels.shape == (121, 203, 3)
+    assert psnr(codec.decode(data, denoise=2).pixels, whole.pixels) > 40
+
+
+def test_tilings_of_bundles() -> None:
+    tiny = find_bundle("tiny")
+    assert tiny.reach
+    assert tiling_of(tiny) == Tiling(CUT_TILE // 8, 2 * tiny.reach, cut=True)
+    assert tiling_of(tiny, 1000, 100) == Tiling(125, 13)
+    assert tiling_of(replace(tiny, reach=None)) == Tiling(FADED_TILE // 8, FADED_OVERLAP // 8)
+    assert tiling_of(tiny, 0).spans(1 << 20) == [(0, 1 << 20)]
+    for tile, overlap in ((-1, 0), (300, 101), (7, 0), (100, -1)):
+        with pytest.raises(ValueError, match=f"tiles of {tile} pixels that overlap by {overlap}"):
+            tiling_of(tiny, tile, overlap)

@@ -1,0 +1,71 @@
+"""Torch against ONNX: an export that differs is refused, and the message says where."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from sdtrt.errors import BundleError
+from sdtrt.export.graphs import graph, parity
+from sdtrt.export.graphs.networks import Decoder
+
+
+@pytest.fixture
+def exported(models: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+    network = Decoder(models.autoencoder_tiny(), 1.0, 0.0).eval()
+    inputs = [{"latents": torch.randn(2, 4, 6, 8)}]
+    path = tmp_path / "decoder.onnx"
+    references = parity.expected(network, inputs)
+    return SimpleNamespace(
+        path=path,
+        inputs=inputs,
+        references=references,
+        program=graph.export(network, inputs[0], "pixels", path),
+        network=network,
+    )
+
+
+def check(exported: SimpleNamespace, tolerance: parity.Tolerance = parity.SINGLE) -> list[dict[str, object]]:
+    return parity.require_parity(exported.path, exported.inputs, exported.references, tolerance, exported.program)
+
+
+def spoil(path: Path, which: int, factor: float = 2) -> str:
+    """Multiply a convolution's weights and return the name of its output."""
+    model = onnx.load(path)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    node = convolutions[which]
+    tensor = next(t for t in model.graph.initializer if t.name == node.input[1])
+    tensor.CopyFrom(numpy_helper.from_array(np.float32(factor) * numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, path)
+    return str(node.output[0])
+
+
+def test_agreement(exported: SimpleNamespace) -> None:
+    (figures,) = check(exported)
+    assert figures["input"] == "2x4x6x8"
+    assert figures["largest"] < 1e-3
+
+
+@pytest.mark.parametrize("which", [0, 3, -2])
+def test_the_first_difference_is_named(exported: SimpleNamespace, which: int) -> None:
+    name = spoil(exported.path, which)
+    with pytest.raises(BundleError, match=rf"decoder\.onnx differs.*first tensor that differs is '{name}', of a Conv"):
+        check(exported)
+
+
+def test_after_the_network_was_turned_to_half(exported: SimpleNamespace) -> None:
+    name = spoil(exported.path, 3, factor=100)
+    exported.network.half()
+    with pytest.raises(BundleError, match=f"'{name}', of a Conv"):
+        check(exported, parity.HALF)
+
+
+def test_not_a_number_is_a_difference() -> None:
+    reference = np.ones((2, 3))
+    assert parity.compare(reference, reference).within(parity.SINGLE)
+    assert not parity.compare(reference * np.nan, reference).within(parity.HALF)
+    assert not parity.compare(reference[:1], reference).within(parity.HALF)

@@ -1,0 +1,107 @@
+"""Calibration: what is measured is what a known pair of networks does."""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, unpack
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.errors import BundleError
+from sdtrt.export.latents.calibrate import Networks, disagreement, main, measure, profile_fields
+from sdtrt.export.latents.picture import centre_of, made_picture, photos_in
+
+SCALES = np.array([1.0, 4.0, 0.5], np.float32)
+
+
+class Blocks:
+    """Averages of 8x8 pixels, one channel a colour, times `SCALES`; and back."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        scales = SCALES[:, None, None]
+        if "pixels" in inputs:
+            n, c, h, w = inputs["pixels"].shape
+            means = inputs["pixels"].reshape(n, c, h // 8, 8, w // 8, 8).mean((3, 5))
+            return {"latents": means * scales}
+        return {"pixels": np.repeat(np.repeat(inputs["latents"] / scales, 8, 2), 8, 3)}
+
+
+NETWORKS = Networks(Blocks(), Blocks(), -1.0, 1.0, 8)
+
+
+@pytest.fixture
+def profile(photos: Path) -> LatentProfile:
+    fields = profile_fields(measure(NETWORKS, photos_in(photos)), "x-01234567", 8)
+    return unpack(pack(profile_from_json(fields)))
+
+
+def test_measure(photos: Path) -> None:
+    found = measure(NETWORKS, photos_in(photos))
+    assert found.photos == 3
+    latents = [NETWORKS.encode(np.asarray(Image.open(path))).reshape(3, -1) for path in photos_in(photos)]
+    values = np.concatenate(latents, axis=1)
+    np.testing.assert_allclose(found.mean, values.mean(1), rtol=1e-4)
+    np.testing.assert_allclose(found.spread, values.std(1), rtol=1e-4)
+    # An error e in a latent is e / scale in a third of the pixel values, which span 2 for 255 levels.
+    np.testing.assert_allclose(found.gain, (127.5 / SCALES) ** 2 / 3, rtol=1e-3)
+
+
+def test_steps_follow_sensitivity(profile: LatentProfile) -> None:
+    np.testing.assert_allclose(
+        profile.spread * profile.weight / SCALES, (profile.spread * profile.weight / SCALES)[0], rtol=1e-5
+    )
+    np.testing.assert_allclose(np.log(profile.weight).mean(), 0, atol=1e-5)
+
+
+def test_disagreement(photos: Path, profile: LatentProfile) -> None:
+    found = measure(NETWORKS, photos_in(photos))
+    assert disagreement(found, profile) is None
+    shifted = dataclasses.replace(found, mean=found.mean + found.spread * [0, 0.9, 0])
+    assert "channel 1" in str(disagreement(shifted, profile))
+    scaled = dataclasses.replace(found, spread=found.spread * [1, 1, 5.5])
+    assert "channel 2" in str(disagreement(scaled, profile))
+
+
+def test_no_photos(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no pictures"):
+        photos_in(tmp_path)
+    with pytest.raises(BundleError, match="not a folder"):
+        photos_in(tmp_path / "missing")
+    Image.new("RGB", (7, 7)).save(tmp_path / "small.png")
+    with pytest.raises(BundleError, match="8 pixels wide"):
+        measure(NETWORKS, photos_in(tmp_path))
+
+
+def test_what_is_no_photo_is_passed_over(tmp_path: Path, photos: Path) -> None:
+    for path in photos_in(photos):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("I;16", (64, 64), 40000).save(tmp_path / "deep.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    assert measure(NETWORKS, photos_in(tmp_path)).photos == 3
+
+
+def test_a_dead_channel(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "flat.png")
+    with pytest.raises(BundleError, match="each must carry something"):
+        measure(NETWORKS, photos_in(tmp_path))
+
+
+def test_the_middle_of_a_photo(tmp_path: Path) -> None:
+    pixels = made_picture(50, 30)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    np.testing.assert_array_equal(centre_of(tmp_path / "photo.png", 16, 8), pixels[7:23, 17:33])
+    assert centre_of(tmp_path / "photo.png", 512, 8).shape == (24, 48, 3)
+    assert centre_of(tmp_path / "photo.png", 512, 64) is None
+
+
+def test_command(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = find_bundle("tiny").folder
+    monkeypatch.setattr("sys.argv", ["calibrate", str(folder), str(photos), "--latent-space", "mine"])
+    main()
+    assert '"latent_space": "mine"' in capsys.readouterr().out
