@@ -11,12 +11,10 @@ import numpy as np
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Taps = list[tuple[int, int]]
 DATA = Path(__file__).parents[1] / "engine" / "data"
-PROFILES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2"}
-PRIORS, LIMIT = {0: "adaptive-1", 1: "tiny-1", 2: "sd1-1", 3: "tiny-2", 4: "tiny-3"}, 2**26
+PROFILES = {1: "tiny-1", 2: "sd1-1"}
+PRIORS, LIMIT = {0: "adaptive-1", 1: "tiny-1", 2: "sd1-1"}, 2**26
 # For each pass the subsets of its positions: first row, first column, distance of rows and columns.
 PYRAMID = [[(0, 0, 4)], [(2, 2, 4)], [(0, 2, 4), (2, 0, 4)], [(1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]
-CHECKERBOARD = [[(0, 0, 2), (1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]
-CROSS = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
 M = np.array([min(((1 + s) ** 32).bit_length() // 2, 127) for s in range(256)], np.int64)  # 16 log2(1 + s), rounded
 STRENGTH = np.array([((8 + x) ** 64 >> 192).bit_length() // 2 for x in range(1024)], np.int64)  # 32 log2(1 + x / 8)
 RAW = [range(0, 2**24 + 1, 2 ** (24 - n)) for n in range(17)]
@@ -99,31 +97,16 @@ def product(arrays: dict[str, Ints], name: str, n: int, inputs: Ints) -> Ints:
     return arrays[f"{name}{n}"] @ inputs + arrays[f"{name}_bias{n}"][:, None]
 
 
-def read_seeing_symbols(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints) -> Coder:
-    arrays, count = arrays_of(PRIORS[prior]), len(symbols)
-    groups = json.loads(bytes(arrays["groups"].tolist())) if prior else [list(range(count))]
-    parameters = np.array(list(payload.take(0 if prior else 3 * count)), np.int64).reshape(-1, 3)
-    need(sum(map(len, groups)) == count and (parameters <= [8, 31, 31]).all(), "wrong prior or parameters")
-    coder, n, before = Coder(payload.rest, arrays), 0, list[int]()
-    step = np.array([[max(127 - 127 * abs(256 * k - code) // 256, 0)] for k in range(17)], np.int64)
-    for group in groups:
-        passes, reach, known = (CHECKERBOARD, 2, Taps()) if before else (PYRAMID, 3 if prior else 2, Taps())
-        for subsets in passes:
-            cells, at = positions(subsets, 4, 4).T.tolist(), positions(subsets, *symbols.shape[1:])
-            window = [(dy, dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1)]
-            taps = [(dy, dx) for dy, dx in window if all([(y + dy) % 4, (x + dx) % 4] in known for y, x in cells)]
-            strengths = M[np.abs(symbols).clip(0, 255)]
-            if prior:
-                own = [*seen(symbols[group].clip(-1023, 1023), at, taps), *seen(strengths[group], at, taps)]
-                inputs = np.concatenate([*own, *seen(strengths[before], at, CROSS), step.repeat(at.shape[1], 1)])
-                units = (product(arrays, "hidden", n, inputs) // 64).clip(0, 127)
-                outputs = (arrays[f"direct{n}"] @ inputs + product(arrays, "output", n, units)) // 64
-                locations, scales = outputs[: len(group)].clip(-32768, 32767), outputs[len(group) :].clip(0, 31)
-            else:
-                locations, scales = adaptive(parameters, symbols, at, taps)
-            symbols[np.array(group)[:, None], at[0], at[1]] = coder.read_pass(locations, scales)[0]
-            known, n = known + cells, n + 1
-        before = before + group
+def read_adaptively(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints) -> Coder:
+    count, known = len(symbols), Taps()
+    parameters = np.array(list(payload.take(3 * count)), np.int64).reshape(-1, 3)
+    need(bool((parameters <= [8, 31, 31]).all()), "wrong parameters")
+    coder, window = Coder(payload.rest, arrays_of(PRIORS[prior])), [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+    for subsets in PYRAMID:
+        cells, at = positions(subsets, 4, 4).T.tolist(), positions(subsets, *symbols.shape[1:])
+        taps = [(dy, dx) for dy, dx in window if all([(y + dy) % 4, (x + dx) % 4] in known for y, x in cells)]
+        symbols[:, at[0], at[1]] = coder.read_pass(*adaptive(parameters, symbols, at, taps))[0]
+        known = known + cells
     return coder
 
 
@@ -193,7 +176,7 @@ def decode(file: bytes) -> dict[str, Any]:
     if prior == 255:
         return {"latents": read_palette(payload, *shape[1:]).astype(np.float32)}
     symbols, points = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    read = read_seeing_latents if prior > 1 else read_seeing_symbols
+    read = read_seeing_latents if prior else read_adaptively
     coder = read(payload, prior, flags % 2**12, symbols, points)
     need(coder.state == 0 and not coder.stack, "the payload does not end with the symbols")
     return {"symbols": symbols.astype(np.int16)} | ({"points": points.astype(np.int8)} if prior == 2 else {})

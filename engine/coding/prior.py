@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.prior_latents import LatentPrior, latent_prior
-from sdtrt.engine.coding.prior_symbols import SymbolPrior, symbol_prior
 from sdtrt.engine.coding.tables import Context, load_arrays
 
 
@@ -35,7 +34,6 @@ class Prior(Protocol):
 
 
 @cache
-def network_prior(name: str) -> LatentPrior | SymbolPrior:
+def network_prior(name: str) -> LatentPrior:
     """Return a shipped prior by its name, such as `tiny-1`; `BundleError` if there is none."""
-    arrays = load_arrays(name)
-    return latent_prior(arrays) if "architecture" in arrays else symbol_prior(arrays)
+    return latent_prior(load_arrays(name))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.passes import PYRAMID, gather
-from sdtrt.engine.coding.symbol_planes import SymbolPass, SymbolPlanes, passes_of_group
+from sdtrt.engine.coding.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
 from sdtrt.engine.coding.tables import SCALES, Context, bins_of, bits_of_tables, load_arrays
 from sdtrt.errors import FormatError
 
@@ -32,13 +32,13 @@ class AdaptivePrior:
         self.tables = adaptive_tables()
 
     def passes(self, channels: int) -> list[SymbolPass]:
-        return passes_of_group(0, channels, PYRAMID, 2, ())
+        return symbol_passes(channels, PYRAMID, reach=2)
 
     def order(self, channels: int) -> NDArray[np.intp]:
         return np.arange(channels)
 
     def planes(self, shape: tuple[int, int, int], step_code: int) -> SymbolPlanes:
-        return SymbolPlanes(shape, step_code)
+        return SymbolPlanes(shape)
 
     def context(self, step: SymbolPass, planes: SymbolPlanes, number: int) -> Context:
         channels, count = step.stop, planes.positions(step)
@@ -53,11 +53,11 @@ def neighbour_means(step: SymbolPass, planes: SymbolPlanes) -> tuple[Ints, Ints]
 
     First the mean symbol of the nearest taps; then the mean magnitude of all taps, the nearest counted twice.
     """
-    nearest = min(abs(dy) + abs(dx) for dy, dx in step.own_taps)
-    near = np.array([abs(dy) + abs(dx) == nearest for dy, dx in step.own_taps])
+    nearest = min(abs(dy) + abs(dx) for dy, dx in step.taps)
+    near = np.array([abs(dy) + abs(dx) == nearest for dy, dx in step.taps])
     shape = (len(near), step.stop - step.start, -1)
-    signed = planes.own_signed(step).reshape(shape).astype(np.int32)
-    magnitudes = planes.own_magnitudes(step).reshape(shape).astype(np.int32)
+    signed = planes.signed(step).reshape(shape).astype(np.int32)
+    magnitudes = planes.magnitudes(step).reshape(shape).astype(np.int32)
     mean = (signed[near].sum(0) * 8 + near.sum() // 2) // near.sum()
     shares = np.where(near, 2, 1)
     magnitude = (magnitudes * shares[:, None, None]).sum(0) * 8 // shares.sum()

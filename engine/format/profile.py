@@ -17,8 +17,8 @@ from sdtrt.kernels.reference import SYMBOL_LIMIT
 INLINE = 0  # profile id of files that carry their own
 ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
 PALETTE = 255  # in place of a prior: no symbols but palette indices
-PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2"}
-PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1", 3: "tiny-2", 4: "tiny-3"}
+PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
+PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1"}
 LARGEST_STEP = 1 << 8
 
 Vector = NDArray[np.float32]

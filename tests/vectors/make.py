@@ -34,8 +34,7 @@ from sdtrt.engine.format.profile import (
 )
 
 FOLDER = Path(__file__).parent
-TINY, SD1, LATER_TINY = 1, 2, 3  # profiles
-TINY_1, SD1_1, TINY_2, TINY_3 = 1, 2, 3, 4  # priors
+TINY, SD1 = 1, 2  # profiles, and the priors that belong to them
 Symbols = NDArray[np.int16]
 
 
@@ -65,26 +64,20 @@ def main() -> None:
     write_case(
         "sd1_adaptive", "a shipped profile with the adaptive prior", sd1_file(noise(8, SD1, 83, 50), 83, 50, 1800)
     )
-    for name, profile, prior, (width, height), code in (
-        ("sd1_odd_size", SD1, SD1_1, (75, 50), 1800),
-        ("sd1_1x1", SD1, SD1_1, (1, 1), 2048),
-        ("sd1_coarse", SD1, SD1_1, (100, 60), 3100),
-        ("sd1_fine", SD1, SD1_1, (60, 90), 700),
-        ("tiny_2_odd_size", TINY, TINY_2, (61, 43), 1900),
-        ("tiny_2_coarse", TINY, TINY_2, (40, 56), 2900),
-        ("tiny_3_odd_size", LATER_TINY, TINY_3, (61, 43), 1900),
-        ("tiny_3_coarse", LATER_TINY, TINY_3, (40, 56), 2900),
+    for name, profile, (width, height), code in (
+        ("sd1_odd_size", SD1, (75, 50), 1800),
+        ("sd1_1x1", SD1, (1, 1), 2048),
+        ("sd1_coarse", SD1, (100, 60), 3100),
+        ("sd1_fine", SD1, (60, 90), 700),
+        ("tiny_smooth", TINY, (61, 43), 1900),
+        ("tiny_coarse", TINY, (40, 56), 2900),
     ):
         symbols = np.rint(smooth(code, profile, width, height) / 2 ** ((code - 2048) / 256)).astype(np.int16)
-        file = network_file(symbols, width, height, profile, prior, code)
+        file = network_file(symbols, width, height, profile, code)
         write_case(name, f"networks that see latents, at step code {code}", file)
     wide = noise(9, SD1, 83, 50)
     wide.flat[:2] = -32768, 32767
-    write_case("sd1_escapes", "symbols over all 16 bits", network_file(wide, 83, 50, SD1, SD1_1, 2048))
-    wide = noise(11, TINY, 33, 17)
-    wide.flat[:2] = -32768, 32767
-    write_case("tiny_2_escapes", "symbols over all 16 bits", network_file(wide, 33, 17, TINY, TINY_2, 2048))
-    write_case("tiny_3_escapes", "symbols over all 16 bits", network_file(wide, 33, 17, LATER_TINY, TINY_3, 2048))
+    write_case("sd1_escapes", "symbols over all 16 bits", network_file(wide, 83, 50, SD1, 2048))
     latents = smooth(10, SD1, 70, 45)
     write_case("sd1_palette", "the method that came first", palette_file(latents, 70, 45, shipped_profile(SD1)))
     write_failures(container.write(whole))
@@ -108,7 +101,7 @@ def smooth(seed: int, identifier: int, width: int, height: int) -> NDArray[np.fl
 
 
 def tiny_file(symbols: Symbols, width: int, height: int, step_code: int, grey: bool = False, **parts: Any) -> File:
-    return network_file(symbols, width, height, TINY, TINY_1, step_code, grey, **parts)
+    return network_file(symbols, width, height, TINY, step_code, grey, **parts)
 
 
 def network_file(
@@ -116,13 +109,12 @@ def network_file(
     width: int,
     height: int,
     profile: int,
-    prior: int,
     step_code: int,
     grey: bool = False,
     **parts: Any,
 ) -> File:
-    payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[prior]), step_code)
-    return File(Header(width, height, profile, prior, step_code, grey), payload, **parts)
+    payload = entropy.encode(symbols, network_prior(PRIOR_NAMES[profile]), step_code)
+    return File(Header(width, height, profile, profile, step_code, grey), payload, **parts)
 
 
 def sd1_file(symbols: Symbols, width: int, height: int, step_code: int) -> File:

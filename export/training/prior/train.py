@@ -1,6 +1,6 @@
 """Train the prior of a latent space: one small network per pass, for every step at once.
 
-    python -m sdtrt.export.training.prior.train PHOTOS --model tiny --run runs/prior --out engine/data/priors/tiny-2.npz
+    python -m sdtrt.export.training.prior.train PHOTOS --model tiny --run runs/prior --out engine/data/priors/tiny-1.npz
 
 Networks are trained in floating point on symbols chosen as an encoder chooses them (rounded, or at a cost in bits),
 and rounded to integers at the end; tables and reconstruction points are then fitted to what the integer networks see.

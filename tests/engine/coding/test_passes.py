@@ -5,25 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding.passes import CHECKERBOARD, MARGIN, PYRAMID, gather, restored, scatter
-from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.passes import MARGIN, PYRAMID, gather, restored, scatter
 from sdtrt.engine.coding.prior_adaptive import AdaptivePrior
-from sdtrt.engine.coding.prior_symbols import network_passes
-from sdtrt.engine.coding.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, passes_of_group
+from sdtrt.engine.coding.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, symbol_passes
 
-GROUPS = [[3, 0], [1], [4, 2, 5]]
-
-
-def prior_passes() -> dict[str, tuple[int, list[SymbolPass]]]:
-    """Return the number of channels and the passes of each kind of prior that sees symbols."""
-    found = {"model": (6, network_passes(GROUPS))}
-    for n in (1, 5):
-        found[f"adaptive {n}"] = (n, AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n))
-    found["tiny-1"] = (40, list(network_prior("tiny-1").passes(40)))
-    return found
-
-
-PASSES = prior_passes()
+PASSES = {n: AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n) for n in (1, 6)}
 SIZES = [*itertools.product((1, 2, 3, 4, 5), repeat=2), (7, 13), (16, 9), (1, 17)]
 
 
@@ -37,10 +23,10 @@ def positions(step: SymbolPass, height: int, width: int) -> list[tuple[int, int]
     ]
 
 
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("channels", PASSES)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_symbol_is_coded_once(name: str, size: tuple[int, int]) -> None:
-    channels, passes = PASSES[name]
+def test_every_symbol_is_coded_once(channels: int, size: tuple[int, int]) -> None:
+    passes = PASSES[channels]
     coded = np.zeros((channels, *size), int)
     for step in passes:
         for y, x in positions(step, *size):
@@ -48,39 +34,37 @@ def test_every_symbol_is_coded_once(name: str, size: tuple[int, int]) -> None:
     assert (coded == 1).all()
 
 
-@pytest.mark.parametrize("name", PASSES)
-def test_taps_are_known_already(name: str) -> None:
-    channels, passes = PASSES[name]
+@pytest.mark.parametrize("channels", PASSES)
+def test_taps_are_known_already(channels: int) -> None:
+    passes = PASSES[channels]
     height = width = 16
     known = np.zeros((channels, height, width), bool)
     for step in passes:
         for y, x in positions(step, height, width):
-            for taps, first, last in ((step.own_taps, step.start, step.stop), (step.previous_taps, 0, step.start)):
-                for dy, dx in taps:
-                    if 0 <= y + dy < height and 0 <= x + dx < width:
-                        assert known[first:last, y + dy, x + dx].all(), (step, dy, dx)
+            for dy, dx in step.taps:
+                if 0 <= y + dy < height and 0 <= x + dx < width:
+                    assert known[:, y + dy, x + dx].all(), (step, dy, dx)
         for y, x in positions(step, height, width):
             known[step.start : step.stop, y, x] = True
 
 
-@pytest.mark.parametrize("name", PASSES)
-def test_no_known_tap_within_reach_is_left_out(name: str) -> None:
+@pytest.mark.parametrize("channels", PASSES)
+def test_no_known_tap_within_reach_is_left_out(channels: int) -> None:
     """Coarse to fine is worth it only if each pass sees all that it could: the nearest neighbours first."""
-    for step in PASSES[name][1]:
-        nearest = {max(abs(dy), abs(dx)) for dy, dx in step.own_taps}
-        first_of_group = step.phase in (PYRAMID[0], CHECKERBOARD[0])
-        assert bool(nearest) != first_of_group
+    for step in PASSES[channels]:
+        nearest = {max(abs(dy), abs(dx)) for dy, dx in step.taps}
+        assert bool(nearest) != (step.phase == PYRAMID[0])
         assert max(nearest, default=0) <= MARGIN
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 9)])
 def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
-    channels, passes = PASSES["model"]
+    channels, passes = 6, PASSES[6]
     height, width = size
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (channels, height, width))
     symbols[rng.random(symbols.shape) < 0.7] //= 500
-    planes = SymbolPlanes((channels, height, width), 0)
+    planes = SymbolPlanes((channels, height, width))
     for step in passes:
         places = positions(step, height, width)
         assert planes.positions(step) == len(places)
@@ -89,27 +73,20 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
             return int(symbols[channel, y, x]) if 0 <= y < height and 0 <= x < width else 0
 
         own = [
-            [seen(c, y + dy, x + dx) for y, x in places]
-            for dy, dx in step.own_taps
-            for c in range(step.start, step.stop)
-        ]
-        previous = [
-            [seen(c, y + dy, x + dx) for y, x in places] for dy, dx in step.previous_taps for c in range(step.start)
+            [seen(c, y + dy, x + dx) for y, x in places] for dy, dx in step.taps for c in range(step.start, step.stop)
         ]
         own_array = np.array(own, int).reshape(len(own), len(places))
-        previous_array = np.array(previous, int).reshape(len(previous), len(places))
-        np.testing.assert_array_equal(planes.own_signed(step), np.clip(own_array, -1023, 1023))
-        np.testing.assert_array_equal(planes.own_magnitudes(step), MAGNITUDE[np.minimum(abs(own_array), 255)])
-        np.testing.assert_array_equal(planes.previous_magnitudes(step), MAGNITUDE[np.minimum(abs(previous_array), 255)])
+        np.testing.assert_array_equal(planes.signed(step), np.clip(own_array, -1023, 1023))
+        np.testing.assert_array_equal(planes.magnitudes(step), MAGNITUDE[np.minimum(abs(own_array), 255)])
         values = [[symbols[c, y, x] for y, x in places] for c in range(step.start, step.stop)]
         planes.put(step, np.array(values, np.int32).reshape(step.stop - step.start, len(places)))
 
 
-def test_first_pass_of_a_group_has_no_own_taps_and_the_last_sees_all_around() -> None:
-    passes = passes_of_group(0, 2, PYRAMID, 2, ())
-    assert passes[0].own_taps == ()
-    assert {(-1, 0), (1, 0), (0, -1), (0, 1)} <= set(passes[-1].own_taps)
-    assert {(-1, -1), (-1, 1), (1, -1), (1, 1)} <= set(passes[-2].own_taps)
+def test_first_pass_has_no_taps_and_the_last_sees_all_around() -> None:
+    passes = symbol_passes(2, PYRAMID, reach=2)
+    assert passes[0].taps == ()
+    assert {(-1, 0), (1, 0), (0, -1), (0, 1)} <= set(passes[-1].taps)
+    assert {(-1, -1), (-1, 1), (1, -1), (1, 1)} <= set(passes[-2].taps)
 
 
 def test_magnitudes_are_part_of_the_format() -> None:
@@ -123,7 +100,7 @@ def test_magnitudes_are_part_of_the_format() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_gathered_is_scattered_back(size: tuple[int, int]) -> None:
-    channels, passes = PASSES["model"]
+    channels, passes = 6, PASSES[6]
     order = np.random.default_rng(2).permutation(channels)
     planes = np.arange(channels * size[0] * size[1]).reshape(channels, *size)
     again = np.full_like(planes, -1)

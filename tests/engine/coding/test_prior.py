@@ -9,7 +9,7 @@ from sdtrt.engine.coding.tables import BINS, FRACTIONS, LOCATION_LIMIT, SCALES
 from sdtrt.engine.format.profile import PRIOR_NAMES, PROFILE_NAMES, shipped_profile
 from sdtrt.errors import BundleError
 
-CHANNELS = {"tiny-1": 40, "sd1-1": 4, "tiny-2": 40, "tiny-3": 40}
+CHANNELS = {"tiny-1": 40, "sd1-1": 4}
 
 
 @pytest.mark.parametrize("name", PRIOR_NAMES.values())

@@ -16,7 +16,7 @@ def scaled(channels: int, height: int, width: int) -> np.ndarray:
     return (np.sin(y / 3 + c) * 2 + np.cos(x / 4) + noise).astype(np.float32)
 
 
-@pytest.mark.parametrize(("name", "channels"), [("sd1-1", 4), ("tiny-1", 40), ("tiny-2", 40), ("tiny-3", 40)])
+@pytest.mark.parametrize(("name", "channels"), [("sd1-1", 4), ("tiny-1", 40)])
 @pytest.mark.parametrize("gain", [1, 3000])  # within the tables, and with escapes and low bits
 def test_costs_are_what_is_spent(name: str, channels: int, gain: int) -> None:
     prior, latents = network_prior(name), gain * scaled(channels, 24, 17)
