@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def prose(text: str) -> str:
+    """Return a paragraph wrapped as all prose is: at 100 columns."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
 def rate_distortion() -> str:
     return f"{at_rates('psnr')}\n\n{source(results('rate_distortion'))}"
 
@@ -80,7 +86,7 @@ def rate() -> str:
     ratio = (
         f"The payload is {found['over_cross_entropy']:.3f} times what the prior's own tables say that the symbols cost."
     )
-    return f"{markdown(head, rows)}\n\n{ratio} {source(found)}"
+    return f"{markdown(head, rows)}\n\n{ratio}\n{source(found)}"
 
 
 def latent_error() -> str:
@@ -128,11 +134,12 @@ def speed() -> str:
     ]
     table = markdown(["768x512, quality 50", "encode ms", "decode ms"], rows)
     memory = found["peak_memory_nbytes"] / 1e6
-    return (
-        f"{table}\n\nPeak memory of a process that encodes and decodes one such picture: {memory:.0f} MB. "
+    small = (
+        f"Peak memory of a process that encodes and decodes one such picture: {memory:.0f} MB. "
         f"`import sdtrt`: {1000 * found['import_seconds']:.0f} ms; the command `sdtrt info`: "
-        f"{1000 * found['info_command_seconds']:.0f} ms. {source(found)}"
+        f"{1000 * found['info_command_seconds']:.0f} ms."
     )
+    return f"{table}\n\n{prose(small)}\n{source(found)}"
 
 
 def entropy() -> str:
@@ -161,7 +168,8 @@ def tiles() -> str:
         for name, times in found["large"].items()
     )
     table = markdown([*head, "elsewhere", "elsewhere without tiles"], rows)
-    return f"{table}\n\nA picture of 6000x4000, with default tiles: {large}\n{source(found)}"
+    large = prose(f"A picture of 6000x4000, with default tiles: {large}")
+    return f"{table}\n\n{large}\n{source(found)}"
 
 
 def strip() -> str:
@@ -189,7 +197,7 @@ def export_full_size() -> str:
 
 
 def source(found: dict[str, Any]) -> str:
-    return f"`{found['command']}`, {found['machine']}, {found['date']}."
+    return prose(f"`{found['command']}`, {found['machine']}, {found['date']}.")
 
 
 TABLES = {

@@ -19,7 +19,7 @@ def test_example() -> None:
     assert (file.header.width, file.header.height) == (int(width), int(height))
 
     expected = np.zeros((40, 1, 2), np.int16)
-    for channel, row, column, symbol in re.findall(r"\((\d+), (\d+), (\d+)\) is (-?\d+)", SECTION):
+    for channel, row, column, symbol in re.findall(r"\((\d+),\s(\d+),\s(\d+)\)\sis\s(-?\d+)", SECTION):
         expected[int(channel), int(row), int(column)] = int(symbol)
     assert expected.any()
     np.testing.assert_array_equal(symbols_of_file(file), expected)
