@@ -1,7 +1,7 @@
 """Priors whose networks see latents: what they predict holds at every step, so one prior serves every quality.
 
 The symbols known so far enter as latents in 1/64 of a normalised unit, and networks answer in such units; integer
-powers of two, `power`, turn one into the other. `docs/format.md`, section 3.6, is normative.
+powers of two, `power`, turn one into the other. `docs/format.md`, section 3.5, is normative.
 """
 
 import json
