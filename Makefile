@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check importroot engines gpu-check bench vectors fuzz kernels clean
+.PHONY: help setup demo test check importroot docs engines gpu-check bench vectors fuzz kernels clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
 importroot:  ## the package as installed, made of links: for type checkers, and where nothing can be installed
 	@rm -rf build/importroot && mkdir -p build/importroot/sdtrt
 	@ln -s $(CURDIR)/sdtrt/* $(addprefix $(CURDIR)/,engine export kernels) build/importroot/sdtrt/
+
+docs: $(STAMP) importroot  ## the documentation as a site, in build/site; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 $(VENV)/.bench: $(STAMP)
 	$(INSTALL) -e '.[dev,bench]'

@@ -29,7 +29,7 @@ def scale(latents: Floats | Halves, mean: Floats, delta: Floats) -> Floats:
 def normalise(latents: Floats | Halves, mean: Floats, delta: Floats) -> Floats:
     """Return latents in steps, float32 (…, C, h, w), saturated at +-32766.
 
-    Arguments
+    Arguments:
         latents: float32 or float16 (…, C, h, w).
         mean, delta: float32 (C,), the centre and the quantizer's step of each channel; delta > 0.
 
@@ -138,7 +138,7 @@ def blend(planes: Floats, tile: Floats | Halves, window_y: Floats, window_x: Flo
     The weight of an element is window_y[y] * window_x[x]. The windows of overlapping tiles add up to 1 where they
     overlap, so that seams vanish. Rounded are the weight, its product with the tile, and the sum, in this order.
 
-    Arguments
+    Arguments:
         planes: float32 (C, H, W), 0 at first.
         tile: float32 or float16 (C, h, w).
         window_y, window_x: float32 (h,) and (w,).
@@ -163,7 +163,7 @@ def step(latents: Floats | Halves, output: Floats | Halves, a: Floats, b: Floats
 
     (Song, Meng, Ermon: Denoising Diffusion Implicit Models, 2020, equation 12 with sigma 0).
 
-    Arguments
+    Arguments:
         latents, output: float32 or float16 (N, …), of one shape.
         a, b: float32 (N,), of each entry of the batch.
     """

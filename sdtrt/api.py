@@ -86,7 +86,7 @@ class Codec:
     ) -> bytes:
         """Return an image as the bytes of an `.sdt` file; the same image gives the same bytes.
 
-        Arguments
+        Arguments:
             image: a Pillow image, an array, uint8 (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
             quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
             nbytes: the largest size of the whole file; the best quality that fits, at most 100, is taken.
@@ -161,7 +161,7 @@ class Codec:
     ) -> None:
         """Queue the decoding of a file into device memory, in order with a CUDA stream.
 
-        Arguments
+        Arguments:
             array: a C-contiguous device array, uint8 (height, width, 3), with `__cuda_array_interface__` or DLPack.
             stream: an object with `__cuda_stream__`, or a stream's handle; not the default stream.
 

@@ -1,11 +1,12 @@
 """Pillow reads and writes `.sdt` files once this is imported.
 
->>> import sdtrt.pillow_plugin
->>> from PIL import Image
->>> with Image.open("photo.jpg") as image:
-...     image.save("photo.sdt", bytes=2000)
->>> Image.open("photo.sdt").size
-(768, 512)
+Examples:
+    >>> import sdtrt.pillow_plugin
+    >>> from PIL import Image
+    >>> with Image.open("photo.jpg") as image:
+    ...     image.save("photo.sdt", bytes=2000)
+    >>> Image.open("photo.sdt").size
+    (768, 512)
 
 An image is opened by its header; its pixels are decoded when they are first needed. How large it may be is Pillow's
 own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`, `bytes`, `bits_per_pixel`, `psnr`, `effort`, `method` and

@@ -16,7 +16,7 @@ def choose(
 ) -> Ints:
     """Return a pass's symbols, int32 (channels of the pass, positions).
 
-    Arguments
+    Arguments:
         wanted: float32 (channels of the pass, positions), the latents in steps.
         bits: float32 (rows, BINS), of each entry of each table.
         centroids: int8 (rows, BINS), reconstruction points in 1/64 step from each symbol; None if they are all 0.

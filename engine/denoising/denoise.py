@@ -60,7 +60,7 @@ class Denoiser:
     def trajectory(self, prior: int, step: float, deltas: Floats, denoise: int | None) -> Trajectory | None:
         """Return how a file's latents are denoised, None if not at all.
 
-        Arguments
+        Arguments:
             prior, step: of the file's header.
             deltas: the quantizer's step of each channel, float32 (C,), in units of its latents.
             denoise: how many steps; None for as many as were measured to help.

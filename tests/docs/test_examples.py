@@ -1,0 +1,51 @@
+"""Every example of the README and of the tutorial runs, as it stands there, one after the other."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
+# Those that make models need a network or files of their own; tests/export runs their like.
+MAKERS = ("sdtrt export ", "sdtrt import ")
+
+
+def examples(page: str) -> list[tuple[str, str]]:
+    """Return ("sh", a command) or ("python", a block), in the page's order."""
+    found = []
+    for kind, text in BLOCK.findall((ROOT / page).read_text("utf-8")):
+        if kind == "python":
+            found.append((kind, text))
+        else:
+            commands = [line for line in text.splitlines() if line.startswith("sdtrt ") and not line.startswith(MAKERS)]
+            found += [(kind, command) for command in commands]
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> Path:
+    """A folder with the files that the pages speak of."""
+    (tmp_path / "holiday").mkdir()
+    for name in ("photo.jpg", "small.png", "holiday/beach.jpg", "holiday/dunes.jpg"):
+        Image.fromarray(photo(120, 90)).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_examples(folder: Path, page: str) -> None:
+    found = examples(page)
+    assert len(found) >= 10
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for kind, text in found:
+        command = ["sh", "-c", text] if kind == "sh" else [sys.executable, "-P", "-c", text]
+        subprocess.run(command, check=True, cwd=folder, env=environment, timeout=60)
+    with Image.open(folder / "back.png") as back, Image.open(folder / "photo.jpg") as photo:
+        assert back.size == photo.size
+    assert {"beach.sdt", "dunes.sdt"} <= {path.name for path in (folder / "packed").iterdir()}
