@@ -10,12 +10,14 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 ROOT_PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 CODE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
+LOG = get_plugin_logger("site_links")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -38,4 +40,6 @@ def rewritten(link: re.Match[str], folder: str) -> str:
     path = PurePosixPath(normpath(f"{folder}/{target}".lstrip("/")))
     if path.parts[0] == "docs" or str(path) in ROOT_PAGES:
         return f"{bang}[{text}]({path.name}{anchor})"
+    if not (ROOT / path).exists():
+        LOG.warning("the repository has no %s, to which [%s] links", path, text)  # which ends a strict build
     return text if f"{path}" in text else f"{text} (`{path}`)"

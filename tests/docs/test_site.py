@@ -36,7 +36,9 @@ def test_site(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("link", ["absent.md", "format.md#absent", "../CONTRIBUTING.md#absent", "absent.png"])
+@pytest.mark.parametrize(
+    "link", ["absent.md", "format.md#absent", "../CONTRIBUTING.md#absent", "absent.png", "../engine/absent.py"]
+)
 def test_a_dead_link_fails(link: str, tmp_path: Path) -> None:
     configuration = (ROOT / "mkdocs.yml").read_text("utf-8").split("nav:\n")
     rest = configuration[1].partition("theme:\n")[2]
