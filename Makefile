@@ -26,14 +26,13 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 $(VENV)/.engines: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[cpu,onnx]'
-	$(BIN)/python -P -c 'import sys; from sdtrt.engine.networks.backends.trt_library import installed; sys.exit(not installed())' \
+	$(BIN)/python -c 'import sys; from sdtrt.engine.networks.backends.trt_library import installed; sys.exit(not installed())' \
 		|| $(INSTALL) -e '.[tensorrt-rtx]'
 	touch $@
 
 demo: $(VENV)/.demo  ## compress a picture and show what came of it, in demo/ (IMG=photo.jpg)
 	$(BIN)/python benchmarks/demo.py $(if $(IMG),'$(IMG)')
 
-# From this folder `python -m pytest` would take ./sdtrt for the package: the script does not.
 test: $(STAMP)  ## all tests; complete without a GPU
 	$(BIN)/pytest
 
@@ -69,7 +68,7 @@ engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGE
 	@$(BIN)/sdtrt engines build $(BUNDLE) $(if $(TARGET),--target $(TARGET))
 
 kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/kernels.fatbin; needs nvcc, no GPU
-	@$(BIN)/python -P -m sdtrt.kernels.build
+	@$(BIN)/python -m sdtrt.kernels.build
 
 gpu-check:  ## what only a GPU can tell: tests, bandwidth, latency beside PyTorch (BUNDLE=, DECODES=; any Python: BIN=)
 	$(BIN)/python benchmarks/gpu_check.py $(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(DECODES),--decodes $(DECODES))
@@ -81,7 +80,7 @@ $(VENV)/.fuzz: $(STAMP)
 fuzz: $(VENV)/.fuzz  ## a coverage-guided attack on the decoder, for SECONDS= (default 600); needs Linux
 	@rm -rf build/fuzz && mkdir -p build/fuzz
 	@for case in tests/vectors/*/input.sdt; do head -c -4 $$case > build/fuzz/$$(basename $$(dirname $$case)); done
-	$(BIN)/python -P tests/fuzz/fuzz_files.py build/fuzz tests/fuzz/corpus -max_total_time=$(or $(SECONDS),600) \
+	$(BIN)/python tests/fuzz/fuzz_files.py build/fuzz tests/fuzz/corpus -max_total_time=$(or $(SECONDS),600) \
 		-timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
 
 clean:  ## remove what was built; .venv stays

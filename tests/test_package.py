@@ -21,7 +21,7 @@ print(sdtrt.__file__, picture.size)
 
 
 def python(code: str, *arguments: Path, cwd: Path, env: dict[str, str] | None = None) -> str:
-    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -41,4 +41,4 @@ def test_shell(folder: Path) -> None:
 
 @pytest.mark.parametrize("block", PYTHON)
 def test_python(folder: Path, block: str) -> None:
-    subprocess.run([sys.executable, "-P", "-c", block], check=True, cwd=folder, timeout=60)
+    subprocess.run([sys.executable, "-c", block], check=True, cwd=folder, timeout=60)
