@@ -26,7 +26,19 @@ class Without:
 
 sys.meta_path[:] = map(Without, sys.meta_path)
 """
-COMMANDS = ["encode", "decode", "info", "verify", "doctor", "models", "export", "import", "engines", "engines build"]
+COMMANDS = [
+    "encode",
+    "decode",
+    "info",
+    "verify",
+    "doctor",
+    "models",
+    "export",
+    "import",
+    "engines",
+    "engines build",
+    "completion",
+]
 NEEDED_LATER = {"onnxruntime", "cuda", "pycuda", "scipy", "skimage", "sdtrt.export"}
 
 
