@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check importroot docs engines gpu-check bench vectors fuzz kernels clean
+.PHONY: help setup demo test check importroot docs engines gpu-check bench vectors fuzz kernels dist clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ setup: $(STAMP)  ## a virtual environment in .venv, with the sources of this fol
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[dev]'
-	touch $@ $(VENV)/.demo $(VENV)/.engines
+	touch $@ $(VENV)/.demo $(VENV)/.engines $(VENV)/.dist
 
 # Less than `make setup` installs, for those who only look: no PyTorch.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -26,14 +26,13 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 $(VENV)/.engines: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[cpu,onnx]'
-	$(BIN)/python -P -c 'import sys; from sdtrt.engine.networks.backends.trt_library import installed; sys.exit(not installed())' \
+	$(BIN)/python -c 'import sys; from sdtrt.engine.networks.backends.trt_library import installed; sys.exit(not installed())' \
 		|| $(INSTALL) -e '.[tensorrt-rtx]'
 	touch $@
 
 demo: $(VENV)/.demo  ## compress a picture and show what came of it, in demo/ (IMG=photo.jpg)
 	$(BIN)/python benchmarks/demo.py $(if $(IMG),'$(IMG)')
 
-# From this folder `python -m pytest` would take ./sdtrt for the package: the script does not.
 test: $(STAMP)  ## all tests; complete without a GPU
 	$(BIN)/pytest
 
@@ -41,7 +40,7 @@ check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy -p sdtrt
-	$(BIN)/pytest -q tests/test_floors.py tests/docs/test_changelog.py
+	$(BIN)/pytest -q tests/test_floors.py tests/test_sizes.py tests/docs/test_changelog.py
 
 importroot:  ## the package as installed, made of links: for type checkers, and where nothing can be installed
 	@rm -rf build/importroot && mkdir -p build/importroot/sdtrt
@@ -71,8 +70,8 @@ vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, t
 engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGET=sm89,…)
 	@$(BIN)/sdtrt engines build $(BUNDLE) $(if $(TARGET),--target $(TARGET))
 
-kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/kernels.fatbin; needs nvcc, no GPU
-	@$(BIN)/python -P -m sdtrt.kernels.build
+kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/data/kernels.fatbin; needs nvcc, no GPU
+	@$(BIN)/python -m sdtrt.kernels.build
 
 gpu-check:  ## what only a GPU can tell: tests, bandwidth, latency beside PyTorch (BUNDLE=, DECODES=; any Python: BIN=)
 	$(BIN)/python benchmarks/gpu_check.py $(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(DECODES),--decodes $(DECODES))
@@ -84,8 +83,20 @@ $(VENV)/.fuzz: $(STAMP)
 fuzz: $(VENV)/.fuzz  ## a coverage-guided attack on the decoder, for SECONDS= (default 600); needs Linux
 	@rm -rf build/fuzz && mkdir -p build/fuzz
 	@for case in tests/vectors/*/input.sdt; do head -c -4 $$case > build/fuzz/$$(basename $$(dirname $$case)); done
-	$(BIN)/python -P tests/fuzz/fuzz_files.py build/fuzz tests/fuzz/corpus -max_total_time=$(or $(SECONDS),600) \
+	$(BIN)/python tests/fuzz/fuzz_files.py build/fuzz $(wildcard tests/fuzz/corpus) -max_total_time=$(or $(SECONDS),600) \
 		-timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
+
+$(VENV)/.dist: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[dist]'
+	touch $@
+
+# The wheel is built from the sdist, so that an sdist without something the wheel needs is noticed.
+dist: $(VENV)/.dist  ## sdist and wheel in dist/; fails if the wheel has 12 MB or more
+	@rm -rf dist && mkdir -p build
+	@$(BIN)/python -m build --no-isolation > build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
+	@wc -c dist/*.tar.gz dist/*.whl
+	@test $$(cat dist/*.whl | wc -c) -lt 12000000 || { echo 'make dist: the wheel has 12 MB or more' >&2; exit 1; }
 
 clean:  ## remove what was built; .venv stays
 	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

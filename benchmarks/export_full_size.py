@@ -108,7 +108,7 @@ def write_tokenizer(folder: Path) -> None:
 def timed(*arguments: str | Path) -> dict[str, Any]:
     """Run `sdtrt` with `arguments` and return its seconds, peak memory in bytes, and output."""
     started = time.monotonic()
-    command = [sys.executable, "-P", "-c", STEP, *map(str, arguments)]
+    command = [sys.executable, "-c", STEP, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         sys.exit(done.stderr)

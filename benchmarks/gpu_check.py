@@ -68,7 +68,7 @@ def attempted(measure: Callable[..., Figures], *arguments: Any) -> Figures:
 
 def tests() -> Figures:
     """Run the tests that are marked `gpu`: kernels against references, backends against the CPU."""
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-m", "gpu", "-rs", str(ROOT / "tests" / "gpu")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rs", str(ROOT / "tests" / "gpu")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr, sep="\n")
     counts = {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}

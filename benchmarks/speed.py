@@ -49,7 +49,7 @@ def main() -> None:
         "codecs": codec_seconds(photo),
         "peak_memory_nbytes": peak_memory(photo),
         "entropy_ms": entropy_ms(photo),
-        "import_seconds": median_of(lambda: float(python("-P", "-c", START))),
+        "import_seconds": median_of(lambda: float(python("-c", START))),
         "info_command_seconds": info_seconds(photo),
     }
     path = write_results("speed", figures)
@@ -111,7 +111,7 @@ def peak_memory(photo: Image.Image) -> int:
     """Return the largest resident size of a process that encodes and decodes the photo, in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         photo.save(f"{folder}/photo.png")
-        return int(python("-P", "-c", PEAK, f"{folder}/photo.png"))
+        return int(python("-c", PEAK, f"{folder}/photo.png"))
 
 
 def info_seconds(photo: Image.Image) -> float:
@@ -119,7 +119,7 @@ def info_seconds(photo: Image.Image) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photo.sdt"
         path.write_bytes(sdtrt.encode(photo))
-        return seconds_of(lambda: python("-P", "-m", "sdtrt", "info", str(path)))
+        return seconds_of(lambda: python("-m", "sdtrt", "info", str(path)))
 
 
 def seconds_of(call: Callable[[], Any], runs: int = 5) -> float:

@@ -110,7 +110,7 @@ def run_command(name: str, source: str, target: str) -> dict[str, float]:
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    command = [sys.executable, "-c", script, sys.executable, "-P", "-m", "sdtrt", name, "--quiet", source, "-o", target]
+    command = [sys.executable, "-c", script, sys.executable, "-m", "sdtrt", name, "--quiet", source, "-o", target]
     peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return {"seconds": round(time.perf_counter() - started, 1), "peak_nbytes": int(peak) * 1024}
 

@@ -1,4 +1,4 @@
-"""The kernels, compiled: kernels.fatbin, and kernels.json, which says of what and how. Run by `make kernels`."""
+"""The kernels, compiled: data/kernels.fatbin, and kernels.json, which says of what and how. Run by `make kernels`."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from sdtrt.atomic import replace_file
 
 FOLDER = Path(__file__).parent
-FATBIN, RECORD = FOLDER / "kernels.fatbin", FOLDER / "kernels.json"
+FATBIN, RECORD = FOLDER / "data" / "kernels.fatbin", FOLDER / "data" / "kernels.json"
 
 # What the bits depend on: each operation is rounded by itself, divisions correctly, and nothing is flushed to 0.
 ROUNDING = ("-fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false")

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.launches import Launch
 
-FATBIN = "kernels.fatbin"
+FATBIN = "data/kernels.fatbin"
 ALIGNMENT = 256  # bytes, of every allocation
 
 Stream = Any  # cuda-core's Stream, or its GraphBuilder while a graph is captured

@@ -5,11 +5,11 @@
 >>> sdtrt.decode(data).save("photo.png")
 """
 
-from pathlib import Path
+import pathlib
 
 # In a checkout the other floors lie beside this folder, installed within it: either way they are found.
-if not (Path(__file__).parent / "engine").is_dir():
-    __path__.append(str(Path(__file__).parents[1]))
+if not (pathlib.Path(__file__).parent / "engine").is_dir():
+    __path__.append(str(pathlib.Path(__file__).parents[1]))
 
 from sdtrt._version import __version__
 from sdtrt.api import Codec, Info, decode, encode, info, verify

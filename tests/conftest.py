@@ -105,7 +105,7 @@ def run_cli() -> Run:
 
     def run(*arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-        command = [sys.executable, "-P", "-m", "sdtrt", *map(str, arguments)]
+        command = [sys.executable, "-m", "sdtrt", *map(str, arguments)]
         done = subprocess.run(
             command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=120, check=False
         )

@@ -22,6 +22,7 @@ FLOORS = {
     "sdtrt.atomic": 0,
     "sdtrt.progress": 0,
 }
+TRAINING = "sdtrt.export.training"
 BUILD_ONLY = {"torch", "diffusers", "onnx", "onnxscript", "transformers"}
 
 
@@ -44,6 +45,8 @@ def fault_of(module: str, target: str, deferred: bool) -> str | None:
         return f"{top} belongs to sdtrt.export alone"
     if top == "sdtrt" and floor(target) > floor(module):
         return f"{target} is on floor {floor(target)}, above floor {floor(module)}"
+    if belongs(target, TRAINING) and not belongs(module, TRAINING):
+        return f"{target} is not in the wheel"
     if belongs(target, "sdtrt.export") and floor(module) == FLOORS["sdtrt"] and not deferred:
         return f"{target} is imported outside a function"
     return None
@@ -104,6 +107,8 @@ def test_every_folder_is_scanned() -> None:
         ("sdtrt.export.build", "from sdtrt.cli import main"),
         ("sdtrt.cli", "from sdtrt.export import build"),
         ("sdtrt.cli", "if True:\n    import sdtrt.export.build"),
+        ("sdtrt.export.build", "def f():\n    from sdtrt.export.training.run import Run"),
+        ("sdtrt.cli", "def f():\n    from sdtrt.export.training import run"),
         ("sdtrt.engine.codec", "from . import bundle"),
         ("sdtrt.engine.codec", "from .bundle import Bundle"),
         ("sdtrt.engine.codec", "import kernels.quantize"),
@@ -122,7 +127,8 @@ def test_a_violation_is_seen(module: str, source: str) -> None:
     [
         ("sdtrt", "from sdtrt._version import __version__\nfrom sdtrt.engine.codec import Codec"),
         ("sdtrt.cli", "def export(args):\n    from sdtrt.export import build"),
-        ("sdtrt.export.build", "import torch\nfrom sdtrt import errors\nfrom sdtrt.export.training.tiny import model"),
+        ("sdtrt.export.build", "import torch\nfrom sdtrt import errors\nfrom sdtrt.export.graphs import graph"),
+        ("sdtrt.export.training.prior.fit", "from sdtrt.export.training.run import Run"),
         ("sdtrt.engine.codec", "from sdtrt.kernels import reference\nfrom sdtrt.errors import FormatError"),
         ("sdtrt.engine.networks.backends.ort", "import onnxruntime\nimport exporter"),
     ],

@@ -26,13 +26,25 @@ class Without:
 
 sys.meta_path[:] = map(Without, sys.meta_path)
 """
-COMMANDS = ["encode", "decode", "info", "verify", "doctor", "models", "export", "import", "engines", "engines build"]
+COMMANDS = [
+    "encode",
+    "decode",
+    "info",
+    "verify",
+    "doctor",
+    "models",
+    "export",
+    "import",
+    "engines",
+    "engines build",
+    "completion",
+]
 NEEDED_LATER = {"onnxruntime", "cuda", "pycuda", "scipy", "skimage", "sdtrt.export"}
 
 
 def run(code: str, *arguments: str | Path) -> str:
     """Run `code` in a fresh interpreter without the libraries of the export stage and return what it printed."""
-    command = [sys.executable, "-P", "-W", "error", "-c", PRELUDE + code, *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-c", PRELUDE + code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
     assert done.returncode == 0, done.stderr or done.stdout
     return done.stdout

@@ -1,9 +1,10 @@
-"""The wheel holds the whole package, works on its own, and has nothing else in it."""
+"""The sdist makes the wheel; the wheel holds the package but for training, works on its own, and has nothing else."""
 
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 from zipfile import ZipFile
@@ -12,23 +13,31 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"sdtrt": "sdtrt", "engine": "sdtrt/engine", "export": "sdtrt/export", "kernels": "sdtrt/kernels"}
+TRAINING = "sdtrt/export/training/"
+LARGEST_WHEEL = 12_000_000  # bytes
+MADE = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "demo", "dist", "runs", "*.egg-info")
 ROUND_TRIP = """
 import sdtrt
 from PIL import Image
 picture = sdtrt.decode(sdtrt.encode(Image.new("RGB", (40, 24), "teal")))
 print(sdtrt.__file__, picture.size)
 """
+EXPORT = """
+import sys
+import sdtrt.export.adopt, sdtrt.export.build, sdtrt.export.engines
+print(*(name for name in sys.modules if name.startswith("sdtrt.export")))
+"""
 
 
 def python(code: str, *arguments: Path, cwd: Path, env: dict[str, str] | None = None) -> str:
-    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def sources() -> set[str]:
-    """Return where each source file lies once installed."""
+    """Return where each source file lies once installed, or would."""
     return {
         f"{installed}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, installed in FOLDERS.items()
@@ -37,31 +46,64 @@ def sources() -> set[str]:
     }
 
 
+def shipped() -> set[str]:
+    return {name for name in sources() if not name.startswith(TRAINING)}
+
+
 def test_every_package_is_listed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    packages = {path.rpartition("/")[0].replace("/", ".") for path in sources() if path.endswith("/__init__.py")}
+    packages = {path.rpartition("/")[0].replace("/", ".") for path in shipped() if path.endswith("/__init__.py")}
     assert set(project["tool"]["setuptools"]["packages"]) == packages
 
 
 @pytest.fixture(scope="module")
-def unpacked_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpacked_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Built from a copy: setuptools leaves build/ and *.egg-info beside the sources.
-    copy, built, unpacked = (tmp_path_factory.mktemp(name) for name in ("copy", "built", "unpacked"))
-    for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
+    copy, built, unpacked = (tmp_path_factory.mktemp("sdist") / name for name in ("copy", "built", "unpacked"))
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*MADE))
+    python("import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])", built, cwd=copy)
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(unpacked, filter="data")
+    return next(unpacked.iterdir())
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked_sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy, built = (tmp_path_factory.mktemp("wheel") / name for name in ("copy", "built"))
+    shutil.copytree(unpacked_sdist, copy)
     python("import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])", built, cwd=copy)
-    with ZipFile(next(built.glob("*.whl"))) as wheel:
-        wheel.extractall(unpacked)
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def unpacked_wheel(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    with ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
     return unpacked
 
 
 @pytest.mark.slow
-def test_wheel_holds_the_sources(unpacked_wheel: Path) -> None:
+def test_sdist_holds_the_repository(unpacked_sdist: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
+    there = filter(lambda name: (ROOT / name).exists(), listed.stdout.split("\0")[:-1])
+    assert [name for name in there if not (unpacked_sdist / name).is_file()] == []
+
+
+@pytest.mark.slow
+def test_sdist_works(unpacked_sdist: Path) -> None:
+    printed = python(ROUND_TRIP, cwd=unpacked_sdist)
+    assert printed.split(maxsplit=1) == [str(unpacked_sdist / "sdtrt" / "__init__.py"), "(40, 24)\n"]
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_sources(wheel: Path, unpacked_wheel: Path) -> None:
     files = {path.relative_to(unpacked_wheel).as_posix() for path in unpacked_wheel.rglob("*") if path.is_file()}
-    assert {name for name in files if ".dist-info/" not in name} == sources()
+    assert {name for name in files if ".dist-info/" not in name} == shipped()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in files)
+    assert wheel.stat().st_size < LARGEST_WHEEL
 
 
 @pytest.mark.slow
@@ -69,3 +111,12 @@ def test_wheel_works(unpacked_wheel: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(unpacked_wheel)}
     printed = python(ROUND_TRIP, cwd=tmp_path, env=environment)
     assert printed.split(maxsplit=1) == [str(unpacked_wheel / "sdtrt" / "__init__.py"), "(40, 24)\n"]
+
+
+@pytest.mark.slow
+def test_export_of_the_wheel_needs_no_training(unpacked_wheel: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    loaded = python(EXPORT, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(unpacked_wheel)}).split()
+    assert "sdtrt.export.latents.calibrate" in loaded
+    assert not [name for name in loaded if name.startswith("sdtrt.export.training")]

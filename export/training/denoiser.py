@@ -1,6 +1,6 @@
 """Train a small UNet that cleans a model's latents, and add it to a copy of the model's bundle.
 
-    python -P -m sdtrt.export.training.denoiser PHOTOS --model tiny --run runs/denoiser-tiny --out runs/tiny-denoising
+    python -m sdtrt.export.training.denoiser PHOTOS --model tiny --run runs/denoiser-tiny --out runs/tiny-denoising
 
 It is a denoiser as diffusion models are made of, for every timestep: what it learns is the noise that was added to
 latents of the photos. Channels are taken in units of their quantizer's step, so that noise is alike in all of them. The

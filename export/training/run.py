@@ -27,7 +27,13 @@ class Recipe:
     batch: int
     crop: int
     ema_decay: float
+    largest_gradient: float | None = 1.0  # norm to which gradients are scaled down; None: they are left alone
     seed: int = 1
+
+    def rate(self, iteration: int) -> float:
+        """Return the learning rate of an iteration: a linear warm-up, then half a cosine down to 1 % of the peak."""
+        cosine = 0.5 + 0.5 * math.cos(math.pi * iteration / self.iterations)
+        return self.learning_rate * min(1, (iteration + 1) / self.warmup) * (0.01 + 0.99 * cosine)
 
 
 class Run:
@@ -45,11 +51,14 @@ class Run:
         if (folder / "checkpoint.pt").exists():
             self._restore()
 
-    def train(self, draw: Draw, loss_of: Loss) -> None:
-        """Train to the end of the recipe, on what `draw` gives; log to stdout, save now and then."""
+    def train(self, draw: Draw, loss_of: Loss, after_step: Callable[[], None] | None = None) -> None:
+        """Train to the end of the recipe, on what `draw` gives; log to stdout, save now and then.
+
+        `after_step` may put weights right that the optimizer has just moved.
+        """
         started, first, totals = time.monotonic(), self.iteration, dict[str, float]()
         while self.iteration < self.recipe.iterations:
-            for name, value in self._iterate(draw, loss_of).items():
+            for name, value in self._iterate(draw, loss_of, after_step).items():
                 totals[name] = totals.get(name, 0.0) + value / REPORT_EVERY
             if self.iteration % REPORT_EVERY == 0:
                 pace = (time.monotonic() - started) / (self.iteration - first)
@@ -59,14 +68,17 @@ class Run:
             if self.iteration % SAVE_EVERY == 0 or self.iteration == self.recipe.iterations:
                 self._save()
 
-    def _iterate(self, draw: Draw, loss_of: Loss) -> dict[str, float]:
+    def _iterate(self, draw: Draw, loss_of: Loss, after_step: Callable[[], None] | None) -> dict[str, float]:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.iteration, self.recipe)
+            group["lr"] = self.recipe.rate(self.iteration)
         loss, figures = loss_of(*draw(self.rng))
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.trained.parameters(), 1.0)
+        if self.recipe.largest_gradient is not None:
+            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.recipe.largest_gradient)
         self.optimizer.step()
+        if after_step:
+            after_step()
         self._update_average()
         self.iteration += 1
         return {name: value.item() for name, value in figures.items()}
@@ -106,9 +118,3 @@ def averaged_weights(folder: Path) -> dict[str, Tensor]:
     """Return the averaged weights of the run in `folder`."""
     weights: dict[str, Tensor] = torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
     return weights
-
-
-def learning_rate(iteration: int, recipe: Recipe) -> float:
-    """Return the rate of an iteration: a linear warm-up, then half a cosine down to 1 % of the peak."""
-    cosine = 0.5 + 0.5 * math.cos(math.pi * iteration / recipe.iterations)
-    return recipe.learning_rate * min(1, (iteration + 1) / recipe.warmup) * (0.01 + 0.99 * cosine)

@@ -44,7 +44,7 @@ def test_examples(folder: Path, page: str) -> None:
     assert len(found) >= 10
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for kind, text in found:
-        command = ["sh", "-c", text] if kind == "sh" else [sys.executable, "-P", "-c", text]
+        command = ["sh", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
         subprocess.run(command, check=True, cwd=folder, env=environment, timeout=60)
     with Image.open(folder / "back.png") as back, Image.open(folder / "photo.jpg") as photo:
         assert back.size == photo.size

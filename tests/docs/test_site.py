@@ -19,7 +19,7 @@ def build(configuration: Path, tmp_path: Path) -> subprocess.CompletedProcess[st
     package.mkdir(parents=True)
     for path in (*(ROOT / "sdtrt").iterdir(), *(ROOT / floor for floor in ("engine", "export", "kernels"))):
         (package / path.name).symlink_to(path)
-    command = [sys.executable, "-P", "-m", "mkdocs", "build", "-f", str(configuration), "-d", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "-f", str(configuration), "-d", str(tmp_path / "site")]
     environment = os.environ | {"IMPORTROOT": str(package.parent), "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=120, check=False)
 

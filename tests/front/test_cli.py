@@ -266,7 +266,7 @@ STREAMS = pytest.mark.skipif(sys.platform == "win32", reason="streams of POSIX")
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "sdtrt", *arguments]
+    return [sys.executable, "-m", "sdtrt", *arguments]
 
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

@@ -16,7 +16,7 @@ PSEUDO_POINTS = 30  # and how much its centroids do
 
 
 def integer_networks(networks: Iterable[Any]) -> list[Network]:
-    """Return trained networks with whole weights: `train.PassNetwork` has the units of theirs."""
+    """Return trained networks with whole weights: `network.PassNetwork` has the units of theirs."""
     return [
         integer_network({k: v.detach().numpy().astype(np.float64) for k, v in n.named_parameters()}) for n in networks
     ]

@@ -9,7 +9,6 @@ the latent space's last version.
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,6 @@ from torch import Tensor, nn
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.passes import MARGIN
 from sdtrt.engine.coding.prior_latents import (
-    FEATURE_LIMIT,
-    INDEX_SHIFT,
-    INDICES_PER_CODE,
-    KNOTS,
     LIMIT,
     MAGNITUDE,
     UNITS_PER_LATENT,
@@ -34,111 +29,35 @@ from sdtrt.engine.coding.prior_latents import (
     Network,
     Window,
     step_features,
-    width,
 )
-from sdtrt.engine.coding.tables import FRACTIONS, SCALES
+from sdtrt.engine.coding.tables import FRACTIONS
 from sdtrt.engine.format.profile import LatentProfile
+from sdtrt.export.training import run as training
 from sdtrt.export.training.photo_latents import latents_of_photos
-from sdtrt.export.training.prior.architectures import PLANS, Plan, architecture
+from sdtrt.export.training.prior.architectures import PLANS, architecture
 from sdtrt.export.training.prior.fit import fitted, integer_networks
+from sdtrt.export.training.prior.network import PassNetwork, steps_of
 from sdtrt.export.training.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
-
-FIRST_INDEX = 7.0  # of scales, at step 1
-UNITS_LIMIT = 127.0
-LARGEST_SUM = 0.95 * 2**24  # of the integer network: rounding its weights adds a little
-WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the network's
-LARGEST_FEATURE = SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # what moves a scale across all of them
+from sdtrt.export.training.run import Batch, Draw, Run, averaged_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All that decides the outcome besides the photos."""
+class Recipe(training.Recipe):
+    """All that decides the outcome besides the photos; a `crop` is so many latents wide."""
 
     iterations: int = 20000
-    batch: int = 8
-    crop: int = 32  # latents a side
     learning_rate: float = 0.01
+    warmup: int = 1
+    batch: int = 8
+    crop: int = 32
+    ema_decay: float = 0.0  # the last weights are kept
+    largest_gradient: float | None = None
     finer: int = 128  # step codes beyond that of quality 100
     coarser: int = 512  # and beyond that of quality 1
     multiplier: float = 0.15  # largest weight of bits against squared error, in squared steps
-    seed: int = 1
 
-
-class PassNetwork(nn.Module):
-    """The trainable form of `engine.prior_latents.Network`: 16 of a parameter's units to one of a weight's."""
-
-    def __init__(self, step: LatentPass, plan: Plan) -> None:
-        super().__init__()
-        self.group = step.stop - step.start
-        inputs = step.inputs
-        self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
-        self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))
-        self.hidden_bias = nn.Parameter(torch.rand(plan.units) * 60)
-        self.second = nn.Parameter(torch.randn(plan.second_units, plan.units) * 4 / plan.units**0.5)
-        self.second_bias = nn.Parameter(torch.rand(plan.second_units) * 60)
-        self.direct = nn.Parameter(first_guess(step))
-        self.direct_features = nn.Parameter(torch.zeros(2 * self.group, KNOTS))
-        self.output = nn.Parameter(torch.zeros(2 * self.group, plan.second_units))
-        first = FIRST_INDEX * UNITS_PER_LATENT / WEIGHT_UNIT
-        self.output_bias = nn.Parameter(torch.tensor([0.0] * self.group + [first] * self.group))
-
-    def forward(self, inputs: Tensor, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (location in symbols, scale index), float32 (batch, positions, group), not rounded.
-
-        Inputs (batch, positions, inputs), features (batch, KNOTS), step codes (batch,).
-        """
-        gain = WEIGHT_UNIT / UNITS_PER_LATENT
-        sums = inputs @ self.hidden.T + (features @ self.hidden_features.T + self.hidden_bias)[:, None]
-        units = (sums * gain).clamp(0, UNITS_LIMIT)
-        units = ((units @ self.second.T + self.second_bias) * gain).clamp(0, UNITS_LIMIT)
-        sums = inputs @ self.direct.T + units @ self.output.T
-        sums = (sums + (features @ self.direct_features.T + self.output_bias)[:, None]) * gain
-        location = sums[..., : self.group] / UNITS_PER_LATENT / steps_of(codes)[:, None, None]
-        offset = (2048 - codes) * (INDICES_PER_CODE / 2**INDEX_SHIFT)
-        scale = sums[..., self.group :] + offset[:, None, None]
-        return location, scale + (scale.clamp(0, SCALES - 1) - scale).detach()  # what is out of range can come back
-
-    @torch.no_grad()
-    def keep_exact(self, step: LatentPass) -> None:
-        """Shrink what leads to sums that the integer network could not hold exactly.
-
-        A channel that a step never leaves anything of drives its scale there down without end; all scales are enough.
-        """
-        self.direct_features.clamp_(-LARGEST_FEATURE, LARGEST_FEATURE)
-        limits = torch.full((step.inputs,), float(MAGNITUDE[-1]))
-        limits[: width(step.values)] = LIMIT
-        shrink([self.hidden_features], 128 * largest_of_features(self.hidden_features), torch.tensor(LARGEST_SUM / 2))
-        hidden = 128 * self.hidden.abs() @ limits
-        rest = 128 * (largest_of_features(self.hidden_features) + self.hidden_bias.abs())
-        shrink([self.hidden], hidden, rest)
-        shrink([self.second], 128 * LIMIT * self.second.abs().sum(1), 1024 * self.second_bias.abs())
-        output = 1024 * self.direct.abs() @ limits + 128 * LIMIT * self.output.abs().sum(1)
-        rest = 1024 * (largest_of_features(self.direct_features) + self.output_bias.abs())
-        shrink([self.direct, self.output], output, rest)
-
-
-def largest_of_features(weights: Tensor) -> Tensor:
-    """Return a bound on what features add to each sum: no step is near more than two knots."""
-    weights = weights.abs()
-    return FEATURE_LIMIT * (weights[:, 1:] + weights[:, :-1]).amax(1)
-
-
-def shrink(rows: list[nn.Parameter], sums: Tensor, rest: Tensor) -> None:
-    """Scale rows whose largest sums, with the rest beside them, exceed `LARGEST_SUM` so that they do not."""
-    for parameters in rows:
-        parameters.mul_(((LARGEST_SUM - rest) / sums.clamp_min(1)).clamp(0, 1)[:, None])
-
-
-def first_guess(step: LatentPass) -> Tensor:
-    """Return direct weights that predict each channel from its nearest known neighbours."""
-    direct = torch.zeros(2 * (step.stop - step.start), step.inputs)
-    seen = [(channel, w.dy**2 + w.dx**2) for w in step.values for channel in range(w.first, w.last)]
-    for output, channel in enumerate(range(step.start, step.stop)):
-        distances = {n: distance for n, (other, distance) in enumerate(seen) if other == channel}
-        nearest = [n for n, distance in distances.items() if distance == min(distances.values())]
-        for n in nearest:
-            direct[output, n] = 0.8 * UNITS_PER_LATENT / WEIGHT_UNIT / len(nearest)
-    return direct
+    def rate(self, iteration: int) -> float:
+        return self.learning_rate * (1 - iteration / self.iterations)
 
 
 class Gatherer:
@@ -218,10 +137,6 @@ def bits_of(symbols: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     return -torch.log2(probability.clamp_min(2.0**-22))
 
 
-def steps_of(codes: Tensor) -> Tensor:
-    return torch.exp2((codes - 2048) / 256)
-
-
 CENTROIDS = torch.from_numpy(logistic_centroids().astype(np.float32) / 64)
 
 
@@ -233,41 +148,40 @@ def train(
     `latents` are normalised, float32 (C, h, w) each.
     """
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     plan = PLANS[profile.latent_space]
     arch = architecture(plan)
     networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
     gatherer = Gatherer(arch, recipe.crop)
     if start:
-        networks.load_state_dict(torch.load(start / "checkpoint.pt", weights_only=True)["networks"])
-    optimizer = torch.optim.Adam(networks.parameters(), lr=recipe.learning_rate)
-    first = resume(run, networks, optimizer, rng)
-    started, total = time.monotonic(), 0.0
-    symbols = recipe.batch * len(arch.order) * recipe.crop**2
-    for iteration in range(first, recipe.iterations):
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = recipe.learning_rate * (1 - iteration / recipe.iterations)
-        crops, codes = zip(*(draw(latents, profile, recipe, rng) for _ in range(recipe.batch)), strict=True)
-        batch = torch.from_numpy(np.stack(crops)[:, list(arch.order)])
-        multipliers = torch.from_numpy(rng.uniform(0, recipe.multiplier, recipe.batch).astype(np.float32))
-        optimizer.zero_grad()
-        for bits in code_batch(networks, gatherer, batch, torch.tensor(codes, dtype=torch.float32), multipliers):
-            (bits / symbols).backward()
-            total += bits.item() / symbols
-        optimizer.step()
+        networks.load_state_dict(averaged_weights(start))
+
+    def loss_of(planes: Tensor, codes: Tensor, multipliers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        passes = list(code_batch(networks, gatherer, planes, codes, multipliers))
+        loss = torch.stack(passes).sum() / planes.numel()
+        return loss, {"bits per symbol": loss}
+
+    def keep_exact() -> None:
         for network, step in zip(networks, arch.passes, strict=True):
             network.keep_exact(step)
-        done = iteration + 1
-        if done % 100 == 0:
-            pace = (time.monotonic() - started) / (done - first)
-            print(f"{done} bits per symbol {total / 100:.4f} {pace:.3f} s/iteration", flush=True)
-            total = 0.0
-        if done % 500 == 0 or done == recipe.iterations:
-            save(run, done, networks, optimizer, rng)
+
+    draw = crops_at_codes(latents, profile, recipe, arch)
+    Run(run, networks, networks, recipe, np.random.default_rng(recipe.seed)).train(draw, loss_of, keep_exact)
     write_prior(out, arch, integer_networks(networks), latents, profile, recipe)
 
 
-def draw(
+def crops_at_codes(latents: list[np.ndarray], profile: LatentProfile, recipe: Recipe, arch: Architecture) -> Draw:
+    """Return what draws crops in coding order, float32 (N, C, h, w), with step codes and multipliers, float32 (N,)."""
+
+    def draw(rng: np.random.Generator) -> Batch:
+        crops, codes = zip(*(random_crop(latents, profile, recipe, rng) for _ in range(recipe.batch)), strict=True)
+        multipliers = torch.from_numpy(rng.uniform(0, recipe.multiplier, recipe.batch).astype(np.float32))
+        planes = torch.from_numpy(np.stack(crops)[:, list(arch.order)])
+        return planes, torch.tensor(codes, dtype=torch.float32), multipliers
+
+    return draw
+
+
+def random_crop(
     latents: list[np.ndarray], profile: LatentProfile, recipe: Recipe, rng: np.random.Generator
 ) -> tuple[np.ndarray, int]:
     """Return a random crop of normalised latents, float32 (C, crop, crop), and a random step's code."""
@@ -289,7 +203,8 @@ def write_prior(
     """Write the prior, its tables and reconstruction points fitted to what its contexts see on the photos."""
     rng = np.random.default_rng(recipe.seed + 1)
     crops = (
-        (*draw(latents, profile, recipe, rng), float(rng.uniform(0, recipe.multiplier))) for _ in range(FITTED_CROPS)
+        (*random_crop(latents, profile, recipe, rng), float(rng.uniform(0, recipe.multiplier)))
+        for _ in range(FITTED_CROPS)
     )
     tables, centroids = fitted(arch, networks, crops, PLANS[profile.latent_space].points)
     arrays: dict[str, Any] = {
@@ -312,31 +227,6 @@ def smallest_integers(weights: np.ndarray) -> np.ndarray:
     """Return whole numbers in the smallest type that holds them."""
     kind = next(k for k in (np.int8, np.int16, np.int32) if np.abs(weights).max(initial=0) <= np.iinfo(k).max)
     return weights.astype(kind)
-
-
-def save(
-    run: Path, iteration: int, networks: nn.ModuleList, optimizer: torch.optim.Optimizer, rng: np.random.Generator
-) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    state = {
-        "iteration": iteration,
-        "networks": networks.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "numpy_rng": rng.bit_generator.state,
-    }
-    torch.save(state, run / "checkpoint.tmp")
-    (run / "checkpoint.tmp").replace(run / "checkpoint.pt")
-
-
-def resume(run: Path, networks: nn.ModuleList, optimizer: torch.optim.Optimizer, rng: np.random.Generator) -> int:
-    path = run / "checkpoint.pt"
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    networks.load_state_dict(state["networks"])
-    optimizer.load_state_dict(state["optimizer"])
-    rng.bit_generator.state = state["numpy_rng"]
-    return int(state["iteration"])
 
 
 def main() -> None:

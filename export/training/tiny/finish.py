@@ -1,6 +1,6 @@
 """Second stage of training `tiny`: the decoder alone, without a grid.
 
-    python -P -m sdtrt.export.training.tiny.finish PHOTOS --start runs/tiny --run runs/tiny-finished
+    python -m sdtrt.export.training.tiny.finish PHOTOS --start runs/tiny --run runs/tiny-finished
 
 Encoder and steps stay as the first stage left them, and so do latents, profile and prior. To the squared error a
 penalty is added: in flat places, the mean step between neighbouring pixels should be the same at every position of a

@@ -1,6 +1,6 @@
 """Last stage of training `tiny`: the decoder alone, on latents as files hold them.
 
-    python -P -m sdtrt.export.training.tiny.polish PHOTOS --start runs/tiny-refined --run runs/tiny-polished
+    python -m sdtrt.export.training.tiny.polish PHOTOS --start runs/tiny-refined --run runs/tiny-polished
 
 The stages before it round latents with a dead zone; the codec picks symbols that are cheap. So here latents are coded
 as the codec codes them, by the profile and the prior that `export.tiny.build` and `export.prior.train` made of the

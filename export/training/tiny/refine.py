@@ -1,6 +1,6 @@
 """Third stage of training `tiny`: all of it once more, longer, on larger crops, with an eye to structure.
 
-    python -P -m sdtrt.export.training.tiny.refine PHOTOS --start runs/tiny-finished --run runs/tiny-refined
+    python -m sdtrt.export.training.tiny.refine PHOTOS --start runs/tiny-finished --run runs/tiny-refined
 
 The loss is the first stage's, with part of the squared error exchanged for what MS-SSIM would miss. One crop in eight
 is encoded by the model that the stage starts from, so that the new decoder shows files of the old encoder no worse

@@ -1,6 +1,6 @@
 """First stage of training `tiny`: all of it, one set of weights for every rate.
 
-    python -P -m sdtrt.export.training.tiny.train PHOTOS --run runs/tiny
+    python -m sdtrt.export.training.tiny.train PHOTOS --run runs/tiny
 
 The loss is bits per pixel + lambda * mean squared error (8-bit scale). The step is drawn at random for each crop,
 log-uniform, and lambda goes with its inverse square, as it does for a uniform quantizer at high rate

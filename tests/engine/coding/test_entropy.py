@@ -337,7 +337,7 @@ for name, shape in SHAPES.items():
 
 def printed(script: str, threads: int) -> str:
     environment = os.environ | {"OPENBLAS_NUM_THREADS": f"{threads}", "OMP_NUM_THREADS": f"{threads}"}
-    command = [sys.executable, "-P", "-c", "import numpy as np\n" + script]
+    command = [sys.executable, "-c", "import numpy as np\n" + script]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

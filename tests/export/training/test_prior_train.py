@@ -1,12 +1,21 @@
-"""What training keeps a prior's networks within, so that integers can stand for them."""
+"""What training keeps a prior's networks within, so that integers can stand for them; that a run can be stopped."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
 
+from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.prior_latents import LatentPrior
+from sdtrt.export.training import run as training
+from sdtrt.export.training.prior import train
 from sdtrt.export.training.prior.architectures import PLANS, architecture
 from sdtrt.export.training.prior.fit import integer_networks
+from sdtrt.export.training.prior.network import PassNetwork
 from sdtrt.export.training.prior.tables import logistic_centroids, logistic_tables
-from sdtrt.export.training.prior.train import PassNetwork
 
 
 def test_networks_stay_exact_whatever_training_does() -> None:
@@ -22,3 +31,29 @@ def test_networks_stay_exact_whatever_training_does() -> None:
         assert all(row.abs().sum() > 0 for row in network.direct) or not step.inputs
     prior = LatentPrior(arch, integer_networks(networks), logistic_tables(), logistic_centroids())
     assert prior.largest_sum() < 1 << 24
+
+
+def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY", 1)
+    monkeypatch.setattr(train, "FITTED_CROPS", 1)
+    latents = [np.random.default_rng(1).normal(size=(40, 24, 17)).astype(np.float32)]
+    recipe, profile = train.Recipe(iterations=3, batch=1, crop=16), PictureCodec("tiny").profile
+    train.train(latents, profile, tmp_path / "whole", recipe, tmp_path / "whole.npz")
+    with monkeypatch.context() as context:
+        context.setattr(training.Run, "_iterate", second_fails(training.Run._iterate))
+        with pytest.raises(KeyboardInterrupt):
+            train.train(latents, profile, tmp_path / "stopped", recipe, tmp_path / "stopped.npz")
+    assert not (tmp_path / "stopped.npz").exists()
+    train.train(latents, profile, tmp_path / "stopped", recipe, tmp_path / "stopped.npz")
+    whole, stopped = np.load(tmp_path / "whole.npz"), np.load(tmp_path / "stopped.npz")
+    assert whole.keys() == stopped.keys()
+    assert all((whole[name] == stopped[name]).all() for name in whole)
+
+
+def second_fails(iterate: Callable[..., dict[str, float]]) -> Callable[..., dict[str, float]]:
+    def replacement(run: training.Run, *arguments: Any) -> dict[str, float]:
+        if run.iteration == 1:
+            raise KeyboardInterrupt
+        return iterate(run, *arguments)
+
+    return replacement

@@ -1,0 +1,105 @@
+"""The trainable network of one pass of a prior: floats in the units of the integers that stand for them in the end."""
+
+import torch
+from torch import Tensor, nn
+
+from sdtrt.engine.coding.prior_latents import (
+    FEATURE_LIMIT,
+    INDEX_SHIFT,
+    INDICES_PER_CODE,
+    KNOTS,
+    LIMIT,
+    MAGNITUDE,
+    UNITS_PER_LATENT,
+    LatentPass,
+    width,
+)
+from sdtrt.engine.coding.tables import SCALES
+from sdtrt.export.training.prior.architectures import Plan
+
+FIRST_INDEX = 7.0  # of scales, at step 1
+UNITS_LIMIT = 127.0
+LARGEST_SUM = 0.95 * 2**24  # of the integer network: rounding its weights adds a little
+WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the network's
+LARGEST_FEATURE = SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # what moves a scale across all of them
+
+
+class PassNetwork(nn.Module):
+    """The trainable form of `engine.prior_latents.Network`: 16 of a parameter's units to one of a weight's."""
+
+    def __init__(self, step: LatentPass, plan: Plan) -> None:
+        super().__init__()
+        self.group = step.stop - step.start
+        inputs = step.inputs
+        self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
+        self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))
+        self.hidden_bias = nn.Parameter(torch.rand(plan.units) * 60)
+        self.second = nn.Parameter(torch.randn(plan.second_units, plan.units) * 4 / plan.units**0.5)
+        self.second_bias = nn.Parameter(torch.rand(plan.second_units) * 60)
+        self.direct = nn.Parameter(first_guess(step))
+        self.direct_features = nn.Parameter(torch.zeros(2 * self.group, KNOTS))
+        self.output = nn.Parameter(torch.zeros(2 * self.group, plan.second_units))
+        first = FIRST_INDEX * UNITS_PER_LATENT / WEIGHT_UNIT
+        self.output_bias = nn.Parameter(torch.tensor([0.0] * self.group + [first] * self.group))
+
+    def forward(self, inputs: Tensor, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (location in symbols, scale index), float32 (batch, positions, group), not rounded.
+
+        Inputs (batch, positions, inputs), features (batch, KNOTS), step codes (batch,).
+        """
+        gain = WEIGHT_UNIT / UNITS_PER_LATENT
+        sums = inputs @ self.hidden.T + (features @ self.hidden_features.T + self.hidden_bias)[:, None]
+        units = (sums * gain).clamp(0, UNITS_LIMIT)
+        units = ((units @ self.second.T + self.second_bias) * gain).clamp(0, UNITS_LIMIT)
+        sums = inputs @ self.direct.T + units @ self.output.T
+        sums = (sums + (features @ self.direct_features.T + self.output_bias)[:, None]) * gain
+        location = sums[..., : self.group] / UNITS_PER_LATENT / steps_of(codes)[:, None, None]
+        offset = (2048 - codes) * (INDICES_PER_CODE / 2**INDEX_SHIFT)
+        scale = sums[..., self.group :] + offset[:, None, None]
+        return location, scale + (scale.clamp(0, SCALES - 1) - scale).detach()  # what is out of range can come back
+
+    @torch.no_grad()
+    def keep_exact(self, step: LatentPass) -> None:
+        """Shrink what leads to sums that the integer network could not hold exactly.
+
+        A channel that a step never leaves anything of drives its scale there down without end; all scales are enough.
+        """
+        self.direct_features.clamp_(-LARGEST_FEATURE, LARGEST_FEATURE)
+        limits = torch.full((step.inputs,), float(MAGNITUDE[-1]))
+        limits[: width(step.values)] = LIMIT
+        shrink([self.hidden_features], 128 * largest_of_features(self.hidden_features), torch.tensor(LARGEST_SUM / 2))
+        hidden = 128 * self.hidden.abs() @ limits
+        rest = 128 * (largest_of_features(self.hidden_features) + self.hidden_bias.abs())
+        shrink([self.hidden], hidden, rest)
+        shrink([self.second], 128 * LIMIT * self.second.abs().sum(1), 1024 * self.second_bias.abs())
+        output = 1024 * self.direct.abs() @ limits + 128 * LIMIT * self.output.abs().sum(1)
+        rest = 1024 * (largest_of_features(self.direct_features) + self.output_bias.abs())
+        shrink([self.direct, self.output], output, rest)
+
+
+def largest_of_features(weights: Tensor) -> Tensor:
+    """Return a bound on what features add to each sum: no step is near more than two knots."""
+    weights = weights.abs()
+    return FEATURE_LIMIT * (weights[:, 1:] + weights[:, :-1]).amax(1)
+
+
+def shrink(rows: list[nn.Parameter], sums: Tensor, rest: Tensor) -> None:
+    """Scale rows whose largest sums, with the rest beside them, exceed `LARGEST_SUM` so that they do not."""
+    for parameters in rows:
+        parameters.mul_(((LARGEST_SUM - rest) / sums.clamp_min(1)).clamp(0, 1)[:, None])
+
+
+def first_guess(step: LatentPass) -> Tensor:
+    """Return direct weights that predict each channel from its nearest known neighbours."""
+    direct = torch.zeros(2 * (step.stop - step.start), step.inputs)
+    seen = [(channel, w.dy**2 + w.dx**2) for w in step.values for channel in range(w.first, w.last)]
+    for output, channel in enumerate(range(step.start, step.stop)):
+        distances = {n: distance for n, (other, distance) in enumerate(seen) if other == channel}
+        nearest = [n for n, distance in distances.items() if distance == min(distances.values())]
+        for n in nearest:
+            direct[output, n] = 0.8 * UNITS_PER_LATENT / WEIGHT_UNIT / len(nearest)
+    return direct
+
+
+def steps_of(codes: Tensor) -> Tensor:
+    return torch.exp2((codes - 2048) / 256)

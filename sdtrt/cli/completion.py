@@ -1,0 +1,39 @@
+"""The command `completion`: a script for bash, zsh or fish, made by shtab of the one parser of arguments."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from sdtrt.cli.models import extra
+
+SHELLS = ("bash", "zsh", "fish")
+FILES = {"bundle", "calibrate", "decoder", "encoder", "inputs", "model", "out", "output", "png"}
+
+
+def completion(options: argparse.Namespace) -> int:
+    with extra("completion"):
+        import shtab
+    from sdtrt.cli import build_parser  # which imports this module
+
+    parser = build_parser()
+    for action in actions_of(parser):
+        if action.dest in FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
+    print(shtab.complete(parser, options.shell))
+    return 0
+
+
+def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the arguments of a parser and of all commands below it."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from actions_of(command)
+
+
+def add_commands(commands: Any) -> None:
+    text = "a script for a shell: what the Tab key completes"
+    command = commands.add_parser("completion", help=text, description=text)
+    command.add_argument("shell", choices=SHELLS)
+    command.set_defaults(command=completion)
