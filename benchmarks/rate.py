@@ -24,7 +24,7 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import entropy
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.latents import deltas, file_of_latents, latents_of_file, palette_file
-from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.search import costs_of
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
@@ -179,7 +179,7 @@ def over_cross_entropy(latents: list[Latents], profile: LatentProfile, rows: lis
     for plane in latents:
         header = Header(*size_of(plane), profile.id, profile.prior, step_code)
         scaled = reference.normalise(plane, profile.mean, deltas(profile, header))
-        payload = entropy.encode_best(scaled, prior, step_code, DEFAULT_EFFORT)
+        payload = entropy.encode_best(scaled, prior, step_code, DEFAULT_EFFORT).data
         symbols = entropy.decode(payload, plane.shape, prior, step_code).symbols
         coded += len(payload)
         bound += costs_of(symbols, scaled, prior, step_code).bits.sum(dtype=np.float64) / 8

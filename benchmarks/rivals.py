@@ -6,7 +6,7 @@ from PIL import Image
 
 from sdtrt.compare.comparison import rivals
 from sdtrt.compare.rivals import Encode, at_bytes
-from sdtrt.engine.codec import psnr
+from sdtrt.engine.picture import psnr
 
 __all__ = ["ALL_RIVALS", "RIVALS", "at_bytes", "decoded", "psnr"]
 

@@ -25,8 +25,8 @@ from skimage.data import astronaut
 import sdtrt
 from sdtrt.engine.coding import entropy
 from sdtrt.engine.coding.latents import symbols_of_file
-from sdtrt.engine.coding.prior import network_prior
-from sdtrt.engine.coding.prior_adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PRIOR_NAMES
 
@@ -96,7 +96,7 @@ def entropy_ms(photo: Image.Image) -> dict[str, dict[str, float]]:
     }
     found: dict[str, dict[str, float]] = {}
     for name, (values, prior, code) in cases.items():
-        payload = entropy.encode_best(values, prior, code, entropy.DEFAULT_EFFORT)
+        payload = entropy.encode_best(values, prior, code, entropy.DEFAULT_EFFORT).data
         works = {
             "encode_effort_1": lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, 1),
             "encode": lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, entropy.DEFAULT_EFFORT),

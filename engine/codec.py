@@ -1,24 +1,27 @@
 """Main path: picture -> latents -> file, and back."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.latents import deltas, file_of_latents, palette_file, quantized_of_file
+from sdtrt.engine.coding.interest import Interest
+from sdtrt.engine.coding.latents import alpha_segments, file_of_latents, palette_file
 from sdtrt.engine.coding.quantized import padded
 from sdtrt.engine.coding.rate import Measure, Wish
+from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
-from sdtrt.engine.format.container import DEFAULT_LIMITS, UNLIMITED, File, Header, Limits
-from sdtrt.engine.format.metadata import NOTHING, Metadata
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.layout import Span
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
 from sdtrt.engine.format.profile import profile_of_file
 from sdtrt.engine.networks.batching import ahead, batches
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Report, Tiled
+from sdtrt.engine.picture import Picture, Pixels, luma, psnr
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -27,18 +30,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """RGB pixels, uint8 (H, W, 3); `alpha`, uint8 (H, W), or None; `grey` if the three channels came from one."""
-
-    pixels: NDArray[np.uint8]
-    alpha: NDArray[np.uint8] | None = None
-    grey: bool = False
-    metadata: Metadata = NOTHING
-
-
 class PictureCodec:
-    """A bundle and where its networks run; may be used from several threads."""
+    """A bundle and where its networks run; may be used from several threads. For parts of pictures see `parts`."""
 
     def __init__(
         self,
@@ -51,58 +44,66 @@ class PictureCodec:
         overlap: int | None = None,
         report: Report | None = None,
     ) -> None:
-        from sdtrt.engine.networks.pipeline import (
-            open_pipeline,  # here, since `sdtrt info` and the like need no networks
-        )
+        from sdtrt.engine.networks.pipeline import open_pipeline  # here, since `sdtrt info` needs no networks
 
         self.bundle: Bundle = find_bundle(model)
         self.profile = self.bundle.latent_profile()
-        tiled = Tiled.of(self.bundle, tile, overlap, report)
-        self._pipeline: Pipeline = open_pipeline(tiled, backend, device, threads)
+        self._tiled = Tiled.of(self.bundle, tile, overlap, report)
+        self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads)
 
-    def encode(self, picture: Picture, wish: Wish) -> bytes:
-        return self._code((picture, self.analyse(picture.pixels)), wish)
+    def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
+        return self._code((picture, self.analyse(picture.pixels)), wish, interest)
 
     def encode_batch(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[bytes]:
         """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
         return ahead(lambda analysed: self._code(analysed, wish), self._analysed(pictures))
 
     def _analysed(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Floats]]:
-        for batch in batches(pictures, self._pipeline.largest_batch, lambda picture: picture.pixels.shape):
-            yield from zip(batch, self._pipeline.analyse([picture.pixels for picture in batch]), strict=True)
+        for batch in batches(pictures, self.pipeline.largest_batch, lambda picture: picture.pixels.shape):
+            yield from zip(batch, self.pipeline.analyse([picture.pixels for picture in batch]), strict=True)
 
-    def _code(self, analysed: tuple[Picture, Floats], wish: Wish) -> bytes:
+    def _code(self, analysed: tuple[Picture, Floats], wish: Wish, interest: Interest | None = None) -> bytes:
         picture, latents = analysed
         height, width = picture.pixels.shape[:2]
-        chunks = metadata.chunks_of(picture.metadata)
-        if picture.alpha is not None:
-            chunks[container.ALPHA] = alpha.encode(picture.alpha)
-        parts = {"grey": picture.grey, "chunks": chunks}
+        parts = {
+            "grey": picture.grey,
+            "chunks": metadata.chunks_of(picture.metadata),
+            "alpha": alpha_segments(picture.alpha, self.profile, divided=wish.method != "palette"),
+        }
 
         def measure(data: bytes) -> float:
-            pixels = self._pipeline.synthesise([self._parsed(container.read(data, UNLIMITED), UNLIMITED, None)])[0]
+            parsed = self.parsed(StoredLatents(container.read(data, UNLIMITED), UNLIMITED))
+            pixels = self.pipeline.synthesise([parsed])[0]
             return psnr(luma(picture.pixels), luma(pixels)) if picture.grey else psnr(picture.pixels, pixels)
 
-        return self.encode_latents(latents, width, height, wish, measure, **parts)
+        return self.encode_latents(latents, width, height, wish, measure, interest, **parts)
 
     def encode_latents(
-        self, latents: Floats, width: int, height: int, wish: Wish, measure: Measure | None = None, **parts: Any
+        self,
+        latents: Floats,
+        width: int,
+        height: int,
+        wish: Wish,
+        measure: Measure | None = None,
+        interest: Interest | None = None,
+        **parts: Any,
     ) -> bytes:
         """Return the file of a picture's latents, float32 (C, h, w); `parts` as in `file_of_latents`."""
         if wish.method == "palette":
             return container.write(palette_file(latents, width, height, self.profile, **parts))
+        finer = interest.finer if interest else 0
+        parts |= {"effort": wish.effort, "price": interest.price(self.profile.downscale) if interest else None}
 
         def code_file(step_code: int) -> bytes:
-            return container.write(
-                file_of_latents(latents, width, height, self.profile, step_code, effort=wish.effort, **parts)
-            )
+            code = max(step_code - finer, 0)
+            return container.write(file_of_latents(latents, width, height, self.profile, code, **parts))
 
         return wish.file(code_file, self.profile, width, height, measure)
 
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None) -> Picture:
         """Return the picture in a file; `denoise` is how many steps, None for what the bundle recommends."""
-        file = self._read(data, limits)
-        return self._picture(file, self._pipeline.synthesise([self._parsed(file, limits, denoise)])[0])
+        file = self.checked(container.read(data, limits))
+        return picture_of_file(file, self.pipeline.synthesise([self.parsed(StoredLatents(file, limits), denoise)])[0])
 
     def decode_batch(
         self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, denoise: int | None = None
@@ -110,22 +111,23 @@ class PictureCodec:
         """Yield the picture of each file; a thread of its own parses and decodes symbols, ahead of the networks."""
 
         def parse(data: bytes) -> tuple[File, Parsed]:
-            file = self._read(data, limits)
-            return file, self._parsed(file, limits, denoise)
+            file = self.checked(container.read(data, limits))
+            return file, self.parsed(StoredLatents(file, limits), denoise)
 
-        for batch in batches(ahead(parse, files), self._pipeline.largest_batch, lambda one: one[1].sort):
-            found = self._pipeline.synthesise([parsed for _, parsed in batch])
-            yield from (self._picture(file, pixels) for (file, _), pixels in zip(batch, found, strict=True))
+        for batch in batches(ahead(parse, files), self.pipeline.largest_batch, lambda one: one[1].sort):
+            found = self.pipeline.synthesise([parsed for _, parsed in batch])
+            yield from (picture_of_file(file, pixels) for (file, _), pixels in zip(batch, found, strict=True))
 
     def decode_into(
         self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None
     ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
-        parsed = self._parsed(self._read(data, limits), limits, denoise)
-        self._pipeline.synthesise_into(parsed, array, stream)
+        parsed = self.parsed(StoredLatents(self.checked(container.read(data, limits)), limits), denoise)
+        whole = parsed.part((0, parsed.shape[1]), (0, parsed.shape[2]))
+        self.pipeline.synthesise_into(whole, array, stream)
 
-    def _read(self, data: bytes, limits: Limits) -> File:
-        file = container.read(data, limits)
+    def checked(self, file: File) -> File:
+        """Return a file that this model decodes; `BundleError` if it is in another latent space."""
         space = profile_of_file(file).latent_space
         if space != self.bundle.latent_space:
             raise BundleError(
@@ -134,38 +136,26 @@ class PictureCodec:
             )
         return file
 
-    def _parsed(self, file: File, limits: Limits, denoise: int | None) -> Parsed:
-        contents, header, unet = quantized_of_file(file, limits), file.header, self.bundle.unet
-        if unet is None:
-            if denoise:
-                raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
-            return Parsed(contents, header)
-        steps = deltas(profile_of_file(file), header)
-        trajectory = unet.trajectory(header.prior, header.step, steps, denoise)
-        return Parsed(padded(contents, unet.multiple) if trajectory else contents, header, trajectory)
+    def parsed(self, stored: StoredLatents, denoise: int | None = None, *, now: bool = True) -> Parsed:
+        """Return a file for the networks; of a picture that is one tile to them the latents are decoded `now`."""
+        header, unet = stored.file.header, self.bundle.unet
+        if unet is None and denoise:
+            raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
+        trajectory = unet.trajectory(header.prior, header.step, stored.deltas, denoise) if unet else None
+        if unet and trajectory:
+            return Parsed(padded(stored.part(), unet.multiple), header, trajectory)
+        return Parsed(stored.part() if now and self._tiled.is_one(*stored.shape[1:]) else stored, header)
 
-    def _picture(self, file: File, pixels: NDArray[np.uint8]) -> Picture:
-        return Picture(pixels, alpha.alpha_of_file(file), file.header.grey, metadata.metadata_of_file(file))
-
-    def analyse(self, pixels: NDArray[np.uint8]) -> Floats:
+    def analyse(self, pixels: Pixels) -> Floats:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
-        return self._pipeline.analyse([pixels])[0]
+        return self.pipeline.analyse([pixels])[0]
 
-    def synthesise(self, latents: Floats, header: Header) -> NDArray[np.uint8]:
+    def synthesise(self, latents: Floats, header: Header) -> Pixels:
         """Return the RGB pixels, uint8 (H, W, 3), of latents, float32 (C, h, w); the header gives size and step."""
-        return self._pipeline.synthesise([Parsed(latents, header)])[0]
+        return self.pipeline.synthesise([Parsed(latents, header)])[0]
 
 
-def luma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the brightness of RGB pixels, uint8 (H, W, 3) to (H, W): what a grey picture's are delivered as.
-
-    ITU-R BT.601's weights in 1/65536, rounded, as Pillow has them.
-    """
-    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-    return ((weighted + 32768) >> 16).astype(np.uint8)
-
-
-def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Return the peak signal-to-noise ratio of two pictures of 8 bits, in dB; infinite if they are equal."""
-    error = np.square(first.astype(np.float64) - second).mean()
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+def picture_of_file(file: File, pixels: Pixels, rows: Span | None = None, columns: Span | None = None) -> Picture:
+    """Return the picture of which `pixels` are some rows and columns (None: all), with all else that its file holds."""
+    plane = alpha.alpha_of_file(file, rows, columns)
+    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file))

@@ -12,9 +12,11 @@ if not (pathlib.Path(__file__).parent / "engine").is_dir():
     __path__.append(str(pathlib.Path(__file__).parents[1]))
 
 from sdtrt._version import __version__
-from sdtrt.api import Codec, Info, decode, encode, info, verify
-from sdtrt.engine.format.container import Limits
+from sdtrt.api import decode, encode, preview
+from sdtrt.codec import Codec
+from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import BundleError, DeviceError, FormatError, LimitError, PictureWarning, SdtrtError
+from sdtrt.information import Info, info, verify
 
 __all__ = [
     "BundleError",
@@ -30,5 +32,6 @@ __all__ = [
     "decode",
     "encode",
     "info",
+    "preview",
     "verify",
 ]

@@ -20,12 +20,14 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from sdtrt import api
+from sdtrt.codec import Codec
 from sdtrt.engine.format import container
-from sdtrt.engine.format.container import UNLIMITED
+from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.format.metadata import metadata_of_file
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import FormatError, SdtrtError
 from sdtrt.images.metadata import marked, put_into
+from sdtrt.information import verify
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
@@ -51,7 +53,7 @@ class SdtImageFile(ImageFile.ImageFile):
         put_into(self, marked(metadata))
         self.text = dict(metadata.text)
         self._size = file.header.width, file.header.height
-        self._mode = MODES[file.header.grey, container.ALPHA in file.chunks]
+        self._mode = MODES[file.header.grey, file.layout.alpha]
         self.tile = []
 
     def load(self) -> Any:
@@ -73,16 +75,16 @@ class SdtImageFile(ImageFile.ImageFile):
         if self._data is None:
             raise RuntimeError("verify must be called directly after open")
         try:
-            api.verify(self._data, limits=UNLIMITED)
+            verify(self._data, limits=UNLIMITED)
         except SdtrtError as error:
             raise SyntaxError(str(error)) from error
         super().verify()
 
 
 @functools.cache
-def codec_of(model: str | Path) -> api.Codec:
+def codec_of(model: str | Path) -> Codec:
     """Return the one codec of a model that all images share."""
-    return api.Codec.open(model)
+    return Codec.open(model)
 
 
 def accept(prefix: bytes) -> bool:

@@ -42,8 +42,9 @@ class Bytes:
 
 class Coder:
     def __init__(self, data: bytes, arrays: dict[str, Ints]) -> None:
-        need(not data.endswith(b"\0"), "zero byte at the end of the payload")
-        self.stack = [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
+        need(not data.startswith(b"\0"), "zero byte at the start of a stream")
+        words = bytes(-len(data) % 4) + data
+        self.stack = [int.from_bytes(words[i : i + 4], "big") for i in range(0, len(words), 4)][::-1]
         self.bounds = np.pad(np.cumsum(arrays["tables"], 1), ((0, 0), (1, 0))).tolist()
         self.points = arrays.get("centroids", 0 * arrays["tables"])
         self.state = 0
@@ -144,39 +145,77 @@ def read_palette(payload: Bytes, height: int, width: int) -> Any:
     return (colours.transpose(2, 0, 1) - 127.5) * 0.18215**2
 
 
-def read_channels_and_downscale(data: Bytes, profile: int) -> tuple[int, int]:
-    chunks: dict[int, bytes] = {}
-    while data.rest:
-        kind = data.take(1)[0]
-        need(kind > max(chunks, default=0) and (kind < 0x80 or kind in (0x81, 0x82)), "unknown or disordered chunk")
-        chunks[kind] = data.take(data.varint())
-    need((0x82 in chunks) == (profile == 0), "PROFILE chunk without profile 0, or the reverse")
-    if profile:
-        known = json.loads((DATA / "profiles" / f"{PROFILES[profile]}.json").read_text("utf-8"))
-        return known["channels"], known["downscale"]
-    chunk = chunks[0x82]
-    need(len(chunk) > 10 and len(chunk) == 10 + 16 * chunk[4] and chunk[5] > 0, "wrong profile")
-    codes, floats = np.frombuffer(chunk[6:10], "<u2"), np.frombuffer(chunk[10:], "<f4").reshape(4, -1)
-    need(codes[0] != codes[1] and max(codes) < 4096 and np.isfinite(floats).all() and (floats[1:3] > 0).all(), "values")
-    return chunk[4], chunk[5]
+def read_own_profile(data: Bytes) -> tuple[int, int]:
+    fixed = data.take(10)
+    codes, floats = np.frombuffer(fixed[6:], "<u2"), np.frombuffer(data.take(16 * fixed[4]), "<f4").reshape(4, -1)
+    need(fixed[4] > 0 and fixed[5] > 0 and codes[0] != codes[1] and max(codes) < 4096, "wrong profile")
+    need(bool(np.isfinite(floats).all() and (floats[1:3] > 0).all()), "wrong values in a profile")
+    return fixed[4], fixed[5]
+
+
+def edges(length: int, count: int) -> list[int]:
+    need(count <= max(1, length // 32), "too many tiles")
+    return [4 * (n * -(-length // 4) // count) for n in range(count)] + [length]
+
+
+def crc16(data: bytes) -> int:
+    register = 0
+    for bit in (byte >> place & 1 for byte in data for place in range(7, -1, -1)):
+        register = (register << 1 ^ 0x1021 * (register >> 15 ^ bit)) & 0xFFFF
+    return register
+
+
+def read_segments(file: bytes, data: Bytes, flags: int, prior: int) -> tuple[list[bytes], int, int, int]:
+    if not flags & 0x40:
+        return [data.take(data.varint() if flags & 0x10 else len(data.rest))], 1, 1, 1
+    columns, rows, kinds = data.varint() + 1, data.varint() + 1, data.take(1)[0]
+    levels, alpha = kinds & 7, kinds >> 3
+    count = columns * rows * (levels + alpha)
+    need(alpha < 2 and levels in {1, {0: 3, 1: 4, 2: 3}.get(prior, 1)} and 1 < count <= len(file), "wrong index")
+    entries = [(data.varint(), int.from_bytes(data.take(2), "little")) for _ in range(count)]
+    before = file[: len(file) - 4 - len(data.rest)]
+    need(int.from_bytes(data.take(4), "little") == zlib.crc32(before), "wrong checksum of the index")
+    segments = [data.take(length) for length, _ in entries]
+    need(all(crc16(one) == check for one, (_, check) in zip(segments, entries, strict=True)), "a damaged segment")
+    need(all(len(one) % 4 == 0 for one in segments[columns * rows : columns * rows * levels]), "a level between words")
+    return segments, columns, rows, levels
 
 
 def decode(file: bytes) -> dict[str, Any]:
     data = Bytes(file[:-4])
-    need(data.take(4) == b"SDT\1", "not an .sdt file of version 1")
+    need(data.take(3) == b"SDT" and len(file) > 13 and file[3] & 0x8F == 1, "not an .sdt file of version 1")
     need(zlib.crc32(file[:-4]) == int.from_bytes(file[-4:], "little"), "wrong checksum")
-    profile, prior = data.take(2)
-    width, height, flags = data.varint() + 1, data.varint() + 1, int.from_bytes(data.take(2), "little")
-    need(profile in {0, *PROFILES} and prior in ({255, *PRIORS} if profile else {0}) and flags < 2**14, "unknown")
-    payload = Bytes(data.take(data.varint() if flags & 2**12 else len(data.rest)))
-    need(len(data.rest) > 0 or not flags & 2**12, "chunks announced, but none")
-    channels, downscale = read_channels_and_downscale(data, profile)
+    flags, profile, prior = data.take(3)
+    width, height, step = data.varint() + 1, data.varint() + 1, int.from_bytes(data.take(2), "little")
+    need(profile in {0, *PROFILES} and prior in ({255, *PRIORS} if profile else {0}) and step < 2**14, "unknown")
+    if profile:
+        known = json.loads((DATA / "profiles" / f"{PROFILES[profile]}.json").read_text("utf-8"))
+    channels, downscale = (known["channels"], known["downscale"]) if profile else read_own_profile(data)
     shape = (channels, -(-height // downscale), -(-width // downscale))
     need(max(width, height) <= 2**24 and max(width * height, int(np.prod(shape))) <= LIMIT, "too large")
+    segments, columns, rows, levels = read_segments(file, data, flags, prior)
+    read_chunks(data, bool(flags & 0x10))
+    short = -(len(segments[0]) - (0 if prior else 3 * channels)) % 4
+    need(short == step >> 12, "another alignment")
     if prior == 255:
-        return {"latents": read_palette(payload, *shape[1:]).astype(np.float32)}
+        need(channels == 4 and columns * rows * levels == 1, "method palette with other channels, or tiles")
+        return {"latents": read_palette(Bytes(segments[0]), *shape[1:]).astype(np.float32)}
     symbols, points = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    down, across = edges(shape[1], rows), edges(shape[2], columns)
     read = read_seeing_latents if prior else read_adaptively
-    coder = read(payload, prior, flags % 2**12, symbols, points)
-    need(coder.state == 0 and not coder.stack, "the payload does not end with the symbols")
+    for tile in range(columns * rows):
+        y, x = divmod(tile, columns)
+        place = np.s_[:, down[y] : down[y + 1], across[x] : across[x + 1]]
+        stream = Bytes(b"".join(segments[level * columns * rows + tile] for level in range(levels)))
+        coder = read(stream, prior, step % 2**12, symbols[place], points[place])
+        need(coder.state == 0 and not coder.stack, "a stream does not end with its symbols")
     return {"symbols": symbols.astype(np.int16)} | ({"points": points.astype(np.int8)} if prior == 2 else {})
+
+
+def read_chunks(data: Bytes, announced: bool) -> None:
+    need(announced == bool(data.rest), "chunks announced, but none, or the reverse")
+    last = 0
+    while data.rest:
+        kind = data.take(1)[0]
+        need(last < kind < 0x80, "unknown or disordered chunk")
+        last, _ = kind, data.take(data.varint())

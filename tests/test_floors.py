@@ -103,7 +103,7 @@ def test_every_folder_is_scanned() -> None:
         ("sdtrt.engine.format.profile", "from sdtrt.engine.coding import tables"),
         ("sdtrt.engine.coding.latents", "from sdtrt.engine.denoising.schedule import Schedule"),
         ("sdtrt.engine.denoising.denoise", "from sdtrt.engine.networks.bundle import Bundle"),
-        ("sdtrt.engine.networks.tiled", "from sdtrt.engine.codec import Picture"),
+        ("sdtrt.engine.networks.tiled", "from sdtrt.engine.codec import PictureCodec"),
         ("sdtrt.export.build", "from sdtrt.cli import main"),
         ("sdtrt.cli", "from sdtrt.export import build"),
         ("sdtrt.cli", "if True:\n    import sdtrt.export.build"),
@@ -125,7 +125,7 @@ def test_a_violation_is_seen(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("sdtrt", "from sdtrt._version import __version__\nfrom sdtrt.engine.codec import Codec"),
+        ("sdtrt", "from sdtrt._version import __version__\nfrom sdtrt.engine.picture import Codec"),
         ("sdtrt.cli", "def export(args):\n    from sdtrt.export import build"),
         ("sdtrt.export.build", "import torch\nfrom sdtrt import errors\nfrom sdtrt.export.graphs import graph"),
         ("sdtrt.export.training.prior.fit", "from sdtrt.export.training.run import Run"),

@@ -1,118 +1,187 @@
-"""Symbols to bytes and back: an asymmetric numeral system over the contexts of a prior. Integers only.
+"""Symbols to streams and back: passes of a prior, each by the contexts that it finds in those before. Integers only."""
 
-The coder is constriction's `AnsCoder` (32-bit words, 64-bit state, 24-bit weights). It turns weights into
-probabilities by itself, giving each entry 1 and sharing out the rest in proportion to what it is handed: handed
-`weight - 1`, which sum to exactly that rest, nothing is left to round. `docs/format.md` has the arithmetic.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.choice import MULTIPLIER, choose
-from sdtrt.engine.coding.passes import Pass, gather, restored, scatter
-from sdtrt.engine.coding.prior import Prior
+from sdtrt.engine.coding.choice import MULTIPLIER, Multiplier, choose
+from sdtrt.engine.coding.coder import WORD, Reader, Writer
+from sdtrt.engine.coding.priors.passes import Pass, gather, gather_plane, restored, scatter
+from sdtrt.engine.coding.priors.prior import Prior
+from sdtrt.engine.coding.priors.tables import ESCAPE, REACH, Context, bins_of, bits_of_tables
 from sdtrt.engine.coding.search import best_symbols
-from sdtrt.engine.coding.tables import ESCAPE, REACH, Context, bins_of, bits_of_tables
 from sdtrt.errors import FormatError
 
 Symbols = NDArray[np.int16]
 Points = NDArray[np.int8]
 Ints = NDArray[np.int32]
+Shape = tuple[int, int, int]
 Pick = Callable[[Pass, Context], Ints]  # a pass's symbols, (channels of the pass, positions), given their context
 
 DEFAULT_EFFORT = 5
 TRIALS = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 16, 7: 32, 8: 64, 9: 128}  # of a search, by effort
 
-_CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
-_UNIFORM = constriction.stream.model.Uniform()
-_PART = 1 << 18  # symbols that are handed to the coder at once
 _OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
 
 
-def encode(symbols: Symbols, prior: Prior, step_code: int) -> bytes:
-    """Return the payload of `symbols`, int16 (C, h, w)."""
+class Stream(NamedTuple):
+    """A plane's bytes; the first `ends[n]` of them hold all passes up to level n."""
+
+    data: bytes
+    ends: tuple[int, ...]
+
+    def levels(self) -> list[bytes]:
+        """Return the stream in as many levels as its prior has."""
+        return [self.data[first:last] for first, last in pairwise((0, *self.ends))]
+
+
+def encode(symbols: Symbols, prior: Prior, step_code: int) -> Stream:
+    """Return the stream of `symbols`, int16 (C, h, w)."""
     coded = symbols[prior.order(len(symbols))]
     return _encode(lambda step, _: gather(coded, step).astype(np.int32), symbols.shape, prior, step_code)
 
 
-def encode_best(scaled: NDArray[np.float32], prior: Prior, step_code: int, effort: int) -> bytes:
-    """Return a payload of latents in steps, float32 (C, h, w).
+def encode_best(
+    scaled: NDArray[np.float32], prior: Prior, step_code: int, effort: int, price: NDArray[np.float32] | None = None
+) -> Stream:
+    """Return a stream of latents in steps, float32 (C, h, w).
 
     With effort 1 symbols have the least error; from 2 on they are the best bargain, see `choose`; from 6 on better ones
-    are searched for.
+    are searched for. `price`, float32 (h, w), is by how much dearer than that bits are at each position, 1 or more.
     """
-    multiplier = MULTIPLIER if effort > 1 else 0.0
+    multiplier: Multiplier = MULTIPLIER if effort > 1 else 0.0
+    if price is not None:
+        multiplier = np.float32(MULTIPLIER) * price
     if TRIALS[effort]:
         return encode(best_symbols(scaled, prior, step_code, multiplier, TRIALS[effort]), prior, step_code)
     coded, bits = scaled[prior.order(len(scaled))], bits_of_tables(prior.tables)
 
     def pick(step: Pass, context: Context) -> Ints:
-        return choose(gather(coded, step), context, bits, prior.centroids, multiplier)
+        each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
+        return choose(gather(coded, step), context, bits, prior.centroids, each)
 
     return _encode(pick, scaled.shape, prior, step_code)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a payload holds: symbols, and where in each one's interval its latent is to be expected."""
+    """What a stream holds: symbols, and where in each one's interval its latent is to be expected."""
 
     symbols: Symbols  # int16 (C, h, w)
     points: Points | None  # int8 (C, h, w), in 1/64 step from the symbol; None if the prior does not tell
+    there: int = 0  # how many passes were there
+    missing: int = 0  # and how many were not
 
 
-def decode(payload: bytes, shape: tuple[int, int, int], prior: Prior, step_code: int) -> Decoded:
-    """Return what a payload of `shape` = (C, h, w) holds; `FormatError` if it is not one of that shape."""
-    coder = _coder_of(payload)
-    order, weights = prior.order(shape[0]), _weights(prior)
-    planes = prior.planes(shape, step_code)
-    symbols = np.empty(shape, np.int16)
-    centroids = prior.centroids
-    points = np.empty(shape, np.int8)
-    for number, step in enumerate(prior.passes(shape[0])):
-        if not step.phase.slices(*shape[1:]):
-            continue
-        context = prior.context(step, planes, number)
-        rows = context.rows()
-        bins = _bins(coder, weights, rows)
-        known = _symbols(coder, bins, context)
-        planes.put(step, known)
-        scatter(symbols, step, known)
-        if centroids is not None:
-            scatter(points, step, centroids[rows, bins])
-    if not coder.is_empty():
-        raise FormatError("damaged payload: data left over after the last symbol")
-    return Decoded(restored(symbols, order), None if centroids is None else restored(points, order))
+def decode(stream: bytes, shape: Shape, prior: Prior, step_code: int) -> Decoded:
+    """Return what a stream of `shape` = (C, h, w) holds; `FormatError` if it is not one of that shape."""
+    if stream.startswith(b"\0"):
+        raise FormatError("damaged stream: it starts with a zero byte")
+    reader = Reader(stream, prior.tables)
+    decoded = _decode(reader, shape, prior, step_code, lambda number, read: read())
+    if not reader.is_at_end:
+        raise FormatError("damaged stream: data left over after the last symbol")
+    return decoded
 
 
-def _bins(coder: "constriction.stream.stack.AnsCoder", weights: NDArray[np.float32], rows: Ints) -> Ints:
-    """Return the table entries of a pass, part after part: each weighs as much as 32 floats."""
-    parts = [rows.ravel()[at : at + _PART] for at in range(0, rows.size, _PART)]
-    return np.concatenate([coder.decode(_CATEGORICAL, weights.take(part, 0)) for part in parts]).reshape(rows.shape)
+def decode_coarse(stream: bytes, shape: Shape, prior: Prior, step_code: int) -> Decoded:
+    """Return what all levels but the last hold, from the start of a stream; symbols of the last level are 0."""
+    reader = Reader(stream, prior.tables)
+    return _decode(reader, shape, prior, step_code, lambda number, read: read(), last=prior.cuts[-1])
 
 
-def _symbols(coder: "constriction.stream.stack.AnsCoder", bins: Ints, context: Context) -> Ints:
-    """Return a pass's symbols, what their bins leave open read from the coder."""
-    low_bits = context.low_bits()
+def channels_of_last_level(prior: Prior, channels: int) -> set[int]:
+    """Return the channels, of so many, of which the last level holds something."""
+    order, last = prior.order(channels), prior.passes(channels)[prior.cuts[-1] :]
+    return {int(channel) for step in last for channel in order[step.start : step.stop]}
+
+
+def salvage(stream: bytes, shape: Shape, prior: Prior, step_code: int, alignment: int, sure: int) -> Decoded:
+    """Return what the start of a stream holds, and what the prior expects of all that is missing.
+
+    The first `sure` passes are known to be there. A pass that is there in part counts as missing.
+    """
+    missing = False
+    try:
+        reader = Reader(stream, prior.tables, alignment)
+    except FormatError:
+        reader, missing = Reader(b"", prior.tables), True
+
+    def known(number: int, read: Callable[[], Read]) -> Read | None:
+        nonlocal missing
+        if missing:
+            return None
+        try:
+            found = read()
+        except FormatError:
+            missing = True
+            return None
+        missing = number >= sure and reader.ran_dry
+        return None if missing else found
+
+    return _decode(reader, shape, prior, step_code, known)
+
+
+class Read(NamedTuple):
+    """What was read of a pass: the tables' entries, and the symbols that they mean."""
+
+    bins: Ints
+    symbols: Ints
+
+
+Known = Callable[[int, Callable[[], Read]], Read | None]  # from a pass's number and how to read it; None if missing
+
+
+def _decode(
+    reader: Reader, shape: Shape, prior: Prior, step_code: int, known: Known, last: int | None = None
+) -> Decoded:
+    order, planes, centroids = prior.order(shape[0]), prior.planes(shape, step_code), prior.centroids
+    symbols, points = np.zeros(shape, np.int16), np.zeros(shape, np.int8)
+    there = missing = 0
+    for number, step, context in _contexts(shape, prior, planes, last):
+        found = known(number, lambda context=context: _read(reader, context))  # type: ignore[misc]
+        if found is None:
+            values, missing = context.expected(), missing + 1
+        else:
+            values, there = found.symbols, there + 1
+            if centroids is not None:
+                scatter(points, step, centroids[context.rows(), found.bins])
+        planes.put(step, values)
+        scatter(symbols, step, values)
+    return Decoded(restored(symbols, order), None if centroids is None else restored(points, order), there, missing)
+
+
+def _contexts(shape: Shape, prior: Prior, planes: Any, last: int | None = None) -> Iterator[tuple[int, Pass, Context]]:
+    """Yield the number of each pass that has positions, the pass, and its context in what has been put into planes."""
+    for number, step in enumerate(prior.passes(shape[0])[:last]):
+        if step.phase.slices(*shape[1:]):
+            yield number, step, prior.context(step, planes, number)
+
+
+def _read(reader: Reader, context: Context) -> Read:
+    """Return a pass: its bins, then what they leave open."""
+    bins, low_bits = reader.entries(context.rows()), context.low_bits()
     values = context.base() + ((bins - REACH) << low_bits)
     escaped = bins == ESCAPE
     wide = (low_bits > 0) & ~escaped
     if wide.any():
-        values[wide] += coder.decode(_UNIFORM, 1 << low_bits[wide])
+        values[wide] += reader.raw(1 << low_bits[wide])
     if escaped.any():
-        values[escaped] = coder.decode(_UNIFORM, np.full(escaped.sum(), 1 << 16, np.int32)) - _OFFSET
+        values[escaped] = reader.raw(np.full(escaped.sum(), 1 << 16, np.int32)) - _OFFSET
     if values.max() >= _OFFSET or values.min() < -_OFFSET:  # out of reach where locations have 16 bits, as ours have
-        raise FormatError("damaged payload: a symbol does not fit 16 bits")
-    return values
+        raise FormatError("damaged stream: a symbol does not fit 16 bits")
+    return Read(bins, values)
 
 
 @dataclass(frozen=True, slots=True)
 class _CodedPass:
     """What one pass sends, in the order in which a decoder reads it."""
 
+    number: int
     rows: Ints
     bins: Ints
     low: Ints
@@ -120,48 +189,27 @@ class _CodedPass:
     escaped: Ints
 
 
-def _encode(pick: Pick, shape: tuple[int, int, int], prior: Prior, step_code: int) -> bytes:
+def _encode(pick: Pick, shape: Shape, prior: Prior, step_code: int) -> Stream:
     planes = prior.planes(shape, step_code)
     coded = []
-    for number, step in enumerate(prior.passes(shape[0])):
-        if step.phase.slices(*shape[1:]):
-            context = prior.context(step, planes, number)
-            known = pick(step, context)
-            coded.append(_code_pass(known, context))
-            planes.put(step, known)
-    weights = _weights(prior)
-    coder = constriction.stream.stack.AnsCoder()
-    for part in reversed(coded):  # the coder is a stack: what is to be read first is pushed last
-        if part.escaped.size:
-            coder.encode_reverse(part.escaped, _UNIFORM, np.full_like(part.escaped, 1 << 16))
-        if part.low.size:
-            coder.encode_reverse(part.low, _UNIFORM, part.low_sizes)
-        for at in reversed(range(0, part.bins.size, _PART)):
-            coder.encode_reverse(part.bins[at : at + _PART], _CATEGORICAL, weights.take(part.rows[at : at + _PART], 0))
-    return _words_to_bytes(coder.get_compressed())
+    for number, step, context in _contexts(shape, prior, planes):
+        known = pick(step, context)
+        coded.append(_code_pass(number, known, context))
+        planes.put(step, known)
+    writer, behind = Writer(prior.tables), dict.fromkeys(prior.cuts, 0)  # words of what follows each cut
+    for part in reversed(coded):
+        writer.raw(part.escaped, np.full_like(part.escaped, 1 << 16))
+        writer.raw(part.low, part.low_sizes)
+        writer.entries(part.bins, part.rows)
+        behind |= {cut: writer.words for cut in prior.cuts if cut <= part.number}
+    data = writer.stream()
+    return Stream(data, (*(len(data) - WORD * behind[cut] for cut in prior.cuts), len(data)))
 
 
-def _code_pass(symbols: Ints, context: Context) -> _CodedPass:
+def _code_pass(number: int, symbols: Ints, context: Context) -> _CodedPass:
     low_bits, residual = context.low_bits(), symbols - context.base()
     bins = bins_of(residual, low_bits)
     wide = (low_bits > 0) & (bins != ESCAPE)
     sizes = 1 << low_bits[wide]
-    return _CodedPass(
-        context.rows().ravel(), bins.ravel(), residual[wide] & (sizes - 1), sizes, symbols[bins == ESCAPE] + _OFFSET
-    )
-
-
-def _weights(prior: Prior) -> NDArray[np.float32]:
-    return (prior.tables - 1).astype(np.float32)
-
-
-def _words_to_bytes(words: NDArray[np.uint32]) -> bytes:
-    """Return the coder's words, little-endian, less the zero bytes at the end of the last one."""
-    return words.astype("<u4").tobytes().rstrip(b"\0")
-
-
-def _coder_of(payload: bytes) -> "constriction.stream.stack.AnsCoder":
-    if payload.endswith(b"\0"):
-        raise FormatError("damaged payload: it ends in a zero byte")
-    words = np.frombuffer(payload + bytes(-len(payload) % 4), "<u4").astype(np.uint32)
-    return constriction.stream.stack.AnsCoder(words)
+    low, escaped = residual[wide] & (sizes - 1), symbols[bins == ESCAPE] + _OFFSET
+    return _CodedPass(number, context.rows().ravel(), bins.ravel(), low, sizes, escaped)

@@ -1,32 +1,113 @@
 """Latents to files and back: all between networks and bytes. Needs no model, only the shipped profiles."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding import entropy, palette
-from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, Decoded
-from sdtrt.engine.coding.prior import Prior, network_prior
-from sdtrt.engine.coding.prior_adaptive import AdaptivePrior, fit_adaptive
-from sdtrt.engine.coding.quantized import Contents, Quantized, latents_of
-from sdtrt.engine.format import container
-from sdtrt.engine.format.container import DEFAULT_LIMITS, File, Header, Limits
-from sdtrt.engine.format.profile import (
-    ADAPTIVE_PRIOR,
-    INLINE,
-    PALETTE,
-    PRIOR_NAMES,
-    LatentProfile,
-    pack,
-    profile_of_file,
-)
-from sdtrt.errors import FormatError, LimitError
+from sdtrt.engine.coding.coder import WORD
+from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
+from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.quantized import latents_of
+from sdtrt.engine.coding.stored import StoredLatents, deltas, levels_of
+from sdtrt.engine.coding.workers import at_once
+from sdtrt.engine.format.alpha import LARGEST_SIDE, tiles_of_pixels
+from sdtrt.engine.format.alpha import encode as encode_alpha
+from sdtrt.engine.format.container import INLINE, File, Header
+from sdtrt.engine.format.layout import SINGLE, Layout, Span, most_tiles, spans
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, pack
+from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 
 Floats = NDArray[np.float32]
 Symbols = NDArray[np.int16]
+Plane = NDArray[np.uint8]
+
+TILE = 96  # latents: the usual side of a tile; planes of up to one and a half are not divided
+
+
+class TileStream(NamedTuple):
+    """A tile's segments, and by how many bytes the first word of its stream is short."""
+
+    segments: list[bytes]
+    alignment: int
+
+
+class FileBuilder:
+    """A picture's file, made while its latents come, rows of tiles after rows of tiles.
+
+    `effort` is 1 (fast) to 9 (slow); `price`, float32 (h, w), is by how much dearer than usual bits are at each latent.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        profile: LatentProfile,
+        step_code: int,
+        *,
+        effort: int = DEFAULT_EFFORT,
+        grey: bool = False,
+        price: Floats | None = None,
+    ) -> None:
+        self._header = Header(width, height, profile.id, profile.prior, step_code, grey)
+        self._profile, self._effort, self._price = profile, effort, price
+        _, *sides = profile.grid(width, height)
+        self._layout = layout_of(sides[0], sides[1], profile)
+        self._rows, self._columns = spans(sides[0], self._layout.rows), spans(sides[1], self._layout.columns)
+        self._streams: list[TileStream] = []
+        self._waiting: list[Floats] = []
+        self._count = 0  # of rows that came
+
+    def add(self, latents: Floats) -> None:
+        """Take the next rows of latents, float32 (C, n, w); `ValueError` if they are not finite or do not fit."""
+        channels, _, width = self._profile.grid(self._header.width, self._header.height)
+        if latents.ndim != 3 or (latents.shape[0], latents.shape[2]) != (channels, width):
+            raise ValueError(f"latents of shape {latents.shape}, expected ({channels}, rows, {width})")
+        self._waiting.append(latents)
+        self._count += latents.shape[1]
+        for rows in self._rows[len(self._streams) // self._layout.columns :]:
+            if rows[1] <= self._count:
+                self._code_row(rows)
+
+    def _code_row(self, rows: Span) -> None:
+        together = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
+        taken = rows[1] - rows[0]
+        self._waiting = [together[:, taken:]]
+        scaled = reference.normalise(together[:, :taken], self._profile.mean, deltas(self._profile, self._header))
+
+        def work(columns: Span) -> TileStream:
+            price = None if self._price is None else self._price[slice(*rows), slice(*columns)]
+            return self._stream(np.ascontiguousarray(scaled[:, :, slice(*columns)]), price)
+
+        self._streams += at_once(work, self._columns)
+
+    def _stream(self, scaled: Floats, price: Floats | None) -> TileStream:
+        parameters, code = b"", self._header.step_code
+        if self._profile.prior == ADAPTIVE_PRIOR:
+            prior = fit_adaptive(np.rint(scaled).astype(np.int16))
+            parameters = prior.parameters.tobytes()
+            stream = entropy.encode_best(scaled, prior, code, self._effort, price)
+        else:
+            named = network_prior(PRIOR_NAMES[self._profile.prior])
+            stream = entropy.encode_best(scaled, named, code, self._effort, price)
+        first, *rest = [stream.data] if self._layout.levels == 1 else stream.levels()
+        return TileStream([parameters + first, *rest], -len(first) % WORD)
+
+    def file(self, alpha: Sequence[bytes] | None = None, chunks: Mapping[int, bytes] | None = None) -> File:
+        """Return the file; `alpha` are its segments, see `alpha_segments`. `ValueError` if latents are missing."""
+        if len(self._streams) != self._layout.tiles:
+            raise ValueError(f"{self._count} rows of latents came, expected {self._rows[-1][1]}")
+        segments = [stream.segments[level] for level in range(self._layout.levels) for stream in self._streams]
+        header = replace(self._header, alignment=self._streams[0].alignment)
+        own = pack(self._profile) if self._profile.id == INLINE else b""
+        layout = replace(self._layout, alpha=alpha is not None)
+        return File(header, [*segments, *(alpha or ())], layout, own, dict(chunks or {}))
 
 
 def file_of_latents(
@@ -38,24 +119,18 @@ def file_of_latents(
     *,
     effort: int = DEFAULT_EFFORT,
     grey: bool = False,
+    price: Floats | None = None,
+    alpha: Sequence[bytes] | None = None,
     chunks: Mapping[int, bytes] | None = None,
 ) -> File:
-    """Return the file of a picture's latents, float32 (C, h, w); `effort` 1 (fast) to 9 (slow).
+    """Return the file of a picture's latents, float32 (C, h, w); arguments as of `FileBuilder`.
 
     Raises `ValueError` if the latents are not finite or their shape is not that of a `width` x `height` picture.
     """
     require_shape(latents, width, height, profile)
-    header = Header(width, height, profile.id, profile.prior, step_code, grey)
-    prior: Prior
-    scaled = reference.normalise(latents, profile.mean, deltas(profile, header))
-    if profile.prior == ADAPTIVE_PRIOR:
-        fitted = fit_adaptive(np.rint(scaled).astype(np.int16))
-        parameters, prior = fitted.parameters.tobytes(), fitted
-    else:
-        parameters, prior = b"", network_prior(PRIOR_NAMES[profile.prior])
-    payload = parameters + entropy.encode_best(scaled, prior, step_code, effort)
-    own = {container.PROFILE: pack(profile)} if profile.id == INLINE else {}
-    return File(header, payload, {**(chunks or {}), **own})
+    builder = FileBuilder(width, height, profile, step_code, effort=effort, grey=grey, price=price)
+    builder.add(latents)
+    return builder.file(alpha, chunks)
 
 
 def palette_file(
@@ -65,6 +140,7 @@ def palette_file(
     profile: LatentProfile,
     *,
     grey: bool = False,
+    alpha: Sequence[bytes] | None = None,
     chunks: Mapping[int, bytes] | None = None,
 ) -> File:
     """Return a file by the method of `palette`; errors as in `file_of_latents`, and for other than 4 channels."""
@@ -73,7 +149,27 @@ def palette_file(
         raise ValueError(f"method palette is for known latent spaces of 4 channels; {profile.latent_space} is none")
     if not np.isfinite(latents).all():
         raise ValueError("latents hold values that are not finite")
-    return File(Header(width, height, profile.id, PALETTE, 0, grey), palette.encode(latents), dict(chunks or {}))
+    payload = palette.encode(latents)
+    header = Header(width, height, profile.id, PALETTE, 0, grey, -len(payload) % WORD)
+    return File(header, [payload, *(alpha or ())], Layout(alpha=alpha is not None), b"", dict(chunks or {}))
+
+
+def layout_of(height: int, width: int, profile: LatentProfile) -> Layout:
+    """Return how a plane of so many latents is divided."""
+    side = min(TILE, 2 * LARGEST_SIDE // (3 * profile.downscale))  # so that a tile's alpha is one picture, too
+    rows, columns = (min(max(1, -(-(length - side // 2) // side)), most_tiles(length)) for length in (height, width))
+    return SINGLE if rows * columns == 1 else Layout(columns, rows, levels_of(profile, profile.prior))
+
+
+def alpha_segments(plane: Plane | None, profile: LatentProfile, *, divided: bool = True) -> list[bytes] | None:
+    """Return the segments of an alpha plane, uint8 (H, W), in the tiles that latents have, or in one; None of None."""
+    if plane is None:
+        return None
+    height, width = plane.shape
+    _, rows, columns = profile.grid(width, height)
+    layout = layout_of(rows, columns, profile) if divided else SINGLE
+    places = tiles_of_pixels(width, height, profile.downscale, layout)
+    return at_once(encode_alpha, [plane[slice(*down), slice(*across)] for down, across in places])
 
 
 def require_shape(latents: Floats, width: int, height: int, profile: LatentProfile) -> None:
@@ -84,62 +180,13 @@ def require_shape(latents: Floats, width: int, height: int, profile: LatentProfi
 
 
 def latents_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Floats:
-    """Return a file's latents, float32 (C, h, w); errors as in `symbols_of_file`."""
-    return latents_of(quantized_of_file(file, limits))
-
-
-def quantized_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Contents:
-    """Return a file's latents in quantized form, those of method palette as float32 (C, h, w); errors as above."""
-    profile = profile_of_file(file)
-    if file.header.prior == PALETTE:
-        if profile.channels != palette.CHANNELS:
-            raise FormatError(f"method palette is for 4 channels, {profile.latent_space} has {profile.channels}")
-        return palette.decode(file.payload, _shape(file.header, profile, limits))
-    decoded = decoded_file(file, limits)
-    points = profile.offset if decoded.points is None else decoded.points
-    return Quantized(decoded.symbols, profile.mean, deltas(profile, file.header), points)
+    """Return a file's latents, float32 (C, h, w); errors as of `StoredLatents`."""
+    return latents_of(StoredLatents(file, limits).part())
 
 
 def symbols_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Symbols:
-    """Return a file's symbols, int16 (C, h, w).
-
-    Raises `FormatError` if its payload is damaged or a palette's, `LimitError` if there are more symbols than
-    `limits` has pixels: a file's own profile may give each pixel 255 of them.
-    """
-    return decoded_file(file, limits).symbols
-
-
-def decoded_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Decoded:
-    """Return a file's symbols and what its prior tells of their latents; errors as in `symbols_of_file`."""
-    profile = profile_of_file(file)
-    shape = _shape(file.header, profile, limits)
-    prior, payload = _prior_of_file(file, profile)
-    return entropy.decode(payload, shape, prior, file.header.step_code)
-
-
-def _shape(header: Header, profile: LatentProfile, limits: Limits) -> tuple[int, int, int]:
-    shape = profile.grid(header.width, header.height)
-    if math.prod(shape) > limits.max_pixels:
-        raise LimitError(f"latents of shape {shape}, {math.prod(shape)} values; the limit is {limits.max_pixels}")
-    return shape
-
-
-def deltas(profile: LatentProfile, header: Header) -> Floats:
-    """Return the quantizer's step of each channel in units of its latents, float32 (C,)."""
-    return profile.spread * profile.weight * np.float32(header.step)
-
-
-def _prior_of_file(file: File, profile: LatentProfile) -> tuple[Prior, bytes]:
-    """Return the prior that a file names, and what of the payload is left for the entropy coder."""
-    identifier = file.header.prior
-    if identifier == ADAPTIVE_PRIOR:
-        nbytes = AdaptivePrior.PARAMETERS * profile.channels
-        if len(file.payload) < nbytes:
-            raise FormatError(f"payload of {len(file.payload)} bytes, the prior's parameters alone take {nbytes}")
-        parameters = np.frombuffer(file.payload, np.uint8, nbytes).reshape(profile.channels, -1)
-        return AdaptivePrior(parameters), file.payload[nbytes:]
-    if identifier == PALETTE:
+    """Return a file's symbols, int16 (C, h, w); errors as of `StoredLatents`, `FormatError` if it has none."""
+    stored = StoredLatents(file, limits)
+    if stored.kind == "latents":
         raise FormatError("the file was made by method palette: it has latents, but no symbols")
-    if identifier not in PRIOR_NAMES:
-        raise FormatError(f"prior {identifier} is unknown; a later sdtrt may read this file")
-    return network_prior(PRIOR_NAMES[identifier]), file.payload
+    return stored.decoded((0, stored.shape[1]), (0, stored.shape[2])).symbols

@@ -1,5 +1,6 @@
 """Latents as a file holds them: symbols with what turns them into latents, or latents themselves."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +39,13 @@ def part_of(contents: Contents, rows: tuple[int, int], columns: tuple[int, int])
         return contents[within]
     points = contents.points[within] if contents.points.ndim == 3 else contents.points
     return replace(contents, symbols=contents.symbols[within], points=points)
+
+
+def channels_of(quantized: Quantized, channels: Collection[int]) -> Quantized:
+    """Return the latents of some channels."""
+    some = np.array([*channels], np.intp)
+    fields = {name: getattr(quantized, name)[some] for name in ("symbols", "mean", "delta", "points")}
+    return Quantized(**fields)
 
 
 def padded(contents: Contents, multiple: int) -> Contents:

@@ -47,6 +47,12 @@ class Wish:
         if self.method == "palette" and asked:
             raise ValueError("method palette has one rate only: it takes no quality, size or PSNR")
 
+    def step_code(self, profile: LatentProfile) -> int:
+        """Return the step code of the quality that is asked for; `ValueError` if it is a size or a PSNR."""
+        if self.method == "palette" or any(wish is not None for wish in (self.nbytes, self.bits_per_pixel, self.psnr)):
+            raise ValueError("rows that come one after the other have a quality, but no size, PSNR or palette")
+        return profile.step_code(DEFAULT_QUALITY if self.quality is None else self.quality)
+
     def file(
         self, code_file: CodeFile, profile: LatentProfile, width: int, height: int, measure: Measure | None
     ) -> bytes:

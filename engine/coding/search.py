@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.choice import choose
-from sdtrt.engine.coding.passes import gather, restored, scatter
-from sdtrt.engine.coding.prior import Prior
-from sdtrt.engine.coding.tables import bins_of, bits_of_tables
+from sdtrt.engine.coding.choice import Multiplier, choose
+from sdtrt.engine.coding.priors.passes import gather, gather_plane, restored, scatter
+from sdtrt.engine.coding.priors.prior import Prior
+from sdtrt.engine.coding.priors.tables import bins_of, bits_of_tables
 
 Floats = NDArray[np.float32]
 Symbols = NDArray[np.int16]
@@ -43,7 +43,7 @@ def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int) -> 
     return Costs(restored(bits, order), np.square(scaled - symbols - restored(points, order)))
 
 
-def best_symbols(scaled: Floats, prior: Prior, step_code: int, multiplier: float, trials: int) -> Symbols:
+def best_symbols(scaled: Floats, prior: Prior, step_code: int, multiplier: Multiplier, trials: int) -> Symbols:
     """Return the symbols, int16 (C, h, w), that `choose` finds for latents in steps, improved by so many trials."""
     order, table_bits = prior.order(len(scaled)), bits_of_tables(prior.tables)
     coded = scaled[order]
@@ -52,13 +52,16 @@ def best_symbols(scaled: Floats, prior: Prior, step_code: int, multiplier: float
     for number, step in enumerate(prior.passes(len(scaled))):
         if step.phase.slices(*scaled.shape[1:]):
             context = prior.context(step, planes, number)
-            known = choose(gather(coded, step), context, table_bits, prior.centroids, multiplier)
+            each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
+            known = choose(gather(coded, step), context, table_bits, prior.centroids, each)
             planes.put(step, known)
             scatter(symbols, step, known)
     return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials)
 
 
-def improved(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, multiplier: float, trials: int) -> Symbols:
+def improved(
+    symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, multiplier: Multiplier, trials: int
+) -> Symbols:
     """Return symbols that cost less in squared error plus `multiplier` times bits, after so many trials.
 
     A trial moves one symbol in each block to the other side of its latent, the nearest to the middle that has not been
@@ -81,7 +84,7 @@ def improved(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, mul
     return symbols
 
 
-def _total(costs: Costs, multiplier: float) -> NDArray[np.float64]:
+def _total(costs: Costs, multiplier: Multiplier) -> NDArray[np.float64]:
     """Return the cost of each position, float64 (h, w)."""
     return (costs.errors + multiplier * costs.bits).sum(0, dtype=np.float64)
 

@@ -1,47 +1,41 @@
 """Bytes to `File` and back: the `.sdt` container, version 1. Normative text: `docs/format.md`.
 
-    3  magic "SDT"            varint width - 1      payload (to the checksum, or `varint length` first if chunks follow)
-    1  version (1)            varint height - 1     chunks, each: type, varint length, data
-    1  profile                2  step and flags     4  CRC-32 of everything before
-    1  prior
+    3  magic "SDT"            varint width - 1      index, if there are several segments (`engine.format.index`)
+    1  version and flags      varint height - 1     segments
+    1  profile                2  step, alignment    chunks, each: type, varint length, data
+    1  prior                  the profile, if own   4  CRC-32 of everything before
 
-Standard library only. A file is parsed once; what comes out needs no further check of its structure.
+A file is parsed once; what comes out needs no further check of its structure. `read` takes a whole file, `read_from` of
+a stored one what is needed, `salvage` what there is of a damaged one.
 """
 
+import io
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple
 
+from sdtrt.engine.format.cursor import Cursor, varint
+from sdtrt.engine.format.index import Index, StoredSegments, check_of, read_index, write_index
+from sdtrt.engine.format.layout import SINGLE, Layout
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.errors import FormatError, LimitError
 
 MAGIC = b"SDT"
 VERSION = 1
+CHUNKS_FLAG, GREY_FLAG, INDEX_FLAG, UNKNOWN_FLAG = 0x10, 0x20, 0x40, 0x80
 STEP_BITS = 12
-CHUNKS_FLAG = 1 << 12
-GREY_FLAG = 1 << 13
-RESERVED_FLAGS = 0b11 << 14
 LARGEST_SIDE = 1 << 24
 SHORTEST_FILE = 14
+CHECKSUM_NBYTES = 4
 
-# Chunk types; a decoder must understand those of 0x80 and above, and may skip the others.
+INLINE = 0  # profile id of files that carry their own, of so many bytes and 16 for each channel
+PROFILE_NBYTES = 10
+
+# Chunk types; a decoder must understand those of 0x80 and above, of which there are none yet, and may skip the others.
 ICC, EXIF, XMP, TEXT = 0x01, 0x02, 0x03, 0x04
-ALPHA, PROFILE = 0x81, 0x82
 REQUIRED = 0x80
-KNOWN_REQUIRED = frozenset({ALPHA, PROFILE})
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a file may ask for before it is refused with `LimitError`."""
-
-    max_pixels: int = 1 << 26
-    max_payload_nbytes: int = 1 << 28
-    max_chunk_nbytes: int = 1 << 26
-
-
-DEFAULT_LIMITS = Limits()
-UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,8 @@ class Header:
     """What a file says before its payload.
 
     `profile` and `prior` are ids of the format's tables; `step_code` 0 … 4095 stands for the quantizer's
-    step 2**((code - 2048) / 256); `grey` marks pictures to be given back with one channel.
+    step 2**((code - 2048) / 256); `grey` marks pictures to be given back with one channel. `alignment` is by how many
+    bytes the first stream's first word is short of 4.
     """
 
     width: int
@@ -58,6 +53,7 @@ class Header:
     prior: int
     step_code: int
     grey: bool = False
+    alignment: int = 0
 
     @property
     def step(self) -> float:
@@ -66,11 +62,24 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A whole file: header, payload and chunks by type."""
+    """A whole file: header, segments in the order of `layout`, its own profile if it has one, chunks by type."""
 
     header: Header
-    payload: bytes
+    segments: Sequence[bytes]
+    layout: Layout = SINGLE
+    profile: bytes = b""
     chunks: Mapping[int, bytes] = field(default_factory=dict)
+
+    def segment(self, kind: int, tile: int) -> bytes:
+        """Return a segment; `FormatError` if it is damaged, which a file that was read whole is not."""
+        return self.segments[self.layout.segment(kind, tile)]
+
+
+class Salvaged(NamedTuple):
+    """What there is of a file: segments are cut short or empty where they are not `whole`."""
+
+    file: File
+    whole: tuple[bool, ...]
 
 
 def write(file: File) -> bytes:
@@ -78,23 +87,29 @@ def write(file: File) -> bytes:
     header = file.header
     if not (0 < header.width <= LARGEST_SIDE and 0 < header.height <= LARGEST_SIDE):
         raise ValueError(f"size {header.width}x{header.height} is outside 1 to {LARGEST_SIDE}")
-    if not 0 <= header.step_code < 1 << STEP_BITS:
-        raise ValueError(f"step code {header.step_code} is outside 0 to {(1 << STEP_BITS) - 1}")
+    if not (0 <= header.step_code < 1 << STEP_BITS and 0 <= header.alignment < 4):
+        raise ValueError(f"step code {header.step_code} or alignment {header.alignment} is out of range")
     if any(not 0 < kind < 1 << 8 for kind in file.chunks):
         raise ValueError(f"chunk types {sorted(file.chunks)}, expected 1 to 255")
-    flags = (CHUNKS_FLAG if file.chunks else 0) | (GREY_FLAG if header.grey else 0)
+    if len(file.segments) != file.layout.segments:
+        raise ValueError(f"{len(file.segments)} segments for {file.layout}")
+    indexed = file.layout != SINGLE
+    flags = CHUNKS_FLAG * bool(file.chunks) | GREY_FLAG * header.grey | INDEX_FLAG * indexed
     parts = [
         MAGIC,
-        bytes([VERSION, header.profile, header.prior]),
-        _varint(header.width - 1),
-        _varint(header.height - 1),
-        struct.pack("<H", header.step_code | flags),
+        bytes([VERSION | flags, header.profile, header.prior]),
+        varint(header.width - 1),
+        varint(header.height - 1),
+        struct.pack("<H", header.step_code | header.alignment << STEP_BITS),
+        file.profile,
     ]
-    if file.chunks:
-        parts.append(_varint(len(file.payload)))
-    parts.append(file.payload)
+    if indexed:
+        parts.append(write_index(file.layout, file.segments, b"".join(parts)))
+    elif file.chunks:
+        parts.append(varint(len(file.segments[0])))
+    parts += file.segments
     for kind, data in sorted(file.chunks.items()):
-        parts += [bytes([kind]), _varint(len(data)), data]
+        parts += [bytes([kind]), varint(len(data)), data]
     body = b"".join(parts)
     return body + struct.pack("<I", zlib.crc32(body))
 
@@ -105,96 +120,131 @@ def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
     Raises `FormatError` if it is not exactly one undamaged file that this version can read, `LimitError` if it
     exceeds `limits`; nothing is allocated before the checks but copies of parts of `data`.
     """
+    _require_ours(data)
+    body = data[:-CHECKSUM_NBYTES]
+    if zlib.crc32(body) != struct.unpack("<I", data[-CHECKSUM_NBYTES:])[0]:
+        raise FormatError("damaged or truncated file: the checksum does not match")
+    head = _head(Cursor(io.BytesIO(body)), len(body), limits)
+    if head.index.end > len(body):
+        raise FormatError(f"truncated file: segments to byte {head.index.end}, {len(body)} bytes before the checksum")
+    for number, segment in enumerate(segments := tuple(head.index.slices(body))):
+        head.index.check(number, segment)
+    return head.file(segments, _chunks(body[head.index.end :], head.has_chunks, limits))
+
+
+def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
+    """Return the file in a stream that can `seek`, whose segments are read when they are asked for.
+
+    The stream is used as long as the file is. Each segment has a check of its own; a file of a single one is read and
+    checked whole. Errors as in `read`.
+    """
+    nbytes = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    start = stream.read(SHORTEST_FILE)
+    _require_ours(start)
+    stream.seek(0)
+    if not start[3] & INDEX_FLAG:
+        return read(stream.read(nbytes), limits)
+    head = _head(Cursor(stream), nbytes - CHECKSUM_NBYTES, limits)
+    end = nbytes - CHECKSUM_NBYTES
+    if head.index.end > end:
+        raise FormatError(f"truncated file: segments to byte {head.index.end} of {end}")
+    chunks = b""
+    if head.has_chunks:
+        stream.seek(head.index.end)
+        chunks = stream.read(end - head.index.end)
+    elif head.index.end != end:
+        raise FormatError("malformed file: bytes after the last segment")
+    return head.file(StoredSegments(stream, head.index), _chunks(chunks, head.has_chunks, limits))
+
+
+def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
+    """Return what there is of a file that is cut short or damaged; `FormatError` if its head is, `LimitError` as usual.
+
+    The head of a file without an index has no check of its own: what comes of it may be wrong in any way.
+    """
+    try:
+        file = read(data, limits)
+        return Salvaged(file, (True,) * len(file.segments))
+    except FormatError:
+        _require_ours(data)
+    head = _head(Cursor(io.BytesIO(data)), len(data), limits)
+    segments, whole = [], []
+    for number, segment in enumerate(head.index.slices(data)):
+        complete = len(segment) == head.index.nbytes[number] and head.index.checks != ()
+        sound = not complete or head.index.checks[number] == check_of(segment)
+        segments.append(segment if sound else b"")
+        whole.append(complete and sound)
+    return Salvaged(head.file(tuple(segments), {}), tuple(whole))
+
+
+def _require_ours(data: bytes) -> None:
     if data[:3] != MAGIC:
         raise FormatError(f"not an .sdt file: it starts with {data[:3]!r}, expected {MAGIC!r}")
     if len(data) < SHORTEST_FILE:
         raise FormatError(f"truncated file: {len(data)} bytes, expected at least {SHORTEST_FILE}")
-    if data[3] != VERSION:
-        raise FormatError(f"file format version {data[3]}, this sdtrt reads version {VERSION}; a later one may read it")
-    body = data[:-4]
-    (stored,) = struct.unpack("<I", data[-4:])
-    if zlib.crc32(body) != stored:
-        raise FormatError("damaged or truncated file: the checksum does not match")
-    return _parse(_Reader(body, 4), limits)
+    if data[3] & 0x0F != VERSION:
+        raise FormatError(
+            f"file format version {data[3] & 0x0F}, this sdtrt reads version {VERSION}; a later one may read it"
+        )
 
 
-def _parse(reader: "_Reader", limits: Limits) -> File:
-    profile, prior = reader.take(1)[0], reader.take(1)[0]
-    width, height = reader.varint() + 1, reader.varint() + 1
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """All before the segments."""
+
+    header: Header
+    layout: Layout
+    profile: bytes
+    index: Index
+    has_chunks: bool
+
+    def file(self, segments: Sequence[bytes], chunks: dict[int, bytes]) -> File:
+        return File(self.header, segments, self.layout, self.profile, chunks)
+
+
+def _head(cursor: Cursor, nbytes: int, limits: Limits) -> _Head:
+    """Return what `nbytes` bytes, those of a checksum at the end not counted, say before the segments."""
+    cursor.take(3)
+    flags, profile, prior = cursor.take(3)
+    width, height = cursor.varint() + 1, cursor.varint() + 1
     if max(width, height) > LARGEST_SIDE:
         raise FormatError(f"size {width}x{height}, sides go to {LARGEST_SIDE}")
     if width * height > limits.max_pixels:
         raise LimitError(f"{width}x{height} is {width * height} pixels, the limit is {limits.max_pixels}")
-    (step_and_flags,) = struct.unpack("<H", reader.take(2))
-    if step_and_flags & RESERVED_FLAGS:
-        raise FormatError(f"unknown flags {step_and_flags >> STEP_BITS:#06b}; a later sdtrt may read this file")
-    has_chunks = bool(step_and_flags & CHUNKS_FLAG)
-    nbytes = reader.varint() if has_chunks else reader.left
-    if nbytes > limits.max_payload_nbytes:
-        raise LimitError(f"payload of {nbytes} bytes, the limit is {limits.max_payload_nbytes}")
-    payload = reader.take(nbytes)
+    step = cursor.u16()
+    if flags & UNKNOWN_FLAG or step >> (STEP_BITS + 2):
+        raise FormatError("unknown flags; a later sdtrt may read this file")
     header = Header(
-        width=width,
-        height=height,
-        profile=profile,
-        prior=prior,
-        step_code=step_and_flags & ((1 << STEP_BITS) - 1),
-        grey=bool(step_and_flags & GREY_FLAG),
+        width, height, profile, prior, step & ((1 << STEP_BITS) - 1), bool(flags & GREY_FLAG), step >> STEP_BITS
     )
-    return File(header, payload, _chunks(reader, limits) if has_chunks else {})
+    own = b""
+    if profile == INLINE:
+        own = cursor.take(PROFILE_NBYTES)
+        own += cursor.take(16 * own[4])
+    if flags & INDEX_FLAG:
+        layout, index = read_index(cursor, nbytes)
+    else:
+        size = cursor.varint() if flags & CHUNKS_FLAG else nbytes - len(cursor.taken)
+        layout, index = SINGLE, Index(len(cursor.taken), (size,))
+    if index.end - index.start > limits.max_payload_nbytes:
+        raise LimitError(f"payload of {index.end - index.start} bytes, the limit is {limits.max_payload_nbytes}")
+    return _Head(header, layout, own, index, bool(flags & CHUNKS_FLAG))
 
 
-def _chunks(reader: "_Reader", limits: Limits) -> dict[int, bytes]:
+def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
+    if announced != bool(data):
+        raise FormatError("malformed file: chunks are announced and none follows, or the reverse")
     chunks: dict[int, bytes] = {}
-    last = 0
-    while reader.left:
-        kind, nbytes = reader.take(1)[0], reader.varint()
+    cursor, last = Cursor(io.BytesIO(data)), 0
+    while len(cursor.taken) < len(data):
+        kind, nbytes = cursor.byte(), cursor.varint()
         if kind <= last:
             raise FormatError(f"chunk {kind:#04x} after {last:#04x}: types must rise")
-        if kind >= REQUIRED and kind not in KNOWN_REQUIRED:
+        if kind >= REQUIRED:
             raise FormatError(f"unknown required chunk {kind:#04x}; a later sdtrt may read this file")
         if nbytes > limits.max_chunk_nbytes:
             raise LimitError(f"chunk {kind:#04x} of {nbytes} bytes, the limit is {limits.max_chunk_nbytes}")
-        chunks[kind] = reader.take(nbytes)
+        chunks[kind] = cursor.take(nbytes)
         last = kind
-    if not chunks:
-        raise FormatError("chunks are announced but none follows")
     return chunks
-
-
-def _varint(value: int) -> bytes:
-    """Return `value` in groups of 7 bits, lowest first, the top bit set on all but the last (LEB128)."""
-    groups = bytearray()
-    while value >= 0x80:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    groups.append(value)
-    return bytes(groups)
-
-
-class _Reader:
-    """A cursor over bytes that never runs past their end."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self._data, self._position = data, position
-
-    @property
-    def left(self) -> int:
-        return len(self._data) - self._position
-
-    def take(self, nbytes: int) -> bytes:
-        if nbytes > self.left:
-            raise FormatError(f"truncated file: {nbytes} bytes expected at offset {self._position}, {self.left} left")
-        self._position += nbytes
-        return self._data[self._position - nbytes : self._position]
-
-    def varint(self) -> int:
-        value = 0
-        for shift in range(0, 35, 7):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if shift and not byte:
-                    raise FormatError("a number is longer than it needs to be")
-                return value
-        raise FormatError("a number is longer than 5 bytes")

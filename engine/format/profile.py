@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.format.container import PROFILE, STEP_BITS, File
+from sdtrt.engine.format.container import INLINE, PROFILE_NBYTES, STEP_BITS, File
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.kernels.reference import SYMBOL_LIMIT
 
-INLINE = 0  # profile id of files that carry their own
 ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
 PALETTE = 255  # in place of a prior: no symbols but palette indices
 PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
@@ -30,7 +29,7 @@ class LatentProfile:
 
     A latent x of channel c is coded as the symbol of (x - mean[c]) / (spread[c] * weight[c] * step), where the file
     gives the step. `offset[c]` is how far towards zero, in steps, reconstruction points lie off the centre.
-    Vectors are float32 (channels,).
+    Vectors are float32 (channels,). `preview` tells the colours of blocks, None if the profile knows no way to them.
     """
 
     latent_space: str
@@ -43,6 +42,7 @@ class LatentProfile:
     step_codes: tuple[int, int]
     prior: int
     id: int = INLINE
+    preview: "Preview | None" = None
 
     def step_code(self, quality: float) -> int:
         """Return the step code of a quality from 1 to 100: evenly spaced, so the step itself runs on a log scale."""
@@ -61,15 +61,43 @@ class LatentProfile:
         return self.channels, -(-height // self.downscale), -(-width // self.downscale)
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The linear part of a latent space's way to pictures: the mean colour of the block that a latent stands for.
+
+    RGB, in levels of 8 bits, is `bias` and the sum of `weights`, float32 (3, len(channels), 3, 3), times the latents of
+    `channels` at and around the position, row by row.
+    """
+
+    channels: tuple[int, ...]
+    weights: NDArray[np.float32]
+    bias: Vector  # float32 (3,)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Preview":
+        channels = tuple(fields["channels"])
+        weights = np.array(fields["weights"], np.float32).reshape(3, len(channels), 3, 3)
+        return cls(channels, weights, np.array(fields["bias"], np.float32))
+
+    def picture(self, latents: Vector) -> NDArray[np.uint8]:
+        """Return RGB pixels, uint8 (h, w, 3), of the latents of `channels`, float32 (len(channels), h, w)."""
+        _, height, width = latents.shape
+        padded = np.pad(latents, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        colours = np.broadcast_to(self.bias[:, None, None], (3, height, width)).astype(np.float32)
+        for dy in range(3):
+            for dx in range(3):
+                seen = padded[:, dy : dy + height, dx : dx + width]
+                colours += np.tensordot(self.weights[:, :, dy, dx], seen, 1)
+        return np.clip(np.rint(colours), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
 def profile_of_file(file: File) -> LatentProfile:
     """Return the profile that a file names or carries; `FormatError` if it is unknown or malformed."""
     identifier = file.header.profile
-    if (identifier == INLINE) != (PROFILE in file.chunks):
-        raise FormatError("malformed file: it must name a latent profile or carry one, and not both")
     if identifier == INLINE:
         if file.header.prior != ADAPTIVE_PRIOR:
             raise FormatError(f"malformed file: prior {file.header.prior} with a latent profile of its own")
-        return unpack(file.chunks[PROFILE])
+        return unpack(file.profile)
     if identifier not in PROFILE_NAMES:
         raise FormatError(f"latent profile {identifier} is unknown; a later sdtrt may read this file")
     return shipped_profile(identifier)
@@ -94,6 +122,7 @@ def profile_from_json(fields: dict[str, Any], identifier: int = INLINE) -> Laten
         step_codes=(fields["step_codes"][0], fields["step_codes"][1]),
         prior=fields["prior"],
         id=identifier,
+        preview=Preview.from_json(fields["preview"]) if "preview" in fields else None,
         **vectors,
     )
 
@@ -102,7 +131,7 @@ _FIXED = struct.Struct("<4sBBHH")  # hash, channels, downscale, step codes of qu
 
 
 def pack(profile: LatentProfile) -> bytes:
-    """Return the data of a PROFILE chunk, for a latent space named `x-` and 8 hexadecimal digits."""
+    """Return a profile as files carry it, for a latent space named `x-` and 8 hexadecimal digits."""
     name = bytes.fromhex(profile.latent_space.removeprefix("x-"))
     fixed = _FIXED.pack(name, profile.channels, profile.downscale, *profile.step_codes)
     vectors = np.stack([profile.mean, profile.spread, profile.weight, profile.offset])
@@ -110,16 +139,16 @@ def pack(profile: LatentProfile) -> bytes:
 
 
 def unpack(data: bytes) -> LatentProfile:
-    """Return the profile in a PROFILE chunk's data; `FormatError` if it is malformed."""
-    if len(data) < _FIXED.size:
-        raise FormatError(f"latent profile of {len(data)} bytes, expected at least {_FIXED.size}")
+    """Return the profile that a file carries; `FormatError` if it is malformed."""
+    if len(data) < PROFILE_NBYTES:
+        raise FormatError(f"latent profile of {len(data)} bytes, expected at least {PROFILE_NBYTES}")
     name, channels, downscale, first, last = _FIXED.unpack_from(data)
-    expected = _FIXED.size + 16 * channels
+    expected = PROFILE_NBYTES + 16 * channels
     if len(data) != expected or not channels or not downscale:
         raise FormatError(f"latent profile of {len(data)} bytes, {channels} channels need {expected}")
     if max(first, last) >= 1 << STEP_BITS or first == last:
         raise FormatError(f"latent profile has step codes {first} and {last}")
-    vectors = np.frombuffer(data, "<f4", offset=_FIXED.size).reshape(4, channels).astype(np.float32)
+    vectors = np.frombuffer(data, "<f4", offset=PROFILE_NBYTES).reshape(4, channels).astype(np.float32)
     if not np.isfinite(vectors).all() or (vectors[1:3] <= 0).any():
         raise FormatError("latent profile has values that are not finite, or spreads or weights that are not positive")
     mean, spread, weight, offset = vectors

@@ -9,7 +9,7 @@ The tiles of larger pictures go one by one and are put together on the host, so 
 
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.quantized import Quantized
+from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.backends import DeviceBackend
 from sdtrt.engine.networks.device_denoiser import DeviceDenoiser
 from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.tiled import Rows, Tiled, rows_of
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import Device, DeviceArray, Graph, Stream
@@ -63,7 +64,10 @@ class DevicePipeline:
         height, width = pixels[0].shape[:2]
         if self._tiled.is_one(*self._profile.grid(width, height)[1:]):
             return self._encoded(pixels)
-        return [self._tiled.analyse(one, lambda tile: self._encoded([tile])[0]) for one in pixels]
+        return [np.concatenate([*self.latents(rows_of(one), height, width)], axis=1) for one in pixels]
+
+    def latents(self, rows: Rows, height: int, width: int) -> Iterator[Floats]:
+        return self._tiled.latents(rows, height, width, lambda tile: self._encoded([tile])[0])
 
     def _encoded(self, pixels: Sequence[Pixels]) -> list[Floats]:
         count, (height, width) = len(pixels), pixels[0].shape[:2]
@@ -86,7 +90,11 @@ class DevicePipeline:
     def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
         if self._tiled.is_one(*pictures[0].shape[1:]):
             return self._decoded(pictures)
-        return [self._tiled.synthesise(one, self._decoded_planes) for one in pictures]
+        whole = [((0, one.header.height), (0, one.header.width)) for one in pictures]
+        return [np.concatenate([*self.pixels(one, *place)]) for one, place in zip(pictures, whole, strict=True)]
+
+    def pixels(self, picture: Parsed, rows: Span, columns: Span) -> Iterator[Pixels]:
+        return self._tiled.pixels(picture, self._decoded_planes, rows, columns)
 
     def _decoded_planes(self, tile: Parsed) -> Floats:
         device, stream = self._device, self._device.stream

@@ -1,16 +1,18 @@
 """Pictures to latents and back on the host: the kernels' references around networks in ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.quantized import latents_of
+from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.denoising.denoise import denoised
+from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.backends import Backend, Network
 from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.tiled import Rows, Tiled, rows_of
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels import reference
 
@@ -29,10 +31,17 @@ class HostPipeline:
         self._networks: dict[str, Network] = {}
 
     def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
-        return [self._tiled.analyse(one, self._encoded) for one in pixels]
+        return [np.concatenate([*self.latents(rows_of(one), *one.shape[:2])], axis=1) for one in pixels]
 
     def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
-        return [self._tiled.synthesise(one, self._decoded) for one in pictures]
+        whole = [((0, one.header.height), (0, one.header.width)) for one in pictures]
+        return [np.concatenate([*self.pixels(one, *place)]) for one, place in zip(pictures, whole, strict=True)]
+
+    def latents(self, rows: Rows, height: int, width: int) -> Iterator[Floats]:
+        return self._tiled.latents(rows, height, width, self._encoded)
+
+    def pixels(self, picture: Parsed, rows: Span, columns: Span) -> Iterator[Pixels]:
+        return self._tiled.pixels(picture, self._decoded, rows, columns)
 
     def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
         raise DeviceError(f"device memory needs a GPU; this codec runs by {self.name}")
@@ -42,6 +51,7 @@ class HostPipeline:
         return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
 
     def _decoded(self, picture: Parsed) -> Floats:
+        assert not isinstance(picture.contents, StoredLatents)  # a part of those, by now
         latents = latents_of(picture.contents)[None]
         if picture.trajectory:
             latents = denoised(latents, picture.trajectory, self._predict)

@@ -1,28 +1,39 @@
 """What a file brings to the networks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from sdtrt.engine.coding.quantized import Contents, Quantized
+from sdtrt.engine.coding.quantized import Contents, Quantized, part_of
+from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.format.container import Header
+from sdtrt.engine.format.layout import Span
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file, ready for the networks: its latents, its header, and how they are to be denoised, if they are."""
+    """A file, ready for the networks: its latents, its header, and how they are to be denoised, if they are.
 
-    contents: Contents
+    The latents of a picture of several tiles may still be `StoredLatents`, of which each tile asks for its `part`.
+    """
+
+    contents: Contents | StoredLatents
     header: Header
     trajectory: Trajectory | None = None
+
+    def part(self, rows: Span, columns: Span) -> "Parsed":
+        """Return some rows and columns of the latents; the header still is that of the whole."""
+        if isinstance(self.contents, StoredLatents):
+            return replace(self, contents=self.contents.part(rows, columns))
+        return replace(self, contents=part_of(self.contents, rows, columns))
 
     @property
     def kind(self) -> str:
         """What is known of where latents lie beside their symbols: `points`, `offset`, or `latents` themselves."""
+        if isinstance(self.contents, StoredLatents):
+            return self.contents.kind
         if not isinstance(self.contents, Quantized):
             return "latents"
-        return "points" if self.contents.points.dtype == np.int8 else "offset"
+        return "points" if self.contents.points.ndim == 3 else "offset"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,13 +1,14 @@
 """Pictures to latents and back: the choice of where, and by which backend, a bundle's networks run."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.backends import BACKENDS
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
@@ -17,7 +18,7 @@ from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.device_pipeline import DevicePipeline
 from sdtrt.engine.networks.host_pipeline import HostPipeline
 from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.tiled import Rows, Tiled
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, fatbin
 
@@ -36,6 +37,12 @@ class Pipeline(Protocol):
 
     def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
         """Return the RGB pixels of pictures of one `sort`."""
+
+    def latents(self, rows: Rows, height: int, width: int) -> Iterator[Floats]:
+        """Yield the latents of a picture of so many pixels from top to bottom, float32 (C, n, w); see `Tiled`."""
+
+    def pixels(self, picture: Parsed, rows: Span, columns: Span) -> Iterator[Pixels]:
+        """Yield RGB pixels in some rows and columns of a picture from top to bottom, uint8 (n, W, 3)."""
 
     def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
         """Queue the decoding of a picture into a device array, uint8 (height, width, 3), in order with a CUDA stream.

@@ -1,21 +1,25 @@
-"""Whole pictures through networks that see one tile at a time, wherever the networks run."""
+"""Whole pictures, and parts of them, through networks that see one tile at a time, wherever the networks run."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.quantized import part_of
+from sdtrt.engine.format.layout import Span, meet
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiles import Span, Tiling, Work, tiling_of
+from sdtrt.engine.networks.tiles import Tiling, Work, tiling_of
 from sdtrt.kernels import reference
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Report = Callable[[int, int], None]  # told how many tiles of a picture are done, and how many there are
+Rows = Callable[[int, int], Pixels]  # from first and last row (excluded) to RGB pixels, uint8 (rows, W, 3)
+
+STRIP = 64  # rows of cross-faded tiles that are turned into pixels at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +45,83 @@ class Tiled:
         """Return whether latents of such a size are one tile."""
         return max(height, width) <= self.tiling.tile
 
-    def analyse(self, pixels: Pixels, encode: Callable[[Pixels], Floats]) -> Floats:
-        """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3); `encode` gives those of a tile."""
+    def latents(self, rows: Rows, height: int, width: int, encode: Callable[[Pixels], Floats]) -> Iterator[Floats]:
+        """Yield the latents, float32 (C, n, w), of a picture of so many pixels, from top to bottom.
+
+        `rows` gives its pixels, from top to bottom, some twice; `encode` gives the latents of a tile.
+        """
         scale = self.scale
 
-        def work(rows: Span, columns: Span) -> Floats:
-            return encode(pixels[scale * rows[0] : scale * rows[1], scale * columns[0] : scale * columns[1]])
+        def work(down: Span, across: Span) -> Floats:
+            return encode(rows(scale * down[0], min(scale * down[1], height))[:, scale * across[0] : scale * across[1]])
 
-        height, width = (-(-side // scale) for side in pixels.shape[:2])
-        bands = self.tiling.bands(height, width, self._reported(work, self.tiling, height, width), scale=1)
-        return np.concatenate([band for _, band in bands], axis=1)
+        sides = -(-height // scale), -(-width // scale)
+        told = self._reported(work, math.prod(len(self.tiling.spans(side)) for side in sides))
+        for _, band in self.tiling.bands(*sides, told, scale=1):
+            yield band
 
-    def synthesise(self, picture: Parsed, decode: Callable[[Parsed], Floats]) -> Pixels:
-        """Return a picture's RGB pixels; `decode` gives a tile's planes, float32 (3, h, w)."""
-        tiling, multiple, header = self.tiling, 1, picture.header
+    def pixels(
+        self, picture: Parsed, decode: Callable[[Parsed], Floats], rows: Span, columns: Span
+    ) -> Iterator[Pixels]:
+        """Yield RGB pixels of a picture, uint8 (n, W, 3), in some rows and columns, from top to bottom.
+
+        `decode` gives a tile's planes, float32 (3, h, w). Where tiles are cut the networks see what they need for these
+        rows and columns alone; else the tiles that they touch. Either way pixels are those of the whole picture.
+        """
+        if self.tiling.cut and not picture.trajectory:
+            return self._cut(picture, decode, rows, columns)
+        return self._faded(picture, decode, rows, columns)
+
+    def _cut(self, picture: Parsed, decode: Callable[[Parsed], Floats], rows: Span, columns: Span) -> Iterator[Pixels]:
+        scale, (_, height, width) = self.scale, picture.shape
+        down, across = (self._spans(span, length) for span, length in ((rows, height), (columns, width)))
+        kept_down, kept_across = self.tiling.kept(down, scale), self.tiling.kept(across, scale)
+        told = self._reported(lambda *place: decode(picture.part(*place)), len(down) * len(across))
+        for tile_rows, kept in zip(down, kept_down, strict=True):
+            top, bottom = max(kept[0], rows[0]), min(kept[1], rows[1])
+            strip = np.empty((bottom - top, columns[1] - columns[0], 3), np.uint8)
+            for tile_columns, beside in zip(across, kept_across, strict=True):
+                left, right = max(beside[0], columns[0]), min(beside[1], columns[1])
+                planes = told(tile_rows, tile_columns)[
+                    :, top - scale * tile_rows[0] :, left - scale * tile_columns[0] :
+                ]
+                strip[:, left - columns[0] : right - columns[0]] = self._finished(planes, bottom - top, right - left)
+            yield strip
+
+    def _spans(self, pixels: Span, length: int) -> list[Span]:
+        """Return the tiles, in latents, that decide some pixels along a side of `length` latents."""
+        reach = self.bundle.reach or 0
+        first, last = max(pixels[0] // self.scale - reach, 0), min(-(-pixels[1] // self.scale) + reach, length)
+        return [(first + start, first + stop) for start, stop in self.tiling.spans(last - first)]
+
+    def _faded(
+        self, picture: Parsed, decode: Callable[[Parsed], Floats], rows: Span, columns: Span
+    ) -> Iterator[Pixels]:
+        tiling, multiple, scale = replace(self.tiling, cut=False), 1, self.scale
         if picture.trajectory and self.bundle.unet:  # which looks everywhere
-            tiling, multiple = replace(tiling, cut=False), self.bundle.unet.multiple
-
-        def work(rows: Span, columns: Span) -> Floats:
-            return decode(replace(picture, contents=part_of(picture.contents, rows, columns)))
-
+            multiple = self.bundle.unet.multiple
         _, height, width = picture.shape
-        told = self._reported(work, tiling, height, width, multiple)
-        pixels = np.empty((header.height, header.width, 3), np.uint8)
-        for top, band in tiling.bands(height, width, told, scale=self.scale, multiple=multiple):
-            rows = pixels[top : top + band.shape[1]]
-            rows[:] = reference.planes_to_pixels(band, header.width, len(rows), *self.bundle.pixel_range)
-        return pixels
 
-    def _reported(self, work: Work, tiling: Tiling, height: int, width: int, multiple: int = 1) -> Work:
+        def is_wanted(down: Span, across: Span) -> bool:
+            sides = ((down, rows), (across, columns))
+            return all(meet((scale * first, scale * last), span) for (first, last), span in sides)
+
+        places = [(y, x) for y in tiling.spans(height, multiple) for x in tiling.spans(width, multiple)]
+        told = self._reported(lambda *place: decode(picture.part(*place)), sum(is_wanted(*place) for place in places))
+        bands = tiling.bands(height, width, told, scale=scale, multiple=multiple, is_wanted=is_wanted)
+        for top, band in bands:
+            for first in range(max(top, rows[0]), min(top + band.shape[1], rows[1]), STRIP):
+                last = min(first + STRIP, top + band.shape[1], rows[1])
+                planes = band[:, first - top :, columns[0] :]
+                yield self._finished(planes, last - first, columns[1] - columns[0])
+
+    def _finished(self, planes: Floats, height: int, width: int) -> Pixels:
+        return reference.planes_to_pixels(planes, width, height, *self.bundle.pixel_range)
+
+    def _reported(self, work: Work, total: int) -> Work:
         if self.report is None:
             return work
         report, done = self.report, 0
-        total = len(tiling.spans(height, multiple)) * len(tiling.spans(width, multiple))
         report(0, total)
 
         def reported(rows: Span, columns: Span) -> Floats:
@@ -84,3 +132,8 @@ class Tiled:
             return planes
 
         return reported
+
+
+def rows_of(pixels: Pixels) -> Rows:
+    """Return what gives the rows of pixels that are all there."""
+    return lambda first, last: pixels[first:last]

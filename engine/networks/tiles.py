@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.format.container import LARGEST_SIDE
+from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels import reference
 
 Floats = NDArray[np.float32]
-Span = tuple[int, int]  # first, and one behind the last
 CUT_TILE = 1536  # pixels
 FADED_TILE, FADED_OVERLAP = 1024, 128
 
 Work = Callable[[Span, Span], Floats]  # rows and columns of a tile to its planes, float32 (C, h, w)
+IsWanted = Callable[[Span, Span], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,20 @@ class Tiling:
             weights[n - 1][len(weights[n - 1]) - overlap :] *= 1 - ramp.astype(np.float32)
         return weights
 
+    def kept(self, spans: list[Span], scale: int) -> list[Span]:
+        """Return what is kept of each tile if they are cut, `scale` for each latent: together all, nothing twice."""
+        edges = [scale * spans[0][0]]
+        for (_, stop), (start, _) in pairwise(spans):
+            edges.append(scale * start + scale * (stop - start) // 2)
+        return list(pairwise([*edges, scale * spans[-1][1]]))
+
     def bands(
-        self, height: int, width: int, work: Work, *, scale: int, multiple: int = 1
+        self, height: int, width: int, work: Work, *, scale: int, multiple: int = 1, is_wanted: IsWanted | None = None
     ) -> Iterator[tuple[int, Floats]]:
         """Yield (first row, planes) of bands that make up the whole, float32 (C, rows, scale * width).
 
-        `height` and `width` are in latents; `work` gives a tile's planes, `scale` pixels for each latent.
+        `height` and `width` are in latents; `work` gives a tile's planes, `scale` pixels for each latent. Tiles that
+        are not wanted count as 0, and bands of none but such are left out.
         """
         rows, columns = self.spans(height, multiple), self.spans(width, multiple)
         if len(rows) == len(columns) == 1:
@@ -78,16 +88,19 @@ class Tiling:
         band, top = None, 0
         for n, (row, window_y) in enumerate(zip(rows, windows_y, strict=True)):
             for column, window_x in zip(columns, windows_x, strict=True):
+                if is_wanted and not is_wanted(row, column):
+                    continue
                 planes = work(row, column)
                 if band is None:
                     band = np.zeros((len(planes), len(window_y), width * scale), np.float32)
                 reference.blend(band, planes, window_y, window_x, 0, column[0] * scale)
-            assert band is not None
             following = rows[n + 1][0] * scale if n + 1 < len(rows) else row[1] * scale
-            yield top, band[:, : following - top]
-            carried = np.zeros_like(band)
-            carried[:, : band.shape[1] - (following - top)] = band[:, following - top :]
-            band, top = carried, following
+            if band is not None:
+                yield top, band[:, : following - top]
+                carried = np.zeros_like(band)
+                carried[:, : band.shape[1] - (following - top)] = band[:, following - top :]
+                band = carried
+            top = following
 
 
 def tiling_of(bundle: Bundle, tile: int | None = None, overlap: int | None = None) -> Tiling:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdtrt.engine.codec import Picture, PictureCodec, psnr
+from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container
 from sdtrt.engine.networks.bundle import MANIFEST
+from sdtrt.engine.picture import Picture, psnr
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.picture import centre_of, photos_in
 from sdtrt.progress import announce, progress

@@ -1,12 +1,15 @@
 """What the commands' arguments have in common."""
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 from sdtrt.engine.denoising.denoise import checked_steps
-from sdtrt.engine.format.container import DEFAULT_LIMITS
+from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.backends import BACKENDS
+from sdtrt.engine.picture import Region
+from sdtrt.images.interest import DEFAULT_WEIGHT
 
 
 def add_command(
@@ -60,6 +63,24 @@ def quality(text: str) -> float:
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
     return value
+
+
+def region(text: str) -> Region:
+    """Return (left, top, width, height) of a region written as in X11: 800x600+1200+400."""
+    match = re.fullmatch(r"(\d{1,8})x(\d{1,8})\+(\d{1,8})\+(\d{1,8})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected width, height, left and top, such as 800x600+1200+400")
+    width, height, left, top = map(int, match.groups())
+    return left, top, width, height
+
+
+def roi(text: str) -> tuple[Region | str, float]:
+    """Return a region, or the name of a mask's file, and its weight."""
+    match = re.fullmatch(r"(.*?)(?::(\d{1,3}(?:\.\d{1,9})?))?", text)
+    assert match is not None
+    where, weight = match.groups()
+    found = region(where) if re.fullmatch(r"[\dx+]+", where) else where
+    return found, DEFAULT_WEIGHT if weight is None else float(weight)
 
 
 def denoise(text: str) -> int | Literal["auto"]:

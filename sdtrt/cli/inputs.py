@@ -5,14 +5,14 @@ import io
 
 from PIL import Image, UnidentifiedImageError
 
-from sdtrt import api
 from sdtrt.cli.files import read_input
-from sdtrt.engine.format.container import Limits
+from sdtrt.codec import Codec
+from sdtrt.engine.format.limits import Limits
 from sdtrt.progress import TileBar
 
 
-def open_codec(model: str, options: argparse.Namespace) -> api.Codec:
-    return api.Codec.open(
+def open_codec(model: str, options: argparse.Namespace) -> Codec:
+    return Codec.open(
         model,
         device=options.device,
         backend=options.backend,

@@ -11,14 +11,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt import api
-from sdtrt.cli.arguments import add_command, add_frame, add_inputs, add_limit, add_machine, add_output, denoise, quality
+from sdtrt.cli.arguments import (
+    add_command,
+    add_frame,
+    add_inputs,
+    add_limit,
+    add_machine,
+    add_output,
+    denoise,
+    quality,
+    region,
+    roi,
+)
 from sdtrt.cli.batch import Record, each_file
-from sdtrt.cli.files import prepare_outputs, read_input, write_output
+from sdtrt.cli.files import STREAM, prepare_outputs, read_input, write_output
 from sdtrt.cli.inputs import limits_of, open_codec, open_image
+from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import METHODS, Wish
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.metadata import save_options
+from sdtrt.information import info
 
 
 def encode(options: argparse.Namespace) -> int:
@@ -32,6 +45,9 @@ def encode(options: argparse.Namespace) -> int:
         "method": options.method,
     }
     Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
+    if options.roi and options.from_latents:
+        raise ValueError("--roi is a part of a picture: latents alone have none")
+    region = {} if options.roi is None else dict(zip(("roi", "roi_weight"), options.roi, strict=True))
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with open_codec(options.model, options) as codec:
 
@@ -42,11 +58,16 @@ def encode(options: argparse.Namespace) -> int:
             else:
                 with open_image(source, options.frame) as image:
                     data = codec.encode(
-                        image, psnr=options.target_psnr, **wish, strip=options.strip, limits=limits_of(options)
+                        image,
+                        psnr=options.target_psnr,
+                        **wish,
+                        **region,
+                        strip=options.strip,
+                        limits=limits_of(options),
                     )
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
-            about = api.info(data)
+            about = info(data)
             return {
                 "width": about.width,
                 "height": about.height,
@@ -76,21 +97,36 @@ def decode(options: argparse.Namespace) -> int:
     if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
         raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
     targets = prepare_outputs(options.inputs, options.output, suffix)
-    codecs: dict[str, api.Codec] = {}
+    codecs: dict[str, Codec] = {}
     limits = limits_of(options)
 
     def work(source: str, target: str) -> Record:
-        data = read_input(source)
-        model = options.model or str(api.model_for(data, limits=limits))
+        data = read_input(source) if source == STREAM else Path(source)
+        model = options.model or str(api.model_for(data, partial=options.partial, limits=limits))
         if model not in codecs:
             codecs[model] = open_codec(model, options)
         started = time.perf_counter()
-        image = codecs[model].decode(data, denoise=options.denoise, strip=options.strip, limits=limits)
+        image = decoded(codecs[model], data, options)
         seconds = time.perf_counter() - started
         write_output(target, image_file(image, target, suffix), force=options.force)
         return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
 
     return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s")
+
+
+def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> Image.Image:
+    """Return of a file's image what the options ask for."""
+    limits = limits_of(options)
+    if options.preview:
+        return codec.preview(source, scale=options.preview, strip=options.strip, limits=limits)
+    return codec.decode(
+        source,
+        region=options.region,
+        partial=options.partial,
+        denoise=options.denoise,
+        strip=options.strip,
+        limits=limits,
+    )
 
 
 def decode_latents(options: argparse.Namespace) -> int:
@@ -145,6 +181,12 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="inputs are .npy files with latents, float32 (C, h, w) at unit scale",
     )
+    command.add_argument(
+        "--roi",
+        type=roi,
+        metavar="ROI[:W]",
+        help="a region that matters W times as much as the rest (default 4): 300x200+40+60, or a mask's image file",
+    )
     add_frame(command)
     command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
     add_limit(command)
@@ -164,6 +206,10 @@ def add_commands(commands: Any) -> None:
         metavar="N",
         help="clean the latents by N steps of the model's UNet; auto (default): as its bundle recommends; off: not",
     )
+    part = command.add_mutually_exclusive_group()
+    part.add_argument("--region", type=region, metavar="WxH+X+Y", help="a part of the picture: 800x600+1200+400")
+    part.add_argument("--preview", type=int, metavar="N", help="the picture at 1/N of its size, quickly for 8, 16, …")
+    part.add_argument("--partial", action="store_true", help="what there is of files that are cut short or damaged")
     command.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
     command.add_argument("--to-latents", action="store_true", help="write the latents as .npy files; needs no model")
     add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from sdtrt import api
+from sdtrt import information
 from sdtrt.cli.arguments import add_command, add_inputs, add_limit
 from sdtrt.cli.batch import Record, each_file, fail
 from sdtrt.cli.files import read_input
@@ -19,7 +19,7 @@ def info(options: argparse.Namespace) -> int:
     limits = limits_of(options)
 
     def work(source: str, _: str) -> Record:
-        return asdict(api.info(read_input(source), limits=limits))
+        return asdict(information.info(read_input(source), limits=limits))
 
     line = (
         "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
@@ -32,7 +32,7 @@ def verify(options: argparse.Namespace) -> int:
     limits = limits_of(options)
 
     def work(source: str, _: str) -> Record:
-        api.verify(read_input(source), limits=limits)
+        information.verify(read_input(source), limits=limits)
         return {}
 
     return each_file(options, options.inputs, work, "ok", always=True)

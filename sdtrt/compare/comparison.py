@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt import api
+from sdtrt.codec import Codec
 from sdtrt.compare.likeness import psnr, ssim
 from sdtrt.compare.rivals import RIVALS, Encode, at_bytes, decoded
 from sdtrt.images.picture import ImageLike, picture_of
@@ -43,7 +43,7 @@ class Comparison:
     curves: dict[str, list[tuple[float, float]]]
 
 
-def compare(codec: api.Codec, name: str, image: ImageLike, *, quality: float | None, nbytes: int | None) -> Comparison:
+def compare(codec: Codec, name: str, image: ImageLike, *, quality: float | None, nbytes: int | None) -> Comparison:
     """Encode an image by sdtrt, and by each rival into at most as many bytes, or into the fewest that it can.
 
     Of an image of more than `LARGEST_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`. Alpha is
@@ -70,13 +70,13 @@ def _result(codec: str, original: Pixels, pixels: Pixels, nbytes: int) -> Result
     return Result(codec, nbytes, rate, psnr(original, pixels), ssim(original, pixels), pixels)
 
 
-def _decoded(codec: api.Codec, file: bytes) -> Pixels:
+def _decoded(codec: Codec, file: bytes) -> Pixels:
     if file.startswith(b"SDT"):
         return np.asarray(codec.decode(file, strip=True).convert("RGB"))
     return decoded(file)
 
 
-def _curves(codec: api.Codec, pixels: Pixels) -> dict[str, list[tuple[float, float]]]:
+def _curves(codec: Codec, pixels: Pixels) -> dict[str, list[tuple[float, float]]]:
     encoders: dict[str, Encode] = {OURS: lambda image, quality: codec.encode(image, quality=quality), **RIVALS}
     image, count = Image.fromarray(pixels), pixels.shape[0] * pixels.shape[1]
     curves = {}

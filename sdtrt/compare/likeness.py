@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.codec import luma, psnr
+from sdtrt.engine.picture import luma, psnr
 
 __all__ = ["psnr", "ssim"]
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from sdtrt.engine.codec import Picture, luma
-from sdtrt.engine.format.container import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
+from sdtrt.engine.picture import Picture, luma
 from sdtrt.errors import LimitError, PictureWarning
 from sdtrt.images.metadata import marked, metadata_of, put_into
 from sdtrt.images.transparency import filled

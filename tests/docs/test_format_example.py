@@ -8,7 +8,7 @@ import numpy as np
 from sdtrt.engine.coding.latents import symbols_of_file
 from sdtrt.engine.format import container
 
-SECTION = (Path(__file__).parents[2] / "docs" / "format.md").read_text().split("## 5. A worked example")[1]
+SECTION = (Path(__file__).parents[2] / "docs" / "format.md").read_text().split("## 6. A worked example")[1]
 
 
 def test_example() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from sdtrt.engine.codec import Picture
 from sdtrt.engine.format.container import Limits
+from sdtrt.engine.picture import Picture
 from sdtrt.errors import LimitError, PictureWarning
 from sdtrt.images.picture import image_of, picture_of
 

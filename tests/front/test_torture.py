@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sdtrt import cli
-from sdtrt.engine.codec import psnr
+from sdtrt.engine.picture import psnr
 
 LEAST_PSNR = 15  # dB at quality 90, from afar: enough to tell a wrong picture, colour or orientation from a right one
 FOLDER = Path(os.environ["SDTRT_TORTURE"]) if "SDTRT_TORTURE" in os.environ else None

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sdtrt.engine.coding.passes import CHECKERBOARD, MARGIN, PYRAMID, Offset, Phase
-from sdtrt.engine.coding.prior_latents import Architecture, LatentPass, Window
+from sdtrt.engine.coding.priors.latents import Architecture, LatentPass, Window
+from sdtrt.engine.coding.priors.passes import CHECKERBOARD, MARGIN, PYRAMID, Offset, Phase
 
 ORIGIN_PERIOD = 4  # phases repeat after so many rows and columns
 OFFSETS: list[Offset] = sorted(
@@ -18,6 +18,7 @@ class Plan:
     """Groups of channels, coarse to fine, and how many of the nearest known offsets are seen of which."""
 
     groups: list[list[int]]
+    cuts: tuple[int, ...]  # passes after which levels end
     units: int
     second_units: int
     positions_first: bool  # all channels at a position before the next; else all positions of a channel
@@ -29,7 +30,9 @@ class Plan:
 
 
 PLANS = {
-    "sd1": Plan(groups=[[0], [1], [2], [3]], units=40, second_units=16, positions_first=True, own=24, others=12),
+    "sd1": Plan(
+        groups=[[0], [1], [2], [3]], cuts=(12, 16), units=40, second_units=16, positions_first=True, own=24, others=12
+    ),
     "tiny": Plan(
         # Channels 0-27 are brightness, 28-33 and 34-39 colour differences, each by rising frequency.
         groups=[
@@ -43,6 +46,7 @@ PLANS = {
             [21, 22, 23, 24, 25, 26, 27],
             [31, 32, 33, 37, 38, 39],
         ],
+        cuts=(3, 5, 9),
         units=32,
         second_units=32,
         positions_first=False,
@@ -72,7 +76,7 @@ def architecture(plan: Plan) -> Architecture:
             values += [Window(first, last, *offset) for offset in known[:seen]]
             magnitudes += [Window(first, last, *offset) for offset in known[:strong]]
         passes.append(LatentPass(bounds[group], bounds[group + 1], phase, merged(values), merged(magnitudes)))
-    return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes))
+    return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes), plan.cuts)
 
 
 def merged(windows: list[Window]) -> tuple[Window, ...]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.coding.prior_latents import (
+from sdtrt.engine.coding.priors.latents import (
     FEATURE_LIMIT,
     INDEX_SHIFT,
     INDICES_PER_CODE,
@@ -14,7 +14,7 @@ from sdtrt.engine.coding.prior_latents import (
     LatentPass,
     width,
 )
-from sdtrt.engine.coding.tables import SCALES
+from sdtrt.engine.coding.priors.tables import SCALES
 from sdtrt.export.training.prior.architectures import Plan
 
 FIRST_INDEX = 7.0  # of scales, at step 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.tables import BINS, FRACTIONS, LOW_BITS, PRECISION, REACH, SCALES
+from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, LOW_BITS, PRECISION, REACH, SCALES
 
 SMALLEST_SCALE = 0.06  # logistic scale of index 0, in symbols
 INDICES_PER_OCTAVE = 3

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.passes import MARGIN
-from sdtrt.engine.coding.prior_latents import (
+from sdtrt.engine.coding.priors.latents import (
     LIMIT,
     MAGNITUDE,
     UNITS_PER_LATENT,
@@ -30,7 +29,8 @@ from sdtrt.engine.coding.prior_latents import (
     Window,
     step_features,
 )
-from sdtrt.engine.coding.tables import FRACTIONS
+from sdtrt.engine.coding.priors.passes import MARGIN
+from sdtrt.engine.coding.priors.tables import FRACTIONS
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.export.training import run as training
 from sdtrt.export.training.photo_latents import latents_of_photos

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding.choice import choose
-from sdtrt.engine.coding.prior import network_prior
-from sdtrt.engine.coding.tables import BINS, FRACTIONS, SCALES, Context, bins_of, bits_of_tables
+from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, SCALES, Context, bins_of, bits_of_tables
 
 PRIOR = network_prior("sd1-1")
 BITS = bits_of_tables(PRIOR.tables)

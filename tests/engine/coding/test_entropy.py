@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.passes import PYRAMID
-from sdtrt.engine.coding.prior import Prior, network_prior
-from sdtrt.engine.coding.prior_adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
-from sdtrt.engine.coding.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
-from sdtrt.engine.coding.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context
+from sdtrt.engine.coding.priors.adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
+from sdtrt.engine.coding.priors.passes import PYRAMID, gather
+from sdtrt.engine.coding.priors.prior import Prior, network_prior
+from sdtrt.engine.coding.priors.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
+from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.errors import FormatError
 
@@ -45,7 +45,7 @@ SIDES = st.integers(1, 9)
 def test_network_prior_round_trip(name: str, seed: int, height: int, width: int, kind: str, step_code: int) -> None:
     symbols = noise(seed, (CHANNELS[name], height, width), kind)
     prior = network_prior(name)
-    payload = entropy.encode(symbols, prior, step_code)
+    payload = entropy.encode(symbols, prior, step_code).data
     decoded = entropy.decode(payload, symbols.shape, prior, step_code)
     np.testing.assert_array_equal(decoded.symbols, symbols, strict=True)
     assert (decoded.points is None) == (prior.centroids is None)
@@ -63,14 +63,14 @@ def test_adaptive_round_trip(seed: int, channels: int, height: int, width: int, 
         parameters = np.random.default_rng(seed).integers(0, [9, SCALES, SCALES], (channels, 3)).astype(np.uint8)
         prior = AdaptivePrior(parameters)
     assert prior.parameters.shape == (channels, 3)
-    payload = entropy.encode(symbols, prior, 0)
+    payload = entropy.encode(symbols, prior, 0).data
     np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, prior, 0).symbols, symbols)
 
 
 @PRIORS
 def test_larger_planes(name: str) -> None:
     symbols = noise(0, (CHANNELS[name], 33, 70), "mixed")
-    payload = entropy.encode(symbols, network_prior(name), 2048)
+    payload = entropy.encode(symbols, network_prior(name), 2048).data
     np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, network_prior(name), 2048).symbols, symbols)
 
 
@@ -78,19 +78,20 @@ def test_fitting_pays() -> None:
     """Fitted parameters code Laplacian noise near its entropy, and no worse than any others tried."""
     rng = np.random.default_rng(2)
     symbols = np.rint(rng.laplace(0, [[[1.0]], [[12.0]]], (2, 40, 40))).astype(np.int16)
-    fitted = len(entropy.encode(symbols, fit_adaptive(symbols), 0))
+    fitted = len(entropy.encode(symbols, fit_adaptive(symbols), 0).data)
     histograms = [np.unique(plane, return_counts=True)[1] / 1600 for plane in symbols]
     floor = sum(-1600 * (p * np.log2(p)).sum() / 8 for p in histograms)
     assert fitted < 1.08 * floor
     for _ in range(20):
         parameters = rng.integers(0, [9, SCALES, SCALES], (2, 3)).astype(np.uint8)
-        assert fitted <= len(entropy.encode(symbols, AdaptivePrior(parameters), 0)) + 4
+        assert fitted <= len(entropy.encode(symbols, AdaptivePrior(parameters), 0).data) + 4
 
 
 class ArbitraryPrior:
     """Contexts that are seeded noise over their whole range."""
 
     centroids = None
+    cuts = (1, 4)
 
     def __init__(self, channels: int) -> None:
         self.tables = TABLES
@@ -127,7 +128,7 @@ class FixedPrior(ArbitraryPrior):
 @pytest.mark.parametrize(("symbol", "too_far"), [(32767, 32768), (-32768, -32769)])
 def test_symbols_that_do_not_fit_16_bits(symbol: int, too_far: int) -> None:
     symbols = np.full((1, 2, 2), symbol, np.int16)
-    payload = entropy.encode(symbols, FixedPrior(symbol), 0)
+    payload = entropy.encode(symbols, FixedPrior(symbol), 0).data
     np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, FixedPrior(symbol), 0).symbols, symbols)
     with pytest.raises(FormatError, match="16 bits"):
         entropy.decode(payload, symbols.shape, FixedPrior(too_far), 0)
@@ -137,8 +138,8 @@ class Ans:
     """The coder's arithmetic: 64 bits of state, words of 32, probabilities of 24."""
 
     def __init__(self, payload: bytes) -> None:
-        padded = payload + bytes(-len(payload) % 4)
-        self.words = [int.from_bytes(padded[n : n + 4], "little") for n in range(0, len(padded), 4)]
+        padded = bytes(-len(payload) % 4) + payload
+        self.words = [int.from_bytes(padded[n : n + 4], "big") for n in range(0, len(padded), 4)][::-1]
         self.state = 0
         self.refill()
 
@@ -201,7 +202,7 @@ def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) 
 def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
     symbols = noise(9, shape, kind)
     prior = ArbitraryPrior(shape[0])
-    payload = entropy.encode(symbols, prior, 0)
+    payload = entropy.encode(symbols, prior, 0).data
     np.testing.assert_array_equal(decode_in_python(payload, shape, prior), symbols)
 
 
@@ -213,7 +214,7 @@ def test_the_library_keeps_our_weights() -> None:
     coder = constriction.stream.stack.AnsCoder()
     model = constriction.stream.model.Categorical(perfect=False)
     coder.encode_reverse(bins, model, (tables - 1).astype(np.float32)[rows])
-    ans = Ans(coder.get_compressed().astype("<u4").tobytes())
+    ans = Ans(coder.get_compressed()[::-1].astype(">u4").tobytes())
     weights = tables.tolist()
     assert [ans.take(weights[row]) for row in rows.tolist()] == bins.tolist()
     assert ans.state == 0
@@ -224,7 +225,7 @@ def test_the_librarys_uniform(size: int) -> None:
     values = np.unique(np.linspace(0, size - 1, 200).astype(np.int32))
     coder = constriction.stream.stack.AnsCoder()
     coder.encode_reverse(values, constriction.stream.model.Uniform(), np.full_like(values, size))
-    ans = Ans(coder.get_compressed().astype("<u4").tobytes())
+    ans = Ans(coder.get_compressed()[::-1].astype(">u4").tobytes())
     assert [ans.take_uniform(size) for _ in values] == values.tolist()
 
 
@@ -237,14 +238,14 @@ def test_random_payloads(name: str, payload: bytes, size: tuple[int, int], step_
         symbols = entropy.decode(payload, (CHANNELS[name], *size), prior, step_code).symbols
     except FormatError:
         return
-    assert entropy.encode(symbols, prior, step_code) == payload
+    assert entropy.encode(symbols, prior, step_code).data == payload
 
 
 @PRIORS
 def test_damaged_payloads(name: str) -> None:
     symbols = noise(4, (CHANNELS[name], 18, 15), "mixed")
     prior = network_prior(name)
-    payload = entropy.encode(symbols, prior, 2048)
+    payload = entropy.encode(symbols, prior, 2048).data
     rng = np.random.default_rng(8)
     outcomes = {"refused": 0, "other": 0}
     for _ in range(100):
@@ -257,7 +258,7 @@ def test_damaged_payloads(name: str) -> None:
         except FormatError:
             outcomes["refused"] += 1
     assert outcomes["refused"] > 50
-    for damaged in (payload + b"\0", payload + b"\1", payload + payload, payload[:-1], payload[4:]):
+    for damaged in (b"\0" + payload, b"\1" + payload, payload + payload, payload[:-1], payload[4:]):
         with pytest.raises(FormatError):
             entropy.decode(damaged, symbols.shape, prior, 2048)
 
@@ -283,27 +284,96 @@ def test_effort(name: str, size: tuple[int, int]) -> None:
     prior = network_prior(name)
     lagrangians = []
     for effort in (1, 2, 6):
-        payload = entropy.encode_best(scaled, prior, 2048, effort)
-        assert payload == entropy.encode_best(scaled, prior, 2048, effort)
+        payload = entropy.encode_best(scaled, prior, 2048, effort).data
+        assert payload == entropy.encode_best(scaled, prior, 2048, effort).data
         decoded = entropy.decode(payload, scaled.shape, prior, 2048)
         assert np.abs(decoded.symbols - scaled).max() < 1
         points = np.float32(0) if decoded.points is None else decoded.points / np.float32(64)
         error = np.square(decoded.symbols + points - scaled).sum()
         lagrangians.append(error + entropy.MULTIPLIER * 8 * len(payload))
-        assert entropy.encode(decoded.symbols, prior, 2048) == payload
+        assert entropy.encode(decoded.symbols, prior, 2048).data == payload
     if size != (1, 1):
         assert lagrangians[0] > lagrangians[1] > lagrangians[2]
 
 
+@PRIORS
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (24, 20)])
+def test_levels_tell_their_passes(name: str, shape: tuple[int, int]) -> None:
+    """What is cut off at the end of a level is enough for all passes up to there, and for no more."""
+    prior, symbols = network_prior(name), noise(5, (CHANNELS[name], *shape), "mixed")
+    stream = entropy.encode(symbols, prior, 2048)
+    assert b"".join(stream.levels()) == stream.data
+    assert all(len(level) % 4 == 0 for level in stream.levels()[1:])
+    for end, passes in zip(stream.ends, prior.cuts, strict=False):
+        alignment = -len(stream.data) % 4
+        found = entropy.salvage(stream.data[:end], symbols.shape, prior, 2048, alignment, passes)
+        assert_passes_are(found.symbols, symbols, prior, passes)
+    coarse = entropy.decode_coarse(stream.data[: stream.ends[-2]], symbols.shape, prior, 2048)
+    assert_passes_are(coarse.symbols, symbols, prior, prior.cuts[-1])
+
+
+@PRIORS
+def test_every_prefix_tells_what_it_can(name: str) -> None:
+    """Passes that are there are right; the more there is, the more of them; all of it is all."""
+    prior, symbols = network_prior(name), noise(6, (CHANNELS[name], 9, 11), "small")
+    data = entropy.encode(symbols, prior, 2048).data
+    counts = []
+    for length in range(0, len(data) + 1, 3):
+        found = entropy.salvage(data[:length], symbols.shape, prior, 2048, -len(data) % 4, 0)
+        counts.append(found.there)
+        assert found.there + found.missing == len(prior.passes(CHANNELS[name]))
+        assert_passes_are(found.symbols, symbols, prior, found.there)
+    assert counts == sorted(counts)
+    assert counts[0] == 0
+    everything = len(prior.passes(CHANNELS[name]))
+    whole = entropy.salvage(data, symbols.shape, prior, 2048, -len(data) % 4, everything)
+    np.testing.assert_array_equal(whole.symbols, symbols)
+
+
+def assert_passes_are(found: NDArray[np.int16], expected: NDArray[np.int16], prior: Prior, passes: int) -> None:
+    order = prior.order(len(expected))
+    for step in prior.passes(len(expected))[:passes]:
+        if step.phase.slices(*expected.shape[1:]):
+            np.testing.assert_array_equal(gather(found[order], step), gather(expected[order], step))
+
+
+def test_what_is_missing_is_what_the_prior_expects() -> None:
+    """Of a smooth plane: nearer to it than zeros are, and with more passes ever nearer."""
+    y, x = np.mgrid[:32, :40]
+    waves = 40 * np.sin(y / 9)[None] * np.cos(x / 11)[None] * np.array([1, 0.5, -1, 2])[:, None, None]
+    symbols, prior = np.rint(waves).astype(np.int16), network_prior("sd1-1")
+    stream = entropy.encode(symbols, prior, 1800)
+    errors = [float(np.square(symbols.astype(float)).mean())]
+    for end, passes in zip(stream.ends[:-1], prior.cuts, strict=True):
+        found = entropy.salvage(stream.data[:end], symbols.shape, prior, 1800, -len(stream.data) % 4, passes)
+        errors.append(float(np.square(found.symbols.astype(float) - symbols).mean()))
+    assert errors[0] > 4 * errors[1] > 4 * errors[2]
+
+
+def test_dearer_bits_cost_detail_where_they_are_dear() -> None:
+    scaled, prior = laplacian(9, (40, 24, 24)) / 4, network_prior("tiny-1")
+    price = np.ones((24, 24), np.float32)
+    plain = entropy.encode_best(scaled, prior, 2048, 5)
+    assert entropy.decode(entropy.encode_best(scaled, prior, 2048, 5, price).data, scaled.shape, prior, 2048)
+    price[:, 12:] = 16
+    dear = entropy.encode_best(scaled, prior, 2048, 5, price)
+    assert len(dear.data) < 0.9 * len(plain.data)
+    errors = [
+        np.square(entropy.decode(stream.data, scaled.shape, prior, 2048).symbols - scaled) for stream in (plain, dear)
+    ]
+    assert errors[1][:, :, 12:].mean() > 1.5 * errors[0][:, :, 12:].mean()
+    assert errors[1][:, :, :11].mean() < 1.1 * errors[0][:, :, :11].mean()
+
+
 def test_effort_1_is_nearest() -> None:
     scaled = laplacian(6, (40, 9, 9))
-    payload = entropy.encode_best(scaled, network_prior("tiny-1"), 2048, 1)
+    payload = entropy.encode_best(scaled, network_prior("tiny-1"), 2048, 1).data
     symbols = entropy.decode(payload, scaled.shape, network_prior("tiny-1"), 2048).symbols
     np.testing.assert_array_equal(symbols, np.rint(scaled))
 
 
 SLOW = """
-from sdtrt.engine.coding import prior_latents
+from sdtrt.engine.coding.priors import latents as prior_latents
 
 def matmul_free(weights, inputs):
     return (weights.astype(np.int64)[:, :, None] * inputs.astype(np.int64)[None]).sum(1)
@@ -321,13 +391,13 @@ prior_latents.Network.__call__ = network
 PRINT_HASHES = """
 import hashlib
 from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.priors.prior import network_prior
 
 SHAPES = {"tiny-1": (40, 20, 31), "sd1-1": (4, 50, 61)}
 for name, shape in SHAPES.items():
     rng = np.random.default_rng(11)
     symbols = np.rint(rng.laplace(0, rng.choice([0.1, 1, 300], (shape[0], 1, 1)), shape)).astype(np.int16)
-    payload = entropy.encode(symbols, network_prior(name), 2000)
+    payload = entropy.encode(symbols, network_prior(name), 2000).data
     decoded = entropy.decode(payload, symbols.shape, network_prior(name), 2000)
     assert (decoded.symbols == symbols).all()
     points = b"" if decoded.points is None else decoded.points.tobytes()

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.latents import deltas, file_of_latents, latents_of_file, palette_file, symbols_of_file
-from sdtrt.engine.coding.prior_adaptive import fit_adaptive
+from sdtrt.engine.coding.latents import file_of_latents, latents_of_file, palette_file, symbols_of_file
+from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.stored import deltas
 from sdtrt.engine.format import container
-from sdtrt.engine.format.container import File, Header, Limits
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.format.profile import PALETTE, PRIOR_NAMES, PROFILE_NAMES, LatentProfile, pack, shipped_profile
 from sdtrt.errors import BundleError, FormatError, LimitError
 
@@ -32,8 +34,9 @@ def test_inline_profile(inline_profile: Make, channels: int, width: int, height:
     latents = smooth_latents(profile.grid(width, height))
     data = container.write(file_of_latents(latents, width, height, profile, 2000, grey=True, chunks={0x70: b"text"}))
     file = container.read(data)
-    assert file.header == Header(width, height, 0, 0, 2000, True)
-    assert file.chunks == {0x70: b"text", container.PROFILE: pack(profile)}
+    assert dataclasses.replace(file.header, alignment=0) == Header(width, height, 0, 0, 2000, True)
+    assert file.chunks == {0x70: b"text"}
+    assert file.profile == pack(profile)
     step = deltas(profile, file.header)[:, None, None]
     assert (abs(latents_of_file(file) - latents) <= step * 1.07).all()
     sdtrt.verify(data)
@@ -60,7 +63,7 @@ def test_smaller_steps_are_nearer_and_larger(inline_profile: Make) -> None:
     files = [file_of_latents(latents, 200, 160, profile, code) for code in (2400, 2000, 1600)]
     errors = [float(np.square(latents_of_file(file) - latents).mean()) for file in files]
     assert errors == sorted(errors, reverse=True)
-    sizes = [len(file.payload) for file in files]
+    sizes = [len(file.segments[0]) for file in files]
     assert sizes == sorted(sizes)
 
 
@@ -80,7 +83,7 @@ def test_latents_that_are_not_finite(inline_profile: Make, bad: float) -> None:
 
 @pytest.mark.parametrize("identifier", [*PRIOR_NAMES, PALETTE])
 def test_profiles_of_their_own_have_the_adaptive_prior(inline_profile: Make, identifier: int) -> None:
-    file = File(Header(8, 8, 0, identifier, 2048), b"", {container.PROFILE: pack(inline_profile(4))})
+    file = File(Header(8, 8, 0, identifier, 2048), (b"",), profile=pack(inline_profile(4)))
     for function in (symbols_of_file, latents_of_file):
         with pytest.raises(FormatError, match="profile of its own"):
             function(file)
@@ -88,11 +91,11 @@ def test_profiles_of_their_own_have_the_adaptive_prior(inline_profile: Make, ide
 
 def test_an_unknown_prior() -> None:
     with pytest.raises(FormatError, match="prior 99"):
-        symbols_of_file(File(Header(8, 8, 1, 99, 2048), b""))
+        symbols_of_file(File(Header(8, 8, 1, 99, 2048), (b"",)))
 
 
 def test_parameters_cut_short(inline_profile: Make) -> None:
-    file = File(Header(8, 8, 0, 0, 2048), b"\1" * 11, {container.PROFILE: pack(inline_profile(4))})
+    file = File(Header(8, 8, 0, 0, 2048, alignment=1), (b"\1" * 11,), profile=pack(inline_profile(4)))
     with pytest.raises(FormatError, match="parameters"):
         symbols_of_file(file)
 
@@ -111,7 +114,7 @@ def test_adaptive_prior_with_a_shipped_profile() -> None:
 def test_limits_hold_for_symbols(inline_profile: Make) -> None:
     """A profile of 255 channels at full resolution turns 2**26 pixels into 2**34 symbols: refused, not allocated."""
     profile = inline_profile(255, 1)
-    data = container.write(File(Header(8192, 8192, 0, 0, 2048), bytes(765) + b"\1", {container.PROFILE: pack(profile)}))
+    data = container.write(File(Header(8192, 8192, 0, 0, 2048), (bytes(765) + b"\1",), profile=pack(profile)))
     tracemalloc.start()
     try:
         for function in (sdtrt.verify, lambda data: latents_of_file(container.read(data))):
@@ -133,7 +136,7 @@ def test_limits_are_an_argument(inline_profile: Make) -> None:
 def test_fitted_parameters_lead_the_payload(inline_profile: Make) -> None:
     profile = inline_profile(4)
     file = file_of_latents(smooth_latents(profile.grid(64, 64)), 64, 64, profile, 2048, effort=1)
-    assert file.payload[:12] == fit_adaptive(symbols_of_file(file)).parameters.tobytes()
+    assert file.segments[0][:12] == fit_adaptive(symbols_of_file(file)).parameters.tobytes()
 
 
 SD1 = shipped_profile(2)
@@ -143,7 +146,7 @@ SD1 = shipped_profile(2)
 def test_palette(width: int, height: int) -> None:
     latents = smooth_latents(SD1.grid(width, height)) / 2
     file = palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})
-    assert file.header == Header(width, height, 2, PALETTE, 0, True)
+    assert dataclasses.replace(file.header, alignment=0) == Header(width, height, 2, PALETTE, 0, True)
     data = container.write(file)
     assert container.write(palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})) == data
     again = latents_of_file(container.read(data))
@@ -176,10 +179,11 @@ def test_palettes_that_cannot_be(inline_profile: Make) -> None:
 
 def test_damaged_palettes() -> None:
     file = palette_file(smooth_latents((4, 4, 4)), 32, 32, SD1)
-    payloads = [b"", file.payload[:-1], file.payload + b"\0", b"\0" + file.payload, file.payload[:40]]
+    payloads = [b"", file.segments[0][:-1], file.segments[0] + b"\0", b"\0" + file.segments[0], file.segments[0][:40]]
     for payload in payloads:
+        header = dataclasses.replace(file.header, alignment=-len(payload) % 4)
         with pytest.raises(FormatError, match="payload"):
-            latents_of_file(dataclasses.replace(file, payload=payload))
+            latents_of_file(dataclasses.replace(file, header=header, segments=(payload,)))
     for width in (24, 40):  # of another size
         with pytest.raises(FormatError, match="payload"):
             latents_of_file(dataclasses.replace(file, header=dataclasses.replace(file.header, width=width)))

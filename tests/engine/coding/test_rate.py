@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.codec import PictureCodec, psnr
+from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.rate import BEYOND, NEAR, Wish, bounds, coarsest_above, finest_within
 from sdtrt.engine.format.profile import shipped_profile
+from sdtrt.engine.picture import psnr
 
 PROFILE = shipped_profile(1)
 COARSEST = PROFILE.step_code(1) + BEYOND

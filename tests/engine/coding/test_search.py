@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.prior import network_prior
+from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.search import best_symbols, costs_of, improved
 
 CODE = 2048
@@ -22,7 +22,7 @@ def test_costs_are_what_is_spent(name: str, channels: int, gain: int) -> None:
     prior, latents = network_prior(name), gain * scaled(channels, 24, 17)
     symbols = np.rint(latents).astype(np.int16)
     costs = costs_of(symbols, latents, prior, CODE)
-    payload = entropy.encode(symbols, prior, CODE)
+    payload = entropy.encode(symbols, prior, CODE).data
     assert 0 <= 8 * len(payload) - costs.bits.sum() < 80  # the coder's last words
     points = entropy.decode(payload, symbols.shape, prior, CODE).points
     within = np.float32(0) if points is None else points / np.float32(64)

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.codec import Picture, PictureCodec
-from sdtrt.engine.coding.latents import quantized_of_file
+from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.quantized import Quantized, latents_of, padded
 from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.denoising.denoise import Auto, Denoiser, checked_steps, denoised
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.picture import Picture
 from sdtrt.errors import BundleError
 
 Photo = Callable[[int, int], np.ndarray]
@@ -128,10 +129,10 @@ def test_the_decoder_gets_what_the_steps_lead_to(denoising: Bundle, photo: Photo
     codec = PictureCodec(denoising.folder, device="cpu")
     data = codec.encode(Picture(photo(32, 32)), Wish(quality=20))
     file = container.read(data)
-    parsed = codec._parsed(file, container.DEFAULT_LIMITS, 3)
+    parsed = codec.parsed(StoredLatents(file), 3)
     assert parsed.trajectory is not None
     latents = denoised(
-        latents_of(quantized_of_file(file))[None],
+        latents_of(StoredLatents(file).part())[None],
         parsed.trajectory,
         lambda latents, timestep: np.float32(0.01) * latents + np.float32(1e-6) * timestep.reshape(-1, 1, 1, 1),
     )

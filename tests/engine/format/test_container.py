@@ -1,5 +1,6 @@
 """The container: what is written is read, and nothing else is."""
 
+import io
 import struct
 import tracemalloc
 import zlib
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdtrt.engine.format import container
-from sdtrt.engine.format.container import ALPHA, EXIF, ICC, PROFILE, TEXT, XMP, File, Header, Limits, read, write
+from sdtrt.engine.format.container import EXIF, ICC, INLINE, TEXT, XMP, File, Header, read, read_from, salvage, write
+from sdtrt.engine.format.layout import Layout
+from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import FormatError, LimitError
 
 Seal = Callable[[bytes], bytes]
@@ -25,28 +27,68 @@ HEADERS = st.builds(
     prior=st.integers(0, 255),
     step_code=st.integers(0, 4095),
     grey=st.booleans(),
+    alignment=st.integers(0, 3),
 )
-CHUNKS = st.dictionaries(st.integers(1, 0x7F) | st.sampled_from([ALPHA, PROFILE]), st.binary(max_size=300), max_size=4)
-FILES = st.builds(File, HEADERS, st.binary(max_size=300), CHUNKS)
-
-PLAIN = File(Header(300, 200, 1, 1, 2000), b"payload")
-RICH = File(Header(5, 7, 0, 0, 4095, grey=True), b"pay", {ICC: b"icc", ALPHA: b"alpha" * 40, 0x7F: b""})
+LAYOUTS = st.builds(Layout, st.integers(1, 4), st.integers(1, 3), st.integers(1, 7), st.booleans())
 
 
-@given(FILES)
+@st.composite
+def files(draw: st.DrawFn) -> File:
+    header, layout = draw(HEADERS), draw(LAYOUTS)
+    segments = tuple(draw(st.binary(max_size=30)) for _ in range(layout.segments))
+    channels = draw(st.integers(0, 3))
+    own = draw(st.binary(min_size=4, max_size=4)) + bytes([channels]) + bytes(5 + 16 * channels)
+    chunks = draw(st.dictionaries(st.integers(1, 0x7F), st.binary(max_size=300), max_size=4))
+    return File(header, segments, layout, own if header.profile == INLINE else b"", chunks)
+
+
+PLAIN = File(Header(300, 200, 1, 1, 2000), (b"payload",))
+OWN = b"hash\1" + bytes(21)
+RICH = File(
+    Header(5, 7, 0, 0, 4095, grey=True), (b"pay",), profile=OWN, chunks={ICC: b"icc", 0x7F: b"", XMP: b"x" * 40}
+)
+TILES = File(
+    Header(900, 700, 1, 1, 2000, alignment=2),
+    tuple(bytes([n]) * n for n in range(18)),
+    Layout(3, 2, 2, alpha=True),
+    chunks={EXIF: b"exif"},
+)
+KINDS = pytest.mark.parametrize("file", [PLAIN, RICH, TILES], ids=["plain", "rich", "tiles"])
+
+
+@given(files())
 def test_read_gives_what_was_written(file: File) -> None:
-    assert read(write(file), ROOMY) == file
+    data = write(file)
+    assert read(data, ROOMY) == file
+    stored = read_from(io.BytesIO(data), ROOMY)
+    assert File(stored.header, tuple(stored.segments), stored.layout, stored.profile, stored.chunks) == file
+    assert salvage(data, ROOMY) == (file, (True,) * len(file.segments))
 
 
 def test_layout() -> None:
     """The bytes themselves, so that a change of the format shows."""
-    body = b"SDT\x01\x01\x02" + b"\xab\x02" + b"\x7f" + b"\xd0\x27" + b"pay"
-    assert write(File(Header(300, 128, 1, 2, 0x7D0, grey=True), b"pay"))[:-4] == body
-    body = b"SDT\x01\x01\x02" + b"\x00\x00" + b"\x01\x10" + b"\x01p" + b"\x04\x02hi" + b"\x81\x00"
-    assert write(File(Header(1, 1, 1, 2, 1), b"p", {ALPHA: b"", TEXT: b"hi"}))[:-4] == body
+    body = b"SDT\x21\x01\x02" + b"\xab\x02" + b"\x7f" + b"\xd0\x17" + b"pay"
+    assert write(File(Header(300, 128, 1, 2, 0x7D0, True, 1), (b"pay",)))[:-4] == body
+    body = b"SDT\x11\x01\x02" + b"\x00\x00" + b"\x01\x00" + b"\x01p" + b"\x04\x02hi" + b"\x7f\x00"
+    assert write(File(Header(1, 1, 1, 2, 1), (b"p",), chunks={0x7F: b"", TEXT: b"hi"}))[:-4] == body
+    written = write(File(Header(100, 1, 1, 2, 1), (b"123456789", b"b", b"", b"d"), Layout(2, 1, 1, alpha=True)))
+    index = b"\x09\xc3\x31" + b"\x01" + check(b"b") + b"\x00\x00\x00" + b"\x01" + check(b"d")
+    # two tiles across, one level and alpha; 0x31c3 is the check of "123456789" that catalogues of CRCs give
+    start = b"SDT\x41\x01\x02" + b"\x63\x00" + b"\x01\x00" + b"\x01\x00\x09" + index
+    assert written[:-4] == start + struct.pack("<I", zlib.crc32(start)) + b"123456789bd"
 
 
-@pytest.mark.parametrize("file", [PLAIN, RICH], ids=["plain", "rich"])
+def check(segment: bytes) -> bytes:
+    """Return a segment's CRC-16/XMODEM, bit by bit."""
+    register = 0
+    for byte in segment:
+        register ^= byte << 8
+        for _ in range(8):
+            register = (register << 1) ^ (0x1021 if register & 0x8000 else 0)
+    return struct.pack("<H", register & 0xFFFF)
+
+
+@KINDS
 def test_every_truncation_is_seen(file: File) -> None:
     data = write(file)
     for length in range(len(data)):
@@ -54,7 +96,7 @@ def test_every_truncation_is_seen(file: File) -> None:
             read(data[:length])
 
 
-@pytest.mark.parametrize("file", [PLAIN, RICH], ids=["plain", "rich"])
+@KINDS
 def test_every_changed_byte_is_seen(file: File) -> None:
     data = write(file)
     for at in range(len(data)):
@@ -65,7 +107,7 @@ def test_every_changed_byte_is_seen(file: File) -> None:
                 read(bytes(changed))
 
 
-@pytest.mark.parametrize("file", [PLAIN, RICH], ids=["plain", "rich"])
+@KINDS
 def test_bytes_after_the_end_are_seen(file: File) -> None:
     for tail in (b"\0", b"x", bytes(4), write(file)):
         with pytest.raises(FormatError):
@@ -74,21 +116,21 @@ def test_bytes_after_the_end_are_seen(file: File) -> None:
 
 def test_overhead_of_a_512x512_file() -> None:
     payload = bytes(range(1, 200))
-    assert len(write(File(Header(512, 512, 1, 1, 2048), payload))) - len(payload) <= 16
+    assert len(write(File(Header(512, 512, 1, 1, 2048), (payload,)))) - len(payload) <= 16
 
 
-@pytest.mark.parametrize("field", ["width", "height", "profile", "prior", "step_code"])
+@pytest.mark.parametrize("field", ["width", "height", "profile", "prior", "step_code", "alignment"])
 @pytest.mark.parametrize("value", [-1, 1 << 25])
 def test_write_refuses_fields_out_of_range(field: str, value: int) -> None:
     fields = {"width": 1, "height": 1, "profile": 1, "prior": 1, "step_code": 1, field: value}
     with pytest.raises(ValueError, match=r"."):
-        write(File(Header(**fields), b""))
+        write(File(Header(**fields), (b"",)))
 
 
 @pytest.mark.parametrize("kind", [-1, 0, 256])
 def test_write_refuses_impossible_chunk_types(kind: int) -> None:
     with pytest.raises(ValueError, match="chunk"):
-        write(File(PLAIN.header, b"", {kind: b""}))
+        write(File(PLAIN.header, (b"",), chunks={kind: b""}))
 
 
 @pytest.mark.parametrize(("code", "step"), [(2048, 1.0), (2304, 2.0), (0, 2.0**-8), (1792, 0.5)])
@@ -97,18 +139,18 @@ def test_step(code: int, step: float) -> None:
 
 
 def test_chunks_come_back_in_order_of_type() -> None:
-    file = read(write(File(PLAIN.header, b"", {ALPHA: b"a", XMP: b"x", EXIF: b"e"})))
-    assert list(file.chunks.items()) == [(EXIF, b"e"), (XMP, b"x"), (ALPHA, b"a")]
+    file = read(write(File(PLAIN.header, (b"",), chunks={TEXT: b"a", XMP: b"x", EXIF: b"e"})))
+    assert list(file.chunks.items()) == [(EXIF, b"e"), (XMP, b"x"), (TEXT, b"a")]
 
 
 def test_unknown_optional_chunk_is_kept() -> None:
-    assert read(write(File(PLAIN.header, b"p", {0x33: b"later"}))).chunks == {0x33: b"later"}
+    assert read(write(File(PLAIN.header, (b"p",), chunks={0x33: b"later"}))).chunks == {0x33: b"later"}
 
 
 @pytest.mark.parametrize("kind", [0x80, 0x83, 0xFF])
 def test_unknown_required_chunk_is_refused(kind: int) -> None:
     with pytest.raises(FormatError, match="required"):
-        read(write(File(PLAIN.header, b"p", {kind: b"later"})))
+        read(write(File(PLAIN.header, (b"p",), chunks={kind: b"later"})))
 
 
 def test_another_version_is_named(seal: Seal) -> None:
@@ -123,8 +165,9 @@ def test_what_is_no_file(data: bytes) -> None:
         read(data)
 
 
-START = b"SDT\x01\x01\x01"
+START, CHUNKED = b"SDT\x01\x01\x01", b"SDT\x11\x01\x01" + b"\x00\x00" + b"\x00\x00"
 ONE_BY_ONE = START + b"\x00\x00"
+INDEXED = b"SDT\x41\x01\x01" + b"\x63\x63" + b"\x00\x00"
 
 
 @pytest.mark.parametrize(
@@ -137,14 +180,15 @@ ONE_BY_ONE = START + b"\x00\x00"
         START + b"\xff\xff\xff\xff\xff\xff",  # no end
         ONE_BY_ONE + b"\x00\x40" + b"p",  # reserved flags
         ONE_BY_ONE + b"\x00\x80" + b"p",
-        ONE_BY_ONE + b"\x00\x10" + b"\x05" + b"pay",  # payload longer than the file
-        ONE_BY_ONE + b"\x00\x10" + b"\x01" + b"p",  # chunks announced, none there
-        ONE_BY_ONE + b"\x00\x10" + b"\x00" + b"\x01\x09abc",  # chunk longer than the file
-        ONE_BY_ONE + b"\x00\x10" + b"\x00" + b"\x01",  # chunk without length
-        ONE_BY_ONE + b"\x00\x10" + b"\x00" + b"\x00\x00",  # chunk type 0
-        ONE_BY_ONE + b"\x00\x10" + b"\x00" + b"\x02\x00\x01\x00",  # types fall
-        ONE_BY_ONE + b"\x00\x10" + b"\x00" + b"\x02\x00\x02\x00",  # a type twice
-        ONE_BY_ONE + b"\x00\x10" + b"\x00" + b"\x01\x80\x00",  # length 0 in two bytes
+        b"SDT\x81\x01\x01" + b"\x00\x00" + b"\x00\x00" + b"pp",
+        CHUNKED + b"\x05" + b"pay",  # payload longer than the file
+        CHUNKED + b"\x01" + b"p",  # chunks announced, none there
+        CHUNKED + b"\x00" + b"\x01\x09abc",  # chunk longer than the file
+        CHUNKED + b"\x00" + b"\x01",  # chunk without length
+        CHUNKED + b"\x00" + b"\x00\x00",  # chunk type 0
+        CHUNKED + b"\x00" + b"\x02\x00\x01\x00",  # types fall
+        CHUNKED + b"\x00" + b"\x02\x00\x02\x00",  # a type twice
+        CHUNKED + b"\x00" + b"\x01\x80\x00",  # length 0 in two bytes
     ],
 )
 def test_malformed_with_the_right_checksum(body: bytes, seal: Seal) -> None:
@@ -152,16 +196,90 @@ def test_malformed_with_the_right_checksum(body: bytes, seal: Seal) -> None:
         read(seal(body.ljust(10, b"\x01")), ROOMY)
 
 
+def sealed_index(index: bytes) -> bytes:
+    """Return an index with the checksum that fits it, behind the start of a file."""
+    return INDEXED + index + struct.pack("<I", zlib.crc32(INDEXED + index))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        sealed_index(b"\x00\x00\x01" + b"\x00\x00\x00"),  # of a single segment
+        sealed_index(b"\x01\x00\x00" + b"\x00\x00\x00" * 2),  # no levels
+        sealed_index(b"\x01\x00\x11" + b"\x00\x00\x00" * 4),  # a kind of a later version
+        sealed_index(b"\x01\x00\x01" + b"\x01\x00\x00" + b"\x7f\x00\x00") + b"ab",  # beyond the end
+        sealed_index(b"\x01\x00\x01" + b"\xff\xff\xff\xff\x7f\x00\x00" * 2),  # far beyond
+        sealed_index(b"\x01\x00\x01" + b"\x00\x00\x00" * 2) + b"more",  # bytes that belong to nothing
+        sealed_index(b"\x01\x00\x01" + b"\x01\x00\x00" * 2) + b"ab",  # checks of other segments
+        sealed_index(b"\xff\xff\xff\xff\x7f\xff\xff\xff\xff\x7f\x01"),  # 2**70 tiles
+        sealed_index(b"\x01\x00\x01" + b"\x80\x00\x00\x00" * 2),  # a length in two bytes
+        sealed_index(b"\x01\x00\x01" + b"\x00\x00"),  # cut short
+        INDEXED + b"\x01\x00\x01" + b"\x00\x00\x00" * 2 + b"crc!",  # of another checksum
+    ],
+)
+def test_hostile_indices(body: bytes, seal: Seal) -> None:
+    tracemalloc.start()
+    try:
+        for parse in (read, lambda data: tuple(read_from(io.BytesIO(data)).segments)):
+            with pytest.raises(DAMAGE):
+                parse(seal(body))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_segments_are_read_when_they_are_asked_for() -> None:
+    class Watched(io.BytesIO):
+        taken = 0
+
+        def read(self, nbytes: int | None = -1) -> bytes:
+            data = super().read(nbytes)
+            self.taken += len(data)
+            return data
+
+    file = File(Header(900, 700, 1, 1, 0), (bytes(10_000),) * 6, Layout(3, 2))
+    stream = Watched(write(file))
+    stored = read_from(stream)
+    assert stream.taken < 200
+    assert stored.segment(0, 4) == bytes(10_000)
+    assert stream.taken < 10_200
+
+
+def test_a_damaged_segment_costs_itself() -> None:
+    data = bytearray(write(TILES))
+    at = len(data) - 4 - 6 - 17 - 16 - 3  # in segment 15
+    data[at] ^= 0x40
+    stored = read_from(io.BytesIO(bytes(data)))
+    assert [*stored.segments[:15], *stored.segments[16:]] == [*TILES.segments[:15], *TILES.segments[16:]]
+    with pytest.raises(FormatError, match="segment 15"):
+        stored.segment(2, 3)
+    file, whole = salvage(bytes(data))
+    assert [n for n, is_whole in enumerate(whole) if not is_whole] == [15]
+    assert file.segments == (*TILES.segments[:15], b"", *TILES.segments[16:])
+
+
+def test_what_is_salvaged_of_each_prefix() -> None:
+    data = write(TILES)
+    segments_at = len(data) - 4 - 6 - sum(range(18))
+    for length in range(segments_at, len(data)):
+        file, whole = salvage(data[:length])
+        assert b"".join(file.segments) == data[segments_at : min(length, len(data) - 10)]
+        assert [len(s) == n for n, s in enumerate(file.segments)] == list(whole)
+    for length in range(segments_at):
+        with pytest.raises(FormatError):
+            salvage(data[:length])
+
+
 def test_limits_have_their_own_error() -> None:
-    data = write(File(Header(100, 50, 1, 1, 0), b"12345", {ICC: b"1234567"}))
-    assert read(data, Limits(5000, 5, 7)).payload == b"12345"
+    data = write(File(Header(100, 50, 1, 1, 0), (b"12345",), chunks={ICC: b"1234567"}))
+    assert read(data, Limits(5000, 5, 7)).segments == (b"12345",)
     for limits in (Limits(4999, 5, 7), Limits(5000, 4, 7), Limits(5000, 5, 6)):
         with pytest.raises(LimitError, match="limit"):
             read(data, limits)
 
 
 def test_size_claims_cost_nothing() -> None:
-    data = write(File(Header(1 << 24, 1 << 24, 1, 1, 0), b""))
+    data = write(File(Header(1 << 24, 1 << 24, 1, 1, 0), (b"",)))
     tracemalloc.start()
     try:
         with pytest.raises(LimitError):
@@ -172,7 +290,7 @@ def test_size_claims_cost_nothing() -> None:
 
 
 def test_length_claims_cost_nothing(seal: Seal) -> None:
-    body = ONE_BY_ONE + struct.pack("<H", container.CHUNKS_FLAG) + b"\xff\xff\xff\xff\x7f" + b"p"
+    body = CHUNKED + b"\xff\xff\xff\xff\x7f" + b"p"
     tracemalloc.start()
     try:
         with pytest.raises(DAMAGE):

@@ -12,7 +12,7 @@ FULL = Metadata(b"II*\0" + bytes(20), b"<x:xmpmeta/>", (("Title", "Über"), ("em
 
 
 def file_with(chunks: dict[int, bytes]) -> File:
-    return File(Header(1, 1, 1, 3, 2048), b"", chunks)
+    return File(Header(1, 1, 1, 3, 2048), (b"",), chunks=chunks)
 
 
 @pytest.mark.parametrize("metadata", [NOTHING, FULL, Metadata(xmp=b"x"), Metadata(text=(("", ""),))])

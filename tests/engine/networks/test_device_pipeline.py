@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.codec import Picture, PictureCodec
-from sdtrt.engine.coding.latents import quantized_of_file
+from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.quantized import Quantized
 from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.networks import device_pipeline
@@ -22,6 +22,7 @@ from sdtrt.engine.networks.host_pipeline import HostPipeline
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Tiled
 from sdtrt.engine.networks.tiles import Tiling
+from sdtrt.engine.picture import Picture
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
@@ -43,7 +44,7 @@ def on_device(pipeline: DevicePipeline) -> PictureCodec:
 
 def parsed(data: bytes) -> Parsed:
     file = container.read(data)
-    return Parsed(quantized_of_file(file), file.header)
+    return Parsed(StoredLatents(file).part(), file.header)
 
 
 @pytest.mark.parametrize("size", SIZES)

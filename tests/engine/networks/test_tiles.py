@@ -7,10 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sdtrt.engine.codec import Picture, PictureCodec, psnr
+from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.tiles import CUT_TILE, FADED_OVERLAP, FADED_TILE, Span, Tiling, tiling_of
+from sdtrt.engine.picture import Picture, psnr
 
 LEAST_TILE = 3 * 2 * (find_bundle("tiny").reach or 0) * 8
 TILINGS = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.prior_latents import LatentPrior
+from sdtrt.engine.coding.priors.latents import LatentPrior
 from sdtrt.export.training import run as training
 from sdtrt.export.training.prior import train
 from sdtrt.export.training.prior.architectures import PLANS, architecture

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sdtrt.engine.coding.prior_adaptive import adaptive_tables
-from sdtrt.engine.coding.tables import LOW_BITS, SCALES
+from sdtrt.engine.coding.priors.adaptive import adaptive_tables
+from sdtrt.engine.coding.priors.tables import LOW_BITS, SCALES
 from sdtrt.export.training.prior.tables import integer_weights, logistic_row, logistic_tables, scale_of_index
 
 

@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.passes import PYRAMID, gather
-from sdtrt.engine.coding.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
-from sdtrt.engine.coding.tables import SCALES, Context, bins_of, bits_of_tables, load_arrays
+from sdtrt.engine.coding.priors.passes import PYRAMID, gather
+from sdtrt.engine.coding.priors.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
+from sdtrt.engine.coding.priors.tables import SCALES, Context, bins_of, bits_of_tables, load_arrays
 from sdtrt.errors import FormatError
 
 Ints = NDArray[np.int32]
@@ -21,6 +21,7 @@ class AdaptivePrior:
     """
 
     centroids = None
+    cuts = (3, 4)  # of five passes: a quarter of the positions, and half of them
     PARAMETERS = 3  # bytes per channel: weight 0 … 8, base 0 … 31, first 0 … 31
 
     def __init__(self, parameters: NDArray[np.uint8]) -> None:

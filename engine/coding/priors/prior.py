@@ -7,14 +7,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.prior_latents import LatentPrior, latent_prior
-from sdtrt.engine.coding.tables import Context, load_arrays
+from sdtrt.engine.coding.priors.latents import LatentPrior, latent_prior
+from sdtrt.engine.coding.priors.tables import Context, load_arrays
 
 
 class Prior(Protocol):
     """What the entropy coder needs to know."""
 
     tables: NDArray[np.uint32]
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """After how many passes each level ends, from the coarsest to the last but one."""
 
     @property
     def centroids(self) -> NDArray[np.int8] | None:

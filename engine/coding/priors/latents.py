@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.passes import MARGIN, Phase, length, moved, parts_of
-from sdtrt.engine.coding.tables import LOCATION_LIMIT, SCALES, Context
+from sdtrt.engine.coding.priors.passes import MARGIN, Phase, length, moved, parts_of
+from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
 
 Floats = NDArray[np.float32]
@@ -75,10 +75,14 @@ def input_count(step: LatentPass) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The channels in coding order, and the passes over them; JSON inside a prior's file."""
+    """The channels in coding order, and the passes over them, and where between them levels end.
+
+    JSON inside a prior's file.
+    """
 
     order: tuple[int, ...]
     passes: tuple[LatentPass, ...]
+    cuts: tuple[int, ...]
 
     def to_json(self) -> str:
         passes = [
@@ -91,7 +95,7 @@ class Architecture:
             }
             for p in self.passes
         ]
-        return json.dumps({"order": self.order, "passes": passes}, separators=(",", ":"))
+        return json.dumps({"order": self.order, "cuts": self.cuts, "passes": passes}, separators=(",", ":"))
 
 
 def parse_architecture(text: str) -> Architecture:
@@ -107,7 +111,7 @@ def parse_architecture(text: str) -> Architecture:
         )
         for p in fields["passes"]
     ]
-    return Architecture(tuple(fields["order"]), tuple(passes))
+    return Architecture(tuple(fields["order"]), tuple(passes), tuple(fields["cuts"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,10 @@ class LatentPrior:
             raise BundleError(f"prior has {len(networks)} networks for {len(architecture.passes)} passes")
         if self.largest_sum() >= 1 << 24:
             raise BundleError("prior's sums may exceed 2**24: its arithmetic would not be exact")
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        return self.architecture.cuts
 
     def largest_sum(self) -> int:
         """Return a bound on the magnitude of every partial sum of its networks."""

@@ -47,6 +47,10 @@ class Context:
         """Return the whole symbols below the locations."""
         return self.location >> 3  # FRACTIONS is 2**3, and a shift rounds down, too
 
+    def expected(self) -> Ints:
+        """Return the whole symbols nearest to the locations."""
+        return (self.location + FRACTIONS // 2) >> 3
+
     def low_bits(self) -> Ints:
         """Return how many bits of each symbol are coded as they are."""
         return LOW_BITS[self.scale]

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdtrt.engine.coding.passes import MARGIN, Phase
-from sdtrt.engine.coding.prior import network_prior
-from sdtrt.engine.coding.prior_latents import (
+from sdtrt.engine.coding.priors.latents import (
     FEATURE_LIMIT,
     KNOTS,
     LIMIT,
@@ -26,6 +24,8 @@ from sdtrt.engine.coding.prior_latents import (
     step_features,
     width,
 )
+from sdtrt.engine.coding.priors.passes import MARGIN, Phase
+from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.errors import BundleError, FormatError
 
 PRIORS = pytest.mark.parametrize("name", ["sd1-1", "tiny-1"])
@@ -36,6 +36,7 @@ TOY = Architecture(
         LatentPass(0, 1, Phase(2, ((0, 1), (1, 0))), (Window(0, 2, 0, -1), Window(1, 2, 1, 0)), (Window(0, 1, -1, 0),)),
         LatentPass(1, 2, Phase(2, ((0, 1), (1, 0))), (Window(0, 1, 0, 0),), (Window(0, 2, 0, 1),)),
     ),
+    (1,),
 )
 
 

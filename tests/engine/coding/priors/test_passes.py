@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding.passes import MARGIN, PYRAMID, gather, restored, scatter
-from sdtrt.engine.coding.prior_adaptive import AdaptivePrior
-from sdtrt.engine.coding.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, symbol_passes
+from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
+from sdtrt.engine.coding.priors.passes import MARGIN, PYRAMID, gather, restored, scatter
+from sdtrt.engine.coding.priors.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, symbol_passes
 
 PASSES = {n: AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n) for n in (1, 6)}
 SIZES = [*itertools.product((1, 2, 3, 4, 5), repeat=2), (7, 13), (16, 9), (1, 17)]

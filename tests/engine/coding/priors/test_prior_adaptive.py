@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding.prior_adaptive import AdaptivePrior
+from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
 from sdtrt.errors import FormatError
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding.passes import parts_of
-from sdtrt.engine.coding.prior import network_prior
-from sdtrt.engine.coding.tables import BINS, FRACTIONS, LOCATION_LIMIT, SCALES
+from sdtrt.engine.coding.priors.passes import parts_of
+from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, LOCATION_LIMIT, SCALES
 from sdtrt.engine.format.profile import PRIOR_NAMES, PROFILE_NAMES, shipped_profile
 from sdtrt.errors import BundleError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.passes import MARGIN, Offset, Phase, moved, parts_of
+from sdtrt.engine.coding.priors.passes import MARGIN, Offset, Phase, moved, parts_of
 
 SIGNED_LIMIT = 1023  # contexts see symbols clamped to this magnitude
 

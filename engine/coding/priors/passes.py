@@ -86,6 +86,12 @@ def gather(planes: NDArray[Any], step: Pass) -> NDArray[Any]:
     return taken
 
 
+def gather_plane(plane: NDArray[Any], step: Pass) -> NDArray[Any]:
+    """Return a pass's share of one plane (h, w), that all channels see: (positions,)."""
+    parts = parts_of(step.phase, *plane.shape)
+    return np.concatenate([plane[rows, columns].ravel() for _, rows, columns in parts])
+
+
 def scatter(planes: NDArray[Any], step: Pass, values: NDArray[Any]) -> None:
     """Put back what `gather` took."""
     for part, rows, columns in parts_of(step.phase, *planes.shape[1:]):

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sdtrt.engine.coding.prior import network_prior
-from sdtrt.engine.coding.prior_adaptive import adaptive_tables
-from sdtrt.engine.coding.tables import BINS, FRACTIONS, LOW_BITS, REACH, SCALES
+from sdtrt.engine.coding.priors.adaptive import adaptive_tables
+from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, LOW_BITS, REACH, SCALES
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.export.training.prior import tables  # NumPy alone
 

@@ -1,0 +1,202 @@
+"""The latents that a file holds, decoded tile by tile when they are asked for."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding import entropy, palette
+from sdtrt.engine.coding.coder import WORD
+from sdtrt.engine.coding.entropy import Decoded, channels_of_last_level
+from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
+from sdtrt.engine.coding.priors.prior import Prior, network_prior
+from sdtrt.engine.coding.quantized import Contents, Quantized, channels_of, part_of
+from sdtrt.engine.coding.workers import at_once
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.layout import Span, meet, paste, spans
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, profile_of_file
+from sdtrt.errors import FormatError, LimitError
+
+Floats = NDArray[np.float32]
+
+KEPT_ROWS = 3  # of tiles: what is asked for from top to bottom is decoded once
+
+
+class StoredLatents:
+    """A file's latents, (C, h, w), by parts; for one thread at a time.
+
+    `whole` tells which segments of a salvaged file are whole: what is missing is then what the prior expects.
+
+    Raises `FormatError` if the file contradicts itself, or if parts that are asked for are damaged; `LimitError` if
+    there are more latents than `limits` has pixels: a file's own profile may give each pixel 255 of them.
+    """
+
+    def __init__(self, file: File, limits: Limits = DEFAULT_LIMITS, whole: Sequence[bool] | None = None) -> None:
+        self.file, self.profile, self._whole = file, profile_of_file(file), whole
+        self.shape = shape_of(file.header, self.profile, limits)
+        _, height, width = self.shape
+        if not file.layout.fits(height, width):
+            raise FormatError(f"malformed file: {file.layout.columns}x{file.layout.rows} tiles of {width}x{height}")
+        if file.layout.levels not in {1, levels_of(self.profile, file.header.prior)}:
+            raise FormatError(f"malformed file: {file.layout.levels} levels, its prior has others")
+        self._places = [
+            (rows, columns) for rows in spans(height, file.layout.rows) for columns in spans(width, file.layout.columns)
+        ]
+        self.deltas = deltas(self.profile, file.header)
+        self._prior = prior_of(file.header.prior, self.profile)
+        self._palette = self._of_palette() if file.header.prior == PALETTE else None
+        self._tiles: OrderedDict[int, Decoded] = OrderedDict()
+        self._in_part: set[int] = set()
+        self._missing: set[int] = set()
+
+    @property
+    def kind(self) -> str:
+        """What is known of where latents lie beside their symbols: `points`, `offset`, or `latents` themselves."""
+        if self._palette is not None:
+            return "latents"
+        return "offset" if self._prior is None or self._prior.centroids is None else "points"
+
+    def part(self, rows: Span | None = None, columns: Span | None = None) -> Contents:
+        """Return the latents in some rows and columns (None: all), those of method palette as float32 (C, h, w)."""
+        rows, columns = rows or (0, self.shape[1]), columns or (0, self.shape[2])
+        if self._palette is not None:
+            return part_of(self._palette, rows, columns)
+        return self._quantized(self.decoded(rows, columns))
+
+    def decoded(self, rows: Span, columns: Span) -> Decoded:
+        """Return the symbols in some rows and columns, and what their prior tells of them."""
+        wanted = [tile for tile, place in enumerate(self._places) if meet(place[0], rows) and meet(place[1], columns)]
+        fresh = [tile for tile in wanted if tile not in self._tiles]
+        self._tiles.update(zip(fresh, at_once(self._tile, fresh), strict=True))
+        found = self._together(((tile, self._tiles[tile]) for tile in wanted), rows, columns)
+        while len(self._tiles) > KEPT_ROWS * self.file.layout.columns:
+            self._tiles.popitem(last=False)
+        return found
+
+    def some(self, channels: Collection[int]) -> Quantized:
+        """Return the latents of some channels; the last level is not read if it holds none of theirs.
+
+        Raises `ValueError` for method palette.
+        """
+        if self._palette is not None:
+            raise ValueError("method palette has no channels of its own")
+        _, height, width = self.shape
+        rows, columns = (0, height), (0, width)
+        if self._prior is None or channels_of_last_level(self._prior, self.shape[0]) & set(channels):
+            return channels_of(self._quantized(self.decoded(rows, columns)), channels)
+        prior, levels = self._prior, range(max(self.file.layout.levels - 1, 1))
+
+        def work(tile: int) -> Decoded:
+            stream = b"".join(self.file.segment(level, tile) for level in levels)
+            return entropy.decode_coarse(stream, self._shape(tile), prior, self.file.header.step_code)
+
+        tiles = range(len(self._places))
+        found = self._together(zip(tiles, at_once(work, tiles), strict=True), rows, columns)
+        return channels_of(self._quantized(found), channels)
+
+    def lacking(self) -> str:
+        """Return in words what is missing of what has been asked for, nothing if nothing is."""
+        if self._whole is None or all(self._whole):
+            return ""
+        if self.file.layout.segments == 1 and not self._in_part | self._missing:
+            return "the checksum does not match: what is shown may be wrong"
+        return f"of {len(self._places)} tiles {len(self._missing)} are missing, {len(self._in_part)} are there in part"
+
+    def _quantized(self, decoded: Decoded) -> Quantized:
+        points = self.profile.offset if decoded.points is None else decoded.points
+        return Quantized(decoded.symbols, self.profile.mean, self.deltas, points)
+
+    def _together(self, tiles: Iterable[tuple[int, Decoded]], rows: Span, columns: Span) -> Decoded:
+        """Return what tiles hold in some rows and columns."""
+        shape = self.shape[0], rows[1] - rows[0], columns[1] - columns[0]
+        symbols = np.empty(shape, np.int16)
+        points = np.empty(shape, np.int8) if self.kind == "points" else None
+        for tile, decoded in tiles:
+            (top, _), (left, _) = self._places[tile]
+            paste(symbols, decoded.symbols, top - rows[0], left - columns[0])
+            if points is not None and decoded.points is not None:
+                paste(points, decoded.points, top - rows[0], left - columns[0])
+        return Decoded(symbols, points)
+
+    def _tile(self, tile: int) -> Decoded:
+        numbers = [self.file.layout.segment(level, tile) for level in range(self.file.layout.levels)]
+        if self._whole is not None:
+            return self._salvaged(tile, [self.file.segments[n] for n in numbers], [self._whole[n] for n in numbers])
+        segments = [self.file.segments[n] for n in numbers]
+        if tile == 0 and self.file.header.alignment != -(len(segments[0]) - self._parameters) % WORD:
+            raise FormatError(f"malformed file: alignment {self.file.header.alignment} of a stream that has another")
+        if any(len(segment) % WORD for segment in segments[1:]):
+            raise FormatError("malformed file: a level that ends between words")
+        prior, stream = self._stream(b"".join(segments))
+        return entropy.decode(stream, self._shape(tile), prior, self.file.header.step_code)
+
+    def _salvaged(self, tile: int, segments: list[bytes], whole: list[bool]) -> Decoded:
+        """Return what there is of a tile: its levels up to the first that is not whole, and what there is of that."""
+        count = next((n for n, is_whole in enumerate(whole) if not is_whole), len(whole))
+        alignment = -(len(segments[0]) - self._parameters) % WORD if count else self.file.header.alignment
+        if count == 0 and (tile or len(segments[0]) < self._parameters):
+            segments = [bytes(self._parameters)]  # what is there starts nobody knows where in a word
+        prior, stream = self._stream(b"".join(segments[: count + 1]))
+        ends = [0, *(prior.cuts if len(whole) > 1 else ()), len(prior.passes(self.shape[0]))]
+        decoded = entropy.salvage(stream, self._shape(tile), prior, self.file.header.step_code, alignment, ends[count])
+        if decoded.missing:
+            (self._in_part if decoded.there else self._missing).add(tile)
+        return decoded
+
+    def _stream(self, data: bytes) -> tuple[Prior, bytes]:
+        """Return the prior of a tile's stream, and the stream without its parameters."""
+        if self._prior is not None:
+            return self._prior, data
+        if len(data) < self._parameters:
+            raise FormatError(f"stream of {len(data)} bytes, the prior's parameters alone take {self._parameters}")
+        parameters = np.frombuffer(data, np.uint8, self._parameters).reshape(self.shape[0], -1)
+        return AdaptivePrior(parameters), data[self._parameters :]
+
+    @property
+    def _parameters(self) -> int:
+        """How many bytes of parameters there are before each stream."""
+        return 0 if self._prior is not None else AdaptivePrior.PARAMETERS * self.shape[0]
+
+    def _shape(self, tile: int) -> tuple[int, int, int]:
+        (top, bottom), (left, right) = self._places[tile]
+        return self.shape[0], bottom - top, right - left
+
+    def _of_palette(self) -> Floats:
+        if self.profile.channels != palette.CHANNELS or self.file.layout.levels * self.file.layout.tiles != 1:
+            raise FormatError(f"method palette is for 4 channels in one stream, not {self.profile.latent_space}'s")
+        if self.file.header.alignment != -len(self.file.segments[0]) % WORD:
+            raise FormatError("malformed file: an alignment that its palette has not")
+        return palette.decode(self.file.segments[0], self.shape)
+
+
+def shape_of(header: Header, profile: LatentProfile, limits: Limits) -> tuple[int, int, int]:
+    """Return the shape of a file's latents, (C, h, w)."""
+    shape = profile.grid(header.width, header.height)
+    if math.prod(shape) > limits.max_pixels:
+        raise LimitError(f"latents of shape {shape}, {math.prod(shape)} values; the limit is {limits.max_pixels}")
+    return shape
+
+
+def deltas(profile: LatentProfile, header: Header) -> Floats:
+    """Return the quantizer's step of each channel in units of its latents, float32 (C,)."""
+    return profile.spread * profile.weight * np.float32(header.step)
+
+
+def prior_of(identifier: int, profile: LatentProfile) -> Prior | None:
+    """Return the prior that a file names, None if each stream brings its own; `FormatError` if it is not to be had."""
+    if identifier in {ADAPTIVE_PRIOR, PALETTE}:
+        return None
+    if identifier not in PRIOR_NAMES:
+        raise FormatError(f"prior {identifier} is unknown; a later sdtrt may read this file")
+    prior = network_prior(PRIOR_NAMES[identifier])
+    prior.order(profile.channels)
+    return prior
+
+
+def levels_of(profile: LatentProfile, identifier: int) -> int:
+    """Return into how many levels a prior cuts streams; errors as of `prior_of`."""
+    prior = prior_of(identifier, profile)
+    return len(AdaptivePrior.cuts if prior is None else prior.cuts) + 1

@@ -1,0 +1,69 @@
+"""How a file's payload is divided: tiles of the latent plane, and for each a segment of every kind."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from numpy.typing import NDArray
+
+GRAIN = 4  # latents: edges of tiles are multiples, as positions of passes are
+SMALLEST_TILE = 32  # latents a side, but for planes of a single tile
+
+Span = tuple[int, int]  # first, and one behind the last
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Tiles across and down, and what each has: its stream, cut into `levels`, then its alpha if there is `alpha`.
+
+    Segments are stored kind after kind, in each tile after tile, row by row.
+    """
+
+    columns: int = 1
+    rows: int = 1
+    levels: int = 1
+    alpha: bool = False
+
+    @property
+    def tiles(self) -> int:
+        return self.columns * self.rows
+
+    @property
+    def segments(self) -> int:
+        """How many segments there are."""
+        return self.tiles * (self.levels + self.alpha)
+
+    def segment(self, kind: int, tile: int) -> int:
+        """Return the number of a tile's segment; kinds are its levels, then alpha."""
+        return kind * self.tiles + tile
+
+    def fits(self, height: int, width: int) -> bool:
+        """Return whether a plane of so many latents may be divided so."""
+        return self.rows <= most_tiles(height) and self.columns <= most_tiles(width)
+
+
+SINGLE = Layout()
+
+
+def most_tiles(length: int) -> int:
+    """Return into how many tiles a side of so many latents may be divided at most."""
+    return max(1, length // SMALLEST_TILE)
+
+
+def spans(length: int, count: int) -> list[Span]:
+    """Return `count` tiles along a side of so many latents."""
+    grains = -(-length // GRAIN)
+    edges = [GRAIN * (n * grains // count) for n in range(count)] + [length]
+    return list(pairwise(edges))
+
+
+def meet(first: Span, second: Span) -> bool:
+    """Return whether two spans have anything in common."""
+    return max(first[0], second[0]) < min(first[1], second[1])
+
+
+def paste(plane: NDArray[Any], part: NDArray[Any], top: int, left: int) -> None:
+    """Put what of a part, (..., h, w), lies within a plane, (..., H, W), where it belongs."""
+    into = plane[..., max(top, 0) : max(top + part.shape[-2], 0), max(left, 0) : max(left + part.shape[-1], 0)]
+    down, right = max(-top, 0), max(-left, 0)
+    into[...] = part[..., down : down + into.shape[-2], right : right + into.shape[-1]]

@@ -1,0 +1,137 @@
+"""Pictures in parts: regions, bands of rows, previews, and what there is of a damaged file."""
+
+import io
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+
+from sdtrt.engine.codec import PictureCodec, picture_of_file
+from sdtrt.engine.coding.latents import FileBuilder
+from sdtrt.engine.coding.preview import preview_of_file, reduced
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.format import alpha, container
+from sdtrt.engine.format.container import Header
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.networks.parsed import Parsed
+from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
+from sdtrt.errors import PictureWarning
+
+Source = bytes | BinaryIO  # a file's bytes, or a stream that can `seek`, of which only what is needed is read
+LARGEST_SCALE = 1024
+
+
+def decode_region(
+    codec: PictureCodec,
+    source: Source,
+    region: Region,
+    limits: Limits = DEFAULT_LIMITS,
+    denoise: int | None = None,
+) -> Picture:
+    """Return a region of the picture in a file, the same as if it were cropped from the whole.
+
+    Only the streams are decoded that the region touches, or that the networks look at for it. Raises `ValueError` if
+    the region is not within the picture.
+    """
+    file = codec.checked(container.read_from(stream_of(source), limits))
+    left, top, width, height = checked_region(region, file.header.width, file.header.height)
+    rows, columns = (top, top + height), (left, left + width)
+    stored = StoredLatents(file, limits)
+    pixels = codec.pipeline.pixels(codec.parsed(stored, denoise, now=False), rows, columns)
+    return picture_of_file(file, np.concatenate([*pixels]), rows, columns)
+
+
+def decode_rows(
+    codec: PictureCodec, source: Source, limits: Limits = DEFAULT_LIMITS
+) -> tuple[Header, Iterator[Pixels]]:
+    """Return the header of a file, and its RGB pixels in bands of rows, uint8 (n, width, 3), from top to bottom.
+
+    The picture is never held whole: memory is bounded by a row of tiles.
+    """
+    file = codec.checked(container.read_from(stream_of(source), limits))
+    header, stored = file.header, StoredLatents(file, limits)
+    return header, codec.pipeline.pixels(Parsed(stored, header), (0, header.height), (0, header.width))
+
+
+def encode_rows(
+    codec: PictureCodec, rows: Iterable[Pixels], width: int, height: int, wish: Wish, *, grey: bool = False
+) -> bytes:
+    """Return the file of a picture that comes in bands of rows, uint8 (n, width, 3), and is never held whole.
+
+    Raises `ValueError` if they are too few or too many, or if a size or a PSNR is asked for, which takes more than one
+    look at the picture.
+    """
+    given = RowBuffer(rows, width, height)
+    builder = FileBuilder(width, height, codec.profile, wish.step_code(codec.profile), effort=wish.effort, grey=grey)
+    for latents in codec.pipeline.latents(given.rows, height, width):
+        builder.add(latents)
+    given.close()
+    return container.write(builder.file())
+
+
+class RowBuffer:
+    """Bands of rows, of which some are wanted again by the next row of tiles."""
+
+    def __init__(self, bands: Iterable[Pixels], width: int, height: int) -> None:
+        self._bands, self._width, self._height = iter(bands), width, height
+        self._top, self._kept = 0, np.empty((0, width, 3), np.uint8)
+
+    def rows(self, first: int, last: int) -> Pixels:
+        """Return rows `first` to before `last`; those before `first` are forgotten."""
+        if first > self._top:
+            self._kept = self._kept[first - self._top :].copy()
+            self._top = first
+        parts, bottom = [self._kept], self._top + len(self._kept)
+        while bottom < last:
+            band = next(self._bands, None)
+            if band is None:
+                raise ValueError(f"{bottom} rows came, expected {self._height}")
+            if band.dtype != np.uint8 or band.shape[1:] != (self._width, 3):
+                raise ValueError(f"rows of {band.dtype} {band.shape}, expected uint8 (n, {self._width}, 3)")
+            parts.append(band)
+            bottom += len(band)
+        self._kept = np.concatenate(parts) if len(parts) > 1 else self._kept
+        return self._kept[first - self._top : last - self._top]
+
+    def close(self) -> None:
+        """Raise `ValueError` if there are more rows than the picture has."""
+        if self._top + len(self._kept) > self._height or any(len(band) for band in self._bands):
+            raise ValueError(f"more than {self._height} rows came")
+
+
+def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits = DEFAULT_LIMITS) -> Picture:
+    """Return a file's picture at 1/`scale` of its size, sides rounded up, each pixel the mean of a block.
+
+    Where the latent space's profile knows how, and `scale` is a multiple of its downscale, by coarse passes alone and
+    without a network, which is not quite the same; else from the whole picture.
+    """
+    if not 1 <= scale <= LARGEST_SCALE:
+        raise ValueError(f"scale {scale}, expected 1 to {LARGEST_SCALE}")
+    file = codec.checked(container.read_from(stream_of(source), limits))
+    pixels = preview_of_file(file, scale, limits)
+    if pixels is None:
+        _, bands = decode_rows(codec, source, limits)
+        pixels = reduced(np.concatenate([*bands]), scale)
+    found = picture_of_file(file, pixels)
+    return found if found.alpha is None else replace(found, alpha=reduced(found.alpha, scale))
+
+
+def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+    """Return what can be seen of a file that is cut short or damaged; a `PictureWarning` tells what is missing.
+
+    Where fine passes are missing the picture is coarse, where all are it is what the prior expects, a flat grey or so.
+    Alpha that is missing is opaque. Raises `FormatError` if not even the head is there.
+    """
+    file, whole = container.salvage(data, limits)
+    stored = StoredLatents(codec.checked(file), limits, whole)
+    pixels = codec.pipeline.synthesise([Parsed(stored.part(), file.header)])[0]
+    if lacking := stored.lacking():
+        warnings.warn(lacking, PictureWarning, stacklevel=3)
+    return Picture(pixels, alpha.alpha_of_file(file, whole=whole), file.header.grey)
+
+
+def stream_of(source: Source) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source

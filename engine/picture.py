@@ -1,0 +1,44 @@
+"""Pictures, as the codec takes and gives them, and how alike two of them are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.format.metadata import NOTHING, Metadata
+
+Pixels = NDArray[np.uint8]
+Region = tuple[int, int, int, int]  # left, top, width, height, in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """RGB pixels, uint8 (H, W, 3); `alpha`, uint8 (H, W), or None; `grey` if the three channels came from one."""
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    grey: bool = False
+    metadata: Metadata = NOTHING
+
+
+def luma(pixels: Pixels) -> Pixels:
+    """Return the brightness of RGB pixels, uint8 (H, W, 3) to (H, W): what a grey picture's are delivered as.
+
+    ITU-R BT.601's weights in 1/65536, rounded, as Pillow has them.
+    """
+    weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted + 32768) >> 16).astype(np.uint8)
+
+
+def psnr(first: Pixels, second: Pixels) -> float:
+    """Return the peak signal-to-noise ratio of two pictures of 8 bits, in dB; infinite if they are equal."""
+    error = np.square(first.astype(np.float64) - second).mean()
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def checked_region(region: Region, width: int, height: int) -> Region:
+    """Return a region of a picture; `ValueError`, which names the picture's size, if it is none."""
+    left, top, across, down = (int(number) for number in region)
+    if min(left, top) < 0 or min(across, down) < 1 or left + across > width or top + down > height:
+        raise ValueError(f"region {across}x{down}+{left}+{top} is not within the picture, which is {width}x{height}")
+    return left, top, across, down

@@ -1,0 +1,86 @@
+"""Fit the linear way from a latent space to colours by which files show their previews, and add it to a profile.
+
+    python -m sdtrt.export.latents.preview MODEL PHOTOS --profile engine/data/profiles/sd1-1.json
+
+Least squares from the latents in files, at several qualities, to the mean colours of blocks of the photos.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.preview import reduced
+from sdtrt.engine.coding.quantized import latents_of
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.format import container
+from sdtrt.engine.format.profile import Preview
+from sdtrt.engine.picture import Picture
+from sdtrt.export.latents.picture import centre_of, photos_in
+from sdtrt.progress import progress
+
+QUALITIES = (10, 30, 50, 70, 90)
+LARGEST_SIDE = 512  # pixels
+CHANNELS = {"tiny": (0, 28, 34, 1, 2, 3, 4, 5)}  # those that are coarse; all of other spaces
+
+Doubles = NDArray[np.float64]
+
+
+def fit(samples: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]], channels: Sequence[int]) -> Preview:
+    """Return the preview that is nearest to colours, uint8 (h, w, 3), for latents of `channels`, float32 (n, h, w)."""
+    inputs = 9 * len(channels) + 1
+    products, sums = np.zeros((inputs, inputs)), np.zeros((inputs, 3))
+    for latents, colours in samples:
+        seen = neighbourhoods(latents)
+        products += seen.T @ seen
+        sums += seen.T @ colours.reshape(-1, 3).astype(np.float64)
+    solution = np.linalg.solve(products, sums).T.astype(np.float32)
+    return Preview(tuple(channels), solution[:, :-1].reshape(3, len(channels), 3, 3), solution[:, -1])
+
+
+def neighbourhoods(latents: NDArray[np.float32]) -> Doubles:
+    """Return each position's latents and those around it, and a 1, float64 (h * w, 9 n + 1), as `Preview` sees them."""
+    padded = np.pad(latents, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    count = latents.shape[1] * latents.shape[2]
+    seen = windows.transpose(1, 2, 0, 3, 4).reshape(count, -1).astype(np.float64)
+    return np.concatenate([seen, np.ones((count, 1))], axis=1)
+
+
+def samples(
+    codec: PictureCodec, photos: Sequence[Path], channels: Sequence[int]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+    """Yield latents and colours of blocks of photos, one quality after the other."""
+    scale = codec.profile.downscale
+    for number, path in enumerate(progress(photos, quiet=False)):
+        pixels = centre_of(path, LARGEST_SIDE, scale)
+        if pixels is not None:
+            data = codec.encode(Picture(pixels), Wish(quality=QUALITIES[number % len(QUALITIES)]))
+            yield latents_of(StoredLatents(container.read(data)).some(channels)), reduced(pixels, scale)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fit the preview of a latent space, and add it to a profile.")
+    parser.add_argument("model", help="a name or a bundle's folder")
+    parser.add_argument("photos", type=Path, help="folder of photos")
+    parser.add_argument("--profile", type=Path, required=True, help="the profile's JSON file, which is rewritten")
+    options = parser.parse_args()
+    codec = PictureCodec(options.model, device="cpu")
+    channels = CHANNELS.get(codec.bundle.latent_space, tuple(range(codec.profile.channels)))
+    found = fit(samples(codec, photos_in(options.photos), channels), channels)
+    fields = json.loads(options.profile.read_text())
+    fields["preview"] = {
+        "channels": channels,
+        "weights": [float(f"{value:.5g}") for value in found.weights.ravel()],
+        "bias": [float(f"{value:.5g}") for value in found.bias],
+    }
+    options.profile.write_text(json.dumps(fields, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""`Codec`: a model, opened once for many calls."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdtrt.engine import parts
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
+from sdtrt.engine.coding.latents import latents_of_file
+from sdtrt.engine.coding.rate import Method, Wish
+from sdtrt.engine.denoising.denoise import checked_steps
+from sdtrt.engine.format import container
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.engine.picture import Region
+from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, interest_of
+from sdtrt.images.picture import ImageLike, image_of, picture_of
+from sdtrt.sources import Source, bytes_of, opened
+
+Denoise = int | Literal["auto"]
+
+
+class Codec:
+    """A model, opened once for many calls. Usable from several threads; close it, or use it as a context manager."""
+
+    def __init__(self, pictures: PictureCodec) -> None:
+        """Not for direct use: `Codec.open`."""
+        self._pictures: PictureCodec | None = pictures
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path = BUILT_IN,
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        threads: int | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Self:
+        """Open a model by its name, or a bundle by its folder.
+
+        `device` is "auto", "cpu", "cuda" or "cuda:N", `backend` "auto", "trt" or "ort": of what works on this machine
+        the fastest is taken (`sdtrt doctor` tells why not the others). On the CPU networks are loaded at their first
+        use, by `threads` threads each, one per core if None. Pictures larger than `tile` pixels go through the networks
+        in tiles that overlap by `overlap` pixels; 0 is without tiles, None what suits the model: for "tiny" tiles that
+        change nothing. `report` is called with the number of a picture's tiles that are done, and of all, before the
+        first and after each. Raises `BundleError` if there is no such model, `DeviceError` if the machine cannot run
+        it.
+        """
+        return cls(
+            PictureCodec(
+                model, device=device, backend=backend, threads=threads, tile=tile, overlap=overlap, report=report
+            )
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the networks; any later call raises `ValueError`."""
+        self._pictures = None
+
+    def encode(
+        self,
+        image: ImageLike,
+        *,
+        quality: float | None = None,
+        nbytes: int | None = None,
+        bits_per_pixel: float | None = None,
+        psnr: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        method: Method = "latents",
+        roi: Roi | None = None,
+        roi_weight: float = DEFAULT_WEIGHT,
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> bytes:
+        """Return an image as the bytes of an `.sdt` file; the same image gives the same bytes.
+
+        Arguments:
+            image: a Pillow image, an array, uint8 (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
+            quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
+            nbytes: the largest size of the whole file; the best quality that fits, at most 100, is taken.
+            bits_per_pixel: the same as a rate.
+            psnr: the lowest PSNR in dB of the decoded image; about the smallest file that has it is taken.
+            effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.
+            method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
+            roi: a region of interest, (left, top, width, height), or a mask of the image's size: an array, uint8
+                (H, W), an image or a path, white where interest is. Error there counts `roi_weight` times, 1 to 64:
+                at an equal quality the rest stays as it is and the file grows, at equal bytes the rest loses.
+            strip: leave out EXIF, XMP and text, which are kept otherwise.
+
+        Raises `ValueError` if the image has no file so small or so good, `LimitError` if it exceeds `limits`. What of
+        it will not be in the file, such as bits beyond 8, is told by a `PictureWarning`.
+        """
+        wish = Wish(
+            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
+        )
+        picture = picture_of(image, strip=strip, limits=limits)
+        height, width = picture.pixels.shape[:2]
+        interest = None if roi is None else interest_of(roi, roi_weight, width, height)
+        return self._opened().encode(picture, wish, interest)
+
+    def decode(
+        self,
+        source: Source,
+        *,
+        region: Region | None = None,
+        partial: bool = False,
+        denoise: Denoise = "auto",
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Image.Image:
+        """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
+
+        Arguments:
+            source: the file's bytes, its path, or an object with `read` and `seek`.
+            region: (left, top, width, height) in pixels: that part alone, the same as if it were cropped from the
+                whole; of a large file only the streams that it needs are read and decoded.
+            partial: show what there is of a file that is cut short or damaged; what is missing is told by a
+                `PictureWarning`, and is coarse, or grey.
+            denoise: in how many steps the model's UNet cleans the latents, 0 for none; "auto" is what the model's
+                bundle recommends, which is none unless it was measured to help at the file's quality.
+            strip: leave out EXIF, XMP and text, which are in the image's `info` otherwise, and with them, in IPTC's
+                words, that the image was altered by an algorithm.
+
+        Raises `FormatError` if the file is damaged, `LimitError` if it exceeds `limits`, `BundleError` if it is in
+        another latent space than this model's, or is to be denoised and the model has no UNet; `ValueError` if the
+        region is not within the image.
+        """
+        codec, steps = self._opened(), steps_of(denoise)
+        if partial:
+            if region is not None or steps:
+                raise ValueError("a partial image has no region and is not denoised")
+            return image_of(parts.salvage(codec, bytes_of(source), limits), strip=strip)
+        if region is None:
+            return image_of(codec.decode(bytes_of(source), limits, steps), strip=strip)
+        with opened(source) as found:
+            return image_of(parts.decode_region(codec, found, region, limits, steps), strip=strip)
+
+    def preview(
+        self, source: Source, *, scale: int = 8, strip: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> Image.Image:
+        """Return the image in a file at 1/`scale` of its size, sides rounded up; source and errors as of `decode`.
+
+        With "tiny" and "sd1", a multiple of 8 is had without a network from the coarse part of the file; anything else
+        is made from the whole image.
+        """
+        with opened(source) as found:
+            return image_of(parts.preview(self._opened(), found, scale, limits), strip=strip)
+
+    def decode_rows(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[NDArray[np.uint8]]:
+        """Yield the RGB pixels in a file in bands of rows, uint8 (n, width, 3), from top to bottom.
+
+        The image is never held whole: memory is bounded by a row of tiles. Source and errors as of `decode`.
+        """
+        codec = self._opened()
+        with opened(source) as found:
+            _, rows = parts.decode_rows(codec, found, limits)
+            yield from rows
+
+    def encode_rows(
+        self,
+        rows: Iterable[NDArray[np.uint8]],
+        width: int,
+        height: int,
+        *,
+        quality: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        grey: bool = False,
+    ) -> bytes:
+        """Return the file of an image that comes in bands of rows, uint8 (n, width, 3), from top to bottom.
+
+        The image is never held whole: memory is bounded by a row of tiles. Quality and effort as in `encode`; `grey`
+        says that it is to be given back with one channel. Raises `ValueError` if the rows do not make up the image.
+        """
+        wish = Wish(quality=quality, effort=effort)
+        return parts.encode_rows(self._opened(), rows, width, height, wish, grey=grey)
+
+    def encode_batch(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        quality: float | None = None,
+        nbytes: int | None = None,
+        bits_per_pixel: float | None = None,
+        psnr: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        method: Method = "latents",
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> list[bytes]:
+        """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once."""
+        wish = Wish(
+            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
+        )
+        pictures = (picture_of(image, strip=strip, limits=limits) for image in images)
+        return list(self._opened().encode_batch(pictures, wish))
+
+    def decode_batch(
+        self,
+        files: Iterable[bytes],
+        *,
+        denoise: Denoise = "auto",
+        strip: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> list[Image.Image]:
+        """Return `decode` of each file; networks and entropy coding overlap, and a device takes several at once."""
+        pictures = self._opened().decode_batch(files, limits, steps_of(denoise))
+        return [image_of(picture, strip=strip) for picture in pictures]
+
+    def decode_into(
+        self,
+        data: bytes,
+        array: Any,
+        *,
+        stream: Any,
+        denoise: Denoise = "auto",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """Queue the decoding of a file into device memory, in order with a CUDA stream.
+
+        Arguments:
+            array: a C-contiguous device array, uint8 (height, width, 3), with `__cuda_array_interface__` or DLPack.
+            stream: an object with `__cuda_stream__`, or a stream's handle; not the default stream.
+
+        Returns when the work is queued: what is queued on `stream` afterwards finds the RGB pixels in the array. Alpha
+        is left out, a grey picture has three equal channels but for rounding. Raises as `decode` does, and
+        `DeviceError` if this codec runs on the CPU, `TypeError` or `ValueError` if the array or stream is unfit.
+        """
+        self._opened().decode_into(data, array, stream, limits, steps_of(denoise))
+
+    def encode_latents(
+        self,
+        latents: NDArray[np.float32],
+        *,
+        quality: float | None = None,
+        nbytes: int | None = None,
+        bits_per_pixel: float | None = None,
+        effort: int = DEFAULT_EFFORT,
+        method: Method = "latents",
+    ) -> bytes:
+        """Return latents, float32 (C, h, w) at unit scale, as a file; arguments as in `encode`.
+
+        The picture is taken to fill the latents exactly.
+        """
+        codec = self._opened()
+        wish = Wish(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
+        if latents.ndim != 3:
+            raise ValueError(f"latents of shape {latents.shape}, expected (channels, height, width)")
+        height, width = (n * codec.profile.downscale for n in latents.shape[1:])
+        return codec.encode_latents(latents.astype(np.float32, copy=False), width, height, wish)
+
+    def decode_latents(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
+        """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
+        self._opened()
+        return latents_of_file(container.read(bytes_of(source), limits), limits)
+
+    def _opened(self) -> PictureCodec:
+        if self._pictures is None:
+            raise ValueError("this codec is closed")
+        return self._pictures
+
+
+def steps_of(denoise: Denoise) -> int | None:
+    """Return how many steps of denoising are asked for, None for "auto"; `ValueError` if it is neither."""
+    return None if denoise == "auto" else checked_steps(denoise)

@@ -1,0 +1,44 @@
+"""Regions of interest, as callers name them: a rectangle, or a mask."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdtrt.engine.coding.interest import LARGEST_WEIGHT, Interest
+from sdtrt.engine.picture import Region, checked_region
+
+Roi = Region | NDArray[np.uint8] | Image.Image | str | Path
+
+DEFAULT_WEIGHT = 4.0
+
+
+def interest_of(roi: Roi, weight: float, width: int, height: int) -> Interest:
+    """Return the interest in a part of a picture, where squared error counts `weight` times, 1 to 64.
+
+    `roi` is (left, top, width, height) in pixels, or a mask of the picture's size, uint8 (H, W), an image or the path
+    of one: 0 is no interest, 255 all of it. Raises `ValueError` if it does not fit the picture.
+    """
+    if not 1 <= weight <= LARGEST_WEIGHT:
+        raise ValueError(f"weight {weight} of a region of interest, expected 1 to {LARGEST_WEIGHT:.0f}")
+    if isinstance(roi, tuple):
+        left, top, across, down = checked_region(roi, width, height)
+        share: NDArray[np.float32] = np.zeros((height, width), np.float32)
+        share[top : top + down, left : left + across] = 1
+    else:
+        share = _mask(roi).astype(np.float32) / np.float32(255)
+        if share.shape != (height, width):
+            raise ValueError(f"a mask of {share.shape[1]}x{share.shape[0]} for a picture of {width}x{height}")
+    return Interest(np.float32(weight) ** share)
+
+
+def _mask(roi: NDArray[np.uint8] | Image.Image | str | Path) -> NDArray[np.uint8]:
+    if isinstance(roi, str | Path):
+        with Image.open(roi) as image:
+            return np.asarray(image.convert("L"))
+    if isinstance(roi, Image.Image):
+        return np.asarray(roi.convert("L"))
+    if roi.ndim != 2 or roi.dtype != np.uint8:
+        raise ValueError(f"mask of {roi.dtype} and shape {roi.shape}, expected uint8 (H, W)")
+    return roi

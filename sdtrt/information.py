@@ -1,0 +1,86 @@
+"""What files say of themselves, without a model: `info`, `verify`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sdtrt.engine.coding.latents import latents_of_file
+from sdtrt.engine.coding.rate import Method
+from sdtrt.engine.format import container
+from sdtrt.engine.format.alpha import alpha_of_file
+from sdtrt.engine.format.container import File
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.metadata import metadata_of_file
+from sdtrt.engine.format.profile import PALETTE, profile_of_file
+from sdtrt.sources import Source, bytes_of
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a file says of itself.
+
+    `channels` 1 to 4 are those of the picture; `quality` is that of the nearest step, None by method "palette". `tiles`
+    are those across and down; `spent` tells where the bytes go: `latents`, of several tiles level by level from the
+    coarsest, `alpha`, `metadata`, and `head`, all else.
+    """
+
+    width: int
+    height: int
+    channels: int
+    nbytes: int
+    bits_per_pixel: float
+    method: Method
+    quality: float | None
+    step: float | None
+    latent_space: str
+    latent_shape: tuple[int, int, int]
+    profile: int
+    prior: int
+    tiles: tuple[int, int]
+    spent: dict[str, int]
+
+
+def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
+    """Return what a file says of itself; the checksum is checked, streams are not decoded. Needs no model."""
+    data = bytes_of(source)
+    file = container.read(data, limits)
+    header, profile = file.header, profile_of_file(file)
+    palette = header.prior == PALETTE
+    return Info(
+        width=header.width,
+        height=header.height,
+        channels=(1 if header.grey else 3) + file.layout.alpha,
+        nbytes=len(data),
+        bits_per_pixel=8 * len(data) / (header.width * header.height),
+        method="palette" if palette else "latents",
+        quality=None if palette else round(profile.quality(header.step_code), 1),
+        step=None if palette else header.step,
+        latent_space=profile.latent_space,
+        latent_shape=profile.grid(header.width, header.height),
+        profile=header.profile,
+        prior=header.prior,
+        tiles=(file.layout.columns, file.layout.rows),
+        spent=spent(file, len(data)),
+    )
+
+
+def spent(file: File, nbytes: int) -> dict[str, int]:
+    """Return how many bytes of a file go where."""
+    layout = file.layout
+    names = ["latents"] if layout.levels == 1 else [f"level {level + 1}" for level in range(layout.levels)]
+    kinds = [*names, *["alpha"] * layout.alpha]
+    found: dict[str, Any] = {
+        name: sum(len(file.segment(kind, tile)) for tile in range(layout.tiles)) for kind, name in enumerate(kinds)
+    }
+    found["metadata"] = sum(map(len, file.chunks.values()))
+    return found | {"head": nbytes - sum(found.values())}
+
+
+def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Check a file completely, all but the pixels: structure, checksum, every latent, alpha. Needs no model.
+
+    Raises `FormatError` or `LimitError`, as `decode` would.
+    """
+    file = container.read(bytes_of(source), limits)
+    latents_of_file(file, limits)
+    alpha_of_file(file)
+    metadata_of_file(file)

@@ -1,0 +1,31 @@
+"""Where a file's bytes come from: memory, a path, or an object with `read` and `seek`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+Source = bytes | str | Path | BinaryIO
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[bytes | BinaryIO]:
+    """Yield bytes, or a stream of which only what is needed is read; a path is opened and closed again."""
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as stream:
+            yield stream
+    elif isinstance(source, bytes | bytearray | memoryview):
+        yield bytes(source)
+    elif hasattr(source, "read") and hasattr(source, "seek"):
+        yield source
+    else:
+        raise TypeError(f"source is a {type(source).__name__}; expected bytes, a path, or an object with read and seek")
+
+
+def bytes_of(source: Source) -> bytes:
+    """Return all bytes of a source."""
+    with opened(source) as found:
+        if isinstance(found, bytes):
+            return found
+        found.seek(0)
+        return found.read()
