@@ -16,6 +16,7 @@ from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
 from sdtrt.errors import PictureWarning
@@ -57,7 +58,14 @@ def decode_rows(
 
 
 def encode_rows(
-    codec: PictureCodec, rows: Iterable[Pixels], width: int, height: int, wish: Wish, *, grey: bool = False
+    codec: PictureCodec,
+    rows: Iterable[Pixels],
+    width: int,
+    height: int,
+    wish: Wish,
+    *,
+    grey: bool = False,
+    metadata: Metadata = NOTHING,
 ) -> bytes:
     """Return the file of a picture that comes in bands of rows, uint8 (n, width, 3), and is never held whole.
 
@@ -69,7 +77,7 @@ def encode_rows(
     for latents in codec.pipeline.latents(given.rows, height, width):
         builder.add(latents)
     given.close()
-    return container.write(builder.file())
+    return container.write(builder.file(chunks=chunks_of(metadata)))
 
 
 class RowBuffer:

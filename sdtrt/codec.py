@@ -17,6 +17,7 @@ from sdtrt.engine.coding.rate import Method, Wish
 from sdtrt.engine.denoising.denoise import checked_steps
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.picture import Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, interest_of
@@ -179,14 +180,16 @@ class Codec:
         quality: float | None = None,
         effort: int = DEFAULT_EFFORT,
         grey: bool = False,
+        metadata: Metadata = NOTHING,
     ) -> bytes:
         """Return the file of an image that comes in bands of rows, uint8 (n, width, 3), from top to bottom.
 
         The image is never held whole: memory is bounded by a row of tiles. Quality and effort as in `encode`; `grey`
-        says that it is to be given back with one channel. Raises `ValueError` if the rows do not make up the image.
+        says that it is to be given back with one channel; `metadata` is kept beside it. Raises `ValueError` if the rows
+        do not make up the image.
         """
         wish = Wish(quality=quality, effort=effort)
-        return parts.encode_rows(self._opened(), rows, width, height, wish, grey=grey)
+        return parts.encode_rows(self._opened(), rows, width, height, wish, grey=grey, metadata=metadata)
 
     def encode_batch(
         self,

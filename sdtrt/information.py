@@ -1,7 +1,7 @@
 """What files say of themselves, without a model: `info`, `verify`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method
@@ -11,7 +11,7 @@ from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import metadata_of_file
 from sdtrt.engine.format.profile import PALETTE, profile_of_file
-from sdtrt.sources import Source, bytes_of
+from sdtrt.sources import Source, bytes_of, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,21 @@ class Info:
     prior: int
     tiles: tuple[int, int]
     spent: dict[str, int]
+
+
+class Size(NamedTuple):
+    """The size of a file's picture in pixels, and its channels, 1 to 4."""
+
+    width: int
+    height: int
+    channels: int
+
+
+def size_of(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Size:
+    """Return the size of the picture in a file; of large ones no more is read, and checked, than the head."""
+    with opened(source) as found:
+        file = container.read(found, limits) if isinstance(found, bytes) else container.read_from(found, limits)
+    return Size(file.header.width, file.header.height, (1 if file.header.grey else 3) + file.layout.alpha)
 
 
 def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:

@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from sdtrt.cli.files import read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.limits import Limits
+from sdtrt.images.picture import open_any_size
 from sdtrt.progress import TileBar
 
 
@@ -30,7 +31,7 @@ def limits_of(options: argparse.Namespace) -> Limits:
 def open_image(source: str, frame: int) -> Image.Image:
     """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
     try:
-        image = Image.open(io.BytesIO(read_input(source)))
+        image = open_any_size(io.BytesIO(read_input(source)))
     except UnidentifiedImageError as error:
         raise ValueError("not an image file that Pillow knows") from error
     if frame:

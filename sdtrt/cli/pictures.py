@@ -26,9 +26,11 @@ from sdtrt.cli.arguments import (
 from sdtrt.cli.batch import Record, each_file
 from sdtrt.cli.files import STREAM, prepare_outputs, read_input, write_output
 from sdtrt.cli.inputs import limits_of, open_codec, open_image
+from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import METHODS, Wish
+from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.metadata import save_options
 from sdtrt.information import info
@@ -51,23 +53,26 @@ def encode(options: argparse.Namespace) -> int:
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with open_codec(options.model, options) as codec:
 
+        def encode_whole(source: str) -> bytes:
+            with open_image(source, options.frame) as image:
+                return codec.encode(
+                    image,
+                    psnr=options.target_psnr,
+                    **wish,
+                    **region,
+                    strip=options.strip,
+                    limits=limits_of(options),
+                )
+
         def work(source: str, target: str) -> Record:
             started = time.perf_counter()
             if options.from_latents:
                 data = codec.encode_latents(array_file(source), **wish)
             else:
-                with open_image(source, options.frame) as image:
-                    data = codec.encode(
-                        image,
-                        psnr=options.target_psnr,
-                        **wish,
-                        **region,
-                        strip=options.strip,
-                        limits=limits_of(options),
-                    )
+                data = encode_rows(codec, source, options) or encode_whole(source)
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
-            about = info(data)
+            about = info(data, limits=UNLIMITED)
             return {
                 "width": about.width,
                 "height": about.height,
@@ -106,6 +111,9 @@ def decode(options: argparse.Namespace) -> int:
         if model not in codecs:
             codecs[model] = open_codec(model, options)
         started = time.perf_counter()
+        if size := decode_rows(codecs[model], data, target, options):
+            seconds = time.perf_counter() - started
+            return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
         image = decoded(codecs[model], data, options)
         seconds = time.perf_counter() - started
         write_output(target, image_file(image, target, suffix), force=options.force)

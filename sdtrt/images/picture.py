@@ -3,6 +3,7 @@
 import io
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +41,27 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
         return picture_of(_image_of_array(image), strip=strip, limits=limits)
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, a uint8 array or a path")
+    check_size(image, limits)
+    _tell_of_frames(image)
+    upright = _upright(image)
+    return _picture_of(upright, NOTHING if strip else metadata_of(image, upright))
+
+
+def open_any_size(file: str | Path | IO[bytes]) -> Image.Image:
+    """Return an image, opened; how large it may be is for `check_size` to say, not for Pillow."""
+    usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(file)
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
+
+
+def check_size(image: Image.Image, limits: Limits) -> None:
+    """Raise `LimitError` if an image has more pixels than `limits`."""
     if image.width * image.height > limits.max_pixels:
         raise LimitError(
             f"the image has {image.width}x{image.height} pixels; the limit is {limits.max_pixels} (--max-pixels)"
         )
-    _tell_of_frames(image)
-    upright = _upright(image)
-    return _picture_of(upright, NOTHING if strip else metadata_of(image, upright))
 
 
 def _picture_of(image: Image.Image, metadata: Metadata) -> Picture:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import MARGIN, Phase, length, moved, parts_of
+from sdtrt.engine.coding.priors.passes import MARGIN, Phase, length, moved, parts_of, put
 from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
 
@@ -164,7 +164,7 @@ def _units(sums: Floats, shift: int) -> Floats:
 
 
 class LatentPlanes:
-    """The latents known so far, int in float32 arrays with a margin of zeros; and their compressed magnitudes."""
+    """The latents known so far, int in float32 arrays with a margin; and their compressed magnitudes."""
 
     def __init__(self, shape: tuple[int, int, int], step_code: int, magnitudes: bool = True) -> None:
         channels, self.height, self.width = shape
@@ -176,11 +176,9 @@ class LatentPlanes:
     def put(self, step: LatentPass, symbols: Ints) -> None:
         """Store a pass's symbols, (channels of the pass, positions)."""
         values = latent_units(symbols, power(self.step_code))
-        kinds = [values, MAGNITUDE[np.abs(values)]] if len(self._seen) == 2 else [values]
-        for part, rows, columns in parts_of(step.phase, self.height, self.width):
-            for kind, seen in zip(kinds, self._seen, strict=True):
-                inside = seen[step.start : step.stop, moved(rows, 0), moved(columns, 0)]
-                inside[...] = kind[:, part].reshape(inside.shape)
+        put(self._seen[0], step, values)
+        if len(self._seen) == 2:
+            put(self._seen[1], step, MAGNITUDE[np.abs(values)])
 
     def inputs(self, step: LatentPass) -> Floats:
         """Return what a pass's network sees, float32 (inputs, positions)."""

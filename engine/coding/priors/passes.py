@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-MARGIN = 4  # how far a tap may reach beyond the plane; symbols there count as 0
+MARGIN = 4  # how far a tap may reach beyond the plane
 
 Offset = tuple[int, int]  # (rows, columns)
 Ints = NDArray[np.int32]
@@ -75,6 +75,51 @@ def length(along: slice) -> int:
 def moved(along: slice, distance: int) -> slice:
     """Return a slice of a plane as one of a plane with margins, moved by `distance`."""
     return slice(along.start + MARGIN + distance, along.stop + MARGIN + distance, along.step)
+
+
+Place = tuple[slice, slice]  # rows and columns of a plane with margins
+
+
+@lru_cache(1024)
+def margins_of(phase: Phase, height: int, width: int) -> tuple[tuple[Place, Place], ...]:
+    """Return where a plane with margins takes a phase's values that lie beyond the plane, and from where, in order.
+
+    They are those of the nearest row and column that the phase has within the plane.
+    """
+    found = []
+    for rows, columns in phase.slices(height, width):
+        (above, down, below), (before, across, behind) = (
+            _edges(along, side) for along, side in ((rows, height), (columns, width))
+        )
+        first, last = _line(down.start), _line(down.stop - 1)
+        left, right = _line(across.start), _line(across.stop - 1)
+        whole = slice(above.start, below.stop, phase.stride)
+        found += [((above, across), (first, across)), ((below, across), (last, across))]
+        found += [((whole, before), (whole, left)), ((whole, behind), (whole, right))]
+    return tuple(found)
+
+
+def _edges(along: slice, side: int) -> tuple[slice, slice, slice]:
+    """Return a slice of `Phase.slices` within a side with margins, what goes on with it before, and behind."""
+    first, step = along.start + MARGIN, along.step
+    last = first + (length(along) - 1) * step
+    behind = slice(last + step, last + (side + 2 * MARGIN - 1 - last) // step * step + 1, step)
+    return slice(first % step, first, step), slice(first, last + 1, step), behind
+
+
+def _line(at: int) -> slice:
+    return slice(at, at + 1)
+
+
+def put(seen: NDArray[Any], step: Pass, values: NDArray[Any]) -> None:
+    """Store a pass's values, (channels of the pass, positions), in planes with margins, and those for the margins."""
+    height, width = (side - 2 * MARGIN for side in seen.shape[1:])
+    own = seen[step.start : step.stop]
+    for part, rows, columns in parts_of(step.phase, height, width):
+        inside = own[:, moved(rows, 0), moved(columns, 0)]
+        inside[...] = values[:, part].reshape(inside.shape)
+    for (rows, columns), (from_rows, from_columns) in margins_of(step.phase, height, width):
+        own[:, rows, columns] = own[:, from_rows, from_columns]
 
 
 def gather(planes: NDArray[Any], step: Pass) -> NDArray[Any]:

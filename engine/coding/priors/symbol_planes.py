@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import MARGIN, Offset, Phase, moved, parts_of
+from sdtrt.engine.coding.priors.passes import MARGIN, Offset, Phase, moved, parts_of, put
 
 SIGNED_LIMIT = 1023  # contexts see symbols clamped to this magnitude
 
@@ -43,7 +43,7 @@ def symbol_passes(channels: int, phases: Sequence[Phase], reach: int) -> list[Sy
 
 
 class SymbolPlanes:
-    """The symbols known so far, int in float32 arrays with a margin of zeros: signed, and compressed magnitudes.
+    """The symbols known so far, int in float32 arrays with a margin: signed, and compressed magnitudes.
 
     Magnitudes are `MAGNITUDE[min(|symbol|, 255)]`. float32 holds all these integers exactly.
     """
@@ -61,13 +61,8 @@ class SymbolPlanes:
 
     def put(self, step: SymbolPass, symbols: NDArray[np.int32]) -> None:
         """Store a pass's symbols, (channels, positions)."""
-        signed = np.clip(symbols, -SIGNED_LIMIT, SIGNED_LIMIT)
-        magnitudes = MAGNITUDE[np.minimum(np.abs(symbols), 255)]
-        for part, rows, columns in parts_of(step.phase, self.height, self.width):
-            inside = (slice(None), moved(rows, 0), moved(columns, 0))
-            shape = self._signed[inside].shape
-            self._signed[inside] = signed[:, part].reshape(shape)
-            self._magnitude[inside] = magnitudes[:, part].reshape(shape)
+        put(self._signed, step, np.clip(symbols, -SIGNED_LIMIT, SIGNED_LIMIT))
+        put(self._magnitude, step, MAGNITUDE[np.minimum(np.abs(symbols), 255)])
 
     def signed(self, step: SymbolPass) -> Floats:
         """Return symbols at a pass's taps, float32 (taps * channels, positions), tap after tap."""

@@ -1,0 +1,65 @@
+"""Images that are too large to be held whole go through `encode` and `decode` by rows."""
+
+import argparse
+import warnings
+from pathlib import Path
+
+from PIL import UnidentifiedImageError
+
+from sdtrt.atomic import replacing
+from sdtrt.cli.files import STREAM, require_writable
+from sdtrt.cli.inputs import limits_of
+from sdtrt.codec import Codec
+from sdtrt.errors import DeviceError, PictureWarning
+from sdtrt.images.rows import LARGE, rows_of_file, write_png
+from sdtrt.information import size_of
+
+
+def encode_rows(codec: Codec, source: str, options: argparse.Namespace) -> bytes | None:
+    """Return the file of a large image; None if it is not large, or has to be seen whole for what is asked for."""
+    searched = (options.bytes, options.bpp, options.target_psnr, options.roi)
+    if source == STREAM or options.frame or options.method != "latents" or any(wish is not None for wish in searched):
+        return None
+    try:
+        rows = rows_of_file(Path(source), strip=options.strip, limits=limits_of(options))
+    except UnidentifiedImageError:
+        return None  # to be told of where all images are opened
+    except DeviceError as error:
+        _tell_of_memory(error)
+        return None
+    if rows is None:
+        return None
+    return codec.encode_rows(
+        rows.bands,
+        rows.width,
+        rows.height,
+        quality=options.quality,
+        effort=options.effort,
+        grey=rows.grey,
+        metadata=rows.metadata,
+    )
+
+
+def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argparse.Namespace) -> tuple[int, int] | None:
+    """Write the image in a file, if it is large, as PNG, and return its size; None if it goes the usual way."""
+    parts = (options.region, options.preview, options.partial)
+    if isinstance(source, bytes) or Path(target).suffix.lower() != ".png" or any(parts) or options.denoise != "auto":
+        return None
+    about = size_of(source, limits=limits_of(options))
+    if about.width * about.height <= LARGE or about.channels in {2, 4}:
+        return None
+    try:
+        require_writable(target, force=options.force)
+        with replacing(Path(target)) as stream:
+            rows = codec.decode_rows(source, limits=limits_of(options))
+            write_png(stream, about.width, about.height, rows, grey=about.channels == 1)
+    except DeviceError as error:
+        _tell_of_memory(error)
+        return None
+    if not options.strip:
+        warnings.warn("an image this large is written without metadata", PictureWarning, stacklevel=2)
+    return about.width, about.height
+
+
+def _tell_of_memory(error: DeviceError) -> None:
+    warnings.warn(f"the image is held whole in memory: {error}", PictureWarning, stacklevel=3)

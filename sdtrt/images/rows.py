@@ -1,0 +1,96 @@
+"""Image files too large to be held whole, by rows: read by libvips, written by pypng (the extra `large`)."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.metadata import NOTHING, Metadata
+from sdtrt.engine.picture import luma
+from sdtrt.errors import DeviceError
+from sdtrt.images.metadata import ORIENTATION, metadata_of
+from sdtrt.images.picture import check_size, open_any_size
+
+Pixels = NDArray[np.uint8]
+
+LARGE = 1 << 26  # pixels: more than that is not held whole if it need not be
+BAND = 256  # rows that are read at once
+INSTALL = "install them with: pip install 'sdtrt[large]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """An image as bands of rows, uint8 (n, width, 3), from top to bottom, each read when it is asked for."""
+
+    width: int
+    height: int
+    bands: Iterator[Pixels]
+    grey: bool
+    metadata: Metadata
+
+
+def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS) -> Rows | None:
+    """Return the rows of an image file; None if it is small, or must be seen whole to be read.
+
+    That is if it is turned, has alpha, more than 8 bits, or other channels than grey or RGB. Raises `DeviceError` if
+    the libraries are missing, `LimitError` if the image has more pixels than `limits`.
+    """
+    with open_any_size(path) as image:
+        head = _head(image)
+        turned = head.getexif().get(ORIENTATION, 1) != 1
+        plain = image.mode in {"L", "RGB"} and not image.has_transparency_data and not turned
+        if image.width * image.height <= LARGE or not plain:
+            return None
+        check_size(image, limits)
+        metadata = NOTHING if strip else metadata_of(head, head)
+        return Rows(image.width, image.height, _bands(path), image.mode == "L", metadata)
+
+
+def _head(image: Image.Image) -> Image.Image:
+    """Return an image that carries what another does, without its pixels: of PNG files Pillow would load them."""
+    if image.format != "PNG":
+        return image
+    head = Image.new("L", (1, 1))
+    head.info = image.info
+    return head
+
+
+def _bands(path: Path) -> Iterator[Pixels]:
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:
+        raise DeviceError(f"libraries for large images are missing ({error}); {INSTALL}") from error
+
+    def bands() -> Iterator[Pixels]:
+        try:
+            image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+            if image.get_typeof("icc-profile-data"):
+                image = image.icc_transform("srgb")
+            region = pyvips.Region.new(image)  # which reads in order, as a file that is decoded once has to be
+            for top in range(0, image.height, BAND):
+                count = min(BAND, image.height - top)
+                data = region.fetch(0, top, image.width, count)
+                pixels = np.frombuffer(data, np.uint8).reshape(count, image.width, image.bands)
+                yield pixels if image.bands == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+        except pyvips.Error as error:
+            raise ValueError(f"damaged image: {str(error).strip().splitlines()[-1]}") from error
+
+    return bands()
+
+
+def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[Pixels], *, grey: bool) -> None:
+    """Write a PNG file of RGB pixels that come in bands of rows; `grey` ones as one channel.
+
+    Raises `DeviceError` if pypng is missing.
+    """
+    try:
+        import png
+    except ImportError as error:
+        raise DeviceError(f"libraries for large images are missing ({error}); {INSTALL}") from error
+    rows = (row.tobytes() for band in bands for row in (luma(band) if grey else band))
+    png.Writer(width, height, greyscale=grey, compression=6).write_packed(stream, rows)

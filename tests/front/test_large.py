@@ -1,0 +1,139 @@
+"""Images too large to be held whole, by rows: the same files and pictures. What is large is made small here."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdtrt
+from sdtrt import cli
+from sdtrt.cli import large
+from sdtrt.engine.picture import luma
+from sdtrt.errors import DeviceError
+from sdtrt.images import rows
+
+Photo = Callable[[int, int], np.ndarray]
+LIMIT = 1 << 12
+
+
+@pytest.fixture(autouse=True)
+def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (rows, large):
+        monkeypatch.setattr(module, "LARGE", LIMIT)
+    monkeypatch.setattr(rows, "BAND", 37)
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing large go any other way than by rows."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("held whole")
+
+    monkeypatch.setattr(sdtrt.Codec, "encode", refuse)
+    monkeypatch.setattr(sdtrt.Codec, "decode", refuse)
+
+
+def saved(path: Path, pixels: np.ndarray, **options: object) -> str:
+    Image.fromarray(pixels).save(path, **options)
+    return str(path)
+
+
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize(("suffix", "mode"), [("png", "RGB"), ("png", "L"), ("tif", "RGB"), ("webp", "RGB")])
+def test_there_and_back(photo: Photo, tmp_path: Path, suffix: str, mode: str, codec: sdtrt.Codec) -> None:
+    pixels = photo(150, 90) if mode == "RGB" else np.ascontiguousarray(photo(150, 90)[:, :, 0])
+    options = {"lossless": True} if suffix == "webp" else {}
+    source = saved(tmp_path / f"a.{suffix}", pixels, **options)
+    assert cli.main(["encode", source, "-q", "40", "-o", str(tmp_path / "a.sdt")]) == 0
+    packed = (tmp_path / "a.sdt").read_bytes()
+    assert sdtrt.info(packed).channels == (3 if mode == "RGB" else 1)
+    assert cli.main(["decode", str(tmp_path / "a.sdt"), "-o", str(tmp_path / "b.png")]) == 0
+    with Image.open(tmp_path / "b.png") as back:
+        assert back.mode == mode
+        expected = np.concatenate([*codec.decode_rows(packed)])
+        found = np.asarray(back.convert("RGB"))
+        np.testing.assert_array_equal(found, expected if mode == "RGB" else luma(expected)[:, :, None].repeat(3, 2))
+
+
+def test_files_are_those_of_the_usual_way(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    source = saved(tmp_path / "a.jpg", photo(150, 90), exif=exif, comment=b"said")
+    assert cli.main(["encode", source, "-q", "40", "-o", str(tmp_path / "a.sdt")]) == 0
+    with Image.open(source) as image:
+        assert codec.encode(image, quality=40) == (tmp_path / "a.sdt").read_bytes()
+    assert cli.main(["encode", "--strip", "-f", source, "-q", "40", "-o", str(tmp_path / "a.sdt")]) == 0
+    assert codec.encode(source, quality=40, strip=True) == (tmp_path / "a.sdt").read_bytes()
+
+
+@pytest.mark.parametrize("words", [["--bytes", "900"], ["--roi", "20x20+3+3"], ["--target-psnr", "20"]])
+def test_what_has_to_be_seen_whole(photo: Photo, tmp_path: Path, words: list[str]) -> None:
+    source = saved(tmp_path / "a.png", photo(150, 90))
+    assert cli.main(["encode", source, *words, "-o", str(tmp_path / "a.sdt")]) == 0
+    assert sdtrt.info(tmp_path / "a.sdt").width == 150
+
+
+def test_turned_deep_and_transparent_images_are_none_for_rows(photo: Photo, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = photo(150, 90)
+    alpha = np.dstack([pixels, pixels[:, :, :1]])
+    deep = pixels[:, :, 0].astype(np.uint16) * 257
+    for path in (
+        saved(tmp_path / "turned.jpg", pixels, exif=exif),
+        saved(tmp_path / "alpha.png", alpha),
+        saved(tmp_path / "deep.png", deep),
+        saved(tmp_path / "small.png", pixels[:20, :20]),
+    ):
+        assert rows.rows_of_file(Path(path)) is None
+
+
+def test_limits_hold(photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = saved(tmp_path / "a.png", photo(150, 90))
+    assert cli.main(["encode", source, "--max-pixels", "13499", "-o", str(tmp_path / "a.sdt")]) == 1
+    assert "the limit is 13499" in capsys.readouterr().err
+    assert not (tmp_path / "a.sdt").exists()
+
+
+def test_a_damaged_image(photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = Path(saved(tmp_path / "a.png", photo(150, 90)))
+    source.write_bytes(source.read_bytes()[:4000])
+    assert cli.main(["encode", str(source), "-o", str(tmp_path / "a.sdt")]) == 1
+    assert "damaged image" in capsys.readouterr().err
+    assert not (tmp_path / "a.sdt").exists()
+
+
+def test_a_damaged_file_leaves_nothing(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
+    data = bytearray(codec.encode(photo(150, 90)))
+    data[-30] ^= 1
+    (tmp_path / "a.sdt").write_bytes(data)
+    assert cli.main(["decode", str(tmp_path / "a.sdt"), "-o", str(tmp_path / "b.png")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.sdt"]
+
+
+@pytest.mark.parametrize("library", ["pyvips", "png"])
+def test_without_the_libraries(
+    photo: Photo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    library: str,
+) -> None:
+    """It is told, and done the usual way."""
+    monkeypatch.setitem(sys.modules, library, None)
+    source = saved(tmp_path / "a.png", photo(150, 90))
+    assert cli.main(["encode", source, "-o", str(tmp_path / "a.sdt")]) == 0
+    assert cli.main(["decode", str(tmp_path / "a.sdt"), "-o", str(tmp_path / "b.png")]) == 0
+    assert "held whole in memory: libraries for large images are missing" in capsys.readouterr().err
+    with Image.open(tmp_path / "b.png") as back:
+        assert back.size == (150, 90)
+
+
+def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch, photo: Photo, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    with pytest.raises(DeviceError, match=r"sdtrt\[large\]"):
+        rows.rows_of_file(Path(saved(tmp_path / "a.png", photo(150, 90))))
