@@ -79,18 +79,32 @@ def positions(subsets: list[tuple[int, int, int]], height: int, width: int) -> I
     return np.array(every, np.int64).reshape(-1, 2).T
 
 
-def seen(planes: Ints, at: Ints, taps: Taps) -> list[Ints]:
-    padded = np.pad(planes, ((0, 0), (4, 4), (4, 4)))
+def seen(padded: Ints, at: Ints, taps: Taps) -> list[Ints]:
     return [padded[:, at[0] + 4 + dy, at[1] + 4 + dx] for dy, dx in taps]
 
 
-def adaptive(parameters: Ints, symbols: Ints, at: Ints, taps: Taps) -> tuple[Ints, Ints]:
+def spread(padded: Ints, group: slice, subsets: list[tuple[int, int, int]]) -> None:
+    inside = padded[:, 4:-4, 4:-4].copy()
+    _, height, width = inside.shape
+    for top, left, d in subsets:
+        if top < height and left < width:
+            rows = [n for n in range(-4, height + 4) if n % d == top]
+            columns = [n for n in range(-4, width + 4) if n % d == left]
+            known = inside[group][:, nearest(rows, height)[:, None], nearest(columns, width)]
+            padded[group, np.add(rows, 4)[:, None], np.add(columns, 4)] = known
+
+
+def nearest(places: list[int], side: int) -> Ints:
+    return np.clip(places, min(n for n in places if n >= 0), max(n for n in places if n < side))
+
+
+def adaptive(parameters: Ints, padded: Ints, at: Ints, taps: Taps) -> tuple[Ints, Ints]:
     weight, base, first = parameters.T[:, :, None]
     if not taps:
         return 0 * (first + at[0]), first + 0 * at[0]
     near = [(dy, dx) for dy, dx in taps if abs(dy) + abs(dx) == min(abs(y) + abs(x) for y, x in taps)]
-    mean = (8 * np.sum(seen(symbols.clip(-1023, 1023), at, near), 0) + len(near) // 2) // len(near)
-    magnitude = 8 * np.sum(seen(M[np.abs(symbols).clip(0, 255)], at, taps + near), 0) // (len(taps) + len(near))
+    mean = (8 * np.sum(seen(padded.clip(-1023, 1023), at, near), 0) + len(near) // 2) // len(near)
+    magnitude = 8 * np.sum(seen(M[np.abs(padded).clip(0, 255)], at, taps + near), 0) // (len(taps) + len(near))
     return mean * weight // 8, np.minimum(base + magnitude * 3 // 128, 31)
 
 
@@ -103,10 +117,13 @@ def read_adaptively(payload: Bytes, prior: int, code: int, symbols: Ints, points
     parameters = np.array(list(payload.take(3 * count)), np.int64).reshape(-1, 3)
     need(bool((parameters <= [8, 31, 31]).all()), "wrong parameters")
     coder, window = Coder(payload.rest, arrays_of(PRIORS[prior])), [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+    padded = np.pad(symbols, ((0, 0), (4, 4), (4, 4)))
     for subsets in PYRAMID:
         cells, at = positions(subsets, 4, 4).T.tolist(), positions(subsets, *symbols.shape[1:])
         taps = [(dy, dx) for dy, dx in window if all([(y + dy) % 4, (x + dx) % 4] in known for y, x in cells)]
-        symbols[:, at[0], at[1]] = coder.read_pass(*adaptive(parameters, symbols, at, taps))[0]
+        symbols[:, at[0], at[1]] = coder.read_pass(*adaptive(parameters, padded, at, taps))[0]
+        padded[:, 4:-4, 4:-4] = symbols
+        spread(padded, np.s_[:], subsets)
         known = known + cells
     return coder
 
@@ -118,11 +135,13 @@ def power(code: int) -> int:
 def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints) -> Coder:
     arrays = arrays_of(PRIORS[prior])
     text, coder = json.loads(bytes(arrays["architecture"].tolist())), Coder(payload.rest, arrays)
-    latents, order, near = np.zeros_like(symbols), np.array(text["order"]), min(max(code, 768), 3328)
+    latents, order = np.pad(0 * symbols, ((0, 0), (4, 4), (4, 4))), np.array(text["order"])
+    near = min(max(code, 768), 3328)
     need(len(order) == len(symbols), "prior for another number of channels")
     step = np.array([[max(127 - 127 * abs(768 + 160 * k - near) // 160, 0)] for k in range(17)], np.int64)
     for n, one in enumerate(text["passes"]):
-        at = positions([(y, x, one["stride"]) for y, x in one["origins"]], *symbols.shape[1:])
+        subsets = [(y, x, one["stride"]) for y, x in one["origins"]]
+        at = positions(subsets, *symbols.shape[1:])
         values = [seen(latents[a:b], at, [(dy, dx)])[0] for a, b, dy, dx in one["values"]]
         values += [STRENGTH[abs(seen(latents[a:b], at, [(dy, dx)])[0])] for a, b, dy, dx in one["magnitudes"]]
         inputs = np.concatenate([*values, step.repeat(at.shape[1], 1)])
@@ -133,7 +152,8 @@ def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, po
         known, within = coder.read_pass(locations, ((scales + 48 * (2048 - code)) >> 12).clip(0, 31))
         group = slice(*one["channels"])
         symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within
-        latents[group, at[0], at[1]] = ((known * power(code) + 2**15) >> 16).clip(-1023, 1023)
+        latents[group, at[0] + 4, at[1] + 4] = ((known * power(code) + 2**15) >> 16).clip(-1023, 1023)
+        spread(latents, group, subsets)
     return coder
 
 

@@ -65,12 +65,14 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
     symbols = rng.integers(-3000, 3000, (channels, height, width))
     symbols[rng.random(symbols.shape) < 0.7] //= 500
     planes = SymbolPlanes((channels, height, width))
-    for step in passes:
+    for number, step in enumerate(passes):
         places = positions(step, height, width)
         assert planes.positions(step) == len(places)
 
-        def seen(channel: int, y: int, x: int) -> int:
-            return int(symbols[channel, y, x]) if 0 <= y < height and 0 <= x < width else 0
+        def seen(channel: int, y: int, x: int, done: list[SymbolPass] = passes[:number]) -> int:
+            phase = next(p.phase for p in done if p.phase.covers(y, x))
+            within = [nearest_of(n, side, phase.stride) for n, side in ((y, height), (x, width))]
+            return 0 if None in within else int(symbols[channel, within[0], within[1]])
 
         own = [
             [seen(c, y + dy, x + dx) for y, x in places] for dy, dx in step.taps for c in range(step.start, step.stop)
@@ -80,6 +82,12 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(planes.magnitudes(step), MAGNITUDE[np.minimum(abs(own_array), 255)])
         values = [[symbols[c, y, x] for y, x in places] for c in range(step.start, step.stop)]
         planes.put(step, np.array(values, np.int32).reshape(step.stop - step.start, len(places)))
+
+
+def nearest_of(n: int, side: int, stride: int) -> int | None:
+    """Return the place along a side that is nearest to one that may lie beyond it, of those that are alike."""
+    alike = [place for place in range(side) if (place - n) % stride == 0]
+    return min(alike, key=lambda place: abs(place - n), default=None)
 
 
 def test_first_pass_has_no_taps_and_the_last_sees_all_around() -> None:

@@ -126,7 +126,7 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code:
     symbols = rng.integers(-3000, 3000, (2, *size)) // rng.choice([1, 500], (2, *size))
     latents = np.clip(symbols * power(step_code) + 32768 >> 16, -1023, 1023)
     planes = LatentPlanes((2, *size), step_code)
-    for step in TOY.passes:
+    for number, step in enumerate(TOY.passes):
         places = [
             (y, x)
             for first_y, first_x in step.phase.origins
@@ -136,8 +136,14 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code:
         if not places:
             continue
 
-        def seen(channel: int, y: int, x: int) -> int:
-            return int(latents[channel, y, x]) if 0 <= y < size[0] and 0 <= x < size[1] else 0
+        def seen(channel: int, y: int, x: int, done: tuple[LatentPass, ...] = TOY.passes[:number]) -> int:
+            """Of what lies beyond, the nearest that the pass has in rows and columns of the same parity."""
+            if not any(p.start <= channel < p.stop and p.phase.covers(y, x) for p in done):
+                return 0
+            rows, columns = (range(n % 2, side, 2) for n, side in ((y, size[0]), (x, size[1])))
+            if not (rows and columns):
+                return 0
+            return int(latents[channel, np.clip(y, rows[0], rows[-1]), np.clip(x, columns[0], columns[-1])])
 
         def taken(windows: tuple[Window, ...], places: list[tuple[int, int]]) -> list[list[int]]:
             return [
