@@ -103,14 +103,27 @@ def measure_commands(image: Image.Image) -> dict[str, dict[str, float]]:
         }
 
 
-def run_command(name: str, source: str, target: str) -> dict[str, float]:
+def run_command(name: str, source: str, target: str, *options: str) -> dict[str, float]:
     started = time.perf_counter()
     # Of a child of its own: the peak that is asked for is the largest of all children.
     script = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    command = [sys.executable, "-c", script, sys.executable, "-m", "sdtrt", name, "--quiet", source, "-o", target]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        sys.executable,
+        "-m",
+        "sdtrt",
+        name,
+        "--quiet",
+        source,
+        "-o",
+        target,
+        *options,
+    ]
     peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return {"seconds": round(time.perf_counter() - started, 1), "peak_nbytes": int(peak) * 1024}
 
