@@ -1,10 +1,11 @@
 """Parts of large pictures: what division into tiles costs, and what regions, previews, prefixes and damage bring.
 
-    python benchmarks/access.py PHOTO [PHOTO...] [--huge 20000]
+    python benchmarks/access.py PHOTO [PHOTO...]
+    python benchmarks/access.py PHOTO [PHOTO...] --huge 20000
 
 PHOTO is a photo of some 12 megapixels. Times are medians of `RUNS` runs after one that does not count; what is
-compared is run in turn. At the end a mosaic of the photos, of `--huge` pixels a side, is encoded and decoded by the
-command line, each in a process of its own. Not measured: GPUs, models other than `tiny`.
+compared is run in turn. With `--huge`, instead, a mosaic of the photos of so many pixels a side is encoded and decoded
+by the command line, each in a process of its own, for the peak of its memory. Not measured: GPUs, other models.
 """
 
 import argparse
@@ -44,12 +45,14 @@ Pixels = NDArray[np.uint8]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure access to parts of large pictures.")
     parser.add_argument("photos", type=Path, nargs="+", help="photos of some 12 megapixels")
-    parser.add_argument("--huge", type=int, default=20_000, help="side of the last picture; 0 leaves it out")
+    parser.add_argument("--huge", type=int, metavar="SIDE", help="measure a mosaic of so many pixels a side")
     options = parser.parse_args()
     Image.MAX_IMAGE_PIXELS = None
-    rows = [measure(path) for path in options.photos]
-    huge = measure_huge(options.photos, options.huge) if options.huge else None
-    print(write_results("access", {"quality": QUALITY, "photos": rows, "huge": huge}))
+    if options.huge:
+        print(write_results("access_huge", measure_huge(options.photos, options.huge)))
+    else:
+        rows = [measure(path) for path in options.photos]
+        print(write_results("access", {"quality": QUALITY, "photos": rows}))
 
 
 def measure(path: Path) -> dict[str, Any]:

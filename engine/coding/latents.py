@@ -71,6 +71,8 @@ class FileBuilder:
             raise ValueError(f"latents of shape {latents.shape}, expected ({channels}, rows, {width})")
         self._waiting.append(latents)
         self._count += latents.shape[1]
+        if self._count > self._rows[-1][1]:
+            raise ValueError(f"{self._count} rows of latents came, expected {self._rows[-1][1]}")
         for rows in self._rows[len(self._streams) // self._layout.columns :]:
             if rows[1] <= self._count:
                 self._code_row(rows)
