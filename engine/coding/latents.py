@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 Symbols = NDArray[np.int16]
 Plane = NDArray[np.uint8]
 
-TILE = 96  # latents: the usual side of a tile; planes of up to one and a half are not divided
+TILE = 128  # latents: the usual side of a tile; planes of up to one and a half are not divided
 
 
 class TileStream(NamedTuple):

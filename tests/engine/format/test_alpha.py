@@ -83,10 +83,10 @@ def test_random_data(data: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def tiled() -> tuple[np.ndarray, File]:
-    plane = np.random.default_rng(0).integers(0, 256, (1500, 1301), np.uint8)
+    plane = np.random.default_rng(0).integers(0, 256, (1600, 1701), np.uint8)
     plane[::2] = 7
-    latents = np.zeros(SD1.grid(1301, 1500), np.float32)
-    return plane, file_of_latents(latents, 1301, 1500, SD1, 2048, alpha=alpha_segments(plane, SD1))
+    latents = np.zeros(SD1.grid(1701, 1600), np.float32)
+    return plane, file_of_latents(latents, 1701, 1600, SD1, 2048, alpha=alpha_segments(plane, SD1))
 
 
 def test_tiles(tiled: tuple[np.ndarray, File]) -> None:
@@ -95,8 +95,8 @@ def test_tiles(tiled: tuple[np.ndarray, File]) -> None:
     np.testing.assert_array_equal(alpha.alpha_of_file(file), plane)
 
 
-@pytest.mark.parametrize("rows", [(0, 1500), (3, 4), (700, 901), (1400, 1500)])
-@pytest.mark.parametrize("columns", [(0, 1301), (0, 1), (600, 700), (1300, 1301)])
+@pytest.mark.parametrize("rows", [(0, 1600), (3, 4), (700, 901), (1500, 1600)])
+@pytest.mark.parametrize("columns", [(0, 1701), (0, 1), (600, 700), (1700, 1701)])
 def test_parts(tiled: tuple[np.ndarray, File], rows: tuple[int, int], columns: tuple[int, int]) -> None:
     plane, file = tiled
     np.testing.assert_array_equal(alpha.alpha_of_file(file, rows, columns), plane[slice(*rows), slice(*columns)])
@@ -107,7 +107,7 @@ def test_a_missing_tile_is_opaque(tiled: tuple[np.ndarray, File]) -> None:
     whole = [True] * len(file.segments)
     whole[-1] = False
     found = alpha.alpha_of_file(file, whole=whole)
-    (rows, columns) = alpha.tiles_of_pixels(1301, 1500, 8, file.layout)[-1]
+    (rows, columns) = alpha.tiles_of_pixels(1701, 1600, 8, file.layout)[-1]
     assert found is not None
     assert (found[slice(*rows), slice(*columns)] == 255).all()
     found[slice(*rows), slice(*columns)] = plane[slice(*rows), slice(*columns)]
