@@ -83,6 +83,20 @@ def roi(text: str) -> tuple[Region | str, float]:
     return found, DEFAULT_WEIGHT if weight is None else float(weight)
 
 
+def add_roi(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--roi",
+        type=roi,
+        metavar="ROI[:W]",
+        help="a region that matters W times as much as the rest (default 4): 300x200+40+60, or a mask's image file",
+    )
+
+
+def roi_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `encode` is to know of a region of interest, nothing if there is none."""
+    return {} if options.roi is None else dict(zip(("roi", "roi_weight"), options.roi, strict=True))
+
+
 def denoise(text: str) -> int | Literal["auto"]:
     """Return a number of steps, 0 for `off`, or `auto`."""
     try:

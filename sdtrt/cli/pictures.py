@@ -18,10 +18,11 @@ from sdtrt.cli.arguments import (
     add_limit,
     add_machine,
     add_output,
+    add_roi,
     denoise,
     quality,
     region,
-    roi,
+    roi_options,
 )
 from sdtrt.cli.batch import Record, each_file
 from sdtrt.cli.files import STREAM, prepare_outputs, read_input, write_output
@@ -47,7 +48,6 @@ def encode(options: argparse.Namespace) -> int:
     Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
     if options.roi and options.from_latents:
         raise ValueError("--roi is a part of a picture: latents alone have none")
-    region = {} if options.roi is None else dict(zip(("roi", "roi_weight"), options.roi, strict=True))
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with open_codec(options.model, options) as codec:
 
@@ -61,7 +61,7 @@ def encode(options: argparse.Namespace) -> int:
                         image,
                         psnr=options.target_psnr,
                         **wish,
-                        **region,
+                        **roi_options(options),
                         strip=options.strip,
                         limits=limits_of(options),
                     )
@@ -181,12 +181,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="inputs are .npy files with latents, float32 (C, h, w) at unit scale",
     )
-    command.add_argument(
-        "--roi",
-        type=roi,
-        metavar="ROI[:W]",
-        help="a region that matters W times as much as the rest (default 4): 300x200+40+60, or a mask's image file",
-    )
+    add_roi(command)
     add_frame(command)
     command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
     add_limit(command)
