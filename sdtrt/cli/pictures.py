@@ -23,6 +23,7 @@ from sdtrt.cli.arguments import (
     quality,
     region,
     roi_options,
+    scale,
 )
 from sdtrt.cli.batch import Record, each_file
 from sdtrt.cli.files import STREAM, prepare_outputs, read_input, write_output
@@ -91,6 +92,8 @@ def array_file(source: str) -> NDArray[np.float32]:
 
 
 def decode(options: argparse.Namespace) -> int:
+    if options.to_latents and (options.region or options.preview or options.partial):
+        raise ValueError("--to-latents gives all latents of a file: no region, preview or part")
     if options.to_latents:
         return decode_latents(options)
     suffix = f".{options.format}"
@@ -203,7 +206,7 @@ def add_commands(commands: Any) -> None:
     )
     part = command.add_mutually_exclusive_group()
     part.add_argument("--region", type=region, metavar="WxH+X+Y", help="a part of the picture: 800x600+1200+400")
-    part.add_argument("--preview", type=int, metavar="N", help="the picture at 1/N of its size, quickly for 8, 16, …")
+    part.add_argument("--preview", type=scale, metavar="N", help="the picture at 1/N of its size, quickly for 8, 16, …")
     part.add_argument("--partial", action="store_true", help="what there is of files that are cut short or damaged")
     command.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
     command.add_argument("--to-latents", action="store_true", help="write the latents as .npy files; needs no model")
