@@ -13,7 +13,7 @@ from sdtrt.engine.coding.latents import FileBuilder
 from sdtrt.engine.coding.preview import preview_of_file, reduced
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
-from sdtrt.engine.format import alpha, container
+from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
@@ -131,14 +131,18 @@ def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS) -
     """Return what can be seen of a file that is cut short or damaged; a `PictureWarning` tells what is missing.
 
     Where fine passes are missing the picture is coarse, where all are it is what the prior expects, a flat grey or so.
-    Alpha that is missing is opaque. Raises `FormatError` if not even the head is there.
+    Alpha that is missing is opaque. Raises `FormatError` if not even the head is there, or if the picture is by method
+    palette, whose stream is whole or nothing.
     """
-    file, whole = container.salvage(data, limits)
+    file, whole, intact = container.salvage(data, limits)
     stored = StoredLatents(codec.checked(file), limits, whole)
     pixels = codec.pipeline.synthesise([Parsed(stored.part(), file.header)])[0]
-    if lacking := stored.lacking():
-        warnings.warn(lacking, PictureWarning, stacklevel=3)
-    return Picture(pixels, alpha.alpha_of_file(file, whole=whole), file.header.grey)
+    told = [stored.lacking(), alpha.lacking(file.layout, whole)]
+    if not (intact or any(told)):
+        told = ["the checksum does not match: metadata is left out, and what is shown may be wrong"]
+    if any(told):
+        warnings.warn("; ".join(filter(None, told)), PictureWarning, stacklevel=3)
+    return Picture(pixels, alpha.alpha_of_file(file, whole=whole), file.header.grey, metadata.metadata_of_file(file))
 
 
 def stream_of(source: Source) -> BinaryIO:

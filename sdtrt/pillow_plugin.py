@@ -8,7 +8,9 @@ Examples:
     >>> Image.open("photo.sdt").size
     (768, 512)
 
-An image is opened by its header; its pixels are decoded when they are first needed. How large it may be is Pillow's
+An image is opened by its header; its pixels are decoded when they are first needed. `draft`, and with it `thumbnail`,
+takes a preview of an eighth, a sixteenth, and so on, if it is large enough. With `ImageFile.LOAD_TRUNCATED_IMAGES` what
+there is of a file that is cut short or damaged is shown, with a `PictureWarning`. How large an image may be is Pillow's
 own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`, `bytes`, `bits_per_pixel`, `psnr`, `effort`, `method` and
 `strip` as `sdtrt.encode` does, `model` by name or folder, and `exif` and `xmp` in place of those that the image has.
 """
@@ -22,6 +24,7 @@ from PIL import Image, ImageFile
 from sdtrt import api
 from sdtrt.codec import Codec
 from sdtrt.engine.format import container
+from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.format.metadata import metadata_of_file
 from sdtrt.engine.networks.bundle import BUILT_IN
@@ -31,6 +34,7 @@ from sdtrt.information import verify
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
+SCALES = (64, 32, 16, 8)  # of previews, the smallest pictures first
 OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "strip"}
 
 
@@ -41,12 +45,14 @@ class SdtImageFile(ImageFile.ImageFile):
     format_description = "latents of an autoencoder"
 
     _data: bytes | None = None  # of the file, until it is decoded
+    _scale = 1
+    _partial = False
 
     def _open(self) -> None:
         assert self.fp is not None
         self._data = data = self.fp.read()
         try:
-            file = container.read(data, UNLIMITED)
+            file = self._parsed(data)
             metadata = metadata_of_file(file)
         except FormatError as error:
             raise SyntaxError(str(error)) from error
@@ -56,12 +62,35 @@ class SdtImageFile(ImageFile.ImageFile):
         self._mode = MODES[file.header.grey, file.layout.alpha]
         self.tile = []
 
+    def _parsed(self, data: bytes) -> File:
+        try:
+            return container.read(data, UNLIMITED)
+        except FormatError:
+            if not ImageFile.LOAD_TRUNCATED_IMAGES:
+                raise
+        self._partial = True
+        return container.salvage(data, UNLIMITED).file
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Make this the smallest preview that is not smaller than `size`; the mode stays as it is.
+
+        As Pillow's own: returns the mode, and the box of the whole picture within the preview; None if nothing changes,
+        for there is no such preview, or one has been chosen, or pixels are there.
+        """
+        if self._data is None or size is None or self._partial or self._scale > 1:
+            return None
+        (width, height), asked = self.size, (max(size[0], 1), max(size[1], 1))
+        scale = next((scale for scale in SCALES if scale <= min(width // asked[0], height // asked[1])), None)
+        if scale is None:
+            return None
+        self._scale, self._size = scale, (-(-width // scale), -(-height // scale))
+        return self.mode, (0, 0, width / scale, height / scale)
+
     def load(self) -> Any:
         """Decode the pixels, if that has not been done."""
         if self._data is not None:
             try:
-                model = api.model_for(self._data, limits=UNLIMITED)
-                image = codec_of(model).decode(self._data, limits=UNLIMITED, strip=True)
+                image = self._decoded(self._data)
             except SdtrtError as error:
                 raise OSError(f"cannot decode the image: {error}") from error
             self.im, self._data = image.im, None
@@ -69,6 +98,12 @@ class SdtImageFile(ImageFile.ImageFile):
                 self.fp.close()
             self.fp = None
         return super().load()
+
+    def _decoded(self, data: bytes) -> Image.Image:
+        codec = codec_of(api.model_for(data, partial=self._partial, limits=UNLIMITED))
+        if self._scale > 1:
+            return codec.preview(data, scale=self._scale, limits=UNLIMITED, strip=True)
+        return codec.decode(data, partial=self._partial, limits=UNLIMITED, strip=True)
 
     def verify(self) -> None:
         """Check the file completely, but for its pixels; as with other formats the image is of no use afterwards."""

@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +100,8 @@ class StoredLatents:
 
     def lacking(self) -> str:
         """Return in words what is missing of what has been asked for, nothing if nothing is."""
-        if self._whole is None or all(self._whole):
+        if not self._in_part | self._missing:
             return ""
-        if self.file.layout.segments == 1 and not self._in_part | self._missing:
-            return "the checksum does not match: what is shown may be wrong"
         return f"of {len(self._places)} tiles {len(self._missing)} are missing, {len(self._in_part)} are there in part"
 
     def _quantized(self, decoded: Decoded) -> Quantized:
@@ -123,9 +122,18 @@ class StoredLatents:
 
     def _tile(self, tile: int) -> Decoded:
         numbers = [self.file.layout.segment(level, tile) for level in range(self.file.layout.levels)]
-        if self._whole is not None:
-            return self._salvaged(tile, [self.file.segments[n] for n in numbers], [self._whole[n] for n in numbers])
         segments = [self.file.segments[n] for n in numbers]
+        if self._whole is None:
+            return self._checked(tile, segments)
+        whole = [self._whole[n] for n in numbers]
+        if all(whole):
+            with suppress(FormatError):
+                return self._checked(tile, segments)
+            self._in_part.add(tile)  # what is there contradicts itself
+        return self._salvaged(tile, segments, whole)
+
+    def _checked(self, tile: int, segments: list[bytes]) -> Decoded:
+        """Return what a tile's segments hold; `FormatError` if they are not exactly a tile's."""
         if tile == 0 and self.file.header.alignment != -(len(segments[0]) - self._parameters) % WORD:
             raise FormatError(f"malformed file: alignment {self.file.header.alignment} of a stream that has another")
         if any(len(segment) % WORD for segment in segments[1:]):

@@ -60,6 +60,12 @@ def alpha_of_file(
     return plane
 
 
+def lacking(layout: Layout, whole: Sequence[bool]) -> str:
+    """Return in words what is missing of the alpha of a salvaged file, nothing if nothing is."""
+    count = whole[layout.levels * layout.tiles :].count(False) if layout.alpha else 0
+    return f"of {layout.tiles} tiles' alpha {count} are missing" if count else ""
+
+
 def tiles_of_pixels(width: int, height: int, downscale: int, layout: Layout) -> list[tuple[Span, Span]]:
     """Return the rows and columns of pixels of each tile of a picture, in the order of tiles."""
     down, across = (

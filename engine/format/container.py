@@ -76,10 +76,14 @@ class File:
 
 
 class Salvaged(NamedTuple):
-    """What there is of a file: segments are cut short or empty where they are not `whole`."""
+    """What there is of a file: segments are cut short or empty where they are not `whole`.
+
+    If the file is not `intact`, chunks are left out.
+    """
 
     file: File
     whole: tuple[bool, ...]
+    intact: bool
 
 
 def write(file: File) -> bytes:
@@ -165,7 +169,7 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     """
     try:
         file = read(data, limits)
-        return Salvaged(file, (True,) * len(file.segments))
+        return Salvaged(file, (True,) * len(file.segments), intact=True)
     except FormatError:
         _require_ours(data)
     head = _head(Cursor(io.BytesIO(data)), len(data), limits)
@@ -175,7 +179,7 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
         sound = not complete or head.index.checks[number] == check_of(segment)
         segments.append(segment if sound else b"")
         whole.append(complete and sound)
-    return Salvaged(head.file(tuple(segments), {}), tuple(whole))
+    return Salvaged(head.file(tuple(segments), {}), tuple(whole), intact=False)
 
 
 def _require_ours(data: bytes) -> None:

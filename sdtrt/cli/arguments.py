@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
+from sdtrt.engine.coding.interest import LARGEST_WEIGHT
 from sdtrt.engine.denoising.denoise import checked_steps
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.backends import BACKENDS
+from sdtrt.engine.parts import LARGEST_SCALE
 from sdtrt.engine.picture import Region
 from sdtrt.images.interest import DEFAULT_WEIGHT
 
@@ -80,7 +82,30 @@ def roi(text: str) -> tuple[Region | str, float]:
     assert match is not None
     where, weight = match.groups()
     found = region(where) if re.fullmatch(r"[\dx+]+", where) else where
+    if weight is not None and not 1 <= float(weight) <= LARGEST_WEIGHT:
+        raise argparse.ArgumentTypeError(f"weight {weight}, expected 1 to {LARGEST_WEIGHT:.0f}")
     return found, DEFAULT_WEIGHT if weight is None else float(weight)
+
+
+def scale(text: str) -> int:
+    """Return by how many times a preview is smaller."""
+    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= LARGEST_SCALE:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {LARGEST_SCALE}")
+    return int(text)
+
+
+def add_roi(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--roi",
+        type=roi,
+        metavar="ROI[:W]",
+        help="a region that matters W times as much as the rest (default 4): 300x200+40+60, or a mask's image file",
+    )
+
+
+def roi_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what `encode` is to know of a region of interest, nothing if there is none."""
+    return {} if options.roi is None else dict(zip(("roi", "roi_weight"), options.roi, strict=True))
 
 
 def denoise(text: str) -> int | Literal["auto"]:

@@ -14,13 +14,14 @@ from sdtrt.errors import SdtrtError
 from sdtrt.progress import clear_bar, progress
 
 Record = dict[str, Any]
+Line = str | Callable[[Record], str]  # to be filled in from a record, or what makes it
 
 
 def each_file(
     options: argparse.Namespace,
     targets: list[str],
     work: Callable[[str, str], Record],
-    line: str,
+    line: Line,
     *,
     always: bool = False,
 ) -> int:
@@ -59,7 +60,7 @@ def attempted(work: Callable[[str, str], Record], source: str, target: str) -> R
     return record | {"warnings": told} if told else record
 
 
-def report(record: Record, line: str, options: argparse.Namespace, always: bool) -> None:
+def report(record: Record, line: Line, options: argparse.Namespace, always: bool) -> None:
     clear_bar()
     if not options.quiet:
         for warning in record.get("warnings", []):
@@ -69,11 +70,15 @@ def report(record: Record, line: str, options: argparse.Namespace, always: bool)
     elif options.json or (options.quiet and not always):
         return
     elif always:
-        print(f"{record['input']}: {line.format(**record)}")
+        print(f"{record['input']}: {described(record, line)}")
     elif "skipped" in record:
         print(f"{record['input']} -> {record['output']}: exists, skipped", file=sys.stderr)
     else:
-        print(f"{record['input']} -> {record['output']}: {line.format(**record)}", file=sys.stderr)
+        print(f"{record['input']} -> {record['output']}: {described(record, line)}", file=sys.stderr)
+
+
+def described(record: Record, line: Line) -> str:
+    return line.format(**record) if isinstance(line, str) else line(record)
 
 
 def fail(message: str) -> int:

@@ -2,12 +2,22 @@
 
 import argparse
 import io
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sdtrt.cli.arguments import add_command, add_frame, add_inputs, add_limit, add_machine, quality
+from sdtrt.cli.arguments import (
+    add_command,
+    add_frame,
+    add_inputs,
+    add_limit,
+    add_machine,
+    add_roi,
+    quality,
+    roi_options,
+)
 from sdtrt.cli.batch import Record, each_file
 from sdtrt.cli.files import STREAM, require_writable, write_output
 from sdtrt.cli.inputs import limits_of, open_codec, open_image
@@ -34,7 +44,7 @@ def compare_command(options: argparse.Namespace) -> int:
         def work(source: str, target: str) -> Record:
             with open_image(source, options.frame) as image:
                 pixels = picture_of(image, strip=True, limits=limits_of(options)).pixels
-            comparisons.append(compare(codec, name_of(source), np.asarray(pixels), **wish))
+            comparisons.append(compare(codec, name_of(source), np.asarray(pixels), **wish, **roi_options(options)))
             return record_of(comparisons[-1])
 
         code = each_file(options, [options.output] * len(options.inputs), work, LINE)
@@ -56,7 +66,16 @@ def record_of(comparison: Comparison) -> Record:
     figures = {r.codec: {"bytes": r.nbytes, "psnr": round(r.psnr, 2), "ssim": round(r.ssim, 4)} for r in rivals}
     told = ", ".join(f"{name} {figure['bytes']} bytes, {figure['psnr']} dB" for name, figure in figures.items())
     record: Record = {"bytes": ours.nbytes, "psnr": round(ours.psnr, 2), "ssim": round(ours.ssim, 4)}
+    if comparison.interest:
+        record["roi"] = {name: rounded(figure) for name, figure in asdict(comparison.interest).items()}
+        told += (
+            f"; region of interest {record['roi']['region_with']} dB, without --roi {record['roi']['region_without']}"
+        )
     return record | {"codec": OURS, "others": figures, "rivals": told}
+
+
+def rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 2)
 
 
 def add_commands(commands: Any) -> None:
@@ -70,6 +89,7 @@ def add_commands(commands: Any) -> None:
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
     rate.add_argument("--bytes", type=int, metavar="N", help="of each file, at most")
+    add_roi(command)
     command.add_argument("-o", "--output", default="compare.html", help="the report (default %(default)s)")
     command.add_argument("--png", metavar="FILE", help="write a contact sheet, too")
     command.add_argument("-f", "--force", action="store_true", help="replace existing files")

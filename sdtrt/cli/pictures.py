@@ -18,10 +18,12 @@ from sdtrt.cli.arguments import (
     add_limit,
     add_machine,
     add_output,
+    add_roi,
     denoise,
     quality,
     region,
-    roi,
+    roi_options,
+    scale,
 )
 from sdtrt.cli.batch import Record, each_file
 from sdtrt.cli.files import STREAM, prepare_outputs, read_input, write_output
@@ -49,7 +51,6 @@ def encode(options: argparse.Namespace) -> int:
     Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
     if options.roi and options.from_latents:
         raise ValueError("--roi is a part of a picture: latents alone have none")
-    region = {} if options.roi is None else dict(zip(("roi", "roi_weight"), options.roi, strict=True))
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with open_codec(options.model, options) as codec:
 
@@ -59,7 +60,7 @@ def encode(options: argparse.Namespace) -> int:
                     image,
                     psnr=options.target_psnr,
                     **wish,
-                    **region,
+                    **roi_options(options),
                     strip=options.strip,
                     limits=limits_of(options),
                 )
@@ -96,6 +97,8 @@ def array_file(source: str) -> NDArray[np.float32]:
 
 
 def decode(options: argparse.Namespace) -> int:
+    if options.to_latents and (options.region or options.preview or options.partial):
+        raise ValueError("--to-latents gives all latents of a file: no region, preview or part")
     if options.to_latents:
         return decode_latents(options)
     suffix = f".{options.format}"
@@ -189,12 +192,7 @@ def add_commands(commands: Any) -> None:
         action="store_true",
         help="inputs are .npy files with latents, float32 (C, h, w) at unit scale",
     )
-    command.add_argument(
-        "--roi",
-        type=roi,
-        metavar="ROI[:W]",
-        help="a region that matters W times as much as the rest (default 4): 300x200+40+60, or a mask's image file",
-    )
+    add_roi(command)
     add_frame(command)
     command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
     add_limit(command)
@@ -216,7 +214,7 @@ def add_commands(commands: Any) -> None:
     )
     part = command.add_mutually_exclusive_group()
     part.add_argument("--region", type=region, metavar="WxH+X+Y", help="a part of the picture: 800x600+1200+400")
-    part.add_argument("--preview", type=int, metavar="N", help="the picture at 1/N of its size, quickly for 8, 16, …")
+    part.add_argument("--preview", type=scale, metavar="N", help="the picture at 1/N of its size, quickly for 8, 16, …")
     part.add_argument("--partial", action="store_true", help="what there is of files that are cut short or damaged")
     command.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
     command.add_argument("--to-latents", action="store_true", help="write the latents as .npy files; needs no model")

@@ -14,6 +14,11 @@ from sdtrt.doctor import examine
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders
 from sdtrt.errors import SdtrtError
 
+LINE = (
+    "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
+    "method {method}, quality {quality}, latent space {latent_space}, prior {prior}"
+)
+
 
 def info(options: argparse.Namespace) -> int:
     limits = limits_of(options)
@@ -21,11 +26,19 @@ def info(options: argparse.Namespace) -> int:
     def work(source: str, _: str) -> Record:
         return asdict(information.info(read_input(source), limits=limits))
 
-    line = (
-        "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
-        "method {method}, quality {quality}, latent space {latent_space}, prior {prior}"
-    )
+    line = LINE if len(options.inputs) > 1 else described_fully
     return each_file(options, options.inputs, work, line, always=True)
+
+
+def described_fully(record: Record) -> str:
+    """Return a file's line, and below it a table of where its bytes go."""
+    columns, rows = record["tiles"]
+    lines = [LINE.format(**record)]
+    if columns * rows > 1:
+        lines.append(f"tiles: {columns} across, {rows} down")
+    spent = {name: nbytes for name, nbytes in record["spent"].items() if nbytes}
+    lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in spent.items()]
+    return "\n    ".join(lines)
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -73,7 +86,10 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def add_commands(commands: Any) -> None:
-    for function, text in ((info, "what files say of themselves"), (verify, "check files completely, but for pixels")):
+    for function, text in (
+        (info, "what files say of themselves; of a single one, where its bytes go"),
+        (verify, "check files completely, but for pixels"),
+    ):
         command = add_command(commands, function.__name__, function, text)
         add_inputs(command, ".sdt files, - for standard input")
         add_limit(command)

@@ -9,12 +9,15 @@ from PIL import Image
 from sdtrt.codec import Codec
 from sdtrt.compare.likeness import psnr, ssim
 from sdtrt.compare.rivals import RIVALS, Encode, at_bytes, decoded
+from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, mask_of
 from sdtrt.images.picture import ImageLike, picture_of
 
 OURS = "sdtrt"
 LARGEST_COMPARED = 768  # pixels a side: of larger pictures the middle is compared, so that it takes seconds
 QUALITIES = {OURS: (1, 10, 20, 30, 45, 60, 80), "JPEG": (2, 5, 10, 20, 35, 55), "WebP": (1, 10, 25, 45, 65)}
 OTHER_QUALITIES = (5, 20, 35, 50, 65)
+
+WHITE = 128  # in a mask, from where on a pixel counts as the region's
 
 Pixels = NDArray[np.uint8]
 
@@ -32,6 +35,20 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Gain:
+    """What a region of interest gains and the rest loses, in dB of PSNR, beside a file of at most as many bytes.
+
+    None where there is no rest.
+    """
+
+    weight: float
+    region_with: float
+    region_without: float
+    rest_with: float | None
+    rest_without: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One picture of a size, and what each codec made of it, or of its middle; `curves` are (bits per pixel, PSNR)."""
 
@@ -41,26 +58,51 @@ class Comparison:
     pixels: Pixels  # what was compared
     results: list[Result]
     curves: dict[str, list[tuple[float, float]]]
+    interest: Gain | None = None
 
 
-def compare(codec: Codec, name: str, image: ImageLike, *, quality: float | None, nbytes: int | None) -> Comparison:
+def compare(
+    codec: Codec,
+    name: str,
+    image: ImageLike,
+    *,
+    quality: float | None,
+    nbytes: int | None,
+    roi: Roi | None = None,
+    roi_weight: float = DEFAULT_WEIGHT,
+) -> Comparison:
     """Encode an image by sdtrt, and by each rival into at most as many bytes, or into the fewest that it can.
 
-    Of an image of more than `LARGEST_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`. Alpha is
-    left out: what is compared is colour.
+    Of an image of more than `LARGEST_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`, and
+    `ValueError` if the middle has nothing of a region of interest. Alpha is left out: what is compared is colour.
     """
     whole = picture_of(image).pixels
-    pixels = middle(whole)
-    data = codec.encode(pixels, quality=quality, nbytes=nbytes)
+    pixels, mask = middle(whole), None
+    if roi is not None:
+        mask = middle(mask_of(roi, whole.shape[1], whole.shape[0]))
+        if mask.max() < WHITE:
+            raise ValueError("the region of interest is not in the middle of the picture, which is compared")
+    data = codec.encode(pixels, quality=quality, nbytes=nbytes, roi=mask, roi_weight=roi_weight)
     files = {OURS: data} | {
         rival: at_bytes(encode, Image.fromarray(pixels), len(data))[1] for rival, encode in RIVALS.items()
     }
     results = [_result(name, pixels, _decoded(codec, file), len(file)) for name, file in files.items()]
-    return Comparison(name, whole.shape[1], whole.shape[0], pixels, results, _curves(codec, pixels))
+    gain = None if mask is None else _gain(codec, results[0], pixels, mask >= WHITE, roi_weight)
+    return Comparison(name, whole.shape[1], whole.shape[0], pixels, results, _curves(codec, pixels), gain)
+
+
+def _gain(codec: Codec, ours: Result, pixels: Pixels, region: NDArray[np.bool_], weight: float) -> Gain:
+    plain = _decoded(codec, codec.encode(pixels, nbytes=ours.nbytes))
+
+    def likeness(found: Pixels, where: NDArray[np.bool_]) -> float | None:
+        return psnr(pixels[where], found[where]) if where.any() else None
+
+    inside, inside_plain = (psnr(pixels[region], found[region]) for found in (ours.pixels, plain))
+    return Gain(weight, inside, inside_plain, likeness(ours.pixels, ~region), likeness(plain, ~region))
 
 
 def middle(pixels: Pixels) -> Pixels:
-    """Return a picture's middle, of at most so many pixels a side as are compared."""
+    """Return the middle of a picture or mask, of at most so many pixels a side as are compared."""
     top, left = (max(0, side - LARGEST_COMPARED) // 2 for side in pixels.shape[:2])
     return pixels[top : top + LARGEST_COMPARED, left : left + LARGEST_COMPARED]
 

@@ -51,7 +51,7 @@ def _section(one: Comparison, number: int) -> str:
 <label>zoom <select class="zoom"><option value="0">fit</option><option>1</option><option>2</option><option>4</option>
 </select></label>
 <label><input type="checkbox" class="difference-on"> difference, four times</label></div>
-<div class="figures">{_table(one)}{_plot(one)}</div>
+<div class="figures">{_table(one)}{_gain(one)}{_plot(one)}</div>
 {hidden}
 </section>"""
 
@@ -63,6 +63,19 @@ def _table(one: Comparison) -> str:
         rows.append(_cells("td", r.codec, *figures))
     marked = [f'<tr class="ours">{row}</tr>' if f">{OURS}<" in row else f"<tr>{row}</tr>" for row in rows]
     return f"<table>{''.join(marked)}</table>"
+
+
+def _gain(one: Comparison) -> str:
+    gain = one.interest
+    if gain is None:
+        return ""
+    rest = [("-" if figure is None else f"{figure:.2f}") for figure in (gain.rest_with, gain.rest_without)]
+    rows = (
+        _cells("th", f"PSNR dB, weight {gain.weight:g}", "region", "rest"),
+        _cells("td", "with region of interest", f"{gain.region_with:.2f}", rest[0]),
+        _cells("td", "without, at most as many bytes", f"{gain.region_without:.2f}", rest[1]),
+    )
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def _cells(tag: str, *texts: str) -> str:

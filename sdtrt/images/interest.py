@@ -22,15 +22,21 @@ def interest_of(roi: Roi, weight: float, width: int, height: int) -> Interest:
     """
     if not 1 <= weight <= LARGEST_WEIGHT:
         raise ValueError(f"weight {weight} of a region of interest, expected 1 to {LARGEST_WEIGHT:.0f}")
+    share = mask_of(roi, width, height).astype(np.float32) / np.float32(255)
+    return Interest(np.float32(weight) ** share)
+
+
+def mask_of(roi: Roi, width: int, height: int) -> NDArray[np.uint8]:
+    """Return a region as a mask, uint8 (H, W); `ValueError` if it does not fit a picture of that size."""
     if isinstance(roi, tuple):
         left, top, across, down = checked_region(roi, width, height)
-        share: NDArray[np.float32] = np.zeros((height, width), np.float32)
-        share[top : top + down, left : left + across] = 1
-    else:
-        share = _mask(roi).astype(np.float32) / np.float32(255)
-        if share.shape != (height, width):
-            raise ValueError(f"a mask of {share.shape[1]}x{share.shape[0]} for a picture of {width}x{height}")
-    return Interest(np.float32(weight) ** share)
+        mask = np.zeros((height, width), np.uint8)
+        mask[top : top + down, left : left + across] = 255
+        return mask
+    mask = _mask(roi)
+    if mask.shape != (height, width):
+        raise ValueError(f"a mask of {mask.shape[1]}x{mask.shape[0]} for a picture of {width}x{height}")
+    return mask
 
 
 def _mask(roi: NDArray[np.uint8] | Image.Image | str | Path) -> NDArray[np.uint8]:

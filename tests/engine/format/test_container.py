@@ -62,7 +62,7 @@ def test_read_gives_what_was_written(file: File) -> None:
     assert read(data, ROOMY) == file
     stored = read_from(io.BytesIO(data), ROOMY)
     assert File(stored.header, tuple(stored.segments), stored.layout, stored.profile, stored.chunks) == file
-    assert salvage(data, ROOMY) == (file, (True,) * len(file.segments))
+    assert salvage(data, ROOMY) == (file, (True,) * len(file.segments), True)
 
 
 def test_layout() -> None:
@@ -253,7 +253,7 @@ def test_a_damaged_segment_costs_itself() -> None:
     assert [*stored.segments[:15], *stored.segments[16:]] == [*TILES.segments[:15], *TILES.segments[16:]]
     with pytest.raises(FormatError, match="segment 15"):
         stored.segment(2, 3)
-    file, whole = salvage(bytes(data))
+    file, whole, _ = salvage(bytes(data))
     assert [n for n, is_whole in enumerate(whole) if not is_whole] == [15]
     assert file.segments == (*TILES.segments[:15], b"", *TILES.segments[16:])
 
@@ -262,7 +262,8 @@ def test_what_is_salvaged_of_each_prefix() -> None:
     data = write(TILES)
     segments_at = len(data) - 4 - 6 - sum(range(18))
     for length in range(segments_at, len(data)):
-        file, whole = salvage(data[:length])
+        file, whole, intact = salvage(data[:length])
+        assert not intact
         assert b"".join(file.segments) == data[segments_at : min(length, len(data) - 10)]
         assert [len(s) == n for n, s in enumerate(file.segments)] == list(whole)
     for length in range(segments_at):

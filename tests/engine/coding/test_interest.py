@@ -1,0 +1,56 @@
+"""Regions of interest: what weights ask of the step, and what bits cost elsewhere."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.interest import Interest
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.format import container
+from sdtrt.engine.picture import Picture, psnr
+
+
+def weights(value: float) -> np.ndarray:
+    found = np.ones((64, 80), np.float32)
+    found[20:40, 50:60] = value
+    return found
+
+
+@pytest.mark.parametrize(("weight", "codes"), [(1, 0), (2, 128), (4, 256), (64, 768)])
+def test_step(weight: float, codes: int) -> None:
+    """The root of the weight: a quarter of the error is half the step, an octave of 256 codes."""
+    assert Interest(weights(weight)).finer == codes
+
+
+def test_price() -> None:
+    """Blocks with any of the region, and those around them, pay 1; the rest pays the weight."""
+    expected = np.full((8, 10), 9, np.float32)
+    expected[1:6, 5:9] = 1  # rows 2 to 4 and columns 6 to 7 of blocks, and one more on each side
+    np.testing.assert_array_equal(Interest(weights(9)).price(8), expected)
+    assert Interest(weights(4)[:61, :59]).price(8).shape == (8, 8)
+    np.testing.assert_array_equal(Interest(np.full((9, 7), 5, np.float32)).price(8), np.ones((2, 1)))
+
+
+@pytest.mark.parametrize("value", [0, 0.99, 64.1, np.inf, np.nan, -1])
+def test_weights_that_are_none(value: float) -> None:
+    with pytest.raises(ValueError, match="expected 1"):
+        Interest(weights(value))
+
+
+@pytest.mark.parametrize("effort", [2, 5])
+def test_a_region_gains_at_equal_quality_and_the_file_grows(
+    photo: Callable[[int, int], np.ndarray], effort: int
+) -> None:
+    codec, pixels = PictureCodec("tiny", threads=1), photo(200, 120)
+    region = np.ones((120, 200), np.float32)
+    region[:, :64] = 16
+    wish = Wish(quality=30, effort=effort)
+    plain, keen = (codec.encode(Picture(pixels), wish, interest) for interest in (None, Interest(region)))
+    assert codec.encode(Picture(pixels), wish, Interest(np.ones((120, 200), np.float32))) == plain
+    codes = [container.read(data).header.step_code for data in (plain, keen)]
+    assert codes[0] - codes[1] == 512
+    before, after = (codec.decode(data).pixels for data in (plain, keen))
+    assert psnr(after[:, :64], pixels[:, :64]) > psnr(before[:, :64], pixels[:, :64]) + 1.5
+    assert len(keen) > len(plain)

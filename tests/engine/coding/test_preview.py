@@ -1,0 +1,47 @@
+"""Previews without networks: which files have them, and how blocks are made smaller ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.coding.preview import preview_of_file, reduced
+from sdtrt.engine.format import container
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (9, 17), (5, 31, 3)])
+@pytest.mark.parametrize("factor", [1, 2, 3, 8, 100])
+def test_reduced(shape: tuple[int, ...], factor: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    found = reduced(pixels, factor)
+    assert found.shape[:2] == tuple(-(-side // factor) for side in shape[:2])
+    for y, x in np.ndindex(found.shape[:2]):
+        block = pixels[factor * y : factor * (y + 1), factor * x : factor * (x + 1)]
+        np.testing.assert_array_equal(found[y, x], np.rint(block.mean((0, 1))))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_there"),
+    [
+        ("tiny_odd_size", True),
+        ("tiny_tiles", True),
+        ("tiny_tiles_one_level", True),
+        ("sd1_tiles", True),
+        ("sd1_adaptive", True),
+        ("sd1_palette", False),
+        ("adaptive_inline", False),
+        ("adaptive_tiles", False),
+    ],
+)
+def test_which_files_have_one(name: str, is_there: bool) -> None:
+    """Those whose latent space is known; method palette has no channels to choose from."""
+    file = container.read((VECTORS / name / "input.sdt").read_bytes())
+    header = file.header
+    for scale in (8, 16):
+        found = preview_of_file(file, scale)
+        assert (found is not None) == is_there
+        assert found is None or found.shape == (-(-header.height // scale), -(-header.width // scale), 3)
+    for scale in (1, 4, 12):
+        assert preview_of_file(file, scale) is None

@@ -1,0 +1,135 @@
+"""Stored latents: parts of them are parts of the whole, only what is needed is decoded, and what is missing is told."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.coding import entropy, latents
+from sdtrt.engine.coding.latents import file_of_latents
+from sdtrt.engine.coding.quantized import latents_of
+from sdtrt.engine.coding.stored import KEPT_ROWS, StoredLatents, levels_of, prior_of
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.layout import Layout
+from sdtrt.engine.format.limits import Limits
+from sdtrt.engine.format.profile import LatentProfile, shipped_profile
+from sdtrt.errors import FormatError, LimitError
+
+HEIGHT, WIDTH = 170, 100  # of 5x3 tiles
+
+
+def stored_file(profile: LatentProfile, height: int = HEIGHT, width: int = WIDTH) -> File:
+    shape = (profile.channels, height, width)
+    plane = np.random.default_rng(2).laplace(0, 1, shape).astype(np.float32) * profile.spread[:, None, None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latents, "TILE", 32)
+        return file_of_latents(plane, 8 * width - 3, 8 * height - 3, profile, 2100, effort=1)
+
+
+@pytest.fixture(scope="module", params=["sd1", "own"])
+def file(request: pytest.FixtureRequest, inline_profile: Callable[..., LatentProfile]) -> File:
+    return stored_file(shipped_profile(2) if request.param == "sd1" else inline_profile(3))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+    """The shapes of the streams that are decoded."""
+    found: list[tuple[int, ...]] = []
+
+    def watched(stream: bytes, shape: tuple[int, int, int], *rest: object) -> entropy.Decoded:
+        found.append(shape)
+        return original(stream, shape, *rest)
+
+    original = entropy.decode
+    monkeypatch.setattr(entropy, "decode", watched)
+    return found
+
+
+def test_parts_are_those_of_the_whole(file: File) -> None:
+    assert (file.layout.columns, file.layout.rows) == (3, 5)
+    whole = latents_of(StoredLatents(file).part())
+    assert whole.shape[1:] == (HEIGHT, WIDTH)
+    stored, rng = StoredLatents(file), np.random.default_rng(3)
+    for _ in range(30):
+        (top, bottom), (left, right) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (HEIGHT, WIDTH))
+        part = latents_of(stored.part((top, bottom), (left, right)))
+        np.testing.assert_array_equal(part, whole[:, top:bottom, left:right])
+
+
+def test_only_tiles_that_are_touched_are_decoded(file: File, decoded: list[tuple[int, ...]]) -> None:
+    stored = StoredLatents(file)
+    stored.part((0, 1), (0, 1))
+    assert len(decoded) == 1
+    stored.part((0, 36), (0, 36))  # which end at multiples of 4: 32 or 36
+    assert 2 <= len(decoded) <= 4
+    count = len(decoded)
+    stored.part((0, 30), (0, 20))
+    assert len(decoded) == count  # it is kept
+
+
+def test_from_top_to_bottom_each_tile_is_decoded_once(file: File, decoded: list[tuple[int, ...]]) -> None:
+    stored = StoredLatents(file)
+    for top in range(0, HEIGHT - 40, 10):
+        stored.part((top, top + 40), None)
+    stored.part((HEIGHT - 40, HEIGHT), None)
+    assert len(decoded) == file.layout.tiles
+    assert len(stored._tiles) <= KEPT_ROWS * file.layout.columns
+    stored.part((0, 1), (0, 1))
+    assert len(decoded) == file.layout.tiles + 1  # forgotten
+
+
+def test_some_channels(file: File) -> None:
+    whole = latents_of(StoredLatents(file).part())
+    for channels in ((0,), (2, 0)):
+        np.testing.assert_array_equal(latents_of(StoredLatents(file).some(channels)), whole[list(channels)])
+
+
+def test_coarse_channels_do_without_the_last_level() -> None:
+    class Coarse(list[bytes]):
+        def __getitem__(self, number: int) -> bytes:  # type: ignore[override]
+            if number >= 3 * file.layout.tiles:
+                raise FormatError("asked for the last level")
+            return super().__getitem__(number)
+
+    profile = shipped_profile(1)
+    assert profile.preview is not None
+    file = stored_file(profile, 70, 70)
+    coarse = StoredLatents(File(file.header, Coarse(file.segments), file.layout))
+    channels = profile.preview.channels
+    whole = latents_of(StoredLatents(file).part())
+    np.testing.assert_array_equal(latents_of(coarse.some(channels)), whole[list(channels)])
+    with pytest.raises(FormatError, match="last level"):
+        coarse.some(range(40))
+
+
+def test_what_is_missing_is_counted() -> None:
+    file = stored_file(shipped_profile(2))
+    tiles, whole = file.layout.tiles, [True] * len(file.segments)
+    whole[0] = whole[tiles + 1] = whole[2 * tiles + 2] = False
+    segments = [segment if there else b"" for segment, there in zip(file.segments, whole, strict=True)]
+    stored = StoredLatents(File(file.header, segments, file.layout), whole=whole)
+    assert not stored.lacking()  # nothing has been asked for
+    stored.part((HEIGHT - 1, HEIGHT), (0, 1))
+    assert not stored.lacking()
+    stored.part()
+    assert stored.lacking() == "of 15 tiles 1 are missing, 2 are there in part"
+
+
+def test_contradictions(inline_profile: Callable[..., LatentProfile]) -> None:
+    header = Header(8 * WIDTH, 8 * HEIGHT, 2, 2, 2048)
+    for layout, words in (
+        (Layout(4, 1, 1), "4x1 tiles of 100x170"),
+        (Layout(1, 6, 3), "1x6 tiles"),
+        (Layout(1, 1, 2), "2 levels"),
+    ):
+        with pytest.raises(FormatError, match=words):
+            StoredLatents(File(header, [b""] * layout.segments, layout))
+    with pytest.raises(LimitError, match="values"):
+        StoredLatents(stored_file(shipped_profile(2)), Limits(max_pixels=4 * HEIGHT * WIDTH - 1))
+    with pytest.raises(FormatError, match="prior 77"):
+        prior_of(77, inline_profile(4))
+
+
+def test_levels() -> None:
+    tiny, sd1 = shipped_profile(1), shipped_profile(2)
+    assert [levels_of(sd1, 0), levels_of(tiny, 1), levels_of(sd1, 2)] == [3, 4, 3]

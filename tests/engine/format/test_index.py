@@ -1,0 +1,74 @@
+"""Indices: what is written is read, every damage is seen, and segments come from a stream one by one."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sdtrt.engine.format.cursor import Cursor
+from sdtrt.engine.format.index import Index, StoredSegments, check_of, read_index, write_index
+from sdtrt.engine.format.layout import Layout
+from sdtrt.errors import FormatError
+
+LAYOUT = Layout(2, 1, 3, alpha=True)
+SEGMENTS = [bytes([n]) * (40 * n) for n in range(8)]
+HEAD = b"all before"
+
+
+def read_behind(head: bytes, index: bytes, nbytes: int = 1 << 20) -> tuple[Layout, Index]:
+    cursor = Cursor(io.BytesIO(head + index))
+    cursor.take(len(head))
+    return read_index(cursor, nbytes)
+
+
+def test_check() -> None:
+    assert check_of(b"123456789") == 0x31C3  # CRC-16/XMODEM's
+
+
+def test_round_trip() -> None:
+    data = write_index(LAYOUT, SEGMENTS, HEAD)
+    layout, index = read_behind(HEAD, data)
+    assert layout == LAYOUT
+    assert index.start == len(HEAD) + len(data)
+    assert index.nbytes == tuple(map(len, SEGMENTS))
+    assert index.end == index.start + sum(map(len, SEGMENTS))
+    everything = HEAD + data + b"".join(SEGMENTS)
+    assert list(index.slices(everything)) == SEGMENTS
+    assert list(index.slices(everything[: index.offsets[3] + 7])) == [*SEGMENTS[:3], SEGMENTS[3][:7], *[b""] * 4]
+
+
+@pytest.mark.parametrize("bit", [0, 5, 7])
+def test_every_changed_byte_is_seen(bit: int) -> None:
+    data = HEAD + write_index(LAYOUT, SEGMENTS, HEAD)
+    for at in range(len(data)):
+        changed = bytearray(data)
+        changed[at] ^= 1 << bit
+        with pytest.raises(FormatError):
+            read_behind(bytes(changed[: len(HEAD)]), bytes(changed[len(HEAD) :]))
+    for length in range(len(HEAD), len(data)):
+        with pytest.raises(FormatError):
+            read_behind(HEAD, data[len(HEAD) : length])
+
+
+def test_more_segments_than_bytes() -> None:
+    data = write_index(LAYOUT, SEGMENTS, HEAD)
+    assert read_behind(HEAD, data, 24)
+    with pytest.raises(FormatError, match="8 segments in a file of 23 bytes"):
+        read_behind(HEAD, data, 23)
+
+
+def test_stored_segments() -> None:
+    _, index = read_behind(HEAD, data := write_index(LAYOUT, SEGMENTS, HEAD))
+    everything = bytearray(HEAD + data + b"".join(SEGMENTS))
+    stored = StoredSegments(io.BytesIO(everything), index)
+    assert len(stored) == 8
+    assert stored[2:4] == SEGMENTS[2:4]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(stored.__getitem__, [*range(8)] * 50)) == SEGMENTS * 50
+    everything[index.offsets[5]] ^= 1
+    damaged = StoredSegments(io.BytesIO(everything), index)
+    assert damaged[4] == SEGMENTS[4]
+    with pytest.raises(FormatError, match="segment 5"):
+        damaged[5]
+    with pytest.raises(FormatError, match="segment 7"):
+        StoredSegments(io.BytesIO(everything[:-1]), index)[7]

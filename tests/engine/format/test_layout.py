@@ -1,0 +1,59 @@
+"""Layouts: tiles that cover a plane and meet at multiples of 4, and parts put where they belong."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdtrt.engine.format.layout import GRAIN, SMALLEST_TILE, Layout, meet, most_tiles, paste, spans
+
+LENGTHS = st.integers(1, 3000)
+
+
+@given(LENGTHS, st.data())
+def test_spans(length: int, data: st.DataObject) -> None:
+    """They cover the side without a gap, at the edges that docs/format.md gives, and none is small."""
+    count = data.draw(st.integers(1, most_tiles(length)))
+    found = spans(length, count)
+    assert len(found) == count
+    assert (found[0][0], found[-1][1]) == (0, length)
+    assert all(stop == start for (_, stop), (start, _) in pairwise(found))
+    assert [start for start, _ in found[1:]] == [4 * (i * -(-length // 4) // count) for i in range(1, count)]
+    assert all(start % GRAIN == 0 for start, _ in found)
+    assert count == 1 or min(stop - start for start, stop in found) > SMALLEST_TILE - 2 * GRAIN
+
+
+@pytest.mark.parametrize(("length", "count"), [(1, 1), (31, 1), (63, 1), (64, 2), (95, 2), (96, 3)])
+def test_most_tiles(length: int, count: int) -> None:
+    assert most_tiles(length) == count
+    assert Layout(1, count).fits(length, 9)
+    assert Layout(count, 1).fits(9, length)
+    assert not Layout(count + 1, 1).fits(9, length)
+    assert not Layout(1, count + 1).fits(length, 9)
+
+
+def test_segments() -> None:
+    """Kind after kind, in each tile after tile, and nothing twice."""
+    layout = Layout(3, 2, 4, alpha=True)
+    assert (layout.tiles, layout.segments) == (6, 30)
+    assert [layout.segment(kind, tile) for kind in range(5) for tile in range(6)] == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "do"),
+    [((0, 4), (4, 8), False), ((0, 5), (4, 8), True), ((2, 3), (0, 9), True), ((5, 6), (0, 5), False)],
+)
+def test_meet(first: tuple[int, int], second: tuple[int, int], do: bool) -> None:
+    assert meet(first, second) == meet(second, first) == do
+
+
+@given(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 8), st.integers(1, 8))
+def test_paste(top: int, left: int, height: int, width: int) -> None:
+    plane, part = np.zeros((2, 5, 6), int), 1 + np.arange(2 * height * width).reshape(2, height, width)
+    paste(plane, part, top, left)
+    for y, x in np.ndindex(5, 6):
+        inside = 0 <= y - top < height and 0 <= x - left < width
+        expected = part[:, y - top, x - left] if inside else [0, 0]
+        np.testing.assert_array_equal(plane[:, y, x], expected)

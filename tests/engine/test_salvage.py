@@ -1,0 +1,167 @@
+"""What there is of files that are cut short or damaged, and that what is missing is told."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdtrt.engine import parts
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding import latents
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.format import container
+from sdtrt.engine.format.alpha import tiles_of_pixels
+from sdtrt.engine.format.metadata import Metadata
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.picture import Picture, psnr
+from sdtrt.errors import FormatError, PictureWarning
+
+Photo = Callable[[int, int], np.ndarray]
+REACH = 8 * (find_bundle("tiny").reach or 0)
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+@pytest.fixture(scope="module")
+def codec() -> PictureCodec:
+    return PictureCodec("tiny", threads=1)
+
+
+@pytest.fixture(scope="module")
+def tiled(codec: PictureCodec, photo: Photo) -> Iterator[bytes]:
+    """A file of 3 tiles in 4 levels, with alpha and metadata."""
+    alpha = np.add.outer(np.arange(72), np.arange(900)).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latents, "TILE", 32)
+        yield codec.encode(Picture(photo(900, 72), alpha, metadata=Metadata(xmp=b"<x/>")), Wish(quality=60))
+
+
+@pytest.fixture(scope="module")
+def single(codec: PictureCodec, photo: Photo) -> bytes:
+    return codec.encode(Picture(photo(93, 61)), Wish(quality=60))
+
+
+def salvaged(codec: PictureCodec, data: bytes) -> tuple[Picture, str]:
+    """Return what there is, and what is said of it."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = parts.salvage(codec, data)
+    assert all(warning.category is PictureWarning for warning in told)
+    assert len(told) < 2
+    return found, "".join(str(warning.message) for warning in told)
+
+
+def assert_same(found: Picture, expected: Picture) -> None:
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    np.testing.assert_array_equal(found.alpha, expected.alpha)
+    assert (found.grey, found.metadata) == (expected.grey, expected.metadata)
+
+
+def test_whole_files(codec: PictureCodec, single: bytes, tiled: bytes) -> None:
+    for data in (single, tiled):
+        found, told = salvaged(codec, data)
+        assert not told
+        assert_same(found, codec.decode(data))
+
+
+def test_prefixes_of_a_single_stream(codec: PictureCodec, single: bytes, photo: Photo) -> None:
+    """More of a file is a nearer picture, within a little: a pass alone may mislead."""
+    original, whole = photo(93, 61), codec.decode(single)
+    nearness = []
+    for length in range(14, len(single), 41):
+        found, told = salvaged(codec, single[:length])
+        assert found.pixels.shape == original.shape
+        assert told in {f"of 1 tiles {n} are missing, {1 - n} are there in part" for n in (0, 1)}
+        nearness.append(psnr(found.pixels, original))
+    assert nearness[-1] > nearness[0] + 8
+    assert all(later > earlier - 1.5 for earlier, later in pairwise(nearness))
+    found, told = salvaged(codec, single[:-1] + b"?")
+    assert told == "the checksum does not match: metadata is left out, and what is shown may be wrong"
+    assert psnr(found.pixels, whole.pixels) > 40  # the checksum may as well be the stream's end
+
+
+def test_prefixes_of_several_tiles(codec: PictureCodec, tiled: bytes, photo: Photo) -> None:
+    """The first level alone shows the whole picture, and each level more of it."""
+    file, original = container.read(tiled), photo(900, 72)
+    start = tiled.index(file.segments[0])
+    ends = np.cumsum([0, *map(len, file.segments)]) + start
+    nearness = []
+    for level, words in ((1, "0 are missing, 3 are there in part"), (2, "0 are m"), (3, "0 are m"), (4, "alpha 3")):
+        found, told = salvaged(codec, tiled[: ends[3 * level]])
+        assert words in told
+        assert "of 3 tiles' alpha 3 are missing" in told
+        assert found.alpha is not None
+        assert (found.alpha == 255).all()
+        nearness.append(psnr(found.pixels, original))
+    assert nearness == sorted(nearness)
+    np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
+    found, told = salvaged(codec, tiled[: ends[1] + 3])
+    assert told.startswith("of 3 tiles 2 are missing, 1 are there in part")
+    found, told = salvaged(codec, tiled[: ends[-1]])
+    assert told == "the checksum does not match: metadata is left out, and what is shown may be wrong"
+    np.testing.assert_array_equal(found.alpha, codec.decode(tiled).alpha)
+    assert not found.metadata.xmp
+
+
+@pytest.mark.parametrize("level", range(4))
+@pytest.mark.parametrize("tile", range(3))
+def test_damage_stays_where_it_is(codec: PictureCodec, tiled: bytes, level: int, tile: int) -> None:
+    file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
+    data[data.index(file.segment(level, tile)) + len(file.segment(level, tile)) // 2] ^= 0x10
+    found, told = salvaged(codec, bytes(data))
+    assert told == ("of 3 tiles 1 are missing, 0" if level == 0 else "of 3 tiles 0 are missing, 1") + (
+        " are there in part"
+    )
+    _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[tile]
+    affected = np.zeros(900, bool)
+    affected[max(left - REACH, 0) : right + REACH] = True
+    np.testing.assert_array_equal(found.pixels[:, ~affected], whole.pixels[:, ~affected])
+    assert (found.pixels[:, left:right] != whole.pixels[:, left:right]).any()
+    np.testing.assert_array_equal(found.alpha, whole.alpha)
+
+
+def test_damaged_alpha(codec: PictureCodec, tiled: bytes) -> None:
+    file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
+    data[data.index(file.segment(4, 1)) + 30] ^= 1
+    found, told = salvaged(codec, bytes(data))
+    assert told == "of 3 tiles' alpha 1 are missing"
+    _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[1]
+    assert found.alpha is not None
+    assert whole.alpha is not None
+    assert (found.alpha[:, left:right] == 255).all()
+    np.testing.assert_array_equal(found.alpha[:, :left], whole.alpha[:, :left])
+    np.testing.assert_array_equal(found.pixels, whole.pixels)
+
+
+def test_damaged_metadata_is_told_of(codec: PictureCodec, tiled: bytes) -> None:
+    data = bytearray(tiled)
+    data[-9] ^= 1
+    found, told = salvaged(codec, bytes(data))
+    assert "metadata is left out" in told
+    np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
+
+
+def test_damaged_heads(codec: PictureCodec, tiled: bytes, single: bytes) -> None:
+    """An index has a check of its own, and nothing is believed of a file without it."""
+    start = tiled.index(container.read(tiled).segments[0])
+    for at in range(start):
+        data = bytearray(tiled)
+        data[at] ^= 0x04
+        with pytest.raises(FormatError):
+            parts.salvage(codec, bytes(data))
+        with pytest.raises(FormatError):
+            parts.salvage(codec, tiled[:at])
+    for data in (b"", b"SDT", single[:13], b"PNG" + single[3:], b"SDT\x02" + single[4:]):
+        with pytest.raises(FormatError):
+            parts.salvage(codec, data)
+
+
+@pytest.mark.parametrize("name", ["x_left_over", "x_short_payload", "x_alignment", "x_swapped_tiles", "x_behind"])
+def test_what_decode_refuses_is_not_passed_off_as_whole(codec: PictureCodec, name: str) -> None:
+    """Checksums that fit, and streams that contradict themselves."""
+    data = (VECTORS / name / "input.sdt").read_bytes()
+    with pytest.raises(FormatError):
+        codec.decode(data)
+    assert salvaged(codec, data)[1]

@@ -1,0 +1,238 @@
+"""Parts of pictures and regions of interest, from Python and from the shell."""
+
+import io
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdtrt
+from sdtrt import cli
+
+Photo = Callable[[int, int], np.ndarray]
+REGION = (10, 3, 30, 25)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: Photo, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo(160, 120)).save("photo.png")
+    mask = np.zeros((120, 160), np.uint8)
+    mask[10:50, 20:90] = 255
+    Image.fromarray(mask).save("mask.png")
+    for name, data in real_files.items():
+        Path(f"{name}.sdt").write_bytes(data)
+    Path("cut.sdt").write_bytes(sdtrt.encode("photo.png")[:-40])
+    return tmp_path
+
+
+def pixels(path: str) -> bytes:
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def main(*arguments: str) -> int:
+    try:
+        return cli.main(arguments)
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+
+
+def sources(data: bytes, folder: Path) -> list[object]:
+    path = folder / "any.sdt"
+    path.write_bytes(data)
+    return [data, bytearray(data), memoryview(data), path, str(path), io.BytesIO(data)]
+
+
+@pytest.mark.parametrize("name", ["colour", "grey", "alpha"])
+def test_sources(codec: sdtrt.Codec, real_files: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    data = real_files[name]
+    whole, left, top = codec.decode(data), REGION[0], REGION[1]
+    crop = whole.crop((left, top, left + REGION[2], top + REGION[3]))
+    small = codec.preview(data)
+    for source in sources(data, tmp_path):
+        for decode in (codec.decode, sdtrt.decode):
+            found = decode(source, region=REGION)
+            assert (found.mode, found.tobytes()) == (whole.mode, crop.tobytes())
+        for preview in (codec.preview, sdtrt.preview):
+            found = preview(source)
+            assert (found.mode, found.size, found.tobytes()) == (whole.mode, (6, 5), small.tobytes())
+        assert sdtrt.decode(source).tobytes() == whole.tobytes()
+        assert sdtrt.decode(source, partial=True).tobytes() == whole.tobytes()
+        assert sdtrt.info(source) == sdtrt.info(data)
+        sdtrt.verify(source)
+        assert np.concatenate([*codec.decode_rows(source)]).shape == (37, 45, 3)
+        assert codec.decode_latents(source).shape == (40, 5, 6)
+
+
+def test_a_file_is_read_from_its_start(codec: sdtrt.Codec, real_files: dict[str, bytes]) -> None:
+    stream = io.BytesIO(real_files["colour"])
+    stream.seek(100)
+    assert codec.decode(stream).size == (45, 37)
+    assert codec.preview(stream, scale=16).size == (3, 3)
+    assert not stream.closed
+
+
+@pytest.mark.parametrize("source", [None, 5, ["a.sdt"], np.zeros(3)])
+def test_what_is_no_source(codec: sdtrt.Codec, source: object) -> None:
+    for call in (codec.decode, codec.preview, codec.decode_latents, sdtrt.decode, sdtrt.preview, sdtrt.info):
+        with pytest.raises(TypeError, match="expected bytes, a path"):
+            call(source)
+
+
+def test_partial(codec: sdtrt.Codec, photo: Photo) -> None:
+    data = codec.encode(photo(160, 120))
+    with pytest.raises(sdtrt.FormatError):
+        codec.decode(data[:-40])
+    for decode in (codec.decode, sdtrt.decode):
+        with pytest.warns(sdtrt.PictureWarning, match="of 1 tiles 0 are missing, 1 are there in part"):
+            assert decode(data[:-40], partial=True).size == (160, 120)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert codec.decode(data, partial=True).tobytes() == codec.decode(data).tobytes()
+    for options in ({"region": REGION}, {"denoise": 2}):
+        with pytest.raises(ValueError, match="partial"):
+            codec.decode(data, partial=True, **options)
+    with pytest.raises(sdtrt.FormatError):
+        codec.decode(data[:9], partial=True)
+    with pytest.raises(sdtrt.LimitError):
+        codec.decode(data[:-40], partial=True, limits=sdtrt.Limits(max_pixels=100))
+
+
+def test_rows(codec: sdtrt.Codec, photo: Photo) -> None:
+    original = photo(160, 120)
+    data = codec.encode_rows((original[y : y + 50] for y in range(0, 120, 50)), 160, 120, quality=30, effort=2)
+    assert data == codec.encode(original, quality=30, effort=2)
+    bands = list(codec.decode_rows(data))
+    np.testing.assert_array_equal(np.concatenate(bands), np.asarray(codec.decode(data)))
+    with pytest.raises(ValueError, match="119 rows came, expected 120"):
+        codec.encode_rows([original[:119]], 160, 120)
+
+
+def test_regions_of_interest(codec: sdtrt.Codec, folder: Path) -> None:
+    """The four ways to name a region give the same file, another than none."""
+    image, mask = Image.open("photo.png"), Image.open("mask.png")
+    files = {
+        codec.encode(image, quality=30, roi=roi)
+        for roi in ((20, 10, 70, 40), np.asarray(mask), mask, "mask.png", Path("mask.png"))
+    }
+    assert len(files) == 1
+    assert files != {codec.encode(image, quality=30)}
+    assert codec.encode(image, quality=30, roi=mask, roi_weight=1) == codec.encode(image, quality=30)
+    assert sdtrt.encode(image, quality=30, roi=mask) in files
+    assert len(codec.encode(image, nbytes=900, roi=mask, roi_weight=16)) <= 900
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"roi": (100, 0, 61, 5)}, "not within the picture, which is 160x120"),
+        ({"roi": np.zeros((120, 161), np.uint8)}, "a mask of 161x120 for a picture of 160x120"),
+        ({"roi": np.zeros((120, 160))}, "mask of float64"),
+        ({"roi": (0, 0, 5, 5), "roi_weight": 0.5}, "expected 1 to 64"),
+        ({"roi": (0, 0, 5, 5), "roi_weight": 65}, "expected 1 to 64"),
+    ],
+)
+def test_regions_of_interest_that_are_none(codec: sdtrt.Codec, folder: Path, options: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        codec.encode("photo.png", **options)
+
+
+def test_decode_parts_in_the_shell(folder: Path, codec: sdtrt.Codec, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = codec.decode(Path("alpha.sdt"))
+    assert main("decode", "alpha.sdt", "--region", "30x25+10+3", "-o", "region.png") == 0
+    assert pixels("region.png") == whole.crop((10, 3, 40, 28)).tobytes()
+    assert main("decode", "alpha.sdt", "--preview", "8", "-o", "small.png") == 0
+    assert pixels("small.png") == codec.preview("alpha.sdt").tobytes()
+    assert main("decode", "colour.sdt", "--partial", "-o", "all.png") == 0
+    assert pixels("all.png") == codec.decode(Path("colour.sdt")).tobytes()
+    assert "missing" not in capsys.readouterr().err
+
+
+def test_damaged_files_in_the_shell(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("decode", "cut.sdt") == 1
+    capsys.readouterr()
+    assert main("decode", "--partial", "cut.sdt", "--json") == 0
+    printed = capsys.readouterr()
+    told = "of 1 tiles 0 are missing, 1 are there in part"
+    assert f"sdtrt: cut.sdt: {told}" in printed.err
+    assert json.loads(printed.out)[0]["warnings"] == [told]
+    assert len(pixels("cut.png")) == 160 * 120 * 3
+    Path("head.sdt").write_bytes(Path("cut.sdt").read_bytes()[:9])
+    assert main("decode", "--partial", "head.sdt") == 1
+    assert "head.sdt: truncated file" in capsys.readouterr().err
+
+
+def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
+    for words, expected in (
+        ("70x40+20+10", {"roi": (20, 10, 70, 40)}),
+        ("mask.png", {"roi": (20, 10, 70, 40)}),
+        ("70x40+20+10:16", {"roi": (20, 10, 70, 40), "roi_weight": 16}),
+        ("mask.png:2.5", {"roi": (20, 10, 70, 40), "roi_weight": 2.5}),
+    ):
+        assert main("encode", "photo.png", "--roi", words, "-f") == 0
+        assert Path("photo.sdt").read_bytes() == codec.encode("photo.png", **expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("decode", "colour.sdt", "--region", "10x10"), 2, "such as 800x600+1200+400"),
+        (("decode", "colour.sdt", "--region", "10x10+1-1"), 2, "such as 800x600+1200+400"),
+        (("decode", "colour.sdt", "--region", "40x10+20+0"), 1, "not within the picture, which is 45x37"),
+        (("decode", "colour.sdt", "--region", "0x10+0+0"), 1, "not within the picture, which is 45x37"),
+        (("decode", "colour.sdt", "--preview", "half"), 2, "'half', expected 1 to 1024"),
+        (("decode", "colour.sdt", "--preview", "0"), 2, "expected 1 to 1024"),
+        (("decode", "colour.sdt", "--preview=-8"), 2, "'-8', expected 1 to 1024"),
+        (("decode", "colour.sdt", "--preview", "8", "--partial"), 2, "not allowed with"),
+        (("decode", "colour.sdt", "--region", "1x1+0+0", "--partial"), 2, "not allowed with"),
+        (("decode", "colour.sdt", "--region", "1x1+0+0", "--preview", "8"), 2, "not allowed with"),
+        (("decode", "colour.sdt", "--partial", "--denoise", "2"), 1, "is not denoised"),
+        (("encode", "photo.png", "--roi", "10x10+1"), 2, "such as 800x600+1200+400"),
+        (("encode", "photo.png", "--roi", "10x10+155+0"), 1, "not within the picture, which is 160x120"),
+        (("encode", "photo.png", "--roi", "10x10+1+1:0"), 2, "expected 1 to 64"),
+        (("encode", "photo.png", "--roi", "10x10+1+1:100"), 2, "expected 1 to 64"),
+        (("encode", "photo.png", "--roi", "absent.png"), 1, "absent.png"),
+        (("encode", "photo.png", "--roi", "cut.sdt"), 1, "cut.sdt"),
+        (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "no region, preview or part"),
+        (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of a picture"),
+    ],
+)
+def test_what_makes_no_sense(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    assert main(*arguments) == code
+    printed = capsys.readouterr()
+    assert words in printed.err.splitlines()[-1]
+    assert not printed.out
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_info_tells_where_bytes_go(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one file in a table, of several not: a line each."""
+    assert main("info", "alpha.sdt") == 0
+    first, *table = capsys.readouterr().out.splitlines()
+    assert first.startswith("alpha.sdt: 45x37, 4 channels")
+    spent = {name: int(count.replace(",", "")) for name, count, *_ in map(str.split, table)}
+    assert spent == {name: n for name, n in sdtrt.info("alpha.sdt").spent.items() if n}
+    assert sum(spent.values()) == Path("alpha.sdt").stat().st_size
+    assert sum(float(line.split()[3].rstrip("%")) for line in table) == pytest.approx(100, abs=0.2)
+    assert main("info", "alpha.sdt", "grey.sdt") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main("info", "alpha.sdt", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["spent"] == sdtrt.info("alpha.sdt").spent
+
+
+def test_info_of_tiles(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = (Path(__file__).parents[1] / "vectors" / "tiny_tiles_alpha" / "input.sdt").read_bytes()
+    Path("tiles.sdt").write_bytes(data)
+    assert main("info", "tiles.sdt") == 0
+    _, tiles, *table = capsys.readouterr().out.splitlines()
+    assert tiles.strip() == "tiles: 2 across, 1 down"
+    found = [line.strip()[:7].strip() for line in table]
+    assert found == ["level 1", "level 2", "level 3", "level 4", "alpha", "head"]
