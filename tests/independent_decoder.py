@@ -10,6 +10,7 @@ import numpy as np
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Taps = list[tuple[int, int]]
+Inner = tuple[bool, bool, bool, bool]  # whether a tile's top, bottom, left and right edge lie within the picture
 DATA = Path(__file__).parents[1] / "engine" / "data"
 PROFILES = {1: "tiny-1", 2: "sd1-1"}
 PRIORS, LIMIT = {0: "adaptive-1", 1: "tiny-1", 2: "sd1-1"}, 2**26
@@ -83,13 +84,14 @@ def seen(padded: Ints, at: Ints, taps: Taps) -> list[Ints]:
     return [padded[:, at[0] + 4 + dy, at[1] + 4 + dx] for dy, dx in taps]
 
 
-def spread(padded: Ints, group: slice, subsets: list[tuple[int, int, int]]) -> None:
+def spread(padded: Ints, group: slice, subsets: list[tuple[int, int, int]], inner: Inner) -> None:
     inside = padded[:, 4:-4, 4:-4].copy()
     _, height, width = inside.shape
     for top, left, d in subsets:
         if top < height and left < width:
-            rows = [n for n in range(-4, height + 4) if n % d == top]
-            columns = [n for n in range(-4, width + 4) if n % d == left]
+            above, below, before, behind = (4 * within for within in inner)
+            rows = [n for n in range(-above, height + below) if n % d == top]
+            columns = [n for n in range(-before, width + behind) if n % d == left]
             known = inside[group][:, nearest(rows, height)[:, None], nearest(columns, width)]
             padded[group, np.add(rows, 4)[:, None], np.add(columns, 4)] = known
 
@@ -112,7 +114,7 @@ def product(arrays: dict[str, Ints], name: str, n: int, inputs: Ints) -> Ints:
     return arrays[f"{name}{n}"] @ inputs + arrays[f"{name}_bias{n}"][:, None]
 
 
-def read_adaptively(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints) -> Coder:
+def read_adaptively(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints, inner: Inner) -> Coder:
     count, known = len(symbols), Taps()
     parameters = np.array(list(payload.take(3 * count)), np.int64).reshape(-1, 3)
     need(bool((parameters <= [8, 31, 31]).all()), "wrong parameters")
@@ -123,7 +125,7 @@ def read_adaptively(payload: Bytes, prior: int, code: int, symbols: Ints, points
         taps = [(dy, dx) for dy, dx in window if all([(y + dy) % 4, (x + dx) % 4] in known for y, x in cells)]
         symbols[:, at[0], at[1]] = coder.read_pass(*adaptive(parameters, padded, at, taps))[0]
         padded[:, 4:-4, 4:-4] = symbols
-        spread(padded, np.s_[:], subsets)
+        spread(padded, np.s_[:], subsets, inner)
         known = known + cells
     return coder
 
@@ -132,7 +134,7 @@ def power(code: int) -> int:
     return next(p for p in range(int(2 ** (14 + code / 256)) + 2, 0, -1) if p**256 <= 2 ** (3584 + code))
 
 
-def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints) -> Coder:
+def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints, inner: Inner) -> Coder:
     arrays = arrays_of(PRIORS[prior])
     text, coder = json.loads(bytes(arrays["architecture"].tolist())), Coder(payload.rest, arrays)
     latents, order = np.pad(0 * symbols, ((0, 0), (4, 4), (4, 4))), np.array(text["order"])
@@ -153,7 +155,7 @@ def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, po
         group = slice(*one["channels"])
         symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within
         latents[group, at[0] + 4, at[1] + 4] = ((known * power(code) + 2**15) >> 16).clip(-1023, 1023)
-        spread(latents, group, subsets)
+        spread(latents, group, subsets, inner)
     return coder
 
 
@@ -227,7 +229,8 @@ def decode(file: bytes) -> dict[str, Any]:
         y, x = divmod(tile, columns)
         place = np.s_[:, down[y] : down[y + 1], across[x] : across[x + 1]]
         stream = Bytes(b"".join(segments[level * columns * rows + tile] for level in range(levels)))
-        coder = read(stream, prior, step % 2**12, symbols[place], points[place])
+        inner = (y > 0, y < rows - 1, x > 0, x < columns - 1)
+        coder = read(stream, prior, step % 2**12, symbols[place], points[place], inner)
         need(coder.state == 0 and not coder.stack, "a stream does not end with its symbols")
     return {"symbols": symbols.astype(np.int16)} | ({"points": points.astype(np.int8)} if prior == 2 else {})
 

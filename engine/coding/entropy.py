@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.choice import MULTIPLIER, Multiplier, choose
 from sdtrt.engine.coding.coder import WORD, Reader, Writer
-from sdtrt.engine.coding.priors.passes import Pass, gather, gather_plane, restored, scatter
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, Pass, gather, gather_plane, restored, scatter
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import ESCAPE, REACH, Context, bins_of, bits_of_tables
 from sdtrt.engine.coding.search import best_symbols
@@ -39,14 +39,19 @@ class Stream(NamedTuple):
         return [self.data[first:last] for first, last in pairwise((0, *self.ends))]
 
 
-def encode(symbols: Symbols, prior: Prior, step_code: int) -> Stream:
-    """Return the stream of `symbols`, int16 (C, h, w)."""
+def encode(symbols: Symbols, prior: Prior, step_code: int, inner: Inner = OUTER) -> Stream:
+    """Return the stream of `symbols`, int16 (C, h, w); `inner` tells which edges lie within the picture."""
     coded = symbols[prior.order(len(symbols))]
-    return _encode(lambda step, _: gather(coded, step).astype(np.int32), symbols.shape, prior, step_code)
+    return _encode(lambda step, _: gather(coded, step).astype(np.int32), symbols.shape, prior, step_code, inner)
 
 
 def encode_best(
-    scaled: NDArray[np.float32], prior: Prior, step_code: int, effort: int, price: NDArray[np.float32] | None = None
+    scaled: NDArray[np.float32],
+    prior: Prior,
+    step_code: int,
+    effort: int,
+    price: NDArray[np.float32] | None = None,
+    inner: Inner = OUTER,
 ) -> Stream:
     """Return a stream of latents in steps, float32 (C, h, w).
 
@@ -57,14 +62,15 @@ def encode_best(
     if price is not None:
         multiplier = np.float32(MULTIPLIER) * price
     if TRIALS[effort]:
-        return encode(best_symbols(scaled, prior, step_code, multiplier, TRIALS[effort]), prior, step_code)
+        symbols = best_symbols(scaled, prior, step_code, multiplier, TRIALS[effort], inner)
+        return encode(symbols, prior, step_code, inner)
     coded, bits = scaled[prior.order(len(scaled))], bits_of_tables(prior.tables)
 
     def pick(step: Pass, context: Context) -> Ints:
         each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
         return choose(gather(coded, step), context, bits, prior.centroids, each)
 
-    return _encode(pick, scaled.shape, prior, step_code)
+    return _encode(pick, scaled.shape, prior, step_code, inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +83,21 @@ class Decoded:
     missing: int = 0  # and how many were not
 
 
-def decode(stream: bytes, shape: Shape, prior: Prior, step_code: int) -> Decoded:
+def decode(stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inner = OUTER) -> Decoded:
     """Return what a stream of `shape` = (C, h, w) holds; `FormatError` if it is not one of that shape."""
     if stream.startswith(b"\0"):
         raise FormatError("damaged stream: it starts with a zero byte")
     reader = Reader(stream, prior.tables)
-    decoded = _decode(reader, shape, prior, step_code, lambda number, read: read())
+    decoded = _decode(reader, shape, prior, step_code, lambda number, read: read(), inner)
     if not reader.is_at_end:
         raise FormatError("damaged stream: data left over after the last symbol")
     return decoded
 
 
-def decode_coarse(stream: bytes, shape: Shape, prior: Prior, step_code: int) -> Decoded:
+def decode_coarse(stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inner = OUTER) -> Decoded:
     """Return what all levels but the last hold, from the start of a stream; symbols of the last level are 0."""
     reader = Reader(stream, prior.tables)
-    return _decode(reader, shape, prior, step_code, lambda number, read: read(), last=prior.cuts[-1])
+    return _decode(reader, shape, prior, step_code, lambda number, read: read(), inner, prior.cuts[-1])
 
 
 def channels_of_last_level(prior: Prior, channels: int) -> set[int]:
@@ -100,7 +106,9 @@ def channels_of_last_level(prior: Prior, channels: int) -> set[int]:
     return {int(channel) for step in last for channel in order[step.start : step.stop]}
 
 
-def salvage(stream: bytes, shape: Shape, prior: Prior, step_code: int, alignment: int, sure: int) -> Decoded:
+def salvage(
+    stream: bytes, shape: Shape, prior: Prior, step_code: int, alignment: int, sure: int, inner: Inner = OUTER
+) -> Decoded:
     """Return what the start of a stream holds, and what the prior expects of all that is missing.
 
     The first `sure` passes are known to be there. A pass that is there in part counts as missing.
@@ -123,7 +131,7 @@ def salvage(stream: bytes, shape: Shape, prior: Prior, step_code: int, alignment
         missing = number >= sure and reader.ran_dry
         return None if missing else found
 
-    return _decode(reader, shape, prior, step_code, known)
+    return _decode(reader, shape, prior, step_code, known, inner)
 
 
 class Read(NamedTuple):
@@ -137,9 +145,9 @@ Known = Callable[[int, Callable[[], Read]], Read | None]  # from a pass's number
 
 
 def _decode(
-    reader: Reader, shape: Shape, prior: Prior, step_code: int, known: Known, last: int | None = None
+    reader: Reader, shape: Shape, prior: Prior, step_code: int, known: Known, inner: Inner, last: int | None = None
 ) -> Decoded:
-    order, planes, centroids = prior.order(shape[0]), prior.planes(shape, step_code), prior.centroids
+    order, planes, centroids = prior.order(shape[0]), prior.planes(shape, step_code, inner), prior.centroids
     symbols, points = np.zeros(shape, np.int16), np.zeros(shape, np.int8)
     there = missing = 0
     for number, step, context in _contexts(shape, prior, planes, last):
@@ -189,8 +197,8 @@ class _CodedPass:
     escaped: Ints
 
 
-def _encode(pick: Pick, shape: Shape, prior: Prior, step_code: int) -> Stream:
-    planes = prior.planes(shape, step_code)
+def _encode(pick: Pick, shape: Shape, prior: Prior, step_code: int, inner: Inner) -> Stream:
+    planes = prior.planes(shape, step_code, inner)
     coded = []
     for number, step, context in _contexts(shape, prior, planes):
         known = pick(step, context)

@@ -11,9 +11,10 @@ from sdtrt.engine.coding import entropy, palette
 from sdtrt.engine.coding.coder import WORD
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.quantized import latents_of
-from sdtrt.engine.coding.stored import StoredLatents, deltas, levels_of
+from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of
 from sdtrt.engine.coding.workers import at_once
 from sdtrt.engine.format.alpha import LARGEST_SIDE, tiles_of_pixels
 from sdtrt.engine.format.alpha import encode as encode_alpha
@@ -85,19 +86,20 @@ class FileBuilder:
 
         def work(columns: Span) -> TileStream:
             price = None if self._price is None else self._price[slice(*rows), slice(*columns)]
-            return self._stream(np.ascontiguousarray(scaled[:, :, slice(*columns)]), price)
+            inner = inner_of(rows, columns, self._rows[-1][1], self._columns[-1][1])
+            return self._stream(np.ascontiguousarray(scaled[:, :, slice(*columns)]), price, inner)
 
         self._streams += at_once(work, self._columns)
 
-    def _stream(self, scaled: Floats, price: Floats | None) -> TileStream:
+    def _stream(self, scaled: Floats, price: Floats | None, inner: Inner) -> TileStream:
         parameters, code = b"", self._header.step_code
         if self._profile.prior == ADAPTIVE_PRIOR:
-            prior = fit_adaptive(np.rint(scaled).astype(np.int16))
+            prior = fit_adaptive(np.rint(scaled).astype(np.int16), inner)
             parameters = prior.parameters.tobytes()
-            stream = entropy.encode_best(scaled, prior, code, self._effort, price)
+            stream = entropy.encode_best(scaled, prior, code, self._effort, price, inner)
         else:
             named = network_prior(PRIOR_NAMES[self._profile.prior])
-            stream = entropy.encode_best(scaled, named, code, self._effort, price)
+            stream = entropy.encode_best(scaled, named, code, self._effort, price, inner)
         first, *rest = [stream.data] if self._layout.levels == 1 else stream.levels()
         return TileStream([parameters + first, *rest], -len(first) % WORD)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.choice import Multiplier, choose
-from sdtrt.engine.coding.priors.passes import gather, gather_plane, restored, scatter
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, gather, gather_plane, restored, scatter
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import bins_of, bits_of_tables
 
@@ -25,11 +25,11 @@ class Costs:
     errors: Floats
 
 
-def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int) -> Costs:
+def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, inner: Inner = OUTER) -> Costs:
     """Return what symbols cost as the quantized form of latents in steps, (C, h, w) both."""
     order, table_bits, centroids = prior.order(len(symbols)), bits_of_tables(prior.tables), prior.centroids
     coded = symbols[order]
-    planes = prior.planes(symbols.shape, step_code)
+    planes = prior.planes(symbols.shape, step_code, inner)
     bits, points = np.zeros(symbols.shape, np.float32), np.zeros(symbols.shape, np.float32)
     for number, step in enumerate(prior.passes(len(symbols))):
         if step.phase.slices(*symbols.shape[1:]):
@@ -43,11 +43,13 @@ def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int) -> 
     return Costs(restored(bits, order), np.square(scaled - symbols - restored(points, order)))
 
 
-def best_symbols(scaled: Floats, prior: Prior, step_code: int, multiplier: Multiplier, trials: int) -> Symbols:
+def best_symbols(
+    scaled: Floats, prior: Prior, step_code: int, multiplier: Multiplier, trials: int, inner: Inner = OUTER
+) -> Symbols:
     """Return the symbols, int16 (C, h, w), that `choose` finds for latents in steps, improved by so many trials."""
     order, table_bits = prior.order(len(scaled)), bits_of_tables(prior.tables)
     coded = scaled[order]
-    planes = prior.planes(scaled.shape, step_code)
+    planes = prior.planes(scaled.shape, step_code, inner)
     symbols = np.zeros(scaled.shape, np.int16)
     for number, step in enumerate(prior.passes(len(scaled))):
         if step.phase.slices(*scaled.shape[1:]):
@@ -56,18 +58,24 @@ def best_symbols(scaled: Floats, prior: Prior, step_code: int, multiplier: Multi
             known = choose(gather(coded, step), context, table_bits, prior.centroids, each)
             planes.put(step, known)
             scatter(symbols, step, known)
-    return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials)
+    return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials, inner)
 
 
 def improved(
-    symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, multiplier: Multiplier, trials: int
+    symbols: Symbols,
+    scaled: Floats,
+    prior: Prior,
+    step_code: int,
+    multiplier: Multiplier,
+    trials: int,
+    inner: Inner = OUTER,
 ) -> Symbols:
     """Return symbols that cost less in squared error plus `multiplier` times bits, after so many trials.
 
     A trial moves one symbol in each block to the other side of its latent, the nearest to the middle that has not been
     tried, and keeps those moves that have made their surroundings cheaper.
     """
-    cost = _total(costs_of(symbols, scaled, prior, step_code), multiplier)
+    cost = _total(costs_of(symbols, scaled, prior, step_code, inner), multiplier)
     untried = np.abs(scaled - symbols)
     for _ in range(trials):
         if untried.max() < 0:
@@ -76,11 +84,11 @@ def improved(
         untried[places] = -1
         moved = symbols.copy()
         moved[places] += np.where(scaled[places] > symbols[places], 1, -1).astype(np.int16)
-        trial = _total(costs_of(moved, scaled, prior, step_code), multiplier)
+        trial = _total(costs_of(moved, scaled, prior, step_code, inner), multiplier)
         kept = tuple(place[_sum_around(cost - trial, *places[1:]) > 0] for place in places)
         symbols = symbols.copy()
         symbols[kept] = moved[kept]
-        cost = _total(costs_of(symbols, scaled, prior, step_code), multiplier)
+        cost = _total(costs_of(symbols, scaled, prior, step_code, inner), multiplier)
     return symbols
 
 

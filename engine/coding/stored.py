@@ -12,6 +12,7 @@ from sdtrt.engine.coding import entropy, palette
 from sdtrt.engine.coding.coder import WORD
 from sdtrt.engine.coding.entropy import Decoded, channels_of_last_level
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
+from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import Prior, network_prior
 from sdtrt.engine.coding.quantized import Contents, Quantized, channels_of, part_of
 from sdtrt.engine.coding.workers import at_once
@@ -86,17 +87,20 @@ class StoredLatents:
             raise ValueError("method palette has no channels of its own")
         _, height, width = self.shape
         rows, columns = (0, height), (0, width)
-        if self._prior is None or channels_of_last_level(self._prior, self.shape[0]) & set(channels):
-            return channels_of(self._quantized(self.decoded(rows, columns)), channels)
         prior, levels = self._prior, range(max(self.file.layout.levels - 1, 1))
+        if prior is None or prior.centroids is not None or channels_of_last_level(prior, self.shape[0]) & set(channels):
+            return channels_of(self._quantized(self.decoded(rows, columns)), channels)
 
         def work(tile: int) -> Decoded:
             stream = b"".join(self.file.segment(level, tile) for level in levels)
-            return entropy.decode_coarse(stream, self._shape(tile), prior, self.file.header.step_code)
+            code = self.file.header.step_code
+            decoded = entropy.decode_coarse(stream, self._shape(tile), prior, code, self._inner(tile))
+            return Decoded(decoded.symbols[[*channels]], None)
 
-        tiles = range(len(self._places))
-        found = self._together(zip(tiles, at_once(work, tiles), strict=True), rows, columns)
-        return channels_of(self._quantized(found), channels)
+        tiles = at_once(work, range(len(self._places)))
+        some = np.array([*channels], np.intp)
+        symbols = self._together(enumerate(tiles), rows, columns).symbols
+        return Quantized(symbols, self.profile.mean[some], self.deltas[some], self.profile.offset[some])
 
     def lacking(self) -> str:
         """Return in words what is missing of what has been asked for, nothing if nothing is."""
@@ -110,15 +114,18 @@ class StoredLatents:
 
     def _together(self, tiles: Iterable[tuple[int, Decoded]], rows: Span, columns: Span) -> Decoded:
         """Return what tiles hold in some rows and columns."""
-        shape = self.shape[0], rows[1] - rows[0], columns[1] - columns[0]
-        symbols = np.empty(shape, np.int16)
-        points = np.empty(shape, np.int8) if self.kind == "points" else None
+        found: Decoded | None = None
         for tile, decoded in tiles:
+            if found is None:
+                shape = len(decoded.symbols), rows[1] - rows[0], columns[1] - columns[0]
+                points = None if decoded.points is None else np.empty(shape, np.int8)
+                found = Decoded(np.empty(shape, np.int16), points)
             (top, _), (left, _) = self._places[tile]
-            paste(symbols, decoded.symbols, top - rows[0], left - columns[0])
-            if points is not None and decoded.points is not None:
-                paste(points, decoded.points, top - rows[0], left - columns[0])
-        return Decoded(symbols, points)
+            paste(found.symbols, decoded.symbols, top - rows[0], left - columns[0])
+            if found.points is not None and decoded.points is not None:
+                paste(found.points, decoded.points, top - rows[0], left - columns[0])
+        assert found is not None  # any rows and columns meet a tile
+        return found
 
     def _tile(self, tile: int) -> Decoded:
         numbers = [self.file.layout.segment(level, tile) for level in range(self.file.layout.levels)]
@@ -139,7 +146,7 @@ class StoredLatents:
         if any(len(segment) % WORD for segment in segments[1:]):
             raise FormatError("malformed file: a level that ends between words")
         prior, stream = self._stream(b"".join(segments))
-        return entropy.decode(stream, self._shape(tile), prior, self.file.header.step_code)
+        return entropy.decode(stream, self._shape(tile), prior, self.file.header.step_code, self._inner(tile))
 
     def _salvaged(self, tile: int, segments: list[bytes], whole: list[bool]) -> Decoded:
         """Return what there is of a tile: its levels up to the first that is not whole, and what there is of that."""
@@ -149,7 +156,8 @@ class StoredLatents:
             segments = [bytes(self._parameters)]  # what is there starts nobody knows where in a word
         prior, stream = self._stream(b"".join(segments[: count + 1]))
         ends = [0, *(prior.cuts if len(whole) > 1 else ()), len(prior.passes(self.shape[0]))]
-        decoded = entropy.salvage(stream, self._shape(tile), prior, self.file.header.step_code, alignment, ends[count])
+        shape, code, inner = self._shape(tile), self.file.header.step_code, self._inner(tile)
+        decoded = entropy.salvage(stream, shape, prior, code, alignment, ends[count], inner)
         if decoded.missing:
             (self._in_part if decoded.there else self._missing).add(tile)
         return decoded
@@ -168,6 +176,9 @@ class StoredLatents:
         """How many bytes of parameters there are before each stream."""
         return 0 if self._prior is not None else AdaptivePrior.PARAMETERS * self.shape[0]
 
+    def _inner(self, tile: int) -> Inner:
+        return inner_of(*self._places[tile], *self.shape[1:])
+
     def _shape(self, tile: int) -> tuple[int, int, int]:
         (top, bottom), (left, right) = self._places[tile]
         return self.shape[0], bottom - top, right - left
@@ -178,6 +189,11 @@ class StoredLatents:
         if self.file.header.alignment != -len(self.file.segments[0]) % WORD:
             raise FormatError("malformed file: an alignment that its palette has not")
         return palette.decode(self.file.segments[0], self.shape)
+
+
+def inner_of(rows: Span, columns: Span, height: int, width: int) -> Inner:
+    """Return which edges of a tile lie within a picture of so many latents."""
+    return Inner(rows[0] > 0, rows[1] < height, columns[0] > 0, columns[1] < width)
 
 
 def shape_of(header: Header, profile: LatentProfile, limits: Limits) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ Plane = NDArray[np.uint8]
 
 LARGEST_SIDE = 16383  # of a WebP picture
 OPAQUE = 255
+HEAD_NBYTES, SIGNATURE = 25, 0x2F  # of a WebP file of the simple kind
 
 
 def encode(plane: Plane) -> bytes:
@@ -30,6 +31,8 @@ def decode(segment: bytes, height: int, width: int) -> Plane:
     """Return a tile's plane, uint8 (height, width); `FormatError` if the segment holds anything else."""
     from PIL import Image
 
+    if _size_of(segment) != (width, height):
+        raise FormatError(f"damaged alpha: not a lossless WebP file of {width}x{height} without alpha of its own")
     try:
         with Image.open(io.BytesIO(segment), formats=["WEBP"]) as image:
             if image.size != (width, height) or image.mode != "RGB" or getattr(image, "n_frames", 1) != 1:
@@ -37,6 +40,18 @@ def decode(segment: bytes, height: int, width: int) -> Plane:
             return np.asarray(image)[:, :, 0].copy()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FormatError(f"damaged alpha: {error}") from error
+
+
+def _size_of(segment: bytes) -> tuple[int, int] | None:
+    """Return the size that a lossless WebP file of the simple kind gives itself, None if it is none.
+
+    "WebP Lossless Bitstream Specification", section 3: 14 bits each of width - 1 and height - 1, then one of alpha and
+    three of the version.
+    """
+    if len(segment) < HEAD_NBYTES or segment[:4] + segment[8:16] != b"RIFFWEBPVP8L" or segment[20] != SIGNATURE:
+        return None
+    bits = int.from_bytes(segment[21:25], "little")
+    return None if bits >> 28 else ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
 
 
 def alpha_of_file(

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sdtrt
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
 # Those that make models need a network or files of their own; tests/export runs their like.
@@ -24,7 +26,11 @@ def examples(page: str) -> list[tuple[str, str]]:
         if kind == "python":
             found.append((kind, text))
         else:
-            commands = [line for line in text.splitlines() if line.startswith("sdtrt ") and not line.startswith(MAKERS)]
+            commands = [
+                line
+                for line in text.splitlines()
+                if line.startswith(("sdtrt ", "head ")) and not line.startswith(MAKERS)
+            ]
             found += [(kind, command) for command in commands]
     return found
 
@@ -38,14 +44,27 @@ def folder(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
-def test_examples(folder: Path, page: str) -> None:
-    found = examples(page)
-    assert len(found) >= 10
+def run(folder: Path, page: str) -> int:
+    """Run a page's examples, and return how many there are."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    found = examples(page)
     for kind, text in found:
         command = ["sh", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
         subprocess.run(command, check=True, cwd=folder, env=environment, timeout=60)
+    return len(found)
+
+
+def test_parts(folder: Path, codec: sdtrt.Codec) -> None:
+    with Image.open(folder / "photo.jpg") as photo:
+        (folder / "photo.sdt").write_bytes(codec.encode(photo))
+    assert run(folder, "docs/parts.md") >= 8
+    with Image.open(folder / "region.png") as region, Image.open(folder / "eighth.png") as eighth:
+        assert (region.size, eighth.size) == ((60, 40), (15, 12))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_examples(folder: Path, page: str) -> None:
+    assert run(folder, page) >= 10
     with Image.open(folder / "back.png") as back, Image.open(folder / "photo.jpg") as photo:
         assert back.size == photo.size
     assert {"beach.sdt", "dunes.sdt"} <= {path.name for path in (folder / "packed").iterdir()}

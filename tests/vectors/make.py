@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from sdtrt.engine.coding import entropy
 from sdtrt.engine.coding.latents import latents_of_file, palette_file
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.stored import StoredLatents, levels_of
+from sdtrt.engine.coding.stored import StoredLatents, inner_of, levels_of
 from sdtrt.engine.format import alpha, container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, spans
@@ -133,7 +134,8 @@ def file_of_symbols(symbols: Symbols, header: Header, layout: Layout, profile: L
     streams, alignment = [], 0
     for rows in spans(height, layout.rows):
         for columns in spans(width, layout.columns):
-            levels, short = segments_of(symbols[:, slice(*rows), slice(*columns)], header, layout.levels)
+            inner = inner_of(rows, columns, height, width)
+            levels, short = segments_of(symbols[:, slice(*rows), slice(*columns)], header, layout.levels, inner)
             alignment = alignment if streams else short
             streams.append(levels)
     segments = tuple(stream[level] for level in range(layout.levels) for stream in streams)
@@ -141,15 +143,15 @@ def file_of_symbols(symbols: Symbols, header: Header, layout: Layout, profile: L
     return File(dataclasses.replace(header, alignment=alignment), segments, layout, own, **parts)
 
 
-def segments_of(symbols: Symbols, header: Header, levels: int) -> tuple[list[bytes], int]:
+def segments_of(symbols: Symbols, header: Header, levels: int, inner: Inner) -> tuple[list[bytes], int]:
     """Return a tile's levels, and by how many bytes the first word of its stream is short."""
     parameters = b""
     if header.prior == ADAPTIVE_PRIOR:
-        fitted = fit_adaptive(symbols)
+        fitted = fit_adaptive(symbols, inner)
         parameters = fitted.parameters.tobytes()
-        stream = entropy.encode(symbols, fitted, header.step_code)
+        stream = entropy.encode(symbols, fitted, header.step_code, inner)
     else:
-        stream = entropy.encode(symbols, network_prior(PRIOR_NAMES[header.prior]), header.step_code)
+        stream = entropy.encode(symbols, network_prior(PRIOR_NAMES[header.prior]), header.step_code, inner)
     first, *rest = [stream.data] if levels == 1 else stream.levels()
     return [parameters + first, *rest], -len(first) % 4
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import PYRAMID, gather
+from sdtrt.engine.coding.priors.passes import OUTER, PYRAMID, Inner, gather
 from sdtrt.engine.coding.priors.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
 from sdtrt.engine.coding.priors.tables import SCALES, Context, bins_of, bits_of_tables, load_arrays
 from sdtrt.errors import FormatError
@@ -38,8 +38,8 @@ class AdaptivePrior:
     def order(self, channels: int) -> NDArray[np.intp]:
         return np.arange(channels)
 
-    def planes(self, shape: tuple[int, int, int], step_code: int) -> SymbolPlanes:
-        return SymbolPlanes(shape)
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: Inner = OUTER) -> SymbolPlanes:
+        return SymbolPlanes(shape, inner)
 
     def context(self, step: SymbolPass, planes: SymbolPlanes, number: int) -> Context:
         channels, count = step.stop, planes.positions(step)
@@ -70,7 +70,7 @@ def adaptive_context(mean: Ints, magnitude: Ints, weight: Ints | int, base: Ints
     return Context(mean * weight >> 3, np.minimum(base + (magnitude * 3 >> 7), SCALES - 1))
 
 
-def fit_adaptive(symbols: NDArray[np.int16]) -> AdaptivePrior:
+def fit_adaptive(symbols: NDArray[np.int16], inner: Inner = OUTER) -> AdaptivePrior:
     """Return the prior that codes `symbols`, int16 (C, h, w), in the fewest bits."""
     channels = len(symbols)
     weights, scales = range(0, 9), range(SCALES)
@@ -79,7 +79,7 @@ def fit_adaptive(symbols: NDArray[np.int16]) -> AdaptivePrior:
     trial = AdaptivePrior(np.zeros((channels, 3), np.uint8))
     # In 1/256 bit: integers, so that every machine fits the same parameters.
     costs = np.rint(256 * bits_of_tables(trial.tables)).astype(np.int32)
-    planes = trial.planes(symbols.shape, 0)
+    planes = trial.planes(symbols.shape, 0, inner)
     for number, step in enumerate(trial.passes(channels)):
         if not planes.positions(step):
             continue

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import MARGIN, Phase, length, moved, parts_of, put
+from sdtrt.engine.coding.priors.passes import MARGIN, OUTER, Inner, Phase, length, moved, parts_of, put
 from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
 
@@ -166,19 +166,21 @@ def _units(sums: Floats, shift: int) -> Floats:
 class LatentPlanes:
     """The latents known so far, int in float32 arrays with a margin; and their compressed magnitudes."""
 
-    def __init__(self, shape: tuple[int, int, int], step_code: int, magnitudes: bool = True) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], step_code: int, magnitudes: bool = True, inner: Inner = OUTER
+    ) -> None:
         channels, self.height, self.width = shape
         padded = (channels, self.height + 2 * MARGIN, self.width + 2 * MARGIN)
-        self.step_code = step_code
+        self.step_code, self._inner = step_code, inner
         self.features = step_features(step_code)
         self._seen = np.zeros((1 + magnitudes, *padded), np.float32)  # latents, and magnitudes if they are looked at
 
     def put(self, step: LatentPass, symbols: Ints) -> None:
         """Store a pass's symbols, (channels of the pass, positions)."""
         values = latent_units(symbols, power(self.step_code))
-        put(self._seen[0], step, values)
+        put(self._seen[0], step, values, self._inner)
         if len(self._seen) == 2:
-            put(self._seen[1], step, MAGNITUDE[np.abs(values)])
+            put(self._seen[1], step, MAGNITUDE[np.abs(values)], self._inner)
 
     def inputs(self, step: LatentPass) -> Floats:
         """Return what a pass's network sees, float32 (inputs, positions)."""
@@ -259,8 +261,8 @@ class LatentPrior:
     def passes(self, channels: int) -> tuple[LatentPass, ...]:
         return self.architecture.passes
 
-    def planes(self, shape: tuple[int, int, int], step_code: int) -> LatentPlanes:
-        return LatentPlanes(shape, step_code, self._magnitudes)
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: Inner = OUTER) -> LatentPlanes:
+        return LatentPlanes(shape, step_code, self._magnitudes, inner)
 
     def context(self, step: LatentPass, planes: LatentPlanes, number: int) -> Context:
         code = planes.step_code

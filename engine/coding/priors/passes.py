@@ -77,12 +77,23 @@ def moved(along: slice, distance: int) -> slice:
     return slice(along.start + MARGIN + distance, along.stop + MARGIN + distance, along.step)
 
 
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """Which edges of a tile lie within the picture."""
+
+    top: bool = False
+    bottom: bool = False
+    left: bool = False
+    right: bool = False
+
+
+OUTER = Inner()  # of a picture of a single tile
 Place = tuple[slice, slice]  # rows and columns of a plane with margins
 
 
 @lru_cache(1024)
-def margins_of(phase: Phase, height: int, width: int) -> tuple[tuple[Place, Place], ...]:
-    """Return where a plane with margins takes a phase's values that lie beyond the plane, and from where, in order.
+def margins_of(phase: Phase, height: int, width: int, inner: Inner) -> tuple[tuple[Place, Place], ...]:
+    """Return where a plane with margins takes a phase's values that lie beyond inner edges, and from where, in order.
 
     They are those of the nearest row and column that the phase has within the plane.
     """
@@ -94,8 +105,13 @@ def margins_of(phase: Phase, height: int, width: int) -> tuple[tuple[Place, Plac
         first, last = _line(down.start), _line(down.stop - 1)
         left, right = _line(across.start), _line(across.stop - 1)
         whole = slice(above.start, below.stop, phase.stride)
-        found += [((above, across), (first, across)), ((below, across), (last, across))]
-        found += [((whole, before), (whole, left)), ((whole, behind), (whole, right))]
+        edges = (
+            (inner.top, (above, across), (first, across)),
+            (inner.bottom, (below, across), (last, across)),
+            (inner.left, (whole, before), (whole, left)),
+            (inner.right, (whole, behind), (whole, right)),
+        )
+        found += [(into, source) for is_inner, into, source in edges if is_inner]
     return tuple(found)
 
 
@@ -111,14 +127,14 @@ def _line(at: int) -> slice:
     return slice(at, at + 1)
 
 
-def put(seen: NDArray[Any], step: Pass, values: NDArray[Any]) -> None:
+def put(seen: NDArray[Any], step: Pass, values: NDArray[Any], inner: Inner) -> None:
     """Store a pass's values, (channels of the pass, positions), in planes with margins, and those for the margins."""
     height, width = (side - 2 * MARGIN for side in seen.shape[1:])
     own = seen[step.start : step.stop]
     for part, rows, columns in parts_of(step.phase, height, width):
         inside = own[:, moved(rows, 0), moved(columns, 0)]
         inside[...] = values[:, part].reshape(inside.shape)
-    for (rows, columns), (from_rows, from_columns) in margins_of(step.phase, height, width):
+    for (rows, columns), (from_rows, from_columns) in margins_of(step.phase, height, width, inner):
         own[:, rows, columns] = own[:, from_rows, from_columns]
 
 

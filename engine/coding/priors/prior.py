@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.priors.latents import LatentPrior, latent_prior
+from sdtrt.engine.coding.priors.passes import OUTER, Inner
 from sdtrt.engine.coding.priors.tables import Context, load_arrays
 
 
@@ -30,8 +31,11 @@ class Prior(Protocol):
     def passes(self, channels: int) -> Sequence[Any]:
         """Return the passes over `channels` channels."""
 
-    def planes(self, shape: tuple[int, int, int], step_code: int) -> Any:
-        """Return planes (C, h, w) of which nothing is known; `put` them each pass's symbols."""
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: Inner = OUTER) -> Any:
+        """Return planes (C, h, w) of which nothing is known; `put` them each pass's symbols.
+
+        Beyond `inner` edges they stand for what is nearest to them, and for 0 beyond others.
+        """
 
     def context(self, step: Any, planes: Any, number: int) -> Context:
         """Return the context of pass `number`."""

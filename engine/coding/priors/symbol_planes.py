@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import MARGIN, Offset, Phase, moved, parts_of, put
+from sdtrt.engine.coding.priors.passes import MARGIN, OUTER, Inner, Offset, Phase, moved, parts_of, put
 
 SIGNED_LIMIT = 1023  # contexts see symbols clamped to this magnitude
 
@@ -48,8 +48,9 @@ class SymbolPlanes:
     Magnitudes are `MAGNITUDE[min(|symbol|, 255)]`. float32 holds all these integers exactly.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], inner: Inner = OUTER) -> None:
         channels, self.height, self.width = shape
+        self._inner = inner
         padded = (channels, self.height + 2 * MARGIN, self.width + 2 * MARGIN)
         self._signed = np.zeros(padded, np.float32)
         self._magnitude = np.zeros(padded, np.float32)
@@ -61,8 +62,8 @@ class SymbolPlanes:
 
     def put(self, step: SymbolPass, symbols: NDArray[np.int32]) -> None:
         """Store a pass's symbols, (channels, positions)."""
-        put(self._signed, step, np.clip(symbols, -SIGNED_LIMIT, SIGNED_LIMIT))
-        put(self._magnitude, step, MAGNITUDE[np.minimum(np.abs(symbols), 255)])
+        put(self._signed, step, np.clip(symbols, -SIGNED_LIMIT, SIGNED_LIMIT), self._inner)
+        put(self._magnitude, step, MAGNITUDE[np.minimum(np.abs(symbols), 255)], self._inner)
 
     def signed(self, step: SymbolPass) -> Floats:
         """Return symbols at a pass's taps, float32 (taps * channels, positions), tap after tap."""

@@ -1,14 +1,12 @@
 """Trained networks to integer ones; tables and reconstruction points from what those see."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sdtrt.engine.coding.choice import choose
-from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, Architecture, LatentPrior, Network, latent_prior
+from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, Architecture, LatentPrior, Network
 from sdtrt.engine.coding.priors.passes import gather
 from sdtrt.engine.coding.priors.tables import PRECISION, bins_of, bits_of_tables
 from sdtrt.export.training.prior.tables import integer_weights, logistic_centroids, logistic_tables
@@ -38,30 +36,6 @@ def integer_network(trained: dict[str, np.ndarray]) -> Network:
         128 * trained["output"],
     )
     return Network(*(np.round(weights).astype(np.float32) for weights in whole))
-
-
-def trained_networks(path: Path) -> dict[str, torch.Tensor]:
-    """Return the state from which training can go on of the networks in a prior's file: `integer_network` inverted."""
-    with np.load(path) as archive:
-        prior = latent_prior(dict(archive))
-    state: dict[str, torch.Tensor] = {}
-    for n, (network, step) in enumerate(zip(prior.networks, prior.architecture.passes, strict=True)):
-        units, group = network.second.shape[1], step.stop - step.start
-        halves = np.array([0] * group + [1 << (INDEX_SHIFT - 1)] * group)
-        first, direct = network.first[:units] / 128, network.first[units:] / 1024
-        parts = {
-            "hidden": first[:, : step.inputs],
-            "hidden_features": first[:, step.inputs :],
-            "hidden_bias": (network.first_bias[:units] - 32) / 128,
-            "second": network.second / 128,
-            "second_bias": (network.second_bias - 256) / 1024,
-            "direct": direct[:, : step.inputs],
-            "direct_features": direct[:, step.inputs :],
-            "output": network.output / 128,
-            "output_bias": (network.first_bias[units:] - halves) / 1024,
-        }
-        state |= {f"{n}.{name}": torch.from_numpy(part.astype(np.float32)) for name, part in parts.items()}
-    return state
 
 
 def fitted(

@@ -4,8 +4,8 @@
 
 Networks are trained in floating point on symbols chosen as an encoder chooses them (rounded, or at a cost in bits),
 and rounded to integers at the end; tables and reconstruction points are then fitted to what the integer networks see.
-A run goes on from its last checkpoint; a new one may start from the networks of another, or of a prior that there is
-(`--start`).
+A run goes on from its last checkpoint; a new one may start from the networks of another (`--start`), such as those of
+the latent space's last version.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from sdtrt.engine.coding.priors.latents import (
     Window,
     step_features,
 )
-from sdtrt.engine.coding.priors.passes import MARGIN, margins_of
+from sdtrt.engine.coding.priors.passes import MARGIN
 from sdtrt.engine.coding.priors.tables import FRACTIONS
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.export.training import run as training
 from sdtrt.export.training.photo_latents import latents_of_photos
 from sdtrt.export.training.prior.architectures import PLANS, architecture
-from sdtrt.export.training.prior.fit import fitted, integer_networks, trained_networks
+from sdtrt.export.training.prior.fit import fitted, integer_networks
 from sdtrt.export.training.prior.network import PassNetwork, steps_of
 from sdtrt.export.training.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
 from sdtrt.export.training.run import Batch, Draw, Run, averaged_weights
@@ -66,14 +66,13 @@ class Gatherer:
     def __init__(self, arch: Architecture, crop: int) -> None:
         self.side = crop + 2 * MARGIN
         self.channels = len(arch.order)
-        self.targets, self.values, self.magnitudes, self.margins = [], [], [], []
+        self.targets, self.values, self.magnitudes = [], [], []
         for step in arch.passes:
             rows, columns = (np.concatenate(parts) for parts in zip(*self._positions(step, crop), strict=True))
             places = torch.from_numpy((rows + MARGIN) * self.side + columns + MARGIN)[:, None]
             self.targets.append(places + self._planes(step.start, step.stop))
             self.values.append(places + self._offsets(step.values))
             self.magnitudes.append(places + self._offsets(step.magnitudes))
-            self.margins.append(self._margins(step, crop))
 
     def padded(self, planes: Tensor) -> Tensor:
         """Return (batch, channels, crop, crop) with margins, flat: (batch, channels * side * side)."""
@@ -84,16 +83,6 @@ class Gatherer:
         for rows, columns in step.phase.slices(crop, crop):
             grid = np.mgrid[rows, columns]
             yield grid[0].ravel(), grid[1].ravel()
-
-    def _margins(self, step: LatentPass, crop: int) -> tuple[Tensor, Tensor]:
-        """Return where margins take a pass's values, and from where: see `margins_of`."""
-        places = np.arange(self.side**2).reshape(self.side, self.side)
-        sources = places.copy()
-        for into, source in margins_of(step.phase, crop, crop):
-            sources[into] = sources[source]
-        moved = torch.from_numpy(np.flatnonzero(sources != places))[:, None]
-        planes = self._planes(step.start, step.stop)
-        return moved + planes, torch.from_numpy(sources.ravel())[moved] + planes
 
     def _planes(self, first: int, last: int) -> Tensor:
         return torch.arange(first, last) * self.side**2
@@ -113,8 +102,8 @@ def code_batch(
     strengths = torch.zeros_like(wanted)
     compressed = torch.from_numpy(MAGNITUDE.astype(np.float32))
     features = torch.stack([torch.from_numpy(step_features(int(code))) for code in codes])
-    for network, target, values, magnitudes, (margin, source) in zip(
-        networks, gatherer.targets, gatherer.values, gatherer.magnitudes, gatherer.margins, strict=True
+    for network, target, values, magnitudes in zip(
+        networks, gatherer.targets, gatherer.values, gatherer.magnitudes, strict=True
     ):
         inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)
         location, scale = network(inputs, features, codes)
@@ -122,9 +111,7 @@ def code_batch(
             symbols = choose(wanted[:, target], location, scale, multipliers[:, None, None])
             units = (symbols * steps[:, None, None] * UNITS_PER_LATENT).round().clamp(-LIMIT, LIMIT)
             known[:, target] = units
-            known[:, margin] = known[:, source]
             strengths[:, target] = compressed[units.abs().long()]
-            strengths[:, margin] = strengths[:, source]
         yield bits_of(symbols, location, scale).sum()
 
 
@@ -166,7 +153,7 @@ def train(
     networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
     gatherer = Gatherer(arch, recipe.crop)
     if start:
-        networks.load_state_dict(averaged_weights(start) if start.is_dir() else trained_networks(start))
+        networks.load_state_dict(averaged_weights(start))
 
     def loss_of(planes: Tensor, codes: Tensor, multipliers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         passes = list(code_batch(networks, gatherer, planes, codes, multipliers))
@@ -248,15 +235,12 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--start", type=Path, help="a run's folder, or a prior's file, whose networks a new run starts from"
-    )
+    parser.add_argument("--start", type=Path, help="folder of a run whose networks a new run starts from")
     parser.add_argument("--iterations", type=int, default=Recipe.iterations)
-    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate, help="of the first iteration")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = Recipe(iterations=options.iterations, learning_rate=options.learning_rate)
+    recipe = Recipe(iterations=options.iterations)
     latents = latents_of_photos(options.photos, options.model, recipe.crop)
     train(latents, PictureCodec(options.model).profile, options.run, recipe, options.out, options.start)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding import entropy
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
-from sdtrt.engine.coding.priors.passes import PYRAMID, gather
+from sdtrt.engine.coding.priors.passes import OUTER, PYRAMID, Inner, gather
 from sdtrt.engine.coding.priors.prior import Prior, network_prior
 from sdtrt.engine.coding.priors.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
 from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context
@@ -103,8 +103,8 @@ class ArbitraryPrior:
     def order(self, channels: int) -> NDArray[np.intp]:
         return self._order
 
-    def planes(self, shape: tuple[int, int, int], step_code: int) -> SymbolPlanes:
-        return SymbolPlanes(shape)
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: Inner = OUTER) -> SymbolPlanes:
+        return SymbolPlanes(shape, inner)
 
     def context(self, step: SymbolPass, planes: SymbolPlanes, number: int) -> Context:
         rng = np.random.default_rng(number)

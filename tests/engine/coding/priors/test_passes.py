@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
-from sdtrt.engine.coding.priors.passes import MARGIN, PYRAMID, gather, restored, scatter
+from sdtrt.engine.coding.priors.passes import MARGIN, PYRAMID, Inner, gather, restored, scatter
 from sdtrt.engine.coding.priors.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, symbol_passes
 
 PASSES = {n: AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n) for n in (1, 6)}
+INNER = Inner(True, True, True, True)
 SIZES = [*itertools.product((1, 2, 3, 4, 5), repeat=2), (7, 13), (16, 9), (1, 17)]
 
 
@@ -64,7 +65,7 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (channels, height, width))
     symbols[rng.random(symbols.shape) < 0.7] //= 500
-    planes = SymbolPlanes((channels, height, width))
+    planes = SymbolPlanes((channels, height, width), INNER)
     for number, step in enumerate(passes):
         places = positions(step, height, width)
         assert planes.positions(step) == len(places)

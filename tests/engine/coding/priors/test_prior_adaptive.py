@@ -22,7 +22,7 @@ def test_adaptive_context_by_hand() -> None:
     assert first.scale.tolist() == [[20], [7]]
     planes.put(passes[0], np.array([[5], [-6]], np.int32))
     second = prior.context(passes[1], planes, 1)
-    # Of the four diagonal neighbours one is inside, the others are as that: means (160 + 2) // 4 and (-192 + 2) // 4.
-    assert second.location.tolist() == [[40], [-24]]
-    # Magnitudes 41 and 45, mean 4 * 41 * 8 // 4 = 328 and 360, widening by 328 * 3 >> 7 = 7 and 360 * 3 >> 7 = 8.
-    assert second.scale.tolist() == [[10], [8]]
+    # Of the four diagonal neighbours one is known and inside: means (40 + 2) // 4 = 10 and (-48 + 2) // 4 = -12.
+    assert second.location.tolist() == [[10], [-6]]
+    # Magnitudes 41 and 45, mean 41 * 8 // 4 = 82 and 90, widening by 82 * 3 >> 7 = 1 and 90 * 3 >> 7 = 2.
+    assert second.scale.tolist() == [[4], [2]]

@@ -24,7 +24,7 @@ from sdtrt.engine.coding.priors.latents import (
     step_features,
     width,
 )
-from sdtrt.engine.coding.priors.passes import MARGIN, Phase
+from sdtrt.engine.coding.priors.passes import MARGIN, OUTER, Inner, Phase
 from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.errors import BundleError, FormatError
 
@@ -121,11 +121,12 @@ def test_windows_are_known_already(name: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 9)])
 @pytest.mark.parametrize("step_code", [0, 2048, 3000])
-def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int) -> None:
+@pytest.mark.parametrize("inner", [OUTER, Inner(True, True, True, True), Inner(top=True, right=True)])
+def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: Inner) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (2, *size)) // rng.choice([1, 500], (2, *size))
     latents = np.clip(symbols * power(step_code) + 32768 >> 16, -1023, 1023)
-    planes = LatentPlanes((2, *size), step_code)
+    planes = LatentPlanes((2, *size), step_code, inner=inner)
     for number, step in enumerate(TOY.passes):
         places = [
             (y, x)
@@ -137,7 +138,13 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code:
             continue
 
         def seen(channel: int, y: int, x: int, done: tuple[LatentPass, ...] = TOY.passes[:number]) -> int:
-            """Of what lies beyond, the nearest that the pass has in rows and columns of the same parity."""
+            """Beyond inner edges, the nearest that the pass has in rows and columns of the same parity."""
+            beyond = (
+                (y < 0 and not inner.top, y >= size[0] and not inner.bottom),
+                (x < 0 and not inner.left, x >= size[1] and not inner.right),
+            )
+            if any(map(any, beyond)):
+                return 0
             if not any(p.start <= channel < p.stop and p.phase.covers(y, x) for p in done):
                 return 0
             rows, columns = (range(n % 2, side, 2) for n, side in ((y, size[0]), (x, size[1])))
