@@ -52,6 +52,33 @@ def test_equal_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert all(other["bytes"] <= record["bytes"] for other in record["others"].values())
 
 
+def test_region_of_interest(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:16", "--json", "-o", "r.html"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    roi = record["roi"]
+    assert roi["weight"] == 16
+    assert roi["region_with"] > roi["region_without"] + 0.5
+    assert roi["rest_with"] < roi["rest_without"]
+    assert roi["region_with"] > roi["rest_with"]
+    text = Path("r.html").read_text()
+    assert f"<td>{roi['region_with']:.2f}</td><td>{roi['rest_with']:.2f}</td>" in text
+    assert f"<td>{roi['region_without']:.2f}</td><td>{roi['rest_without']:.2f}</td>" in text
+    assert cli.main(["compare", "grey.png", "--roi", "90x130+0+0", "--json", "-f", "-o", "r.html"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["roi"]["rest_with"] is None
+    assert "<td>-</td>" in Path("r.html").read_text()
+
+
+def test_regions_of_interest_that_are_not_compared(
+    pictures: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(photo(900, 40)).save("wide.png")
+    for words, told in (("60x40+0+0", "not in the middle"), ("60x41+0+0", "is 900x40"), ("grey.png", "mask of 90x130")):
+        assert cli.main(["compare", "wide.png", "--roi", words, "-o", "r.html"]) == 1
+        assert told in capsys.readouterr().err
+    assert cli.main(["compare", "wide.png", "--roi", "60x40+20+0", "-o", "r.html"]) == 0  # 66 are left out
+
+
 def test_of_large_pictures_the_middle_is_compared(
     pictures: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,13 +123,66 @@ def test_verify_finds_what_the_header_does_not_tell() -> None:
         image.load()
 
 
-@pytest.mark.parametrize("truncated", [False, True])
-def test_damage(data: bytes, truncated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is whole or it is none, whatever `LOAD_TRUNCATED_IMAGES` says: half a payload is no part of a picture."""
-    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", truncated)
+def test_damage(data: bytes) -> None:
     for damaged in (data[:-1], data[:20], data[:3], data + b"\0", data[:30] + b"?" + data[31:]):
         with pytest.raises(UnidentifiedImageError):
             opened(damaged)
+
+
+def test_truncated_images(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Pillow is to load them, what there is is shown, and what is missing is told."""
+    data = sdtrt.encode(np.dstack([photo(40, 30), photo(40, 30)[:, :, 0]]))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for damaged in (data[:-1], data[:-100], data[:60], data + b"\0"):
+        with pytest.warns(sdtrt.PictureWarning):
+            expected = sdtrt.decode(damaged, partial=True)
+        image = opened(damaged)
+        assert (image.mode, image.size) == ("RGBA", (40, 30))
+        assert image.draft(None, (2, 2)) is None
+        with pytest.warns(sdtrt.PictureWarning):
+            assert image.tobytes() == expected.tobytes()
+    for damaged in (data[:9], b"SDT", data[:3] + b"\x02" + data[4:]):
+        with pytest.raises(UnidentifiedImageError):
+            opened(damaged)
+    assert opened(data).tobytes() == sdtrt.decode(data).tobytes()  # whole ones are as ever, without a warning
+
+
+@pytest.mark.parametrize(
+    ("asked", "scale"),
+    [((25, 12), 8), ((24, 12), 8), ((13, 7), 8), ((12, 6), 16), ((6, 3), 32), ((3, 1), 64), ((1, 1), 64), ((0, 0), 64)],
+)
+def test_draft(photo: Photo, asked: tuple[int, int], scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sdtrt.encode(photo(200, 101))
+    expected = sdtrt.preview(data, scale=scale)
+    monkeypatch.setattr(sdtrt.Codec, "decode", None)
+    image = opened(data)
+    assert image.draft("L", asked) == ("RGB", (0, 0, 200 / scale, 101 / scale))
+    assert (image.mode, image.size) == ("RGB", expected.size)
+    assert image.draft(None, (1, 1)) is None  # once only
+    assert image.tobytes() == expected.tobytes()
+    assert image.draft(None, (1, 1)) is None
+
+
+def test_drafts_that_change_nothing(data: bytes) -> None:
+    image = opened(data)
+    for asked in (None, (40, 30), (6, 3), (5, 4), (400, 1)):  # an eighth is 5x4, of which the last row is cut off
+        assert image.draft(None, asked) is None
+    assert image.tobytes() == sdtrt.decode(data).tobytes()
+
+
+@pytest.mark.parametrize("size", [(12, 12), (18, 18), (3, 3)])
+def test_thumbnails_are_made_of_previews(photo: Photo, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for original in modes(photo(400, 300)):
+        stream = io.BytesIO()
+        original.save(stream, "SDT", quality=60)
+        monkeypatch.setattr(sdtrt.pillow_plugin.Codec, "decode", None)
+        image = opened(stream.getvalue())
+        image.thumbnail(size)
+        monkeypatch.undo()
+        fair = opened(stream.getvalue()).copy()
+        fair.thumbnail(size)
+        assert (image.mode, image.size) == (fair.mode, fair.size)
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(fair)).mean() < 4
 
 
 def test_copies_and_pickles(data: bytes) -> None:
