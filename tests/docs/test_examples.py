@@ -1,4 +1,4 @@
-"""Every example of the README and of the tutorial runs, as it stands there, one after the other."""
+"""Every example of the README, of the tutorial and of parts.md runs, as it stands there, one after the other."""
 
 import os
 import re
@@ -24,7 +24,11 @@ def examples(page: str) -> list[tuple[str, str]]:
         if kind == "python":
             found.append((kind, text))
         else:
-            commands = [line for line in text.splitlines() if line.startswith("sdtrt ") and not line.startswith(MAKERS)]
+            commands = [
+                line
+                for line in text.splitlines()
+                if line.startswith(("sdtrt ", "head ")) and not line.startswith(MAKERS)
+            ]
             found += [(kind, command) for command in commands]
     return found
 
@@ -38,7 +42,7 @@ def folder(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/parts.md"])
 def test_examples(folder: Path, page: str) -> None:
     found = examples(page)
     assert len(found) >= 10
@@ -46,6 +50,11 @@ def test_examples(folder: Path, page: str) -> None:
     for kind, text in found:
         command = ["sh", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
         subprocess.run(command, check=True, cwd=folder, env=environment, timeout=60)
+    if page == "docs/parts.md":
+        for name, size in (("region.png", (64, 48)), ("eighth.png", (15, 12)), ("cut.png", (120, 90))):
+            with Image.open(folder / name) as image:
+                assert image.size == size
+        return
     with Image.open(folder / "back.png") as back, Image.open(folder / "photo.jpg") as photo:
         assert back.size == photo.size
     assert {"beach.sdt", "dunes.sdt"} <= {path.name for path in (folder / "packed").iterdir()}
