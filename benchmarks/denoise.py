@@ -19,9 +19,10 @@ from PIL import Image
 from report import write_results
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.latents import deltas, latents_of_file
+from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.quantized import latents_of, padded
 from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.stored import deltas
 from sdtrt.engine.denoising.denoise import denoised
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import profile_of_file

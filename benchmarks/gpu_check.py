@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from report import write_results
 
 import sdtrt
-from sdtrt.engine.coding.latents import quantized_of_file
+from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.networks.backends.gpu import description
 from sdtrt.engine.networks.bundle import find_bundle
@@ -163,7 +163,7 @@ def codec_figures(model: str, backend: str) -> Figures:
     pipeline = open_pipeline(Tiled.of(bundle), backend, "cuda")
     for side in SIZES:
         file = container.read(sdtrt.encode(picture(side, 0), model=model))
-        parsed = [Parsed(quantized_of_file(file), file.header)]
+        parsed = [Parsed(StoredLatents(file).part(), file.header)]
         found[f"synthesise {side}x{side}"] = percentiles(lambda p=parsed: pipeline.synthesise(p))
     return found
 

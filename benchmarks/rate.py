@@ -23,9 +23,10 @@ from report import write_results
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import entropy
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
-from sdtrt.engine.coding.latents import deltas, file_of_latents, latents_of_file, palette_file
+from sdtrt.engine.coding.latents import file_of_latents, latents_of_file, palette_file
 from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.search import costs_of
+from sdtrt.engine.coding.stored import deltas
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.profile import PRIOR_NAMES, LatentProfile

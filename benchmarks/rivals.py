@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.compare.comparison import rivals
+from sdtrt.compare import rivals
 from sdtrt.compare.rivals import Encode, at_bytes
 from sdtrt.engine.picture import psnr
 

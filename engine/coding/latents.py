@@ -89,7 +89,7 @@ class FileBuilder:
             inner = inner_of(rows, columns, self._rows[-1][1], self._columns[-1][1])
             return self._stream(np.ascontiguousarray(scaled[:, :, slice(*columns)]), price, inner)
 
-        self._streams += at_once(work, self._columns)
+        self._streams += map(work, self._columns)
 
     def _stream(self, scaled: Floats, price: Floats | None, inner: Inner) -> TileStream:
         parameters, code = b"", self._header.step_code

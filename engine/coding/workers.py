@@ -1,4 +1,9 @@
-"""Work on several tiles at once, in as many threads as there are processors for this process."""
+"""Work on several tiles at once, in as many threads as there are processors for this process.
+
+For work that leaves Python's lock alone, such as coding alpha. Streams of latents are coded one after the other: the
+entropy coder keeps the lock, and the matrix products between its calls have threads of their own, so that two threads
+take a third longer than one (benchmarks/access.py).
+"""
 
 import os
 from collections.abc import Callable, Iterable
