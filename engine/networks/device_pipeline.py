@@ -47,7 +47,7 @@ class Plan:
 
 
 class DevicePipeline:
-    """A bundle's networks on a device; see `engine.pipeline.Pipeline`. One call at a time has the device."""
+    """A bundle's networks on a device; see `engine.networks.pipeline.Pipeline`. One call at a time has the device."""
 
     def __init__(self, device: Device, backend: DeviceBackend, tiled: Tiled) -> None:
         bundle = tiled.bundle

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 
 class HostPipeline:
-    """A bundle's networks, each opened at its first use; see `engine.pipeline.Pipeline`."""
+    """A bundle's networks, each opened at its first use; see `engine.networks.pipeline.Pipeline`."""
 
     largest_batch = 1
 

@@ -25,7 +25,7 @@ LARGEST_FEATURE = SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # wha
 
 
 class PassNetwork(nn.Module):
-    """The trainable form of `engine.prior_latents.Network`: 16 of a parameter's units to one of a weight's."""
+    """The trainable form of `engine.coding.priors.latents.Network`: 16 of a parameter's units to one of a weight's."""
 
     def __init__(self, step: LatentPass, plan: Plan) -> None:
         super().__init__()

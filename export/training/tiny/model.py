@@ -159,7 +159,7 @@ class Decoder(nn.Module):
 class RateModel(nn.Module):
     """The training's estimate of bits: a causal 5x5 window gives each symbol's logistic distribution.
 
-    Only a stand-in: what codes real files is the integer prior that `export.prior` trains on the finished latents.
+    Only a stand-in: what codes real files is the integer prior that `training.prior` trains on the finished latents.
     """
 
     def __init__(self, width: int = 96, conditions: int = 16) -> None:

@@ -3,7 +3,7 @@
     python -m sdtrt.export.training.tiny.polish PHOTOS --start runs/tiny-refined --run runs/tiny-polished
 
 The stages before it round latents with a dead zone; the codec picks symbols that are cheap. So here latents are coded
-as the codec codes them, by the profile and the prior that `export.tiny.build` and `export.prior.train` made of the
+as the codec codes them, by the profile and the prior that `tiny.build` and `prior.train` made of the
 stage before. Encoder, profile and prior stay as they are. A run goes on from its last checkpoint.
 """
 
