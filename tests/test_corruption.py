@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt import FormatError, LimitError
+from sdtrt import BundleError, FormatError, LimitError
 from sdtrt.engine.format import container, index
 from sdtrt.engine.format.container import File, Header, write
 
@@ -62,9 +62,9 @@ def test_hostile_files(
     request.getfixturevalue("unchecked")
     body = write(file)[:-4]
     rng = np.random.default_rng(13)
-    limits = sdtrt.Limits(max_pixels=1 << 19)
+    limits = sdtrt.Limits(max_pixels=1 << 16)
     outcomes = {"read": 0, "refused": 0}
-    for round_ in range(400):
+    for round_ in range(1600 if file.layout.alpha else 400):  # of several segments fewer survive
         changed = bytearray(body)
         for _ in range(rng.integers(1, 4)):
             # The header and the ends of the parts more often than the bulk.
@@ -86,12 +86,12 @@ def test_hostile_files(
             assert codec.preview(data, limits=limits).width == -(-about.width // 8)
             assert image.size == (about.width, about.height)
             outcomes["read"] += 1
-        except DAMAGE:
+        except (*DAMAGE, BundleError):  # the latter of a file that names another latent space now
             outcomes["refused"] += 1
             salvaged(codec, data, limits)
         assert time.perf_counter() - started < SLOW
     # Any stream that is used up exactly is some picture; if there is more than one segment, all must hold.
-    assert min(outcomes.values()) > (4 if file.layout.alpha else 20)
+    assert min(outcomes.values()) > 20
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +110,7 @@ def test_verify_and_decode_agree(
 
 def salvaged(codec: sdtrt.Codec, data: bytes, limits: sdtrt.Limits) -> None:
     """Decode what there is of a damaged file: a picture and a warning, or an error of ours."""
-    with warnings.catch_warnings(), contextlib.suppress(*DAMAGE):
+    with warnings.catch_warnings(), contextlib.suppress(*DAMAGE, BundleError):
         warnings.simplefilter("ignore", sdtrt.PictureWarning)
         assert isinstance(codec.decode(data, partial=True, limits=limits), Image.Image)
 

@@ -2,7 +2,7 @@
 
 For work that leaves Python's lock alone, such as coding alpha. Streams of latents are coded one after the other: the
 entropy coder keeps the lock, and the matrix products between its calls have threads of their own, so that two threads
-take a third longer than one (benchmarks/access.py).
+are slower than one (benchmarks/access.py).
 """
 
 import os

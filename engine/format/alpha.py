@@ -1,4 +1,4 @@
-"""Alpha planes to segments and back, tile by tile: lossless WebP, a sixth less than deflated differences."""
+"""Alpha planes to segments and back, tile by tile: lossless WebP."""
 
 import io
 from collections.abc import Sequence
@@ -49,6 +49,8 @@ def _size_of(segment: bytes) -> tuple[int, int] | None:
     three of the version.
     """
     if len(segment) < HEAD_NBYTES or segment[:4] + segment[8:16] != b"RIFFWEBPVP8L" or segment[20] != SIGNATURE:
+        return None
+    if int.from_bytes(segment[4:8], "little") + 8 != len(segment):
         return None
     bits = int.from_bytes(segment[21:25], "little")
     return None if bits >> 28 else ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)

@@ -40,7 +40,17 @@ def image_file(kind: str, **options: object) -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"junk", DATA[:-1], DATA[:-20], b"\0" + DATA, image_file("PNG"), image_file("JPEG")],
+    [
+        b"",
+        b"junk",
+        DATA[:-1],
+        DATA[:-20],
+        DATA + b"\0",
+        DATA + DATA,
+        b"\0" + DATA,
+        image_file("PNG"),
+        image_file("JPEG"),
+    ],
 )
 def test_damaged(data: bytes) -> None:
     with pytest.raises(FormatError, match="damaged alpha"):
