@@ -15,8 +15,8 @@ from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import Prior, network_prior
 from sdtrt.engine.coding.quantized import Contents, Quantized, channels_of, part_of
-from sdtrt.engine.format.container import File, Header
-from sdtrt.engine.format.layout import Span, meet, paste, spans
+from sdtrt.engine.format.container import CHECKSUM_NBYTES, File, Header
+from sdtrt.engine.format.layout import SINGLE, Span, meet, paste, spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, profile_of_file
 from sdtrt.errors import FormatError, LimitError
@@ -136,7 +136,21 @@ class StoredLatents:
             with suppress(FormatError):
                 return self._checked(tile, segments)
             self._in_part.add(tile)  # what is there contradicts itself
+        elif self.file.layout == SINGLE and (decoded := self._before_checksum(segments[0])):
+            return decoded
         return self._salvaged(tile, segments, whole)
+
+    def _before_checksum(self, data: bytes) -> Decoded | None:
+        """Return a single tile if the file's checksum is behind its stream: that is too long then, and without it not.
+
+        Of one that is cut short nothing is left over: what is missing reads as zeros.
+        """
+        try:
+            self._checked(0, [data])
+        except FormatError:
+            with suppress(FormatError):
+                return self._checked(0, [data[:-CHECKSUM_NBYTES]])
+        return None
 
     def _checked(self, tile: int, segments: list[bytes]) -> Decoded:
         """Return what a tile's segments hold; `FormatError` if they are not exactly a tile's."""

@@ -175,8 +175,8 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     head = _head(Cursor(io.BytesIO(data)), len(data), limits)
     segments, whole = [], []
     for number, segment in enumerate(head.index.slices(data)):
-        complete = len(segment) == head.index.nbytes[number] and head.index.checks != ()
-        sound = not complete or head.index.checks[number] == check_of(segment)
+        complete = len(segment) == head.index.nbytes[number] and (head.index.checks != () or head.has_chunks)
+        sound = not complete or not head.index.checks or head.index.checks[number] == check_of(segment)
         segments.append(segment if sound else b"")
         whole.append(complete and sound)
     return Salvaged(head.file(tuple(segments), {}), tuple(whole), intact=False)
