@@ -38,6 +38,10 @@ ICC, EXIF, XMP, TEXT = 0x01, 0x02, 0x03, 0x04
 REQUIRED = 0x80
 
 
+class _RequiredChunkError(FormatError):
+    """A file that is not damaged, but of a later version."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """What a file says before its payload.
@@ -165,11 +169,14 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
 def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     """Return what there is of a file that is cut short or damaged; `FormatError` if its head is, `LimitError` as usual.
 
-    The head of a file without an index has no check of its own: what comes of it may be wrong in any way.
+    `FormatError`, too, if it is not damaged, but has a chunk of a later version that must be understood. The head of a
+    file without an index has no check of its own: what comes of it may be wrong in any way.
     """
     try:
         file = read(data, limits)
         return Salvaged(file, (True,) * len(file.segments), intact=True)
+    except _RequiredChunkError:
+        raise
     except FormatError:
         _require_ours(data)
     head = _head(Cursor(io.BytesIO(data)), len(data), limits)
@@ -246,7 +253,7 @@ def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
         if kind <= last:
             raise FormatError(f"chunk {kind:#04x} after {last:#04x}: types must rise")
         if kind >= REQUIRED:
-            raise FormatError(f"unknown required chunk {kind:#04x}; a later sdtrt may read this file")
+            raise _RequiredChunkError(f"unknown required chunk {kind:#04x}; a later sdtrt may read this file")
         if nbytes > limits.max_chunk_nbytes:
             raise LimitError(f"chunk {kind:#04x} of {nbytes} bytes, the limit is {limits.max_chunk_nbytes}")
         chunks[kind] = cursor.take(nbytes)
