@@ -234,7 +234,7 @@ def _head(cursor: Cursor, nbytes: int, limits: Limits) -> _Head:
         own = cursor.take(PROFILE_NBYTES)
         own += cursor.take(16 * own[4])
     if flags & INDEX_FLAG:
-        layout, index = read_index(cursor, nbytes)
+        layout, index = read_index(cursor, nbytes, height, width)
     else:
         size = cursor.varint() if flags & CHUNKS_FLAG else nbytes - len(cursor.taken)
         layout, index = SINGLE, Index(len(cursor.taken), (size,))

@@ -58,14 +58,19 @@ def write_index(layout: Layout, segments: Sequence[bytes], before: bytes) -> byt
     return entries + struct.pack("<I", zlib.crc32(before + entries))
 
 
-def read_index(cursor: Cursor, nbytes: int) -> tuple[Layout, Index]:
-    """Return what an index says; `FormatError` if it is damaged, or lists more than `nbytes` bytes could hold."""
+def read_index(cursor: Cursor, nbytes: int, height: int, width: int) -> tuple[Layout, Index]:
+    """Return what the index of a picture of so many pixels says.
+
+    Raises `FormatError` if it is damaged, or lists more than `nbytes` bytes, or a latent for each pixel, could hold.
+    """
     columns, rows, kinds = cursor.varint() + 1, cursor.varint() + 1, cursor.byte()
     layout = Layout(columns, rows, kinds & LEVELS_MASK, bool(kinds & ALPHA_BIT))
     if kinds & ~(LEVELS_MASK | ALPHA_BIT) or not layout.levels:
         raise FormatError(f"unknown kinds of segments {kinds:#04x}; a later sdtrt may read this file")
     if layout == SINGLE:
         raise FormatError("malformed file: an index of a single segment")
+    if not layout.fits(height, width):
+        raise FormatError(f"malformed file: {layout.columns}x{layout.rows} tiles of {width}x{height} pixels")
     if layout.segments * SMALLEST_ENTRY > nbytes:
         raise FormatError(f"index of {layout.segments} segments in a file of {nbytes} bytes")
     entries = [(cursor.varint(), cursor.u16()) for _ in range(layout.segments)]

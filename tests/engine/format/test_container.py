@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdtrt.engine.format.container import EXIF, ICC, INLINE, TEXT, XMP, File, Header, read, read_from, salvage, write
-from sdtrt.engine.format.layout import Layout
+from sdtrt.engine.format.layout import Layout, most_tiles
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import FormatError, LimitError
 
@@ -30,12 +30,13 @@ HEADERS = st.builds(
     grey=st.booleans(),
     alignment=st.integers(0, 3),
 )
-LAYOUTS = st.builds(Layout, st.integers(1, 4), st.integers(1, 3), st.integers(1, 7), st.booleans())
 
 
 @st.composite
 def files(draw: st.DrawFn) -> File:
-    header, layout = draw(HEADERS), draw(LAYOUTS)
+    header = draw(HEADERS)
+    columns, rows = (min(draw(st.integers(1, 4)), most_tiles(side)) for side in (header.width, header.height))
+    layout = Layout(columns, rows, draw(st.integers(1, 7)), draw(st.booleans()))
     segments = tuple(draw(st.binary(max_size=30)) for _ in range(layout.segments))
     channels = draw(st.integers(0, 3))
     own = draw(st.binary(min_size=4, max_size=4)) + bytes([channels]) + bytes(5 + 16 * channels)

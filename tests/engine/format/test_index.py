@@ -18,7 +18,7 @@ HEAD = b"all before"
 def read_behind(head: bytes, index: bytes, nbytes: int = 1 << 20) -> tuple[Layout, Index]:
     cursor = Cursor(io.BytesIO(head + index))
     cursor.take(len(head))
-    return read_index(cursor, nbytes)
+    return read_index(cursor, nbytes, 100, 100)
 
 
 def test_check() -> None:
@@ -55,6 +55,13 @@ def test_more_segments_than_bytes() -> None:
     assert read_behind(HEAD, data, 24)
     with pytest.raises(FormatError, match="8 segments in a file of 23 bytes"):
         read_behind(HEAD, data, 23)
+
+
+def test_more_tiles_than_pixels() -> None:
+    """A few bytes of entries each cost time and memory, for a picture that cannot have them."""
+    data = write_index(Layout(4, 1), [b""] * 4, HEAD)
+    with pytest.raises(FormatError, match="4x1 tiles of 100x100 pixels"):
+        read_behind(HEAD, data)
 
 
 def test_stored_segments() -> None:
