@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from sdtrt.engine.format.cursor import Cursor, varint
+from sdtrt.engine.format.cursor import Cursor, read_fully, varint
 from sdtrt.engine.format.index import Index, StoredSegments, check_of, read_index, write_index
 from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
@@ -148,11 +148,11 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
     """
     nbytes = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    start = stream.read(SHORTEST_FILE)
+    start = read_fully(stream, SHORTEST_FILE)
     _require_ours(start)
     stream.seek(0)
     if not start[3] & INDEX_FLAG:
-        return read(stream.read(nbytes), limits)
+        return read(read_fully(stream, nbytes), limits)
     head = _head(Cursor(stream), nbytes - CHECKSUM_NBYTES, limits)
     end = nbytes - CHECKSUM_NBYTES
     if head.index.end > end:
@@ -160,7 +160,7 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
     chunks = b""
     if head.has_chunks:
         stream.seek(head.index.end)
-        chunks = stream.read(end - head.index.end)
+        chunks = read_fully(stream, end - head.index.end)
     elif head.index.end != end:
         raise FormatError("malformed file: bytes after the last segment")
     return head.file(StoredSegments(stream, head.index), _chunks(chunks, head.has_chunks, limits))

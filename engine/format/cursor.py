@@ -7,6 +7,15 @@ from sdtrt.errors import FormatError
 LONGEST_VARINT = 5  # bytes
 
 
+def read_fully(stream: BinaryIO, nbytes: int) -> bytes:
+    """Return the next bytes of a stream, fewer only where it ends; unbuffered ones may give them in pieces."""
+    parts = []
+    while nbytes and (part := stream.read(nbytes)):
+        parts.append(part)
+        nbytes -= len(part)
+    return b"".join(parts)
+
+
 class Cursor:
     """Takes bytes one after the other from a binary stream, and remembers them for a checksum."""
 
@@ -16,7 +25,7 @@ class Cursor:
 
     def take(self, nbytes: int) -> bytes:
         """Return the next bytes; `FormatError` if there are fewer."""
-        data = self._stream.read(nbytes)
+        data = read_fully(self._stream, nbytes)
         if len(data) != nbytes:
             raise FormatError(
                 f"truncated file: {nbytes} bytes expected at offset {len(self.taken)}, {len(data)} are there"

@@ -10,7 +10,7 @@ from functools import cached_property
 from threading import Lock
 from typing import BinaryIO, overload
 
-from sdtrt.engine.format.cursor import Cursor, varint
+from sdtrt.engine.format.cursor import Cursor, read_fully, varint
 from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.errors import FormatError
 
@@ -99,6 +99,6 @@ class StoredSegments(Sequence[bytes]):
             return [self[one] for one in range(len(self))[number]]
         with self._lock:
             self._stream.seek(self._index.offsets[number])
-            segment = self._stream.read(self._index.nbytes[number])
+            segment = read_fully(self._stream, self._index.nbytes[number])
         self._index.check(number, segment)
         return segment

@@ -251,6 +251,19 @@ def test_segments_are_read_when_they_are_asked_for() -> None:
     assert stream.taken < 10_200
 
 
+class Pieces(io.BytesIO):
+    """Gives 3 bytes at most at once, as unbuffered streams may."""
+
+    def read(self, nbytes: int | None = -1) -> bytes:
+        return super().read(min(nbytes or 0, 3))
+
+
+@KINDS
+def test_streams_that_give_less_than_is_asked_for(file: File) -> None:
+    stored = read_from(Pieces(write(file)))
+    assert replace(stored, segments=tuple(stored.segments)) == file
+
+
 def test_a_damaged_segment_costs_itself() -> None:
     data = bytearray(write(TILES))
     at = len(data) - 4 - 6 - 17 - 16 - 3  # in segment 15
