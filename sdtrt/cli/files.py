@@ -17,6 +17,11 @@ def read_input(source: str) -> bytes:
     return sys.stdin.buffer.read()
 
 
+def is_file(source: str) -> bool:
+    """Return whether an input is a file on disk, that can be read more than once and from anywhere."""
+    return source != STREAM and Path(source).is_file()
+
+
 def write_output(target: str, data: bytes, *, force: bool) -> None:
     """Write a file, or standard output for `-`.
 

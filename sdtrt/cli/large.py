@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import UnidentifiedImageError
 
 from sdtrt.atomic import replacing
-from sdtrt.cli.files import STREAM, require_writable
+from sdtrt.cli.files import is_file, require_writable
 from sdtrt.cli.inputs import limits_of
 from sdtrt.codec import Codec
 from sdtrt.errors import DeviceError, PictureWarning
@@ -18,7 +18,12 @@ from sdtrt.information import size_of
 def encode_rows(codec: Codec, source: str, options: argparse.Namespace) -> bytes | None:
     """Return the file of a large image; None if it is not large, or has to be seen whole for what is asked for."""
     searched = (options.bytes, options.bpp, options.target_psnr, options.roi)
-    if source == STREAM or options.frame or options.method != "latents" or any(wish is not None for wish in searched):
+    if (
+        not is_file(source)
+        or options.frame
+        or options.method != "latents"
+        or any(wish is not None for wish in searched)
+    ):
         return None
     try:
         rows = rows_of_file(Path(source), strip=options.strip, limits=limits_of(options))
@@ -44,6 +49,8 @@ def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argpar
     """Write the image in a file, if it is large, as PNG, and return its size; None if it goes the usual way."""
     parts = (options.region, options.preview, options.partial)
     if isinstance(source, bytes) or Path(target).suffix.lower() != ".png" or any(parts) or options.denoise != "auto":
+        return None
+    if Path(target).exists() and not Path(target).is_file():  # a pipe is written to, see `write_output`
         return None
     about = size_of(source, limits=limits_of(options))
     if about.width * about.height <= LARGE or about.channels in {2, 4}:

@@ -26,7 +26,7 @@ from sdtrt.cli.arguments import (
     scale,
 )
 from sdtrt.cli.batch import Record, each_file
-from sdtrt.cli.files import STREAM, prepare_outputs, read_input, write_output
+from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
 from sdtrt.cli.inputs import limits_of, open_codec, open_image
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
@@ -109,7 +109,7 @@ def decode(options: argparse.Namespace) -> int:
     limits = limits_of(options)
 
     def work(source: str, target: str) -> Record:
-        data = read_input(source) if source == STREAM else Path(source)
+        data = Path(source) if is_file(source) else read_input(source)
         model = options.model or str(api.model_for(data, partial=options.partial, limits=limits))
         if model not in codecs:
             codecs[model] = open_codec(model, options)

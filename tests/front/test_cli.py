@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,18 @@ def test_pipes(pictures: Path, run_cli: Run) -> None:
     quiet = run_cli("encode", "a.png", "-o", "-", "--quiet")
     assert (quiet.stdout, quiet.stderr) == (sdtrt.encode("a.png"), b"")
     assert names(pictures) == ["a.png", "b.png", "bad.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_named_pipes(pictures: Path, run_cli: Run) -> None:
+    """They can be read once, and not from anywhere."""
+    for name, data in (("p.png", Path("b.png").read_bytes()), ("p.sdt", sdtrt.encode("b.png"))):
+        os.mkfifo(name)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(Path(name).write_bytes, data)
+            done = run_cli("encode" if name == "p.png" else "decode", name, "-o", "-")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
 
 
 def test_json_beside_a_piped_result(pictures: Path, run_cli: Run) -> None:

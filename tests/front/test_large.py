@@ -1,5 +1,6 @@
 """Images too large to be held whole, by rows: the same files and pictures. What is large is made small here."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_a_damaged_file_leaves_nothing(photo: Photo, tmp_path: Path, codec: sdtr
     (tmp_path / "a.sdt").write_bytes(data)
     assert cli.main(["decode", str(tmp_path / "a.sdt"), "-o", str(tmp_path / "b.png")]) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.sdt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_written_to_not_replaced(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
+    source, pipe = tmp_path / "a.sdt", tmp_path / "b.png"
+    source.write_bytes(codec.encode(photo(150, 90)))
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert cli.main(["decode", str(source), "-f", "-o", str(pipe)]) == 0
+        assert os.read(reader, 4) == b"\x89PNG"
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize("library", ["pyvips", "png"])
