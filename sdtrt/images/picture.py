@@ -42,7 +42,7 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, a uint8 array or a path")
     check_size(image, limits)
-    _tell_of_frames(image)
+    tell_of_frames(image)
     upright = _upright(image)
     return _picture_of(upright, NOTHING if strip else metadata_of(image, upright))
 
@@ -101,7 +101,8 @@ def _tell(what: str) -> None:
     warnings.warn(what, PictureWarning, stacklevel=4)
 
 
-def _tell_of_frames(image: Image.Image) -> None:
+def tell_of_frames(image: Image.Image) -> None:
+    """Tell by a `PictureWarning` if an image has more frames than the one that is taken."""
     try:
         frames = getattr(image, "n_frames", 1)
     except (EOFError, OSError, SyntaxError, ValueError):

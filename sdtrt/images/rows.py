@@ -14,7 +14,7 @@ from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import luma
 from sdtrt.errors import DeviceError
 from sdtrt.images.metadata import ORIENTATION, metadata_of
-from sdtrt.images.picture import check_size, open_any_size
+from sdtrt.images.picture import check_size, open_any_size, tell_of_frames
 
 Pixels = NDArray[np.uint8]
 
@@ -38,37 +38,49 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
     """Return the rows of an image file; None if it is small, or must be seen whole to be read.
 
     That is if it is turned, has alpha, more than 8 bits, or other channels than grey or RGB. Raises `DeviceError` if
-    the libraries are missing, `LimitError` if the image has more pixels than `limits`.
+    the libraries are missing or do not know the format, `LimitError` if the image has more pixels than `limits`.
     """
     with open_any_size(path) as image:
-        head = _head(image)
-        turned = head.getexif().get(ORIENTATION, 1) != 1
+        turned = (_bare(image) if image.format == "PNG" else image).getexif().get(ORIENTATION, 1) != 1
         plain = image.mode in {"L", "RGB"} and not image.has_transparency_data and not turned
         if image.width * image.height <= LARGE or not plain:
             return None
         check_size(image, limits)
-        metadata = NOTHING if strip else metadata_of(head, head)
-        return Rows(image.width, image.height, _bands(path), image.mode == "L", metadata)
+        bands = _bands(path, len(image.getbands()))
+        if bands is None:
+            return None
+        tell_of_frames(image)
+        bare = _bare(image)
+        metadata = NOTHING if strip else metadata_of(bare if image.format == "PNG" else image, bare)
+        return Rows(image.width, image.height, bands, image.mode == "L", metadata)
 
 
-def _head(image: Image.Image) -> Image.Image:
-    """Return an image that carries what another does, without its pixels: of PNG files Pillow would load them."""
-    if image.format != "PNG":
-        return image
-    head = Image.new("L", (1, 1))
-    head.info = image.info
-    return head
+def _bare(image: Image.Image) -> Image.Image:
+    """Return what an image carries without its pixels, which Pillow would load of PNG files.
+
+    It has no tags of TIFF files either, which tell where in the file pixels are.
+    """
+    bare = Image.new("L", (1, 1))
+    bare.info = image.info
+    return bare
 
 
-def _bands(path: Path) -> Iterator[Pixels]:
+def _bands(path: Path, channels: int) -> Iterator[Pixels] | None:
+    """Return an image's rows; None if it is not of 8 bits and so many channels to libvips."""
     try:
         import pyvips
     except (ImportError, OSError) as error:
         raise DeviceError(f"libraries for large images are missing ({error}); {INSTALL}") from error
+    try:
+        opened = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+    except pyvips.Error as error:
+        raise DeviceError(f"libvips does not read it ({str(error).strip().splitlines()[-1].strip()})") from error
+    if (opened.format, opened.bands) != ("uchar", channels):
+        return None
 
     def bands() -> Iterator[Pixels]:
         try:
-            image = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
+            image = opened
             if image.get_typeof("icc-profile-data"):
                 image = image.icc_transform("srgb")
             region = pyvips.Region.new(image)  # which reads in order, as a file that is decoded once has to be

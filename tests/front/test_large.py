@@ -2,10 +2,12 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import png
 import pytest
 from PIL import Image
 
@@ -91,6 +93,43 @@ def test_turned_deep_and_transparent_images_are_none_for_rows(photo: Photo, tmp_
         saved(tmp_path / "small.png", pixels[:20, :20]),
     ):
         assert rows.rows_of_file(Path(path)) is None
+
+
+def same_as_whole(path: Path, codec: sdtrt.Codec) -> bool:
+    """Return whether the shell makes of an image, by rows or not, the file that `encode` makes."""
+    assert cli.main(["encode", str(path), "-q", "40", "-f", "-o", str(path.with_suffix(".sdt"))]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sdtrt.PictureWarning)
+        return codec.encode(path, quality=40) == path.with_suffix(".sdt").read_bytes()
+
+
+def test_colours_of_16_bits_and_channels_without_meaning(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
+    """To Pillow these are RGB."""
+    pixels = photo(150, 90)
+    with (tmp_path / "deep.png").open("wb") as stream:
+        png.Writer(150, 90, greyscale=False, bitdepth=16).write(stream, pixels.astype(np.uint16).reshape(90, -1) * 257)
+    Image.fromarray(pixels).convert("RGBX").save(tmp_path / "x.tif")
+    for name in ("deep.png", "x.tif"):
+        assert same_as_whole(tmp_path / name, codec)
+
+
+def test_formats_that_libvips_does_not_know(
+    photo: Photo, tmp_path: Path, codec: sdtrt.Codec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "a.bmp", photo(150, 90))
+    assert same_as_whole(tmp_path / "a.bmp", codec)
+    assert "held whole in memory: libvips does not read it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("whole")
+def test_tiff_tags_are_no_metadata_and_pages_are_told_of(
+    photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Image.fromarray(photo(150, 90))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    assert cli.main(["encode", str(tmp_path / "a.tif"), "-o", str(tmp_path / "a.sdt")]) == 0
+    assert "one of 2 frames is taken" in capsys.readouterr().err
+    assert not sdtrt.info(tmp_path / "a.sdt").spent["metadata"]
 
 
 def test_limits_hold(photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
