@@ -14,6 +14,11 @@ ORIENTATION = 0x0112
 LARGEST_JPEG_XMP = 65_502  # bytes, what fits into one segment beside its name
 LARGEST_JPEG_SEGMENT = 65_533
 LONGEST_KEYWORD = 79  # of PNG
+# What Pillow's writers take from `info` as something else than text.
+NO_TEXT = {
+    *("append_images", "background", "blend", "bpp", "compression", "default_image", "disposal", "duration", "exif"),
+    *("icc_profile", "id_section", "loop", "orientation", "palette", "photoshop", "transparency", "version", "xmp"),
+}
 # The reconstruction of a picture changes it, but not what it tells: https://cv.iptc.org/newscodes/digitalsourcetype/
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 SOURCE = re.compile(
@@ -64,12 +69,12 @@ def _plain(text: str | bytes) -> str:
 
 
 def put_into(image: Image.Image, metadata: Metadata) -> None:
-    """Put metadata where Pillow's own readers put it, in an image's `info`."""
+    """Put metadata where Pillow's own readers put it, in an image's `info`; no text where its writers expect else."""
     if metadata.exif:
         image.info["exif"] = EXIF_PREFIX + metadata.exif
     if metadata.xmp:
         image.info["xmp"] = metadata.xmp
-    image.info.update(metadata.text)
+    image.info.update((keyword, said) for keyword, said in metadata.text if keyword not in NO_TEXT)
 
 
 def marked(metadata: Metadata) -> Metadata:
@@ -87,7 +92,7 @@ def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
     if kind == "PNG":
         info = PngInfo()
         for keyword, said in text:
-            info.add_itxt(keyword[:LONGEST_KEYWORD] or "Comment", said)
+            info.add_itxt(keyword.encode("latin-1", "replace")[:LONGEST_KEYWORD] or b"Comment", said)
         if xmp:
             info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
         return {"pnginfo": info, "exif": exif}

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,8 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 
 import sdtrt
 from sdtrt import cli
-from sdtrt.engine.format.metadata import Metadata
-from sdtrt.images.metadata import MARK, SOURCE_TYPE, marked
+from sdtrt.engine.format import container
+from sdtrt.engine.format.metadata import Metadata, chunks_of
+from sdtrt.images.metadata import MARK, NO_TEXT, SOURCE_TYPE, marked
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -121,3 +123,15 @@ def test_what_is_too_large_for_a_jpeg_stays_out(photo: Photo, tmp_path: Path) ->
     assert cli.main(["decode", str(tmp_path / "a.sdt"), "--format", "jpeg"]) == 0
     with Image.open(io.BytesIO((tmp_path / "a.jpeg").read_bytes())) as back:
         assert "xmp" not in back.info
+
+
+@pytest.mark.parametrize("keyword", [*sorted(NO_TEXT), "comment", "dpi", "Ключ"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_any_keyword_of_text(codec: sdtrt.Codec, photo: Photo, tmp_path: Path, keyword: str, grey: bool) -> None:
+    """Pillow's writers know some, and expect no text there."""
+    pixels = photo(9, 5)
+    file = container.read(codec.encode(np.ascontiguousarray(pixels[:, :, 0]) if grey else pixels))
+    chunks = chunks_of(Metadata(text=((keyword, "said"),)))
+    (tmp_path / "a.sdt").write_bytes(container.write(replace(file, chunks=chunks)))
+    for suffix in ("png", "jpg", "webp", "gif", "tif", "avif"):
+        assert cli.main(["decode", str(tmp_path / "a.sdt"), "-f", "-o", str(tmp_path / f"a.{suffix}")]) == 0
