@@ -50,11 +50,11 @@ def decode_rows(
 ) -> tuple[Header, Iterator[Pixels]]:
     """Return the header of a file, and its RGB pixels in bands of rows, uint8 (n, width, 3), from top to bottom.
 
-    The picture is never held whole: memory is bounded by a row of tiles.
+    The picture is never held whole: memory is bounded by a row of tiles, but for the latents of one that is denoised.
     """
     file = codec.checked(container.read_from(stream_of(source), limits))
     header, stored = file.header, StoredLatents(file, limits)
-    return header, codec.pipeline.pixels(Parsed(stored, header), (0, header.height), (0, header.width))
+    return header, codec.pipeline.pixels(codec.parsed(stored, now=False), (0, header.height), (0, header.width))
 
 
 def encode_rows(

@@ -134,6 +134,16 @@ def test_rows_out(codec: PictureCodec, files: dict[str, bytes], name: str) -> No
     np.testing.assert_array_equal(np.concatenate([*bands]), whole)
 
 
+def test_denoised_rows_out(denoising: Bundle, files: dict[str, bytes]) -> None:
+    """As the bundle recommends, which `decode` follows, too."""
+    codec = PictureCodec(denoising.folder, threads=1)
+    coarse = codec.encode(codec.decode(files["small"]), Wish(quality=5))
+    whole = codec.decode(coarse).pixels
+    assert (whole != codec.decode(coarse, denoise=0).pixels).any()
+    np.testing.assert_array_equal(np.concatenate([*parts.decode_rows(codec, coarse)[1]]), whole)
+    np.testing.assert_array_equal(parts.preview(codec, coarse, 2).pixels, reduced(whole, 2))
+
+
 def banded(pixels: np.ndarray, bands: str) -> Iterator[np.ndarray]:
     sizes = {"rows": [1] * len(pixels), "whole": [len(pixels)], "odd": [7, 0, 1, 100, 33] * len(pixels)}[bands]
     top = 0
