@@ -90,9 +90,14 @@ class PictureCodec:
     ) -> bytes:
         """Return the file of a picture's latents, float32 (C, h, w); `parts` as in `file_of_latents`."""
         if wish.method == "palette":
+            if interest:
+                raise ValueError("method palette knows no region of interest")
             return container.write(palette_file(latents, width, height, self.profile, **parts))
         finer = interest.finer if interest else 0
-        parts |= {"effort": wish.effort, "price": interest.price(self.profile.downscale) if interest else None}
+        price = interest.price(self.profile.downscale) if interest else None
+        if price is not None and price.max() == 1:  # the same everywhere, as without interest
+            price = None
+        parts |= {"effort": wish.effort, "price": price}
 
         def code_file(step_code: int) -> bytes:
             code = max(step_code - finer, 0)

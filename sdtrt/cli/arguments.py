@@ -78,7 +78,7 @@ def region(text: str) -> Region:
 
 def roi(text: str) -> tuple[Region | str, float]:
     """Return a region, or the name of a mask's file, and its weight."""
-    match = re.fullmatch(r"(.*?)(?::(\d{1,3}(?:\.\d{1,9})?))?", text)
+    match = re.fullmatch(r"(.*?)(?::(\d{1,3}(?:\.\d{1,9})?))?", text, re.DOTALL)
     assert match is not None
     where, weight = match.groups()
     found = region(where) if re.fullmatch(r"[\dx+]+", where) else where

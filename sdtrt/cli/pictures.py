@@ -51,6 +51,8 @@ def encode(options: argparse.Namespace) -> int:
     Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
     if options.roi and options.from_latents:
         raise ValueError("--roi is a part of a picture: latents alone have none")
+    if options.roi and options.method == "palette":
+        raise ValueError("--method palette knows no region of interest")
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with open_codec(options.model, options) as codec:
 
@@ -99,6 +101,8 @@ def array_file(source: str) -> NDArray[np.float32]:
 def decode(options: argparse.Namespace) -> int:
     if options.to_latents and (options.region or options.preview or options.partial):
         raise ValueError("--to-latents gives all latents of a file: no region, preview or part")
+    if options.preview and options.denoise not in {"auto", 0}:
+        raise ValueError("--preview does without --denoise")
     if options.to_latents:
         return decode_latents(options)
     suffix = f".{options.format}"

@@ -200,6 +200,9 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
         (("encode", "photo.png", "--roi", "cut.sdt"), 1, "cut.sdt"),
         (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "no region, preview or part"),
         (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of a picture"),
+        (("encode", "photo.png", "--method", "palette", "--roi", "1x1+0+0"), 2, "no region of interest"),
+        (("encode", "photo.png", "--roi", "absent\nfile.png"), 1, "file.png"),
+        (("decode", "colour.sdt", "--preview", "8", "--denoise", "2"), 2, "without --denoise"),
     ],
 )
 def test_what_makes_no_sense(

@@ -7,6 +7,7 @@ import pytest
 
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.interest import Interest
+from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container
 from sdtrt.engine.picture import Picture, psnr
@@ -37,6 +38,24 @@ def test_price() -> None:
 def test_weights_that_are_none(value: float) -> None:
     with pytest.raises(ValueError, match="expected 1"):
         Interest(weights(value))
+
+
+@pytest.mark.parametrize("effort", [1, 6])
+def test_the_same_interest_everywhere_is_a_finer_step(photo: Callable[[int, int], np.ndarray], effort: int) -> None:
+    """And of weight 1 not even that, whatever the effort."""
+    codec, picture = PictureCodec("tiny", threads=1), Picture(photo(61, 45))
+    for weight, quality in ((1, 30), (4, 50)):
+        wish = Wish(quality=quality, effort=effort)
+        found = codec.encode(picture, wish, Interest(np.full((45, 61), weight, np.float32)))
+        code = codec.profile.step_code(quality) - 128 * (weight // 2)
+        plain = file_of_latents(codec.analyse(picture.pixels), 61, 45, codec.profile, code, effort=effort)
+        assert found == container.write(plain)
+
+
+def test_method_palette_knows_none(photo: Callable[[int, int], np.ndarray]) -> None:
+    codec, latents = PictureCodec("tiny", threads=1), np.zeros((40, 2, 2), np.float32)
+    with pytest.raises(ValueError, match="no region of interest"):
+        codec.encode_latents(latents, 16, 16, Wish(method="palette"), interest=Interest(np.ones((16, 16), np.float32)))
 
 
 @pytest.mark.parametrize("effort", [2, 5])
