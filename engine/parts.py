@@ -14,7 +14,7 @@ from sdtrt.engine.coding.preview import preview_of_file, reduced
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
-from sdtrt.engine.format.container import Header
+from sdtrt.engine.format.container import LARGEST_SIDE, Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
 from sdtrt.engine.networks.parsed import Parsed
@@ -72,6 +72,8 @@ def encode_rows(
     Raises `ValueError` if they are too few or too many, or if a size or a PSNR is asked for, which takes more than one
     look at the picture.
     """
+    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
+        raise ValueError(f"size {width}x{height} is outside 1 to {LARGEST_SIDE}")
     given = RowBuffer(rows, width, height)
     builder = FileBuilder(width, height, codec.profile, wish.step_code(codec.profile), effort=wish.effort, grey=grey)
     for latents in codec.pipeline.latents(given.rows, height, width):

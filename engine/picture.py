@@ -1,5 +1,6 @@
 """Pictures, as the codec takes and gives them, and how alike two of them are."""
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,11 @@ def psnr(first: Pixels, second: Pixels) -> float:
 
 
 def checked_region(region: Region, width: int, height: int) -> Region:
-    """Return a region of a picture; `ValueError`, which names the picture's size, if it is none."""
-    left, top, across, down = (int(number) for number in region)
+    """Return a region of a picture.
+
+    Raises `ValueError`, which names the picture's size, if it is none; `TypeError` if its numbers are not whole.
+    """
+    left, top, across, down = (operator.index(number) for number in region)
     if min(left, top) < 0 or min(across, down) < 1 or left + across > width or top + down > height:
         raise ValueError(f"region {across}x{down}+{left}+{top} is not within the picture, which is {width}x{height}")
     return left, top, across, down

@@ -28,7 +28,7 @@ def interest_of(roi: Roi, weight: float, width: int, height: int) -> Interest:
 
 def mask_of(roi: Roi, width: int, height: int) -> NDArray[np.uint8]:
     """Return a region as a mask, uint8 (H, W); `ValueError` if it does not fit a picture of that size."""
-    if isinstance(roi, tuple):
+    if isinstance(roi, tuple | list):
         left, top, across, down = checked_region(roi, width, height)
         mask = np.zeros((height, width), np.uint8)
         mask[top : top + down, left : left + across] = 255
@@ -45,6 +45,8 @@ def _mask(roi: NDArray[np.uint8] | Image.Image | str | Path) -> NDArray[np.uint8
             return np.asarray(image.convert("L"))
     if isinstance(roi, Image.Image):
         return np.asarray(roi.convert("L"))
+    if not isinstance(roi, np.ndarray):
+        raise TypeError(f"region of interest is a {type(roi).__name__}; expected four numbers, a mask or its path")
     if roi.ndim != 2 or roi.dtype != np.uint8:
         raise ValueError(f"mask of {roi.dtype} and shape {roi.shape}, expected uint8 (H, W)")
     return roi

@@ -88,6 +88,12 @@ def test_regions_outside(codec: PictureCodec, files: dict[str, bytes], region: R
         parts.decode_region(codec, files["small"], region)
 
 
+@pytest.mark.parametrize("region", [(0, 0, 1.5, 1), (0, 0, float("inf"), 1), ("0", "0", "1", "1")])
+def test_regions_of_no_whole_pixels(codec: PictureCodec, files: dict[str, bytes], region: Region) -> None:
+    with pytest.raises(TypeError, match="integer"):
+        parts.decode_region(codec, files["small"], region)
+
+
 def damaged(data: bytes, level: int, tile: int) -> bytes:
     """Return a file with a bit changed in the middle of a segment."""
     file, changed = container.read(data), bytearray(data)
@@ -158,6 +164,12 @@ def test_rows_in(codec: PictureCodec, photo: Photo, size: tuple[int, int], bands
     pixels, wish = photo(*size), Wish(quality=30, effort=2)
     data = parts.encode_rows(codec, banded(pixels, bands), *size, wish)
     assert data == codec.encode(Picture(pixels), wish)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 1), (5, -1), ((1 << 24) + 1, 1)])
+def test_rows_of_no_size(codec: PictureCodec, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="is outside 1 to"):
+        parts.encode_rows(codec, [], *size, Wish())
 
 
 def test_grey_rows(codec: PictureCodec, photo: Photo) -> None:

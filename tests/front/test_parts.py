@@ -142,6 +142,12 @@ def test_regions_of_interest_that_are_none(codec: sdtrt.Codec, folder: Path, opt
         codec.encode("photo.png", **options)
 
 
+def test_what_is_no_region_of_interest_at_all(codec: sdtrt.Codec, folder: Path) -> None:
+    assert codec.encode("photo.png", roi=[20, 10, 70, 40]) == codec.encode("photo.png", roi=(20, 10, 70, 40))
+    with pytest.raises(TypeError, match="expected four numbers, a mask or its path"):
+        codec.encode("photo.png", roi=5)
+
+
 def test_decode_parts_in_the_shell(folder: Path, codec: sdtrt.Codec, capsys: pytest.CaptureFixture[str]) -> None:
     whole = codec.decode(Path("alpha.sdt"))
     assert main("decode", "alpha.sdt", "--region", "30x25+10+3", "-o", "region.png") == 0
