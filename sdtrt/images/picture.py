@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -168,8 +169,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         target = ImageCms.createProfile("sRGB")
-        if is_wide(source):
-            _tell(f"colours beyond sRGB are clipped ({ImageCms.getProfileDescription(source).strip()})")
+        _tell_of_gamut(source)
         if output == "L":  # a grey profile has one channel, sRGB three
             converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
             return converted.convert("L") if converted else image
@@ -181,6 +181,18 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 def _with_profile(image: Image.Image, profile: bytes) -> Image.Image:
     image.info["icc_profile"] = profile
     return image
+
+
+def tell_of_gamut(image: Image.Image) -> None:
+    """Tell by a `PictureWarning` if an image has a profile with colours beyond sRGB."""
+    with suppress(ImageCms.PyCMSError, OSError):
+        if profile := image.info.get("icc_profile"):
+            _tell_of_gamut(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+
+
+def _tell_of_gamut(profile: ImageCms.ImageCmsProfile) -> None:
+    if is_wide(profile):
+        _tell(f"colours beyond sRGB are clipped ({ImageCms.getProfileDescription(profile).strip()})")
 
 
 def is_wide(profile: ImageCms.ImageCmsProfile) -> bool:

@@ -14,7 +14,7 @@ from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import luma
 from sdtrt.errors import DeviceError
 from sdtrt.images.metadata import ORIENTATION, metadata_of
-from sdtrt.images.picture import check_size, open_any_size, tell_of_frames
+from sdtrt.images.picture import check_size, open_any_size, tell_of_frames, tell_of_gamut
 
 Pixels = NDArray[np.uint8]
 
@@ -50,6 +50,7 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
         if bands is None:
             return None
         tell_of_frames(image)
+        tell_of_gamut(image)
         bare = _bare(image)
         metadata = NOTHING if strip else metadata_of(bare if image.format == "PNG" else image, bare)
         return Rows(image.width, image.height, bands, image.mode == "L", metadata)

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from sdtrt.engine.format.container import Limits
 from sdtrt.engine.picture import Picture
 from sdtrt.errors import LimitError, PictureWarning
+from sdtrt.images import rows
 from sdtrt.images.picture import image_of, picture_of
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
@@ -269,6 +270,15 @@ def test_wide_gamuts_are_told_of() -> None:
     image.info["icc_profile"] = stretched_profile()
     with pytest.warns(PictureWarning, match="colours beyond sRGB are clipped"):
         picture_of(image)
+
+
+def test_wide_gamuts_are_told_of_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "LARGE", 0)
+    Image.new("RGB", (3, 3)).save(tmp_path / "a.png", icc_profile=stretched_profile())
+    with pytest.warns(PictureWarning, match="colours beyond sRGB are clipped"):
+        assert rows.rows_of_file(tmp_path / "a.png")
+    Image.new("RGB", (3, 3)).save(tmp_path / "b.png", icc_profile=b"junk")
+    assert rows.rows_of_file(tmp_path / "b.png")
 
 
 def stretched_profile() -> bytes:
