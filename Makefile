@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check importroot docs engines gpu-check bench vectors fuzz kernels dist clean
+.PHONY: help setup demo test check importroot docs engines gpu-check bench pages vectors fuzz kernels dist clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG pict
 	$(BIN)/python benchmarks/tiles.py '$(KODAK)' --model '$(SD1)'
 	$(BIN)/python benchmarks/strip.py
 	$(BIN)/python benchmarks/tables.py
+
+pages: $(VENV)/.bench  ## pictures that are no photos, in build/pages (PHOTOS=folder); needs Chromium, Graphviz, apt-get
+	@test -n '$(PHOTOS)' || { echo 'make pages: say PHOTOS=folder of photos' >&2; exit 1; }
+	$(BIN)/python benchmarks/pages/make.py build/pages --photos '$(PHOTOS)'
 
 vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, to be reviewed as one
 	$(BIN)/python tests/vectors/make.py
