@@ -169,3 +169,51 @@ def step(latents: Floats | Halves, output: Floats | Halves, a: Floats, b: Floats
     """
     each = (-1,) + (1,) * (latents.ndim - 1)
     return a.reshape(each) * latents + b.reshape(each) * output
+
+
+BLOCK = 8  # pixels a side of the residual's blocks
+RESIDUAL_LIMIT = 1 << 16  # of values, and of what a pass of the transform leaves
+
+# The orthonormal discrete cosine transform of type II in 1/4096, rounded: row k is the wave of frequency k.
+COSINES = np.array(
+    [
+        [1448, 1448, 1448, 1448, 1448, 1448, 1448, 1448],
+        [2009, 1703, 1138, 400, -400, -1138, -1703, -2009],
+        [1892, 784, -784, -1892, -1892, -784, 784, 1892],
+        [1703, -400, -2009, -1138, 1138, 2009, 400, -1703],
+        [1448, -1448, -1448, 1448, 1448, -1448, -1448, 1448],
+        [1138, -2009, 400, 1703, -1703, -400, 2009, -1138],
+        [784, -1892, 1892, -784, -784, 1892, -1892, 784],
+        [400, -1138, 1703, -2009, 2009, -1703, 1138, -400],
+    ],
+    np.int32,
+)
+# Axes of colour over R, G, B in 1/4096, orthonormal: brightness, red against blue, green against both.
+COLOURS = np.array([[2365, 2365, 2365], [2896, 0, -2896], [-1672, 3344, -1672]], np.int32)
+
+
+def add_residual(pixels: Pixels, values: NDArray[np.int32]) -> None:
+    """Add the residual that blocks of values stand for to pixels, uint8 (H, W, 3 or 4), in place; alpha stays.
+
+    `values`, int32 (3, rows, columns, 8, 8) with rows = ceil(H / 8) and columns = ceil(W / 8), are coefficients of the
+    axes of colour in 1/16 level, row and column of blocks, vertical and horizontal frequency; within +-2**16. Blocks
+    are turned back vertically, then horizontally, then colours; each sum, of integers of less than 32 bits, is divided
+    by 4096, rounded half up, and limited to +-2**16. Sums of colours are divided by 4096 * 16, to be levels. What is
+    added to is clamped to 0 … 255.
+    """
+    height, width = pixels.shape[:2]
+    _, rows, columns = values.shape[:3]
+    cosines = COSINES.astype(np.float64)  # integers below 2**53 are exact in it, and its products are fast
+    down = _limited(cosines.T @ values)
+    across = _limited(down @ cosines)
+    planes = across.transpose(0, 1, 3, 2, 4).reshape(3, -1)
+    sums = COLOURS.T.astype(np.float64) @ planes
+    levels = np.floor(sums * 2.0**-16 + 0.5).reshape(3, rows * BLOCK, columns * BLOCK)
+    whole = pixels[:, :, :3] + levels[:, :height, :width].transpose(1, 2, 0)
+    pixels[:, :, :3] = np.minimum(np.maximum(whole, 0), 255)
+
+
+def _limited(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sums in 1/4096 as whole numbers, rounded half up, limited to +-2**16."""
+    rounded = np.floor(sums * 2.0**-12 + 0.5)
+    return np.minimum(np.maximum(rounded, -RESIDUAL_LIMIT), RESIDUAL_LIMIT)
