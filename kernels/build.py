@@ -13,6 +13,7 @@ from typing import Any
 from sdtrt.atomic import replace_file
 
 FOLDER = Path(__file__).parent
+SOURCES = FOLDER / "cuda"
 FATBIN, RECORD = FOLDER / "data" / "kernels.fatbin", FOLDER / "data" / "kernels.json"
 
 # What the bits depend on: each operation is rounded by itself, divisions correctly, and nothing is flushed to 0.
@@ -25,7 +26,7 @@ ARCHITECTURES = (75, 80, 90, 100, 120)
 
 
 def sources() -> list[Path]:
-    return sorted([*FOLDER.glob("*.cu"), *FOLDER.glob("*.cuh")])
+    return sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh")])
 
 
 def sources_sha256() -> str:
@@ -81,7 +82,7 @@ def build(nvcc: str) -> dict[str, Any]:
     architectures = known_architectures(nvcc)
     unfinished = FATBIN.with_suffix(".new")
     try:
-        arguments = command(nvcc, architectures, FOLDER / "kernels.cu", unfinished)
+        arguments = command(nvcc, architectures, SOURCES / "kernels.cu", unfinished)
         log = subprocess.run(arguments, check=True, stderr=subprocess.PIPE, encoding="utf-8").stderr
         fatbin = unfinished.read_bytes()
     finally:

@@ -28,7 +28,7 @@ settings.load_profile("suite")
 
 Pixels = NDArray[np.uint8]
 
-KERNELS = Path(__file__).parents[1] / "kernels"
+KERNELS = Path(__file__).parents[1] / "kernels" / "cuda"
 # Aliasing is as on the device, where no compiler reasons about it.
 CXX_FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror"]
 COMPILERS = ("c++", "g++", "clang++")

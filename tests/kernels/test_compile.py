@@ -12,8 +12,8 @@ import pytest
 
 from sdtrt.kernels import build
 
-ALL = build.FOLDER / "kernels.cu"
-OPERATIONS = sorted(path for path in build.FOLDER.glob("*.cu") if path != ALL)
+ALL = build.SOURCES / "kernels.cu"
+OPERATIONS = sorted(path for path in build.SOURCES.glob("*.cu") if path != ALL)
 
 
 @pytest.fixture(scope="session")
