@@ -1,1 +1,1 @@
-"""Kernels around the networks: quantize, dequantize, pixels, blend, step. `reference` defines them."""
+"""Kernels: quantize, dequantize, pixels, blend, step, residual, overlay. `reference` defines them; `cuda` has CUDA."""

@@ -1,7 +1,8 @@
 """What it takes to launch each kernel, from addresses, shapes and types: its name, grid and arguments. No CUDA here.
 
-Addresses are those of memory on the device, as integers; arrays are contiguous, aligned to their elements and no more.
-Words of flags are raised, never cleared: they are 0 before the first launch. Wrong arguments raise `ValueError`.
+Addresses are those of memory on the device, as integers; arrays are contiguous, aligned to their elements and, where
+nothing else is said, no more. Words of flags are raised, never cleared: they are 0 before the first launch. Wrong
+arguments raise `ValueError`.
 """
 
 import math
@@ -16,6 +17,7 @@ from sdtrt.kernels import reference
 BLOCK = 256
 GROUP, PIXEL_GROUP = 8, 16
 IN_FLIGHT, PIXELS_IN_FLIGHT = 2, 1
+VALUES_ALIGNMENT = 16  # bytes
 
 # So far below 2^31 that a sum of a coordinate and a group's size is not beyond.
 LARGEST_DIMENSION = 2**31 - 1 - PIXEL_GROUP
@@ -69,8 +71,12 @@ class Pictures:
 
     def sizes(self) -> tuple[Argument, ...]:
         """Return what kernels are told of all this."""
+        return *self.pixel_sizes(), *map(np.int32, self.padded)
+
+    def pixel_sizes(self) -> tuple[Argument, ...]:
+        """Return what kernels are told that have to do with no planes."""
         strides = np.int64(self.image_stride), np.int64(self.row_stride)
-        return *strides, np.int64(self.images), *map(np.int32, (self.height, self.width, *self.padded))
+        return *strides, np.int64(self.images), np.int32(self.height), np.int32(self.width)
 
 
 def quantize(
@@ -152,6 +158,27 @@ def step(latents: int, output: int, stepped: int, a: int, b: int, *, shape: Shap
     grid = element_blocks(shape)
     sizes = np.int64(math.prod(shape)), np.int64(math.prod(shape[1:]))
     return Launch(f"step_{suffix(dtype)}", grid, BLOCK, (latents, output, stepped, a, b, *sizes))
+
+
+def add_residual(values: int, pixels: int, *, pictures: Pictures) -> Launch:
+    """Values, int32 (images, 3, rows, columns, 8, 8), added to pixels of 3 or 4 channels; see `reference.add_residual`.
+
+    Rows and columns are those of blocks, ceil(height / 8) and ceil(width / 8), whatever multiple the pictures have.
+    Values begin at a multiple of 16 bytes.
+    """
+    if values % VALUES_ALIGNMENT:
+        raise ValueError(f"values at address {values:#x}, which is no multiple of {VALUES_ALIGNMENT}")
+    rows = groups(pictures.height, reference.BLOCK) * reference.BLOCK
+    grid = blocks(pictures.images * rows * groups(pictures.width, PIXEL_GROUP), PIXELS_IN_FLIGHT)
+    name = f"add_residual_{channel_name(pictures, (3, 4))}"
+    return Launch(name, grid, BLOCK, (values, pixels, *pictures.pixel_sizes()))
+
+
+def put_overlay(overlay: int, pixels: int, *, pictures: Pictures) -> Launch:
+    """An overlay, uint8 (images, height, width, 4), over pixels of 3 or 4 channels; see `reference.put_overlay`."""
+    grid = blocks(pictures.images * pictures.height * groups(pictures.width, PIXEL_GROUP), PIXELS_IN_FLIGHT)
+    name = f"put_overlay_{channel_name(pictures, (3, 4))}"
+    return Launch(name, grid, BLOCK, (overlay, pixels, *pictures.pixel_sizes()))
 
 
 def check_shape(shape: Shape) -> None:

@@ -196,15 +196,15 @@ def add_residual(pixels: Pixels, values: NDArray[np.int32]) -> None:
     """Add the residual that blocks of values stand for to pixels, uint8 (H, W, 3 or 4), in place; alpha stays.
 
     `values`, int32 (3, rows, columns, 8, 8) with rows = ceil(H / 8) and columns = ceil(W / 8), are coefficients of the
-    axes of colour in 1/16 level, row and column of blocks, vertical and horizontal frequency; within +-2**16. Blocks
-    are turned back vertically, then horizontally, then colours; each sum, of integers of less than 32 bits, is divided
-    by 4096, rounded half up, and limited to +-2**16. Sums of colours are divided by 4096 * 16, to be levels. What is
-    added to is clamped to 0 … 255.
+    axes of colour in 1/16 level, row and column of blocks, vertical and horizontal frequency; they are limited to
+    +-2**16. Blocks are turned back vertically, then horizontally, then colours; each sum, of integers of less than 32
+    bits, is divided by 4096, rounded half up, and limited to +-2**16. Sums of colours are divided by 4096 * 16, to be
+    levels. What is added to is clamped to 0 … 255.
     """
     height, width = pixels.shape[:2]
     _, rows, columns = values.shape[:3]
     cosines = COSINES.astype(np.float64)  # integers below 2**53 are exact in it, and its products are fast
-    down = _limited(cosines.T @ values)
+    down = _limited(cosines.T @ np.clip(values, -RESIDUAL_LIMIT, RESIDUAL_LIMIT))
     across = _limited(down @ cosines)
     planes = across.transpose(0, 1, 3, 2, 4).reshape(3, -1)
     sums = COLOURS.T.astype(np.float64) @ planes
@@ -217,3 +217,12 @@ def _limited(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return sums in 1/4096 as whole numbers, rounded half up, limited to +-2**16."""
     rounded = np.floor(sums * 2.0**-12 + 0.5)
     return np.minimum(np.maximum(rounded, -RESIDUAL_LIMIT), RESIDUAL_LIMIT)
+
+
+def put_overlay(pixels: Pixels, overlay: Pixels) -> None:
+    """Put an overlay, uint8 (H, W, 4), over pixels, uint8 (H, W, 3 or 4), in place.
+
+    Pixels take red, green and blue of the overlay where its alpha is 255; where it is not, they stay. So does their
+    own alpha.
+    """
+    np.copyto(pixels[:, :, :3], overlay[:, :, :3], where=overlay[:, :, 3:] == 255)

@@ -154,6 +154,8 @@ HD void run_thread(const Operation& operation, int64_t block, int thread) {
 #ifdef __CUDACC__
 
 #define KERNEL extern "C" __global__ __launch_bounds__(BLOCK) void
+// Two blocks at once, not three: a thread that needs many registers has them, and spills none.
+#define LARGE_KERNEL extern "C" __global__ __launch_bounds__(BLOCK, 2) void
 
 template <int IN_FLIGHT, class Operation>
 __device__ __forceinline__ void run(const Operation& operation) {
@@ -163,6 +165,7 @@ __device__ __forceinline__ void run(const Operation& operation) {
 #else
 
 #define KERNEL extern "C" void
+#define LARGE_KERNEL KERNEL
 
 // On the host a kernel is a function that does the work of a whole grid, of this many blocks.
 inline int64_t grid_on_host = 0;

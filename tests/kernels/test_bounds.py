@@ -69,3 +69,17 @@ def test_rows(host, fenced: Fenced, width: int, dtype: type) -> None:
         host.run(launches.pixels_to_planes(pixels, planes, pictures=pictures, dtype=dtype, low=-1, high=1))
         if channels > 1:
             host.run(launches.planes_to_pixels(planes, pixels, flags, pictures=pictures, dtype=dtype, low=-1, high=1))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("height", [1, 7, 8, 9])
+@pytest.mark.parametrize("width", range(1, 34))
+def test_rows_of_blocks_and_overlays(host, fenced: Fenced, width: int, height: int, channels: int) -> None:
+    shape = height, width, channels
+    pictures = launches.Pictures(1, *shape, width * channels, 0, 1)
+    pixels, overlay = fenced(shape, np.uint8), fenced((height, width, 4), np.uint8)
+    values = fenced((3, -(-height // 8), -(-width // 8), 8, 8), np.int32)
+    host.run(launches.add_residual(values, pixels, pictures=pictures))
+    host.run(launches.put_overlay(overlay, pixels, pictures=pictures))
+    ctypes.memset(overlay, 255, height * width * 4)  # where nothing is opaque, pixels are not touched
+    host.run(launches.put_overlay(overlay, pixels, pictures=pictures))

@@ -35,6 +35,8 @@ def test_every_kernel_has_a_launch(host) -> None:
             names.add(launches.pixels_to_planes(1, 1, **values).kernel)
             if channels > 1:
                 names.add(launches.planes_to_pixels(1, 1, 1, **values).kernel)
+                names.add(launches.add_residual(16, 1, pictures=values["pictures"]).kernel)
+                names.add(launches.put_overlay(1, 1, pictures=values["pictures"]).kernel)
     assert names == set(host.signatures)
 
 
@@ -52,6 +54,14 @@ def test_grid_of_pictures_counts_groups_of_rows() -> None:
     assert launches.planes_to_pixels(1, 1, 1, **values).grid == 1
     assert launches.planes_to_pixels(1, 1, 1, **values | {"pictures": rgb(129, 17)}).grid == 2
     assert launches.pixels_to_planes(1, 1, **values | {"pictures": rgb(129, 17, 128)}).grid == 8
+
+
+def test_grid_of_residuals_counts_groups_of_rows_of_blocks() -> None:
+    # A row of 17 pixels is two groups; blocks have more rows than the picture, whatever its planes have.
+    assert launches.add_residual(16, 1, pictures=rgb(128, 17)).grid == 1
+    assert launches.add_residual(16, 1, pictures=rgb(129, 17, 1)).grid == 2
+    assert launches.put_overlay(1, 1, pictures=rgb(128, 17)).grid == 1
+    assert launches.put_overlay(1, 1, pictures=rgb(129, 17, 128)).grid == 2
 
 
 def run_on_ones(host, place, count: int, blocks: int) -> np.ndarray:
@@ -97,6 +107,11 @@ def test_each_element_is_done_once(host, place) -> None:
 def test_arguments_are_in_order() -> None:
     launch = launches.quantize(1, 2, 3, 4, 5, shape=(6, 7, 8, 9), dtype="float16", dead_zone=0.25)
     assert launch == Launch("quantize_f16", 1, 256, (1, 2, 3, 4, 5, 3024, 72, 7, 0.25))
+    pictures = Pictures(3, 41, 501, 4, 2048, 90000, 1)
+    launch = launches.add_residual(16, 2, pictures=pictures)
+    assert launch == Launch("add_residual_rgba", 3 * 48 * 32 // 256, 256, (16, 2, 90000, 2048, 3, 41, 501))
+    launch = launches.put_overlay(1, 2, pictures=pictures)
+    assert launch == Launch("put_overlay_rgba", 16, 256, (1, 2, 90000, 2048, 3, 41, 501))
 
 
 def test_refusals() -> None:
@@ -116,6 +131,11 @@ def test_refusals() -> None:
         launches.planes_to_pixels(1, 1, 1, **values | {"pictures": Pictures(1, 2, 2, 1, 2, 4, 8)})
     with pytest.raises(ValueError, match="channels"):
         launches.pixels_to_planes(1, 1, **values | {"pictures": Pictures(1, 2, 2, 2, 4, 8, 8)})
+    for launcher in (launches.add_residual, launches.put_overlay):
+        with pytest.raises(ValueError, match="channels"):
+            launcher(16, 1, pictures=Pictures(1, 2, 2, 1, 2, 4, 8))
+    with pytest.raises(ValueError, match="multiple of 16"):
+        launches.add_residual(8, 1, pictures=rgb(2, 2))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+// Puts an overlay over pixels where it is opaque: uint8, (N, H, W, 4), over uint8, rows of 3 or 4 interleaved channels,
+// a stride apart.
+//
+// Reads 4 bytes a pixel of the overlay. Pixels are read and written only where a group, 16 pixels of a row, has an
+// opaque one: most overlays are empty nearly everywhere. So they are read once the overlay is there, and a group has
+// but that in flight.
+#include "groups.cuh"
+
+template <int CHANNELS>
+struct PutOverlay {
+    static constexpr int SIZE = 16, COLOUR_CHANNELS = 3, OVERLAY_CHANNELS = 4;
+    using Group = Run<uint8_t, SIZE * OVERLAY_CHANNELS>;
+
+    const uint8_t* overlay;
+    uint8_t* pixels;
+    int64_t image_stride, row_stride;  // bytes, of pixels
+    int64_t images;
+    int32_t height, width;
+
+    HD int64_t groups() const { return images * height * groups_of(width, SIZE); }
+
+    HD Place place(int64_t group) const { return place_of(group, SIZE, height, width); }
+
+    HD Group load(int64_t group) const {
+        const Place at = place(group);
+        const int64_t pixel = (at.image * height + at.row) * width + at.column;
+        const int count = elements_from(at.column, width, SIZE) * OVERLAY_CHANNELS;
+        return load_run<uint8_t, SIZE * OVERLAY_CHANNELS>(overlay + pixel * OVERLAY_CHANNELS, count);
+    }
+
+    HD void store(int64_t group, const Group& loaded) const {
+        bool opaque = false;
+        UNROLLED
+        for (int i = 0; i < SIZE; ++i) opaque |= is_opaque(loaded, i);
+        if (!opaque) return;
+        const Place at = place(group);
+        const int count = elements_from(at.column, width, SIZE) * CHANNELS;
+        uint8_t* first = pixels + at.image * image_stride + at.row * row_stride + int64_t{at.column} * CHANNELS;
+        auto covered = load_run<uint8_t, SIZE * CHANNELS>(first, count);
+        UNROLLED
+        for (int i = 0; i < SIZE; ++i) {
+            UNROLLED
+            for (int channel = 0; channel < COLOUR_CHANNELS; ++channel) {
+                const uint8_t below = covered.get(i * CHANNELS + channel);
+                const uint8_t above = loaded.get(i * OVERLAY_CHANNELS + channel);
+                covered.set(i * CHANNELS + channel, is_opaque(loaded, i) ? above : below);
+            }
+        }
+        store_run(first, covered, count);
+    }
+
+    // What is beyond a row's end was read as 0, and is not.
+    HD static bool is_opaque(const Group& overlay, int pixel) {
+        return overlay.get(pixel * OVERLAY_CHANNELS + OVERLAY_CHANNELS - 1) == 255;
+    }
+};
+
+KERNEL put_overlay_rgb(
+    const uint8_t* overlay, uint8_t* pixels, int64_t image_stride, int64_t row_stride, int64_t images, int32_t height,
+    int32_t width) {
+    run<1>(PutOverlay<3>{overlay, pixels, image_stride, row_stride, images, height, width});
+}
+
+KERNEL put_overlay_rgba(
+    const uint8_t* overlay, uint8_t* pixels, int64_t image_stride, int64_t row_stride, int64_t images, int32_t height,
+    int32_t width) {
+    run<1>(PutOverlay<4>{overlay, pixels, image_stride, row_stride, images, height, width});
+}

@@ -1,0 +1,161 @@
+"""The kernels add_residual and put_overlay, run on the host, against NumPy, bit for bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdtrt.kernels import launches, reference
+
+LIMIT = reference.RESIDUAL_LIMIT
+BEYOND = np.array([LIMIT, -LIMIT, LIMIT + 1, -LIMIT - 1, 2**31 - 1, -(2**31), 0], np.int64).astype(np.int32)
+SIZES = [(1, 1), (8, 8), (1, 17), (17, 1), (16, 16), (9, 40), (33, 7), (23, 25), (70, 130), (4, 500)]
+# Bytes that rows and pictures are longer than they must be, and elements that memory begins off alignment.
+LAYOUTS = [(0, 0, 0), (0, 0, 1), (1, 5, 0), (4, 0, 4), (16, 48, 0), (3, 7, 3)]
+
+
+def pictures_of(images, height, width, channels, row_gap=0, image_gap=0):
+    row_stride = width * channels + row_gap
+    return launches.Pictures(images, height, width, channels, row_stride, height * row_stride + image_gap, 1)
+
+
+def strided(memory: np.ndarray, pictures: launches.Pictures) -> np.ndarray:
+    """Return a view of the pixels in the bytes of a batch."""
+    return np.lib.stride_tricks.as_strided(
+        memory,
+        (pictures.images, pictures.height, pictures.width, pictures.channels),
+        (pictures.image_stride, pictures.row_stride, pictures.channels, 1),
+    )
+
+
+def nbytes(pictures: launches.Pictures) -> int:
+    last = (pictures.height - 1) * pictures.row_stride + pictures.width * pictures.channels
+    return (pictures.images - 1) * pictures.image_stride + last
+
+
+def values_shape(pictures: launches.Pictures) -> tuple[int, ...]:
+    return pictures.images, 3, -(-pictures.height // 8), -(-pictures.width // 8), 8, 8
+
+
+def check(host, place, same_bits, launcher, defined, source, pictures, shift=0, content=None):
+    """Compare a launch with what `defined` makes of each picture; of all bytes, those between rows among them."""
+    if content is None:
+        content = np.random.default_rng(1).integers(0, 256, nbytes(pictures), np.uint8)
+    there = place(source, shift=0 if source.dtype == np.int32 else shift)  # values are aligned
+    pixels = place(content, shift=shift)
+    host.run(launcher(there.address, pixels.address, pictures=pictures))
+    assert pixels.intact()
+    same_bits(there.array, source)
+    expected = content.copy()
+    for view, one in zip(strided(expected, pictures), source, strict=True):
+        defined(view, one)
+    same_bits(pixels.array, expected)
+
+
+def check_residual(host, place, same_bits, values, pictures, shift=0, content=None):
+    add = launches.add_residual, reference.add_residual
+    check(host, place, same_bits, *add, values.astype(np.int32), pictures, shift, content)
+
+
+def check_overlay(host, place, same_bits, overlay, pictures, shift=0):
+    check(host, place, same_bits, launches.put_overlay, reference.put_overlay, overlay, pictures, shift)
+
+
+def overlay_of(pictures: launches.Pictures, opaque: float, seed: int = 2) -> np.ndarray:
+    """Return an overlay whose pixels are opaque with this probability, and nearly so otherwise."""
+    rng = np.random.default_rng(seed)
+    overlay = rng.integers(0, 256, (pictures.images, pictures.height, pictures.width, 4), np.uint8)
+    overlay[..., 3] = np.where(rng.random(overlay.shape[:3]) < opaque, 255, rng.integers(0, 255, overlay.shape[:3]))
+    return overlay
+
+
+@pytest.mark.parametrize(("row_gap", "image_gap", "shift"), LAYOUTS)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_add_residual(host, place, same_bits, channels, height, width, row_gap, image_gap, shift) -> None:
+    pictures = pictures_of(2, height, width, channels, row_gap, image_gap)
+    values = np.random.default_rng(3).laplace(0, 150, values_shape(pictures))
+    check_residual(host, place, same_bits, values, pictures, shift)
+
+
+@pytest.mark.parametrize("spread", [1, 40, 1000, 30_000, 2**20, 2**29])
+def test_values_of_every_size(host, place, same_bits, spread) -> None:
+    pictures = pictures_of(1, 64, 64, 3)
+    values = np.random.default_rng(4).uniform(-2, 2, values_shape(pictures)) * spread
+    check_residual(host, place, same_bits, values, pictures)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_extreme_values(host, place, same_bits, seed) -> None:
+    pictures = pictures_of(1, 160, 160, 3)
+    values = np.random.default_rng(seed).choice(BEYOND, values_shape(pictures))
+    check_residual(host, place, same_bits, values, pictures)
+
+
+@pytest.mark.parametrize("limit", [LIMIT, LIMIT - 1, 2**31 - 1])
+def test_the_largest_sums(host, place, same_bits, limit) -> None:
+    """Signs as those of the waves, for each position and each channel: nothing of a sum cancels."""
+    waves = np.sign(reference.COSINES)
+    blocks = np.einsum("vy,hx->yxvh", waves, waves).reshape(64, 8, 8)
+    axes = np.sign(reference.COLOURS).T
+    values = np.einsum("ca,bvh->acbvh", np.concatenate([axes, -axes]), blocks) * limit
+    check_residual(host, place, same_bits, values[None], pictures_of(1, 6 * 8, 64 * 8, 3))
+
+
+@pytest.mark.parametrize("content", [0, 127, 255])
+@pytest.mark.parametrize("value", [LIMIT, -LIMIT, 2**31 - 1, -(2**31), 1, -1])
+def test_the_same_value_everywhere(host, place, same_bits, value, content) -> None:
+    for channels in (3, 4):
+        pictures = pictures_of(1, 19, 27, channels)
+        values, below = np.full(values_shape(pictures), value), np.full(nbytes(pictures), content, np.uint8)
+        check_residual(host, place, same_bits, values, pictures, content=below)
+
+
+def test_halves_round_up(host, place, same_bits) -> None:
+    """Each value alone, about where levels change: of all axes and frequencies."""
+    values = np.zeros((3, 64, 130, 64), np.int32)
+    for frequency in range(64):
+        values[:, frequency, :, frequency] = np.arange(-65, 65)
+    pictures = pictures_of(1, 64 * 8, 130 * 8, 3)
+    for axis in range(3):
+        alone = np.where(np.arange(3)[:, None, None, None] == axis, values, 0)
+        check_residual(host, place, same_bits, alone.reshape(values_shape(pictures)), pictures)
+
+
+def test_values_beyond_the_limit_are_limited() -> None:
+    values = np.random.default_rng(5).choice(BEYOND, (3, 5, 5, 8, 8))
+    found, expected = np.full((2, 40, 40, 3), 128, np.uint8)
+    reference.add_residual(found, values)
+    reference.add_residual(expected, np.clip(values, -LIMIT, LIMIT))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("row_gap", "image_gap", "shift"), LAYOUTS)
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_put_overlay(host, place, same_bits, channels, height, width, row_gap, image_gap, shift) -> None:
+    pictures = pictures_of(2, height, width, channels, row_gap, image_gap)
+    for opaque in (0, 0.02, 0.5, 1):
+        check_overlay(host, place, same_bits, overlay_of(pictures, opaque), pictures, shift)
+
+
+def test_only_opaque_pixels_are_put() -> None:
+    overlay = np.array([[[1, 2, 3, 255], [4, 5, 6, 254], [7, 8, 9, 0]]], np.uint8)
+    for channels in (3, 4):
+        pixels = np.full((1, 3, channels), 100, np.uint8)
+        reference.put_overlay(pixels, overlay)
+        assert pixels[0, :, :3].tolist() == [[1, 2, 3], [100] * 3, [100] * 3]
+        assert (pixels[:, :, 3:] == 100).all()
+
+
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 80)),
+    st.sampled_from([3, 4]),
+    st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 15)),
+)
+def test_any_size_and_layout(host, place, same_bits, sizes, channels, layout) -> None:
+    row_gap, image_gap, shift = layout
+    pictures = pictures_of(*sizes, channels, row_gap, image_gap)
+    values = np.random.default_rng(6).normal(0, 2000, values_shape(pictures))
+    check_residual(host, place, same_bits, values, pictures, shift)
+    check_overlay(host, place, same_bits, overlay_of(pictures, 0.1), pictures, shift)
