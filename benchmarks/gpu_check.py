@@ -12,16 +12,18 @@ percentile of 200. The true SD 1.x architecture with random weights serves for s
 """
 
 import argparse
+import math
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from report import write_results
 
 import sdtrt
@@ -99,7 +101,7 @@ def large_launches(device: CudaDevice) -> list[tuple[str, launches.Launch, int, 
     count, channels = int(np.prod(LARGE)), LARGE[1]
     half, symbols = device.empty(LARGE, np.float16), device.empty(LARGE, np.int16)
     points, flags = device.empty(LARGE, np.int8), device.empty((1,), np.uint32)
-    vectors = [ones(device, channels) for _ in range(3)]
+    vectors = [filled(device, (channels,), np.float32, 1) for _ in range(3)]
     mean, delta, offset = (vector.pointer for vector in vectors)
     pictures = launches.Pictures(64, 1024, 1024, 3, 3 * 1024, 3 * 1024 * 1024, 8)
     rgb = device.empty((pictures.images * pictures.image_stride,), np.uint8)
@@ -126,13 +128,30 @@ def large_launches(device: CudaDevice) -> list[tuple[str, launches.Launch, int, 
     moved = rgb.nbytes + planes.nbytes
     found.append(("pixels to planes", launches.pixels_to_planes(rgb.pointer, planes.pointer, **levels), moved, kept))
     back = launches.planes_to_pixels(planes.pointer, rgb.pointer, flags.pointer, **levels)
-    return [*found, ("planes to pixels", back, moved, kept)]
+    found.append(("planes to pixels", back, moved, kept))
+    return found + residual_launches(device, rgb, replace(pictures, images=16))
 
 
-def ones(device: CudaDevice, count: int) -> DeviceArray:
-    staging = device.staging((count,), np.float32)
-    staging[:] = 1
-    array = device.empty((count,), np.float32)
+def residual_launches(
+    device: CudaDevice, rgb: DeviceArray, pictures: launches.Pictures
+) -> list[tuple[str, launches.Launch, int, list[DeviceArray]]]:
+    """Return what `large_launches` does, of a residual of zeros and of an overlay that is opaque everywhere."""
+    sizes = pictures.images, pictures.height, pictures.width
+    count = math.prod(sizes)
+    values = filled(device, (sizes[0], 3, sizes[1] // 8, sizes[2] // 8, 8, 8), np.int32, 0)
+    overlay = filled(device, (*sizes, 4), np.uint8, 255)
+    add = launches.add_residual(values.pointer, rgb.pointer, pictures=pictures)
+    put = launches.put_overlay(overlay.pointer, rgb.pointer, pictures=pictures)
+    return [
+        ("add residual", add, count * (12 + 6), [values, rgb]),
+        ("put overlay", put, count * (4 + 6), [overlay, rgb]),
+    ]
+
+
+def filled(device: CudaDevice, shape: tuple[int, ...], dtype: DTypeLike, value: int) -> DeviceArray:
+    staging = device.staging(shape, dtype)
+    staging[...] = value
+    array = device.empty(shape, dtype)
     device.upload(array, staging, device.stream)
     device.mark(device.stream).sync()
     return array

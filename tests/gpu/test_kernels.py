@@ -90,6 +90,31 @@ def test_pixels(gpu: Any, size: tuple[int, int], channels: int, kind: type) -> N
         same(gpu.values(back), np.stack([reference.planes_to_pixels(one, width, height, -1, 1) for one in values]))
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (64, 96), (33, 129)])
+def test_residual_and_overlay(gpu: Any, size: tuple[int, int], channels: int) -> None:
+    height, width = size
+    rng = np.random.default_rng(5)
+    row = width * channels + 5
+    pictures = launches.Pictures(2, height, width, channels, row, row * height, 8)
+    values = rng.laplace(0, 150, (2, 3, -(-height // 8), -(-width // 8), 8, 8)).astype(np.int32)
+    values[:, :, -1, -1] = rng.choice(np.int32([2**16, -(2**16), 2**31 - 1, -(2**31)]), (2, 3, 8, 8))
+    overlay = rng.integers(0, 256, (2, height, width, 4), dtype=np.uint8)
+    overlay[rng.random((2, height, width)) < 0.2, 3] = 255
+    content = rng.integers(0, 256, (2, height, row), dtype=np.uint8)
+    there = gpu.array(content)
+    gpu.device.launch(launches.add_residual(gpu.array(values).pointer, there.pointer, pictures=pictures), gpu.stream)
+    added = gpu.values(there)
+    gpu.device.launch(launches.put_overlay(gpu.array(overlay).pointer, there.pointer, pictures=pictures), gpu.stream)
+    whole = content[:, :, : width * channels].reshape(2, height, width, channels)  # a view
+    for one, what in zip(whole, values, strict=True):
+        reference.add_residual(one, what)
+    same(added, content)
+    for one, what in zip(whole, overlay, strict=True):
+        reference.put_overlay(one, what)
+    same(gpu.values(there), content)
+
+
 @KINDS
 def test_blend_and_step(gpu: Any, kind: type) -> None:
     rng = np.random.default_rng(4)
