@@ -1,4 +1,4 @@
-"""Main path: picture -> latents -> file, and back."""
+"""Main path: picture -> latents and layers -> file, and back."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,19 +9,21 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import alpha_segments, file_of_latents, palette_file
+from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import padded
-from sdtrt.engine.coding.rate import Measure, Wish
+from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
 from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.layered import LayeredPicture, Seen, overlay_for, seen_of
 from sdtrt.engine.networks.batching import ahead, batches
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Report, Tiled
-from sdtrt.engine.picture import Picture, Pixels, luma, psnr
+from sdtrt.engine.picture import Picture, Pixels
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -52,58 +54,51 @@ class PictureCodec:
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads)
 
     def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
-        return self._code((picture, self.analyse(picture.pixels)), wish, interest)
+        overlay = overlay_for(picture, wish, wish.first_quality)
+        return self._code((picture, Seen(self.analyse(seen_of(picture.pixels, overlay)), overlay)), wish, interest)
 
     def encode_batch(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[bytes]:
         """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
-        return ahead(lambda analysed: self._code(analysed, wish), self._analysed(pictures))
+        return ahead(lambda analysed: self._code(analysed, wish), self._analysed(pictures, wish))
 
-    def _analysed(self, pictures: Iterable[Picture]) -> Iterator[tuple[Picture, Floats]]:
+    def _analysed(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[tuple[Picture, Seen]]:
         for batch in batches(pictures, self.pipeline.largest_batch, lambda picture: picture.pixels.shape):
-            yield from zip(batch, self.pipeline.analyse([picture.pixels for picture in batch]), strict=True)
+            overlays = [overlay_for(picture, wish, wish.first_quality) for picture in batch]
+            seen = [seen_of(picture.pixels, overlay) for picture, overlay in zip(batch, overlays, strict=True)]
+            latents = self.pipeline.analyse(seen)
+            yield from zip(batch, map(Seen, latents, overlays), strict=True)
 
-    def _code(self, analysed: tuple[Picture, Floats], wish: Wish, interest: Interest | None = None) -> bytes:
-        picture, latents = analysed
+    def _code(self, analysed: tuple[Picture, Seen], wish: Wish, interest: Interest | None = None) -> bytes:
+        picture, seen = analysed
         height, width = picture.pixels.shape[:2]
-        parts = {
+        parts: dict[str, Any] = {
             "grey": picture.grey,
             "chunks": metadata.chunks_of(picture.metadata),
             "alpha": alpha_segments(picture.alpha, self.profile, divided=wish.method != "palette"),
         }
-
-        def measure(data: bytes) -> float:
-            parsed = self.parsed(StoredLatents(container.read(data, UNLIMITED), UNLIMITED))
-            pixels = self.pipeline.synthesise([parsed])[0]
-            return psnr(luma(picture.pixels), luma(pixels)) if picture.grey else psnr(picture.pixels, pixels)
-
-        return self.encode_latents(latents, width, height, wish, measure, interest, **parts)
-
-    def encode_latents(
-        self,
-        latents: Floats,
-        width: int,
-        height: int,
-        wish: Wish,
-        measure: Measure | None = None,
-        interest: Interest | None = None,
-        **parts: Any,
-    ) -> bytes:
-        """Return the file of a picture's latents, float32 (C, h, w); `parts` as in `file_of_latents`."""
         if wish.method == "palette":
             if interest:
                 raise ValueError("method palette knows no region of interest")
-            return container.write(palette_file(latents, width, height, self.profile, **parts))
-        finer = interest.finer if interest else 0
-        price = interest.price(self.profile.downscale) if interest else None
-        if price is not None and price.max() == 1:  # the same everywhere, as without interest
-            price = None
+            return container.write(palette_file(seen.latents, width, height, self.profile, **parts))
+        price = interest.price(self.profile.downscale) if interest and not interest.is_even else None
         parts |= {"effort": wish.effort, "price": price}
+        coded = LayeredPicture(picture, wish, self.profile, self.analyse, self.shown, seen, interest, parts)
+        return wish.file(coded.file, width, height, coded.measure)
 
-        def code_file(step_code: int) -> bytes:
-            code = max(step_code - finer, 0)
-            return container.write(file_of_latents(latents, width, height, self.profile, code, **parts))
+    def encode_latents(self, latents: Floats, width: int, height: int, wish: Wish) -> bytes:
+        """Return the file of a picture's latents alone, float32 (C, h, w)."""
+        if wish.method == "palette":
+            return container.write(palette_file(latents, width, height, self.profile))
 
-        return wish.file(code_file, self.profile, width, height, measure)
+        def code_file(quality: float) -> bytes:
+            code = self.profile.step_code(quality)
+            return container.write(file_of_latents(latents, width, height, self.profile, code, effort=wish.effort))
+
+        return wish.file(code_file, width, height, None)
+
+    def shown(self, file: File) -> Pixels:
+        """Return what networks make of a file's latents, uint8 (H, W, 3), without what lies over it."""
+        return self.pipeline.synthesise([self.parsed(StoredLatents(file, UNLIMITED))])[0]
 
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None) -> Picture:
         """Return the picture in a file; `denoise` is how many steps, None for what the bundle recommends."""
@@ -127,9 +122,10 @@ class PictureCodec:
         self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None
     ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
-        parsed = self.parsed(StoredLatents(self.checked(container.read(data, limits)), limits), denoise)
+        file = self.checked(container.read(data, limits))
+        parsed = self.parsed(StoredLatents(file, limits), denoise)
         whole = parsed.part((0, parsed.shape[1]), (0, parsed.shape[2]))
-        self.pipeline.synthesise_into(whole, array, stream)
+        self.pipeline.synthesise_into(whole, Layers(file), array, stream)
 
     def checked(self, file: File) -> File:
         """Return a file that this model decodes; `BundleError` if it is in another latent space."""
@@ -161,6 +157,10 @@ class PictureCodec:
 
 
 def picture_of_file(file: File, pixels: Pixels, rows: Span | None = None, columns: Span | None = None) -> Picture:
-    """Return the picture of which `pixels` are some rows and columns (None: all), with all else that its file holds."""
+    """Return the picture of which networks made `pixels`, some rows and columns (None: all), with all else in its file.
+
+    The pixels are changed in place.
+    """
     plane = alpha.alpha_of_file(file, rows, columns)
-    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file))
+    shown = Layers(file).put(pixels, rows, columns)
+    return Picture(shown, plane, file.header.grey, metadata.metadata_of_file(file))

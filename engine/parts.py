@@ -3,14 +3,14 @@
 import io
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
 
 from sdtrt.engine.codec import PictureCodec, picture_of_file
 from sdtrt.engine.coding.latents import FileBuilder
-from sdtrt.engine.coding.preview import preview_of_file, reduced
+from sdtrt.engine.coding.layers import Layers, reduced
+from sdtrt.engine.coding.preview import preview_of_file
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
@@ -54,7 +54,16 @@ def decode_rows(
     """
     file = codec.checked(container.read_from(stream_of(source), limits))
     header, stored = file.header, StoredLatents(file, limits)
-    return header, codec.pipeline.pixels(codec.parsed(stored, now=False), (0, header.height), (0, header.width))
+    bands = codec.pipeline.pixels(codec.parsed(stored, now=False), (0, header.height), (0, header.width))
+    return header, layered(bands, Layers(file))
+
+
+def layered(bands: Iterable[Pixels], layers: Layers) -> Iterator[Pixels]:
+    """Yield bands of rows of the networks' pixels, from top to bottom, with layers over them."""
+    top = 0
+    for band in bands:
+        yield layers.put(band, (top, top + len(band)))
+        top += len(band)
 
 
 def encode_rows(
@@ -75,7 +84,8 @@ def encode_rows(
     if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
         raise ValueError(f"size {width}x{height} is outside 1 to {LARGEST_SIDE}")
     given = RowBuffer(rows, width, height)
-    builder = FileBuilder(width, height, codec.profile, wish.step_code(codec.profile), effort=wish.effort, grey=grey)
+    code = codec.profile.step_code(wish.known_quality())
+    builder = FileBuilder(width, height, codec.profile, code, effort=wish.effort, grey=grey)
     for latents in codec.pipeline.latents(given.rows, height, width):
         builder.add(latents)
     given.close()
@@ -125,8 +135,9 @@ def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits 
     if pixels is None:
         _, bands = decode_rows(codec, source, limits)
         pixels = reduced(np.concatenate([*bands]), scale)
-    found = picture_of_file(file, pixels)
-    return found if found.alpha is None else replace(found, alpha=reduced(found.alpha, scale))
+    plane = alpha.alpha_of_file(file)
+    plane = None if plane is None else reduced(plane, scale)
+    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file))
 
 
 def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
@@ -139,7 +150,9 @@ def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS) -
     file, whole, intact = container.salvage(data, limits)
     stored = StoredLatents(codec.checked(file), limits, whole)
     pixels = codec.pipeline.synthesise([Parsed(stored.part(), file.header)])[0]
-    told = [stored.lacking(), alpha.lacking(file.layout, whole)]
+    layers = Layers(file, whole)
+    layers.put(pixels)
+    told = [stored.lacking(), layers.lacking(), alpha.lacking(file.layout, whole)]
     if not (intact or any(told)):
         told = ["the checksum does not match: metadata is left out, and what is shown may be wrong"]
     if any(told):

@@ -195,28 +195,40 @@ COLOURS = np.array([[2365, 2365, 2365], [2896, 0, -2896], [-1672, 3344, -1672]],
 def add_residual(pixels: Pixels, values: NDArray[np.int32]) -> None:
     """Add the residual that blocks of values stand for to pixels, uint8 (H, W, 3 or 4), in place; alpha stays.
 
-    `values`, int32 (3, rows, columns, 8, 8) with rows = ceil(H / 8) and columns = ceil(W / 8), are coefficients of the
-    axes of colour in 1/16 level, row and column of blocks, vertical and horizontal frequency; they are limited to
-    +-2**16. Blocks are turned back vertically, then horizontally, then colours; each sum, of integers of less than 32
-    bits, is divided by 4096, rounded half up, and limited to +-2**16. Sums of colours are divided by 4096 * 16, to be
-    levels. What is added to is clamped to 0 … 255.
+    `values`, int32 (3, rows, columns, 8, 8), as of `residual_of`, with rows = ceil(H / 8) and columns = ceil(W / 8).
+    What is added to is clamped to 0 … 255.
     """
     height, width = pixels.shape[:2]
-    _, rows, columns = values.shape[:3]
-    cosines = COSINES.astype(np.float64)  # integers below 2**53 are exact in it, and its products are fast
-    down = _limited(cosines.T @ np.clip(values, -RESIDUAL_LIMIT, RESIDUAL_LIMIT))
-    across = _limited(down @ cosines)
-    planes = across.transpose(0, 1, 3, 2, 4).reshape(3, -1)
-    sums = COLOURS.T.astype(np.float64) @ planes
-    levels = np.floor(sums * 2.0**-16 + 0.5).reshape(3, rows * BLOCK, columns * BLOCK)
-    whole = pixels[:, :, :3] + levels[:, :height, :width].transpose(1, 2, 0)
+    whole = pixels[:, :, :3] + residual_of(values)[:height, :width]
     pixels[:, :, :3] = np.minimum(np.maximum(whole, 0), 255)
 
 
-def _limited(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sums in 1/4096 as whole numbers, rounded half up, limited to +-2**16."""
-    rounded = np.floor(sums * 2.0**-12 + 0.5)
-    return np.minimum(np.maximum(rounded, -RESIDUAL_LIMIT), RESIDUAL_LIMIT)
+def residual_of(values: NDArray[np.int32]) -> NDArray[np.int16]:
+    """Return the residual that blocks of values stand for, in levels, int16 (8 * rows, 8 * columns, 3).
+
+    `values`, int32 (3, rows, columns, 8, 8), are coefficients of the axes of colour in 1/16 level, row and column of
+    blocks, vertical and horizontal frequency; limited to +-2**16. Blocks are turned back vertically, then
+    horizontally, then colours; each sum, of integers of less than 32 bits, is divided by 4096, rounded half up, and
+    limited to +-2**16. Sums of colours are divided by 4096 * 16, to be levels.
+    """
+    _, rows, columns = values.shape[:3]
+    blocks = values.reshape(-1, BLOCK, BLOCK)
+    there = blocks.any((1, 2))
+    planes = np.zeros(blocks.shape)  # float64: integers below 2**53 are exact in it, and its products are fast
+    some = np.clip(blocks[there], -RESIDUAL_LIMIT, RESIDUAL_LIMIT).astype(np.float64)
+    planes[there] = _turned(_turned(some))
+    levels = COLOURS.T * 2.0**-16 @ planes.reshape(3, -1)
+    levels += 0.5
+    whole = np.floor(levels, out=levels).astype(np.int16).reshape(3, rows, columns, BLOCK, BLOCK)
+    return whole.transpose(1, 3, 2, 4, 0).reshape(rows * BLOCK, columns * BLOCK, 3)
+
+
+def _turned(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return blocks, (n, 8, 8), transformed back along their columns and transposed, limited to +-2**16."""
+    sums = blocks.transpose(0, 2, 1).reshape(-1, BLOCK) @ (COSINES * 2.0**-12)
+    sums += 0.5
+    np.floor(sums, out=sums)
+    return np.clip(sums, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=sums).reshape(-1, BLOCK, BLOCK)
 
 
 def put_overlay(pixels: Pixels, overlay: Pixels) -> None:

@@ -82,6 +82,7 @@ class Codec:
         psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
+        layers: int = 2,
         roi: Roi | None = None,
         roi_weight: float = DEFAULT_WEIGHT,
         strip: bool = False,
@@ -97,6 +98,8 @@ class Codec:
             psnr: the lowest PSNR in dB of the decoded image; about the smallest file that has it is taken.
             effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.
             method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
+            layers: 2, or 1 for latents alone: without what networks cannot hold, letters and lines exactly and fine
+                detail at qualities above 50.
             roi: a region of interest, (left, top, width, height), or a mask of the image's size: an array, uint8
                 (H, W), an image or a path, white where interest is. Error there counts `roi_weight` times, 1 to 64:
                 at an equal quality the rest stays as it is and the file grows, at equal bytes the rest loses.
@@ -106,7 +109,13 @@ class Codec:
         it will not be in the file, such as bits beyond 8, is told by a `PictureWarning`.
         """
         wish = Wish(
-            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
+            quality=quality,
+            nbytes=nbytes,
+            bits_per_pixel=bits_per_pixel,
+            psnr=psnr,
+            effort=effort,
+            method=method,
+            layers=layers,
         )
         picture = picture_of(image, strip=strip, limits=limits)
         height, width = picture.pixels.shape[:2]
@@ -201,12 +210,19 @@ class Codec:
         psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
+        layers: int = 2,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[bytes]:
         """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once."""
         wish = Wish(
-            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, psnr=psnr, effort=effort, method=method
+            quality=quality,
+            nbytes=nbytes,
+            bits_per_pixel=bits_per_pixel,
+            psnr=psnr,
+            effort=effort,
+            method=method,
+            layers=layers,
         )
         pictures = (picture_of(image, strip=strip, limits=limits) for image in images)
         return list(self._opened().encode_batch(pictures, wish))

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sdtrt.engine.coding.dial import quality_of
 from sdtrt.engine.coding.latents import latents_of_file
+from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.rate import Method
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import alpha_of_file
@@ -20,7 +22,7 @@ class Info:
 
     `channels` 1 to 4 are those of the picture; `quality` is that of the nearest step, None by method "palette". `tiles`
     are those across and down; `spent` tells where the bytes go: `latents`, of several tiles level by level from the
-    coarsest, `alpha`, `metadata`, and `head`, all else.
+    coarsest, `overlay`, `residual`, `alpha`, `metadata`, and `head`, all else.
     """
 
     width: int
@@ -67,7 +69,7 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
         nbytes=len(data),
         bits_per_pixel=8 * len(data) / (header.width * header.height),
         method="palette" if palette else "latents",
-        quality=None if palette else round(profile.quality(header.step_code), 1),
+        quality=None if palette else round(quality_of(profile, header.step_code, file.layout.residual), 1),
         step=None if palette else header.step,
         latent_space=profile.latent_space,
         latent_shape=profile.grid(header.width, header.height),
@@ -81,10 +83,9 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
 def spent(file: File, nbytes: int) -> dict[str, int]:
     """Return how many bytes of a file go where."""
     layout = file.layout
-    names = ["latents"] if layout.levels == 1 else [f"level {level + 1}" for level in range(layout.levels)]
-    kinds = [*names, *["alpha"] * layout.alpha]
     found: dict[str, Any] = {
-        name: sum(len(file.segment(kind, tile)) for tile in range(layout.tiles)) for kind, name in enumerate(kinds)
+        name: sum(len(file.segment(kind, tile)) for tile in range(layout.tiles))
+        for kind, name in enumerate(layout.kinds)
     }
     found["metadata"] = sum(map(len, file.chunks.values()))
     return found | {"head": nbytes - sum(found.values())}
@@ -97,5 +98,6 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> None:
     """
     file = container.read(bytes_of(source), limits)
     latents_of_file(file, limits)
+    Layers(file).verify()
     alpha_of_file(file)
     metadata_of_file(file)

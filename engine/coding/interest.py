@@ -33,6 +33,11 @@ class Interest:
         """By how many step codes the picture's step is finer than without interest."""
         return round(OCTAVE / 2 * math.log2(self.weights.max()))
 
+    @property
+    def is_even(self) -> bool:
+        """Whether it is the same everywhere: the picture has a finer step then, and that is all."""
+        return bool(self.weights.min() == self.weights.max())
+
     def price(self, downscale: int) -> Floats:
         """Return by how much dearer bits are than at the largest weight, float32 (h, w), for each latent.
 

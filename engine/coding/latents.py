@@ -16,11 +16,12 @@ from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of
 from sdtrt.engine.coding.workers import at_once
-from sdtrt.engine.format.alpha import LARGEST_SIDE, tiles_of_pixels
 from sdtrt.engine.format.alpha import encode as encode_alpha
+from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.container import INLINE, File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, Span, most_tiles, spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.lossless import LARGEST_SIDE
 from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, pack
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference

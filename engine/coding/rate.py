@@ -1,4 +1,4 @@
-"""What an encoder is asked for, and rate control: the step of a quality, of a size, or of a likeness."""
+"""What an encoder is asked for, and rate control: the quality of a size, or of a likeness."""
 
 import math
 from collections.abc import Callable
@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
-from sdtrt.engine.format.profile import LatentProfile
 
 DEFAULT_QUALITY = 50.0
-BEYOND = 512  # step codes past that of quality 1, a factor of 4: as far as priors are trained
-OCTAVE = 256  # step codes: a factor of 2
-LARGEST_CODE = 4095
+COARSEST, FINEST = -47.0, 130.0  # qualities that searches try: as far as priors are trained, and steps of a level
+NOTCH = 0.1  # of quality, between files that are tried
+LEAP = 260  # notches, at first
 NEAR = 0.02  # dB above what is asked for, with which a search for a PSNR ends
 
 Method = Literal["latents", "palette"]
 METHODS: tuple[Method, ...] = ("latents", "palette")
-CodeFile = Callable[[int], bytes]  # from a step code to a file
+CodeFile = Callable[[float], bytes]  # from a quality to a file
 Measure = Callable[[bytes], float]  # from a file to the PSNR of its picture, in dB
 
 
@@ -30,6 +29,7 @@ class Wish:
     psnr: float | None = None  # dB of the decoded picture, at least
     effort: int = DEFAULT_EFFORT  # 1 (fast) to 9 (slow)
     method: Method = "latents"
+    layers: int = 2  # 1: latents alone; 2: with what they cannot hold
 
     def __post_init__(self) -> None:
         asked = sum(wish is not None for wish in (self.quality, self.nbytes, self.bits_per_pixel, self.psnr))
@@ -42,53 +42,58 @@ class Wish:
             raise ValueError(f"quality {self.quality} is outside 1 to 100")
         if self.effort not in TRIALS:
             raise ValueError(f"effort {self.effort} is not a whole number from 1 to 9")
+        if self.layers not in (1, 2):
+            raise ValueError(f"layers {self.layers}, expected 1 or 2")
         if self.method not in METHODS:
             raise ValueError(f"method {self.method!r}, expected one of {', '.join(METHODS)}")
         if self.method == "palette" and asked:
             raise ValueError("method palette has one rate only: it takes no quality, size or PSNR")
 
-    def step_code(self, profile: LatentProfile) -> int:
-        """Return the step code of the quality that is asked for; `ValueError` if it is a size or a PSNR."""
+    @property
+    def first_quality(self) -> float:
+        """The quality that is asked for, or where a search for a size or a PSNR may well begin."""
+        return DEFAULT_QUALITY if self.quality is None else self.quality
+
+    def known_quality(self) -> float:
+        """Return the quality that is asked for; `ValueError` if it is a size or a PSNR."""
         if self.method == "palette" or any(wish is not None for wish in (self.nbytes, self.bits_per_pixel, self.psnr)):
             raise ValueError("rows that come one after the other have a quality, but no size, PSNR or palette")
-        return profile.step_code(DEFAULT_QUALITY if self.quality is None else self.quality)
+        return self.first_quality
 
-    def file(
-        self, code_file: CodeFile, profile: LatentProfile, width: int, height: int, measure: Measure | None
-    ) -> bytes:
+    def file(self, code_file: CodeFile, width: int, height: int, measure: Measure | None) -> bytes:
         """Return the file that is asked for of a `width` x `height` picture.
 
         Raises `ValueError` if there is none so small or so good, or if a PSNR is asked for and there is no `measure`.
         """
+        finest = FINEST if self.layers == 2 and measure else 100.0  # beyond it latents alone buy nothing
         if self.psnr is not None:
             if measure is None:
                 raise ValueError("latents alone have no picture whose PSNR could be aimed at")
-            return coarsest_above(self.psnr, profile, code_file, measure)
+            return coarsest_above(self.psnr, finest, code_file, measure)
         if self.bits_per_pixel is not None:
-            return finest_within(int(self.bits_per_pixel * width * height / 8), profile, code_file)
+            return finest_within(int(self.bits_per_pixel * width * height / 8), finest, code_file)
         if self.nbytes is not None:
-            return finest_within(self.nbytes, profile, code_file)
-        return code_file(profile.step_code(DEFAULT_QUALITY if self.quality is None else self.quality))
+            return finest_within(self.nbytes, finest, code_file)
+        return code_file(self.first_quality)
 
 
-def finest_within(nbytes: int, profile: LatentProfile, code_file: CodeFile) -> bytes:
-    """Return the file with the smallest step among those of at most `nbytes` bytes.
+def finest_within(nbytes: int, finest: float, code_file: CodeFile) -> bytes:
+    """Return the file of the highest quality, up to `finest`, among those of at most `nbytes` bytes.
 
-    Steps finer than that of quality 100 are not tried, as they would buy nothing, nor steps coarser than four times
-    that of quality 1. The step is found by bisection, some 12 trials. Files of steps next to each other may not be
-    ordered by size, so the result may be a step or two from the finest, but is never too large. Raises `ValueError`,
-    which tells the smallest possible size, if there is none.
+    The quality is found by bisection, some 12 trials. Files of qualities next to each other may not be ordered by size,
+    so the result may be a notch or two from the best, but is never too large. Raises `ValueError`, which tells the
+    smallest possible size, if there is none.
     """
-    fine, coarse = bounds(profile)
-    best = code_file(fine)
+    best = code_file(finest)
     if len(best) <= nbytes:
         return best
-    best = code_file(coarse)
+    best = code_file(COARSEST)
     if len(best) > nbytes:
         raise ValueError(f"{nbytes} bytes are too few for this picture: its smallest file has {len(best)}")
+    fine, coarse = 0, round((finest - COARSEST) / NOTCH)  # notches below the finest
     while coarse - fine > 1:  # the file of `coarse` fits, that of `fine` does not
         middle = (fine + coarse) // 2
-        data = code_file(middle)
+        data = code_file(finest - NOTCH * middle)
         if len(data) <= nbytes:
             coarse, best = middle, data
         else:
@@ -96,17 +101,17 @@ def finest_within(nbytes: int, profile: LatentProfile, code_file: CodeFile) -> b
     return best
 
 
-def coarsest_above(psnr: float, profile: LatentProfile, code_file: CodeFile, measure: Measure) -> bytes:
-    """Return the file with about the largest step among those whose picture has at least `psnr` dB.
+def coarsest_above(psnr: float, finest: float, code_file: CodeFile, measure: Measure) -> bytes:
+    """Return the file of about the lowest quality, up to `finest`, among those whose picture has at least `psnr` dB.
 
-    Steps are tried from the coarsest on, each half of the one before, until one is good enough; from there it goes back
-    by interpolation and bisection in turn, as PSNR falls nearly evenly with the step's logarithm, but not for every
-    picture. Some 8 trials. Raises `ValueError`, which tells the highest PSNR that was found, if none is so high.
+    Qualities are tried from the lowest on, in leaps, until one is good enough; from there it goes back by interpolation
+    and bisection in turn, as PSNR rises nearly evenly with quality, but not for every picture. Some 8 trials. Raises
+    `ValueError`, which tells the highest PSNR that was found, if none is so high.
     """
-    finest, coarse = bounds(profile)
+    coarse = round((finest - COARSEST) / NOTCH)  # notches below the finest
     highest = below = -math.inf
-    for fine in [*range(coarse, finest, -OCTAVE), finest]:
-        best = code_file(fine)
+    for fine in [*range(coarse, 0, -LEAP), 0]:
+        best = code_file(finest - NOTCH * fine)
         above = measure(best)
         if above >= psnr:
             break
@@ -119,16 +124,10 @@ def coarsest_above(psnr: float, profile: LatentProfile, code_file: CodeFile, mea
         share = (above - psnr - NEAR / 2) / (above - below) if interpolate and above < math.inf else 0.5
         interpolate = not interpolate
         middle = fine + min(max(round(share * (coarse - fine)), 1), coarse - fine - 1)
-        data = code_file(middle)
+        data = code_file(finest - NOTCH * middle)
         found = measure(data)
         if found >= psnr:
             fine, above, best = middle, found, data
         else:
             coarse, below = middle, found
     return best
-
-
-def bounds(profile: LatentProfile) -> tuple[int, int]:
-    """Return the finest and the coarsest step code that a search tries."""
-    fine, coarse = sorted(profile.step_codes)
-    return fine, min(coarse + BEYOND, LARGEST_CODE)

@@ -1,59 +1,27 @@
 """Alpha planes to segments and back, tile by tile: lossless WebP."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.format import lossless
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Layout, Span, meet, paste, spans
+from sdtrt.engine.format.lossless import OPAQUE
 from sdtrt.engine.format.profile import profile_of_file
-from sdtrt.errors import FormatError
 
 Plane = NDArray[np.uint8]
-
-LARGEST_SIDE = 16383  # of a WebP picture
-OPAQUE = 255
-HEAD_NBYTES, SIGNATURE = 25, 0x2F  # of a WebP file of the simple kind
 
 
 def encode(plane: Plane) -> bytes:
     """Return the segment of a tile's plane, uint8 (H, W) of at most 16383 a side: a WebP file with equal channels."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(plane).convert("RGB").save(stream, "WEBP", lossless=True, quality=100)
-    return stream.getvalue()
+    return lossless.encode_rgb(np.repeat(plane[:, :, None], 3, axis=2))
 
 
 def decode(segment: bytes, height: int, width: int) -> Plane:
     """Return a tile's plane, uint8 (height, width); `FormatError` if the segment holds anything else."""
-    from PIL import Image
-
-    if _size_of(segment) != (width, height):
-        raise FormatError(f"damaged alpha: not a lossless WebP file of {width}x{height} without alpha of its own")
-    try:
-        with Image.open(io.BytesIO(segment), formats=["WEBP"]) as image:
-            if image.size != (width, height) or image.mode != "RGB" or getattr(image, "n_frames", 1) != 1:
-                raise FormatError(f"damaged alpha: {image.mode} {image.size}, expected RGB {(width, height)}")
-            return np.asarray(image)[:, :, 0].copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FormatError(f"damaged alpha: {error}") from error
-
-
-def _size_of(segment: bytes) -> tuple[int, int] | None:
-    """Return the size that a lossless WebP file of the simple kind gives itself, None if it is none.
-
-    "WebP Lossless Bitstream Specification", section 3: 14 bits each of width - 1 and height - 1, then one of alpha and
-    three of the version.
-    """
-    if len(segment) < HEAD_NBYTES or segment[:4] + segment[8:16] != b"RIFFWEBPVP8L" or segment[20] != SIGNATURE:
-        return None
-    if int.from_bytes(segment[4:8], "little") + 8 != len(segment):
-        return None
-    bits = int.from_bytes(segment[21:25], "little")
-    return None if bits >> 28 else ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    return lossless.decode_rgb(segment, height, width, "alpha")[:, :, 0].copy()
 
 
 def alpha_of_file(
@@ -71,15 +39,15 @@ def alpha_of_file(
     tiles = tiles_of_pixels(header.width, header.height, profile_of_file(file).downscale, layout)
     for tile, (down, across) in enumerate(tiles):
         wanted = meet(down, rows) and meet(across, columns)
-        if wanted and (whole is None or whole[layout.segment(layout.levels, tile)]):
-            found = decode(file.segment(layout.levels, tile), down[1] - down[0], across[1] - across[0])
+        if wanted and (whole is None or whole[layout.segment("alpha", tile)]):
+            found = decode(file.segment("alpha", tile), down[1] - down[0], across[1] - across[0])
             paste(plane, found, down[0] - rows[0], across[0] - columns[0])
     return plane
 
 
 def lacking(layout: Layout, whole: Sequence[bool]) -> str:
     """Return in words what is missing of the alpha of a salvaged file, nothing if nothing is."""
-    count = whole[layout.levels * layout.tiles :].count(False) if layout.alpha else 0
+    count = whole[layout.segment("alpha", 0) :].count(False) if layout.alpha else 0
     return f"of {layout.tiles} tiles' alpha {count} are missing" if count else ""
 
 

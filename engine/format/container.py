@@ -74,7 +74,7 @@ class File:
     profile: bytes = b""
     chunks: Mapping[int, bytes] = field(default_factory=dict)
 
-    def segment(self, kind: int, tile: int) -> bytes:
+    def segment(self, kind: int | str, tile: int) -> bytes:
         """Return a segment; `FormatError` if it is damaged, which a file that was read whole is not."""
         return self.segments[self.layout.segment(kind, tile)]
 

@@ -14,7 +14,7 @@ from sdtrt.engine.format.cursor import Cursor, read_fully, varint
 from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.errors import FormatError
 
-LEVELS_MASK, ALPHA_BIT = 0x07, 0x08
+LEVELS_MASK, ALPHA_BIT, OVERLAY_BIT, RESIDUAL_BIT, UNKNOWN_BITS = 0x07, 0x08, 0x10, 0x20, 0xC0
 SMALLEST_ENTRY = 3  # bytes of a segment's entry
 
 
@@ -52,7 +52,10 @@ def check_of(segment: bytes) -> int:
 
 def write_index(layout: Layout, segments: Sequence[bytes], before: bytes) -> bytes:
     """Return the index of segments; it ends in a CRC-32 of it and all `before` it."""
-    parts = [varint(layout.columns - 1), varint(layout.rows - 1), bytes([layout.levels | ALPHA_BIT * layout.alpha])]
+    kinds = ALPHA_BIT * layout.alpha | OVERLAY_BIT * layout.overlay | RESIDUAL_BIT * (layout.residual > 0)
+    parts = [varint(layout.columns - 1), varint(layout.rows - 1), bytes([layout.levels | kinds])]
+    if layout.residual:
+        parts.append(struct.pack("<H", layout.residual))
     parts += [varint(len(segment)) + struct.pack("<H", check_of(segment)) for segment in segments]
     entries = b"".join(parts)
     return entries + struct.pack("<I", zlib.crc32(before + entries))
@@ -64,9 +67,12 @@ def read_index(cursor: Cursor, nbytes: int, height: int, width: int) -> tuple[La
     Raises `FormatError` if it is damaged, or lists more than `nbytes` bytes, or a latent for each pixel, could hold.
     """
     columns, rows, kinds = cursor.varint() + 1, cursor.varint() + 1, cursor.byte()
-    layout = Layout(columns, rows, kinds & LEVELS_MASK, bool(kinds & ALPHA_BIT))
-    if kinds & ~(LEVELS_MASK | ALPHA_BIT) or not layout.levels:
+    if kinds & UNKNOWN_BITS or not kinds & LEVELS_MASK:
         raise FormatError(f"unknown kinds of segments {kinds:#04x}; a later sdtrt may read this file")
+    residual = cursor.u16() if kinds & RESIDUAL_BIT else 0
+    layout = Layout(columns, rows, kinds & LEVELS_MASK, bool(kinds & ALPHA_BIT), bool(kinds & OVERLAY_BIT), residual)
+    if kinds & RESIDUAL_BIT and not residual:
+        raise FormatError("malformed file: a residual layer of step 0")
     if layout == SINGLE:
         raise FormatError("malformed file: an index of a single segment")
     if not layout.fits(height, width):

@@ -14,15 +14,18 @@ Span = tuple[int, int]  # first, and one behind the last
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Tiles across and down, and what each has: its stream, cut into `levels`, then its alpha if there is `alpha`.
+    """Tiles across and down, and of what kinds each has a segment: its stream's `levels`, and what else there is.
 
-    Segments are stored kind after kind, in each tile after tile, row by row.
+    Segments are stored kind after kind, in each tile after tile, row by row. `residual` is the step of the residual
+    layer in 1/16 level, 0 where there is none.
     """
 
     columns: int = 1
     rows: int = 1
     levels: int = 1
     alpha: bool = False
+    overlay: bool = False
+    residual: int = 0
 
     @property
     def tiles(self) -> int:
@@ -31,11 +34,17 @@ class Layout:
     @property
     def segments(self) -> int:
         """How many segments there are."""
-        return self.tiles * (self.levels + self.alpha)
+        return self.tiles * len(self.kinds)
 
-    def segment(self, kind: int, tile: int) -> int:
-        """Return the number of a tile's segment; kinds are its levels, then alpha."""
-        return kind * self.tiles + tile
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What kinds of segments there are, in their order."""
+        levels = ["latents"] if self.levels == 1 else [f"level {level + 1}" for level in range(self.levels)]
+        return (*levels, *["overlay"] * self.overlay, *["residual"] * (self.residual > 0), *["alpha"] * self.alpha)
+
+    def segment(self, kind: int | str, tile: int) -> int:
+        """Return the number of a tile's segment of a kind, which is a number or a name in `kinds`."""
+        return (self.kinds.index(kind) if isinstance(kind, str) else kind) * self.tiles + tile
 
     def fits(self, height: int, width: int) -> bool:
         """Return whether a plane of so many latents may be divided so."""

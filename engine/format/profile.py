@@ -19,6 +19,7 @@ PALETTE = 255  # in place of a prior: no symbols but palette indices
 PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
 PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1"}
 LARGEST_STEP = 1 << 8
+LARGEST_STEP_CODE = 4095
 
 Vector = NDArray[np.float32]
 
@@ -45,11 +46,10 @@ class LatentProfile:
     preview: "Preview | None" = None
 
     def step_code(self, quality: float) -> int:
-        """Return the step code of a quality from 1 to 100: evenly spaced, so the step itself runs on a log scale."""
-        if not 1 <= quality <= 100:
-            raise ValueError(f"quality {quality} is outside 1 to 100")
+        """Return the step code of a quality, 1 to 100 or somewhat beyond: the step itself runs on a log scale."""
         first, last = self.step_codes
-        return round(first + (last - first) * (quality - 1) / 99)
+        code = round(first + (last - first) * (quality - 1) / 99)
+        return min(max(code, 0), LARGEST_STEP_CODE)
 
     def quality(self, step_code: int) -> float:
         """Return the quality whose step is nearest, the inverse of `step_code`; below 1 or above 100 for odd files."""

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import Quantized
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.backends import DeviceBackend
 from sdtrt.engine.networks.device_denoiser import DeviceDenoiser
+from sdtrt.engine.networks.device_layers import DeviceLayers
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Rows, Tiled, rows_of
 from sdtrt.errors import BundleError
@@ -58,6 +60,7 @@ class DevicePipeline:
         self.largest_batch = min(self._encoder.largest_batch, self._decoder.largest_batch)
         self._low, self._high = bundle.pixel_range
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._layers = DeviceLayers(device)
         self._lock = Lock()
 
     def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
@@ -125,7 +128,7 @@ class DevicePipeline:
             whole = rgb.reshape(sizes.images, sizes.height, sizes.width, 3)
             return [one[: h.height, : h.width].copy() for one, h in zip(whole, headers, strict=True)]
 
-    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
+    def synthesise_into(self, picture: Parsed, layers: Layers, array: Any, stream: Any) -> None:
         header = picture.header
         target, foreign = self._device.array_of(array), self._device.stream_of(stream)
         expected = (header.height, header.width, 3)
@@ -136,6 +139,7 @@ class DevicePipeline:
             self._device.wait(self._device.stream, foreign)
             sizes = self._sizes(1, header.height, header.width, denoised=picture.steps > 0)
             self._device.launch(self._to_pixels(plan, target, sizes), self._device.stream)
+            self._layers.queue(layers, target)
             self._device.wait(foreign, self._device.stream)
 
     def _decode(self, pictures: Sequence[Parsed]) -> Plan:

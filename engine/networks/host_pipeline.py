@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.denoising.denoise import denoised
@@ -43,7 +44,7 @@ class HostPipeline:
     def pixels(self, picture: Parsed, rows: Span, columns: Span) -> Iterator[Pixels]:
         return self._tiled.pixels(picture, self._decoded, rows, columns)
 
-    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
+    def synthesise_into(self, picture: Parsed, layers: Layers, array: Any, stream: Any) -> None:
         raise DeviceError(f"device memory needs a GPU; this codec runs by {self.name}")
 
     def _encoded(self, pixels: Pixels) -> Floats:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.backends import BACKENDS
 from sdtrt.engine.networks.backends.gpu import architecture
@@ -44,8 +45,8 @@ class Pipeline(Protocol):
     def pixels(self, picture: Parsed, rows: Span, columns: Span) -> Iterator[Pixels]:
         """Yield RGB pixels in some rows and columns of a picture from top to bottom, uint8 (n, W, 3)."""
 
-    def synthesise_into(self, picture: Parsed, array: Any, stream: Any) -> None:
-        """Queue the decoding of a picture into a device array, uint8 (height, width, 3), in order with a CUDA stream.
+    def synthesise_into(self, picture: Parsed, layers: Layers, array: Any, stream: Any) -> None:
+        """Queue the decoding of a picture and its layers into a device array, uint8 (height, width, 3), on a stream.
 
         Nothing waits: what is queued on the stream afterwards finds the pixels there. Nor is it checked, therefore,
         that the network's output is finite. Raises `ValueError` or `TypeError` if array or stream are unfit,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.preview import reduced
+from sdtrt.engine.coding.layers import reduced
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents

@@ -47,6 +47,7 @@ def encode(options: argparse.Namespace) -> int:
         "bits_per_pixel": options.bpp,
         "effort": options.effort,
         "method": options.method,
+        "layers": options.layers,
     }
     Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
     if options.roi and options.from_latents:
@@ -193,6 +194,13 @@ def add_commands(commands: Any) -> None:
         choices=METHODS,
         default="latents",
         help="palette: the method of 2022, 256 colours of latents, deflated; a baseline (default %(default)s)",
+    )
+    command.add_argument(
+        "--layers",
+        type=int,
+        choices=(1, 2),
+        default=2,
+        help="1: latents alone, without what networks cannot hold (default %(default)s)",
     )
     command.add_argument(
         "--from-latents",

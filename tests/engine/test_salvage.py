@@ -35,12 +35,12 @@ def tiled(codec: PictureCodec, photo: Photo) -> Iterator[bytes]:
     alpha = np.add.outer(np.arange(72), np.arange(900)).astype(np.uint8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latents, "TILE", 32)
-        yield codec.encode(Picture(photo(900, 72), alpha, metadata=Metadata(xmp=b"<x/>")), Wish(quality=60))
+        yield codec.encode(Picture(photo(900, 72), alpha, metadata=Metadata(xmp=b"<x/>")), Wish(quality=60, layers=1))
 
 
 @pytest.fixture(scope="module")
 def single(codec: PictureCodec, photo: Photo) -> bytes:
-    return codec.encode(Picture(photo(93, 61)), Wish(quality=60))
+    return codec.encode(Picture(photo(93, 61)), Wish(quality=60, layers=1))
 
 
 def salvaged(codec: PictureCodec, data: bytes) -> tuple[Picture, str]:
@@ -81,7 +81,7 @@ def test_prefixes_of_a_single_stream(codec: PictureCodec, single: bytes, photo: 
 
 def test_a_single_stream_that_is_whole(codec: PictureCodec, single: bytes, photo: Photo) -> None:
     """Damage behind it costs no pixel."""
-    named = codec.encode(Picture(photo(93, 61), metadata=Metadata(xmp=b"<x/>")), Wish(quality=60))
+    named = codec.encode(Picture(photo(93, 61), metadata=Metadata(xmp=b"<x/>")), Wish(quality=60, layers=1))
     whole = codec.decode(single)
     for data in (single[:-1] + b"?", named[:-1] + b"?", named[:-6] + b"?" + named[-5:], named[:-1], named[:-16]):
         found, told = salvaged(codec, data)

@@ -53,9 +53,9 @@ def test_the_same_interest_everywhere_is_a_finer_step(photo: Callable[[int, int]
 
 
 def test_method_palette_knows_none(photo: Callable[[int, int], np.ndarray]) -> None:
-    codec, latents = PictureCodec("tiny", threads=1), np.zeros((40, 2, 2), np.float32)
+    codec, interest = PictureCodec("tiny", threads=1), Interest(np.ones((16, 16), np.float32))
     with pytest.raises(ValueError, match="no region of interest"):
-        codec.encode_latents(latents, 16, 16, Wish(method="palette"), interest=Interest(np.ones((16, 16), np.float32)))
+        codec.encode(Picture(photo(16, 16)), Wish(method="palette"), interest)
 
 
 @pytest.mark.parametrize("effort", [2, 5])

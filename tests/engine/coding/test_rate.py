@@ -1,6 +1,5 @@
 """What is asked for, and rate control: never above the bytes nor below the PSNR, and near them where possible."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,32 +8,29 @@ import pytest
 
 import sdtrt
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import BEYOND, NEAR, Wish, bounds, coarsest_above, finest_within
-from sdtrt.engine.format.profile import shipped_profile
+from sdtrt.engine.coding.rate import COARSEST, FINEST, NEAR, NOTCH, Wish, coarsest_above, finest_within
 from sdtrt.engine.picture import psnr
 
-PROFILE = shipped_profile(1)
-COARSEST = PROFILE.step_code(1) + BEYOND
 
-
-def sizes(code: int) -> bytes:
-    """Files that shrink as steps grow, unevenly."""
-    return bytes(20 + (COARSEST - code) * 3 + code % 2)
+def sizes(quality: float) -> bytes:
+    """Files that grow with quality, unevenly."""
+    notches = round((quality - COARSEST) / NOTCH)
+    return bytes(20 + notches * 3 + notches % 2)
 
 
 @pytest.mark.parametrize("nbytes", [21, 22, 25, 1000, 3000])
 def test_bisection(nbytes: int) -> None:
-    found = len(finest_within(nbytes, PROFILE, sizes))
+    found = len(finest_within(nbytes, 100, sizes))
     assert nbytes - 5 < found <= nbytes
 
 
 def test_too_few_bytes_tell_the_smallest() -> None:
     with pytest.raises(ValueError, match=r"19 bytes are too few.*has 2[01]"):
-        finest_within(19, PROFILE, sizes)
+        finest_within(19, 100, sizes)
 
 
 def test_more_bytes_than_quality_100_takes() -> None:
-    assert finest_within(1 << 20, PROFILE, sizes) == sizes(PROFILE.step_code(100))
+    assert finest_within(1 << 20, 100, sizes) == sizes(100)
 
 
 @pytest.mark.parametrize("nbytes", [150, 300, 700, 1400])
@@ -50,9 +46,9 @@ def test_bits_per_pixel(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarr
 
 
 def likeness(data: bytes) -> float:
-    """A PSNR that falls with the step, unevenly, of the files of `sizes`."""
-    code = COARSEST - (len(data) - 20) // 3
-    return 45 - (code / 200) ** 1.5 / 2
+    """A PSNR that rises with quality, unevenly, of the files of `sizes`."""
+    notches = (len(data) - 20) // 3
+    return 36 - ((2000 - notches) / 200) ** 1.5 / 2
 
 
 @pytest.mark.parametrize("wanted", [25.0, 30.0, 33.25])
@@ -63,18 +59,18 @@ def test_interpolation(wanted: float) -> None:
         trials.append(data)
         return likeness(data)
 
-    found = likeness(coarsest_above(wanted, PROFILE, sizes, measure))
+    found = likeness(coarsest_above(wanted, FINEST, sizes, measure))
     assert wanted <= found < wanted + NEAR + 0.1
     assert len(trials) <= 14
 
 
 def test_too_many_decibels_tell_the_most() -> None:
     with pytest.raises(ValueError, match=r"60 dB are too many.*has 3\d\.\d\d"):
-        coarsest_above(60, PROFILE, sizes, likeness)
+        coarsest_above(60, FINEST, sizes, likeness)
 
 
 def test_fewer_decibels_than_the_coarsest_step_has() -> None:
-    assert coarsest_above(1, PROFILE, sizes, likeness) == sizes(COARSEST)
+    assert coarsest_above(1, FINEST, sizes, likeness) == sizes(COARSEST)
 
 
 @pytest.mark.parametrize("wanted", [24.0, 27.0])
@@ -89,24 +85,24 @@ def test_psnr_of_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.nda
 def test_psnr_of_pictures_that_are_better_when_coarse(codec: sdtrt.Codec) -> None:
     """Black has more decibels at coarse steps than at fine ones, a single pixel may even be exact."""
     black = np.zeros((64, 64, 3), np.uint8)
-    assert psnr(black, np.asarray(codec.decode(codec.encode(black, quality=100)))) < 50
+    assert psnr(black, np.asarray(codec.decode(codec.encode(black, quality=100, layers=1)))) < 50
     assert psnr(black, np.asarray(codec.decode(codec.encode(black, psnr=50)))) >= 50
     codec.encode(np.array([[[241, 129, 61]]], np.uint8), psnr=30)
 
 
 def test_a_search_for_psnr_ends_soon() -> None:
     """However PSNR falls: here hardly, and then at once."""
-    trials: list[int] = []
+    trials: list[float] = []
 
-    def code_file(step_code: int) -> bytes:
-        trials.append(step_code)
-        return step_code.to_bytes(2, "big")
+    def code_file(quality: float) -> bytes:
+        trials.append(quality)
+        return round(1000 + quality / NOTCH).to_bytes(2, "big")
 
     def cliff(data: bytes) -> float:
-        step_code = int.from_bytes(data, "big")
-        return 60 - 1e-5 * step_code if step_code <= 2450 else 20
+        notches = int.from_bytes(data, "big")
+        return 60 - 1e-5 * (4000 - notches) if notches >= 1550 else 20
 
-    assert coarsest_above(59.9, PROFILE, code_file, cliff) == (2450).to_bytes(2, "big")
+    assert coarsest_above(59.9, FINEST, code_file, cliff) == (1550).to_bytes(2, "big")
     assert len(trials) <= 24
 
 
@@ -114,14 +110,6 @@ def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callab
     grey = photo(96, 96)[:, :, 0]
     found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, psnr=24))))
     assert 24 <= found < 24.15
-
-
-def test_profiles_of_any_step_codes() -> None:
-    """Quality 100 may be the coarser one; no step code is beyond the format's last."""
-    for codes in ((4000, 3000), (1500, 2600)):
-        fine, coarse = bounds(dataclasses.replace(PROFILE, step_codes=codes))
-        assert fine == min(codes)
-        assert max(codes) < coarse <= 4095
 
 
 def test_latents_have_no_psnr() -> None:
@@ -147,6 +135,8 @@ def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
         ({"effort": 0}, "effort 0"),
         ({"effort": 10}, "effort 10"),
         ({"effort": 2.5}, "effort 2.5"),
+        ({"layers": 0}, "layers 0"),
+        ({"layers": 3}, "layers 3"),
         ({"method": "magic"}, "'magic'"),
         ({"method": "palette", "quality": 50}, "one rate only"),
     ],

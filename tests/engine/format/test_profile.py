@@ -65,10 +65,11 @@ def test_quality_and_step(inline_profile: Make) -> None:
     assert all(abs(made.quality(made.step_code(q)) - q) < 0.06 for q in range(1, 101))
 
 
-@pytest.mark.parametrize("quality", [0, 0.99, 100.01, -5, float("nan"), float("inf")])
-def test_quality_outside(inline_profile: Make, quality: float) -> None:
-    with pytest.raises(ValueError, match="quality"):
-        inline_profile().step_code(quality)
+@pytest.mark.parametrize("codes", [(4000, 3000), (1500, 2600)])
+def test_step_codes_of_searches(inline_profile: Make, codes: tuple[int, int]) -> None:
+    """Quality 100 may be the coarser one; no step code is beyond the format's last, or first."""
+    made = dataclasses.replace(inline_profile(), step_codes=codes)
+    assert {made.step_code(-1000), made.step_code(1000)} == {0, 4095}
 
 
 def test_grid(inline_profile: Make) -> None:

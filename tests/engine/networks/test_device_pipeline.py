@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import Quantized
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
@@ -38,7 +39,7 @@ def alone() -> HostPipeline:
 @pytest.fixture
 def on_device(pipeline: DevicePipeline) -> PictureCodec:
     on_device = PictureCodec("tiny", device="cpu")
-    on_device._pipeline = pipeline
+    on_device.pipeline = pipeline
     return on_device
 
 
@@ -119,18 +120,22 @@ def test_graphs_are_captured_once_and_kept(pipeline: DevicePipeline, device: Any
 def test_into_device_memory(
     pipeline: DevicePipeline, alone: HostPipeline, device: Any, on_device: PictureCodec, photo: Photo
 ) -> None:
-    pictures = [parsed(on_device.encode(Picture(photo(33, 17)), Wish(quality=q))) for q in (20, 50, 80)]
+    pixels = photo(33, 17)
+    pixels[:, 16:] = np.where(np.indices((17, 17)).sum(0)[:, :, None] % 5 == 0, 20, 230)  # lines, for an overlay
+    files = [on_device.encode(Picture(pixels), Wish(quality=q)) for q in (20, 50, 80)]
+    assert container.read(files[2]).layout.residual
     stream = type(device.stream)()
-    targets = [device.empty((17, 33, 3), np.uint8) for _ in pictures]
-    for picture, target in zip(pictures, targets, strict=True):
-        pipeline.synthesise_into(picture, target, stream)
+    targets = [device.empty((17, 33, 3), np.uint8) for _ in files]
+    for data, target in zip(files, targets, strict=True):
+        on_device.decode_into(data, target, stream)
     device.mark(stream).sync()
-    for picture, target in zip(pictures, targets, strict=True):
-        np.testing.assert_array_equal(target.owner, alone.synthesise([picture])[0])
+    for data, target in zip(files, targets, strict=True):
+        layers = Layers(container.read(data))
+        np.testing.assert_array_equal(target.owner, layers.put(alone.synthesise([parsed(data)])[0]))
     with pytest.raises(ValueError, match=r"uint8 \(17, 33, 3\)"):
-        pipeline.synthesise_into(pictures[0], device.empty((33, 17, 3), np.uint8), stream)
+        on_device.decode_into(files[0], device.empty((33, 17, 3), np.uint8), stream)
     with pytest.raises(ValueError, match="float32"):
-        pipeline.synthesise_into(pictures[0], device.empty((17, 33, 3), np.float32), stream)
+        on_device.decode_into(files[0], device.empty((17, 33, 3), np.float32), stream)
 
 
 def test_what_is_not_finite_is_found(pipeline: DevicePipeline) -> None:

@@ -1,0 +1,141 @@
+"""Coefficients to streams and back, through the coder that latents use."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.coder import Reader, Writer
+from sdtrt.engine.coding.dial import PRICE, UNIT
+from sdtrt.engine.coding.residual.contexts import (
+    BANDS,
+    CHANNELS,
+    ESCAPE,
+    EXTENTS,
+    GROUPS,
+    REACH,
+    Blocks,
+    ResidualTables,
+    groups_of,
+    residual_tables,
+)
+from sdtrt.engine.coding.residual.transform import ZIGZAG
+from sdtrt.errors import FormatError
+from sdtrt.kernels.reference import BLOCK, RESIDUAL_LIMIT
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+_OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
+
+# What an encoder expects a coefficient to cost when it chooses extents, in bits: of 0, of 1, and for each doubling.
+_ZERO, _ONE, _OCTAVE = 0.3, 4.0, 1.6
+
+
+def encode(
+    coefficients: Floats, step: int, price: Floats | float = PRICE, trained: ResidualTables | None = None
+) -> bytes:
+    """Return the stream of coefficients in levels, float32 (3, 64, rows, columns); empty if nothing is worth its bits.
+
+    `step` is in 1/16 level; `price` is what a bit may cost in squared error, in squared steps, or at each block,
+    float32 (rows, columns).
+    """
+    trained = trained or residual_tables()
+    wanted = coefficients.reshape(CHANNELS, BANDS, -1) * np.float32(UNIT / step)
+    prices = np.broadcast_to(np.asarray(price, np.float32).ravel(), wanted.shape[2:])
+    extents = extents_of(wanted, prices)
+    if not extents.any():
+        return b""
+    blocks, bits = Blocks(coefficients.shape[2], coefficients.shape[3], trained), bits_of(trained)
+    coded, gain = [], 0.0  # in squared steps
+    for part in blocks.passes():
+        rows = blocks.rows(part)
+        if part.group < 0:
+            values = bins = extents[part.channel, part.blocks]
+        else:
+            at = wanted[part.channel][part.bands, part.blocks]
+            values, bins, costs = choose(at, rows, trained, bits, prices[part.blocks])
+            gain += float((at * at - costs).sum())
+        coded.append((rows, bins, values, trained.low_bits[rows]))
+        blocks.put(part, values)
+    if gain <= 0:
+        return b""
+    writer = Writer(trained.tables)
+    for rows, bins, values, low_bits in reversed(coded):
+        escaped, wide = bins == ESCAPE, (low_bits > 0) & (bins != ESCAPE)
+        writer.raw(values[escaped] + _OFFSET, np.full(escaped.sum(), 1 << 16, np.int32))
+        writer.raw(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
+        writer.entries(bins.ravel(), rows.ravel())
+    return writer.stream()
+
+
+def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
+    """Return the values in a stream, int32 (3, rows, columns, 8, 8), for `reference.add_residual`.
+
+    Raises `FormatError` if it is not a stream of so many blocks.
+    """
+    trained = residual_tables()
+    reader, blocks = Reader(stream, trained.tables), Blocks(rows, columns, trained)
+    found = np.zeros((CHANNELS, rows * columns, BANDS), np.int32)
+    for part in blocks.passes():
+        at = blocks.rows(part)
+        bins = reader.entries(at)
+        if part.group < 0:
+            if bins.max() >= EXTENTS:
+                raise FormatError("damaged residual: an extent is out of range")
+            blocks.put(part, bins)
+            continue
+        symbols = _read(reader, bins, trained.low_bits[at])
+        blocks.put(part, symbols)
+        fine = 64 * symbols.astype(np.int64) + trained.points[at, bins]  # in 1/64 step
+        values = np.clip(fine * step + 32 >> 6, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        found[part.channel][part.blocks[:, None], ZIGZAG[part.bands]] = values.T
+    if not reader.is_at_end:
+        raise FormatError("damaged residual: data left over after the last symbol")
+    return found.reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
+
+
+def _read(reader: Reader, bins: Ints, low_bits: Ints) -> Ints:
+    """Return the symbols of a pass's entries, whose low bits and escaped ones are read."""
+    values = (bins - REACH) << low_bits
+    escaped = bins == ESCAPE
+    wide = (low_bits > 0) & ~escaped
+    if wide.any():
+        values[wide] += reader.raw(1 << low_bits[wide])
+    if escaped.any():
+        values[escaped] = reader.raw(np.full(escaped.sum(), 1 << 16, np.int32)) - _OFFSET
+    return values
+
+
+def bits_of(trained: ResidualTables) -> Floats:
+    """Return the bits of a symbol of each entry, float32 (rows, 16)."""
+    bits = 24 - np.log2(trained.tables) + trained.low_bits[:, None]
+    bits[:, ESCAPE] = 24 - np.log2(trained.tables[:, ESCAPE]) + 16
+    return bits.astype(np.float32)
+
+
+def choose(
+    wanted: Floats, rows: Ints, trained: ResidualTables, bits: Floats, prices: Floats
+) -> tuple[Ints, Ints, Floats]:
+    """Return the symbols of a pass that are the best bargain, of 0 and the two nearest ones, entries and costs."""
+    towards = np.trunc(wanted).astype(np.int32)
+    symbols = np.stack([towards, towards + np.where(wanted < 0, -1, 1), np.zeros_like(towards)]).astype(np.int32)
+    bins = (symbols >> trained.low_bits[rows]) + REACH
+    bins = np.where((bins < 0) | (bins >= ESCAPE), ESCAPE, bins).astype(np.int32)
+    error = wanted - symbols - trained.points[rows, bins] * np.float32(1 / 64)
+    costs = (error * error + prices * bits[rows, bins]).astype(np.float32)
+    best = costs.argmin(0)[None]
+    found = (np.take_along_axis(each, best, 0)[0] for each in (symbols, bins, costs))
+    return tuple(found)
+
+
+def extents_of(wanted: Floats, prices: Floats) -> Ints:
+    """Return how many groups of each block to send, int32 (3, blocks): as many as are worth their bits all told."""
+    magnitudes = np.abs(wanted)
+    symbols = np.floor(magnitudes + np.float32(0.4))
+    saved = magnitudes * magnitudes - np.square(magnitudes - symbols)
+    spent = np.where(symbols > 0, _ONE + _OCTAVE * np.log2(np.maximum(symbols, 1)), _ZERO)
+    gains = groups_of(saved - prices * spent.astype(np.float32)).cumsum(1)
+    gains = np.concatenate([np.zeros_like(gains[:, :1]), gains], 1)
+    return gains.argmax(1).astype(np.int32)
+
+
+assert GROUPS < ESCAPE

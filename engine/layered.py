@@ -1,0 +1,174 @@
+"""The encoder's side of layers: latents of what networks are good at, an overlay and a residual for the rest."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.dial import KNEE, PRICE, UNIT, Setting, setting
+from sdtrt.engine.coding.interest import OCTAVE, Interest
+from sdtrt.engine.coding.latents import file_of_latents
+from sdtrt.engine.coding.layers import Layers
+from sdtrt.engine.coding.overlay import filled, overlay_of
+from sdtrt.engine.coding.rate import COARSEST, Wish
+from sdtrt.engine.coding.residual import stream
+from sdtrt.engine.coding.residual.transform import coefficients, grid
+from sdtrt.engine.format import container, lossless
+from sdtrt.engine.format.alpha import tiles_of_pixels
+from sdtrt.engine.format.container import File
+from sdtrt.engine.format.layout import Span
+from sdtrt.engine.format.limits import UNLIMITED
+from sdtrt.engine.format.profile import LatentProfile
+from sdtrt.engine.picture import Picture, Pixels, luma, psnr
+from sdtrt.kernels.reference import BLOCK
+
+Floats = NDArray[np.float32]
+Analyse = Callable[[Pixels], Floats]  # from pixels to latents
+Show = Callable[[File], Pixels]  # from a file to what networks make of its latents
+
+LARGEST_STEP = (1 << 16) - 1
+SEARCH_EFFORT, SEARCHED = 6, (-12.0, 12.0)  # from which other qualities of latents are tried, and which
+
+
+class Seen(NamedTuple):
+    """What networks see of a picture: its latents without what the overlay holds, uint8 (H, W, 4), if there is one."""
+
+    latents: Floats
+    overlay: Pixels | None
+
+
+def overlay_for(picture: Picture, wish: Wish, quality: float) -> Pixels | None:
+    """Return the overlay of a picture at a quality, None if it is better off without."""
+    return (
+        overlay_of(picture.pixels, setting(quality, layers=2).price)
+        if wish.layers == 2 and wish.method == "latents"
+        else None
+    )
+
+
+def seen_of(pixels: Pixels, overlay: Pixels | None) -> Pixels:
+    """Return the pixels that networks are to see."""
+    return pixels if overlay is None else filled(pixels, overlay)
+
+
+class LayeredPicture:
+    """A picture that is coded at one quality after the other.
+
+    `analyse` and `show` are the networks' part; `seen` is what they saw at the wish's `first_quality`; `parts` are
+    passed on to `file_of_latents`.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        wish: Wish,
+        profile: LatentProfile,
+        analyse: Analyse,
+        show: Show,
+        seen: Seen,
+        interest: Interest | None,
+        parts: dict[str, Any],
+    ) -> None:
+        self._picture, self._wish, self._profile, self._parts = picture, wish, profile, parts
+        self._analyse, self._show, self._interest = analyse, show, interest
+        self._seen = {octave_of(wish.first_quality): seen}
+        self.height, self.width = picture.pixels.shape[:2]
+
+    def file(self, quality: float) -> bytes:
+        """Return the picture's file at a quality."""
+        known = setting(quality, layers=self._wish.layers)
+        trials = [known]
+        if self._wish.effort >= SEARCH_EFFORT and self._has_residual(quality):
+            trials += [replace(known, latents=known.latents + more) for more in SEARCHED]
+        files = [self._file(trial, quality) for trial in trials]
+        return files[0][0] if len(files) == 1 else min(files, key=lambda one: one[1])[0]
+
+    def measure(self, data: bytes) -> float:
+        """Return the PSNR of a file's picture, in dB; of a grey one that of its brightness."""
+        return psnr_of(self._picture, self._shown(container.read(data, UNLIMITED)))
+
+    def _has_residual(self, quality: float) -> bool:
+        overlay = self._seen_at(quality).overlay
+        return self._wish.layers == 2 and quality > KNEE and (overlay is None or not overlay[:, :, 3].all())
+
+    def _file(self, known: Setting, quality: float) -> tuple[bytes, float]:
+        """Return the file of a setting, and what it costs: squared error, and bits at their price."""
+        seen, finer = self._seen_at(quality), self._interest.finer if self._interest else 0
+        code = max(known.step_code(self._profile) - finer, 0)
+        if seen.overlay is not None and seen.overlay[:, :, 3].all():  # latents are hidden
+            code = self._profile.step_code(COARSEST)
+        file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, **self._parts)
+        if seen.overlay is not None:
+            file = with_kind(file, "overlay", self._overlay_segments(file, seen.overlay), overlay=True)
+        if self._has_residual(quality):
+            step = min(max(round(UNIT * known.residual * 2 ** (-finer / OCTAVE)), 1), LARGEST_STEP)
+            file = self._with_residual(file, step, seen.overlay)
+        data = container.write(file)
+        if self._wish.effort < SEARCH_EFFORT:
+            return data, 0.0
+        error = np.square(self._picture.pixels.astype(np.float64) - self._shown(file)).sum()
+        return data, float(error) + known.price * 8 * len(data)
+
+    def _with_residual(self, file: File, step: int, overlay: Pixels | None) -> File:
+        shown = self._show(file)
+        if self._picture.grey:
+            residual = np.repeat(self._picture.pixels[:, :, :1].astype(np.int16) - luma(shown)[:, :, None], 3, axis=2)
+        else:
+            residual = self._picture.pixels.astype(np.int16) - shown
+        if overlay is not None:
+            residual[overlay[:, :, 3] == lossless.OPAQUE] = 0
+        places = self._places(file)
+        segments = [
+            stream.encode(coefficients(residual[slice(*down), slice(*across)]), step, self._price(down, across))
+            for down, across in places
+        ]
+        return with_kind(file, "residual", segments, residual=step) if any(segments) else file
+
+    def _price(self, down: Span, across: Span) -> Floats | float:
+        """Return what a bit may cost in each block of a tile, in squared steps."""
+        if self._interest is None or self._interest.is_even:
+            return PRICE
+        prices = self._interest.price(BLOCK)
+        rows, columns = grid(down[1] - down[0], across[1] - across[0])
+        at = np.minimum(down[0] // BLOCK + np.arange(rows), prices.shape[0] - 1)
+        beside = np.minimum(across[0] // BLOCK + np.arange(columns), prices.shape[1] - 1)
+        return np.float32(PRICE) * prices[np.ix_(at, beside)]
+
+    def _overlay_segments(self, file: File, overlay: Pixels) -> list[bytes]:
+        parts = [overlay[slice(*down), slice(*across)] for down, across in self._places(file)]
+        return [lossless.encode_rgba(part) if part[:, :, 3].any() else b"" for part in parts]
+
+    def _places(self, file: File) -> list[tuple[Span, Span]]:
+        return tiles_of_pixels(self.width, self.height, self._profile.downscale, file.layout)
+
+    def _shown(self, file: File) -> Pixels:
+        return Layers(file).put(self._show(file))
+
+    def _seen_at(self, quality: float) -> Seen:
+        """Return what networks see at a quality, looked at anew if bits cost much more or less than before."""
+        octave = octave_of(quality)
+        if octave not in self._seen:
+            overlay = overlay_for(self._picture, self._wish, quality)
+            alike = next((s for s in self._seen.values() if s.overlay is None and overlay is None), None)
+            self._seen[octave] = alike or Seen(self._analyse(seen_of(self._picture.pixels, overlay)), overlay)
+        return self._seen[octave]
+
+
+def octave_of(quality: float) -> int:
+    """Return in which octave the price of a bit lies at a quality."""
+    return round(math.log2(setting(quality, layers=2).price))
+
+
+def with_kind(file: File, kind: str, segments: list[bytes], **changes: Any) -> File:
+    """Return a file with segments of one more kind, which `changes` of its layout stand for."""
+    layout = replace(file.layout, **changes)
+    first = layout.segment(kind, 0)
+    return replace(file, segments=[*file.segments[:first], *segments, *file.segments[first:]], layout=layout)
+
+
+def psnr_of(picture: Picture, pixels: Pixels) -> float:
+    """Return the PSNR in dB of what is shown of a picture, of a grey one that of its brightness."""
+    return psnr(luma(picture.pixels), luma(pixels)) if picture.grey else psnr(picture.pixels, pixels)

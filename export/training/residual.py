@@ -1,0 +1,237 @@
+"""Fit the tables of the residual layer to what networks leave out of photos.
+
+    python -m sdtrt.export.training.residual PHOTOS --out engine/data/priors/residual-1.npz
+
+Photos are scaled down, so that no trace of how they were compressed is left, coded at random qualities and steps, and
+what is missing of them is quantized as an encoder does it: in the first round with a dead zone, in the others by the
+tables of the round before. The mean magnitude that a pass expects of a symbol is log-linear in its features, fitted
+as the mean of a geometric distribution; tables are what was counted where about the same was expected. On two cores it
+takes some five minutes.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.dial import PRICE, UNIT
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.residual import stream
+from sdtrt.engine.coding.residual.contexts import (
+    BANDS,
+    BINS,
+    CHANNELS,
+    EDGES,
+    ENTRIES,
+    ESCAPE,
+    EXTENT_ROWS,
+    EXTENTS,
+    FEATURES,
+    GROUPS,
+    REACH,
+    ROWS,
+    SCORE_SHIFT,
+    Blocks,
+    ResidualTables,
+)
+from sdtrt.engine.coding.residual.transform import coefficients
+from sdtrt.engine.picture import Picture
+from sdtrt.export.training.prior.tables import integer_weights
+from sdtrt.export.training.tiny.photos import load_photos
+
+ROUNDS = 3
+PER_PASS = 200  # blocks of each pass of each picture that are looked at
+LARGEST = 20000  # blocks that a regression sees
+LOWEST, BIN = -7.0, 0.44  # log2 of the mean magnitude that the first bin stands for, and from one to the next
+WIDEST = 3.0  # a mean magnitude, above which low bits are sent as they are
+
+Key = tuple[int, int, int]  # channel, group, phase
+Floats = NDArray[np.float32]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fit the tables of the residual layer.")
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("-m", "--model", default="tiny")
+    parser.add_argument("--count", type=int, default=200, help="how many of the photos to look at")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(1)
+    samples = list(samples_of_photos(arguments.photos, arguments.model, arguments.count, rng))
+    tables = None
+    for _ in range(ROUNDS):
+        tables = fitted(samples, tables, rng)
+        print(f"{sum(len(stream.encode(*sample, trained=tables)) for sample in samples[::4])} bytes", flush=True)
+    assert tables is not None
+    np.savez_compressed(
+        arguments.out,
+        tables=tables.tables,
+        low_bits=tables.low_bits.astype(np.uint8),
+        points=tables.points,
+        weights=tables.weights,
+        offsets=tables.offsets,
+    )
+
+
+def samples_of_photos(folder: Path, model: str, count: int, rng: np.random.Generator) -> Iterator[tuple[Floats, int]]:
+    """Yield coefficients of what is missing of photos at random qualities, and steps to quantize them by."""
+    codec, photos = PictureCodec(model), load_photos(folder, 256)
+    for number in rng.permutation(len(photos))[:count]:
+        height, width = (int(side * rng.choice([0.5, 0.6, 0.75])) for side in photos[number].shape[:2])
+        pixels = np.asarray(Image.fromarray(photos[number]).resize((width, height), Image.Resampling.LANCZOS))
+        for quality in rng.uniform(10, 100, 2):
+            wish = Wish(quality=float(quality))
+            decoded = codec.decode(codec.encode(Picture(pixels), wish)).pixels
+            residual = coefficients(pixels.astype(np.int16) - decoded)
+            for step in np.exp2(rng.uniform(np.log2(4), np.log2(64), 2)):
+                yield residual, round(UNIT * float(step))
+
+
+def fitted(samples: list[tuple[Floats, int]], last: ResidualTables | None, rng: np.random.Generator) -> ResidualTables:
+    """Return the tables fitted to what `last` make of samples, None to a dead zone's symbols."""
+    seen: defaultdict[Key, list[tuple[Floats, NDArray[np.int32]]]] = defaultdict(list)
+    extents = np.zeros((EXTENT_ROWS, ENTRIES))
+    for residual, step in samples:
+        wanted = residual.reshape(CHANNELS, BANDS, -1) * np.float32(UNIT / step)
+        chosen = stream.extents_of(wanted, np.full(wanted.shape[2], PRICE, np.float32))
+        blocks = Blocks(residual.shape[2], residual.shape[3], last or untrained())
+        for part in blocks.passes():
+            if part.group < 0:
+                values = chosen[part.channel, part.blocks]
+                np.add.at(extents, (blocks.rows(part), values), 1)
+                blocks.put(part, values)
+                continue
+            at = wanted[part.channel][part.bands, part.blocks]
+            if last is None:
+                values = (np.sign(at) * np.floor(np.abs(at) + 0.36)).astype(np.int32)
+            else:
+                price = np.full(len(part.blocks), PRICE, np.float32)
+                values, *_ = stream.choose(at, blocks.rows(part), last, stream.bits_of(last), price)
+            some = rng.permutation(len(part.blocks))[:PER_PASS]
+            features = blocks.features(part)[some]
+            each = np.broadcast_to(features[None], (len(values), *features.shape))
+            bright = blocks.brightness(part)[:, some, None] * (part.channel > 0)
+            both = np.concatenate([each, bright], 2).astype(np.float32)
+            known = np.stack([values[:, some], np.rint(at[:, some] * 1024).astype(np.int32)], 2)
+            seen[part.channel, part.group, part.phase].append((both, known))
+            blocks.put(part, values)
+    return tables_of(seen, extents)
+
+
+def tables_of(seen: dict[Key, list[tuple[Floats, NDArray[np.int32]]]], extents: NDArray[np.float64]) -> ResidualTables:
+    """Return the tables of what was seen in each pass: features, symbols, and coefficients in 1/1024 step."""
+    found = untrained()
+    found.tables[:EXTENT_ROWS] = [integer_weights(row) for row in smoothed_extents(extents)]
+    for channel in range(CHANNELS):
+        for group in range(GROUPS):
+            bins, known = [], []
+            for phase in (0, 1):
+                parts = seen.get((channel, group, phase))
+                if not parts:
+                    continue
+                features = np.concatenate([one for one, _ in parts], 1)
+                values = np.concatenate([one for _, one in parts], 1)
+                weights, offsets = regression(features[:, :LARGEST], np.abs(values[:, :LARGEST, 0]))
+                found.weights[channel, group, phase] = weights
+                found.offsets[channel, phase, EDGES[group] : EDGES[group + 1]] = offsets
+                scores = features.astype(np.int64) @ weights + offsets[:, None]
+                bins.append(np.clip(scores >> SCORE_SHIFT, 0, BINS - 1).ravel())
+                known.append(values.reshape(-1, 2))
+            first = EXTENT_ROWS + (channel * GROUPS + group) * BINS
+            count(found, first, np.concatenate(bins), np.concatenate(known))
+    return found
+
+
+def regression(features: Floats, magnitudes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return weights, int32 (FEATURES + 1,), and offsets, int32 (bands,), of the scores of features.
+
+    The mean of a geometric distribution of magnitudes, (bands, n), is exp(features @ w + offset); the likelihood is
+    largest.
+    """
+    x = torch.tensor(features / 16)
+    y = torch.tensor(magnitudes.astype(np.float32))
+    weights = torch.zeros(x.shape[2], requires_grad=True)
+    offsets = torch.log(y.mean(1) + 1e-3).requires_grad_()
+    optimizer = torch.optim.LBFGS([weights, offsets], max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        log_mean = (x @ weights + offsets[:, None]).clamp(-12, 8)
+        log_more = torch.nn.functional.softplus(log_mean)  # of 1 + mean
+        loss = (log_more + y * (log_more - log_mean)).mean() + 1e-4 * weights.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call, arg-type]
+    unit = (1 << SCORE_SHIFT) / (BIN * np.log(2))
+    found = np.rint(weights.detach().numpy() / 16 * unit).astype(np.int32)
+    return found, np.rint((offsets.detach().numpy() - LOWEST * np.log(2)) * unit).astype(np.int32)
+
+
+def count(found: ResidualTables, first: int, bins: NDArray[np.int64], known: NDArray[np.int32]) -> None:
+    """Fill the tables from row `first` on by what symbols were seen in each bin; where few were, by what bins mean."""
+    for number in range(BINS):
+        symbols, wanted = known[bins == number].T
+        mean = 2.0 ** (LOWEST + BIN * (number + 0.5))
+        low = max(0, int(np.ceil(np.log2(mean / WIDEST))))
+        entries = (symbols >> low) + REACH
+        outside = (entries < 0) | (entries >= ESCAPE)
+        counts = np.bincount(np.where(outside, ESCAPE, entries), minlength=ENTRIES).astype(float)
+        if not low:  # symbols are symmetric, wide entries are not
+            counts[:ESCAPE] = (counts[:ESCAPE] + counts[:ESCAPE][::-1]) / 2
+        expected = geometric(mean, low)
+        found.tables[first + number] = integer_weights(counts + 30 * expected)
+        found.low_bits[first + number] = low
+        if not low:
+            found.points[first + number] = points_of(symbols, wanted)
+
+
+def geometric(mean: float, low: int) -> NDArray[np.float64]:
+    """Return the probabilities of entries by a geometric distribution of magnitudes, signs being equal."""
+    symbols = np.arange(-(REACH << low), (REACH + 1) << low)
+    chances = (mean / (1 + mean)) ** np.abs(symbols) / (1 + mean) * np.where(symbols == 0, 1, 0.5)
+    probabilities = np.append(chances.reshape(2 * REACH + 1, -1).sum(1), 0)
+    probabilities[ESCAPE] = max(1 - probabilities.sum(), 1e-6)
+    return probabilities
+
+
+def points_of(symbols: NDArray[np.int32], wanted: NDArray[np.int32]) -> NDArray[np.int8]:
+    """Return where coefficients of each symbol lie on average, in 1/64 step from it, alike on both sides."""
+    points = np.zeros(ENTRIES, np.int8)
+    for magnitude in range(1, REACH + 1):
+        of_it = np.abs(symbols) == magnitude
+        if of_it.sum() >= 50:
+            distance = (np.abs(wanted[of_it]) / 16 - 64 * magnitude).mean()
+            points[REACH + magnitude] = round(float(distance))
+            points[REACH - magnitude] = -points[REACH + magnitude]
+    return points
+
+
+def smoothed_extents(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return counts of extents, with a little of what was seen at the same mean with any extent below, and of all."""
+    parts = counts.reshape(CHANNELS, 3, EXTENTS, EXTENTS, ENTRIES)
+    alike = parts.sum(3, keepdims=True)
+    alike = alike / np.maximum(alike.sum(-1, keepdims=True), 1)
+    spread = parts + 20 * alike + 0.3 * (np.arange(ENTRIES) < EXTENTS)
+    return spread.reshape(EXTENT_ROWS, ENTRIES)
+
+
+def untrained() -> ResidualTables:
+    """Return tables of which nothing is known."""
+    return ResidualTables(
+        np.full((ROWS, ENTRIES), (1 << 24) // ENTRIES, np.uint32),
+        np.zeros(ROWS, np.int32),
+        np.zeros((ROWS, ENTRIES), np.int8),
+        np.zeros((CHANNELS, GROUPS, 2, FEATURES + 1), np.int32),
+        np.zeros((CHANNELS, 2, BANDS), np.int32),
+    )
+
+
+if __name__ == "__main__":
+    main()

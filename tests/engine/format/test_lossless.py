@@ -1,0 +1,118 @@
+"""Lossless WebP: overlays come back, alpha's bytes stay what they were, and nothing else is accepted."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from sdtrt.engine.format import alpha, lossless
+from sdtrt.errors import FormatError
+
+SIMPLE = b"WEBPVP8L"
+
+
+def overlay(height: int = 40, width: int = 56) -> np.ndarray:
+    """Return an overlay, uint8 (height, width, 4), of a few colours with a hole."""
+    rows, columns = np.mgrid[:height, :width]
+    pixels = np.stack([rows // 8 * 40, columns // 8 * 30, rows * 0 + 7, rows * 0 + 255], axis=2).astype(np.uint8)
+    pixels[8:16, 16:32] = 0
+    return pixels
+
+
+def file_of(pixels: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "WEBP", **options)
+    return stream.getvalue()
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)), st.data())
+def test_overlays_come_back(plane, data):
+    shown = data.draw(hnp.arrays(np.bool_, plane.shape))
+    pixels = np.dstack([plane, plane[::-1], 255 - plane, np.where(shown, 255, 0).astype(np.uint8)])
+    segment = lossless.encode_rgba(pixels)
+    assert segment[8:16] == SIMPLE
+    found = lossless.decode_rgba(segment, *plane.shape, "overlay")
+    assert np.array_equal(found[:, :, 3], pixels[:, :, 3])
+    assert np.array_equal(found[shown], pixels[shown])
+
+
+def test_one_that_covers_everything_has_no_alpha():
+    pixels = overlay()
+    pixels[:, :, 3] = 255
+    segment = lossless.encode_rgba(pixels)
+    assert np.array_equal(lossless.decode_rgb(segment, 40, 56, "overlay"), pixels[:, :, :3])
+    assert np.array_equal(lossless.decode_rgba(segment, 40, 56, "overlay"), pixels)
+
+
+def test_colours_that_are_not_shown_cost_nothing():
+    pixels = overlay()
+    noisy = pixels.copy()
+    hidden = pixels[:, :, 3] == 0
+    noisy[hidden, :3] = np.random.default_rng(1).integers(0, 256, (hidden.sum(), 3))
+    assert lossless.encode_rgba(noisy) == lossless.encode_rgba(pixels)
+
+
+def test_the_bytes_of_alpha_are_those_of_pillow():
+    plane = overlay()[:, :, 0]
+    assert alpha.encode(plane) == file_of(np.dstack([plane] * 3), lossless=True, quality=100)
+
+
+def test_alpha_is_0_or_255():
+    pixels = overlay()
+    pixels[3, 4, 3] = 128
+    with pytest.raises(FormatError, match="damaged overlay: alpha is neither"):
+        lossless.decode_rgba(file_of(pixels, lossless=True), 40, 56, "overlay")
+
+
+def animation() -> bytes:
+    stream = io.BytesIO()
+    frames = [Image.new("RGBA", (56, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    return stream.getvalue()
+
+
+SEGMENT = lossless.encode_rgba(overlay())
+OTHERS = {
+    "nothing": b"",
+    "junk": b"junk",
+    "short": SEGMENT[:-2],
+    "long": SEGMENT + b"\0\0",
+    "twice": SEGMENT + SEGMENT,
+    "lossy": file_of(overlay()[:, :, :3]),
+    "lossy with alpha": file_of(overlay()),
+    "with metadata": file_of(overlay(), lossless=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
+    "animated": animation(),
+    "of another version": SEGMENT[:24] + bytes([SEGMENT[24] | 0x20]) + SEGMENT[25:],
+}
+
+
+@pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
+def test_damaged(data):
+    with pytest.raises(FormatError, match="damaged overlay"):
+        lossless.decode_rgba(data, 40, 56, "overlay")
+
+
+@pytest.mark.parametrize(("height", "width"), [(56, 40), (41, 56), (40, 55), (1, 1)])
+def test_another_size(height, width):
+    with pytest.raises(FormatError):
+        lossless.decode_rgba(SEGMENT, height, width, "overlay")
+
+
+def test_every_flipped_bit():
+    for bit in range(8 * len(SEGMENT)):
+        damaged = bytearray(SEGMENT)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(FormatError):
+            found = lossless.decode_rgba(bytes(damaged), 40, 56, "overlay")
+            assert set(np.unique(found[:, :, 3])) <= {0, 255}
+
+
+@given(st.binary(max_size=60))
+def test_random_data(data):
+    with pytest.raises(FormatError):
+        lossless.decode_rgba(data, 40, 56, "overlay")
