@@ -3,7 +3,7 @@
 Symbols are of channels (axes of colour), bands (coefficients from low to high, in groups) and blocks. First comes the
 extent of every block in every channel: how many groups of it hold anything. Then come the bands, group by group, of
 those blocks whose extent holds them; blocks are parted like the squares of a chequerboard, so that half of them see
-all four neighbours. `docs/format.md`, section 3.8, is normative.
+all four neighbours. `docs/format.md`, section 3.7, is normative.
 """
 
 from collections.abc import Iterator

@@ -72,6 +72,8 @@ def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
 
     Raises `FormatError` if it is not a stream of so many blocks.
     """
+    if stream.startswith(b"\0"):
+        raise FormatError("damaged residual: it starts with a zero byte")
     trained = residual_tables()
     reader, blocks = Reader(stream, trained.tables), Blocks(rows, columns, trained)
     found = np.zeros((CHANNELS, rows * columns, BANDS), np.int32)

@@ -1,6 +1,6 @@
 """Blocks of coefficients to residuals and back: a discrete cosine transform over orthogonal axes of colour.
 
-Back, from values to residuals, is in integers: normative, `docs/format.md`, section 3.8, and the same on every device
+Back, from values to residuals, is in integers: normative, `docs/format.md`, section 3.7, and the same on every device
 (`kernels.reference.add_residual`). There is in floats: what an encoder chooses may differ, what a file means may not.
 """
 
