@@ -70,6 +70,7 @@ pages: $(VENV)/.bench  ## pictures that are no photos, in build/pages (PHOTOS=fo
 
 vectors: $(STAMP)  ## rewrite the conformance vectors: a change of the format, to be reviewed as one
 	$(BIN)/python tests/vectors/make.py
+	$(BIN)/python tests/vectors/make_broken.py
 
 engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGET=sm89,…)
 	@$(BIN)/sdtrt engines build $(BUNDLE) $(if $(TARGET),--target $(TARGET))

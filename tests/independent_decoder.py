@@ -1,6 +1,7 @@
 """A second decoder, from the bytes of a file to what it holds, written from docs/format.md alone and only for tests."""
 
 import json
+import runpy
 import zlib
 from bisect import bisect_right
 from pathlib import Path
@@ -13,6 +14,7 @@ Taps = list[tuple[int, int]]
 Inner = tuple[bool, bool, bool, bool]  # whether a tile's top, bottom, left and right edge lie within the picture
 DATA = Path(__file__).parents[1] / "engine" / "data"
 PROFILES = {1: "tiny-1", 2: "sd1-1"}
+layers_of = runpy.run_path(str(Path(__file__).with_name("independent_layers.py")))["layers_of"]
 PRIORS, LIMIT = {0: "adaptive-1", 1: "tiny-1", 2: "sd1-1"}, 2**26
 # For each pass the subsets of its positions: first row, first column, distance of rows and columns.
 PYRAMID = [[(0, 0, 4)], [(2, 2, 4)], [(0, 2, 4), (2, 0, 4)], [(1, 1, 2)], [(0, 1, 2), (1, 0, 2)]]
@@ -187,20 +189,27 @@ def crc16(data: bytes) -> int:
     return register
 
 
-def read_segments(file: bytes, data: Bytes, flags: int, prior: int) -> tuple[list[bytes], int, int, int]:
+def read_segments(file: bytes, data: Bytes, flags: int, prior: int) -> tuple[dict[str, list[bytes]], int, int, int]:
+    """Return the segments of each kind, columns and rows of tiles, and the step of residuals."""
     if not flags & 0x40:
-        return [data.take(data.varint() if flags & 0x10 else len(data.rest))], 1, 1, 1
+        segment = data.take(data.varint() if flags & 0x10 else len(data.rest))
+        return {"0": [segment], "overlay": [], "residual": [], "alpha": []}, 1, 1, 0
     columns, rows, kinds = data.varint() + 1, data.varint() + 1, data.take(1)[0]
-    levels, alpha = kinds & 7, kinds >> 3
-    count = columns * rows * (levels + alpha)
-    need(alpha < 2 and levels in {1, {0: 3, 1: 4, 2: 3}.get(prior, 1)} and 1 < count <= len(file), "wrong index")
+    levels, residual = kinds & 7, kinds & 32 > 0
+    step = int.from_bytes(data.take(2), "little") if residual else 0
+    counts = {str(level): 1 for level in range(levels)}
+    counts |= {"overlay": kinds >> 4 & 1, "residual": kinds >> 5 & 1, "alpha": kinds >> 3 & 1}
+    count = columns * rows * sum(counts.values())
+    need(kinds < 64 and levels in {1, {0: 3, 1: 4, 2: 3}.get(prior, 1)} and 1 < count <= len(file), "wrong index")
+    need(not residual or step > 0, "a residual of step 0")
     entries = [(data.varint(), int.from_bytes(data.take(2), "little")) for _ in range(count)]
     before = file[: len(file) - 4 - len(data.rest)]
     need(int.from_bytes(data.take(4), "little") == zlib.crc32(before), "wrong checksum of the index")
     segments = [data.take(length) for length, _ in entries]
     need(all(crc16(one) == check for one, (_, check) in zip(segments, entries, strict=True)), "a damaged segment")
     need(all(len(one) % 4 == 0 for one in segments[columns * rows : columns * rows * levels]), "a level between words")
-    return segments, columns, rows, levels
+    rest = iter(segments)
+    return {kind: [next(rest) for _ in range(n * columns * rows)] for kind, n in counts.items()}, columns, rows, step
 
 
 def decode(file: bytes) -> dict[str, Any]:
@@ -215,24 +224,28 @@ def decode(file: bytes) -> dict[str, Any]:
     channels, downscale = (known["channels"], known["downscale"]) if profile else read_own_profile(data)
     shape = (channels, -(-height // downscale), -(-width // downscale))
     need(max(width, height) <= 2**24 and max(width * height, int(np.prod(shape))) <= LIMIT, "too large")
-    segments, columns, rows, levels = read_segments(file, data, flags, prior)
+    segments, columns, rows, residual_step = read_segments(file, data, flags, prior)
     read_chunks(data, bool(flags & 0x10))
-    short = -(len(segments[0]) - (0 if prior else 3 * channels)) % 4
+    streams = [
+        b"".join(levels) for levels in zip(*(one for kind, one in segments.items() if kind.isdigit()), strict=True)
+    ]
+    short = -(len(segments["0"][0]) - (0 if prior else 3 * channels)) % 4
     need(short == step >> 12, "another alignment")
-    if prior == 255:
-        need(channels == 4 and columns * rows * levels == 1, "method palette with other channels, or tiles")
-        return {"latents": read_palette(Bytes(segments[0]), *shape[1:]).astype(np.float32)}
-    symbols, points = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     down, across = edges(shape[1], rows), edges(shape[2], columns)
+    in_pixels = [[min(downscale * n, end) for n in one] for one, end in ((down, height), (across, width))]
+    found = layers_of(segments, residual_step, *in_pixels, Coder)
+    if prior == 255:
+        need(channels == 4 and len(streams) == 1 and "1" not in segments, "palette with other channels, or tiles")
+        return found | {"latents": read_palette(Bytes(streams[0]), *shape[1:]).astype(np.float32)}
+    symbols, points = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     read = read_seeing_latents if prior else read_adaptively
-    for tile in range(columns * rows):
-        y, x = divmod(tile, columns)
+    for (y, x), stream in zip(np.ndindex(rows, columns), streams, strict=True):
         place = np.s_[:, down[y] : down[y + 1], across[x] : across[x + 1]]
-        stream = Bytes(b"".join(segments[level * columns * rows + tile] for level in range(levels)))
         inner = (y > 0, y < rows - 1, x > 0, x < columns - 1)
-        coder = read(stream, prior, step % 2**12, symbols[place], points[place], inner)
+        coder = read(Bytes(stream), prior, step % 2**12, symbols[place], points[place], inner)
         need(coder.state == 0 and not coder.stack, "a stream does not end with its symbols")
-    return {"symbols": symbols.astype(np.int16)} | ({"points": points.astype(np.int8)} if prior == 2 else {})
+    found |= {"points": points.astype(np.int8)} if prior == 2 else {}
+    return found | {"symbols": symbols.astype(np.int16)}
 
 
 def read_chunks(data: Bytes, announced: bool) -> None:

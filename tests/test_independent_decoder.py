@@ -1,5 +1,7 @@
 """docs/format.md suffices: a decoder written from it alone agrees with the vectors and refuses the broken ones."""
 
+import hashlib
+import json
 import runpy
 from pathlib import Path
 
@@ -11,10 +13,16 @@ CASES = sorted(path.parent for path in (TESTS / "vectors").glob("*/input.sdt"))
 decode = runpy.run_path(str(TESTS / "independent_decoder.py"))["decode"]
 
 
+def sha256_of_alpha(case: Path) -> str | bool:
+    return json.loads((case / "expect.json").read_text()).get("alpha_sha256", False)
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if not case.name.startswith("x_")], ids=lambda case: case.name)
 def test_what_files_hold(case: Path) -> None:
     found = decode((case / "input.sdt").read_bytes())
     expected = {path.stem: np.load(path) for path in case.glob("*.npy")}
+    alpha = found.pop("alpha", None)
+    assert (alpha is not None and hashlib.sha256(alpha.tobytes()).hexdigest()) == sha256_of_alpha(case)
     assert found.keys() == expected.keys()
     for kind, array in expected.items():
         if kind == "latents":  # floats: a decoder may round them otherwise

@@ -1,15 +1,15 @@
 """Write the conformance vectors beside this file: a change of the format, to be reviewed as one.
 
 A case is a folder with `input.sdt`, what it decodes to, and `expect.json`. Most decode to `symbols.npy` (int16), with
-some priors also to `points.npy` (int8), those of method palette to `latents.npy` (float32). Names that start with `x_`
-must fail, with the error that `expect.json` names. Symbols are seeded noise: no encoder network has a say.
+some priors also to `points.npy` (int8), those of method palette to `latents.npy` (float32). What lies over a picture is
+in `residual.npy`, int16 (H, W, 3), and `overlay.npy`, uint8 (H, W, 4). Names that start with `x_` must fail, with the
+error that `expect.json` names: `make_broken.py` writes them. Symbols are seeded noise: no encoder has a say.
 """
 
 import dataclasses
 import hashlib
 import json
-import struct
-import zlib
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.stored import StoredLatents, inner_of, levels_of
-from sdtrt.engine.format import alpha, container
+from sdtrt.engine.format import alpha, container, lossless
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, spans
 from sdtrt.engine.format.metadata import Metadata, chunks_of
@@ -37,13 +37,16 @@ from sdtrt.engine.format.profile import (
 )
 
 FOLDER = Path(__file__).parent
+layered = runpy.run_path(str(FOLDER / "layered.py"))
+drawing, with_overlay, with_residual = (layered[name] for name in ("drawing", "with_overlay", "with_residual"))
+layers_of_file, tiles_of = layered["layers_of_file"], layered["tiles_of"]
 TINY, SD1 = 1, 2  # profiles, and the priors that belong to them
 Symbols = NDArray[np.int16]
 
 
 def main() -> None:
-    whole = tiny_file(noise(1, TINY, 61, 43), 61, 43, 1900)
-    write_case("tiny_odd_size", "the shipped profile and prior at a size that is no multiple of 8", whole)
+    odd = tiny_file(noise(1, TINY, 61, 43), 61, 43, 1900)
+    write_case("tiny_odd_size", "the shipped profile and prior at a size that is no multiple of 8", odd)
     write_case("tiny_1x1", "the smallest picture", tiny_file(noise(2, TINY, 1, 1), 1, 1, 4095))
     write_case("tiny_all_zero", "symbols that cost next to nothing", tiny_file(0 * noise(3, TINY, 64, 64), 64, 64, 0))
     write_case("tiny_grey", "the grey flag", tiny_file(noise(4, TINY, 24, 40), 24, 40, 2048, grey=True))
@@ -81,9 +84,9 @@ def main() -> None:
     wide.flat[:2] = -32768, 32767
     write_case("sd1_escapes", "symbols over all 16 bits", network_file(wide, 83, 50, SD1, 2048))
     write_tiles()
+    write_layers()
     latents = smooth(10, SD1, 70, 45)
     write_case("sd1_palette", "the method that came first", palette_file(latents, 70, 45, shipped_profile(SD1)))
-    write_failures(container.write(whole))
 
 
 def noise(seed: int, identifier: int, width: int, height: int) -> Symbols:
@@ -156,11 +159,34 @@ def segments_of(symbols: Symbols, header: Header, levels: int, inner: Inner) -> 
     return [parameters + first, *rest], -len(first) % 4
 
 
+def write_layers() -> None:
+    """Write cases of what lies over the networks' picture: of all sizes of symbols, in some tiles and not in others."""
+    write_case("residual", "a residual at a size that is no multiple of 8", with_residual(plain(61, 43), 100, 15))
+    write_case("residual_grey", "a residual of grey", with_residual(plain(40, 24, grey=True), 333, 16))
+    write_case("residual_1x1", "the smallest residual", with_residual(plain(1, 1), 1, 17))
+    write_case("residual_coarse", "values beyond their limits", with_residual(plain(90, 33), 65535, 18))
+    write_case("overlay", "an overlay", with_overlay(plain(61, 43), drawing(61, 43)))
+    covered = np.dstack([drawing(30, 20)[:, :, :3], np.full((20, 30), lossless.OPAQUE, np.uint8)])
+    write_case("overlay_covers", "an overlay without alpha, over all", with_overlay(plain(30, 20), covered))
+    width, height = 1040, 21
+    symbols, header = noise(20, TINY, width, height), Header(width, height, TINY, TINY, 2200)
+    file = file_of_symbols(symbols, header, Layout(4, 1, 4), shipped_profile(TINY))
+    overlay = drawing(width, height)
+    overlay[:, 256:512], overlay[:, 768:, 3] = 0, lossless.OPAQUE
+    plane = (np.add.outer(np.arange(height), np.arange(width) // 5) % 256).astype(np.uint8)
+    file = with_alpha(with_residual(with_overlay(file, overlay), 60, 21, missing=2), plane)
+    write_case(
+        "layers_tiles_alpha", "residual, overlay and alpha; of two tiles one of them is empty", file, alpha=plane
+    )
+
+
+def plain(width: int, height: int, grey: bool = False) -> File:
+    return tiny_file(noise(width, TINY, width, height), width, height, 2100, grey)
+
+
 def with_alpha(file: File, plane: NDArray[np.uint8]) -> File:
     """Return a file with an alpha plane, uint8 (H, W)."""
-    scale = 8
-    tiles = alpha.tiles_of_pixels(plane.shape[1], plane.shape[0], scale, file.layout)
-    segments = [alpha.encode(plane[slice(*rows), slice(*columns)]) for rows, columns in tiles]
+    segments = [alpha.encode(plane[slice(*rows), slice(*columns)]) for rows, columns in tiles_of(file)]
     layout = dataclasses.replace(file.layout, alpha=True)
     return dataclasses.replace(file, segments=(*file.segments, *segments), layout=layout)
 
@@ -197,9 +223,9 @@ def write_case(name: str, tests: str, file: File, alpha: NDArray[np.uint8] | Non
     expect: dict[str, Any] = {
         "tests": tests,
         "header": dataclasses.asdict(file.header),
-        "layout": dataclasses.asdict(file.layout),
+        "layout": layout_of(file),
     }
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = layers_of_file(file)
     if file.header.prior == PALETTE:
         arrays["latents"] = latents_of_file(file)
     else:
@@ -217,68 +243,10 @@ def write_case(name: str, tests: str, file: File, alpha: NDArray[np.uint8] | Non
         np.save(FOLDER / name / f"{kind}.npy", array)
 
 
-def write_failures(data: bytes) -> None:
-    body = data[:-4]
-    later = bytes([*body[:3], container.VERSION + 1, *body[4:]])
-    start = bytes([*body[:3], body[3] | container.CHUNKS_FLAG, *body[4:10]])
-    cases = {
-        "x_flipped_byte": ("one bit of the payload", data[:40] + bytes([data[40] ^ 1]) + data[41:]),
-        "x_truncated": ("the last byte is missing", data[:-1]),
-        "x_trailing_byte": ("a byte after the end", data + b"\0"),
-        "x_version": ("a later version of the format", sealed(later)),
-        "x_required_chunk": ("a required chunk of a later version", sealed(start + b"\x01p" + b"\xf0\x03new")),
-        "x_left_over": ("data after the last symbol", sealed(body + b"\x01\x02\x03\x04")),
-        "x_short_payload": ("a stream that lacks its start", sealed(body[:10] + body[50:])),
-        "x_alignment": (
-            "another alignment than the stream has",
-            sealed(body[:9] + bytes([body[9] ^ 0x10]) + body[10:]),
-        ),
-        "x_two_files": ("one file after another", data + data),
-        "x_profile": ("a profile of a later version", sealed(body[:4] + b"\xc8" + body[5:])),
-        "x_prior": ("a prior of a later version", sealed(body[:5] + b"\xc8" + body[6:])),
-    }
-    for name, (tests, wrong) in cases.items():
-        write(name, wrong, {"tests": tests, "error": "FormatError"})
-    forbidden = container.write(File(Header(16, 16, TINY, PALETTE, 0, alignment=1), (zlib.compress(bytes(10244)),)))
-    write("x_palette_of_tiny", forbidden, {"tests": "method palette with 40 channels", "error": "FormatError"})
-    vast = container.write(File(Header(1 << 24, 1 << 24, TINY, TINY, 2048), (b"",)))
-    write("x_vast", vast, {"tests": "more pixels than the limit", "error": "LimitError"})
-    write_wrong_tiles()
-
-
-def write_wrong_tiles() -> None:
-    """Write files of several tiles whose parts contradict each other."""
-    header, profile = Header(600, 30, TINY, TINY, 2100), shipped_profile(TINY)
-    symbols = noise(14, TINY, 600, 30)
-    good = file_of_symbols(symbols, header, Layout(2, 1, 4), profile)
-    data, (first, second, *rest) = container.write(good), good.segments
-    head = data.index(first)
-    swapped = dataclasses.replace(good, segments=(second, first, *rest))
-    cases = {
-        "x_index": ("a length in the index", data[:15] + bytes([data[15] ^ 1]) + data[16:]),
-        "x_check": ("a segment that differs from its check", sealed(data[:head] + b"\xff" + data[head + 1 : -4])),
-        "x_swapped_tiles": ("one tile's stream in place of another's", container.write(swapped)),
-        "x_too_many_tiles": ("tiles of less than 32 latents", container.write(crowded(header))),
-        "x_levels": ("levels that the prior has not", container.write(three_levels(good))),
-        "x_behind": ("bytes behind the last segment", sealed(data[:-4] + b"\0")),
-    }
-    for name, (tests, wrong) in cases.items():
-        write(name, wrong, {"tests": tests, "error": "FormatError"})
-
-
-def crowded(header: Header) -> File:
-    return File(header, (b"\1",) * 3, Layout(3, 1, 1))
-
-
-def three_levels(file: File) -> File:
-    """Return a file of four levels with the last two put together, as if there were three."""
-    *before, third, fourth = (file.segments[n : n + 2] for n in (0, 2, 4, 6))
-    together = tuple(a + b for a, b in zip(third, fourth, strict=True))
-    return dataclasses.replace(file, segments=(*before[0], *before[1], *together), layout=Layout(2, 1, 3))
-
-
-def sealed(body: bytes) -> bytes:
-    return body + struct.pack("<I", zlib.crc32(body))
+def layout_of(file: File) -> dict[str, Any]:
+    """Return a file's layout; layers are not mentioned where there are none."""
+    known = dataclasses.asdict(file.layout)
+    return {name: value for name, value in known.items() if value or name not in {"overlay", "residual"}}
 
 
 def write(name: str, data: bytes, expect: dict[str, Any]) -> None:
