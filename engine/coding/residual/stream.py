@@ -25,6 +25,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 _OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
+_FARTHEST = _OFFSET - 1  # symbol: at a step of 1/16 level the largest coefficients have no nearer one
 
 # What an encoder expects a coefficient to cost when it chooses extents, in bits: of 0, of 1, and for each doubling.
 _ZERO, _ONE, _OCTAVE = 0.3, 4.0, 1.6
@@ -120,6 +121,7 @@ def choose(
     """Return the symbols of a pass that are the best bargain, of 0 and the two nearest ones, entries and costs."""
     towards = np.trunc(wanted).astype(np.int32)
     symbols = np.stack([towards, towards + np.where(wanted < 0, -1, 1), np.zeros_like(towards)]).astype(np.int32)
+    symbols = np.clip(symbols, -_FARTHEST, _FARTHEST)
     bins = (symbols >> trained.low_bits[rows]) + REACH
     bins = np.where((bins < 0) | (bins >= ESCAPE), ESCAPE, bins).astype(np.int32)
     error = wanted - symbols - trained.points[rows, bins] * np.float32(1 / 64)
