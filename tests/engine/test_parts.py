@@ -120,7 +120,7 @@ def test_only_what_is_needed_is_read(files: dict[str, bytes], tmp_path: Path) ->
     file = container.read(data)
     stream, region = Watched(data), (1000, 8, 20, 20)
     expected = parts.decode_region(codec, stream, region)
-    others = sum(len(file.segment(level, tile)) for level in range(4) for tile in range(3))
+    others = sum(len(file.segment(kind, tile)) for kind in range(len(file.layout.kinds)) for tile in range(3))
     assert file.layout.columns == 4
     assert stream.taken == container.SHORTEST_FILE + len(data) - others - container.CHECKSUM_NBYTES
     (tmp_path / "a.sdt").write_bytes(data)

@@ -1,10 +1,23 @@
 """The residual layer: its transform, its streams, and what of them is damaged."""
 
+import contextlib
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sdtrt.engine.coding.coder import Writer
+from sdtrt.engine.coding.residual import stream
+from sdtrt.engine.coding.residual.contexts import residual_tables
 from sdtrt.engine.coding.residual.transform import ZIGZAG, coefficients, grid
+from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
+
+LAYERED = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "layered.py"))
+SIZES = [(1, 1), (8, 8), (9, 23), (40, 3), (61, 43)]
 
 
 def values_of(coefficients: np.ndarray) -> np.ndarray:
@@ -16,7 +29,7 @@ def values_of(coefficients: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (21, 50), (64, 3)])
-def test_a_residual_comes_back_from_its_coefficients(size):
+def test_a_residual_comes_back_from_its_coefficients(size: tuple[int, int]) -> None:
     residual = np.random.default_rng(3).integers(-120, 120, (*size, 3)).astype(np.int16)
     found = coefficients(residual)
     assert found.shape == (3, 64, *grid(*size))
@@ -25,12 +38,12 @@ def test_a_residual_comes_back_from_its_coefficients(size):
     assert np.array_equal(pixels - 128.0, residual)
 
 
-def test_coefficients_have_the_energy_of_the_residual():
+def test_coefficients_have_the_energy_of_the_residual() -> None:
     residual = np.random.default_rng(4).integers(-255, 256, (16, 24, 3)).astype(np.int16)
     assert np.square(coefficients(residual)).sum() == pytest.approx(np.square(residual.astype(float)).sum(), rel=1e-3)
 
 
-def test_pixels_are_clamped_and_alpha_stays():
+def test_pixels_are_clamped_and_alpha_stays() -> None:
     pixels = np.full((8, 8, 4), 200, np.uint8)
     values = np.zeros((3, 1, 1, 8, 8), np.int32)
     values[0, 0, 0, 0, 0] = 1 << 16
@@ -40,3 +53,120 @@ def test_pixels_are_clamped_and_alpha_stays():
     values *= -1
     reference.add_residual(pixels, values)
     assert not pixels[:, :, :3].any()
+
+
+def noise(height: int, width: int, reach: int = 255) -> np.ndarray:
+    """Return a residual, int16 (H, W, 3), that no block is free of."""
+    return np.random.default_rng(height).integers(-reach, reach + 1, (height, width, 3)).astype(np.int16)
+
+
+def decoded(data: bytes, height: int, width: int, step: int) -> np.ndarray:
+    """Return the residual in a stream, empty or not."""
+    return reference.residual_of(stream.decode(data, *grid(height, width), step))[:height, :width]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_symbols_come_back(size: tuple[int, int]) -> None:
+    """Those of all 16 bits, too, with low bits and without: points lie less than half a step off them."""
+    rows, columns = grid(*size)
+    extents, symbols = LAYERED["residual_noise"](7, rows, columns)
+    assert np.ptp(symbols) == 65535
+    values = stream.decode(LAYERED["residual_stream"](extents, symbols), rows, columns, 64)
+    found = values.reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(np.rint(found / 64), np.clip(symbols, -1024, 1024))  # values end at 2**16
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_fine_steps_are_exact(size: tuple[int, int], step: int) -> None:
+    residual = noise(*size)
+    data = stream.encode(coefficients(residual), step, price=0)
+    np.testing.assert_array_equal(decoded(data, *size, step), residual)
+
+
+@pytest.mark.parametrize("level", [-255, 255])
+def test_the_largest_residuals(level: int) -> None:
+    """At the finest step some coefficients are beyond 16 bits: the nearest symbols stand for them."""
+    residual = np.full((16, 9, 3), level, np.int16)
+    found = decoded(stream.encode(coefficients(residual), 1), 16, 9, 1)
+    assert (np.sign(found) == np.sign(level)).all()
+    assert (abs(found) >= 145).all()
+
+
+@pytest.mark.parametrize("step", [1, 100, 65535])
+def test_nothing_is_empty(step: int) -> None:
+    assert stream.encode(np.zeros((3, 64, 4, 5), np.float32), step) == b""
+    assert not stream.decode(b"", 4, 5, step).any()
+
+
+def test_what_is_not_worth_its_bits_is_left_out() -> None:
+    """Noise far below a step, and anything at a price that nothing is worth."""
+    assert stream.encode(coefficients(noise(30, 40, reach=2)), 1000) == b""
+    assert stream.encode(coefficients(noise(30, 40)), 100, price=1e9) == b""
+
+
+def test_coarser_steps_and_higher_prices_make_less_of_it() -> None:
+    wanted = coefficients(noise(61, 43, reach=60))
+    for settings in ([(step, 0.12) for step in (20, 60, 180, 500)], [(60, price) for price in (0.0, 0.1, 0.4, 2.0)]):
+        sizes = [len(stream.encode(wanted, step, price)) for step, price in settings]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len({*sizes}) == 4
+
+
+def test_prices_by_block() -> None:
+    wanted = coefficients(noise(32, 48, reach=60))
+    prices = np.full((4, 6), 0.12, np.float32)
+    assert stream.encode(wanted, 60, prices) == stream.encode(wanted, 60)
+    prices[:, :3] = 1e9
+    values = stream.decode(stream.encode(wanted, 60, prices), 4, 6, 60)
+    assert not values[:, :, :3].any()
+    assert values[:, :, 3:].any((0, 3, 4)).all()
+
+
+def test_the_same_coefficients_give_the_same_bytes() -> None:
+    wanted = coefficients(noise(61, 43))
+    assert stream.encode(wanted, 33) == stream.encode(wanted.copy(), 33)
+
+
+DATA = stream.encode(coefficients(noise(20, 12, reach=9)), 40)
+
+
+def test_every_truncation() -> None:
+    """An error, or another residual: what is left of a stack may be one, and the file's checks are there for that."""
+    refused = [is_refused(part) for cut in range(1, len(DATA)) for part in (DATA[:-cut], DATA[cut:])]
+    assert all(refused[:24])  # up to 12 bytes
+    assert refused.count(False) < len(refused) / 20
+
+
+def is_refused(data: bytes) -> bool:
+    try:
+        stream.decode(data, 3, 2, 40)
+    except FormatError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 3)])
+def test_another_size(size: tuple[int, int]) -> None:
+    with pytest.raises(FormatError, match="damaged"):
+        stream.decode(DATA, *size, 40)
+
+
+@pytest.mark.parametrize("data", [b"\0" + DATA, bytes(3) + DATA, bytes(4) + DATA, DATA + b"\0", DATA * 2])
+def test_anything_before_or_behind(data: bytes) -> None:
+    assert is_refused(data)
+
+
+@given(st.binary(min_size=1, max_size=120), st.integers(1, 4), st.integers(1, 4), st.integers(1, 65535))
+def test_random_data(data: bytes, rows: int, columns: int, step: int) -> None:
+    """An error of ours, or values within their limit."""
+    with contextlib.suppress(FormatError):
+        assert abs(stream.decode(data, rows, columns, step)).max() <= 1 << 16
+
+
+@pytest.mark.parametrize("extent", range(9, 16))
+def test_extents_out_of_range(extent: int) -> None:
+    writer = Writer(residual_tables().tables)
+    writer.entries(np.array([extent], np.int32), np.array([0], np.int32))
+    with pytest.raises(FormatError, match="extent"):
+        stream.decode(writer.stream(), 1, 1, 40)
