@@ -29,10 +29,10 @@ import sdtrt
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import latents
 from sdtrt.engine.coding.latents import file_of_latents
-from sdtrt.engine.coding.preview import reduced
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.layout import spans
+from sdtrt.engine.layers.preview import reduced
 
 QUALITIES = (25, 50, 75)
 QUALITY = 50

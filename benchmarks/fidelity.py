@@ -25,8 +25,8 @@ from rivals import ALL_RIVALS, decoded, psnr
 
 import sdtrt
 from sdtrt.compare.rivals import avif_444
-from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.format import container
+from sdtrt.engine.layers.stored import Layers
 
 QUALITIES = {
     "sdtrt": (5, 20, 30, 40, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 100),

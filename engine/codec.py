@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import alpha_segments, file_of_latents, palette_file
-from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import padded
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
@@ -19,6 +18,7 @@ from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
 from sdtrt.engine.format.profile import profile_of_file
 from sdtrt.engine.layered import LayeredPicture, Seen, overlay_for, seen_of
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.batching import ahead, batches
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.parsed import Parsed

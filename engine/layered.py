@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from sdtrt.engine.coding.dial import KNEE, PRICE, UNIT, Setting, setting
 from sdtrt.engine.coding.interest import OCTAVE, Interest
 from sdtrt.engine.coding.latents import file_of_latents
-from sdtrt.engine.coding.layers import Layers
-from sdtrt.engine.coding.overlay import filled, overlay_of
 from sdtrt.engine.coding.rate import COARSEST, Wish
-from sdtrt.engine.coding.residual import stream
-from sdtrt.engine.coding.residual.transform import coefficients, grid
 from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.format.profile import LatentProfile
+from sdtrt.engine.layers import stream
+from sdtrt.engine.layers.overlay import filled, overlay_of
+from sdtrt.engine.layers.stored import Layers
+from sdtrt.engine.layers.transform import coefficients, grid
 from sdtrt.engine.picture import Picture, Pixels, luma, psnr
 from sdtrt.kernels.reference import BLOCK
 

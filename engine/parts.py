@@ -9,14 +9,14 @@ import numpy as np
 
 from sdtrt.engine.codec import PictureCodec, picture_of_file
 from sdtrt.engine.coding.latents import FileBuilder
-from sdtrt.engine.coding.layers import Layers, reduced
-from sdtrt.engine.coding.preview import preview_of_file
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.container import LARGEST_SIDE, Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
+from sdtrt.engine.layers.preview import preview_of_file
+from sdtrt.engine.layers.stored import Layers, reduced
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
 from sdtrt.errors import PictureWarning

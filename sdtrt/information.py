@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from sdtrt.engine.coding.dial import quality_of
 from sdtrt.engine.coding.latents import latents_of_file
-from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.rate import Method
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import alpha_of_file
@@ -13,6 +12,7 @@ from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import metadata_of_file
 from sdtrt.engine.format.profile import PALETTE, profile_of_file
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.sources import Source, bytes_of, opened
 
 

@@ -9,11 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"sdtrt": "sdtrt", "engine": "sdtrt.engine", "export": "sdtrt.export", "kernels": "sdtrt.kernels"}
 FLOORS = {
-    "sdtrt": 8,
-    "sdtrt.export": 7,
-    "sdtrt.engine": 6,  # codec.py, above the rooms
-    "sdtrt.engine.networks": 5,
-    "sdtrt.engine.denoising": 4,
+    "sdtrt": 9,
+    "sdtrt.export": 8,
+    "sdtrt.engine": 7,  # codec.py, above the rooms
+    "sdtrt.engine.networks": 6,
+    "sdtrt.engine.denoising": 5,
+    "sdtrt.engine.layers": 4,
     "sdtrt.engine.coding": 3,
     "sdtrt.engine.format": 2,
     "sdtrt.kernels": 1,

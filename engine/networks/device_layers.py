@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.layers import Layers
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import Device, DeviceArray
 

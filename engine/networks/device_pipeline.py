@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import Quantized
 from sdtrt.engine.format.layout import Span
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.backends import DeviceBackend
 from sdtrt.engine.networks.device_denoiser import DeviceDenoiser
 from sdtrt.engine.networks.device_layers import DeviceLayers

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.denoising.denoise import denoised
 from sdtrt.engine.format.layout import Span
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.backends import Backend, Network
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Rows, Tiled, rows_of

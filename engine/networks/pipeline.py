@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.format.layout import Span
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.backends import BACKENDS
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime

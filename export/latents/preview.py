@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.layers import reduced
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import Preview
+from sdtrt.engine.layers.stored import reduced
 from sdtrt.engine.picture import Picture
 from sdtrt.export.latents.picture import centre_of, photos_in
 from sdtrt.progress import progress

@@ -22,8 +22,8 @@ from PIL import Image
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.dial import PRICE, UNIT
 from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.residual import stream
-from sdtrt.engine.coding.residual.contexts import (
+from sdtrt.engine.layers import stream
+from sdtrt.engine.layers.contexts import (
     BANDS,
     BINS,
     CHANNELS,
@@ -40,7 +40,7 @@ from sdtrt.engine.coding.residual.contexts import (
     Blocks,
     ResidualTables,
 )
-from sdtrt.engine.coding.residual.transform import coefficients
+from sdtrt.engine.layers.transform import coefficients
 from sdtrt.engine.picture import Picture
 from sdtrt.export.training.prior.tables import integer_weights
 from sdtrt.export.training.tiny.photos import load_photos

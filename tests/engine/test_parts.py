@@ -11,10 +11,10 @@ from skimage import data as photographs
 from sdtrt.engine import parts
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import latents
-from sdtrt.engine.coding.preview import reduced
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import Limits
+from sdtrt.engine.layers.preview import reduced
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.picture import Picture, Region, psnr
 from sdtrt.errors import FormatError, LimitError

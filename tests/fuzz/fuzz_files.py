@@ -19,10 +19,10 @@ import atheris
 
 with atheris.instrument_imports(include=["sdtrt"]):
     import sdtrt
-    from sdtrt.engine.coding.preview import preview_of_file
     from sdtrt.engine.coding.stored import StoredLatents
     from sdtrt.engine.format import container, index
     from sdtrt.engine.format.alpha import alpha_of_file
+    from sdtrt.engine.layers.preview import preview_of_file
 
 LIMITS = sdtrt.Limits(max_pixels=1 << 14, max_payload_nbytes=1 << 16, max_chunk_nbytes=1 << 16)
 DAMAGE = (sdtrt.FormatError, sdtrt.LimitError)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.coder import Writer
-from sdtrt.engine.coding.layers import Layers
-from sdtrt.engine.coding.residual.contexts import EDGES, ESCAPE, REACH, Blocks, residual_tables
-from sdtrt.engine.coding.residual.transform import grid
 from sdtrt.engine.format import alpha, lossless
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Span
+from sdtrt.engine.layers.contexts import EDGES, ESCAPE, REACH, Blocks, residual_tables
+from sdtrt.engine.layers.stored import Layers
+from sdtrt.engine.layers.transform import grid
 from sdtrt.kernels import reference
 
 Ints = NDArray[np.int32]

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine.coding.coder import Writer
-from sdtrt.engine.coding.residual.contexts import residual_tables
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
 from sdtrt.engine.format.profile import PALETTE, shipped_profile
+from sdtrt.engine.layers.contexts import residual_tables
 
 make = runpy.run_path(str(Path(__file__).with_name("make.py")))
 file_of_symbols, noise, write = make["file_of_symbols"], make["noise"], make["write"]

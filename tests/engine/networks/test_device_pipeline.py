@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.layers import Layers
 from sdtrt.engine.coding.quantized import Quantized
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks import device_pipeline
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle, find_bundle

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdtrt.engine.coding.coder import Writer
-from sdtrt.engine.coding.residual import stream
-from sdtrt.engine.coding.residual.contexts import residual_tables
-from sdtrt.engine.coding.residual.transform import ZIGZAG, coefficients, grid
+from sdtrt.engine.layers import stream
+from sdtrt.engine.layers.contexts import residual_tables
+from sdtrt.engine.layers.transform import ZIGZAG, coefficients, grid
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 

@@ -9,8 +9,8 @@ next to nothing; of photos nearly all are.
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.residual.transform import coefficients
 from sdtrt.engine.format.lossless import OPAQUE, encode_rgba
+from sdtrt.engine.layers.transform import coefficients
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]

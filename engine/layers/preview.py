@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.layers import Layers, reduced
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.layers.stored import Layers, reduced
 
 Pixels = NDArray[np.uint8]
 

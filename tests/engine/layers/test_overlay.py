@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sdtrt.engine.coding.overlay import filled, overlay_of
 from sdtrt.engine.format.lossless import encode_rgba
+from sdtrt.engine.layers.overlay import filled, overlay_of
 
 PRICES = [0.12 * step**2 for step in (5, 24, 50, 130)]
 

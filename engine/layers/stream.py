@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.coder import Reader, Writer
 from sdtrt.engine.coding.dial import PRICE, UNIT
-from sdtrt.engine.coding.residual.contexts import (
+from sdtrt.engine.layers.contexts import (
     BANDS,
     CHANNELS,
     ESCAPE,
@@ -17,7 +17,7 @@ from sdtrt.engine.coding.residual.contexts import (
     groups_of,
     residual_tables,
 )
-from sdtrt.engine.coding.residual.transform import ZIGZAG
+from sdtrt.engine.layers.transform import ZIGZAG
 from sdtrt.errors import FormatError
 from sdtrt.kernels.reference import BLOCK, RESIDUAL_LIMIT
 

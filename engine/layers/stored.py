@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.residual import stream
-from sdtrt.engine.coding.residual.transform import grid
 from sdtrt.engine.format import lossless
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Span, meet
 from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.layers import stream
+from sdtrt.engine.layers.transform import grid
 from sdtrt.kernels import reference
 
 Pixels = NDArray[np.uint8]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding.preview import preview_of_file, reduced
 from sdtrt.engine.format import container
+from sdtrt.engine.layers.preview import preview_of_file, reduced
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 
