@@ -36,7 +36,14 @@ HEADERS = st.builds(
 def files(draw: st.DrawFn) -> File:
     header = draw(HEADERS)
     columns, rows = (min(draw(st.integers(1, 4)), most_tiles(side)) for side in (header.width, header.height))
-    layout = Layout(columns, rows, draw(st.integers(1, 7)), draw(st.booleans()))
+    layout = Layout(
+        columns,
+        rows,
+        draw(st.integers(1, 7)),
+        alpha=draw(st.booleans()),
+        overlay=draw(st.booleans()),
+        residual=draw(st.sampled_from([0, 1, 300, 65535])),
+    )
     segments = tuple(draw(st.binary(max_size=30)) for _ in range(layout.segments))
     channels = draw(st.integers(0, 3))
     own = draw(st.binary(min_size=4, max_size=4)) + bytes([channels]) + bytes(5 + 16 * channels)
@@ -55,7 +62,8 @@ TILES = File(
     Layout(3, 2, 2, alpha=True),
     chunks={EXIF: b"exif"},
 )
-KINDS = pytest.mark.parametrize("file", [PLAIN, RICH, TILES], ids=["plain", "rich", "tiles"])
+LAYERS = File(Header(5, 7, 1, 1, 2000), (b"lat", b"", b"res"), Layout(overlay=True, residual=0x3412))
+KINDS = pytest.mark.parametrize("file", [PLAIN, RICH, TILES, LAYERS], ids=["plain", "rich", "tiles", "layers"])
 
 
 @given(files())
@@ -78,6 +86,12 @@ def test_layout() -> None:
     # two tiles across, one level and alpha; 0x31c3 is the check of "123456789" that catalogues of CRCs give
     start = b"SDT\x41\x01\x02" + b"\x63\x00" + b"\x01\x00" + b"\x01\x00\x09" + index
     assert written[:-4] == start + struct.pack("<I", zlib.crc32(start)) + b"123456789bd"
+    layered = Layout(alpha=True, overlay=True, residual=0x123)
+    written = write(File(Header(1, 1, 1, 2, 1), (b"b", b"", b"d", b"b"), layered))
+    index = b"\x01" + check(b"b") + b"\x00\x00\x00" + b"\x01" + check(b"d") + b"\x01" + check(b"b")
+    # one tile of one level, overlay, residual and its step, alpha
+    start = b"SDT\x41\x01\x02" + b"\x00\x00" + b"\x01\x00" + b"\x00\x00\x39\x23\x01" + index
+    assert written[:-4] == start + struct.pack("<I", zlib.crc32(start)) + b"bdb"
 
 
 def check(segment: bytes) -> bytes:
@@ -212,7 +226,10 @@ def sealed_index(index: bytes) -> bytes:
     [
         sealed_index(b"\x00\x00\x01" + b"\x00\x00\x00"),  # of a single segment
         sealed_index(b"\x01\x00\x00" + b"\x00\x00\x00" * 2),  # no levels
-        sealed_index(b"\x01\x00\x11" + b"\x00\x00\x00" * 4),  # a kind of a later version
+        sealed_index(b"\x01\x00\x41" + b"\x00\x00\x00" * 4),  # kinds of a later version
+        sealed_index(b"\x01\x00\x81" + b"\x00\x00\x00" * 4),
+        sealed_index(b"\x01\x00\x21" + b"\x00\x00" + b"\x00\x00\x00" * 4),  # a residual of step 0
+        sealed_index(b"\x00\x00\x21" + b"\x01"),  # half a step
         sealed_index(b"\x01\x00\x01" + b"\x01\x00\x00" + b"\x7f\x00\x00") + b"ab",  # beyond the end
         sealed_index(b"\x01\x00\x01" + b"\xff\xff\xff\xff\x7f\x00\x00" * 2),  # far beyond
         sealed_index(b"\x01\x00\x01" + b"\x00\x00\x00" * 2) + b"more",  # bytes that belong to nothing

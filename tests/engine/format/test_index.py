@@ -10,7 +10,7 @@ from sdtrt.engine.format.index import Index, StoredSegments, check_of, read_inde
 from sdtrt.engine.format.layout import Layout
 from sdtrt.errors import FormatError
 
-LAYOUT = Layout(2, 1, 3, alpha=True)
+LAYOUT = Layout(2, 1, 2, alpha=True, residual=300)
 SEGMENTS = [bytes([n]) * (40 * n) for n in range(8)]
 HEAD = b"all before"
 
@@ -35,6 +35,26 @@ def test_round_trip() -> None:
     everything = HEAD + data + b"".join(SEGMENTS)
     assert list(index.slices(everything)) == SEGMENTS
     assert list(index.slices(everything[: index.offsets[3] + 7])) == [*SEGMENTS[:3], SEGMENTS[3][:7], *[b""] * 4]
+
+
+@pytest.mark.parametrize("residual", [0, 1, 65535])
+@pytest.mark.parametrize("overlay", [False, True])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_kinds(alpha: bool, overlay: bool, residual: int) -> None:
+    """Each has a bit of its own, and a residual its step behind them."""
+    layout = Layout(2, 1, 1, alpha, overlay, residual)
+    data = write_index(layout, [b"ab"] * layout.segments, HEAD)
+    assert data[2] == 1 | 8 * alpha | 16 * overlay | 32 * (residual > 0)
+    assert read_behind(HEAD, data)[0] == layout
+    with pytest.raises(FormatError, match="unknown kinds"):
+        read_behind(HEAD, data[:2] + bytes([data[2] | 64]) + data[3:])
+
+
+def test_a_residual_without_a_step() -> None:
+    data = write_index(Layout(residual=7), [b"ab", b"c"], HEAD)
+    assert data[2:5] == b"\x21\x07\x00"
+    with pytest.raises(FormatError, match="step 0"):
+        read_behind(HEAD, data[:3] + bytes(2) + data[5:])
 
 
 @pytest.mark.parametrize("bit", [0, 5, 7])

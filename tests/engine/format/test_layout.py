@@ -42,6 +42,23 @@ def test_segments() -> None:
 
 
 @pytest.mark.parametrize(
+    ("layout", "kinds"),
+    [
+        (Layout(), ("latents",)),
+        (Layout(levels=2), ("level 1", "level 2")),
+        (Layout(residual=1), ("latents", "residual")),
+        (Layout(overlay=True), ("latents", "overlay")),
+        (Layout(3, 2, alpha=True, overlay=True, residual=9), ("latents", "overlay", "residual", "alpha")),
+    ],
+)
+def test_kinds(layout: Layout, kinds: tuple[str, ...]) -> None:
+    assert layout.kinds == kinds
+    assert layout.segments == layout.tiles * len(kinds)
+    for number, kind in enumerate(kinds):
+        assert layout.segment(kind, 0) == layout.segment(number, 0) == layout.tiles * number
+
+
+@pytest.mark.parametrize(
     ("first", "second", "do"),
     [((0, 4), (4, 8), False), ((0, 5), (4, 8), True), ((2, 3), (0, 9), True), ((5, 6), (0, 5), False)],
 )
