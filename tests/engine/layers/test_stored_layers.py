@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.layers import Layers, reduced
-from sdtrt.engine.coding.residual import stream
 from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
+from sdtrt.engine.layers import stream
+from sdtrt.engine.layers.stored import Layers, reduced
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 
