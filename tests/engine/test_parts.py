@@ -12,9 +12,11 @@ from sdtrt.engine import parts
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import latents
 from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.format import container
+from sdtrt.engine.format import container, lossless
+from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.layers.preview import reduced
+from sdtrt.engine.layered import with_kind
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.picture import Picture, Region, psnr
 from sdtrt.errors import FormatError, LimitError
@@ -44,7 +46,19 @@ def files(photo: Photo) -> Iterator[dict[str, bytes]]:
             "tiles": Picture(photo(600, 520), alpha),
             "strip": Picture(photo(1100, 72)),
         }
-        yield {name: codec.encode(picture, Wish(quality=70)) for name, picture in pictures.items()}
+        found = {name: codec.encode(picture, Wish(quality=70)) for name, picture in pictures.items()}
+        yield found | {"drawn": with_lines(found["strip"])}
+
+
+def with_lines(data: bytes) -> bytes:
+    """Return a file with lines over its picture, but not over its second tile."""
+    file = container.read(data)
+    width, height = file.header.width, file.header.height
+    drawn = np.zeros((height, width, 4), np.uint8)
+    drawn[::9] = drawn[:, ::31] = 20, 200, 90, 255
+    parts = [drawn[slice(*rows), slice(*columns)] for rows, columns in tiles_of_pixels(width, height, 8, file.layout)]
+    segments = [b"" if tile == 1 else lossless.encode_rgba(part) for tile, part in enumerate(parts)]
+    return container.write(with_kind(file, "overlay", segments, overlay=True))
 
 
 def places(width: int, height: int, count: int) -> list[Region]:
@@ -66,9 +80,11 @@ def assert_is_crop(found: Picture, whole: Picture, region: Region) -> None:
     assert found.grey == whole.grey
 
 
-@pytest.mark.parametrize(("name", "count"), [("small", 20), ("grey", 8), ("tiles", 3), ("strip", 5)])
+@pytest.mark.parametrize(("name", "count"), [("small", 20), ("grey", 8), ("tiles", 3), ("drawn", 5)])
 def test_regions_are_crops(codec: PictureCodec, files: dict[str, bytes], name: str, count: int) -> None:
-    whole = codec.decode(files[name])
+    layout, whole = container.read(files[name]).layout, codec.decode(files[name])
+    assert layout.residual
+    assert layout.overlay == (name == "drawn")
     height, width = whole.pixels.shape[:2]
     for region in places(width, height, count):
         assert_is_crop(parts.decode_region(codec, files[name], region), whole, region)
@@ -132,7 +148,7 @@ def test_only_what_is_needed_is_read(files: dict[str, bytes], tmp_path: Path) ->
         parts.decode_region(codec, broken, (0, 0, 5, 5))
 
 
-@pytest.mark.parametrize("name", ["small", "tiles", "strip"])
+@pytest.mark.parametrize("name", ["small", "tiles", "drawn"])
 def test_rows_out(codec: PictureCodec, files: dict[str, bytes], name: str) -> None:
     header, bands = parts.decode_rows(codec, files[name])
     whole = codec.decode(files[name]).pixels
@@ -233,7 +249,7 @@ def test_previews_are_near_the_picture(blind: PictureCodec, quality: int, nearne
 
 @pytest.mark.parametrize("scale", [1, 2, 12])
 def test_other_scales_are_made_from_the_whole(codec: PictureCodec, files: dict[str, bytes], scale: int) -> None:
-    for name in ("small", "grey"):
+    for name in ("small", "grey", "drawn"):
         whole, found = codec.decode(files[name]), parts.preview(codec, files[name], scale)
         np.testing.assert_array_equal(found.pixels, reduced(whole.pixels, scale))
 
@@ -246,6 +262,17 @@ def test_previews_do_not_read_the_finest_level(blind: PictureCodec, files: dict[
     np.testing.assert_array_equal(parts.preview(blind, damaged(files["strip"], 3, 1)).pixels, expected)
     with pytest.raises(FormatError, match="segment 5"):
         parts.preview(blind, damaged(files["strip"], 1, 1))
+
+
+def test_previews_have_the_overlay_and_not_the_residual(blind: PictureCodec, files: dict[str, bytes]) -> None:
+    file, bare = container.read(files["drawn"]), parts.preview(blind, files["strip"]).pixels
+    found, residual = parts.preview(blind, files["drawn"]).pixels, file.layout.kinds.index("residual")
+    shown = (found != bare).any(2)
+    assert shown[0, :32].all()
+    assert not shown[:, 40:64].any()
+    np.testing.assert_array_equal(parts.preview(blind, damaged(files["drawn"], residual, 0)).pixels, found)
+    with pytest.raises(FormatError, match="segment 16"):
+        parts.preview(blind, damaged(files["drawn"], 4, 0))
 
 
 @pytest.mark.parametrize("scale", [0, -8, 1025])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 from sdtrt.engine import parts
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import latents
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.format import container
+from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.metadata import Metadata
+from sdtrt.engine.layered import with_kind
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.picture import Picture, psnr
 from sdtrt.errors import FormatError, PictureWarning
@@ -43,6 +46,20 @@ def single(codec: PictureCodec, photo: Photo) -> bytes:
     return codec.encode(Picture(photo(93, 61)), Wish(quality=60, layers=1))
 
 
+@pytest.fixture(scope="module")
+def layered(codec: PictureCodec, photo: Photo) -> bytes:
+    """A file of 3 tiles with alpha, a residual and an overlay, each of which is in every tile."""
+    alpha = np.add.outer(np.arange(72), np.arange(900)).astype(np.uint8)
+    drawn = np.zeros((72, 900, 4), np.uint8)
+    drawn[::9] = drawn[:, ::31] = 20, 200, 90, 255
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latents, "TILE", 32)
+        file = container.read(codec.encode(Picture(photo(900, 72), alpha), Wish(quality=80)))
+    places = tiles_of_pixels(900, 72, 8, file.layout)
+    segments = [lossless.encode_rgba(drawn[slice(*rows), slice(*columns)]) for rows, columns in places]
+    return container.write(with_kind(file, "overlay", segments, overlay=True))
+
+
 def salvaged(codec: PictureCodec, data: bytes) -> tuple[Picture, str]:
     """Return what there is, and what is said of it."""
     with warnings.catch_warnings(record=True) as told:
@@ -59,8 +76,8 @@ def assert_same(found: Picture, expected: Picture) -> None:
     assert (found.grey, found.metadata) == (expected.grey, expected.metadata)
 
 
-def test_whole_files(codec: PictureCodec, single: bytes, tiled: bytes) -> None:
-    for data in (single, tiled):
+def test_whole_files(codec: PictureCodec, single: bytes, tiled: bytes, layered: bytes) -> None:
+    for data in (single, tiled, layered):
         found, told = salvaged(codec, data)
         assert not told
         assert_same(found, codec.decode(data))
@@ -140,6 +157,39 @@ def test_damaged_alpha(codec: PictureCodec, tiled: bytes) -> None:
     assert (found.alpha[:, left:right] == 255).all()
     np.testing.assert_array_equal(found.alpha[:, :left], whole.alpha[:, :left])
     np.testing.assert_array_equal(found.pixels, whole.pixels)
+
+
+@pytest.mark.parametrize("kind", ["overlay", "residual"])
+@pytest.mark.parametrize("tile", range(3))
+def test_damaged_layers(codec: PictureCodec, layered: bytes, kind: str, tile: int) -> None:
+    """The tile is shown without it, and others as ever."""
+    file, data, whole = container.read(layered), bytearray(layered), codec.decode(layered)
+    number = file.layout.segment(kind, tile)
+    data[sum(map(len, file.segments[:number])) + layered.index(file.segments[0]) + 15] ^= 1
+    found, told = salvaged(codec, bytes(data))
+    assert told == f"of 3 tiles' {kind} 1 are missing"
+    without = [b"" if n == number else segment for n, segment in enumerate(file.segments)]
+    expected = codec.decode(container.write(replace(file, segments=without)))
+    assert_same(found, expected)
+    _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[tile]
+    changed = (found.pixels != whole.pixels).any((0, 2))
+    assert changed[left:right].any()
+    assert not changed[:left].any()
+    assert not changed[right:].any()
+
+
+def test_prefixes_of_layers(codec: PictureCodec, layered: bytes) -> None:
+    """Overlays come before residuals, and those before alpha; as many tiles have them as are there."""
+    file, start = container.read(layered), layered.index(container.read(layered).segments[0])
+    ends = np.cumsum([0, *map(len, file.segments)]) + start
+    bare = codec.shown(file)
+    for count in range(7):
+        found, told = salvaged(codec, layered[: ends[12 + count]])
+        missing = {"overlay": max(3 - count, 0), "residual": min(6 - count, 3), "alpha": 3}
+        assert told == "; ".join(f"of 3 tiles' {kind} {n} are missing" for kind, n in missing.items() if n)
+        whole = [n < 12 + count for n in range(len(file.segments))]
+        np.testing.assert_array_equal(found.pixels, Layers(file, whole).put(bare.copy()))
+    np.testing.assert_array_equal(found.pixels, codec.decode(layered).pixels)
 
 
 def test_damaged_metadata_is_told_of(codec: PictureCodec, tiled: bytes) -> None:
