@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sdtrt
+from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.profile import LatentProfile
+from sdtrt.engine.layered import with_kind
 from sdtrt.kernels.launches import Launch
 
 # Seeded, and without a deadline: a busy machine must not change the verdict.
@@ -61,13 +63,17 @@ def codec() -> Iterator[sdtrt.Codec]:
 
 @pytest.fixture(scope="session")
 def real_files(codec: sdtrt.Codec) -> dict[str, bytes]:
-    """Three small encoded files: colour, grey, with alpha."""
+    """Four small encoded files: colour, grey, with alpha, with alpha, overlay and residual."""
     pixels = synthetic_photo(45, 37)
     alpha = np.add.outer(np.arange(37), 3 * np.arange(45)).astype(np.uint8)
+    layered = container.read(codec.encode(np.dstack([pixels, alpha]), quality=70))
+    drawn = np.zeros((37, 45, 4), np.uint8)
+    drawn[::7] = drawn[:, ::9] = 20, 200, 90, 255
     return {
         "colour": codec.encode(pixels, quality=30),
         "grey": codec.encode(np.ascontiguousarray(pixels[:, :, 1]), quality=40),
         "alpha": codec.encode(np.dstack([pixels, alpha]), quality=20),
+        "layers": container.write(with_kind(layered, "overlay", [lossless.encode_rgba(drawn)], overlay=True)),
     }
 
 

@@ -1,4 +1,4 @@
-"""A coverage-guided attack on all that reads `.sdt` files: container, index, metadata, alpha, priors, entropy decoder.
+"""A coverage-guided attack on all that reads `.sdt` files: container, index, metadata, layers, priors, entropy decoder.
 
     python tests/fuzz/fuzz_files.py [CORPUS...] [-max_total_time=SECONDS]
     python tests/fuzz/fuzz_files.py --seeds FOLDER
@@ -18,7 +18,11 @@ from types import SimpleNamespace
 import atheris
 
 with atheris.instrument_imports(include=["sdtrt"]):
+    import numpy as np
+
     import sdtrt
+    from sdtrt.engine.layers.stored import Layers
+    from sdtrt.engine.layers.preview import preview_of_file
     from sdtrt.engine.coding.stored import StoredLatents
     from sdtrt.engine.format import container, index
     from sdtrt.engine.format.alpha import alpha_of_file
@@ -38,6 +42,8 @@ def test_one_input(body: bytes) -> None:
         stored.lacking()
         alpha_of_file(salvaged.file, whole=salvaged.whole)
     with contextlib.suppress(*DAMAGE):
+        put_layers(container.salvage(data, LIMITS))
+    with contextlib.suppress(*DAMAGE):
         preview_of_file(container.read_from(io.BytesIO(data), LIMITS), 8, LIMITS)
     try:
         file = container.read(data, LIMITS)
@@ -48,6 +54,18 @@ def test_one_input(body: bytes) -> None:
     for function in (sdtrt.info, sdtrt.verify):
         with contextlib.suppress(*DAMAGE):
             function(data, limits=LIMITS)
+
+
+def put_layers(salvaged: container.Salvaged) -> None:
+    """Put what there is over a grey picture, in one go and in halves, and see that it is the same."""
+    header, layers = salvaged.file.header, Layers(salvaged.file, salvaged.whole)
+    layers.lacking()
+    layers.verify()
+    grey = np.full((header.height, header.width, 3), 128, np.uint8)
+    whole, middle = layers.put(grey.copy()), header.height // 2
+    halves = [layers.put(grey[slice(*rows)].copy(), rows) for rows in ((0, middle), (middle, header.height))]
+    if not np.array_equal(np.concatenate(halves), whole):
+        raise AssertionError("layers in parts are not those of the whole")
 
 
 def forget_checksums() -> None:
