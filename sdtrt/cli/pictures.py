@@ -47,9 +47,8 @@ def encode(options: argparse.Namespace) -> int:
         "bits_per_pixel": options.bpp,
         "effort": options.effort,
         "method": options.method,
-        "layers": options.layers,
     }
-    Wish(psnr=options.target_psnr, **wish)  # what makes no sense is wrong usage, not a wrong input
+    Wish(psnr=options.target_psnr, layers=options.layers, **wish)  # what makes no sense is wrong usage, not input
     if options.roi and options.from_latents:
         raise ValueError("--roi is a part of a picture: latents alone have none")
     if options.roi and options.method == "palette":
@@ -62,6 +61,7 @@ def encode(options: argparse.Namespace) -> int:
                 return codec.encode(
                     image,
                     psnr=options.target_psnr,
+                    layers=options.layers,
                     **wish,
                     **roi_options(options),
                     strip=options.strip,

@@ -374,6 +374,13 @@ def test_latents_as_data(run_cli: Run, tmp_path: Path, real_files: dict[str, byt
     assert np.square(again - latents).mean() < 0.1 * latents.var()
 
 
+def test_layers(pictures: Path, run_cli: Run) -> None:
+    for layers, there in (((), True), (("--layers", "2"), True), (("--layers", "1"), False)):
+        assert run_cli("encode", "a.png", "-f", "-q", "80", *layers).returncode == 0
+        assert ("residual" in sdtrt.info("a.sdt").spent) == there
+    assert run_cli("encode", "a.png", "-f", "--layers", "3").returncode == 2
+
+
 @pytest.mark.parametrize("data", [b"", b"text", "cut", "flat", "words", "objects"])
 def test_latents_that_are_none(run_cli: Run, tmp_path: Path, data: bytes | str) -> None:
     whole = np.zeros((40, 2, 2), np.float32)
