@@ -1,0 +1,103 @@
+"""The encoder's side of layers: when there is a residual, what it brings, and the same bytes by whatever way."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.interest import Interest
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.format import container
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.layout import Layout
+from sdtrt.engine.layered import with_kind
+from sdtrt.engine.picture import Picture, luma, psnr
+
+Photo = Callable[[int, int], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def codec() -> PictureCodec:
+    return PictureCodec("tiny", threads=1)
+
+
+@pytest.fixture(scope="module")
+def texture(photo: Photo) -> np.ndarray:
+    """A picture with more detail than networks hold."""
+    noise = np.random.default_rng(1).normal(0, 12, (70, 93, 1))
+    return (photo(93, 70) + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", [60, 80, 100])
+def test_a_residual_brings_more_than_its_bytes(codec: PictureCodec, texture: np.ndarray, quality: float) -> None:
+    """Of two files of about a size the one with a residual is nearer to the picture."""
+    data = codec.encode(Picture(texture), Wish(quality=quality))
+    assert container.read(data).layout.residual
+    alone = codec.encode(Picture(texture), Wish(quality=quality, layers=1))
+    assert not container.read(alone).layout.residual
+    found = psnr(codec.decode(data).pixels, texture)
+    assert found > psnr(codec.decode(alone).pixels, texture)
+    within = codec.encode(Picture(texture), Wish(nbytes=len(data), layers=1))
+    assert found > psnr(codec.decode(within).pixels, texture)
+
+
+@pytest.mark.parametrize("quality", [1, 30, 50])
+def test_none_up_to_the_knee(codec: PictureCodec, texture: np.ndarray, quality: float) -> None:
+    data = codec.encode(Picture(texture), Wish(quality=quality))
+    assert data == codec.encode(Picture(texture), Wish(quality=quality, layers=1))
+
+
+def test_none_that_is_not_worth_it(codec: PictureCodec) -> None:
+    """Of a picture that networks hold well enough not even the index is spent."""
+    flat = codec.decode(codec.encode(Picture(np.full((64, 64, 3), 128, np.uint8)), Wish(quality=54, layers=1))).pixels
+    data = codec.encode(Picture(flat), Wish(quality=51))
+    assert container.read(data).layout == Layout()
+
+
+def test_grey_is_corrected_as_grey(codec: PictureCodec, texture: np.ndarray) -> None:
+    grey = np.repeat(texture[:, :, :1], 3, axis=2)
+    found = codec.decode(codec.encode(Picture(grey, grey=True), Wish(quality=90)))
+    alone = codec.decode(codec.encode(Picture(grey, grey=True), Wish(quality=90, layers=1)))
+    assert psnr(luma(found.pixels), luma(grey)) > psnr(luma(alone.pixels), luma(grey)) + 3
+
+
+@pytest.mark.parametrize("quality", [70, 100])
+def test_effort_is_no_worse(codec: PictureCodec, texture: np.ndarray, quality: float) -> None:
+    """At the price that quality sets: of what is tried the best bargain is taken."""
+    price = 0.12 * (68 * 2 ** ((50 - quality) / 13.25)) ** 2
+
+    def cost(effort: int) -> float:
+        data = codec.encode(Picture(texture), Wish(quality=quality, effort=effort))
+        return float(np.square(codec.decode(data).pixels.astype(float) - texture).sum()) + price * 8 * len(data)
+
+    assert cost(6) <= 1.01 * cost(5)
+
+
+def test_interest_is_where_residuals_are_fine(codec: PictureCodec, texture: np.ndarray) -> None:
+    weights = np.ones((70, 93), np.float32)
+    weights[8:40, 16:48] = 16
+    within = np.s_[16:32, 24:40]
+    plain = codec.decode(codec.encode(Picture(texture), Wish(quality=60))).pixels
+    found = codec.decode(codec.encode(Picture(texture), Wish(quality=60), Interest(weights))).pixels
+    assert psnr(found[within], texture[within]) > psnr(plain[within], texture[within]) + 6
+    assert abs(psnr(found[56:, 64:], texture[56:, 64:]) - psnr(plain[56:, 64:], texture[56:, 64:])) < 3
+
+
+def test_batches_are_the_same(codec: PictureCodec, texture: np.ndarray) -> None:
+    pictures = [Picture(texture), Picture(texture[:40]), Picture(texture[:, ::-1].copy())]
+    wish = Wish(quality=75)
+    files = [codec.encode(picture, wish) for picture in pictures]
+    assert list(codec.encode_batch(pictures, wish)) == files
+    for found, data in zip(codec.decode_batch(files), files, strict=True):
+        np.testing.assert_array_equal(found.pixels, codec.decode(data).pixels)
+
+
+def test_where_segments_of_a_kind_go() -> None:
+    """In the order of the layout, whatever comes first."""
+    bare = File(Header(9, 9, 1, 1, 1), (b"latents", b"alpha"), Layout(alpha=True))
+    one = with_kind(with_kind(bare, "residual", [b"residual"], residual=5), "overlay", [b"overlay"], overlay=True)
+    other = with_kind(with_kind(bare, "overlay", [b"overlay"], overlay=True), "residual", [b"residual"], residual=5)
+    assert one == other
+    assert one.layout == Layout(alpha=True, overlay=True, residual=5)
+    assert list(one.segments) == [b"latents", b"overlay", b"residual", b"alpha"]
