@@ -15,8 +15,8 @@ from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.limits import Limits
-from sdtrt.engine.layers.preview import reduced
 from sdtrt.engine.layered import with_kind
+from sdtrt.engine.layers.preview import reduced
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.picture import Picture, Region, psnr
 from sdtrt.errors import FormatError, LimitError

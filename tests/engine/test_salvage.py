@@ -12,12 +12,12 @@ import pytest
 from sdtrt.engine import parts
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import latents
-from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.metadata import Metadata
 from sdtrt.engine.layered import with_kind
+from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.picture import Picture, psnr
 from sdtrt.errors import FormatError, PictureWarning

@@ -21,12 +21,11 @@ with atheris.instrument_imports(include=["sdtrt"]):
     import numpy as np
 
     import sdtrt
-    from sdtrt.engine.layers.stored import Layers
-    from sdtrt.engine.layers.preview import preview_of_file
     from sdtrt.engine.coding.stored import StoredLatents
     from sdtrt.engine.format import container, index
     from sdtrt.engine.format.alpha import alpha_of_file
     from sdtrt.engine.layers.preview import preview_of_file
+    from sdtrt.engine.layers.stored import Layers
 
 LIMITS = sdtrt.Limits(max_pixels=1 << 14, max_payload_nbytes=1 << 16, max_chunk_nbytes=1 << 16)
 DAMAGE = (sdtrt.FormatError, sdtrt.LimitError)
