@@ -13,6 +13,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,34 @@ def source(found: dict[str, Any]) -> str:
     return prose(f"`{found['command']}`, {found['machine']}, {found['date']}.")
 
 
+def fidelity(name: str) -> str:
+    found = results("fidelity")
+    rows = found[name]["at_rates"]
+    codecs = list(rows[0]["psnr"])
+
+    def cell(row: dict[str, Any], codec: str) -> str:
+        value = row["psnr"][codec]
+        return "-" if value is None else f"{value:.2f} / {row['ssimulacra2'][codec]:.0f}"
+
+    lines = [[f"{row['bpp']:.2f}", *(cell(row, codec) for codec in codecs)] for row in rows]
+    return f"{markdown(['bits per pixel', *codecs], lines)}\n\n{source(found)}"
+
+
+def fidelity_time() -> str:
+    found = results("fidelity_time")
+    lines = [
+        [str(row["quality"]), f"{row['without']:.0f}", f"{row['layers']:.0f}", f"{row['share']:.0%}"]
+        for row in found["rows"]
+    ]
+    head = ["quality", "decoding without layers, ms", "layers, ms", "share"]
+    return f"{markdown(head, lines)}\n\n{source(found)}"
+
+
 TABLES = {
+    "fidelity_photos": partial(fidelity, "photos"),
+    "fidelity_pages": partial(fidelity, "pages"),
+    "fidelity_sd1": partial(fidelity, "sd1"),
+    "fidelity_time": fidelity_time,
     "rate_distortion": rate_distortion,
     "ms_ssim": ms_ssim,
     "ssimulacra2": ssimulacra2,

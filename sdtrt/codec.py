@@ -193,9 +193,9 @@ class Codec:
     ) -> bytes:
         """Return the file of an image that comes in bands of rows, uint8 (n, width, 3), from top to bottom.
 
-        The image is never held whole: memory is bounded by a row of tiles. Quality and effort as in `encode`; `grey`
-        says that it is to be given back with one channel; `metadata` is kept beside it. Raises `ValueError` if the rows
-        do not make up the image.
+        The image is never held whole: memory is bounded by a row of tiles. Quality and effort as in `encode` with
+        `layers=1`: there are no layers. `grey` says that it is to be given back with one channel; `metadata` is kept
+        beside it. Raises `ValueError` if the rows do not make up the image.
         """
         wish = Wish(quality=quality, effort=effort)
         return parts.encode_rows(self._opened(), rows, width, height, wish, grey=grey, metadata=metadata)

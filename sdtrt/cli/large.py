@@ -34,6 +34,8 @@ def encode_rows(codec: Codec, source: str, options: argparse.Namespace) -> bytes
         return None
     if rows is None:
         return None
+    if options.layers == 2:
+        warnings.warn("large image, read by rows: coded without layers, as by --layers 1", PictureWarning, stacklevel=2)
     return codec.encode_rows(
         rows.bands,
         rows.width,
