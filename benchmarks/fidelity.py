@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("pages", type=Path, nargs="?", help="folder of PNG pictures that are no photos")
     parser.add_argument("--sd1", type=Path, help="folder of a bundle of the latent space sd1")
     parser.add_argument("--plot", type=Path, help="write the curves as a picture, too")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth picture of each folder")
     parser.add_argument("--time", action="store_true", help="only how long it takes, for which all else must be quiet")
     arguments = parser.parse_args()
     if arguments.time:
@@ -62,13 +63,13 @@ def main() -> None:
     found: dict[str, Any] = {}
     curves = {}
     for name, folder in (("photos", arguments.photos), ("pages", arguments.pages)):
-        curves[name] = curves_of(sorted(folder.glob("*.png")), "tiny", tuple(QUALITIES))
+        curves[name] = curves_of(sorted(folder.glob("*.png"))[:: arguments.every], "tiny", tuple(QUALITIES))
         found[name] = {"pictures": len(curves[name]), "at_rates": at_rates(curves[name], RATES[name])}
     best = [curve["sdtrt"][-1] for curve in curves["photos"]]
     found["quality_100"] = {"bpp": mean(one[0] for one in best), "psnr": mean(one[1] for one in best)}
     found["region"] = region(sorted(arguments.photos.glob("*.png")))
     if arguments.sd1:
-        photos = sorted(arguments.photos.glob("*.png"))
+        photos = sorted(arguments.photos.glob("*.png"))[:: arguments.every]
         with_layers = curves_of(photos, str(arguments.sd1), ("sdtrt", "latents alone"))
         ceiling = mean(curve["latents alone"][-1][1] for curve in with_layers)
         found["sd1"] = {"ceiling": ceiling, "at_rates": at_rates(with_layers, (0.2, 0.4, 0.8))}
