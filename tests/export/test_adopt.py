@@ -123,7 +123,7 @@ def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], ops
     assert adopt(wish(tmp_path)) == []
     pixels = photo(50, 30)
     with Codec.open(tmp_path / "bundle") as codec:
-        data = codec.encode(pixels, quality=100)
+        data = codec.encode(pixels, quality=100, layers=1)
         found = np.asarray(codec.decode(data)).astype(float)
         latents = codec.decode_latents(data)
     assert sdtrt.info(data).latent_space == "sd1"
@@ -139,7 +139,7 @@ def test_outputs_are_summed(pair: Path, photo: Callable[[int, int], np.ndarray])
     adopt(wish(pair, sum_outputs=True))
     flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
     with Codec.open(pair / "bundle") as codec:
-        found = np.asarray(codec.decode(codec.encode(flat, quality=100))).astype(int)
+        found = np.asarray(codec.decode(codec.encode(flat, quality=100, layers=1))).astype(int)
     assert abs(found - flat).max() <= 12
 
 
@@ -150,7 +150,7 @@ def test_ranges(tmp_path: Path) -> None:
     adopt(wish(tmp_path, input_range=(0.0, 1.0), output_range=(0.0, 255.0)))
     flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
     with Codec.open(tmp_path / "bundle") as codec:
-        found = np.asarray(codec.decode(codec.encode(flat, quality=100))).astype(int)
+        found = np.asarray(codec.decode(codec.encode(flat, quality=100, layers=1))).astype(int)
     assert abs(found - flat).max() <= 24
 
 
