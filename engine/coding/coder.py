@@ -16,6 +16,7 @@ Ints = NDArray[np.int32]
 Tables = NDArray[np.uint32]
 
 WORD = 4  # bytes
+ESCAPE_OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
 FULL = 1 << 32  # a state below it is filled up from the stack, unless that is empty
 
 _CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
@@ -43,6 +44,14 @@ class Reader:
         parts = [flat[at : at + _PART] for at in range(0, flat.size, _PART)]
         found = [self._coder.decode(_CATEGORICAL, self._weights.take(part, 0)) for part in parts]
         return np.concatenate(found).reshape(rows.shape)
+
+    def complete(self, symbols: Ints, escaped: NDArray[np.bool_], low_bits: Ints) -> None:
+        """Read what entries leave open of symbols, in place: low bits, then those that are `escaped`."""
+        wide = (low_bits > 0) & ~escaped
+        if wide.any():
+            symbols[wide] += self.raw(1 << low_bits[wide])
+        if escaped.any():
+            symbols[escaped] = self.raw(np.full(escaped.sum(), 2 * ESCAPE_OFFSET, np.int32)) - ESCAPE_OFFSET
 
     def raw(self, sizes: Ints) -> Ints:
         """Return a number below each of `sizes`."""

@@ -1,7 +1,7 @@
 """What a quality means: the step of latents, and that of the residual, where a bit buys as much in both.
 
 Up to the knee, quality is a matter of the latents alone. Beyond it the residual's step falls faster than theirs: what
-networks cannot hold no step of theirs brings back. Both were measured on training photos (`docs/quality.md`).
+networks cannot hold no step of theirs brings back. Both were measured on ten photos (`docs/quality.md`).
 """
 
 from dataclasses import dataclass

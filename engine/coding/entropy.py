@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.choice import MULTIPLIER, Multiplier, choose
-from sdtrt.engine.coding.coder import WORD, Reader, Writer
+from sdtrt.engine.coding.coder import ESCAPE_OFFSET, WORD, Reader, Writer
 from sdtrt.engine.coding.priors.passes import OUTER, Inner, Pass, gather, gather_plane, restored, scatter
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import ESCAPE, REACH, Context, bins_of, bits_of_tables
@@ -24,8 +24,6 @@ Pick = Callable[[Pass, Context], Ints]  # a pass's symbols, (channels of the pas
 
 DEFAULT_EFFORT = 5
 TRIALS = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 16, 7: 32, 8: 64, 9: 128}  # of a search, by effort
-
-_OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
 
 
 class Stream(NamedTuple):
@@ -174,13 +172,10 @@ def _read(reader: Reader, context: Context) -> Read:
     """Return a pass: its bins, then what they leave open."""
     bins, low_bits = reader.entries(context.rows()), context.low_bits()
     values = context.base() + ((bins - REACH) << low_bits)
-    escaped = bins == ESCAPE
-    wide = (low_bits > 0) & ~escaped
-    if wide.any():
-        values[wide] += reader.raw(1 << low_bits[wide])
-    if escaped.any():
-        values[escaped] = reader.raw(np.full(escaped.sum(), 1 << 16, np.int32)) - _OFFSET
-    if values.max() >= _OFFSET or values.min() < -_OFFSET:  # out of reach where locations have 16 bits, as ours have
+    reader.complete(values, bins == ESCAPE, low_bits)
+    if (
+        values.max() >= ESCAPE_OFFSET or values.min() < -ESCAPE_OFFSET
+    ):  # out of reach where locations have 16 bits, as ours have
         raise FormatError("damaged stream: a symbol does not fit 16 bits")
     return Read(bins, values)
 
@@ -219,5 +214,5 @@ def _code_pass(number: int, symbols: Ints, context: Context) -> _CodedPass:
     bins = bins_of(residual, low_bits)
     wide = (low_bits > 0) & (bins != ESCAPE)
     sizes = 1 << low_bits[wide]
-    low, escaped = residual[wide] & (sizes - 1), symbols[bins == ESCAPE] + _OFFSET
+    low, escaped = residual[wide] & (sizes - 1), symbols[bins == ESCAPE] + ESCAPE_OFFSET
     return _CodedPass(number, context.rows().ravel(), bins.ravel(), low, sizes, escaped)

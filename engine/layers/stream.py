@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.coder import Reader, Writer
+from sdtrt.engine.coding.coder import ESCAPE_OFFSET, Reader, Writer
 from sdtrt.engine.coding.dial import PRICE, UNIT
 from sdtrt.engine.layers.contexts import (
     BANDS,
@@ -24,8 +24,7 @@ from sdtrt.kernels.reference import BLOCK, RESIDUAL_LIMIT
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
-_OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
-_FARTHEST = _OFFSET - 1  # symbol: at a step of 1/16 level the largest coefficients have no nearer one
+_FARTHEST = ESCAPE_OFFSET - 1  # symbol: at a step of 1/16 level the largest coefficients have no nearer one
 
 # What an encoder expects a coefficient to cost when it chooses extents, in bits: of 0, of 1, and for each doubling.
 _ZERO, _ONE, _OCTAVE = 0.3, 4.0, 1.6
@@ -62,7 +61,7 @@ def encode(
     writer = Writer(trained.tables)
     for rows, bins, values, low_bits in reversed(coded):
         escaped, wide = bins == ESCAPE, (low_bits > 0) & (bins != ESCAPE)
-        writer.raw(values[escaped] + _OFFSET, np.full(escaped.sum(), 1 << 16, np.int32))
+        writer.raw(values[escaped] + ESCAPE_OFFSET, np.full(escaped.sum(), 1 << 16, np.int32))
         writer.raw(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
         writer.entries(bins.ravel(), rows.ravel())
     return writer.stream()
@@ -86,7 +85,8 @@ def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
                 raise FormatError("damaged residual: an extent is out of range")
             blocks.put(part, bins)
             continue
-        symbols = _read(reader, bins, trained.low_bits[at])
+        symbols = (bins - REACH) << trained.low_bits[at]
+        reader.complete(symbols, bins == ESCAPE, trained.low_bits[at])
         blocks.put(part, symbols)
         fine = 64 * symbols.astype(np.int64) + trained.points[at, bins]  # in 1/64 step
         values = np.clip(fine * step + 32 >> 6, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
@@ -94,18 +94,6 @@ def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
     if not reader.is_at_end:
         raise FormatError("damaged residual: data left over after the last symbol")
     return found.reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
-
-
-def _read(reader: Reader, bins: Ints, low_bits: Ints) -> Ints:
-    """Return the symbols of a pass's entries, whose low bits and escaped ones are read."""
-    values = (bins - REACH) << low_bits
-    escaped = bins == ESCAPE
-    wide = (low_bits > 0) & ~escaped
-    if wide.any():
-        values[wide] += reader.raw(1 << low_bits[wide])
-    if escaped.any():
-        values[escaped] = reader.raw(np.full(escaped.sum(), 1 << 16, np.int32)) - _OFFSET
-    return values
 
 
 def bits_of(trained: ResidualTables) -> Floats:
