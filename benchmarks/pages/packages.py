@@ -145,7 +145,12 @@ def fetch(folder: Path) -> None:
     print(f"fetching {len(missing)} Debian packages: {' '.join(missing)}")
     with tempfile.TemporaryDirectory() as downloads:
         try:
-            subprocess.run(["apt-get", "download", "--quiet", *missing], cwd=downloads, check=True)
+            # What is installed does not count: it may be of a version that no archive has.
+            subprocess.run(
+                ["apt-get", "download", "--quiet", "-o", "Dir::State::status=/dev/null", *missing],
+                cwd=downloads,
+                check=True,
+            )
         except (OSError, subprocess.CalledProcessError) as error:
             message = f"{error}\nUnpack these packages by hand, each to {folder}/NAME: dpkg-deb -x FILE {folder}/NAME"
             raise SystemExit(message) from error
