@@ -80,8 +80,7 @@ class PictureCodec:
             if interest:
                 raise ValueError("method palette knows no region of interest")
             return container.write(palette_file(seen.latents, width, height, self.profile, **parts))
-        price = interest.price(self.profile.downscale) if interest and not interest.is_even else None
-        parts |= {"effort": wish.effort, "price": price}
+        parts |= {"effort": wish.effort}
         coded = LayeredPicture(picture, wish, self.profile, self.analyse, self.shown, seen, interest, parts)
         return wish.file(coded.file, width, height, coded.measure)
 

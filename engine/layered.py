@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.dial import KNEE, PRICE, UNIT, Setting, setting
-from sdtrt.engine.coding.interest import OCTAVE, Interest
+from sdtrt.engine.coding.dial import LATENTS_OCTAVE, PRICE, START, UNIT, Setting, setting, weighted
+from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.coding.rate import COARSEST, Wish
 from sdtrt.engine.format import container, lossless
@@ -79,7 +79,7 @@ class LayeredPicture:
 
     def file(self, quality: float) -> bytes:
         """Return the picture's file at a quality."""
-        known = setting(quality, layers=self._wish.layers)
+        known = setting(self._finest(quality), layers=self._wish.layers)
         trials = [known]
         if self._wish.effort >= SEARCH_EFFORT and self._has_residual(quality):
             trials += [replace(known, latents=known.latents + more) for more in SEARCHED]
@@ -92,19 +92,24 @@ class LayeredPicture:
 
     def _has_residual(self, quality: float) -> bool:
         overlay = self._seen_at(quality).overlay
-        return self._wish.layers == 2 and quality > KNEE and (overlay is None or not overlay[:, :, 3].all())
+        hidden = overlay is not None and overlay[:, :, 3].all()
+        return self._wish.layers == 2 and self._finest(quality) > START and not hidden
+
+    def _finest(self, quality: float) -> float:
+        """Return the quality of what counts most, of which the steps are."""
+        return weighted(quality, self._interest.largest, layers=self._wish.layers) if self._interest else quality
 
     def _file(self, known: Setting, quality: float) -> tuple[bytes, float]:
         """Return the file of a setting, and what it costs: squared error, and bits at their price."""
-        seen, finer = self._seen_at(quality), self._interest.finer if self._interest else 0
-        code = max(known.step_code(self._profile) - finer, 0)
+        seen, code = self._seen_at(quality), known.step_code(self._profile)
         if seen.overlay is not None and seen.overlay[:, :, 3].all():  # latents are hidden
             code = self._profile.step_code(COARSEST)
-        file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, **self._parts)
+        price = self._latents_price(known, quality)
+        file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, price=price, **self._parts)
         if seen.overlay is not None:
             file = with_kind(file, "overlay", self._overlay_segments(file, seen.overlay), overlay=True)
         if self._has_residual(quality):
-            step = min(max(round(UNIT * known.residual * 2 ** (-finer / OCTAVE)), 1), LARGEST_STEP)
+            step = min(max(round(UNIT * known.residual), 1), LARGEST_STEP)
             file = self._with_residual(file, step, seen.overlay)
         data = container.write(file)
         if self._wish.effort < SEARCH_EFFORT:
@@ -126,6 +131,16 @@ class LayeredPicture:
             for down, across in places
         ]
         return with_kind(file, "residual", segments, residual=step) if any(segments) else file
+
+    def _latents_price(self, known: Setting, quality: float) -> Floats | None:
+        """Return by how much dearer a bit of each latent is than where interest is greatest; None if of none.
+
+        By less than the weights tell, where steps of latents are finer by less than those would ask for.
+        """
+        if self._interest is None or self._interest.is_even:
+            return None
+        octaves = (known.latents - setting(quality, layers=self._wish.layers).latents) / LATENTS_OCTAVE
+        return self._interest.price(self._profile.downscale) ** np.float32(octaves / math.log2(self._interest.largest))
 
     def _price(self, down: Span, across: Span) -> Floats | float:
         """Return what a bit may cost in each block of a tile, in squared steps."""

@@ -75,8 +75,10 @@ def values_of(
         tables = 729 + (8 * c + g) * 24 + (np.array(scores) // 1024).clip(0, 23)
         found, inside = read_pass(coder, arrays, tables.ravel().tolist())
         symbols[c, first:last, part] = found.reshape(tables.shape).T
-        at = (64 * found + inside) * step + 32
-        values[c, first:last, part] = (at // 64).clip(-(2**16), 2**16).reshape(tables.shape).T
+        frequencies = np.array([sum(band) for band in BANDS[first:last]])
+        weights = np.repeat((16 + frequencies) * (2, 3, 2)[c], part.sum())
+        at = (64 * found + inside) * step * weights + 1024
+        values[c, first:last, part] = (at // 2048).clip(-(2**16), 2**16).reshape(tables.shape).T
         sums[c, g] = np.minimum(abs(symbols[c, first:last]).sum(0), 255)
     return values
 

@@ -1,7 +1,8 @@
-"""What a quality means: the step of latents, and that of the residual, where a bit buys as much in both.
+"""What a quality means: the step of latents, that of the residual, and what a bit may cost.
 
-Up to the knee, quality is a matter of the latents alone. Beyond it the residual's step falls faster than theirs: what
-networks cannot hold no step of theirs brings back. Both were measured on ten photos (`docs/quality.md`).
+Up to the start quality is a matter of the latents alone. From there on a residual comes in, at first so coarse that it
+holds only what networks fail at. At the knee a bit buys as much in both layers; beyond it the latents gain little more,
+since what networks cannot hold no step of theirs brings back. How this was measured: `docs/quality.md`.
 """
 
 from dataclasses import dataclass
@@ -10,39 +11,45 @@ from math import log2
 from sdtrt.engine.format.profile import LatentProfile
 
 UNIT = 16  # residual steps are in 1/16 level
-KNEE = 50  # the quality from which a residual may be worth its bits
-KNEE_STEP = 68.0  # levels: the step of a residual whose bits are worth as much as the latents' at the knee
-OCTAVE_BELOW, OCTAVE = 26.0, 13.25  # of quality, for which the step of a residual halves, below and above the knee
-SHARE = 0.4  # of the change of quality beyond the knee that concerns latents
+START, START_STEP = 50.0, 96.0  # the quality from which there may be a residual, and its step there, in levels
+OCTAVE = 10.6  # of quality, for which the step of a residual halves
+KNEE, KNEE_PRICE = 65.0, 272.0  # squared error, in squared levels, for a bit
+LATENTS_OCTAVE = 12.5  # of quality, for which a bit of latents may cost half
+SHARE = 0.2  # of the change of quality beyond the knee that concerns latents
 PRICE = 0.12  # squared error, in squared steps of a residual, for a bit
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting of the dial: the quality of latents, and the step of a residual in levels."""
+    """A setting of the dial: the quality of latents, the step of a residual in levels, and what a bit may cost.
+
+    `price` is squared error, in squared levels.
+    """
 
     latents: float
     residual: float
+    price: float
 
     def step_code(self, profile: LatentProfile) -> int:
         return profile.step_code(self.latents)
-
-    @property
-    def price(self) -> float:
-        """What a bit may cost in squared error, in squared levels."""
-        return PRICE * self.residual**2
 
 
 def setting(quality: float, *, layers: int) -> Setting:
     """Return the setting of a quality; with a single layer latents have all of it."""
     beyond = quality - KNEE
-    step = KNEE_STEP * 2 ** (-beyond / (OCTAVE if beyond > 0 else OCTAVE_BELOW))
-    return Setting(quality if layers == 1 or beyond <= 0 else KNEE + SHARE * beyond, step)
+    if layers == 1 or beyond <= 0:
+        latents, price = quality, KNEE_PRICE * 2 ** (-beyond / LATENTS_OCTAVE)
+    else:
+        latents, price = KNEE + SHARE * beyond, KNEE_PRICE * 4 ** (-beyond / OCTAVE)
+    return Setting(latents, START_STEP * 2 ** ((START - quality) / OCTAVE), price)
+
+
+def weighted(quality: float, weight: float, *, layers: int) -> float:
+    """Return the quality of what counts `weight` times as much as at a quality: a bit may cost so much less."""
+    octaves = log2(weight * KNEE_PRICE / setting(quality, layers=layers).price)
+    return KNEE + octaves * (LATENTS_OCTAVE if layers == 1 or octaves <= 0 else OCTAVE / 2)
 
 
 def quality_of(profile: LatentProfile, step_code: int, residual: int) -> float:
     """Return the quality of a file whose residual has this step, in 1/16 level, or which has none, 0."""
-    if not residual:
-        return profile.quality(step_code)
-    octaves = log2(UNIT * KNEE_STEP / residual)
-    return KNEE + octaves * (OCTAVE if octaves > 0 else OCTAVE_BELOW)
+    return START + OCTAVE * log2(UNIT * START_STEP / residual) if residual else profile.quality(step_code)

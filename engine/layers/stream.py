@@ -17,7 +17,7 @@ from sdtrt.engine.layers.contexts import (
     groups_of,
     residual_tables,
 )
-from sdtrt.engine.layers.transform import ZIGZAG
+from sdtrt.engine.layers.transform import WEIGHT_UNIT, WEIGHTS, ZIGZAG
 from sdtrt.errors import FormatError
 from sdtrt.kernels.reference import BLOCK, RESIDUAL_LIMIT
 
@@ -39,7 +39,7 @@ def encode(
     float32 (rows, columns).
     """
     trained = trained or residual_tables()
-    wanted = coefficients.reshape(CHANNELS, BANDS, -1) * np.float32(UNIT / step)
+    wanted = in_steps(coefficients, step)
     prices = np.broadcast_to(np.asarray(price, np.float32).ravel(), wanted.shape[2:])
     extents = extents_of(wanted, prices)
     if not extents.any():
@@ -89,11 +89,18 @@ def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
         reader.complete(symbols, bins == ESCAPE, trained.low_bits[at])
         blocks.put(part, symbols)
         fine = 64 * symbols.astype(np.int64) + trained.points[at, bins]  # in 1/64 step
-        values = np.clip(fine * step + 32 >> 6, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+        values = fine * (step * WEIGHTS[part.channel, part.bands, None])
+        values = np.clip(values + 1024 >> 11, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         found[part.channel][part.blocks[:, None], ZIGZAG[part.bands]] = values.T
     if not reader.is_at_end:
         raise FormatError("damaged residual: data left over after the last symbol")
     return found.reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
+
+
+def in_steps(coefficients: Floats, step: int) -> Floats:
+    """Return coefficients in levels, float32 (3, 64, rows, columns), in steps of their own: (3, 64, rows * columns)."""
+    steps = WEIGHTS[:, :, None] * np.float32(step / (UNIT * WEIGHT_UNIT))
+    return coefficients.reshape(CHANNELS, BANDS, -1) / steps
 
 
 def bits_of(trained: ResidualTables) -> Floats:

@@ -16,6 +16,11 @@ _COLOURS = (COLOURS / np.linalg.norm(COLOURS, axis=1, keepdims=True)).astype(np.
 # Coefficients of a block from low to high: by the sum of their row and column, then by row.
 ZIGZAG = np.array(sorted(range(BLOCK * BLOCK), key=lambda k: (k // BLOCK + k % BLOCK, k // BLOCK)), np.intp)
 
+# How much coarser the steps of coefficients are than that of the first, in 1/32, int32 (3, 64): eyes miss less of high
+# frequencies, and of what is between red and blue.
+WEIGHT_UNIT = 32
+WEIGHTS = (np.array([[2], [3], [2]]) * (16 + ZIGZAG // BLOCK + ZIGZAG % BLOCK)).astype(np.int32)
+
 
 def grid(height: int, width: int) -> tuple[int, int]:
     """Return how many blocks there are down and across."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.dial import PRICE, UNIT
+from sdtrt.engine.coding.dial import PRICE, START, UNIT, setting
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.layers import stream
 from sdtrt.engine.layers.contexts import (
@@ -85,11 +85,12 @@ def samples_of_photos(folder: Path, model: str, count: int, rng: np.random.Gener
     for number in rng.permutation(len(photos))[:count]:
         height, width = (int(side * rng.choice([0.5, 0.6, 0.75])) for side in photos[number].shape[:2])
         pixels = np.asarray(Image.fromarray(photos[number]).resize((width, height), Image.Resampling.LANCZOS))
-        for quality in rng.uniform(10, 100, 2):
-            wish = Wish(quality=float(quality))
+        for quality in (float(rng.uniform(START, 100)), float(rng.uniform(10, 100))):
+            known = setting(quality, layers=2)
+            wish = Wish(quality=known.latents, layers=1)
             decoded = codec.decode(codec.encode(Picture(pixels), wish)).pixels
             residual = coefficients(pixels.astype(np.int16) - decoded)
-            for step in np.exp2(rng.uniform(np.log2(4), np.log2(64), 2)):
+            for step in (known.residual * rng.uniform(0.7, 1.4), np.exp2(rng.uniform(np.log2(3), np.log2(90)))):
                 yield residual, round(UNIT * float(step))
 
 
@@ -98,7 +99,7 @@ def fitted(samples: list[tuple[Floats, int]], last: ResidualTables | None, rng: 
     seen: defaultdict[Key, list[tuple[Floats, NDArray[np.int32]]]] = defaultdict(list)
     extents = np.zeros((EXTENT_ROWS, ENTRIES))
     for residual, step in samples:
-        wanted = residual.reshape(CHANNELS, BANDS, -1) * np.float32(UNIT / step)
+        wanted = stream.in_steps(residual, step)
         chosen = stream.extents_of(wanted, np.full(wanted.shape[2], PRICE, np.float32))
         blocks = Blocks(residual.shape[2], residual.shape[3], last or untrained())
         for part in blocks.passes():

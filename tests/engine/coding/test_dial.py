@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.dial import KNEE, KNEE_STEP, PRICE, UNIT, quality_of, setting
+from sdtrt.engine.coding.dial import KNEE, KNEE_PRICE, START, UNIT, quality_of, setting, weighted
 from sdtrt.engine.coding.rate import COARSEST, FINEST
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import shipped_profile
@@ -15,32 +15,43 @@ QUALITIES = np.arange(COARSEST, FINEST + 0.1, 0.1).tolist()
 
 
 def test_the_knee() -> None:
-    """Up to it latents have all of a quality, and beyond 0.4 of it, unless they are alone."""
-    assert setting(KNEE, layers=2).residual == KNEE_STEP
-    for quality in (1, 33.3, KNEE):
+    """Up to it latents have all of a quality, and beyond 0.2 of it, unless they are alone."""
+    for quality in (1, 33.3, START, KNEE):
         assert setting(quality, layers=2).latents == setting(quality, layers=1).latents == quality
-    assert setting(60, layers=1).latents == 60
-    assert setting(60, layers=2).latents == pytest.approx(54)
+    assert setting(KNEE + 10, layers=1).latents == KNEE + 10
+    assert setting(KNEE + 10, layers=2).latents == pytest.approx(KNEE + 2)
 
 
-@pytest.mark.parametrize(("quality", "step"), [(50, 68), (63.25, 34), (76.5, 17), (24, 136), (-2, 272)])
+@pytest.mark.parametrize(("quality", "step"), [(50, 96), (60.6, 48), (71.2, 24), (39.4, 192), (92.4, 6)])
 def test_steps_that_the_text_gives(quality: float, step: float) -> None:
     assert setting(quality, layers=2).residual == pytest.approx(step)
 
 
 def test_more_quality_is_finer_all_along() -> None:
-    """Without a leap at the knee."""
+    """Without a leap at the start or the knee."""
     profile = shipped_profile(1)
     for lower, higher in pairwise([setting(quality, layers=2) for quality in QUALITIES]):
         assert lower.latents < higher.latents
         assert 0.99 < higher.residual / lower.residual < 1
-        assert lower.price > higher.price
+        assert 0.98 < higher.price / lower.price < 1
         assert 0 <= lower.step_code(profile) - higher.step_code(profile) <= 2
 
 
 def test_prices() -> None:
-    assert setting(KNEE, layers=2).price == pytest.approx(PRICE * KNEE_STEP**2)
-    assert setting(63.25, layers=2).price == pytest.approx(setting(KNEE, layers=2).price / 4)
+    """Below the knee those of latents; beyond it they fall as the square of the residual's step."""
+    assert setting(KNEE, layers=2).price == KNEE_PRICE
+    assert setting(KNEE - 12.5, layers=2).price == pytest.approx(2 * KNEE_PRICE)
+    assert setting(KNEE + 10.6, layers=2).price == pytest.approx(KNEE_PRICE / 4)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_weights_are_ratios_of_prices(layers: int) -> None:
+    """Across the knee, too."""
+    for quality in (5, 40, KNEE, 80):
+        assert weighted(quality, 1, layers=layers) == pytest.approx(quality)
+        for weight in (2, 16, 64):
+            there = setting(weighted(quality, weight, layers=layers), layers=layers)
+            assert there.price == pytest.approx(setting(quality, layers=layers).price / weight)
 
 
 @pytest.mark.parametrize("profile", [1, 2])
@@ -50,9 +61,9 @@ def test_there_and_back(profile: int) -> None:
     for quality in QUALITIES:
         one = setting(quality, layers=2)
         step = round(UNIT * one.residual)
-        if KNEE < quality <= 100:
+        if START < quality <= 100:
             assert quality_of(known, one.step_code(known), step) == pytest.approx(quality, abs=0.13)
-        elif step <= 65535 and quality <= KNEE:
+        elif step <= 65535 and quality <= START:
             assert quality_of(known, one.step_code(known), step) == pytest.approx(quality, abs=0.02)
             assert quality_of(known, one.step_code(known), 0) == pytest.approx(quality, abs=0.07)
 
@@ -63,6 +74,6 @@ def test_what_files_say(codec: sdtrt.Codec, quality: float, layers: int) -> None
     pixels = np.random.default_rng(1).integers(0, 256, (40, 33, 3), np.uint8)
     data = codec.encode(pixels, quality=quality, layers=layers)
     layout = container.read(data).layout
-    assert (layout.residual > 0) == (layers == 2 and quality > KNEE)
+    assert (layout.residual > 0) == (layers == 2 and quality > START)
     assert sdtrt.info(data).quality == pytest.approx(quality, abs=0.15)
     assert ("residual" in sdtrt.info(data).spent) == (layout.residual > 0)

@@ -1,13 +1,14 @@
 """Regions of interest: what weights ask of the step, and what bits cost elsewhere."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.dial import weighted
 from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container
 from sdtrt.engine.picture import Picture, psnr
@@ -17,12 +18,6 @@ def weights(value: float) -> np.ndarray:
     found = np.ones((64, 80), np.float32)
     found[20:40, 50:60] = value
     return found
-
-
-@pytest.mark.parametrize(("weight", "codes"), [(1, 0), (2, 128), (4, 256), (64, 768)])
-def test_step(weight: float, codes: int) -> None:
-    """The root of the weight: a quarter of the error is half the step, an octave of 256 codes."""
-    assert Interest(weights(weight)).finer == codes
 
 
 def test_price() -> None:
@@ -41,15 +36,17 @@ def test_weights_that_are_none(value: float) -> None:
 
 
 @pytest.mark.parametrize("effort", [1, 6])
-def test_the_same_interest_everywhere_is_a_finer_step(photo: Callable[[int, int], np.ndarray], effort: int) -> None:
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_same_interest_everywhere_is_a_higher_quality(
+    photo: Callable[[int, int], np.ndarray], effort: int, layers: int
+) -> None:
     """And of weight 1 not even that, whatever the effort."""
     codec, picture = PictureCodec("tiny", threads=1), Picture(photo(61, 45))
-    for weight, quality in ((1, 30), (4, 50)):
-        wish = Wish(quality=quality, effort=effort)
+    for weight, quality in ((1, 30), (4, 30), (4, 60)):
+        wish = Wish(quality=quality, effort=effort, layers=layers)
         found = codec.encode(picture, wish, Interest(np.full((45, 61), weight, np.float32)))
-        code = codec.profile.step_code(quality) - 128 * (weight // 2)
-        plain = file_of_latents(codec.analyse(picture.pixels), 61, 45, codec.profile, code, effort=effort)
-        assert found == container.write(plain)
+        higher = weighted(quality, weight, layers=layers)
+        assert found == codec.encode(picture, replace(wish, quality=higher))
 
 
 def test_method_palette_knows_none(photo: Callable[[int, int], np.ndarray]) -> None:
@@ -68,8 +65,8 @@ def test_a_region_gains_at_equal_quality_and_the_file_grows(
     wish = Wish(quality=30, effort=effort)
     plain, keen = (codec.encode(Picture(pixels), wish, interest) for interest in (None, Interest(region)))
     assert codec.encode(Picture(pixels), wish, Interest(np.ones((120, 200), np.float32))) == plain
-    codes = [container.read(data).header.step_code for data in (plain, keen)]
-    assert codes[0] - codes[1] == 512
+    steps = [container.read(data).header.step for data in (plain, keen)]
+    assert steps[1] < steps[0] / 2
     before, after = (codec.decode(data).pixels for data in (plain, keen))
     assert psnr(after[:, :64], pixels[:, :64]) > psnr(before[:, :64], pixels[:, :64]) + 1.5
     assert len(keen) > len(plain)
