@@ -24,9 +24,7 @@ EDGES = 0.4  # of a block's fresh pixels, at least, are at edges, of text and li
 CRISP = 0.015  # of all blocks: where fewer are crisp there is no overlay. Pages have 0.02 to 0.7, photos below 0.01
 FRESH_BITS = 4.0  # of a fresh pixel, the error of its colour included: few, since in parts overlays are dear
 BORDER_BITS = 32.0  # of a block's side between what is covered and what is not
-HEAD_BITS = 1600.0  # of an overlay at all, and a margin
-LATENT_BITS = 12.0  # of a block's latents, though it is flat: white and black are not what networks expect
-LEAST = 0.1  # of all blocks: less is not worth it, since latents are not gone for being hidden
+HEAD_BITS = 800.0  # of an overlay at all, and what hidden latents still cost
 MOSTLY = 0.97  # of all blocks may be simple: from there on an overlay over all of them is tried, too
 ROUNDS = 12  # of voting among blocks
 
@@ -58,9 +56,8 @@ def overlay_of(pixels: Pixels, price: float) -> Pixels | None:
     coded[simple] = _transform_cost(_blocks(pixels)[simple], price)
     soft = (fresh > 0) & ~crisp
     coded[soft] = np.minimum(coded, drawn)[soft]  # these gain nothing, since networks are good at them
-    coded += price * LATENT_BITS
     covered = _voted(coded - drawn, price * BORDER_BITS)
-    if np.count_nonzero(covered) < LEAST * covered.size:
+    if not covered.any():
         return None
     height, width = packed.shape
     mask = covered.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[:height, :width]
@@ -69,7 +66,7 @@ def overlay_of(pixels: Pixels, price: float) -> Pixels | None:
         return None
     if covered.all() or np.count_nonzero(simple) < MOSTLY * simple.size:
         return overlay
-    rest = float(coded[~covered].sum()) + price * LATENT_BITS * covered.sum()
+    rest = float(coded[~covered].sum())
     whole, over_all = _cheapest(packed, np.ones_like(mask), price)
     return over_all if whole < cost + rest else overlay
 
