@@ -1,11 +1,15 @@
 """What the layers over the networks' picture bring: photos at high rates, pages and screens, a generative model.
 
-    python benchmarks/fidelity.py KODAK PAGES [--sd1 BUNDLE] [--plot docs/fidelity.svg]
-    python benchmarks/fidelity.py KODAK --time
+    python benchmarks/fidelity.py photos KODAK [--plot docs/fidelity_photos.svg]
+    python benchmarks/fidelity.py pages PAGES [--plot docs/fidelity_pages.svg]
+    python benchmarks/fidelity.py sd1 KODAK --sd1 BUNDLE
+    python benchmarks/fidelity.py region KODAK
+    python benchmarks/fidelity.py time KODAK
 
 Each picture is coded by each codec at a row of qualities; a figure at a rate is interpolated between a picture's files,
 linearly in log(bits per pixel), and the mean taken over pictures. A picture of which a codec's best file is smaller
 counts with that file, and errors of nothing at all as `MOST` dB. PAGES are the 24 measuring pictures of `make pages`.
+For `time` all else must be quiet.
 """
 
 import argparse
@@ -18,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from metrics import likeness
+from metrics import ssimulacra2
 from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
@@ -37,7 +41,12 @@ QUALITIES = {
     "AVIF 4:4:4": (10, 28, 45, 60, 72, 82, 90, 96),
     "JPEG XL": (5, 15, 35, 60, 76, 86, 92, 97),
 }
-RATES = {"photos": (0.1, 0.2, 0.3, 0.6, 1.0, 1.5, 2.0), "pages": (0.1, 0.2, 0.35, 0.8)}
+RATES = {
+    "photos": (0.1, 0.2, 0.3, 0.6, 1.0, 1.5, 2.0),
+    "pages": (0.1, 0.2, 0.35, 0.8),
+    "sd1": (0.2, 0.4, 0.8),
+}
+RANGES = {"photos": (0.1, 3), "pages": (0.05, 1.5)}  # bits per pixel that are plotted
 METRICS = {"psnr": 2, "ssimulacra2": 1}  # and digits
 MOST = 60.0  # dB
 RUNS = 11
@@ -48,34 +57,31 @@ Curve = list[tuple[float, float, float]]  # bits per pixel, PSNR, SSIMULACRA2 of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the layers bring.")
-    parser.add_argument("photos", type=Path, help="folder of PNG photos, such as the Kodak set")
-    parser.add_argument("pages", type=Path, nargs="?", help="folder of PNG pictures that are no photos")
-    parser.add_argument("--sd1", type=Path, help="folder of a bundle of the latent space sd1")
+    parser.add_argument("what", choices=("photos", "pages", "sd1", "region", "time"))
+    parser.add_argument("folder", type=Path, help="folder of PNG pictures: the Kodak set, or of pages for `pages`")
+    parser.add_argument("--sd1", type=Path, metavar="BUNDLE", help="folder of a bundle of the latent space sd1")
     parser.add_argument("--plot", type=Path, help="write the curves as a picture, too")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth picture of each folder")
-    parser.add_argument("--time", action="store_true", help="only how long it takes, for which all else must be quiet")
     arguments = parser.parse_args()
-    if arguments.time:
-        print(write_results("fidelity_time", {"rows": decoding_time(arguments.photos)}))
-        return
-    if not arguments.pages:
-        parser.error("name the folder of pages, too")
-    found: dict[str, Any] = {}
-    curves = {}
-    for name, folder in (("photos", arguments.photos), ("pages", arguments.pages)):
-        curves[name] = curves_of(sorted(folder.glob("*.png"))[:: arguments.every], "tiny", tuple(QUALITIES))
-        found[name] = {"pictures": len(curves[name]), "at_rates": at_rates(curves[name], RATES[name])}
-    best = [curve["sdtrt"][-1] for curve in curves["photos"]]
-    found["quality_100"] = {"bpp": mean(one[0] for one in best), "psnr": mean(one[1] for one in best)}
-    found["region"] = region(sorted(arguments.photos.glob("*.png")))
-    if arguments.sd1:
-        photos = sorted(arguments.photos.glob("*.png"))[:: arguments.every]
-        with_layers = curves_of(photos, str(arguments.sd1), ("sdtrt", "latents alone"))
-        ceiling = mean(curve["latents alone"][-1][1] for curve in with_layers)
-        found["sd1"] = {"ceiling": ceiling, "at_rates": at_rates(with_layers, (0.2, 0.4, 0.8))}
-    print(write_results("fidelity", found))
+    what, paths = arguments.what, sorted(arguments.folder.glob("*.png"))
+    if what == "time":
+        found: dict[str, Any] = {"rows": decoding_time(paths[0])}
+    elif what == "region":
+        found = region(paths[::4])
+    elif what == "sd1":
+        curves = curves_of(paths, str(arguments.sd1), ("sdtrt", "latents alone"))
+        ceiling = mean(curve["latents alone"][-1][1] for curve in curves)
+        found = {"ceiling": ceiling, "at_rates": at_rates(curves, RATES[what])}
+    else:
+        curves = curves_of(paths, "tiny", tuple(QUALITIES))
+        best = [curve["sdtrt"][-1] for curve in curves]
+        found = {
+            "pictures": len(curves),
+            "at_rates": at_rates(curves, RATES[what]),
+            "quality_100": {"bpp": mean(one[0] for one in best), "psnr": mean(one[1] for one in best)},
+        }
+    print(write_results(f"fidelity_{what}", found))
     if arguments.plot:
-        plot(curves, arguments.plot)
+        plot(curves, RANGES[what], arguments.plot)
 
 
 def curves_of(paths: list[Path], model: str, codecs: tuple[str, ...]) -> list[dict[str, Curve]]:
@@ -95,9 +101,8 @@ def measure(model: str, codecs: tuple[str, ...], path: Path) -> dict[str, Curve]
                 data = coded(codec, name, image, quality)
                 ours = data.startswith(b"SDT")
                 other = np.asarray(codec.decode(data)) if ours else decoded(data)
-                alike = likeness(pixels, other)
                 rate = 8 * len(data) / (image.width * image.height)
-                points.append((rate, min(alike.psnr, MOST), alike.ssimulacra2))
+                points.append((rate, min(psnr(pixels, other), MOST), ssimulacra2(pixels, other)))
             curves[name] = points
     return curves
 
@@ -133,9 +138,9 @@ def mean(values: Any) -> float:
     return round(statistics.fmean(values), 3)
 
 
-def decoding_time(folder: Path) -> list[dict[str, float]]:
-    """Return how long, in ms, the networks and the layers of a 768x512 photo take, and their share, by quality."""
-    image, rows = Image.open(sorted(folder.glob("*.png"))[0]).convert("RGB"), []
+def decoding_time(path: Path) -> list[dict[str, float]]:
+    """Return how long, in ms, the networks and the layers of a photo take, and their share, by quality."""
+    image, rows = Image.open(path).convert("RGB"), []
     with sdtrt.Codec.open("tiny") as codec:
         for quality in (60, 70, 80, 90, 100):
             data = codec.encode(image, quality=quality)
@@ -161,7 +166,7 @@ def region(paths: list[Path]) -> dict[str, float]:
     rng = np.random.default_rng(REGION_SEED)
     found: dict[str, list[float]] = {"region": [], "region_without": [], "rest": [], "rest_without": []}
     with sdtrt.Codec.open("tiny") as codec:
-        for path in paths[::4]:
+        for path in paths:
             image = Image.open(path).convert("RGB")
             pixels = np.asarray(image)
             mask = random_region(rng, *pixels.shape[:2])
@@ -182,23 +187,22 @@ def random_region(rng: np.random.Generator, height: int, width: int) -> NDArray[
     return mask
 
 
-def plot(curves: dict[str, list[dict[str, Curve]]], path: Path) -> None:
+def plot(curves: list[dict[str, Curve]], limits: tuple[float, float], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "sdtrt"
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for axis, (name, measured) in zip(axes, curves.items(), strict=True):
-        rates = np.geomspace(*((0.1, 3) if name == "photos" else (0.05, 1.5)), 25)
-        for codec in QUALITIES:
-            values = [over(measured, codec, rate, 1, 3) for rate in rates]
-            shown = [(rate, value) for rate, value in zip(rates, values, strict=True) if value is not None]
-            axis.plot(*zip(*shown, strict=True), label=codec, linewidth=2.2 if codec == "sdtrt" else 1.2)
-        axis.set(title=name, xlabel="bits per pixel", ylabel="PSNR, dB", xscale="log")
-        axis.grid(alpha=0.3, which="both")
-    axes[0].legend()
+    figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    rates = np.geomspace(*limits, 25)
+    for codec in QUALITIES:
+        values = [over(curves, codec, rate, 1, 3) for rate in rates]
+        shown = [(rate, value) for rate, value in zip(rates, values, strict=True) if value is not None]
+        axis.plot(*zip(*shown, strict=True), label=codec, linewidth=2.2 if codec == "sdtrt" else 1.2)
+    axis.set(xlabel="bits per pixel", ylabel="PSNR, dB", xscale="log")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend()
     figure.savefig(path, metadata={"Date": None})
 
 

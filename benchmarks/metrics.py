@@ -32,8 +32,13 @@ def likeness(original: Pixels, other: Pixels) -> Likeness:
     return Likeness(
         psnr(original, other),
         float(ms_ssim(*planes, data_range=255)),
-        float(compute_ssimulacra2(_png(original), _png(other))),
+        ssimulacra2(original, other),
     )
+
+
+def ssimulacra2(original: Pixels, other: Pixels) -> float:
+    """Return the SSIMULACRA2 of an RGB picture beside another, uint8 (H, W, 3) both."""
+    return float(compute_ssimulacra2(_png(original), _png(other)))
 
 
 def _png(pixels: Pixels) -> io.BytesIO:

@@ -240,8 +240,8 @@ def source(found: dict[str, Any]) -> str:
 
 
 def fidelity(name: str) -> str:
-    found = results("fidelity")
-    rows = found[name]["at_rates"]
+    found = results(f"fidelity_{name}")
+    rows = found["at_rates"]
     codecs = list(rows[0]["psnr"])
 
     def cell(row: dict[str, Any], codec: str) -> str:

@@ -173,6 +173,7 @@ def step(latents: Floats | Halves, output: Floats | Halves, a: Floats, b: Floats
 
 BLOCK = 8  # pixels a side of the residual's blocks
 RESIDUAL_LIMIT = 1 << 16  # of values, and of what a pass of the transform leaves
+ROWS_AT_ONCE = 4  # of blocks: few, so that all passes find them in the cache
 
 # The orthonormal discrete cosine transform of type II in 1/4096, rounded: row k is the wave of frequency k.
 COSINES = np.array(
@@ -211,6 +212,14 @@ def residual_of(values: NDArray[np.int32]) -> NDArray[np.int16]:
     horizontally, then colours; each sum, of integers of less than 32 bits, is divided by 4096, rounded half up, and
     limited to +-2**16. Sums of colours are divided by 4096 * 16, to be levels.
     """
+    _, rows, columns = values.shape[:3]
+    levels = np.empty((rows * BLOCK, columns * BLOCK, 3), np.int16)
+    for top in range(0, rows, ROWS_AT_ONCE):
+        levels[top * BLOCK : (top + ROWS_AT_ONCE) * BLOCK] = _residual_of_rows(values[:, top : top + ROWS_AT_ONCE])
+    return levels
+
+
+def _residual_of_rows(values: NDArray[np.int32]) -> NDArray[np.int16]:
     _, rows, columns = values.shape[:3]
     blocks = values.reshape(-1, BLOCK, BLOCK)
     there = blocks.any((1, 2))

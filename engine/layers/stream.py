@@ -76,7 +76,7 @@ def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
         raise FormatError("damaged residual: it starts with a zero byte")
     trained = residual_tables()
     reader, blocks = Reader(stream, trained.tables), Blocks(rows, columns, trained)
-    found = np.zeros((CHANNELS, rows * columns, BANDS), np.int32)
+    found = np.zeros((CHANNELS, BANDS, rows * columns), np.int32)
     for part in blocks.passes():
         at = blocks.rows(part)
         bins = reader.entries(at)
@@ -90,11 +90,12 @@ def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
         blocks.put(part, symbols)
         fine = 64 * symbols.astype(np.int64) + trained.points[at, bins]  # in 1/64 step
         values = fine * (step * WEIGHTS[part.channel, part.bands, None])
-        values = np.clip(values + 1024 >> 11, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-        found[part.channel][part.blocks[:, None], ZIGZAG[part.bands]] = values.T
+        values = np.minimum(np.maximum(values + 1024 >> 11, -RESIDUAL_LIMIT), RESIDUAL_LIMIT)
+        found[part.channel][part.bands, part.blocks] = values
     if not reader.is_at_end:
         raise FormatError("damaged residual: data left over after the last symbol")
-    return found.reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
+    turned = np.ascontiguousarray(found[:, np.argsort(ZIGZAG)].transpose(0, 2, 1))
+    return turned.reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
 
 
 def in_steps(coefficients: Floats, step: int) -> Floats:
