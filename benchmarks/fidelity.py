@@ -61,8 +61,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of PNG pictures: the Kodak set, or of pages for `pages`")
     parser.add_argument("--sd1", type=Path, metavar="BUNDLE", help="folder of a bundle of the latent space sd1")
     parser.add_argument("--plot", type=Path, help="write the curves as a picture, too")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth picture")
     arguments = parser.parse_args()
-    what, paths = arguments.what, sorted(arguments.folder.glob("*.png"))
+    what, paths = arguments.what, sorted(arguments.folder.glob("*.png"))[:: arguments.every]
     if what == "time":
         found: dict[str, Any] = {"rows": decoding_time(paths[0])}
     elif what == "region":
