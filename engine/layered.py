@@ -111,6 +111,8 @@ class LayeredPicture:
         if self._has_residual(quality):
             step = min(max(round(UNIT * known.residual), 1), LARGEST_STEP)
             file = self._with_residual(file, step, seen.overlay)
+            if not file.layout.residual and known.latents < self._finest(quality):  # then latents have all of it
+                return self._file(replace(known, latents=self._finest(quality)), quality)
         data = container.write(file)
         if self._wish.effort < SEARCH_EFFORT:
             return data, 0.0
