@@ -78,13 +78,14 @@ class LayeredPicture:
         self.height, self.width = picture.pixels.shape[:2]
 
     def file(self, quality: float) -> bytes:
-        """Return the picture's file at a quality."""
-        known = setting(self._finest(quality), layers=self._wish.layers)
-        trials = [known]
-        if self._wish.effort >= SEARCH_EFFORT and self._has_residual(quality):
-            trials += [replace(known, latents=known.latents + more) for more in SEARCHED]
-        files = [self._file(trial, quality) for trial in trials]
-        return files[0][0] if len(files) == 1 else min(files, key=lambda one: one[1])[0]
+        """Return the picture's file at a quality, by latents alone where no residual is worth its bits."""
+        finest = self._finest(quality)
+        known = setting(finest, layers=self._wish.layers)
+        layered = self._with_residuals(known, quality) if self._has_residual(quality) else []
+        if not layered:
+            return container.write(self._without_residual(finest, quality))
+        one = len(layered) == 1
+        return container.write(layered[0] if one else min(layered, key=lambda file: self._cost(file, known.price)))
 
     def measure(self, data: bytes) -> float:
         """Return the PSNR of a file's picture, in dB; of a grey one that of its brightness."""
@@ -99,25 +100,28 @@ class LayeredPicture:
         """Return the quality of what counts most, of which the steps are."""
         return weighted(quality, self._interest.largest, layers=self._wish.layers) if self._interest else quality
 
-    def _file(self, known: Setting, quality: float) -> tuple[bytes, float]:
-        """Return the file of a setting, and what it costs: squared error, and bits at their price."""
-        seen, code = self._seen_at(quality), known.step_code(self._profile)
-        if seen.overlay is not None and seen.overlay[:, :, 3].all():  # latents are hidden
-            code = self._profile.step_code(COARSEST)
-        price = self._latents_price(known, quality)
+    def _with_residuals(self, known: Setting, quality: float) -> list[File]:
+        """Return the files of a setting, and of others with effort, that have a residual."""
+        step = min(max(round(UNIT * known.residual), 1), LARGEST_STEP)
+        tried = (0.0, *SEARCHED) if self._wish.effort >= SEARCH_EFFORT else (0.0,)
+        files = [self._without_residual(known.latents + more, quality) for more in tried]
+        layered = [self._with_residual(file, step, self._seen_at(quality).overlay) for file in files]
+        return [file for file in layered if file.layout.residual]
+
+    def _without_residual(self, latents: float, quality: float) -> File:
+        """Return the file of a quality of latents, with the overlay of another one."""
+        seen, price = self._seen_at(quality), self._latents_price(quality)
+        hidden = seen.overlay is not None and seen.overlay[:, :, 3].all()
+        code = self._profile.step_code(COARSEST if hidden else latents)
         file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, price=price, **self._parts)
-        if seen.overlay is not None:
-            file = with_kind(file, "overlay", self._overlay_segments(file, seen.overlay), overlay=True)
-        if self._has_residual(quality):
-            step = min(max(round(UNIT * known.residual), 1), LARGEST_STEP)
-            file = self._with_residual(file, step, seen.overlay)
-            if not file.layout.residual and known.latents < self._finest(quality):  # then latents have all of it
-                return self._file(replace(known, latents=self._finest(quality)), quality)
-        data = container.write(file)
-        if self._wish.effort < SEARCH_EFFORT:
-            return data, 0.0
+        if seen.overlay is None:
+            return file
+        return with_kind(file, "overlay", self._overlay_segments(file, seen.overlay), overlay=True)
+
+    def _cost(self, file: File, price: float) -> float:
+        """Return what a file costs: squared error, and bits at their price."""
         error = np.square(self._picture.pixels.astype(np.float64) - self._shown(file)).sum()
-        return data, float(error) + known.price * 8 * len(data)
+        return float(error) + price * 8 * len(container.write(file))
 
     def _with_residual(self, file: File, step: int, overlay: Pixels | None) -> File:
         shown = self._show(file)
@@ -134,14 +138,16 @@ class LayeredPicture:
         ]
         return with_kind(file, "residual", segments, residual=step) if any(segments) else file
 
-    def _latents_price(self, known: Setting, quality: float) -> Floats | None:
+    def _latents_price(self, quality: float) -> Floats | None:
         """Return by how much dearer a bit of each latent is than where interest is greatest; None if of none.
 
         By less than the weights tell, where steps of latents are finer by less than those would ask for.
         """
         if self._interest is None or self._interest.is_even:
             return None
-        octaves = (known.latents - setting(quality, layers=self._wish.layers).latents) / LATENTS_OCTAVE
+        ends = (self._finest(quality), quality)
+        finest, usual = (setting(one, layers=self._wish.layers).latents for one in ends)
+        octaves = (finest - usual) / LATENTS_OCTAVE
         return self._interest.price(self._profile.downscale) ** np.float32(octaves / math.log2(self._interest.largest))
 
     def _price(self, down: Span, across: Span) -> Floats | float:

@@ -13,7 +13,7 @@ from sdtrt.engine.format.profile import LatentProfile
 UNIT = 16  # residual steps are in 1/16 level
 START, START_STEP = 50.0, 96.0  # the quality from which there may be a residual, and its step there, in levels
 OCTAVE = 10.6  # of quality, for which the step of a residual halves
-KNEE, KNEE_PRICE = 65.0, 272.0  # squared error, in squared levels, for a bit
+KNEE, KNEE_PRICE = 65.0, 272.0  # the quality at which a bit buys as much in both, and that: error, in squared levels
 LATENTS_OCTAVE = 12.5  # of quality, for which a bit of latents may cost half
 SHARE = 0.2  # of the change of quality beyond the knee that concerns latents
 PRICE = 0.12  # squared error, in squared steps of a residual, for a bit
@@ -29,9 +29,6 @@ class Setting:
     latents: float
     residual: float
     price: float
-
-    def step_code(self, profile: LatentProfile) -> int:
-        return profile.step_code(self.latents)
 
 
 def setting(quality: float, *, layers: int) -> Setting:

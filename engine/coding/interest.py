@@ -31,7 +31,7 @@ class Interest:
 
     @property
     def is_even(self) -> bool:
-        """Whether it is the same everywhere: the picture has a finer step then, and that is all."""
+        """Whether it is the same everywhere: the picture has a higher quality then, and that is all."""
         return bool(self.weights.min() == self.weights.max())
 
     def price(self, size: int) -> Floats:

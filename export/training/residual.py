@@ -5,8 +5,8 @@
 Photos are scaled down, so that no trace of how they were compressed is left, coded at random qualities and steps, and
 what is missing of them is quantized as an encoder does it: in the first round with a dead zone, in the others by the
 tables of the round before. The mean magnitude that a pass expects of a symbol is log-linear in its features, fitted
-as the mean of a geometric distribution; tables are what was counted where about the same was expected. On two cores it
-takes some five minutes.
+as the mean of a geometric distribution; tables are what was counted where about the same was expected. The shipped ones
+are of 120 photos (`--count 120`).
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The encoder's side of layers: when there is a residual, what it brings, and the same bytes by whatever way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,3 +102,13 @@ def test_where_segments_of_a_kind_go() -> None:
     assert one == other
     assert one.layout == Layout(alpha=True, overlay=True, residual=5)
     assert list(one.segments) == [b"latents", b"overlay", b"residual", b"alpha"]
+
+
+@pytest.mark.parametrize("quality", [55, 80])
+@pytest.mark.parametrize("effort", [5, 6])
+def test_where_no_residual_pays_files_are_those_of_latents_alone(
+    codec: PictureCodec, quality: float, effort: int
+) -> None:
+    plain = Picture(np.full((40, 33, 3), 128, np.uint8))
+    wish = Wish(quality=quality, effort=effort)
+    assert codec.encode(plain, wish) == codec.encode(plain, replace(wish, layers=1))

@@ -34,7 +34,7 @@ def test_more_quality_is_finer_all_along() -> None:
         assert lower.latents < higher.latents
         assert 0.99 < higher.residual / lower.residual < 1
         assert 0.98 < higher.price / lower.price < 1
-        assert 0 <= lower.step_code(profile) - higher.step_code(profile) <= 2
+        assert 0 <= profile.step_code(lower.latents) - profile.step_code(higher.latents) <= 2
 
 
 def test_prices() -> None:
@@ -62,10 +62,10 @@ def test_there_and_back(profile: int) -> None:
         one = setting(quality, layers=2)
         step = round(UNIT * one.residual)
         if START < quality <= 100:
-            assert quality_of(known, one.step_code(known), step) == pytest.approx(quality, abs=0.13)
+            assert quality_of(known, known.step_code(one.latents), step) == pytest.approx(quality, abs=0.13)
         elif step <= 65535 and quality <= START:
-            assert quality_of(known, one.step_code(known), step) == pytest.approx(quality, abs=0.02)
-            assert quality_of(known, one.step_code(known), 0) == pytest.approx(quality, abs=0.07)
+            assert quality_of(known, known.step_code(one.latents), step) == pytest.approx(quality, abs=0.02)
+            assert quality_of(known, known.step_code(one.latents), 0) == pytest.approx(quality, abs=0.07)
 
 
 @pytest.mark.parametrize("quality", [1, 30, 50, 50.5, 51, 70, 85, 100])

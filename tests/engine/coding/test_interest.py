@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.dial import weighted
+from sdtrt.engine.coding.dial import setting, weighted
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container
@@ -65,8 +65,10 @@ def test_a_region_gains_at_equal_quality_and_the_file_grows(
     wish = Wish(quality=30, effort=effort)
     plain, keen = (codec.encode(Picture(pixels), wish, interest) for interest in (None, Interest(region)))
     assert codec.encode(Picture(pixels), wish, Interest(np.ones((120, 200), np.float32))) == plain
-    steps = [container.read(data).header.step for data in (plain, keen)]
-    assert steps[1] < steps[0] / 2
+    codes = [container.read(data).header.step_code for data in (plain, keen)]
+    qualities = [30, setting(weighted(30, 16, layers=2), layers=2).latents]
+    assert codes == [codec.profile.step_code(quality) for quality in qualities]
+    assert codes[0] - codes[1] == 390
     before, after = (codec.decode(data).pixels for data in (plain, keen))
     assert psnr(after[:, :64], pixels[:, :64]) > psnr(before[:, :64], pixels[:, :64]) + 1.5
     assert len(keen) > len(plain)

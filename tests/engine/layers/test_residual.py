@@ -74,17 +74,18 @@ def test_symbols_come_back(size: tuple[int, int]) -> None:
     values = stream.decode(LAYERED["residual_stream"](extents, symbols), rows, columns, 64)
     found = values.reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
     steps = 64 * WEIGHTS[:, :, None, None] / WEIGHT_UNIT
-    inside = abs(symbols) < (1 << 16) / steps - 1  # values end at 2**16
-    np.testing.assert_array_equal(np.rint(found / steps)[inside], symbols[inside])
-    assert (abs(found[~inside]) > (1 << 16) - 2 * steps.max()).all()
+    wanted = np.clip(symbols * steps, -1 << 16, 1 << 16)
+    assert (abs(found - wanted) < steps / 2).all()
+    assert (abs(symbols * steps) > 1 << 16).any()
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("step", [1, 2])
-def test_fine_steps_are_exact(size: tuple[int, int], step: int) -> None:
+@pytest.mark.parametrize(("step", "off"), [(1, 0), (2, 0), (4, 1)])
+def test_fine_steps_are_exact(size: tuple[int, int], step: int, off: int) -> None:
+    """Of 1/8 level, and of 1/4 to a level, as the last coefficients' steps are nearly thrice as coarse."""
     residual = noise(*size)
     data = stream.encode(coefficients(residual), step, price=0)
-    np.testing.assert_array_equal(decoded(data, *size, step), residual)
+    assert abs(decoded(data, *size, step).astype(int) - residual).max() <= off
 
 
 @pytest.mark.parametrize("level", [-255, 255])
