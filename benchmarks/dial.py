@@ -10,7 +10,6 @@ logarithm, beside those of a reference, mean over the photos whose files reach t
 
 import argparse
 import itertools
-import math
 import statistics
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from metrics import likeness
+from metrics import at_rate, likeness
 from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
@@ -32,15 +31,14 @@ from sdtrt.engine.layers.transform import WEIGHT_UNIT, WEIGHTS, ZIGZAG, coeffici
 from sdtrt.engine.picture import Picture
 from sdtrt.kernels import reference
 
-PHOTOS, SMALLEST, SCALE = 14, 384, 0.75  # pixels a side
+PHOTOS = 14
+SMALLEST, SCALE = 384, 0.75  # pixels a side
 LATENTS = (40, 50, 60, 65, 70, 80, 90, 100)  # qualities
 STEPS = (90, 64, 45, 32, 22, 16, 11, 8, 5.5)  # levels
 RATES = (0.3, 0.5, 0.8, 1.2, 1.8)
 SHIPPED = "shipped"
-FREQUENCY, RED_BLUE = (
-    (0, 1 / 16, 1 / 8),
-    (1, 1.5, 2),
-)  # by how much coarser steps are for each of u + v, and of channel 1
+FREQUENCY = (0, 1 / 16, 1 / 8)  # by how much coarser steps are for each of u + v
+RED_BLUE = (1, 1.5, 2)  # how many times as coarse those of channel 1 are
 
 
 class Point(NamedTuple):
@@ -147,14 +145,13 @@ def beside(photos: list[list[Point]], one: tuple[int, str] | None, other: tuple[
 def at(points: list[Point], curve: tuple[int, str] | None, rate: float) -> tuple[float, float] | None:
     """Return PSNR and SSIMULACRA2 of a curve, None for latents alone, at a rate; None if it does not reach it."""
     if curve is None:
-        ladder = sorted((p for p in points if p.step == 0), key=lambda p: p.bpp)
+        ladder = [p for p in points if p.step == 0]
     else:
-        of = (p for p in points if p.latents == curve[0] and (p.step == 0 or p.weights == curve[1]))
-        ladder = sorted(of, key=lambda p: p.bpp)
-    if not ladder[0].bpp <= rate <= ladder[-1].bpp:
+        ladder = [p for p in points if p.latents == curve[0] and (p.step == 0 or p.weights == curve[1])]
+    rates = [p.bpp for p in ladder]
+    if not min(rates) <= rate <= max(rates):
         return None
-    logs = [math.log(p.bpp) for p in ladder]
-    return tuple(float(np.interp(math.log(rate), logs, [p[k] for p in ladder])) for k in (5, 6))  # type: ignore[return-value]
+    return at_rate(rate, rates, [p.psnr for p in ladder]), at_rate(rate, rates, [p.ssimulacra2 for p in ladder])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from metrics import ssimulacra2
+from metrics import at_rate, ssimulacra2
 from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
@@ -131,7 +131,7 @@ def over(curves: list[dict[str, Curve]], codec: str, rate: float, number: int, d
         points = sorted(curve[codec])
         if points[0][0] > rate:
             return None
-        values.append(np.interp(np.log(rate), np.log([p[0] for p in points]), [p[number] for p in points]))
+        values.append(at_rate(rate, [p[0] for p in points], [p[number] for p in points]))
     return round(float(np.mean(values)), digits)
 
 

@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from pytorch_msssim import ms_ssim
 from rivals import psnr
@@ -39,6 +39,12 @@ def likeness(original: Pixels, other: Pixels) -> Likeness:
 def ssimulacra2(original: Pixels, other: Pixels) -> float:
     """Return the SSIMULACRA2 of an RGB picture beside another, uint8 (H, W, 3) both."""
     return float(compute_ssimulacra2(_png(original), _png(other)))
+
+
+def at_rate(rate: float, rates: ArrayLike, values: ArrayLike) -> float:
+    """Return the value at a rate, interpolated linearly in the rates' logarithms; beyond them, the nearest one's."""
+    order = np.argsort(rates)
+    return float(np.interp(np.log(rate), np.log(np.asarray(rates)[order]), np.asarray(values)[order]))
 
 
 def _png(pixels: Pixels) -> io.BytesIO:

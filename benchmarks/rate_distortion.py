@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from metrics import Likeness, likeness
+from metrics import Likeness, at_rate, likeness
 from PIL import Image
 from report import write_results
 from rivals import ALL_RIVALS, decoded
@@ -47,7 +47,7 @@ def main() -> None:
     with ProcessPoolExecutor(2) as pool:
         measured = list(pool.map(functools.partial(measure, arguments.model), paths))
     curves = {codec: [point(codec, q, measured) for q in QUALITIES[codec]] for codec in QUALITIES}
-    at_rates = [{"bpp": rate, **{metric: at_rate(curves, metric, rate) for metric in METRICS}} for rate in RATES]
+    at_rates = [{"bpp": rate, **{metric: row_at(curves, metric, rate) for metric in METRICS}} for rate in RATES]
     path = write_results(arguments.name, {"pictures": len(paths), "at_rates": at_rates, "curves": curves})
     if arguments.plot:
         plot(curves, arguments.plot)
@@ -84,14 +84,12 @@ def point(codec: str, quality: int, measured: list[Any]) -> dict[str, float]:
     return {"quality": quality, "bpp": round(float(np.mean(rates)), 4), **figures}
 
 
-def at_rate(curves: dict[str, Curve], metric: str, rate: float) -> dict[str, float | None]:
+def row_at(curves: dict[str, Curve], metric: str, rate: float) -> dict[str, float | None]:
     """Return each codec's mean at a rate; None where its curve does not reach so far."""
     row: dict[str, float | None] = {}
     for name, curve in curves.items():
-        logs, values = np.log([p["bpp"] for p in curve]), np.array([p[metric] for p in curve])
-        order = np.argsort(logs)
-        inside = logs.min() <= np.log(rate) <= logs.max()
-        row[name] = round(float(np.interp(np.log(rate), logs[order], values[order])), 4) if inside else None
+        rates, values = [p["bpp"] for p in curve], [p[metric] for p in curve]
+        row[name] = round(at_rate(rate, rates, values), 4) if min(rates) <= rate <= max(rates) else None
     return row
 
 

@@ -248,8 +248,16 @@ def fidelity(name: str) -> str:
         value = row["psnr"][codec]
         return "-" if value is None else f"{value:.2f} / {row['ssimulacra2'][codec]:.0f}"
 
-    lines = [[f"{row['bpp']:.2f}", *(cell(row, codec) for codec in codecs)] for row in rows]
+    lines = [
+        [f"{row['bpp']:.2f}", *(cell(row, codec) for codec in codecs)] for row in rows if any(row["psnr"].values())
+    ]
     return f"{markdown(['bits per pixel', *codecs], lines)}\n\n{source(found)}"
+
+
+def fidelity_region() -> str:
+    found = results("fidelity_region")
+    lines = [[part, f"{found[part]:.2f}", f"{found[f'{part}_without']:.2f}"] for part in ("region", "rest")]
+    return f"{markdown(['PSNR dB of the', 'with `--roi`', 'without'], lines)}\n\n{source(found)}"
 
 
 def fidelity_time() -> str:
@@ -266,6 +274,7 @@ TABLES = {
     "fidelity_photos": partial(fidelity, "photos"),
     "fidelity_pages": partial(fidelity, "pages"),
     "fidelity_sd1": partial(fidelity, "sd1"),
+    "fidelity_region": fidelity_region,
     "fidelity_time": fidelity_time,
     "rate_distortion": rate_distortion,
     "ms_ssim": ms_ssim,
