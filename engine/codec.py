@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding.dial import vividness
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import alpha_segments, file_of_latents, palette_file
 from sdtrt.engine.coding.quantized import padded
@@ -23,6 +24,7 @@ from sdtrt.engine.networks.batching import ahead, batches
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Report, Tiled
+from sdtrt.engine.networks.view import FAITHFUL, RECOMMENDED, Look, View
 from sdtrt.engine.picture import Picture, Pixels
 from sdtrt.errors import BundleError
 
@@ -97,32 +99,34 @@ class PictureCodec:
 
     def shown(self, file: File) -> Pixels:
         """Return what networks make of a file's latents, uint8 (H, W, 3), without what lies over it."""
-        return self.pipeline.synthesise([self.parsed(StoredLatents(file, UNLIMITED))])[0]
+        return self.pipeline.synthesise([self.parsed(StoredLatents(file, UNLIMITED), FAITHFUL)])[0]
 
-    def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None) -> Picture:
-        """Return the picture in a file; `denoise` is how many steps, None for what the bundle recommends."""
+    def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:
+        """Return the picture in a file."""
         file = self.checked(container.read(data, limits))
-        return picture_of_file(file, self.pipeline.synthesise([self.parsed(StoredLatents(file, limits), denoise)])[0])
+        parsed = self.parsed(StoredLatents(file, limits), view)
+        return picture_of_file(file, self.pipeline.synthesise([parsed])[0], look=parsed.look)
 
     def decode_batch(
-        self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, denoise: int | None = None
+        self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED
     ) -> Iterator[Picture]:
         """Yield the picture of each file; a thread of its own parses and decodes symbols, ahead of the networks."""
 
         def parse(data: bytes) -> tuple[File, Parsed]:
             file = self.checked(container.read(data, limits))
-            return file, self.parsed(StoredLatents(file, limits), denoise)
+            return file, self.parsed(StoredLatents(file, limits), view)
 
         for batch in batches(ahead(parse, files), self.pipeline.largest_batch, lambda one: one[1].sort):
             found = self.pipeline.synthesise([parsed for _, parsed in batch])
-            yield from (picture_of_file(file, pixels) for (file, _), pixels in zip(batch, found, strict=True))
+            for (file, parsed), pixels in zip(batch, found, strict=True):
+                yield picture_of_file(file, pixels, look=parsed.look)
 
     def decode_into(
-        self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS, denoise: int | None = None
+        self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED
     ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
         file = self.checked(container.read(data, limits))
-        parsed = self.parsed(StoredLatents(file, limits), denoise)
+        parsed = self.parsed(StoredLatents(file, limits), view)
         whole = parsed.part((0, parsed.shape[1]), (0, parsed.shape[2]))
         self.pipeline.synthesise_into(whole, Layers(file), array, stream)
 
@@ -136,15 +140,26 @@ class PictureCodec:
             )
         return file
 
-    def parsed(self, stored: StoredLatents, denoise: int | None = None, *, now: bool = True) -> Parsed:
-        """Return a file for the networks; of a picture that is one tile to them the latents are decoded `now`."""
-        header, unet = stored.file.header, self.bundle.unet
-        if unet is None and denoise:
+    def parsed(self, stored: StoredLatents, view: View = RECOMMENDED, *, now: bool = True) -> Parsed:
+        """Return a file for the networks; of a picture that is one tile to them the latents are decoded `now`.
+
+        Raises `BundleError` if the bundle cannot show it so.
+        """
+        header, unet, vivid = stored.file.header, self.bundle.unet, self.vividness(stored.file, view)
+        if unet is None and view.denoise:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
-        trajectory = unet.trajectory(header.prior, header.step, stored.deltas, denoise) if unet else None
+        trajectory = unet.trajectory(header.prior, header.step, stored.deltas, view.denoise) if unet else None
         if unet and trajectory:
-            return Parsed(padded(stored.part(), unet.multiple), header, trajectory)
-        return Parsed(stored.part() if now and self._tiled.is_one(*stored.shape[1:]) else stored, header)
+            return Parsed(padded(stored.part(), unet.multiple), header, trajectory, vivid)
+        now = now and self._tiled.is_one(*stored.shape[1:])
+        return Parsed(stored.part() if now else stored, header, vividness=vivid)
+
+    def vividness(self, file: File, view: View) -> float:
+        """Return the share, 0 to 1, that the bundle's vivid decoder has in a file's pixels."""
+        look = self.bundle.look if view.look == "auto" else view.look
+        if look == "vivid" and not self.bundle.is_vivid:
+            raise BundleError(f"model {self.bundle.name} has no decoder for the vivid look; decode with look faithful")
+        return vividness(file.layout.residual) if look == "vivid" else 0.0
 
     def analyse(self, pixels: Pixels) -> Floats:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
@@ -155,11 +170,13 @@ class PictureCodec:
         return self.pipeline.synthesise([Parsed(latents, header)])[0]
 
 
-def picture_of_file(file: File, pixels: Pixels, rows: Span | None = None, columns: Span | None = None) -> Picture:
+def picture_of_file(
+    file: File, pixels: Pixels, rows: Span | None = None, columns: Span | None = None, *, look: Look
+) -> Picture:
     """Return the picture of which networks made `pixels`, some rows and columns (None: all), with all else in its file.
 
     The pixels are changed in place.
     """
     plane = alpha.alpha_of_file(file, rows, columns)
     shown = Layers(file).put(pixels, rows, columns)
-    return Picture(shown, plane, file.header.grey, metadata.metadata_of_file(file))
+    return Picture(shown, plane, file.header.grey, metadata.metadata_of_file(file), look)

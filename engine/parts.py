@@ -18,6 +18,7 @@ from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
 from sdtrt.engine.layers.preview import preview_of_file
 from sdtrt.engine.layers.stored import Layers, reduced
 from sdtrt.engine.networks.parsed import Parsed
+from sdtrt.engine.networks.view import RECOMMENDED, View
 from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
 from sdtrt.errors import PictureWarning
 
@@ -30,7 +31,7 @@ def decode_region(
     source: Source,
     region: Region,
     limits: Limits = DEFAULT_LIMITS,
-    denoise: int | None = None,
+    view: View = RECOMMENDED,
 ) -> Picture:
     """Return a region of the picture in a file, the same as if it were cropped from the whole.
 
@@ -41,12 +42,13 @@ def decode_region(
     left, top, width, height = checked_region(region, file.header.width, file.header.height)
     rows, columns = (top, top + height), (left, left + width)
     stored = StoredLatents(file, limits)
-    pixels = codec.pipeline.pixels(codec.parsed(stored, denoise, now=False), rows, columns)
-    return picture_of_file(file, np.concatenate([*pixels]), rows, columns)
+    parsed = codec.parsed(stored, view, now=False)
+    pixels = codec.pipeline.pixels(parsed, rows, columns)
+    return picture_of_file(file, np.concatenate([*pixels]), rows, columns, look=parsed.look)
 
 
 def decode_rows(
-    codec: PictureCodec, source: Source, limits: Limits = DEFAULT_LIMITS
+    codec: PictureCodec, source: Source, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED
 ) -> tuple[Header, Iterator[Pixels]]:
     """Return the header of a file, and its RGB pixels in bands of rows, uint8 (n, width, 3), from top to bottom.
 
@@ -54,7 +56,7 @@ def decode_rows(
     """
     file = codec.checked(container.read_from(stream_of(source), limits))
     header, stored = file.header, StoredLatents(file, limits)
-    bands = codec.pipeline.pixels(codec.parsed(stored, now=False), (0, header.height), (0, header.width))
+    bands = codec.pipeline.pixels(codec.parsed(stored, view, now=False), (0, header.height), (0, header.width))
     return header, layered(bands, Layers(file))
 
 
@@ -140,7 +142,7 @@ def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits 
     return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file))
 
 
-def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:
     """Return what can be seen of a file that is cut short or damaged; a `PictureWarning` tells what is missing.
 
     Where fine passes are missing the picture is coarse, where all are it is what the prior expects, a flat grey or so.
@@ -149,7 +151,8 @@ def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS) -
     """
     file, whole, intact = container.salvage(data, limits)
     stored = StoredLatents(codec.checked(file), limits, whole)
-    pixels = codec.pipeline.synthesise([Parsed(stored.part(), file.header)])[0]
+    parsed = Parsed(stored.part(), file.header, vividness=codec.vividness(file, view))
+    pixels = codec.pipeline.synthesise([parsed])[0]
     layers = Layers(file, whole)
     layers.put(pixels)
     told = [stored.lacking(), layers.lacking(), alpha.lacking(file.layout, whole)]
@@ -157,7 +160,8 @@ def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS) -
         told = ["the checksum does not match: metadata is left out, and what is shown may be wrong"]
     if any(told):
         warnings.warn("; ".join(filter(None, told)), PictureWarning, stacklevel=3)
-    return Picture(pixels, alpha.alpha_of_file(file, whole=whole), file.header.grey, metadata.metadata_of_file(file))
+    plane = alpha.alpha_of_file(file, whole=whole)
+    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file), parsed.look)
 
 
 def stream_of(source: Source) -> BinaryIO:

@@ -14,12 +14,16 @@ Region = tuple[int, int, int, int]  # left, top, width, height, in pixels
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """RGB pixels, uint8 (H, W, 3); `alpha`, uint8 (H, W), or None; `grey` if the three channels came from one."""
+    """RGB pixels, uint8 (H, W, 3); `alpha`, uint8 (H, W), or None; `grey` if the three channels came from one.
+
+    `look` is the one in which a picture was decoded, None of others.
+    """
 
     pixels: Pixels
     alpha: Pixels | None = None
     grey: bool = False
     metadata: Metadata = NOTHING
+    look: str | None = None
 
 
 def luma(pixels: Pixels) -> Pixels:

@@ -32,6 +32,7 @@ class Adoption:
     encoder: Path
     decoder: Path
     out: Path
+    vivid: Path | None = None  # another decoder of the same latents
     latent_space: str | None = None
     input_range: tuple[float, float] = (-1.0, 1.0)
     output_range: tuple[float, float] | None = None
@@ -52,11 +53,12 @@ def adopt(wish: Adoption) -> list[str]:
     """
     _require_numbers(wish)
     require_vacant(wish.out, force=wish.force)
-    encoder, decoder = onnx_graph.read(wish.encoder), onnx_graph.read(wish.decoder)
+    encoder = onnx_graph.read(wish.encoder)
     space = valid_name(wish.latent_space or space_of_weights(onnx_graph.fingerprint(encoder)))
     with new_bundle(wish.out, force=wish.force) as folder:
         onnx_graph.write(_adapted_encoder(encoder, wish), folder / "encoder.onnx")
-        onnx_graph.write(_adapted_decoder(decoder, wish), folder / "decoder.onnx")
+        for name, path in _decoders(wish).items():
+            onnx_graph.write(_adapted_decoder(path, wish), folder / name)
         networks = _try(folder, wish, space)
         profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
         write_manifest(
@@ -96,14 +98,20 @@ def _adapted_encoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
     )
 
 
-def _adapted_decoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:
-    latents = _only_input(model, wish.decoder, channels=None)
+def _decoders(wish: Adoption) -> dict[str, Path]:
+    """Return the decoders by the names that they get in the bundle."""
+    return {"decoder.onnx": wish.decoder} | ({"vivid.onnx": wish.vivid} if wish.vivid else {})
+
+
+def _adapted_decoder(path: Path, wish: Adoption) -> onnx.ModelProto:
+    model = onnx_graph.read(path)
+    latents = _only_input(model, path, channels=None)
     if latents.shape[1] is None:
-        raise BundleError(f"{wish.decoder}: input {latents} has no fixed number of channels")
+        raise BundleError(f"{path}: input {latents} has no fixed number of channels")
     if wish.sum_outputs:
-        planes = [(name, factor) for name, factor in _enlargements(model, wish.decoder, latents)]
+        planes = [(name, factor) for name, factor in _enlargements(model, path, latents)]
     else:
-        planes = [(_chosen_output(model, wish.decoder, wish.decoder_output, "--decoder-output").name, 1)]
+        planes = [(_chosen_output(model, path, wish.decoder_output, "--decoder-output").name, 1)]
     (low, high), (out_low, out_high) = wish.input_range, wish.output_range or wish.input_range
     scale = (high - low) / (out_high - out_low)
     return onnx_graph.adapted(
@@ -169,9 +177,10 @@ def _enlargements(model: onnx.ModelProto, path: Path, latents: Tensor) -> list[t
 
 
 def _try(folder: Path, wish: Adoption, space: str) -> Networks:
-    """Return the adapted pair after a round trip of two sizes; `BundleError` if it is not one."""
+    """Return the adapted pair after a round trip of two sizes by each decoder; `BundleError` if it is not one."""
     backend = OrtCpu()
-    encoder, decoder = backend.load(folder / "encoder.onnx"), backend.load(folder / "decoder.onnx")
+    encoder = backend.load(folder / "encoder.onnx")
+    decoders = {path: backend.load(folder / name) for name, path in _decoders(wish).items()}
     downscale = 0
     for side in TRIAL_SIDES:
         width, height = 2 * side, side
@@ -187,19 +196,20 @@ def _try(folder: Path, wish: Adoption, space: str) -> Networks:
             raise BundleError(
                 f"{wish.encoder}: {width}x{height} pixels give latents {latents.shape}: no integer factor"
             )
-        back = _run(decoder, wish.decoder, "latents", latents, "pixels")
-        if back.shape != planes.shape:
-            raise BundleError(
-                f"{wish.decoder}: pixels {planes.shape} came back as {back.shape} from latents {latents.shape}"
-            )
-        _require_likeness(planes, back, wish)
+        for path, decoder in decoders.items():
+            back = _run(decoder, path, "latents", latents, "pixels")
+            if back.shape != planes.shape:
+                raise BundleError(
+                    f"{path}: pixels {planes.shape} came back as {back.shape} from latents {latents.shape}"
+                )
+            _require_likeness(planes, back, path, wish)
     known = KNOWN.get(space)
     if known and (known.channels, 8) != (latents.shape[1], downscale):
         raise BundleError(
             f"{wish.encoder}: 'latents' has {latents.shape[1]} channels, {downscale} pixels wide each; "
             f"latent space {space} has {known.channels}, 8 pixels wide"
         )
-    return Networks(encoder, decoder, low, high, downscale)
+    return Networks(encoder, decoders[wish.decoder], low, high, downscale)
 
 
 def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str) -> np.ndarray:
@@ -212,13 +222,13 @@ def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str)
     return found
 
 
-def _require_likeness(planes: np.ndarray, back: np.ndarray, wish: Adoption) -> None:
+def _require_likeness(planes: np.ndarray, back: np.ndarray, path: Path, wish: Adoption) -> None:
     one_colour = np.mean((planes - planes.mean((2, 3), keepdims=True)) ** 2)
     error = np.mean((planes - np.clip(back, *wish.input_range)) ** 2)
     gain = 10 * np.log10(one_colour / max(error, 1e-9 * one_colour))
     if not gain >= LEAST_GAIN:
         raise BundleError(
-            f"{wish.decoder}: 'pixels' is not the picture that {wish.encoder} was given: {gain:.1f} dB better than one "
+            f"{path}: 'pixels' is not the picture that {wish.encoder} was given: {gain:.1f} dB better than one "
             f"colour, expected at least {LEAST_GAIN}; do the two belong together, and are ranges and scale right?"
         )
 
@@ -227,6 +237,7 @@ def _description(wish: Adoption) -> dict[str, Any]:
     return {
         "encoder": wish.encoder.name,
         "decoder": wish.decoder.name,
+        "vivid": wish.vivid.name if wish.vivid else None,
         "latent_scale": wish.latent_scale,
         "latent_shift": wish.latent_shift,
         "output_range": list(wish.output_range or wish.input_range),

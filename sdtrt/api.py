@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.codec import Codec, Denoise
+from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method
@@ -14,6 +14,7 @@ from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.profile import profile_of_file
 from sdtrt.engine.networks.bundle import BUILT_IN, find_decoder
+from sdtrt.engine.networks.view import Denoise, Wanted
 from sdtrt.engine.picture import Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi
 from sdtrt.images.picture import ImageLike
@@ -61,6 +62,7 @@ def decode(
     partial: bool = False,
     model: str | Path | None = None,
     denoise: Denoise = "auto",
+    look: Wanted = "auto",
     strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
@@ -69,7 +71,9 @@ def decode(
     See `Codec.decode`.
     """
     with Codec.open(model or model_for(source, partial=partial, limits=limits)) as codec:
-        return codec.decode(source, region=region, partial=partial, denoise=denoise, strip=strip, limits=limits)
+        return codec.decode(
+            source, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
+        )
 
 
 def preview(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,15 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method, Wish
-from sdtrt.engine.denoising.denoise import checked_steps
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.engine.networks.view import Denoise, View, Wanted
 from sdtrt.engine.picture import Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, interest_of
 from sdtrt.images.picture import ImageLike, image_of, picture_of
 from sdtrt.sources import Source, bytes_of, opened
-
-Denoise = int | Literal["auto"]
 
 
 class Codec:
@@ -95,7 +93,7 @@ class Codec:
             quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
             nbytes: the largest size of the whole file; the best quality that fits, at most 100, is taken.
             bits_per_pixel: the same as a rate.
-            psnr: the lowest PSNR in dB of the decoded image; about the smallest file that has it is taken.
+            psnr: the lowest PSNR in dB of the image in the faithful look; about the smallest file that has it is taken.
             effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.
             method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
             layers: 2, or 1 for latents alone: without what networks cannot hold, letters and lines exactly and fine
@@ -129,6 +127,7 @@ class Codec:
         region: Region | None = None,
         partial: bool = False,
         denoise: Denoise = "auto",
+        look: Wanted = "auto",
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Image.Image:
@@ -142,22 +141,25 @@ class Codec:
                 `PictureWarning`, and is coarse, or grey.
             denoise: in how many steps the model's UNet cleans the latents, 0 for none; "auto" is what the model's
                 bundle recommends, which is none unless it was measured to help at the file's quality.
+            look: "faithful", with the least error, or "vivid", as sharp and rich as the file leaves room for, if the
+                model has a decoder for that; it fades out where the file has a residual. "auto" is what the model's
+                bundle recommends.
             strip: leave out EXIF, XMP and text, which are in the image's `info` otherwise, and with them, in IPTC's
                 words, that the image was altered by an algorithm.
 
         Raises `FormatError` if the file is damaged, `LimitError` if it exceeds `limits`, `BundleError` if it is in
-        another latent space than this model's, or is to be denoised and the model has no UNet; `ValueError` if the
-        region is not within the image.
+        another latent space than this model's, or is to be denoised and the model has no UNet, or to be vivid and it
+        has no decoder for that; `ValueError` if the region is not within the image.
         """
-        codec, steps = self._opened(), steps_of(denoise)
+        codec, view = self._opened(), View.of(denoise, look)
         if partial:
-            if region is not None or steps:
+            if region is not None or view.denoise:
                 raise ValueError("a partial image has no region and is not denoised")
-            return image_of(parts.salvage(codec, bytes_of(source), limits), strip=strip)
+            return image_of(parts.salvage(codec, bytes_of(source), limits, view), strip=strip)
         if region is None:
-            return image_of(codec.decode(bytes_of(source), limits, steps), strip=strip)
+            return image_of(codec.decode(bytes_of(source), limits, view), strip=strip)
         with opened(source) as found:
-            return image_of(parts.decode_region(codec, found, region, limits, steps), strip=strip)
+            return image_of(parts.decode_region(codec, found, region, limits, view), strip=strip)
 
     def preview(
         self, source: Source, *, scale: int = 8, strip: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -170,14 +172,16 @@ class Codec:
         with opened(source) as found:
             return image_of(parts.preview(self._opened(), found, scale, limits), strip=strip)
 
-    def decode_rows(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[NDArray[np.uint8]]:
+    def decode_rows(
+        self, source: Source, *, look: Wanted = "auto", limits: Limits = DEFAULT_LIMITS
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield the RGB pixels in a file in bands of rows, uint8 (n, width, 3), from top to bottom.
 
-        The image is never held whole: memory is bounded by a row of tiles. Source and errors as of `decode`.
+        The image is never held whole: memory is bounded by a row of tiles. Source, look and errors as of `decode`.
         """
         codec = self._opened()
         with opened(source) as found:
-            _, rows = parts.decode_rows(codec, found, limits)
+            _, rows = parts.decode_rows(codec, found, limits, View(look=look))
             yield from rows
 
     def encode_rows(
@@ -232,11 +236,12 @@ class Codec:
         files: Iterable[bytes],
         *,
         denoise: Denoise = "auto",
+        look: Wanted = "auto",
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[Image.Image]:
         """Return `decode` of each file; networks and entropy coding overlap, and a device takes several at once."""
-        pictures = self._opened().decode_batch(files, limits, steps_of(denoise))
+        pictures = self._opened().decode_batch(files, limits, View.of(denoise, look))
         return [image_of(picture, strip=strip) for picture in pictures]
 
     def decode_into(
@@ -246,6 +251,7 @@ class Codec:
         *,
         stream: Any,
         denoise: Denoise = "auto",
+        look: Wanted = "auto",
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Queue the decoding of a file into device memory, in order with a CUDA stream.
@@ -258,7 +264,7 @@ class Codec:
         is left out, a grey picture has three equal channels but for rounding. Raises as `decode` does, and
         `DeviceError` if this codec runs on the CPU, `TypeError` or `ValueError` if the array or stream is unfit.
         """
-        self._opened().decode_into(data, array, stream, limits, steps_of(denoise))
+        self._opened().decode_into(data, array, stream, limits, View.of(denoise, look))
 
     def encode_latents(
         self,
@@ -290,8 +296,3 @@ class Codec:
         if self._pictures is None:
             raise ValueError("this codec is closed")
         return self._pictures
-
-
-def steps_of(denoise: Denoise) -> int | None:
-    """Return how many steps of denoising are asked for, None for "auto"; `ValueError` if it is neither."""
-    return None if denoise == "auto" else checked_steps(denoise)

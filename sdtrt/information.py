@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sdtrt.engine.coding.dial import quality_of
+from sdtrt.engine.coding.dial import quality_of, vividness
 from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method
 from sdtrt.engine.format import container
@@ -21,8 +21,9 @@ class Info:
     """What a file says of itself.
 
     `channels` 1 to 4 are those of the picture; `quality` is that of the nearest step, None by method "palette". `tiles`
-    are those across and down; `spent` tells where the bytes go: `latents`, of several tiles level by level from the
-    coarsest, `overlay`, `residual`, `alpha`, `metadata`, and `head`, all else.
+    are those across and down; `vividness`, 1 to 0, is how much the file's residual leaves of the vivid look that a
+    model may have; `spent` tells where the bytes go: `latents`, of several tiles level by level from the coarsest,
+    `overlay`, `residual`, `alpha`, `metadata`, and `head`, all else.
     """
 
     width: int
@@ -38,6 +39,7 @@ class Info:
     profile: int
     prior: int
     tiles: tuple[int, int]
+    vividness: float
     spent: dict[str, int]
 
 
@@ -75,6 +77,7 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
         latent_shape=profile.grid(header.width, header.height),
         profile=header.profile,
         prior=header.prior,
+        vividness=round(vividness(file.layout.residual), 3),
         tiles=(file.layout.columns, file.layout.rows),
         spent=spent(file, len(data)),
     )

@@ -58,6 +58,7 @@ class SdtImageFile(ImageFile.ImageFile):
         except FormatError as error:
             raise SyntaxError(str(error)) from error
         put_into(self, marked(metadata))
+        self._xmp = self.info["xmp"]
         self.text = dict(metadata.text)
         self._size = file.header.width, file.header.height
         self._mode = MODES[file.header.grey, file.layout.alpha]
@@ -95,6 +96,8 @@ class SdtImageFile(ImageFile.ImageFile):
             except SdtrtError as error:
                 raise OSError(f"cannot decode the image: {error}") from error
             self.im, self._data = image.im, None
+            if self.info.get("xmp") == self._xmp:
+                self.info["xmp"] = image.info["xmp"]  # which tells of the look
             if self._exclusive_fp and self.fp:
                 self.fp.close()
             self.fp = None
@@ -103,8 +106,8 @@ class SdtImageFile(ImageFile.ImageFile):
     def _decoded(self, data: bytes) -> Image.Image:
         codec = codec_of(api.model_for(data, partial=self._partial, limits=UNLIMITED))
         if self._scale > 1:
-            return codec.preview(data, scale=self._scale, limits=UNLIMITED, strip=True)
-        return codec.decode(data, partial=self._partial, limits=UNLIMITED, strip=True)
+            return codec.preview(data, scale=self._scale, limits=UNLIMITED)
+        return codec.decode(data, partial=self._partial, limits=UNLIMITED)
 
     def verify(self) -> None:
         """Check the file completely, but for its pixels; as with other formats the image is of no use afterwards."""

@@ -47,6 +47,18 @@ def weighted(quality: float, weight: float, *, layers: int) -> float:
     return KNEE + octaves * (LATENTS_OCTAVE if layers == 1 or octaves <= 0 else OCTAVE / 2)
 
 
+def vividness(residual: int) -> float:
+    """Return how much of a vivid look a file has beside a residual of this step, in 1/16 level, or 0 for none: 1 to 0.
+
+    A residual mends a faithful look. Where it first comes in it mends failures alone, and vividness is whole; from the
+    knee on nothing is left of it.
+    """
+    if not residual:
+        return 1.0
+    knee = setting(KNEE, layers=2).residual
+    return min(max(log2(residual / UNIT / knee) / log2(START_STEP / knee), 0.0), 1.0)
+
+
 def quality_of(profile: LatentProfile, step_code: int, residual: int) -> float:
     """Return the quality of a file whose residual has this step, in 1/16 level, or which has none, 0."""
     return START + OCTAVE * log2(UNIT * START_STEP / residual) if residual else profile.quality(step_code)

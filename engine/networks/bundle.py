@@ -11,6 +11,7 @@ from typing import Any
 
 from sdtrt.engine.denoising.denoise import Denoiser
 from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, shipped_profile, unpack
+from sdtrt.engine.networks.view import Look
 from sdtrt.errors import BundleError, FormatError
 
 SCHEMA = 1
@@ -26,7 +27,8 @@ class Bundle:
 
     `profile` is the latent profile with which the bundle writes files: the id of a shipped one, or the numbers that
     its files carry. Networks take and give float32 NCHW: `encoder.onnx` pixels -> latents, `decoder.onnx` latents ->
-    pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. Files named `*.fp16.onnx` are
+    pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. `vivid.onnx`, if there is one,
+    is another decoder, for the look of that name; `look` is the one that is recommended. Files named `*.fp16.onnx` are
     the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
     known of `unet.onnx`, None without one. `reach` is how many latents away encoder and decoder look,
     None if everywhere.
@@ -40,6 +42,7 @@ class Bundle:
     decoder_takes_step: bool
     unet: Denoiser | None
     reach: int | None
+    look: Look
     files: dict[str, str]  # name -> SHA-256
 
     @classmethod
@@ -86,6 +89,7 @@ class Bundle:
             decoder_takes_step=fields["decoder_takes_step"],
             unet=Denoiser.from_fields(fields["unet"]) if "unet" in fields else None,
             reach=_reach(fields.get("reach")),
+            look=_look(fields.get("look", "faithful"), fields["files"]),
             files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
         )
 
@@ -107,6 +111,11 @@ class Bundle:
                 f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {self.remedy}"
             )
         return path
+
+    @property
+    def is_vivid(self) -> bool:
+        """Whether there is a decoder for the vivid look."""
+        return "vivid.onnx" in self.files
 
     @property
     def reference(self) -> str:
@@ -151,6 +160,14 @@ def _reach(field: object) -> int | None:
     if field is not None and (type(field) is not int or not 0 <= field <= LARGEST_REACH):
         raise ValueError(f"reach {field!r}, expected 0 to {LARGEST_REACH} latents")
     return field
+
+
+def _look(field: object, files: dict[str, Any]) -> Look:
+    if field == "vivid" and "vivid.onnx" in files:
+        return "vivid"
+    if field != "faithful":
+        raise ValueError(f"look {field!r}, expected faithful, or vivid with a vivid.onnx")
+    return "faithful"
 
 
 def built_in_root() -> Path:

@@ -21,6 +21,7 @@ from sdtrt.engine.coding.quantized import Quantized
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.backends import DeviceBackend
+from sdtrt.engine.networks.device_decoders import DeviceDecoders
 from sdtrt.engine.networks.device_denoiser import DeviceDenoiser
 from sdtrt.engine.networks.device_layers import DeviceLayers
 from sdtrt.engine.networks.parsed import Parsed
@@ -43,6 +44,7 @@ class Plan:
     arrays: dict[str, DeviceArray]
     queue: Callable[[Stream], None]
     capturable: bool
+    decoders: DeviceDecoders | None = None
     denoiser: DeviceDenoiser | None = None
     graph: Graph | None = None
     last_use: Any = None  # an event, after which the staging memory may be filled again
@@ -55,8 +57,8 @@ class DevicePipeline:
         bundle = tiled.bundle
         self.name = f"{backend.name} on {device.name}"
         self._bundle, self._device, self._profile, self._tiled = bundle, device, bundle.latent_profile(), tiled
-        self._encoder, self._decoder = (backend.load(bundle, network) for network in ("encoder", "decoder"))
-        self._load_unet = functools.cache(lambda: backend.load(bundle, "unet"))
+        self._load = functools.cache(lambda network: backend.load(bundle, network))
+        self._encoder, self._decoder = self._load("encoder"), self._load("decoder")
         self.largest_batch = min(self._encoder.largest_batch, self._decoder.largest_batch)
         self._low, self._high = bundle.pixel_range
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
@@ -145,12 +147,16 @@ class DevicePipeline:
     def _decode(self, pictures: Sequence[Parsed]) -> Plan:
         """Return the plan that will hold the decoder's planes of pictures, its work queued."""
         self._device.enter()
-        kind, steps = pictures[0].kind, pictures[0].steps
+        kind, steps, decoders = pictures[0].kind, pictures[0].steps, pictures[0].decoders
         shape = (len(pictures), *pictures[0].shape)
-        plan = self._plan((f"decode {kind}", steps, *shape), lambda: self._decode_plan(kind, steps, shape))
+        plan = self._plan(
+            (f"decode {kind}", steps, decoders, *shape), lambda: self._decode_plan(kind, steps, decoders, shape)
+        )
         if plan.last_use is not None:
             plan.last_use.sync()
         fill(plan.staging, pictures)
+        if plan.decoders is not None:
+            plan.decoders.fill(pictures)
         if plan.denoiser is not None:
             plan.denoiser.fill([picture.trajectory for picture in pictures if picture.trajectory])
         self._run(plan)
@@ -189,7 +195,7 @@ class DevicePipeline:
         network = self._encoder.bind({name: arrays[name] for name in ("pixels", "latents")})
         return Plan(staging, arrays, network, self._encoder.capturable)
 
-    def _decode_plan(self, kind: str, steps: int, shape: tuple[int, ...]) -> Plan:
+    def _decode_plan(self, kind: str, steps: int, decoders: tuple[str, ...], shape: tuple[int, ...]) -> Plan:
         device, kinds = self._device, self._decoder.dtypes
         count, channels, *sides = shape
         height, width = (side * self._profile.downscale for side in sides)
@@ -202,8 +208,8 @@ class DevicePipeline:
         staging = {name: device.staging(*what) for name, what in sent.items()}
         staging["flags"][:] = 0
         staging |= {"rgb": device.staging(*rgb), "raised": device.staging((1,), np.uint32)}
-        network = self._decoder.bind({name: arrays[name] for name in kinds})
-        denoiser = DeviceDenoiser(device, self._load_unet(), arrays["latents"], steps) if steps else None
+        networks = DeviceDecoders(device, [self._load(name) for name in decoders], arrays)
+        denoiser = DeviceDenoiser(device, self._load("unet"), arrays["latents"], steps) if steps else None
 
         def queue(stream: Stream) -> None:
             for name in sent:
@@ -212,10 +218,10 @@ class DevicePipeline:
                 device.launch(dequantize_of(kind, arrays, (1, count * channels, *sides)), stream)
             if denoiser is not None:
                 denoiser.queue(stream)
-            network(stream)
+            networks.queue(stream)
 
-        capturable = self._decoder.capturable and (denoiser is None or denoiser.capturable)
-        return Plan(staging, arrays, queue, capturable, denoiser)
+        capturable = networks.capturable and (denoiser is None or denoiser.capturable)
+        return Plan(staging, arrays, queue, capturable, networks, denoiser)
 
     def _sizes(self, count: int, height: int, width: int, *, denoised: bool = False) -> launches.Pictures:
         """Return what kernels over pixels are told of RGB pictures without gaps; a UNet wants larger planes."""

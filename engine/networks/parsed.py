@@ -2,23 +2,31 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sdtrt.engine.coding.quantized import Contents, Quantized, part_of
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.layout import Span
+from sdtrt.engine.networks.view import Look
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A file, ready for the networks: its latents, its header, and how they are to be denoised, if they are.
 
-    The latents of a picture of several tiles may still be `StoredLatents`, of which each tile asks for its `part`.
+    `vividness` is the share, 0 to 1, that the bundle's vivid decoder has in the pixels; its decoder has the rest. The
+    latents of a picture of several tiles may still be `StoredLatents`, of which each tile asks for its `part`.
     """
 
     contents: Contents | StoredLatents
     header: Header
     trajectory: Trajectory | None = None
+    vividness: float = 0.0
 
     def part(self, rows: Span, columns: Span) -> "Parsed":
         """Return some rows and columns of the latents; the header still is that of the whole."""
@@ -43,7 +51,22 @@ class Parsed:
     @property
     def sort(self) -> tuple[object, ...]:
         """What two files have in common that may go through the networks together."""
-        return self.kind, self.shape, self.steps
+        return self.kind, self.shape, self.steps, self.decoders
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """The networks that have a share in the pixels."""
+        shares = {"decoder": 1 - self.vividness, "vivid": self.vividness}
+        return tuple(name for name, share in shares.items() if share > 0)
+
+    @property
+    def shares(self) -> tuple[Floats, Floats]:
+        """The shares of the decoder and of the vivid one, float32 (1,) each."""
+        return np.array([1 - self.vividness], np.float32), np.array([self.vividness], np.float32)
+
+    @property
+    def look(self) -> Look:
+        return "vivid" if self.vividness > 0 else "faithful"
 
     @property
     def steps(self) -> int:

@@ -13,6 +13,7 @@ from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.backends import BACKENDS
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
+from sdtrt.engine.networks.backends.plans import networks_of
 from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
 from sdtrt.engine.networks.backends.trt_library import INSTALL, import_tensorrt, installed
 from sdtrt.engine.networks.bundle import Bundle
@@ -95,7 +96,8 @@ def parse_device(text: str) -> tuple[str, int]:
 def _trt_obstacle(bundle: Bundle, index: int) -> str:
     if not installed():
         return f"no TensorRT is installed; {INSTALL}"
-    return _gpu_obstacle(index) or _first_fault(lambda: [usable_engines(bundle, n) for n in ("encoder", "decoder")])
+    needed = [name for name in networks_of(bundle) if name != "unet"]
+    return _gpu_obstacle(index) or _first_fault(lambda: [usable_engines(bundle, name) for name in needed])
 
 
 def _ort_cuda_obstacle(bundle: Bundle, index: int) -> str:

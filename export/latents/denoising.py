@@ -9,6 +9,7 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import container
 from sdtrt.engine.networks.bundle import MANIFEST
+from sdtrt.engine.networks.view import View
 from sdtrt.engine.picture import Picture, psnr
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.picture import centre_of, photos_in
@@ -44,7 +45,9 @@ def measure_gains(codec: PictureCodec, photos: Sequence[Path], *, quiet: bool) -
     for picture in progress(pictures, quiet=quiet):
         for quality in reversed(QUALITIES):
             data = codec.encode(picture, Wish(quality=quality))
-            without, denoised = (psnr(picture.pixels, codec.decode(data, denoise=n).pixels) for n in (0, STEPS))
+            without, denoised = (
+                psnr(picture.pixels, codec.decode(data, view=View(n, "faithful")).pixels) for n in (0, STEPS)
+            )
             gains.setdefault(container.read(data).header.step, []).append(denoised - without)
     return {step: round(sum(each) / len(each), 3) for step, each in gains.items()}
 

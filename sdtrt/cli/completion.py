@@ -7,7 +7,7 @@ from typing import Any
 from sdtrt.cli.models import extra
 
 SHELLS = ("bash", "zsh", "fish")
-FILES = {"bundle", "calibrate", "decoder", "encoder", "inputs", "model", "out", "output", "png"}
+FILES = {"bundle", "calibrate", "decoder", "encoder", "inputs", "model", "out", "output", "png", "vivid"}
 
 
 def completion(options: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argpar
     try:
         require_writable(target, force=options.force)
         with replacing(Path(target)) as stream:
-            rows = codec.decode_rows(source, limits=limits_of(options))
+            rows = codec.decode_rows(source, look=options.look, limits=limits_of(options))
             write_png(stream, about.width, about.height, rows, grey=about.channels == 1)
     except DeviceError as error:
         _tell_of_memory(error)

@@ -40,6 +40,7 @@ def import_pair(options: argparse.Namespace) -> int:
     wish = Adoption(
         encoder=options.encoder,
         decoder=options.decoder,
+        vivid=options.vivid,
         out=options.out,
         latent_space=options.latent_space,
         input_range=options.input_range,
@@ -170,6 +171,7 @@ def add_commands(commands: Any) -> None:
     command = add_command(commands, "import", import_pair, "anyone's ONNX encoder and decoder to a bundle")
     command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
     command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
+    command.add_argument("--vivid", type=Path, help="ONNX file, another decoder of these latents, for the vivid look")
     add_bundle_options(command)
     command.add_argument(
         "--input-range",

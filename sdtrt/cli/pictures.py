@@ -34,6 +34,7 @@ from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import METHODS, Wish
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.metadata import save_options
 from sdtrt.information import info
 
@@ -140,6 +141,7 @@ def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> 
         region=options.region,
         partial=options.partial,
         denoise=options.denoise,
+        look=options.look,
         strip=options.strip,
         limits=limits,
     )
@@ -226,6 +228,12 @@ def add_commands(commands: Any) -> None:
         default="auto",
         metavar="N",
         help="clean the latents by N steps of the model's UNet; auto (default): as its bundle recommends; off: not",
+    )
+    command.add_argument(
+        "--look",
+        choices=LOOKS,
+        default="auto",
+        help="faithful: least error; vivid: sharp and rich; auto (default): as the model's bundle recommends",
     )
     part = command.add_mutually_exclusive_group()
     part.add_argument("--region", type=region, metavar="WxH+X+Y", help="a part of the picture: 800x600+1200+400")

@@ -36,6 +36,8 @@ def described_fully(record: Record) -> str:
     lines = [LINE.format(**record)]
     if columns * rows > 1:
         lines.append(f"tiles: {columns} across, {rows} down")
+    if record["vividness"] < 1:
+        lines.append(f"look: vivid is faded to {record['vividness']:.0%}")
     spent = {name: nbytes for name, nbytes in record["spent"].items() if nbytes}
     lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in spent.items()]
     return "\n    ".join(lines)
@@ -63,7 +65,8 @@ def models(options: argparse.Namespace) -> int:
         return broken
     for bundle in found:
         unet = ", with a UNet" if bundle.unet else ""
-        print(f"{bundle.name}: latent space {bundle.latent_space}{unet}, {bundle.folder}")
+        look = f", looks faithful and vivid ({bundle.look} by default)" if bundle.is_vivid else ""
+        print(f"{bundle.name}: latent space {bundle.latent_space}{unet}{look}, {bundle.folder}")
     return broken
 
 

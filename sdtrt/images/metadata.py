@@ -25,10 +25,17 @@ SOURCE = re.compile(
     rb"\s[\w.-]+:DigitalSourceType\s*=\s*(\"[^\"]*\"|'[^']*')"
     rb"|<[\w.-]+:DigitalSourceType\b[^>]*/>|<([\w.-]+):DigitalSourceType\b[^>]*>[^<]*</\2:DigitalSourceType\s*>"
 )
-MARK = (
-    f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/>'
-).encode()
+MARKS = {
+    look: (
+        f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"{said}/>'
+    ).encode()
+    for look, said in {
+        None: "",
+        "faithful": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="faithful"',
+        "vivid": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="vivid"',
+    }.items()
+}
 END = re.compile(rb"</rdf:RDF\s*>")
 PACKET = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -77,11 +84,14 @@ def put_into(image: Image.Image, metadata: Metadata) -> None:
     image.info.update((keyword, said) for keyword, said in metadata.text if keyword not in NO_TEXT)
 
 
-def marked(metadata: Metadata) -> Metadata:
-    """Return metadata that says, in IPTC's words, that the picture was reconstructed by an algorithm."""
-    xmp = SOURCE.sub(b"", metadata.xmp.replace(MARK, b""))
+def marked(metadata: Metadata, look: str | None = None) -> Metadata:
+    """Return metadata that says, in IPTC's words, that the picture was reconstructed by an algorithm; and its look."""
+    xmp, mark = metadata.xmp, MARKS[look]
+    for earlier in MARKS.values():
+        xmp = xmp.replace(earlier, b"")
+    xmp = SOURCE.sub(b"", xmp)
     end = max((match.start() for match in END.finditer(xmp)), default=None)
-    xmp = PACKET % MARK if end is None else xmp[:end] + MARK + xmp[end:]
+    xmp = PACKET % mark if end is None else xmp[:end] + mark + xmp[end:]
     return Metadata(metadata.exif, xmp, metadata.text)
 
 

@@ -84,7 +84,7 @@ def image_of(picture: Picture, *, strip: bool = False) -> Image.Image:
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     if not strip:
-        put_into(image, marked(picture.metadata))
+        put_into(image, marked(picture.metadata, picture.look))
     return image
 
 

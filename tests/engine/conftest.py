@@ -172,6 +172,24 @@ def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> DevicePipeline
 
 
 @pytest.fixture(scope="session")
+def vivid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The built-in model with a vivid decoder, which is its own with brighter pixels, by 20 levels."""
+    folder = tmp_path_factory.mktemp("vivid") / "tiny"
+    shutil.copytree(find_bundle("tiny").folder, folder)
+    model = onnx.load(folder / "decoder.onnx")
+    last = next(node for node in model.graph.node if "pixels" in node.output)
+    last.output[:] = ["darker"]
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(20 / 127.5), "more"))
+    model.graph.node.append(helper.make_node("Add", ["darker", "more"], ["pixels"]))
+    onnx.save(model, folder / "vivid.onnx")
+    fields = json.loads((folder / MANIFEST).read_text())
+    fields["files"]["vivid.onnx"] = file_hash(folder / "vivid.onnx")
+    fields["look"] = "vivid"
+    (folder / MANIFEST).write_text(json.dumps(fields))
+    return Bundle.open(folder)
+
+
+@pytest.fixture(scope="session")
 def denoising(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The built-in model with a UNet that predicts a hundredth of its latents, and a millionth of its timestep."""
     built_in = find_bundle("tiny")

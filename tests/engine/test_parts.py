@@ -18,6 +18,7 @@ from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.layered import with_kind
 from sdtrt.engine.layers.preview import reduced
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.engine.networks.view import View
 from sdtrt.engine.picture import Picture, Region, psnr
 from sdtrt.errors import FormatError, LimitError
 
@@ -93,9 +94,9 @@ def test_regions_are_crops(codec: PictureCodec, files: dict[str, bytes], name: s
 
 def test_denoised_regions_are_crops(denoising: Bundle, files: dict[str, bytes]) -> None:
     codec = PictureCodec(denoising.folder, threads=1, tile=96, overlap=32)
-    whole = codec.decode(files["strip"], denoise=2)
+    whole = codec.decode(files["strip"], view=View(2))
     for region in ((0, 0, 1, 1), (533, 13, 99, 40)):
-        assert_is_crop(parts.decode_region(codec, files["strip"], region, denoise=2), whole, region)
+        assert_is_crop(parts.decode_region(codec, files["strip"], region, view=View(2)), whole, region)
 
 
 @pytest.mark.parametrize("region", [(0, 0, 46, 1), (-1, 0, 3, 3), (45, 0, 1, 1), (3, 3, 0, 1), (3, 36, 1, 2)])
@@ -161,7 +162,7 @@ def test_denoised_rows_out(denoising: Bundle, files: dict[str, bytes]) -> None:
     codec = PictureCodec(denoising.folder, threads=1)
     coarse = codec.encode(codec.decode(files["small"]), Wish(quality=5))
     whole = codec.decode(coarse).pixels
-    assert (whole != codec.decode(coarse, denoise=0).pixels).any()
+    assert (whole != codec.decode(coarse, view=View(0)).pixels).any()
     np.testing.assert_array_equal(np.concatenate([*parts.decode_rows(codec, coarse)[1]]), whole)
     np.testing.assert_array_equal(parts.preview(codec, coarse, 2).pixels, reduced(whole, 2))
 

@@ -132,6 +132,20 @@ def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], ops
     assert abs(found[4:20:8, 4:44:8] - (blocks[:2, :5] + 1) * 127.5).max() < 12
 
 
+def test_a_vivid_decoder(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+    """It is adapted and tried as the other is, and shows files that are asked for in that look."""
+    pixels = photo(48, 32)
+    decoder(pair / "vivid.onnx", raw=SCALE * 0.9)  # of less contrast
+    adopt(wish(pair, vivid=pair / "vivid.onnx"))
+    with Codec.open(pair / "bundle") as codec:
+        data = codec.encode(pixels, quality=40, layers=1)
+        faithful, vivid = (np.asarray(codec.decode(data, look=look)).astype(float) for look in ("auto", "vivid"))
+    np.testing.assert_allclose(vivid - 127.5, 0.9 * (faithful - 127.5), atol=1)
+    decoder(pair / "vivid.onnx", raw=-SCALE)
+    with pytest.raises(BundleError, match=r"vivid.onnx: 'pixels' is not the picture"):
+        adopt(wish(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
+
+
 def test_outputs_are_summed(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     pyramid(pair / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'eighth'.*'half'.*'whole'.*--sum-outputs"):

@@ -407,6 +407,15 @@ def test_denoise(pictures: Path, run_cli: Run) -> None:
     assert b"'much', expected a number of steps, auto or off" in wrong.stderr
 
 
+def test_look(pictures: Path, run_cli: Run) -> None:
+    assert run_cli("encode", "a.png", "-q", "5").returncode == 0
+    for wish in ("faithful", "auto"):
+        assert run_cli("decode", "a.sdt", "--look", wish, "-f").returncode == 0
+    wrong = run_cli("decode", "a.sdt", "--look", "pretty")
+    assert wrong.returncode == 2
+    assert b"invalid choice: 'pretty'" in wrong.stderr
+
+
 def test_sizes(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
     Image.fromarray(photo(160, 120)).save(tmp_path / "p.png")
     assert run_cli("encode", "--bytes", "700", tmp_path / "p.png").returncode == 0

@@ -15,7 +15,7 @@ import sdtrt
 from sdtrt import cli
 from sdtrt.engine.format import container
 from sdtrt.engine.format.metadata import Metadata, chunks_of
-from sdtrt.images.metadata import MARK, NO_TEXT, SOURCE_TYPE, marked
+from sdtrt.images.metadata import MARKS, NO_TEXT, SOURCE_TYPE, marked
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -46,7 +46,7 @@ def test_in_memory(photograph: Path) -> None:
     assert image.size == (24, 40)  # it was turned
     assert dict(image.getexif()) == {ARTIST: "Ansel"}
     assert image.info["Title"] == "Moonrise"
-    assert image.info["xmp"] == XMP.replace(b"</rdf:RDF>", MARK + b"</rdf:RDF>")
+    assert image.info["xmp"] == XMP.replace(b"</rdf:RDF>", MARKS["faithful"] + b"</rdf:RDF>")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif"])
@@ -98,8 +98,17 @@ def test_a_second_generation_is_the_same(photograph: Path) -> None:
 def test_an_earlier_source_is_replaced(said: bytes) -> None:
     xmp = marked(Metadata(xmp=XMP.replace(b"</rdf:RDF>", said + b"</rdf:RDF >"))).xmp
     assert xmp.count(b"DigitalSourceType") == 1
-    assert MARK + b"</rdf:RDF >" in xmp
+    assert MARKS[None] + b"</rdf:RDF >" in xmp
     assert marked(Metadata(xmp=xmp)).xmp == xmp
+
+
+@pytest.mark.parametrize("look", ["faithful", "vivid"])
+def test_the_look_is_told(look: str) -> None:
+    """That of the last decoding alone."""
+    told = marked(marked(Metadata(xmp=XMP), "vivid"), look).xmp
+    told_of = [element.get("{urn:sdtrt:xmp}Look") for element in ElementTree.fromstring(told).iter()]
+    assert [found for found in told_of if found] == [look]
+    assert marked(Metadata(xmp=told)).xmp == marked(Metadata(xmp=XMP)).xmp
 
 
 @pytest.mark.parametrize("xmp", [b"", b"junk", bytes(range(256))])

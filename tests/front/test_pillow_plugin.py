@@ -50,6 +50,17 @@ def test_pixels_are_those_of_decode(data: bytes) -> None:
         assert image.getpixel((3, 4)) == expected.getpixel((3, 4))
 
 
+def test_the_look_is_told_once_it_is_decoded(data: bytes) -> None:
+    image = opened(data)
+    assert b"sdtrt:Look" not in image.info["xmp"]
+    image.load()
+    assert b'sdtrt:Look="faithful"' in image.info["xmp"]
+    changed = opened(data)
+    changed.info["xmp"] = b"mine"
+    changed.load()
+    assert changed.info["xmp"] == b"mine"
+
+
 def test_all_modes(photo: Photo) -> None:
     for image in modes(photo(40, 30)):
         stream = io.BytesIO()

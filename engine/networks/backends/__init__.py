@@ -59,4 +59,4 @@ class DeviceBackend(Protocol):
     name: str
 
     def load(self, bundle: Bundle, network: str) -> DeviceNetwork:
-        """Open a bundle's `encoder` or `decoder`; `BundleError` if it cannot be run."""
+        """Open a bundle's `encoder`, `decoder`, `vivid` or `unet`; `BundleError` if it cannot be run."""

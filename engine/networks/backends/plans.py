@@ -122,7 +122,7 @@ def source_of(bundle: Bundle, network: str) -> list[str]:
 
 
 def networks_of(bundle: Bundle) -> list[str]:
-    return [name for name in ("encoder", "decoder", "unet") if f"{name}.onnx" in bundle.files]
+    return [name for name in ("encoder", "decoder", "vivid", "unet") if f"{name}.onnx" in bundle.files]
 
 
 def onnx_hash(bundle: Bundle, network: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.dial import KNEE, KNEE_PRICE, START, UNIT, quality_of, setting, weighted
+from sdtrt.engine.coding.dial import KNEE, KNEE_PRICE, START, START_STEP, UNIT, quality_of, setting, vividness, weighted
 from sdtrt.engine.coding.rate import COARSEST, FINEST
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import shipped_profile
@@ -35,6 +35,15 @@ def test_more_quality_is_finer_all_along() -> None:
         assert 0.99 < higher.residual / lower.residual < 1
         assert 0.98 < higher.price / lower.price < 1
         assert 0 <= profile.step_code(lower.latents) - profile.step_code(higher.latents) <= 2
+
+
+def test_vividness() -> None:
+    """Whole without a residual, and where it first comes in; nothing of it is left from the knee on."""
+    assert vividness(0) == vividness(round(UNIT * START_STEP)) == 1
+    found = [vividness(round(UNIT * setting(quality, layers=2).residual)) for quality in (52, 57.5, 63, KNEE, 90)]
+    assert found == sorted(found, reverse=True)
+    assert found[1] == pytest.approx(0.5, abs=0.01)
+    assert found[3:] == pytest.approx([0, 0], abs=0.01)
 
 
 def test_prices() -> None:

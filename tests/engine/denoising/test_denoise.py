@@ -15,6 +15,7 @@ from sdtrt.engine.denoising.denoise import Auto, Denoiser, checked_steps, denois
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.view import View
 from sdtrt.engine.picture import Picture
 from sdtrt.errors import BundleError
 
@@ -120,7 +121,7 @@ def test_decoding(denoising: Bundle, photo: Photo) -> None:
     plain = PictureCodec("tiny", device="cpu")
     for data, steps in ((coarse, 2), (fine, 0)):
         found = codec.decode(data).pixels
-        np.testing.assert_array_equal(found, codec.decode(data, denoise=steps).pixels)
+        np.testing.assert_array_equal(found, codec.decode(data, view=View(steps)).pixels)
         assert (found == plain.decode(data).pixels).all() == (steps == 0)
         assert found.shape == (26, 37, 3)
 
@@ -129,21 +130,21 @@ def test_the_decoder_gets_what_the_steps_lead_to(denoising: Bundle, photo: Photo
     codec = PictureCodec(denoising.folder, device="cpu")
     data = codec.encode(Picture(photo(32, 32)), Wish(quality=20))
     file = container.read(data)
-    parsed = codec.parsed(StoredLatents(file), 3)
+    parsed = codec.parsed(StoredLatents(file), View(3))
     assert parsed.trajectory is not None
     latents = denoised(
         latents_of(StoredLatents(file).part())[None],
         parsed.trajectory,
         lambda latents, timestep: np.float32(0.01) * latents + np.float32(1e-6) * timestep.reshape(-1, 1, 1, 1),
     )
-    np.testing.assert_array_equal(codec.decode(data, denoise=3).pixels, codec.synthesise(latents[0], file.header))
+    np.testing.assert_array_equal(codec.decode(data, view=View(3)).pixels, codec.synthesise(latents[0], file.header))
 
 
 def test_without_a_unet(photo: Photo) -> None:
     codec = PictureCodec("tiny", device="cpu")
     data = codec.encode(Picture(photo(16, 16)), Wish())
     with pytest.raises(BundleError, match="no UNet to denoise with; export one with --unet"):
-        codec.decode(data, denoise=1)
+        codec.decode(data, view=View(1))
 
 
 def test_a_manifest_with_a_broken_unet(denoising: Bundle, tmp_path: Path) -> None:

@@ -81,6 +81,9 @@ def test_not_text(tmp_path: Path) -> None:
         {"pixel_range": [1]},
         {"pixel_range": None},
         {"profile": "first"},
+        {"look": "vivid"},
+        {"look": "fine", "files": {"vivid.onnx": ""}},
+        {"look": None},
     ],
 )
 def test_malformed_fields(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from sdtrt.engine.networks.host_pipeline import HostPipeline
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Tiled
 from sdtrt.engine.networks.tiles import Tiling
+from sdtrt.engine.networks.view import View
 from sdtrt.engine.picture import Picture
 from sdtrt.errors import BundleError, DeviceError
 
@@ -170,8 +171,8 @@ def test_denoising_on_the_device(device: Any, backend: Any, denoising: Bundle, p
     on_device._pipeline = DevicePipeline(device, backend, Tiled.of(denoising))
     files = [host.encode(Picture(photo(41, 30)), Wish(quality=q)) for q in (10, 30, 50)]
     for steps in (1, 3, 0, 3):
-        for back, data in zip(on_device.decode_batch(files, denoise=steps), files, strict=True):
-            expected = host.decode(data, denoise=steps).pixels
+        for back, data in zip(on_device.decode_batch(files, view=View(steps)), files, strict=True):
+            expected = host.decode(data, view=View(steps)).pixels
             assert abs(back.pixels.astype(int) - expected).max() <= 1  # a batch's sums may be in another order
-    changed = host.decode(files[0], denoise=1).pixels, host.decode(files[0], denoise=0).pixels
+    changed = host.decode(files[0], view=View(1)).pixels, host.decode(files[0], view=View(0)).pixels
     assert (changed[0] != changed[1]).any()

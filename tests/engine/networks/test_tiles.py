@@ -11,6 +11,7 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.tiles import CUT_TILE, FADED_OVERLAP, FADED_TILE, Span, Tiling, tiling_of
+from sdtrt.engine.networks.view import View
 from sdtrt.engine.picture import Picture, psnr
 
 LEAST_TILE = 3 * 2 * (find_bundle("tiny").reach or 0) * 8
@@ -106,9 +107,9 @@ def test_tiles_that_fade(photo: Callable[[int, int], np.ndarray]) -> None:
 def test_denoised_tiles(denoising: Bundle, photo: Callable[[int, int], np.ndarray]) -> None:
     codec = PictureCodec(denoising.folder, tile=96, overlap=32)
     data = codec.encode(Picture(photo(203, 121)), Wish(quality=10))
-    whole = PictureCodec(denoising.folder, tile=0).decode(data, denoise=2)
-    assert codec.decode(data, denoise=2).pixels.shape == (121, 203, 3)
-    assert psnr(codec.decode(data, denoise=2).pixels, whole.pixels) > 40
+    whole = PictureCodec(denoising.folder, tile=0).decode(data, view=View(2))
+    assert codec.decode(data, view=View(2)).pixels.shape == (121, 203, 3)
+    assert psnr(codec.decode(data, view=View(2)).pixels, whole.pixels) > 40
 
 
 def test_tilings_of_bundles() -> None:
