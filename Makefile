@@ -33,8 +33,8 @@ $(VENV)/.engines: pyproject.toml constraints.txt
 demo: $(VENV)/.demo  ## compress a picture and show what came of it, in demo/ (IMG=photo.jpg)
 	$(BIN)/python benchmarks/demo.py $(if $(IMG),'$(IMG)')
 
-test: $(STAMP)  ## all tests; complete without a GPU
-	$(BIN)/pytest
+test: $(STAMP)  ## all tests, on all cores; complete without a GPU
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
 	$(BIN)/ruff format --check --quiet
