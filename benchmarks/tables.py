@@ -122,6 +122,16 @@ def denoising(name: str) -> str:
     return f"{markdown(head, rows)}\n\n{source(found)}"
 
 
+def overlays() -> str:
+    found = results("overlays")
+    rows = [
+        [r["kind"], r["covered"], f"{r['files']}", f"{r['mean']:+.1%}", f"{r['dearer']}", f"{r['worst']:+.1%}"]
+        for r in found["rows"]
+    ]
+    head = ["pictures", "covered by the overlay", "files", "cost", "files that cost more", "at worst"]
+    return f"{markdown(head, rows)}\n\n{source(found)}"
+
+
 def steps() -> str:
     folder = ROOT / "engine" / "data" / "profiles"
     profiles = [json.loads((folder / f"{name}.json").read_text()) for name in PROFILES.values()]
@@ -276,6 +286,7 @@ TABLES = {
     "fidelity_sd1": partial(fidelity, "sd1"),
     "fidelity_region": fidelity_region,
     "fidelity_time": fidelity_time,
+    "overlays": overlays,
     "rate_distortion": rate_distortion,
     "ms_ssim": ms_ssim,
     "ssimulacra2": ssimulacra2,
