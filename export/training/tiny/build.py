@@ -28,6 +28,7 @@ from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes
 PROFILE_ID, PRIOR_ID = 1, 1
 STEP_CODES = (2603, 1536)  # of qualities 1 and 100: steps 4.49 and 0.25
 SMALLEST_HALF = 256  # smaller tensors stay in single precision
+HALF = ".half"  # after the names of those that do not
 PARITY_TOLERANCE = 1e-3
 
 
@@ -124,8 +125,8 @@ def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float32 and values.size >= SMALLEST_HALF:
             name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-            casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}{HALF}"))
+            casts.append(helper.make_node("Cast", [f"{name}{HALF}"], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

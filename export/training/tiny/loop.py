@@ -8,7 +8,7 @@ import torch
 
 from sdtrt.export.training import run as training
 from sdtrt.export.training.run import Batch, Draw
-from sdtrt.export.training.tiny.photos import random_crops
+from sdtrt.export.training.tiny.photos import mixed_crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,14 @@ class Recipe(training.Recipe):
     ema_decay: float = 0.998
 
 
-def crops_at_steps(photos: list[np.ndarray], recipe: Recipe) -> Draw:
-    """Return what draws crops, float32 (N, 3, H, W), with steps and dead zones, float32 (N,)."""
+def crops_at_steps(photos: list[np.ndarray], recipe: Recipe, pages: list[np.ndarray] | None = None) -> Draw:
+    """Return what draws crops, float32 (N, 3, H, W), with steps and dead zones, float32 (N,).
+
+    One crop in six on average is of `pages`, if there are any.
+    """
 
     def draw(rng: np.random.Generator) -> Batch:
-        crops = random_crops(photos, recipe.batch, recipe.crop, rng).to(memory_format=torch.channels_last)
+        crops = mixed_crops(photos, pages or [], recipe.batch, recipe.crop, rng).to(memory_format=torch.channels_last)
         low, high = map(math.log, recipe.steps)
         step = torch.from_numpy(np.exp(rng.uniform(low, high, recipe.batch)).astype(np.float32))
         dead_zone = torch.from_numpy(rng.uniform(*recipe.dead_zones, recipe.batch).astype(np.float32))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 DOWNSCALE = 8
 LATENT_CHANNELS = 40
 LUMA_CHANNELS, CHROMA_CHANNELS = 28, 6
-ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS = 3, 7, 3
+ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS = 6, 7, 3
 # How many latents away the decoder looks, the encoder less: a 3x3 convolution looks 1 further, a block has two of them;
 # at a quarter of the picture 2 make a latent, and the two over pixels a quarter of one.
 REACH = math.ceil(1 + 2 * COARSE_BLOCKS + 1 + (2 * FINE_BLOCKS + 1) / 2 + 1 / 4)

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+PAGES_SHARE = 1 / 6
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg"}
 
 
@@ -18,6 +19,15 @@ def load_photos(folder: Path, smallest: int) -> list[np.ndarray]:
     if not photos:
         raise ValueError(f"no photo of at least {smallest}x{smallest} in {folder}")
     return photos
+
+
+def mixed_crops(
+    photos: list[np.ndarray], pages: list[np.ndarray], count: int, size: int, rng: np.random.Generator
+) -> Tensor:
+    """Return `count` random crops as `random_crops` makes them, `PAGES_SHARE` of them of `pages`, if there are any."""
+    of_pages = int(rng.binomial(count, PAGES_SHARE)) if pages else 0
+    parts = [(photos, count - of_pages), (pages, of_pages)]
+    return torch.cat([random_crops(pictures, number, size, rng) for pictures, number in parts if number])
 
 
 def random_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """Last stage of training `tiny`: the decoder alone, on latents as files hold them.
 
-    python -m sdtrt.export.training.tiny.polish PHOTOS --start runs/tiny-refined --run runs/tiny-polished
+    python -m sdtrt.export.training.tiny.polish PHOTOS PAGES --start runs/tiny-refined --run runs/tiny-polished
 
 The stages before it round latents with a dead zone; the codec picks symbols that are cheap. So here latents are coded
 as the codec codes them, by the profile and the prior that `tiny.build` and `prior.train` made of the
@@ -29,11 +29,11 @@ RECIPE = Recipe(
 )
 
 
-def polish(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
+def polish(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
     """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    photos = load_photos(folder, recipe.crop)
+    photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
     profile = shipped_profile(PROFILE_ID)
     model = load_model(start)
 
@@ -48,7 +48,7 @@ def polish(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
         loss = (recipe.lambda_at_step_1 / step * distortion).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, **figures, "grid": grid}
 
-    Run(run, model, model.decoder, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
+    Run(run, model, model.decoder, recipe, rng).train(crops_at_steps(photos, recipe, pages), loss_of)
 
 
 def coded(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.ndarray:
@@ -60,10 +60,11 @@ def coded(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.nda
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the decoder of `tiny` on latents as files hold them.")
     parser.add_argument("photos", type=Path, help="folder of training photos (PNG, WebP, JPEG)")
+    parser.add_argument("pages", type=Path, help="folder of training pages and screens, as `make pages` makes them")
     parser.add_argument("--start", type=Path, default=Path("runs/tiny-refined"), help="folder of refine's checkpoint")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-polished"), help="folder of its checkpoint")
     arguments = parser.parse_args()
-    polish(arguments.photos, arguments.start, arguments.run, RECIPE)
+    polish(arguments.photos, arguments.pages, arguments.start, arguments.run, RECIPE)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+"""What `tiny` is trained by: the loss for structure, crops of photos and pages, and the way back from a bundle."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdtrt.engine.networks.bundle import built_in_root
+from sdtrt.export.training.tiny.appearance import lost_structure
+from sdtrt.export.training.tiny.photos import PAGES_SHARE, mixed_crops
+from sdtrt.export.training.tiny.restore import restored, weights_of
+
+TINY = built_in_root() / "tiny"
+
+
+@pytest.fixture(scope="module")
+def crops() -> Tensor:
+    """Two smooth textures with some noise, float32 (2, 3, 96, 96)."""
+    noise = torch.rand((2, 3, 96, 96), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return (3 * F.avg_pool2d(noise, 7, 1, 3) + 0.1 * noise).clamp(-1, 1)
+
+
+def test_nothing_is_lost_of_the_same(crops: Tensor) -> None:
+    assert lost_structure(crops, crops).abs().max() < 1e-5
+
+
+def test_the_more_blur_the_more_is_lost(crops: Tensor) -> None:
+    blurred = [F.avg_pool2d(crops, size, 1, size // 2) for size in (1, 3, 5, 9)]
+    lost = torch.stack([lost_structure(one, crops) for one in blurred])
+    assert (lost.diff(dim=0) > 0).all()
+    assert (lost < 1).all()
+
+
+def test_a_quarter_of_the_size_counts_most(crops: Tensor) -> None:
+    """Of errors as large, those of 8 pixels weigh more than those of 2."""
+    wave = torch.arange(96) // 4 % 2 * 2.0 - 1, torch.arange(96) % 2 * 2.0 - 1
+    coarse, fine = (lost_structure(crops + 0.1 * w[:, None] * w, crops) for w in wave)
+    assert (coarse > 2 * fine).all()
+
+
+def test_gradients_are_finite_at_the_edges() -> None:
+    """Where pixels are black, white or out of range."""
+    decoded = torch.tensor([-1.5, -1, 1, 1.5]).repeat(1, 3, 64, 16).requires_grad_()
+    lost_structure(decoded, torch.zeros(1, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
+    assert decoded.grad is not None
+    assert decoded.grad.isfinite().all()
+
+
+def test_one_crop_in_six_is_of_pages() -> None:
+    photo, page = np.zeros((40, 50, 3), np.uint8), np.full((40, 50, 3), 255, np.uint8)
+    crops = mixed_crops([photo], [page], 3000, 8, np.random.default_rng(1))
+    assert crops.shape == (3000, 3, 8, 8)
+    assert (crops == 1).all((1, 2, 3)).float().mean() == pytest.approx(PAGES_SHARE, abs=0.02)
+    assert (mixed_crops([photo], [], 30, 8, np.random.default_rng(1)) == -1).all()
+
+
+def test_a_bundle_restored(crops: Tensor) -> None:
+    model = restored(TINY)
+    encoder, decoder = (
+        onnxruntime.InferenceSession(TINY / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        for name in ("encoder", "decoder")
+    )
+    step = torch.tensor([0.5, 2.0])
+    with torch.inference_mode():
+        latents = model.encoder(crops)
+        pixels = model.decoder(latents, step)
+    np.testing.assert_allclose(encoder.run(None, {"pixels": crops.numpy()})[0], latents, atol=1e-3)
+    found = decoder.run(None, {"latents": latents.numpy(), "step": step.numpy()})[0]
+    np.testing.assert_allclose(found, pixels, atol=1e-3)
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    assert "coarse_in.weight" in weights_of(TINY / "decoder.onnx")
+    for name in ("encoder", "decoder"):
+        (tmp_path / f"{name}.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
+    with pytest.raises(ValueError, match=r"encoder\.onnx has weights of another model"):
+        restored(tmp_path)
