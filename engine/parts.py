@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -17,7 +18,6 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
 from sdtrt.engine.layers.preview import preview_of_file
 from sdtrt.engine.layers.stored import Layers, reduced
-from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.view import RECOMMENDED, View
 from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
 from sdtrt.errors import PictureWarning
@@ -151,7 +151,7 @@ def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, v
     """
     file, whole, intact = container.salvage(data, limits)
     stored = StoredLatents(codec.checked(file), limits, whole)
-    parsed = Parsed(stored.part(), file.header, vividness=codec.vividness(file, view))
+    parsed = codec.parsed(stored, replace(view, denoise=0))
     pixels = codec.pipeline.synthesise([parsed])[0]
     layers = Layers(file, whole)
     layers.put(pixels)

@@ -51,7 +51,7 @@ def _ways() -> list[Finding]:
     for way in WAYS:
         obstacle = way.obstacle(bundle, 0)
         ok = True if not obstacle else (False if way.device == "cpu" else None)
-        found.append(Finding(f"backend {way.backend}, device {way.device}", ok, obstacle or way.library()))
+        found.append(Finding(f"backend {way.backend}, device {way.device}", ok, obstacle or way.runtime()))
     return found
 
 

@@ -134,16 +134,16 @@ class Host:
     """The kernels as functions of the host."""
 
     def __init__(self, library: Path, signatures: dict[str, tuple[type, ...]]) -> None:
-        self.library, self.signatures = ctypes.CDLL(str(library)), signatures
+        self.functions, self.signatures = ctypes.CDLL(str(library)), signatures
 
     def run(self, launch: Launch) -> None:
-        assert launch.block == ctypes.c_int32.in_dll(self.library, "block_size").value
+        assert launch.block == ctypes.c_int32.in_dll(self.functions, "block_size").value
         assert tuple(map(type, launch.arguments)) == self.signatures[launch.kernel]
-        self.library.set_grid(ctypes.c_int64(launch.grid))
+        self.functions.set_grid(ctypes.c_int64(launch.grid))
         self.call(launch.kernel, *launch.arguments)
 
     def call(self, name: str, *arguments: Any) -> None:
-        self.library[name](*(CTYPES[type(argument)](argument) for argument in arguments))
+        self.functions[name](*(CTYPES[type(argument)](argument) for argument in arguments))
 
 
 def compiler() -> str:

@@ -36,8 +36,8 @@ class DeviceDecoders:
     def fill(self, pictures: Sequence[Parsed]) -> None:
         """Write the shares of each picture's decoders into staging memory."""
         for n, picture in enumerate(pictures):
-            for staged, share in zip(self._shares, picture.shares, strict=False):
-                staged[n] = share[0]
+            for staged, share in zip(self._shares, picture.shares.values(), strict=True):
+                staged[n] = share
 
     def queue(self, stream: Stream) -> None:
         """Queue the work."""

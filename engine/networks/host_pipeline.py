@@ -58,7 +58,10 @@ class HostPipeline:
             latents = denoised(latents, picture.trajectory, self._predict)
         step = {"step": np.array([picture.header.step], np.float32)} if self._bundle.decoder_takes_step else {}
         found = [self._run(f"{name}.onnx", {"latents": latents, **step})["pixels"] for name in picture.decoders]
-        return (found[0] if len(found) == 1 else reference.step(found[0], found[1], *picture.shares))[0]
+        if len(found) == 1:
+            return found[0][0]
+        shares = [np.array([share], np.float32) for share in picture.shares.values()]
+        return reference.step(found[0], found[1], *shares)[0]
 
     def _predict(self, latents: Floats, timestep: Floats) -> Floats:
         return self._run("unet.onnx", {"latents": latents, "timestep": timestep})["prediction"]

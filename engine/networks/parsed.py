@@ -2,17 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sdtrt.engine.coding.quantized import Contents, Quantized, part_of
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.view import Look
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +49,15 @@ class Parsed:
         return self.kind, self.shape, self.steps, self.decoders
 
     @property
-    def decoders(self) -> tuple[str, ...]:
-        """The networks that have a share in the pixels."""
+    def shares(self) -> dict[str, float]:
+        """The networks that have a share in the pixels, and how much, in sum 1."""
         shares = {"decoder": 1 - self.vividness, "vivid": self.vividness}
-        return tuple(name for name, share in shares.items() if share > 0)
+        return {name: share for name, share in shares.items() if share > 0}
 
     @property
-    def shares(self) -> tuple[Floats, Floats]:
-        """The shares of the decoder and of the vivid one, float32 (1,) each."""
-        return np.array([1 - self.vividness], np.float32), np.array([self.vividness], np.float32)
+    def decoders(self) -> tuple[str, ...]:
+        """The names of those networks."""
+        return tuple(self.shares)
 
     @property
     def look(self) -> Look:

@@ -61,7 +61,7 @@ class Way:
 
     backend: str
     device: str
-    library: Callable[[], str]  # what runs the networks, with its version
+    runtime: Callable[[], str]  # what runs the networks, with its version
     obstacle: Callable[[Bundle, int], str]
     open: Callable[[Tiled, int, int | None], Pipeline]
 

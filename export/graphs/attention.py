@@ -1,5 +1,7 @@
 """Attention for export: query chunks that bound the score matrix, and keys and values of a prompt that is fixed."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
@@ -28,7 +30,7 @@ def bake_prompt(unet: nn.Module, embedding: Tensor) -> None:
             del module.to_k, module.to_v
 
 
-class Processor(nn.Module):
+class Processor(nn.Module, ABC):
     """What diffusers calls for attention; kinds differ in what queries are attended to."""
 
     def forward(
@@ -42,8 +44,9 @@ class Processor(nn.Module):
         tokens, shape = _tokens(attn, hidden_states)
         return _finish(attn, self.attended(attn, tokens), hidden_states, shape)
 
+    @abstractmethod
     def attended(self, attn: Attention, tokens: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return what comes of attention before it is projected, for tokens, (N, positions, width)."""
 
 
 class SelfAttention(Processor):

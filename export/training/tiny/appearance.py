@@ -1,8 +1,9 @@
 """What eyes miss first in a decoded picture, as a loss: structure of brightness, scale by scale.
 
 Jon Sneyers, "SSIMULACRA 2 - Structural SIMilarity Unveiling Local And Compression Related Artifacts", 2022-2023
-(https://github.com/cloudinary/ssimulacra2), fitted 108 measures to what people say of compressed pictures. Structure of
-JPEG XL's brightness at a quarter and an eighth of the size came to weigh by far the most; so it does here.
+(https://github.com/cloudinary/ssimulacra2), fitted 108 measures to what people say of compressed pictures. The two
+largest of its weights are those of the mean structure lost of JPEG XL's brightness at a quarter and an eighth of the
+size; they are here, too.
 """
 
 from typing import cast
