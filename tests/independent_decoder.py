@@ -48,7 +48,11 @@ class Coder:
         need(not data.startswith(b"\0"), "zero byte at the start of a stream")
         words = bytes(-len(data) % 4) + data
         self.stack = [int.from_bytes(words[i : i + 4], "big") for i in range(0, len(words), 4)][::-1]
-        self.bounds = np.pad(np.cumsum(arrays["tables"], 1), ((0, 0), (1, 0))).tolist()
+        tables = arrays["tables"]
+        self.likely = [next((e for e, w in enumerate(row) if w > 2**23), None) for row in tables.tolist()]
+        self.weights = tables.max(1).tolist()
+        others = [others_of(row, e) for row, e in zip(tables.tolist(), self.likely, strict=True)]
+        self.bounds = np.pad(np.cumsum(others, 1), ((0, 0), (1, 0))).tolist()
         self.points = arrays.get("centroids", 0 * arrays["tables"])
         self.state = 0
         while self.state < 2**32 and self.stack:
@@ -62,14 +66,38 @@ class Coder:
             self.state = self.state * 2**32 + self.stack.pop()
         return i
 
+    def entries(self, rows: list[int]) -> list[int]:
+        likely, pairs = [self.likely[row] for row in rows], [[0, self.weights[row], 2**24] for row in rows]
+        is_other = [e is None or self.entry(pair) == 1 for e, pair in zip(likely, pairs, strict=True)]
+        found = [self.entry(self.bounds[row]) if is_it else None for row, is_it in zip(rows, is_other, strict=True)]
+        need(all(a is None or a != b for a, b in zip(found, likely, strict=True)), "a likely entry told as another")
+        return [b if a is None else a for a, b in zip(found, likely, strict=True)]
+
     def read_pass(self, locations: Ints, scales: Ints) -> tuple[Ints, Ints]:  # symbols, points
         rows, bases, steps = scales * 8 + locations % 8, (locations // 8).ravel().tolist(), scales.ravel().tolist()
-        entries = [self.entry(self.bounds[row]) for row in rows.ravel().tolist()]
+        entries = self.entries(rows.ravel().tolist())
         bits = [0 if s < 17 else 1 + (s - 17) // 3 for s in steps]
         low = [self.entry(RAW[n]) if n and e != 31 else 0 for e, n in zip(entries, bits, strict=True)]
         values = [b + (e - 15) * 2**n + d for b, e, n, d in zip(bases, entries, bits, low, strict=True)]
         values = [self.entry(RAW[16]) - 32768 if e == 31 else value for e, value in zip(entries, values, strict=True)]
         return np.array(values, int).reshape(rows.shape), self.points[rows, np.array(entries, int).reshape(rows.shape)]
+
+
+def others_of(row: list[int], likely: int | None) -> list[int]:
+    if likely is None:
+        return row
+    found = [w * (2**24 - 1) // (2**24 - row[likely]) for w in row]
+    found[likely] = 0
+    found[found.index(max(found))] += 2**24 - 1 - sum(found)
+    found[likely] = 1
+    return found
+
+
+def held(coder: Coder, passes: list[Any], at: list[Ints]) -> list[tuple[int, Any, Ints]]:  # number, pass, positions
+    there = [(n, one, places) for n, (one, places) in enumerate(zip(passes, at, strict=True)) if places.size]
+    count = coder.entry(RAW[len(there).bit_length()])
+    need(count <= len(there), "more passes than there are")
+    return there[:count]
 
 
 def arrays_of(prior: str) -> dict[str, Ints]:
@@ -122,13 +150,17 @@ def read_adaptively(payload: Bytes, prior: int, code: int, symbols: Ints, points
     need(bool((parameters <= [8, 31, 31]).all()), "wrong parameters")
     coder, window = Coder(payload.rest, arrays_of(PRIORS[prior])), [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
     padded = np.pad(symbols, ((0, 0), (4, 4), (4, 4)))
-    for subsets in PYRAMID:
-        cells, at = positions(subsets, 4, 4).T.tolist(), positions(subsets, *symbols.shape[1:])
+    places = [positions(subsets, *symbols.shape[1:]) for subsets in PYRAMID]
+    found = np.ones(1, np.int64)
+    for _, subsets, at in held(coder, PYRAMID, places):
+        cells = positions(subsets, 4, 4).T.tolist()
         taps = [(dy, dx) for dy, dx in window if all([(y + dy) % 4, (x + dx) % 4] in known for y, x in cells)]
-        symbols[:, at[0], at[1]] = coder.read_pass(*adaptive(parameters, padded, at, taps))[0]
+        found = coder.read_pass(*adaptive(parameters, padded, at, taps))[0]
+        symbols[:, at[0], at[1]] = found
         padded[:, 4:-4, 4:-4] = symbols
         spread(padded, np.s_[:], subsets, inner)
         known = known + cells
+    need(bool(found.any()), "a last pass of zeros")
     return coder
 
 
@@ -143,9 +175,9 @@ def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, po
     near = min(max(code, 768), 3328)
     need(len(order) == len(symbols), "prior for another number of channels")
     step = np.array([[max(127 - 127 * abs(768 + 160 * k - near) // 160, 0)] for k in range(17)], np.int64)
-    for n, one in enumerate(text["passes"]):
-        subsets = [(y, x, one["stride"]) for y, x in one["origins"]]
-        at = positions(subsets, *symbols.shape[1:])
+    areas = [[(y, x, one["stride"]) for y, x in one["origins"]] for one in text["passes"]]
+    known = np.ones(1, np.int64)
+    for n, one, at in held(coder, text["passes"], [positions(subsets, *symbols.shape[1:]) for subsets in areas]):
         values = [seen(latents[a:b], at, [(dy, dx)])[0] for a, b, dy, dx in one["values"]]
         values += [STRENGTH[abs(seen(latents[a:b], at, [(dy, dx)])[0])] for a, b, dy, dx in one["magnitudes"]]
         inputs = np.concatenate([*values, step.repeat(at.shape[1], 1)])
@@ -157,7 +189,8 @@ def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, po
         group = slice(*one["channels"])
         symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within
         latents[group, at[0] + 4, at[1] + 4] = ((known * power(code) + 2**15) >> 16).clip(-1023, 1023)
-        spread(latents, group, subsets, inner)
+        spread(latents, group, areas[n], inner)
+    need(bool(known.any()), "a last pass of zeros")
     return coder
 
 

@@ -50,7 +50,7 @@ def extents_of(coder: Any, rows: int, columns: int) -> Ints:
                 mean = (around(found[c], near) + k // 2) // k
             below = found[c - 1] if c else np.zeros_like(y)
             tables = ((3 * c + third) * 9 + mean) * 9 + below
-            found[c][part] = [coder.entry(coder.bounds[row]) for row in tables[part].tolist()]
+            found[c][part] = coder.entries(tables[part].tolist())
             if found.max(initial=0) > 8:
                 raise ValueError("an extent above 8")
     return found
@@ -84,7 +84,7 @@ def values_of(
 
 
 def read_pass(coder: Any, arrays: dict[str, Ints], tables: list[int]) -> tuple[Ints, Ints]:  # symbols, points
-    entries = [coder.entry(coder.bounds[row]) for row in tables]
+    entries = coder.entries(tables)
     bits = arrays["low_bits"][tables].tolist()
     low = [coder.entry(RAW[b]) if b and e < 15 else 0 for e, b in zip(entries, bits, strict=True)]
     found = [((e - 7) << b) + n for e, b, n in zip(entries, bits, low, strict=True)]

@@ -90,8 +90,9 @@ def test_hostile_files(
             outcomes["refused"] += 1
             salvaged(codec, data, limits)
         assert time.perf_counter() - started < SLOW
-    # Any stream that is used up exactly is some picture; if there is more than one segment, all must hold.
-    assert min(outcomes.values()) > 20
+    # A stream that runs dry reads as zeros, and none may end with a pass of these: what survives is mostly in headers.
+    assert outcomes["read"] >= 5
+    assert outcomes["refused"] > 20
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,13 +1,17 @@
-"""Rate-distortion optimised quantization: the symbols that cost least in squared error plus bits."""
+"""Rate-distortion optimised quantization: the symbols, and the passes, that are worth their bits in squared error."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding.priors.passes import gather, gather_plane, present
+from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import BINS, Context, bins_of
 
 MULTIPLIER = 0.1  # what a bit may cost in squared error, in squared steps
+RARE = 9.0  # bits, at the least, of a symbol other than 0 where nearly all are 0
+SPARE = 1e-5  # squared steps for each symbol: a thousandth, or less, of what quantizing costs
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -75,3 +79,23 @@ def _of_two(
         left, right = left - points[lower], right - points[upper]
     spent = bits.ravel()[lower] - bits.ravel()[upper]
     return symbols + (left * left - right * right + np.asarray(multiplier, np.float32) * spent > 0)
+
+
+def passes_worth(coded: Floats, prior: Prior, multiplier: Multiplier) -> int:
+    """Return how many of a prior's passes over latents in steps, float32 (C, h, w) in coding order, are worth sending.
+
+    Those after them have next to no symbols that are worth their bits; where bits cost nothing, no symbols but 0.
+    """
+    passes = present(prior.passes(len(coded)), *coded.shape[1:])
+    spare_each = SPARE if np.any(multiplier) else 0.0
+    lost = spare = 0.0
+    for count in range(len(passes), 0, -1):
+        _, step = passes[count - 1]
+        wanted = gather(coded, step)
+        each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
+        gained = wanted * wanted - np.square(wanted - np.rint(wanted)) - np.float32(RARE) * each
+        lost += float(np.maximum(gained, 0).sum())
+        spare += spare_each * wanted.size
+        if lost > spare:
+            return count
+    return 0

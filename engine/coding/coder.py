@@ -4,7 +4,13 @@ It turns weights into probabilities by itself, giving each entry 1 and sharing o
 handed: handed `weight - 1`, which sum to exactly that rest, nothing is left to round. `docs/format.md` has the
 arithmetic. The coder is a stack, and streams hold it from the top: words in the order in which they are read, so that
 a part of a stream from its start tells what comes first.
+
+Nearly all entries are the likely ones of their tables. Those are told from the others by tables of two, which takes
+half the time; only the others need tables of all.
 """
+
+from functools import lru_cache
+from typing import NamedTuple
 
 import constriction
 import numpy as np
@@ -14,6 +20,7 @@ from sdtrt.errors import FormatError
 
 Ints = NDArray[np.int32]
 Tables = NDArray[np.uint32]
+Weights = NDArray[np.float32]
 
 WORD = 4  # bytes
 ESCAPE_OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
@@ -35,15 +42,27 @@ class Reader:
         words = np.frombuffer(aligned[: len(aligned) // WORD * WORD], ">u4")[::-1].astype(np.uint32)
         if words.size and not words[-1]:
             raise FormatError("damaged stream: it starts with a zero word")
-        self._weights = _weights(tables)
+        self._models = _models(tables.tobytes(), tables.shape[1])
         self._coder = constriction.stream.stack.AnsCoder(words)
 
     def entries(self, rows: Ints) -> Ints:
-        """Return entries of the tables' rows, in the shape of `rows`."""
+        """Return entries of the tables' rows, in the shape of `rows`; `FormatError` for a likely one among others."""
         flat = rows.ravel()
-        parts = [flat[at : at + _PART] for at in range(0, flat.size, _PART)]
-        found = [self._coder.decode(_CATEGORICAL, self._weights.take(part, 0)) for part in parts]
-        return np.concatenate(found).reshape(rows.shape)
+        likely = self._models.likely[flat]
+        others = likely < 0
+        told = ~others
+        others[told] = self._decoded(self._models.is_other, flat[told]) == 1
+        found = likely
+        missed = likely[others]
+        found[others] = self._decoded(self._models.others, flat[others])
+        if (found[others] == missed).any():
+            raise FormatError("damaged stream: a likely entry told as another")
+        return found.reshape(rows.shape)
+
+    def _decoded(self, weights: Weights, rows: Ints) -> Ints:
+        parts = [rows[at : at + _PART] for at in range(0, rows.size, _PART)]
+        found = [self._coder.decode(_CATEGORICAL, weights.take(part, 0)) for part in parts]
+        return np.concatenate([np.empty(0, np.int32), *found])
 
     def complete(self, symbols: Ints, escaped: NDArray[np.bool_], low_bits: Ints) -> None:
         """Read what entries leave open of symbols, in place: low bits, then those that are `escaped`."""
@@ -56,6 +75,10 @@ class Reader:
     def raw(self, sizes: Ints) -> Ints:
         """Return a number below each of `sizes`."""
         return self._coder.decode(_UNIFORM, sizes)
+
+    def number(self, below: int) -> int:
+        """Return one number below `below`."""
+        return int(self.raw(np.array([below], np.int32))[0])
 
     @property
     def is_at_end(self) -> bool:
@@ -73,17 +96,27 @@ class Writer:
     """Writes a stream from its end: what is to be read first is written last."""
 
     def __init__(self, tables: Tables) -> None:
-        self._weights = _weights(tables)
+        self._models = _models(tables.tobytes(), tables.shape[1])
         self._coder = constriction.stream.stack.AnsCoder()
 
     def entries(self, entries: Ints, rows: Ints) -> None:
+        """Write entries of the tables' rows, (entries,) both."""
+        likely = self._models.likely[rows]
+        others, told = entries != likely, likely >= 0
+        self._encode(entries[others], self._models.others, rows[others])
+        self._encode(others[told].astype(np.int32), self._models.is_other, rows[told])
+
+    def _encode(self, entries: Ints, weights: Weights, rows: Ints) -> None:
         for at in reversed(range(0, entries.size, _PART)):
             part = slice(at, at + _PART)
-            self._coder.encode_reverse(entries[part], _CATEGORICAL, self._weights.take(rows[part], 0))
+            self._coder.encode_reverse(entries[part], _CATEGORICAL, weights.take(rows[part], 0))
 
     def raw(self, numbers: Ints, sizes: Ints) -> None:
         if numbers.size:
             self._coder.encode_reverse(numbers, _UNIFORM, sizes)
+
+    def number(self, number: int, below: int) -> None:
+        self.raw(np.array([number], np.int32), np.array([below], np.int32))
 
     @property
     def words(self) -> int:
@@ -96,5 +129,26 @@ class Writer:
         return words[::-1].astype(">u4").tobytes().lstrip(b"\0")
 
 
-def _weights(tables: Tables) -> NDArray[np.float32]:
-    return (tables - 1).astype(np.float32)
+class _Models(NamedTuple):
+    """Tables in two steps; weights are less 1, as the coder wants them."""
+
+    likely: Ints  # (rows,): the entry that has more than half of the weight; -1 if none has
+    is_other: Weights  # (rows, 2): of likely entries, and of all others
+    others: Weights  # (rows, entries): once an entry is known not to be the likely one
+
+
+@lru_cache(8)
+def _models(data: bytes, entries: int) -> _Models:
+    """Return the models of tables, given as the bytes of uint32 (rows, entries)."""
+    tables = np.frombuffer(data, np.uint32).reshape(-1, entries).astype(np.int64)
+    total, rows = 1 << 24, np.arange(len(tables))
+    largest = tables.argmax(1)
+    weight = tables[rows, largest]
+    likely = np.where(weight > total // 2, largest, -1)
+    is_other = np.stack([weight, total - weight], axis=1) - 1
+    others = tables * (total - 1) // (total - weight)[:, None]
+    others[rows, largest] = 0
+    others[rows, others.argmax(1)] += total - 1 - others.sum(1)
+    others[rows, largest] = 1
+    others = np.where(likely[:, None] < 0, tables, others) - 1
+    return _Models(likely.astype(np.int32), is_other.astype(np.float32), others.astype(np.float32))

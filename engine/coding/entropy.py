@@ -1,16 +1,19 @@
-"""Symbols to streams and back: passes of a prior, each by the contexts that it finds in those before. Integers only."""
+"""Symbols to streams and back: passes of a prior, each by the contexts that it finds in those before. Integers only.
 
-from collections.abc import Callable, Iterator
+A stream tells first how many passes it holds: what coarse steps leave of fine detail is nothing, and takes no time.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.choice import MULTIPLIER, Multiplier, choose
+from sdtrt.engine.coding.choice import MULTIPLIER, Multiplier, choose, passes_worth
 from sdtrt.engine.coding.coder import ESCAPE_OFFSET, WORD, Reader, Writer
-from sdtrt.engine.coding.priors.passes import OUTER, Inner, Pass, gather, gather_plane, restored, scatter
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, Pass, gather, gather_plane, present, restored, scatter
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import ESCAPE, REACH, Context, bins_of, bits_of_tables
 from sdtrt.engine.coding.search import best_symbols
@@ -20,6 +23,7 @@ Symbols = NDArray[np.int16]
 Points = NDArray[np.int8]
 Ints = NDArray[np.int32]
 Shape = tuple[int, int, int]
+Item = TypeVar("Item")
 Pick = Callable[[Pass, Context], Ints]  # a pass's symbols, (channels of the pass, positions), given their context
 
 DEFAULT_EFFORT = 5
@@ -40,7 +44,11 @@ class Stream(NamedTuple):
 def encode(symbols: Symbols, prior: Prior, step_code: int, inner: Inner = OUTER) -> Stream:
     """Return the stream of `symbols`, int16 (C, h, w); `inner` tells which edges lie within the picture."""
     coded = symbols[prior.order(len(symbols))]
-    return _encode(lambda step, _: gather(coded, step).astype(np.int32), symbols.shape, prior, step_code, inner)
+
+    def pick(step: Pass, context: Context) -> Ints:
+        return gather(coded, step).astype(np.int32)
+
+    return _encode(pick, symbols.shape, prior, step_code, len(prior.passes(len(symbols))), inner)
 
 
 def encode_best(
@@ -68,7 +76,7 @@ def encode_best(
         each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
         return choose(gather(coded, step), context, bits, prior.centroids, each)
 
-    return _encode(pick, scaled.shape, prior, step_code, inner)
+    return _encode(pick, scaled.shape, prior, step_code, passes_worth(coded, prior, multiplier), inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,10 @@ def decode(stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inn
     decoded = _decode(reader, shape, prior, step_code, lambda number, read: read(), inner)
     if not reader.is_at_end:
         raise FormatError("damaged stream: data left over after the last symbol")
+    if decoded.there:
+        _, last = present(prior.passes(shape[0]), *shape[1:])[decoded.there - 1]
+        if not gather(decoded.symbols[prior.order(shape[0])], last).any():
+            raise FormatError("damaged stream: its last pass holds zeros alone")
     return decoded
 
 
@@ -117,7 +129,7 @@ def salvage(
     except FormatError:
         reader, missing = Reader(b"", prior.tables), True
 
-    def known(number: int, read: Callable[[], Read]) -> Read | None:
+    def known(number: int, read: Callable[[], Item]) -> Item | None:
         nonlocal missing
         if missing:
             return None
@@ -139,16 +151,25 @@ class Read(NamedTuple):
     symbols: Ints
 
 
-Known = Callable[[int, Callable[[], Read]], Read | None]  # from a pass's number and how to read it; None if missing
+class Known(Protocol):
+    """How passes are read: `read()` of each, or None if it is missing. Before the first their count is read, as 0."""
+
+    def __call__(self, number: int, read: Callable[[], Item]) -> Item | None: ...
 
 
 def _decode(
-    reader: Reader, shape: Shape, prior: Prior, step_code: int, known: Known, inner: Inner, last: int | None = None
+    reader: Reader, shape: Shape, prior: Prior, step_code: int, known: Known, inner: Inner, end: int | None = None
 ) -> Decoded:
+    """Return what the passes up to number `end` hold, all if it is None."""
     order, planes, centroids = prior.order(shape[0]), prior.planes(shape, step_code, inner), prior.centroids
     symbols, points = np.zeros(shape, np.int16), np.zeros(shape, np.int8)
+    passes = present(prior.passes(shape[0]), *shape[1:])
+    held = known(0, lambda: _read_count(reader, len(passes)))
     there = missing = 0
-    for number, step, context in _contexts(shape, prior, planes, last):
+    for number, step in passes[:held]:
+        if number == end:
+            break
+        context = prior.context(step, planes, number)
         found = known(number, lambda context=context: _read(reader, context))  # type: ignore[misc]
         if found is None:
             values, missing = context.expected(), missing + 1
@@ -161,11 +182,12 @@ def _decode(
     return Decoded(restored(symbols, order), None if centroids is None else restored(points, order), there, missing)
 
 
-def _contexts(shape: Shape, prior: Prior, planes: Any, last: int | None = None) -> Iterator[tuple[int, Pass, Context]]:
-    """Yield the number of each pass that has positions, the pass, and its context in what has been put into planes."""
-    for number, step in enumerate(prior.passes(shape[0])[:last]):
-        if step.phase.slices(*shape[1:]):
-            yield number, step, prior.context(step, planes, number)
+def _read_count(reader: Reader, passes: int) -> int:
+    """Return how many of so many passes a stream holds."""
+    held = reader.number(1 << passes.bit_length())
+    if held > passes:
+        raise FormatError(f"damaged stream: it tells of {held} passes, there are {passes}")
+    return held
 
 
 def _read(reader: Reader, context: Context) -> Read:
@@ -192,19 +214,23 @@ class _CodedPass:
     escaped: Ints
 
 
-def _encode(pick: Pick, shape: Shape, prior: Prior, step_code: int, inner: Inner) -> Stream:
-    planes = prior.planes(shape, step_code, inner)
-    coded = []
-    for number, step, context in _contexts(shape, prior, planes):
+def _encode(pick: Pick, shape: Shape, prior: Prior, step_code: int, count: int, inner: Inner) -> Stream:
+    """Return the stream of what is picked in the first `count` passes, less those at the end that hold zeros alone."""
+    planes, passes = prior.planes(shape, step_code, inner), present(prior.passes(shape[0]), *shape[1:])
+    coded, held = [], 0
+    for number, step in passes[:count]:
+        context = prior.context(step, planes, number)
         known = pick(step, context)
         coded.append(_code_pass(number, known, context))
         planes.put(step, known)
+        held = len(coded) if known.any() else held
     writer, behind = Writer(prior.tables), dict.fromkeys(prior.cuts, 0)  # words of what follows each cut
-    for part in reversed(coded):
+    for part in reversed(coded[:held]):
         writer.raw(part.escaped, np.full_like(part.escaped, 1 << 16))
         writer.raw(part.low, part.low_sizes)
         writer.entries(part.bins, part.rows)
         behind |= {cut: writer.words for cut in prior.cuts if cut <= part.number}
+    writer.number(held, 1 << len(passes).bit_length())
     data = writer.stream()
     return Stream(data, (*(len(data) - WORD * behind[cut] for cut in prior.cuts), len(data)))
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.choice import Multiplier, choose
-from sdtrt.engine.coding.priors.passes import OUTER, Inner, gather, gather_plane, restored, scatter
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, gather, gather_plane, present, restored, scatter
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import bins_of, bits_of_tables
 
@@ -31,15 +31,14 @@ def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, inn
     coded = symbols[order]
     planes = prior.planes(symbols.shape, step_code, inner)
     bits, points = np.zeros(symbols.shape, np.float32), np.zeros(symbols.shape, np.float32)
-    for number, step in enumerate(prior.passes(len(symbols))):
-        if step.phase.slices(*symbols.shape[1:]):
-            context = prior.context(step, planes, number)
-            known = gather(coded, step).astype(np.int32)
-            rows, bins = context.rows(), bins_of(known - context.base(), context.low_bits())
-            scatter(bits, step, table_bits[rows, bins])
-            if centroids is not None:
-                scatter(points, step, centroids[rows, bins] * np.float32(1 / 64))
-            planes.put(step, known)
+    for number, step in present(prior.passes(len(symbols)), *symbols.shape[1:]):
+        context = prior.context(step, planes, number)
+        known = gather(coded, step).astype(np.int32)
+        rows, bins = context.rows(), bins_of(known - context.base(), context.low_bits())
+        scatter(bits, step, table_bits[rows, bins])
+        if centroids is not None:
+            scatter(points, step, centroids[rows, bins] * np.float32(1 / 64))
+        planes.put(step, known)
     return Costs(restored(bits, order), np.square(scaled - symbols - restored(points, order)))
 
 
@@ -51,13 +50,12 @@ def best_symbols(
     coded = scaled[order]
     planes = prior.planes(scaled.shape, step_code, inner)
     symbols = np.zeros(scaled.shape, np.int16)
-    for number, step in enumerate(prior.passes(len(scaled))):
-        if step.phase.slices(*scaled.shape[1:]):
-            context = prior.context(step, planes, number)
-            each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
-            known = choose(gather(coded, step), context, table_bits, prior.centroids, each)
-            planes.put(step, known)
-            scatter(symbols, step, known)
+    for number, step in present(prior.passes(len(scaled)), *scaled.shape[1:]):
+        context = prior.context(step, planes, number)
+        each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
+        known = choose(gather(coded, step), context, table_bits, prior.centroids, each)
+        planes.put(step, known)
+        scatter(symbols, step, known)
     return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials, inner)
 
 

@@ -49,6 +49,9 @@ def main() -> None:
     write_case("tiny_odd_size", "the shipped profile and prior at a size that is no multiple of 8", odd)
     write_case("tiny_1x1", "the smallest picture", tiny_file(noise(2, TINY, 1, 1), 1, 1, 4095))
     write_case("tiny_all_zero", "symbols that cost next to nothing", tiny_file(0 * noise(3, TINY, 64, 64), 64, 64, 0))
+    coarse = noise(13, TINY, 200, 136)
+    coarse[network_prior(PRIOR_NAMES[TINY]).order(40)[8:]] = 0
+    write_case("tiny_few_passes", "a stream that does not hold all passes", tiny_file(coarse, 200, 136, 2600))
     write_case("tiny_grey", "the grey flag", tiny_file(noise(4, TINY, 24, 40), 24, 40, 2048, grey=True))
     escapes = noise(5, TINY, 33, 17)
     escapes.flat[::7] = np.random.default_rng(5).integers(-32768, 32768, escapes.flat[::7].size)

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.engine.coding.coder import Writer
+from sdtrt.engine.coding.coder import WORD, Writer
+from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.priors.tables import bins_of
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
-from sdtrt.engine.format.profile import PALETTE, shipped_profile
+from sdtrt.engine.format.profile import PALETTE, PRIOR_NAMES, shipped_profile
 from sdtrt.engine.layers.contexts import residual_tables
 
 make = runpy.run_path(str(Path(__file__).with_name("make.py")))
@@ -26,6 +28,7 @@ TINY = 1
 
 
 def main() -> None:
+    write_wrong_counts()
     write_failures(container.write(make["tiny_file"](noise(1, TINY, 61, 43), 61, 43, 1900)))
     write_wrong_tiles()
     write_wrong_layers()
@@ -57,6 +60,22 @@ def write_failures(data: bytes) -> None:
     write("x_palette_of_tiny", forbidden, {"tests": "method palette with 40 channels", "error": "FormatError"})
     vast = container.write(File(Header(1 << 24, 1 << 24, TINY, TINY, 2048), (b"",)))
     write("x_vast", vast, {"tests": "more pixels than the limit", "error": "LimitError"})
+
+
+def write_wrong_counts() -> None:
+    """Write files whose streams tell of passes that they cannot hold."""
+    prior, header = network_prior(PRIOR_NAMES[TINY]), Header(61, 43, TINY, TINY, 3000)
+    shape = shipped_profile(TINY).grid(header.width, header.height)
+    context = prior.context(prior.passes(shape[0])[0], prior.planes(shape, header.step_code), 0)
+    too_many, of_zeros = Writer(prior.tables), Writer(prior.tables)
+    too_many.number(len(prior.passes(shape[0])) + 1, 32)
+    of_zeros.entries(bins_of(-context.base(), context.low_bits()).ravel(), context.rows().ravel())
+    of_zeros.number(1, 32)
+    cases = {"x_passes": ("more passes than there are", too_many), "x_zeros": ("a last pass of zeros", of_zeros)}
+    for name, (tests, writer) in cases.items():
+        stream = writer.stream()
+        file = File(dataclasses.replace(header, alignment=-len(stream) % WORD), (stream,))
+        write(name, container.write(file), {"tests": tests, "error": "FormatError"})
 
 
 def write_wrong_tiles() -> None:

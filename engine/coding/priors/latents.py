@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import MARGIN, OUTER, Inner, Phase, length, moved, parts_of, put
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, Phase, length, parts_of
+from sdtrt.engine.coding.priors.planes import Place, Planes, seen
 from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
 
@@ -164,23 +165,22 @@ def _units(sums: Floats, shift: int) -> Floats:
 
 
 class LatentPlanes:
-    """The latents known so far, int in float32 arrays with a margin; and their compressed magnitudes."""
+    """The latents known so far, and their compressed magnitudes."""
 
     def __init__(
         self, shape: tuple[int, int, int], step_code: int, magnitudes: bool = True, inner: Inner = OUTER
     ) -> None:
-        channels, self.height, self.width = shape
-        padded = (channels, self.height + 2 * MARGIN, self.width + 2 * MARGIN)
-        self.step_code, self._inner = step_code, inner
+        _, self.height, self.width = shape
+        self.step_code = step_code
         self.features = step_features(step_code)
-        self._seen = np.zeros((1 + magnitudes, *padded), np.float32)  # latents, and magnitudes if they are looked at
+        self._known = [Planes(shape, inner) for _ in range(1 + magnitudes)]  # magnitudes if they are looked at
 
     def put(self, step: LatentPass, symbols: Ints) -> None:
         """Store a pass's symbols, (channels of the pass, positions)."""
         values = latent_units(symbols, power(self.step_code))
-        put(self._seen[0], step, values, self._inner)
-        if len(self._seen) == 2:
-            put(self._seen[1], step, MAGNITUDE[np.abs(values)], self._inner)
+        self._known[0].put(step, values)
+        if len(self._known) == 2:
+            self._known[1].put(step, MAGNITUDE[np.abs(values)])
 
     def inputs(self, step: LatentPass) -> Floats:
         """Return what a pass's network sees, float32 (inputs, positions)."""
@@ -188,24 +188,22 @@ class LatentPlanes:
         taken = np.empty((step.inputs, parts[-1][0].stop), np.float32)
         for part, rows, columns in parts:
             into = taken[:, part].reshape(step.inputs, length(rows), length(columns))
-            for share, source in sources(step, rows.start, columns.start, self.height, self.width):
-                into[share] = self._seen[source]
+            for share, kind, place in sources(step, rows.start, columns.start, self.height, self.width):
+                into[share] = self._known[kind][place]
         return taken
 
 
 @lru_cache(1024)
-def sources(
-    step: LatentPass, row: int, column: int, height: int, width: int
-) -> list[tuple[slice, tuple[int, slice, slice, slice]]]:
-    """Return each window's share of the inputs, and where `LatentPlanes` has it, for one origin of a pass."""
+def sources(step: LatentPass, row: int, column: int, height: int, width: int) -> list[tuple[slice, int, Place]]:
+    """Return each window's share of the inputs, and in which planes it is where, for one origin of a pass."""
     found = []
     at = 0
     rows, columns = slice(row, height, step.phase.stride), slice(column, width, step.phase.stride)
-    for plane, windows in enumerate((step.values, step.magnitudes)):
+    for kind, windows in enumerate((step.values, step.magnitudes)):
         for window in windows:
             last = at + window.last - window.first
-            channels = slice(window.first, window.last)
-            found.append((slice(at, last), (plane, channels, moved(rows, window.dy), moved(columns, window.dx))))
+            place = seen(rows, columns, window.dy, window.dx, slice(window.first, window.last))
+            found.append((slice(at, last), kind, place))
             at = last
     return found
 

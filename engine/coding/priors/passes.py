@@ -4,14 +4,13 @@ Within a pass nothing depends on anything else of that pass, so a pass is arithm
 part of the format: `docs/format.md`, "Passes".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-MARGIN = 4  # how far a tap may reach beyond the plane
 
 Offset = tuple[int, int]  # (rows, columns)
 Ints = NDArray[np.int32]
@@ -55,6 +54,14 @@ class Pass(Protocol):
     def phase(self) -> Phase: ...
 
 
+P = TypeVar("P", bound=Pass)
+
+
+def present(passes: Sequence[P], height: int, width: int) -> list[tuple[int, P]]:
+    """Return those passes that have positions in a plane, each with its number among all."""
+    return [(number, step) for number, step in enumerate(passes) if step.phase.slices(height, width)]
+
+
 @lru_cache(1024)
 def parts_of(phase: Phase, height: int, width: int) -> tuple[tuple[slice, slice, slice], ...]:
     """Return each origin's share of a phase's positions, with its rows and columns."""
@@ -72,11 +79,6 @@ def length(along: slice) -> int:
     return len(range(along.start, along.stop, along.step))
 
 
-def moved(along: slice, distance: int) -> slice:
-    """Return a slice of a plane as one of a plane with margins, moved by `distance`."""
-    return slice(along.start + MARGIN + distance, along.stop + MARGIN + distance, along.step)
-
-
 @dataclass(frozen=True, slots=True)
 class Inner:
     """Which edges of a tile lie within the picture."""
@@ -88,54 +90,6 @@ class Inner:
 
 
 OUTER = Inner()  # of a picture of a single tile
-Place = tuple[slice, slice]  # rows and columns of a plane with margins
-
-
-@lru_cache(1024)
-def margins_of(phase: Phase, height: int, width: int, inner: Inner) -> tuple[tuple[Place, Place], ...]:
-    """Return where a plane with margins takes a phase's values that lie beyond inner edges, and from where, in order.
-
-    They are those of the nearest row and column that the phase has within the plane.
-    """
-    found = []
-    for rows, columns in phase.slices(height, width):
-        (above, down, below), (before, across, behind) = (
-            _edges(along, side) for along, side in ((rows, height), (columns, width))
-        )
-        first, last = _line(down.start), _line(down.stop - 1)
-        left, right = _line(across.start), _line(across.stop - 1)
-        whole = slice(above.start, below.stop, phase.stride)
-        edges = (
-            (inner.top, (above, across), (first, across)),
-            (inner.bottom, (below, across), (last, across)),
-            (inner.left, (whole, before), (whole, left)),
-            (inner.right, (whole, behind), (whole, right)),
-        )
-        found += [(into, source) for is_inner, into, source in edges if is_inner]
-    return tuple(found)
-
-
-def _edges(along: slice, side: int) -> tuple[slice, slice, slice]:
-    """Return a slice of `Phase.slices` within a side with margins, what goes on with it before, and behind."""
-    first, step = along.start + MARGIN, along.step
-    last = first + (length(along) - 1) * step
-    behind = slice(last + step, last + (side + 2 * MARGIN - 1 - last) // step * step + 1, step)
-    return slice(first % step, first, step), slice(first, last + 1, step), behind
-
-
-def _line(at: int) -> slice:
-    return slice(at, at + 1)
-
-
-def put(seen: NDArray[Any], step: Pass, values: NDArray[Any], inner: Inner) -> None:
-    """Store a pass's values, (channels of the pass, positions), in planes with margins, and those for the margins."""
-    height, width = (side - 2 * MARGIN for side in seen.shape[1:])
-    own = seen[step.start : step.stop]
-    for part, rows, columns in parts_of(step.phase, height, width):
-        inside = own[:, moved(rows, 0), moved(columns, 0)]
-        inside[...] = values[:, part].reshape(inside.shape)
-    for (rows, columns), (from_rows, from_columns) in margins_of(step.phase, height, width, inner):
-        own[:, rows, columns] = own[:, from_rows, from_columns]
 
 
 def gather(planes: NDArray[Any], step: Pass) -> NDArray[Any]:

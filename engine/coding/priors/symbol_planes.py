@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import MARGIN, OUTER, Inner, Offset, Phase, moved, parts_of, put
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, Offset, Phase, parts_of
+from sdtrt.engine.coding.priors.planes import Planes, seen
 
 SIGNED_LIMIT = 1023  # contexts see symbols clamped to this magnitude
 
@@ -43,17 +44,14 @@ def symbol_passes(channels: int, phases: Sequence[Phase], reach: int) -> list[Sy
 
 
 class SymbolPlanes:
-    """The symbols known so far, int in float32 arrays with a margin: signed, and compressed magnitudes.
+    """The symbols known so far: signed, and compressed magnitudes, `MAGNITUDE[min(|symbol|, 255)]`.
 
-    Magnitudes are `MAGNITUDE[min(|symbol|, 255)]`. float32 holds all these integers exactly.
+    float32 holds all these integers exactly.
     """
 
     def __init__(self, shape: tuple[int, int, int], inner: Inner = OUTER) -> None:
-        channels, self.height, self.width = shape
-        self._inner = inner
-        padded = (channels, self.height + 2 * MARGIN, self.width + 2 * MARGIN)
-        self._signed = np.zeros(padded, np.float32)
-        self._magnitude = np.zeros(padded, np.float32)
+        _, self.height, self.width = shape
+        self._signed, self._magnitude = Planes(shape, inner), Planes(shape, inner)
 
     def positions(self, step: SymbolPass) -> int:
         """Return how many positions a pass has in each channel."""
@@ -62,8 +60,8 @@ class SymbolPlanes:
 
     def put(self, step: SymbolPass, symbols: NDArray[np.int32]) -> None:
         """Store a pass's symbols, (channels, positions)."""
-        put(self._signed, step, np.clip(symbols, -SIGNED_LIMIT, SIGNED_LIMIT), self._inner)
-        put(self._magnitude, step, MAGNITUDE[np.minimum(np.abs(symbols), 255)], self._inner)
+        self._signed.put(step, np.clip(symbols, -SIGNED_LIMIT, SIGNED_LIMIT))
+        self._magnitude.put(step, MAGNITUDE[np.minimum(np.abs(symbols), 255)])
 
     def signed(self, step: SymbolPass) -> Floats:
         """Return symbols at a pass's taps, float32 (taps * channels, positions), tap after tap."""
@@ -73,11 +71,11 @@ class SymbolPlanes:
         """Return magnitudes at a pass's taps, as `signed`."""
         return self._take(self._magnitude, step)
 
-    def _take(self, planes: Floats, step: SymbolPass) -> Floats:
+    def _take(self, planes: Planes, step: SymbolPass) -> Floats:
         taken = np.empty((len(step.taps) * step.stop, self.positions(step)), np.float32)
         for part, rows, columns in parts_of(step.phase, self.height, self.width):
             for number, (dy, dx) in enumerate(step.taps):
-                source = planes[:, moved(rows, dy), moved(columns, dx)]
+                source = planes[seen(rows, columns, dy, dx, slice(None))]
                 taken[number * step.stop : (number + 1) * step.stop, part] = source.reshape(step.stop, -1)
         return taken
 

@@ -29,7 +29,7 @@ from sdtrt.engine.coding.priors.latents import (
     Window,
     step_features,
 )
-from sdtrt.engine.coding.priors.passes import MARGIN
+from sdtrt.engine.coding.priors.planes import MARGIN
 from sdtrt.engine.coding.priors.tables import FRACTIONS
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.export.training import run as training

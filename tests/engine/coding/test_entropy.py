@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.coder import Reader, Writer
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
-from sdtrt.engine.coding.priors.passes import OUTER, PYRAMID, Inner, gather
+from sdtrt.engine.coding.priors.passes import OUTER, PYRAMID, Inner, gather, restored, scatter
 from sdtrt.engine.coding.priors.prior import Prior, network_prior
 from sdtrt.engine.coding.priors.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
-from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context
+from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context, bins_of
 from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.engine.layers.contexts import residual_tables
 from sdtrt.errors import FormatError
 
 CHANNELS = {"tiny-1": 40, "sd1-1": 4}
@@ -157,6 +159,16 @@ class Ans:
         self.refill()
         return index
 
+    def take_entries(self, tables: list[list[int]]) -> list[int]:
+        """Read one entry of each table: whether it is the likely one, where there is one; then those that are not."""
+        half = 1 << 23
+        pairs = [[max(weights), (1 << 24) - max(weights)] if max(weights) > half else None for weights in tables]
+        others = [pair is None or self.take(pair) == 1 for pair in pairs]
+        return [
+            self.take(others_of(weights)) if other else weights.index(max(weights))
+            for weights, other in zip(tables, others, strict=True)
+        ]
+
     def take_uniform(self, size: int) -> int:
         weight = (1 << 24) // size
         quantile = self.state & ((1 << 24) - 1)
@@ -166,10 +178,24 @@ class Ans:
         return index
 
 
+def others_of(weights: list[int]) -> list[int]:
+    """Return a table's weights once its likely entry is ruled out, the table's own if it has none."""
+    likely, total = max(weights), 1 << 24
+    if likely <= total // 2:
+        return weights
+    at = weights.index(likely)
+    shares = [0 if e == at else weight * (total - 1) // (total - likely) for e, weight in enumerate(weights)]
+    shares[shares.index(max(shares))] += total - 1 - sum(shares)
+    return [*shares[:at], 1, *shares[at + 1 :]]
+
+
 def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) -> NDArray[np.int64]:
     ans = Ans(payload)
     symbols = np.zeros(shape, np.int64)
-    for number, step in enumerate(prior.passes(shape[0])):
+    present = [n for n, step in enumerate(prior.passes(shape[0])) if step.phase.slices(*shape[1:])]
+    held = ans.take_uniform(1 << len(present).bit_length())
+    for number in present[:held]:
+        step = prior.passes(shape[0])[number]
         places = [
             (channel, y, x)
             for channel in prior.order(shape[0])
@@ -177,12 +203,10 @@ def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) 
             for y in range(first_y, shape[1], step.phase.stride)
             for x in range(first_x, shape[2], step.phase.stride)
         ]
-        if not places:
-            continue
         context = prior.context(step, prior.planes(shape, 0), number)
-        coded = []
-        for location, scale in zip(context.location.ravel().tolist(), context.scale.ravel().tolist(), strict=True):
-            coded.append((location, scale, ans.take(prior.tables[scale * 8 + location % 8].tolist())))
+        contexts = list(zip(context.location.ravel().tolist(), context.scale.ravel().tolist(), strict=True))
+        bins = ans.take_entries([prior.tables[scale * 8 + location % 8].tolist() for location, scale in contexts])
+        coded = [(*one, bin_) for one, bin_ in zip(contexts, bins, strict=True)]
         values = [
             None if bin_ == ESCAPE else (location // 8) + (bin_ - REACH) * 2 ** int(LOW_BITS[scale])
             for location, scale, bin_ in coded
@@ -206,18 +230,31 @@ def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
     np.testing.assert_array_equal(decode_in_python(payload, shape, prior), symbols)
 
 
-def test_the_library_keeps_our_weights() -> None:
-    """Handed weights less 1, constriction codes with exactly these weights: every row, every entry."""
-    tables = TABLES
+@pytest.mark.parametrize("tables", [TABLES, residual_tables().tables], ids=["latents", "residual"])
+def test_the_library_keeps_our_weights(tables: NDArray[np.uint32]) -> None:
+    """Handed weights less 1, constriction codes with exactly these weights: every row, every entry, in both steps."""
     rows = np.repeat(np.arange(len(tables)), tables.shape[1])
-    bins = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
-    coder = constriction.stream.stack.AnsCoder()
-    model = constriction.stream.model.Categorical(perfect=False)
-    coder.encode_reverse(bins, model, (tables - 1).astype(np.float32)[rows])
-    ans = Ans(coder.get_compressed()[::-1].astype(">u4").tobytes())
+    entries = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
+    writer = Writer(tables)
+    writer.entries(entries, rows)
+    stream = writer.stream()
+    np.testing.assert_array_equal(Reader(stream, tables).entries(rows), entries)
+    ans = Ans(stream)
     weights = tables.tolist()
-    assert [ans.take(weights[row]) for row in rows.tolist()] == bins.tolist()
+    assert ans.take_entries([weights[row] for row in rows.tolist()]) == entries.tolist()
     assert ans.state == 0
+
+
+def test_a_likely_entry_told_as_another_is_refused() -> None:
+    row = int(TABLES.max(1).argmax())
+    coder, model = constriction.stream.stack.AnsCoder(), constriction.stream.model.Categorical(perfect=False)
+    others = np.array([others_of(TABLES[row].tolist())], np.float32) - 1
+    coder.encode_reverse(TABLES[row].argmax(keepdims=True).astype(np.int32), model, others)
+    weight = float(TABLES[row].max())
+    coder.encode_reverse(np.array([1], np.int32), model, np.array([[weight - 1, (1 << 24) - weight - 1]], np.float32))
+    stream = coder.get_compressed()[::-1].astype(">u4").tobytes().lstrip(b"\0")
+    with pytest.raises(FormatError, match="likely"):
+        Reader(stream, TABLES).entries(np.array([row]))
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 1 << 16])
@@ -239,6 +276,43 @@ def test_random_payloads(name: str, payload: bytes, size: tuple[int, int], step_
     except FormatError:
         return
     assert entropy.encode(symbols, prior, step_code).data == payload
+
+
+@PRIORS
+def test_passes_of_zeros_at_the_end_take_nothing(name: str) -> None:
+    """Whatever follows the last symbol other than 0, in coding order, is not in the stream."""
+    prior, symbols = network_prior(name), noise(3, (CHANNELS[name], 12, 17), "mixed")
+    order, passes = prior.order(len(symbols)), prior.passes(CHANNELS[name])
+    lengths = []
+    for held in range(len(passes) + 1):
+        coded = symbols[order]
+        for step in passes[held:]:
+            scatter(coded, step, np.zeros_like(gather(coded, step)))
+        stream = entropy.encode(restored(coded, order), prior, 2048).data
+        decoded = entropy.decode(stream, symbols.shape, prior, 2048)
+        assert decoded.there == held
+        np.testing.assert_array_equal(decoded.symbols[order], coded)
+        lengths.append(len(stream))
+    assert lengths[0] == 0
+    assert lengths == sorted(set(lengths))
+
+
+@PRIORS
+def test_counts_of_passes_that_cannot_be(name: str) -> None:
+    """More than there are, or a last one of nothing but zeros, which has a shorter stream."""
+    prior, shape = network_prior(name), (CHANNELS[name], 12, 17)
+    passes = prior.passes(CHANNELS[name])
+    writer = Writer(prior.tables)
+    writer.number(len(passes) + 1, 1 << len(passes).bit_length())
+    with pytest.raises(FormatError, match=f"{len(passes) + 1} passes"):
+        entropy.decode(writer.stream(), shape, prior, 3000)
+    context = prior.context(passes[0], prior.planes(shape, 3000), 0)
+    writer = Writer(prior.tables)
+    assert not context.low_bits().any()
+    writer.entries(bins_of(-context.base(), context.low_bits()).ravel(), context.rows().ravel())
+    writer.number(1, 1 << len(passes).bit_length())
+    with pytest.raises(FormatError, match="zeros alone"):
+        entropy.decode(writer.stream(), shape, prior, 3000)
 
 
 @PRIORS
@@ -391,6 +465,7 @@ prior_latents.Network.__call__ = network
 PRINT_HASHES = """
 import hashlib
 from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.coder import Reader, Writer
 from sdtrt.engine.coding.priors.prior import network_prior
 
 SHAPES = {"tiny-1": (40, 20, 31), "sd1-1": (4, 50, 61)}

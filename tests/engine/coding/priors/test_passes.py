@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
-from sdtrt.engine.coding.priors.passes import MARGIN, PYRAMID, Inner, gather, restored, scatter
+from sdtrt.engine.coding.priors.passes import PYRAMID, Inner, gather, restored, scatter
+from sdtrt.engine.coding.priors.planes import MARGIN
 from sdtrt.engine.coding.priors.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, symbol_passes
 
 PASSES = {n: AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n) for n in (1, 6)}

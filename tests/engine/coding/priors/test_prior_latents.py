@@ -24,7 +24,8 @@ from sdtrt.engine.coding.priors.latents import (
     step_features,
     width,
 )
-from sdtrt.engine.coding.priors.passes import MARGIN, OUTER, Inner, Phase
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, Phase
+from sdtrt.engine.coding.priors.planes import MARGIN
 from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.errors import BundleError, FormatError
 
