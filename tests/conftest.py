@@ -1,19 +1,16 @@
 """What several tests share: a photo made of numbers, opened models, the command line, kernels for the host."""
 
-import ctypes
 import os
-import re
-import shutil
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from host_kernels import Host, compiled, compiler
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,19 +19,12 @@ import sdtrt
 from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.layered import with_kind
-from sdtrt.kernels.launches import Launch
 
 # Seeded, and without a deadline: a busy machine must not change the verdict.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
 settings.load_profile("suite")
 
 Pixels = NDArray[np.uint8]
-
-KERNELS = Path(__file__).parents[1] / "kernels" / "cuda"
-# Aliasing is as on the device, where no compiler reasons about it.
-CXX_FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror"]
-COMPILERS = ("c++", "g++", "clang++")
-CTYPES = {int: ctypes.c_void_p, np.int64: ctypes.c_int64, np.int32: ctypes.c_int32, np.float32: ctypes.c_float}
 
 
 def synthetic_photo(width: int, height: int) -> Pixels:
@@ -130,41 +120,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Host:
-    """The kernels as functions of the host."""
-
-    def __init__(self, library: Path, signatures: dict[str, tuple[type, ...]]) -> None:
-        self.functions, self.signatures = ctypes.CDLL(str(library)), signatures
-
-    def run(self, launch: Launch) -> None:
-        assert launch.block == ctypes.c_int32.in_dll(self.functions, "block_size").value
-        assert tuple(map(type, launch.arguments)) == self.signatures[launch.kernel]
-        self.functions.set_grid(ctypes.c_int64(launch.grid))
-        self.call(launch.kernel, *launch.arguments)
-
-    def call(self, name: str, *arguments: Any) -> None:
-        self.functions[name](*(CTYPES[type(argument)](argument) for argument in arguments))
-
-
-def compiler() -> str:
-    found = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), *COMPILERS))), None)
-    return found or pytest.skip("no C++ compiler")
-
-
-def signatures(preprocessed: str) -> dict[str, tuple[type, ...]]:
-    """Return the types of each kernel's parameters, as `Launch` has them."""
-    kinds = {"int64_t": np.int64, "int32_t": np.int32, "float": np.float32}
-    kernels = re.findall(r'extern "C" void (\w+)\(([^)]*)\) \{', preprocessed)
-    return {
-        name: tuple(int if "*" in parameter else kinds[parameter.split()[0]] for parameter in parameters.split(","))
-        for name, parameters in kernels
-    }
-
-
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
-    library = tmp_path_factory.mktemp("host") / "kernels.so"
-    command = [compiler(), *CXX_FLAGS, f"-I{KERNELS}", str(Path(__file__).parent / "kernels" / "host.cpp")]
-    subprocess.run([*command, "-shared", "-fPIC", "-o", str(library)], check=True)
-    preprocessed = subprocess.run([*command, "-E", "-P"], check=True, capture_output=True, encoding="utf-8").stdout
-    return Host(library, signatures(preprocessed))
+def host() -> Host:
+    return compiled(compiler() or pytest.skip("no C++ compiler"))

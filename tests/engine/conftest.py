@@ -1,29 +1,19 @@
-"""A device made of this machine's memory: kernels compiled for the host, work that waits until it must be done.
+"""The emulated device with the built-in model on it, and bundles that are that model with something more."""
 
-What is read before it was waited for is still poison here, as it may be on a GPU.
-"""
-
-import ctypes
 import json
 import shutil
-from collections import deque
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import DTypeLike, NDArray
+from emulated import EmulatedBackend, EmulatedDevice
 from onnx import TensorProto, helper, numpy_helper
 
-from sdtrt.engine.networks.backends.ort import OrtDeviceNetwork
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
 from sdtrt.engine.networks.device_pipeline import DevicePipeline
 from sdtrt.engine.networks.tiled import Tiled
-from sdtrt.kernels.device import DeviceArray
-from sdtrt.kernels.launches import Launch
 
-POISON = 0xA5
 SD1_SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
@@ -32,128 +22,6 @@ SD1_SCHEDULE = {
     "prediction_type": "epsilon",
     "rescale_betas_zero_snr": False,
 }
-Work = Callable[[], None]
-
-
-class Queue:
-    """A stream, or a graph that is being recorded."""
-
-    def __init__(self) -> None:
-        self.works: deque[Work] = deque()
-
-    def do(self, work: Work) -> None:
-        self.works.append(work)
-
-
-class Stream(Queue):
-    def __init__(self) -> None:
-        super().__init__()
-        self.queued = self.done = 0
-
-    def do(self, work: Work) -> None:
-        super().do(work)
-        self.queued += 1
-
-    def flush(self, count: int) -> None:
-        """Do what is left of the first `count` works that were ever queued."""
-        while self.done < count:
-            work = self.works.popleft()
-            self.done += 1
-            work()
-
-
-class Event:
-    def __init__(self, stream: Stream) -> None:
-        self._stream, self._count = stream, stream.queued
-
-    def sync(self) -> None:
-        self._stream.flush(self._count)
-
-
-class Recorded:
-    def __init__(self, works: list[Work]) -> None:
-        self._works = works
-        self.launches = 0
-
-    def launch(self, stream: Stream) -> None:
-        self.launches += 1
-        for work in self._works:
-            stream.do(work)
-
-
-class EmulatedDevice:
-    """See `sdtrt.kernels.device.Device`; `host` runs kernels."""
-
-    name = "this machine's memory"
-
-    def __init__(self, host: Any) -> None:
-        self._host = host
-        self.stream = Stream()
-        self.graphs: list[Recorded] = []
-
-    def enter(self) -> None:
-        pass
-
-    def array_of(self, array: DeviceArray) -> DeviceArray:
-        return array
-
-    def stream_of(self, stream: Stream) -> Stream:
-        return stream
-
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        array = self.staging(shape, dtype)
-        return DeviceArray(array.ctypes.data, tuple(shape), np.dtype(dtype), array)
-
-    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return np.full(nbytes, POISON, np.uint8).view(dtype).reshape(shape)
-
-    def upload(self, target: DeviceArray, source: NDArray[Any], stream: Queue) -> None:
-        assert source.flags.c_contiguous
-        assert source.nbytes <= target.nbytes
-        stream.do(lambda: ctypes.memmove(target.pointer, source.ctypes.data, source.nbytes) and None)
-
-    def download(self, target: NDArray[Any], source: DeviceArray, stream: Queue) -> None:
-        assert target.flags.c_contiguous
-        assert target.nbytes <= source.nbytes
-        stream.do(lambda: ctypes.memmove(target.ctypes.data, source.pointer, target.nbytes) and None)
-
-    def launch(self, launch: Launch, stream: Queue) -> None:
-        stream.do(lambda: self._host.run(launch))
-
-    def capture(self, record: Callable[[Any], None]) -> Recorded:
-        queue = Queue()
-        record(queue)
-        self.graphs.append(Recorded(list(queue.works)))
-        return self.graphs[-1]
-
-    def mark(self, stream: Stream) -> Event:
-        return Event(stream)
-
-    def wait(self, stream: Stream, other: Stream) -> None:
-        stream.do(Event(other).sync)
-
-
-class EmulatedBackend:
-    """ONNX Runtime on the host, by the code that binds device memory."""
-
-    name = "ort"
-
-    def load(self, bundle: Bundle, network: str) -> "EmulatedNetwork":
-        session = OrtDeviceNetwork(bundle.file(f"{network}.onnx"), "CPUExecutionProvider", ("cpu", 0))
-        return EmulatedNetwork(session)
-
-
-class EmulatedNetwork:
-    capturable = True
-    largest_batch = 3
-
-    def __init__(self, session: OrtDeviceNetwork) -> None:
-        self._session, self.dtypes = session, session.dtypes
-
-    def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Queue], None]:
-        run = self._session.bind(arrays)
-        return lambda stream: stream.do(lambda: run(stream))
 
 
 @pytest.fixture

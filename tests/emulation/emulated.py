@@ -1,0 +1,195 @@
+"""A device made of this machine's memory: kernels compiled for the host, work that waits until it must be done.
+
+What is read before it was waited for is still poison here, as it may be on a GPU. `install` puts it in the place of a
+GPU, for the rest of the process.
+"""
+
+import ctypes
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from host_kernels import Host, compiled, compiler
+from numpy.typing import DTypeLike, NDArray
+
+from sdtrt.engine.networks import pipeline
+from sdtrt.engine.networks.backends import gpu
+from sdtrt.engine.networks.backends.ort import OrtDeviceNetwork
+from sdtrt.engine.networks.backends.plans import source_of
+from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.errors import DeviceError
+from sdtrt.kernels import device as cuda
+from sdtrt.kernels.device import DeviceArray
+from sdtrt.kernels.launches import Launch
+
+POISON = 0xA5
+NAME = "a device that is emulated in this machine's memory"
+
+Work = Callable[[], None]
+
+
+class Queue:
+    """A stream, or a graph that is being recorded."""
+
+    def __init__(self) -> None:
+        self.works: deque[Work] = deque()
+
+    def do(self, work: Work) -> None:
+        self.works.append(work)
+
+
+class Stream(Queue):
+    def __init__(self) -> None:
+        super().__init__()
+        self.queued = self.done = 0
+
+    def do(self, work: Work) -> None:
+        super().do(work)
+        self.queued += 1
+
+    def flush(self, count: int) -> None:
+        """Do what is left of the first `count` works that were ever queued."""
+        while self.done < count:
+            work = self.works.popleft()
+            self.done += 1
+            work()
+
+
+class Event:
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._count = stream, stream.queued
+
+    def sync(self) -> None:
+        self._stream.flush(self._count)
+
+
+class Recorded:
+    def __init__(self, works: list[Work]) -> None:
+        self._works = works
+        self.launches = 0
+
+    def launch(self, stream: Stream) -> None:
+        self.launches += 1
+        for work in self._works:
+            stream.do(work)
+
+
+class EmulatedDevice:
+    """See `sdtrt.kernels.device.Device`; `host` runs kernels."""
+
+    name = "this machine's memory"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.stream = Stream()
+        self.graphs: list[Recorded] = []
+
+    def enter(self) -> None:
+        pass
+
+    def array_of(self, array: Any) -> DeviceArray:
+        if not isinstance(array, DeviceArray):
+            raise TypeError(f"a {type(array).__name__} is no array of this device")
+        return array
+
+    def stream_of(self, stream: Any) -> Stream:
+        if stream == 0:
+            raise ValueError("stream 0 is the default stream")
+        if not isinstance(stream, Stream):
+            raise TypeError(f"a {type(stream).__name__} is no stream of this device")
+        return stream
+
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        array = self.staging(shape, dtype)
+        return DeviceArray(array.ctypes.data, tuple(shape), np.dtype(dtype), array)
+
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return np.full(nbytes, POISON, np.uint8).view(dtype).reshape(shape)
+
+    def upload(self, target: DeviceArray, source: NDArray[Any], stream: Queue) -> None:
+        assert source.flags.c_contiguous
+        assert source.nbytes <= target.nbytes
+        stream.do(lambda: ctypes.memmove(target.pointer, source.ctypes.data, source.nbytes) and None)
+
+    def download(self, target: NDArray[Any], source: DeviceArray, stream: Queue) -> None:
+        assert target.flags.c_contiguous
+        assert target.nbytes <= source.nbytes
+        stream.do(lambda: ctypes.memmove(target.ctypes.data, source.pointer, target.nbytes) and None)
+
+    def copy(self, target: DeviceArray, source: DeviceArray, stream: Queue) -> None:
+        stream.do(lambda: ctypes.memmove(target.pointer, source.pointer, source.nbytes) and None)
+
+    def launch(self, launch: Launch, stream: Queue) -> None:
+        stream.do(lambda: self._host.run(launch))
+
+    def capture(self, record: Callable[[Any], None]) -> Recorded:
+        queue = Queue()
+        record(queue)
+        self.graphs.append(Recorded(list(queue.works)))
+        return self.graphs[-1]
+
+    def mark(self, stream: Stream) -> Event:
+        return Event(stream)
+
+    def wait(self, stream: Stream, other: Stream) -> None:
+        stream.do(Event(other).sync)
+
+    def seconds(self, queue: Callable[[], None]) -> float:
+        """Return the seconds that what `queue` queues takes here."""
+        self.mark(self.stream).sync()
+        started = time.perf_counter()
+        queue()
+        self.mark(self.stream).sync()
+        return time.perf_counter() - started
+
+
+class EmulatedBackend:
+    """ONNX Runtime on the host, by the code that binds device memory."""
+
+    name = "ort"
+
+    def load(self, bundle: Bundle, network: str) -> "EmulatedNetwork":
+        path, *_ = [bundle.file(name) for name in source_of(bundle, network)]
+        session = OrtDeviceNetwork(path, "CPUExecutionProvider", ("cpu", 0))
+        return EmulatedNetwork(session)
+
+
+class EmulatedNetwork:
+    capturable = True
+    largest_batch = 3
+
+    def __init__(self, session: OrtDeviceNetwork) -> None:
+        self._session, self.dtypes = session, session.dtypes
+
+    def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Queue], None]:
+        run = self._session.bind(arrays)
+        return lambda stream: stream.do(lambda: run(stream))
+
+
+def install() -> None:
+    """Put the emulated device in the place of GPU 0, with ONNX Runtime on it; TensorRT stays out of reach.
+
+    Raises `DeviceError` where there is no C++ compiler.
+    """
+    cxx = compiler()
+    if cxx is None:
+        raise DeviceError("the emulated device needs a C++ compiler on the path")
+    host = compiled(cxx)
+    for module in (cuda, pipeline):
+        module.CudaDevice = lambda index=0: EmulatedDevice(host)
+    for module in (gpu, pipeline):
+        module.architecture = lambda index=0: "emulated"
+    gpu.description = lambda index=0: NAME
+    pipeline.has_cuda = lambda: True
+    pipeline.OrtCuda = lambda device, index: EmulatedBackend()
+    trt, *others = pipeline.WAYS
+    pipeline.WAYS = (replace(trt, obstacle=without_engines(trt.obstacle)), *others)
+
+
+def without_engines(obstacle: Callable[[Bundle, int], str]) -> Callable[[Bundle, int], str]:
+    """Return TensorRT's obstacle; where there would be none, that it needs a GPU."""
+    return lambda bundle, index: obstacle(bundle, index) or "TensorRT runs on no emulated device"
