@@ -4,9 +4,12 @@ import datetime
 import json
 import platform
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from sdtrt import __version__
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("sdtrt", "numpy", "pillow", "constriction", "onnxruntime")
@@ -14,18 +17,29 @@ PACKAGES = ("sdtrt", "numpy", "pillow", "constriction", "onnxruntime")
 
 def write_results(name: str, figures: dict[str, Any]) -> Path:
     """Write `results/<name>.json` and return its path."""
-    document = {
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(about(PACKAGES) | figures, indent=1) + "\n")
+    return path
+
+
+def about(packages: Iterable[str]) -> dict[str, Any]:
+    """Return what figures belong to; of the packages those that are there."""
+    return {
         "date": datetime.date.today().isoformat(),
         "machine": f"{processor()}, {cores()} cores, {platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {package: metadata.version(package) for package in PACKAGES},
+        "versions": {package: found for package in packages if (found := version(package))},
         "command": " ".join(["python", *map(without_folders, sys.argv)]),
-        **figures,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    return path
+
+
+def version(package: str) -> str | None:
+    """Return a package's version, None if it is not there; sdtrt may be a checkout that is not installed."""
+    try:
+        return __version__ if package == "sdtrt" else metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def without_folders(argument: str) -> str:

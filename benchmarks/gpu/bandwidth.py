@@ -1,0 +1,117 @@
+"""What kernels reach on large batches, in GB/s of what they must read and write, beside a plain copy."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from gpu.check import Check, CheckError
+from sdtrt.kernels import build, launches
+from sdtrt.kernels import device as cuda
+from sdtrt.kernels.device import DeviceArray
+
+IN_A_ROW, TIMES = 20, 9
+
+
+def bandwidth(check: Check) -> Iterator[tuple[str, Any]]:
+    yield "kernels", compiled_kernels()
+    device = cuda.CudaDevice()
+    copy = copy_bandwidth(device, check.machine.large)
+    yield "copy", {"gb_per_second": round(copy, 1)}
+    for work in [*latent_works(device, check.machine.large), *pixel_works(device, check.machine.large)]:
+        rate = work.nbytes / seconds(device, lambda work=work: device.launch(work.launch, device.stream)) / 1e9
+        yield work.name, {"gb_per_second": round(rate, 1), "of_copy": round(rate / copy, 3)}
+
+
+def compiled_kernels() -> dict[str, Any]:
+    """Return what the compiled kernels say of themselves; `CheckError` if they are of other sources."""
+    record = json.loads(build.RECORD.read_bytes())
+    if record["sources_sha256"] != build.sources_sha256():
+        raise CheckError("kernels.fatbin is not of these sources; run: make kernels")
+    return {name: record[name] for name in ("nvcc", "architectures", "ptx")} | {"count": len(record["kernels"])}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A launch, the bytes that it must read and write, and the arrays to keep as long as it may run."""
+
+    name: str
+    launch: launches.Launch
+    nbytes: int
+    kept: list[DeviceArray]
+
+
+def latent_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
+    """Return the kernels over latents, on FP16."""
+    count, channels = math.prod(shape), shape[1]
+    half, symbols = filled(device, shape, np.float16, 0), device.empty(shape, np.int16)
+    points, flags = device.empty(shape, np.int8), device.empty((1,), np.uint32)
+    vectors = [filled(device, (channels,), np.float32, 1) for _ in range(3)]
+    mean, delta, offset = (vector.pointer for vector in vectors)
+    kept = [half, symbols, points, flags, *vectors]
+    of: dict[str, Any] = {"shape": shape, "dtype": np.float16}
+    latents, ints = half.pointer, symbols.pointer
+    works = {
+        "quantize": (launches.quantize(latents, ints, mean, delta, flags.pointer, dead_zone=0, **of), 4),
+        "dequantize, offsets": (launches.dequantize(ints, latents, mean, delta, offset=offset, **of), 4),
+        "dequantize, points": (launches.dequantize(ints, latents, mean, delta, points=points.pointer, **of), 5),
+        "step": (launches.step(latents, ints, latents, mean, delta, **of), 6),
+    }
+    return [Work(name, launch, count * nbytes, kept) for name, (launch, nbytes) in works.items()]
+
+
+def pixel_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
+    """Return the kernels over pixels; a residual is of zeros, an overlay is opaque everywhere."""
+    images, side = shape[0], 2 * shape[2]
+    pictures = launches.Pictures(images, side, side, 3, 3 * side, 3 * side * side, 8)
+    few = replace(pictures, images=max(images // 4, 1))
+    rgb, planes = (
+        device.empty((images, side, side, 3), np.uint8),
+        filled(device, (images, 3, side, side), np.float16, 0),
+    )
+    flags = device.empty((1,), np.uint32)
+    values = filled(device, (few.images, 3, side // 8, side // 8, 8, 8), np.int32, 0)
+    overlay = filled(device, (few.images, side, side, 4), np.uint8, 255)
+    of: dict[str, Any] = {"pictures": pictures, "dtype": np.float16, "low": -1.0, "high": 1.0}
+    there = launches.pixels_to_planes(rgb.pointer, planes.pointer, **of)
+    back = launches.planes_to_pixels(planes.pointer, rgb.pointer, flags.pointer, **of)
+    add = launches.add_residual(values.pointer, rgb.pointer, pictures=few)
+    put = launches.put_overlay(overlay.pointer, rgb.pointer, pictures=few)
+    moved, count = rgb.nbytes + planes.nbytes, few.images * side * side
+    kept = [rgb, planes, flags, values, overlay]
+    return [
+        Work("pixels to planes", there, moved, kept),
+        Work("planes to pixels", back, moved, kept),
+        Work("add residual", add, count * (12 + 6), kept),
+        Work("put overlay", put, count * (4 + 6), kept),
+    ]
+
+
+def copy_bandwidth(device: Any, shape: tuple[int, ...]) -> float:
+    """Return GB/s, counting what is read and what is written."""
+    nbytes = 4 * math.prod(shape)
+    source, target = device.empty((nbytes,), np.uint8), device.empty((nbytes,), np.uint8)
+    return 2 * nbytes / seconds(device, lambda: device.copy(target, source, device.stream)) / 1e9
+
+
+def filled(device: Any, shape: tuple[int, ...], dtype: DTypeLike, value: int) -> DeviceArray:
+    staging = device.staging(shape, dtype)
+    staging[...] = value
+    array: DeviceArray = device.empty(shape, dtype)
+    device.upload(array, staging, device.stream)
+    device.mark(device.stream).sync()
+    return array
+
+
+def seconds(device: Any, queue: Callable[[], None]) -> float:
+    """Return the median seconds of what is queued, by the device's clock; the first row does not count."""
+
+    def row() -> None:
+        for _ in range(IN_A_ROW):
+            queue()
+
+    return float(np.median([device.seconds(row) / IN_A_ROW for _ in range(1 + TIMES)][1:]))

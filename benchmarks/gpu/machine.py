@@ -1,0 +1,100 @@
+"""What is measured on, a GPU or the emulated device, and how much of everything suits it."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpu import ROOT
+from sdtrt.kernels.device import DeviceArray, handle_of
+
+EMULATION = ROOT / "tests" / "emulation"
+
+
+class Gpu:
+    """GPU 0 of this machine."""
+
+    rehearsal = False
+    sides: tuple[int, ...] = (512, 1024)  # of pictures, in pixels
+    batches: tuple[int, ...] = (1, 8)
+    runs = 200
+    compared: tuple[tuple[int, int], ...] = ((64, 64), (129, 70), (512, 512), (1200, 800))  # width, height
+    large = (64, 4, 512, 512)  # elements of a launch whose bandwidth is measured: far beyond what caches hold
+    widths: tuple[int, ...] = (128, 256, 512, 512)  # of the levels of SD 1.x's autoencoder
+    layers = 2
+    probe = (256, 192)  # width and height of the picture that a bundle is checked with
+    torch_device = "cuda"
+    compiler = "inductor"  # of torch.compile
+    pytest_options: tuple[str, ...] = ()
+    path: tuple[Path, ...] = (ROOT,)  # where Python looks for modules
+    bundle = ROOT / "build" / "gpu_check" / "sd1"
+
+    @staticmethod
+    def name() -> str:
+        """Return name, architecture and driver; `DeviceError` says why there is no GPU to be seen."""
+        from sdtrt.engine.networks.backends.gpu import description
+
+        return description()
+
+    def enter(self) -> None:
+        """Make it the one that is measured in this process."""
+
+    def tensor(self, array: DeviceArray) -> Any:
+        """Return a device array as a tensor; no copy is made."""
+        import torch
+
+        return torch.as_tensor(array, device=self.torch_device)
+
+    def queue(self, work: Callable[[], None], stream: Any) -> None:
+        """Queue what PyTorch does in `work` on a stream."""
+        import torch
+
+        with torch.cuda.stream(torch.cuda.ExternalStream(handle_of(stream))):
+            work()
+
+    def memory_used(self) -> int:
+        from cuda.bindings import runtime
+
+        error, free, total = runtime.cudaMemGetInfo()
+        if error != runtime.cudaError_t.cudaSuccess:
+            raise RuntimeError(f"the memory of the GPU cannot be asked for: {error}")
+        return int(total - free)
+
+
+class Emulated(Gpu):
+    """The device of the tests, for rehearsals: everything is small, and torch stays on the CPU."""
+
+    rehearsal = True
+    sides, batches, runs = (64,), (1, 2), 3
+    compared = ((64, 64), (129, 70))
+    large = (2, 4, 16, 16)
+    widths, layers = (32, 32, 32, 32), 0
+    probe = (64, 48)
+    torch_device, compiler = "cpu", "eager"
+    pytest_options = ("-p", "emulated_gpu")
+    path = (ROOT, EMULATION)
+    bundle = ROOT / "build" / "gpu_check" / "rehearsal"
+
+    @staticmethod
+    def name() -> str:
+        return "emulated"
+
+    def enter(self) -> None:
+        sys.path.append(str(EMULATION))
+        import emulated
+
+        emulated.install()
+
+    def tensor(self, array: DeviceArray) -> Any:
+        import torch
+
+        return torch.from_numpy(array.owner)
+
+    def queue(self, work: Callable[[], None], stream: Any) -> None:
+        stream.do(work)
+
+    def memory_used(self) -> int:
+        """Return this process's memory, of which the device's is a part."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,25 @@
+"""All sections by name, those that tell most in the least time first."""
+
+from functools import partial
+
+from gpu.bandwidth import bandwidth
+from gpu.check import Section
+from gpu.codec import architecture, built_in, memory, parity
+from gpu.networks import compiled, eager, export
+from gpu.suite import tests
+from gpu.torch_networks import around_torch
+
+SECTIONS: dict[str, Section] = {
+    "tests": tests,
+    "bandwidth": bandwidth,
+    "parity": parity,
+    "tiny-trt": partial(built_in, "trt"),
+    "tiny-ort": partial(built_in, "ort"),
+    "torch": eager,
+    "sd1-torch": around_torch,
+    "export": export,
+    "sd1-trt": partial(architecture, "trt"),
+    "sd1-ort": partial(architecture, "ort"),
+    "memory": memory,
+    "torch-compiled": compiled,
+}

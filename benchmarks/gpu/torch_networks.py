@@ -1,0 +1,88 @@
+"""The codec around PyTorch's networks: its kernels, streams and copies, without ONNX Runtime or TensorRT on a GPU."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sdtrt
+from gpu.check import Check
+from gpu.codec import calls, levels_apart, parsed_file, picture
+from gpu.machine import Gpu
+from gpu.networks import PIXEL_RANGE, half_coders, manifest, require_torch
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.device_pipeline import DevicePipeline
+from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.export.folder import write_manifest
+from sdtrt.kernels import device as cuda
+from sdtrt.kernels import reference
+from sdtrt.kernels.device import DeviceArray, Stream
+
+
+class TorchNetwork:
+    """A module that reads and writes device memory, on a stream of ours."""
+
+    capturable = False  # PyTorch's allocator knows nothing of graphs that others record
+    largest_batch = 8
+    dtypes: Mapping[str, np.dtype[Any]] = {name: np.dtype(np.float16) for name in ("pixels", "latents")}
+
+    def __init__(self, module: Any, source: str, machine: Gpu) -> None:
+        self._module, self._source, self._machine = module, source, machine
+
+    def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
+        import torch
+
+        tensors = {name: self._machine.tensor(array) for name, array in arrays.items()}
+        source = tensors.pop(self._source)
+        (target,) = tensors.values()
+
+        def work() -> None:
+            with torch.inference_mode():
+                target.copy_(self._module(source.contiguous(memory_format=torch.channels_last)))
+
+        return lambda stream: self._machine.queue(work, stream)
+
+
+class TorchNetworks:
+    """PyTorch as a backend of the device pipeline."""
+
+    name = "torch"
+
+    def __init__(self, coders: Mapping[str, Any], machine: Gpu) -> None:
+        self._coders, self._machine = coders, machine
+
+    def load(self, bundle: Bundle, network: str) -> TorchNetwork:
+        source = {"encoder": "pixels", "decoder": "latents"}[network]
+        return TorchNetwork(self._coders[network], source, self._machine)
+
+
+def around_torch(check: Check) -> Iterator[tuple[str, Any]]:
+    """Yield how far pictures are from what kernels' references make of the networks' output, and milliseconds."""
+    require_torch(check)
+    coders = half_coders(check)
+    with tempfile.TemporaryDirectory() as folder:
+        write_manifest(Path(folder), manifest())
+        pictures = PictureCodec(folder, device="cpu")  # its networks would be opened when they are first needed
+        backend = TorchNetworks(coders, check.machine)
+        pictures.pipeline = DevicePipeline(cuda.CudaDevice(), backend, Tiled.of(pictures.bundle))
+        codec = sdtrt.Codec(pictures)
+        files = [codec.encode(picture(*size, n), layers=1) for n, size in enumerate(check.machine.compared)]
+        expected = [by_reference(coders["decoder"], data, check) for data in files]
+        yield "parity", levels_apart([np.asarray(codec.decode(data)) for data in files], expected)
+        yield from calls(check, pictures)
+
+
+def by_reference(decoder: Any, data: bytes, check: Check) -> np.ndarray:
+    """Return the pixels of a file: symbols and planes by the references of the kernels, the network without them."""
+    import torch
+
+    parsed = parsed_file(data)
+    one, header = parsed.contents, parsed.header
+    latents = reference.dequantize(one.symbols, one.mean, one.delta, one.points)
+    with torch.inference_mode():
+        planes = decoder(torch.from_numpy(latents.astype(np.float16))[None].to(check.machine.torch_device))
+    planes = planes[0].float().cpu().numpy()
+    return reference.planes_to_pixels(planes, header.width, header.height, *PIXEL_RANGE)
