@@ -38,6 +38,7 @@ import sys
 import time
 from pathlib import Path
 
+from gpu import ROOT
 from gpu.check import Check, NotMeasuredError
 from gpu.machine import Emulated, Gpu
 from gpu.record import Record
@@ -60,6 +61,7 @@ def main() -> int:
         if record.has(name) and not arguments.again:
             print(f"{name}: there already", flush=True)
         else:
+            record.begin(name)
             record = run_apart(name, arguments)
     failed = [name for name in arguments.sections if "failed" in record.sections[name]]
     print(f"{arguments.out}: {', '.join(failed) + ' failed' if failed else 'nothing failed'}")
@@ -90,7 +92,9 @@ def parsed() -> argparse.Namespace:
 
 
 def machine_of(arguments: argparse.Namespace) -> Gpu:
-    return Emulated() if arguments.rehearse else Gpu()
+    if arguments.rehearse:
+        return Emulated(arguments.out.with_suffix("") / "sd1")
+    return Gpu(ROOT / "build" / "gpu_check" / "sd1")
 
 
 def run_apart(name: str, arguments: argparse.Namespace) -> Record:
@@ -121,7 +125,6 @@ def run_here(arguments: argparse.Namespace) -> int:
     from gpu.sections import SECTIONS
 
     name, record, started = arguments.only, Record.read(arguments.out), time.perf_counter()
-    record.begin(name)
     error: Exception | None = None
     try:
         machine = machine_of(arguments)

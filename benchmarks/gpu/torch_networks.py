@@ -65,9 +65,9 @@ def around_torch(check: Check) -> Iterator[tuple[str, Any]]:
     coders = half_coders(check)
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder), manifest())
-        pictures = PictureCodec(folder, device="cpu")  # its networks would be opened when they are first needed
+        pictures = PictureCodec(folder, device="cpu", tile=0)  # its networks would be opened when they are first needed
         backend = TorchNetworks(coders, check.machine)
-        pictures.pipeline = DevicePipeline(cuda.CudaDevice(), backend, Tiled.of(pictures.bundle))
+        pictures.pipeline = DevicePipeline(cuda.CudaDevice(), backend, Tiled.of(pictures.bundle, tile=0))
         codec = sdtrt.Codec(pictures)
         files = [codec.encode(picture(*size, n), layers=1) for n, size in enumerate(check.machine.compared)]
         expected = [by_reference(coders["decoder"], data, check) for data in files]
@@ -83,6 +83,7 @@ def by_reference(decoder: Any, data: bytes, check: Check) -> np.ndarray:
     one, header = parsed.contents, parsed.header
     latents = reference.dequantize(one.symbols, one.mean, one.delta, one.points)
     with torch.inference_mode():
-        planes = decoder(torch.from_numpy(latents.astype(np.float16))[None].to(check.machine.torch_device))
+        half = torch.from_numpy(latents.astype(np.float16))[None].to(check.machine.torch_device)
+        planes = decoder(half.contiguous(memory_format=torch.channels_last))
     planes = planes[0].float().cpu().numpy()
     return reference.planes_to_pixels(planes, header.width, header.height, *PIXEL_RANGE)
