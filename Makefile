@@ -78,8 +78,9 @@ engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGE
 kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/data/kernels.fatbin; needs nvcc, no GPU
 	@$(BIN)/python -m sdtrt.kernels.build
 
-gpu-check:  ## what only a GPU can tell: tests, bandwidth, latency beside PyTorch (BUNDLE=, DECODES=; any Python: BIN=)
-	$(BIN)/python benchmarks/gpu_check.py $(if $(BUNDLE),--bundle '$(BUNDLE)') $(if $(DECODES),--decodes $(DECODES))
+gpu-check:  ## what only a GPU can tell; again: what is missing of it (SECTIONS=, BUNDLE=, DECODES=; any Python: BIN=)
+	$(BIN)/python benchmarks/gpu_check.py $(if $(SECTIONS),--sections '$(SECTIONS)') $(if $(BUNDLE),--bundle '$(BUNDLE)') \
+		$(if $(DECODES),--decodes $(DECODES))
 
 $(VENV)/.fuzz: $(STAMP)
 	$(INSTALL) -e '.[dev,fuzz]'

@@ -10,8 +10,9 @@ to bring where these are missing:
 
     constriction                for everything
     hypothesis sortedcontainers for the tests
-    onnxruntime-gpu flatbuffers for the networks on a GPU; it finds cuDNN and cuBLAS where torch with CUDA has them.
-                                `onnxruntime` alone serves for rehearsals. TensorRT serves as well, with engines.
+    onnxruntime-gpu flatbuffers for the networks on a GPU; of torch's version of CUDA, since it takes cuDNN and cuBLAS
+                                from there. `onnxruntime` serves all that needs no network in it on the GPU, and
+                                rehearsals; TensorRT, with engines, serves beside it.
     onnxscript onnx-ir ml-dtypes for the section `export`
     cupy-cuda13x                for a test of arrays of CuPy's
 
@@ -25,8 +26,10 @@ The exit code is 1 if a section failed.
 
 Figures of latency are wall-clock milliseconds after warm-up: median, 95th and 99th percentile of at most 200 calls.
 `encode` and `decode` are whole calls of the codec, host to host, without layers; `analyse` and `synthesise` the same
-without the entropy coder. PyTorch's are the networks alone, from device to device. The bundle of SD 1.x's architecture
-has random weights: `export` makes it in build/gpu_check, unless another is named.
+without the entropy coder. PyTorch's own (`torch`, `torch-compiled`) are the networks alone, from device to device.
+`sd1-trt`, `sd1-ort` and `sd1-torch` are the codec with SD 1.x's architecture and random weights, run by TensorRT, by
+ONNX Runtime, and by PyTorch within the codec's own streams and kernels: the last where there is neither of the others.
+The section `export` makes the bundle for the first two in build/gpu_check, unless `--bundle` names another.
 
 `--rehearse` runs all of that on the device that tests emulate in this machine's memory (a C++ compiler is needed),
 with small pictures and networks, and PyTorch on the CPU: what it finds is no measurement.

@@ -52,6 +52,8 @@ def require_backend(model: str | Path, backend: str) -> None:
     from sdtrt.engine.networks.bundle import find_bundle
 
     bundle = find_bundle(model)
+    if backend == "ort":
+        require("onnxruntime")
     way = next(way for way in pipeline.WAYS if (way.backend, way.device) == (backend, "cuda"))
     if obstacle := way.obstacle(bundle, 0):
         raise NotMeasuredError(obstacle)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sdtrt
-from gpu.check import Check, NotMeasuredError, require_backend
+from gpu.check import Check, NotMeasuredError, require, require_backend
 from gpu.timing import percentiles
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.stored import StoredLatents
@@ -27,6 +27,7 @@ Pixels = NDArray[np.uint8]
 
 def parity(check: Check) -> Iterator[tuple[str, Any]]:
     """Yield by how many levels pictures that are decoded on the GPU differ from the CPU's, for each backend."""
+    require("onnxruntime")
     with sdtrt.Codec.open(device="cpu") as host:
         pictures = [picture(width, height, n) for n, (width, height) in enumerate(check.machine.compared)]
         files = [host.encode(one, quality=quality) for one in pictures for quality in QUALITIES]

@@ -12,7 +12,7 @@ from gpu.timing import percentiles
 from sdtrt.export.latents.picture import made_picture
 
 LONGEST = 4  # times the seconds of a section: compilers take long for each shape
-PIXEL_RANGE = [-1.0, 1.0]
+PIXEL_RANGE = (-1.0, 1.0)
 FILES = {"encoder": ("pixels", "latents"), "decoder": ("latents", "pixels")}  # input and output
 
 
@@ -20,7 +20,7 @@ def export(check: Check) -> Iterator[tuple[str, Any]]:
     """Write the bundle that the codec is measured with; yield seconds, and how far ONNX Runtime's CPU is from torch."""
     if check.given is not None:
         raise NotMeasuredError(f"the bundle {check.given} is measured instead")
-    require("torch", "onnx", "onnxscript")
+    require("torch", "onnx", "onnxscript", "onnxruntime")
     import torch
 
     from sdtrt.engine.networks.backends.ort import OrtCpu
@@ -52,7 +52,7 @@ def manifest() -> dict[str, Any]:
         "name": "sd1-random",
         "latent_space": "sd1",
         "profile": shipped_profile_id("sd1"),
-        "pixel_range": PIXEL_RANGE,
+        "pixel_range": list(PIXEL_RANGE),
         "decoder_takes_step": False,
     }
 
@@ -81,8 +81,9 @@ def torch_latency(check: Check, prepare: Callable[[Any], Any]) -> Iterator[tuple
     machine, begun = check.machine, time.perf_counter()
     coders = {name: prepare(coder) for name, coder in half_coders(check).items()}
     each = check.seconds / (len(coders) * len(machine.sides) * len(machine.batches))
-    for verb, name in (("decode", "decoder"), ("encode", "encoder")):
-        for batch, side in product(machine.batches, machine.sides):
+    # What takes most memory comes last.
+    for batch, side in product(machine.batches, machine.sides):
+        for verb, name in (("decode", "decoder"), ("encode", "encoder")):
             key = f"{verb} {side}x{side}, batch {batch}"
             if time.perf_counter() - begun > LONGEST * check.seconds:
                 yield key, {"not measured": "what came before has taken all the time"}

@@ -27,7 +27,8 @@ def tests(check: Check) -> Iterator[tuple[str, Any]]:
     yield "skipped", reasons("SKIPPED", done.stdout)
     yield "failed", reasons("(?:FAILED|ERROR)", done.stdout)
     if done.returncode:
-        raise CheckError(f"pytest ended with {done.returncode}: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+        last = "".join((done.stdout + done.stderr).strip().splitlines()[-1:])
+        raise CheckError(f"pytest ended with {done.returncode}: {last}")
 
 
 def reasons(kind: str, output: str) -> list[str]:

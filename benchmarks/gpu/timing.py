@@ -17,7 +17,8 @@ def percentiles(call: Callable[[], Any], runs: int, seconds: float) -> dict[str,
         if n >= LEAST_WARM_UP and time.perf_counter() - begun > seconds / 3:
             break
         call()
-    begun, times = time.perf_counter(), []
+    begun = time.perf_counter()
+    times: list[float] = []
     while len(times) < runs and (len(times) < LEAST_RUNS or time.perf_counter() - begun < seconds):
         started = time.perf_counter()
         call()

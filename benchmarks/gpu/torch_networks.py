@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import sdtrt
-from gpu.check import Check
+from gpu.check import Check, require
 from gpu.codec import calls, levels_apart, parsed_file, picture
 from gpu.machine import Gpu
 from gpu.networks import PIXEL_RANGE, half_coders, manifest, require_torch
@@ -62,6 +63,7 @@ class TorchNetworks:
 def around_torch(check: Check) -> Iterator[tuple[str, Any]]:
     """Yield how far pictures are from what kernels' references make of the networks' output, and milliseconds."""
     require_torch(check)
+    require("onnxruntime")  # which a codec asks for, though nothing will run in it
     coders = half_coders(check)
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder), manifest())
@@ -75,7 +77,7 @@ def around_torch(check: Check) -> Iterator[tuple[str, Any]]:
         yield from calls(check, pictures)
 
 
-def by_reference(decoder: Any, data: bytes, check: Check) -> np.ndarray:
+def by_reference(decoder: Any, data: bytes, check: Check) -> NDArray[np.uint8]:
     """Return the pixels of a file: symbols and planes by the references of the kernels, the network without them."""
     import torch
 
