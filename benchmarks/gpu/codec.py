@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -145,4 +146,7 @@ def parsed_file(data: bytes) -> Parsed:
 
 
 def picture(width: int, height: int, seed: int) -> Pixels:
-    return np.roll(made_picture(width, height), 37 * seed, axis=1)
+    return np.roll(made_once(width, height), 37 * seed, axis=1)
+
+
+made_once = cache(made_picture)
