@@ -44,6 +44,7 @@ class PictureCodec:
         backend: str = "auto",
         device: str = "auto",
         threads: int | None = None,
+        precision: str = "auto",
         tile: int | None = None,
         overlap: int | None = None,
         report: Report | None = None,
@@ -53,7 +54,7 @@ class PictureCodec:
         self.bundle: Bundle = find_bundle(model)
         self.profile = self.bundle.latent_profile()
         self._tiled = Tiled.of(self.bundle, tile, overlap, report)
-        self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads)
+        self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
 
     def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
         overlay = overlay_for(picture, wish, wish.first_quality)

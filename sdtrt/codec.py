@@ -40,25 +40,24 @@ class Codec:
         device: str = "auto",
         backend: str = "auto",
         threads: int | None = None,
+        precision: str = "auto",
         tile: int | None = None,
         overlap: int | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> Self:
         """Open a model by its name, or a bundle by its folder.
 
-        `device` is "auto", "cpu", "cuda" or "cuda:N", `backend` "auto", "trt" or "ort": of what works on this machine
-        the fastest is taken (`sdtrt doctor` tells why not the others). On the CPU networks are loaded at their first
-        use, by `threads` threads each, one per core if None. Pictures larger than `tile` pixels go through the networks
-        in tiles that overlap by `overlap` pixels; 0 is without tiles, None what suits the model: for "tiny" tiles that
-        change nothing. `report` is called with the number of a picture's tiles that are done, and of all, before the
-        first and after each. Raises `BundleError` if there is no such model, `DeviceError` if the machine cannot run
-        it.
+        `device` is "auto", "cpu", "cuda" or "cuda:N", `backend` "auto", "trt", "ort" or "openvino": the first that
+        works on this machine is taken (`sdtrt doctor` tells why not the others). On the CPU networks are loaded at
+        their first use, by `threads` threads each, one per core if None; `precision` is "fp32", "bf16", which needs
+        OpenVINO and a processor with bfloat16, or "auto", with OpenVINO the latter where it can be had. Pictures larger
+        than `tile` pixels go through the networks in tiles that overlap by `overlap` pixels; 0 is without tiles, None
+        what suits the model: for "tiny" tiles that change nothing. `report` is called with the number of a picture's
+        tiles that are done, and of all, before the first and after each. Raises `BundleError` if there is no such
+        model, `DeviceError` if the machine cannot run it.
         """
-        return cls(
-            PictureCodec(
-                model, device=device, backend=backend, threads=threads, tile=tile, overlap=overlap, report=report
-            )
-        )
+        machine: dict[str, Any] = {"device": device, "backend": backend, "threads": threads, "precision": precision}
+        return cls(PictureCodec(model, **machine, tile=tile, overlap=overlap, report=report))
 
     def __enter__(self) -> Self:
         return self

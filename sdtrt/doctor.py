@@ -42,15 +42,16 @@ def gpu_line() -> str:
 
 
 def _ways() -> list[Finding]:
-    """Return for each way to run the built-in model whether it works here; without a GPU nothing is amiss."""
+    """Return for each way to run the built-in model whether it works here; amiss is only that none does on the CPU."""
     try:
         bundle = find_bundle(BUILT_IN)
     except SdtrtError:
         return []  # the findings about models say why
+    obstacles = [(way, way.obstacle(bundle, 0, "auto")) for way in WAYS]
+    runs_on_cpu = any(way.device == "cpu" and not obstacle for way, obstacle in obstacles)
     found = []
-    for way in WAYS:
-        obstacle = way.obstacle(bundle, 0)
-        ok = True if not obstacle else (False if way.device == "cpu" else None)
+    for way, obstacle in obstacles:
+        ok = True if not obstacle else (None if runs_on_cpu or way.device != "cpu" else False)
         found.append(Finding(f"backend {way.backend}, device {way.device}", ok, obstacle or way.runtime()))
     return found
 

@@ -19,6 +19,7 @@ import sdtrt
 from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.layered import with_kind
+from sdtrt.engine.networks.backends import openvino
 
 # Seeded, and without a deadline: a busy machine must not change the verdict.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -43,6 +44,15 @@ def synthetic_photo(width: int, height: int) -> Pixels:
 @pytest.fixture(scope="session")
 def photo() -> Callable[[int, int], Pixels]:
     return synthetic_photo
+
+
+@pytest.fixture
+def no_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without OpenVINO."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    openvino._core.cache_clear()
+    yield
+    openvino._core.cache_clear()
 
 
 @pytest.fixture(scope="session")

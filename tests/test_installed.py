@@ -47,7 +47,7 @@ def test_wheel(environment: Path, photo: Callable[[int, int], np.ndarray], tmp_p
     output(environment / "sdtrt", "decode", "photo.sdt", "-o", "back.png", cwd=tmp_path)
     with Image.open(tmp_path / "back.png") as back:
         assert back.size == (90, 70)
-    assert "backend ort, device cpu    yes" in output(environment / "sdtrt", "doctor", cwd=tmp_path)
+    assert "backend ort, device cpu      yes" in output(environment / "sdtrt", "doctor", cwd=tmp_path)
     assert str(environment.parent) in output(environment / "sdtrt", "models", cwd=tmp_path)
 
 

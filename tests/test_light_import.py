@@ -39,7 +39,7 @@ COMMANDS = [
     "engines build",
     "completion",
 ]
-NEEDED_LATER = {"onnxruntime", "cuda", "pycuda", "scipy", "skimage", "sdtrt.export"}
+NEEDED_LATER = {"onnxruntime", "openvino", "cuda", "pycuda", "scipy", "skimage", "sdtrt.export"}
 
 
 def run(code: str, *arguments: str | Path) -> str:

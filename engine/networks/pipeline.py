@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.stored import Layers
-from sdtrt.engine.networks.backends import BACKENDS
+from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.openvino import OpenVino, best_precision, precision_here, processor, version
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
 from sdtrt.engine.networks.backends.plans import networks_of
 from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
@@ -57,29 +58,40 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to run networks; `obstacle` says why a bundle cannot be run so on GPU `index`, or gives an empty text."""
+    """One way to run networks.
+
+    `obstacle` says why a bundle cannot be run so, on GPU `index` and in a `precision`, or gives an empty text.
+    """
 
     backend: str
     device: str
     runtime: Callable[[], str]  # what runs the networks, with its version
-    obstacle: Callable[[Bundle, int], str]
-    open: Callable[[Tiled, int, int | None], Pipeline]
+    obstacle: Callable[[Bundle, int, str], str]
+    open: Callable[[Tiled, int, int | None, str], Pipeline]
 
 
-def open_pipeline(tiled: Tiled, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Pipeline:
-    """Return a bundle's pipeline for a `--backend`, `--device` and `--threads`: the fastest of those that work here.
+def open_pipeline(
+    tiled: Tiled,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+) -> Pipeline:
+    """Return a bundle's pipeline for what the options of these names say: the first way of `WAYS` that works here.
 
     Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
     """
     kind, index = parse_device(device)
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is unknown; there are: {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; there are: {', '.join(PRECISIONS)}")
     obstacles = []
     for way in WAYS:
         if backend in {"auto", way.backend} and kind in {"auto", way.device}:
-            obstacle = way.obstacle(tiled.bundle, index)
+            obstacle = way.obstacle(tiled.bundle, index, precision)
             if not obstacle:
-                return way.open(tiled, index, threads)
+                return way.open(tiled, index, threads, precision)
             obstacles.append(f"{way.backend} on {way.device}: {obstacle}")
     reasons = "; ".join(obstacles) or f"backend {backend} does not run on device {device}"
     raise DeviceError(f"{reasons}; see: sdtrt doctor, or run it with --device cpu")
@@ -93,25 +105,36 @@ def parse_device(text: str) -> tuple[str, int]:
     return match[1], int(match[2] or 0)
 
 
-def _trt_obstacle(bundle: Bundle, index: int) -> str:
+def _trt_obstacle(bundle: Bundle, index: int, precision: str) -> str:
     if not installed():
         return f"no TensorRT is installed; {INSTALL}"
     needed = [name for name in networks_of(bundle) if name != "unet"]
-    return _gpu_obstacle(index) or _first_fault(lambda: [usable_engines(bundle, name) for name in needed])
+    usable = _gpu_obstacle(index) or _first_fault(lambda: [usable_engines(bundle, name) for name in needed])
+    return usable or _precision_obstacle(precision)
 
 
-def _ort_cuda_obstacle(bundle: Bundle, index: int) -> str:
+def _ort_cuda_obstacle(bundle: Bundle, index: int, precision: str) -> str:
     if not has_cuda():
         return "this ONNX Runtime is without CUDA; install it with: pip install 'sdtrt[gpu]'"
-    return _gpu_obstacle(index)
+    return _gpu_obstacle(index) or _precision_obstacle(precision)
 
 
 def _gpu_obstacle(index: int) -> str:
     return _first_fault(lambda: architecture(index), fatbin)
 
 
-def _ort_cpu_obstacle(bundle: Bundle, index: int) -> str:
+def _precision_obstacle(precision: str) -> str:
+    return "" if precision == "auto" else f"the bundle's networks have their precision, not {precision}"
+
+
+def _ort_cpu_obstacle(bundle: Bundle, index: int, precision: str) -> str:
+    if precision == "bf16":
+        return "ONNX Runtime computes in fp32 on the CPU"
     return _first_fault(import_onnxruntime)
+
+
+def _openvino_obstacle(bundle: Bundle, index: int, precision: str) -> str:
+    return _first_fault(lambda: precision_here(precision))
 
 
 def _first_fault(*checks: Callable[[], object]) -> str:
@@ -123,18 +146,22 @@ def _first_fault(*checks: Callable[[], object]) -> str:
     return ""
 
 
-def _open_trt(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
+def _open_trt(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
     device = CudaDevice(index)
     return DevicePipeline(device, TensorRt(device), tiled)
 
 
-def _open_ort_cuda(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
+def _open_ort_cuda(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
     device = CudaDevice(index)
     return DevicePipeline(device, OrtCuda(device, index), tiled)
 
 
-def _open_ort_cpu(tiled: Tiled, index: int, threads: int | None) -> Pipeline:
+def _open_ort_cpu(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
     return HostPipeline(OrtCpu(threads), tiled)
+
+
+def _open_openvino(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
+    return HostPipeline(OpenVino(threads, precision), tiled)
 
 
 def _tensorrt() -> str:
@@ -145,9 +172,15 @@ def _onnxruntime() -> str:
     return f"ONNX Runtime {import_onnxruntime().__version__}"
 
 
-# The fastest first.
+def _openvino() -> str:
+    here = "bf16" if best_precision() == "bf16" else f"fp32: {processor()} has no bfloat16"
+    return f"OpenVINO {version()}, precision {here}"
+
+
+# The fastest first, with what it takes to open a codec for one picture.
 WAYS = (
     Way("trt", "cuda", _tensorrt, _trt_obstacle, _open_trt),
     Way("ort", "cuda", _onnxruntime, _ort_cuda_obstacle, _open_ort_cuda),
     Way("ort", "cpu", _onnxruntime, _ort_cpu_obstacle, _open_ort_cpu),
+    Way("openvino", "cpu", _openvino, _openvino_obstacle, _open_openvino),
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT
 from sdtrt.engine.denoising.denoise import checked_steps
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
-from sdtrt.engine.networks.backends import BACKENDS
+from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.parts import LARGEST_SCALE
 from sdtrt.engine.picture import Region
 from sdtrt.images.interest import DEFAULT_WEIGHT
@@ -46,6 +46,9 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
     command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
+    command.add_argument(
+        "--precision", default="auto", choices=PRECISIONS, help="of the networks on the CPU; bf16 needs openvino"
+    )
     command.add_argument("--tile", type=int, metavar="N", help="cut larger pictures into tiles of N pixels; 0: never")
     command.add_argument("--overlap", type=int, metavar="N", help="pixels by which tiles overlap")
 

@@ -18,6 +18,7 @@ def open_codec(model: str, options: argparse.Namespace) -> Codec:
         device=options.device,
         backend=options.backend,
         threads=options.threads,
+        precision=options.precision,
         tile=options.tile,
         overlap=options.overlap,
         report=TileBar(quiet=options.quiet),

@@ -84,7 +84,7 @@ def doctor(options: argparse.Namespace) -> int:
     else:
         for finding in findings:
             mark = {True: "yes", False: "NO", None: "-"}[finding.ok]
-            print(f"{finding.subject:26} {mark:4} {finding.detail}")
+            print(f"{finding.subject:28} {mark:4} {finding.detail}")
     return 1 if any(finding.ok is False for finding in findings) else 0
 
 

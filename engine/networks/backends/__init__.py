@@ -12,7 +12,8 @@ from sdtrt.kernels.device import DeviceArray, Stream
 
 Floats = NDArray[np.float32]
 
-BACKENDS = ("auto", "trt", "ort")
+BACKENDS = ("auto", "trt", "ort", "openvino")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Network(Protocol):

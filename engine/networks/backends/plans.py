@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sdtrt.atomic import replace_file
+from sdtrt.engine.networks.backends.cache import user_cache
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.shapes import Shapes
 from sdtrt.engine.networks.backends.trt_library import import_tensorrt, installed
@@ -109,8 +109,7 @@ def engines_folder(bundle: Bundle) -> Path:
     """Return where a bundle's engines lie: with it, or for built-in bundles in the user's cache folder."""
     if not bundle.is_built_in:
         return bundle.folder / ENGINES
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "sdtrt" / "engines" / bundle.name
+    return user_cache() / "engines" / bundle.name
 
 
 def source_of(bundle: Bundle, network: str) -> list[str]:

@@ -19,8 +19,10 @@ TILED = Tiled.of(TINY)
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(ValueError, match=r"'nonesuch'.*auto, trt, ort"):
+    with pytest.raises(ValueError, match=r"'nonesuch'.*auto, trt, ort, openvino"):
         open_pipeline(TILED, "nonesuch")
+    with pytest.raises(ValueError, match=r"'fp16'.*auto, fp32, bf16"):
+        open_pipeline(TILED, precision="fp16")
     for device in ("nonesuch", "cuda:", "cuda:x", "cpu:1", "cuda:1:2"):
         with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
             open_pipeline(TILED, device=device)
@@ -33,6 +35,7 @@ def test_unknown_names() -> None:
         ("trt", "auto", "trt on cuda: "),
         ("ort", "cuda:1", "ort on cuda: "),
         ("trt", "cpu", "trt does not run on device cpu"),
+        ("openvino", "cuda", "openvino does not run on device cuda"),
     ],
 )
 def test_what_is_missing_is_said(backend: str, device: str, words: str) -> None:
@@ -55,6 +58,12 @@ def test_thread_count(threads: int) -> None:
         OrtCpu(threads)
 
 
+def test_onnxruntime_has_one_precision() -> None:
+    open_pipeline(TILED, "ort", "cpu", precision="fp32")
+    with pytest.raises(DeviceError, match="ort on cpu: ONNX Runtime computes in fp32"):
+        open_pipeline(TILED, "ort", "cpu", precision="bf16")
+
+
 @pytest.mark.parametrize(("backend", "device"), [("auto", "cpu"), ("ort", "cpu")])
 def test_runs(backend: str, device: str) -> None:
     latents = open_pipeline(TILED, backend, device, 1).analyse([np.zeros((16, 24, 3), np.uint8)])[0]
@@ -71,7 +80,7 @@ def test_a_file_that_is_no_network(tmp_path: Path) -> None:
 
 WITHOUT = """
 import sys
-sys.modules["onnxruntime"] = None  # makes the import fail
+sys.modules["onnxruntime"] = sys.modules["openvino"] = None  # makes their imports fail
 import numpy as np
 import sdtrt
 try:
@@ -89,3 +98,4 @@ def test_without_onnxruntime_the_extra_is_named(real_files: dict[str, bytes]) ->
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     assert "pip install 'sdtrt[cpu]'" in done.stdout
+    assert "pip install 'sdtrt[openvino]'" in done.stdout

@@ -1,0 +1,252 @@
+"""OpenVINO beside ONNX Runtime, its cache, and what it says of networks and processors that will not do."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+import sdtrt
+from sdtrt.engine.networks.backends.cache import Cache
+from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoNetwork, best_precision
+from sdtrt.engine.networks.backends.ort import OrtCpu
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.pipeline import open_pipeline
+from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.errors import BundleError, DeviceError
+
+TINY = find_bundle("tiny")
+ENCODER, DECODER = TINY.file("encoder.onnx"), TINY.file("decoder.onnx")
+
+Photo = Callable[[int, int], NDArray[np.uint8]]
+Network = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of compiled networks, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "sdtrt" / "openvino"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Network:
+    """Write a network of one input, `x`, and one output, `y`."""
+
+    def write(operator: str = "Relu", shape: tuple[int | str, ...] = ("n", 3), domain: str = "") -> Path:
+        x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+        graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"], domain=domain)], "one", [x], [y])
+        opsets = [helper.make_opsetid("", 21), *([helper.make_opsetid(domain, 1)] if domain else [])]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "one.onnx")
+        return tmp_path / "one.onnx"
+
+    return write
+
+
+def latents_of_size(height: int, width: int) -> dict[str, NDArray[np.float32]]:
+    values = np.random.default_rng(height * width).normal(size=(1, 40, height, width))
+    return {"latents": values.astype(np.float32), "step": np.array([0.5], np.float32)}
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 136), (72, 40)])
+def test_the_encoder_gives_what_onnx_runtime_gives(size: tuple[int, int]) -> None:
+    planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
+    found = OpenVino(1, "fp32").load(ENCODER).run({"pixels": planes})
+    expected = OrtCpu(1).load(ENCODER).run({"pixels": planes})
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose(found["latents"], expected["latents"], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 17), (9, 5)])
+def test_the_decoder_gives_what_onnx_runtime_gives(size: tuple[int, int]) -> None:
+    inputs = latents_of_size(*size)
+    found = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, OrtCpu(1).load(DECODER).run(inputs)["pixels"], atol=1e-4)
+
+
+def test_files_of_one_are_read_by_the_other(codec: sdtrt.Codec, photo: Photo) -> None:
+    image = photo(97, 61)
+    with sdtrt.Codec.open(backend="openvino", threads=1, precision="fp32") as other:
+        for data in (codec.encode(image, quality=70), other.encode(image, quality=70)):
+            found, expected = (np.asarray(one.decode(data), int) for one in (other, codec))
+            assert np.abs(found - expected).max() <= 1
+            np.testing.assert_array_equal(other.decode_latents(data), codec.decode_latents(data))
+
+
+def test_use_from_several_threads() -> None:
+    network = OpenVino(2, "fp32").load(DECODER)
+    works = [latents_of_size(height, width) for height in (3, 6) for width in (4, 9)] * 4
+    expected = [network.run(inputs)["pixels"] for inputs in works]
+    with ThreadPoolExecutor(4) as pool:
+        for found, one in zip(pool.map(network.run, works), expected, strict=True):
+            np.testing.assert_allclose(found["pixels"], one, atol=1e-5)
+
+
+def test_results_outlive_the_next_call() -> None:
+    network = OpenVino(1, "fp32").load(DECODER)
+    first = network.run(latents_of_size(3, 3))["pixels"]
+    kept = first.copy()
+    network.run(latents_of_size(3, 3) | {"step": np.array([2], np.float32)})
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_arrays_that_lie_otherwise() -> None:
+    network, inputs = OpenVino(1, "fp32").load(DECODER), latents_of_size(4, 6)
+    turned = np.ascontiguousarray(inputs["latents"].swapaxes(2, 3)).swapaxes(2, 3)
+    np.testing.assert_array_equal(network.run(inputs | {"latents": turned})["pixels"], network.run(inputs)["pixels"])
+
+
+def test_precision() -> None:
+    """`auto` is what the processor has; what it has not is refused, not replaced."""
+    inputs = latents_of_size(4, 6)
+    exact = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
+    found = OpenVino(1, "auto").load(DECODER).run(inputs)["pixels"]
+    if best_precision() == "bf16":
+        np.testing.assert_array_equal(found, OpenVino(1, "bf16").load(DECODER).run(inputs)["pixels"])
+        np.testing.assert_allclose(found, exact, atol=0.1)
+        assert np.abs(found - exact).max() > 1e-5
+        return
+    np.testing.assert_array_equal(found, exact)
+    with pytest.raises(DeviceError, match=r"this processor \(.+\) has no bfloat16; choose precision auto or fp32"):
+        OpenVino(1, "bf16")
+    with pytest.raises(DeviceError, match=r"openvino on cpu: this processor .* has no bfloat16"):
+        open_pipeline(Tiled.of(TINY), "openvino", precision="bf16")
+    with pytest.raises(DeviceError, match=r"ort on cpu: .* in fp32 .*; openvino on cpu: .* no bfloat16"):
+        open_pipeline(Tiled.of(TINY), device="cpu", precision="bf16")
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_thread_count(threads: int) -> None:
+    with pytest.raises(ValueError, match="threads"):
+        OpenVino(threads)
+
+
+def test_a_file_that_is_no_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "not.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(BundleError, match=r"^\S*not\.onnx cannot be opened by OpenVINO [\d.]+: Model can't be parsed$"):
+        OpenVino(1).load(path)
+    with pytest.raises(BundleError, match=r"none\.onnx cannot be read"):
+        OpenVino(1).load(tmp_path / "none.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_operator_that_it_does_not_know(network: Network) -> None:
+    with pytest.raises(BundleError, match=r"one\.onnx cannot be opened by OpenVINO .*Nonesuch") as raised:
+        OpenVino(1).load(network("Nonesuch", domain="org.example"))
+    assert "\n" not in str(raised.value)
+
+
+def test_inputs_that_do_not_fit(network: Network) -> None:
+    decoder, inputs = OpenVino(1).load(DECODER), latents_of_size(3, 3)
+    for wrong in ({"latents": inputs["latents"]}, inputs | {"more": inputs["step"]}, {"x": 1, "y": 2}):
+        with pytest.raises(BundleError, match=r"decoder\.onnx takes latents, step, not "):
+            decoder.run(wrong)  # type: ignore[arg-type]
+    with pytest.raises(
+        BundleError, match=r"decoder\.onnx cannot run on latents \(1, 3, 8, 8\), step \(1,\): "
+    ) as raised:
+        decoder.run(inputs | {"latents": np.zeros((1, 3, 8, 8), np.float32)})
+    assert "\n" not in str(raised.value)
+    fixed = OpenVino(1).load(network(shape=(2, 3)))
+    with pytest.raises(BundleError, match=r"cannot run on x \(4, 3\): .*incompatible"):
+        fixed.run({"x": np.zeros((4, 3), np.float32)})
+
+
+def test_names_survive_what_is_optimised_away(network: Network) -> None:
+    x = np.array([[1, -2, 3]], np.float32)
+    np.testing.assert_array_equal(OpenVino(1).load(network("Identity")).run({"x": x})["y"], x)
+
+
+def test_compiled_networks_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = latents_of_size(5, 4)
+    expected = OpenVino(1).load(DECODER).run(inputs)["pixels"]
+    (kept,) = cache.iterdir()
+    compiled: list[Path] = []
+    compile_network = OpenVino._compiled
+    monkeypatch.setattr(OpenVino, "_compiled", lambda self, path: compiled.append(path) or compile_network(self, path))
+    np.testing.assert_array_equal(OpenVino(2).load(DECODER).run(inputs)["pixels"], expected)
+    assert not compiled
+
+    whole = kept.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (b"", whole[:20], whole[:-1], whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]):
+        kept.write_bytes(damaged)
+        np.testing.assert_array_equal(OpenVino(1).load(DECODER).run(inputs)["pixels"], expected)
+        assert compiled.pop() == DECODER
+        assert len(kept.read_bytes()) == len(whole)
+
+
+def test_what_openvino_does_not_want_is_compiled_again(cache: Path) -> None:
+    OpenVino(1).load(DECODER)
+    (kept,) = cache.iterdir()
+    Cache("openvino", 1 << 30).put(kept.name, b"of another build")
+    assert OpenVino(1).load(DECODER).run(latents_of_size(2, 2))["pixels"].shape == (1, 3, 16, 16)
+    assert kept.stat().st_size > 1000
+
+
+def test_networks_are_told_apart(cache: Path, network: Network) -> None:
+    x = np.array([[1, -2, 3]], np.float32)
+    assert OpenVino(1).load(network("Relu")).run({"x": x})["y"].min() == 0
+    assert OpenVino(1).load(network("Neg")).run({"x": x})["y"].min() == -3
+    assert len([*cache.iterdir()]) == 2
+
+
+def test_networks_in_several_files_are_not_kept(cache: Path, network: Network) -> None:
+    path = network()
+    path.with_name("one.onnx.data").write_bytes(b"")
+    assert OpenVino(1).load(path).run({"x": np.ones((1, 3), np.float32)})["y"].max() == 1
+    assert not cache.exists()
+
+
+def test_without_a_place_for_the_cache(tmp_path: Path, network: Network) -> None:
+    (tmp_path / "cache").write_text("a file where a folder would be")
+    assert isinstance(OpenVino(1).load(network()), OpenVinoNetwork)
+
+
+def test_the_cache_keeps_what_was_used_last(cache: Path) -> None:
+    small = Cache("openvino", 3 * 1032)
+    for name in "abc":
+        small.put(name, bytes(1000))
+        os.utime(cache / name, (1, 1 + ord(name)))
+    assert small.get("a") == bytes(1000)
+    small.put("d", bytes(1000))
+    assert {path.name for path in cache.iterdir()} == {"a", "c", "d"}
+    assert small.get("b") is None
+
+
+IMPORT = """
+import sys
+from sdtrt.engine.networks.backends.openvino import import_openvino
+import_openvino()
+print(*[name for name in sys.modules if name.startswith("openvino_telemetry")])
+import openvino_telemetry
+"""
+
+
+def test_nobody_is_told(tmp_path: Path) -> None:
+    """OpenVINO's import writes an identifier into the user's folder and reports it, if it is let."""
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    command = [sys.executable, "-W", "error", "-c", IMPORT]
+    done = subprocess.run(command, env=os.environ | home, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_without_openvino_the_extra_is_named(no_openvino: None) -> None:
+    with pytest.raises(DeviceError, match=r"openvino on cpu: OpenVINO is missing .*pip install 'sdtrt\[openvino\]'"):
+        open_pipeline(Tiled.of(TINY), "openvino")
+    assert open_pipeline(Tiled.of(TINY), device="cpu").name == "ort on the CPU"
+
+
+def test_without_onnxruntime_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert open_pipeline(Tiled.of(TINY)).name == "openvino on the CPU"
