@@ -3,15 +3,17 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 
 DEFAULT_QUALITY = 50.0
 COARSEST, FINEST = -47.0, 130.0  # qualities that searches try: as far as priors are trained, and steps of a level
 NOTCH = 0.1  # of quality, between files that are tried
-LEAP = 260  # notches, at first
-NEAR = 0.02  # dB above what is asked for, with which a search for a PSNR ends
+SPARED = 0.005  # share of the bytes with which a search for a size ends although they are left over
+NEAR = 0.05  # dB above what is asked for with which a search for a PSNR ends
+OCTAVES_PER_QUALITY, DB_PER_QUALITY = 1 / 22, 1 / 7  # by which sizes and PSNR rise, about
+LEAP = 20  # notches, at least and at first, while all that has been tried is on one side
 
 Method = Literal["latents", "palette"]
 METHODS: tuple[Method, ...] = ("latents", "palette")
@@ -78,56 +80,87 @@ class Wish:
 
 
 def finest_within(nbytes: int, finest: float, code_file: CodeFile) -> bytes:
-    """Return the file of the highest quality, up to `finest`, among those of at most `nbytes` bytes.
+    """Return the file of about the highest quality, up to `finest`, among those of at most `nbytes` bytes.
 
-    The quality is found by bisection, some 12 trials. Files of qualities next to each other may not be ordered by size,
-    so the result may be a notch or two from the best, but is never too large. Raises `ValueError`, which tells the
-    smallest possible size, if there is none.
+    Some 4 trials: the logarithm of sizes rises nearly evenly with quality. Files of qualities next to each other may
+    not be ordered by size, so the result may be a notch or two from the best, but is never too large. Raises
+    `ValueError`, which tells the smallest possible size, if there is none.
     """
-    best = code_file(finest)
-    if len(best) <= nbytes:
-        return best
-    best = code_file(COARSEST)
-    if len(best) > nbytes:
-        raise ValueError(f"{nbytes} bytes are too few for this picture: its smallest file has {len(best)}")
-    fine, coarse = 0, round((finest - COARSEST) / NOTCH)  # notches below the finest
-    while coarse - fine > 1:  # the file of `coarse` fits, that of `fine` does not
-        middle = (fine + coarse) // 2
-        data = code_file(finest - NOTCH * middle)
-        if len(data) <= nbytes:
-            coarse, best = middle, data
-        else:
-            fine = middle
-    return best
+
+    def excess(data: bytes) -> float:
+        return math.log2((len(data) - 0.5) / nbytes)  # so that a file of just so many bytes falls short
+
+    near = math.log2(1 - SPARED), 0.0
+    fits, exceeds = _search(code_file, excess, finest, OCTAVES_PER_QUALITY, near)
+    if fits:
+        return fits.data
+    smallest = len(exceeds.data) if exceeds else 0
+    raise ValueError(f"{nbytes} bytes are too few for this picture: its smallest file has {smallest}")
 
 
 def coarsest_above(psnr: float, finest: float, code_file: CodeFile, measure: Measure) -> bytes:
     """Return the file of about the lowest quality, up to `finest`, among those whose picture has at least `psnr` dB.
 
-    Qualities are tried from the lowest on, in leaps, until one is good enough; from there it goes back by interpolation
-    and bisection in turn, as PSNR rises nearly evenly with quality, but not for every picture. Some 8 trials. Raises
-    `ValueError`, which tells the highest PSNR that was found, if none is so high.
+    Some 4 trials: PSNR rises nearly evenly with quality, but not for every picture. Raises `ValueError`, which tells
+    the highest PSNR that was found, if none is so high.
     """
-    coarse = round((finest - COARSEST) / NOTCH)  # notches below the finest
-    highest = below = -math.inf
-    for fine in [*range(coarse, 0, -LEAP), 0]:
-        best = code_file(finest - NOTCH * fine)
-        above = measure(best)
-        if above >= psnr:
-            break
-        coarse, below, highest = fine, above, max(highest, above)
-    else:
-        found = math.floor(100 * highest) / 100
-        raise ValueError(f"{psnr} dB are too many for this picture and model: the best file found has {found:.2f}")
-    interpolate = True
-    while coarse - fine > 1 and above - psnr > NEAR:  # the file of `fine` is good enough, that of `coarse` is not
-        share = (above - psnr - NEAR / 2) / (above - below) if interpolate and above < math.inf else 0.5
-        interpolate = not interpolate
-        middle = fine + min(max(round(share * (coarse - fine)), 1), coarse - fine - 1)
-        data = code_file(finest - NOTCH * middle)
-        found = measure(data)
-        if found >= psnr:
-            fine, above, best = middle, found, data
+    found: list[float] = []
+
+    def excess(data: bytes) -> float:
+        found.append(measure(data))
+        return found[-1] - psnr
+
+    _, enough = _search(code_file, excess, finest, DB_PER_QUALITY, (0.0, NEAR))
+    if enough:
+        return enough.data
+    most = math.floor(100 * max(found)) / 100
+    raise ValueError(f"{psnr} dB are too many for this picture and model: the best file found has {most:.2f}")
+
+
+class _Trial(NamedTuple):
+    notch: int  # 0 for the coarsest quality
+    excess: float
+    data: bytes
+
+
+def _search(
+    code_file: CodeFile, excess: Measure, finest: float, slope: float, near: tuple[float, float]
+) -> tuple[_Trial | None, _Trial | None]:
+    """Return the finest trial that falls short of what is asked for, and the coarsest that does not, None without one.
+
+    `excess` is by how much a file does not fall short; it rises with quality, by about `slope` for each. The search
+    ends with a trial whose excess lies within `near`, with trials that are neighbours, or at an end of all qualities.
+    """
+    last, goal = round((finest - COARSEST) / NOTCH), sum(near) / 2
+    notch, leap, halved = round((min(DEFAULT_QUALITY, finest) - COARSEST) / NOTCH), LEAP, False
+    below: _Trial | None = None
+    above: _Trial | None = None
+    nearest = math.inf
+    while True:
+        data = code_file(finest - NOTCH * (last - notch))
+        trial = _Trial(notch, excess(data), data)
+        below, above = (below, trial) if trial.excess >= 0 else (trial, above)
+        if near[0] <= trial.excess < near[1]:
+            return below, above
+        before, off = nearest, abs(trial.excess - goal)
+        nearest = min(before, off)
+        if below and above:
+            if above.notch - below.notch < 2:
+                return below, above
+            halved = not halved and 2 * off > before  # interpolation has not told much
+            notch = _between(below, above, None if halved else goal)
         else:
-            coarse, below = middle, found
-    return best
+            if notch == (0 if above else last):
+                return below, above
+            distance = max(min(off / slope / NOTCH, last), leap)
+            leap *= 2
+            notch = min(max(notch + round(-distance if above else distance), 0), last)
+
+
+def _between(below: _Trial, above: _Trial, goal: float | None) -> int:
+    """Return the notch between two that aims at an excess, or the one in the middle if there is no saying."""
+    apart = above.notch - below.notch
+    if goal is None or above.excess == math.inf:
+        return below.notch + apart // 2
+    share = (goal - below.excess) / (above.excess - below.excess)
+    return below.notch + min(max(round(share * apart), 1), apart - 1)
