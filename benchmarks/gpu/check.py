@@ -55,5 +55,5 @@ def require_backend(model: str | Path, backend: str) -> None:
     if backend == "ort":
         require("onnxruntime")
     way = next(way for way in pipeline.WAYS if (way.backend, way.device) == (backend, "cuda"))
-    if obstacle := way.obstacle(bundle, 0):
+    if obstacle := way.obstacle(bundle, 0, "auto"):
         raise NotMeasuredError(obstacle)

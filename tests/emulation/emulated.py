@@ -190,6 +190,6 @@ def install() -> None:
     pipeline.WAYS = (replace(trt, obstacle=without_engines(trt.obstacle)), *others)
 
 
-def without_engines(obstacle: Callable[[Bundle, int], str]) -> Callable[[Bundle, int], str]:
+def without_engines(obstacle: Callable[[Bundle, int, str], str]) -> Callable[[Bundle, int, str], str]:
     """Return TensorRT's obstacle; where there would be none, that it needs a GPU."""
-    return lambda bundle, index: obstacle(bundle, index) or "TensorRT runs on no emulated device"
+    return lambda bundle, index, precision: obstacle(bundle, index, precision) or "TensorRT runs on no emulated device"
