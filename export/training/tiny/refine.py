@@ -20,9 +20,7 @@ from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
 
-RECIPE = Recipe(
-    iterations=12_000, learning_rate=4e-4, warmup=200, batch=3, crop=192, steps=(0.3, 4.5), ema_decay=0.9995
-)
+RECIPE = Recipe(iterations=9_000, learning_rate=4e-4, warmup=200, batch=3, crop=192, steps=(0.3, 4.5), ema_decay=0.9995)
 STRUCTURE_SHARE = 0.3
 STRUCTURE_SCALE = 2700.0  # squared error, in levels, per lost structure: about their ratio at 0.2 bits per pixel
 
