@@ -20,7 +20,10 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PAGES = (
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{page}.md" for page in ("comparison", "quality", "tiny", "export", "images", "parts")),
+    *(
+        ROOT / "docs" / f"{page}.md"
+        for page in ("comparison", "quality", "tiny", "embedding", "export", "images", "parts")
+    ),
 )
 PROFILES = {"sd1": "sd1-1", "tiny": "tiny-1"}
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -280,7 +283,22 @@ def fidelity_time() -> str:
     return f"{markdown(head, lines)}\n\n{source(found)}"
 
 
+def backends() -> str:
+    found = results("backends")
+    lines = [
+        [
+            f"{row['backend']}, {row['precision']}",
+            *(f"{row[f'{verb}_ms']:.0f}" for verb in ("command", "encode", "decode", "service")),
+            f"{row['peak_nbytes'] / 1e6:.0f}",
+        ]
+        for row in found["choices"]
+    ]
+    calls = ("one `sdtrt decode`", "encode", "decode", "decode by 4 threads")
+    return f"{markdown(['', *(f'{call}, ms' for call in calls), 'memory, MB'], lines)}\n\n{source(found)}"
+
+
 TABLES = {
+    "backends": backends,
     "fidelity_photos": partial(fidelity, "photos"),
     "fidelity_pages": partial(fidelity, "pages"),
     "fidelity_sd1": partial(fidelity, "sd1"),

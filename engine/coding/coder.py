@@ -5,8 +5,8 @@ handed: handed `weight - 1`, which sum to exactly that rest, nothing is left to 
 arithmetic. The coder is a stack, and streams hold it from the top: words in the order in which they are read, so that
 a part of a stream from its start tells what comes first.
 
-Nearly all entries are the likely ones of their tables. Those are told from the others by tables of two, which takes
-half the time; only the others need tables of all.
+Nearly all entries are the likely ones of their tables. Those are told from the others by tables of two, which is
+quicker; only the others need tables of all.
 """
 
 from functools import lru_cache
