@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +18,7 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import Denoise, View, Wanted
-from sdtrt.engine.picture import Region
+from sdtrt.engine.picture import Picture, Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, interest_of
 from sdtrt.images.picture import ImageLike, image_of, picture_of
 from sdtrt.sources import Source, bytes_of, opened
@@ -62,8 +61,13 @@ class Codec:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
+
+    def warm(self, width: int, height: int) -> None:
+        """Load the networks and run them on a picture of a size, so that no later call for that size waits for it."""
+        codec = self._opened()
+        codec.decode(codec.encode(Picture(np.zeros((height, width, 3), np.uint8)), Wish()))
 
     def close(self) -> None:
         """Release the networks; any later call raises `ValueError`."""
@@ -178,9 +182,8 @@ class Codec:
 
         The image is never held whole: memory is bounded by a row of tiles. Source, look and errors as of `decode`.
         """
-        codec = self._opened()
         with opened(source) as found:
-            _, rows = parts.decode_rows(codec, found, limits, View(look=look))
+            _, rows = parts.decode_rows(self._opened(), found, limits, View(look=look))
             yield from rows
 
     def encode_rows(

@@ -108,6 +108,12 @@ def test_use_from_several_threads(photo: Photo) -> None:
         assert [image.tobytes() for image in images] == [codec.decode(data).tobytes() for data in files]
 
 
+def test_warm() -> None:
+    with sdtrt.Codec.open("tiny") as codec:
+        codec.warm(40, 24)
+        assert set(codec._pictures.pipeline._networks) == {"encoder.onnx", "decoder.onnx"}
+
+
 def test_batches(codec: sdtrt.Codec, photo: Photo) -> None:
     pictures = [photo(20, 30), photo(9, 9)]
     files = codec.encode_batch(pictures, quality=70)
@@ -153,6 +159,7 @@ def test_a_closed_codec_says_so(real_files: dict[str, bytes]) -> None:
         lambda: codec.encode_batch([pixels]),
         lambda: codec.decode_batch([data]),
         lambda: codec.encode_latents(np.zeros((40, 1, 1), np.float32)),
+        lambda: codec.warm(8, 8),
         lambda: codec.decode_latents(data),
     )
     for call in calls:
