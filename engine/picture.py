@@ -1,6 +1,7 @@
 """Pictures, as the codec takes and gives them, and how alike two of them are."""
 
 import operator
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,15 @@ def psnr(first: Pixels, second: Pixels) -> float:
     """Return the peak signal-to-noise ratio of two pictures of 8 bits, in dB; infinite if they are equal."""
     error = np.square(first.astype(np.float64) - second).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def region_of_text(text: str) -> Region:
+    """Return (left, top, width, height) of a region written as in X11: 800x600+1200+400; `ValueError` if it is none."""
+    match = re.fullmatch(r"(\d{1,8})x(\d{1,8})\+(\d{1,8})\+(\d{1,8})", text)
+    if not match:
+        raise ValueError(f"{text!r}, expected width, height, left and top, such as 800x600+1200+400")
+    width, height, left, top = map(int, match.groups())
+    return left, top, width, height
 
 
 def checked_region(region: Region, width: int, height: int) -> Region:

@@ -10,7 +10,7 @@ from sdtrt.engine.denoising.denoise import checked_steps
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.parts import LARGEST_SCALE
-from sdtrt.engine.picture import Region
+from sdtrt.engine.picture import Region, region_of_text
 from sdtrt.images.interest import DEFAULT_WEIGHT
 
 
@@ -71,12 +71,10 @@ def quality(text: str) -> float:
 
 
 def region(text: str) -> Region:
-    """Return (left, top, width, height) of a region written as in X11: 800x600+1200+400."""
-    match = re.fullmatch(r"(\d{1,8})x(\d{1,8})\+(\d{1,8})\+(\d{1,8})", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected width, height, left and top, such as 800x600+1200+400")
-    width, height, left, top = map(int, match.groups())
-    return left, top, width, height
+    try:
+        return region_of_text(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def roi(text: str) -> tuple[Region | str, float]:
@@ -123,6 +121,20 @@ def thread_count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return value
+
+
+def whole_number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}, expected at least 0")
+    return value
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text}, expected more than 0, at most a day")
     return value
 
 

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from sdtrt.cli.models import extra
+from sdtrt.cli.inputs import extra
 
 SHELLS = ("bash", "zsh", "fish")
-FILES = {"bundle", "calibrate", "decoder", "encoder", "inputs", "model", "out", "output", "png", "vivid"}
+FILES = {"bundle", "calibrate", "decoder", "encoder", "inputs", "model", "out", "output", "png", "root", "vivid"}
 
 
 def completion(options: argparse.Namespace) -> int:

@@ -1,13 +1,16 @@
-"""What commands open: models and images, as their options say."""
+"""What commands open: models and images, as their options say, and what is not installed with every sdtrt."""
 
 import argparse
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import Image, UnidentifiedImageError
 
 from sdtrt.cli.files import read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.limits import Limits
+from sdtrt.errors import DeviceError
 from sdtrt.images.picture import open_any_size
 from sdtrt.progress import TileBar
 
@@ -41,3 +44,14 @@ def open_image(source: str, frame: int) -> Image.Image:
         except EOFError as error:
             raise ValueError(f"has no frame {frame}") from error
     return image
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Turn the failure of an import into `DeviceError` that says which extra to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise DeviceError(
+            f"this needs libraries that are not installed ({error}): pip install 'sdtrt[cpu,{name}]'"
+        ) from error

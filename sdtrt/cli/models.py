@@ -3,17 +3,16 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sdtrt.cli.arguments import add_command, add_quiet, mebibytes, value_range
+from sdtrt.cli.inputs import extra
 from sdtrt.engine.networks.backends.plans import STANDARD_SHAPES, Index, Plan, engines_folder, remove, states
 from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
-from sdtrt.errors import DeviceError, SdtrtError
+from sdtrt.errors import SdtrtError
 
 
 def export(options: argparse.Namespace) -> int:
@@ -143,17 +142,6 @@ def print_head() -> None:
 def columns(plan: Plan) -> tuple[str, ...]:
     key = plan.key
     return key.network, key.target, key.shapes, f"{plan.nbytes / 2**20:.1f} MiB", plan.file.split("-")[-1][:12]
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Turn the failure of an import into `DeviceError` that says which extra to install."""
-    try:
-        yield
-    except ImportError as error:
-        raise DeviceError(
-            f"this needs libraries that are not installed ({error}): pip install 'sdtrt[cpu,{name}]'"
-        ) from error
 
 
 def add_commands(commands: Any) -> None:

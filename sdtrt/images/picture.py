@@ -48,11 +48,14 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     return _picture_of(upright, NOTHING if strip else metadata_of(image, upright))
 
 
-def open_any_size(file: str | Path | IO[bytes]) -> Image.Image:
-    """Return an image, opened; how large it may be is for `check_size` to say, not for Pillow."""
+def open_any_size(file: str | Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Return an image, opened, of some of Pillow's formats, of any if None.
+
+    How large it may be is for `check_size` to say, not for Pillow.
+    """
     usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        return Image.open(file)
+        return Image.open(file, formats=formats)
     finally:
         Image.MAX_IMAGE_PIXELS = usual
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
 # Those that make models need a network or files of their own; tests/export runs their like.
 MAKERS = ("sdtrt export ", "sdtrt import ")
+SERVING = ("sdtrt serve ",)  # goes on until it is stopped: tests/serve/test_examples.py
 
 
 def examples(page: str) -> list[tuple[str, str]]:
@@ -27,7 +28,7 @@ def examples(page: str) -> list[tuple[str, str]]:
             commands = [
                 line
                 for line in text.splitlines()
-                if line.startswith(("sdtrt ", "head ")) and not line.startswith(MAKERS)
+                if line.startswith(("sdtrt ", "head ")) and not line.startswith(MAKERS + SERVING)
             ]
             found += [(kind, command) for command in commands]
     return found

@@ -1,0 +1,84 @@
+"""The command that serves pictures over HTTP: `serve`."""
+
+import argparse
+import os
+import signal
+import sys
+import warnings
+from typing import Any
+
+from sdtrt.cli.arguments import add_command, add_limit, add_machine, mebibytes, seconds, thread_count, whole_number
+from sdtrt.cli.inputs import extra
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.errors import PictureWarning
+
+PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for options
+TOKEN = f"{PREFIX}TOKEN"  # no option: other users of the machine see those
+DRAINING = 30  # seconds that requests in work have when the service is to end
+
+
+def serve(options: argparse.Namespace) -> int:
+    with extra("serve"):
+        import uvicorn
+
+        from sdtrt.serve.application import application
+        from sdtrt.serve.handlers import Settings
+    settings = Settings(
+        root=options.root,
+        workers=options.workers,
+        waiting=options.waiting,
+        max_nbytes=options.max_body,
+        max_pixels=options.max_pixels,
+        timeout=options.timeout,
+        batch_wait=options.batch_wait,
+        max_age=options.max_age,
+        token=os.environ.get(TOKEN) or None,
+    )
+    codec = PictureCodec(
+        options.model,
+        device=options.device,
+        backend=options.backend,
+        threads=options.threads,
+        precision=options.precision,
+        tile=options.tile,
+        overlap=options.overlap,
+    )
+    app = application(codec, settings)
+    warnings.simplefilter("ignore", PictureWarning)  # of pictures that others send
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn drains, and hands the signal on when that is done
+    print(f"sdtrt serve: http://{options.host}:{options.port} ({codec.pipeline.name})", file=sys.stderr)
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=DRAINING,
+    )
+    return 0
+
+
+def add_commands(commands: Any) -> None:
+    command = add_command(commands, "serve", serve, "pictures over HTTP")
+
+    def add(option: str, kind: Any, default: Any, text: str) -> None:
+        """Add an option for which there is a variable of the environment, too: SDTRT_SERVE_MAX_BODY for --max-body."""
+        variable = PREFIX + option.removeprefix("--").replace("-", "_").upper()
+        command.add_argument(option, type=kind, default=os.environ.get(variable, default), help=text)
+
+    add("--host", str, "127.0.0.1", "address to listen at (default: this machine alone)")
+    add("--port", whole_number, 8000, "default 8000")
+    add("--root", str, None, "folder or fsspec location whose .sdt files are served")
+    add("--workers", thread_count, 2, "requests that are computed at once (default 2)")
+    add("--waiting", whole_number, 16, "requests that may wait for that (default 16)")
+    add("--max-body", mebibytes, "64", "refuse bodies of more than so many MiB (default 64)")
+    add("--timeout", seconds, 60.0, "give up a request after so many seconds (default 60)")
+    add("--batch-wait", seconds, 0.005, "on a GPU: wait so long for requests of one kind (default 0.005 s)")
+    add("--max-age", whole_number, 3600, "for how many seconds answers may be cached (default 3600)")
+    add_limit(command)
+    add_machine(command, f"model of the service: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
+    command.epilog = (
+        f"Each option but those of the model has a variable of the environment: {PREFIX}ROOT for --root. "
+        f"{TOKEN} holds the token that requests must bring."
+    )

@@ -1,0 +1,180 @@
+"""How operations are answered, and within which limits."""
+
+import asyncio
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from sdtrt import information
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.serve import delivery, openapi
+from sdtrt.serve.calls import Calls, Options
+from sdtrt.serve.delivery import PICTURES, SDT
+from sdtrt.serve.library import Library
+from sdtrt.serve.metrics import Metrics
+from sdtrt.serve.operations import NPY
+from sdtrt.serve.page import page_response
+from sdtrt.serve.problems import CLIENT_GONE, ProblemError
+from sdtrt.serve.together import Together
+from sdtrt.serve.workers import Workers
+
+T = TypeVar("T")
+WARMED = 64, 64  # pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Limits of a service, and what it serves.
+
+    `root` is a folder or an fsspec location whose `.sdt` files are served, None for none. At most `workers` requests
+    are computed at once and `waiting` wait for that; others are told to come back. `timeout` and `batch_wait` are in
+    seconds: a request is given up after the one, and waits up to the other for requests of its kind, where a device
+    takes several at once. Whoever asks must bring the `token`, if there is one. `max_age` is for how many seconds
+    answers may be cached.
+    """
+
+    root: str | None = None
+    workers: int = 2
+    waiting: int = 16
+    max_nbytes: int = 64 << 20
+    max_pixels: int = DEFAULT_LIMITS.max_pixels
+    timeout: float = 60.0
+    batch_wait: float = 0.005
+    max_age: int = 3600
+    token: str | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(max_pixels=self.max_pixels)
+
+
+class Service:
+    """A codec, the workers that use it, and the files that are served; a method for each operation."""
+
+    def __init__(self, codec: PictureCodec, settings: Settings) -> None:
+        self.workers = Workers(settings.workers, settings.waiting, settings.timeout)
+        self.counts = Metrics(lambda: self.workers.taken)
+        self._settings = settings
+        self._calls = Calls(codec, settings.limits)
+        self._library = Library(settings.root) if settings.root else None
+        self._ready: asyncio.Future[None] | None = None
+        gathering = settings.batch_wait, codec.pipeline.largest_batch
+        self._encodings = Together(partial(self.workers.submit, self._calls.encode), *gathering)
+        self._decodings = Together(partial(self.workers.submit, self._calls.decode), *gathering)
+
+    def start(self) -> None:
+        """Load the networks, while requests come in already."""
+        self._ready = self.workers.submit(self._calls.codec.warm, *WARMED)
+
+    def close(self) -> None:
+        self.workers.close()
+        self._calls.codec.close()
+
+    async def page(self, request: Request, wanted: Options) -> Response:
+        return page_response()
+
+    async def openapi(self, request: Request, wanted: Options) -> Response:
+        return JSONResponse(openapi.document())
+
+    async def metrics(self, request: Request, wanted: Options) -> Response:
+        return self.counts.response()
+
+    async def healthz(self, request: Request, wanted: Options) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request, wanted: Options) -> Response:
+        if not (self._ready and self._ready.done()):
+            raise ProblemError(503, "networks are being loaded", {"Retry-After": "1"})
+        self._ready.result()
+        return JSONResponse({"status": "ready"})
+
+    async def encode(self, request: Request, wanted: Options) -> Response:
+        with self.workers.place():
+            body = await self._body(request)
+            data = await self.workers.outcome(request, self._encodings.call(told(wanted), body))
+        return Response(data, media_type=SDT)
+
+    async def decode(self, request: Request, wanted: Options) -> Response:
+        kind = delivery.media_type(request.headers.get("accept", "*/*"), PICTURES)
+        with self.workers.place():
+            body = await self._body(request)
+            picture = await self.workers.outcome(request, self._decodings.call((kind, told(wanted)), body))
+        return Response(picture, media_type=kind, headers={"Vary": "Accept"})
+
+    async def info(self, request: Request, wanted: Options) -> Response:
+        return JSONResponse(asdict(await self._of_body(request, information.info)))
+
+    async def verify(self, request: Request, wanted: Options) -> Response:
+        await self._of_body(request, information.verify)
+        return JSONResponse({"whole": True})
+
+    async def latents(self, request: Request, wanted: Options) -> Response:
+        latents = await self._of_body(request, self._calls.codec.decode_latents)
+        stream = io.BytesIO()
+        np.save(stream, latents)
+        return Response(stream.getvalue(), media_type=NPY)
+
+    async def file(self, request: Request, wanted: Options) -> Response:
+        if self._library is None:
+            raise ProblemError(404, "no files are served here: start with --root")
+        name, offered = request.path_params["name"], PICTURES if wanted else (SDT, *PICTURES)
+        kind = delivery.media_type(request.headers.get("accept", "*/*"), offered)
+        with self.workers.place():
+            answer = self.workers.submit(self._of_library, self._library, name, kind, wanted, request.headers)
+            return await self.workers.outcome(request, answer)
+
+    def _of_library(self, library: Library, name: str, kind: str, wanted: Options, headers: Headers) -> Response:
+        with library.opened(name) as stream:
+            tag = delivery.entity_tag(stream, kind, told(wanted), self._calls.version)
+            if delivery.is_known(headers, tag):
+                response = Response(status_code=304)
+            elif kind == SDT:
+                response = delivery.file_response(stream, headers, tag, self._settings.max_nbytes)
+            else:
+                response = Response(self._calls.picture(stream, kind, wanted), media_type=kind)
+        access = "private" if self._settings.token else "public"
+        response.headers["ETag"], response.headers["Vary"] = tag, "Accept"
+        response.headers["Cache-Control"] = f"{access}, max-age={self._settings.max_age}"
+        return response
+
+    async def _of_body(self, request: Request, call: Callable[..., T]) -> T:
+        """Return what a call makes of a request's body, within the limits."""
+        with self.workers.place():
+            body = await self._body(request)
+            return await self.workers.outcome(request, self.workers.submit(call, body, limits=self._settings.limits))
+
+    async def _body(self, request: Request) -> bytes:
+        """Return a request's body; a `ProblemError` if it is missing, too large, or too long in coming."""
+        largest = self._settings.max_nbytes
+        too_large = ProblemError(413, f"the body has more than {largest} bytes")
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise ProblemError(415, "send the file itself as the body, not a form")
+        if int(request.headers.get("content-length", 0)) > largest:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > largest:
+                        raise too_large
+        except TimeoutError as error:
+            raise ProblemError(408, f"the body did not come within {self._settings.timeout:g} seconds") from error
+        except ClientDisconnect as error:
+            raise ProblemError(CLIENT_GONE, "the client went away") from error
+        if not body:
+            raise ProblemError(422, "the body is empty")
+        return bytes(body)
+
+
+def told(wanted: Options) -> tuple[tuple[str, Any], ...]:
+    """Return parameters as one value, equal for equal ones."""
+    return tuple(sorted(wanted.items()))

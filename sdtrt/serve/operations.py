@@ -1,0 +1,189 @@
+"""What a service can be asked for: the table of which routes, checks of parameters and OpenAPI document are made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
+from sdtrt.engine.coding.interest import LARGEST_WEIGHT
+from sdtrt.engine.networks.view import LOOKS
+from sdtrt.engine.parts import LARGEST_SCALE
+from sdtrt.engine.picture import region_of_text
+from sdtrt.images.interest import DEFAULT_WEIGHT
+from sdtrt.serve.delivery import PICTURES, SDT
+from sdtrt.serve.problems import ProblemError
+
+JSON, NPY, HTML, TEXT = "application/json", "application/x-npy", "text/html", "text/plain"
+LARGEST_WIDTH = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Something that may follow the `?`: how its text is read (`ValueError` if it is wrong), and its JSON schema."""
+
+    name: str
+    read: Callable[[str], Any]
+    schema: Mapping[str, Any]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A method and a path, what is taken and what is given: media types, and the statuses of problems.
+
+    What is `open` needs no token.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    takes: str | None = None
+    gives: tuple[str, ...]
+    problems: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = field(default=())
+    open: bool = False
+
+    def read(self, query: "list[tuple[str, str]]") -> dict[str, Any]:
+        """Return the parameters in a query; a `ProblemError` if one is unknown, said twice, or wrong."""
+        known = {parameter.name: parameter for parameter in self.parameters}
+        found: dict[str, Any] = {}
+        for name, text in query:
+            if name not in known or name in found:
+                why = "is said twice" if name in known else f"is none of: {', '.join(known) or 'none is known here'}"
+                raise ProblemError(422, f"parameter {name[:40]!r} {why}")
+            try:
+                found[name] = known[name].read(text)
+            except ValueError as error:
+                raise ProblemError(422, f"parameter {name}: {error}") from error
+        return found
+
+
+def _within(text: str, kind: Callable[[str], float], low: float, high: float) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not low <= value <= high:
+        raise ValueError(f"{text[:40]!r}, expected {low:g} to {high:g}")
+    return value
+
+
+def _one_of(text: str, words: Mapping[str, Any]) -> Any:
+    if text not in words:
+        raise ValueError(f"{text[:40]!r}, expected {' or '.join(words)}")
+    return words[text]
+
+
+def number(name: str, low: float, high: float, text: str) -> Parameter:
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return Parameter(name, partial(_within, kind=float, low=low, high=high), schema, text)
+
+
+def whole(name: str, low: int, high: int, text: str) -> Parameter:
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return Parameter(name, partial(_within, kind=int, low=low, high=high), schema, text)
+
+
+def word(name: str, words: Mapping[str, Any], text: str) -> Parameter:
+    return Parameter(name, partial(_one_of, words=words), {"type": "string", "enum": list(words)}, text)
+
+
+def region(name: str, text: str) -> Parameter:
+    schema = {"type": "string", "pattern": r"^\d+x\d+\+\d+\+\d+$", "examples": ["800x600+1200+400"]}
+    return Parameter(name, region_of_text, schema, text)
+
+
+STRIP = word("strip", {"true": True, "false": False}, "leave out EXIF, XMP and text")
+ENCODING = (
+    number("quality", 1, 100, "1 (smallest) to 100 (best); 50 if nothing is asked for"),
+    whole("bytes", 1, 1 << 40, "the largest size of the file"),
+    number("bpp", 1e-6, 1e3, "the same in bits per pixel"),
+    number("psnr", 1, 200, "the lowest PSNR in dB"),
+    whole("effort", min(TRIALS), max(TRIALS), f"how hard better pictures of a size are looked for; {DEFAULT_EFFORT}"),
+    word("layers", {"1": 1, "2": 2}, "1: latents alone"),
+    region("roi", "a region that matters more: width, height, left, top"),
+    number("roi_weight", 1, LARGEST_WEIGHT, f"how many times as much; {DEFAULT_WEIGHT:g}"),
+    STRIP,
+)
+VIEWING = (
+    region("region", "a part of the picture: width, height, left, top"),
+    whole("preview", 1, LARGEST_SCALE, "the picture at such a part of its size, quickly for 8, 16, …"),
+    whole("width", 1, LARGEST_WIDTH, "the picture made smaller to so many pixels across; never larger"),
+    word("look", {look: look for look in LOOKS}, "faithful: least error; vivid: sharp and rich; auto: the model's"),
+    STRIP,
+)
+WITH_BODY = (408, 413, 415, 422, 503)
+
+OPERATIONS = (
+    Operation(name="page", method="GET", path="/", summary="Try it in a browser", gives=(HTML,), open=True),
+    Operation(
+        name="encode",
+        method="POST",
+        path="/encode",
+        summary="An image file to an .sdt file",
+        takes="image/*",
+        gives=(SDT,),
+        problems=WITH_BODY,
+        parameters=ENCODING,
+    ),
+    Operation(
+        name="decode",
+        method="POST",
+        path="/decode",
+        summary="An .sdt file to a picture of the kind that is accepted",
+        takes=SDT,
+        gives=PICTURES,
+        problems=(406, *WITH_BODY),
+        parameters=VIEWING,
+    ),
+    Operation(
+        name="file",
+        method="GET",
+        path="/files/{name:path}",
+        summary="An .sdt file under the root, or its picture: what is accepted",
+        gives=(SDT, *PICTURES),
+        problems=(404, 406, 413, 416, 422, 502, 503),
+        parameters=VIEWING,
+    ),
+    Operation(
+        name="info",
+        method="POST",
+        path="/info",
+        summary="What an .sdt file says of itself",
+        takes=SDT,
+        gives=(JSON,),
+        problems=WITH_BODY,
+    ),
+    Operation(
+        name="verify",
+        method="POST",
+        path="/verify",
+        summary="Whether an .sdt file is whole: every bit is checked, but for the pixels",
+        takes=SDT,
+        gives=(JSON,),
+        problems=WITH_BODY,
+    ),
+    Operation(
+        name="latents",
+        method="POST",
+        path="/latents",
+        summary="The latents in an .sdt file, float32 (C, h, w), as NumPy stores them",
+        takes=SDT,
+        gives=(NPY,),
+        problems=WITH_BODY,
+    ),
+    Operation(name="healthz", method="GET", path="/healthz", summary="Whether it runs", gives=(JSON,), open=True),
+    Operation(
+        name="readyz",
+        method="GET",
+        path="/readyz",
+        summary="Whether networks are loaded",
+        gives=(JSON,),
+        problems=(503,),
+        open=True,
+    ),
+    Operation(name="metrics", method="GET", path="/metrics", summary="Figures for Prometheus", gives=(TEXT,)),
+    Operation(name="openapi", method="GET", path="/openapi.json", summary="This", gives=(JSON,), open=True),
+)

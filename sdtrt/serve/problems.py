@@ -1,0 +1,50 @@
+"""What goes wrong, as `application/problem+json` (RFC 9457)."""
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from sdtrt.errors import BundleError, FormatError, LimitError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "1"  # seconds
+CLIENT_GONE = 499  # nobody reads it but logs and metrics
+
+log = logging.getLogger("sdtrt.serve")
+
+
+class ProblemError(Exception):
+    """A request that is refused, by an HTTP status and one line that says why."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+    def response(self) -> Response:
+        title = HTTPStatus(self.status).phrase if self.status != CLIENT_GONE else "Client Closed Request"
+        body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        return Response(json.dumps(body), self.status, self.headers, MEDIA_TYPE)
+
+
+def busy() -> ProblemError:
+    return ProblemError(503, "all workers are busy, come back", {"Retry-After": RETRY_AFTER})
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """Return the problem that an error is to whoever sent the request; what is nobody's fault there is logged."""
+    match error:
+        case ProblemError():
+            return error
+        case HTTPException():
+            return ProblemError(error.status_code, error.detail, error.headers)
+        case LimitError():
+            return ProblemError(413, str(error))
+        case FormatError() | BundleError() | ValueError():
+            return ProblemError(422, str(error))
+        case _:
+            log.error("a request failed", exc_info=error)
+            return ProblemError(500, "this is a fault of the service; its log tells more")

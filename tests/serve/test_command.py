@@ -1,0 +1,97 @@
+"""The command `sdtrt serve`, in a process of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sdtrt import cli
+
+
+@contextmanager
+def served(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """Yield the process and a client of a service that is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "sdtrt", "serve", "--port", str(port), "--threads", "1", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            assert process.stderr.readline() == f"sdtrt serve: http://127.0.0.1:{port} (ort on the CPU)\n"
+            until_ready(client)
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def until_ready(client: httpx.Client) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.ConnectError:
+            pass
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_it_drains(real_files: dict[str, bytes]) -> None:
+    with served() as (process, client), ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(client.post, "/decode", content=real_files["layers"]) for _ in range(4)]
+        while "sdtrt_places_taken 0" in client.get("/metrics").text:
+            assert not all(answer.done() for answer in answers)
+        process.send_signal(signal.SIGTERM)
+        assert {answer.result().status_code for answer in answers} == {200}
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+
+
+def test_the_environment(tmp_path: Path, real_files: dict[str, bytes]) -> None:
+    (tmp_path / "a.sdt").write_bytes(real_files["colour"])
+    variables = {"SDTRT_SERVE_ROOT": str(tmp_path), "SDTRT_SERVE_TOKEN": "abc", "SDTRT_SERVE_MAX_AGE": "7"}
+    with served(**variables) as (_, client):
+        assert client.get("/files/a.sdt").status_code == 401
+        answer = client.get("/files/a.sdt", headers={"Authorization": "Bearer abc"})
+        assert (answer.content, answer.headers["cache-control"]) == (real_files["colour"], "private, max-age=7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--root", "/no/such/folder"], "no such folder"),
+        (["--timeout", "0"], "more than 0"),
+        (["--max-body", "0"], "MiB"),
+        (["--workers", "-1"], "at least"),
+        (["--workers", "0"], "at least"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = cli.main(["serve", *arguments])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [name for name in sys.modules if name.startswith("sdtrt.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    assert cli.main(["serve"]) == 1
+    assert "pip install 'sdtrt[cpu,serve]'" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""The files under a root: as they are, in ranges, as pictures; and no others."""
+
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdtrt
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.serve.library import Library
+from sdtrt.serve.problems import ProblemError
+
+
+def test_as_it_is(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+    for name in ("colour", "below/colour"):
+        answer = shared.get(f"/files/{name}.sdt")
+        assert answer.headers["content-type"] == "image/x-sdt"
+        assert answer.content == real_files["colour"]
+        assert answer.headers["cache-control"] == "public, max-age=3600"
+    assert shared.head("/files/colour.sdt").headers["content-length"] == str(len(real_files["colour"]))
+
+
+def test_as_pictures(shared: httpx.Client, codec: sdtrt.Codec, real_files: dict[str, bytes]) -> None:
+    browser = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+    answer = shared.get("/files/colour.sdt", headers={"Accept": browser})
+    assert answer.headers["content-type"] == "image/webp"
+    for query, wanted in (
+        ("?region=9x8%2B1%2B2", codec.decode(real_files["colour"], region=(1, 2, 9, 8))),
+        ("?preview=8", codec.preview(real_files["colour"])),
+        ("?look=auto", codec.decode(real_files["colour"])),
+    ):
+        answer = shared.get(f"/files/colour.sdt{query}")
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer.content))), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [("0-9", 0, 9), ("10-", 10, None), ("-7", -7, None), ("5-5", 5, 5), ("0-999999", 0, None), ("-999999", 0, None)],
+)
+def test_ranges(shared: httpx.Client, real_files: dict[str, bytes], asked: str, first: int, last: int | None) -> None:
+    data = real_files["colour"]
+    answer = shared.get("/files/colour.sdt", headers={"Range": f"bytes={asked}"})
+    assert answer.status_code == 206
+    assert answer.content == data[first:][: None if last is None else last - first + 1]
+    start = first % len(data)
+    assert answer.headers["content-range"] == f"bytes {start}-{start + len(answer.content) - 1}/{len(data)}"
+
+
+def test_ranges_that_are_none(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+    data = real_files["colour"]
+    for asked in ("bytes=9-3", "bytes=-", "bytes=0-1,4-5", "lines=0-1", "bytes=x-y"):
+        answer = shared.get("/files/colour.sdt", headers={"Range": asked})
+        assert (answer.status_code, answer.content) == (200, data)
+    for asked in (f"bytes={len(data)}-", "bytes=-0"):
+        answer = shared.get("/files/colour.sdt", headers={"Range": asked})
+        assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(data)}")
+
+
+def test_what_a_client_has_already(shared: httpx.Client) -> None:
+    answer = shared.get("/files/colour.sdt")
+    tag = answer.headers["etag"]
+    for said in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = shared.get("/files/colour.sdt", headers={"If-None-Match": said})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert shared.get("/files/colour.sdt", headers={"If-None-Match": '"other"'}).status_code == 200
+    others = [
+        shared.get("/files/grey.sdt"),
+        shared.get("/files/colour.sdt?preview=8"),
+        shared.get("/files/colour.sdt", headers={"Accept": "image/png"}),
+    ]
+    assert len({tag, *(other.headers["etag"] for other in others)}) == 4
+    stale = shared.get("/files/colour.sdt", headers={"Range": "bytes=0-1", "If-Range": '"other"'})
+    assert stale.status_code == 200
+    fresh = shared.get("/files/colour.sdt", headers={"Range": "bytes=0-1", "If-Range": tag})
+    assert fresh.status_code == 206
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing.sdt",
+        "secret.txt",
+        "link.sdt",
+        "below",
+        "below/",
+        "../outside.sdt",
+        "%2e%2e/outside.sdt",
+        "..%2foutside.sdt",
+        "below/..%2f..%2foutside.sdt",
+        "..%5coutside.sdt",
+        "%2e%2e%5coutside.sdt",
+        "%2fetc%2fpasswd.sdt",
+        "//etc/passwd.sdt",
+        "colour.sdt%00.sdt",
+        "secret.txt%00.sdt",
+        "file:///etc/passwd.sdt",
+        "C:%5cwindows.sdt",
+        "./colour.sdt%00",
+        "below//colour.sdt",
+        "*.sdt",
+        "colour.sdt/x.sdt",
+        "a" * 5000 + ".sdt",
+        "%ff%fe.sdt",
+    ],
+)
+def test_names_that_lead_nowhere(shared: httpx.Client, name: str) -> None:
+    request = shared.build_request("GET", "/files/x")
+    request.url = request.url.copy_with(raw_path=f"/files/{name}".encode())
+    answer = shared.send(request)
+    assert answer.status_code == 404
+    assert b"outside" not in answer.content or b"..'" not in answer.content
+
+
+def test_no_root(serving: object) -> None:
+    assert serving().get("/files/colour.sdt").status_code == 404
+
+
+def test_a_root_that_is_none(pictures: PictureCodec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such folder"):
+        Library(str(tmp_path / "nothing"))
+
+
+def test_other_locations(serving: object, real_files: dict[str, bytes]) -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").pipe("/shelf/colour.sdt", real_files["colour"])
+    client = serving(root="memory://shelf")
+    assert client.get("/files/colour.sdt").content == real_files["colour"]
+    assert client.get("/files/colour.sdt?preview=8").status_code == 200
+    assert client.get("/files/other.sdt").status_code == 404
+
+
+def test_a_file_too_large_to_send(serving: object, root: Path, real_files: dict[str, bytes]) -> None:
+    client = serving(root=str(root), max_nbytes=50)
+    assert client.get("/files/colour.sdt").status_code == 413
+    assert client.get("/files/colour.sdt", headers={"Range": "bytes=0-49"}).content == real_files["colour"][:50]
+
+
+def test_missing_is_a_problem(root: Path) -> None:
+    with pytest.raises(ProblemError, match=r"no file 'nothing\.sdt'"), Library(str(root)).opened("nothing.sdt"):
+        pass
