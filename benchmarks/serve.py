@@ -1,0 +1,211 @@
+"""How a service holds up: requests a second and percentiles at 1, 8 and 64 clients, and what it costs over plain calls.
+
+    python benchmarks/serve.py [--seconds 300]
+
+A real `sdtrt serve`, in a process of its own, over loopback. In `load`, for `--seconds` at each count of clients, they
+send what comes to a service: good files of 64x64, of which each answer is checked, pictures to be encoded, broken files
+and hostile requests, and some hang up half way. In `overhead` 8 clients decode 768x512 to JPEG, in turn with as many
+calls of the same by two threads without a service, in this process; a `share` is the service's time over theirs.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+from report import write_results
+from skimage.data import astronaut
+
+import sdtrt
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.serve.calls import Calls
+from sdtrt.serve.handlers import Settings
+
+CLIENTS = (1, 8, 64)
+SECONDS, WARM_UP = 300, 5
+WORKERS, WAITING = 2, 128
+ROUNDS, CALLS, OVERHEAD_CLIENTS = 5, 24, 8
+JPEG = {"Accept": "image/jpeg"}
+
+
+class Load:
+    """What clients send, and what they counted."""
+
+    def __init__(self, codec: sdtrt.Codec) -> None:
+        self._files, self._wanted = [], []
+        for seed in range(8):
+            self._files.append(codec.encode(picture(64, 64, seed), quality=40))
+            self._wanted.append(np.asarray(codec.decode(self._files[-1])))
+        stream = io.BytesIO()
+        Image.fromarray(picture(64, 64, 0)).save(stream, "PNG")
+        self._png = stream.getvalue()
+        self.statuses: Counter[str] = Counter()
+        self.seconds: list[float] = []  # of good decodes
+
+    async def run(self, client: httpx.AsyncClient, port: int, end: float, rng: random.Random) -> None:
+        """Send one request after the other."""
+        kinds = (self._decode, self._encode, self._broken, self._hostile)
+        while time.monotonic() < end:
+            if rng.random() < 0.05:
+                await hang_up(port, self._png)
+                self.statuses["hung up"] += 1
+            else:
+                await rng.choices(kinds, (14, 2, 2, 1))[0](client, rng)
+
+    async def _decode(self, client: httpx.AsyncClient, rng: random.Random) -> None:
+        which, started = rng.randrange(len(self._files)), time.monotonic()
+        answer = await client.post("/decode", content=self._files[which])
+        self.seconds.append(time.monotonic() - started)
+        self._count("decode", answer)
+        if answer.status_code == 200:
+            found = np.asarray(Image.open(io.BytesIO(answer.content)))
+            if not np.array_equal(found, self._wanted[which]):
+                self.statuses["a wrong picture"] += 1
+
+    async def _encode(self, client: httpx.AsyncClient, _: random.Random) -> None:
+        self._count("encode", await client.post("/encode?quality=40", content=self._png))
+
+    async def _broken(self, client: httpx.AsyncClient, rng: random.Random) -> None:
+        data = bytearray(rng.choice(self._files))
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        self._count("broken", await client.post("/decode", content=bytes(data)))
+
+    async def _hostile(self, client: httpx.AsyncClient, rng: random.Random) -> None:
+        path, body = rng.choice([("/decode?region=9x9", b"SDT"), ("/encode?bytes=1", b"\x89PNG"), ("/info", b"")])
+        self._count("hostile", await client.post(path, content=body))
+
+    def _count(self, kind: str, answer: httpx.Response) -> None:
+        self.statuses[f"{kind}: {answer.status_code}"] += 1
+
+
+async def hang_up(port: int, body: bytes) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body[: random.randrange(len(body) + 1)])
+    await writer.drain()
+    writer.close()
+
+
+async def load(codec: sdtrt.Codec, clients: int, seconds: float) -> dict[str, object]:
+    with served() as (process, port):
+        async with opened(port, clients) as client:
+            early = Load(codec)
+            await early.run(client, port, time.monotonic() + WARM_UP, random.Random(0))
+            before, found, end = resident(process.pid), Load(codec), time.monotonic() + seconds
+            await asyncio.gather(*(found.run(client, port, end, random.Random(n)) for n in range(clients)))
+        figures = {
+            "clients": clients,
+            "seconds": seconds,
+            "decodes_per_second": round(len(found.seconds) / seconds, 1),
+            **{f"p{p}_ms": round(1000 * float(np.percentile(found.seconds, p)), 1) for p in (50, 99)},
+            "answers": dict(sorted(found.statuses.items())),
+            "memory_growth_nbytes": resident(process.pid) - before,
+        }
+        process.send_signal(signal.SIGTERM)
+        return figures | {"exit_code": process.wait(60)}
+
+
+async def overhead(pictures: PictureCodec, data: bytes) -> dict[str, float]:
+    calls = Calls(pictures, Settings().limits)
+
+    def plain() -> float:
+        started = time.monotonic()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(lambda _: calls.picture(data, "image/jpeg", {}), range(CALLS)))
+        return (time.monotonic() - started) / CALLS
+
+    async def asked(client: httpx.AsyncClient) -> float:
+        started, places = time.monotonic(), asyncio.Semaphore(OVERHEAD_CLIENTS)
+
+        async def one() -> None:
+            async with places:
+                assert (await client.post("/decode", content=data, headers=JPEG)).status_code == 200
+
+        await asyncio.gather(*(one() for _ in range(CALLS)))
+        return (time.monotonic() - started) / CALLS
+
+    with served() as (_, port):
+        async with opened(port, OVERHEAD_CLIENTS) as client:
+            plain(), await asked(client)
+            pairs = [(plain(), await asked(client)) for _ in range(ROUNDS)]
+    return {
+        "plain_ms": round(1000 * statistics.median(p for p, _ in pairs), 1),
+        "served_ms": round(1000 * statistics.median(s for _, s in pairs), 1),
+        "share": round(statistics.median(s / p for p, s in pairs), 3),
+    }
+
+
+@asynccontextmanager
+async def opened(port: int, clients: int) -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_connections=clients)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=120) as client:
+        while (await client.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.1)
+        yield client
+
+
+@contextmanager
+def served() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Yield a service's process and port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--port", str(port), "--workers", str(WORKERS), "--waiting", str(WAITING)]
+    process = subprocess.Popen([sys.executable, "-m", "sdtrt", "serve", *options])
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of memory that a process has in use."""
+    line = next(one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS"))
+    return 1024 * int(line.split()[1])
+
+
+def picture(width: int, height: int, seed: int) -> np.ndarray:
+    """Return a part of a photo, uint8 (height, width, 3)."""
+    top, left = np.random.default_rng(seed).integers(0, 512 - 64, 2)
+    return np.ascontiguousarray(astronaut()[top : top + height, left : left + width])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Load a service.")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    seconds = parser.parse_args().seconds
+    pictures = PictureCodec("tiny", device="cpu")
+    codec = sdtrt.Codec(pictures)
+    photo = np.asarray(Image.fromarray(astronaut()).resize((768, 512), Image.Resampling.LANCZOS))
+    figures = {
+        "overhead": asyncio.run(overhead(pictures, codec.encode(photo, quality=50))),
+        "load": [asyncio.run(load(codec, clients, seconds)) for clients in CLIENTS],
+    }
+    print(json.dumps(figures, indent=1))
+    print(write_results("serve", figures))
+
+
+if __name__ == "__main__":
+    main()
