@@ -1,4 +1,4 @@
-"""A progress bar on standard error, on a terminal only."""
+"""How far work is, on standard error: a bar, on a terminal only."""
 
 import signal
 import sys
@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 
 Item = TypeVar("Item")
 WIDTH = 30
+EVERY = 10.0  # seconds between the lines that stand for a bar where there is no terminal
 
 
 def progress(items: Sequence[Item], *, quiet: bool) -> Iterator[Item]:
@@ -23,6 +24,29 @@ def progress(items: Sequence[Item], *, quiet: bool) -> Iterator[Item]:
         yield item
     _draw(total, total, time.monotonic() - started)
     print(file=sys.stderr)
+
+
+class Rate:
+    """How far long work is: a bar on a terminal, elsewhere a line now and then, with what is said of it."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._started = self._told = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, total: int, said: str) -> None:
+        """Say that `done` of `total` are done; those at the first call cost no time."""
+        now = time.monotonic()
+        self._first = done if self._first is None else self._first
+        seconds, here = now - self._started, done - self._first
+        left = f", {seconds / here * (total - done):.0f} s left" if here > 0 and done < total else ""
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            print(f"\r\033[K[{_bar(done, total)}] {done}/{total}  {said}{left}", end="", file=sys.stderr, flush=True)
+        elif now - self._told >= EVERY:
+            self._told = now
+            print(f"{done}/{total}  {said}{left}", file=sys.stderr, flush=True)
 
 
 class TileBar:
@@ -94,7 +118,10 @@ def clear_bar() -> None:
 
 
 def _draw(done: int, total: int, seconds: float) -> None:
-    filled = WIDTH * done // total
     left = f"{seconds / done * (total - done):.0f} s left" if 0 < done < total else f"{seconds:.0f} s"
-    bar = "#" * filled + "-" * (WIDTH - filled)
-    print(f"\r\033[K[{bar}] {done}/{total}  {left}", end="", file=sys.stderr, flush=True)
+    print(f"\r\033[K[{_bar(done, total)}] {done}/{total}  {left}", end="", file=sys.stderr, flush=True)
+
+
+def _bar(done: int, total: int) -> str:
+    filled = WIDTH * done // total
+    return "#" * filled + "-" * (WIDTH - filled)

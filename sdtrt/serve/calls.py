@@ -1,6 +1,5 @@
 """Bytes of requests to bytes of answers, by a codec; several at once where a device takes them so."""
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -11,8 +10,7 @@ from sdtrt._version import __version__
 from sdtrt.codec import Codec
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import Limits
-from sdtrt.images.picture import open_any_size
-from sdtrt.serve.delivery import picture_file
+from sdtrt.images.files import FORMATS, image_of_bytes, picture_file
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
 
@@ -21,11 +19,6 @@ Out = TypeVar("Out")
 Options = dict[str, Any]  # parameters of a request, by name
 Told = tuple[tuple[str, Any], ...]  # the same, to compare
 
-# Of what Pillow reads, images of cameras and of the web; none that starts other programs.
-Image.init()
-IMAGE_FORMATS = tuple(
-    name for name in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000") if name in Image.OPEN
-)
 CODEC_NAMES = {"bytes": "nbytes", "bpp": "bits_per_pixel"}  # of parameters that have other names in Python
 BATCHED = {"look", "strip"}  # what pictures may be asked for that are decoded at once
 PREVIEW = 8  # a scale at which pictures cost next to nothing
@@ -44,10 +37,10 @@ class Calls:
         options = {CODEC_NAMES.get(name, name): value for name, value in told}
 
         def together(bodies: Sequence[bytes]) -> list[bytes]:
-            return self.codec.encode_batch(map(image_of_body, bodies), **options, limits=self._limits)
+            return self.codec.encode_batch(map(image_of_bytes, bodies), **options, limits=self._limits)
 
         def alone(body: bytes) -> bytes:
-            return self.codec.encode(image_of_body(body), **options, limits=self._limits)
+            return self.codec.encode(image_of_bytes(body), **options, limits=self._limits)
 
         return outcomes(bodies, None if "roi" in options else together, alone)
 
@@ -96,15 +89,11 @@ def attempted(call: Callable[[In], Out], item: In) -> Out | Exception:
     try:
         return call(item)
     except UnidentifiedImageError:
-        return ProblemError(415, f"this is no image of a kind that is read here: {', '.join(IMAGE_FORMATS)}")
+        return ProblemError(415, f"this is no image of a kind that is read here: {', '.join(FORMATS)}")
     except (OSError, SyntaxError, EOFError) as error:  # of Pillow, for images that break off or are broken
         return ProblemError(422, f"a damaged image: {error}")
     except Exception as error:
         return error
-
-
-def image_of_body(body: bytes) -> Image.Image:
-    return open_any_size(io.BytesIO(body), IMAGE_FORMATS)
 
 
 def narrowed(image: Image.Image, width: int) -> Image.Image:

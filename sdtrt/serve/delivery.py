@@ -1,4 +1,4 @@
-"""Pictures and files as responses: which kind, which part, and whether the client has it already."""
+"""What is sent: which kind, which part of a file, and whether the client has it already."""
 
 import hashlib
 import io
@@ -6,23 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from PIL import Image, features
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from sdtrt.images.metadata import save_options
 from sdtrt.serve.problems import ProblemError
 
 SDT = "image/x-sdt"
-LOSSY_QUALITY = 90
 CHECKSUM_NBYTES = 4  # the last of a file
-NAMES = {"image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF", "image/jpeg": "JPEG"}
-# In the order in which they are preferred among those that a client likes as much.
-PICTURES = tuple(kind for kind in NAMES if kind != "image/avif" or features.check("avif"))
 
 
 def media_type(accept: str, offered: Sequence[str]) -> str:
-    """Return the first of the offered media types that an `Accept` header likes best (RFC 9110, 12.5.1).
+    """Return the media type that an `Accept` header likes best, of several the first offered (RFC 9110, 12.5.1).
 
     A `ProblemError` if it likes none.
     """
@@ -42,19 +36,6 @@ def _liking(accept: str, kind: str) -> tuple[float, bool]:
     # Who asks for any image is a browser, that shows none of ours.
     ranges = (kind, "*/*") if kind == SDT else (kind, "image/*", "*/*")
     return next(((found[name], name == kind) for name in ranges if name in found), (0.0, False))
-
-
-def picture_file(image: Image.Image, kind: str) -> bytes:
-    """Return an image as a file of a media type; JPEG, which has no alpha channel, lies on white."""
-    name = NAMES[kind]
-    if name == "JPEG" and image.mode in {"LA", "RGBA"}:
-        opaque = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
-        image.info = opaque.info
-    options = save_options(image, name) | ({} if name == "PNG" else {"quality": LOSSY_QUALITY})
-    stream = io.BytesIO()
-    image.save(stream, name, **options)
-    return stream.getvalue()
 
 
 def entity_tag(stream: BinaryIO, *told: object) -> str:

@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 from sdtrt import information
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.images.files import KINDS
 from sdtrt.serve import delivery, openapi
 from sdtrt.serve.calls import Calls, Options
-from sdtrt.serve.delivery import PICTURES, SDT
+from sdtrt.serve.delivery import SDT
 from sdtrt.serve.library import Library
 from sdtrt.serve.metrics import Metrics
 from sdtrt.serve.operations import NPY
@@ -103,7 +104,7 @@ class Service:
         return Response(data, media_type=SDT)
 
     async def decode(self, request: Request, wanted: Options) -> Response:
-        kind = delivery.media_type(request.headers.get("accept", "*/*"), PICTURES)
+        kind = delivery.media_type(request.headers.get("accept", "*/*"), KINDS)
         with self.workers.place():
             body = await self._body(request)
             picture = await self.workers.outcome(request, self._decodings.call((kind, told(wanted)), body))
@@ -125,7 +126,7 @@ class Service:
     async def file(self, request: Request, wanted: Options) -> Response:
         if self._library is None:
             raise ProblemError(404, "no files are served here: start with --root")
-        name, offered = request.path_params["name"], PICTURES if wanted else (SDT, *PICTURES)
+        name, offered = request.path_params["name"], KINDS if wanted else (SDT, *KINDS)
         kind = delivery.media_type(request.headers.get("accept", "*/*"), offered)
         with self.workers.place():
             answer = self.workers.submit(self._of_library, self._library, name, kind, wanted, request.headers)

@@ -10,8 +10,9 @@ from sdtrt.engine.coding.interest import LARGEST_WEIGHT
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.engine.parts import LARGEST_SCALE
 from sdtrt.engine.picture import region_of_text
+from sdtrt.images.files import KINDS
 from sdtrt.images.interest import DEFAULT_WEIGHT
-from sdtrt.serve.delivery import PICTURES, SDT
+from sdtrt.serve.delivery import SDT
 from sdtrt.serve.problems import ProblemError
 
 JSON, NPY, HTML, TEXT = "application/json", "application/x-npy", "text/html", "text/plain"
@@ -134,7 +135,7 @@ OPERATIONS = (
         path="/decode",
         summary="An .sdt file to a picture of the kind that is accepted",
         takes=SDT,
-        gives=PICTURES,
+        gives=KINDS,
         problems=(406, *WITH_BODY),
         parameters=VIEWING,
     ),
@@ -143,7 +144,7 @@ OPERATIONS = (
         method="GET",
         path="/files/{name:path}",
         summary="An .sdt file under the root, or its picture: what is accepted",
-        gives=(SDT, *PICTURES),
+        gives=(SDT, *KINDS),
         problems=(404, 406, 413, 416, 422, 502, 503),
         parameters=VIEWING,
     ),

@@ -13,9 +13,9 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
-# Those that make models need a network or files of their own; tests/export runs their like.
-MAKERS = ("sdtrt export ", "sdtrt import ")
-SERVING = ("sdtrt serve ",)  # goes on until it is stopped: tests/serve/test_examples.py
+# Those that make models need a network or files of their own; tests/export runs their like. A service goes on until it
+# is stopped: tests/serve/test_examples.py. A cluster: tests/dataset/test_ray.py.
+ELSEWHERE = ("sdtrt export ", "sdtrt import ", "sdtrt serve ", "sdtrt dataset ")
 
 
 def examples(page: str) -> list[tuple[str, str]]:
@@ -28,7 +28,7 @@ def examples(page: str) -> list[tuple[str, str]]:
             commands = [
                 line
                 for line in text.splitlines()
-                if line.startswith(("sdtrt ", "head ")) and not line.startswith(MAKERS + SERVING)
+                if line.startswith(("sdtrt ", "head ")) and not line.startswith(ELSEWHERE)
             ]
             found += [(kind, command) for command in commands]
     return found

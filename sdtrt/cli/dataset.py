@@ -1,0 +1,188 @@
+"""The commands for whole datasets: `dataset encode`, `decode`, `latents`, `verify`, `stats`."""
+
+import argparse
+import json
+import os
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sdtrt.cli.arguments import add_command, add_quiet, quality, thread_count, whole_number
+from sdtrt.cli.inputs import extra
+from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
+from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.engine.networks.view import LOOKS
+from sdtrt.progress import Rate, clear_bar
+
+if TYPE_CHECKING:
+    from sdtrt.dataset.runs import Each, Summary
+    from sdtrt.dataset.shards import Operation, Task
+
+SHARD_SIZE = 1000
+FORMS = ("folder", "tar", "parquet")
+KINDS = {"png": "image/png", "webp": "image/webp", "avif": "image/avif", "jpg": "image/jpeg"}
+SHOWN = 5  # errors that are printed
+
+
+def encode(options: argparse.Namespace) -> int:
+    wish = {"quality": options.quality, "nbytes": options.bytes, "bits_per_pixel": options.bpp}
+    Wish(psnr=options.target_psnr, effort=options.effort, layers=options.layers, **wish)  # wrong usage, not input
+    wish |= {"psnr": options.target_psnr, "effort": options.effort, "layers": options.layers, "strip": options.strip}
+    return conclude(options, "encode", wish)
+
+
+def decode(options: argparse.Namespace) -> int:
+    return conclude(options, "decode", {"look": options.look, "strip": options.strip})
+
+
+def latents(options: argparse.Namespace) -> int:
+    return conclude(options, "latents", {})
+
+
+def verify(options: argparse.Namespace) -> int:
+    with extra("dataset"):
+        from sdtrt.dataset.runs import changed_files
+    wrong = changed_files(options.source)
+    for line in wrong:
+        print(f"sdtrt: {options.source}: {line}", file=sys.stderr)
+    return 1 if wrong else conclude(options, "verify", {})
+
+
+def stats(options: argparse.Namespace) -> int:
+    return conclude(options, "stats", {})
+
+
+def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str, Any]) -> int:
+    """Run a task, say how it went, and return the exit code."""
+    with extra("dataset"):
+        from sdtrt.dataset.runs import TooManyErrorsError, run
+        from sdtrt.dataset.shards import Task
+    task = Task(
+        operation=operation,
+        source=options.source,
+        destination=getattr(options, "destination", None),
+        form=getattr(options, "form", "folder"),
+        kind=KINDS[getattr(options, "format", "png")],
+        options={name: value for name, value in call.items() if value is not None},
+        machine=machine(options),
+    )
+    rate = Rate(quiet=options.quiet)
+    try:
+        summary = run(
+            task,
+            each_of(options),
+            shard_size=options.shard_size,
+            max_errors=options.max_errors,
+            report=lambda summary: rate(summary.done, summary.shards, said(summary)),
+        )
+    except TooManyErrorsError as error:
+        clear_bar()
+        print(f"sdtrt: {error}; --max-errors {options.max_errors}", file=sys.stderr)
+        return 1
+    clear_bar()
+    tell(summary, task, options)
+    return 1 if summary.errors else 0
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    """Return how a worker opens its codec: one core each, unless a GPU does the work."""
+    names = ("model", "device", "backend", "precision", "threads")
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+
+
+def each_of(options: argparse.Namespace) -> "Each":
+    """Return what does shards: a cluster, or this machine."""
+    if options.ray:
+        with extra("ray"):
+            from sdtrt.dataset import on_ray
+        return partial(on_ray.each, workers=options.workers, address=options.ray, gpus=options.gpus)
+    from sdtrt.dataset import pool
+
+    return partial(pool.each, workers=options.workers)
+
+
+def said(summary: "Summary") -> str:
+    """Return rate and ratio of what was done by this run."""
+    samples, nbytes, made = (summary.sums[name] for name in ("samples", "nbytes", "made_nbytes"))
+    pace = f"{samples / summary.seconds:.1f} a second" if summary.seconds and not summary.skipped else f"{samples}"
+    ratio = f", {100 * made / nbytes:.1f} % of the bytes" if made and nbytes else ""
+    return f"{pace}{ratio}{f', {len(summary.errors)} errors' if summary.errors else ''}"
+
+
+def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
+    figures = {
+        "shards": summary.shards,
+        "skipped": summary.skipped,
+        "seconds": round(summary.seconds, 3),
+        **dict(sorted(summary.sums.items())),
+        "errors": summary.errors,
+    }
+    if options.json:
+        print(json.dumps(figures, indent=2))
+        return
+    for error in summary.errors[:SHOWN]:
+        print(f"sdtrt: {error['key']}: {error['error']}", file=sys.stderr)
+    if len(summary.errors) > SHOWN:
+        print(f"sdtrt: and {len(summary.errors) - SHOWN} more, which the manifest names", file=sys.stderr)
+    if task.destination is None:
+        print(", ".join(f"{name} {value}" for name, value in figures.items() if name != "errors"))
+    elif not options.quiet:
+        skipped = f", {summary.skipped} of {summary.shards} shards were done already" if summary.skipped else ""
+        print(f"{options.source} -> {task.destination}: {said(summary)}{skipped}", file=sys.stderr)
+
+
+def add_commands(commands: Any) -> None:
+    command = commands.add_parser(
+        "dataset", help="whole datasets: folders, WebDataset tars, Parquet, on a cluster, too"
+    )
+    inner = command.add_subparsers(dest="operation", required=True, metavar="OPERATION")
+
+    one = add_operation(inner, "encode", encode, "images to .sdt files", writes=True)
+    rate = one.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
+    rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
+    rate.add_argument("--target-psnr", type=float, metavar="DB", help="smallest file whose picture has so many dB")
+    one.add_argument("--effort", type=int, choices=TRIALS, default=DEFAULT_EFFORT, help="default %(default)s")
+    one.add_argument("--layers", type=int, choices=(1, 2), default=2, help="1: latents alone (default %(default)s)")
+    one.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
+    add_networks(one)
+
+    one = add_operation(inner, "decode", decode, ".sdt files to images", writes=True)
+    one.add_argument("--format", choices=KINDS, default="png", help="default %(default)s")
+    one.add_argument("--look", choices=LOOKS, default="auto", help="default %(default)s")
+    one.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
+    add_networks(one)
+
+    add_operation(inner, "latents", latents, ".sdt files to latents, as .npy files; needs no model", writes=True)
+    add_operation(inner, "verify", verify, "check every bit of all files", writes=False)
+    add_operation(inner, "stats", stats, "sizes and where bytes go", writes=False)
+
+
+def add_operation(commands: Any, name: str, function: Any, text: str, *, writes: bool) -> argparse.ArgumentParser:
+    command = add_command(commands, name, function, text)
+    command.add_argument(
+        "source", metavar="SOURCE", help="folder, list of URLs (.txt), 'shards-*.tar' or 'part-*.parquet'"
+    )
+    if writes:
+        command.add_argument("destination", metavar="DEST", help="folder or fsspec location")
+        command.add_argument("--form", choices=FORMS, default="folder", help="of the results (default %(default)s)")
+    command.add_argument(
+        "--shard-size", type=thread_count, default=SHARD_SIZE, help="samples in a shard (default %(default)s)"
+    )
+    command.add_argument("--workers", type=thread_count, default=os.cpu_count() or 1, help="default: one per core")
+    command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; auto: the one at hand, or one made here")
+    command.add_argument("--gpus", type=float, default=0, help="GPUs of each of Ray's workers (default 0)")
+    command.add_argument("--max-errors", type=whole_number, help="end when more samples failed (default: never)")
+    add_quiet(command)
+    return command
+
+
+def add_networks(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-m", "--model", default=BUILT_IN, help="a name or a bundle's folder (default %(default)s)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
+    command.add_argument("--precision", default="auto", choices=PRECISIONS, help="on the CPU; bf16 needs openvino")
+    command.add_argument("--threads", type=thread_count, default=1, help="of each worker's networks (default 1)")

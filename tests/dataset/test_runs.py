@@ -1,0 +1,163 @@
+"""Runs that are cut short, and go on."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sdtrt import cli
+from sdtrt.dataset import pool
+from sdtrt.dataset.runs import Summary, TooManyErrorsError
+from sdtrt.dataset.shards import Shard, Task
+from sdtrt.dataset.work import do
+
+Running = Callable[..., Summary]
+
+
+def first(count: int) -> Callable[..., Iterator]:
+    """Return what does the first shards, and is then interrupted."""
+
+    def each(task: Task, shards: Sequence[Shard]) -> Iterator:
+        yield from (do(task, shard) for shard in shards[:count])
+        raise KeyboardInterrupt
+
+    return each
+
+
+def test_what_is_done_is_not_done_again(running: Running, folder: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        running("encode", folder, str(out), each=first(1))
+    assert not (out / "manifest.jsonl").exists()
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.sdt")}
+    assert len(times) == 3
+    summary = running("encode", folder, str(out))
+    assert (summary.shards, summary.skipped, summary.sums["samples"]) == (3, 1, 7)
+    assert all(path.stat().st_mtime_ns == before for path, before in times.items())
+    assert running("encode", folder, str(out)).skipped == 3
+
+
+def test_what_has_changed_is_done_again(running: Running, folder: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    running("encode", folder, out)
+    assert running("encode", folder, out, options={"quality": 20}).skipped == 0
+    next(Path(folder).rglob("*/0.png")).write_bytes(b"not a picture")
+    summary = running("encode", folder, out, options={"quality": 20})
+    assert (summary.skipped, [error["key"] for error in summary.errors]) == (2, ["part 0/0"])
+    next(Path(out).rglob("*/2.sdt")).unlink()
+    assert running("encode", folder, out, options={"quality": 20}).skipped == 2
+    record = Path(out) / ".shards" / "shard-000001.json"
+    for damage in (b"", b"{}", b"[]", record.read_bytes()[:-9]):
+        record.write_bytes(damage)
+        assert running("encode", folder, out, options={"quality": 20}).skipped == 2
+
+
+def test_errors(running: Running, folder: str, tmp_path: Path) -> None:
+    for n in (0, 3):
+        next(Path(folder).rglob(f"*/{n}.png")).write_bytes(b"not a picture")
+    summary = running("encode", folder, str(tmp_path / "a"), max_errors=2)
+    assert [error["key"] for error in summary.errors] == ["part 0/0", "part 1/3"]
+    lines = [json.loads(line) for line in (tmp_path / "a" / "manifest.jsonl").read_text().splitlines()]
+    assert (lines[0]["samples"], lines[0]["errors"]) == (5, 2)
+    assert [error["key"] for line in lines[1:] for error in line["errors"]] == ["part 0/0", "part 1/3"]
+    with pytest.raises(TooManyErrorsError, match="2 samples failed"):
+        running("encode", folder, str(tmp_path / "b"), max_errors=1)
+
+
+def kill_once(flag: str, task: Task, shard: Shard) -> dict:
+    """Do a shard; the first worker that comes to the second one kills itself."""
+    if shard.name.endswith("1") and not Path(flag).exists():
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return do(task, shard)
+
+
+def kill_always(task: Task, shard: Shard) -> dict:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return do(task, shard)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that find the functions of this file: it cannot be imported by its name."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda _: context)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_worker_that_dies(
+    running: Running, folder: str, tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "do", partial(kill_once, str(tmp_path / "flag")))
+    summary = running("verify", packed(running, folder, tmp_path), each=partial(pool.each, workers=2))
+    assert (tmp_path / "flag").exists()
+    assert (summary.sums["samples"], summary.done) == (7, 3)
+    monkeypatch.setattr(pool, "do", kill_always)
+    with pytest.raises(RuntimeError, match="keep dying"):
+        running("verify", str(tmp_path / "packed"), each=partial(pool.each, workers=2))
+
+
+def packed(running: Running, folder: str, tmp_path: Path) -> str:
+    running("encode", folder, str(tmp_path / "packed"))
+    return str(tmp_path / "packed")
+
+
+def test_a_driver_that_dies(folder: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "sdtrt",
+        "dataset",
+        "encode",
+        folder,
+        str(out),
+        "--shard-size",
+        "1",
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(command)
+    end = time.monotonic() + 60
+    while not list(out.glob(".shards/*.json")):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout)
+    assert (said["samples"], said["shards"], said["errors"]) == (7, 7, [])
+    assert said["skipped"] >= 1
+    keys = [key for line in (out / "manifest.jsonl").read_text().splitlines()[1:] for key in json.loads(line)["keys"]]
+    assert sorted(keys) == sorted(set(keys))
+    assert len(keys) == 7
+
+
+def test_commands(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed, back = str(tmp_path / "packed"), str(tmp_path / "back")
+    assert cli.main(["dataset", "encode", folder, packed, "-q", "30", "--form", "tar"]) == 0
+    assert "7" in capsys.readouterr().err
+    assert cli.main(["dataset", "decode", packed, back, "--format", "webp"]) == 0
+    assert len(list(Path(back).rglob("*.webp"))) == 7
+    assert cli.main(["dataset", "latents", packed, f"{back}/npy", "--quiet"]) == 0
+    capsys.readouterr()
+    assert cli.main(["dataset", "stats", packed]) == 0
+    assert "samples 7" in capsys.readouterr().out
+    assert cli.main(["dataset", "verify", packed]) == 0
+    (tmp_path / "packed" / "shard-000000.tar").unlink()
+    assert cli.main(["dataset", "verify", packed]) == 1
+    assert "shard-000000.tar is missing" in capsys.readouterr().err
+    for wrong in (["nothing", packed], [folder, packed, "-q", "0"], [folder, packed, "--bytes", "9", "--bpp", "1"]):
+        try:
+            code = cli.main(["dataset", "encode", *wrong])
+        except SystemExit as error:
+            code = error.code
+        assert code == 2
