@@ -8,6 +8,7 @@ from sdtrt.engine.format.inflate import inflate
 from sdtrt.errors import FormatError
 
 LARGEST_NBYTES = 1 << 24  # inflated
+LARGEST_TEXTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ def chunks_of(metadata: Metadata) -> dict[int, bytes]:
     """Return the chunks of metadata by type; `ValueError` if they are too large to be read again."""
     text = "".join(f"{keyword}\0{said}\0" for keyword, said in metadata.text)
     contents = {EXIF: metadata.exif, XMP: metadata.xmp, TEXT: text.encode("utf-8", "replace")}
+    if len(metadata.text) > LARGEST_TEXTS:
+        raise ValueError(f"{len(metadata.text)} texts, at most {LARGEST_TEXTS} can be kept; leave them out (--strip)")
     largest = max(map(len, contents.values()))
     if largest > LARGEST_NBYTES:
         raise ValueError(f"metadata of {largest} bytes, at most {LARGEST_NBYTES} can be kept; leave it out (--strip)")
@@ -38,6 +41,8 @@ def metadata_of_file(file: File) -> Metadata:
         kind: inflate(file.chunks[kind], LARGEST_NBYTES, name) if kind in file.chunks else b""
         for kind, name in ((EXIF, "EXIF"), (XMP, "XMP"), (TEXT, "text"))
     }
+    if found[TEXT].count(b"\0") > 2 * LARGEST_TEXTS:
+        raise FormatError(f"more than {LARGEST_TEXTS} texts")
     try:
         parts = found[TEXT].decode("utf-8").split("\0")
     except UnicodeDecodeError as error:

@@ -131,6 +131,13 @@ def whole_number(text: str) -> int:
     return value
 
 
+def port(text: str) -> int:
+    value = whole_number(text)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text}, expected at most 65535")
+    return value
+
+
 def seconds(text: str) -> float:
     value = float(text)
     if not 0 < value <= 86400:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdtrt.cli.arguments import add_command, add_quiet, quality, thread_count, whole_number
@@ -44,10 +45,19 @@ def latents(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     with extra("dataset"):
         from sdtrt.dataset.runs import changed_files
+        from sdtrt.dataset.sources import SDT_FILES, samples_of
     wrong = changed_files(options.source)
-    for line in wrong:
+    for line in wrong or ():
         print(f"sdtrt: {options.source}: {line}", file=sys.stderr)
-    return 1 if wrong else conclude(options, "verify", {})
+    if wrong:
+        return 1
+    try:
+        samples_of(options.source, SDT_FILES)
+    except ValueError:
+        if wrong is None:
+            raise
+        return 0  # pictures or latents, as they were written
+    return conclude(options, "verify", {})
 
 
 def stats(options: argparse.Namespace) -> int:
@@ -61,8 +71,8 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
         from sdtrt.dataset.shards import Task
     task = Task(
         operation=operation,
-        source=options.source,
-        destination=getattr(options, "destination", None),
+        source=absolute(options.source),
+        destination=absolute(options.destination) if hasattr(options, "destination") else None,
         form=getattr(options, "form", "folder"),
         kind=KINDS[getattr(options, "format", "png")],
         options={name: value for name, value in call.items() if value is not None},
@@ -86,6 +96,11 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
     return 1 if summary.errors else 0
 
 
+def absolute(location: str) -> str:
+    """Return a location that means the same to a worker anywhere on this machine."""
+    return location if "://" in location else str(Path(location).expanduser().absolute())
+
+
 def machine(options: argparse.Namespace) -> dict[str, Any]:
     """Return how a worker opens its codec: one core each, unless a GPU does the work."""
     names = ("model", "device", "backend", "precision", "threads")
@@ -104,11 +119,16 @@ def each_of(options: argparse.Namespace) -> "Each":
 
 
 def said(summary: "Summary") -> str:
-    """Return rate and ratio of what was done by this run."""
+    """Return how much is done, how fast, and what became of the bytes."""
     samples, nbytes, made = (summary.sums[name] for name in ("samples", "nbytes", "made_nbytes"))
-    pace = f"{samples / summary.seconds:.1f} a second" if summary.seconds and not summary.skipped else f"{samples}"
-    ratio = f", {100 * made / nbytes:.1f} % of the bytes" if made and nbytes else ""
-    return f"{pace}{ratio}{f', {len(summary.errors)} errors' if summary.errors else ''}"
+    found = [f"{samples} pictures"]
+    if summary.pace:
+        found.append(f"{summary.pace:.1f} a second")
+    if made and nbytes:
+        found.append(f"{100 * made / nbytes:.1f} % of the bytes")
+    if summary.errors:
+        found.append(f"{len(summary.errors)} errors")
+    return ", ".join(found)
 
 
 def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
@@ -130,7 +150,7 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
         print(", ".join(f"{name} {value}" for name, value in figures.items() if name != "errors"))
     elif not options.quiet:
         skipped = f", {summary.skipped} of {summary.shards} shards were done already" if summary.skipped else ""
-        print(f"{options.source} -> {task.destination}: {said(summary)}{skipped}", file=sys.stderr)
+        print(f"{options.source} -> {options.destination}: {said(summary)}{skipped}", file=sys.stderr)
 
 
 def add_commands(commands: Any) -> None:

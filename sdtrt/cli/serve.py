@@ -3,18 +3,23 @@
 import argparse
 import os
 import signal
+import socket
 import sys
+import threading
 import warnings
 from typing import Any
 
-from sdtrt.cli.arguments import add_command, add_limit, add_machine, mebibytes, seconds, thread_count, whole_number
+from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, seconds, thread_count, whole_number
 from sdtrt.cli.inputs import extra
 from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import PictureWarning
 
 PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for options
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = f"{PREFIX}TOKEN"  # no option: other users of the machine see those
+CONNECTIONS = 512
 DRAINING = 30  # seconds that requests in work have when the service is to end
 
 
@@ -24,6 +29,7 @@ def serve(options: argparse.Namespace) -> int:
 
         from sdtrt.serve.application import application
         from sdtrt.serve.handlers import Settings
+    token = os.environ.get(TOKEN) or None
     settings = Settings(
         root=options.root,
         workers=options.workers,
@@ -33,7 +39,8 @@ def serve(options: argparse.Namespace) -> int:
         timeout=options.timeout,
         batch_wait=options.batch_wait,
         max_age=options.max_age,
-        token=os.environ.get(TOKEN) or None,
+        token=token,
+        hosts=LOOPBACK if options.host in LOOPBACK and token is None else None,
     )
     codec = PictureCodec(
         options.model,
@@ -46,16 +53,25 @@ def serve(options: argparse.Namespace) -> int:
     )
     app = application(codec, settings)
     warnings.simplefilter("ignore", PictureWarning)  # of pictures that others send
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn drains, and hands the signal on when that is done
-    print(f"sdtrt serve: http://{options.host}:{options.port} ({codec.pipeline.name})", file=sys.stderr)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
         log_level="warning",
         server_header=False,
+        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=DRAINING,
     )
+    # uvicorn drains, and hands the signal on when that is done.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    with socket.create_server((options.host, options.port), family=family) as listener:
+        host = f"[{options.host}]" if family == socket.AF_INET6 else options.host
+        print(f"sdtrt serve: http://{host}:{listener.getsockname()[1]} ({codec.pipeline.name})", file=sys.stderr)
+        try:
+            uvicorn.Server(config).run([listener])
+        finally:
+            sys.stderr.flush()
+            if any(thread.name.startswith("sdtrt") for thread in threading.enumerate() if thread.is_alive()):
+                os._exit(0)  # Python would wait for what is in work, however long that takes
     return 0
 
 
@@ -68,15 +84,15 @@ def add_commands(commands: Any) -> None:
         command.add_argument(option, type=kind, default=os.environ.get(variable, default), help=text)
 
     add("--host", str, "127.0.0.1", "address to listen at (default: this machine alone)")
-    add("--port", whole_number, 8000, "default 8000")
+    add("--port", port, 8000, "default 8000")
     add("--root", str, None, "folder or fsspec location whose .sdt files are served")
     add("--workers", thread_count, 2, "requests that are computed at once (default 2)")
     add("--waiting", whole_number, 16, "requests that may wait for that (default 16)")
     add("--max-body", mebibytes, "64", "refuse bodies of more than so many MiB (default 64)")
     add("--timeout", seconds, 60.0, "give up a request after so many seconds (default 60)")
     add("--batch-wait", seconds, 0.005, "on a GPU: wait so long for requests of one kind (default 0.005 s)")
+    add("--max-pixels", whole_number, DEFAULT_LIMITS.max_pixels, "refuse larger pictures (default %(default)s)")
     add("--max-age", whole_number, 3600, "for how many seconds answers may be cached (default 3600)")
-    add_limit(command)
     add_machine(command, f"model of the service: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
     command.epilog = (
         f"Each option but those of the model has a variable of the environment: {PREFIX}ROOT for --root. "

@@ -1,6 +1,7 @@
 """Shards on a cluster, by Ray Data: the only import of `ray`."""
 
 import json
+import logging
 import pickle
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,9 @@ def each(task: Task, shards: Sequence[Shard], workers: int, address: str, gpus: 
         import ray
     except ImportError as error:
         raise DeviceError(f"Ray is missing ({error}); install it with: pip install 'sdtrt[ray]'") from error
-    ray.init(address=None if address == "auto" else address, ignore_reinit_error=True, log_to_driver=False)
+    address_or_none = None if address == "auto" else address
+    ray.init(address_or_none, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = [{"shard": pickle.dumps(shard)} for shard in shards]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(

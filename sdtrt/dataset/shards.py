@@ -39,7 +39,8 @@ class Shard:
 
 def shards_of(task: Task, size: int) -> list[Shard]:
     """Return the shards of a task, `size` samples each; `ValueError` if the source has none."""
-    samples = samples_of(task.source, IMAGES if task.operation == "encode" else SDT_FILES)
+    wanted = IMAGES if task.operation == "encode" else SDT_FILES
+    samples = samples_of(task.source, wanted, dots=task.form != "tar")
     digits = max(6, len(str(len(samples) // size)))
     return [
         shard(task, f"shard-{start // size:0{digits}d}", tuple(samples[start : start + size]))

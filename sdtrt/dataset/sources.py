@@ -1,19 +1,22 @@
 """Samples in folders, lists of URLs, WebDataset tars and Parquet, anywhere that fsspec reaches."""
 
+import hashlib
 import json
 import posixpath
-import tarfile
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count, groupby
+from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from sdtrt.dataset import tables, tars
 
 MANIFEST = "manifest.jsonl"
-IMAGE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "webp", "avif", "gif", "tif", "tiff", "bmp", "ppm", "pgm", "jp2"})
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")
-KEY_COLUMNS = ("key", "__key__")
+FORMAT = "sdtrt dataset, version 1"  # in the first line of a manifest
+LONGEST_PART = 200  # bytes of a folder or name in a key; longer ones end in a hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a Parquet file; the bytes are in `column`, or in a field of that name, `bytes`."""
+    """A row of a Parquet file of `nbytes`; the bytes are in `column`, or in a field of that name, `bytes`."""
 
     url: str
+    nbytes: int
     group: int
     row: int
     column: str
@@ -37,11 +41,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A key, where its image or `.sdt` file is (None if it has none), and what else there is, by extension."""
+    """A key, where its image or `.sdt` file is, and what else there is, by extension.
+
+    There is no `main` where `fault` says what is wrong.
+    """
 
     key: str
     main: Place | Row | None
     others: tuple[tuple[str, Place], ...] = ()
+    fault: str = "it has no image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,143 +60,145 @@ class Wanted:
     columns: tuple[str, ...]
 
 
-IMAGES = Wanted(IMAGE_SUFFIXES, IMAGE_COLUMNS)
+IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp", "avif", "gif", "tif", "tiff", "bmp", "ppm", "pgm", "jp2")
+IMAGES = Wanted(frozenset(IMAGE_SUFFIXES), ("image", "img", *IMAGE_SUFFIXES, "bytes"))
 SDT_FILES = Wanted(frozenset({"sdt"}), ("sdt",))
 
 
-def samples_of(source: str, wanted: Wanted) -> list[Sample]:
-    """Return the samples of a source, in order of their names, each key once.
+def located(url: str) -> tuple[Any, str]:
+    """Return the file system and the path of a URL; what has no scheme is a path of this machine."""
+    if "://" not in url:
+        return LocalFileSystem(), str(Path(url).expanduser().absolute())
+    files, path = url_to_fs(url)
+    return files, path
+
+
+def samples_of(source: str, wanted: Wanted, *, dots: bool = True) -> list[Sample]:
+    """Return the samples of a source, in order of their names, each key once; without dots if there are to be none.
 
     `source` is a folder, a list of URLs (`.txt`, one a line), one or several tars or Parquet files (`part-*.tar`), or
     the destination of an earlier run. Raises `ValueError` if it is none of these, or has no samples.
     """
-    files, path = url_to_fs(source)
-    if source.endswith(".txt"):
-        found = _of_list(files.cat_file(path).decode(), wanted)
-    elif source.endswith(".tar"):
-        found = [sample for url in _matching(files, path) for sample in _of_tar(url, wanted)]
-    elif source.endswith(".parquet"):
-        found = [sample for url in _matching(files, path) for sample in _of_parquet(url, wanted)]
-    elif files.isdir(path):
-        found = _of_folder(files, path, wanted)
+    files, path = located(source)
+    if files.isdir(path):
+        found = _of_manifest(files, path, wanted)
+        found = _of_folder(files, path, wanted) if found is None else found
+    elif source.endswith(".txt"):
+        found = _of_list(files.cat_file(path).decode("utf-8-sig"))
+    elif source.endswith((".tar", ".parquet")):
+        found = [sample for name in _matching(files, path) for sample in _of_file(files, name, wanted)]
     else:
         raise ValueError(f"{source}: no folder, .txt, .tar or .parquet of that name")
     if not found:
         raise ValueError(f"{source} has no samples; looked for: {', '.join(sorted(wanted.suffixes))}")
-    return _with_keys_apart(found)
+    return with_keys_apart(found, dots=dots)
 
 
 def _matching(files: Any, path: str) -> list[str]:
-    found = sorted(files.glob(path))
+    found = [path] if files.exists(path) else sorted(files.glob(path))
     if not found:
         raise ValueError(f"{path}: no file of that name")
-    return [files.unstrip_protocol(one) for one in found]
+    return found
 
 
-def _of_list(text: str, wanted: Wanted) -> list[Sample]:
-    urls = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [Sample(_key(url.partition("://")[2] or url), Place(url)) for url in urls]
+def _url(files: Any, path: str) -> str:
+    return path if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
+
+
+def _of_list(text: str) -> list[Sample]:
+    urls = [line.partition(" #")[0].strip() for line in text.splitlines() if not line.startswith("#")]
+    return [Sample(without_suffix(url.partition("://")[2] or url), Place(url)) for url in urls if url]
 
 
 def _of_folder(files: Any, path: str, wanted: Wanted) -> list[Sample]:
-    manifest = posixpath.join(path, MANIFEST)
-    if files.exists(manifest):
-        return _of_manifest(files, path, files.cat_file(manifest).decode(), wanted)
     found = []
     for name, about in sorted(files.find(path, detail=True).items()):
-        below = posixpath.relpath(name, path)
-        if _suffix(name) in wanted.suffixes and not any(part.startswith(".") for part in below.split("/")):
-            found.append(Sample(_key(below), Place(files.unstrip_protocol(name), nbytes=about["size"])))
+        below = name.removeprefix(path).lstrip("/")
+        if suffix_of(name) in wanted.suffixes and not any(part.startswith(".") for part in below.split("/")):
+            found.append(Sample(without_suffix(below), Place(_url(files, name), nbytes=about["size"])))
     return found
 
 
-def _of_manifest(files: Any, path: str, text: str, wanted: Wanted) -> list[Sample]:
-    """Return the samples of an earlier run's files."""
-    found: list[Sample] = []
-    for line in text.splitlines()[1:]:
-        for about in json.loads(line)["files"]:
-            url = files.unstrip_protocol(posixpath.join(path, about["name"]))
-            suffix = _suffix(about["name"])
-            if suffix == "tar":
-                found += _of_tar(url, wanted)
-            elif suffix == "parquet":
-                found += _of_parquet(url, wanted)
-            elif suffix in wanted.suffixes:
-                found.append(Sample(_key(about["name"]), Place(url, nbytes=about["nbytes"])))
-    return found
+def _of_manifest(files: Any, path: str, wanted: Wanted) -> list[Sample] | None:
+    """Return the samples of an earlier run's files, None if there is no manifest of one."""
+    try:
+        head, *lines = files.cat_file(posixpath.join(path, MANIFEST)).decode().splitlines()
+        if json.loads(head)["format"] != FORMAT:
+            return None
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+    return [sample for line in lines for sample in _of_shard(files, path, json.loads(line), wanted)]
 
 
-def _of_tar(url: str, wanted: Wanted) -> Iterator[Sample]:
-    """Yield the samples of a tar as WebDataset has them: neighbours of one name up to its first dot."""
-    files, path = url_to_fs(url)
-    with files.open(path, "rb") as stream:
-        try:
-            with tarfile.open(fileobj=stream, mode="r:") as archive:
-                members = [(m.name, Place(url, m.offset_data, m.size)) for m in archive if m.isfile()]
-        except tarfile.TarError as error:
-            raise ValueError(f"{url} is no plain tar: {error}") from error
-    for stem, group in groupby(members, key=lambda member: _stem(member[0])):
-        parts = {name[len(stem) + 1 :].lower(): place for name, place in group}
-        main = next((extension for extension in parts if _suffix(extension) in wanted.suffixes), None)
-        others = tuple((extension, place) for extension, place in parts.items() if extension != main)
-        yield Sample(_safe(stem), parts[main] if main else None, others)
+def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Sample]:
+    parts: dict[str, dict[str, Place]] = {}
+    for about in record["files"]:
+        name = posixpath.join(path, about["name"])
+        if about["key"] is None:  # a file for all of the shard
+            yield from _of_file(files, name, wanted)
+        else:
+            parts.setdefault(about["key"], {})[about["part"]] = Place(_url(files, name), nbytes=about["nbytes"])
+    for key, found in parts.items():
+        main = next((part for part in found if part in wanted.suffixes), None)
+        if main:
+            yield Sample(key, found[main], tuple((part, place) for part, place in found.items() if part != main))
 
 
-def _of_parquet(url: str, wanted: Wanted) -> Iterator[Sample]:
-    from pyarrow import ArrowInvalid, parquet
-
-    files, path = url_to_fs(url)
-    with files.open(path, "rb") as stream:
-        try:
-            table = parquet.ParquetFile(stream)
-        except ArrowInvalid as error:
-            raise ValueError(f"{url} is no Parquet file: {error}") from error
-        names = table.schema_arrow.names
-        column = next((name for name in wanted.columns if name in names), None)
-        if column is None:
-            raise ValueError(f"{url} has no column {' or '.join(wanted.columns)}; it has {', '.join(names)}")
-        key = next((name for name in KEY_COLUMNS if name in names), None)
-        number = 0
-        for group in range(table.num_row_groups):
-            rows = table.metadata.row_group(group).num_rows
-            keys = table.read_row_group(group, [key])[key].to_pylist() if key else [None] * rows
-            for row, said in enumerate(keys):
-                made_up = f"{_stem(posixpath.basename(path))}-{number:09d}"
-                yield Sample(_safe(str(said)) if said is not None else made_up, Row(url, group, row, column))
-                number += 1
+def _of_file(files: Any, path: str, wanted: Wanted) -> Iterator[Sample]:
+    """Yield the samples of a tar or Parquet file, at last what is wrong with it."""
+    url, nbytes = _url(files, path), files.size(path)
+    try:
+        with files.open(path, "rb") as stream:
+            if path.endswith(".parquet"):
+                for group, row, key, column in tables.rows(stream, wanted.columns):
+                    yield Sample(
+                        key or f"{stem_of(posixpath.basename(path))}-{row:09d}", Row(url, nbytes, group, row, column)
+                    )
+            else:
+                for key, main, others in tars.samples(stream, wanted.suffixes):
+                    places = tuple((name, Place(url, *where)) for name, where in others)
+                    yield Sample(key, Place(url, *main) if main else None, places)
+    except (OSError, ValueError, LookupError) as error:
+        yield Sample(stem_of(posixpath.basename(path)), None, fault=f"{url}: {error}")
 
 
-def _with_keys_apart(samples: Iterable[Sample]) -> list[Sample]:
-    """Return samples whose keys differ: of those that share one the second gets `_2`, and so on."""
-    taken: set[str] = set()
+def with_keys_apart(samples: Iterable[Sample], *, dots: bool) -> list[Sample]:
+    """Return samples whose keys are safe, and differ: of those that share one the second gets `_2`, and so on."""
+    taken: dict[str, int] = {}
     found = []
     for sample in samples:
-        key = next(key for key in _numbered(sample.key) if key not in taken)
-        taken.add(key)
-        found.append(sample if key == sample.key else replace(sample, key=key))
+        plain = safe(sample.key if dots else sample.key.replace(".", "_"))
+        key = plain
+        while key in taken:
+            taken[plain] += 1
+            key = f"{plain}_{taken[plain]}"
+        taken[key] = 1
+        found.append(replace(sample, key=key))
     return found
 
 
-def _numbered(key: str) -> Iterator[str]:
-    yield key
-    yield from (f"{key}_{number}" for number in count(2))
-
-
-def _suffix(name: str) -> str:
-    return posixpath.splitext(name)[1].removeprefix(".").lower() or name.lower()
-
-
-def _stem(name: str) -> str:
-    """Return a name up to the first dot of its last part."""
-    folder, base = posixpath.split(name)
-    return posixpath.join(folder, base.partition(".")[0])
-
-
-def _key(name: str) -> str:
-    return _safe(posixpath.splitext(name)[0])
-
-
-def _safe(name: str) -> str:
-    """Return a name that leads nowhere but below the folder that it is put in."""
-    parts = [part.strip(".\0") or "_" for part in name.replace("\\", "/").split("/") if part]
+def safe(name: str) -> str:
+    """Return a name that leads nowhere but below the folder that it is put in, and that every disk takes."""
+    parts = [_safe_part(part) for part in re.split(r"[/\\]+", name) if part not in {"", "."}]
     return "/".join(parts) or "_"
+
+
+def _safe_part(part: str) -> str:
+    kept = re.sub(r"[\x00-\x1f\x7f]", "_", part.encode("utf-8", "replace").decode()).strip(".") or "_"
+    if len(kept.encode()) > LONGEST_PART:
+        digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        kept = f"{kept.encode()[: LONGEST_PART - 17].decode(errors='ignore')}_{digest}"
+    return f"{kept}_" if kept == stem_of(MANIFEST) else kept
+
+
+def suffix_of(name: str) -> str:
+    return posixpath.splitext(name)[1].removeprefix(".").lower()
+
+
+def without_suffix(name: str) -> str:
+    return posixpath.splitext(name)[0]
+
+
+def stem_of(name: str) -> str:
+    """Return a name up to its first dot."""
+    return name.partition(".")[0]

@@ -1,23 +1,25 @@
 """Where results go: a folder of files, WebDataset tars, Parquet. A file appears whole or not at all."""
 
+import contextlib
 import hashlib
-import io
 import json
 import posixpath
-import tarfile
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from sdtrt.atomic import replace_file
+from sdtrt.dataset import tables, tars
 from sdtrt.dataset.reading import Fields
+from sdtrt.dataset.sources import located
 
 Form = Literal["folder", "tar", "parquet"]
-FORMS: tuple[Form, ...] = ("folder", "tar", "parquet")
-BLOCK = tarfile.BLOCKSIZE
+File = dict[str, Any]  # name, nbytes, sha256, and the key and part of a sample; None for a file of many
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,100 +34,104 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file below the destination."""
+    """A file below the destination: a part of a sample, or of many, without a key."""
 
     name: str
     nbytes: int
     sha256: str
+    key: str | None = None
+    part: str | None = None
 
 
 class Store:
     """A destination, a folder of this machine or another location of fsspec's."""
 
     def __init__(self, destination: str) -> None:
-        self._files, self._path = url_to_fs(destination)
-        protocols = self._files.protocol
-        self._local = "file" in ((protocols,) if isinstance(protocols, str) else protocols)
+        self._files, self._path = located(destination)
+        self._local = isinstance(self._files, LocalFileSystem)
 
-    def put(self, name: str, data: bytes) -> Written:
+    def put(self, name: str, data: bytes, key: str | None = None, part: str | None = None) -> Written:
         """Write a file."""
         path = posixpath.join(self._path, name)
         if self._local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             replace_file(Path(path), data)
         else:
-            self._files.pipe_file(path, data)  # such stores show an object once it is whole
-        return Written(name, len(data), hashlib.sha256(data).hexdigest())
+            self._files.pipe_file(path, data)  # stores of objects show one once it is whole
+        return Written(name, len(data), hashlib.sha256(data).hexdigest(), key, part)
 
     def get(self, name: str) -> bytes | None:
         """Return a file, None if there is none."""
         try:
             data: bytes = self._files.cat_file(posixpath.join(self._path, name))
-        except FileNotFoundError:
+        except MISSING:
             return None
         return data
 
-    def holds(self, files: Sequence[dict[str, Any]]) -> bool:
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        with contextlib.suppress(*MISSING):
+            self._files.rm_file(posixpath.join(self._path, name))
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder."""
+        path = posixpath.join(self._path, folder)
+        try:
+            self._files.invalidate_cache()
+            return sorted(posixpath.basename(name) for name in self._files.ls(path, detail=False))
+        except MISSING:
+            return []
+
+    def holds(self, files: Iterable[File]) -> bool:
         """Return whether files are there, as long as they were when they were written."""
         try:
             return all(self._files.size(posixpath.join(self._path, one["name"])) == one["nbytes"] for one in files)
-        except FileNotFoundError:
+        except MISSING:
             return False
 
-    def write(self, form: Form, shard: str, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """Write what came of a shard's samples; return the files."""
-        if form == "folder":
-            written = [self.put(name, data) for item in items for name, data in files_of(item)]
-        elif form == "tar":
-            written = [self.put(f"{shard}.tar", tar_of(items))]
+    def write_item(self, item: Item) -> list[File]:
+        """Write what came of one sample, as files of its own."""
+        return [asdict(self.put(f"{item.key}.{part}", data, item.key, part)) for part, data in parts_of(item)]
+
+    def write_shard(self, form: Form, name: str, suffix: str, items: Sequence[Item]) -> list[File]:
+        """Write what came of a shard's samples, as one file."""
+        if form == "tar":
+            files = [(f"{item.key}.{part}", data) for item in items for part, data in parts_of(item)]
+            return [asdict(self.put(f"{name}.tar", tars.packed(files)))]
+        rows = [(item.key, item.data, fields_of(item)) for item in items]
+        return [asdict(self.put(f"{name}.parquet", tables.packed(suffix, rows)))]
+
+
+def fields_of(item: Item) -> Fields:
+    """Return an item's other fields by names that are safe in those of files, and not its own file's."""
+    found: Fields = {}
+    for name, value in item.fields.items():
+        plain = re.sub(r"[^\w.+-]", "_", name).strip(".").lower() or "_"
+        plain = f"source.{plain}" if plain == item.suffix else plain
+        while plain in found:
+            plain = f"{plain}_"
+        found[plain] = value
+    return found
+
+
+def parts_of(item: Item) -> list[tuple[str, bytes]]:
+    """Return the files of an item, by extension: those fields that are no files of their own share one, `.json`."""
+    found, rest = [(item.suffix, item.data)], {}
+    fields = fields_of(item)
+    said = fields.pop("json", {})
+    if isinstance(said, dict):
+        rest = said
+    else:
+        found.append(("source.json", encoded(said)))
+    for name, value in fields.items():
+        if isinstance(value, bytes | str) or name == "cls":
+            found.append((name, encoded(value)))
         else:
-            written = [self.put(f"{shard}.parquet", parquet_of(items))]
-        return [asdict(one) for one in written]
+            rest = {**rest, name: value}
+    return found + ([("json", encoded(rest))] if rest else [])
 
 
-def files_of(item: Item) -> list[tuple[str, bytes]]:
-    """Return the names and contents of an item's files; fields that are not files of their own share one, `.json`."""
-    own = {name: value for name, value in item.fields.items() if isinstance(value, bytes | str)}
-    rest = {name: value for name, value in item.fields.items() if name not in own}
-    if isinstance(rest.get("json"), dict):
-        rest |= rest.pop("json")
-    found = [(f"{item.key}.{item.suffix}", item.data)]
-    found += [
-        (f"{item.key}.{name}", value.encode() if isinstance(value, str) else value) for name, value in own.items()
-    ]
-    return found + ([(f"{item.key}.json", json.dumps(rest, default=str).encode())] if rest else [])
-
-
-def tar_of(items: Sequence[Item]) -> bytes:
-    """Return items as a tar in the way of WebDataset, whose bytes depend on nothing but the items."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for item in items:
-            for name, data in files_of(Item(item.key.replace(".", "_"), item.suffix, item.data, item.fields)):
-                about = tarfile.TarInfo(name)
-                about.size = len(data)
-                archive.addfile(about, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def parquet_of(items: Sequence[Item]) -> bytes:
-    """Return items as a Parquet file: `key`, the file in a column of its suffix, `nbytes`, and the other fields."""
-    import pyarrow
-    from pyarrow import parquet
-
-    names = sorted({name for item in items for name in item.fields} - {"key", "nbytes"})
-    suffix = items[0].suffix if items else "sdt"
-    columns: dict[str, Any] = {
-        "key": pyarrow.array([item.key for item in items], pyarrow.string()),
-        suffix: pyarrow.array([item.data for item in items], pyarrow.binary()),
-        "nbytes": pyarrow.array([len(item.data) for item in items], pyarrow.int64()),
-    }
-    for name in names:
-        values = [item.fields.get(name) for item in items]
-        try:
-            columns[name] = pyarrow.array(values)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # not all of one type
-            columns[name] = pyarrow.array([None if value is None else str(value) for value in values])
-    stream = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), stream)
-    return stream.getvalue()
+def encoded(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return (value if isinstance(value, str) else json.dumps(value, default=str)).encode("utf-8", "replace")

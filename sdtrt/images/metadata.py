@@ -1,5 +1,6 @@
 """EXIF, XMP and text: from Pillow images, and to the options with which Pillow writes files."""
 
+import operator
 import re
 import struct
 from typing import Any
@@ -37,6 +38,8 @@ MARKS = {
     }.items()
 }
 END = re.compile(rb"</rdf:RDF\s*>")
+# What Pillow raises at EXIF data that is none.
+UNREADABLE_EXIF = (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError, struct.error)
 PACKET = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">%s</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
@@ -52,7 +55,7 @@ def metadata_of(image: Image.Image, upright: Image.Image) -> Metadata:
         exif = upright.getexif()
         exif.pop(ORIENTATION, None)
         tiff = exif.tobytes().removeprefix(EXIF_PREFIX) if exif else b""
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError, struct.error):
+    except UNREADABLE_EXIF:
         tiff = b""
     xmp = upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp") or b""
     return Metadata(tiff, xmp.encode() if isinstance(xmp, str) else bytes(xmp), tuple(_texts(image)))
@@ -112,4 +115,16 @@ def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
             "xmp": xmp if len(xmp) <= LARGEST_JPEG_XMP else b"",
             "comment": "\n".join(said for _, said in text).encode()[:LARGEST_JPEG_SEGMENT],
         }
+    if kind == "AVIF" and not _is_readable(exif):
+        exif = b""
     return {"exif": exif, "xmp": xmp} if kind in {"WEBP", "AVIF"} else {}
+
+
+def _is_readable(exif: bytes) -> bool:
+    """Return whether Pillow's AVIF writer, which looks for an orientation, can read EXIF data."""
+    found = Image.Exif()
+    try:
+        found.load(exif)
+        return operator.index(found.get(ORIENTATION, 1)) in range(1 << 16)
+    except UNREADABLE_EXIF:
+        return False

@@ -4,6 +4,7 @@ import io
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 import numpy as np
@@ -14,7 +15,7 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import Picture, luma
 from sdtrt.errors import LimitError, PictureWarning
-from sdtrt.images.metadata import marked, metadata_of, put_into
+from sdtrt.images.metadata import UNREADABLE_EXIF, marked, metadata_of, put_into
 from sdtrt.images.transparency import filled
 
 ImageLike = Image.Image | NDArray[np.uint8] | str | Path
@@ -22,6 +23,7 @@ ImageLike = Image.Image | NDArray[np.uint8] | str | Path
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 ICC_MODES = {"RGB", "RGBA", "CMYK", "L", "LAB"}
+ANY_SIZE = Lock()  # while Pillow's own limit, which is all threads', is lifted
 SRGB_AREA = 0.1121  # IEC 61966-2-1: red 0.64 0.33, green 0.30 0.60, blue 0.15 0.06
 
 
@@ -53,11 +55,12 @@ def open_any_size(file: str | Path | IO[bytes], formats: tuple[str, ...] | None 
 
     How large it may be is for `check_size` to say, not for Pillow.
     """
-    usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return Image.open(file, formats=formats)
-    finally:
-        Image.MAX_IMAGE_PIXELS = usual
+    with ANY_SIZE:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def check_size(image: Image.Image, limits: Limits) -> None:
@@ -125,7 +128,7 @@ def _upright(image: Image.Image) -> Image.Image:
         _tell("16 bits are reduced to 8")
     try:
         return ImageOps.exif_transpose(image)
-    except (SyntaxError, OSError, ValueError):  # EXIF data that is none
+    except UNREADABLE_EXIF:
         return image
 
 

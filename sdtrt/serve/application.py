@@ -1,5 +1,6 @@
 """Routes, and the way of a request: may it, what does it want, the answer; counted, and in headers that are safe."""
 
+import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.serve.handlers import Service, Settings
@@ -33,33 +35,66 @@ def application(codec: PictureCodec, settings: Settings) -> Starlette:
     async def refused(_: Request, error: Exception) -> Response:
         return safe(problem_of(error).response())
 
-    routes = [Route(one.path, endpoint(service, one, settings.token), methods=[one.method]) for one in OPERATIONS]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refused})
+    routes = [Route(one.path, endpoint(service, one, settings), methods=[one.method]) for one in OPERATIONS]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refused})
+    app.router.redirect_slashes = False
+    return app
 
 
-def endpoint(service: Service, operation: Operation, token: str | None) -> Callable[[Request], Awaitable[Response]]:
-    """Return what answers the requests of an operation."""
+def endpoint(service: Service, operation: Operation, settings: Settings) -> Callable[[Request], Awaitable[ASGIApp]]:
+    """Return what answers the requests of an operation.
+
+    One that costs more than a glance has a place from before its body is read until its answer is sent, so that neither
+    those who send slowly nor those who read slowly can pile up work.
+    """
     handler = getattr(service, operation.name)
 
-    async def answer(request: Request) -> Response:
-        started = time.perf_counter()
+    async def answer(request: Request) -> ASGIApp:
+        started, held = time.perf_counter(), False
         try:
-            if token and not operation.open:
-                authorise(request, token)
-            response = await handler(request, operation.read(request.query_params.multi_items()))
+            check(request, operation, settings)
+            wanted = operation.read(request.query_params.multi_items())
+            if operation.works:
+                service.workers.take_place()
+                held = True
+            response = await handler(request, wanted)
         except Exception as error:
             response = problem_of(error).response()
+        except BaseException:
+            if held:
+                service.workers.leave_place()
+            raise
         service.counts.count(operation.name, response, time.perf_counter() - started)
-        return safe(response)
+        return Sending(safe(response), settings.timeout, service.workers.leave_place if held else None)
 
     return answer
 
 
-def authorise(request: Request, token: str) -> None:
-    """Raise a `ProblemError` unless a request brings the token."""
-    scheme, _, brought = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(brought.encode("latin-1"), token.encode()):
-        raise ProblemError(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+class Sending:
+    """An answer on its way, which is given up after `timeout` seconds; `sent` is called at its end, however it ends."""
+
+    def __init__(self, response: Response, timeout: float, sent: Callable[[], None] | None) -> None:
+        self._response, self._timeout, self._sent = response, timeout, sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._response(scope, receive, send)
+        finally:
+            if self._sent:
+                self._sent()
+
+
+def check(request: Request, operation: Operation, settings: Settings) -> None:
+    """Raise a `ProblemError` unless a request may be made."""
+    if settings.hosts is not None and request.url.hostname not in settings.hosts:
+        raise ProblemError(421, "this service is for its own machine alone; others need --host and a token")
+    if not request.url.path.isprintable():
+        raise ProblemError(404, "there is nothing of that name")
+    if settings.token is not None and not operation.open:
+        scheme, _, brought = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(brought.encode(), settings.token.encode()):
+            raise ProblemError(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
 
 
 def safe(response: Response) -> Response:

@@ -1,7 +1,7 @@
 """Bytes of requests to bytes of answers, by a codec; several at once where a device takes them so."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -10,7 +10,9 @@ from sdtrt._version import __version__
 from sdtrt.codec import Codec
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import Limits
-from sdtrt.images.files import FORMATS, image_of_bytes, picture_file
+from sdtrt.errors import LimitError
+from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, picture_file
+from sdtrt.images.picture import check_size
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
 
@@ -18,10 +20,19 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 Options = dict[str, Any]  # parameters of a request, by name
 Told = tuple[tuple[str, Any], ...]  # the same, to compare
+Kinds = tuple[str, ...]  # media types, the one first that is liked best
 
 CODEC_NAMES = {"bytes": "nbytes", "bpp": "bits_per_pixel"}  # of parameters that have other names in Python
+ALONE = {"roi", "roi_weight"}  # what images may be asked for that are not encoded at once
 BATCHED = {"look", "strip"}  # what pictures may be asked for that are decoded at once
 PREVIEW = 8  # a scale at which pictures cost next to nothing
+
+
+class Shown(NamedTuple):
+    """A picture as a file of a media type."""
+
+    kind: str
+    data: bytes
 
 
 class Calls:
@@ -29,7 +40,7 @@ class Calls:
 
     def __init__(self, codec: PictureCodec, limits: Limits) -> None:
         self.codec = Codec(codec)
-        self.version = f"{__version__} {codec.bundle.name} {codec.bundle.files}"
+        self.version = f"{__version__} {codec.bundle.name} {codec.bundle.files} {codec.pipeline.name}"
         self._limits = limits
 
     def encode(self, told: Told, bodies: Sequence[bytes]) -> list[bytes | Exception]:
@@ -37,28 +48,43 @@ class Calls:
         options = {CODEC_NAMES.get(name, name): value for name, value in told}
 
         def together(bodies: Sequence[bytes]) -> list[bytes]:
-            return self.codec.encode_batch(map(image_of_bytes, bodies), **options, limits=self._limits)
+            return self.codec.encode_batch(map(self._image, bodies), **options, limits=self._limits)
 
         def alone(body: bytes) -> bytes:
-            return self.codec.encode(image_of_bytes(body), **options, limits=self._limits)
+            return self.codec.encode(self._image(body), **options, limits=self._limits)
 
-        return outcomes(bodies, None if "roi" in options else together, alone)
+        return outcomes(bodies, None if options.keys() & ALONE else together, alone)
 
-    def decode(self, kind_and_told: tuple[str, Told], bodies: Sequence[bytes]) -> list[bytes | Exception]:
-        """Return the pictures in files, of a media type, or what is wrong with them; all are shown alike."""
-        kind, options = kind_and_told[0], dict(kind_and_told[1])
+    def _image(self, body: bytes) -> Image.Image:
+        """Return an image, loaded; a `ProblemError` if it cannot be."""
+        try:
+            image = image_of_bytes(body)
+            check_size(image, self._limits)
+            image.load()
+        except LimitError:
+            raise
+        except UnidentifiedImageError as error:
+            kinds = ", ".join(FORMATS)
+            raise ProblemError(415, f"this is no image of a kind that is read here: {kinds}") from error
+        except Exception as error:  # of Pillow's readers, which raise whatever they stumble over
+            raise ProblemError(422, f"a damaged image: {error}") from error
+        return image
 
-        def together(bodies: Sequence[bytes]) -> list[bytes]:
+    def decode(self, kinds_and_told: tuple[Kinds, Told], bodies: Sequence[bytes]) -> list[Shown | Exception]:
+        """Return the pictures in files, or what is wrong with them; all are shown alike."""
+        kinds, options = kinds_and_told[0], dict(kinds_and_told[1])
+
+        def together(bodies: Sequence[bytes]) -> list[Shown]:
             images = self.codec.decode_batch(bodies, **options, limits=self._limits)
-            return [picture_file(image, kind) for image in images]
+            return [shown(image, kinds) for image in images]
 
-        def alone(body: bytes) -> bytes:
-            return self.picture(body, kind, options)
+        def alone(body: bytes) -> Shown:
+            return self.picture(body, kinds, options)
 
         return outcomes(bodies, together if options.keys() <= BATCHED else None, alone)
 
-    def picture(self, source: Source, kind: str, wanted: Options) -> bytes:
-        """Return of a file's picture what is wanted, as a file of a media type."""
+    def picture(self, source: Source, kinds: Kinds, wanted: Options) -> Shown:
+        """Return of a file's picture what is wanted."""
         options = dict(wanted)
         width, scale = options.pop("width", None), options.pop("preview", None)
         plain = options.keys() <= {"strip"}
@@ -70,7 +96,7 @@ class Calls:
             image = self.codec.preview(source, scale=scale, **options, limits=self._limits)
         else:
             image = self.codec.decode(source, **options, limits=self._limits)
-        return picture_file(narrowed(image, width) if width else image, kind)
+        return shown(narrowed(image, width) if width else image, kinds)
 
 
 def outcomes(
@@ -88,12 +114,16 @@ def outcomes(
 def attempted(call: Callable[[In], Out], item: In) -> Out | Exception:
     try:
         return call(item)
-    except UnidentifiedImageError:
-        return ProblemError(415, f"this is no image of a kind that is read here: {', '.join(FORMATS)}")
-    except (OSError, SyntaxError, EOFError) as error:  # of Pillow, for images that break off or are broken
-        return ProblemError(422, f"a damaged image: {error}")
     except Exception as error:
         return error
+
+
+def shown(image: Image.Image, kinds: Kinds) -> Shown:
+    """Return an image as a file of the first media type that can hold it; a `ProblemError` if none can."""
+    for kind in kinds:
+        if max(image.size) <= LARGEST_SIDES[kind]:
+            return Shown(kind, picture_file(image, kind))
+    raise ProblemError(406, f"{image.width}x{image.height} pixels are too many for {', '.join(kinds)}")
 
 
 def narrowed(image: Image.Image, width: int) -> Image.Image:

@@ -3,39 +3,50 @@
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from sdtrt.engine.format.container import MAGIC
 from sdtrt.serve.problems import ProblemError
 
 SDT = "image/x-sdt"
+LONGEST_ACCEPT = 2000
 CHECKSUM_NBYTES = 4  # the last of a file
 
 
-def media_type(accept: str, offered: Sequence[str]) -> str:
-    """Return the media type that an `Accept` header likes best, of several the first offered (RFC 9110, 12.5.1).
+def media_types(headers: Headers, offered: Sequence[str]) -> tuple[str, ...]:
+    """Return the media types that a client accepts, the one first that it likes best (RFC 9110, 12.5.1).
 
-    A `ProblemError` if it likes none.
+    Of those that it likes as much, those that it names come first, then those that are offered first. A `ProblemError`
+    if it accepts none.
     """
-    best = max(offered, key=lambda kind: _liking(accept, kind))
-    if not _liking(accept, best)[0]:
+    said = ",".join(headers.getlist("accept"))[:LONGEST_ACCEPT] or "*/*"
+    ranges = dict(map(_range_of_accept, said.lower().split(",")))
+    liking = {kind: _liking(ranges, kind) for kind in offered}
+    accepted = sorted((kind for kind in offered if liking[kind][0]), key=lambda kind: liking[kind], reverse=True)
+    if not accepted:
         raise ProblemError(406, f"none of these is accepted: {', '.join(offered)}")
-    return best
+    return tuple(accepted)
 
 
-def _liking(accept: str, kind: str) -> tuple[float, bool]:
-    """Return how much a header likes a media type, 0 to 1, as its most specific range says; and whether by its name."""
-    found: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        name, *parameters = (word.strip() for word in part.split(";"))
-        weights = [re.fullmatch(r"q=([01](?:\.\d{0,3})?)", word) for word in parameters]
-        found[name] = min([float(match[1]) for match in weights if match] or [1.0])
-    # Who asks for any image is a browser, that shows none of ours.
-    ranges = (kind, "*/*") if kind == SDT else (kind, "image/*", "*/*")
-    return next(((found[name], name == kind) for name in ranges if name in found), (0.0, False))
+def _range_of_accept(part: str) -> tuple[str, float]:
+    name, *parameters = (word.strip() for word in part.split(";"))
+    weights = [word.removeprefix("q=") for word in parameters if word.startswith("q=")]
+    try:
+        return name, min(max(float(weights[0]), 0.0), 1.0) if weights else 1.0
+    except ValueError:
+        return name, 0.0
+
+
+def _liking(ranges: Mapping[str, float], kind: str) -> tuple[float, bool]:
+    """Return how much a media type is liked, 0 to 1, as the most specific range says; and whether by its name."""
+    if kind == SDT and kind not in ranges and "text/html" in ranges:
+        return 0.0, False  # a browser, which shows none
+    found = [name for name in (kind, "image/*" if kind != SDT else "", "*/*") if name in ranges]
+    return (ranges[found[0]], found[0] == kind) if found else (0.0, False)
 
 
 def entity_tag(stream: BinaryIO, *told: object) -> str:
@@ -49,12 +60,28 @@ def entity_tag(stream: BinaryIO, *told: object) -> str:
 
 def is_known(headers: Headers, tag: str) -> bool:
     """Return whether a client says that it has what a tag stands for."""
-    known = [one.strip().removeprefix("W/") for one in headers.get("if-none-match", "").split(",")]
-    return tag in known or known == ["*"]
+    return tag in _tags(headers, "if-none-match") or "*" in _tags(headers, "if-none-match")
+
+
+def require_match(headers: Headers, tag: str) -> None:
+    """Raise a `ProblemError` if a client wants something else than what a tag stands for."""
+    tags = _tags(headers, "if-match")
+    if tags and tag not in tags and "*" not in tags:
+        raise ProblemError(412, "the file is another one by now")
+
+
+def _tags(headers: Headers, name: str) -> list[str]:
+    said = ",".join(headers.getlist(name))
+    return [one.strip().removeprefix("W/") for one in said.split(",") if one.strip()]
 
 
 def file_response(stream: BinaryIO, headers: Headers, tag: str, max_nbytes: int) -> Response:
-    """Return a file, or the range of it that is asked for; a `ProblemError` if that is beyond its end, or too large."""
+    """Return a file, or the range of it that is asked for.
+
+    A `ProblemError` if that is beyond its end, or too large; or if it is no `.sdt` file.
+    """
+    if stream.read(len(MAGIC)) != MAGIC:
+        raise ProblemError(422, "not an .sdt file")
     length = stream.seek(0, io.SEEK_END)
     found = _range(headers, tag, length)
     first, last = found or (0, length - 1)

@@ -17,18 +17,19 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.images.files import KINDS
 from sdtrt.serve import delivery, openapi
-from sdtrt.serve.calls import Calls, Options
+from sdtrt.serve.calls import Calls, Kinds, Options
 from sdtrt.serve.delivery import SDT
 from sdtrt.serve.library import Library
 from sdtrt.serve.metrics import Metrics
 from sdtrt.serve.operations import NPY
 from sdtrt.serve.page import page_response
-from sdtrt.serve.problems import CLIENT_GONE, ProblemError
+from sdtrt.serve.problems import CLIENT_GONE, ProblemError, log
 from sdtrt.serve.together import Together
 from sdtrt.serve.workers import Workers
 
 T = TypeVar("T")
 WARMED = 64, 64  # pixels
+CLOSING = {"Connection": "close"}  # where a body is not read to its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class Settings:
     are computed at once and `waiting` wait for that; others are told to come back. `timeout` and `batch_wait` are in
     seconds: a request is given up after the one, and waits up to the other for requests of its kind, where a device
     takes several at once. Whoever asks must bring the `token`, if there is one. `max_age` is for how many seconds
-    answers may be cached.
+    answers may be cached. If there are `hosts`, requests must be to one of them: else a page of another host could have
+    a browser ask for it.
     """
 
     root: str | None = None
@@ -51,6 +53,11 @@ class Settings:
     batch_wait: float = 0.005
     max_age: int = 3600
     token: str | None = None
+    hosts: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.token is not None and not self.token.isascii():
+            raise ValueError("the token must be of ASCII letters, digits and signs")
 
     @property
     def limits(self) -> Limits:
@@ -74,6 +81,7 @@ class Service:
     def start(self) -> None:
         """Load the networks, while requests come in already."""
         self._ready = self.workers.submit(self._calls.codec.warm, *WARMED)
+        self._ready.add_done_callback(log_failure)
 
     def close(self) -> None:
         self.workers.close()
@@ -98,17 +106,15 @@ class Service:
         return JSONResponse({"status": "ready"})
 
     async def encode(self, request: Request, wanted: Options) -> Response:
-        with self.workers.place():
-            body = await self._body(request)
-            data = await self.workers.outcome(request, self._encodings.call(told(wanted), body))
+        body = await self._body(request)
+        data = await self.workers.outcome(request, self._encodings.call(told(wanted), body))
         return Response(data, media_type=SDT)
 
     async def decode(self, request: Request, wanted: Options) -> Response:
-        kind = delivery.media_type(request.headers.get("accept", "*/*"), KINDS)
-        with self.workers.place():
-            body = await self._body(request)
-            picture = await self.workers.outcome(request, self._decodings.call((kind, told(wanted)), body))
-        return Response(picture, media_type=kind, headers={"Vary": "Accept"})
+        kinds = delivery.media_types(request.headers, KINDS)
+        body = await self._body(request)
+        picture = await self.workers.outcome(request, self._decodings.call((kinds, told(wanted)), body))
+        return Response(picture.data, media_type=picture.kind, headers={"Vary": "Accept"})
 
     async def info(self, request: Request, wanted: Options) -> Response:
         return JSONResponse(asdict(await self._of_body(request, information.info)))
@@ -126,21 +132,23 @@ class Service:
     async def file(self, request: Request, wanted: Options) -> Response:
         if self._library is None:
             raise ProblemError(404, "no files are served here: start with --root")
-        name, offered = request.path_params["name"], KINDS if wanted else (SDT, *KINDS)
-        kind = delivery.media_type(request.headers.get("accept", "*/*"), offered)
-        with self.workers.place():
-            answer = self.workers.submit(self._of_library, self._library, name, kind, wanted, request.headers)
-            return await self.workers.outcome(request, answer)
+        kinds = delivery.media_types(request.headers, KINDS if wanted else (SDT, *KINDS))
+        answer = self.workers.submit(self._of_library, self._library, request, kinds, wanted)
+        return await self.workers.outcome(request, answer)
 
-    def _of_library(self, library: Library, name: str, kind: str, wanted: Options, headers: Headers) -> Response:
-        with library.opened(name) as stream:
-            tag = delivery.entity_tag(stream, kind, told(wanted), self._calls.version)
+    def _of_library(self, library: Library, request: Request, kinds: Kinds, wanted: Options) -> Response:
+        headers = request.headers
+        with library.opened(request.path_params["name"]) as (stream, version):
+            tag = delivery.entity_tag(stream, kinds, told(wanted), version, self._calls.version)
+            delivery.require_match(headers, tag)
             if delivery.is_known(headers, tag):
                 response = Response(status_code=304)
-            elif kind == SDT:
-                response = delivery.file_response(stream, headers, tag, self._settings.max_nbytes)
+            elif kinds[0] == SDT:
+                ranged = headers if request.method == "GET" else Headers()
+                response = delivery.file_response(stream, ranged, tag, self._settings.max_nbytes)
             else:
-                response = Response(self._calls.picture(stream, kind, wanted), media_type=kind)
+                picture = self._calls.picture(stream, tuple(kind for kind in kinds if kind != SDT), wanted)
+                response = Response(picture.data, media_type=picture.kind)
         access = "private" if self._settings.token else "public"
         response.headers["ETag"], response.headers["Vary"] = tag, "Accept"
         response.headers["Cache-Control"] = f"{access}, max-age={self._settings.max_age}"
@@ -148,14 +156,13 @@ class Service:
 
     async def _of_body(self, request: Request, call: Callable[..., T]) -> T:
         """Return what a call makes of a request's body, within the limits."""
-        with self.workers.place():
-            body = await self._body(request)
-            return await self.workers.outcome(request, self.workers.submit(call, body, limits=self._settings.limits))
+        body = await self._body(request)
+        return await self.workers.outcome(request, self.workers.submit(call, body, limits=self._settings.limits))
 
     async def _body(self, request: Request) -> bytes:
         """Return a request's body; a `ProblemError` if it is missing, too large, or too long in coming."""
         largest = self._settings.max_nbytes
-        too_large = ProblemError(413, f"the body has more than {largest} bytes")
+        too_large = ProblemError(413, f"the body has more than {largest} bytes", CLOSING)
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise ProblemError(415, "send the file itself as the body, not a form")
         if int(request.headers.get("content-length", 0)) > largest:
@@ -168,12 +175,19 @@ class Service:
                     if len(body) > largest:
                         raise too_large
         except TimeoutError as error:
-            raise ProblemError(408, f"the body did not come within {self._settings.timeout:g} seconds") from error
+            raise ProblemError(
+                408, f"the body did not come within {self._settings.timeout:g} seconds", CLOSING
+            ) from error
         except ClientDisconnect as error:
             raise ProblemError(CLIENT_GONE, "the client went away") from error
         if not body:
             raise ProblemError(422, "the body is empty")
         return bytes(body)
+
+
+def log_failure(done: "asyncio.Future[None]") -> None:
+    if not done.cancelled() and (error := done.exception()):
+        log.error("the networks cannot be run", exc_info=error)
 
 
 def told(wanted: Options) -> tuple[tuple[str, Any], ...]:

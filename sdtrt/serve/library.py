@@ -4,14 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from sdtrt.errors import DeviceError
-from sdtrt.serve.problems import ProblemError
+from sdtrt.serve.problems import ProblemError, log
 
 SUFFIX = ".sdt"
 LONGEST_NAME = 255  # bytes, of a file or folder
 FORBIDDEN = set('\\:*?"<>|') | {chr(code) for code in range(32)} | {"\x7f"}
+FORBIDDEN_ELSEWHERE = FORBIDDEN | {"%", "#"}  # what they stand for in URLs
+MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+VERSIONS = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "ukey")  # what tells one from the next
 
 
 class Library:
@@ -30,20 +33,21 @@ class Library:
             raise ValueError(f"--root {root}: no such folder")
 
     @contextmanager
-    def opened(self, name: str) -> Iterator[BinaryIO]:
-        """Yield a file, of which only what is needed is read; a `ProblemError` if there is none of that name."""
+    def opened(self, name: str) -> Iterator[tuple[BinaryIO, str]]:
+        """Yield a file, of which only what is needed is read, and what tells its version; a `ProblemError` if none."""
         path = self._path_of(name)
-        try:
-            with self._files.open(path, "rb") as stream:
-                yield stream
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-            raise _missing(name) from error
-        except OSError as error:
-            raise ProblemError(502, "the files cannot be read at the moment") from error
+        with _reach(name):
+            about = self._files.info(path)
+            if about["type"] != "file" or (self._local and not Path(path).is_file()):
+                raise _missing(name)
+            stream = self._files.open(path, "rb")
+        with stream:
+            yield cast(BinaryIO, _Reached(stream, name)), repr([about.get(key) for key in VERSIONS])
 
     def _path_of(self, name: str) -> str:
         parts = name.split("/")
-        if not name.endswith(SUFFIX) or not all(map(_is_plain, parts)):
+        forbidden = FORBIDDEN if self._local else FORBIDDEN_ELSEWHERE
+        if not name.endswith(SUFFIX) or not all(_is_plain(part, forbidden) for part in parts):
             raise _missing(name)
         path = f"{self._root.rstrip('/')}/{name}"
         if self._local and not _is_within(path, self._root):
@@ -51,8 +55,40 @@ class Library:
         return path
 
 
-def _is_plain(part: str) -> bool:
-    return part not in {"", ".", ".."} and len(part.encode()) <= LONGEST_NAME and not FORBIDDEN & set(part)
+class _Reached:
+    """A file whose location may fail while it is read."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream, self._name = stream, name
+
+    def read(self, count: int = -1) -> bytes:
+        with _reach(self._name):
+            return self._stream.read(count)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _reach(self._name):
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+@contextmanager
+def _reach(name: str) -> Iterator[None]:
+    """Turn what a location raises into a `ProblemError`."""
+    try:
+        yield
+    except ProblemError:
+        raise
+    except MISSING as error:
+        raise _missing(name) from error
+    except Exception as error:  # of whatever library reads there
+        log.warning("%s cannot be read", name, exc_info=error)
+        raise ProblemError(502, "the files cannot be read at the moment") from error
+
+
+def _is_plain(part: str, forbidden: set[str]) -> bool:
+    return part not in {"", ".", ".."} and len(part.encode()) <= LONGEST_NAME and not forbidden & set(part)
 
 
 def _missing(name: str) -> ProblemError:

@@ -47,6 +47,8 @@ def described(operation: Operation) -> dict[str, Any]:
             for status in sorted(refused)
         },
     }
+    if operation.name == "file":
+        said["responses"] |= {"206": {"description": "A range of it"}, "304": {"description": "As it was"}}
     if operation.takes:
         said["requestBody"] = {"required": True, "content": {operation.takes: BINARY}}
     return said

@@ -33,7 +33,7 @@ class Parameter:
 class Operation:
     """A method and a path, what is taken and what is given: media types, and the statuses of problems.
 
-    What is `open` needs no token.
+    What is `open` needs no token; what `works` is done by a worker.
     """
 
     name: str
@@ -45,6 +45,10 @@ class Operation:
     problems: tuple[int, ...] = ()
     parameters: tuple[Parameter, ...] = field(default=())
     open: bool = False
+
+    @property
+    def works(self) -> bool:
+        return self.takes is not None or self.name == "file"
 
     def read(self, query: "list[tuple[str, str]]") -> dict[str, Any]:
         """Return the parameters in a query; a `ProblemError` if one is unknown, said twice, or wrong."""
@@ -145,7 +149,7 @@ OPERATIONS = (
         path="/files/{name:path}",
         summary="An .sdt file under the root, or its picture: what is accepted",
         gives=(SDT, *KINDS),
-        problems=(404, 406, 413, 416, 422, 502, 503),
+        problems=(404, 406, 412, 413, 416, 422, 502, 503),
         parameters=VIEWING,
     ),
     Operation(

@@ -43,14 +43,22 @@ class Together(Generic[Kind, In, Out]):
 
     def _start(self, kind: Kind) -> None:
         wanted = [(item, future) for item, future in self._gathered.pop(kind) if not future.cancelled()]
-        if wanted:
-            started = self._submit(kind, [item for item, _ in wanted])
-            started.add_done_callback(lambda done: share_out(done, [future for _, future in wanted]))
+        if not wanted:
+            return
+        futures = [future for _, future in wanted]
+        started = self._submit(kind, [item for item, _ in wanted])
+        started.add_done_callback(lambda done: share_out(done, futures))
+        for future in futures:
+            future.add_done_callback(lambda _: started.cancel() if all(one.cancelled() for one in futures) else None)
 
 
 def share_out(done: "asyncio.Future[list[Out | Exception]]", futures: "Sequence[asyncio.Future[Out]]") -> None:
     """Give each future its outcome."""
-    failure = asyncio.CancelledError() if done.cancelled() else done.exception()
+    if done.cancelled():
+        for future in futures:
+            future.cancel()
+        return
+    failure = done.exception()
     outcomes = [failure] * len(futures) if failure else done.result()
     for future, outcome in zip(futures, outcomes, strict=True):
         if future.done():

@@ -1,10 +1,10 @@
 """A bounded number of calls at once, off the event loop."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Threads, and the requests that have a place: one in work for each thread, and `waiting` more."""
+    """Threads, and places for requests: one in work for each thread, and `waiting` more."""
 
     def __init__(self, threads: int, waiting: int, timeout: float) -> None:
         self.places = threads + waiting
@@ -22,19 +22,21 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, "sdtrt")
         self._timeout = timeout
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place, from before a request's body is read; a `ProblemError` if there is none."""
+    def take_place(self) -> None:
+        """Take a place, which is to be held from before the body comes until the answer has gone; or `busy`."""
         if self.taken == self.places:
             raise busy()
         self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
+
+    def leave_place(self) -> None:
+        self.taken -= 1
 
     def submit(self, call: Callable[..., T], *arguments: Any, **named: Any) -> "asyncio.Future[T]":
-        return asyncio.wrap_future(self._pool.submit(call, *arguments, **named))
+        """Return the future outcome of a call; if that is cancelled before it began, the call is forgotten at once."""
+        job = Job(partial(call, *arguments, **named))
+        future = asyncio.wrap_future(self._pool.submit(job))
+        future.add_done_callback(lambda done: job.forget() if done.cancelled() else None)
+        return future
 
     async def outcome(self, request: Request, future: "asyncio.Future[T]") -> T:
         """Return what comes of a call; a `ProblemError` if it takes too long, or nobody waits for it any longer.
@@ -55,7 +57,21 @@ class Workers:
             future.cancel()
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        """Forget what waits; what is in work ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Job(Generic[T]):
+    """A call, to be made once. Executors keep what was cancelled until its turn comes: so it may be forgotten."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._calls = [call]
+
+    def __call__(self) -> T:
+        return self._calls.pop()()
+
+    def forget(self) -> None:
+        self._calls.clear()
 
 
 async def until_gone(request: Request) -> None:

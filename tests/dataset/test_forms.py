@@ -15,6 +15,7 @@ from sdtrt.dataset import Latents
 from sdtrt.dataset.reading import Reader
 from sdtrt.dataset.runs import Summary, changed_files
 from sdtrt.dataset.sources import IMAGES, SDT_FILES, Place, Sample, samples_of
+from sdtrt.dataset.tables import column_of
 
 Running = Callable[..., Summary]
 
@@ -43,10 +44,10 @@ def test_there_and_back(
     for key, data in picture_files.items():
         encoded, fields = found[above + key]
         assert encoded == codec.encode(Image.open(io.BytesIO(data)), quality=80)
-        if kind in {"tar", "parquet"} and form != "folder":
+        if kind in {"tar", "parquet"}:
             assert fields["txt"] == f"picture {key[-1]}"
         if kind == "tar" and form == "tar":
-            assert fields["json"] == {"n": int(key[-1]), "cls": int(key[-1])}
+            assert (fields["json"], fields["cls"]) == ({"n": int(key[-1])}, int(key[-1]))
         if kind == "parquet" and form == "parquet":
             assert fields["n"] == int(key[-1])
     assert running("decode", packed, back, form=form).sums["samples"] == len(picture_files)
@@ -118,31 +119,128 @@ def test_verify_and_stats(running: Running, folder: str, tmp_path: Path) -> None
 
 
 def test_keys_lead_nowhere_else(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("../../up.png\nhttp://host/../..//a/./b.png\nfile:///etc/x.png\n..\n")
+    lines = ["../../up.png", "http://host/../..//a/./b.png", "file:///etc/x.png", "..", f"{'ä' * 200}.png", "a\0b.png"]
+    (tmp_path / "list.txt").write_text("\ufeff" + "\n".join(lines))
     keys = [sample.key for sample in samples_of(str(tmp_path / "list.txt"), IMAGES)]
-    assert keys == ["_/_/up", "host/_/_/a/_/b", "etc/x", "_"]
+    assert keys[:4] + keys[5:] == ["_/_/up", "host/_/_/a/b", "etc/x", "_", "a_b"]
+    assert len(keys[4].encode()) <= 200
 
 
 def test_keys_differ(tmp_path: Path) -> None:
-    for name in ("a.png", "a.jpg", "a_2.png", "b.png"):
+    for name in ("a.png", "a.jpg", "a_2.png", "b.x.png", "b_x.png", "manifest.png"):
         (tmp_path / name).write_bytes(b"x")
-    assert [sample.key for sample in samples_of(str(tmp_path), IMAGES)] == ["a", "a_2", "a_2_2", "b"]
+    keys = ["a", "a_2", "a_2_2", "b.x", "b_x", "manifest_"]
+    assert [sample.key for sample in samples_of(str(tmp_path), IMAGES)] == keys
+    assert [sample.key for sample in samples_of(str(tmp_path), IMAGES, dots=False)][3:5] == ["b_x", "b_x_2"]
+
+
+def tar(path: Path, *files: tuple[str, bytes], link: str | None = None) -> str:
+    with tarfile.open(path, "w") as archive:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        if link:
+            member = tarfile.TarInfo(link)
+            member.type, member.linkname = tarfile.LNKTYPE, files[0][0]
+            archive.addfile(member)
+    return str(path)
+
+
+def test_names_in_tars(tmp_path: Path) -> None:
+    files = [
+        ("./a.depth.png", b"1"),
+        ("./a.jpg", b"22"),
+        ("d//b.png", b"4444"),
+        ("d/b.PNG", b"333"),
+        (".x.png", b"5"),
+        ("README", b"6"),
+    ]
+    found = samples_of(tar(tmp_path / "s.tar", *files, link="e/c.png"), IMAGES)
+    assert [(sample.key, sample.main.nbytes, [name for name, _ in sample.others]) for sample in found] == [
+        ("a", 2, ["depth.png"]),
+        ("d/b", 4, ["PNG"]),
+        ("e/c", 1, []),
+    ]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut at a member", "cut in a header", "cut in data", "empty"])
+def test_tars_that_are_broken(running: Running, picture_files: dict[str, bytes], tmp_path: Path, damage: str) -> None:
+    names = ["a", "b", "c"]
+    whole = tar(tmp_path / "whole.tar", *((f"{n}.png", picture_files["part 0/0"]) for n in names))
+    data = bytearray(Path(whole).read_bytes())
+    second = next(s.main.offset for s in samples_of(whole, IMAGES) if s.key == "b") - tarfile.BLOCKSIZE
+    if damage == "flipped":
+        data[second + 3] ^= 1
+    else:
+        cuts = {"cut at a member": 0, "cut in a header": 99, "cut in data": 600, "empty": -second}
+        del data[second + cuts[damage] :]
+    Path(whole).write_bytes(data)
+    good = tar(tmp_path / "z.tar", ("z.png", picture_files["part 0/2"]))
+    summary = running("encode", str(tmp_path / "*.tar"), str(tmp_path / "out"))
+    assert [error["key"] for error in summary.errors][-1] == "whole"
+    assert "z" in contents(str(tmp_path / "out"))
+    assert good
+
+
+def test_fields_keep_to_their_own(running: Running, picture_files: dict[str, bytes], tmp_path: Path) -> None:
+    image = picture_files["part 0/0"]
+    beside = [
+        ("sdt", b"old"),
+        ("json", b"{ broken"),
+        ("cls", b"7"),
+        ("txt", b"said"),
+        ("../../up", b"x"),
+        ("a/b", b"y"),
+    ]
+    (tmp_path / "in").mkdir()
+    source = tar(tmp_path / "in" / "s.tar", ("a.png", image), *((f"a.{name}", data) for name, data in beside))
+    for form in ("folder", "tar", "parquet"):
+        out = str(tmp_path / "out" / form)
+        assert running("encode", source, out, form=form).errors == []
+        data, fields = contents(out)["a"]
+        assert sdtrt.info(data).width == 24
+        assert (fields["source.sdt"], fields["txt"]) == (b"old", "said")
+        assert changed_files(out) == []
+        assert running("encode", source, out, form=form).skipped == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+
+
+def test_hostile_columns(running: Running, picture_files: dict[str, bytes], tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    image = picture_files["part 0/0"]
+    columns = {
+        "image": [image, None],
+        "key": ["a", "b"],
+        "/../../up": ["x", "x"],
+        "big": [1, 2],
+        "empty": [{"a": None}] * 2,
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "in.parquet")
+    for form in ("folder", "tar", "parquet"):
+        summary = running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out" / form), form=form)
+        assert [error["key"] for error in summary.errors] == ["b"]
+        assert contents(str(tmp_path / "out" / form)).keys() == {"a"}
+    assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out"}
+    for sort in ({"a": {}}, 1 << 70, "\ud83d", object()):
+        assert len(column_of([sort, None])) == 2
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "no.tar").write_bytes(b"x" * 1024)
-    (tmp_path / "no.parquet").write_bytes(b"x" * 1024)
-    for name in ("nothing", "empty", "no.tar", "no.parquet", "none-*.tar"):
+    (tmp_path / "empty" / "manifest.jsonl").write_text('{"of": "others"}\n')
+    for name in ("nothing", "empty", "none-*.tar"):
         with pytest.raises(ValueError, match=name.replace("*", r"\*")):
             samples_of(str(tmp_path / name), IMAGES)
+    (tmp_path / "no.parquet").write_bytes(b"x" * 1024)
+    assert "no Parquet file" in samples_of(str(tmp_path / "no.parquet"), IMAGES)[0].fault
 
 
 def test_a_sample_without_an_image(running: Running, tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "s.tar", "w") as archive:
-        member = tarfile.TarInfo("a.txt")
-        archive.addfile(member, io.BytesIO())
-    caption = Place(f"file://{tmp_path}/s.tar", 512, 0)
+    tar(tmp_path / "s.tar", ("a.txt", b""))
+    caption = Place(f"{tmp_path}/s.tar", 512, 0)
     assert samples_of(str(tmp_path / "s.tar"), IMAGES) == [Sample("a", None, (("txt", caption),))]
     summary = running("encode", str(tmp_path / "s.tar"), str(tmp_path / "out"))
     assert [error["key"] for error in summary.errors] == ["a"]

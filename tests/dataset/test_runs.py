@@ -60,6 +60,28 @@ def test_what_has_changed_is_done_again(running: Running, folder: str, tmp_path:
         assert running("encode", folder, out, options={"quality": 20}).skipped == 2
 
 
+def test_what_was_out_of_reach_is_tried_again(running: Running, folder: str, tmp_path: Path) -> None:
+    late = Path(folder) / "late.png"
+    (tmp_path / "list.txt").write_text("\n".join([*map(str, sorted(Path(folder).glob("*/*.png"))), str(late)]))
+    summary = running("encode", str(tmp_path / "list.txt"), str(tmp_path / "out"))
+    assert [error["error"].partition(":")[0] for error in summary.errors] == ["FileNotFoundError"]
+    late.write_bytes(next(Path(folder).rglob("*/0.png")).read_bytes())
+    summary = running("encode", str(tmp_path / "list.txt"), str(tmp_path / "out"))
+    assert (summary.skipped, summary.errors, summary.sums["samples"]) == (2, [], 8)
+
+
+def test_nothing_is_left_of_other_runs(running: Running, folder: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    running("encode", folder, str(out), form="tar", shard_size=2)
+    with pytest.raises(KeyboardInterrupt):
+        running("encode", folder, str(out), form="tar", options={"quality": 9}, each=first(1))
+    assert sorted(path.name for path in out.iterdir()) == [".shards", "shard-000000.tar"]
+    running("encode", folder, str(out), form="tar", shard_size=9)
+    assert sorted(path.name for path in out.iterdir()) == [".shards", "manifest.jsonl", "shard-000000.tar"]
+    with pytest.raises(ValueError, match="both source and destination"):
+        running("decode", str(out), f"{out}/")
+
+
 def test_errors(running: Running, folder: str, tmp_path: Path) -> None:
     for n in (0, 3):
         next(Path(folder).rglob(f"*/{n}.png")).write_bytes(b"not a picture")
@@ -80,8 +102,9 @@ def kill_once(flag: str, task: Task, shard: Shard) -> dict:
     return do(task, shard)
 
 
-def kill_always(task: Task, shard: Shard) -> dict:
-    os.kill(os.getpid(), signal.SIGKILL)
+def kill_at_second(task: Task, shard: Shard) -> dict:
+    if shard.name.endswith("1"):
+        os.kill(os.getpid(), signal.SIGKILL)
     return do(task, shard)
 
 
@@ -100,9 +123,10 @@ def test_a_worker_that_dies(
     summary = running("verify", packed(running, folder, tmp_path), each=partial(pool.each, workers=2))
     assert (tmp_path / "flag").exists()
     assert (summary.sums["samples"], summary.done) == (7, 3)
-    monkeypatch.setattr(pool, "do", kill_always)
-    with pytest.raises(RuntimeError, match="keep dying"):
-        running("verify", str(tmp_path / "packed"), each=partial(pool.each, workers=2))
+    monkeypatch.setattr(pool, "do", kill_at_second)
+    summary = running("verify", str(tmp_path / "packed"), each=partial(pool.each, workers=2))
+    assert (summary.sums["samples"], summary.done) == (4, 3)
+    assert [(error["key"], error["again"]) for error in summary.errors] == [("shard-000001", True)]
 
 
 def packed(running: Running, folder: str, tmp_path: Path) -> str:
@@ -130,8 +154,12 @@ def test_a_driver_that_dies(folder: str, tmp_path: Path) -> None:
     while not list(out.glob(".shards/*.json")):
         assert time.monotonic() < end
         time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.kill()
     process.wait()
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < end
+        time.sleep(0.01)
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     said = json.loads(done.stdout)
     assert (said["samples"], said["shards"], said["errors"]) == (7, 7, [])

@@ -1,8 +1,10 @@
 """The files under a root: as they are, in ranges, as pictures; and no others."""
 
 import io
+import os
 from pathlib import Path
 
+import fsspec
 import httpx
 import numpy as np
 import pytest
@@ -78,6 +80,30 @@ def test_what_a_client_has_already(shared: httpx.Client) -> None:
     assert fresh.status_code == 206
 
 
+def test_ranges_are_for_get(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+    answer = shared.head("/files/colour.sdt", headers={"Range": "bytes=0-3"})
+    assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(real_files["colour"])))
+
+
+def test_another_version_has_another_tag(serving: object, tmp_path: Path, real_files: dict[str, bytes]) -> None:
+    data = bytearray(real_files["layers"])
+    (tmp_path / "a.sdt").write_bytes(data)
+    client = serving(root=str(tmp_path))
+    tag = client.get("/files/a.sdt").headers["etag"]
+    data[20] ^= 1
+    (tmp_path / "a.sdt").write_bytes(data)
+    os.utime(tmp_path / "a.sdt", (1, 1))
+    assert client.get("/files/a.sdt", headers={"If-None-Match": tag}).content == data
+    assert client.get("/files/a.sdt", headers={"If-Match": tag}).status_code == 412
+    (tmp_path / "b.sdt").write_bytes(b"no such file")
+    assert client.get("/files/b.sdt").status_code == 422
+
+
+def test_browsers_get_pictures(shared: httpx.Client) -> None:
+    safari = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    assert shared.get("/files/colour.sdt", headers={"Accept": safari}).headers["content-type"] == "image/png"
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -124,13 +150,25 @@ def test_a_root_that_is_none(pictures: PictureCodec, tmp_path: Path) -> None:
 
 
 def test_other_locations(serving: object, real_files: dict[str, bytes]) -> None:
-    import fsspec
-
     fsspec.filesystem("memory").pipe("/shelf/colour.sdt", real_files["colour"])
     client = serving(root="memory://shelf")
     assert client.get("/files/colour.sdt").content == real_files["colour"]
     assert client.get("/files/colour.sdt?preview=8").status_code == 200
-    assert client.get("/files/other.sdt").status_code == 404
+    fsspec.filesystem("memory").pipe("/outside.sdt", real_files["colour"])
+    for name in ("other.sdt", "%252e%252e/outside.sdt", "colour.sdt%23.sdt", "colour%252esdt"):
+        assert client.get(f"/files/{name}").status_code == 404
+
+
+def test_a_location_that_fails(serving: object, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/failing/colour.sdt", real_files["colour"])
+    client = serving(root="memory://failing")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("of a library")
+
+    monkeypatch.setattr(type(memory), "open", fail)
+    assert client.get("/files/colour.sdt").status_code == 502
 
 
 def test_a_file_too_large_to_send(serving: object, root: Path, real_files: dict[str, bytes]) -> None:

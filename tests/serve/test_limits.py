@@ -1,11 +1,14 @@
 """What a service refuses, and that it stays whole meanwhile."""
 
+import asyncio
 import io
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -13,6 +16,8 @@ import pytest
 from PIL import Image
 
 from sdtrt.engine.codec import PictureCodec
+from sdtrt.serve.handlers import Settings
+from sdtrt.serve.workers import Workers
 
 Serving = Callable[..., httpx.Client]
 
@@ -60,6 +65,71 @@ def test_timeout(serving: Serving, slow: threading.Event, real_files: dict[str, 
     slow.set()
 
 
+def test_what_is_given_up_is_not_begun(
+    serving: Serving, pictures: PictureCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, event = [], threading.Event()
+
+    def wait(parsed: object) -> None:
+        begun.append(parsed)
+        event.wait(20)
+        raise ValueError("it was long enough")
+
+    monkeypatch.setattr(pictures.pipeline, "synthesise", wait)
+    client = serving(workers=1, waiting=9, timeout=0.3)
+    answers = [client.post("/decode", content=real_files["colour"]).status_code for _ in range(4)]
+    event.set()
+    assert answers == [503] * 4
+    assert client.post("/verify", content=real_files["colour"]).status_code == 200
+    assert len(begun) == 1
+
+
+def test_what_is_cancelled_is_forgotten() -> None:
+    held = threading.Event()
+
+    class Large:
+        pass
+
+    async def run() -> None:
+        workers = Workers(1, 1, 1.0)
+        first = workers.submit(held.wait)
+        large = Large()
+        known = weakref.ref(large)
+        second = workers.submit(id, large)
+        del large
+        second.cancel()
+        await asyncio.sleep(0)
+        assert known() is None
+        held.set()
+        await first
+        workers.close()
+
+    asyncio.run(run())
+
+
+def test_hosts(serving: Serving) -> None:
+    client = serving(hosts=frozenset({"127.0.0.1", "localhost"}))
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/healthz", headers={"Host": "localhost:99"}).status_code == 200
+    assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_a_token_that_cannot_be_sent() -> None:
+    with pytest.raises(ValueError, match="ASCII"):
+        Settings(token="sésame")
+
+
+def test_a_client_that_does_not_read(serving: Serving, tmp_path: Path) -> None:
+    (tmp_path / "large.sdt").write_bytes(b"SDT".ljust(30 << 20))
+    client = serving(root=str(tmp_path), timeout=0.5)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((client.base_url.host, client.base_url.port))
+        connection.sendall(b"GET /files/large.sdt HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_for(client, 1)
+        wait_for(client, 0)
+
+
 def test_a_client_that_goes_away(serving: Serving, slow: threading.Event, real_files: dict[str, bytes]) -> None:
     client = serving(workers=1)
     for _ in range(2):  # one in work, one waiting for it
@@ -98,11 +168,16 @@ def test_a_body_that_does_not_come(serving: Serving) -> None:
 
 
 def test_token(serving: Serving, real_files: dict[str, bytes], root: object) -> None:
-    client = serving(token="sésame", root=str(root))
-    told = {"Authorization": "Bearer sésame".encode()}
+    client = serving(token="sesame", root=str(root))
+    told = {"Authorization": "Bearer sesame"}
     for path in ("/", "/healthz", "/openapi.json"):
         assert client.get(path).status_code == 200
-    for said in ({}, {"Authorization": "Bearer other"}, {"Authorization": "Basic sésame".encode()}):
+    for said in (
+        {},
+        {"Authorization": "Bearer other"},
+        {"Authorization": "Basic sesame"},
+        {"Authorization": "Bearer sésame".encode()},
+    ):
         for method, path in (
             ("POST", "/encode"),
             ("POST", "/verify"),

@@ -72,6 +72,9 @@ def test_width(shared: httpx.Client, codec: sdtrt.Codec, photo: Photo) -> None:
         ("text/html, image/jpeg;q=0.5, image/png;q=0.1", "image/jpeg"),
         ("image/*, image/png;q=0", "image/webp"),
         ("IMAGE/WEBP; q=0.3, */*; q=0.2", "image/webp"),
+        ("image/webp;q=.5, image/png;q=0.7", "image/png"),
+        ("image/png;q=x, image/jpeg;q=0.1", "image/jpeg"),
+        (f"image/jpeg{', text/x' * 500}", "image/jpeg"),
     ],
 )
 def test_kinds(shared: httpx.Client, real_files: dict[str, bytes], accept: str, kind: str) -> None:
@@ -91,6 +94,28 @@ def test_jpeg_lies_on_white(shared: httpx.Client, codec: sdtrt.Codec) -> None:
     clear = codec.encode(np.zeros((16, 16, 4), np.uint8))
     answer = shared.post("/decode", content=clear, headers={"Accept": "image/jpeg"})
     assert picture(answer).min() == 255
+
+
+def test_several_lines_of_accept(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+    lines = [("Accept", "text/html"), ("Accept", "image/webp")]
+    assert shared.post("/decode", content=real_files["colour"], headers=lines).headers["content-type"] == "image/webp"
+
+
+def test_pictures_too_wide_for_a_kind(shared: httpx.Client, codec: sdtrt.Codec) -> None:
+    data = codec.encode(np.zeros((8, 17000, 3), np.uint8))
+    both = shared.post("/decode", content=data, headers={"Accept": "image/webp, image/png;q=0.5"})
+    assert both.headers["content-type"] == "image/png"
+    assert problem(shared.post("/decode", content=data, headers={"Accept": "image/webp"}))[0] == 406
+
+
+def test_images_that_are_broken(shared: httpx.Client, photo: Photo) -> None:
+    rng = np.random.default_rng(4)
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "AVIF")[: 6 if features.check("avif") else 5]:
+        whole = np.frombuffer(stored(photo(24, 16), kind), np.uint8)
+        for _ in range(25):
+            broken = whole.copy()
+            broken[rng.integers(0, len(whole), 4)] = rng.integers(0, 256, 4)
+            assert shared.post("/encode?effort=1", content=broken.tobytes()).status_code in {200, 413, 415, 422}
 
 
 def test_what_is_not_accepted(shared: httpx.Client, real_files: dict[str, bytes]) -> None:

@@ -1,0 +1,78 @@
+"""Tars as WebDataset has them: files of one name up to its first dot are a sample."""
+
+import io
+import json
+import posixpath
+import tarfile
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
+from typing import BinaryIO
+
+Where = tuple[int, int]  # offset and bytes
+Found = tuple[str, Where | None, tuple[tuple[str, Where], ...]]
+
+
+def samples(stream: BinaryIO, suffixes: Collection[str]) -> Iterator[Found]:
+    """Yield the samples of a tar: name, where the first file of these suffixes lies, and where others do, by extension.
+
+    Raises `ValueError` at what is broken, or breaks off; what comes before is yielded.
+    """
+    for stem, group in groupby(_members(stream), key=lambda member: member[0]):
+        parts: dict[str, Where] = {}
+        for _, extension, where in group:
+            parts[extension.lower() if extension.lower() not in parts else extension] = where
+        plain = [part for part in parts if part in suffixes]
+        longer = [part for part in parts if part.rpartition(".")[2] in suffixes]  # seg.png, if there is no png
+        main = next(iter(plain + longer), None)
+        others = tuple((part, where) for part, where in parts.items() if part != main)
+        yield stem, parts[main] if main else None, others
+
+
+def _members(stream: BinaryIO) -> Iterator[tuple[str, str, Where]]:
+    """Yield files: name up to the first dot of its last part, the rest, and where it lies."""
+    places: dict[str, Where] = {}
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            for member in archive:
+                name = posixpath.normpath(member.name)
+                if member.isreg() and not member.issparse():
+                    places[name] = member.offset_data, member.size
+                elif member.islnk() and posixpath.normpath(member.linkname) in places:
+                    places[name] = places[posixpath.normpath(member.linkname)]
+                else:
+                    continue
+                folder, base = posixpath.split(name)
+                stem, dot, extension = base.partition(".")
+                if stem and dot:
+                    yield posixpath.join(folder, stem), extension, places[name]
+            end = archive.offset
+    except tarfile.TarError as error:
+        raise ValueError(f"no plain tar: {error}") from error
+    stream.seek(end)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
+        raise ValueError(f"a tar that is damaged, or breaks off, at byte {end}")
+
+
+def packed(files: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return files by name as a tar, whose bytes depend on nothing else."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in files:
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            archive.addfile(about, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def value_of(extension: str, data: bytes) -> object:
+    """Return what a file beside an image stands for: texts as texts, `.json` and `.cls` as what they say."""
+    try:
+        if extension in {"txt", "text", "caption"}:
+            return data.decode()
+        if extension == "json":
+            return json.loads(data)
+        if extension == "cls":
+            return int(data)
+    except (ValueError, RecursionError):
+        pass
+    return data
