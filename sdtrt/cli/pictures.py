@@ -169,10 +169,7 @@ def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
     if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
         raise ValueError(f"{target}: JPEG has no alpha channel; name a .png or .webp file")
     stream = io.BytesIO()
-    try:
-        image.save(stream, kind, **save_options(image, kind))
-    except SyntaxError as error:  # of Pillow, for AVIF files with EXIF data that is none
-        raise ValueError(f"{target}: {error}; leave metadata out (--strip)") from error
+    image.save(stream, kind, **save_options(image, kind))
     return stream.getvalue()
 
 
