@@ -110,12 +110,10 @@ def forget(store: Store, kept: Mapping[str, Record]) -> None:
     """Remove what other runs left, so that nobody takes it for this one's: manifest, records, files of whole shards."""
     store.remove(MANIFEST)
     for name in store.names(DONE):
-        if name.removesuffix(".json") not in kept:
-            record = record_of(store, name)
-            for file in record["files"] if record else ():
-                if file["key"] is None:
-                    store.remove(file["name"])
-            store.remove(f"{DONE}/{name}")
+        shard = name.removesuffix(".json")
+        if shard not in kept:
+            for whole in (f"{shard}.tar", f"{shard}.parquet", f"{DONE}/{name}"):
+                store.remove(whole)
 
 
 def manifest(task: Task, records: Sequence[Record]) -> bytes:

@@ -120,19 +120,24 @@ def _of_folder(files: Any, path: str, wanted: Wanted) -> list[Sample]:
 
 
 def _of_manifest(files: Any, path: str, wanted: Wanted) -> list[Sample] | None:
-    """Return the samples of an earlier run's files, None if there is no manifest of one."""
+    """Return the samples of an earlier run, None if there is no manifest of one; `ValueError` if that is damaged."""
     try:
         head, *lines = files.cat_file(posixpath.join(path, MANIFEST)).decode().splitlines()
         if json.loads(head)["format"] != FORMAT:
             return None
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
-    return [sample for line in lines for sample in _of_shard(files, path, json.loads(line), wanted)]
+    try:
+        return [sample for line in lines for sample in _of_shard(files, path, json.loads(line), wanted)]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: a damaged {MANIFEST}: {error!r}") from error
 
 
 def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Sample]:
     parts: dict[str, dict[str, Place]] = {}
     for about in record["files"]:
+        if {"", ".", ".."} & set(about["name"].split("/")):
+            raise ValueError(f"{about['name']!r} leads elsewhere")
         name = posixpath.join(path, about["name"])
         if about["key"] is None:  # a file for all of the shard
             yield from _of_file(files, name, wanted)

@@ -14,7 +14,7 @@ import sdtrt
 from sdtrt.dataset import Latents
 from sdtrt.dataset.reading import Reader
 from sdtrt.dataset.runs import Summary, changed_files
-from sdtrt.dataset.sources import IMAGES, SDT_FILES, Place, Sample, samples_of
+from sdtrt.dataset.sources import FORMAT, IMAGES, SDT_FILES, Place, Sample, samples_of
 from sdtrt.dataset.tables import column_of
 
 Running = Callable[..., Summary]
@@ -236,6 +236,17 @@ def test_what_is_no_source(tmp_path: Path) -> None:
             samples_of(str(tmp_path / name), IMAGES)
     (tmp_path / "no.parquet").write_bytes(b"x" * 1024)
     assert "no Parquet file" in samples_of(str(tmp_path / "no.parquet"), IMAGES)[0].fault
+
+
+@pytest.mark.parametrize("name", ["../a.sdt", "/a.sdt", "b/../../a.sdt", "./a.sdt"])
+def test_a_manifest_that_leads_elsewhere(tmp_path: Path, name: str) -> None:
+    line = {"files": [{"name": name, "nbytes": 1, "key": "a", "part": "sdt"}]}
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, ({"format": FORMAT}, line))))
+    with pytest.raises(ValueError, match="leads elsewhere"):
+        samples_of(str(tmp_path), SDT_FILES)
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"format": FORMAT}) + '\n{"of": "others"}\n')
+    with pytest.raises(ValueError, match="damaged"):
+        samples_of(str(tmp_path), SDT_FILES)
 
 
 def test_a_sample_without_an_image(running: Running, tmp_path: Path) -> None:
