@@ -15,6 +15,7 @@ from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import LOOKS
+from sdtrt.images.files import SUFFIXES
 from sdtrt.progress import Rate, clear_bar
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 SHARD_SIZE = 1000
 FORMS = ("folder", "tar", "parquet")
-KINDS = {"png": "image/png", "webp": "image/webp", "avif": "image/avif", "jpg": "image/jpeg"}
+KINDS = {suffix: kind for kind, suffix in SUFFIXES.items()}
 SHOWN = 5  # errors that are printed
 
 

@@ -19,11 +19,11 @@ from sdtrt.images.files import KINDS
 from sdtrt.serve import delivery, openapi
 from sdtrt.serve.calls import Calls, Kinds, Options
 from sdtrt.serve.delivery import SDT
-from sdtrt.serve.library import Library
 from sdtrt.serve.metrics import Metrics
 from sdtrt.serve.operations import NPY
 from sdtrt.serve.page import page_response
 from sdtrt.serve.problems import CLIENT_GONE, ProblemError, log
+from sdtrt.serve.shelf import Shelf
 from sdtrt.serve.together import Together
 from sdtrt.serve.workers import Workers
 
@@ -72,7 +72,7 @@ class Service:
         self.counts = Metrics(lambda: self.workers.taken)
         self._settings = settings
         self._calls = Calls(codec, settings.limits)
-        self._library = Library(settings.root) if settings.root else None
+        self._shelf = Shelf(settings.root) if settings.root else None
         self._ready: asyncio.Future[None] | None = None
         gathering = settings.batch_wait, codec.pipeline.largest_batch
         self._encodings = Together(partial(self.workers.submit, self._calls.encode), *gathering)
@@ -130,15 +130,15 @@ class Service:
         return Response(stream.getvalue(), media_type=NPY)
 
     async def file(self, request: Request, wanted: Options) -> Response:
-        if self._library is None:
+        if self._shelf is None:
             raise ProblemError(404, "no files are served here: start with --root")
         kinds = delivery.media_types(request.headers, KINDS if wanted else (SDT, *KINDS))
-        answer = self.workers.submit(self._of_library, self._library, request, kinds, wanted)
+        answer = self.workers.submit(self._of_shelf, self._shelf, request, kinds, wanted)
         return await self.workers.outcome(request, answer)
 
-    def _of_library(self, library: Library, request: Request, kinds: Kinds, wanted: Options) -> Response:
+    def _of_shelf(self, shelf: Shelf, request: Request, kinds: Kinds, wanted: Options) -> Response:
         headers = request.headers
-        with library.opened(request.path_params["name"]) as (stream, version):
+        with shelf.opened(request.path_params["name"]) as (stream, version):
             tag = delivery.entity_tag(stream, kinds, told(wanted), version, self._calls.version)
             delivery.require_match(headers, tag)
             if delivery.is_known(headers, tag):

@@ -12,8 +12,8 @@ from PIL import Image
 
 import sdtrt
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.serve.library import Library
 from sdtrt.serve.problems import ProblemError
+from sdtrt.serve.shelf import Shelf
 
 
 def test_as_it_is(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
@@ -146,7 +146,7 @@ def test_no_root(serving: object) -> None:
 
 def test_a_root_that_is_none(pictures: PictureCodec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
-        Library(str(tmp_path / "nothing"))
+        Shelf(str(tmp_path / "nothing"))
 
 
 def test_other_locations(serving: object, real_files: dict[str, bytes]) -> None:
@@ -178,5 +178,5 @@ def test_a_file_too_large_to_send(serving: object, root: Path, real_files: dict[
 
 
 def test_missing_is_a_problem(root: Path) -> None:
-    with pytest.raises(ProblemError, match=r"no file 'nothing\.sdt'"), Library(str(root)).opened("nothing.sdt"):
+    with pytest.raises(ProblemError, match=r"no file 'nothing\.sdt'"), Shelf(str(root)).opened("nothing.sdt"):
         pass

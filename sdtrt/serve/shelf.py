@@ -17,7 +17,7 @@ MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionE
 VERSIONS = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "ukey")  # what tells one from the next
 
 
-class Library:
+class Shelf:
     """`.sdt` files by their names below a root, which no name leads out of."""
 
     def __init__(self, root: str) -> None:
