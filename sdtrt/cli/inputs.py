@@ -4,6 +4,7 @@ import argparse
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -16,16 +17,12 @@ from sdtrt.progress import TileBar
 
 
 def open_codec(model: str, options: argparse.Namespace) -> Codec:
-    return Codec.open(
-        model,
-        device=options.device,
-        backend=options.backend,
-        threads=options.threads,
-        precision=options.precision,
-        tile=options.tile,
-        overlap=options.overlap,
-        report=TileBar(quiet=options.quiet),
-    )
+    return Codec.open(model, **machine_options(options), report=TileBar(quiet=options.quiet))
+
+
+def machine_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what a codec is to know of the machine, as `add_machine` asks for it."""
+    return {name: getattr(options, name) for name in ("device", "backend", "threads", "precision", "tile", "overlap")}
 
 
 def limits_of(options: argparse.Namespace) -> Limits:

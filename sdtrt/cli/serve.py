@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, seconds, thread_count, whole_number
-from sdtrt.cli.inputs import extra
+from sdtrt.cli.inputs import extra, machine_options
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
@@ -42,15 +42,7 @@ def serve(options: argparse.Namespace) -> int:
         token=token,
         hosts=LOOPBACK if options.host in LOOPBACK and token is None else None,
     )
-    codec = PictureCodec(
-        options.model,
-        device=options.device,
-        backend=options.backend,
-        threads=options.threads,
-        precision=options.precision,
-        tile=options.tile,
-        overlap=options.overlap,
-    )
+    codec = PictureCodec(options.model, **machine_options(options))
     app = application(codec, settings)
     warnings.simplefilter("ignore", PictureWarning)  # of pictures that others send
     config = uvicorn.Config(
