@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sdtrt.engine.format.layout import Span, meet
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiles import Tiling, Work, tiling_of
+from sdtrt.engine.networks.tiles import FADED_OVERLAP, Tiling, Work, tiling_of
 from sdtrt.kernels import reference
 
 Pixels = NDArray[np.uint8]
@@ -97,7 +97,8 @@ class Tiled:
     def _faded(
         self, picture: Parsed, decode: Callable[[Parsed], Floats], rows: Span, columns: Span
     ) -> Iterator[Pixels]:
-        tiling, multiple, scale = replace(self.tiling, cut=False), 1, self.scale
+        multiple, scale = 1, self.scale
+        tiling = self.tiling.faded(FADED_OVERLAP // scale)  # the others' reach says nothing of the UNet's
         if picture.trajectory and self.bundle.unet:  # which looks everywhere
             multiple = self.bundle.unet.multiple
         _, height, width = picture.shape

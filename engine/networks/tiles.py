@@ -38,6 +38,10 @@ class Tiling:
                 f"tiles of {self.tile} latents that overlap by {self.overlap}: they must be three times as large"
             )
 
+    def faded(self, overlap: int) -> "Tiling":
+        """Return tiles that fade: where they were cut, over `overlap` latents at least if they have room for it."""
+        return Tiling(self.tile, max(self.overlap, min(overlap, self.tile // 3))) if self.cut else self
+
     def spans(self, length: int, multiple: int = 1) -> list[Span]:
         """Return the tiles along one side of so many latents: all of one length, in order, to the very ends.
 

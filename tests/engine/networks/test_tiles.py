@@ -63,6 +63,13 @@ def test_cut_tiles_count_only_beyond_half_the_overlap() -> None:
         assert (window[-10:] == 0).all() == (n < len(windows) - 1)
 
 
+def test_tiles_that_were_cut_fade_far_enough() -> None:
+    assert Tiling(48, 2, cut=True).faded(16) == Tiling(48, 16)
+    assert Tiling(120, 40, cut=True).faded(16) == Tiling(120, 40)
+    assert Tiling(12, 0, cut=True).faded(16) == Tiling(12, 4)
+    assert Tiling(48, 2).faded(16) == Tiling(48, 2)
+
+
 @pytest.mark.parametrize(("height", "width"), [(5, 5), (40, 7), (7, 40), (33, 41)])
 @pytest.mark.parametrize("tiling", [Tiling(12, 4), Tiling(12, 4, cut=True), Tiling(9, 2)])
 def test_bands_put_together_what_was_cut(tiling: Tiling, height: int, width: int) -> None:
