@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files, space_of_weights, valid_name
@@ -17,6 +18,7 @@ from sdtrt.export.graphs.onnx_run import run
 from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.picture import made_picture
 from sdtrt.export.latents.profiles import decide_profile
+from sdtrt.export.latents.reach import find_reach
 
 TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
 LEAST_GAIN = 3.0  # dB by which the round trip must be better than a picture of one colour
@@ -47,7 +49,7 @@ class Adoption:
 
 
 def adopt(wish: Adoption) -> list[str]:
-    """Write the bundle of an encoder and a decoder, and return what there is to warn of.
+    """Write the bundle of an encoder and a decoder, and return what there is to tell or warn of.
 
     Raises `BundleError`, naming the tensor, if the two are not an autoencoder that this project can use.
     """
@@ -59,8 +61,9 @@ def adopt(wish: Adoption) -> list[str]:
         onnx_graph.write(_adapted_encoder(encoder, wish), folder / "encoder.onnx")
         for name, path in _decoders(wish).items():
             onnx_graph.write(_adapted_decoder(path, wish), folder / name)
-        networks = _try(folder, wish, space)
+        networks, vivid = _try(folder, wish, space)
         profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
+        reach, told = find_reach(networks, vivid)
         write_manifest(
             folder,
             {
@@ -69,10 +72,11 @@ def adopt(wish: Adoption) -> list[str]:
                 "profile": profile,
                 "pixel_range": list(wish.input_range),
                 "decoder_takes_step": False,
+                "reach": reach,
                 "export": {"imported": _description(wish), "onnx": onnx.__version__, "opset": onnx_graph.OPSET},
             },
         )
-    return warnings
+    return [told, *warnings]
 
 
 def _require_numbers(wish: Adoption) -> None:
@@ -176,8 +180,8 @@ def _enlargements(model: onnx.ModelProto, path: Path, latents: Tensor) -> list[t
     return [(name, height // shape[2]) for name, shape in shapes.items()]
 
 
-def _try(folder: Path, wish: Adoption, space: str) -> Networks:
-    """Return the adapted pair after a round trip of two sizes by each decoder; `BundleError` if it is not one."""
+def _try(folder: Path, wish: Adoption, space: str) -> tuple[Networks, Network | None]:
+    """Return the adapted pair, and the vivid decoder, after a round trip of two sizes; `BundleError` if it is none."""
     backend = OrtCpu()
     encoder = backend.load(folder / "encoder.onnx")
     decoders = {path: backend.load(folder / name) for name, path in _decoders(wish).items()}
@@ -209,7 +213,8 @@ def _try(folder: Path, wish: Adoption, space: str) -> Networks:
             f"{wish.encoder}: 'latents' has {latents.shape[1]} channels, {downscale} pixels wide each; "
             f"latent space {space} has {known.channels}, 8 pixels wide"
         )
-    return Networks(encoder, decoders[wish.decoder], low, high, downscale)
+    vivid = decoders[wish.vivid] if wish.vivid else None
+    return Networks(encoder, decoders[wish.decoder], low, high, downscale), vivid
 
 
 def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""A bundle's reach: how many latents away its networks look, found by changing their input, proved by cutting it.
+
+One column of latents in a strip, or of the pixels that they stand for, is changed: it is seen as far as the output
+changes at all, which is exact since equal shapes give equal bits. NaN is the change that hides nowhere: it stays NaN
+times a weight of 0, in a dead unit, and far below what rounding takes away. Should an operation swallow it, huge, plain
+and small numbers are there as well. Then strips are cut into the engine's own tiles, which must give the whole again:
+that also sees networks that look no farther, but on a grid coarser than latents, or at positions.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.networks.backends import Network
+from sdtrt.engine.networks.tiles import CUT_TILE, Tiling
+from sdtrt.errors import BundleError
+from sdtrt.export.latents.calibrate import Networks
+from sdtrt.export.latents.picture import made_picture
+from sdtrt.kernels import reference
+
+ACROSS = 4  # latents, the short side of strips
+NUMBERS = (1e20, 3.0, 0.1)  # sizes of changes beside NaN
+
+Floats = NDArray[np.float32]
+Inputs = Callable[[int], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A network along strips of n latents: float32 (C, 4 * before, n * before) to (D, 4 * after, n * after).
+
+    `inputs` gives two such strips for n: of a picture, and of noise. If `turned`, strips are upright to the network.
+    """
+
+    name: str
+    network: Network
+    source: str
+    target: str
+    inputs: Inputs
+    before: int
+    after: int
+    step: Mapping[str, Floats]
+    turned: bool
+
+    def run(self, planes: Floats) -> Floats:
+        """Return what the network makes of a strip; `BundleError` if it fails, or the size is another."""
+        given = planes.swapaxes(1, 2) if self.turned else planes
+        found = self.network.run({self.source: np.ascontiguousarray(given)[None], **self.step})[self.target][0]
+        height, width = (length // self.before * self.after for length in given.shape[1:])
+        if found.shape[1:] != (height, width):
+            raise BundleError(f"{self.source} {given.shape} became {found.shape}, expected {width}x{height}")
+        return found.swapaxes(1, 2) if self.turned else found
+
+
+def find_reach(networks: Networks, vivid: Network | None = None) -> tuple[int | None, str]:
+    """Return a manifest's `reach` and, in words, what it means; None if tiles cut by it would not give the whole.
+
+    That is the reach of the encoder and of all decoders, `vivid` being another one of the same latents. It is None,
+    too, beyond what tiles of the usual size can overlap by, and for networks that fail on the strips they are tried on.
+    """
+    farthest = CUT_TILE // (6 * networks.downscale)
+    reach = 0
+    try:
+        for stage in _stages(networks, vivid):
+            found = reach_of(stage, farthest)
+            if found is None:
+                far = f"farther than {farthest} latents, perhaps at the whole picture"
+                return None, f"the {stage.name} looks {far}: tiles of large pictures fade into each other"
+            reach = max(reach, found)
+        for stage in _stages(networks, vivid):
+            difference = seam(stage, reach)
+            if difference != 0:  # the engine promises the very bits, so not even rounding may differ
+                other = f"cut into tiles, the {stage.name} gives values that differ by {difference:.2g} of their size"
+                return None, f"{other}: tiles of large pictures fade into each other"
+    except BundleError as error:
+        return None, f"how far the networks look is not known, so tiles of large pictures fade into each other: {error}"
+    return reach, f"reach {reach} latents: tiles of large pictures are exact"
+
+
+def reach_of(stage: Stage, farthest: int) -> int | None:
+    """Return how many latents away a network looks along strips; None if more than `farthest`."""
+    far = 2 * farthest  # dilated convolutions leave gaps: what is near may not be seen, but what is farther
+    reach = _seen(stage, far, (np.nan,), kinds=1)
+    if reach <= farthest and _seen(stage, reach + 1, NUMBERS) > reach:
+        reach = _seen(stage, far, NUMBERS)
+    return reach if reach <= farthest else None
+
+
+def _seen(stage: Stage, most: int, sizes: Sequence[float], kinds: int = 2) -> int:
+    """Return at how many latents' distance, up to `most`, changes of a strip's middle are seen."""
+    rng = np.random.default_rng(5)
+    distance = 0
+    for planes in stage.inputs(2 * most + 1)[:kinds]:
+        expected = stage.run(planes)
+        middle = slice(most * stage.before, (most + 1) * stage.before)
+        for size in sizes:
+            changed = planes.copy()
+            changed[:, :, middle] += np.float32(size) * rng.standard_normal(changed[:, :, middle].shape, np.float32)
+            differs = (stage.run(changed) != expected).any((0, 1)).reshape(-1, stage.after).any(1)
+            distance = max(distance, *abs(np.flatnonzero(differs) - most).tolist(), 0)
+    return distance
+
+
+def seam(stage: Stage, reach: int) -> float:
+    """Return by how much a strip of three tiles differs from the whole at most, in parts of its root mean square."""
+    tiling = Tiling(max(6 * reach, ACROSS), 2 * reach, cut=True)
+    length = 2 * (tiling.tile - reach) + 1
+    while gcd(*(start for start, _ in tiling.spans(length))) > 1:  # a coarser grid could fit all tiles
+        length += 1
+    planes, _ = stage.inputs(length)
+    whole = stage.run(planes)
+    bands = tiling.bands(
+        ACROSS,
+        length,
+        lambda rows, columns: stage.run(planes[:, :, stage.before * columns[0] : stage.before * columns[1]]),
+        scale=stage.after,
+    )
+    found = np.concatenate([band for _, band in bands], axis=1)
+    return float(abs(found - whole).max() / max(np.sqrt(np.mean(whole**2)), np.finfo(np.float32).tiny))
+
+
+def _stages(networks: Networks, vivid: Network | None) -> Iterator[Stage]:
+    """Yield all networks, along rows and along columns."""
+    scale = networks.downscale
+    step = {"step": np.ones(1, np.float32)} if networks.takes_step else {}
+    decoders = {"decoder": networks.decoder} | ({"vivid decoder": vivid} if vivid else {})
+    pixels = partial(_pixel_strips, networks)
+    for turned in (False, True):
+        encoder = Stage("encoder", networks.encoder, "pixels", "latents", pixels, scale, 1, {}, turned)
+        yield encoder
+        for name, decoder in decoders.items():
+            yield Stage(name, decoder, "latents", "pixels", partial(_latent_strips, encoder), 1, scale, step, turned)
+
+
+def _pixel_strips(networks: Networks, count: int) -> tuple[Floats, Floats]:
+    scale = networks.downscale
+    height, width = ACROSS * scale, count * scale
+    noise = np.random.default_rng(6).integers(0, 256, (height, width, 3), np.uint8)
+    picture, noise_planes = (
+        reference.pixels_to_planes(pixels, scale, networks.low, networks.high)
+        for pixels in (made_picture(width, height), noise)
+    )
+    return picture, noise_planes
+
+
+def _latent_strips(encoder: Stage, count: int) -> tuple[Floats, Floats]:
+    latents = encoder.run(encoder.inputs(count)[0])
+    return latents, np.random.default_rng(7).standard_normal(latents.shape, np.float32)
