@@ -23,6 +23,7 @@ from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.denoising import record_auto
 from sdtrt.export.latents.picture import centre_of, made_picture, photos_in
 from sdtrt.export.latents.profiles import decide_profile, require_photos
+from sdtrt.export.latents.reach import find_reach
 from sdtrt.progress import announce
 
 PIXEL_RANGE = (-1.0, 1.0)  # of all VAEs of diffusers
@@ -65,12 +66,14 @@ def build(request: Request) -> list[str]:
         parts += [unet_part(path, latents, request)] if request.unet else []
         for part in parts:
             write_part(part, folder, written, half=request.half, quiet=request.quiet)
-        profile, warnings = decide_profile(space, networks_in(folder, downscale), request.photos, quiet=request.quiet)
+        networks = networks_in(folder, downscale)
+        profile, warnings = decide_profile(space, networks, request.photos, quiet=request.quiet)
+        reach, told = find_reach(networks)
         unet = {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}} if request.unet else {}
-        write_manifest(folder, manifest(request, space, profile, written) | unet)
+        write_manifest(folder, manifest(request, space, profile, reach, written) | unet)
         if request.unet and request.photos:
             warnings.append(record_auto(folder, request.photos, quiet=request.quiet))
-    return [f"latent space {space}: {reason}", *warnings]
+    return [f"latent space {space}: {reason}", told, *warnings]
 
 
 def decide_space(vae: Autoencoder, request: Request) -> tuple[str, str]:
@@ -122,13 +125,16 @@ def networks_in(folder: Path, downscale: int) -> Networks:
     )
 
 
-def manifest(request: Request, space: str, profile: int | dict[str, Any], written: Written) -> dict[str, Any]:
+def manifest(
+    request: Request, space: str, profile: int | dict[str, Any], reach: int | None, written: Written
+) -> dict[str, Any]:
     return {
         "name": request.out.name,
         "latent_space": name_in_files(space),
         "profile": profile,
         "pixel_range": list(PIXEL_RANGE),
         "decoder_takes_step": False,
+        "reach": reach,
         "export": {
             "model": Path(request.model).name if Path(request.model).exists() else request.model,
             "latent_space": space,

@@ -54,8 +54,10 @@ def assert_clean(path: Path) -> None:
 def test_autoencoder_kl(tmp_path: Path, photos: Path, models: SimpleNamespace, changes: dict[str, Any]) -> None:
     vae = models.autoencoder_kl(**changes)
     vae.save_pretrained(tmp_path / "vae")
-    build(Request(str(tmp_path / "vae"), tmp_path / "bundle", photos=photos))
+    told = build(Request(str(tmp_path / "vae"), tmp_path / "bundle", photos=photos))
+    assert "perhaps at the whole picture" in told[1]
     bundle = Bundle.open(tmp_path / "bundle")
+    assert bundle.reach is None
     assert set(bundle.files) == BOTH
     pixels = torch.rand(1, 3, 40, 72) * 2 - 1
     with torch.inference_mode():
@@ -75,6 +77,9 @@ def test_autoencoder_tiny(tmp_path: Path, models: SimpleNamespace) -> None:
     told = build(Request(str(tmp_path / "taesd"), tmp_path / "bundle"))
     assert "sd1" in told[0]
     assert "taesd" in told[0]
+    # 5 pixels at the full size, then 4 more of each level: 8 latents, all but half of the last one's.
+    assert told[1] == "reach 8 latents: tiles of large pictures are exact"
+    assert manifest(tmp_path / "bundle")["reach"] == 8
     pixels = torch.rand(2, 3, 24, 40) * 2 - 1
     with torch.inference_mode():
         latents = vae.encode(pixels).latents
