@@ -34,7 +34,7 @@ demo: $(VENV)/.demo  ## compress a picture and show what came of it, in demo/ (I
 	$(BIN)/python benchmarks/demo.py $(if $(IMG),'$(IMG)')
 
 test: $(STAMP)  ## all tests, on all cores; complete without a GPU
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
 	$(BIN)/ruff format --check --quiet
