@@ -1,6 +1,6 @@
 """Main path: picture -> latents and layers -> file, and back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
-from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.format.profile import outline_of_file
 from sdtrt.engine.layered import LayeredPicture, Seen, overlay_for, seen_of
 from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.batching import ahead, batches
@@ -100,12 +100,12 @@ class PictureCodec:
 
     def shown(self, file: File) -> Pixels:
         """Return what networks make of a file's latents, uint8 (H, W, 3), without what lies over it."""
-        return self.pipeline.synthesise([self.parsed(StoredLatents(file, UNLIMITED), FAITHFUL)])[0]
+        return self.pipeline.synthesise([self.parsed(self.stored(file, UNLIMITED), FAITHFUL)])[0]
 
     def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:
         """Return the picture in a file."""
         file = self.checked(container.read(data, limits))
-        parsed = self.parsed(StoredLatents(file, limits), view)
+        parsed = self.parsed(self.stored(file, limits), view)
         return picture_of_file(file, self.pipeline.synthesise([parsed])[0], look=parsed.look)
 
     def decode_batch(
@@ -115,7 +115,7 @@ class PictureCodec:
 
         def parse(data: bytes) -> tuple[File, Parsed]:
             file = self.checked(container.read(data, limits))
-            return file, self.parsed(StoredLatents(file, limits), view)
+            return file, self.parsed(self.stored(file, limits), view)
 
         for batch in batches(ahead(parse, files), self.pipeline.largest_batch, lambda one: one[1].sort):
             found = self.pipeline.synthesise([parsed for _, parsed in batch])
@@ -127,19 +127,23 @@ class PictureCodec:
     ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
         file = self.checked(container.read(data, limits))
-        parsed = self.parsed(StoredLatents(file, limits), view)
+        parsed = self.parsed(self.stored(file, limits), view)
         whole = parsed.part((0, parsed.shape[1]), (0, parsed.shape[2]))
         self.pipeline.synthesise_into(whole, Layers(file), array, stream)
 
     def checked(self, file: File) -> File:
         """Return a file that this model decodes; `BundleError` if it is in another latent space."""
-        space = profile_of_file(file).latent_space
+        space = outline_of_file(file).latent_space
         if space != self.bundle.latent_space:
             raise BundleError(
                 f"the file is in latent space {space}, model {self.bundle.name} decodes "
                 f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
             )
         return file
+
+    def stored(self, file: File, limits: Limits = DEFAULT_LIMITS, whole: Sequence[bool] | None = None) -> StoredLatents:
+        """Return a file's latents; errors as of `StoredLatents`."""
+        return StoredLatents(file, limits, whole, own=self.profile)
 
     def parsed(self, stored: StoredLatents, view: View = RECOMMENDED, *, now: bool = True) -> Parsed:
         """Return a file for the networks; of a picture that is one tile to them the latents are decoded `now`.

@@ -11,7 +11,6 @@ import numpy as np
 from sdtrt.engine.codec import PictureCodec, picture_of_file
 from sdtrt.engine.coding.latents import FileBuilder
 from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.container import LARGEST_SIDE, Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
@@ -41,7 +40,7 @@ def decode_region(
     file = codec.checked(container.read_from(stream_of(source), limits))
     left, top, width, height = checked_region(region, file.header.width, file.header.height)
     rows, columns = (top, top + height), (left, left + width)
-    stored = StoredLatents(file, limits)
+    stored = codec.stored(file, limits)
     parsed = codec.parsed(stored, view, now=False)
     pixels = codec.pipeline.pixels(parsed, rows, columns)
     return picture_of_file(file, np.concatenate([*pixels]), rows, columns, look=parsed.look)
@@ -55,7 +54,7 @@ def decode_rows(
     The picture is never held whole: memory is bounded by a row of tiles, but for the latents of one that is denoised.
     """
     file = codec.checked(container.read_from(stream_of(source), limits))
-    header, stored = file.header, StoredLatents(file, limits)
+    header, stored = file.header, codec.stored(file, limits)
     bands = codec.pipeline.pixels(codec.parsed(stored, view, now=False), (0, header.height), (0, header.width))
     return header, layered(bands, Layers(file))
 
@@ -133,7 +132,7 @@ def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits 
     if not 1 <= scale <= LARGEST_SCALE:
         raise ValueError(f"scale {scale}, expected 1 to {LARGEST_SCALE}")
     file = codec.checked(container.read_from(stream_of(source), limits))
-    pixels = preview_of_file(file, scale, limits)
+    pixels = preview_of_file(file, codec.stored(file, limits), scale)
     if pixels is None:
         _, bands = decode_rows(codec, source, limits)
         pixels = reduced(np.concatenate([*bands]), scale)
@@ -150,7 +149,7 @@ def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, v
     palette, whose stream is whole or nothing.
     """
     file, whole, intact = container.salvage(data, limits)
-    stored = StoredLatents(codec.checked(file), limits, whole)
+    stored = codec.stored(codec.checked(file), limits, whole)
     parsed = codec.parsed(stored, replace(view, denoise=0))
     pixels = codec.pipeline.synthesise([parsed])[0]
     layers = Layers(file, whole)

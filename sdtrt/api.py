@@ -12,8 +12,7 @@ from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.profile import profile_of_file
-from sdtrt.engine.networks.bundle import BUILT_IN, find_decoder
+from sdtrt.engine.networks.bundle import BUILT_IN, find_decoder, own_profile
 from sdtrt.engine.networks.view import Denoise, Wanted
 from sdtrt.engine.picture import Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi
@@ -90,8 +89,12 @@ def preview(
 
 
 def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
-    """Return a file's latents, float32 (C, h, w) at unit scale, as a decoder would see them. Needs no model."""
-    return latents_of_file(container.read(bytes_of(source), limits), limits)
+    """Return a file's latents, float32 (C, h, w) at unit scale, as a decoder would see them.
+
+    Needs a model for those files alone that refer to its prior; `BundleError` if that is not to be had.
+    """
+    file = container.read(bytes_of(source), limits)
+    return latents_of_file(file, limits, own_profile(file))
 
 
 def model_for(source: Source, *, partial: bool = False, limits: Limits = DEFAULT_LIMITS) -> Path:
@@ -101,4 +104,4 @@ def model_for(source: Source, *, partial: bool = False, limits: Limits = DEFAULT
     else:
         with opened(source) as found:
             file = container.read(found, limits) if isinstance(found, bytes) else container.read_from(found, limits)
-    return find_decoder(profile_of_file(file).latent_space).folder
+    return find_decoder(file).folder

@@ -291,8 +291,8 @@ class Codec:
 
     def decode_latents(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
         """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
-        self._opened()
-        return latents_of_file(container.read(bytes_of(source), limits), limits)
+        profile = self._opened().profile
+        return latents_of_file(container.read(bytes_of(source), limits), limits, profile)
 
     def _opened(self) -> PictureCodec:
         if self._pictures is None:

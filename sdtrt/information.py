@@ -8,11 +8,13 @@ from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import alpha_of_file
-from sdtrt.engine.format.container import File
+from sdtrt.engine.format.container import BUNDLED, PROFILE_NBYTES, File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import metadata_of_file
-from sdtrt.engine.format.profile import PALETTE, profile_of_file
+from sdtrt.engine.format.profile import PALETTE, outline_of_file
 from sdtrt.engine.layers.stored import Layers
+from sdtrt.engine.networks.bundle import own_profile
+from sdtrt.errors import BundleError
 from sdtrt.sources import Source, bytes_of, opened
 
 
@@ -22,7 +24,8 @@ class Info:
 
     `channels` 1 to 4 are those of the picture; `quality` is that of the nearest step, None by method "palette". `tiles`
     are those across and down; `vividness`, 1 to 0, is how much the file's residual leaves of the vivid look that a
-    model may have; `spent` tells where the bytes go: `latents`, of several tiles level by level from the coarsest,
+    model may have; `model_prior` is the digest of the model's prior that a file refers to, None if it needs none;
+    `spent` tells where the bytes go: `latents`, of several tiles level by level from the coarsest,
     `overlay`, `residual`, `alpha`, `metadata`, and `head`, all else.
     """
 
@@ -38,6 +41,7 @@ class Info:
     latent_shape: tuple[int, int, int]
     profile: int
     prior: int
+    model_prior: str | None
     tiles: tuple[int, int]
     vividness: float
     spent: dict[str, int]
@@ -62,7 +66,7 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
     """Return what a file says of itself; the checksum is checked, streams are not decoded. Needs no model."""
     data = bytes_of(source)
     file = container.read(data, limits)
-    header, profile = file.header, profile_of_file(file)
+    header, outline = file.header, outline_of_file(file)
     palette = header.prior == PALETTE
     return Info(
         width=header.width,
@@ -71,12 +75,13 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
         nbytes=len(data),
         bits_per_pixel=8 * len(data) / (header.width * header.height),
         method="palette" if palette else "latents",
-        quality=None if palette else round(quality_of(profile, header.step_code, file.layout.residual), 1),
+        quality=None if palette else round(quality_of(outline, header.step_code, file.layout.residual), 1),
         step=None if palette else header.step,
-        latent_space=profile.latent_space,
-        latent_shape=profile.grid(header.width, header.height),
+        latent_space=outline.latent_space,
+        latent_shape=outline.grid(header.width, header.height),
         profile=header.profile,
         prior=header.prior,
+        model_prior=file.profile[PROFILE_NBYTES:].hex() if header.prior == BUNDLED else None,
         vividness=round(vividness(file.layout.residual), 3),
         tiles=(file.layout.columns, file.layout.rows),
         spent=spent(file, len(data)),
@@ -94,13 +99,20 @@ def spent(file: File, nbytes: int) -> dict[str, int]:
     return found | {"head": nbytes - sum(found.values())}
 
 
-def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Check a file completely, all but the pixels: structure, checksum, every latent, alpha. Needs no model.
+def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Check a file completely, all but the pixels: structure, checksum, every latent, layers, alpha, metadata.
 
-    Raises `FormatError` or `LimitError`, as `decode` would.
+    Needs no model, but for the latents of files that refer to the prior of one. If that is not to be had, all else is
+    checked; returns in words what could not be, "" if nothing is left. Raises `FormatError` or `LimitError`, as
+    `decode` would.
     """
     file = container.read(bytes_of(source), limits)
-    latents_of_file(file, limits)
+    unchecked = ""
+    try:
+        latents_of_file(file, limits, own_profile(file))
+    except BundleError as error:
+        unchecked = f"latents not checked: {error}"
     Layers(file).verify()
     alpha_of_file(file)
     metadata_of_file(file)
+    return unchecked

@@ -1,5 +1,7 @@
 """A second decoder, from the bytes of a file to what it holds, written from docs/format.md alone and only for tests."""
 
+import hashlib
+import io
 import json
 import runpy
 import zlib
@@ -11,6 +13,7 @@ import numpy as np
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Taps = list[tuple[int, int]]
+Model = tuple[bytes, bytes]  # its profile in the form of a file's own, and its prior's file
 Inner = tuple[bool, bool, bool, bool]  # whether a tile's top, bottom, left and right edge lie within the picture
 DATA = Path(__file__).parents[1] / "engine" / "data"
 PROFILES = {1: "tiny-1", 2: "sd1-1"}
@@ -100,8 +103,8 @@ def held(coder: Coder, passes: list[Any], at: list[Ints]) -> list[tuple[int, Any
     return there[:count]
 
 
-def arrays_of(prior: str) -> dict[str, Ints]:
-    with np.load(DATA / "priors" / f"{prior}.npz") as file:
+def arrays_of(prior: str | bytes) -> dict[str, Ints]:
+    with np.load(DATA / "priors" / f"{prior}.npz" if isinstance(prior, str) else io.BytesIO(prior)) as file:
         return {name: file[name].astype(np.int64) for name in file.files}
 
 
@@ -144,11 +147,11 @@ def product(arrays: dict[str, Ints], name: str, n: int, inputs: Ints) -> Ints:
     return arrays[f"{name}{n}"] @ inputs + arrays[f"{name}_bias{n}"][:, None]
 
 
-def read_adaptively(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints, inner: Inner) -> Coder:
+def read_adaptively(payload: Bytes, prior: str | bytes, code: int, symbols: Ints, points: Ints, inner: Inner) -> Coder:
     count, known = len(symbols), Taps()
     parameters = np.array(list(payload.take(3 * count)), np.int64).reshape(-1, 3)
     need(bool((parameters <= [8, 31, 31]).all()), "wrong parameters")
-    coder, window = Coder(payload.rest, arrays_of(PRIORS[prior])), [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+    coder, window = Coder(payload.rest, arrays_of(prior)), [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
     padded = np.pad(symbols, ((0, 0), (4, 4), (4, 4)))
     places = [positions(subsets, *symbols.shape[1:]) for subsets in PYRAMID]
     found = np.ones(1, np.int64)
@@ -168,8 +171,10 @@ def power(code: int) -> int:
     return next(p for p in range(int(2 ** (14 + code / 256)) + 2, 0, -1) if p**256 <= 2 ** (3584 + code))
 
 
-def read_seeing_latents(payload: Bytes, prior: int, code: int, symbols: Ints, points: Ints, inner: Inner) -> Coder:
-    arrays = arrays_of(PRIORS[prior])
+def read_seeing_latents(
+    payload: Bytes, prior: str | bytes, code: int, symbols: Ints, points: Ints, inner: Inner
+) -> Coder:
+    arrays = arrays_of(prior)
     text, coder = json.loads(bytes(arrays["architecture"].tolist())), Coder(payload.rest, arrays)
     latents, order = np.pad(0 * symbols, ((0, 0), (4, 4), (4, 4))), np.array(text["order"])
     near = min(max(code, 768), 3328)
@@ -202,9 +207,12 @@ def read_palette(payload: Bytes, height: int, width: int) -> Any:
     return (colours.transpose(2, 0, 1) - 127.5) * 0.18215**2
 
 
-def read_own_profile(data: Bytes) -> tuple[int, int]:
+def read_own_profile(data: Bytes, model: Model | None, bundled: bool) -> tuple[int, int]:
     fixed = data.take(10)
-    codes, floats = np.frombuffer(fixed[6:], "<u2"), np.frombuffer(data.take(16 * fixed[4]), "<f4").reshape(4, -1)
+    if bundled:
+        need(model is not None and data.take(8) == hashlib.sha256(b"".join(model)).digest()[:8], "another model's")
+    codes, vectors = np.frombuffer(fixed[6:], "<u2"), model[0][10:] if bundled else data.take(16 * fixed[4])
+    floats = np.frombuffer(vectors, "<f4").reshape(4, -1)
     need(fixed[4] > 0 and fixed[5] > 0 and codes[0] != codes[1] and max(codes) < 4096, "wrong profile")
     need(bool(np.isfinite(floats).all() and (floats[1:3] > 0).all()), "wrong values in a profile")
     return fixed[4], fixed[5]
@@ -222,7 +230,7 @@ def crc16(data: bytes) -> int:
     return register
 
 
-def read_segments(file: bytes, data: Bytes, flags: int, prior: int) -> tuple[dict[str, list[bytes]], int, int, int]:
+def read_segments(file: bytes, data: Bytes, flags: int, most: int) -> tuple[dict[str, list[bytes]], int, int, int]:
     """Return the segments of each kind, columns and rows of tiles, and the step of residuals."""
     if not flags & 0x40:
         segment = data.take(data.varint() if flags & 0x10 else len(data.rest))
@@ -233,7 +241,7 @@ def read_segments(file: bytes, data: Bytes, flags: int, prior: int) -> tuple[dic
     counts = {str(level): 1 for level in range(levels)}
     counts |= {"overlay": kinds >> 4 & 1, "residual": kinds >> 5 & 1, "alpha": kinds >> 3 & 1}
     count = columns * rows * sum(counts.values())
-    need(kinds < 64 and levels in {1, {0: 3, 1: 4, 2: 3}.get(prior, 1)} and 1 < count <= len(file), "wrong index")
+    need(kinds < 64 and levels in {1, most} and 1 < count <= len(file), "wrong index")
     need(not residual or step > 0, "a residual of step 0")
     entries = [(data.varint(), int.from_bytes(data.take(2), "little")) for _ in range(count)]
     before = file[: len(file) - 4 - len(data.rest)]
@@ -245,19 +253,26 @@ def read_segments(file: bytes, data: Bytes, flags: int, prior: int) -> tuple[dic
     return {kind: [next(rest) for _ in range(n * columns * rows)] for kind, n in counts.items()}, columns, rows, step
 
 
-def decode(file: bytes) -> dict[str, Any]:
+def decode(file: bytes, model: Model | None = None) -> dict[str, Any]:
     data = Bytes(file[:-4])
     need(data.take(3) == b"SDT" and len(file) > 13 and file[3] & 0x8F == 1, "not an .sdt file of version 1")
     need(zlib.crc32(file[:-4]) == int.from_bytes(file[-4:], "little"), "wrong checksum")
     flags, profile, prior = data.take(3)
     width, height, step = data.varint() + 1, data.varint() + 1, int.from_bytes(data.take(2), "little")
-    need(profile in {0, *PROFILES} and prior in ({255, *PRIORS} if profile else {0}) and step < 2**14, "unknown")
-    if profile:
+    need(prior in {0: {0}, 254: {254}}.get(profile, {255, *PRIORS}) and step < 2**14, "unknown")
+    if profile in PROFILES:
         known = json.loads((DATA / "profiles" / f"{PROFILES[profile]}.json").read_text("utf-8"))
-    channels, downscale = (known["channels"], known["downscale"]) if profile else read_own_profile(data)
+        channels, downscale = known["channels"], known["downscale"]
+    else:
+        need(profile in {0, 254}, "unknown")
+        channels, downscale = read_own_profile(data, model, profile == 254)
+    named = model[1] if model and prior == 254 else PRIORS.get(prior, "")
+    levels = (
+        len(json.loads(bytes(arrays_of(named)["architecture"].tolist()))["cuts"]) + 1 if prior in {1, 2, 254} else 3
+    )
     shape = (channels, -(-height // downscale), -(-width // downscale))
     need(max(width, height) <= 2**24 and max(width * height, int(np.prod(shape))) <= LIMIT, "too large")
-    segments, columns, rows, residual_step = read_segments(file, data, flags, prior)
+    segments, columns, rows, residual_step = read_segments(file, data, flags, levels if prior < 255 else 1)
     read_chunks(data, bool(flags & 0x10))
     streams = [
         b"".join(levels) for levels in zip(*(one for kind, one in segments.items() if kind.isdigit()), strict=True)
@@ -275,9 +290,9 @@ def decode(file: bytes) -> dict[str, Any]:
     for (y, x), stream in zip(np.ndindex(rows, columns), streams, strict=True):
         place = np.s_[:, down[y] : down[y + 1], across[x] : across[x + 1]]
         inner = (y > 0, y < rows - 1, x > 0, x < columns - 1)
-        coder = read(Bytes(stream), prior, step % 2**12, symbols[place], points[place], inner)
+        coder = read(Bytes(stream), named, step % 2**12, symbols[place], points[place], inner)
         need(coder.state == 0 and not coder.stack, "a stream does not end with its symbols")
-    found |= {"points": points.astype(np.int8)} if prior == 2 else {}
+    found |= {"points": points.astype(np.int8)} if "centroids" in arrays_of(named) else {}
     return found | {"symbols": symbols.astype(np.int16)}
 
 

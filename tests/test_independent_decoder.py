@@ -13,13 +13,19 @@ CASES = sorted(path.parent for path in (TESTS / "vectors").glob("*/input.sdt"))
 decode = runpy.run_path(str(TESTS / "independent_decoder.py"))["decode"]
 
 
+def model_of(case: Path) -> tuple[bytes, bytes] | None:
+    """Return the profile and the prior of the model that a file refers to."""
+    said = json.loads((case / "expect.json").read_text()).get("model")
+    return said and (bytes.fromhex(said["profile"]), (TESTS.parent / said["prior"]).read_bytes())
+
+
 def sha256_of_alpha(case: Path) -> str | bool:
     return json.loads((case / "expect.json").read_text()).get("alpha_sha256", False)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.name.startswith("x_")], ids=lambda case: case.name)
 def test_what_files_hold(case: Path) -> None:
-    found = decode((case / "input.sdt").read_bytes())
+    found = decode((case / "input.sdt").read_bytes(), model_of(case))
     expected = {path.stem: np.load(path) for path in case.glob("*.npy")}
     alpha = found.pop("alpha", None)
     assert (alpha is not None and hashlib.sha256(alpha.tobytes()).hexdigest()) == sha256_of_alpha(case)
@@ -35,4 +41,4 @@ def test_what_files_hold(case: Path) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.name.startswith("x_")], ids=lambda case: case.name)
 def test_refused(case: Path) -> None:
     with pytest.raises(ValueError, match=r"."):
-        decode((case / "input.sdt").read_bytes())
+        decode((case / "input.sdt").read_bytes(), model_of(case))

@@ -15,9 +15,18 @@ from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import alpha_of_file
+from sdtrt.engine.format.container import BUNDLED
 from sdtrt.engine.format.layout import Layout
-from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, profile_of_file
+from sdtrt.engine.format.profile import (
+    ADAPTIVE_PRIOR,
+    PALETTE,
+    PRIOR_NAMES,
+    LatentProfile,
+    profile_of_file,
+    unpack,
+)
 
+ROOT = Path(__file__).parents[1]
 make = runpy.run_path(str(Path(__file__).parent / "vectors" / "make.py"))
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "vectors").glob("*/expect.json"))
 WHOLE = [folder for folder in FOLDERS if not folder.name.startswith("x_")]
@@ -29,6 +38,12 @@ def case(folder: Path) -> tuple[bytes, dict[str, Any]]:
     return (folder / "input.sdt").read_bytes(), json.loads((folder / "expect.json").read_text())
 
 
+def model_of(expect: dict[str, Any]) -> LatentProfile | None:
+    """Return the profile of the model that a file refers to, None if it refers to none."""
+    said = expect.get("model")
+    return said and unpack(bytes.fromhex(said["profile"])).with_prior((ROOT / said["prior"]).read_bytes())
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -37,7 +52,7 @@ def test_vectors_are_there() -> None:
     assert len(WHOLE) >= 29
     assert len(WRONG) >= 34
     priors = {case(folder)[1]["header"]["prior"] for folder in WHOLE}
-    assert priors == {ADAPTIVE_PRIOR, PALETTE, *PRIOR_NAMES}
+    assert priors == {ADAPTIVE_PRIOR, BUNDLED, PALETTE, *PRIOR_NAMES}
 
 
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
@@ -49,7 +64,7 @@ def test_decoding(folder: Path) -> None:
     if file.header.prior == PALETTE:
         np.testing.assert_array_equal(latents_of_file(file), np.load(folder / "latents.npy"), strict=True)
     else:
-        stored = StoredLatents(file)
+        stored = StoredLatents(file, own=model_of(expect))
         decoded = stored.decoded((0, stored.shape[1]), (0, stored.shape[2]))
         np.testing.assert_array_equal(decoded.symbols, np.load(folder / "symbols.npy"), strict=True)
         assert sha256(decoded.symbols.astype("<i2").tobytes()) == expect["symbols_sha256"]
@@ -63,7 +78,7 @@ def test_decoding(folder: Path) -> None:
     assert layers.keys() == {kind for kind in ("residual", "overlay") if (folder / f"{kind}.npy").exists()}
     for kind, array in layers.items():
         np.testing.assert_array_equal(array, np.load(folder / f"{kind}.npy"), strict=True)
-    sdtrt.verify(data)
+    assert bool(sdtrt.verify(data)) == ("model" in expect)  # whose latents are not checked without it
 
 
 @pytest.mark.parametrize("folder", CODED, ids=lambda folder: folder.name)
@@ -71,7 +86,7 @@ def test_symbols_to_bytes(folder: Path) -> None:
     data, expect = case(folder)
     symbols = np.load(folder / "symbols.npy")
     file = container.read(data)
-    profile = profile_of_file(file)
+    profile = profile_of_file(file, model_of(expect))
     header, layout = container.Header(**expect["header"] | {"alignment": 0}), Layout(**expect["layout"])
     alone = dataclasses.replace(layout, alpha=False, overlay=False, residual=0)
     made = make["file_of_symbols"](symbols, header, alone, profile, chunks=file.chunks)

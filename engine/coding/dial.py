@@ -8,7 +8,7 @@ since what networks cannot hold no step of theirs brings back. How this was meas
 from dataclasses import dataclass
 from math import log2
 
-from sdtrt.engine.format.profile import LatentProfile
+from sdtrt.engine.format.profile import Outline
 
 UNIT = 16  # residual steps are in 1/16 level
 START, START_STEP = 50.0, 96.0  # the quality from which there may be a residual, and its step there, in levels
@@ -59,6 +59,6 @@ def vividness(residual: int) -> float:
     return min(max(log2(residual / UNIT / knee) / log2(START_STEP / knee), 0.0), 1.0)
 
 
-def quality_of(profile: LatentProfile, step_code: int, residual: int) -> float:
+def quality_of(profile: Outline, step_code: int, residual: int) -> float:
     """Return the quality of a file whose residual has this step, in 1/16 level, or which has none, 0."""
     return START + OCTAVE * log2(UNIT * START_STEP / residual) if residual else profile.quality(step_code)

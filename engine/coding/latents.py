@@ -1,4 +1,4 @@
-"""Latents to files and back: all between networks and bytes. Needs no model, only the shipped profiles."""
+"""Latents to files and back: all between networks and bytes. Needs no model, but those files that refer to one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,17 +12,16 @@ from sdtrt.engine.coding.coder import WORD
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
-from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.quantized import latents_of
-from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of
+from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of, prior_of
 from sdtrt.engine.coding.workers import at_once
 from sdtrt.engine.format.alpha import encode as encode_alpha
 from sdtrt.engine.format.alpha import tiles_of_pixels
-from sdtrt.engine.format.container import INLINE, File, Header
+from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, Span, most_tiles, spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.lossless import LARGEST_SIDE
-from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, pack
+from sdtrt.engine.format.profile import PALETTE, LatentProfile, bytes_in_file
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 
@@ -94,13 +93,11 @@ class FileBuilder:
 
     def _stream(self, scaled: Floats, price: Floats | None, inner: Inner) -> TileStream:
         parameters, code = b"", self._header.step_code
-        if self._profile.prior == ADAPTIVE_PRIOR:
+        prior = prior_of(self._profile.prior, self._profile)
+        if prior is None:
             prior = fit_adaptive(np.rint(scaled).astype(np.int16), inner)
             parameters = prior.parameters.tobytes()
-            stream = entropy.encode_best(scaled, prior, code, self._effort, price, inner)
-        else:
-            named = network_prior(PRIOR_NAMES[self._profile.prior])
-            stream = entropy.encode_best(scaled, named, code, self._effort, price, inner)
+        stream = entropy.encode_best(scaled, prior, code, self._effort, price, inner)
         first, *rest = [stream.data] if self._layout.levels == 1 else stream.levels()
         return TileStream([parameters + first, *rest], -len(first) % WORD)
 
@@ -110,7 +107,7 @@ class FileBuilder:
             raise ValueError(f"{self._count} rows of latents came, expected {self._rows[-1][1]}")
         segments = [stream.segments[level] for level in range(self._layout.levels) for stream in self._streams]
         header = replace(self._header, alignment=self._streams[0].alignment)
-        own = pack(self._profile) if self._profile.id == INLINE else b""
+        own = bytes_in_file(self._profile)
         layout = replace(self._layout, alpha=alpha is not None)
         return File(header, [*segments, *(alpha or ())], layout, own, dict(chunks or {}))
 
@@ -150,7 +147,7 @@ def palette_file(
 ) -> File:
     """Return a file by the method of `palette`; errors as in `file_of_latents`, and for other than 4 channels."""
     require_shape(latents, width, height, profile)
-    if profile.channels != palette.CHANNELS or profile.id == INLINE:
+    if profile.channels != palette.CHANNELS or profile.id in {INLINE, BUNDLED}:
         raise ValueError(f"method palette is for known latent spaces of 4 channels; {profile.latent_space} is none")
     if not np.isfinite(latents).all():
         raise ValueError("latents hold values that are not finite")
@@ -184,14 +181,14 @@ def require_shape(latents: Floats, width: int, height: int, profile: LatentProfi
         raise ValueError(f"latents of shape {latents.shape}; {width}x{height} in {profile.latent_space} has {grid}")
 
 
-def latents_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Floats:
+def latents_of_file(file: File, limits: Limits = DEFAULT_LIMITS, own: LatentProfile | None = None) -> Floats:
     """Return a file's latents, float32 (C, h, w); errors as of `StoredLatents`."""
-    return latents_of(StoredLatents(file, limits).part())
+    return latents_of(StoredLatents(file, limits, own=own).part())
 
 
-def symbols_of_file(file: File, limits: Limits = DEFAULT_LIMITS) -> Symbols:
+def symbols_of_file(file: File, limits: Limits = DEFAULT_LIMITS, own: LatentProfile | None = None) -> Symbols:
     """Return a file's symbols, int16 (C, h, w); errors as of `StoredLatents`, `FormatError` if it has none."""
-    stored = StoredLatents(file, limits)
+    stored = StoredLatents(file, limits, own=own)
     if stored.kind == "latents":
         raise FormatError("the file was made by method palette: it has latents, but no symbols")
     return stored.decoded((0, stored.shape[1]), (0, stored.shape[2])).symbols

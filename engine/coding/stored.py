@@ -12,10 +12,11 @@ from sdtrt.engine.coding import entropy, palette
 from sdtrt.engine.coding.coder import WORD
 from sdtrt.engine.coding.entropy import Decoded, channels_of_last_level
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
+from sdtrt.engine.coding.priors.bundled import bundled_prior
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import Prior, network_prior
 from sdtrt.engine.coding.quantized import Contents, Quantized, channels_of, part_of
-from sdtrt.engine.format.container import CHECKSUM_NBYTES, File, Header
+from sdtrt.engine.format.container import BUNDLED, CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, meet, paste, spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, profile_of_file
@@ -29,14 +30,23 @@ KEPT_ROWS = 3  # of tiles: what is asked for from top to bottom is decoded once
 class StoredLatents:
     """A file's latents, (C, h, w), by parts; for one thread at a time.
 
-    `whole` tells which segments of a salvaged file are whole: what is missing is then what the prior expects.
+    `whole` tells which segments of a salvaged file are whole: what is missing is then what the prior expects. `own` is
+    the profile of the model at hand, for files that refer to it.
 
-    Raises `FormatError` if the file contradicts itself, or if parts that are asked for are damaged; `LimitError` if
-    there are more latents than `limits` has pixels: a file's own profile may give each pixel 255 of them.
+    Raises `FormatError` if the file contradicts itself, or if parts that are asked for are damaged; `BundleError` if
+    it refers to another model; `LimitError` if there are more latents than `limits` has pixels: a file's own profile
+    may give each pixel 255 of them.
     """
 
-    def __init__(self, file: File, limits: Limits = DEFAULT_LIMITS, whole: Sequence[bool] | None = None) -> None:
-        self.file, self.profile, self._whole = file, profile_of_file(file), whole
+    def __init__(
+        self,
+        file: File,
+        limits: Limits = DEFAULT_LIMITS,
+        whole: Sequence[bool] | None = None,
+        *,
+        own: LatentProfile | None = None,
+    ) -> None:
+        self.file, self.profile, self._whole = file, profile_of_file(file, own), whole
         self.shape = shape_of(file.header, self.profile, limits)
         _, height, width = self.shape
         if not file.layout.fits(height, width):
@@ -226,9 +236,12 @@ def prior_of(identifier: int, profile: LatentProfile) -> Prior | None:
     """Return the prior that a file names, None if each stream brings its own; `FormatError` if it is not to be had."""
     if identifier in {ADAPTIVE_PRIOR, PALETTE}:
         return None
-    if identifier not in PRIOR_NAMES:
+    if identifier == BUNDLED and profile.trained is not None:
+        prior = bundled_prior(profile.trained)
+    elif identifier in PRIOR_NAMES:
+        prior = network_prior(PRIOR_NAMES[identifier])
+    else:
         raise FormatError(f"prior {identifier} is unknown; a later sdtrt may read this file")
-    prior = network_prior(PRIOR_NAMES[identifier])
     prior.order(profile.channels)
     return prior
 

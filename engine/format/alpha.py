@@ -9,7 +9,7 @@ from sdtrt.engine.format import lossless
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Layout, Span, meet, paste, spans
 from sdtrt.engine.format.lossless import OPAQUE
-from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.format.profile import outline_of_file
 
 Plane = NDArray[np.uint8]
 
@@ -36,7 +36,7 @@ def alpha_of_file(
     header, layout = file.header, file.layout
     rows, columns = rows or (0, header.height), columns or (0, header.width)
     plane = np.full((rows[1] - rows[0], columns[1] - columns[0]), OPAQUE, np.uint8)
-    tiles = tiles_of_pixels(header.width, header.height, profile_of_file(file).downscale, layout)
+    tiles = tiles_of_pixels(header.width, header.height, outline_of_file(file).downscale, layout)
     for tile, (down, across) in enumerate(tiles):
         wanted = meet(down, rows) and meet(across, columns)
         if wanted and (whole is None or whole[layout.segment("alpha", tile)]):

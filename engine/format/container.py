@@ -31,7 +31,8 @@ SHORTEST_FILE = 14
 CHECKSUM_NBYTES = 4
 
 INLINE = 0  # profile id of files that carry their own, of so many bytes and 16 for each channel
-PROFILE_NBYTES = 10
+BUNDLED = 254  # profile and prior id of files that refer to their model's: so many bytes, and those of a digest
+PROFILE_NBYTES, DIGEST_NBYTES = 10, 8
 
 # Chunk types; a decoder must understand those of 0x80 and above, of which there are none yet, and may skip the others.
 ICC, EXIF, XMP, TEXT = 0x01, 0x02, 0x03, 0x04
@@ -230,9 +231,9 @@ def _head(cursor: Cursor, nbytes: int, limits: Limits) -> _Head:
         width, height, profile, prior, step & ((1 << STEP_BITS) - 1), bool(flags & GREY_FLAG), step >> STEP_BITS
     )
     own = b""
-    if profile == INLINE:
+    if profile in {INLINE, BUNDLED}:
         own = cursor.take(PROFILE_NBYTES)
-        own += cursor.take(16 * own[4])
+        own += cursor.take(16 * own[4] if profile == INLINE else DIGEST_NBYTES)
     if flags & INDEX_FLAG:
         layout, index = read_index(cursor, nbytes, height, width)
     else:

@@ -1,8 +1,9 @@
-"""Latent profiles: all that turns symbols into latents, shipped by id or carried in the file."""
+"""Latent profiles: all that turns symbols into latents. They ship with sdtrt, or with a model, or lie in the file."""
 
+import hashlib
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.format.container import INLINE, PROFILE_NBYTES, STEP_BITS, File
+from sdtrt.engine.format.container import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES, STEP_BITS, File
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.kernels.reference import SYMBOL_LIMIT
 
@@ -24,26 +25,17 @@ LARGEST_STEP_CODE = 4095
 Vector = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class LatentProfile:
-    """How a latent space is quantized.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What every file tells of its latent space: name, channels, pixels a latent is wide, and the scale of qualities.
 
-    A latent x of channel c is coded as the symbol of (x - mean[c]) / (spread[c] * weight[c] * step), where the file
-    gives the step. `offset[c]` is how far towards zero, in steps, reconstruction points lie off the centre.
-    Vectors are float32 (channels,). `preview` tells the colours of blocks, None if the profile knows no way to them.
+    `step_codes` are those of qualities 1 and 100.
     """
 
     latent_space: str
     channels: int
     downscale: int
-    mean: Vector
-    spread: Vector
-    weight: Vector
-    offset: Vector
     step_codes: tuple[int, int]
-    prior: int
-    id: int = INLINE
-    preview: "Preview | None" = None
 
     def step_code(self, quality: float) -> int:
         """Return the step code of a quality, 1 to 100 or somewhat beyond: the step itself runs on a log scale."""
@@ -59,6 +51,30 @@ class LatentProfile:
     def grid(self, width: int, height: int) -> tuple[int, int, int]:
         """Return the shape (channels, rows, columns) of the latents of a picture."""
         return self.channels, -(-height // self.downscale), -(-width // self.downscale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentProfile(Outline):
+    """How a latent space is quantized.
+
+    A latent x of channel c is coded as the symbol of (x - mean[c]) / (spread[c] * weight[c] * step), where the file
+    gives the step. `offset[c]` is how far towards zero, in steps, reconstruction points lie off the centre.
+    Vectors are float32 (channels,). `preview` tells the colours of blocks, None if the profile knows no way to them.
+    `trained` is the file of the prior that comes with a model, None where there is none.
+    """
+
+    mean: Vector
+    spread: Vector
+    weight: Vector
+    offset: Vector
+    prior: int
+    id: int = INLINE
+    preview: "Preview | None" = None
+    trained: bytes | None = None
+
+    def with_prior(self, trained: bytes) -> "LatentProfile":
+        """Return the same profile with a model's own prior, to which files then refer."""
+        return replace(self, prior=BUNDLED, id=BUNDLED, trained=trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +107,44 @@ class Preview:
         return np.clip(np.rint(colours), 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def profile_of_file(file: File) -> LatentProfile:
-    """Return the profile that a file names or carries; `FormatError` if it is unknown or malformed."""
-    identifier = file.header.profile
-    if identifier == INLINE:
-        if file.header.prior != ADAPTIVE_PRIOR:
-            raise FormatError(f"malformed file: prior {file.header.prior} with a latent profile of its own")
+def outline_of_file(file: File) -> Outline:
+    """Return what a file tells of its latent space; `FormatError` if that is unknown or malformed."""
+    header = file.header
+    if (header.profile == BUNDLED) != (header.prior == BUNDLED):
+        raise FormatError(f"malformed file: latent profile {header.profile} with prior {header.prior}")
+    if header.profile == BUNDLED:
+        return Outline(**unpack_outline(file.profile, PROFILE_NBYTES + DIGEST_NBYTES))
+    if header.profile == INLINE:
+        if header.prior != ADAPTIVE_PRIOR:
+            raise FormatError(f"malformed file: prior {header.prior} with a latent profile of its own")
         return unpack(file.profile)
-    if identifier not in PROFILE_NAMES:
-        raise FormatError(f"latent profile {identifier} is unknown; a later sdtrt may read this file")
-    return shipped_profile(identifier)
+    if header.profile not in PROFILE_NAMES:
+        raise FormatError(f"latent profile {header.profile} is unknown; a later sdtrt may read this file")
+    return shipped_profile(header.profile)
+
+
+def profile_of_file(file: File, own: LatentProfile | None = None) -> LatentProfile:
+    """Return the profile that a file names, carries, or shares with its model, whose `own` is at hand.
+
+    Raises `FormatError` if it is unknown or malformed, `BundleError` if it is another model's than that at hand.
+    """
+    outline = outline_of_file(file)
+    if isinstance(outline, LatentProfile):
+        return outline
+    if own is None or own.id != BUNDLED or reference(own) != file.profile:
+        wanted = file.profile[PROFILE_NBYTES:].hex()
+        raise BundleError(
+            f"latents are by the prior {wanted} of a model of latent space {outline.latent_space}"
+            + (", which is not at hand" if own is None else f"; this model has {said_prior(own)}")
+        )
+    return own
+
+
+def said_prior(profile: LatentProfile) -> str:
+    """Return in a word which prior a profile's files are coded by."""
+    if profile.id == BUNDLED:
+        return reference(profile)[PROFILE_NBYTES:].hex()
+    return PRIOR_NAMES.get(profile.prior, "none of its own")
 
 
 @cache
@@ -114,7 +158,9 @@ def shipped_profile(identifier: int) -> LatentProfile:
 
 def profile_from_json(fields: dict[str, Any], identifier: int = INLINE) -> LatentProfile:
     """Return the profile that the fields of a profile's JSON file describe."""
-    vectors = {name: np.array(fields[name], np.float32) for name in ("mean", "spread", "weight", "offset")}
+    vectors: dict[str, Any] = {
+        name: np.array(fields[name], np.float32) for name in ("mean", "spread", "weight", "offset")
+    }
     return LatentProfile(
         latent_space=fields["latent_space"],
         channels=fields["channels"],
@@ -132,23 +178,49 @@ _FIXED = struct.Struct("<4sBBHH")  # hash, channels, downscale, step codes of qu
 
 def pack(profile: LatentProfile) -> bytes:
     """Return a profile as files carry it, for a latent space named `x-` and 8 hexadecimal digits."""
-    name = bytes.fromhex(profile.latent_space.removeprefix("x-"))
-    fixed = _FIXED.pack(name, profile.channels, profile.downscale, *profile.step_codes)
     vectors = np.stack([profile.mean, profile.spread, profile.weight, profile.offset])
-    return fixed + vectors.astype("<f4").tobytes()
+    return pack_outline(profile) + vectors.astype("<f4").tobytes()
 
 
-def unpack(data: bytes) -> LatentProfile:
-    """Return the profile that a file carries; `FormatError` if it is malformed."""
+def reference(profile: LatentProfile) -> bytes:
+    """Return what files have of a profile that is their model's: the outline, and a digest of it and the prior."""
+    assert profile.trained is not None
+    digest = hashlib.sha256(pack(profile) + profile.trained).digest()
+    return pack_outline(profile) + digest[:DIGEST_NBYTES]
+
+
+def bytes_in_file(profile: LatentProfile) -> bytes:
+    """Return what a file has of its profile besides the id."""
+    return {INLINE: pack, BUNDLED: reference}.get(profile.id, lambda _: b"")(profile)
+
+
+def pack_outline(outline: Outline) -> bytes:
+    name = bytes.fromhex(outline.latent_space.removeprefix("x-"))
+    return _FIXED.pack(name, outline.channels, outline.downscale, *outline.step_codes)
+
+
+def unpack_outline(data: bytes, nbytes: int | None = None) -> dict[str, Any]:
+    """Return the fields of an `Outline` at the start of `nbytes` bytes, by default as many as a whole profile has."""
     if len(data) < PROFILE_NBYTES:
         raise FormatError(f"latent profile of {len(data)} bytes, expected at least {PROFILE_NBYTES}")
     name, channels, downscale, first, last = _FIXED.unpack_from(data)
-    expected = PROFILE_NBYTES + 16 * channels
+    expected = PROFILE_NBYTES + 16 * channels if nbytes is None else nbytes
     if len(data) != expected or not channels or not downscale:
         raise FormatError(f"latent profile of {len(data)} bytes, {channels} channels need {expected}")
     if max(first, last) >= 1 << STEP_BITS or first == last:
         raise FormatError(f"latent profile has step codes {first} and {last}")
-    vectors = np.frombuffer(data, "<f4", offset=PROFILE_NBYTES).reshape(4, channels).astype(np.float32)
+    return {
+        "latent_space": f"x-{name.hex()}",
+        "channels": channels,
+        "downscale": downscale,
+        "step_codes": (first, last),
+    }
+
+
+def unpack(data: bytes) -> LatentProfile:
+    """Return the profile that a file carries; `FormatError` if it is malformed."""
+    outline = unpack_outline(data)
+    vectors = np.frombuffer(data, "<f4", offset=PROFILE_NBYTES).reshape(4, -1).astype(np.float32)
     if not np.isfinite(vectors).all() or (vectors[1:3] <= 0).any():
         raise FormatError("latent profile has values that are not finite, or spreads or weights that are not positive")
     mean, spread, weight, offset = vectors
@@ -156,14 +228,4 @@ def unpack(data: bytes) -> LatentProfile:
         largest = np.abs(mean) + spread * weight * LARGEST_STEP * (SYMBOL_LIMIT + 1 + np.abs(offset))
     if not np.isfinite(largest).all():
         raise FormatError("latent profile has values so large that latents would overflow")
-    return LatentProfile(
-        latent_space=f"x-{name.hex()}",
-        channels=channels,
-        downscale=downscale,
-        mean=mean,
-        spread=spread,
-        weight=weight,
-        offset=offset,
-        step_codes=(first, last),
-        prior=ADAPTIVE_PRIOR,
-    )
+    return LatentProfile(mean=mean, spread=spread, weight=weight, offset=offset, prior=ADAPTIVE_PRIOR, **outline)

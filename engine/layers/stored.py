@@ -11,7 +11,7 @@ from sdtrt.engine.format import lossless
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Span, meet
-from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.format.profile import outline_of_file
 from sdtrt.engine.layers import stream
 from sdtrt.engine.layers.transform import grid
 from sdtrt.kernels import reference
@@ -35,7 +35,7 @@ class Layers:
     def __init__(self, file: File, whole: Sequence[bool] | None = None) -> None:
         self._file, self._whole = file, whole
         header = file.header
-        self._places = tiles_of_pixels(header.width, header.height, profile_of_file(file).downscale, file.layout)
+        self._places = tiles_of_pixels(header.width, header.height, outline_of_file(file).downscale, file.layout)
         self._tiles: OrderedDict[int, Tile] = OrderedDict()
 
     def put(self, pixels: Pixels, rows: Span | None = None, columns: Span | None = None) -> Pixels:

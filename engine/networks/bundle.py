@@ -9,8 +9,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sdtrt.engine.coding.priors.bundled import LARGEST_NBYTES, bundled_prior
 from sdtrt.engine.denoising.denoise import Denoiser
-from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, shipped_profile, unpack
+from sdtrt.engine.format.container import BUNDLED, File
+from sdtrt.engine.format.profile import (
+    LatentProfile,
+    outline_of_file,
+    pack,
+    profile_from_json,
+    profile_of_file,
+    shipped_profile,
+    unpack,
+)
 from sdtrt.engine.networks.view import Look
 from sdtrt.errors import BundleError, FormatError
 
@@ -28,7 +38,8 @@ class Bundle:
     `profile` is the latent profile with which the bundle writes files: the id of a shipped one, or the numbers that
     its files carry. Networks take and give float32 NCHW: `encoder.onnx` pixels -> latents, `decoder.onnx` latents ->
     pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. `vivid.onnx`, if there is one,
-    is another decoder, for the look of that name; `look` is the one that is recommended. Files named `*.fp16.onnx` are
+    is another decoder, for the look of that name; `look` is the one that is recommended. `prior`, if not None, is the
+    file of a prior for the numbers in `profile`, to which the bundle's files then refer. Files named `*.fp16.onnx` are
     the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
     known of `unet.onnx`, None without one. `reach` is how many latents away encoder and decoder look,
     None if everywhere.
@@ -43,6 +54,7 @@ class Bundle:
     unet: Denoiser | None
     reach: int | None
     look: Look
+    prior: str | None
     files: dict[str, str]  # name -> SHA-256
 
     @classmethod
@@ -90,12 +102,26 @@ class Bundle:
             unet=Denoiser.from_fields(fields["unet"]) if "unet" in fields else None,
             reach=_reach(fields.get("reach")),
             look=_look(fields.get("look", "faithful"), fields["files"]),
+            prior=_prior(fields.get("prior"), fields["files"], profile),
             files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
         )
 
     def latent_profile(self) -> LatentProfile:
-        """Return the profile with which the bundle writes files; `BundleError` if this version lacks it."""
-        return self.profile if isinstance(self.profile, LatentProfile) else shipped_profile(self.profile)
+        """Return the profile with which the bundle writes files; `BundleError` if this version lacks it.
+
+        If the bundle has a prior of its own, that is checked and goes along.
+        """
+        if not isinstance(self.profile, LatentProfile):
+            return shipped_profile(self.profile)
+        return self.profile.with_prior(self._trained(self.prior)) if self.prior else self.profile
+
+    def _trained(self, name: str) -> bytes:
+        path = self.file(name)
+        if path.stat().st_size > LARGEST_NBYTES:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes, a prior at most {LARGEST_NBYTES}")
+        trained = path.read_bytes()
+        bundled_prior(trained)
+        return trained
 
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
@@ -170,6 +196,14 @@ def _look(field: object, files: dict[str, Any]) -> Look:
     return "faithful"
 
 
+def _prior(field: object, files: dict[str, Any], profile: int | LatentProfile) -> str | None:
+    if field is not None and (
+        not isinstance(field, str) or field not in files or not isinstance(profile, LatentProfile)
+    ):
+        raise ValueError(f"prior {field!r}, expected one of the files, and a profile in full")
+    return field
+
+
 def built_in_root() -> Path:
     """Return the folder in the package in which the built-in bundles lie."""
     return Path(str(resources.files("sdtrt.engine"))) / "data" / "bundles"
@@ -195,17 +229,27 @@ def find_bundle(model: str | Path) -> Bundle:
     raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} (see: sdtrt models)")
 
 
-def find_decoder(latent_space: str) -> Bundle:
-    """Return the first bundle whose decoder understands a latent space; `BundleError` if none does."""
+def own_profile(file: File) -> LatentProfile | None:
+    """Return the profile of the model to which a file refers; None if it refers to none. Errors of `find_decoder`."""
+    return find_decoder(file).latent_profile() if file.header.profile == BUNDLED else None
+
+
+def find_decoder(file: File) -> Bundle:
+    """Return the first bundle that decodes a file; `BundleError` if none does, `FormatError` if the file is malformed.
+
+    It is one of the file's latent space, and if the file refers to a bundle's prior, one that has it.
+    """
+    latent_space = outline_of_file(file).latent_space
     found, broken = set(), ""
     for folder in bundle_folders():
         try:
             bundle = Bundle.open(folder)
+            if bundle.latent_space == latent_space:
+                profile_of_file(file, bundle.latent_profile())
+                return bundle
         except BundleError as error:
             broken = f" ({error})"
             continue
-        if bundle.latent_space == latent_space:
-            return bundle
         found.add(bundle.latent_space)
     spaces = ", ".join(sorted(found))
     raise BundleError(

@@ -36,6 +36,8 @@ def described_fully(record: Record) -> str:
     lines = [LINE.format(**record)]
     if columns * rows > 1:
         lines.append(f"tiles: {columns} across, {rows} down")
+    if record["model_prior"]:
+        lines.append(f"latents: by prior {record['model_prior']} of a model")
     if record["vividness"] < 1:
         lines.append(f"look: vivid is faded to {record['vividness']:.0%}")
     spent = {name: nbytes for name, nbytes in record["spent"].items() if nbytes}
@@ -47,10 +49,13 @@ def verify(options: argparse.Namespace) -> int:
     limits = limits_of(options)
 
     def work(source: str, _: str) -> Record:
-        information.verify(read_input(source), limits=limits)
-        return {}
+        return {"unchecked": information.verify(read_input(source), limits=limits)}
 
-    return each_file(options, options.inputs, work, "ok", always=True)
+    return each_file(options, options.inputs, work, verified, always=True)
+
+
+def verified(record: Record) -> str:
+    return f"ok, but {record['unchecked']}" if record["unchecked"] else "ok"
 
 
 def models(options: argparse.Namespace) -> int:
@@ -66,7 +71,8 @@ def models(options: argparse.Namespace) -> int:
     for bundle in found:
         unet = ", with a UNet" if bundle.unet else ""
         look = f", looks faithful and vivid ({bundle.look} by default)" if bundle.is_vivid else ""
-        print(f"{bundle.name}: latent space {bundle.latent_space}{unet}{look}, {bundle.folder}")
+        prior = ", with a prior" if bundle.prior else ""
+        print(f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}")
     return broken
 
 

@@ -120,8 +120,8 @@ class Service:
         return JSONResponse(asdict(await self._of_body(request, information.info)))
 
     async def verify(self, request: Request, wanted: Options) -> Response:
-        await self._of_body(request, information.verify)
-        return JSONResponse({"whole": True})
+        unchecked = await self._of_body(request, information.verify)
+        return JSONResponse({"whole": True} | ({"unchecked": unchecked} if unchecked else {}))
 
     async def latents(self, request: Request, wanted: Options) -> Response:
         latents = await self._of_body(request, self._calls.codec.decode_latents)

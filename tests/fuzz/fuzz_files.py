@@ -43,7 +43,8 @@ def test_one_input(body: bytes) -> None:
     with contextlib.suppress(*DAMAGE):
         put_layers(container.salvage(data, LIMITS))
     with contextlib.suppress(*DAMAGE):
-        preview_of_file(container.read_from(io.BytesIO(data), LIMITS), 8, LIMITS)
+        file = container.read_from(io.BytesIO(data), LIMITS)
+        preview_of_file(file, StoredLatents(file, LIMITS), 8)
     try:
         file = container.read(data, LIMITS)
     except DAMAGE:

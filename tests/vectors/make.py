@@ -21,9 +21,9 @@ from sdtrt.engine.coding.latents import latents_of_file, palette_file
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.stored import StoredLatents, inner_of, levels_of
+from sdtrt.engine.coding.stored import StoredLatents, inner_of, levels_of, prior_of
 from sdtrt.engine.format import alpha, container, lossless
-from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.container import BUNDLED, File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, spans
 from sdtrt.engine.format.metadata import Metadata, chunks_of
 from sdtrt.engine.format.profile import (
@@ -32,11 +32,14 @@ from sdtrt.engine.format.profile import (
     PALETTE,
     PRIOR_NAMES,
     LatentProfile,
+    bytes_in_file,
     pack,
     shipped_profile,
 )
 
 FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[1]
+PRIORS = ROOT / "engine" / "data" / "priors"
 layered = runpy.run_path(str(FOLDER / "layered.py"))
 drawing, with_overlay, with_residual = (layered[name] for name in ("drawing", "with_overlay", "with_residual"))
 layers_of_file, tiles_of = layered["layers_of_file"], layered["tiles_of"]
@@ -69,6 +72,7 @@ def main() -> None:
         "tiny_chunks", "chunks behind a single stream", tiny_file(noise(7, TINY, 30, 20), 30, 20, 1, chunks=chunks)
     )
     write_case("adaptive_inline", "a profile in the file, the adaptive prior", inline_file())
+    write_case("model_prior", "profile and prior of a model", bundled_file(), own=bundled_profile())
     write_case(
         "sd1_adaptive", "a shipped profile with the adaptive prior", sd1_file(noise(8, SD1, 83, 50), 83, 50, 1800)
     )
@@ -141,23 +145,25 @@ def file_of_symbols(symbols: Symbols, header: Header, layout: Layout, profile: L
     for rows in spans(height, layout.rows):
         for columns in spans(width, layout.columns):
             inner = inner_of(rows, columns, height, width)
-            levels, short = segments_of(symbols[:, slice(*rows), slice(*columns)], header, layout.levels, inner)
+            part = symbols[:, slice(*rows), slice(*columns)]
+            levels, short = segments_of(part, header, layout.levels, inner, profile)
             alignment = alignment if streams else short
             streams.append(levels)
     segments = tuple(stream[level] for level in range(layout.levels) for stream in streams)
-    own = pack(profile) if header.profile == INLINE else b""
+    own = bytes_in_file(profile)
     return File(dataclasses.replace(header, alignment=alignment), segments, layout, own, **parts)
 
 
-def segments_of(symbols: Symbols, header: Header, levels: int, inner: Inner) -> tuple[list[bytes], int]:
+def segments_of(
+    symbols: Symbols, header: Header, levels: int, inner: Inner, profile: LatentProfile
+) -> tuple[list[bytes], int]:
     """Return a tile's levels, and by how many bytes the first word of its stream is short."""
     parameters = b""
-    if header.prior == ADAPTIVE_PRIOR:
-        fitted = fit_adaptive(symbols, inner)
-        parameters = fitted.parameters.tobytes()
-        stream = entropy.encode(symbols, fitted, header.step_code, inner)
-    else:
-        stream = entropy.encode(symbols, network_prior(PRIOR_NAMES[header.prior]), header.step_code, inner)
+    prior = prior_of(header.prior, profile)
+    if prior is None:
+        prior = fit_adaptive(symbols, inner)
+        parameters = prior.parameters.tobytes()
+    stream = entropy.encode(symbols, prior, header.step_code, inner)
     first, *rest = [stream.data] if levels == 1 else stream.levels()
     return [parameters + first, *rest], -len(first) % 4
 
@@ -212,7 +218,30 @@ def sd1_file(symbols: Symbols, width: int, height: int, step_code: int) -> File:
 
 def own_profile() -> LatentProfile:
     n = np.arange(6, dtype=np.float32)
-    return LatentProfile("x-0badcafe", 6, 8, n / 4, 1 + n / 8, 1 - n / 16, n / 64, (2300, 1300), 0)
+    return LatentProfile(
+        latent_space="x-0badcafe",
+        channels=6,
+        downscale=8,
+        mean=n / 4,
+        spread=1 + n / 8,
+        weight=1 - n / 16,
+        offset=n / 64,
+        step_codes=(2300, 1300),
+        prior=0,
+    )
+
+
+def bundled_profile() -> LatentProfile:
+    """Return a profile of a model whose prior is the same as the shipped one of `sd1`."""
+    shipped, path = shipped_profile(SD1), PRIORS / f"{PRIOR_NAMES[SD1]}.npz"
+    renamed = dataclasses.replace(shipped, latent_space="x-0badcafe", spread=shipped.spread * 2, preview=None)
+    return renamed.with_prior(path.read_bytes())
+
+
+def bundled_file() -> File:
+    profile = bundled_profile()
+    symbols = np.rint(smooth(14, SD1, 75, 50) / 2 ** ((1850 - 2048) / 256)).astype(np.int16)
+    return file_of_symbols(symbols, Header(75, 50, BUNDLED, BUNDLED, 1850), SINGLE, profile)
 
 
 def inline_file() -> File:
@@ -222,7 +251,13 @@ def inline_file() -> File:
     return file_of_symbols(symbols, Header(90, 70, INLINE, ADAPTIVE_PRIOR, 2222), SINGLE, profile)
 
 
-def write_case(name: str, tests: str, file: File, alpha: NDArray[np.uint8] | None = None) -> None:
+def write_case(
+    name: str,
+    tests: str,
+    file: File,
+    alpha: NDArray[np.uint8] | None = None,
+    own: LatentProfile | None = None,
+) -> None:
     expect: dict[str, Any] = {
         "tests": tests,
         "header": dataclasses.asdict(file.header),
@@ -232,13 +267,16 @@ def write_case(name: str, tests: str, file: File, alpha: NDArray[np.uint8] | Non
     if file.header.prior == PALETTE:
         arrays["latents"] = latents_of_file(file)
     else:
-        stored = StoredLatents(file)
+        stored = StoredLatents(file, own=own)
         decoded = stored.decoded((0, stored.shape[1]), (0, stored.shape[2]))
         arrays["symbols"] = decoded.symbols
         expect["symbols_sha256"] = sha256(decoded.symbols.astype("<i2").tobytes())
         if decoded.points is not None:
             arrays["points"] = decoded.points
     expect["chunks_sha256"] = {f"{kind:#04x}": sha256(data) for kind, data in sorted(file.chunks.items())}
+    if own is not None:
+        prior = PRIORS.relative_to(ROOT) / f"{PRIOR_NAMES[SD1]}.npz"
+        expect["model"] = {"profile": pack(own).hex(), "prior": prior.as_posix()}
     if alpha is not None:
         expect["alpha_sha256"] = sha256(alpha.tobytes())
     write(name, container.write(file), expect)

@@ -11,7 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdtrt.engine.format.container import EXIF, ICC, INLINE, TEXT, XMP, File, Header, read, read_from, salvage, write
+from sdtrt.engine.format.container import (
+    BUNDLED,
+    DIGEST_NBYTES,
+    EXIF,
+    ICC,
+    INLINE,
+    PROFILE_NBYTES,
+    TEXT,
+    XMP,
+    File,
+    Header,
+    read,
+    read_from,
+    salvage,
+    write,
+)
 from sdtrt.engine.format.layout import Layout, most_tiles
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import FormatError, LimitError
@@ -48,7 +63,8 @@ def files(draw: st.DrawFn) -> File:
     channels = draw(st.integers(0, 3))
     own = draw(st.binary(min_size=4, max_size=4)) + bytes([channels]) + bytes(5 + 16 * channels)
     chunks = draw(st.dictionaries(st.integers(1, 0x7F), st.binary(max_size=300), max_size=4))
-    return File(header, segments, layout, own if header.profile == INLINE else b"", chunks)
+    carried = {INLINE: own, BUNDLED: own[:PROFILE_NBYTES] + bytes(DIGEST_NBYTES)}
+    return File(header, segments, layout, carried.get(header.profile, b""), chunks)
 
 
 PLAIN = File(Header(300, 200, 1, 1, 2000), (b"payload",))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.layers.preview import preview_of_file, reduced
 
@@ -40,8 +41,8 @@ def test_which_files_have_one(name: str, is_there: bool) -> None:
     file = container.read((VECTORS / name / "input.sdt").read_bytes())
     header = file.header
     for scale in (8, 16):
-        found = preview_of_file(file, scale)
+        found = preview_of_file(file, StoredLatents(file), scale)
         assert (found is not None) == is_there
         assert found is None or found.shape == (-(-header.height // scale), -(-header.width // scale), 3)
     for scale in (1, 4, 12):
-        assert preview_of_file(file, scale) is None
+        assert preview_of_file(file, StoredLatents(file), scale) is None

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sdtrt
+from sdtrt.engine.format.container import INLINE, File, Header
 from sdtrt.engine.networks.bundle import BUILT_IN, MANIFEST, Bundle, bundle_folders, find_bundle, find_decoder
 from sdtrt.errors import BundleError
 
@@ -27,6 +29,14 @@ def bundle_in(folder: Path, text: str | None = None, **changes: Any) -> Path:
     (folder / MANIFEST).write_text(json.dumps(FIELDS | changes) if text is None else text)
     (folder / "decoder.onnx").write_bytes(b"network")
     return folder
+
+
+def file_in(latent_space: str) -> File:
+    """Return a file in a latent space, of `tiny` or of another that it tells of itself."""
+    if latent_space == "tiny":
+        return File(Header(8, 8, 1, 1, 2048), (b"",))
+    told = bytes.fromhex(latent_space[2:]) + struct.pack("<BBHH", 1, 8, 2300, 1300) + struct.pack("<4f", 0, 1, 1, 0)
+    return File(Header(8, 8, INLINE, 0, 2048), (b"",), profile=told)
 
 
 def test_open(tmp_path: Path) -> None:
@@ -84,6 +94,9 @@ def test_not_text(tmp_path: Path) -> None:
         {"look": "vivid"},
         {"look": "fine", "files": {"vivid.onnx": ""}},
         {"look": None},
+        {"prior": "prior.npz"},
+        {"prior": "decoder.onnx"},
+        {"prior": 7},
     ],
 )
 def test_malformed_fields(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -132,16 +145,16 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path, monkeypat
 def test_decoders_are_found_by_latent_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle_in(tmp_path / "sd-test")
     monkeypatch.setenv("SDTRT_MODELS", str(tmp_path))
-    assert find_decoder("x-01020304").name == "mine"
-    assert find_decoder("tiny").name == "tiny"
+    assert find_decoder(file_in("x-01020304")).name == "mine"
+    assert find_decoder(file_in("tiny")).name == "tiny"
     with pytest.raises(BundleError, match=r"x-ffffffff.*tiny, x-01020304"):
-        find_decoder("x-ffffffff")
+        find_decoder(file_in("x-ffffffff"))
 
 
 def test_a_broken_bundle_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle_in(tmp_path / "broken", "{")
     monkeypatch.setenv("SDTRT_MODELS", str(tmp_path))
-    assert find_decoder("tiny").name == "tiny"
+    assert find_decoder(file_in("tiny")).name == "tiny"
 
 
 def test_a_missing_models_folder_is_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

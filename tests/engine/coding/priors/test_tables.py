@@ -10,7 +10,7 @@ from sdtrt.engine.coding.priors.adaptive import adaptive_tables
 from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, LOW_BITS, REACH, SCALES
 from sdtrt.engine.format.profile import PRIOR_NAMES
-from sdtrt.export.training.prior import tables  # NumPy alone
+from sdtrt.export.prior import tables  # NumPy alone
 
 ADAPTIVE = adaptive_tables()
 

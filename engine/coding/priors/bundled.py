@@ -1,0 +1,150 @@
+"""Priors that come with a model: files of unknown origin, read with limits and checked before they are used."""
+
+import io
+import math
+import struct
+import zipfile
+import zlib
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.priors.latents import (
+    KNOTS,
+    Architecture,
+    LatentPrior,
+    Network,
+    input_count,
+    latent_prior,
+    parse_architecture,
+)
+from sdtrt.engine.coding.priors.passes import Phase
+from sdtrt.engine.coding.priors.planes import MARGIN
+from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, PRECISION, SCALES
+from sdtrt.errors import BundleError
+
+LARGEST_NBYTES = 1 << 26  # of all arrays, unpacked: the shipped priors have 2 MB at most
+MOST_PASSES, MOST_WINDOWS = 1 << 10, 1 << 12
+MOST_CHANNELS = 255
+STRIDES = (1, 2, 4)  # whose positions repeat within the largest
+
+# What `zipfile` and NumPy raise for what they cannot read.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@lru_cache(8)
+def bundled_prior(data: bytes) -> LatentPrior:
+    """Return the prior in the bytes of a prior's file; `BundleError` if they are none, or more than a prior can be."""
+    arrays = unpacked(data)
+    try:
+        architecture = parse_architecture(bytes(arrays["architecture"]).decode())
+        require_architecture(architecture)
+        require_arrays(architecture, arrays)
+        return latent_prior(arrays)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise BundleError(f"prior is malformed: {error!r}") from error
+
+
+def unpacked(data: bytes) -> Arrays:
+    """Return the arrays of an `.npz` file; `BundleError` if it is none or too large."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            nbytes = sum(member.file_size for member in archive.infolist())
+            if nbytes > LARGEST_NBYTES:
+                raise BundleError(f"prior of {nbytes} bytes, the limit is {LARGEST_NBYTES}")
+            return {member.filename.removesuffix(".npy"): array_of(archive, member) for member in archive.infolist()}
+    except UNREADABLE as error:
+        raise BundleError(f"prior is not an .npz file: {error}") from error
+
+
+def array_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """Return a member's array, which must be of integers; of no more bytes than the archive says are read."""
+    with archive.open(member) as file:
+        stream = io.BytesIO(file.read(member.file_size))
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{member.filename} is of another version")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+    values = stream.read()
+    if dtype.kind not in "iu" or by_columns or len(values) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{member.filename} holds {dtype} {shape} in {len(values)} bytes, expected integers")
+    return np.frombuffer(values, dtype).reshape(shape)
+
+
+def require_architecture(architecture: Architecture) -> None:
+    """Raise `ValueError` unless passes cover every channel at every position once, and look no farther than they may.
+
+    What is looked at and not yet known is 0 to encoder and decoder alike, so nothing is wrong with that.
+    """
+    channels, passes = len(architecture.order), architecture.passes
+    if sorted(architecture.order) != list(range(channels)) or not 0 < channels <= MOST_CHANNELS:
+        raise ValueError(f"an order of {channels} channels that is none")
+    if not 0 < len(passes) <= MOST_PASSES or [*architecture.cuts] != sorted({*architecture.cuts}):
+        raise ValueError(f"{len(passes)} passes, cut after {architecture.cuts}")
+    if not all(type(cut) is int and 0 < cut < len(passes) for cut in architecture.cuts):
+        raise ValueError(f"{len(passes)} passes, cut after {architecture.cuts}")
+    period = max(STRIDES)
+    covered = np.zeros((channels, period, period), np.int64)
+    for step in passes:
+        windows = step.values + step.magnitudes
+        if not 0 <= step.start < step.stop <= channels or len(windows) > MOST_WINDOWS:
+            raise ValueError(f"a pass over channels {step.start} to {step.stop}, with {len(windows)} windows")
+        for window in windows:
+            near = max(abs(window.dy), abs(window.dx)) <= MARGIN
+            if not (near and 0 <= window.first < window.last <= channels):
+                raise ValueError(f"a window that is none: {window}")
+        require_phase(step.phase)
+        for y, x in step.phase.origins:
+            covered[step.start : step.stop, y :: step.phase.stride, x :: step.phase.stride] += 1
+    if (covered != 1).any():
+        raise ValueError("passes that leave something out, or code it twice")
+
+
+def require_phase(phase: Phase) -> None:
+    inside = all(0 <= y < phase.stride and 0 <= x < phase.stride for y, x in phase.origins)
+    if phase.stride not in STRIDES or not inside or len({*phase.origins}) != len(phase.origins):
+        raise ValueError(f"positions that are none: {phase}")
+
+
+def require_arrays(architecture: Architecture, arrays: Arrays) -> None:
+    """Raise `ValueError` unless the arrays are those of the architecture's networks, and tables are distributions."""
+    wanted = {"architecture", "tables"} | {
+        f"{field}{n}" for n in range(len(architecture.passes)) for field in Network.__slots__
+    }
+    if arrays.keys() - {"centroids"} != wanted:
+        raise ValueError(f"other arrays than expected: {sorted(arrays.keys() ^ wanted)[:3]}")
+    for n, step in enumerate(architecture.passes):
+        units, outputs = arrays[f"second{n}"].shape[-1], 2 * (step.stop - step.start)
+        seconds = len(arrays[f"second{n}"])
+        shapes = {
+            "first": (units + outputs, input_count(step) + KNOTS),
+            "first_bias": (units + outputs,),
+            "second": (seconds, units),
+            "second_bias": (seconds,),
+            "output": (outputs, seconds),
+        }
+        for field, shape in shapes.items():
+            if arrays[f"{field}{n}"].shape != shape:
+                raise ValueError(f"{field}{n} of shape {arrays[f'{field}{n}'].shape}, expected {shape}")
+    tables = arrays["tables"]
+    if tables.shape != (SCALES * FRACTIONS, BINS) or tables.dtype != np.uint32 or not tables.all():
+        raise ValueError(f"tables {tables.dtype} {tables.shape}, expected uint32 {(SCALES * FRACTIONS, BINS)}, above 0")
+    if (tables.sum(1, dtype=np.uint64) != 1 << PRECISION).any():
+        raise ValueError("tables whose weights do not sum to 2**24")
+    centroids = arrays.get("centroids")
+    if centroids is not None and (centroids.shape != tables.shape or centroids.dtype != np.int8):
+        raise ValueError(f"centroids {centroids.dtype} {centroids.shape}, expected int8 {tables.shape}")

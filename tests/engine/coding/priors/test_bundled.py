@@ -1,0 +1,118 @@
+"""Priors of unknown origin: what is no prior, or more than one, is refused."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.coding.priors import bundled
+from sdtrt.engine.coding.priors.bundled import bundled_prior, unpacked
+from sdtrt.errors import BundleError
+
+Arrays = dict[str, np.ndarray]
+SHIPPED = (resources.files("sdtrt.engine") / "data" / "priors" / "sd1-1.npz").read_bytes()
+
+
+def packed(arrays: Arrays, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays, **options)
+    return stream.getvalue()
+
+
+def with_architecture(arrays: Arrays, change: Callable[[dict[str, Any]], Any]) -> Arrays:
+    fields = json.loads(bytes(arrays["architecture"]))
+    change(fields)
+    return arrays | {"architecture": np.frombuffer(json.dumps(fields).encode(), np.uint8)}
+
+
+def test_a_prior() -> None:
+    found = bundled_prior(SHIPPED)
+    assert found.cuts == (12, 16)
+    assert [*found.order(4)] == [0, 1, 2, 3]
+    assert found is bundled_prior(bytes(bytearray(SHIPPED)))
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", SHIPPED[:-30], SHIPPED[:1000], b"\x93NUMPY" + bytes(99), packed({})])
+def test_no_archive(data: bytes) -> None:
+    with pytest.raises(BundleError, match="prior is"):
+        bundled_prior(data)
+
+
+def test_every_byte_that_is_lost_is_noticed() -> None:
+    rng = np.random.default_rng(1)
+    for place in rng.integers(0, len(SHIPPED), 40):
+        damaged = bytearray(SHIPPED)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        try:
+            found = bundled_prior(bytes(damaged))
+        except BundleError:
+            continue
+        assert found.largest_sum() < 1 << 24  # names and dates in the archive are not its contents
+
+
+def test_too_large() -> None:
+    with pytest.raises(BundleError, match="the limit is"):
+        bundled_prior(packed({"tables": np.zeros(bundled.LARGEST_NBYTES + 1, np.uint8)}))
+
+
+def test_an_archive_that_understates_its_size() -> None:
+    """Of a member no more is read than the archive says, and its array must be of that size."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("tables.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40,)})
+    with pytest.raises(BundleError, match="prior is"):
+        bundled_prior(stream.getvalue())
+
+
+def replaced(name: str, value: np.ndarray) -> Callable[[Arrays], Arrays]:
+    return lambda arrays: arrays | {name: value}
+
+
+def changed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Arrays], Arrays]:
+    return lambda arrays: with_architecture(arrays, change)
+
+
+def without(name: str) -> Callable[[Arrays], Arrays]:
+    return lambda arrays: {other: value for other, value in arrays.items() if other != name}
+
+
+HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
+    "no tables": without("tables"),
+    "no network": without("second3"),
+    "an array too many": replaced("first99", np.zeros(1, np.int8)),
+    "an object": lambda arrays: arrays | {"tables": np.array([{}], object)},
+    "floats": lambda arrays: arrays | {"first0": arrays["first0"].astype(np.float32)},
+    "another shape": lambda arrays: arrays | {"first0": arrays["first0"][:, 1:]},
+    "sums beyond 2**24": lambda arrays: arrays | {"first1": arrays["first1"].astype(np.int32) * 5000},
+    "a zero in tables": lambda arrays: arrays | {"tables": arrays["tables"] * (np.arange(32) > 0).astype(np.uint32)},
+    "other sums of tables": lambda arrays: arrays | {"tables": arrays["tables"] + np.uint32(1)},
+    "centroids of another type": lambda arrays: arrays | {"centroids": arrays["centroids"].astype(np.int16)},
+    "no text": replaced("architecture", np.frombuffer(b"\xff\xfe", np.uint8)),
+    "no JSON": replaced("architecture", np.frombuffer(b"[" * 100_000, np.uint8)),
+    "a channel twice": changed(lambda fields: fields.update(order=[0, 1, 2, 2])),
+    "too many channels": changed(lambda fields: fields.update(order=[*range(300)])),
+    "no passes": changed(lambda fields: fields.update(passes=[])),
+    "a pass twice": changed(lambda fields: fields.update(passes=fields["passes"] * 2)),
+    "a pass too few": changed(lambda fields: fields["passes"].pop()),
+    "cuts beyond the end": changed(lambda fields: fields.update(cuts=[99])),
+    "cuts that fall": changed(lambda fields: fields.update(cuts=[16, 12])),
+    "a cut that is true": changed(lambda fields: fields.update(cuts=[True])),
+    "stride 0": changed(lambda fields: fields["passes"][0].update(stride=0)),
+    "stride 3": changed(lambda fields: fields["passes"][0].update(stride=3)),
+    "a far window": changed(lambda fields: fields["passes"][3]["values"].append([0, 1, 5, 0])),
+    "a window of other channels": changed(lambda fields: fields["passes"][3]["values"].append([3, 5, 1, 0])),
+    "a window of fractions": changed(lambda fields: fields["passes"][3]["values"].append([0, 1, 0.5, 0])),
+    "windows without end": changed(lambda fields: fields["passes"][3].update(values=[[0, 1, 0, 1]] * 10_000)),
+    "an origin that is elsewhere": changed(lambda fields: fields["passes"][0].update(origins=[[9, 9]])),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile(hostile: Callable[[Arrays], Arrays]) -> None:
+    with pytest.raises(BundleError, match="prior"):
+        bundled_prior(packed(hostile(unpacked(SHIPPED))))

@@ -1,0 +1,154 @@
+"""Files that refer to a model's own profile and prior: what can be done with the model, and what without."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sdtrt
+from sdtrt import api
+from sdtrt.engine.format import container
+from sdtrt.engine.format.container import BUNDLED, File, Header
+from sdtrt.engine.format.profile import (
+    LatentProfile,
+    bytes_in_file,
+    outline_of_file,
+    profile_of_file,
+    shipped_profile,
+)
+from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
+
+Make = Callable[..., Path]
+DATA = find_bundle("tiny").folder.parents[1]
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    y, x = np.mgrid[:44, :60]
+    return np.stack([4 * x, 5 * y, 2 * (x + y)], axis=2).astype(np.uint8)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Return what makes a bundle of `tiny`'s networks that is of a space of its own, with a prior."""
+
+    def made(name: str = "mine", *, prior: bool = True, mean: float = 0.0) -> Path:
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        fields = json.loads((find_bundle("tiny").folder / MANIFEST).read_text())
+        for file in fields["files"]:
+            shutil.copy(find_bundle("tiny").folder / file, folder)
+        profile = json.loads((DATA / "profiles" / "tiny-1.json").read_text())
+        profile |= {"latent_space": "x-01020304", "mean": [value + mean for value in profile["mean"]]}
+        fields |= {"name": name, "latent_space": "x-01020304", "profile": profile}
+        if prior:
+            shutil.copy(DATA / "priors" / "tiny-1.npz", folder / "prior.npz")
+            fields |= {"prior": "prior.npz", "files": fields["files"] | {"prior.npz": file_hash(folder / "prior.npz")}}
+        (folder / MANIFEST).write_text(json.dumps(fields))
+        return folder
+
+    return made
+
+
+@pytest.fixture
+def models(make: Make, monkeypatch: pytest.MonkeyPatch) -> Make:
+    monkeypatch.setenv("SDTRT_MODELS", str(make().parent))
+    return make
+
+
+def test_there_and_back(models: Make, pixels: np.ndarray) -> None:
+    with sdtrt.Codec.open("mine") as codec, sdtrt.Codec.open("tiny") as tiny:
+        data, same = codec.encode(pixels, quality=30), tiny.encode(pixels, quality=30)
+        np.testing.assert_array_equal(np.asarray(codec.decode(data)), np.asarray(tiny.decode(same)))
+        latents = codec.decode_latents(data)
+    assert len(data) == len(same) + container.PROFILE_NBYTES + container.DIGEST_NBYTES
+    assert container.write(container.read(data)) == data
+    np.testing.assert_array_equal(np.asarray(sdtrt.decode(data)), np.asarray(sdtrt.decode(same)))
+    np.testing.assert_array_equal(api.decode_latents(data), latents)
+    assert sdtrt.verify(data) == ""
+    assert sdtrt.preview(data, scale=8).size == tuple(-(-side // 8) for side in pixels.shape[1::-1])
+
+
+def test_parts(models: Make) -> None:
+    big = np.random.default_rng(1).integers(0, 256, (140, 200, 3), np.uint8)
+    with sdtrt.Codec.open("mine") as codec:
+        data = codec.encode(big, quality=20)
+        whole = np.asarray(codec.decode(data))
+        np.testing.assert_array_equal(np.asarray(codec.decode(data, region=(50, 40, 64, 32))), whole[40:72, 50:114])
+        with pytest.warns(sdtrt.PictureWarning, match="in part"):
+            codec.decode(data[:-200], partial=True)
+        assert [np.asarray(image).shape for image in codec.decode_batch([data, data])] == [whole.shape] * 2
+
+
+def test_without_the_model(models: Make, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sdtrt.Codec.open("mine") as codec:
+        data = codec.encode(pixels, quality=70)
+    monkeypatch.delenv("SDTRT_MODELS")
+    about = sdtrt.info(data)
+    assert (about.width, about.height) == pixels.shape[1::-1]
+    assert (about.latent_space, about.profile, about.prior) == ("x-01020304", BUNDLED, BUNDLED)
+    assert about.quality == pytest.approx(70, abs=0.5)
+    assert len(about.model_prior or "") == 16
+    assert "latents not checked" in sdtrt.verify(data)
+    for function in (sdtrt.decode, api.decode_latents, sdtrt.preview):
+        with pytest.raises(sdtrt.BundleError, match=r"x-01020304.*\$SDTRT_MODELS"):
+            function(data)
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 1
+    with pytest.raises(sdtrt.FormatError):
+        sdtrt.verify(bytes(damaged))
+
+
+def test_another_prior_is_not_taken_for_it(models: Make, pixels: np.ndarray) -> None:
+    plain, other = models("a-plain", prior=False), models("another", mean=0.5)
+    with sdtrt.Codec.open("mine") as codec:
+        data = codec.encode(pixels)
+    for folder in (plain, other):
+        with sdtrt.Codec.open(folder) as codec, pytest.raises(sdtrt.BundleError, match="latents are by the prior"):
+            codec.decode(data)
+    sdtrt.decode(data)  # the right one is found among them
+    with sdtrt.Codec.open(plain) as codec:
+        sdtrt.decode(codec.encode(pixels))
+
+
+def test_a_damaged_prior(make: Make) -> None:
+    folder = make()
+    with (folder / "prior.npz").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(sdtrt.BundleError, match=r"prior\.npz is damaged"):
+        Bundle.open(folder).latent_profile()
+    fields = json.loads((folder / MANIFEST).read_text())
+    fields["files"]["prior.npz"] = file_hash(folder / "prior.npz")
+    (folder / MANIFEST).write_text(json.dumps(fields))
+    with pytest.raises(sdtrt.BundleError, match="prior is not an"):
+        Bundle.open(folder).latent_profile()
+
+
+def bundled(**changes: Any) -> File:
+    own = own_profile()
+    return File(
+        Header(8, 8, **{"profile": BUNDLED, "prior": BUNDLED, "step_code": 2048} | changes),
+        (b"",),
+        profile=bytes_in_file(own),
+    )
+
+
+def own_profile() -> LatentProfile:
+    shipped = shipped_profile(1)
+    fields = {name: getattr(shipped, name) for name in ("mean", "spread", "weight", "offset", "channels", "downscale")}
+    plain = LatentProfile(latent_space="x-01020304", step_codes=shipped.step_codes, prior=0, **fields)
+    return plain.with_prior((DATA / "priors" / "tiny-1.npz").read_bytes())
+
+
+def test_outline() -> None:
+    own, outline = own_profile(), outline_of_file(bundled())
+    assert (outline.latent_space, outline.grid(9, 8)) == ("x-01020304", (40, 1, 2))
+    assert outline.step_code(50) == own.step_code(50)
+    assert profile_of_file(bundled(), own) is own
+    for changes in ({"profile": 1}, {"prior": 1}, {"prior": 255}, {"profile": 0}):
+        with pytest.raises(sdtrt.FormatError, match="malformed"):
+            outline_of_file(bundled(**changes))
