@@ -32,12 +32,13 @@ class Rate:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._started = self._told = time.monotonic()
-        self._first: int | None = None
+        self._first, self._total = 0, -1
 
     def __call__(self, done: int, total: int, said: str) -> None:
-        """Say that `done` of `total` are done; those at the first call cost no time."""
+        """Say that `done` of `total` are done; those at the first call cost no time. Another total is other work."""
         now = time.monotonic()
-        self._first = done if self._first is None else self._first
+        if total != self._total:
+            self._first, self._total, self._started = done, total, now
         seconds, here = now - self._started, done - self._first
         left = f", {seconds / here * (total - done):.0f} s left" if here > 0 and done < total else ""
         if self._quiet:

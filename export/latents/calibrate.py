@@ -1,12 +1,5 @@
-"""The numbers of a latent space, measured on photos: mean, spread, the decoder's sensitivity, reconstruction offsets.
+"""The numbers of a latent space, measured on photos: mean, spread, the decoder's sensitivity, reconstruction points."""
 
-    python -m sdtrt.export.latents.calibrate BUNDLE PHOTOS --latent-space sd1 > engine/data/profiles/sd1-1.json
-
-is how a new shipped profile is made.
-"""
-
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +13,16 @@ from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.latents.picture import centre_of, photos_in
+from sdtrt.export.latents.picture import crops_of
 from sdtrt.kernels import reference
-from sdtrt.progress import announce, progress
+from sdtrt.progress import Rate
 
 STEP_CODES = (2304, 1280)  # of qualities 1 and 100: steps 2 and 1/8 of a channel's spread
 DEAD_ZONE = 0.12  # by how much of a step bits widen the zero bin, about
 OFFSET_STEP = 0.5  # the step at which reconstruction offsets are measured
 LARGEST_OFFSET = 0.25
-LATENTS_SIDE, SENSITIVITY_SIDE = 512, 256  # pixels
-SENSITIVITY_PHOTOS = 8
+CROPS, SIDE = 128, 256  # that mean and spread are measured on, and how many pixels wide they are
+SENSITIVITY_CROPS, SENSITIVITY_SIDE = 4, 128
 PROBE = 0.15  # noise that stands for quantization error, in spreads
 MEAN_TOLERANCE, SPREAD_TOLERANCE = 0.5, 1.5
 
@@ -51,10 +44,10 @@ class Networks:
         planes = reference.pixels_to_planes(pixels, self.downscale, self.low, self.high)
         return self.encoder.run({"pixels": planes[None]})["latents"][0]
 
-    def decode(self, latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    def decode(self, latents: NDArray[np.float32], step: float = 1.0) -> NDArray[np.float32]:
         """Return planes, float32 (3, H, W), on the 8-bit scale."""
-        step = {"step": np.ones(1, np.float32)} if self.takes_step else {}
-        planes = self.decoder.run({"latents": latents[None], **step})["pixels"][0]
+        told = {"step": np.full(1, step, np.float32)} if self.takes_step else {}
+        planes = self.decoder.run({"latents": latents[None], **told})["pixels"][0]
         return (planes - self.low) * (255 / (self.high - self.low))
 
 
@@ -69,17 +62,27 @@ class Statistics:
     spread: Vector
     gain: Vector
     offset: Vector
-    photos: int
+    crops: int
+
+
+def networks_of(bundle: Bundle) -> Networks:
+    """Return a bundle's pair, to be run on the CPU."""
+    backend = OrtCpu()
+    return Networks(
+        backend.load(bundle.file("encoder.onnx")),
+        backend.load(bundle.file("decoder.onnx")),
+        *bundle.pixel_range,
+        bundle.latent_profile().downscale,
+        bundle.decoder_takes_step,
+    )
 
 
 def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -> Statistics:
-    """Return the statistics of photos' middles; `BundleError` if every photo is too small."""
-    planes = []
-    announce(f"calibrating on {len(photos)} photos", quiet=quiet)
-    for path in progress(photos, quiet=quiet):
-        pixels = centre_of(path, LATENTS_SIDE, networks.downscale)
-        if pixels is not None:
-            planes.append(networks.encode(pixels))
+    """Return the statistics of random crops of photos; `BundleError` if every photo is too small."""
+    rate, planes = Rate(quiet=quiet), []
+    for done, crop in enumerate(crops_of(photos, CROPS, SIDE, networks.downscale)):
+        rate(min(done, CROPS), CROPS, "crops encoded")
+        planes.append(networks.encode(crop))
     if not planes:
         raise BundleError(f"none of {len(photos)} photos can be read and is {networks.downscale} pixels wide and high")
     values = np.concatenate([plane.reshape(len(plane), -1) for plane in planes], axis=1).astype(np.float64)
@@ -87,8 +90,8 @@ def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -
     if not (np.isfinite(spread).all() and (spread > 0).all()):
         raise BundleError(f"the encoder's channels have spreads {spread}; each must carry something")
     side = SENSITIVITY_SIDE // networks.downscale
-    middles = [_middle(plane, side) for plane in planes[:: -(-len(planes) // SENSITIVITY_PHOTOS)]]
-    gain = np.mean([_gain(networks, plane, spread) for plane in progress(middles, quiet=quiet)], axis=0)
+    middles = [_middle(plane, side) for plane in planes[:: -(-len(planes) // SENSITIVITY_CROPS)]]
+    gain = _gain(networks, middles, spread, Rate(quiet=quiet))
     if not (np.isfinite(gain).all() and (gain > 0).any()):
         raise BundleError("the decoder does not answer to small changes of latents with finite ones of pixels")
     return Statistics(mean, spread, gain, _offset(values, mean, spread), len(planes))
@@ -99,16 +102,19 @@ def _middle(plane: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return plane[:, top : top + side, left : left + side]
 
 
-def _gain(networks: Networks, latents: NDArray[np.float32], spread: Vector) -> Vector:
+def _gain(networks: Networks, crops: Sequence[NDArray[np.float32]], spread: Vector, rate: Rate) -> Vector:
+    """Return the mean gain of crops of latents."""
     rng = np.random.default_rng(2)
-    exact = networks.decode(latents)
-    gains = []
-    for channel, sigma in enumerate(PROBE * spread):
-        disturbed = latents.copy()
-        noise = rng.uniform(-1, 1, latents.shape[1:]) * sigma * np.sqrt(3)
-        disturbed[channel] += noise.astype(np.float32)
-        gains.append(np.mean((networks.decode(disturbed) - exact) ** 2) / np.mean(noise**2))
-    return np.array(gains)
+    gains = np.zeros((len(crops), len(spread)))
+    for number, latents in enumerate(crops):
+        exact = networks.decode(latents)
+        for channel, sigma in enumerate(PROBE * spread):
+            rate(number * len(spread) + channel, gains.size, "channels probed")
+            disturbed = latents.copy()
+            noise = rng.uniform(-1, 1, latents.shape[1:]) * sigma * np.sqrt(3)
+            disturbed[channel] += noise.astype(np.float32)
+            gains[number, channel] = np.mean((networks.decode(disturbed) - exact) ** 2) / np.mean(noise**2)
+    return np.asarray(gains.mean(0))
 
 
 def _offset(values: Vector, mean: Vector, spread: Vector) -> Vector:
@@ -154,26 +160,3 @@ def disagreement(statistics: Statistics, profile: LatentProfile) -> str | None:
         f"and spread {statistics.spread[channel]:.3g}, expected {profile.mean[channel]:.3g} and "
         f"{profile.spread[channel]:.3g}; is the latent space or the scale another?"
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Print a latent profile, measured on photos, as JSON.")
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("--latent-space", required=True, help="name that the profile will have")
-    arguments = parser.parse_args()
-    bundle = Bundle.open(arguments.bundle)
-    backend = OrtCpu()
-    networks = Networks(
-        backend.load(bundle.file("encoder.onnx")),
-        backend.load(bundle.file("decoder.onnx")),
-        *bundle.pixel_range,
-        bundle.latent_profile().downscale,
-        bundle.decoder_takes_step,
-    )
-    statistics = measure(networks, photos_in(arguments.photos), quiet=False)
-    print(json.dumps(profile_fields(statistics, arguments.latent_space, networks.downscale), indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
 """Pictures for checks: photos of a folder, or one made by formula where there are none."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,21 +40,49 @@ def photos_in(folder: Path) -> list[Path]:
     return found
 
 
+def crops_of(photos: Sequence[Path], count: int, side: int, multiple: int) -> Iterator[Pixels]:
+    """Yield about `count` random crops of photos, RGB pixels, uint8 (H, W, 3), the same ones each time.
+
+    They are `side` pixels wide and high, or as many as a smaller photo has, a multiple of `multiple`. Of many photos
+    some are taken, evenly; of few several crops each, as far as there are several. What cannot be read, has more than
+    8 bits or is smaller than `multiple` is passed over.
+    """
+    rng = np.random.default_rng(1)
+    taken = photos if len(photos) <= count else [photos[n * len(photos) // count] for n in range(count)]
+    for path in taken:
+        pixels = pixels_of(path)
+        if pixels is None:
+            continue
+        height, width = (min(n, side) // multiple * multiple for n in pixels.shape[:2])
+        if not height or not width:
+            continue
+        down, across = pixels.shape[0] - height + 1, pixels.shape[1] - width + 1
+        for place in np.unique(rng.integers(down * across, size=-(-count // len(taken)))):
+            top, left = divmod(int(place), across)
+            yield pixels[top : top + height, left : left + width]
+
+
 def centre_of(path: Path, largest: int, multiple: int) -> Pixels | None:
     """Return the middle of a photo as RGB pixels, uint8 (H, W, 3).
 
-    At most `largest` on a side and a multiple of `multiple`; None if the photo is smaller than that, cannot be read,
-    or has more than 8 bits, which is nothing to measure on.
+    At most `largest` on a side and a multiple of `multiple`; None if the photo is smaller than that, or cannot be used.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                return None
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    pixels = pixels_of(path)
+    if pixels is None:
         return None
     height, width = (min(n, largest) // multiple * multiple for n in pixels.shape[:2])
     if not height or not width:
         return None
     top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
     return pixels[top : top + height, left : left + width]
+
+
+def pixels_of(path: Path) -> Pixels | None:
+    """Return a photo's RGB pixels; None if it cannot be read, or has more than 8 bits, which nothing is measured on."""
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                return None
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None

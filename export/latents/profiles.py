@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from sdtrt.engine.format.profile import shipped_profile
+from sdtrt.engine.format.profile import profile_from_json, shipped_profile
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import name_in_files, shipped_profile_id
 from sdtrt.export.latents.calibrate import Networks, disagreement, measure, profile_fields
 from sdtrt.export.latents.picture import made_picture, photos_in
+from sdtrt.export.latents.scale import divided, held_out_crops, scale_of
 
 MADE_SIDE = 256  # pixels
 ODD_SIZE = 4.0  # how far from 1 the size of latents may be without a word
@@ -31,8 +32,11 @@ def decide_profile(
     if identifier is None:
         if photos is None:
             raise BundleError(NO_PROFILE.format(space))
-        statistics = measure(networks, photos_in(photos), quiet=quiet)
-        return profile_fields(statistics, name_in_files(space), networks.downscale), []
+        learned, judged = divided(photos_in(photos))
+        statistics = measure(networks, learned, quiet=quiet)
+        fields = profile_fields(statistics, name_in_files(space), networks.downscale)
+        scale = scale_of(networks, profile_from_json(fields), held_out_crops(judged, networks.downscale), quiet=quiet)
+        return fields | {"step_codes": [*scale]}, []
     profile = shipped_profile(identifier)
     latents = networks.encode(made_picture(MADE_SIDE, MADE_SIDE))
     found, expected = (len(latents), networks.downscale), (profile.channels, profile.downscale)

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from sdtrt.engine.denoising.schedule import Schedule
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, find_bundle
+from sdtrt.export import training_loop as training
 from sdtrt.export.folder import new_bundle, write_manifest
 from sdtrt.export.graphs.part import Part, Written, write_part
 from sdtrt.export.latents.denoising import record_auto
-from sdtrt.export.training import run as training
-from sdtrt.export.training.photo_latents import latents_of_photos
-from sdtrt.export.training.run import Batch, Run, averaged_weights
+from sdtrt.export.latents.photo_latents import latents_of_photos
+from sdtrt.export.training_loop import Batch, Run, averaged_weights
 
 SCHEDULE = {  # Stable Diffusion's
     "prediction_type": "epsilon",

@@ -42,7 +42,7 @@ from sdtrt.engine.layers.contexts import (
 )
 from sdtrt.engine.layers.transform import coefficients
 from sdtrt.engine.picture import Picture
-from sdtrt.export.training.prior.tables import integer_weights
+from sdtrt.export.prior.tables import integer_weights
 from sdtrt.export.training.tiny.photos import load_photos
 
 ROUNDS = 3

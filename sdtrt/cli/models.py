@@ -1,4 +1,4 @@
-"""The commands that make models: `export`, `import`, `engines`. What they call is imported when they run."""
+"""The commands that make models: `export`, `import`, `calibrate`, `engines`. What they call is imported when run."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from sdtrt.engine.networks.backends.plans import STANDARD_SHAPES, Index, Plan, e
 from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
 from sdtrt.errors import SdtrtError
+from sdtrt.progress import clear_bar
 
 
 def export(options: argparse.Namespace) -> int:
@@ -54,6 +55,23 @@ def import_pair(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     return conclude(adopt(wish), options)
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    with extra("export" if options.prior else "cpu"):
+        from sdtrt.export.calibrate import Calibration, calibrate
+    bundle = find_bundle(options.bundle)
+    found = calibrate(Calibration(bundle.folder, options.photos, options.prior, options.quiet))
+    if options.json:
+        print(json.dumps({"bundle": str(bundle.folder), **asdict(found)}, indent=2))
+        return 0
+    clear_bar()
+    print(f"quality  bits per pixel  PSNR dB{'  without the prior' if options.prior else ''}")
+    for row in found.rows:
+        other = f"  {row.adaptive_bits_per_pixel:17.3f}" if options.prior else ""
+        print(f"{row.quality:7}  {row.bits_per_pixel:14.3f}  {row.psnr:7.2f}{other}")
+    print(f"the networks alone: {found.ceiling:.2f} dB; all of {found.crops} crops that nothing was learned from")
+    return 0
 
 
 def conclude(notes: list[str], options: argparse.Namespace) -> int:
@@ -180,6 +198,12 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--encoder-output", help="name of the output that holds the latents, if there are several")
     command.add_argument("--decoder-output", help="name of the output that holds the picture, if there are several")
     command.add_argument("--sum-outputs", action="store_true", help="enlarge the decoder's outputs and add them up")
+
+    command = add_command(commands, "calibrate", calibrate, "measure a bundle's latents on photos")
+    command.add_argument("bundle", help="name or folder")
+    command.add_argument("photos", type=Path, help="folder of photos, some dozens; for --prior some hundreds")
+    command.add_argument("--prior", action="store_true", help="train a prior for them, too: smaller files")
+    add_quiet(command)
 
     engines = commands.add_parser("engines", help="TensorRT engines of a bundle", description="TensorRT engines")
     kinds = engines.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from sdtrt.engine.format.profile import PROFILE_NAMES
 from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA
 from sdtrt.export.graphs.onnx_graph import OPSET, strip
-from sdtrt.export.training.run import averaged_weights
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, REACH, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes
+from sdtrt.export.training_loop import averaged_weights
 
 PROFILE_ID, PRIOR_ID = 1, 1
 STEP_CODES = (2603, 1536)  # of qualities 1 and 100: steps 4.49 and 0.25

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.export.training.run import Run, averaged_weights
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
+from sdtrt.export.training_loop import Run, averaged_weights
 
 RECIPE = Recipe(iterations=3_500, learning_rate=5e-4, warmup=200)
 GRID_WEIGHT = 4.0

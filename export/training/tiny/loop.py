@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sdtrt.export.training import run as training
-from sdtrt.export.training.run import Batch, Draw
+from sdtrt.export import training_loop as training
 from sdtrt.export.training.tiny.photos import mixed_crops
+from sdtrt.export.training_loop import Batch, Draw
 
 
 @dataclass(frozen=True, kw_only=True)

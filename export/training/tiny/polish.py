@@ -17,12 +17,12 @@ from torch import Tensor
 
 from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
 from sdtrt.engine.format.profile import LatentProfile, shipped_profile
-from sdtrt.export.training.run import Run
 from sdtrt.export.training.tiny.build import PROFILE_ID, load_model
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.photos import load_photos
 from sdtrt.export.training.tiny.refine import distortion_of
+from sdtrt.export.training_loop import Run
 
 RECIPE = Recipe(
     iterations=5_000, learning_rate=2e-4, warmup=200, batch=3, crop=192, steps=(0.25, 4.5), ema_decay=0.9995

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.export.training.run import Run, averaged_weights
 from sdtrt.export.training.tiny.appearance import lost_structure
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
+from sdtrt.export.training_loop import Run, averaged_weights
 
 RECIPE = Recipe(iterations=9_000, learning_rate=4e-4, warmup=200, batch=3, crop=192, steps=(0.3, 4.5), ema_decay=0.9995)
 STRUCTURE_SHARE = 0.3

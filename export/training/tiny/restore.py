@@ -15,11 +15,11 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from sdtrt.engine.format.profile import shipped_profile
-from sdtrt.export.training.run import Run
 from sdtrt.export.training.tiny.build import HALF, PROFILE_ID
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
+from sdtrt.export.training_loop import Run
 
 RECIPE = Recipe(iterations=1_500, learning_rate=2e-3, warmup=100, batch=8, crop=128, steps=(0.3, 4.5), ema_decay=0.99)
 

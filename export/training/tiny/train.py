@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.export.training.run import Run
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import DOWNSCALE, Autoencoder, linear_analysis
 from sdtrt.export.training.tiny.photos import load_photos, random_crops
+from sdtrt.export.training_loop import Run
 
 RECIPE = Recipe(iterations=14_000, learning_rate=8e-4, warmup=400)
 

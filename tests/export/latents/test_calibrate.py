@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, unpack
-from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.latents.calibrate import Networks, disagreement, main, measure, profile_fields
-from sdtrt.export.latents.picture import centre_of, made_picture, photos_in
+from sdtrt.export.latents.calibrate import Networks, disagreement, measure, profile_fields
+from sdtrt.export.latents.picture import centre_of, crops_of, made_picture, photos_in
 
 SCALES = np.array([1.0, 4.0, 0.5], np.float32)
 
@@ -41,7 +40,7 @@ def profile(photos: Path) -> LatentProfile:
 
 def test_measure(photos: Path) -> None:
     found = measure(NETWORKS, photos_in(photos))
-    assert found.photos == 3
+    assert found.crops == 3
     latents = [NETWORKS.encode(np.asarray(Image.open(path))).reshape(3, -1) for path in photos_in(photos)]
     values = np.concatenate(latents, axis=1)
     np.testing.assert_allclose(found.mean, values.mean(1), rtol=1e-4)
@@ -83,7 +82,7 @@ def test_what_is_no_photo_is_passed_over(tmp_path: Path, photos: Path) -> None:
     Image.new("I;16", (64, 64), 40000).save(tmp_path / "deep.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    assert measure(NETWORKS, photos_in(tmp_path)).photos == 3
+    assert measure(NETWORKS, photos_in(tmp_path)).crops == 3
 
 
 def test_a_dead_channel(tmp_path: Path) -> None:
@@ -100,8 +99,14 @@ def test_the_middle_of_a_photo(tmp_path: Path) -> None:
     assert centre_of(tmp_path / "photo.png", 512, 64) is None
 
 
-def test_command(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = find_bundle("tiny").folder
-    monkeypatch.setattr("sys.argv", ["calibrate", str(folder), str(photos), "--latent-space", "mine"])
-    main()
-    assert '"latent_space": "mine"' in capsys.readouterr().out
+def test_random_crops(tmp_path: Path) -> None:
+    for n in range(5):
+        Image.fromarray(made_picture(60 + n, 50)).save(tmp_path / f"{n}.png")
+    photos = photos_in(tmp_path)
+    crops = [*crops_of(photos, 10, 32, 8)]
+    assert {crop.shape for crop in crops} == {(32, 32, 3)}
+    assert len({crop.tobytes() for crop in crops}) == len(crops) == 10
+    assert all((one == other).all() for one, other in zip(crops, crops_of(photos, 10, 32, 8), strict=True))
+    assert len([*crops_of(photos, 3, 32, 8)]) == 3
+    assert {crop.shape for crop in crops_of(photos, 10, 256, 8)} == {(48, 56, 3), (48, 64, 3)}
+    assert [*crops_of(photos, 10, 256, 64)] == []

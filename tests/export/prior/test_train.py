@@ -10,12 +10,12 @@ import torch
 
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.priors.latents import LatentPrior
-from sdtrt.export.training import run as training
-from sdtrt.export.training.prior import train
-from sdtrt.export.training.prior.architectures import PLANS, architecture
-from sdtrt.export.training.prior.fit import integer_networks
-from sdtrt.export.training.prior.network import PassNetwork
-from sdtrt.export.training.prior.tables import logistic_centroids, logistic_tables
+from sdtrt.export import training_loop as training
+from sdtrt.export.prior import train
+from sdtrt.export.prior.architectures import PLANS, architecture
+from sdtrt.export.prior.fit import integer_networks
+from sdtrt.export.prior.network import PassNetwork
+from sdtrt.export.prior.tables import logistic_centroids, logistic_tables
 
 
 def test_networks_stay_exact_whatever_training_does() -> None:
@@ -35,19 +35,15 @@ def test_networks_stay_exact_whatever_training_does() -> None:
 
 def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAVE_EVERY", 1)
-    monkeypatch.setattr(train, "FITTED_CROPS", 1)
     latents = [np.random.default_rng(1).normal(size=(40, 24, 17)).astype(np.float32)]
-    recipe, profile = train.Recipe(iterations=3, batch=1, crop=16), PictureCodec("tiny").profile
-    train.train(latents, profile, tmp_path / "whole", recipe, tmp_path / "whole.npz")
+    recipe = train.Recipe(iterations=3, batch=1, crop=16, fitted_crops=1)
+    plan, codes = PLANS["tiny"], PictureCodec("tiny").profile.step_codes
+    whole = train.train(latents, plan, codes, tmp_path / "whole", recipe)
     with monkeypatch.context() as context:
         context.setattr(training.Run, "_iterate", second_fails(training.Run._iterate))
         with pytest.raises(KeyboardInterrupt):
-            train.train(latents, profile, tmp_path / "stopped", recipe, tmp_path / "stopped.npz")
-    assert not (tmp_path / "stopped.npz").exists()
-    train.train(latents, profile, tmp_path / "stopped", recipe, tmp_path / "stopped.npz")
-    whole, stopped = np.load(tmp_path / "whole.npz"), np.load(tmp_path / "stopped.npz")
-    assert whole.keys() == stopped.keys()
-    assert all((whole[name] == stopped[name]).all() for name in whole)
+            train.train(latents, plan, codes, tmp_path / "stopped", recipe)
+    assert train.train(latents, plan, codes, tmp_path / "stopped", recipe) == whole
 
 
 def second_fails(iterate: Callable[..., dict[str, float]]) -> Callable[..., dict[str, float]]:

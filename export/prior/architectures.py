@@ -1,7 +1,9 @@
-"""What each latent space's prior codes in which order, and what its networks look at."""
+"""What a latent space's prior codes in which order, and what its networks look at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from sdtrt.engine.coding.priors.latents import Architecture, LatentPass, Window
 from sdtrt.engine.coding.priors.passes import CHECKERBOARD, PYRAMID, Offset, Phase
@@ -39,15 +41,29 @@ class Plan:
     points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
 
 
-PLANS = {
-    "sd1": Plan(
-        groups=[[0], [1], [2], [3]],
-        looks=[Looks(own=24, own_magnitudes=0, near=(0, 1, 2, 3), near_latents=12, near_magnitudes=0)] * 4,
-        cuts=(12, 16),
-        units=40,
-        second_units=16,
+def plan_for(order: Sequence[int]) -> Plan:
+    """Return the plan of a latent space of any number of channels, those first in `order` that cost most bits.
+
+    It is that of `sd1` for 4 channels. For more, channels are grouped, and look at fewer offsets, so that a network
+    has some 300 inputs at most.
+    """
+    count = len(order)
+    groups = [[*map(int, part)] for part in np.array_split(np.array(order), min(count, 4 + count // 16))]
+    largest = max(map(len, groups))
+    own, near = min(24, max(4, 96 // largest)), min(12, max(1, 192 // max(1, count - largest)))
+    looks = Looks(own=own, own_magnitudes=0, near=tuple(range(len(groups))), near_latents=near, near_magnitudes=0)
+    return Plan(
+        groups=groups,
+        looks=[looks] * len(groups),
+        cuts=(3 * len(groups), 4 * len(groups)),
+        units=40 if count <= 8 else 56,
+        second_units=16 if count <= 8 else 32,
         positions_first=True,
-    ),
+    )
+
+
+PLANS = {
+    "sd1": plan_for(range(4)),
     "tiny": Plan(
         # Channels 0-27 are brightness, 28-33 and 34-39 colour differences, each by rising frequency. `near` are those
         # from which a linear prediction of latents, by a trial on training photos, gains most.

@@ -4,7 +4,7 @@ import numpy as np
 
 from sdtrt.engine.coding.priors.adaptive import adaptive_tables
 from sdtrt.engine.coding.priors.tables import LOW_BITS, SCALES
-from sdtrt.export.training.prior.tables import integer_weights, logistic_row, logistic_tables, scale_of_index
+from sdtrt.export.prior.tables import integer_weights, logistic_row, logistic_tables, scale_of_index
 
 
 def test_shipped_tables() -> None:

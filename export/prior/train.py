@@ -1,6 +1,6 @@
 """Train the prior of a latent space: one small network per pass, for every step at once.
 
-    python -m sdtrt.export.training.prior.train PHOTOS --model tiny --run runs/prior --out engine/data/priors/tiny-1.npz
+    python -m sdtrt.export.prior.train PHOTOS --model tiny --run runs/prior --out engine/data/priors/tiny-1.npz
 
 Networks are trained in floating point on symbols chosen as an encoder chooses them (rounded, or at a cost in bits),
 and rounded to integers at the end; tables and reconstruction points are then fitted to what the integer networks see.
@@ -9,7 +9,8 @@ the latent space's last version.
 """
 
 import argparse
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,13 @@ from sdtrt.engine.coding.priors.latents import (
 )
 from sdtrt.engine.coding.priors.planes import MARGIN
 from sdtrt.engine.coding.priors.tables import FRACTIONS
-from sdtrt.engine.format.profile import LatentProfile
-from sdtrt.export.training import run as training
-from sdtrt.export.training.photo_latents import latents_of_photos
-from sdtrt.export.training.prior.architectures import PLANS, architecture
-from sdtrt.export.training.prior.fit import fitted, integer_networks
-from sdtrt.export.training.prior.network import PassNetwork, steps_of
-from sdtrt.export.training.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
-from sdtrt.export.training.run import Batch, Draw, Run, averaged_weights
+from sdtrt.export import training_loop as training
+from sdtrt.export.latents.photo_latents import latents_of_photos
+from sdtrt.export.prior.architectures import PLANS, Plan, architecture
+from sdtrt.export.prior.fit import fitted, integer_networks
+from sdtrt.export.prior.network import PassNetwork, steps_of
+from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
+from sdtrt.export.training_loop import Batch, Draw, Report, Run, averaged_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class Recipe(training.Recipe):
     largest_gradient: float | None = None
     finer: int = 128  # step codes beyond that of quality 100
     coarser: int = 512  # and beyond that of quality 1
+    fitted_crops: int = 3000  # that tables are fitted to
     multiplier: float = 0.15  # largest weight of bits against squared error, in squared steps
 
     def rate(self, iteration: int) -> float:
@@ -141,14 +142,20 @@ CENTROIDS = torch.from_numpy(logistic_centroids().astype(np.float32) / 64)
 
 
 def train(
-    latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: Recipe, out: Path, start: Path | None = None
-) -> None:
-    """Train to the end of `recipe`, from the checkpoint in `run`, or else the networks in `start`; write it to `out`.
+    latents: list[np.ndarray],
+    plan: Plan,
+    step_codes: tuple[int, int],
+    run: Path,
+    recipe: Recipe,
+    *,
+    start: Path | None = None,
+    report: Report | None = None,
+) -> bytes:
+    """Return a prior's file, trained to the end of `recipe`, from the checkpoint in `run`, or the networks in `start`.
 
-    `latents` are normalised, float32 (C, h, w) each.
+    `latents` are normalised, float32 (C, h, w) each; `step_codes` are those of qualities 1 and 100.
     """
     torch.manual_seed(recipe.seed)
-    plan = PLANS[profile.latent_space]
     arch = architecture(plan)
     networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
     gatherer = Gatherer(arch, recipe.crop)
@@ -164,16 +171,16 @@ def train(
         for network, step in zip(networks, arch.passes, strict=True):
             network.keep_exact(step)
 
-    draw = crops_at_codes(latents, profile, recipe, arch)
-    Run(run, networks, networks, recipe, np.random.default_rng(recipe.seed)).train(draw, loss_of, keep_exact)
-    write_prior(out, arch, integer_networks(networks), latents, profile, recipe)
+    draw = crops_at_codes(latents, step_codes, recipe, arch)
+    Run(run, networks, networks, recipe, np.random.default_rng(recipe.seed)).train(draw, loss_of, keep_exact, report)
+    return packed(plan, arch, integer_networks(networks), random_crops(latents, step_codes, recipe, report))
 
 
-def crops_at_codes(latents: list[np.ndarray], profile: LatentProfile, recipe: Recipe, arch: Architecture) -> Draw:
+def crops_at_codes(latents: list[np.ndarray], step_codes: tuple[int, int], recipe: Recipe, arch: Architecture) -> Draw:
     """Return what draws crops in coding order, float32 (N, C, h, w), with step codes and multipliers, float32 (N,)."""
 
     def draw(rng: np.random.Generator) -> Batch:
-        crops, codes = zip(*(random_crop(latents, profile, recipe, rng) for _ in range(recipe.batch)), strict=True)
+        crops, codes = zip(*(random_crop(latents, step_codes, recipe, rng) for _ in range(recipe.batch)), strict=True)
         multipliers = torch.from_numpy(rng.uniform(0, recipe.multiplier, recipe.batch).astype(np.float32))
         planes = torch.from_numpy(np.stack(crops)[:, list(arch.order)])
         return planes, torch.tensor(codes, dtype=torch.float32), multipliers
@@ -182,45 +189,42 @@ def crops_at_codes(latents: list[np.ndarray], profile: LatentProfile, recipe: Re
 
 
 def random_crop(
-    latents: list[np.ndarray], profile: LatentProfile, recipe: Recipe, rng: np.random.Generator
+    latents: list[np.ndarray], step_codes: tuple[int, int], recipe: Recipe, rng: np.random.Generator
 ) -> tuple[np.ndarray, int]:
     """Return a random crop of normalised latents, float32 (C, crop, crop), and a random step's code."""
     plane = latents[rng.integers(len(latents))]
     top, left = (int(rng.integers(n - recipe.crop + 1)) for n in plane.shape[1:])
-    fine, coarse = sorted(profile.step_codes)
+    fine, coarse = sorted(step_codes)
     code = int(rng.integers(fine - recipe.finer, coarse + recipe.coarser + 1))
     return plane[:, top : top + recipe.crop, left : left + recipe.crop], code
 
 
-def write_prior(
-    out: Path,
-    arch: Architecture,
-    networks: list[Network],
-    latents: list[np.ndarray],
-    profile: LatentProfile,
-    recipe: Recipe,
-) -> None:
-    """Write the prior, its tables and reconstruction points fitted to what its contexts see on the photos."""
+def random_crops(
+    latents: list[np.ndarray], step_codes: tuple[int, int], recipe: Recipe, report: Report | None = None
+) -> Iterator[tuple[np.ndarray, int, float]]:
+    """Yield the crops that tables and reconstruction points are fitted to, with step codes and multipliers."""
     rng = np.random.default_rng(recipe.seed + 1)
-    crops = (
-        (*random_crop(latents, profile, recipe, rng), float(rng.uniform(0, recipe.multiplier)))
-        for _ in range(FITTED_CROPS)
-    )
-    tables, centroids = fitted(arch, networks, crops, PLANS[profile.latent_space].points)
+    for number in range(recipe.fitted_crops):
+        if report:
+            report(number, recipe.fitted_crops, "crops that tables are fitted to")
+        yield (*random_crop(latents, step_codes, recipe, rng), float(rng.uniform(0, recipe.multiplier)))
+
+
+def packed(
+    plan: Plan, arch: Architecture, networks: list[Network], crops: Iterable[tuple[np.ndarray, int, float]]
+) -> bytes:
+    """Return a prior's file, its tables and reconstruction points fitted to what its contexts see of the crops."""
+    tables, centroids = fitted(arch, networks, crops, plan.points)
     arrays: dict[str, Any] = {
         f"{field}{n}": smallest_integers(getattr(network, field))
         for n, network in enumerate(networks)
         for field in Network.__slots__
     }
-    encoded = np.frombuffer(arch.to_json().encode(), np.uint8)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if centroids is not None:
         arrays["centroids"] = centroids
-    np.savez_compressed(out, architecture=encoded, tables=tables, **arrays)
-    print(f"{out}: {out.stat().st_size} bytes")
-
-
-FITTED_CROPS = 3000
+    stream = io.BytesIO()
+    np.savez_compressed(stream, architecture=np.frombuffer(arch.to_json().encode(), np.uint8), tables=tables, **arrays)
+    return stream.getvalue()
 
 
 def smallest_integers(weights: np.ndarray) -> np.ndarray:
@@ -230,7 +234,7 @@ def smallest_integers(weights: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the prior of a latent space.")
+    parser = argparse.ArgumentParser(description="Train the prior of a latent space that ships with sdtrt.")
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model", required=True)
     parser.add_argument("--run", type=Path, required=True)
@@ -242,7 +246,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     recipe = Recipe(iterations=options.iterations)
     latents = latents_of_photos(options.photos, options.model, recipe.crop)
-    train(latents, PictureCodec(options.model).profile, options.run, recipe, options.out, options.start)
+    profile = PictureCodec(options.model).profile
+    plan = PLANS[profile.latent_space]
+    prior = train(latents, plan, profile.step_codes, options.run, recipe, start=options.start)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_bytes(prior)
+    print(f"{options.out}: {len(prior)} bytes")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from sdtrt.engine.coding.choice import choose
 from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, Architecture, LatentPrior, Network
 from sdtrt.engine.coding.priors.passes import gather
 from sdtrt.engine.coding.priors.tables import PRECISION, bins_of, bits_of_tables
-from sdtrt.export.training.prior.tables import integer_weights, logistic_centroids, logistic_tables
+from sdtrt.export.prior.tables import integer_weights, logistic_centroids, logistic_tables
 
 PSEUDO_COUNTS = 300  # how much a logistic distribution weighs against counted symbols
 PSEUDO_POINTS = 30  # and how much its centroids do

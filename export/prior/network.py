@@ -15,7 +15,7 @@ from sdtrt.engine.coding.priors.latents import (
     width,
 )
 from sdtrt.engine.coding.priors.tables import SCALES
-from sdtrt.export.training.prior.architectures import Plan
+from sdtrt.export.prior.architectures import Plan
 
 FIRST_INDEX = 7.0  # of scales, at step 1
 UNITS_LIMIT = 127.0

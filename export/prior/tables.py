@@ -1,6 +1,6 @@
 """Tables of logistic distributions: what the adaptive prior ships, and where fitted tables start from.
 
-python -m sdtrt.export.training.prior.tables engine/data/priors/adaptive-1.npz
+python -m sdtrt.export.prior.tables engine/data/priors/adaptive-1.npz
 """
 
 import argparse

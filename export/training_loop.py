@@ -1,4 +1,4 @@
-"""The loop of training that stages share: Adam, averaged weights, checkpoints that a run goes on from."""
+"""The loop that all training shares: Adam, averaged weights, checkpoints that a run goes on from."""
 
 import math
 import time
@@ -14,6 +14,7 @@ REPORT_EVERY, SAVE_EVERY = 50, 250
 
 Batch = tuple[Tensor, ...]
 Draw = Callable[[np.random.Generator], Batch]
+Report = Callable[[int, int, str], None]  # of iterations done, those of all, and figures in words
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]  # of a batch: the loss, and figures to report by name
 
 
@@ -51,19 +52,29 @@ class Run:
         if (folder / "checkpoint.pt").exists():
             self._restore()
 
-    def train(self, draw: Draw, loss_of: Loss, after_step: Callable[[], None] | None = None) -> None:
-        """Train to the end of the recipe, on what `draw` gives; log to stdout, save now and then.
+    def train(
+        self,
+        draw: Draw,
+        loss_of: Loss,
+        after_step: Callable[[], None] | None = None,
+        report: Report | None = None,
+    ) -> None:
+        """Train to the end of the recipe, on what `draw` gives; save now and then.
 
-        `after_step` may put weights right that the optimizer has just moved.
+        `after_step` may put weights right that the optimizer has just moved. `report` is told now and then; without
+        it figures go to standard output, with the pace.
         """
         started, first, totals = time.monotonic(), self.iteration, dict[str, float]()
         while self.iteration < self.recipe.iterations:
             for name, value in self._iterate(draw, loss_of, after_step).items():
                 totals[name] = totals.get(name, 0.0) + value / REPORT_EVERY
             if self.iteration % REPORT_EVERY == 0:
-                pace = (time.monotonic() - started) / (self.iteration - first)
                 figures = " ".join(f"{name} {value:.4f}" for name, value in totals.items())
-                print(f"{self.iteration} {figures} {pace:.2f} s/iteration", flush=True)
+                if report:
+                    report(self.iteration, self.recipe.iterations, figures)
+                else:
+                    pace = (time.monotonic() - started) / (self.iteration - first)
+                    print(f"{self.iteration} {figures} {pace:.2f} s/iteration", flush=True)
                 totals.clear()
             if self.iteration % SAVE_EVERY == 0 or self.iteration == self.recipe.iterations:
                 self._save()

@@ -1,0 +1,146 @@
+"""`sdtrt calibrate`: a foreign model gets its numbers, a scale of qualities, and a prior."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdtrt
+from sdtrt import cli
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.dial import setting
+from sdtrt.engine.networks.bundle import MANIFEST, Bundle, find_bundle
+from sdtrt.errors import BundleError
+from sdtrt.export.calibrate import SHOWN, Calibration, calibrate
+from sdtrt.export.latents.picture import made_picture, photos_in
+from sdtrt.export.latents.scale import CODES_PER_QUALITY, Point, code_of_slope, step_codes
+from sdtrt.export.prior import learn
+from sdtrt.export.prior.architectures import architecture, plan_for
+from sdtrt.export.prior.learn import Lesson
+
+LESSON = Lesson(crops=3, side=64, iterations=2, crop=8, fitted_crops=2)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return made_picture(60, 44)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle of `tiny`'s networks that nobody knows, with numbers that are wrong."""
+    source, folder = find_bundle("tiny").folder, tmp_path / "foreign"
+    shutil.copytree(source, folder)
+    shipped = find_bundle("tiny").latent_profile()
+    ones = [1.0] * shipped.channels
+    profile = {"latent_space": "x-01020304", "channels": shipped.channels, "downscale": 8, "step_codes": [2300, 1300]}
+    profile |= {"mean": ones, "spread": ones, "weight": ones, "offset": [0.0] * shipped.channels, "prior": 0}
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"latent_space": "x-01020304", "profile": profile}))
+    return folder
+
+
+def test_a_profile(bundle: Path, photos: Path, pixels: np.ndarray) -> None:
+    found = calibrate(Calibration(bundle, photos))
+    profile, codec = Bundle.open(bundle).latent_profile(), PictureCodec("tiny", device="cpu")
+    planes = [codec.analyse(np.asarray(Image.open(path))).reshape(40, -1) for path in photos_in(photos)]
+    np.testing.assert_allclose(profile.mean, np.concatenate(planes, 1).mean(1), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(profile.spread, np.concatenate(planes, 1).std(1), rtol=1e-3)
+    assert [row.quality for row in found.rows] == [*SHOWN]
+    rates = [row.bits_per_pixel for row in found.rows]
+    assert rates == sorted(rates)
+    assert found.rows[-1].psnr > found.rows[0].psnr + 3
+    assert found.ceiling > found.rows[-1].psnr - 0.5
+    assert all(row.bits_per_pixel == row.adaptive_bits_per_pixel for row in found.rows)
+    with sdtrt.Codec.open(bundle) as codec:
+        assert np.asarray(codec.decode(codec.encode(pixels))).shape == pixels.shape
+
+
+def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(learn, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(Calibration(bundle, photos, prior=True), LESSON)
+    assert Bundle.open(bundle).prior is None  # until the end it stays as it is
+    kept = bundle.parent / f".{bundle.name}.calibration"
+    times = [path.stat().st_mtime_ns for path in sorted(kept.glob("*.npy"))]
+    assert len(times) == 3
+    with monkeypatch.context() as context:
+        context.setattr(learn, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(Calibration(bundle, photos, prior=True), LESSON)
+    assert [path.stat().st_mtime_ns for path in sorted(kept.glob("*.npy"))] == times
+    calibrate(Calibration(bundle, photos, prior=True), LESSON)
+    assert not kept.exists()
+    first = Bundle.open(bundle)
+    assert [path.name for path in bundle.glob("prior-*.npz")] == [first.prior]
+    with sdtrt.Codec.open(bundle) as codec:
+        data = codec.encode(pixels)
+        assert sdtrt.info(data).model_prior
+        codec.decode(data)
+    calibrate(Calibration(bundle, photos))
+    assert Bundle.open(bundle).prior is None
+    assert not [*bundle.glob("prior-*.npz")]
+    with sdtrt.Codec.open(bundle) as codec, pytest.raises(BundleError, match="latents are by the prior"):
+        codec.decode(data)
+
+
+def interrupted(*_: object, **__: object) -> bytes:
+    raise KeyboardInterrupt
+
+
+def test_refused(tmp_path: Path, photos: Path, bundle: Path) -> None:
+    with pytest.raises(BundleError, match="tiny ship with sdtrt"):
+        calibrate(Calibration(find_bundle("tiny").folder, photos))
+    with pytest.raises(BundleError, match="not a folder"):
+        calibrate(Calibration(bundle, tmp_path / "missing"))
+
+
+def test_command(bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["calibrate", str(bundle), str(photos), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "quality  bits per pixel" in said
+    assert "the networks alone" in said
+    assert cli.main(["calibrate", str(bundle), str(photos), "--quiet", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["rows"]) == len(SHOWN)
+
+
+def test_the_scale_of_a_space_of_known_slope() -> None:
+    """Error that is as the square of steps, 6 dB for a bit: where a bit buys what it should is known."""
+
+    def point(code: int) -> Point:
+        step = 2 ** ((code - 2048) / 256)
+        return Point(code, 4 - np.log2(step), 100 * step**2)
+
+    points = [point(code) for code in range(2560, 1216, -64)]
+    price = setting(50, layers=1).price
+    # The derivative of error by bits is 2 ln 2 times the error.
+    expected = 2048 + 128 * np.log2(price / (2 * np.log(2) * 100))
+    assert code_of_slope(points, price) == pytest.approx(expected, abs=3)
+    coarse, fine = step_codes(points, own=1e-3)
+    assert coarse - fine == pytest.approx(99 * CODES_PER_QUALITY, abs=2)
+    assert (coarse + fine) / 2 == pytest.approx(expected, abs=12)
+    for factor in (1 / 64, 64):
+        assert code_of_slope(points, price * factor) == pytest.approx(expected + 128 * np.log2(factor), abs=40)
+
+
+def test_finer_steps_that_are_of_no_use() -> None:
+    def point(code: int) -> Point:
+        step = 2 ** ((code - 2048) / 256)
+        return Point(code, 4 - np.log2(step), 400 + 100 * step**2)
+
+    coarse, fine = step_codes([point(code) for code in range(2560, 1216, -64)], own=400)
+    assert coarse - fine < 0.8 * 99 * CODES_PER_QUALITY
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7, 16, 32, 48, 128, 255])
+def test_plans(channels: int) -> None:
+    """Every channel is in one group, and networks do not look at too much."""
+    order = np.random.default_rng(channels).permutation(channels)
+    arch = architecture(plan_for([*order]))
+    assert [*arch.order] == [*order]
+    assert max(step.inputs for step in arch.passes) <= 340
+    assert all(0 < cut < len(arch.passes) for cut in arch.cuts)
