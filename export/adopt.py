@@ -208,10 +208,10 @@ def _try(folder: Path, wish: Adoption, space: str) -> tuple[Networks, Network | 
                 )
             _require_likeness(planes, back, path, wish)
     known = KNOWN.get(space)
-    if known and (known.channels, 8) != (latents.shape[1], downscale):
+    if known and (known.channels, known.downscale) != (latents.shape[1], downscale):
         raise BundleError(
             f"{wish.encoder}: 'latents' has {latents.shape[1]} channels, {downscale} pixels wide each; "
-            f"latent space {space} has {known.channels}, 8 pixels wide"
+            f"latent space {space} has {known.channels}, {known.downscale} pixels wide"
         )
     vivid = decoders[wish.vivid] if wish.vivid else None
     return Networks(encoder, decoders[wish.decoder], low, high, downscale), vivid

@@ -14,7 +14,7 @@ from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.checkpoint import Autoencoder, load_autoencoder, load_unet, schedule_of
 from sdtrt.export.checkpoints.prompt import empty_prompt
 from sdtrt.export.checkpoints.sources import locate
-from sdtrt.export.checkpoints.spaces import KNOWN, identify, name_in_files, space_of_weights, valid_name
+from sdtrt.export.checkpoints.spaces import KNOWN, Factors, identify, name_in_files, space_of_weights, valid_name
 from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.networks import Decoder, Denoiser, Encoder, downscale_of
@@ -78,9 +78,9 @@ def build(request: Request) -> list[str]:
 
 def decide_space(vae: Autoencoder, request: Request) -> tuple[str, str]:
     """Return the latent space's name and why; `BundleError` if it is known in part only, or the user's cannot be."""
-    found, reason = identify(vae.channels, vae.scale, vae.shift, request.model)
+    found, reason = identify(vae.channels, vae.factors, request.model, vae.kind)
     if request.latent_space is None:
-        if found is None and vae.scale in {None, 1.0}:
+        if found is None and vae.factors in {None, Factors()}:
             raise BundleError(f"{request.model} has {reason}; say it with --latent-space ({', '.join(KNOWN)})")
         return (found, reason) if found else (space_of_weights(_arrays(vae.module.encoder)), reason)
     known = KNOWN.get(valid_name(request.latent_space))
@@ -96,9 +96,8 @@ def _arrays(module: nn.Module) -> list[np.ndarray]:
 def coders(vae: Autoencoder, space: str) -> tuple[Encoder, Decoder]:
     """Return encoder and decoder; factors that the checkpoint does not say are those of its latent space."""
     known = KNOWN.get(space)
-    scale = vae.scale or (known.scale if known else 1.0)
-    shift = vae.shift if vae.shift is not None else (known.shift if known and vae.scale is None else 0.0)
-    return Encoder(vae.module, scale, shift).eval(), Decoder(vae.module, scale, shift).eval()
+    factors = vae.factors or (known and known.factors) or Factors()
+    return Encoder(vae.module, factors).eval(), Decoder(vae.module, factors).eval()
 
 
 def probe_pixels(photos: Path | None, downscale: int) -> Tensor:

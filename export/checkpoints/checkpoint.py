@@ -1,4 +1,4 @@
-"""Checkpoints to plain torch modules: the only place that opens weights, and with `single_file` the only diffusers."""
+"""Checkpoints to plain torch modules: the only place, with `single_file`, that opens weights."""
 
 import json
 from dataclasses import dataclass
@@ -9,20 +9,25 @@ import diffusers
 from torch import nn
 
 from sdtrt.errors import BundleError
+from sdtrt.export.checkpoints.families import FAMILIES, channels_of, family_of
 from sdtrt.export.checkpoints.single_file import load_single_file
+from sdtrt.export.checkpoints.spaces import Factors
 
-AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 UNETS = ("UNet2DConditionModel", "UNet2DModel")
 
 
 @dataclass(frozen=True, slots=True)
 class Autoencoder:
-    """A VAE in single precision; `scale` and `shift` are None where the checkpoint has no config to say them."""
+    """A VAE in single precision, latents of `channels`; `factors` is None where it has no config to say them."""
 
     module: nn.Module
     channels: int
-    scale: float | None
-    shift: float | None
+    factors: Factors | None
+
+    @property
+    def kind(self) -> str:
+        """The name of its class."""
+        return type(self.module).__name__
 
 
 def load_autoencoder(path: Path, *, allow_pickle: bool = False) -> Autoencoder:
@@ -32,10 +37,9 @@ def load_autoencoder(path: Path, *, allow_pickle: bool = False) -> Autoencoder:
     """
     if path.is_file() and not (path.parent / "config.json").is_file():
         module = load_single_file(path, allow_pickle=allow_pickle)
-        return Autoencoder(module, module.config.latent_channels, None, None)
-    module = _load(_part(path.parent if path.is_file() else path, "vae"), AUTOENCODERS, allow_pickle)
-    config = module.config
-    return Autoencoder(module, config.latent_channels, config.scaling_factor, config.get("shift_factor"))
+        return Autoencoder(module, channels_of(module), None)
+    module = _load(_part(path.parent if path.is_file() else path, "vae"), tuple(FAMILIES), allow_pickle)
+    return Autoencoder(module, channels_of(module), family_of(module).factors(module))
 
 
 def load_unet(path: Path, *, allow_pickle: bool = False) -> nn.Module:

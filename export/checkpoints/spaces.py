@@ -1,11 +1,11 @@
 """Latent spaces that are known by name, and which of them a checkpoint belongs to.
 
-Networks in bundles speak of latents at unit scale, (raw - shift) * scale, with the factors of diffusers' configs.
+Networks in bundles speak of latents at unit scale: as diffusers' pipelines give them to their transformers and UNets.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,23 +14,85 @@ from sdtrt.engine.format.profile import PROFILE_NAMES, shipped_profile
 
 
 @dataclass(frozen=True, slots=True)
+class Factors:
+    """Latents at unit scale are (raw - shift) * scale: one number for all channels, or one for each."""
+
+    scale: float | tuple[float, ...] = 1.0
+    shift: float | tuple[float, ...] = 0.0
+
+    @classmethod
+    def of_statistics(cls, mean: Sequence[float], spread: Sequence[float]) -> "Factors":
+        """Return the factors that bring channels of these means and spreads to mean 0 and spread 1."""
+        return cls(tuple(1 / float(value) for value in spread), tuple(map(float, mean)))
+
+    def near(self, other: "Factors") -> bool:
+        """Return whether both are the same but for rounding."""
+        ours, theirs = np.atleast_1d(self.scale, self.shift), np.atleast_1d(other.scale, other.shift)
+        return all(
+            a.shape == b.shape and np.allclose(a, b, rtol=0, atol=1e-6) for a, b in zip(ours, theirs, strict=True)
+        )
+
+    def __str__(self) -> str:
+        if isinstance(self.scale, float) and isinstance(self.shift, float):
+            return f"scaling factor {self.scale}, shift {self.shift}"
+        return "factors for each channel"
+
+
+@dataclass(frozen=True, slots=True)
 class LatentSpace:
-    """What encoder and decoder agree on; every known one is 8 pixels a latent wide."""
+    """What encoder and decoder agree on: a row of `KNOWN`.
+
+    A latent is `downscale` pixels wide and high. `factors` is None where every checkpoint has its own, and the class of
+    diffusers, `kind`, tells the space. `marks` are parts of the names of its models.
+    """
 
     name: str
     channels: int
-    scale: float
-    shift: float
+    downscale: int
+    factors: Factors | None
+    marks: tuple[str, ...]
     models: str
+    kind: str | None = None
 
 
+# fmt: off
+WAN21 = Factors.of_statistics(
+    mean=(
+        -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+        0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+    ),
+    spread=(
+        2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+    ),
+)
+WAN22 = Factors.of_statistics(
+    mean=(
+        -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891,
+        0.1570, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
+        -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.1230, -0.0313, -0.1649, 0.0117, 0.0723,
+        -0.2839, -0.2083, -0.0520, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+    ),
+    spread=(
+        0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901,
+        0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+        0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
+        0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+    ),
+)
+# fmt: on
+# Of rows with as many channels, the later ones have the more particular marks.
 KNOWN = {
     space.name: space
     for space in (
-        LatentSpace("sd1", 4, 0.18215, 0.0, "Stable Diffusion 1.x and 2.x, TAESD"),
-        LatentSpace("sdxl", 4, 0.13025, 0.0, "SDXL, TAESDXL"),
-        LatentSpace("sd3", 16, 1.5305, 0.0609, "Stable Diffusion 3 and 3.5, TAESD3"),
-        LatentSpace("flux1", 16, 0.3611, 0.1159, "FLUX.1, TAEF1"),
+        LatentSpace("sd1", 4, 8, Factors(0.18215), ("sd",), "Stable Diffusion 1.x and 2.x, TAESD"),
+        LatentSpace("sdxl", 4, 8, Factors(0.13025), ("xl",), "SDXL, TAESDXL"),
+        LatentSpace("sd3", 16, 8, Factors(1.5305, 0.0609), ("sd3", "stable-diffusion-3"), "SD 3 and 3.5, TAESD3"),
+        LatentSpace("flux1", 16, 8, Factors(0.3611, 0.1159), ("flux", "taef1"), "FLUX.1, TAEF1"),
+        LatentSpace("flux2", 128, 16, None, ("flux2", "flux.2"), "FLUX.2", kind="AutoencoderKLFlux2"),
+        LatentSpace("wan21", 16, 8, WAN21, ("wan2.1", "qwen-image"), "Wan 2.1, Wan 2.2 14B, Qwen-Image"),
+        LatentSpace("wan22", 48, 16, WAN22, ("wan2.2",), "Wan 2.2 5B"),
+        LatentSpace("sana", 32, 32, Factors(0.41407), ("sana",), "Sana (DC-AE)"),
     )
 }
 
@@ -45,17 +107,20 @@ def name_in_files(name: str) -> str:
     """Return the name under which files refer to a latent space.
 
     That is the name itself where a profile of it ships, else `x-` and 8 digits of the name's SHA-256, so that every
-    model of a space known by name reads what the others write.
+    model of a space known by name reads what the others write. A name that is of that form already stays.
     """
-    if name.startswith("x-") or shipped_profile_id(name) is not None:
+    if re.fullmatch(r"x-[0-9a-f]{8}", name) or shipped_profile_id(name) is not None:
         return name
     return f"x-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def valid_name(name: str) -> str:
-    """Return the name of a latent space if it may be one; `ValueError` if not."""
-    if not re.fullmatch(r"x-[0-9a-f]{8}|(?!x-)[A-Za-z0-9][\w.-]{0,63}", name):
-        raise ValueError(f"latent space {name!r}: expected a short word, or x- and 8 hexadecimal digits")
+    """Return the name of a latent space if it may be one: a short word; `ValueError` if not."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name):
+        raise ValueError(
+            f"latent space {name!r}: expected a word of at most 64 letters, digits, '.', '_' and '-' that begins with "
+            "a letter or digit, for example sd1, my-vae or x-taef2"
+        )
     return name
 
 
@@ -65,29 +130,23 @@ def space_of_weights(weights: Iterable[np.ndarray]) -> str:
     return f"x-{hashlib.sha256(b''.join(digests)).hexdigest()[:8]}"
 
 
-def identify(channels: int, scale: float | None, shift: float | None, hint: str) -> tuple[str | None, str]:
+def identify(channels: int, factors: Factors | None, hint: str, kind: str = "") -> tuple[str | None, str]:
     """Return the name of the known space that a VAE belongs to, None if unknown or not to be told, and the reason.
 
-    `scale` and `shift` are those of its config, None where it has none; `hint` is the name of the model or file.
+    `factors` are those of its config, None where it has none; `hint` is the name of the model or file, `kind` that of
+    its class.
     """
-    candidates = [space for space in KNOWN.values() if space.channels == channels]
-    exact = [s for s in candidates if scale is not None and abs(s.scale - scale) < 1e-6 and s.shift == (shift or 0)]
-    if exact:
-        return exact[0].name, f"{channels} channels, scaling factor {scale}, shift {shift or 0}: {exact[0].models}"
-    if scale not in {None, 1.0}:
-        return None, f"no known latent space has {channels} channels and scaling factor {scale}"
-    named = _named(candidates, hint)
-    if named:
-        return named.name, f"{channels} channels, and {hint!r} names {named.models}"
-    names = " or ".join(space.name for space in candidates)
-    return None, f"{channels} channels: {names if candidates else 'no known latent space'}; its files do not say which"
-
-
-def _named(candidates: list[LatentSpace], hint: str) -> LatentSpace | None:
-    marks = {"sd3": ("sd3", "stable-diffusion-3"), "flux1": ("flux", "taef1"), "sdxl": ("xl",), "sd1": ("sd",)}
+    candidates = [space for space in KNOWN.values() if space.channels == channels and space.kind in {None, kind}]
+    for space in candidates:
+        if space.kind:
+            return space.name, f"{channels} channels of an {kind}: {space.models}"
+        if space.factors and factors and space.factors.near(factors):
+            return space.name, f"{channels} channels, {factors}: {space.models}"
+    if factors not in {None, Factors()}:
+        return None, f"no known latent space has {channels} channels and {factors}"
     text = hint.lower().replace("_", "-")
-    for name, words in marks.items():
-        for space in candidates:
-            if space.name == name and any(word in text for word in words):
-                return space
-    return None
+    for space in reversed(candidates):
+        if any(mark in text for mark in space.marks):
+            return space.name, f"{channels} channels, and {hint!r} names {space.models}"
+    names = " or ".join(space.name for space in candidates)
+    return None, f"{channels} channels: {names or 'no known latent space'}; its files do not say which"

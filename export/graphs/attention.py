@@ -16,10 +16,15 @@ def bound_attention(network: nn.Module, *, half: bool) -> None:
 
     Scores of n positions then take n * n / 16 values. Heads that engines fuse anyway stay whole in half precision.
     """
+
+    def chunks(head: int) -> int:
+        return 1 if half and head <= WIDEST_FUSED_HEAD else CHUNKS
+
     for module in network.modules():
-        if isinstance(module, Attention) and not isinstance(module.processor, PromptAttention):
-            head = module.inner_dim // module.heads
-            module.set_processor(SelfAttention(1 if half and head <= WIDEST_FUSED_HEAD else CHUNKS))
+        if isinstance(module, PlaneAttention):
+            module.chunks = chunks(module.proj.in_channels)
+        elif isinstance(module, Attention) and not isinstance(module.processor, PromptAttention):
+            module.set_processor(SelfAttention(chunks(module.inner_dim // module.heads)))
 
 
 def bake_prompt(unet: nn.Module, embedding: Tensor) -> None:
@@ -76,7 +81,24 @@ class PromptAttention(Processor):
         return attend(attn, query, key, value)
 
 
-def attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor, chunks: int = 1) -> Tensor:
+class PlaneAttention(nn.Module):
+    """A block of one head that attends to the positions of a plane, as autoencoders of videos have it for a frame."""
+
+    upcast_attention = False
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.to_qkv, self.proj = block.norm, block.to_qkv, block.proj
+        self.chunks = 1
+
+    def forward(self, plane: Tensor) -> Tensor:
+        tokens = self.to_qkv(self.norm(plane)).flatten(2).transpose(1, 2).unsqueeze(1)
+        query, key, value = tokens.chunk(3, -1)
+        attended = attend(self, query, key, value, self.chunks).squeeze(1)
+        return plane + self.proj(attended.transpose(1, 2).reshape(plane.shape))
+
+
+def attend(attn: nn.Module, query: Tensor, key: Tensor, value: Tensor, chunks: int = 1) -> Tensor:
     """Return attention, (N, heads, positions, width), in `chunks` parts of the queries.
 
     It is computed in single precision where the checkpoint asks for it: SD 2.1 gives black pictures else.

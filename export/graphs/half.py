@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
+from diffusers.models.autoencoders.autoencoder_dc import EfficientViTBlock, ResBlock
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageResidualBlock
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResidualBlock
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
@@ -14,9 +17,11 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from sdtrt.errors import BundleError
+from sdtrt.export.graphs.attention import PlaneAttention
 
 LARGEST = 3e4  # of an activation on the probe: half precision ends at 65504
 BLOCKS = (Attention, AutoencoderTinyBlock, BasicTransformerBlock, Downsample2D, ResnetBlock2D, Upsample2D)
+BLOCKS += (EfficientViTBlock, PlaneAttention, QwenImageResidualBlock, ResBlock, WanResidualBlock)
 
 
 def to_half(network: nn.Module, probe: tuple[Tensor, ...]) -> list[str]:

@@ -1,43 +1,69 @@
 """What is exported: encoder, decoder and denoiser as plain functions of tensors, latents at unit scale."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdtrt.export.checkpoints.families import family_of
 from sdtrt.export.checkpoints.prompt import Prompt
+from sdtrt.export.checkpoints.spaces import Factors
 from sdtrt.export.graphs.attention import bake_prompt
 
 
 class Encoder(nn.Module):
-    """Pixels (N, 3, H, W) in [-1, 1] to the mean of the posterior, never a sample, at unit scale (N, C, h, w)."""
+    """Pixels (N, 3, H, W) in [-1, 1] to the mean of the posterior, never a sample, at unit scale (N, C, h, w).
 
-    def __init__(self, vae: nn.Module, scale: float, shift: float) -> None:
+    The parts of `vae` become its own, and may be altered for export.
+    """
+
+    def __init__(self, vae: nn.Module, factors: Factors) -> None:
         super().__init__()
+        family = family_of(vae)
         self.encoder = vae.encoder
         self.quant_conv = getattr(vae, "quant_conv", None)
-        self.channels = vae.config.latent_channels
-        self.scale, self.shift = scale, shift
+        family.simplify(self, vae.config)
+        self.channels = vae.config[family.channels]
+        self.pixel_patch, self.latent_patch = family.pixel_patch(vae.config), family.latent_patch(vae.config)
+        _register(self, factors)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        moments = self.encoder(pixels)
+        moments = self.encoder(_packed(pixels, self.pixel_patch))
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
-        return (moments[:, : self.channels] - self.shift) * self.scale  # type: ignore[no-any-return]
+        return (_packed(moments[:, : self.channels], self.latent_patch) - self.shift) * self.scale
 
 
 class Decoder(nn.Module):
-    """Latents at unit scale (N, C, h, w) to pixels (N, 3, H, W), not clamped."""
+    """Latents at unit scale (N, C, h, w) to pixels (N, 3, H, W), not clamped. It takes its parts as `Encoder` does."""
 
-    def __init__(self, vae: nn.Module, scale: float, shift: float) -> None:
+    def __init__(self, vae: nn.Module, factors: Factors) -> None:
         super().__init__()
+        family = family_of(vae)
         self.decoder = vae.decoder
         self.post_quant_conv = getattr(vae, "post_quant_conv", None)
-        self.scale, self.shift = scale, shift
+        family.simplify(self, vae.config)
+        self.pixel_patch, self.latent_patch = family.pixel_patch(vae.config), family.latent_patch(vae.config)
+        _register(self, factors)
 
     def forward(self, latents: Tensor) -> Tensor:
-        raw = latents / self.scale + self.shift
+        raw = _unpacked(latents / self.scale + self.shift, self.latent_patch)
         if self.post_quant_conv is not None:
             raw = self.post_quant_conv(raw)
-        return self.decoder(raw)  # type: ignore[no-any-return]
+        return _unpacked(self.decoder(raw), self.pixel_patch)
+
+
+def _register(network: nn.Module, factors: Factors) -> None:
+    """Give a network its factors, float32 (1, 1 or C, 1, 1), which follow it to half precision."""
+    for name, values in (("scale", factors.scale), ("shift", factors.shift)):
+        network.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1))
+
+
+def _packed(plane: Tensor, patch: int) -> Tensor:
+    return F.pixel_unshuffle(plane, patch) if patch > 1 else plane
+
+
+def _unpacked(plane: Tensor, patch: int) -> Tensor:
+    return F.pixel_shuffle(plane, patch) if patch > 1 else plane
 
 
 class Denoiser(nn.Module):

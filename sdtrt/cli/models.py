@@ -236,7 +236,7 @@ def add_bundle(command: argparse.ArgumentParser) -> None:
 def add_bundle_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
     command.add_argument(
-        "--latent-space", help="sd1, sdxl, sd3, flux1, or a name of your own (default: told by the model)"
+        "--latent-space", help="sd1, sdxl, flux1, … or a word of your own (default: told by the model)"
     )
     command.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos to measure or check the latents on")
     command.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")

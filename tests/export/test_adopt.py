@@ -190,7 +190,7 @@ def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"latent_scale": 0.0}, {"latent_scale": float("nan")}, {"input_range": (1.0, 1.0)}, {"latent_space": "x-12"}],
+    [{"latent_scale": 0.0}, {"latent_scale": float("nan")}, {"input_range": (1.0, 1.0)}, {"latent_space": "two words"}],
 )
 def test_numbers_that_cannot_be(pair: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"scale|latent space"):

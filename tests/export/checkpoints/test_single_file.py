@@ -56,7 +56,7 @@ def test_mapping(tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any
     weights = {f"{prefix}{name}": tensor for name, tensor in names(vae.state_dict()).items()}
     save_file(weights | {"model.diffusion_model.out.2.bias": torch.zeros(4)}, tmp_path / "vae.safetensors")
     loaded = load_autoencoder(tmp_path / "vae.safetensors")
-    assert (loaded.channels, loaded.scale) == (vae.config.latent_channels, None)
+    assert (loaded.channels, loaded.factors) == (vae.config.latent_channels, None)
     pixels = torch.rand(1, 3, 32, 48)
     with torch.inference_mode():
         torch.testing.assert_close(loaded.module(pixels).sample, vae(pixels).sample, atol=1e-5, rtol=1e-5)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.checkpoint import load_autoencoder, load_unet, schedule_of
 from sdtrt.export.checkpoints.sources import locate
+from sdtrt.export.checkpoints.spaces import Factors
 
 Make = Callable[..., Path]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -37,7 +38,7 @@ def test_the_hub(hub: Callable[[str, Path], None], pipeline: Make, models: Simpl
     hub("someone/some-model", folder)
     found = locate("someone/some-model", unet=True)
     assert found != folder
-    assert load_autoencoder(found).scale == 0.18215
+    assert load_autoencoder(found).factors == Factors(0.18215)
     assert load_unet(found).config.cross_attention_dim == 12
     assert schedule_of(found)["prediction_type"] == "v_prediction"
 

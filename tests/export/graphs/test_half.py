@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sdtrt.errors import BundleError
+from sdtrt.export.checkpoints.spaces import Factors
 from sdtrt.export.graphs import graph, onnx_graph
 from sdtrt.export.graphs.half import to_half
 from sdtrt.export.graphs.networks import Decoder
@@ -20,7 +21,7 @@ LATENTS = torch.linspace(-2, 2, 2 * 4 * 8 * 12).reshape(2, 4, 8, 12)
 
 
 def decoder(models: SimpleNamespace) -> Decoder:
-    return Decoder(models.autoencoder_kl(), 1.0, 0.0).eval()
+    return Decoder(models.autoencoder_kl(), Factors()).eval()
 
 
 def blown_up(models: SimpleNamespace, factor: float) -> Decoder:

@@ -10,13 +10,14 @@ import torch
 from onnx import numpy_helper
 
 from sdtrt.errors import BundleError
+from sdtrt.export.checkpoints.spaces import Factors
 from sdtrt.export.graphs import graph, parity
 from sdtrt.export.graphs.networks import Decoder
 
 
 @pytest.fixture
 def exported(models: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
-    network = Decoder(models.autoencoder_tiny(), 1.0, 0.0).eval()
+    network = Decoder(models.autoencoder_tiny(), Factors()).eval()
     inputs = [{"latents": torch.randn(2, 4, 6, 8)}]
     path = tmp_path / "decoder.onnx"
     references = parity.expected(network, inputs)
