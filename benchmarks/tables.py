@@ -248,6 +248,28 @@ def export_full_size() -> str:
     )
 
 
+def export_families() -> str:
+    found = results("export_families")
+    rows = [[row["family"], *family_figures(row)] for row in found["rows"]]
+    head = ["true size, random weights", "parameters, M", "ONNX, MB", "seconds", "peak memory, GB"]
+    head += ["difference from torch: encoder, decoder"]
+    return f"{markdown(head, rows)}\n\n{source(found)}"
+
+
+def family_figures(row: dict[str, Any]) -> list[str]:
+    """Return the cells of one family: figures, or why there are none."""
+    if "failed" in row:
+        return ["", "", "", "", row["failed"]]
+    whole = [row["whole"][part] for part in ("encoder", "decoder")]
+    return [
+        f"{row['parameters'] / 1e6:.1f}",
+        f"{sum(row['files'].values()) / 1e6:.0f}",
+        f"{row['seconds']:.0f}",
+        f"{row['peak_nbytes'] / 1e9:.1f}",
+        ", ".join(f"{part['mean']:.0e}" for part in whole),
+    ]
+
+
 def source(found: dict[str, Any]) -> str:
     return prose(f"`{found['command']}`, {found['machine']}, {found['date']}.")
 
@@ -321,6 +343,7 @@ TABLES = {
     "strip": strip,
     "denoise_tiny": denoise_tiny,
     "export_full_size": export_full_size,
+    "export_families": export_families,
 }
 
 

@@ -20,8 +20,10 @@ from sdtrt.errors import BundleError
 from sdtrt.export.graphs.attention import PlaneAttention
 
 LARGEST = 3e4  # of an activation on the probe: half precision ends at 65504
-BLOCKS = (Attention, AutoencoderTinyBlock, BasicTransformerBlock, Downsample2D, ResnetBlock2D, Upsample2D)
-BLOCKS += (EfficientViTBlock, PlaneAttention, QwenImageResidualBlock, ResBlock, WanResidualBlock)
+BLOCKS = (
+    *(Attention, AutoencoderTinyBlock, BasicTransformerBlock, Downsample2D, EfficientViTBlock, PlaneAttention),
+    *(QwenImageResidualBlock, ResBlock, ResnetBlock2D, Upsample2D, WanResidualBlock),
+)
 
 
 def to_half(network: nn.Module, probe: tuple[Tensor, ...]) -> list[str]:

@@ -37,7 +37,8 @@ def asymmetric(levels: int = 4) -> Any:
 
 def flux2(levels: int = 4) -> Any:
     widths = {"block_out_channels": (8,) * levels, "decoder_block_out_channels": (4,) * levels}
-    vae = diffusers.AutoencoderKLFlux2(**blocks(levels), **widths, layers_per_block=1, **GROUPS)
+    plain = {"layers_per_block": 1, "mid_block_add_attention": False}
+    vae = diffusers.AutoencoderKLFlux2(**blocks(levels), **widths, **plain, **GROUPS)
     vae.bn.running_mean.uniform_(-1, 1)
     vae.bn.running_var.uniform_(0.5, 4)
     return vae
@@ -120,17 +121,17 @@ class Case:
     encode: Callable[[Any, Tensor], Tensor]
     decode: Callable[[Any, Tensor], Tensor]
     downscale: int = 8
-    levels: int = 2  # of the small one that is exported; 0 if another is like it
+    levels: int = 1  # of the small one that is exported; 0 if another is like it
     half: bool = False
 
 
 CASES = {
     "AsymmetricAutoencoderKL": Case(asymmetric, "sd1", encode_scaled, decode_scaled),
-    "AutoencoderKLFlux2": Case(flux2, "flux2", encode_packed, decode_packed, downscale=16, half=True),
-    "AutoencoderKLQwenImage": Case(qwen, "wan21", encode_frame, decode_frame),
+    "AutoencoderKLFlux2": Case(flux2, "flux2", encode_packed, decode_packed, downscale=16),
+    "AutoencoderKLQwenImage": Case(qwen, "wan21", encode_frame, decode_frame, half=True),
     "AutoencoderKLWan, 2.1": Case(wan21, "wan21", encode_frame, decode_frame, levels=0),
-    "AutoencoderKLWan, 2.2": Case(wan22, None, encode_frame, decode_frame, downscale=16, half=True),
-    "AutoencoderDC": Case(dc, "sana", encode_dc, decode_scaled, downscale=32, half=True),
+    "AutoencoderKLWan, 2.2": Case(wan22, None, encode_frame, decode_frame, downscale=16, levels=2),
+    "AutoencoderDC": Case(dc, "sana", encode_dc, decode_scaled, downscale=32, levels=2, half=True),
 }
 EXPORTED = {name: case for name, case in CASES.items() if case.levels}
 
@@ -147,21 +148,21 @@ def assert_close(found: np.ndarray, expected: Tensor, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@torch.inference_mode()
 def test_in_torch(tmp_path: Path, case: Case) -> None:
     """Networks as deep as the published ones: their latent space is told, and they do what diffusers does."""
     torch.manual_seed(0)
     vae = case.make().eval()
     vae.save_pretrained(tmp_path / "vae")
-    pixels = torch.rand(2, 3, 64, 96) * 2 - 1
-    latents = case.encode(vae, pixels)
+    pixels = torch.rand(2, 3, 32, 64) * 2 - 1
     loaded = load_autoencoder(tmp_path / "vae")
     space, _ = identify(loaded.channels, loaded.factors, "vae", loaded.kind)
     assert space == case.space
     encoder, decoder = coders(loaded, space or "mine")
     assert downscale_of(encoder) == case.downscale == (KNOWN[space].downscale if space else case.downscale)
-    assert_close(encoder(pixels).numpy(), latents, 1e-4)
-    assert_close(decoder(latents).clamp(-1, 1).numpy(), case.decode(vae, latents).clamp(-1, 1), 1e-4)
+    with torch.inference_mode():
+        latents = case.encode(vae, pixels)
+        assert_close(encoder(pixels).numpy(), latents, 1e-4)
+        assert_close(decoder(latents).clamp(-1, 1).numpy(), case.decode(vae, latents).clamp(-1, 1), 1e-4)
 
 
 @pytest.fixture

@@ -69,8 +69,8 @@ def test_the_table() -> None:
     for space in KNOWN.values():
         assert valid_name(space.name) == space.name
         assert space.kind is None or space.kind in FAMILIES
-        if space.factors and isinstance(space.factors.scale, tuple):
-            assert space.channels == len(space.factors.scale) == len(space.factors.shift)
+        vectors = [space.factors.scale, space.factors.shift] if space.factors else []
+        assert all(len(values) == space.channels for values in vectors if isinstance(values, tuple))
 
 
 def test_the_table_in_the_documentation() -> None:
