@@ -369,7 +369,8 @@ def scale() -> str:
     found, billion = results("dataset"), 1e9
     each = {name: nbytes / found["pictures"] for name, nbytes in found["nbytes"].items()}
     kept = {
-        name: found["interrupted"][f"{name}_nbytes"] / found["interrupted"]["pictures"] for name in ("manifest", "listed")
+        name: found["interrupted"][f"{name}_nbytes"] / found["interrupted"]["pictures"]
+        for name in ("manifest", "listed")
     }
     ms = 1000 * found["seconds"]["one worker"] / found["pictures"]
     days = billion * ms / 1000 / 86400
