@@ -34,6 +34,7 @@ from PIL import Image
 from report import write_results
 
 from sdtrt.dataset import Latents
+from sdtrt.dataset.pool import THREADS
 from sdtrt.dataset.sources import SDT_FILES, samples_of
 from sdtrt.engine.codec import PictureCodec
 
@@ -48,7 +49,11 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--interrupted", type=int, default=5000, help="how many pictures of the run that is killed")
+    parser.add_argument("--read", action="store_true", help="only read what an earlier step left in the folder")
     arguments = parser.parse_args()
+    if arguments.read:
+        print(json.dumps(paces(arguments.photos)))
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_crops(arguments.photos, folder / "all", arguments.pictures, SIZE)
@@ -75,11 +80,24 @@ def measured(folder: Path) -> dict[str, Any]:
         },
         "nbytes": nbytes | {"latents": bytes_below(folder / "latents", "npy")},
         "largest_worker_mb": round(largest / 1024),
-        "read_per_second": {
-            ".sdt files": pace(Latents(str(folder / "out"))),
-            "stored latents": pace(Latents(str(folder / "latents"))),
-            "JPEG and encoder": pace(encoded(folder / "all")),
-        },
+        "read_per_second": paces_in_child(folder),
+    }
+
+
+def paces_in_child(folder: Path) -> dict[str, float]:
+    """Return `paces`, measured by a process that multiplies by one thread."""
+    command = [sys.executable, __file__, folder, "--read"]
+    environment = os.environ | dict.fromkeys(THREADS, "1")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def paces(folder: Path) -> dict[str, float]:
+    return {
+        ".sdt files": pace(Latents(str(folder / "out"))),
+        "stored latents": pace(Latents(str(folder / "latents"))),
+        "JPEG and encoder": pace(encoded(folder / "all")),
     }
 
 

@@ -396,7 +396,7 @@ def scale() -> str:
 
 def amounts(nbytes: float) -> tuple[str, str]:
     """Return what is kept of one picture and of a billion."""
-    return f"{nbytes:,.0f} bytes", f"{nbytes / 1000:.1f} TB"
+    return f"{nbytes:,.0f} bytes", f"{nbytes / 1000:.{1 if nbytes > 1000 else 2}f} TB"
 
 
 TABLES = {
