@@ -64,8 +64,11 @@ class Load:
             if rng.random() < 0.05:
                 await hang_up(port, self._png)
                 self.statuses["hung up"] += 1
-            else:
+                continue
+            try:
                 await rng.choices(kinds, (14, 2, 2, 1))[0](client, rng)
+            except httpx.TransportError:
+                self.statuses["lost"] += 1
 
     async def _decode(self, client: httpx.AsyncClient, rng: random.Random) -> None:
         which, started = rng.randrange(len(self._files)), time.monotonic()

@@ -345,6 +345,7 @@ def serve() -> str:
     head = ["clients", "decodes a second, 64x64", "p50, ms", "p99, ms", "memory more at the end, MB"]
     cost = found["overhead"]
     text = (
+        f"Each row is {found['load'][0]['seconds']:.0f} seconds of requests. "
         f"768x512 to JPEG with 8 clients: {cost['served_ms']:.0f} ms a picture, {cost['plain_ms']:.0f} ms by plain "
         f"calls on as many threads, {cost['share']:.2f} times as long."
     )

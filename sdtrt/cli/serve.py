@@ -20,6 +20,7 @@ PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for op
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = f"{PREFIX}TOKEN"  # no option: other users of the machine see those
 CONNECTIONS = 512
+KEPT = 75  # seconds that an idle connection is kept: longer than clients and proxies keep theirs, which then close it
 DRAINING = 30  # seconds that requests in work have when the service is to end
 
 
@@ -50,6 +51,7 @@ def serve(options: argparse.Namespace) -> int:
         log_level="warning",
         server_header=False,
         limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEPT,
         timeout_graceful_shutdown=DRAINING,
     )
     # uvicorn drains, and hands the signal on when that is done.
