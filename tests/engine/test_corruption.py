@@ -19,7 +19,7 @@ from sdtrt.engine.format.container import File, Header, write
 from sdtrt.engine.format.profile import shipped_profile
 
 DAMAGE = (FormatError, LimitError)
-TILES = Path(__file__).parent / "vectors" / "tiny_tiles_alpha" / "input.sdt"
+TILES = Path(__file__).parents[1] / "vectors" / "tiny_tiles_alpha" / "input.sdt"
 NAMES = ["colour", "grey", "alpha", "layers"]
 SLOW = 5.0  # seconds for one small file: far above what any takes, far below a hang
 
