@@ -30,7 +30,6 @@ class Calibration:
 
     bundle: Path
     photos: Path
-    prior: bool = False
     quiet: bool = True
 
 
@@ -54,7 +53,7 @@ class Measured:
 
 
 def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
-    """Measure a bundle's latent space on photos, train a prior if that is asked for, and put both into the bundle.
+    """Measure a bundle's latent space on photos, train a prior if there is a lesson, and put both into the bundle.
 
     Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, or if
     photos say nothing of it.
@@ -68,10 +67,10 @@ def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
     fields = profile_fields(measure(networks, learned, quiet=wish.quiet), bundle.latent_space, networks.downscale)
     profile = scaled(fields, networks, None, crops, quiet=wish.quiet)
     trained = None
-    if wish.prior:
-        from sdtrt.export.prior.learn import Lesson, learned_prior  # here, since it alone needs torch
+    if lesson is not None:
+        from sdtrt.export.prior.learn import learned_prior  # here, since it alone needs torch
 
-        trained = learned_prior(bundle, networks, profile, learned, lesson or Lesson(), quiet=wish.quiet)
+        trained = learned_prior(bundle, networks, profile, learned, lesson, quiet=wish.quiet)
         profile = scaled(fields, networks, trained, crops, quiet=wish.quiet)
     found = measured(networks, profile, crops, quiet=wish.quiet)
     write(bundle, fields | {"step_codes": [*profile.step_codes]}, trained)

@@ -60,8 +60,14 @@ def import_pair(options: argparse.Namespace) -> int:
 def calibrate(options: argparse.Namespace) -> int:
     with extra("export" if options.prior else "cpu"):
         from sdtrt.export.calibrate import Calibration, calibrate
+
+        lesson = None
+        if options.prior:
+            from sdtrt.export.prior.learn import Lesson
+
+            lesson = Lesson()
     bundle = find_bundle(options.bundle)
-    found = calibrate(Calibration(bundle.folder, options.photos, options.prior, options.quiet))
+    found = calibrate(Calibration(bundle.folder, options.photos, options.quiet), lesson)
     if options.json:
         print(json.dumps({"bundle": str(bundle.folder), **asdict(found)}, indent=2))
         return 0

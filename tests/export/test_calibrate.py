@@ -63,7 +63,7 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
     with monkeypatch.context() as context:
         context.setattr(learn, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            calibrate(Calibration(bundle, photos, prior=True), LESSON)
+            calibrate(Calibration(bundle, photos), LESSON)
     assert Bundle.open(bundle).prior is None  # until the end it stays as it is
     kept = bundle.parent / f".{bundle.name}.calibration"
     times = [path.stat().st_mtime_ns for path in sorted(kept.glob("*.npy"))]
@@ -71,9 +71,9 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
     with monkeypatch.context() as context:
         context.setattr(learn, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            calibrate(Calibration(bundle, photos, prior=True), LESSON)
+            calibrate(Calibration(bundle, photos), LESSON)
     assert [path.stat().st_mtime_ns for path in sorted(kept.glob("*.npy"))] == times
-    calibrate(Calibration(bundle, photos, prior=True), LESSON)
+    calibrate(Calibration(bundle, photos), LESSON)
     assert not kept.exists()
     first = Bundle.open(bundle)
     assert [path.name for path in bundle.glob("prior-*.npz")] == [first.prior]
