@@ -330,6 +330,48 @@ def backends() -> str:
     return f"{markdown(['', *(f'{call}, ms' for call in calls), 'memory, MB'], lines)}\n\n{source(found)}"
 
 
+GPU_ROWS = {  # of whom, section, and what it calls decoding and encoding
+    "SD 1.x: PyTorch, networks alone": ("torch", "decode", "encode"),
+    "the same, `torch.compile`": ("torch-compiled", "decode", "encode"),
+    "PyTorch, with sdtrt's kernels": ("sd1-torch", "synthesise", "analyse"),
+    "ONNX Runtime, with sdtrt's kernels": ("sd1-ort", "synthesise", "analyse"),
+    "ONNX Runtime, whole calls": ("sd1-ort", "decode", "encode"),
+    "`tiny`: ONNX Runtime, with kernels": ("tiny-ort", "synthesise", "analyse"),
+    "whole calls": ("tiny-ort", "decode", "encode"),
+}
+GPU_SIZES = ("512x512, batch 1", "512x512, batch 8", "1024x1024, batch 1")
+
+
+def gpu() -> str:
+    found = results("gpu_check")
+    lines = []
+    for name, (section, *verbs) in GPU_ROWS.items():
+        figures = found["sections"][section]["figures"]
+        medians = [figures[f"{verb} {size}"].get("p50") for verb in verbs for size in GPU_SIZES]
+        lines.append([name, *("-" if ms is None else f"{ms:.1f}" for ms in medians)])
+    head = [
+        f"{verb} {size.replace(', batch 1', '').replace(', batch', ' x')}"
+        for verb in ("decode", "encode")
+        for size in GPU_SIZES
+    ]
+    return f"{markdown(['milliseconds', *head], lines)}\n\n{gpu_source(found)}"
+
+
+def gpu_kernels() -> str:
+    found = results("gpu_check")
+    figures = found["sections"]["bandwidth"]["figures"]
+    lines = [
+        [name, f"{row['gb_per_second']:.0f}", f"{row.get('of_copy', 1):.0%}"]
+        for name, row in figures.items()
+        if name != "kernels"
+    ]
+    return f"{markdown(['kernel', 'GB/s', 'of a copy'], lines)}\n\n{gpu_source(found)}"
+
+
+def gpu_source(found: dict[str, Any]) -> str:
+    return prose(f"`make gpu-check`, {found['gpu']}, beside {found['machine']}, {found['date']}.")
+
+
 def serve() -> str:
     found = results("serve")
     lines = [
@@ -405,6 +447,8 @@ TABLES = {
     "serve": serve,
     "dataset": dataset,
     "backends": backends,
+    "gpu": gpu,
+    "gpu_kernels": gpu_kernels,
     "fidelity_photos": partial(fidelity, "photos"),
     "fidelity_pages": partial(fidelity, "pages"),
     "fidelity_sd1": partial(fidelity, "sd1"),

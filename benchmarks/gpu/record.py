@@ -8,6 +8,7 @@ from typing import Any
 
 from report import about
 
+from gpu import ROOT
 from gpu.check import NotMeasuredError
 
 PACKAGES = (
@@ -54,8 +55,9 @@ class Record:
         if isinstance(error, NotMeasuredError):
             section["not measured"] = str(error)
         elif isinstance(error, Exception):
-            lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
-            section["failed"] = {"error": f"{type(error).__name__}: {error}", "traceback": lines[-LINES:]}
+            lines = "".join(traceback.format_exception(error)).rstrip().replace(f"{ROOT}/", "").splitlines()
+            told = f"{type(error).__name__}: {error}".replace(f"{ROOT}/", "")
+            section["failed"] = {"error": told, "traceback": lines[-LINES:]}
         elif error is not None:
             section["failed"] = {"error": error}
         self.sections[name] = section

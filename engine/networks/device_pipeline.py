@@ -8,11 +8,12 @@ The tiles of larger pictures go one by one and are put together on the host, so 
 """
 
 import functools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,11 @@ from sdtrt.kernels import launches
 from sdtrt.kernels.device import Device, DeviceArray, Graph, Stream
 
 KEPT_PLANS = 8
+LARGEST_AREA = 1 << 22  # pixels of a batch: libraries count a plane's elements, up to 256 to a pixel, in 31 bits
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +71,7 @@ class DevicePipeline:
     def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
         height, width = pixels[0].shape[:2]
         if self._tiled.is_one(*self._profile.grid(width, height)[1:]):
-            return self._encoded(pixels)
+            return [one for part in parts(pixels, width * height) for one in self._encoded(part)]
         return [np.concatenate([*self.latents(rows_of(one), height, width)], axis=1) for one in pixels]
 
     def latents(self, rows: Rows, height: int, width: int) -> Iterator[Floats]:
@@ -94,7 +97,8 @@ class DevicePipeline:
 
     def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
         if self._tiled.is_one(*pictures[0].shape[1:]):
-            return self._decoded(pictures)
+            area = self._profile.downscale**2 * math.prod(pictures[0].shape[1:])
+            return [one for part in parts(pictures, area) for one in self._decoded(part)]
         whole = [((0, one.header.height), (0, one.header.width)) for one in pictures]
         return [np.concatenate([*self.pixels(one, *place)]) for one, place in zip(pictures, whole, strict=True)]
 
@@ -282,3 +286,9 @@ def dequantize_of(kind: str, arrays: Mapping[str, DeviceArray], shape: tuple[int
     latents = arrays["latents"]
     symbols, mean, delta, last = (arrays[name].pointer for name in ("symbols", "mean", "delta", kind))
     return launches.dequantize(symbols, latents.pointer, mean, delta, shape=shape, dtype=latents.dtype, **{kind: last})
+
+
+def parts(pictures: Sequence[Item], area: int) -> Iterator[Sequence[Item]]:
+    """Yield pictures of so many pixels each, no more of them at once than networks can take."""
+    count = max(1, LARGEST_AREA // area)
+    yield from (pictures[n : n + count] for n in range(0, len(pictures), count))

@@ -15,6 +15,9 @@ from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
 
 CUDA = "CUDAExecutionProvider"
 LARGEST_BATCH = 8
+# Convolutions are prepared anew whenever shapes change, exhaustively unless told otherwise (microsoft/onnxruntime,
+# issue 23006); on a H200 a decode after a change of shape took 0.3 s.
+SEARCH = "HEURISTIC"
 ELEMENT_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
@@ -134,7 +137,8 @@ class OrtCuda:
     def __init__(self, device: Device, index: int) -> None:
         import_onnxruntime().preload_dlls()
         self._where = "cuda", index
-        self._provider = CUDA, {"device_id": index, "user_compute_stream": str(handle_of(device.stream))}
+        stream = str(handle_of(device.stream))
+        self._provider = CUDA, {"device_id": index, "user_compute_stream": stream, "cudnn_conv_algo_search": SEARCH}
 
     def load(self, bundle: Bundle, network: str) -> OrtDeviceNetwork:
         path, *_ = [bundle.file(name) for name in source_of(bundle, network)]

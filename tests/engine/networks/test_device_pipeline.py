@@ -105,6 +105,25 @@ def test_batches(on_device: PictureCodec, photo: Photo) -> None:
         assert abs(difference).max() <= 1  # a batch's sums may be in another order
 
 
+def test_a_batch_of_more_than_networks_can_take(
+    pipeline: DevicePipeline, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [np.roll(photo(40, 30), n, axis=1) for n in range(5)]
+    expected = [pipeline.analyse([one])[0] for one in pictures]
+    monkeypatch.setattr(device_pipeline, "LARGEST_AREA", 2 * 40 * 32)
+    sizes = []
+    monkeypatch.setattr(
+        pipeline, "_encoded", lambda part, encode=pipeline._encoded: sizes.append(len(part)) or encode(part)
+    )
+    np.testing.assert_allclose(pipeline.analyse(pictures), expected, atol=1e-5)
+    assert sizes == [2, 2, 1]
+    header = Header(40, 30, 1, 3, 2048)
+    pixels = pipeline.synthesise([Parsed(latents, header) for latents in expected])
+    for found, latents in zip(pixels, expected, strict=True):
+        alone = pipeline.synthesise([Parsed(latents, header)])[0]
+        assert np.abs(found.astype(int) - alone).max() <= 1
+
+
 def test_graphs_are_captured_once_and_kept(pipeline: DevicePipeline, device: Any, photo: Photo) -> None:
     for _ in range(4):
         pipeline.analyse([photo(40, 30)])
