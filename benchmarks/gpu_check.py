@@ -13,7 +13,7 @@ to bring where these are missing:
     onnxruntime-gpu flatbuffers for the networks on a GPU; of torch's version of CUDA, since it takes cuDNN and cuBLAS
                                 from there. `onnxruntime` serves all that needs no network in it on the GPU, and
                                 rehearsals; TensorRT, with engines, serves beside it.
-    onnxscript onnx-ir ml-dtypes for the section `export`
+    onnxscript onnx-ir ml-dtypes for the section `export`; `training` needs torch and onnx
     cupy-cuda13x                for a test of arrays of CuPy's
 
 What is missing is named in the results, nothing is left out in silence. The kernels are those that are committed,

@@ -1,4 +1,8 @@
-"""The loop that all training shares: Adam, averaged weights, checkpoints that a run goes on from."""
+"""The loop that all training shares: Adam, averaged weights, checkpoints that a run goes on from.
+
+It runs where the model lies. On a GPU the kernels of an iteration are recorded once and replayed, since networks as
+small as these take longer to launch than to run.
+"""
 
 import math
 import time
@@ -11,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 REPORT_EVERY, SAVE_EVERY = 50, 250
+RUNS_BEFORE_RECORDING = 4  # so that libraries have chosen their kernels, and the optimizer has its state
 
 Batch = tuple[Tensor, ...]
 Draw = Callable[[np.random.Generator], Batch]
 Report = Callable[[int, int, str], None]  # of iterations done, those of all, and figures in words
-Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]  # of a batch: the loss, and figures to report by name
+Figures = dict[str, Tensor]
+Loss = Callable[..., tuple[Tensor, Figures]]  # of a batch: the loss, and figures to report by name
+Advance = Callable[..., Figures]  # by an iteration, on a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +48,26 @@ class Run:
     """A model on its way, with the averaged weights that are kept of it; goes on from the checkpoint in `folder`."""
 
     def __init__(
-        self, folder: Path, model: nn.Module, trained: nn.Module, recipe: Recipe, rng: np.random.Generator
+        self,
+        folder: Path,
+        model: nn.Module,
+        trained: nn.Module,
+        recipe: Recipe,
+        rng: np.random.Generator,
+        faster: tuple[nn.Module, float] | None = None,
     ) -> None:
+        """Begin a run, or go on with it; a part of what is trained may be so many times as fast."""
         self.folder, self.recipe, self.rng = folder, recipe, rng
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         self.trained = trained
-        self.optimizer = torch.optim.Adam(trained.parameters(), lr=recipe.learning_rate)
+        self.device = next(model.parameters()).device
+        part, scale = faster or (nn.Module(), 1.0)
+        apart = {id(parameter) for parameter in part.parameters()}
+        groups = [{"params": [p for p in trained.parameters() if id(p) not in apart], "scale": 1.0}]
+        groups += [{"params": [*part.parameters()], "scale": scale}] if apart else []
+        rate = torch.tensor(0.0, device=self.device)  # a tensor: what is recorded reads it anew
+        self.optimizer = torch.optim.Adam(groups, lr=rate, capturable=self.device.type == "cuda")
         self.iteration = 0
         if (folder / "checkpoint.pt").exists():
             self._restore()
@@ -64,12 +84,13 @@ class Run:
         `after_step` may put weights right that the optimizer has just moved. `report` is told now and then; without
         it figures go to standard output, with the pace.
         """
-        started, first, totals = time.monotonic(), self.iteration, dict[str, float]()
+        advance = self._advance(loss_of, after_step)
+        started, first, totals = time.monotonic(), self.iteration, dict[str, Tensor | float]()
         while self.iteration < self.recipe.iterations:
-            for name, value in self._iterate(draw, loss_of, after_step).items():
+            for name, value in self._iterate(draw, advance).items():
                 totals[name] = totals.get(name, 0.0) + value / REPORT_EVERY
             if self.iteration % REPORT_EVERY == 0:
-                figures = " ".join(f"{name} {value:.4f}" for name, value in totals.items())
+                figures = " ".join(f"{name} {float(value):.4f}" for name, value in totals.items())
                 if report:
                     report(self.iteration, self.recipe.iterations, figures)
                 else:
@@ -79,26 +100,32 @@ class Run:
             if self.iteration % SAVE_EVERY == 0 or self.iteration == self.recipe.iterations:
                 self._save()
 
-    def _iterate(self, draw: Draw, loss_of: Loss, after_step: Callable[[], None] | None) -> dict[str, float]:
+    def _advance(self, loss_of: Loss, after_step: Callable[[], None] | None) -> Advance:
+        def advance(*batch: Tensor) -> Figures:
+            loss, figures = loss_of(*batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.recipe.largest_gradient is not None:
+                torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.recipe.largest_gradient)
+            self.optimizer.step()
+            if after_step:
+                after_step()
+            return {name: value.detach() for name, value in figures.items()}
+
+        return Recorded(advance) if self.device.type == "cuda" else advance
+
+    def _iterate(self, draw: Draw, advance: Advance) -> Figures:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.iteration)
-        loss, figures = loss_of(*draw(self.rng))
-        self.optimizer.zero_grad()
-        loss.backward()
-        if self.recipe.largest_gradient is not None:
-            torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.recipe.largest_gradient)
-        self.optimizer.step()
-        if after_step:
-            after_step()
+            group["lr"].fill_(self.recipe.rate(self.iteration) * group["scale"])
+        figures = advance(*(part.to(self.device) for part in draw(self.rng)))
         self._update_average()
         self.iteration += 1
-        return {name: value.item() for name, value in figures.items()}
+        return figures
 
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.recipe.ema_decay, self.iteration / (self.iteration + 10))
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
+        torch._foreach_lerp_([*self.average.values()], [*self.model.state_dict().values()], 1 - decay)
 
     def _save(self) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -116,16 +143,48 @@ class Run:
         (self.folder / "checkpoint.tmp").replace(self.folder / "checkpoint.pt")
 
     def _restore(self) -> None:
-        state = torch.load(self.folder / "checkpoint.pt", weights_only=True)
+        state = torch.load(self.folder / "checkpoint.pt", weights_only=True, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.average.update(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["torch_rng"])
+        torch.set_rng_state(state["torch_rng"].cpu())
         self.rng.bit_generator.state = state["numpy_rng"]
         self.iteration = int(state["iteration"])
 
 
-def averaged_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the averaged weights of the run in `folder`."""
-    weights: dict[str, Tensor] = torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
-    return weights
+class Recorded:
+    """An iteration on a GPU: its kernels are recorded when it has run a few times, and replayed from then on.
+
+    All batches must have the same shapes, and nothing of it may wait for the GPU. Figures are overwritten by the next.
+    """
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+        self.graph, self.stream, self.calls = torch.cuda.CUDAGraph(), torch.cuda.Stream(), 0
+        self.batch: Batch = ()
+        self.figures: Figures = {}
+
+    def __call__(self, *batch: Tensor) -> Figures:
+        self.calls += 1
+        if self.calls <= RUNS_BEFORE_RECORDING:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                figures = self.advance(*batch)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return figures
+        if not self.batch:
+            self.batch = tuple(part.clone() for part in batch)
+            with torch.cuda.graph(self.graph):
+                self.figures = self.advance(*self.batch)
+        for recorded, part in zip(self.batch, batch, strict=True):
+            recorded.copy_(part)
+        self.graph.replay()
+        return self.figures
+
+
+def averaged_weights(folder: Path, part: str = "") -> dict[str, Tensor]:
+    """Return the averaged weights of the run in `folder`: of a part, by name, where several were trained together."""
+    file, prefix = folder / "checkpoint.pt", f"{part}."
+    weights: dict[str, Tensor] = torch.load(file, weights_only=True, map_location="cpu")["average"]
+    of_part = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    return of_part or weights

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gpu import ROOT
@@ -24,6 +25,7 @@ class Gpu:
     widths: tuple[int, ...] = (128, 256, 512, 512)  # of the levels of SD 1.x's autoencoder
     layers = 2
     probe = (256, 192)  # width and height of the picture that a bundle is checked with
+    training: Mapping[str, int] = MappingProxyType({"iterations": 100})  # what differs from the recipe
     torch_device = "cuda"
     compiler = "inductor"  # of torch.compile
     pytest_options: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ class Emulated(Gpu):
     large = (2, 4, 16, 16)
     widths, layers = (32, 32, 32, 32), 0
     probe = (64, 48)
+    training = MappingProxyType({"iterations": 2, "batch": 1, "crop": 64})
     torch_device, compiler = "cpu", "eager"
     pytest_options = ("-p", "emulated_gpu")
     path = (ROOT, EMULATION)

@@ -8,6 +8,7 @@ from gpu.codec import architecture, built_in, memory, parity
 from gpu.networks import compiled, eager, export
 from gpu.suite import tests
 from gpu.torch_networks import around_torch
+from gpu.training import training
 
 SECTIONS: dict[str, Section] = {
     "tests": tests,
@@ -21,5 +22,6 @@ SECTIONS: dict[str, Section] = {
     "sd1-trt": partial(architecture, "trt"),
     "sd1-ort": partial(architecture, "ort"),
     "memory": memory,
+    "training": training,
     "torch-compiled": compiled,
 }

@@ -65,7 +65,7 @@ class PassNetwork(nn.Module):
         A channel that a step never leaves anything of drives its scale there down without end; all scales are enough.
         """
         self.direct_features.clamp_(-LARGEST_FEATURE, LARGEST_FEATURE)
-        limits = torch.full((step.inputs,), float(MAGNITUDE[-1]))
+        limits = self.hidden.new_full((step.inputs,), float(MAGNITUDE[-1]))
         limits[: width(step.values)] = LIMIT
         shrink([self.hidden_features], 128 * largest_of_features(self.hidden_features), torch.tensor(LARGEST_SUM / 2))
         hidden = 128 * self.hidden.abs() @ limits

@@ -10,8 +10,9 @@ the latent space's last version.
 
 import argparse
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from sdtrt.export.prior.architectures import PLANS, Plan, architecture
 from sdtrt.export.prior.fit import fitted, integer_networks
 from sdtrt.export.prior.network import PassNetwork, steps_of
 from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
-from sdtrt.export.training_loop import Batch, Draw, Report, Run, averaged_weights
+from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, averaged_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +63,33 @@ class Recipe(training.Recipe):
 
 
 class Gatherer:
-    """Where the inputs and the symbols of each pass lie in a batch of crops."""
+    """Where the inputs and the symbols of each pass lie in a batch of crops on a device."""
 
-    def __init__(self, arch: Architecture, crop: int) -> None:
+    def __init__(self, arch: Architecture, crop: int, device: torch.device | str = "cpu") -> None:
         self.side = crop + 2 * MARGIN
         self.channels = len(arch.order)
         self.targets, self.values, self.magnitudes = [], [], []
         for step in arch.passes:
             rows, columns = (np.concatenate(parts) for parts in zip(*self._positions(step, crop), strict=True))
             places = torch.from_numpy((rows + MARGIN) * self.side + columns + MARGIN)[:, None]
-            self.targets.append(places + self._planes(step.start, step.stop))
-            self.values.append(places + self._offsets(step.values))
-            self.magnitudes.append(places + self._offsets(step.magnitudes))
+            self.targets.append((places + self._planes(step.start, step.stop)).to(device))
+            self.values.append((places + self._offsets(step.values)).to(device))
+            self.magnitudes.append((places + self._offsets(step.magnitudes)).to(device))
+
+    def split(self, planes: Tensor) -> Sequence[Tensor]:
+        """Return what each pass codes of (batch, channels, crop, crop): (batch, positions, group) each."""
+        flat = torch.cat([target.reshape(-1) for target in self.targets])
+        parts = self.padded(planes).index_select(1, flat).split([target.numel() for target in self.targets], dim=1)
+        return [part.reshape(-1, *target.shape) for part, target in zip(parts, self.targets, strict=True)]
 
     def padded(self, planes: Tensor) -> Tensor:
         """Return (batch, channels, crop, crop) with margins, flat: (batch, channels * side * side)."""
         return nn.functional.pad(planes, (MARGIN,) * 4).reshape(len(planes), -1)
+
+    def unpadded(self, flat: Tensor) -> Tensor:
+        """Return what `padded` returns without its margins, (batch, channels, crop, crop)."""
+        planes = flat.reshape(len(flat), -1, self.side, self.side)
+        return planes[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     @staticmethod
     def _positions(step: LatentPass, crop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -94,30 +106,44 @@ class Gatherer:
 
 
 def code_batch(
-    networks: nn.ModuleList, gatherer: Gatherer, latents: Tensor, codes: Tensor, multipliers: Tensor
-) -> Iterator[Tensor]:
-    """Yield each pass's bits, a sum with gradients, of normalised latents in coding order (batch, C, crop, crop)."""
-    steps = steps_of(codes)
-    wanted = gatherer.padded(latents / steps[:, None, None, None])
-    known = torch.zeros_like(wanted)
-    strengths = torch.zeros_like(wanted)
-    compressed = torch.from_numpy(MAGNITUDE.astype(np.float32))
-    features = torch.stack([torch.from_numpy(step_features(int(code))) for code in codes])
-    for network, target, values, magnitudes in zip(
-        networks, gatherer.targets, gatherer.values, gatherer.magnitudes, strict=True
-    ):
+    networks: nn.ModuleList, gatherer: Gatherer, exact: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield of each pass where its symbols lie in padded planes, the symbols, and their bits in each picture.
+
+    `exact` is normalised latents in units of their steps and in coding order, float32 (batch, C, crop, crop). Bits have
+    gradients to the networks and, straight through the rounding, to `exact`; what is coded from has none.
+    """
+    steps = steps_of(codes)[:, None, None]
+    _, strength_of = constants(exact.device)
+    known = torch.zeros_like(gatherer.padded(exact))
+    strengths = torch.zeros_like(known)
+    places = zip(gatherer.targets, gatherer.values, gatherer.magnitudes, gatherer.split(exact), strict=True)
+    for network, (target, values, magnitudes, wanted) in zip(networks, places, strict=True):
         inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)
         location, scale = network(inputs, features, codes)
         with torch.no_grad():
-            symbols = choose(wanted[:, target], location, scale, multipliers[:, None, None])
-            units = (symbols * steps[:, None, None] * UNITS_PER_LATENT).round().clamp(-LIMIT, LIMIT)
+            symbols = choose(wanted, location, scale, multipliers[:, None, None])
+            units = (symbols * steps * UNITS_PER_LATENT).round().clamp(-LIMIT, LIMIT)
             known[:, target] = units
-            strengths[:, target] = compressed[units.abs().long()]
-        yield bits_of(symbols, location, scale).sum()
+            strengths[:, target] = strength_of[units.abs().long()]
+        yield target, symbols, bits_of(wanted + (symbols - wanted).detach(), location, scale).sum((1, 2))
+
+
+@cache
+def constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where in their intervals logistic latents lie, in steps, and the strengths of units, on a device."""
+    centroids = torch.from_numpy(logistic_centroids().astype(np.float32) / 64)
+    return centroids.to(device), torch.from_numpy(MAGNITUDE.astype(np.float32)).to(device)
+
+
+def features_of(codes: Sequence[int]) -> Tensor:
+    """Return what networks are told of step codes, float32 (batch, KNOTS)."""
+    return torch.stack([torch.from_numpy(step_features(code)) for code in codes])
 
 
 def choose(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) -> Tensor:
     """Return the symbols that cost least, in squared error plus `multiplier` times bits."""
+    centroids, _ = constants(wanted.device)
     location = (location * FRACTIONS).round() / FRACTIONS
     scale = scale.round()
     base = location.floor()
@@ -125,7 +151,7 @@ def choose(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) 
     below = wanted.floor()
     costs = []
     for symbols in (below, below + 1):
-        shift = CENTROIDS[rows, (symbols - base + 15).clamp(0, 31).long()]
+        shift = centroids[rows, (symbols - base + 15).clamp(0, 31).long()]
         costs.append((wanted - symbols - shift) ** 2 + multiplier * bits_of(symbols, location, scale))
     return torch.where(costs[0] <= costs[1], below, below + 1)
 
@@ -136,9 +162,6 @@ def bits_of(symbols: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     far = -(symbols - location).abs()
     probability = torch.sigmoid((far + 0.5) / width) - torch.sigmoid((far - 0.5) / width)
     return -torch.log2(probability.clamp_min(2.0**-22))
-
-
-CENTROIDS = torch.from_numpy(logistic_centroids().astype(np.float32) / 64)
 
 
 def train(
@@ -160,11 +183,12 @@ def train(
     networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
     gatherer = Gatherer(arch, recipe.crop)
     if start:
-        networks.load_state_dict(averaged_weights(start))
+        networks.load_state_dict(averaged_weights(start, "prior"))
 
-    def loss_of(planes: Tensor, codes: Tensor, multipliers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        passes = list(code_batch(networks, gatherer, planes, codes, multipliers))
-        loss = torch.stack(passes).sum() / planes.numel()
+    def loss_of(planes: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor) -> tuple[Tensor, Figures]:
+        exact = planes / steps_of(codes)[:, None, None, None]
+        passes = code_batch(networks, gatherer, exact, codes, features, multipliers)
+        loss = torch.stack([bits for _, _, bits in passes]).sum() / planes.numel()
         return loss, {"bits per symbol": loss}
 
     def keep_exact() -> None:
@@ -177,13 +201,13 @@ def train(
 
 
 def crops_at_codes(latents: list[np.ndarray], step_codes: tuple[int, int], recipe: Recipe, arch: Architecture) -> Draw:
-    """Return what draws crops in coding order, float32 (N, C, h, w), with step codes and multipliers, float32 (N,)."""
+    """Return what draws crops in coding order, (N, C, h, w), step codes, their features and multipliers, float32."""
 
     def draw(rng: np.random.Generator) -> Batch:
         crops, codes = zip(*(random_crop(latents, step_codes, recipe, rng) for _ in range(recipe.batch)), strict=True)
         multipliers = torch.from_numpy(rng.uniform(0, recipe.multiplier, recipe.batch).astype(np.float32))
         planes = torch.from_numpy(np.stack(crops)[:, list(arch.order)])
-        return planes, torch.tensor(codes, dtype=torch.float32), multipliers
+        return planes, torch.tensor(codes, dtype=torch.float32), features_of(codes), multipliers
 
     return draw
 

@@ -43,7 +43,8 @@ def linear(pixels: Tensor) -> Tensor:
 
 def brightness(rgb: Tensor) -> Tensor:
     """Return the Y of JPEG XL's XYB, (N, 1, H, W), of linear RGB."""
-    cones = F.conv2d(rgb, rgb.new_tensor(_CONES)[:, :, None, None]) + _BIAS
+    red, green, blue = rgb.split(1, dim=1)
+    cones = torch.cat([r * red + g * green + b * blue for r, g, b in _CONES], dim=1) + _BIAS
     return (cones.clamp_min(1e-6) ** (1 / 3)).mean(1, keepdim=True) - _BIAS ** (1 / 3)
 
 

@@ -73,7 +73,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
 def load_model(run: Path) -> Autoencoder:
     """Return the averaged model of a run, its large tensors rounded to half precision as they are shipped."""
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
-    model.load_state_dict(averaged_weights(run))
+    model.load_state_dict(averaged_weights(run, "autoencoder"))
     for network in (model.encoder, model.decoder):
         for parameter in network.parameters():
             if parameter.numel() >= SMALLEST_HALF:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sdtrt.export import training_loop as training
-from sdtrt.export.training.tiny.photos import mixed_crops
+from sdtrt.export.training.tiny.photos import mixed_crops, pixels_to_planes
 from sdtrt.export.training_loop import Batch, Draw
 
 
@@ -30,7 +30,7 @@ def crops_at_steps(photos: list[np.ndarray], recipe: Recipe, pages: list[np.ndar
     """
 
     def draw(rng: np.random.Generator) -> Batch:
-        crops = mixed_crops(photos, pages or [], recipe.batch, recipe.crop, rng).to(memory_format=torch.channels_last)
+        crops = pixels_to_planes(mixed_crops(photos, pages or [], recipe.batch, recipe.crop, rng))
         low, high = map(math.log, recipe.steps)
         step = torch.from_numpy(np.exp(rng.uniform(low, high, recipe.batch)).astype(np.float32))
         dead_zone = torch.from_numpy(rng.uniform(*recipe.dead_zones, recipe.batch).astype(np.float32))

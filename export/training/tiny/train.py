@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import DOWNSCALE, Autoencoder, linear_analysis
-from sdtrt.export.training.tiny.photos import load_photos, random_crops
+from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes, random_crops
 from sdtrt.export.training_loop import Run
 
 RECIPE = Recipe(iterations=14_000, learning_rate=8e-4, warmup=400)
@@ -28,7 +28,7 @@ def train(folder: Path, run: Path, recipe: Recipe) -> None:
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     photos = load_photos(folder, recipe.crop)
-    model = Autoencoder(linear_spread(random_crops(photos, 256, recipe.crop, rng)))
+    model = Autoencoder(linear_spread(pixels_to_planes(random_crops(photos, 256, recipe.crop, rng))))
 
     def loss_of(crops: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         decoded, bits = model(crops, step, dead_zone)

@@ -53,9 +53,9 @@ def test_gradients_are_finite_at_the_edges() -> None:
 def test_one_crop_in_six_is_of_pages() -> None:
     photo, page = np.zeros((40, 50, 3), np.uint8), np.full((40, 50, 3), 255, np.uint8)
     crops = mixed_crops([photo], [page], 3000, 8, np.random.default_rng(1))
-    assert crops.shape == (3000, 3, 8, 8)
-    assert (crops == 1).all((1, 2, 3)).float().mean() == pytest.approx(PAGES_SHARE, abs=0.02)
-    assert (mixed_crops([photo], [], 30, 8, np.random.default_rng(1)) == -1).all()
+    assert crops.shape == (3000, 8, 8, 3)
+    assert (crops == 255).all((1, 2, 3)).mean() == pytest.approx(PAGES_SHARE, abs=0.02)
+    assert (mixed_crops([photo], [], 30, 8, np.random.default_rng(1)) == 0).all()
 
 
 def test_a_bundle_restored(crops: Tensor) -> None:

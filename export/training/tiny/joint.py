@@ -1,0 +1,147 @@
+"""Fourth stage of training `tiny`: all of it together with the prior that codes its files.
+
+    python -m sdtrt.export.training.tiny.joint PHOTOS PAGES --start runs/tiny-refined --prior runs/prior
+
+The stages before it estimate bits by a model of their own; here the prior's networks say them, on symbols chosen as the
+codec chooses them, and gradients reach the encoder through what is coded, straight through the rounding, not through
+what it is foretold from. It runs on a GPU if there is one (`--device`). A run goes on from its last checkpoint.
+"""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sdtrt.export.prior.architectures import PLANS, architecture
+from sdtrt.export.prior.network import PassNetwork
+from sdtrt.export.prior.train import Gatherer, code_batch, features_of
+from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
+from sdtrt.export.training.tiny.loop import Recipe
+from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
+from sdtrt.export.training.tiny.photos import load_photos, mixed_crops, pixels_to_planes
+from sdtrt.export.training.tiny.refine import distortion_of
+from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, averaged_weights
+
+# At a rate of 5e-4 all went astray in the first 250 iterations, and ended worse than it began.
+RECIPE = Recipe(
+    iterations=6_000, learning_rate=1.5e-4, warmup=200, batch=32, crop=256, steps=(0.25, 4.7), ema_decay=0.9995
+)
+PRIOR_RATE = 2.0  # how many times as fast the prior's networks, whose weights are larger, are trained
+SMALLER = 0.7  # the size at which photos are seen, too
+MULTIPLIERS = 0.05, 0.15  # of bits against squared error, where symbols are chosen
+
+
+class Coded(nn.Module):
+    """An autoencoder, and the networks of its prior."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        plan = PLANS["tiny"]
+        self.architecture = architecture(plan)
+        self.autoencoder = Autoencoder(torch.ones(LATENT_CHANNELS))
+        self.prior = nn.ModuleList([PassNetwork(step, plan) for step in self.architecture.passes])
+        order = torch.tensor(self.architecture.order)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("natural", order.argsort(), persistent=False)
+
+    def latents_and_bits(
+        self, pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor, gatherer: Gatherer
+    ) -> tuple[Tensor, Tensor]:
+        """Return latents as a decoder would get them, float32 (N, 40, h, w), and bits of each picture, float32 (N,).
+
+        Rounding passes gradients straight through. `features` are those of the steps' codes, `multipliers` weights of
+        bits against squared error where symbols are chosen, float32 (N,).
+        """
+        deltas = self.autoencoder.deltas(step)
+        exact = (self.autoencoder.encoder(pixels) / deltas).index_select(1, self.order)
+        bits, symbols = torch.zeros_like(step), torch.zeros_like(gatherer.padded(exact))
+        codes = 2048 + 256 * torch.log2(step)
+        for target, chosen, spent in code_batch(self.prior, gatherer, exact, codes, features, multipliers):
+            symbols[:, target] = chosen
+            bits = bits + spent
+        rounded = exact + (gatherer.unpadded(symbols) - exact).detach()
+        return rounded.index_select(1, self.natural) * deltas, bits
+
+
+def joint(
+    folder: Path,
+    pages_folder: Path,
+    start: Path,
+    prior: Path,
+    run: Path,
+    recipe: Recipe,
+    device: str,
+    report: Report | None = None,
+) -> None:
+    """Train to the end of `recipe`, from the checkpoint in `run`, or else what `start` and `prior` hold."""
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
+    photos += smaller(photos, recipe.crop)
+    model = Coded()
+    model.autoencoder.load_state_dict(averaged_weights(start, "autoencoder"))
+    model.prior.load_state_dict(averaged_weights(prior, "prior"))
+    model = model.to(device)
+    gatherer = Gatherer(model.architecture, recipe.crop // DOWNSCALE, device)
+
+    def loss_of(pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor) -> tuple[Tensor, Figures]:
+        crops = pixels_to_planes(pixels)
+        latents, bits = model.latents_and_bits(crops, step, features, multipliers, gatherer)
+        decoded = model.autoencoder.decoder(latents, step)
+        distortion, figures = distortion_of(decoded, crops)
+        bpp = bits / recipe.crop**2
+        grid = grid_penalty(decoded, crops)
+        loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
+        return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
+
+    def keep_exact() -> None:
+        for network, step in zip(model.prior, model.architecture.passes, strict=True):
+            network.keep_exact(step)
+
+    training = Run(run, model, model, recipe, rng, (model.prior, PRIOR_RATE))
+    training.train(drawn(photos, pages, recipe), loss_of, keep_exact, report)
+
+
+def smaller(photos: list[np.ndarray], smallest: int) -> list[np.ndarray]:
+    """Return photos scaled down, those that stay `smallest` pixels a side: sharper, and cleaner, than photos are."""
+    sizes = [tuple(round(SMALLER * side) for side in photo.shape[1::-1]) for photo in photos]
+    pairs = [(photo, size) for photo, size in zip(photos, sizes, strict=True) if min(size) >= smallest]
+    return [np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)) for photo, size in pairs]
+
+
+def drawn(photos: list[np.ndarray], pages: list[np.ndarray], recipe: Recipe) -> Draw:
+    """Return what draws crops, uint8 (N, H, W, 3), with steps, features of their codes, and multipliers."""
+
+    fine, coarse = (round(2048 + 256 * math.log2(step)) for step in recipe.steps)
+
+    def draw(rng: np.random.Generator) -> Batch:
+        crops = torch.from_numpy(mixed_crops(photos, pages, recipe.batch, recipe.crop, rng))
+        codes = rng.integers(fine, coarse, recipe.batch)
+        steps = torch.from_numpy(np.exp2((codes - 2048) / 256).astype(np.float32))
+        multipliers = torch.from_numpy(rng.uniform(*MULTIPLIERS, recipe.batch).astype(np.float32))
+        return crops, steps, features_of(codes.tolist()), multipliers
+
+    return draw
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train `tiny` together with its prior.")
+    parser.add_argument("photos", type=Path, help="folder of training photos (PNG, WebP, JPEG)")
+    parser.add_argument("pages", type=Path, help="folder of training pages and screens, as `make pages` makes them")
+    parser.add_argument("--start", type=Path, default=Path("runs/tiny-refined"), help="folder of refine's checkpoint")
+    parser.add_argument("--prior", type=Path, default=Path("runs/prior"), help="folder of the prior's checkpoint")
+    parser.add_argument("--run", type=Path, default=Path("runs/tiny-joint"), help="folder of this stage's checkpoint")
+    parser.add_argument("--iterations", type=int, default=RECIPE.iterations)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    recipe = replace(RECIPE, iterations=options.iterations)
+    joint(options.photos, options.pages, options.start, options.prior, options.run, recipe, options.device)
+
+
+if __name__ == "__main__":
+    main()

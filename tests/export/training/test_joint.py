@@ -1,0 +1,83 @@
+"""Training `tiny` together with its prior: that it runs, goes on, and hands over its parts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdtrt.export import training_loop as training
+from sdtrt.export.prior.train import Gatherer, features_of
+from sdtrt.export.training.tiny.build import load_model
+from sdtrt.export.training.tiny.joint import RECIPE, Coded, drawn, joint, smaller
+from sdtrt.export.training.tiny.photos import pixels_to_planes
+
+SHORT = replace(RECIPE, iterations=2, batch=2, crop=64)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 12, 12, 3), np.uint8)
+    for number, photo in enumerate(pixels):
+        Image.fromarray(photo).resize((96, 100), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a checkpoint that has both parts, as a run of this stage does."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("start")
+    torch.save({"average": Coded().state_dict()}, folder / "checkpoint.pt")
+    return folder
+
+
+def test_a_stopped_run_goes_on(
+    photos: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "REPORT_EVERY", 1)
+    run = tmp_path / "run"
+    joint(photos, photos, start, start, run, SHORT, "cpu")
+    joint(photos, photos, start, start, run, replace(SHORT, iterations=3), "cpu")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert "nan" not in " ".join(lines)
+    before, after = (training.averaged_weights(folder) for folder in (start, run))
+    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"autoencoder", "prior"}
+    assert "linear.weight" in load_model(run).encoder.state_dict()
+
+
+def test_latents_are_whole_steps_and_gradients_reach_both_parts(photos: Path) -> None:
+    torch.manual_seed(1)
+    model = Coded()
+    pixels, step, features, multipliers = drawn(
+        [np.asarray(Image.open(path)) for path in sorted(photos.iterdir())], [], SHORT
+    )(np.random.default_rng(1))
+    gatherer = Gatherer(model.architecture, 8)
+    latents, bits = model.latents_and_bits(pixels_to_planes(pixels), step, features, multipliers, gatherer)
+    symbols = latents / model.autoencoder.deltas(step)
+    np.testing.assert_allclose(symbols.detach().numpy(), symbols.detach().round().numpy(), atol=1e-3)
+    assert bits.shape == (2,)
+    assert (bits > 0).all()
+    bits.sum().backward()  # type: ignore[no-untyped-call]
+    assert model.autoencoder.encoder.linear.weight.grad is not None
+    assert all(parameter.grad is not None for parameter in model.prior[-1].parameters())
+
+
+def test_features_are_those_of_the_steps() -> None:
+    photo = [np.zeros((64, 64, 3), np.uint8)]
+    _, step, features, multipliers = drawn(photo, [], SHORT)(np.random.default_rng(1))
+    codes = [round(2048 + 256 * float(torch.log2(one))) for one in step]
+    assert torch.equal(features, features_of(codes))
+    low, high = SHORT.steps
+    assert ((step > low * 0.99) & (step < high * 1.01) & (multipliers > 0)).all()
+
+
+def test_smaller_photos_are_large_enough() -> None:
+    photos = [np.zeros((100, side, 3), np.uint8) for side in (100, 91, 300)]
+    assert [photo.shape for photo in smaller(photos, 64)] == [(70, 70, 3), (70, 64, 3), (70, 210, 3)]
+    assert smaller(photos, 71) == []
