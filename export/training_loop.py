@@ -4,6 +4,7 @@ It runs where the model lies. On a GPU the kernels of an iteration are recorded 
 small as these take longer to launch than to run.
 """
 
+import argparse
 import math
 import time
 from collections.abc import Callable
@@ -180,6 +181,12 @@ class Recorded:
             recorded.copy_(part)
         self.graph.replay()
         return self.figures
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`, PyTorch's name of where to train."""
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=default, help="where to train: cpu, cuda; the GPU if there is one")
 
 
 def averaged_weights(folder: Path, part: str = "") -> dict[str, Tensor]:

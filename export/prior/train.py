@@ -39,7 +39,7 @@ from sdtrt.export.prior.architectures import PLANS, Plan, architecture
 from sdtrt.export.prior.fit import fitted, integer_networks
 from sdtrt.export.prior.network import PassNetwork, steps_of
 from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
-from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, averaged_weights
+from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, add_device_option, averaged_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +173,7 @@ def train(
     *,
     start: Path | None = None,
     report: Report | None = None,
+    device: str = "cpu",
 ) -> bytes:
     """Return a prior's file, trained to the end of `recipe`, from the checkpoint in `run`, or the networks in `start`.
 
@@ -181,9 +182,10 @@ def train(
     torch.manual_seed(recipe.seed)
     arch = architecture(plan)
     networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
-    gatherer = Gatherer(arch, recipe.crop)
+    gatherer = Gatherer(arch, recipe.crop, device)
     if start:
         networks.load_state_dict(averaged_weights(start, "prior"))
+    networks = networks.to(device)
 
     def loss_of(planes: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor) -> tuple[Tensor, Figures]:
         exact = planes / steps_of(codes)[:, None, None, None]
@@ -197,7 +199,7 @@ def train(
 
     draw = crops_at_codes(latents, step_codes, recipe, arch)
     Run(run, networks, networks, recipe, np.random.default_rng(recipe.seed)).train(draw, loss_of, keep_exact, report)
-    return packed(plan, arch, integer_networks(networks), random_crops(latents, step_codes, recipe, report))
+    return packed(plan, arch, integer_networks(networks.cpu()), random_crops(latents, step_codes, recipe, report))
 
 
 def crops_at_codes(latents: list[np.ndarray], step_codes: tuple[int, int], recipe: Recipe, arch: Architecture) -> Draw:
@@ -265,14 +267,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="folder of a run whose networks a new run starts from")
     parser.add_argument("--iterations", type=int, default=Recipe.iterations)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
+    parser.add_argument("--threads", type=int, default=1, help="of a CPU")
+    add_device_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = Recipe(iterations=options.iterations)
+    recipe = Recipe(iterations=options.iterations, learning_rate=options.learning_rate)
     latents = latents_of_photos(options.photos, options.model, recipe.crop)
     profile = PictureCodec(options.model).profile
     plan = PLANS[profile.latent_space]
-    prior = train(latents, plan, profile.step_codes, options.run, recipe, start=options.start)
+    prior = train(latents, plan, profile.step_codes, options.run, recipe, start=options.start, device=options.device)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(prior)
     print(f"{options.out}: {len(prior)} bytes")

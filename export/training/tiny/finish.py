@@ -17,14 +17,14 @@ from torch import Tensor
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
-from sdtrt.export.training_loop import Run, averaged_weights
+from sdtrt.export.training_loop import Run, add_device_option, averaged_weights
 
 RECIPE = Recipe(iterations=3_500, learning_rate=5e-4, warmup=200)
 GRID_WEIGHT = 4.0
 FLAT = 3 / 127.5  # a step of fewer than 3 levels, in brightness, counts as flat
 
 
-def finish(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
+def finish(folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
     """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -32,6 +32,7 @@ def finish(folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     # Not strict: the deblocking branch, silent at first, may be younger than the first stage's checkpoint.
     model.load_state_dict(averaged_weights(start), strict=False)
+    model = model.to(device)
 
     def loss_of(crops: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         decoded = model.decoder(model.quantized(crops, step, dead_zone), step)
@@ -65,8 +66,9 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, default=Path("runs/tiny-finished"), help="folder of this stage's checkpoint"
     )
+    add_device_option(parser)
     arguments = parser.parse_args()
-    finish(arguments.photos, arguments.start, arguments.run, RECIPE)
+    finish(arguments.photos, arguments.start, arguments.run, RECIPE, arguments.device)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from sdtrt.export.training.tiny.loop import Recipe
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos, mixed_crops, pixels_to_planes
 from sdtrt.export.training.tiny.refine import distortion_of
-from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, averaged_weights
+from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, add_device_option, averaged_weights
 
 # At a rate of 5e-4 all went astray in the first 250 iterations, and ended worse than it began.
 RECIPE = Recipe(
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, default=Path("runs/prior"), help="folder of the prior's checkpoint")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-joint"), help="folder of this stage's checkpoint")
     parser.add_argument("--iterations", type=int, default=RECIPE.iterations)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device_option(parser)
     options = parser.parse_args()
     recipe = replace(RECIPE, iterations=options.iterations)
     joint(options.photos, options.pages, options.start, options.prior, options.run, recipe, options.device)

@@ -18,14 +18,14 @@ from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
-from sdtrt.export.training_loop import Run, averaged_weights
+from sdtrt.export.training_loop import Run, add_device_option, averaged_weights
 
 RECIPE = Recipe(iterations=9_000, learning_rate=4e-4, warmup=200, batch=3, crop=192, steps=(0.3, 4.5), ema_decay=0.9995)
 STRUCTURE_SHARE = 0.3
 STRUCTURE_SCALE = 2700.0  # squared error, in levels, per lost structure: about their ratio at 0.2 bits per pixel
 
 
-def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
+def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
     """Train to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -33,6 +33,7 @@ def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     # Not strict: residual blocks, silent at first, may be younger than the checkpoint.
     model.load_state_dict(averaged_weights(start), strict=False)
+    model = model.to(device)
 
     def loss_of(crops: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         latents, bits = model.latents_and_bits(crops, step, dead_zone)
@@ -62,8 +63,9 @@ def main() -> None:
         "--start", type=Path, default=Path("runs/tiny-finished"), help="folder of the second stage's checkpoint"
     )
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-refined"), help="folder of this stage's checkpoint")
+    add_device_option(parser)
     arguments = parser.parse_args()
-    refine(arguments.photos, arguments.pages, arguments.start, arguments.run, RECIPE)
+    refine(arguments.photos, arguments.pages, arguments.start, arguments.run, RECIPE, arguments.device)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,18 @@ from torch import Tensor
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import DOWNSCALE, Autoencoder, linear_analysis
 from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes, random_crops
-from sdtrt.export.training_loop import Run
+from sdtrt.export.training_loop import Run, add_device_option
 
 RECIPE = Recipe(iterations=14_000, learning_rate=8e-4, warmup=400)
 
 
-def train(folder: Path, run: Path, recipe: Recipe) -> None:
+def train(folder: Path, run: Path, recipe: Recipe, device: str) -> None:
     """Train to the end of `recipe`, from the checkpoint in `run` if there is one."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     photos = load_photos(folder, recipe.crop)
     model = Autoencoder(linear_spread(pixels_to_planes(random_crops(photos, 256, recipe.crop, rng))))
+    model = model.to(device)
 
     def loss_of(crops: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         decoded, bits = model(crops, step, dead_zone)
@@ -51,8 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the built-in model `tiny`.")
     parser.add_argument("photos", type=Path, help="folder of training photos (PNG, WebP, JPEG)")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny"), help="folder of the checkpoint")
+    add_device_option(parser)
     arguments = parser.parse_args()
-    train(arguments.photos, arguments.run, RECIPE)
+    train(arguments.photos, arguments.run, RECIPE, arguments.device)
 
 
 if __name__ == "__main__":
