@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
     *("tests", "bandwidth", "parity", "tiny-trt", "tiny-ort", "torch", "sd1-torch", "export", "sd1-trt", "sd1-ort"),
-    *("memory", "torch-compiled"),
+    *("memory", "training", "torch-compiled"),
 }
 KERNELS = {
     *("quantize", "dequantize, offsets", "dequantize, points", "step", "pixels to planes", "planes to pixels"),
@@ -74,6 +74,7 @@ def test_figures(whole: Path) -> None:
         assert all(0 < ms["p50"] <= ms["p99"] and ms["runs"] == 3 for ms in figures[name].values())
     assert all(0 < one["relative_error"] < 0.01 for one in figures["export"].values())
     assert figures["memory"]["ort"]["decodes"] == 40
+    assert figures["training"]["joint"]["seconds_per_iteration"] > 0
 
 
 def test_pictures_are_those_of_the_cpu(whole: Path) -> None:

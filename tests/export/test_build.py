@@ -50,7 +50,7 @@ def assert_clean(path: Path) -> None:
     assert kinds.isdisjoint({"Cast", "RandomNormalLike", "InstanceNormalization"})
 
 
-@pytest.mark.parametrize("changes", [{}, SIXTEEN | NO_QUANT, {"mid_block_add_attention": False}])
+@pytest.mark.parametrize("changes", [{}, SIXTEEN | NO_QUANT | {"mid_block_add_attention": False}])
 def test_autoencoder_kl(tmp_path: Path, photos: Path, models: SimpleNamespace, changes: dict[str, Any]) -> None:
     vae = models.autoencoder_kl(**changes)
     vae.save_pretrained(tmp_path / "vae")
@@ -87,8 +87,8 @@ def test_autoencoder_tiny(tmp_path: Path, models: SimpleNamespace) -> None:
 
 
 def test_a_bundle_is_usable(tmp_path: Path, models: SimpleNamespace) -> None:
-    models.autoencoder_kl().save_pretrained(tmp_path / "vae")
-    build(Request(str(tmp_path / "vae"), tmp_path / "bundle", half=False))
+    models.autoencoder_tiny().save_pretrained(tmp_path / "taesd")
+    build(Request(str(tmp_path / "taesd"), tmp_path / "bundle", half=False))
     with sdtrt.Codec.open(tmp_path / "bundle") as codec:
         data = codec.encode(np.full((17, 33, 3), 99, np.uint8))
         assert codec.decode(data).size == (33, 17)

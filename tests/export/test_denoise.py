@@ -18,6 +18,7 @@ from sdtrt.engine.format.profile import PALETTE
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.export.build import Request, build
+from sdtrt.export.checkpoints.checkpoint import schedule_of
 from sdtrt.export.checkpoints.prompt import empty_prompt
 from sdtrt.export.latents.denoising import choose
 
@@ -47,13 +48,39 @@ def theirs(folder: Path, unet: Any, latents: np.ndarray, times: list[int]) -> np
     return x.numpy()
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_the_loop_of_diffusers(tmp_path: Path, pipeline: Make, models: SimpleNamespace, prediction: str) -> None:
+@pytest.fixture
+def photos(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for n in range(3):
+        Image.fromarray(photo(64 + n, 72)).save(folder / f"{n}.png")
+    return folder
+
+
+def test_a_bundle_with_a_unet(tmp_path: Path, photos: Path, pipeline: Make, models: SimpleNamespace) -> None:
     unet = models.unet_2d_condition()
-    folder = pipeline(vae=models.autoencoder_tiny(), unet=unet, prediction=prediction)
-    build(Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False))
-    bundle = Bundle.open(tmp_path / "bundle")
-    assert bundle.unet is not None
+    folder = pipeline(vae=models.autoencoder_tiny(), unet=unet)
+    request = Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False, photos=photos)
+    told = build(request)
+    file = tmp_path / "bundle" / "bundle.json"
+    fields = json.loads(file.read_text())
+    gains = fields["unet"]["gains"]
+    assert [gain["step"] for gain in gains] == sorted(gain["step"] for gain in gains)
+    assert fields["unet"]["auto"] == choose({gain["step"]: gain["psnr"] for gain in gains})
+    assert told[-1].startswith("the UNet is used")
+    denoises_as_diffusers_does(Bundle.open(tmp_path / "bundle"), folder, unet)
+
+    # Of another prediction nothing but the schedule is another.
+    diffusers.DDIMScheduler(prediction_type="v_prediction").save_pretrained(folder / "scheduler")
+    fields["unet"] |= schedule_of(folder)
+    assert fields["unet"]["prediction_type"] == "v_prediction"
+    file.write_text(json.dumps(fields))
+    denoises_as_diffusers_does(Bundle.open(tmp_path / "bundle"), folder, unet)
+
+
+def denoises_as_diffusers_does(bundle: Bundle, folder: Path, unet: Any) -> None:
+    assert isinstance(bundle.unet, Denoiser)
+    assert bundle.unet.multiple == 8
     latents = np.random.default_rng(1).normal(size=(2, 4, 16, 24)).astype(np.float32)
 
     level = bundle.unet.schedule.noise_levels[100]
@@ -70,32 +97,6 @@ def test_the_loop_of_diffusers(tmp_path: Path, pipeline: Make, models: SimpleNam
     # The steps are of 15; 1000 // 66 is what diffusers makes of that.
     expected = theirs(folder, unet, latents, [45, 30, 15, 0])
     np.testing.assert_allclose(ours(bundle, latents, trajectory), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_the_bundle_says_what_denoising_needs(tmp_path: Path, pipeline: Make, models: SimpleNamespace) -> None:
-    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d_condition())
-    build(Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False))
-    unet = Bundle.open(tmp_path / "bundle").unet
-    assert isinstance(unet, Denoiser)
-    assert unet.multiple == 8
-    assert unet.auto is None  # nothing was measured
-
-
-def test_photos_decide_whether_denoising_is_the_default(
-    tmp_path: Path, pipeline: Make, models: SimpleNamespace, photo: Callable[[int, int], np.ndarray]
-) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for n in range(3):
-        Image.fromarray(photo(64 + n, 72)).save(photos / f"{n}.png")
-    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d_condition())
-    request = Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False, photos=photos)
-    told = build(request)
-    fields = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["unet"]
-    assert [gain["step"] for gain in fields["gains"]] == sorted(gain["step"] for gain in fields["gains"])
-    assert fields["auto"] == choose({gain["step"]: gain["psnr"] for gain in fields["gains"]})
-    assert told[-1].startswith("the UNet is used")
-    Bundle.open(tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Fourth stage of training `tiny`: all of it together with the prior that codes its files.
+"""A stage that the shipped weights have not seen: all of `tiny` together with the prior that codes its files.
 
     python -m sdtrt.export.training.tiny.joint PHOTOS PAGES --start runs/tiny-refined --prior runs/prior
 

@@ -1,5 +1,7 @@
 """Torch against ONNX: an export that differs is refused, and the message says where."""
 
+import copy
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,19 +17,21 @@ from sdtrt.export.graphs import graph, parity
 from sdtrt.export.graphs.networks import Decoder
 
 
-@pytest.fixture
-def exported(models: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+@pytest.fixture(scope="module")
+def made(models: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     network = Decoder(models.autoencoder_tiny(), Factors()).eval()
     inputs = [{"latents": torch.randn(2, 4, 6, 8)}]
-    path = tmp_path / "decoder.onnx"
+    path = tmp_path_factory.mktemp("exported") / "decoder.onnx"
     references = parity.expected(network, inputs)
-    return SimpleNamespace(
-        path=path,
-        inputs=inputs,
-        references=references,
-        program=graph.export(network, inputs[0], "pixels", path),
-        network=network,
-    )
+    program = graph.export(network, inputs[0], "pixels", path)
+    return SimpleNamespace(path=path, inputs=inputs, references=references, program=program, network=network)
+
+
+@pytest.fixture
+def exported(made: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+    """Return what is `made`, to be spoilt."""
+    own = shutil.copy(made.path, tmp_path)
+    return SimpleNamespace(**vars(made) | {"path": Path(own), "network": copy.deepcopy(made.network)})
 
 
 def check(exported: SimpleNamespace, tolerance: parity.Tolerance = parity.SINGLE) -> list[dict[str, object]]:
