@@ -50,7 +50,7 @@ def assert_clean(path: Path) -> None:
     assert kinds.isdisjoint({"Cast", "RandomNormalLike", "InstanceNormalization"})
 
 
-@pytest.mark.parametrize("changes", [{}, SIXTEEN | NO_QUANT | {"mid_block_add_attention": False}])
+@pytest.mark.parametrize("changes", [{}, SIXTEEN | NO_QUANT, {"mid_block_add_attention": False}])
 def test_autoencoder_kl(tmp_path: Path, photos: Path, models: SimpleNamespace, changes: dict[str, Any]) -> None:
     vae = models.autoencoder_kl(**changes)
     vae.save_pretrained(tmp_path / "vae")

@@ -431,9 +431,9 @@ def test_sizes(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
 def test_likeness_and_effort(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
     pixels = photo(160, 120)
     Image.fromarray(pixels).save(tmp_path / "p.png")
-    assert run_cli("encode", "--target-psnr", "36", tmp_path / "p.png").returncode == 0
+    assert run_cli("encode", "--target-psnr", "30", tmp_path / "p.png").returncode == 0
     error = pixels - np.asarray(sdtrt.decode((tmp_path / "p.sdt").read_bytes()), float)
-    assert 36 <= 10 * np.log10(255**2 / np.square(error).mean()) < 36.3
+    assert 30 <= 10 * np.log10(255**2 / np.square(error).mean()) < 30.3
     sizes = {}
     for effort in ("1", "5", "9"):
         assert run_cli("encode", "--effort", effort, tmp_path / "p.png", "-f").returncode == 0

@@ -26,7 +26,7 @@ def folder(tmp_path: Path, photo: Photo, real_files: dict[str, bytes], monkeypat
     Image.fromarray(mask).save("mask.png")
     for name, data in real_files.items():
         Path(f"{name}.sdt").write_bytes(data)
-    Path("cut.sdt").write_bytes(sdtrt.encode("photo.png")[:-60])
+    Path("cut.sdt").write_bytes(sdtrt.encode("photo.png")[:-40])
     return tmp_path
 
 
@@ -87,10 +87,10 @@ def test_what_is_no_source(codec: sdtrt.Codec, source: object) -> None:
 def test_partial(codec: sdtrt.Codec, photo: Photo) -> None:
     data = codec.encode(photo(160, 120))
     with pytest.raises(sdtrt.FormatError):
-        codec.decode(data[:-60])
+        codec.decode(data[:-40])
     for decode in (codec.decode, sdtrt.decode):
         with pytest.warns(sdtrt.PictureWarning, match="of 1 tiles 0 are missing, 1 are there in part"):
-            assert decode(data[:-60], partial=True).size == (160, 120)
+            assert decode(data[:-40], partial=True).size == (160, 120)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert codec.decode(data, partial=True).tobytes() == codec.decode(data).tobytes()
@@ -100,7 +100,7 @@ def test_partial(codec: sdtrt.Codec, photo: Photo) -> None:
     with pytest.raises(sdtrt.FormatError):
         codec.decode(data[:9], partial=True)
     with pytest.raises(sdtrt.LimitError):
-        codec.decode(data[:-60], partial=True, limits=sdtrt.Limits(max_pixels=100))
+        codec.decode(data[:-40], partial=True, limits=sdtrt.Limits(max_pixels=100))
 
 
 def test_rows(codec: sdtrt.Codec, photo: Photo) -> None:

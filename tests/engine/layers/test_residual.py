@@ -137,9 +137,7 @@ DATA = stream.encode(coefficients(noise(20, 12, reach=9)), 20)
 
 def test_every_truncation() -> None:
     """An error, or another residual: what is left of a stack may be one, and the file's checks are there for that."""
-    refused = [
-        is_refused(part) for cut in [*range(1, 24), *range(24, len(DATA), 3)] for part in (DATA[:-cut], DATA[cut:])
-    ]
+    refused = [is_refused(part) for cut in range(1, len(DATA)) for part in (DATA[:-cut], DATA[cut:])]
     assert all(refused[:24])  # up to 12 bytes
     assert refused.count(False) < len(refused) / 20
 
