@@ -369,7 +369,8 @@ def gpu_kernels() -> str:
 
 
 def gpu_source(found: dict[str, Any]) -> str:
-    return prose(f"`make gpu-check`, {found['gpu']}, beside {found['machine']}, {found['date']}.")
+    how = "`make gpu-check`, in three parts, each section with 6 or 8 seconds for what it repeats"
+    return prose(f"{how}, {found['gpu']}, beside {found['machine']}, {found['date']}.")
 
 
 def serve() -> str:

@@ -16,7 +16,7 @@ from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
 CUDA = "CUDAExecutionProvider"
 LARGEST_BATCH = 8
 # Convolutions are prepared anew whenever shapes change, exhaustively unless told otherwise (microsoft/onnxruntime,
-# issue 23006); on an H200 a decode after a change of shape took 0.3 s.
+# issue 23006); on an H200 decodes of changing shapes took 0.3 s each, searched for exhaustively.
 SEARCH = "HEURISTIC"
 ELEMENT_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
