@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 REPORT_EVERY, SAVE_EVERY = 50, 250
 RUNS_BEFORE_RECORDING = 4  # so that libraries have chosen their kernels, and the optimizer has its state
@@ -123,10 +124,10 @@ class Run:
         self.iteration += 1
         return figures
 
-    @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.recipe.ema_decay, self.iteration / (self.iteration + 10))
-        torch._foreach_lerp_([*self.average.values()], [*self.model.state_dict().values()], 1 - decay)
+        average = get_ema_multi_avg_fn(decay)
+        average([*self.average.values()], [*self.model.state_dict().values()], self.iteration)
 
     def _save(self) -> None:
         """Write the checkpoint, whole or not at all."""

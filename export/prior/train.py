@@ -86,6 +86,10 @@ class Gatherer:
         """Return (batch, channels, crop, crop) with margins, flat: (batch, channels * side * side)."""
         return nn.functional.pad(planes, (MARGIN,) * 4).reshape(len(planes), -1)
 
+    def zeros(self, planes: Tensor) -> Tensor:
+        """Return zeros of the shape that `padded` has of planes."""
+        return planes.new_zeros(len(planes), self.channels * self.side**2)
+
     def unpadded(self, flat: Tensor) -> Tensor:
         """Return what `padded` returns without its margins, (batch, channels, crop, crop)."""
         planes = flat.reshape(len(flat), -1, self.side, self.side)
@@ -115,8 +119,7 @@ def code_batch(
     """
     steps = steps_of(codes)[:, None, None]
     _, strength_of = constants(exact.device)
-    known = torch.zeros_like(gatherer.padded(exact))
-    strengths = torch.zeros_like(known)
+    known, strengths = gatherer.zeros(exact), gatherer.zeros(exact)
     places = zip(gatherer.targets, gatherer.values, gatherer.magnitudes, gatherer.split(exact), strict=True)
     for network, (target, values, magnitudes, wanted) in zip(networks, places, strict=True):
         inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)

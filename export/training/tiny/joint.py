@@ -59,7 +59,7 @@ class Coded(nn.Module):
         """
         deltas = self.autoencoder.deltas(step)
         exact = (self.autoencoder.encoder(pixels) / deltas).index_select(1, self.order)
-        bits, symbols = torch.zeros_like(step), torch.zeros_like(gatherer.padded(exact))
+        bits, symbols = torch.zeros_like(step), gatherer.zeros(exact)
         codes = 2048 + 256 * torch.log2(step)
         for target, chosen, spent in code_batch(self.prior, gatherer, exact, codes, features, multipliers):
             symbols[:, target] = chosen
