@@ -9,7 +9,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.checkpoint import Autoencoder, load_autoencoder, load_unet, schedule_of
 from sdtrt.export.checkpoints.prompt import empty_prompt
@@ -66,7 +65,7 @@ def build(request: Request) -> list[str]:
         parts += [unet_part(path, latents, request)] if request.unet else []
         for part in parts:
             write_part(part, folder, written, half=request.half, quiet=request.quiet)
-        networks = networks_in(folder, downscale)
+        networks = Networks.load(folder / "encoder.onnx", folder / "decoder.onnx", PIXEL_RANGE, downscale)
         profile, warnings = decide_profile(space, networks, request.photos, quiet=request.quiet)
         reach, told = find_reach(networks)
         unet = {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}} if request.unet else {}
@@ -115,13 +114,6 @@ def unet_part(path: Path, latents: Tensor, request: Request) -> Part:
     prompt = empty_prompt(path) if "cross_attention_dim" in unet.config else None
     inputs = {"latents": latents, "timestep": torch.tensor([20.0, 150.0])}
     return Part("unet", Denoiser(unet, prompt).eval(), inputs, "prediction")
-
-
-def networks_in(folder: Path, downscale: int) -> Networks:
-    backend = OrtCpu()
-    return Networks(
-        backend.load(folder / "encoder.onnx"), backend.load(folder / "decoder.onnx"), *PIXEL_RANGE, downscale
-    )
 
 
 def manifest(

@@ -14,7 +14,7 @@ from sdtrt.atomic import replace_file
 from sdtrt.engine.format.profile import LatentProfile, profile_from_json
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.latents.calibrate import Networks, measure, networks_of, profile_fields
+from sdtrt.export.latents.calibrate import Networks, measure, profile_fields
 from sdtrt.export.latents.picture import photos_in
 from sdtrt.export.latents.scale import divided, held_out_crops, measured_curve, own_error, scale_of
 
@@ -61,7 +61,7 @@ def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
     bundle = Bundle.open(wish.bundle)
     if not isinstance(bundle.profile, LatentProfile):
         raise BundleError(f"the numbers of latent space {bundle.latent_space} ship with sdtrt: nothing to calibrate")
-    networks = networks_of(bundle)
+    networks = Networks.of_bundle(bundle)
     learned, judged = divided(photos_in(wish.photos))
     crops = held_out_crops(judged, networks.downscale)
     fields = profile_fields(measure(networks, learned, quiet=wish.quiet), bundle.latent_space, networks.downscale)

@@ -40,6 +40,21 @@ class Networks:
     downscale: int
     takes_step: bool = False
 
+    @classmethod
+    def load(
+        cls, encoder: Path, decoder: Path, pixel_range: tuple[float, float], downscale: int, *, takes_step: bool = False
+    ) -> "Networks":
+        """Return the pair in two ONNX files, to be run on the CPU."""
+        backend = OrtCpu()
+        return cls(backend.load(encoder), backend.load(decoder), *pixel_range, downscale, takes_step)
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> "Networks":
+        """Return a bundle's pair; `BundleError` if a file is missing or damaged."""
+        files = bundle.file("encoder.onnx"), bundle.file("decoder.onnx")
+        downscale = bundle.latent_profile().downscale
+        return cls.load(*files, bundle.pixel_range, downscale, takes_step=bundle.decoder_takes_step)
+
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         planes = reference.pixels_to_planes(pixels, self.downscale, self.low, self.high)
         return self.encoder.run({"pixels": planes[None]})["latents"][0]
@@ -63,18 +78,6 @@ class Statistics:
     gain: Vector
     offset: Vector
     crops: int
-
-
-def networks_of(bundle: Bundle) -> Networks:
-    """Return a bundle's pair, to be run on the CPU."""
-    backend = OrtCpu()
-    return Networks(
-        backend.load(bundle.file("encoder.onnx")),
-        backend.load(bundle.file("decoder.onnx")),
-        *bundle.pixel_range,
-        bundle.latent_profile().downscale,
-        bundle.decoder_takes_step,
-    )
 
 
 def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -> Statistics:
