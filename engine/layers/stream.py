@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.coder import ESCAPE_OFFSET, Reader, Writer
 from sdtrt.engine.coding.dial import PRICE, UNIT
+from sdtrt.engine.coding.priors.latents import clamped
 from sdtrt.engine.layers.contexts import (
     BANDS,
     CHANNELS,
@@ -26,8 +27,10 @@ Ints = NDArray[np.int32]
 
 _FARTHEST = ESCAPE_OFFSET - 1  # symbol: at a step of 1/16 level the largest coefficients have no nearer one
 
-# What an encoder expects a coefficient to cost when it chooses extents, in bits: of 0, of 1, and for each doubling.
+# What an encoder expects when it chooses extents, in bits: of a coefficient of 0, of 1, and for each doubling; and of
+# a block that holds anything, over one that holds nothing.
 _ZERO, _ONE, _OCTAVE = 0.3, 4.0, 1.6
+_OPENING = 4.0
 
 
 def encode(
@@ -45,15 +48,17 @@ def encode(
     if not extents.any():
         return b""
     blocks, bits = Blocks(coefficients.shape[2], coefficients.shape[3], trained), bits_of(trained)
-    coded, gain = [], 0.0  # in squared steps
+    coded, gain = [], 0.0  # in bits: what each block's error is worth at its price, less those that are sent
+    worth = 1 / np.maximum(prices, np.float32(1e-12))
     for part in blocks.passes():
         rows = blocks.rows(part)
         if part.group < 0:
             values = bins = extents[part.channel, part.blocks]
+            gain -= float(bits[rows, bins].sum())
         else:
             at = wanted[part.channel][part.bands, part.blocks]
             values, bins, costs = choose(at, rows, trained, bits, prices[part.blocks])
-            gain += float((at * at - costs).sum())
+            gain += float((at * at - costs).sum(0) @ worth[part.blocks])
         coded.append((rows, bins, values, trained.low_bits[rows]))
         blocks.put(part, values)
     if gain <= 0:
@@ -88,14 +93,27 @@ def decode(stream: bytes, rows: int, columns: int, step: int) -> Ints:
         symbols = (bins - REACH) << trained.low_bits[at]
         reader.complete(symbols, bins == ESCAPE, trained.low_bits[at])
         blocks.put(part, symbols)
-        fine = 64 * symbols.astype(np.int64) + trained.points[at, bins]  # in 1/64 step
-        values = fine * (step * WEIGHTS[part.channel, part.bands, None])
-        values = np.minimum(np.maximum(values + 1024 >> 11, -RESIDUAL_LIMIT), RESIDUAL_LIMIT)
-        found[part.channel][part.bands, part.blocks] = values
+        factors = step * WEIGHTS[part.channel, part.bands, None]
+        found[part.channel][ZIGZAG[part.bands, None], part.blocks] = values_of(
+            symbols, trained.points[at, bins], factors
+        )
     if not reader.is_at_end:
         raise FormatError("damaged residual: data left over after the last symbol")
-    turned = np.ascontiguousarray(found[:, np.argsort(ZIGZAG)].transpose(0, 2, 1))
-    return turned.reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
+    return np.ascontiguousarray(found.transpose(0, 2, 1)).reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
+
+
+def values_of(symbols: Ints, points: NDArray[np.int8], factors: Ints) -> Ints:
+    """Return what symbols mean, int32 in the units of `decode`; factors are steps times weights, one for each band.
+
+    `points` are in 1/64 step. In 64 bits only where 32 might not do: those take twice as long.
+    """
+    largest = 64 * (int(np.abs(symbols).max()) + 2) * int(factors.max())
+    fine = np.left_shift(symbols, 6, dtype=np.int32 if largest < 1 << 31 else np.int64)
+    fine += points
+    fine *= factors
+    fine += 1024
+    fine >>= 11
+    return clamped(fine, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=fine).astype(np.int32)
 
 
 def in_steps(coefficients: Floats, step: int) -> Floats:
@@ -133,7 +151,7 @@ def extents_of(wanted: Floats, prices: Floats) -> Ints:
     symbols = np.floor(magnitudes + np.float32(0.4))
     saved = magnitudes * magnitudes - np.square(magnitudes - symbols)
     spent = np.where(symbols > 0, _ONE + _OCTAVE * np.log2(np.maximum(symbols, 1)), _ZERO)
-    gains = groups_of(saved - prices * spent.astype(np.float32)).cumsum(1)
+    gains = groups_of(saved - prices * spent.astype(np.float32)).cumsum(1) - np.float32(_OPENING) * prices
     gains = np.concatenate([np.zeros_like(gains[:, :1]), gains], 1)
     return gains.argmax(1).astype(np.int32)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.dial import KNEE, KNEE_PRICE, START, START_STEP, UNIT, quality_of, setting, vividness, weighted
+from sdtrt.engine.coding.dial import KNEE, KNEE_PRICE, START, UNIT, quality_of, setting, vividness, weighted
 from sdtrt.engine.coding.rate import COARSEST, FINEST
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import shipped_profile
@@ -22,7 +22,7 @@ def test_the_knee() -> None:
     assert setting(KNEE + 10, layers=2).latents == pytest.approx(KNEE + 2)
 
 
-@pytest.mark.parametrize(("quality", "step"), [(50, 96), (60.6, 48), (71.2, 24), (39.4, 192), (92.4, 6)])
+@pytest.mark.parametrize(("quality", "step"), [(65, 36), (40, 72), (15, 144), (75.6, 18), (96.8, 4.5)])
 def test_steps_that_the_text_gives(quality: float, step: float) -> None:
     assert setting(quality, layers=2).residual == pytest.approx(step)
 
@@ -39,7 +39,8 @@ def test_more_quality_is_finer_all_along() -> None:
 
 def test_vividness() -> None:
     """Whole without a residual, and where it first comes in; nothing of it is left from the knee on."""
-    assert vividness(0) == vividness(round(UNIT * START_STEP)) == 1
+    assert vividness(0) == 1
+    assert vividness(round(UNIT * setting(START, layers=2).residual)) == pytest.approx(1, abs=0.001)
     found = [vividness(round(UNIT * setting(quality, layers=2).residual)) for quality in (52, 57.5, 63, KNEE, 90)]
     assert found == sorted(found, reverse=True)
     assert found[1] == pytest.approx(0.5, abs=0.01)
@@ -47,10 +48,12 @@ def test_vividness() -> None:
 
 
 def test_prices() -> None:
-    """Below the knee those of latents; beyond it they fall as the square of the residual's step."""
+    """Below the knee those of latents; all along they are in proportion to the square of the residual's step."""
     assert setting(KNEE, layers=2).price == KNEE_PRICE
     assert setting(KNEE - 12.5, layers=2).price == pytest.approx(2 * KNEE_PRICE)
     assert setting(KNEE + 10.6, layers=2).price == pytest.approx(KNEE_PRICE / 4)
+    settings = [setting(quality, layers=2) for quality in QUALITIES]
+    assert [one.price / one.residual**2 for one in settings] == pytest.approx([KNEE_PRICE / 36**2] * len(settings))
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdtrt.engine.coding.coder import Writer
+from sdtrt.engine.coding.dial import PRICE
 from sdtrt.engine.layers import stream
 from sdtrt.engine.layers.contexts import residual_tables
 from sdtrt.engine.layers.transform import WEIGHT_UNIT, WEIGHTS, ZIGZAG, coefficients, grid
@@ -107,6 +108,33 @@ def test_what_is_not_worth_its_bits_is_left_out() -> None:
     """Noise far below a step, and anything at a price that nothing is worth."""
     assert stream.encode(coefficients(noise(30, 40, reach=2)), 1000) == b""
     assert stream.encode(coefficients(noise(30, 40)), 100, price=1e9) == b""
+
+
+@pytest.mark.parametrize("level", [0.1, 0.2, 0.3, 0.4, 0.7])
+def test_what_is_sent_is_worth_its_bits(level: float) -> None:
+    """In squared steps, each coefficient's own, at what a bit may cost: the bits that tell where anything is, too."""
+    step, (rows, columns) = 160, grid(256, 384)
+    steps = step / 16 * WEIGHTS[:, :, None, None] / WEIGHT_UNIT
+    spread = level * step / 16 / (1 + np.arange(64)[:, None, None] / 4)
+    wanted = np.random.default_rng(step).laplace(0, spread, (3, 64, rows, columns)).astype(np.float32)
+    data = stream.encode(wanted, step)
+    found = stream.decode(data, rows, columns, step).reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
+    gained = np.square(wanted / steps).sum() - np.square((wanted - found / 16) / steps).sum()
+    assert gained >= PRICE * 8 * len(data)
+    assert bool(data) == (level > 0.25)
+
+
+@given(st.integers(1, (1 << 16) - 1), st.lists(st.integers(-(1 << 15), (1 << 15) - 1), min_size=1))
+def test_values_are_exact_whatever_their_width(step: int, symbols: list[int]) -> None:
+    """Beside Python's own integers: the largest symbols and steps take more than 32 bits."""
+    factors, points = (
+        step * WEIGHTS[1, :, None],
+        (np.arange(-60, 4)[:, None] + np.zeros(len(symbols), int)).astype(np.int8),
+    )
+    found = stream.values_of(np.broadcast_to(np.array(symbols, np.int32), points.shape), points, factors)
+    for band in (0, 31, 63):
+        exact = [(64 * symbol + band - 60) * int(factors[band, 0]) + 1024 >> 11 for symbol in symbols]
+        assert found[band].tolist() == [min(max(value, -1 << 16), 1 << 16) for value in exact]
 
 
 def test_coarser_steps_and_higher_prices_make_less_of_it() -> None:
