@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.dial import LATENTS_OCTAVE, PRICE, START, UNIT, Setting, setting, weighted
+from sdtrt.engine.coding.dial import KNEE, LATENTS_OCTAVE, PRICE, START, UNIT, setting, weighted
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.coding.rate import COARSEST, Wish
@@ -31,6 +31,7 @@ Show = Callable[[File], Pixels]  # from a file to what networks make of its late
 
 LARGEST_STEP = (1 << 16) - 1
 SEARCH_EFFORT, SEARCHED = 6, (-12.0, 12.0)  # from which other qualities of latents are tried, and which
+DOUBTFUL = 1 / 3  # of a file: a residual as small may be worth less than finer latents instead of it
 
 
 class Seen(NamedTuple):
@@ -80,12 +81,12 @@ class LayeredPicture:
     def file(self, quality: float) -> bytes:
         """Return the picture's file at a quality, by latents alone where no residual is worth its bits."""
         finest = self._finest(quality)
-        known = setting(finest, layers=self._wish.layers)
-        layered = self._with_residuals(known, quality) if self._has_residual(quality) else []
-        if not layered:
-            return container.write(self._without_residual(finest, quality))
-        one = len(layered) == 1
-        return container.write(layered[0] if one else min(layered, key=lambda file: self._cost(file, known.price)))
+        files = self._with_residuals(finest, quality) if self._has_residual(quality) else []
+        if not files or (finest > KNEE and min(map(residual_share, files)) < DOUBTFUL):
+            files.append(self._without_residual(finest, quality))
+        one = len(files) == 1
+        price = setting(finest, layers=self._wish.layers).price
+        return container.write(files[0] if one else min(files, key=lambda file: self._cost(file, price)))
 
     def measure(self, data: bytes) -> float:
         """Return the PSNR of a file's picture, in dB; of a grey one that of its brightness."""
@@ -100,8 +101,9 @@ class LayeredPicture:
         """Return the quality of what counts most, of which the steps are."""
         return weighted(quality, self._interest.largest, layers=self._wish.layers) if self._interest else quality
 
-    def _with_residuals(self, known: Setting, quality: float) -> list[File]:
-        """Return the files of a setting, and of others with effort, that have a residual."""
+    def _with_residuals(self, finest: float, quality: float) -> list[File]:
+        """Return the file of a quality, and with effort of others of latents, if they have a residual."""
+        known = setting(finest, layers=self._wish.layers)
         step = min(max(round(UNIT * known.residual), 1), LARGEST_STEP)
         tried = (0.0, *SEARCHED) if self._wish.effort >= SEARCH_EFFORT else (0.0,)
         files = [self._without_residual(known.latents + more, quality) for more in tried]
@@ -119,9 +121,14 @@ class LayeredPicture:
         return with_kind(file, "overlay", self._overlay_segments(file, seen.overlay), overlay=True)
 
     def _cost(self, file: File, price: float) -> float:
-        """Return what a file costs: squared error, and bits at their price."""
-        error = np.square(self._picture.pixels.astype(np.float64) - self._shown(file)).sum()
-        return float(error) + price * 8 * len(container.write(file))
+        """Return what a file costs: squared error, by how much it counts where, and bits at their price."""
+        wanted, shown = self._picture.pixels, self._shown(file)
+        if self._picture.grey:
+            wanted, shown = (np.repeat(luma(pixels)[:, :, None], 3, axis=2) for pixels in (wanted, shown))
+        error = np.square(wanted.astype(np.float32) - shown).sum(2)
+        if self._interest:
+            error *= self._interest.weights / np.float32(self._interest.largest)
+        return float(error.sum(dtype=np.float64)) + price * 8 * len(container.write(file))
 
     def _with_residual(self, file: File, step: int, overlay: Pixels | None) -> File:
         shown = self._show(file)
@@ -183,6 +190,12 @@ class LayeredPicture:
 def octave_of(quality: float) -> int:
     """Return in which octave the price of a bit lies at a quality."""
     return round(math.log2(setting(quality, layers=2).price))
+
+
+def residual_share(file: File) -> float:
+    """Return the share of a file's bytes that its residual takes."""
+    residual = sum(len(file.segment("residual", tile)) for tile in range(file.layout.tiles))
+    return residual / sum(map(len, file.segments))
 
 
 def with_kind(file: File, kind: str, segments: list[bytes], **changes: Any) -> File:

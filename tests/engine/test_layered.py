@@ -56,6 +56,14 @@ def test_none_that_is_not_worth_it(codec: PictureCodec) -> None:
     assert container.read(data).layout == Layout()
 
 
+@pytest.mark.parametrize("quality", [70, 75, 80])
+def test_none_where_finer_latents_are_worth_more(codec: PictureCodec, quality: float) -> None:
+    """Of a smooth picture: a residual would make the file larger and the picture worse."""
+    rows, columns = np.indices((128, 128))
+    smooth = Picture(np.stack([columns + 40, rows + 60, (rows + columns) // 2 + 50], 2).astype(np.uint8))
+    assert codec.encode(smooth, Wish(quality=quality)) == codec.encode(smooth, Wish(quality=quality, layers=1))
+
+
 def test_grey_is_corrected_as_grey(codec: PictureCodec, texture: np.ndarray) -> None:
     grey = np.repeat(texture[:, :, :1], 3, axis=2)
     found = codec.decode(codec.encode(Picture(grey, grey=True), Wish(quality=90)))
