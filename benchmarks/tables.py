@@ -267,16 +267,6 @@ def export_families() -> str:
     return f"{markdown(head, rows)}\n\n{source(found)}"
 
 
-def priors() -> str:
-    found = results("priors")
-    rows = [
-        [row["bundle"], f"{row['over_adaptive']:+.1%}", f"{row['over_shipped']:+.1%}" if "over_shipped" in row else ""]
-        for row in found["rows"]
-    ]
-    head = ["bytes by a prior of its own, at equal error", "against the adaptive prior", "against the shipped one"]
-    return f"{markdown(head, rows)}\n\n{source(found)}"
-
-
 def family_figures(row: dict[str, Any]) -> list[str]:
     """Return the cells of one family: figures, or why there are none."""
     if "failed" in row:
@@ -483,7 +473,6 @@ TABLES = {
     "denoise_tiny": denoise_tiny,
     "export_full_size": export_full_size,
     "export_families": export_families,
-    "priors": priors,
 }
 
 

@@ -2,21 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import struct
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdtrt.atomic import replace_file
-from sdtrt.engine.format.profile import LatentProfile, profile_from_json
+from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, unpack
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle
-from sdtrt.errors import BundleError
-from sdtrt.export.latents.calibrate import Networks, measure, profile_fields
-from sdtrt.export.latents.picture import photos_in
-from sdtrt.export.latents.scale import divided, held_out_crops, measured_curve, own_error, scale_of
+from sdtrt.errors import BundleError, FormatError
+from sdtrt.export.latents.calibrate import Networks
+from sdtrt.export.latents.profiles import MeasuredSpace, measured_space
+from sdtrt.export.latents.scale import measured_curve, own_error, scale_of
 
 if TYPE_CHECKING:
     from sdtrt.export.prior.learn import Lesson
@@ -30,6 +30,7 @@ class Calibration:
 
     bundle: Path
     photos: Path
+    force: bool = False
     quiet: bool = True
 
 
@@ -45,55 +46,56 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a calibration found; `ceiling` is the PSNR of the networks alone."""
+    """What a calibration found.
+
+    `ceiling` is the PSNR of the networks alone, in dB; `apart` tells whether crops are of photos that were not learned
+    from.
+    """
 
     rows: list[Row]
     ceiling: float
     crops: int
+    apart: bool
 
 
 def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
     """Measure a bundle's latent space on photos, train a prior if there is a lesson, and put both into the bundle.
 
-    Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, or if
-    photos say nothing of it.
+    Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, if
+    photos say nothing of it, or if it has a prior and is not to lose it by `force`.
     """
     bundle = Bundle.open(wish.bundle)
     if not isinstance(bundle.profile, LatentProfile):
         raise BundleError(f"the numbers of latent space {bundle.latent_space} ship with sdtrt: nothing to calibrate")
+    if bundle.prior and not wish.force:
+        raise BundleError(
+            f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of the "
+            "bundle, and replace the prior in this one with --force"
+        )
     networks = Networks.of_bundle(bundle)
-    learned, judged = divided(photos_in(wish.photos))
-    crops = held_out_crops(judged, networks.downscale)
-    fields = profile_fields(measure(networks, learned, quiet=wish.quiet), bundle.latent_space, networks.downscale)
-    profile = scaled(fields, networks, None, crops, quiet=wish.quiet)
-    trained = None
+    space = measured_space(networks, wish.photos, bundle.latent_space, quiet=wish.quiet)
+    profile = scaled(space, networks, None, quiet=wish.quiet)
+    training: AbstractContextManager[bytes | None] = nullcontext()
     if lesson is not None:
         from sdtrt.export.prior.learn import learned_prior  # here, since it alone needs torch
 
-        trained = learned_prior(bundle, networks, profile, learned, lesson, quiet=wish.quiet)
-        profile = scaled(fields, networks, trained, crops, quiet=wish.quiet)
-    found = measured(networks, profile, crops, quiet=wish.quiet)
-    write(bundle, fields | {"step_codes": [*profile.step_codes]}, trained)
+        training = learned_prior(bundle, networks, profile, space.learned, lesson, quiet=wish.quiet)
+    with training as trained:
+        profile = scaled(space, networks, trained, quiet=wish.quiet) if trained else profile
+        found = measured(networks, profile, space, quiet=wish.quiet)
+        write(bundle, space.fields | {"step_codes": [*profile.step_codes]}, trained)
     return found
 
 
-def scaled(
-    fields: dict[str, Any],
-    networks: Networks,
-    trained: bytes | None,
-    crops: Sequence[NDArray[np.uint8]],
-    *,
-    quiet: bool,
-) -> LatentProfile:
+def scaled(space: MeasuredSpace, networks: Networks, trained: bytes | None, *, quiet: bool) -> LatentProfile:
     """Return a profile with its scale of qualities."""
-    profile = profile_from_json(fields)
+    profile = profile_from_json(space.fields)
     profile = profile.with_prior(trained) if trained else profile
-    return replace(profile, step_codes=scale_of(networks, profile, crops, quiet=quiet))
+    return replace(profile, step_codes=scale_of(networks, profile, space.crops, quiet=quiet))
 
 
-def measured(
-    networks: Networks, profile: LatentProfile, crops: Sequence[NDArray[np.uint8]], *, quiet: bool
-) -> Measured:
+def measured(networks: Networks, profile: LatentProfile, space: MeasuredSpace, *, quiet: bool) -> Measured:
+    crops = space.crops
     codes = [profile.step_code(quality) for quality in SHOWN]
     points = measured_curve(networks, profile, crops, codes, quiet=quiet)
     plain = points
@@ -104,7 +106,7 @@ def measured(
         Row(quality, 3 * point.bits, psnr(point.error), 3 * other.bits)
         for quality, point, other in zip(SHOWN, points, plain, strict=True)
     ]
-    return Measured(rows, psnr(own_error(networks, crops)), len(crops))
+    return Measured(rows, psnr(own_error(networks, crops)), len(crops), space.apart)
 
 
 def psnr(error: float) -> float:
@@ -112,16 +114,23 @@ def psnr(error: float) -> float:
 
 
 def write(bundle: Bundle, fields: dict[str, Any], trained: bytes | None) -> None:
-    """Put a profile and a prior into a bundle: the manifest, which is replaced at once, says which prior is its own."""
+    """Put a profile and a prior into a bundle: the manifest, which is replaced at once, says which prior is its own.
+
+    Raises `BundleError` if the profile is none that a file could hold.
+    """
+    try:
+        unpack(pack(profile_from_json(fields)))
+    except (ArithmeticError, FormatError, ValueError, struct.error) as error:
+        raise BundleError(f"nothing can be coded with what the photos say: {error}") from error
     path = bundle.folder / MANIFEST
     manifest = json.loads(path.read_text("utf-8"))
-    old = manifest.pop("prior", None)
-    manifest["files"].pop(old, None)
+    manifest["files"].pop(manifest.pop("prior", None), None)
     if trained:
         digest = hashlib.sha256(trained).hexdigest()
         name = f"prior-{digest[:8]}.npz"
         replace_file(bundle.folder / name, trained)
         manifest |= {"prior": name, "files": manifest["files"] | {name: digest}}
     replace_file(path, (json.dumps(manifest | {"profile": fields}, indent=2) + "\n").encode())
-    if old not in {None, manifest.get("prior")}:
-        (bundle.folder / old).unlink(missing_ok=True)
+    for former in bundle.folder.glob("prior-*.npz"):
+        if former.name not in manifest["files"]:
+            former.unlink()

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from sdtrt.atomic import replacing
+
 REPORT_EVERY, SAVE_EVERY = 50, 250
 RUNS_BEFORE_RECORDING = 4  # so that libraries have chosen their kernels, and the optimizer has its state
 
@@ -141,8 +143,8 @@ class Run:
             "numpy_rng": self.rng.bit_generator.state,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        torch.save(state, self.folder / "checkpoint.tmp")
-        (self.folder / "checkpoint.tmp").replace(self.folder / "checkpoint.pt")
+        with replacing(self.folder / "checkpoint.pt") as file:
+            torch.save(state, file)
 
     def _restore(self) -> None:
         state = torch.load(self.folder / "checkpoint.pt", weights_only=True, map_location=self.device)

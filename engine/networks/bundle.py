@@ -29,6 +29,7 @@ MANIFEST = "bundle.json"
 BUILT_IN = "tiny"
 SMALLEST_RANGE, LARGEST_RANGE = 1e-3, 1e6  # of pixel values
 LARGEST_REACH = 1 << 10
+PRIOR_REMEDY = "training makes another one: take it from a copy of the bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +114,31 @@ class Bundle:
         """
         if not isinstance(self.profile, LatentProfile):
             return shipped_profile(self.profile)
-        return self.profile.with_prior(self._trained(self.prior)) if self.prior else self.profile
+        return self.profile.with_prior(self._trained(self.prior, self.profile)) if self.prior else self.profile
 
-    def _trained(self, name: str) -> bytes:
+    def _trained(self, name: str, profile: LatentProfile) -> bytes:
         path = self.file(name)
         if path.stat().st_size > LARGEST_NBYTES:
             raise BundleError(f"{path} has {path.stat().st_size} bytes, a prior at most {LARGEST_NBYTES}")
         trained = path.read_bytes()
-        bundled_prior(trained)
+        channels = len(bundled_prior(trained).architecture.order)
+        if channels != profile.channels:
+            raise BundleError(f"{path} is a prior for {channels} channels, the latents have {profile.channels}")
         return trained
 
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
         path = self.folder / name
+        remedy = PRIOR_REMEDY if name == self.prior else self.remedy
         if name not in self.files:
-            raise BundleError(f"bundle {self.name} has no {name}; {self.remedy}")
+            raise BundleError(f"bundle {self.name} has no {name}; {remedy}")
         try:
             digest = file_hash(path)
         except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error}; {self.remedy}") from error
+            raise BundleError(f"{path} cannot be read: {error}; {remedy}") from error
         if digest != self.files[name]:
             raise BundleError(
-                f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {self.remedy}"
+                f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {remedy}"
             )
         return path
 
@@ -240,19 +244,23 @@ def find_decoder(file: File) -> Bundle:
     It is one of the file's latent space, and if the file refers to a bundle's prior, one that has it.
     """
     latent_space = outline_of_file(file).latent_space
-    found, broken = set(), ""
+    found, near, broken = set(), "", ""
     for folder in bundle_folders():
         try:
             bundle = Bundle.open(folder)
-            if bundle.latent_space == latent_space:
-                profile_of_file(file, bundle.latent_profile())
-                return bundle
         except BundleError as error:
             broken = f" ({error})"
             continue
+        if bundle.latent_space == latent_space:
+            try:
+                profile_of_file(file, bundle.latent_profile())
+            except BundleError as error:  # it has another prior, or a damaged one
+                near = f" ({error})"
+            else:
+                return bundle
         found.add(bundle.latent_space)
-    spaces = ", ".join(sorted(found))
+    spaces, why = ", ".join(sorted(found)), near or broken
     raise BundleError(
-        f"the file is in latent space {latent_space}, there are models for: {spaces}{broken}; "
+        f"the file is in latent space {latent_space}, there are models for: {spaces}{why}; "
         "put a bundle for it under $SDTRT_MODELS or name its folder with --model"
     )

@@ -52,7 +52,8 @@ class Networks:
     def of_bundle(cls, bundle: Bundle) -> "Networks":
         """Return a bundle's pair; `BundleError` if a file is missing or damaged."""
         files = bundle.file("encoder.onnx"), bundle.file("decoder.onnx")
-        downscale = bundle.latent_profile().downscale
+        own = bundle.profile  # without its prior, which is not needed, and may be damaged
+        downscale = (own if isinstance(own, LatentProfile) else bundle.latent_profile()).downscale
         return cls.load(*files, bundle.pixel_range, downscale, takes_step=bundle.decoder_takes_step)
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -59,7 +59,7 @@ def crops_of(photos: Sequence[Path], count: int, side: int, multiple: int) -> It
         down, across = pixels.shape[0] - height + 1, pixels.shape[1] - width + 1
         for place in np.unique(rng.integers(down * across, size=-(-count // len(taken)))):
             top, left = divmod(int(place), across)
-            yield pixels[top : top + height, left : left + width]
+            yield pixels[top : top + height, left : left + width].copy()  # a view would keep the whole photo
 
 
 def centre_of(path: Path, largest: int, multiple: int) -> Pixels | None:
@@ -81,8 +81,8 @@ def pixels_of(path: Path) -> Pixels | None:
     """Return a photo's RGB pixels; None if it cannot be read, or has more than 8 bits, which nothing is measured on."""
     try:
         with Image.open(path) as image:
-            if image.mode[0] in "IF":
+            if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")):
                 return None
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # of Pillow's readers, which raise whatever they stumble over
         return None

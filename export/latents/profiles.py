@@ -1,9 +1,11 @@
 """Which latent profile a new bundle writes its files with: a shipped one, checked, or numbers of its own, measured."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sdtrt.engine.format.profile import profile_from_json, shipped_profile
 from sdtrt.errors import BundleError
@@ -32,11 +34,9 @@ def decide_profile(
     if identifier is None:
         if photos is None:
             raise BundleError(NO_PROFILE.format(space))
-        learned, judged = divided(photos_in(photos))
-        statistics = measure(networks, learned, quiet=quiet)
-        fields = profile_fields(statistics, name_in_files(space), networks.downscale)
-        scale = scale_of(networks, profile_from_json(fields), held_out_crops(judged, networks.downscale), quiet=quiet)
-        return fields | {"step_codes": [*scale]}, []
+        measured = measured_space(networks, photos, name_in_files(space), quiet=quiet)
+        scale = scale_of(networks, profile_from_json(measured.fields), measured.crops, quiet=quiet)
+        return measured.fields | {"step_codes": [*scale]}, []
     profile = shipped_profile(identifier)
     latents = networks.encode(made_picture(MADE_SIDE, MADE_SIDE))
     found, expected = (len(latents), networks.downscale), (profile.channels, profile.downscale)
@@ -52,6 +52,27 @@ def decide_profile(
     if 1 / ODD_SIZE <= size <= ODD_SIZE:
         return identifier, []
     return identifier, [f"latents of a made picture are {size:.2g} times as large as {space}'s; is the scale right?"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSpace:
+    """A profile's fields, without a scale of qualities yet; the photos that they are of, and crops to judge by.
+
+    Those are of other photos if `apart`.
+    """
+
+    fields: dict[str, Any]
+    learned: list[Path]
+    crops: list[NDArray[np.uint8]]
+    apart: bool
+
+
+def measured_space(networks: Networks, photos: Path, name: str, *, quiet: bool) -> MeasuredSpace:
+    """Measure a latent space on the photos in a folder; `BundleError` if they say nothing of it."""
+    learned, judged = divided(photos_in(photos))
+    crops = held_out_crops(judged, networks.downscale)
+    fields = profile_fields(measure(networks, learned, quiet=quiet), name, networks.downscale)
+    return MeasuredSpace(fields, learned, crops, apart=learned != judged)
 
 
 def require_photos(space: str) -> None:

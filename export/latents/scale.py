@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sdtrt.engine.coding.dial import setting
 from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
 from sdtrt.engine.format.profile import LARGEST_STEP_CODE, LatentProfile
+from sdtrt.errors import BundleError
 from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.picture import crops_of
 from sdtrt.progress import Rate
@@ -21,7 +22,7 @@ MIDDLE = 50  # the quality that means the same in every space
 CODES_PER_QUALITY = 2 * OCTAVE / 25  # a quality of 12.5 more halves what a bit may cost, and so a step's square
 LEAST_SHARE = 0.5  # of these, where the networks' own error makes finer steps useless
 USELESS = 0.02  # the share of the networks' own error below which that of steps is of no account
-
+LEAST_ERROR = 1e-6  # squared, in levels: none
 
 HELD_OUT = 8  # of so many photos one is for this alone, where there are twice as many
 CROPS, SIDE = 12, 256
@@ -45,8 +46,14 @@ def divided(photos: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def held_out_crops(photos: Sequence[Path], multiple: int) -> list[NDArray[np.uint8]]:
-    """Return the crops to judge by, uint8 (H, W, 3) each."""
-    return [*islice(crops_of(photos, CROPS, SIDE, multiple), CROPS)]
+    """Return the crops to judge by, uint8 (H, W, 3) each; `BundleError` if no photo can be used."""
+    crops = [*islice(crops_of(photos, CROPS, SIDE, multiple), CROPS)]
+    if not crops:
+        raise BundleError(
+            f"none of the {len(photos)} photos to judge by, such as {photos[0]}, can be read and is {multiple} pixels "
+            "wide and high"
+        )
+    return crops
 
 
 def measured_curve(
@@ -93,7 +100,7 @@ def step_codes(points: Sequence[Point], own: float) -> tuple[int, int]:
     steps, whose error is as their square (Gersho & Gray 1992, section 5.6), unless finer steps are of no use.
     """
     middle = code_of_slope(points, setting(MIDDLE, layers=1).price)
-    finest = code_of_error(points, own, USELESS * own)
+    finest = code_of_error(points, own, max(USELESS * own, LEAST_ERROR))
     per_quality = CODES_PER_QUALITY
     if finest > middle - per_quality * (100 - MIDDLE):
         per_quality = max(LEAST_SHARE * per_quality, (middle - finest) / (100 - MIDDLE))
@@ -122,5 +129,5 @@ def code_of_slope(points: Sequence[Point], price: float) -> float:
 
 def code_of_error(points: Sequence[Point], own: float, wanted: float) -> float:
     """Return the step code at which steps add so much to the networks' own error, by the theory of fine steps."""
-    nearest = min(points, key=lambda p: abs(np.log2(max(p.error - own, 1e-6) / wanted)))
-    return float(nearest.code - OCTAVE / 2 * np.log2(max(nearest.error - own, 1e-6) / wanted))
+    nearest = min(points, key=lambda p: abs(np.log2(max(p.error - own, LEAST_ERROR) / wanted)))
+    return float(nearest.code - OCTAVE / 2 * np.log2(max(nearest.error - own, LEAST_ERROR) / wanted))

@@ -67,7 +67,8 @@ def calibrate(options: argparse.Namespace) -> int:
 
             lesson = Lesson()
     bundle = find_bundle(options.bundle)
-    found = calibrate(Calibration(bundle.folder, options.photos, options.quiet), lesson)
+    wish = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet)
+    found = calibrate(wish, lesson)
     if options.json:
         print(json.dumps({"bundle": str(bundle.folder), **asdict(found)}, indent=2))
         return 0
@@ -76,7 +77,8 @@ def calibrate(options: argparse.Namespace) -> int:
     for row in found.rows:
         other = f"  {row.adaptive_bits_per_pixel:17.3f}" if options.prior else ""
         print(f"{row.quality:7}  {row.bits_per_pixel:14.3f}  {row.psnr:7.2f}{other}")
-    print(f"the networks alone: {found.ceiling:.2f} dB; all of {found.crops} crops that nothing was learned from")
+    whose = "that nothing was learned from" if found.apart else "of the same photos, which are few"
+    print(f"the networks alone: {found.ceiling:.2f} dB; all of {found.crops} crops {whose}")
     return 0
 
 
@@ -209,6 +211,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("bundle", help="name or folder")
     command.add_argument("photos", type=Path, help="folder of photos, some dozens; for --prior some hundreds")
     command.add_argument("--prior", action="store_true", help="train a prior for them, too: smaller files")
+    command.add_argument("-f", "--force", action="store_true", help="replace a prior, and lose the files made with it")
     add_quiet(command)
 
     engines = commands.add_parser("engines", help="TensorRT engines of a bundle", description="TensorRT engines")

@@ -39,7 +39,16 @@ MARKS = {
 }
 END = re.compile(rb"</rdf:RDF\s*>")
 # What Pillow raises at EXIF data that is none.
-UNREADABLE_EXIF = (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError, struct.error)
+UNREADABLE_EXIF = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 PACKET = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">%s</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'

@@ -1,8 +1,10 @@
 """Pillow images and arrays to pictures, and back."""
 
 import io
+import struct
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import IO
@@ -38,7 +40,9 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     may not expect to be lost (more than 8 bits, colours beyond sRGB, further frames) is told by a `PictureWarning`.
     """
     if isinstance(image, str | Path):
-        with Image.open(image) as opened:
+        with told_as_damage():
+            opened = Image.open(image)
+        with opened:
             return picture_of(opened, strip=strip, limits=limits)
     if isinstance(image, np.ndarray):
         return picture_of(_image_of_array(image), strip=strip, limits=limits)
@@ -58,9 +62,19 @@ def open_any_size(file: str | Path | IO[bytes], formats: tuple[str, ...] | None 
     with ANY_SIZE:
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file, formats=formats)
+            with told_as_damage():
+                return Image.open(file, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = usual
+
+
+@contextmanager
+def told_as_damage() -> Iterator[None]:
+    """Raise `ValueError` for what Pillow's readers stumble over."""
+    try:
+        yield
+    except (LookupError, RuntimeError, SyntaxError, TypeError, struct.error) as error:
+        raise ValueError(f"damaged image: {error}") from error
 
 
 def check_size(image: Image.Image, limits: Limits) -> None:
@@ -120,10 +134,8 @@ def tell_of_frames(image: Image.Image) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     deep = ";16" in str(getattr(image, "tile", ""))  # of colours that Pillow reads in 8 bits, 16 are in the file
-    try:
+    with told_as_damage():
         image.load()
-    except SyntaxError as error:  # Pillow's word for a broken PNG
-        raise ValueError(f"damaged image: {error}") from error
     if deep and image.mode not in DEEP_MODES:
         _tell("16 bits are reduced to 8")
     try:

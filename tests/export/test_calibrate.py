@@ -1,10 +1,13 @@
 """`sdtrt calibrate`: a foreign model gets its numbers, a scale of qualities, and a prior."""
 
+import io
 import json
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import png
 import pytest
 from PIL import Image
 
@@ -12,10 +15,13 @@ import sdtrt
 from sdtrt import cli
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.dial import setting
+from sdtrt.engine.coding.priors.bundled import bundled_prior
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, find_bundle
 from sdtrt.errors import BundleError
+from sdtrt.export import calibrate as calibration
 from sdtrt.export.calibrate import SHOWN, Calibration, calibrate
-from sdtrt.export.latents.picture import made_picture, photos_in
+from sdtrt.export.latents.calibrate import Networks
+from sdtrt.export.latents.picture import crops_of, made_picture, photos_in
 from sdtrt.export.latents.scale import CODES_PER_QUALITY, Point, code_of_slope, step_codes
 from sdtrt.export.prior import learn
 from sdtrt.export.prior.architectures import architecture, plan_for
@@ -65,7 +71,7 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             calibrate(Calibration(bundle, photos), LESSON)
     assert Bundle.open(bundle).prior is None  # until the end it stays as it is
-    kept = bundle.parent / f".{bundle.name}.calibration"
+    (kept,) = bundle.parent.glob(f".{bundle.name}.calibration-*")
     times = [path.stat().st_mtime_ns for path in sorted(kept.glob("*.npy"))]
     assert len(times) == 3
     with monkeypatch.context() as context:
@@ -73,7 +79,13 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             calibrate(Calibration(bundle, photos), LESSON)
     assert [path.stat().st_mtime_ns for path in sorted(kept.glob("*.npy"))] == times
-    calibrate(Calibration(bundle, photos), LESSON)
+    with monkeypatch.context() as context:
+        context.setattr(calibration, "measured", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(Calibration(bundle, photos), LESSON)
+    with monkeypatch.context() as context:
+        context.setattr(learn, "train", interrupted)  # not called: the prior is there
+        calibrate(Calibration(bundle, photos), LESSON)
     assert not kept.exists()
     first = Bundle.open(bundle)
     assert [path.name for path in bundle.glob("prior-*.npz")] == [first.prior]
@@ -81,7 +93,10 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
         data = codec.encode(pixels)
         assert sdtrt.info(data).model_prior
         codec.decode(data)
-    calibrate(Calibration(bundle, photos))
+    with pytest.raises(BundleError, match=r"has a prior.*--force"):
+        calibrate(Calibration(bundle, photos), LESSON)
+    assert Bundle.open(bundle).prior == first.prior
+    calibrate(Calibration(bundle, photos, force=True))
     assert Bundle.open(bundle).prior is None
     assert not [*bundle.glob("prior-*.npz")]
     with sdtrt.Codec.open(bundle) as codec, pytest.raises(BundleError, match="latents are by the prior"):
@@ -90,6 +105,81 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
 
 def interrupted(*_: object, **__: object) -> bytes:
     raise KeyboardInterrupt
+
+
+def test_a_damaged_prior_can_be_replaced(bundle: Path) -> None:
+    fields = json.loads((bundle / MANIFEST).read_text())["profile"]
+    shipped = (resources.files("sdtrt.engine") / "data" / "priors" / "tiny-1.npz").read_bytes()
+    calibration.write(Bundle.open(bundle), fields, shipped)
+    (name,) = (path.name for path in bundle.glob("prior-*.npz"))
+    (bundle / name).write_bytes(b"damaged")
+    with pytest.raises(BundleError, match="from a copy of the bundle"):
+        Bundle.open(bundle).latent_profile()
+    (bundle / "prior-00000000.npz").write_bytes(b"left by a calibration that was killed")
+    assert Networks.of_bundle(Bundle.open(bundle)).downscale == 8
+    calibration.write(Bundle.open(bundle), fields, shipped)
+    assert Bundle.open(bundle).latent_profile().trained == shipped
+    assert [path.name for path in bundle.glob("prior-*.npz")] == [name]
+
+
+def test_a_profile_that_no_file_could_hold_is_not_written(bundle: Path) -> None:
+    before = (bundle / MANIFEST).read_bytes()
+    fields = json.loads(before)["profile"]
+    for change in ({"step_codes": [2048, 2048]}, {"spread": [1e-60] * 40}):
+        with pytest.raises(BundleError, match="nothing can be coded"):
+            calibration.write(Bundle.open(bundle), fields | change, None)
+    assert (bundle / MANIFEST).read_bytes() == before
+
+
+def test_calibrations_that_differ_do_not_share_what_they_keep(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    opened, profile = Bundle.open(bundle), Bundle.open(bundle).latent_profile()
+    other = shutil.copytree(photos, tmp_path / "others")
+    made_photo(other / "more.png", 64)
+    plan = plan_for(range(40))
+    keys = {
+        learn.key_of(opened, profile, photos_in(folder), lesson, plan)
+        for folder in (photos, other)
+        for lesson in (LESSON, Lesson())
+    }
+    assert len(keys) == 4
+
+
+def made_photo(path: Path, side: int) -> None:
+    Image.fromarray(made_picture(side, side)).save(path)
+
+
+def test_photos_that_are_too_small_for_a_crop(tmp_path: Path) -> None:
+    """A prior is learned from the others; where there are no others, from smaller crops, or from none."""
+    sizes, plan, run = [(16, 16), (1, 40), (12, 20)], plan_for(range(2)), tmp_path / "run"
+    latents = [np.random.default_rng(1).normal(0, 1, (2, *size)).astype(np.float32) for size in sizes]
+    assert bundled_prior(learn.trained(latents, plan, (2304, 1280), run, LESSON, quiet=True))
+    for lesson in (LESSON, Lesson(crops=3, side=64, iterations=1, crop=64, fitted_crops=2)):
+        with pytest.raises(BundleError, match="8 latents wide and high"):
+            learn.trained(latents[1:2], plan, (2304, 1280), run, lesson, quiet=True)
+    assert learn.trained(latents, plan, (2304, 1280), tmp_path / "smaller", lesson, quiet=True)
+
+
+def test_what_cannot_be_read_is_passed_over(bundle: Path, tmp_path: Path) -> None:
+    """Damage that Pillow answers with whatever it stumbles over, and more than 8 bits."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    stream = io.BytesIO()
+    Image.fromarray(made_picture(64, 64)).save(stream, "AVIF")
+    (folder / "a.avif").write_bytes(stream.getvalue().replace(b"pitm", b"none"))
+    (folder / "b.png").write_bytes(b"")
+    with (folder / "c.png").open("wb") as file:
+        png.Writer(64, 64, bitdepth=16, greyscale=False).write_array(file, [999] * (3 * 64 * 64))
+    with pytest.raises(BundleError, match="none of the 3 photos"):
+        calibrate(Calibration(bundle, folder))
+    made_photo(folder / "d.png", 64)
+    (crop,) = crops_of(photos_in(folder), 4, 64, 8)
+    assert crop.base is None  # a view would keep the whole photo
+
+
+def test_networks_that_lose_nothing() -> None:
+    points = [Point(code, 8.0, 0.0) for code in (2304, 2048, 1792)]
+    coarse, fine = step_codes(points, own=0.0)
+    assert 0 <= fine < coarse
 
 
 def test_refused(tmp_path: Path, photos: Path, bundle: Path) -> None:

@@ -334,3 +334,25 @@ def test_nothing_is_seen() -> None:
     picture = picture_of(np.zeros((9, 3, 4), np.uint8) + np.array([9, 8, 7, 0], np.uint8))
     assert (picture.pixels == 0).all()
     assert (picture.alpha == 0).all()
+
+
+def test_damage_that_pillow_answers_with_whatever_it_stumbles_over(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(RGB.repeat(8, 0).repeat(8, 1)).save(stream, "AVIF")
+    (tmp_path / "a.avif").write_bytes(stream.getvalue().replace(b"pitm", b"none"))
+    with pytest.raises(ValueError, match="damaged image"):
+        picture_of(tmp_path / "a.avif")
+
+
+def test_exif_that_pillow_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out, and the picture is taken as it lies."""
+    image = stored(Image.fromarray(RGB), "PNG")
+    for error in (AttributeError, IndexError, OverflowError, SyntaxError, struct.error):
+
+        def stumble(*_: object, error: type[Exception] = error) -> None:
+            raise error
+
+        monkeypatch.setattr(Image.Image, "getexif", stumble)
+        picture = picture_of(image)
+        np.testing.assert_array_equal(picture.pixels, RGB)
+        assert picture.metadata.exif == b""

@@ -1,6 +1,7 @@
 """Priors that come with a model: files of unknown origin, read with limits and checked before they are used."""
 
 import io
+import lzma
 import math
 import struct
 import zipfile
@@ -16,26 +17,33 @@ from sdtrt.engine.coding.priors.latents import (
     Architecture,
     LatentPrior,
     Network,
-    input_count,
     latent_prior,
     parse_architecture,
 )
 from sdtrt.engine.coding.priors.passes import Phase
 from sdtrt.engine.coding.priors.planes import MARGIN
 from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, PRECISION, SCALES
+from sdtrt.engine.format.index import LEVELS_MASK
 from sdtrt.errors import BundleError
 
 LARGEST_NBYTES = 1 << 26  # of all arrays, unpacked: the shipped priors have 2 MB at most
-MOST_PASSES, MOST_WINDOWS = 1 << 10, 1 << 12
+LARGEST_ARCHITECTURE = 1 << 20  # bytes of JSON
+MOST_PASSES, MOST_INPUTS = 1 << 10, 1 << 12
 MOST_CHANNELS = 255
-STRIDES = (1, 2, 4)  # whose positions repeat within the largest
+WIDEST = 4  # bytes, of an integer: wider ones would be rounded when they become float32
+MOST_CUTS = LEVELS_MASK - 1  # into as many levels as a file's index can tell
+STRIDES = (2, 4)  # whose positions repeat within the largest
 
 # What `zipfile` and NumPy raise for what they cannot read.
 UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     struct.error,
+    ArithmeticError,
     EOFError,
+    LookupError,
+    MemoryError,
     NotImplementedError,
     OSError,
     RuntimeError,
@@ -52,6 +60,8 @@ def bundled_prior(data: bytes) -> LatentPrior:
     """Return the prior in the bytes of a prior's file; `BundleError` if they are none, or more than a prior can be."""
     arrays = unpacked(data)
     try:
+        if arrays["architecture"].nbytes > LARGEST_ARCHITECTURE:
+            raise ValueError(f"an architecture of more than {LARGEST_ARCHITECTURE} bytes")
         architecture = parse_architecture(bytes(arrays["architecture"]).decode())
         require_architecture(architecture)
         require_arrays(architecture, arrays)
@@ -80,7 +90,12 @@ def array_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
         raise ValueError(f"{member.filename} is of another version")
     shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
     values = stream.read()
-    if dtype.kind not in "iu" or by_columns or len(values) != math.prod(shape) * dtype.itemsize:
+    if (
+        dtype.kind not in "iu"
+        or dtype.itemsize > WIDEST
+        or by_columns
+        or len(values) != math.prod(shape) * dtype.itemsize
+    ):
         raise ValueError(f"{member.filename} holds {dtype} {shape} in {len(values)} bytes, expected integers")
     return np.frombuffer(values, dtype).reshape(shape)
 
@@ -95,18 +110,20 @@ def require_architecture(architecture: Architecture) -> None:
         raise ValueError(f"an order of {channels} channels that is none")
     if not 0 < len(passes) <= MOST_PASSES or [*architecture.cuts] != sorted({*architecture.cuts}):
         raise ValueError(f"{len(passes)} passes, cut after {architecture.cuts}")
-    if not all(type(cut) is int and 0 < cut < len(passes) for cut in architecture.cuts):
+    whole = all(type(cut) is int and 0 < cut < len(passes) for cut in architecture.cuts)
+    if not whole or len(architecture.cuts) > MOST_CUTS:
         raise ValueError(f"{len(passes)} passes, cut after {architecture.cuts}")
     period = max(STRIDES)
     covered = np.zeros((channels, period, period), np.int64)
     for step in passes:
-        windows = step.values + step.magnitudes
-        if not 0 <= step.start < step.stop <= channels or len(windows) > MOST_WINDOWS:
-            raise ValueError(f"a pass over channels {step.start} to {step.stop}, with {len(windows)} windows")
-        for window in windows:
-            near = max(abs(window.dy), abs(window.dx)) <= MARGIN
-            if not (near and 0 <= window.first < window.last <= channels):
+        for window in step.values + step.magnitudes:
+            whole = all(type(n) is int for n in (window.first, window.last, window.dy, window.dx))
+            if not (
+                whole and max(abs(window.dy), abs(window.dx)) <= MARGIN and 0 <= window.first < window.last <= channels
+            ):
                 raise ValueError(f"a window that is none: {window}")
+        if not 0 <= step.start < step.stop <= channels or step.inputs > MOST_INPUTS:
+            raise ValueError(f"a pass over channels {step.start} to {step.stop}, with {step.inputs} inputs")
         require_phase(step.phase)
         for y, x in step.phase.origins:
             covered[step.start : step.stop, y :: step.phase.stride, x :: step.phase.stride] += 1
@@ -131,7 +148,7 @@ def require_arrays(architecture: Architecture, arrays: Arrays) -> None:
         units, outputs = arrays[f"second{n}"].shape[-1], 2 * (step.stop - step.start)
         seconds = len(arrays[f"second{n}"])
         shapes = {
-            "first": (units + outputs, input_count(step) + KNOTS),
+            "first": (units + outputs, step.inputs + KNOTS),
             "first_bias": (units + outputs,),
             "second": (seconds, units),
             "second_bias": (seconds,),

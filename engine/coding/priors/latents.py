@@ -6,7 +6,7 @@ powers of two, `power`, turn one into the other. `docs/format.md`, section 3.5, 
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
@@ -62,16 +62,10 @@ class LatentPass:
     phase: Phase
     values: tuple[Window, ...]
     magnitudes: tuple[Window, ...]
+    inputs: int = field(init=False)  # how many values and magnitudes the network sees
 
-    @property
-    def inputs(self) -> int:
-        """How many values and magnitudes the network sees."""
-        return input_count(self)
-
-
-@cache
-def input_count(step: LatentPass) -> int:
-    return width(step.values + step.magnitudes)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", width(self.values + self.magnitudes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +124,11 @@ class Network:
     output: Floats  # (outputs, second units)
 
     def largest_sum(self, step: LatentPass) -> int:
-        """Return a bound on the magnitude of every partial sum, in any order, for inputs within their limits."""
-        inputs = np.full(step.inputs, MAGNITUDE[-1], np.int64)
+        """Return a bound on the magnitude of every partial sum, in any order, for inputs within their limits.
+
+        Summed in float64, which does not wrap: what is rounded in it is far above 2**24.
+        """
+        inputs = np.full(step.inputs, float(MAGNITUDE[-1]))
         inputs[: width(step.values)] = LIMIT
         first = _magnitudes(self.first)
         features = first[:, step.inputs :]
@@ -153,8 +150,8 @@ class Network:
         return outputs.astype(np.int32)
 
 
-def _magnitudes(weights: Floats) -> NDArray[np.int64]:
-    return np.abs(weights).astype(np.int64)
+def _magnitudes(weights: Floats) -> NDArray[np.float64]:
+    return np.abs(weights.astype(np.float64))
 
 
 def _units(sums: Floats, shift: int) -> Floats:

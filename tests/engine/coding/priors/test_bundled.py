@@ -69,6 +69,25 @@ def test_an_archive_that_understates_its_size() -> None:
         bundled_prior(stream.getvalue())
 
 
+@pytest.mark.parametrize("header", [b"{'descr': (), 'fortran_order': False, 'shape': ()}", b"-" * 9000 + b"1"])
+def test_headers_that_numpy_trips_over(header: bytes) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("tables.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(BundleError, match="prior is"):
+        bundled_prior(stream.getvalue())
+
+
+def test_damage_that_another_compression_finds() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("tables.npy", bytes(5000))
+    data = bytearray(stream.getvalue())
+    data[60:75] = bytes(15)
+    with pytest.raises(BundleError, match="prior is"):
+        bundled_prior(bytes(data))
+
+
 def replaced(name: str, value: np.ndarray) -> Callable[[Arrays], Arrays]:
     return lambda arrays: arrays | {name: value}
 
@@ -81,6 +100,18 @@ def without(name: str) -> Callable[[Arrays], Arrays]:
     return lambda arrays: {other: value for other, value in arrays.items() if other != name}
 
 
+def with_many_units(arrays: Arrays, n: int) -> Arrays:
+    """Return arrays with so many second units in pass n that, in 64 bits, the bound on its sums is a small number."""
+    outputs, units = len(arrays[f"output{n}"]), arrays[f"second{n}"].shape[1]
+    seconds = (1 << 22) + (1 << 14)
+    changed = {
+        f"second{n}": np.zeros((seconds, units), np.int8),
+        f"second_bias{n}": np.zeros(seconds, np.int8),
+        f"output{n}": np.full((outputs, seconds), -(1 << 31), np.int32),
+    }
+    return arrays | changed
+
+
 HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
     "no tables": without("tables"),
     "no network": without("second3"),
@@ -89,6 +120,8 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
     "floats": lambda arrays: arrays | {"first0": arrays["first0"].astype(np.float32)},
     "another shape": lambda arrays: arrays | {"first0": arrays["first0"][:, 1:]},
     "sums beyond 2**24": lambda arrays: arrays | {"first1": arrays["first1"].astype(np.int32) * 5000},
+    "sums that wrap": lambda arrays: arrays | {"first1": np.full(arrays["first1"].shape, 1 << 56, np.int64)},
+    "sums of many that wrap": lambda arrays: with_many_units(arrays, 1),
     "a zero in tables": lambda arrays: arrays | {"tables": arrays["tables"] * (np.arange(32) > 0).astype(np.uint32)},
     "other sums of tables": lambda arrays: arrays | {"tables": arrays["tables"] + np.uint32(1)},
     "centroids of another type": lambda arrays: arrays | {"centroids": arrays["centroids"].astype(np.int16)},
@@ -102,11 +135,16 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
     "cuts beyond the end": changed(lambda fields: fields.update(cuts=[99])),
     "cuts that fall": changed(lambda fields: fields.update(cuts=[16, 12])),
     "a cut that is true": changed(lambda fields: fields.update(cuts=[True])),
+    "more cuts than files have levels": changed(lambda fields: fields.update(cuts=[*range(1, 8)])),
+    "stride 1": changed(lambda fields: fields.update(passes=[fields["passes"][0] | {"stride": 1, "channels": [0, 4]}])),
     "stride 0": changed(lambda fields: fields["passes"][0].update(stride=0)),
     "stride 3": changed(lambda fields: fields["passes"][0].update(stride=3)),
     "a far window": changed(lambda fields: fields["passes"][3]["values"].append([0, 1, 5, 0])),
     "a window of other channels": changed(lambda fields: fields["passes"][3]["values"].append([3, 5, 1, 0])),
     "a window of fractions": changed(lambda fields: fields["passes"][3]["values"].append([0, 1, 0.5, 0])),
+    "a window of whole fractions": changed(lambda fields: fields["passes"][3]["values"][0].__setitem__(3, 1.0)),
+    "too many inputs": changed(lambda fields: fields["passes"][3].update(values=[[0, 4, 0, 1]] * 1025)),
+    "too long a text": changed(lambda fields: fields.update(more="x" * bundled.LARGEST_ARCHITECTURE)),
     "windows without end": changed(lambda fields: fields["passes"][3].update(values=[[0, 1, 0, 1]] * 10_000)),
     "an origin that is elsewhere": changed(lambda fields: fields["passes"][0].update(origins=[[9, 9]])),
 }
