@@ -66,7 +66,7 @@ def real_files(codec: sdtrt.Codec) -> dict[str, bytes]:
     """Four small encoded files: colour, grey, with alpha, with alpha, overlay and residual."""
     pixels = synthetic_photo(45, 37)
     alpha = np.add.outer(np.arange(37), 3 * np.arange(45)).astype(np.uint8)
-    layered = container.read(codec.encode(np.dstack([pixels, alpha]), quality=80))
+    layered = container.read(codec.encode(np.dstack([pixels, alpha]), quality=95))
     assert layered.layout.residual
     drawn = np.zeros((37, 45, 4), np.uint8)
     drawn[::7] = drawn[:, ::9] = 20, 200, 90, 255

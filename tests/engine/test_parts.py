@@ -47,7 +47,7 @@ def files(photo: Photo) -> Iterator[dict[str, bytes]]:
             "tiles": Picture(photo(600, 520), alpha),
             "strip": Picture(photo(1100, 72)),
         }
-        found = {name: codec.encode(picture, Wish(quality=80)) for name, picture in pictures.items()}
+        found = {name: codec.encode(picture, Wish(quality=95)) for name, picture in pictures.items()}
         yield found | {"drawn": with_lines(found["strip"])}
 
 

@@ -54,7 +54,7 @@ def layered(codec: PictureCodec, photo: Photo) -> bytes:
     drawn[::9] = drawn[:, ::31] = 20, 200, 90, 255
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latents, "TILE", 32)
-        file = container.read(codec.encode(Picture(photo(900, 72), alpha), Wish(quality=80)))
+        file = container.read(codec.encode(Picture(photo(900, 72), alpha), Wish(quality=95)))
     places = tiles_of_pixels(900, 72, 8, file.layout)
     segments = [lossless.encode_rgba(drawn[slice(*rows), slice(*columns)]) for rows, columns in places]
     return container.write(with_kind(file, "overlay", segments, overlay=True))
