@@ -1,0 +1,53 @@
+/**
+ * Priors 1, 2 and 254: small networks of integers that see the latents known so far. `docs/format.md`, section 3.5.
+ *
+ * Most of what they see is 0, so that only what is not is multiplied. No sum reaches 2^24, whatever its order.
+ */
+
+import { BundleError } from "./error.js";
+import { arrayNamed } from "./npz.js";
+import { networkOf } from "./prior_network.js";
+import { PriorContexts } from "./prior_contexts.js";
+import { tablesOf } from "./tables.js";
+
+/** @typedef {import("./npz.js").Arrays} Arrays */
+/** @typedef {import("./passes.js").Phase} Phase */
+/** @typedef {[first: number, end: number, dy: number, dx: number]} Window channels in coding order, at an offset */
+
+/**
+ * Channels [first, end) in coding order at the positions of a phase, and what their network looks at.
+ * @typedef {Phase & {channels: [first: number, end: number], values: Window[], magnitudes: Window[]}} LatentPass
+ */
+
+/** A trained prior, for latent spaces of as many channels as `order` has. */
+export class NetworkPrior {
+  /**
+   * @param {Arrays} arrays of a prior's file
+   * @throws {BundleError} if there is not what a prior needs
+   */
+  constructor(arrays) {
+    const text = new TextDecoder().decode(arrayNamed(arrays, "architecture").values);
+    /** @type {{order: number[], cuts: number[], passes: LatentPass[]}} */
+    const { order, cuts, passes } = JSON.parse(text);
+    const tables = arrayNamed(arrays, "tables"), centroids = arrays.get("centroids")?.values;
+    if (centroids && !(centroids instanceof Int8Array)) throw new BundleError("centroids are not int8");
+    /** Which channel comes n-th. */
+    this.order = order;
+    /** After which passes levels end. */
+    this.cuts = cuts;
+    this.passes = passes;
+    this.tables = tablesOf(tables);
+    /** Where in a symbol's interval its latent is, in 1/64 step, for each entry of the tables; null if that is not told. */
+    this.centroids = centroids ?? null;
+    this.networks = passes.map((_, n) => networkOf(arrays, n));
+  }
+
+  /**
+   * Return what finds the contexts of a plane's symbols.
+   * @param {import("./passes.js").Grid} grid
+   * @param {number} stepCode 0 … 4095
+   */
+  contexts(grid, stepCode) {
+    return new PriorContexts(this, grid, stepCode);
+  }
+}
