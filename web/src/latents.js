@@ -1,0 +1,232 @@
+/** A file to its symbols and latents: tiles, levels, and the priors that they are coded by. */
+
+import { AdaptivePrior, CUTS, PARAMETERS } from "./adaptive.js";
+import { BUNDLED, segmentOf } from "./container.js";
+import { LimitError, need } from "./error.js";
+import { common, fits, placesOf } from "./layout.js";
+import { arrayNamed, readNpz } from "./npz.js";
+import { decodePalette } from "./palette.js";
+import { areaOf, paste } from "./planes.js";
+import { NetworkPrior } from "./prior.js";
+import { ADAPTIVE, PALETTE, gridOf, profileOf } from "./profile.js";
+import { decodeStream } from "./stream.js";
+import { tablesOf } from "./tables.js";
+
+/** @typedef {import("./assets.js").Assets} Assets */
+/** @typedef {import("./container.js").File} File */
+/** @typedef {import("./layout.js").Place} Place */
+/** @typedef {import("./profile.js").Profile} Profile */
+/** @typedef {import("./stream.js").Decoded} Decoded */
+/** @typedef {import("./stream.js").Prior} Prior */
+/** @typedef {[channels: number, height: number, width: number]} Shape */
+
+const WORD = 4; // bytes
+const PRIOR_NAMES = new Map([[1, "tiny-1"], [2, "sd1-1"]]);
+
+/** The latents of a file, (channels, height, width), of which parts can be had. */
+export class StoredLatents {
+  /**
+   * Use `open`.
+   * @param {File} file
+   * @param {Profile} profile
+   * @param {(parameters: Uint8Array) => Prior} priorOf a stream's prior, given what is before the stream
+   * @param {Prior | null} prior that of all streams, null if each brings its own
+   */
+  constructor(file, profile, priorOf, prior) {
+    this.file = file;
+    this.profile = profile;
+    this.shape = gridOf(profile, file.header);
+    this._priorOf = priorOf;
+    this._prior = prior;
+    this._places = placesOf(file.layout, this.shape[1], this.shape[2]);
+    /** @type {Map<number, Decoded>} */
+    this._tiles = new Map();
+  }
+
+  /**
+   * Return a file's latents, none of which is decoded yet.
+   * @param {File} file
+   * @param {Assets} assets
+   * @param {{maxPixels: number}} limits
+   * @param {import("./profile.js").Model} [model] for files that refer to it
+   * @throws {import("./error.js").FormatError} if the file contradicts itself
+   * @throws {LimitError} if there are more latents than `limits` has pixels
+   * @throws {import("./error.js").BundleError} if it refers to another model
+   */
+  static async open(file, assets, limits, model) {
+    const profile = await profileOf(file, assets, model), { header, layout } = file;
+    const [channels, height, width] = gridOf(profile, header), count = channels * height * width;
+    if (count > limits.maxPixels) throw new LimitError(`${count} latents, the limit is ${limits.maxPixels}`);
+    need(fits(layout, height, width), `malformed file: ${layout.columns}x${layout.rows} tiles of ${width}x${height}`);
+    if (header.prior === PALETTE) {
+      const isSingle = layout.levels * layout.columns * layout.rows === 1;
+      need(channels === 4 && isSingle, `method palette is for 4 channels in one stream, not ${profile.latentSpace}'s`);
+    }
+    const prior = await priorOfFile(file, assets, model);
+    need(!prior || prior.order.length === channels, `prior ${header.prior} is for another number of channels`);
+    const levels = 1 + (prior ? prior.cuts : CUTS).length;
+    need(layout.levels === 1 || layout.levels === levels, `malformed file: ${layout.levels} levels, its prior has others`);
+    const tables = prior ? prior.tables : await adaptiveTables(assets);
+    return new StoredLatents(file, profile, (parameters) => prior ?? new AdaptivePrior(tables, parameters), prior);
+  }
+
+  /** Whether the file was made by method palette, which has latents but no symbols. */
+  get isPalette() {
+    return this.file.header.prior === PALETTE;
+  }
+
+  /**
+   * Return the symbols in some rows and columns, and their points if the prior tells them.
+   * @param {Place} [wanted] in latents; all by default
+   * @returns {Decoded}
+   * @throws {import("./error.js").FormatError} if a tile's stream is damaged
+   */
+  decoded(wanted = this.whole) {
+    return this._together(wanted, (tile) => this._tile(tile));
+  }
+
+  /**
+   * Return the latents in some rows and columns.
+   * @param {Place} [wanted] in latents; all by default
+   * @returns {Promise<Float32Array<ArrayBuffer>>}
+   * @throws {import("./error.js").FormatError} if a tile's stream is damaged
+   */
+  async latents(wanted = this.whole) {
+    if (!this.isPalette) return dequantized(this.decoded(wanted), this.profile, this.file.header.stepCode);
+    const [channels, height, width] = this.shape, [segment] = this.file.segments;
+    this._requireAlignment(segment.length);
+    const latents = await decodePalette(segment, height, width);
+    const part = new Float32Array(channels * areaOf(wanted));
+    paste(part, wanted, latents, this.whole);
+    return part;
+  }
+
+  /**
+   * Return the latents of all channels as far as some of them need: the last level is not read if none needs it.
+   * @param {number[]} channels
+   * @returns {Float32Array<ArrayBuffer>}
+   * @throws {import("./error.js").FormatError} if what was read is damaged
+   */
+  coarse(channels) {
+    const prior = this._prior, { stepCode } = this.file.header;
+    const isFine = !prior || prior.centroids || !prior.cuts.length || lastChannels(prior).some((one) => channels.includes(one));
+    const decoded = isFine ? this.decoded() : this._together(this.whole, (tile) => this._decode(tile, prior.cuts[prior.cuts.length - 1]));
+    return dequantized(decoded, this.profile, stepCode);
+  }
+
+  /** All rows and columns. @returns {Place} */
+  get whole() {
+    return { rows: [0, this.shape[1]], columns: [0, this.shape[2]] };
+  }
+
+  /**
+   * @param {Place} wanted
+   * @param {(tile: number) => Decoded} decode
+   * @returns {Decoded}
+   */
+  _together(wanted, decode) {
+    const symbols = new Int16Array(this.shape[0] * areaOf(wanted));
+    let points = /** @type {Int8Array | null} */ (null);
+    this._places.forEach((place, tile) => {
+      if (!common(wanted, place)) return;
+      const decoded = decode(tile);
+      paste(symbols, wanted, decoded.symbols, place);
+      if (decoded.points) paste((points ??= new Int8Array(symbols.length)), wanted, decoded.points, place);
+    });
+    return { symbols, points };
+  }
+
+  /** @param {number} tile */
+  _tile(tile) {
+    const decoded = this._tiles.get(tile) ?? this._decode(tile);
+    this._tiles.set(tile, decoded);
+    return decoded;
+  }
+
+  /**
+   * Return what a tile's stream holds, or the first `end` passes of it.
+   * @param {number} tile
+   * @param {number} [end]
+   * @returns {Decoded}
+   */
+  _decode(tile, end) {
+    const { layout, header } = this.file, [channels, height, width] = this.shape;
+    const levels = end === undefined ? layout.levels : Math.max(layout.levels - 1, 1);
+    const segments = Array.from({ length: levels }, (_, level) => segmentOf(this.file, level, tile));
+    const parameters = this._prior ? 0 : PARAMETERS * channels;
+    need(segments[0].length >= parameters, `damaged stream: it lacks the prior's parameters`);
+    if (tile === 0) this._requireAlignment(segments[0].length - parameters);
+    need(segments.slice(1).every(({ length }) => length % WORD === 0), "malformed file: a level that ends between words");
+    const data = joined(segments), { rows, columns } = this._places[tile];
+    const inner = { top: rows[0] > 0, bottom: rows[1] < height, left: columns[0] > 0, right: columns[1] < width };
+    const prior = this._priorOf(data.subarray(0, parameters));
+    const stream = data.subarray(parameters);
+    return decodeStream(stream, rows[1] - rows[0], columns[1] - columns[0], prior, header.stepCode, inner, end);
+  }
+
+  /** @param {number} nbytes of the first stream */
+  _requireAlignment(nbytes) {
+    const { alignment } = this.file.header;
+    need(alignment === (WORD - (nbytes % WORD)) % WORD, `malformed file: alignment ${alignment} of a stream that has another`);
+  }
+}
+
+/**
+ * Return the prior that a file names, null if each stream brings its own or there are no streams.
+ * @param {File} file
+ * @param {Assets} assets
+ * @param {import("./profile.js").Model} [model]
+ * @returns {Promise<NetworkPrior | null>}
+ */
+async function priorOfFile({ header: { prior } }, assets, model) {
+  if (prior === ADAPTIVE || prior === PALETTE) return null;
+  if (prior === BUNDLED && model) return new NetworkPrior(await readNpz(model.prior));
+  const name = PRIOR_NAMES.get(prior);
+  need(name, `prior ${prior} is unknown; a later version may read this file`);
+  return assets.made(`prior ${name}`, async () => new NetworkPrior(await assets.arrays(name)));
+}
+
+/** @param {Assets} assets */
+function adaptiveTables(assets) {
+  const make = async () => tablesOf(arrayNamed(await assets.arrays("adaptive-1"), "tables"));
+  return assets.made("tables adaptive-1", make);
+}
+
+/**
+ * Return the channels of which the last level holds something.
+ * @param {Prior} prior
+ */
+function lastChannels({ passes, cuts, order }) {
+  return passes.slice(cuts[cuts.length - 1]).flatMap(({ channels: [first, end] }) => order.slice(first, end));
+}
+
+/**
+ * Return latents, each operation rounded to float32 by itself.
+ * @param {Decoded} decoded
+ * @param {Profile} profile
+ * @param {number} stepCode
+ */
+export function dequantized({ symbols, points }, { mean, spread, weight, offset }, stepCode) {
+  const step = Math.fround(2 ** ((stepCode - 2048) / 256)), size = symbols.length / mean.length;
+  const latents = new Float32Array(symbols.length);
+  for (let channel = 0, n = 0; channel < mean.length; channel++) {
+    const delta = Math.fround(Math.fround(spread[channel] * weight[channel]) * step), centre = mean[channel];
+    for (const end = n + size; n < end; n++) {
+      const within = points ? points[n] / 64 : -Math.sign(symbols[n]) * offset[channel];
+      latents[n] = Math.fround(Math.fround(symbols[n] + within) * delta) + centre;
+    }
+  }
+  return latents;
+}
+
+/** @param {Uint8Array<ArrayBuffer>[]} segments */
+function joined(segments) {
+  if (segments.length === 1) return segments[0];
+  const data = new Uint8Array(segments.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const segment of segments) {
+    data.set(segment, at);
+    at += segment.length;
+  }
+  return data;
+}

@@ -1,0 +1,35 @@
+/** Vectors to symbols: all before networks and layers, bit for bit. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Assets } from "../src/assets.js";
+import { DEFAULT_LIMITS, readFile } from "../src/container.js";
+import { StoredLatents } from "../src/latents.js";
+import { VECTORS_BY_NAME, load, modelOf, sha256 } from "./vectors.js";
+
+const assets = new Assets(load);
+
+for (const vector of VECTORS_BY_NAME.filter(({ name }) => !name.startsWith("x_"))) {
+  test(`latents of ${vector.name}`, async () => {
+    const expect = await vector.expect(), file = readFile(await vector.input());
+    const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, await modelOf(expect));
+    if (stored.isPalette) {
+      assert.deepEqual(await stored.latents(), await vector.array("latents.npy"));
+      return;
+    }
+    const { symbols, points } = stored.decoded();
+    assert.deepEqual(symbols, await vector.array("symbols.npy"));
+    assert.equal(sha256(symbols), expect.symbols_sha256);
+    assert.equal(points !== null, vector.has("points.npy"));
+    if (points) assert.deepEqual(points, await vector.array("points.npy"));
+  });
+
+  test(`head of ${vector.name}`, async () => {
+    const { header, layout, chunks_sha256: chunks } = await vector.expect(), file = readFile(await vector.input());
+    const { step_code: stepCode, ...rest } = header;
+    assert.deepEqual(file.header, { ...rest, stepCode });
+    assert.deepEqual(file.layout, { overlay: false, residual: 0, ...layout });
+    const found = [...file.chunks].map(([kind, data]) => [`0x${kind.toString(16).padStart(2, "0")}`, sha256(data)]);
+    assert.deepEqual(Object.fromEntries(found), chunks);
+  });
+}

@@ -1,0 +1,88 @@
+/** The conformance vectors of `tests/vectors`, and what the decoder loads, from this checkout. */
+
+import { readFile, readdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { createHash } from "node:crypto";
+
+const ROOT = new URL("../../", import.meta.url);
+const VECTORS = new URL("tests/vectors/", ROOT);
+const WEBP = new URL("../node_modules/@jsquash/webp/codec/dec/webp_dec.wasm", import.meta.url);
+
+/**
+ * Load a file that ships with sdtrt, or the WebP decoder.
+ * @param {string} path
+ * @returns {Promise<ArrayBuffer>}
+ */
+export async function load(path) {
+  return bytesOf(path === "webp_dec.wasm" ? WEBP : new URL(`engine/data/${path}`, ROOT)).then(({ buffer }) => buffer);
+}
+
+/**
+ * Return a file's bytes, at the start of a buffer of their own.
+ * @param {URL | string} path
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+export async function bytesOf(path) {
+  return new Uint8Array(await readFile(path));
+}
+
+/** One of the vectors: a folder with `input.sdt`, `expect.json` and what must come of it. */
+export class Vector {
+  /** @param {string} name */
+  constructor(name) {
+    this.name = name;
+    this.folder = new URL(`${name}/`, VECTORS);
+  }
+
+  /** @param {string} file */
+  has(file) {
+    return existsSync(new URL(file, this.folder));
+  }
+
+  input() {
+    return bytesOf(new URL("input.sdt", this.folder));
+  }
+
+  /** @returns {Promise<any>} */
+  async expect() {
+    return JSON.parse(await readFile(new URL("expect.json", this.folder), "utf8"));
+  }
+
+  /**
+   * Return the values of a NumPy array, row by row.
+   * @param {string} file
+   * @returns {Promise<Int8Array | Uint8Array | Int16Array | Float32Array>}
+   */
+  async array(file) {
+    const bytes = await bytesOf(new URL(file, this.folder));
+    const start = 10 + bytes[8] + 256 * bytes[9];
+    const kind = /'descr': '(.+?)'/.exec(String.fromCharCode(...bytes.subarray(10, start)))?.[1] ?? "";
+    const data = bytes.slice(start).buffer;
+    if (kind === "|i1") return new Int8Array(data);
+    if (kind === "|u1") return new Uint8Array(data);
+    return kind === "<i2" ? new Int16Array(data) : new Float32Array(data);
+  }
+}
+
+/** All vectors, those whose names start with `x_` to be refused. */
+export const VECTORS_BY_NAME = (await readdir(VECTORS, { withFileTypes: true }))
+  .filter((entry) => entry.isDirectory() && entry.name !== "__pycache__")
+  .map((entry) => new Vector(entry.name));
+
+/**
+ * Return the model that a vector's file refers to, if it refers to one.
+ * @param {any} expect
+ * @returns {Promise<import("../src/profile.js").Model | undefined>}
+ */
+export async function modelOf({ model }) {
+  if (!model) return undefined;
+  return { profile: new Uint8Array(Buffer.from(model.profile, "hex")), prior: await bytesOf(new URL(model.prior, ROOT)) };
+}
+
+/**
+ * @param {NodeJS.ArrayBufferView} data
+ * @returns {string} 64 hexadecimal digits
+ */
+export function sha256(data) {
+  return createHash("sha256").update(data).digest("hex");
+}
