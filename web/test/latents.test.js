@@ -5,11 +5,11 @@ import test from "node:test";
 import { Assets } from "../src/assets.js";
 import { DEFAULT_LIMITS, readFile } from "../src/container.js";
 import { StoredLatents } from "../src/latents.js";
-import { VECTORS_BY_NAME, load, modelOf, sha256 } from "./vectors.js";
+import { WHOLE, load, modelOf, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);
 
-for (const vector of VECTORS_BY_NAME.filter(({ name }) => !name.startsWith("x_"))) {
+for (const vector of WHOLE) {
   test(`latents of ${vector.name}`, async () => {
     const expect = await vector.expect(), file = readFile(await vector.input());
     const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, await modelOf(expect));

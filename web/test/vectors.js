@@ -64,10 +64,13 @@ export class Vector {
   }
 }
 
-/** All vectors, those whose names start with `x_` to be refused. */
-export const VECTORS_BY_NAME = (await readdir(VECTORS, { withFileTypes: true }))
+const ALL = (await readdir(VECTORS, { withFileTypes: true }))
   .filter((entry) => entry.isDirectory() && entry.name !== "__pycache__")
   .map((entry) => new Vector(entry.name));
+
+/** Vectors to be decoded, and those to be refused. */
+export const WHOLE = ALL.filter(({ name }) => !name.startsWith("x_"));
+export const WRONG = ALL.filter(({ name }) => name.startsWith("x_"));
 
 /**
  * Return the model that a vector's file refers to, if it refers to one.

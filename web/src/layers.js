@@ -1,0 +1,138 @@
+/** What a file has beside its latents: a residual that is added to the network's picture, an overlay, and alpha. */
+
+import { segmentOf } from "./container.js";
+import { need } from "./error.js";
+import { common, pixelsOf, placesOf } from "./layout.js";
+import { decodeResidual, residualPriorOf } from "./residual.js";
+import { decodeWebp } from "./webp.js";
+
+/** @typedef {import("./assets.js").Assets} Assets */
+/** @typedef {import("./container.js").File} File */
+/** @typedef {import("./layout.js").Place} Place */
+
+const OPAQUE = 255;
+
+/** The layers of a file, tile by tile. Every method throws `FormatError` if a layer that it needs is damaged. */
+export class Layers {
+  /**
+   * @param {File} file
+   * @param {number} downscale pixels a latent is wide
+   * @param {Assets} assets
+   */
+  constructor(file, downscale, assets) {
+    const { width, height } = file.header;
+    const latents = placesOf(file.layout, Math.ceil(height / downscale), Math.ceil(width / downscale));
+    this._file = file;
+    this._assets = assets;
+    /** Where tiles are, in pixels. */
+    this.places = latents.map((place) => pixelsOf(place, downscale, height, width));
+  }
+
+  /**
+   * Put all layers over the network's pixels of some rows and columns, in place.
+   * @param {Uint8ClampedArray} pixels (height, width, RGBA) of `wanted`
+   * @param {Place} wanted in pixels
+   */
+  async put(pixels, wanted) {
+    for (const [tile, place] of this.places.entries()) {
+      const shared = common(wanted, place);
+      if (!shared) continue;
+      const residual = await this.residual(tile), overlay = await this.overlay(tile), alpha = await this.alpha(tile);
+      const { rows: [top, bottom], columns: [left, right] } = shared;
+      for (let y = top; y < bottom; y++) {
+        const into = 4 * placeIn(wanted, y, left), from = placeIn(place, y, left), count = right - left;
+        if (residual) addRow(pixels, into, residual, 3 * from, count);
+        if (overlay) coverRow(pixels, into, overlay, 4 * from, count);
+        if (alpha) for (let n = 0; n < count; n++) pixels[into + 4 * n + 3] = alpha[4 * (from + n)];
+      }
+    }
+  }
+
+  /**
+   * Return a tile's residual, (height, width, RGB), in levels, null if it has none.
+   * @param {number} tile
+   */
+  async residual(tile) {
+    const { layout } = this._file, [height, width] = this._size(tile);
+    const segment = layout.residual ? segmentOf(this._file, "residual", tile) : null;
+    if (!segment?.length) return null;
+    const assets = this._assets;
+    const prior = await assets.made("residual prior", async () => residualPriorOf(await assets.arrays("residual-1")));
+    return decodeResidual(segment, height, width, layout.residual, prior);
+  }
+
+  /**
+   * Return a tile's overlay, (height, width, RGBA), its alpha 0 or 255; null if it has none.
+   * @param {number} tile
+   */
+  async overlay(tile) {
+    const segment = this._file.layout.overlay ? segmentOf(this._file, "overlay", tile) : null;
+    if (!segment?.length) return null;
+    const overlay = await decodeWebp(segment, ...this._size(tile), { alpha: true, what: "overlay" }, this._assets);
+    for (let n = 3; n < overlay.length; n += 4) {
+      need(overlay[n] === 0 || overlay[n] === OPAQUE, `damaged overlay: alpha is neither 0 nor ${OPAQUE} everywhere`);
+    }
+    return overlay;
+  }
+
+  /**
+   * Return a tile's alpha as the first of four channels, (height, width, RGBA); null if the file has none.
+   * @param {number} tile
+   */
+  async alpha(tile) {
+    const segment = this._file.layout.alpha ? segmentOf(this._file, "alpha", tile) : null;
+    return segment && decodeWebp(segment, ...this._size(tile), { alpha: false, what: "alpha" }, this._assets);
+  }
+
+  /**
+   * @param {number} tile
+   * @returns {[height: number, width: number]}
+   */
+  _size(tile) {
+    const { rows, columns } = this.places[tile];
+    return [rows[1] - rows[0], columns[1] - columns[0]];
+  }
+}
+
+/**
+ * Return the number of a pixel in a place, row by row.
+ * @param {Place} place
+ * @param {number} y in the picture
+ * @param {number} x
+ */
+function placeIn({ rows, columns }, y, x) {
+  return (y - rows[0]) * (columns[1] - columns[0]) + x - columns[0];
+}
+
+/**
+ * Add a row of a residual to pixels, which are limited.
+ * @param {Uint8ClampedArray} pixels
+ * @param {number} into
+ * @param {Int16Array} residual
+ * @param {number} from
+ * @param {number} count of pixels
+ */
+function addRow(pixels, into, residual, from, count) {
+  for (let n = 0; n < count; n++, into += 4, from += 3) {
+    pixels[into] += residual[from];
+    pixels[into + 1] += residual[from + 1];
+    pixels[into + 2] += residual[from + 2];
+  }
+}
+
+/**
+ * Put what a row of an overlay covers over pixels.
+ * @param {Uint8ClampedArray} pixels
+ * @param {number} into
+ * @param {Uint8ClampedArray} overlay
+ * @param {number} from
+ * @param {number} count of pixels
+ */
+function coverRow(pixels, into, overlay, from, count) {
+  for (let n = 0; n < count; n++, into += 4, from += 4) {
+    if (overlay[from + 3] !== OPAQUE) continue;
+    pixels[into] = overlay[from];
+    pixels[into + 1] = overlay[from + 1];
+    pixels[into + 2] = overlay[from + 2];
+  }
+}

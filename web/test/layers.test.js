@@ -1,0 +1,49 @@
+/** Vectors to layers: residuals, overlays and alpha, bit for bit. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Assets } from "../src/assets.js";
+import { readFile } from "../src/container.js";
+import { Layers } from "../src/layers.js";
+import { outlineOf } from "../src/profile.js";
+import { WHOLE, load, sha256 } from "./vectors.js";
+
+const assets = new Assets(load);
+
+/**
+ * Return a layer of a whole picture, 0 where tiles have none.
+ * @param {import("./vectors.js").Vector} vector
+ * @param {"residual" | "overlay" | "alpha"} kind
+ * @param {number} from of how many channels each pixel is in a tile
+ * @param {number} count how many of them are wanted
+ */
+async function layerOf(vector, kind, from, count) {
+  const file = readFile(await vector.input()), { width, height } = file.header;
+  const layers = new Layers(file, (await outlineOf(file, assets)).downscale, assets);
+  const whole = new Int16Array(height * width * count);
+  for (const [tile, { rows, columns }] of layers.places.entries()) {
+    const found = await layers[kind](tile);
+    let at = 0;
+    for (let y = rows[0]; found && y < rows[1]; y++) {
+      for (let x = columns[0]; x < columns[1]; x++, at += from) {
+        const isThere = kind !== "overlay" || found[at + 3] === 255;
+        if (isThere) whole.set(found.subarray(at, at + count), (y * width + x) * count);
+      }
+    }
+  }
+  return whole;
+}
+
+for (const vector of WHOLE) {
+  const { layout, alpha_sha256: digest } = await vector.expect();
+  const has = { residual: vector.has("residual.npy"), overlay: vector.has("overlay.npy"), alpha: Boolean(digest) };
+
+  test(`layers of ${vector.name}`, async () => {
+    assert.deepEqual({ residual: layout.residual > 0, overlay: layout.overlay ?? false, alpha: layout.alpha }, has);
+    if (has.residual) assert.deepEqual(await layerOf(vector, "residual", 3, 3), await vector.array("residual.npy"));
+    if (has.overlay) {
+      assert.deepEqual(Uint8Array.from(await layerOf(vector, "overlay", 4, 4)), await vector.array("overlay.npy"));
+    }
+    if (has.alpha) assert.equal(sha256(Uint8Array.from(await layerOf(vector, "alpha", 4, 1))), digest);
+  });
+}
