@@ -84,6 +84,31 @@ export class Layers {
     return segment && decodeWebp(segment, ...this._size(tile), { alpha: false, what: "alpha" }, this._assets);
   }
 
+  /** Return all overlays, (height, width, RGBA), zeros where they cover nothing; null if the file has none. */
+  async wholeOverlay() {
+    if (!this._file.layout.overlay) return null;
+    const whole = await this._together((tile) => this.overlay(tile));
+    for (let n = 0; n < whole.length; n += 4) if (whole[n + 3] !== OPAQUE) whole.fill(0, n, n + 4);
+    return whole;
+  }
+
+  /** Return all alpha as the first of four channels, (height, width, RGBA); null if the file has none. */
+  async wholeAlpha() {
+    return this._file.layout.alpha ? this._together((tile) => this.alpha(tile)) : null;
+  }
+
+  /** @param {(tile: number) => Promise<Uint8ClampedArray | null>} decode */
+  async _together(decode) {
+    const { width, height } = this._file.header, whole = new Uint8ClampedArray(4 * width * height);
+    for (const [tile, { rows, columns: [left, right] }] of this.places.entries()) {
+      const found = await decode(tile);
+      for (let y = rows[0], at = 0; found && y < rows[1]; y++) {
+        whole.set(found.subarray(at, (at += 4 * (right - left))), 4 * (y * width + left));
+      }
+    }
+    return whole;
+  }
+
   /**
    * @param {number} tile
    * @returns {[height: number, width: number]}

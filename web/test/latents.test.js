@@ -5,7 +5,7 @@ import test from "node:test";
 import { Assets } from "../src/assets.js";
 import { DEFAULT_LIMITS, readFile } from "../src/container.js";
 import { StoredLatents } from "../src/latents.js";
-import { WHOLE, load, modelOf, sha256 } from "./vectors.js";
+import { WHOLE, WRONG, load, modelOf, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);
 
@@ -31,5 +31,14 @@ for (const vector of WHOLE) {
     assert.deepEqual(file.layout, { overlay: false, residual: 0, ...layout });
     const found = [...file.chunks].map(([kind, data]) => [`0x${kind.toString(16).padStart(2, "0")}`, sha256(data)]);
     assert.deepEqual(Object.fromEntries(found), chunks);
+  });
+}
+
+for (const vector of WRONG) {
+  const { latents } = await vector.expect();
+  if (latents !== "whole") continue;
+  test(`latents of ${vector.name} are whole, its layers are not`, async () => {
+    const stored = await StoredLatents.open(readFile(await vector.input()), assets, DEFAULT_LIMITS);
+    assert.doesNotThrow(() => stored.decoded());
   });
 }

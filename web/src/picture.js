@@ -1,0 +1,155 @@
+/** Main path: the bytes of an `.sdt` file -> symbols and layers -> network -> pixels. */
+
+import { Assets } from "./assets.js";
+import { DEFAULT_LIMITS, readFile } from "./container.js";
+import { StoredLatents } from "./latents.js";
+import { Layers } from "./layers.js";
+import { DecoderNetwork } from "./network.js";
+import { makeGrey, reduced } from "./pixels.js";
+import { linearPreview } from "./preview.js";
+import { PALETTE, gridOf, outlineOf, qualityOf } from "./profile.js";
+
+export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
+
+/** @typedef {import("./container.js").Limits} Limits */
+/** @typedef {import("./layout.js").Layout} Layout */
+/** @typedef {import("./layout.js").Place} Place */
+
+/** A picture: `data` are `height` x `width` pixels RGBA, row by row, not premultiplied. */
+/** @typedef {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>}} Picture */
+
+/** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
+
+/**
+ * What a file says of its picture. `quality` is that whose step is nearest, null with method palette; `grid` are
+ * channels, rows and columns of latents.
+ * @typedef {{width: number, height: number, grey: boolean, alpha: boolean, latentSpace: string,
+ *   method: "latents" | "palette", quality: number | null, stepCode: number,
+ *   grid: [channels: number, height: number, width: number], layout: Layout}} Info
+ */
+
+const LARGEST_SCALE = 1024;
+
+/**
+ * Decodes `.sdt` files; what it loads it keeps. Networks run by `onnxruntime-web`, whose `env` tells where its own
+ * files lie and how many threads it takes.
+ *
+ * All methods throw `FormatError` for what is not a whole, undamaged file that this version can read, `LimitError` for
+ * what exceeds `limits`, `BundleError` if a model is missing, and what `load` throws.
+ */
+export class Decoder {
+  /**
+   * @param {{load: import("./assets.js").Load}} options `load` gives the files that ship with sdtrt, by their paths in
+   *   `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`
+   */
+  constructor({ load }) {
+    this._assets = new Assets(load);
+  }
+
+  /**
+   * Return the picture in a file, or a region of it, the same as if it were cropped from the whole.
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {{limits?: Partial<Limits>, region?: Region}} [options]
+   * @returns {Promise<Picture>}
+   * @throws {RangeError} if the region is not within the picture
+   */
+  async decode(bytes, { limits, region } = {}) {
+    const { file, stored, layers } = await this._open(bytes, limits);
+    const wanted = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
+    const data = await this._pixels(stored, layers, wanted);
+    if (file.header.grey) makeGrey(data);
+    return { width: wanted.columns[1] - wanted.columns[0], height: wanted.rows[1] - wanted.rows[0], data };
+  }
+
+  /**
+   * Return the picture in a file at 1/`scale` of its size, sides rounded up, each pixel the mean of a block.
+   *
+   * Where the latent space knows how, and `scale` is a multiple of its downscale, that is by coarse passes alone and
+   * without a network, which is not quite the same; else the whole picture is decoded.
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {number} [scale] 1 … 1024
+   * @param {{limits?: Partial<Limits>}} [options]
+   * @returns {Promise<Picture>}
+   * @throws {RangeError} if the scale is out of range
+   */
+  async preview(bytes, scale = 8, { limits } = {}) {
+    const isScale = Number.isInteger(scale) && scale >= 1 && scale <= LARGEST_SCALE;
+    if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${LARGEST_SCALE}`);
+    const { file, stored, layers } = await this._open(bytes, limits), { width, height } = file.header;
+    const data = await linearPreview(stored, layers, scale);
+    const alpha = data && (await layers.wholeAlpha());
+    if (data && alpha) {
+      const small = reduced(alpha, height, width, scale);
+      for (let n = 0; n < data.length; n += 4) data[n + 3] = small[n];
+    }
+    const whole = placeOf({ left: 0, top: 0, width, height }, file.header);
+    const found = data ?? reduced(await this._pixels(stored, layers, whole), height, width, scale);
+    if (file.header.grey) makeGrey(found);
+    return { width: Math.ceil(width / scale), height: Math.ceil(height / scale), data: found };
+  }
+
+  /**
+   * Return what a file says of its picture, for which no pixels are decoded.
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {{limits?: Partial<Limits>}} [options]
+   * @returns {Promise<Info>}
+   */
+  async info(bytes, { limits } = {}) {
+    const { header, layout, ...rest } = readFile(bytes, { ...DEFAULT_LIMITS, ...limits });
+    const outline = await outlineOf({ header, layout, ...rest }, this._assets), { stepCode, grey } = header;
+    const isPalette = header.prior === PALETTE;
+    return {
+      ...sizeOf(header), grey, stepCode, layout,
+      alpha: layout.alpha,
+      latentSpace: outline.latentSpace,
+      method: isPalette ? "palette" : "latents",
+      quality: isPalette ? null : qualityOf(outline, stepCode),
+      grid: gridOf(outline, header),
+    };
+  }
+
+  /**
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {Partial<Limits>} [limits]
+   */
+  async _open(bytes, limits) {
+    const allowed = { ...DEFAULT_LIMITS, ...limits }, file = readFile(bytes, allowed);
+    const stored = await StoredLatents.open(file, this._assets, allowed);
+    return { file, stored, layers: new Layers(file, stored.profile.downscale, this._assets) };
+  }
+
+  /**
+   * Return pixels with layers over them, (height, width, RGBA).
+   * @param {StoredLatents} stored
+   * @param {Layers} layers
+   * @param {Place} wanted in pixels
+   */
+  async _pixels(stored, layers, wanted) {
+    const network = await DecoderNetwork.open(stored.profile.latentSpace, this._assets);
+    const pixels = await network.pixels(stored, wanted);
+    await layers.put(pixels, wanted);
+    return pixels;
+  }
+}
+
+/**
+ * @param {{width: number, height: number}} header
+ */
+function sizeOf({ width, height }) {
+  return { width, height };
+}
+
+/**
+ * @param {Region} region
+ * @param {{width: number, height: number}} picture
+ * @returns {Place}
+ */
+function placeOf({ left, top, width, height }, picture) {
+  const isWithin = [left, top, width, height].every(Number.isInteger) && left >= 0 && top >= 0 && width >= 1
+    && height >= 1 && left + width <= picture.width && top + height <= picture.height;
+  if (!isWithin) {
+    const { width: across, height: down } = picture;
+    throw new RangeError(`region ${width}x${height}+${left}+${top} is not within the picture, which is ${across}x${down}`);
+  }
+  return { rows: [top, top + height], columns: [left, left + width] };
+}

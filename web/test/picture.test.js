@@ -1,0 +1,93 @@
+/** Vectors to pictures, which must be those of the Python decoder but for what networks differ by from device to device. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { readNpz } from "../src/npz.js";
+import { Decoder } from "../src/picture.js";
+import { WHOLE, WRONG, bytesOf, load } from "./vectors.js";
+
+const EXPECTED = await readNpz(await bytesOf(new URL("expected.npz", import.meta.url))); // by make_expected.py
+const SCALE = 8, SHARE = 0.999;
+
+const decoder = new Decoder({ load });
+
+/**
+ * Fail unless nearly all samples are at most one level off, and the size is the same.
+ * @param {import("../src/picture.js").Picture} found
+ * @param {import("../src/npz.js").NumpyArray | undefined} expected
+ */
+function assertAlike({ width, height, data }, expected) {
+  assert.deepEqual([height, width, 4], expected?.shape);
+  const near = data.reduce((count, level, n) => count + Number(Math.abs(level - (expected?.values[n] ?? NaN)) <= 1), 0);
+  assert.ok(near >= SHARE * data.length, `${data.length - near} of ${data.length} samples are more than one level off`);
+}
+
+/** @param {string} name */
+function vectorNamed(name) {
+  const vector = WHOLE.find((one) => one.name === name);
+  assert.ok(vector);
+  return vector.input();
+}
+
+for (const vector of WHOLE.filter(({ name }) => EXPECTED.has(name))) {
+  test(`picture of ${vector.name}`, async () => {
+    assertAlike(await decoder.decode(await vector.input()), EXPECTED.get(vector.name));
+  });
+
+  test(`preview of ${vector.name}`, async () => {
+    assertAlike(await decoder.preview(await vector.input(), SCALE), EXPECTED.get(`${vector.name}.preview`));
+  });
+}
+
+for (const vector of WRONG) {
+  test(`${vector.name} is refused`, async () => {
+    const { error } = await vector.expect();
+    await assert.rejects(decoder.decode(await vector.input()), { name: error });
+  });
+}
+
+test("a region is the crop of the whole", async () => {
+  const bytes = await vectorNamed("tiny_tiles"), region = { left: 250, top: 240, width: 37, height: 29 };
+  const whole = await decoder.decode(bytes), part = await decoder.decode(bytes, { region });
+  const crop = new Uint8ClampedArray(part.data.length);
+  for (let y = 0; y < region.height; y++) {
+    const from = 4 * ((region.top + y) * whole.width + region.left);
+    crop.set(whole.data.subarray(from, from + 4 * region.width), 4 * y * region.width);
+  }
+  assertAlike(part, { shape: [region.height, region.width, 4], values: new Uint8Array(crop) });
+});
+
+test("a region beyond the picture is a RangeError", async () => {
+  const bytes = await vectorNamed("tiny_grey");
+  await assert.rejects(decoder.decode(bytes, { region: { left: 20, top: 0, width: 5, height: 1 } }), RangeError);
+});
+
+test("a preview at another scale than the profile knows is the mean of the picture", async () => {
+  const { width, height, data } = await decoder.preview(await vectorNamed("tiny_odd_size"), 1000);
+  assert.deepEqual([width, height, data.length], [1, 1, 4]);
+});
+
+test("a file of another latent space has no decoder", async () => {
+  await assert.rejects(decoder.decode(await vectorNamed("sd1_1x1")), { name: "BundleError" });
+  await assert.rejects(decoder.decode(await vectorNamed("model_prior")), { name: "BundleError" });
+});
+
+test("limits are arguments", async () => {
+  const bytes = await vectorNamed("tiny_odd_size");
+  await assert.rejects(decoder.decode(bytes, { limits: { maxPixels: 61 * 43 - 1 } }), { name: "LimitError" });
+});
+
+test("what a file says of its picture", async () => {
+  const info = await decoder.info(await vectorNamed("tiny_alpha"));
+  assert.deepEqual([info.width, info.height, info.alpha, info.latentSpace], [30, 20, true, "tiny"]);
+  assert.equal((await decoder.info(await vectorNamed("sd1_palette"))).method, "palette");
+});
+
+test("any byte of a file that is changed is noticed", async () => {
+  const bytes = await vectorNamed("tiny_grey");
+  for (let n = 0; n < bytes.length; n++) {
+    const damaged = bytes.slice();
+    damaged[n] ^= 1 << (n % 8);
+    await assert.rejects(decoder.info(damaged), { name: "FormatError" });
+  }
+});
