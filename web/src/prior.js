@@ -1,13 +1,9 @@
-/**
- * Priors 1, 2 and 254: small networks of integers that see the latents known so far. `docs/format.md`, section 3.5.
- *
- * Most of what they see is 0, so that only what is not is multiplied. No sum reaches 2^24, whatever its order.
- */
+/** Priors 1, 2 and 254: small networks of integers that see the latents known so far. `docs/format.md`, section 3.5. */
 
 import { BundleError } from "./error.js";
 import { arrayNamed } from "./npz.js";
-import { networkOf } from "./prior_network.js";
-import { PriorContexts } from "./prior_contexts.js";
+import { MAGNITUDE, PriorContexts } from "./prior_contexts.js";
+import { LIMIT, networkOf } from "./prior_network.js";
 import { tablesOf } from "./tables.js";
 
 /** @typedef {import("./npz.js").Arrays} Arrays */
@@ -39,7 +35,10 @@ export class NetworkPrior {
     this.tables = tablesOf(tables);
     /** Where in a symbol's interval its latent is, in 1/64 step, for each entry of the tables; null if that is not told. */
     this.centroids = centroids ?? null;
-    this.networks = passes.map((_, n) => networkOf(arrays, n));
+    this.networks = passes.map(({ values, magnitudes }, n) => {
+      const limits = [...values.flatMap(limitsOf(LIMIT)), ...magnitudes.flatMap(limitsOf(MAGNITUDE[LIMIT]))];
+      return networkOf(arrays, n, limits);
+    });
   }
 
   /**
@@ -50,4 +49,13 @@ export class NetworkPrior {
   contexts(grid, stepCode) {
     return new PriorContexts(this, grid, stepCode);
   }
+}
+
+/**
+ * Return what gives a limit for each channel that a window sees.
+ * @param {number} limit
+ * @returns {(window: Window) => number[]}
+ */
+function limitsOf(limit) {
+  return ([first, end]) => Array(end - first).fill(limit);
 }

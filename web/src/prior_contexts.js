@@ -1,16 +1,17 @@
 /** What a prior's networks see of a plane, and the locations and scales of symbols that they tell. */
 
-import { accumulate } from "./prior_network.js";
+import { FEATURE_LIMIT, Inputs, KNOTS, LIMIT } from "./prior_network.js";
 
 /** @typedef {import("./prior.js").NetworkPrior} NetworkPrior */
 /** @typedef {import("./passes.js").Grid} Grid */
 
-const LIMIT = 1023; // of latents, in 1/64 of a normalised unit
-const KNOTS = 17, FIRST_KNOT = 768, KNOT_SPACING = 160, FEATURE_LIMIT = 127;
+const FIRST_KNOT = 768, KNOT_SPACING = 160;
 const INDICES_PER_CODE = 48, INDEX_SHIFT = 12, SCALES = 32, LOCATION_LIMIT = 1 << 15;
 
-// 32 * log2(1 + n / 8), rounded.
-const MAGNITUDE = Int32Array.from({ length: LIMIT + 1 }, (_, n) => Math.round(32 * Math.log2(1 + n / 8)));
+const WORD = 32; // bits
+
+/** 32 * log2(1 + n / 8), rounded: what networks see of a latent's magnitude. */
+export const MAGNITUDE = Int32Array.from({ length: LIMIT + 1 }, (_, n) => Math.round(32 * Math.log2(1 + n / 8)));
 
 /** The latents of a plane that are known so far, all channels of a position together, in coding order. */
 export class PriorContexts {
@@ -28,6 +29,9 @@ export class PriorContexts {
     this._inverse = power(4096 - stepCode);
     this._features = stepFeatures(stepCode);
     this._latents = new Int16Array(grid.paddedSize * this._channels);
+    /** For each position bits that tell which of its latents are not 0. */
+    this._words = Math.ceil(this._channels / WORD);
+    this._bits = new Int32Array(grid.paddedSize * this._words);
   }
 
   /**
@@ -39,16 +43,12 @@ export class PriorContexts {
   find(number, locations, scales) {
     const step = this._prior.passes[number], network = this._prior.networks[number];
     const { padded } = this._grid.positions(step), count = padded.length;
-    const latents = this._latents, channels = this._channels, { outputs } = network, group = outputs.length / 2;
-    const windows = this._windows(step, network.first.outputs);
-    const values = windows.filter((window) => !window.isMagnitude);
-    const magnitudes = windows.filter((window) => window.isMagnitude);
-    const bias = this._bias(network.first);
-    const places = new Int32Array(network.first.inputs), inputs = new Int32Array(network.first.inputs);
+    const { first, outputs } = network, group = outputs.length / 2;
+    const seen = [...step.values, ...step.magnitudes], views = this._views(seen, step.values.length, first.pairs);
+    const bias = this._bias(first), inputs = new Inputs(first.inputs);
     for (let n = 0; n < count; n++) {
-      const at = padded[n] * channels;
-      const some = gather(latents, at, values, false, places, inputs, 0);
-      network.run(bias, places, inputs, gather(latents, at, magnitudes, true, places, inputs, some));
+      this._see(padded[n], views, first.pairs, inputs);
+      network.run(bias, inputs);
       for (let k = 0; k < group; k++) {
         locations[k * count + n] = this._location(outputs[k]);
         scales[k * count + n] = this._scale(outputs[group + k]);
@@ -63,42 +63,88 @@ export class PriorContexts {
    */
   put(number, symbols) {
     const { channels: [first, end], ...phase } = this._prior.passes[number];
-    const { padded, margins } = this._grid.positions(phase), latents = this._latents, all = this._channels;
+    const { padded, margins } = this._grid.positions(phase);
     for (let channel = first, n = 0; channel < end; channel++) {
       for (let k = 0; k < padded.length; k++, n++) {
-        if (symbols[n] !== 0) latents[padded[k] * all + channel] = this._latent(symbols[n]);
+        if (symbols[n] !== 0) this._set(padded[k], channel, this._latent(symbols[n]));
       }
-    }
-    for (let n = 0; n < margins.length; n += 2) {
-      const from = margins[n + 1] * all;
-      latents.copyWithin(margins[n] * all + first, from + first, from + end);
+      for (let k = 0; k < margins.length; k += 2) {
+        this._set(margins[k], channel, this._latents[margins[k + 1] * this._channels + channel]);
+      }
     }
   }
 
   /**
-   * Return where a pass looks, as distances in the plane, and where the weights of what it sees there begin.
-   * @param {import("./prior.js").LatentPass} step
-   * @param {number} width of the network's first layer
-   * @returns {Window[]}
+   * @param {number} position
+   * @param {number} channel
+   * @param {number} latent that is there; 0 is there at first
    */
-  _windows(step, width) {
+  _set(position, channel, latent) {
+    if (latent === 0) return;
+    this._latents[position * this._channels + channel] = latent;
+    this._bits[position * this._words + Math.floor(channel / WORD)] |= 1 << channel % WORD;
+  }
+
+  /**
+   * List what a network sees that is not 0.
+   * @param {number} position
+   * @param {Int32Array} views
+   * @param {number} pairs of weights of each input
+   * @param {Inputs} inputs where to list it
+   */
+  _see(position, views, pairs, inputs) {
+    const latents = this._latents, words = this._bits, { places, values } = inputs;
+    const wordsAt = position * this._words, latentsAt = position * this._channels;
+    let count = 0;
+    for (let n = 0; n < views.length; n += 5) {
+      let bits = words[wordsAt + views[n]] & views[n + 1];
+      while (bits !== 0) {
+        const channel = 31 - Math.clz32(bits & -bits), latent = latents[latentsAt + views[n + 2] + channel];
+        bits &= bits - 1;
+        places[count] = views[n + 3] + channel * pairs;
+        values[count++] = views[n + 4] ? MAGNITUDE[Math.abs(latent)] : latent;
+      }
+    }
+    inputs.count = count;
+  }
+
+  /**
+   * Return five numbers for each word of bits that windows see something of: how far away it is, which bits are seen,
+   * how far away the latent of its first is, where the weights of that begin, and whether magnitudes are seen.
+   * @param {import("./prior.js").Window[]} windows
+   * @param {number} values how many of them see values
+   * @param {number} pairs of weights of each input
+   */
+  _views(windows, values, pairs) {
+    /** @type {number[]} */
+    const views = [];
     let input = 0;
-    const all = [...step.values, ...step.magnitudes];
-    return all.map(([first, end, dy, dx], n) => {
-      const from = (dy * this._grid.pitch + dx) * this._channels + first;
-      const window = { from, length: end - first, place: input * width, width, isMagnitude: n >= step.values.length };
-      input += end - first;
-      return window;
+    windows.forEach(([first, end, dy, dx], n) => {
+      const away = dy * this._grid.pitch + dx;
+      for (let channel = first; channel < end; channel++, input++) {
+        const word = Math.floor(channel / WORD), bit = 1 << channel % WORD;
+        if (channel > first && channel % WORD) {
+          views[views.length - 4] |= bit;
+          continue;
+        }
+        const latent = away * this._channels + word * WORD, place = (input - (channel % WORD)) * pairs;
+        views.push(away * this._words + word, bit, latent, place, Number(n >= values));
+      }
     });
+    return Int32Array.from(views);
   }
 
   /**
    * Return a first layer's bias with what the features of the step, its last inputs, add to it.
    * @param {import("./prior_network.js").Layer} first
    */
-  _bias({ bias, inputs, outputs, weights }) {
-    const sums = bias.slice(), places = Int32Array.from({ length: KNOTS }, (_, n) => (inputs - KNOTS + n) * outputs);
-    accumulate(sums, weights, places, this._features, KNOTS);
+  _bias(first) {
+    const sums = first.bias.slice(), inputs = new Inputs(KNOTS);
+    for (; inputs.count < KNOTS; inputs.count++) {
+      inputs.places[inputs.count] = (first.inputs - KNOTS + inputs.count) * first.pairs;
+      inputs.values[inputs.count] = this._features[inputs.count];
+    }
+    first.add(sums, inputs);
     return sums;
   }
 
@@ -121,35 +167,6 @@ export class PriorContexts {
     const scale = (output + INDICES_PER_CODE * (2048 - this._stepCode)) >> INDEX_SHIFT;
     return Math.min(Math.max(scale, 0), SCALES - 1);
   }
-}
-
-/**
- * So many channels, from a distance in the plane; the weights of the first begin at `place`, each `width` apart.
- * @typedef {{from: number, length: number, place: number, width: number, isMagnitude: boolean}} Window
- */
-
-/**
- * List what windows see that is not 0, behind the `count` inputs that are listed; return how many there are then.
- * @param {Int16Array} latents
- * @param {number} at the position
- * @param {Window[]} windows
- * @param {boolean} areMagnitudes
- * @param {Int32Array} places
- * @param {Int32Array} inputs
- * @param {number} count
- */
-function gather(latents, at, windows, areMagnitudes, places, inputs, count) {
-  for (let n = 0; n < windows.length; n++) {
-    const { from, length, place, width } = windows[n];
-    for (let k = 0; k < length; k++) {
-      const latent = latents[at + from + k];
-      if (latent !== 0) {
-        places[count] = place + k * width;
-        inputs[count++] = areMagnitudes ? MAGNITUDE[Math.abs(latent)] : latent;
-      }
-    }
-  }
-  return count;
 }
 
 /**
