@@ -26,7 +26,8 @@ const SMALLEST_ENTRY = 3; // bytes of a segment's entry
  */
 export function readIndex(cursor, nbytes, height, width) {
   const columns = cursor.varint() + 1, rows = cursor.varint() + 1, kinds = cursor.byte();
-  need(!(kinds & UNKNOWN_BITS) && kinds & LEVELS_MASK, `unknown kinds of segments ${kinds}; a later version may read it`);
+  const isKnown = !(kinds & UNKNOWN_BITS) && (kinds & LEVELS_MASK) > 0;
+  need(isKnown, `unknown kinds of segments ${kinds}; a later version may read this file`);
   const residual = kinds & RESIDUAL_BIT ? cursor.u16() : 0;
   need(!(kinds & RESIDUAL_BIT) || residual, "malformed file: a residual layer of step 0");
   const alpha = (kinds & ALPHA_BIT) > 0, overlay = (kinds & OVERLAY_BIT) > 0;

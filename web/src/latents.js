@@ -65,7 +65,8 @@ export class StoredLatents {
     const prior = await priorOfFile(file, assets, model);
     need(!prior || prior.order.length === channels, `prior ${header.prior} is for another number of channels`);
     const levels = 1 + (prior ? prior.cuts : CUTS).length;
-    need(layout.levels === 1 || layout.levels === levels, `malformed file: ${layout.levels} levels, its prior has others`);
+    const fitsPrior = layout.levels === 1 || layout.levels === levels;
+    need(fitsPrior, `malformed file: ${layout.levels} levels, its prior has others`);
     const tables = prior ? prior.tables : await adaptiveTables(assets);
     return new StoredLatents(file, profile, (parameters) => prior ?? new AdaptivePrior(tables, parameters), prior);
   }
@@ -109,8 +110,9 @@ export class StoredLatents {
    */
   coarse(channels) {
     const prior = this._prior, { stepCode } = this.file.header;
-    const isFine = !prior || prior.centroids || !prior.cuts.length || lastChannels(prior).some((one) => channels.includes(one));
-    const decoded = isFine ? this.decoded() : this._together(this.whole, (tile) => this._decode(tile, prior.cuts[prior.cuts.length - 1]));
+    const last = prior && !prior.centroids ? prior.cuts.at(-1) : undefined;
+    const isCoarse = prior && last && !lastChannels(prior, last).some((one) => channels.includes(one));
+    const decoded = isCoarse ? this._together(this.whole, (tile) => this._decode(tile, last)) : this.decoded();
     return dequantized(decoded, this.profile, stepCode);
   }
 
@@ -154,9 +156,10 @@ export class StoredLatents {
     const levels = end === undefined ? layout.levels : Math.max(layout.levels - 1, 1);
     const segments = Array.from({ length: levels }, (_, level) => segmentOf(this.file, level, tile));
     const parameters = this._prior ? 0 : PARAMETERS * channels;
-    need(segments[0].length >= parameters, `damaged stream: it lacks the prior's parameters`);
+    need(segments[0].length >= parameters, "damaged stream: it lacks the prior's parameters");
     if (tile === 0) this._requireAlignment(segments[0].length - parameters);
-    need(segments.slice(1).every(({ length }) => length % WORD === 0), "malformed file: a level that ends between words");
+    const isAligned = segments.slice(1).every(({ length }) => length % WORD === 0);
+    need(isAligned, "malformed file: a level that ends between words");
     const data = joined(segments), { rows, columns } = this._places[tile];
     const inner = { top: rows[0] > 0, bottom: rows[1] < height, left: columns[0] > 0, right: columns[1] < width };
     const prior = this._priorOf(data.subarray(0, parameters));
@@ -167,7 +170,8 @@ export class StoredLatents {
   /** @param {number} nbytes of the first stream */
   _requireAlignment(nbytes) {
     const { alignment } = this.file.header;
-    need(alignment === (WORD - (nbytes % WORD)) % WORD, `malformed file: alignment ${alignment} of a stream that has another`);
+    const found = (WORD - (nbytes % WORD)) % WORD;
+    need(alignment === found, `malformed file: alignment ${alignment} of a stream that has ${found}`);
   }
 }
 
@@ -193,11 +197,12 @@ function adaptiveTables(assets) {
 }
 
 /**
- * Return the channels of which the last level holds something.
+ * Return the channels of which passes from a number on hold something.
  * @param {Prior} prior
+ * @param {number} number
  */
-function lastChannels({ passes, cuts, order }) {
-  return passes.slice(cuts[cuts.length - 1]).flatMap(({ channels: [first, end] }) => order.slice(first, end));
+function lastChannels({ passes, order }, number) {
+  return passes.slice(number).flatMap(({ channels: [first, end] }) => order.slice(first, end));
 }
 
 /**

@@ -45,7 +45,8 @@ export class DecoderNetwork {
     if (!folder) throw new BundleError(`there is no decoder for latent space ${latentSpace}, only for: tiny`);
     return assets.made(`network ${latentSpace}`, async () => {
       const manifest = /** @type {Manifest} */ (await assets.json(`${folder}/bundle.json`));
-      if (manifest.schema !== SCHEMA || manifest.reach === undefined) throw new BundleError(`${folder} is of another schema`);
+      const isKnown = manifest.schema === SCHEMA && manifest.reach !== undefined;
+      if (!isKnown) throw new BundleError(`${folder} is of another schema`);
       const [runtime, model] = await Promise.all([import("onnxruntime-web"), assets.load(`${folder}/decoder.onnx`)]);
       const session = await runtime.InferenceSession.create(model, { executionProviders: ["wasm"] });
       return new DecoderNetwork(runtime, session, manifest);

@@ -32,18 +32,19 @@ export async function decodePalette(payload, height, width) {
  * @param {number} nbytes that it must hold
  */
 async function inflated(packed, nbytes) {
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const reader = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
   const data = new Uint8Array(nbytes);
   let at = 0;
   try {
-    // @ts-ignore: streams can be iterated, which the library of types does not know of all of them.
-    for await (const part of stream) {
-      need(at + part.length <= nbytes, `damaged payload: it holds more than ${nbytes} bytes`);
-      data.set(part, at);
-      at += part.length;
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      need(at + part.value.length <= nbytes, `damaged payload: it holds more than ${nbytes} bytes`);
+      data.set(part.value, at);
+      at += part.value.length;
     }
   } catch (error) {
     throw error instanceof FormatError ? error : new FormatError(`damaged payload: ${error}`);
+  } finally {
+    reader.cancel().catch(() => {}); // what is not read any more is of no interest
   }
   need(at === nbytes, `damaged payload: it holds ${at} bytes, expected ${nbytes}`);
   // Not all platforms refuse what is behind a stream; its own checksum must be the last of it.

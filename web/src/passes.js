@@ -12,7 +12,7 @@ export const MARGIN = 4;
  * A subset of the plane: every `stride`-th row and column from each of `origins`, (row, column).
  * @typedef {{stride: number, origins: [number, number][]}} Phase
  */
-/** @typedef {{top: boolean, bottom: boolean, left: boolean, right: boolean}} Inner which edges lie within the picture */
+/** @typedef {{top: boolean, bottom: boolean, left: boolean, right: boolean}} Inner edges that lie within the picture */
 
 /**
  * The positions of a phase in their order: where they are in a plane, and in one with a margin.

@@ -132,9 +132,7 @@ export class Decoder {
   }
 }
 
-/**
- * @param {{width: number, height: number}} header
- */
+/** @param {{width: number, height: number}} header */
 function sizeOf({ width, height }) {
   return { width, height };
 }
@@ -149,7 +147,8 @@ function placeOf({ left, top, width, height }, picture) {
     && height >= 1 && left + width <= picture.width && top + height <= picture.height;
   if (!isWithin) {
     const { width: across, height: down } = picture;
-    throw new RangeError(`region ${width}x${height}+${left}+${top} is not within the picture, which is ${across}x${down}`);
+    const said = `${width}x${height}+${left}+${top}`;
+    throw new RangeError(`region ${said} is not within the picture, which is ${across}x${down}`);
   }
   return { rows: [top, top + height], columns: [left, left + width] };
 }

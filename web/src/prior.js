@@ -33,7 +33,7 @@ export class NetworkPrior {
     this.cuts = cuts;
     this.passes = passes;
     this.tables = tablesOf(tables);
-    /** Where in a symbol's interval its latent is, in 1/64 step, for each entry of the tables; null if that is not told. */
+    /** Where in a symbol's interval its latent is, in 1/64 step, for each entry of the tables; null if not told. */
     this.centroids = centroids ?? null;
     this.networks = passes.map(({ values, magnitudes }, n) => {
       const limits = [...values.flatMap(limitsOf(LIMIT)), ...magnitudes.flatMap(limitsOf(MAGNITUDE[LIMIT]))];

@@ -1,8 +1,8 @@
 /**
  * The network of one pass of a prior: two layers of units, and inputs straight to outputs beside them.
  *
- * No sum of a network reaches 2^24, whatever its order, so that two of them fit a double exactly, one of them times 2^26:
- * weights are kept in such pairs, and each product counts twice. Inputs that are 0, which most are, are left out.
+ * No sum of a network reaches 2^24, whatever its order, so that two of them fit a double exactly, one of them times
+ * 2^26: weights are kept in such pairs, and each product counts twice. Inputs that are 0, which most are, are left out.
  */
 
 import { BundleError } from "./error.js";
@@ -123,14 +123,15 @@ export function networkOf(arrays, number, limits) {
   const array = (/** @type {string} */ name) => arrayNamed(arrays, `${name}${number}`);
   const first = array("first"), second = array("second"), output = array("output");
   const [outputs, seconds] = output.shape, units = second.shape[1];
-  const fits = first.shape[0] === units + outputs && first.shape[1] === limits.length + KNOTS && second.shape[0] === seconds;
+  const fits = first.shape[0] === units + outputs && first.shape[1] === limits.length + KNOTS
+    && second.shape[0] === seconds;
   if (!fits) throw new BundleError(`the prior's network ${number} has arrays of other shapes`);
   const bias = array("first_bias").values, secondBias = array("second_bias").values, none = new Int32Array(outputs);
-  const largest = [
-    ...sumsOf(second, secondBias, Array(units).fill(LIMIT)),
-    ...sumsOf(first, bias, limits).map((sum, n) => (n < units ? sum : sum + sumOf(output, n - units, Array(seconds).fill(LIMIT)))),
-  ];
-  if (!largest.every((sum) => sum < LARGEST_SUM)) throw new BundleError(`sums of the prior's network ${number} may be too large`);
+  const outputSums = sumsOf(output, none, Array(seconds).fill(LIMIT));
+  const firstSums = sumsOf(first, bias, limits).map((sum, n) => (n < units ? sum : sum + outputSums[n - units]));
+  const secondSums = sumsOf(second, secondBias, Array(units).fill(LIMIT));
+  const isExact = [...firstSums, ...secondSums].every((sum) => sum < LARGEST_SUM);
+  if (!isExact) throw new BundleError(`sums of the prior's network ${number} may be too large`);
   return new Network(new Layer(first, bias), new Layer(second, secondBias), new Layer(output, none));
 }
 

@@ -1,4 +1,4 @@
-/** Latent profiles: all that turns symbols into latents. They ship with sdtrt, come with a model, or lie in the file. */
+/** Latent profiles: all that turns symbols into latents. They ship with sdtrt, with a model, or lie in the file. */
 
 import { BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES } from "./container.js";
 import { BundleError, need } from "./error.js";
@@ -111,9 +111,11 @@ async function shipped(id, assets) {
   const name = NAMES.get(id);
   need(name, `latent profile ${id} is unknown; a later version may read this file`);
   const fields = await assets.json(`profiles/${name}.json`);
-  const { latent_space: latentSpace, channels, downscale, step_codes: stepCodes, preview } = fields;
-  const [mean, spread, weight, offset] = ["mean", "spread", "weight", "offset"].map((key) => Float32Array.from(fields[key]));
-  return { latentSpace, channels, downscale, stepCodes, mean, spread, weight, offset, preview: preview && previewOf(preview) };
+  const { latent_space: latentSpace, channels, downscale, step_codes: stepCodes } = fields;
+  const vector = (/** @type {string} */ key) => Float32Array.from(fields[key]);
+  const [mean, spread, weight, offset] = ["mean", "spread", "weight", "offset"].map(vector);
+  const preview = fields.preview ? previewOf(fields.preview) : null;
+  return { latentSpace, channels, downscale, stepCodes, mean, spread, weight, offset, preview };
 }
 
 /**

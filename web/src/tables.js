@@ -36,8 +36,8 @@ export function tablesOf({ shape: [rows, entries], values }) {
  * say so, which are the last of their tables.
  * @param {Reader} reader
  * @param {Tables} tables
- * @param {{count: number, rows: Uint16Array, bases: Int32Array | null, lowBits: Uint8Array}} contexts the tables' numbers
- *   and the low bits of each of so many symbols, and from where symbols count if that is not 0
+ * @param {{count: number, rows: Uint16Array, bases: Int32Array | null, lowBits: Uint8Array}} contexts of so many
+ *   symbols the tables' numbers and the low bits, and from where symbols count if that is not 0
  * @param {Uint8Array} entries where to put the entries
  * @param {Int32Array} symbols where to put the symbols
  * @throws {import("./error.js").FormatError} if the stream is damaged

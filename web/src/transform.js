@@ -1,4 +1,4 @@
-/** Blocks of coefficients to a residual: a cosine transform back, then axes of colour. `docs/format.md`, section 3.7. */
+/** Coefficients to a residual: a cosine transform back, then axes of colour. `docs/format.md`, section 3.7. */
 
 /** Pixels a block is wide and high, coefficients of a block, and axes of colour. */
 export const BLOCK = 8, BANDS = 64, AXES = 3;

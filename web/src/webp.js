@@ -1,4 +1,4 @@
-/** Lossless WebP files of the simple kind, which alpha and overlays are stored as: a single VP8L chunk, not animated. */
+/** Lossless WebP files of the simple kind, a single VP8L chunk, which alpha and overlays are stored as. */
 
 import decode, { init } from "@jsquash/webp/decode.js";
 import { FormatError, need } from "./error.js";
@@ -17,7 +17,8 @@ const HEAD_NBYTES = 25, SIGNATURE = 0x2f, CHUNK_NBYTES = 20;
  */
 export async function decodeWebp(segment, height, width, { alpha, what }, assets) {
   const size = sizeOf(segment, alpha);
-  need(size && size.height === height && size.width === width, `damaged ${what}: not a lossless WebP file of ${width}x${height}`);
+  const isOfSize = size?.height === height && size.width === width;
+  need(isOfSize, `damaged ${what}: not a lossless WebP file of ${width}x${height}`);
   await assets.made("WebP decoder", async () => init({ wasmBinary: await assets.load("webp_dec.wasm") }));
   try {
     const { data } = await decode(segment.slice().buffer);

@@ -1,4 +1,4 @@
-/** Vectors to pictures, which must be those of the Python decoder but for what networks differ by from device to device. */
+/** Vectors to pictures, which must be those of the Python decoder but for what networks differ by. */
 
 import assert from "node:assert/strict";
 import test from "node:test";

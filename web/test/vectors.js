@@ -79,7 +79,8 @@ export const WRONG = ALL.filter(({ name }) => name.startsWith("x_"));
  */
 export async function modelOf({ model }) {
   if (!model) return undefined;
-  return { profile: new Uint8Array(Buffer.from(model.profile, "hex")), prior: await bytesOf(new URL(model.prior, ROOT)) };
+  const profile = new Uint8Array(Buffer.from(model.profile, "hex"));
+  return { profile, prior: await bytesOf(new URL(model.prior, ROOT)) };
 }
 
 /**

@@ -1,0 +1,33 @@
+/** Tiles of large pictures: each pixel once, and of a tile that has all latents that the network looks at for it. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Tiling } from "../src/tiling.js";
+
+const SCALE = 8, REACH = 20;
+
+/** @type {[wanted: [number, number], length: number][]} pixels, and latents along that side */
+const SIDES = [
+  [[0, 5], 1],
+  [[0, 1536], 192],
+  [[0, 1537], 193],
+  [[0, 5000], 625],
+  [[1001, 1003], 625],
+  [[1500, 4999], 625],
+];
+
+for (const [wanted, length] of SIDES) {
+  test(`pixels ${wanted.join(" to ")} of ${length} latents`, () => {
+    const place = { rows: /** @type {[number, number]} */ ([0, SCALE]), columns: wanted };
+    let next = wanted[0];
+    for (const tile of new Tiling(SCALE, REACH).tiles(place, 1, length)) {
+      const [first, end] = tile.latents.columns, kept = tile.kept.columns;
+      assert.equal(kept[0], next);
+      assert.ok(kept[1] > kept[0] && end - first <= 192);
+      next = kept[1];
+      assert.ok(first <= Math.max(Math.floor(kept[0] / SCALE) - REACH, 0));
+      assert.ok(end >= Math.min(Math.ceil(kept[1] / SCALE) + REACH, length));
+    }
+    assert.equal(next, wanted[1]);
+  });
+}
