@@ -34,6 +34,6 @@ export function reduced(pixels, height, width, factor) {
 export function makeGrey(pixels) {
   for (let n = 0; n < pixels.length; n += 4) {
     const sum = 19595 * pixels[n] + 38470 * pixels[n + 1] + 7471 * pixels[n + 2];
-    pixels.fill((sum + 32768) >> 16, n, n + 3);
+    pixels[n] = pixels[n + 1] = pixels[n + 2] = (sum + 32768) >> 16;
   }
 }

@@ -31,12 +31,13 @@ export function decodeStream(data, height, width, prior, stepCode, inner, end = 
   const symbols = new Int16Array(prior.order.length * size);
   const points = prior.centroids && new Int8Array(symbols.length);
   const present = prior.passes.flatMap((step, number) => (grid.count(step) ? [{ step, number }] : []));
-  const held = reader.raw(32 - Math.clz32(present.length));
-  need(held <= present.length, `damaged stream: it tells of ${held} passes, there are ${present.length}`);
-  const largest = Math.max(0, ...present.map(({ step }) => grid.count(step) * (step.channels[1] - step.channels[0])));
+  const count = reader.raw(32 - Math.clz32(present.length));
+  need(count <= present.length, `damaged stream: it tells of ${count} passes, there are ${present.length}`);
+  const held = present.slice(0, count);
+  const largest = Math.max(0, ...held.map(({ step }) => grid.count(step) * (step.channels[1] - step.channels[0])));
   const contexts = prior.contexts(grid, stepCode), pass = new PassReader(reader, prior.tables, largest);
   let isZero = false;
-  for (const { step, number } of present.slice(0, held)) {
+  for (const { step, number } of held) {
     if (number >= end) return { symbols, points };
     const { plane } = grid.positions(step), [first, last] = step.channels, count = (last - first) * plane.length;
     contexts.find(number, pass.locations, pass.scales);

@@ -5,8 +5,10 @@ Run it as `python web/test/make_expected.py` where sdtrt is installed, if a vect
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 import sdtrt
@@ -17,13 +19,13 @@ TINY, LARGEST = 1, 22_000  # pixels of a picture: all together they shall stay s
 SCALE = 8
 
 
-def rgba(image: Image.Image) -> np.ndarray:
+def rgba(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGBA"))
 
 
 def main() -> None:
-    arrays = {}
-    for folder in sorted(path.parent for path in VECTORS.glob("*/expect.json") if not path.parent.name.startswith("x_")):
+    arrays: dict[str, Any] = {}
+    for folder in sorted(path.parent for path in VECTORS.glob("[!x]*/expect.json")):
         header = json.loads((folder / "expect.json").read_text())["header"]
         if header["profile"] == TINY and header["width"] * header["height"] <= LARGEST:
             arrays[folder.name] = rgba(sdtrt.decode((folder / "input.sdt").read_bytes(), model="tiny"))
