@@ -21,7 +21,7 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 /** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
 
 /**
- * What a file says of its picture. `quality` is that whose step is nearest, null with method palette; `grid` are
+ * What a file says of its picture. `quality` is that which its steps stand for, null with method palette; `grid` are
  * channels, rows and columns of latents.
  * @typedef {{width: number, height: number, grey: boolean, alpha: boolean, latentSpace: string,
  *   method: "latents" | "palette", quality: number | null, stepCode: number,
@@ -103,7 +103,7 @@ export class Decoder {
       alpha: layout.alpha,
       latentSpace: outline.latentSpace,
       method: isPalette ? "palette" : "latents",
-      quality: isPalette ? null : qualityOf(outline, stepCode),
+      quality: isPalette ? null : qualityOf(outline, stepCode, layout.residual),
       grid: gridOf(outline, header),
     };
   }

@@ -11,6 +11,9 @@ export const ADAPTIVE = 0, PALETTE = 255;
 const NAMES = new Map([[1, "tiny-1"], [2, "sd1-1"]]);
 const LARGEST_STEP_CODE = 4095, LARGEST_STEP = 2 ** 8, LARGEST_SYMBOL = 2 ** 15;
 
+// The quality at which a residual has that step, in 1/16 level, and by how much it rises or falls for half or twice it.
+const KNEE = 65, KNEE_STEP = 36 * 16, FINE_OCTAVE = 10.6, COARSE_OCTAVE = 25;
+
 /**
  * What every file tells of its latent space: its name, channels, pixels a latent is wide, and the step codes of
  * qualities 1 and 100.
@@ -81,12 +84,15 @@ export function gridOf({ channels, downscale }, { width, height }) {
 }
 
 /**
- * Return the quality whose step is nearest to that of a code.
+ * Return the quality that a file's steps stand for.
  * @param {Outline} outline
  * @param {number} stepCode
+ * @param {number} residual the step of the residual in 1/16 level, which alone tells the quality; 0 if there is none
  */
-export function qualityOf({ stepCodes: [first, last] }, stepCode) {
-  return 1 + (99 * (stepCode - first)) / (last - first);
+export function qualityOf({ stepCodes: [first, last] }, stepCode, residual) {
+  if (!residual) return 1 + (99 * (stepCode - first)) / (last - first);
+  const octaves = Math.log2(KNEE_STEP / residual);
+  return KNEE + octaves * (octaves > 0 ? FINE_OCTAVE : COARSE_OCTAVE);
 }
 
 /**
