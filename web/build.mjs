@@ -1,0 +1,120 @@
+/** `node build.mjs`: the viewer as a static site in `dist/`, which needs nothing beside it; prints what it weighs. */
+
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+
+const HERE = new URL("./", import.meta.url), DATA = new URL("../engine/data/", HERE);
+const RUNTIME = "onnxruntime-web", WEBP = "@jsquash/webp";
+
+/** What is copied from elsewhere: files of the site, by where they come from. */
+const COPIES = new Map([
+  ...["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"].map((name) => from(`${RUNTIME}/dist/`, name, "lib/")),
+  ...["decode.js", "utils.js", "codec/dec/webp_dec.js"].map((name) => from(`${WEBP}/`, name, "lib/webp/")),
+  from(`${WEBP}/codec/dec/`, "webp_dec.wasm", "data/"),
+  ...["bundles/tiny/bundle.json", "bundles/tiny/decoder.onnx"].map(data),
+  ...["adaptive-1", "residual-1", "tiny-1"].map((name) => data(`priors/${name}.npz`)),
+  ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
+]);
+
+/** Import maps do not reach workers, so libraries are named by where they lie; the viewer lies beside `src/` here. */
+const NAMES = [
+  [`"${RUNTIME}"`, '"../lib/ort.wasm.bundle.min.mjs"'],
+  [`"${WEBP}/decode.js"`, '"../lib/webp/decode.js"'],
+  ['"../src/', '"./src/'],
+];
+
+/**
+ * @param {string} folder of a library
+ * @param {string} name
+ * @param {string} into
+ * @returns {[string, URL]}
+ */
+function from(folder, name, into) {
+  return [into + name, new URL(`node_modules/${folder}${name}`, HERE)];
+}
+
+/**
+ * @param {string} path
+ * @returns {[string, URL]}
+ */
+function data(path) {
+  return [`data/${path}`, new URL(path, DATA)];
+}
+
+/**
+ * Write the site to a folder, which is emptied.
+ * @param {URL} folder ending in a slash
+ * @returns {Promise<string[]>} its files, by their paths there
+ */
+export async function build(folder) {
+  await rm(folder, { recursive: true, force: true });
+  const sources = [...(await textsOf("src/", "src/")), ...(await textsOf("viewer/", ""))];
+  for (const [path, text] of sources) await put(new URL(path, folder), text);
+  for (const [path, source] of COPIES) {
+    await mkdir(dirname(fileURLToPath(new URL(path, folder))), { recursive: true });
+    await copyFile(source, new URL(path, folder));
+  }
+  const files = [...sources.map(([path]) => path), ...COPIES.keys()].sort();
+  const hash = createHash("sha256");
+  for (const path of files) hash.update(path).update(await readFile(new URL(path, folder)));
+  const told = { version: hash.digest("hex").slice(0, 16), files };
+  await put(new URL("files.js", folder), `self.SITE = ${JSON.stringify(told, null, 1)};\n`);
+  return [...files, "files.js"];
+}
+
+/**
+ * @param {string} folder
+ * @param {string} into
+ * @returns {Promise<[string, string][]>} paths in the site, and what is written there
+ */
+async function textsOf(folder, into) {
+  const names = await readdir(new URL(folder, HERE));
+  return Promise.all(names.sort().map(async (name) => {
+    const text = await readFile(new URL(folder + name, HERE), "utf8");
+    return /** @type {[string, string]} */ ([into + name, NAMES.reduce((all, [old, now]) => all.replaceAll(old, now), text)]);
+  }));
+}
+
+/**
+ * @param {URL} target
+ * @param {string} text
+ */
+async function put(target, text) {
+  await mkdir(dirname(fileURLToPath(target)), { recursive: true });
+  await writeFile(target, text);
+}
+
+/**
+ * Print what files weigh, and what is sent of them by servers that compress.
+ * @param {URL} folder
+ * @param {string[]} files
+ */
+async function printSizes(folder, files) {
+  const fast = { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } };
+  const rows = await Promise.all(files.map(async (path) => {
+    const bytes = await readFile(new URL(path, folder));
+    return { group: groupOf(path), sizes: [bytes, gzipSync(bytes), brotliCompressSync(bytes, fast)].map((b) => b.length) };
+  }));
+  const print = (/** @type {(string | number)[]} */ [name, ...cells]) =>
+    console.log(String(name).padEnd(32), ...cells.map((cell) => cell.toLocaleString("en").padStart(12)));
+  print(["bytes", "raw", "gzip", "brotli 9"]);
+  for (const group of [...new Set(rows.map((row) => row.group)), ""]) {
+    const its = rows.filter((row) => !group || row.group === group);
+    print([group || "all", ...[0, 1, 2].map((n) => its.reduce((sum, { sizes }) => sum + sizes[n], 0))]);
+  }
+}
+
+/** @param {string} path */
+function groupOf(path) {
+  if (path.startsWith("src/")) return "decoder (src/)";
+  if (path.includes("/")) return path.startsWith("lib/webp/") ? "lib/webp/" : path;
+  return "viewer";
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const folder = new URL("dist/", HERE);
+  await printSizes(folder, await build(folder));
+}

@@ -1,0 +1,152 @@
+/** The decoder in a Web Worker, so that a page stays quick: requests wait their turn, small ones first. */
+
+import { BundleError, FormatError, LimitError } from "./error.js";
+
+/** @typedef {import("./picture.js").Info} Info */
+/** @typedef {import("./picture.js").Picture} Picture */
+/** @typedef {import("./picture.js").Region} Region */
+/** @typedef {import("./container.js").Limits} Limits */
+/** @typedef {import("./worker.js").Request} Request */
+
+/** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options a request that is aborted is not begun */
+/** @typedef {{request: Request, resolve: (found: any) => void, reject: (error: unknown) => void}} Waiting */
+
+const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */ ([
+  ["FormatError", FormatError],
+  ["LimitError", LimitError],
+  ["BundleError", BundleError],
+  ["RangeError", RangeError],
+  ["TypeError", TypeError],
+]));
+
+/**
+ * Return a decoder in a worker of its own, which loads what it needs when that is first needed.
+ * @param {{data?: string | URL, worker?: string | URL}} [options] `data` is the folder of what `Decoder` loads, ending
+ *   in a slash (default: `data/` beside the folder of this module), `worker` another place of `worker.js`
+ * @returns {Client}
+ */
+export function open({ data = new URL("../data/", import.meta.url), worker } = {}) {
+  const thread = worker
+    ? new Worker(worker, { type: "module" })
+    : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  return new Client(thread, new URL(data, location.href).href);
+}
+
+/**
+ * A decoder like `Decoder` of `picture.js`, with its errors. What it is given is copied, so that it can be asked for
+ * several things of one file; pixels are handed over by the worker.
+ */
+export class Client {
+  /**
+   * Use `open`.
+   * @param {Worker} worker
+   * @param {string} data
+   */
+  constructor(worker, data) {
+    this._worker = worker;
+    this._data = data;
+    this._count = 0;
+    /** @type {Waiting[]} */
+    this._queue = [];
+    /** @type {Waiting | null} */
+    this._current = null;
+    /** @type {Error | null} */
+    this._failure = null;
+    worker.onmessage = ({ data: answer }) => this._take(answer);
+    worker.onerror = ({ message }) => this._fail(new Error(`the decoder's worker failed: ${message || "not loaded"}`));
+  }
+
+  /**
+   * Return the picture in a file, or a region of it.
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {Options & {region?: Region}} [options]
+   * @returns {Promise<Picture>}
+   */
+  decode(bytes, { signal, ...options } = {}) {
+    return this._ask("decode", [bytes, options], signal);
+  }
+
+  /**
+   * Return the picture in a file at 1/`scale` of its size.
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {number} [scale]
+   * @param {Options} [options]
+   * @returns {Promise<Picture>}
+   */
+  preview(bytes, scale = 8, { signal, ...options } = {}) {
+    return this._ask("preview", [bytes, scale, options], signal);
+  }
+
+  /**
+   * Return what a file says of its picture.
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {Options} [options]
+   * @returns {Promise<Info>}
+   */
+  info(bytes, { signal, ...options } = {}) {
+    return this._ask("info", [bytes, options], signal);
+  }
+
+  /** End the worker; what is not done by then, and what is asked for later, fails. */
+  close() {
+    this._fail(new Error("the decoder is closed"));
+  }
+
+  /**
+   * @param {Request["method"]} method
+   * @param {any[]} args
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<any>}
+   */
+  async _ask(method, args, signal) {
+    signal?.throwIfAborted();
+    if (this._failure) throw this._failure;
+    const request = { id: ++this._count, data: this._data, method, args };
+    let drop = () => {};
+    try {
+      return await new Promise((resolve, reject) => {
+        const waiting = { request, resolve, reject };
+        drop = () => {
+          this._queue = this._queue.filter((one) => one !== waiting);
+          reject(signal?.reason);
+        };
+        signal?.addEventListener("abort", drop);
+        this._queue.push(waiting);
+        this._next();
+      });
+    } finally {
+      signal?.removeEventListener("abort", drop);
+    }
+  }
+
+  /** Begin a request, if none is in work. */
+  _next() {
+    if (this._current || !this._queue.length) return;
+    const small = this._queue.findIndex(({ request }) => request.method !== "decode");
+    [this._current] = this._queue.splice(Math.max(small, 0), 1);
+    this._worker.postMessage(this._current.request);
+  }
+
+  /** @param {import("./worker.js").Answer} answer */
+  _take({ found, error }) {
+    const { resolve, reject } = /** @type {Waiting} */ (this._current);
+    this._current = null;
+    if (error) reject(errorOf(error));
+    else resolve(found);
+    this._next();
+  }
+
+  /** @param {Error} failure */
+  _fail(failure) {
+    this._failure ??= failure;
+    this._worker.terminate();
+    for (const { reject } of [...(this._current ? [this._current] : []), ...this._queue]) reject(this._failure);
+    this._queue = [];
+    this._current = null;
+  }
+}
+
+/** @param {{name: string, message: string}} told */
+function errorOf({ name, message }) {
+  return new (ERRORS.get(name) ?? Error)(message);
+}

@@ -1,0 +1,214 @@
+/** The element `<sdt-image>`: an `.sdt` file where a page would have an `<img>`; first its preview, then the picture. */
+
+import { open } from "./client.js";
+
+/** @typedef {import("./client.js").Client} Client */
+/** @typedef {import("./picture.js").Picture} Picture */
+
+const NAME = "sdt-image", SCALE = 8, LAZY_MARGIN = "400px";
+const STYLE = `
+  :host { display: inline-block }
+  :host([hidden]) { display: none }
+  canvas { display: block; width: 100%; height: 100%; object-fit: inherit; object-position: inherit }
+  [hidden] { display: none }
+`;
+
+/** @type {Parameters<typeof open>[0]} */
+let settings;
+/** @type {Client | undefined} */
+let client;
+
+/**
+ * Make the element known to the page. All elements share one worker, which starts with the first picture.
+ * @param {Parameters<typeof open>[0]} [options] of `open`
+ */
+export function define(options) {
+  settings = options;
+  if (!customElements.get(NAME)) customElements.define(NAME, SdtImage);
+}
+
+/**
+ * Attributes are those of `<img>`: `src`, `alt`, `width`, `height`, `loading`. There is an event `load`, or `error`,
+ * whose `error` is what the decoder threw. A picture is loaded while its element is in a document.
+ */
+export class SdtImage extends HTMLElement {
+  static observedAttributes = ["src", "alt", "width", "height", "loading"];
+
+  constructor() {
+    super();
+    this._canvas = Object.assign(document.createElement("canvas"), { width: 0, height: 0 });
+    this._text = Object.assign(document.createElement("span"), { hidden: true });
+    this._hints = new CSSStyleSheet();
+    const style = new CSSStyleSheet(), root = this.attachShadow({ mode: "open" });
+    style.replaceSync(STYLE);
+    root.adoptedStyleSheets = [style, this._hints];
+    root.append(this._canvas, this._text);
+    /** @type {"none" | "waiting" | "loading" | "loaded" | "failed"} */
+    this._state = "none";
+    this._control = new AbortController();
+    /** @type {Promise<void>} */
+    this._done = Promise.resolve();
+  }
+
+  get src() {
+    return this.currentSrc;
+  }
+
+  set src(value) {
+    this.setAttribute("src", value);
+  }
+
+  /** The address of the file, "" without one. */
+  get currentSrc() {
+    const src = this.getAttribute("src");
+    return src ? new URL(src, document.baseURI).href : "";
+  }
+
+  get alt() {
+    return this.getAttribute("alt") ?? "";
+  }
+
+  set alt(value) {
+    this.setAttribute("alt", value);
+  }
+
+  /** The width of the picture in pixels, known before the picture is; 0 until then. */
+  get naturalWidth() {
+    return this._canvas.width;
+  }
+
+  get naturalHeight() {
+    return this._canvas.height;
+  }
+
+  /** Whether nothing is awaited: the picture is there, it failed, or there is none. */
+  get complete() {
+    return this._state !== "loading" && this._state !== "waiting";
+  }
+
+  /**
+   * Load the picture now, even a lazy one.
+   * @returns {Promise<void>} that the picture is there; it fails as `error` tells, or if `src` changes meanwhile
+   */
+  async decode() {
+    if (!this.currentSrc) throw new DOMException("there is no src", "EncodingError");
+    if (!this.isConnected) throw new DOMException("the element is in no document", "EncodingError");
+    this._begin();
+    return this._done;
+  }
+
+  connectedCallback() {
+    if (this._state === "none") this._restart();
+  }
+
+  disconnectedCallback() {
+    if (!this.complete) this._reset();
+  }
+
+  /**
+   * @param {string} name
+   * @param {string | null} _old
+   * @param {string | null} value
+   */
+  attributeChangedCallback(name, _old, value) {
+    if (name === "src") this._restart();
+    else if (name === "alt") this._describe();
+    else if (name !== "loading") this._hint();
+    else if (value !== "lazy") this._begin();
+  }
+
+  /** Forget what is loaded or awaited. */
+  _reset() {
+    this._control.abort(new DOMException("another picture is wanted", "AbortError"));
+    this._control = new AbortController();
+    this._state = "none";
+    this._canvas.width = this._canvas.height = 0;
+    this._describe();
+  }
+
+  _restart() {
+    this._reset();
+    if (!this.isConnected || !this.currentSrc) return;
+    this._state = "waiting";
+    if (this.getAttribute("loading") === "lazy") this._awaitView();
+    else this._begin();
+  }
+
+  /** Begin when the element comes near the view, or when the page is printed. */
+  _awaitView() {
+    const observer = new IntersectionObserver((entries) => {
+      if (entries.some(({ isIntersecting }) => isIntersecting)) this._begin();
+    }, { rootMargin: LAZY_MARGIN });
+    observer.observe(this);
+    this._control.signal.addEventListener("abort", () => observer.disconnect());
+    addEventListener("beforeprint", () => this._begin(), { signal: this._control.signal });
+  }
+
+  _begin() {
+    if (this._state !== "waiting") return;
+    this._state = "loading";
+    this._done = this._load(this._control.signal);
+    this._done.catch(() => {}); // told by the event, too
+  }
+
+  /** @param {AbortSignal} signal */
+  async _load(signal) {
+    try {
+      await this._show(signal);
+      this._state = "loaded";
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      this._state = "failed";
+      this._describe();
+      this.dispatchEvent(new ErrorEvent("error", { error, message: String(error) }));
+      throw error;
+    }
+    this.dispatchEvent(new Event("load"));
+  }
+
+  /** @param {AbortSignal} signal */
+  async _show(signal) {
+    const answer = await fetch(this.currentSrc, { signal });
+    if (!answer.ok) throw new Error(`${this.currentSrc}: ${answer.status} ${answer.statusText}`);
+    const bytes = new Uint8Array(await answer.arrayBuffer());
+    client ??= open(settings);
+    const { width, height } = await client.info(bytes, { signal });
+    Object.assign(this._canvas, { width, height });
+    await this._draw(await client.preview(bytes, SCALE, { signal }), signal);
+    await this._draw(await client.decode(bytes, { signal }), signal);
+  }
+
+  /**
+   * @param {Picture} picture
+   * @param {AbortSignal} signal
+   */
+  async _draw({ data, width, height }, signal) {
+    const bitmap = await createImageBitmap(new ImageData(data, width, height));
+    signal.throwIfAborted();
+    const context = this._canvas.getContext("2d"), { width: across, height: down } = this._canvas;
+    context?.clearRect(0, 0, across, down);
+    context?.drawImage(bitmap, 0, 0, across, down);
+    bitmap.close();
+  }
+
+  /** Say what the picture shows to those who do not see it, and to all if it cannot be shown. */
+  _describe() {
+    const isFailed = this._state === "failed";
+    this._canvas.setAttribute("role", this.getAttribute("alt") === "" ? "presentation" : "img");
+    this._canvas.setAttribute("aria-label", this.alt);
+    this._canvas.hidden = isFailed;
+    this._text.hidden = !isFailed;
+    this._text.textContent = this.alt;
+  }
+
+  /** Take the size that attributes give, which style sheets of the page outweigh. */
+  _hint() {
+    const [width, height] = ["width", "height"].map((name) => Number.parseInt(this.getAttribute(name) ?? "", 10));
+    const rules = [
+      width >= 0 ? `width: ${width}px` : "",
+      height >= 0 ? `height: ${height}px` : "",
+      width > 0 && height > 0 ? `aspect-ratio: auto ${width} / ${height}` : "",
+    ];
+    this._hints.replaceSync(`:host { ${rules.filter(Boolean).join("; ")} }`);
+  }
+}

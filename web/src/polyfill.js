@@ -1,0 +1,43 @@
+/** Pages as they are: `<img src="photo.sdt">`, and `<source type="image/x-sdt">` within `<picture>`, show. */
+
+import { define } from "./element.js";
+
+const TYPE = "image/x-sdt", SDT = /\.sdt(?:[?#]|$)/i;
+
+/**
+ * Put an `<sdt-image>` with the same attributes in the place of each image of an `.sdt` file, those that come later
+ * included. Where that fails within `<picture>`, the `<img>` comes back.
+ * @param {Parameters<typeof define>[0]} [options] of `define`
+ */
+export function polyfill(options) {
+  define(options);
+  replaceAll(document);
+  new MutationObserver((records) => {
+    for (const { target } of records) if (target instanceof Element) replaceAll(target.parentElement ?? target);
+  }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["src", "srcset"] });
+}
+
+/** @param {Document | Element} root */
+function replaceAll(root) {
+  for (const image of root.querySelectorAll("img")) replace(image);
+}
+
+/** Images whose file failed. */
+const failed = /** @type {WeakSet<HTMLImageElement>} */ (new WeakSet());
+
+/** @param {HTMLImageElement} image */
+function replace(image) {
+  const source = image.closest("picture")?.querySelector(`source[type="${TYPE}"]`);
+  const src = source?.getAttribute("srcset") ?? image.getAttribute("src") ?? "";
+  if ((!source && !SDT.test(src)) || failed.has(image)) return;
+  const element = document.createElement("sdt-image");
+  for (const { name, value } of image.attributes) element.setAttribute(name, value);
+  element.setAttribute("src", src);
+  if (source) {
+    element.addEventListener("error", () => {
+      failed.add(image);
+      element.replaceWith(image);
+    });
+  }
+  image.replaceWith(element);
+}

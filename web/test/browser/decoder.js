@@ -1,0 +1,103 @@
+/** Conformance vectors in a browser, and the decoder in its worker. */
+
+import { Assets } from "../../src/assets.js";
+import { open } from "../../src/client.js";
+import { DEFAULT_LIMITS, readFile } from "../../src/container.js";
+import { StoredLatents } from "../../src/latents.js";
+import { readNpz } from "../../src/npz.js";
+import { equal, fails, json, test, vector } from "./check.js";
+
+const SHARE = 0.999, LARGE = "tiny_tiles", SMALL = "tiny_grey/input.sdt";
+
+/** @param {Int16Array} data */
+async function sha256(data) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data.slice().buffer));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {string[]} names of all vectors */
+export function addDecoderTests(names) {
+  const assets = new Assets(async (path) => (await fetch(`/engine/data/${path}`)).arrayBuffer());
+  const client = open();
+  const expected = fetch("/expected.npz").then(async (answer) => readNpz(new Uint8Array(await answer.arrayBuffer())));
+
+  for (const name of names.filter((one) => !one.startsWith("x_"))) {
+    test(`symbols of ${name}`, async () => {
+      const { symbols_sha256: hash, model } = await json(`/vectors/${name}/expect.json`);
+      const file = readFile(await vector(`${name}/input.sdt`));
+      const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, model && await modelOf(model));
+      if (!stored.isPalette) equal(await sha256(stored.decoded().symbols), hash);
+    });
+
+    test(`picture and preview of ${name}, where they are known`, async () => {
+      const wanted = await expected, bytes = await vector(`${name}/input.sdt`);
+      if (!wanted.has(name)) return;
+      alike(await client.decode(bytes), wanted.get(name));
+      alike(await client.preview(bytes), wanted.get(`${name}.preview`));
+    });
+  }
+
+  for (const name of names.filter((one) => one.startsWith("x_"))) {
+    test(`${name} is refused`, async () => {
+      const { error } = await json(`/vectors/${name}/expect.json`);
+      await fails(client.decode(await vector(`${name}/input.sdt`)), error);
+    });
+  }
+
+  test("a wrong argument is a RangeError", async () => {
+    const region = { left: 0, top: 0, width: 5000, height: 1 };
+    await fails(client.decode(await vector(SMALL), { region }), "RangeError");
+  });
+
+  test("small requests go first, and one that is aborted is not begun", async () => {
+    const large = await vector(`${LARGE}/input.sdt`), control = new AbortController(), order = /** @type {string[]} */ ([]);
+    const asked = [
+      client.decode(large).then(() => order.push("first")),
+      client.decode(large, { signal: control.signal }).catch((error) => order.push(error.name)),
+      client.decode(large).then(() => order.push("last")),
+      client.info(large).then(() => order.push("info")),
+    ];
+    control.abort();
+    await Promise.all(asked);
+    equal(order, ["AbortError", "first", "info", "last"]);
+    await fails(client.info(large, { signal: control.signal }), "AbortError");
+  });
+
+  test("what is not done when a decoder is closed fails, and all that is asked later", async () => {
+    const other = open(), bytes = await vector(SMALL), asked = other.decode(bytes);
+    other.close();
+    await fails(asked, "Error");
+    await fails(other.info(bytes), "Error");
+  });
+
+  test("files of the decoder that are not there are a BundleError", async () => {
+    const other = open({ data: "/nowhere/" });
+    await fails(other.decode(await vector(SMALL)), "BundleError");
+    other.close();
+  });
+
+  test("a worker that is not there fails what is asked of it", async () => {
+    await fails(open({ worker: "/nowhere.js" }).info(await vector(SMALL)), "Error");
+  });
+}
+
+/**
+ * @param {{profile: string, prior: string}} model
+ * @returns {Promise<import("../../src/profile.js").Model>}
+ */
+async function modelOf({ profile, prior }) {
+  const bytes = (profile.match(/../g) ?? []).map((pair) => Number.parseInt(pair, 16));
+  const answer = await fetch(`/${prior}`);
+  return { profile: new Uint8Array(bytes), prior: new Uint8Array(await answer.arrayBuffer()) };
+}
+
+/**
+ * Fail unless nearly all samples are at most one level off, and the size is the same.
+ * @param {import("../../src/picture.js").Picture} found
+ * @param {import("../../src/npz.js").NumpyArray | undefined} expected
+ */
+function alike({ width, height, data }, expected) {
+  equal([height, width, 4], expected?.shape);
+  const near = data.reduce((count, level, n) => count + Number(Math.abs(level - (expected?.values[n] ?? NaN)) <= 1), 0);
+  if (near < SHARE * data.length) throw new Error(`${data.length - near} of ${data.length} samples are off`);
+}

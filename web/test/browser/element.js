@@ -1,0 +1,194 @@
+/** The element `<sdt-image>` in a page, and images that it takes the place of. */
+
+import { SdtImage, define } from "../../src/element.js";
+import { polyfill } from "../../src/polyfill.js";
+import { equal, fails, next, test } from "./check.js";
+
+const ODD = "/vectors/tiny_odd_size/input.sdt", GREY = "/vectors/tiny_grey/input.sdt", FAR = 5000; // pixels
+const [WIDTH, HEIGHT] = [61, 43]; // of ODD
+
+const stage = /** @type {HTMLElement} */ (document.getElementById("stage"));
+
+/**
+ * Return an element on the stage, which is emptied before.
+ * @param {Record<string, string>} attributes
+ */
+function staged(attributes) {
+  const element = /** @type {SdtImage} */ (document.createElement("sdt-image"));
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  stage.replaceChildren(element);
+  return element;
+}
+
+/** @param {SdtImage} element */
+function canvasOf(element) {
+  return /** @type {HTMLCanvasElement} */ (element.shadowRoot?.querySelector("canvas"));
+}
+
+/** @param {Element} element */
+function sizeOf(element) {
+  const { width, height } = element.getBoundingClientRect();
+  return [width, height].map(Math.round);
+}
+
+/** @param {SdtImage} element */
+function middleOf(element) {
+  const canvas = canvasOf(element);
+  return [...(canvas.getContext("2d")?.getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data ?? [])];
+}
+
+export function addElementTests() {
+  define();
+  addLoading();
+  addLooks();
+  addPolyfill();
+}
+
+function addLoading() {
+  test("a picture is loaded, its size known before", async () => {
+    const element = staged({ src: ODD, alt: "noise" });
+    equal([element.complete, element.naturalWidth], [false, 0]);
+    while (!element.naturalWidth) await new Promise(requestAnimationFrame);
+    equal([element.naturalWidth, element.naturalHeight], [WIDTH, HEIGHT]);
+    equal(element.complete, false, "complete when only the size is known");
+    await next(element, "load");
+    equal(element.complete, true);
+    equal(middleOf(element)[3], 255, "opacity");
+    await element.decode();
+  });
+
+  test("the preview comes before the picture", async () => {
+    const element = staged({ src: ODD }), { shadowRoot } = element, seen = /** @type {number[][]} */ ([]);
+    const done = next(element, "load").then(() => (shadowRoot ? "loaded" : ""));
+    while (!element.complete) {
+      await new Promise(requestAnimationFrame);
+      if (element.naturalWidth) seen.push(middleOf(element));
+    }
+    await done;
+    equal(middleOf(element)[3], 255);
+    equal(seen.length > 0, true, "frames before the picture");
+  });
+
+  test("a broken file is an error, and its alt text is shown", async () => {
+    const element = staged({ src: "/vectors/x_truncated/input.sdt", alt: "a cat" });
+    const { error } = await next(element, "error");
+    equal([error.name, element.complete], ["FormatError", true]);
+    equal(/** @type {HTMLElement} */ (element.shadowRoot?.querySelector("span")).innerText, "a cat");
+    equal(canvasOf(element).hidden, true);
+    await fails(element.decode(), "FormatError");
+  });
+
+  test("a file that is not there is an error", async () => {
+    const { error } = await next(staged({ src: "/nowhere.sdt" }), "error");
+    equal(error.message.endsWith("404 Not Found"), true);
+  });
+
+  test("without src there is nothing to decode", async () => {
+    const element = staged({});
+    equal([element.complete, element.currentSrc], [true, ""]);
+    await fails(element.decode(), "EncodingError");
+  });
+
+  test("of a src that changes meanwhile only the last is loaded", async () => {
+    const element = staged({ src: ODD }), first = element.decode();
+    let count = 0;
+    element.addEventListener("load", () => count++);
+    element.src = GREY;
+    await fails(first, "AbortError");
+    await element.decode();
+    equal([element.naturalWidth !== WIDTH, element.src.endsWith(GREY), count], [true, true, 1]);
+  });
+
+  test("an element that is taken out stops, and begins anew", async () => {
+    const element = staged({ src: ODD }), first = element.decode();
+    element.remove();
+    await fails(first, "AbortError");
+    equal(element.complete, true);
+    stage.append(element);
+    await next(element, "load");
+    stage.prepend(element);
+    equal([element.complete, element.naturalWidth], [true, WIDTH]);
+  });
+
+  test("a lazy picture waits until it is near, or asked for, or printed", async () => {
+    const below = { src: ODD, loading: "lazy", width: "61", height: "43", style: `position: absolute; top: ${FAR}px` };
+    for (const act of [
+      (/** @type {SdtImage} */ element) => element.scrollIntoView(),
+      (/** @type {SdtImage} */ element) => void element.decode(),
+      () => void dispatchEvent(new Event("beforeprint")),
+      (/** @type {SdtImage} */ element) => element.removeAttribute("loading"),
+    ]) {
+      scrollTo(0, 0);
+      const element = staged(below);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      equal([element.complete, element.naturalWidth], [false, 0], "before");
+      const done = next(element, "load");
+      act(element);
+      await done;
+    }
+    scrollTo(0, 0);
+  });
+}
+
+function addLooks() {
+  test("its size is the picture's, or what attributes or style sheets say", async () => {
+    for (const [attributes, size] of /** @type {[Record<string, string>, number[]][]} */ ([
+      [{}, [WIDTH, HEIGHT]],
+      [{ width: "122" }, [122, 86]],
+      [{ height: "86" }, [122, 86]],
+      [{ width: "30", height: "50" }, [30, 50]],
+      [{ class: "half" }, [28, 20]],
+      [{ class: "half", width: "30", height: "50" }, [30, 20]],
+      [{ class: "fluid", width: "122", height: "86" }, [122, 86]],
+    ])) {
+      const element = staged({ src: ODD, ...attributes });
+      await element.decode();
+      equal(sizeOf(element), size, `size with ${JSON.stringify(attributes)}`);
+      equal(sizeOf(canvasOf(element)), size, `size within, with ${JSON.stringify(attributes)}`);
+    }
+  });
+
+  test("its size is kept free by its attributes alone", async () => {
+    equal(sizeOf(staged({ width: "122", height: "86", class: "fluid" })), [122, 86]);
+  });
+
+  test("object-fit and object-position hold within", async () => {
+    const element = staged({ src: ODD, class: "box" });
+    await element.decode();
+    const { objectFit, objectPosition } = getComputedStyle(canvasOf(element));
+    equal([objectFit, objectPosition, ...sizeOf(element)], ["none", "0px 0px", 40, 40]);
+  });
+
+  test("its alt text is read", async () => {
+    const element = staged({ src: ODD, alt: "noise" });
+    const told = () => ["role", "aria-label"].map((name) => canvasOf(element).getAttribute(name));
+    equal(told(), ["img", "noise"]);
+    element.alt = "";
+    equal(told(), ["presentation", ""]);
+  });
+}
+
+function addPolyfill() {
+  test("images of .sdt files are replaced, early or late; others are not", async () => {
+    stage.innerHTML = `<img src="${ODD}#early" class="half" alt="noise"><img src="${ODD}" alt="" hidden><img>`;
+    polyfill();
+    stage.insertAdjacentHTML("beforeend", `<p><img id="late" src="${GREY.replace("input.sdt", "input.sdt?late")}"></p>`);
+    await Promise.resolve();
+    const [early, , late] = /** @type {SdtImage[]} */ ([...stage.querySelectorAll("sdt-image")]);
+    await Promise.all([early.decode(), late.decode()]);
+    equal([early.className, early.alt, late.id], ["half", "noise", "late"]);
+    equal(stage.querySelectorAll("img").length, 1);
+  });
+
+  test("a source of the type is taken, and what is beside it where that fails", async () => {
+    const other = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
+    const html = (/** @type {string} */ src) =>
+      `<picture><source type="image/x-sdt" srcset="${src}"><img src="${other}" alt="dot"></picture>`;
+    stage.innerHTML = html(ODD) + html("/vectors/x_truncated/input.sdt");
+    await Promise.resolve();
+    const [good, bad] = /** @type {SdtImage[]} */ ([...stage.querySelectorAll("sdt-image")]);
+    await Promise.all([good.decode(), next(bad, "error")]);
+    await new Promise(requestAnimationFrame);
+    equal([...stage.querySelectorAll("picture > :last-child")].map(({ localName }) => localName), ["sdt-image", "img"]);
+  });
+}
