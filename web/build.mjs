@@ -74,7 +74,8 @@ async function textsOf(folder, into) {
   const names = await readdir(new URL(folder, HERE));
   return Promise.all(names.sort().map(async (name) => {
     const text = await readFile(new URL(folder + name, HERE), "utf8");
-    return /** @type {[string, string]} */ ([into + name, NAMES.reduce((all, [old, now]) => all.replaceAll(old, now), text)]);
+    const renamed = NAMES.reduce((all, [old, now]) => all.replaceAll(old, now), text);
+    return /** @type {[string, string]} */ ([into + name, renamed]);
   }));
 }
 
@@ -96,7 +97,8 @@ async function printSizes(folder, files) {
   const fast = { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } };
   const rows = await Promise.all(files.map(async (path) => {
     const bytes = await readFile(new URL(path, folder));
-    return { group: groupOf(path), sizes: [bytes, gzipSync(bytes), brotliCompressSync(bytes, fast)].map((b) => b.length) };
+    const sent = [bytes, gzipSync(bytes), brotliCompressSync(bytes, fast)];
+    return { group: groupOf(path), sizes: sent.map(({ length }) => length) };
   }));
   const print = (/** @type {(string | number)[]} */ [name, ...cells]) =>
     console.log(String(name).padEnd(32), ...cells.map((cell) => cell.toLocaleString("en").padStart(12)));

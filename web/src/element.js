@@ -1,4 +1,4 @@
-/** The element `<sdt-image>`: an `.sdt` file where a page would have an `<img>`; first its preview, then the picture. */
+/** The element `<sdt-image>`: an `.sdt` file in the place of an image, first its preview, then the picture. */
 
 import { open } from "./client.js";
 

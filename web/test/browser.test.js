@@ -1,4 +1,4 @@
-/** The built site in headless Chromium, which runs `test/browser/` and tells how it went; skipped where there is none. */
+/** The built site in headless Chromium, which runs `test/browser/`; skipped where there is none. */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -27,7 +27,8 @@ after(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
 function chromiumPath() {
   const names = process.env.CHROMIUM ? [process.env.CHROMIUM] : ["chromium", "chromium-browser", "google-chrome"];
   const folders = (process.env.PATH ?? "").split(delimiter);
-  return names.flatMap((name) => (name.includes("/") ? [name] : folders.map((one) => join(one, name)))).find((path) => {
+  const paths = names.flatMap((name) => (name.includes("/") ? [name] : folders.map((one) => join(one, name))));
+  return paths.find((path) => {
     try {
       return accessSync(path, constants.X_OK) === undefined;
     } catch {
@@ -55,6 +56,7 @@ function fileOf(path, site) {
 async function served(site) {
   const vectors = (await readdir(new URL("tests/vectors/", ROOT), { withFileTypes: true }))
     .filter((entry) => entry.isDirectory() && entry.name !== "__pycache__").map(({ name }) => name);
+  let isOffline = false; // from when on a page asks for that, nothing is found
   const results = /** @type {{name: string, error: string | null}[]} */ ([]), told = new EventEmitter();
   const server = createServer(async (request, response) => {
     const path = new URL(request.url ?? "/", "http://localhost").pathname.replace(/\/$/, "/index.html");
@@ -67,8 +69,11 @@ async function served(site) {
       response.end();
     } else if (path === "/vectors.json") {
       response.end(JSON.stringify(vectors));
+    } else if (path === "/offline") {
+      isOffline = true;
+      response.end();
     } else {
-      const body = await readFile(fileOf(path, site)).catch(() => null);
+      const body = isOffline ? null : await readFile(fileOf(path, site)).catch(() => null);
       const type = TYPES.get(extname(path)) ?? "application/octet-stream";
       response.writeHead(body ? 200 : 404, { ...ISOLATED, "Content-Type": type }).end(body ?? "");
     }
@@ -86,13 +91,14 @@ async function resultsOf(program) {
   const site = pathToFileURL(`${join(folder, "site")}/`);
   await build(site);
   const { server, port, results, end } = await served(site);
-  const options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", `--user-data-dir=${folder}/profile`];
+  const options = ["--headless", "--no-sandbox", "--disable-gpu", `--user-data-dir=${folder}/profile`];
   const browser = spawn(program, [...options, `http://127.0.0.1:${port}/test/browser/`], { stdio: "ignore" });
   const exit = once(browser, "exit");
   const timer = setTimeout(() => browser.kill(), MOST_MS);
   try {
     const isWhole = await Promise.race([end.then(() => true), exit.then(() => false)]);
-    return isWhole ? results : [...results, { name: "all tests", error: `${program} ended, or took over ${MOST_MS} ms` }];
+    const late = { name: "all tests", error: `${program} ended, or took over ${MOST_MS} ms` };
+    return isWhole ? results : [...results, late];
   } finally {
     clearTimeout(timer);
     browser.kill();

@@ -172,7 +172,7 @@ function addPolyfill() {
   test("images of .sdt files are replaced, early or late; others are not", async () => {
     stage.innerHTML = `<img src="${ODD}#early" class="half" alt="noise"><img src="${ODD}" alt="" hidden><img>`;
     polyfill();
-    stage.insertAdjacentHTML("beforeend", `<p><img id="late" src="${GREY.replace("input.sdt", "input.sdt?late")}"></p>`);
+    stage.insertAdjacentHTML("beforeend", `<p><img id="late" src="${GREY}?late"></p>`);
     await Promise.resolve();
     const [early, , late] = /** @type {SdtImage[]} */ ([...stage.querySelectorAll("sdt-image")]);
     await Promise.all([early.decode(), late.decode()]);
@@ -189,6 +189,7 @@ function addPolyfill() {
     const [good, bad] = /** @type {SdtImage[]} */ ([...stage.querySelectorAll("sdt-image")]);
     await Promise.all([good.decode(), next(bad, "error")]);
     await new Promise(requestAnimationFrame);
-    equal([...stage.querySelectorAll("picture > :last-child")].map(({ localName }) => localName), ["sdt-image", "img"]);
+    const last = [...stage.querySelectorAll("picture > :last-child")];
+    equal(last.map(({ localName }) => localName), ["sdt-image", "img"]);
   });
 }

@@ -1,0 +1,56 @@
+/** What the browser's own encoders make of a picture in as many bytes as an `.sdt` file took. */
+
+const STEPS = 7; // of the search: a hundredth of the scale of qualities
+
+/**
+ * Draw a picture over the whole of a canvas, which takes the size of a bitmap.
+ * @param {HTMLCanvasElement} canvas
+ * @param {import("../src/picture.js").Picture | ImageBitmap} picture
+ * @param {AbortSignal} signal
+ */
+export async function drawn(canvas, picture, signal) {
+  const isBitmap = picture instanceof ImageBitmap;
+  const source = isBitmap ? picture : new ImageData(picture.data, picture.width, picture.height);
+  const bitmap = await createImageBitmap(source);
+  signal.throwIfAborted();
+  if (isBitmap) Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+  const context = canvas.getContext("2d");
+  context?.clearRect(0, 0, canvas.width, canvas.height);
+  context?.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+}
+
+/**
+ * Return the best that an encoder makes of a picture in so many bytes, or its smallest if that is larger.
+ * @param {HTMLCanvasElement} canvas
+ * @param {string} type a media type
+ * @param {number} nbytes
+ * @returns {Promise<{bitmap: ImageBitmap, nbytes: number} | null>} null if the browser has no such encoder
+ */
+export async function rivalOf(canvas, type, nbytes) {
+  let low = 0, high = 1, best = await encoded(canvas, type, low);
+  if (!best) return null;
+  for (let n = 0; n < STEPS; n++) {
+    const middle = (low + high) / 2, blob = await encoded(canvas, type, middle);
+    if (blob && blob.size <= nbytes) {
+      best = blob;
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return { bitmap: await createImageBitmap(best), nbytes: best.size };
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {string} type
+ * @param {number} quality 0 … 1
+ * @returns {Promise<Blob | null>}
+ */
+async function encoded(canvas, type, quality) {
+  const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) => {
+    canvas.toBlob(resolve, type, quality);
+  });
+  return blob?.type === type ? blob : null; // browsers fall back to PNG
+}

@@ -1,0 +1,36 @@
+/**
+ * The service worker: keeps all files of the site, so that it opens without a network after the first visit. Pictures
+ * are not kept. `files.js`, which `build.mjs` writes, says which files there are; with another version all come anew.
+ */
+
+const scope = /** @type {any} */ (self);
+scope.importScripts("files.js");
+
+const { version, files } = scope.SITE;
+const CACHE = `sdt-viewer-${version}`;
+const ADDRESSES = new Set([".", ...files].map((path) => new URL(path, location.href).href));
+
+/** @returns {Promise<void>} */
+async function fill() {
+  const cache = await caches.open(CACHE);
+  await cache.addAll([...ADDRESSES]);
+}
+
+/** @returns {Promise<void>} */
+async function sweep() {
+  const old = (await caches.keys()).filter((name) => name.startsWith("sdt-viewer-") && name !== CACHE);
+  await Promise.all(old.map((name) => caches.delete(name)));
+}
+
+/** @param {Request} request */
+async function answer(request) {
+  const cache = await caches.open(CACHE);
+  return (await cache.match(request, { ignoreSearch: true })) ?? fetch(request);
+}
+
+self.addEventListener("install", (/** @type {any} */ event) => event.waitUntil(fill()));
+self.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(sweep()));
+self.addEventListener("fetch", (/** @type {any} */ event) => {
+  const { origin, pathname } = new URL(event.request.url);
+  if (ADDRESSES.has(origin + pathname)) event.respondWith(answer(event.request));
+});
