@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from sdtrt._version import __version__
-from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve
+from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve, view
 from sdtrt.cli.batch import fail
 from sdtrt.errors import SdtrtError
 
@@ -53,6 +53,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"sdtrt {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for room in (pictures, reports, compare, models, serve, dataset, completion):
+    for room in (pictures, reports, compare, view, models, serve, dataset, completion):
         room.add_commands(commands)
     return parser

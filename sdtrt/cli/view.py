@@ -1,0 +1,31 @@
+"""The command that shows files in a browser: `view`. What it calls is imported when run."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sdtrt.cli.arguments import add_command
+
+
+def view(options: argparse.Namespace) -> int:
+    import webbrowser
+
+    from sdtrt.viewer import SITE, ViewerServer
+
+    with ViewerServer(options.site or SITE, options.inputs) as server:
+        print(json.dumps({"address": server.address}) if options.json else server.address, flush=True)
+        if not options.no_browser:
+            webbrowser.open(server.address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+def add_commands(commands: Any) -> None:
+    command = add_command(commands, "view", view, "files in a browser, decoded there, until Ctrl-C")
+    command.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help=".sdt files")
+    command.add_argument("--no-browser", action="store_true", help="only print the address")
+    command.add_argument("--site", type=Path, help="folder of the built viewer (default: `make web`'s)")

@@ -1,0 +1,93 @@
+"""The viewer's built site, and `.sdt` files for it, to HTTP on this machine alone."""
+
+import secrets
+from collections.abc import Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+SITE = Path(__file__).resolve().parents[1] / "web" / "dist"
+TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".mjs": "text/javascript",
+    ".sdt": "image/x-sdt",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+}
+# The port is another one each time: what a browser kept for offline use would never be asked for again.
+OFFLINE = {"sw.js", "files.js"}
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",  # both: without, browsers give a page no threads that share memory
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob:; "
+        "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class ViewerServer(ThreadingHTTPServer):
+    """Serves a site and some files, each at a path that nobody guesses; nothing else, and no other host's pages."""
+
+    daemon_threads = True
+
+    def __init__(self, site: Path, files: Sequence[Path]) -> None:
+        """Listen at any free port; `FileNotFoundError` if the site is not built, or a file is not there."""
+        if not (site / "index.html").is_file():
+            raise FileNotFoundError(f"the viewer is not built in {site}; in a checkout `make web` builds it")
+        self.paths = {f"/{path.relative_to(site).as_posix()}": path for path in site.rglob("*") if path.is_file()}
+        self.paths["/"] = self.paths["/index.html"]
+        for name in OFFLINE:
+            self.paths.pop(f"/{name}", None)
+        places = []
+        for number, path in enumerate(files):
+            path.stat()
+            places.append(f"/{secrets.token_urlsafe(16)}/{number}/{path.name}")
+            self.paths[places[-1]] = path
+        super().__init__(("127.0.0.1", 0), ViewerHandler)
+        self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
+        self.address = f"http://127.0.0.1:{self.server_port}/#{'&'.join(map(quote, places))}"
+
+
+class ViewerHandler(BaseHTTPRequestHandler):
+    """Answers what `ViewerServer` lists."""
+
+    server: ViewerServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        path = self.server.paths.get(unquote(urlsplit(self.path).path))
+        status, body, kind = HTTPStatus.NOT_FOUND, b"not found\n", "text/plain"
+        if self.headers.get("Host") not in self.server.hosts:  # a page of another name that leads here
+            status, body = HTTPStatus.MISDIRECTED_REQUEST, b"wrong host\n"
+        elif path is not None and path.is_file():
+            status, body = HTTPStatus.OK, path.read_bytes()
+            kind = TYPES.get(path.suffix, "application/octet-stream")
+        self.send_response(status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def version_string(self) -> str:
+        return "sdtrt"
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing: the terminal is the user's."""

@@ -1,0 +1,109 @@
+"""`sdtrt view`: what its server gives to whom, and the command itself."""
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from sdtrt.viewer import ViewerServer
+
+FILE = b"SDT, or so"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    (folder / "src").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html>")
+    for name in ("src/worker.js", "sw.js", "files.js", "runtime.wasm"):
+        (folder / name).write_text("//")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "a photo.sdt").write_bytes(FILE)
+    return folder
+
+
+@pytest.fixture
+def server(site: Path) -> Iterator[ViewerServer]:
+    with ViewerServer(site, [site.parent / "a photo.sdt"]) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def ask(
+    server: ViewerServer, path: str, method: str = "GET", headers: dict[str, str] | None = None
+) -> tuple[int, bytes, http.client.HTTPMessage]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request(method, path, headers=headers or {})
+    answer = connection.getresponse()
+    found = answer.status, answer.read(), answer.headers
+    connection.close()
+    return found
+
+
+def test_the_site(server: ViewerServer) -> None:
+    status, body, headers = ask(server, "/?query")
+    assert (status, body) == (200, b"<!doctype html>")
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert ask(server, "/src/worker.js")[2]["Content-Type"].startswith("text/javascript")
+    assert ask(server, "/runtime.wasm")[2]["Content-Type"] == "application/wasm"
+
+
+def test_the_file_is_where_the_address_says(server: ViewerServer) -> None:
+    path = urlsplit(server.address).fragment
+    assert re.fullmatch(r"/[\w-]{20,}/0/a%20photo\.sdt", path)
+    status, body, headers = ask(server, path)
+    assert (status, body, headers["Content-Type"]) == (200, FILE, "image/x-sdt")
+    status, body, headers = ask(server, path, "HEAD")
+    assert (status, body, headers["Content-Length"]) == (200, b"", str(len(FILE)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nowhere", "/../secret", "/src/../../secret", "/%2e%2e/secret", "/..%2fsecret", "//secret", "/src/", "/sw.js"],
+)
+def test_nothing_else_is_there(server: ViewerServer, path: str) -> None:
+    assert ask(server, path)[:2] == (404, b"not found\n")
+
+
+def test_other_hosts_are_refused(server: ViewerServer) -> None:
+    assert ask(server, "/", headers={"Host": f"example.org:{server.server_port}"})[0] == 421
+    assert ask(server, "/", headers={"Host": f"localhost:{server.server_port}"})[0] == 200
+
+
+def test_it_says_how_the_site_is_built(
+    run_cli: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+) -> None:
+    done = run_cli("view", "--no-browser", "--site", tmp_path)
+    assert done.returncode == 1
+    assert b"`make web` builds it" in done.stderr
+
+
+def test_a_file_that_is_not_there(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
+    done = run_cli("view", "--no-browser", "--site", site, site / "none.sdt")
+    assert done.returncode == 1
+    assert b"none.sdt" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_it_ends_on_ctrl_c(site: Path) -> None:
+    command = [sys.executable, "-m", "sdtrt", "view", "--no-browser", "--site", str(site)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#\n", process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (0, "")
