@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 INSTALL = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check importroot docs engines gpu-check bench pages vectors fuzz kernels dist clean
+.PHONY: help setup demo test check importroot docs engines gpu-check bench pages vectors fuzz kernels web dist clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ fuzz: $(VENV)/.fuzz  ## a coverage-guided attack on the decoder, for SECONDS= (d
 	$(BIN)/python tests/fuzz/fuzz_files.py build/fuzz $(wildcard tests/fuzz/corpus) -max_total_time=$(or $(SECONDS),600) \
 		-timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
 
+web:  ## the JavaScript decoder: types, tests, and the viewer for `sdtrt view`, in web/dist; needs Node
+	cd web && npm ci && npm run check && npm test && node build.mjs
+
 $(VENV)/.dist: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[dist]'
@@ -106,5 +109,5 @@ dist: $(VENV)/.dist  ## sdist and wheel in dist/; fails if the wheel has 12 MB o
 	@test $$(cat dist/*.whl | wc -c) -lt 12000000 || { echo 'make dist: the wheel has 12 MB or more' >&2; exit 1; }
 
 clean:  ## remove what was built; .venv stays
-	rm -rf build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist demo web/dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find sdtrt engine export kernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -14,8 +14,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
 # Those that make models need a network or files of their own; tests/export runs their like. A service goes on until it
-# is stopped: tests/serve/test_examples.py. A cluster: tests/dataset/test_ray.py.
-ELSEWHERE = ("sdtrt export ", "sdtrt import ", "sdtrt serve ", "sdtrt dataset ")
+# is stopped: tests/serve/test_examples.py, tests/front/test_view.py. A cluster: tests/dataset/test_ray.py.
+ELSEWHERE = ("sdtrt export ", "sdtrt import ", "sdtrt serve ", "sdtrt view ", "sdtrt dataset ")
 
 
 def examples(page: str) -> list[tuple[str, str]]:
