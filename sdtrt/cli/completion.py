@@ -7,7 +7,20 @@ from typing import Any
 from sdtrt.cli.inputs import extra
 
 SHELLS = ("bash", "zsh", "fish")
-FILES = {"bundle", "calibrate", "decoder", "encoder", "inputs", "model", "out", "output", "png", "root", "site", "vivid"}
+FILES = {
+    "bundle",
+    "calibrate",
+    "decoder",
+    "encoder",
+    "inputs",
+    "model",
+    "out",
+    "output",
+    "png",
+    "root",
+    "site",
+    "vivid",
+}
 
 
 def completion(options: argparse.Namespace) -> int:
