@@ -76,10 +76,12 @@ class LayeredPicture:
         self._picture, self._wish, self._profile, self._parts = picture, wish, profile, parts
         self._analyse, self._show, self._interest = analyse, show, interest
         self._seen = {octave_of(wish.first_quality): seen}
+        self._networks_pictures: dict[tuple[object, ...], Pixels] = {}  # of the file that was asked for last
         self.height, self.width = picture.pixels.shape[:2]
 
     def file(self, quality: float) -> bytes:
         """Return the picture's file at a quality, by latents alone where no residual is worth its bits."""
+        self._networks_pictures.clear()
         finest = self._finest(quality)
         files = self._with_residuals(finest, quality) if self._has_residual(quality) else []
         if not files or (finest > KNEE and min(map(residual_share, files)) < DOUBTFUL):
@@ -131,7 +133,7 @@ class LayeredPicture:
         return float(error.sum(dtype=np.float64)) + price * 8 * len(container.write(file))
 
     def _with_residual(self, file: File, step: int, overlay: Pixels | None) -> File:
-        shown = self._show(file)
+        shown = self._networks_picture(file)
         if self._picture.grey:
             residual = np.repeat(self._picture.pixels[:, :, :1].astype(np.int16) - luma(shown)[:, :, None], 3, axis=2)
         else:
@@ -175,7 +177,15 @@ class LayeredPicture:
         return tiles_of_pixels(self.width, self.height, self._profile.downscale, file.layout)
 
     def _shown(self, file: File) -> Pixels:
-        return Layers(file).put(self._show(file))
+        return Layers(file).put(self._networks_picture(file).copy())
+
+    def _networks_picture(self, file: File) -> Pixels:
+        """Return what networks make of a file's latents, which are shown once whatever lies over them."""
+        latents = file.segments[: file.layout.levels * file.layout.tiles]
+        key = (file.header.step_code, *latents)
+        if key not in self._networks_pictures:
+            self._networks_pictures[key] = self._show(file)
+        return self._networks_pictures[key]
 
     def _seen_at(self, quality: float) -> Seen:
         """Return what networks see at a quality, looked at anew if bits cost much more or less than before."""
