@@ -13,14 +13,14 @@ def view(options: argparse.Namespace) -> int:
 
     from sdtrt.viewer import SITE, ViewerServer
 
-    with ViewerServer(options.site or SITE, options.inputs) as server:
-        print(json.dumps({"address": server.address}) if options.json else server.address, flush=True)
-        if not options.no_browser:
-            webbrowser.open(server.address)
-        try:
+    try:
+        with ViewerServer(options.site or SITE, options.inputs) as server:
+            print(json.dumps({"address": server.address}) if options.json else server.address, flush=True)
+            if not options.no_browser:
+                webbrowser.open(server.address)
             server.serve_forever()
-        except KeyboardInterrupt:
-            return 0
+    except KeyboardInterrupt:  # the way to end it, also while it starts
+        pass
     return 0
 
 
