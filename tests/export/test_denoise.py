@@ -64,6 +64,9 @@ def test_a_bundle_with_a_unet(tmp_path: Path, photos: Path, pipeline: Make, mode
     told = build(request)
     file = tmp_path / "bundle" / "bundle.json"
     fields = json.loads(file.read_text())
+    assert set(fields["files"]) == {"encoder.onnx", "decoder.onnx", "unet.onnx"} == set(fields["parity"])
+    assert fields["unet"]["num_train_timesteps"] == 1000
+    assert fields["unet"]["prediction_type"] == "epsilon"
     gains = fields["unet"]["gains"]
     assert [gain["step"] for gain in gains] == sorted(gain["step"] for gain in gains)
     assert fields["unet"]["auto"] == choose({gain["step"]: gain["psnr"] for gain in gains})
