@@ -57,9 +57,9 @@ export class Client {
   }
 
   /**
-   * Return the picture in a file, or a region of it.
+   * Return the picture in a file, or a region of it, or what there is of a damaged one.
    * @param {Uint8Array<ArrayBuffer>} bytes
-   * @param {Options & {region?: Region}} [options]
+   * @param {Options & {region?: Region, partial?: boolean}} [options]
    * @returns {Promise<Picture>}
    */
   decode(bytes, { signal, ...options } = {}) {

@@ -20,7 +20,8 @@ import { tablesOf } from "./tables.js";
 /** @typedef {import("./stream.js").Prior} Prior */
 /** @typedef {[channels: number, height: number, width: number]} Shape */
 
-const WORD = 4; // bytes
+/** Bytes of a word of streams. */
+export const WORD = 4;
 const PRIOR_NAMES = new Map([[1, "tiny-1"], [2, "sd1-1"]]);
 
 /** The latents of a file, (channels, height, width), of which parts can be had. */
@@ -68,12 +69,17 @@ export class StoredLatents {
     const fitsPrior = layout.levels === 1 || layout.levels === levels;
     need(fitsPrior, `malformed file: ${layout.levels} levels, its prior has others`);
     const tables = prior ? prior.tables : await adaptiveTables(assets);
-    return new StoredLatents(file, profile, (parameters) => prior ?? new AdaptivePrior(tables, parameters), prior);
+    return new this(file, profile, (parameters) => prior ?? new AdaptivePrior(tables, parameters), prior);
   }
 
   /** Whether the file was made by method palette, which has latents but no symbols. */
   get isPalette() {
     return this.file.header.prior === PALETTE;
+  }
+
+  /** In words what is missing of what has been asked for: nothing, or it would have been refused. */
+  get missing() {
+    return "";
   }
 
   /**
@@ -152,19 +158,56 @@ export class StoredLatents {
    * @returns {Decoded}
    */
   _decode(tile, end) {
-    const { layout, header } = this.file, [channels, height, width] = this.shape;
+    const { layout } = this.file;
     const levels = end === undefined ? layout.levels : Math.max(layout.levels - 1, 1);
-    const segments = Array.from({ length: levels }, (_, level) => segmentOf(this.file, level, tile));
-    const parameters = this._prior ? 0 : PARAMETERS * channels;
-    need(segments[0].length >= parameters, "damaged stream: it lacks the prior's parameters");
-    if (tile === 0) this._requireAlignment(segments[0].length - parameters);
+    return this._decodeSegments(tile, this._segments(tile).slice(0, levels), end);
+  }
+
+  /**
+   * @param {number} tile
+   * @param {Uint8Array<ArrayBuffer>[]} segments
+   * @param {number} [end] how many passes to decode
+   * @returns {Decoded}
+   */
+  _decodeSegments(tile, segments, end) {
+    if (tile === 0) this._requireAlignment(segments[0].length - this._parameters);
     const isAligned = segments.slice(1).every(({ length }) => length % WORD === 0);
     need(isAligned, "malformed file: a level that ends between words");
-    const data = joined(segments), { rows, columns } = this._places[tile];
+    const { prior, stream } = this._stream(segments), { height, width, inner } = this._extent(tile);
+    return decodeStream(stream, height, width, prior, this.file.header.stepCode, inner, end);
+  }
+
+  /**
+   * Return the segments of a tile's stream.
+   * @param {number} tile
+   */
+  _segments(tile) {
+    return Array.from({ length: this.file.layout.levels }, (_, level) => segmentOf(this.file, level, tile));
+  }
+
+  /** How many bytes of parameters there are before each stream. */
+  get _parameters() {
+    return this._prior ? 0 : PARAMETERS * this.shape[0];
+  }
+
+  /**
+   * Return the prior of the stream in some segments, and the stream without its parameters.
+   * @param {Uint8Array<ArrayBuffer>[]} segments
+   */
+  _stream(segments) {
+    const data = joined(segments), parameters = this._parameters;
+    need(data.length >= parameters, "damaged stream: it lacks the prior's parameters");
+    return { prior: this._priorOf(data.subarray(0, parameters)), stream: data.subarray(parameters) };
+  }
+
+  /**
+   * Return how many latents a tile has, and which of its edges lie within the picture.
+   * @param {number} tile
+   */
+  _extent(tile) {
+    const { rows, columns } = this._places[tile], [, height, width] = this.shape;
     const inner = { top: rows[0] > 0, bottom: rows[1] < height, left: columns[0] > 0, right: columns[1] < width };
-    const prior = this._priorOf(data.subarray(0, parameters));
-    const stream = data.subarray(parameters);
-    return decodeStream(stream, rows[1] - rows[0], columns[1] - columns[0], prior, header.stepCode, inner, end);
+    return { height: rows[1] - rows[0], width: columns[1] - columns[0], inner };
   }
 
   /** @param {number} nbytes of the first stream */

@@ -2,25 +2,12 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { readNpz } from "../src/npz.js";
 import { Decoder } from "../src/picture.js";
-import { WHOLE, WRONG, bytesOf, load } from "./vectors.js";
+import { EXPECTED, WHOLE, WRONG, assertAlike, load } from "./vectors.js";
 
-const EXPECTED = await readNpz(await bytesOf(new URL("expected.npz", import.meta.url))); // by make_expected.py
-const SCALE = 8, SHARE = 0.999;
+const SCALE = 8;
 
 const decoder = new Decoder({ load });
-
-/**
- * Fail unless nearly all samples are at most one level off, and the size is the same.
- * @param {import("../src/picture.js").Picture} found
- * @param {import("../src/npz.js").NumpyArray | undefined} expected
- */
-function assertAlike({ width, height, data }, expected) {
-  assert.deepEqual([height, width, 4], expected?.shape);
-  const near = data.reduce((count, level, n) => count + Number(Math.abs(level - (expected?.values[n] ?? NaN)) <= 1), 0);
-  assert.ok(near >= SHARE * data.length, `${data.length - near} of ${data.length} samples are more than one level off`);
-}
 
 /** @param {string} name */
 function vectorNamed(name) {
@@ -84,6 +71,16 @@ test("what a file says of its picture", async () => {
   assert.equal((await decoder.info(await vectorNamed("layers_tiles_alpha"))).quality?.toFixed(1), "99.6");
   assert.equal((await decoder.info(await vectorNamed("residual_coarse"))).quality?.toFixed(1), "-105.8");
   assert.equal((await decoder.info(await vectorNamed("sd1_palette"))).method, "palette");
+});
+
+test("where bytes go, and of what kinds metadata is, is told as Python does", async () => {
+  const told = JSON.parse(new TextDecoder().decode(EXPECTED.get("spent")?.values));
+  for (const vector of WHOLE) {
+    const { spent, metadata } = await decoder.info(await vector.input());
+    assert.deepEqual(spent, told[vector.name], vector.name);
+    assert.equal(metadata.length > 0, spent.metadata > 0, vector.name);
+  }
+  assert.deepEqual((await decoder.info(await vectorNamed("tiny_chunks"))).metadata, ["text"]);
 });
 
 test("any byte of a file that is changed is noticed", async () => {

@@ -1,7 +1,8 @@
 /** The viewer: files that are dropped, chosen or linked to, shown one at a time. */
 
 import { open } from "../src/client.js";
-import { detailsOf } from "./details.js";
+import { FormatError } from "../src/error.js";
+import { detailsOf, sizesOf } from "./details.js";
 import { drawn, rivalOf } from "./rivals.js";
 import { Stage } from "./stage.js";
 
@@ -50,12 +51,10 @@ async function show(item) {
   compareWith(null);
   say("…");
   try {
-    const started = performance.now(), bytes = await item.read(), info = await decoder.info(bytes, { signal });
+    const started = performance.now(), bytes = await item.read(), info = await infoOf(bytes, signal);
     nbytes = bytes.length;
-    picture.width = info.width;
-    picture.height = info.height;
-    picture.setAttribute("aria-label", item.name);
-    tell(item, detailsOf(info, nbytes));
+    if (!info) return await showPart(item, bytes, signal);
+    tell(item, info, detailsOf(info, nbytes));
     await drawn(picture, await decoder.preview(bytes, SCALE, { signal }), signal);
     say("preview; decoding …");
     await drawn(picture, await decoder.decode(bytes, { signal }), signal);
@@ -67,14 +66,46 @@ async function show(item) {
 }
 
 /**
- * Show the stage and the details.
- * @param {Item} item
- * @param {[string, string][]} details
+ * Return what a file says of itself, null if it is damaged.
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {AbortSignal} signal
  */
-function tell({ name }, details) {
+async function infoOf(bytes, signal) {
+  try {
+    return await decoder.info(bytes, { signal });
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
+
+/**
+ * Show what there is of a damaged file, and say what there is not.
+ * @param {Item} item
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {AbortSignal} signal
+ */
+async function showPart(item, bytes, signal) {
+  const found = await decoder.decode(bytes, { signal, partial: true });
+  tell(item, found, sizesOf(found, bytes.length));
+  at("lacking").textContent = `Cut short or damaged: ${found.missing}`;
+  at("lacking").hidden = false;
+  await drawn(picture, found, signal);
+  say("what there is of the file");
+}
+
+/**
+ * Show the stage, of a picture's size, and the details.
+ * @param {Item} item
+ * @param {{width: number, height: number}} size
+ * @param {import("./details.js").Row[]} details
+ */
+function tell({ name }, { width, height }, details) {
+  Object.assign(picture, { width, height });
+  picture.setAttribute("aria-label", name);
   document.title = `${name} – sdt viewer`;
   main.classList.remove("empty");
-  at("wrong").hidden = true;
+  at("wrong").hidden = at("lacking").hidden = true;
   at("view").hidden = at("about").hidden = false;
   /** @type {HTMLElement} */ (at("about").firstElementChild).textContent = name;
   at("details").replaceChildren(...details.flatMap((row) => row.map((text, n) => {
