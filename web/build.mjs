@@ -14,7 +14,7 @@ const COPIES = new Map([
   ...["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"].map((name) => from(`${RUNTIME}/dist/`, name, "lib/")),
   ...["decode.js", "utils.js", "codec/dec/webp_dec.js"].map((name) => from(`${WEBP}/`, name, "lib/webp/")),
   from(`${WEBP}/codec/dec/`, "webp_dec.wasm", "data/"),
-  ...["bundles/tiny/bundle.json", "bundles/tiny/decoder.onnx"].map(data),
+  ...["bundle.json", "decoder.onnx", "encoder.onnx"].map((name) => data(`bundles/tiny/${name}`)),
   ...["adaptive-1", "residual-1", "tiny-1"].map((name) => data(`priors/${name}.npz`)),
   ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
 ]);

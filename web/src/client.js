@@ -11,6 +11,7 @@ import { BundleError, FormatError, LimitError } from "./error.js";
 /** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options a request that is aborted is not begun */
 /** @typedef {{request: Request, resolve: (found: any) => void, reject: (error: unknown) => void}} Waiting */
 
+const SMALL = new Set(["preview", "info"]);
 const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */ ([
   ["FormatError", FormatError],
   ["LimitError", LimitError],
@@ -87,6 +88,16 @@ export class Client {
     return this._ask("info", [bytes, options], signal);
   }
 
+  /**
+   * Return the file of a picture.
+   * @param {Picture} picture an opaque one
+   * @param {{quality?: number, maxPixels?: number, signal?: AbortSignal}} [options]
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
+   */
+  encode(picture, { signal, ...options } = {}) {
+    return this._ask("encode", [picture, options], signal);
+  }
+
   /** End the worker; what is not done by then, and what is asked for later, fails. */
   close() {
     this._fail(new Error("the decoder is closed"));
@@ -122,7 +133,7 @@ export class Client {
   /** Begin a request, if none is in work. */
   _next() {
     if (this._current || !this._queue.length) return;
-    const small = this._queue.findIndex(({ request }) => request.method !== "decode");
+    const small = this._queue.findIndex(({ request }) => SMALL.has(request.method));
     [this._current] = this._queue.splice(Math.max(small, 0), 1);
     this._worker.postMessage(this._current.request);
   }

@@ -3,7 +3,7 @@
 import { AdaptivePrior, CUTS, PARAMETERS } from "./adaptive.js";
 import { BUNDLED, segmentOf } from "./container.js";
 import { LimitError, need } from "./error.js";
-import { common, fits, placesOf } from "./layout.js";
+import { common, fits, innerOf, placesOf } from "./layout.js";
 import { arrayNamed, readNpz } from "./npz.js";
 import { decodePalette } from "./palette.js";
 import { areaOf, paste } from "./planes.js";
@@ -205,9 +205,8 @@ export class StoredLatents {
    * @param {number} tile
    */
   _extent(tile) {
-    const { rows, columns } = this._places[tile], [, height, width] = this.shape;
-    const inner = { top: rows[0] > 0, bottom: rows[1] < height, left: columns[0] > 0, right: columns[1] < width };
-    return { height: rows[1] - rows[0], width: columns[1] - columns[0], inner };
+    const place = this._places[tile], [, height, width] = this.shape, { rows, columns } = place;
+    return { height: rows[1] - rows[0], width: columns[1] - columns[0], inner: innerOf(place, height, width) };
   }
 
   /** @param {number} nbytes of the first stream */
@@ -254,17 +253,27 @@ function lastChannels({ passes, order }, number) {
  * @param {Profile} profile
  * @param {number} stepCode
  */
-export function dequantized({ symbols, points }, { mean, spread, weight, offset }, stepCode) {
-  const step = Math.fround(2 ** ((stepCode - 2048) / 256)), size = symbols.length / mean.length;
+export function dequantized({ symbols, points }, profile, stepCode) {
+  const { mean, offset } = profile, deltas = deltasOf(profile, stepCode), size = symbols.length / mean.length;
   const latents = new Float32Array(symbols.length);
   for (let channel = 0, n = 0; channel < mean.length; channel++) {
-    const delta = Math.fround(Math.fround(spread[channel] * weight[channel]) * step), centre = mean[channel];
+    const delta = deltas[channel], centre = mean[channel];
     for (const end = n + size; n < end; n++) {
       const within = points ? points[n] / 64 : -Math.sign(symbols[n]) * offset[channel];
       latents[n] = Math.fround(Math.fround(symbols[n] + within) * delta) + centre;
     }
   }
   return latents;
+}
+
+/**
+ * Return the quantizer's step of each channel in units of its latents.
+ * @param {Profile} profile
+ * @param {number} stepCode
+ */
+export function deltasOf({ spread, weight }, stepCode) {
+  const step = Math.fround(2 ** ((stepCode - 2048) / 256));
+  return spread.map((one, channel) => Math.fround(Math.fround(one * weight[channel]) * step));
 }
 
 /** @param {Uint8Array<ArrayBuffer>[]} segments */

@@ -109,11 +109,23 @@ async function refersTo({ profile }, model) {
 }
 
 /**
+ * Return the step code of a quality, halves rounded to even.
+ * @param {Outline} outline
+ * @param {number} quality 1 … 100
+ */
+export function stepCodeOf({ stepCodes: [first, last] }, quality) {
+  const exact = first + ((last - first) * (quality - 1)) / 99, below = Math.floor(exact);
+  return below + Number(exact - below > 0.5 || (exact - below === 0.5 && below % 2 === 1));
+}
+
+/**
+ * Return a profile that ships with sdtrt.
  * @param {number} id
  * @param {Assets} assets
  * @returns {Promise<Profile>}
+ * @throws {import("./error.js").FormatError} if there is none of that id
  */
-async function shipped(id, assets) {
+export async function shipped(id, assets) {
   const name = NAMES.get(id);
   need(name, `latent profile ${id} is unknown; a later version may read this file`);
   const fields = await assets.json(`profiles/${name}.json`);

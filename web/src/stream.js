@@ -3,7 +3,7 @@
 import { Reader } from "./ans.js";
 import { need } from "./error.js";
 import { Grid } from "./passes.js";
-import { readSymbols } from "./tables.js";
+import { LOW_BITS, readSymbols } from "./tables.js";
 
 /** @typedef {import("./adaptive.js").AdaptivePrior | import("./prior.js").NetworkPrior} Prior */
 /** @typedef {import("./passes.js").Inner} Inner */
@@ -78,7 +78,7 @@ export class PassReader {
       const scale = scales[n];
       rows[n] = scale * 8 + (locations[n] & 7);
       bases[n] = locations[n] >> 3;
-      lowBits[n] = scale < 17 ? 0 : 1 + Math.floor((scale - 17) / 3);
+      lowBits[n] = LOW_BITS[scale];
     }
     readSymbols(this._reader, this._tables, { count, rows, bases, lowBits }, this._entries, this.symbols);
   }

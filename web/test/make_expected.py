@@ -1,7 +1,8 @@
 """Write what the Python decoder makes of vectors: `expected.npz`.
 
 Of the smaller ones of latent space tiny the pictures, RGBA, and previews; of those that are cut short or damaged the
-symbols, by their digests, of some pictures, and what is told of them. And where the bytes of whole ones go.
+symbols, by their digests, of some pictures, and what is told of them. And where the bytes of whole ones go, and
+what files their latents make at another step.
 
 Run it as `python web/test/make_expected.py` where sdtrt is installed, if a vector or a network is changed.
 """
@@ -18,21 +19,28 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sdtrt
+from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
+from sdtrt.engine.format.profile import profile_of_file
 from sdtrt.errors import SdtrtError
 
 HERE = Path(__file__).parent
 VECTORS = HERE.parents[1] / "tests" / "vectors"
 TINY, LARGEST = 1, 22_000  # pixels of a picture: all together they shall stay small
 SCALE = 8
+ENCODED, STEP_CODE = ("tiny_odd_size", "tiny_tiles", "tiny_1x1"), 2300  # as in encoder.test.js
 CUTS, FLIPS = 6, 5  # how many ways to cut a vector short, and to damage it
 OF_MODEL = "model_prior"  # which needs a model of its own
 SHOWN, PICTURES = (
     ("tiny_grey", "tiny_alpha", "layers_tiles_alpha", "residual", "overlay"),
     (3, 9),
 )  # of which vectors and ways there are pictures
+
+
+def text(told: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(told).encode(), np.uint8)
 
 
 def rgba(image: Image.Image) -> NDArray[np.uint8]:
@@ -80,7 +88,18 @@ def add_partial(arrays: dict[str, Any]) -> None:
                     arrays[said["picture"]] = rgba(sdtrt.decode(bytes(data), model="tiny", partial=True))
                 said["told"] = "".join(str(one.message) for one in caught)
             told.append(said)
-    arrays["partial"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    arrays["partial"] = text(told)
+
+
+def add_encoded(arrays: dict[str, Any]) -> None:
+    """Add the digests of the files of some vectors' latents at another step."""
+    digests = {}
+    for name in ENCODED:
+        file = container.read((VECTORS / name / "input.sdt").read_bytes())
+        latents, size = latents_of_file(file), (file.header.width, file.header.height)
+        found = container.write(file_of_latents(latents, *size, profile_of_file(file), STEP_CODE))
+        digests[name] = hashlib.sha256(found).hexdigest()
+    arrays["encoded"] = text(digests)
 
 
 def main() -> None:
@@ -93,8 +112,9 @@ def main() -> None:
     spent = {
         path.parent.name: sdtrt.info(path.parent / "input.sdt").spent for path in VECTORS.glob("[!x]*/expect.json")
     }
-    arrays["spent"] = np.frombuffer(json.dumps(spent).encode(), np.uint8)
+    arrays["spent"] = text(spent)
     add_partial(arrays)
+    add_encoded(arrays)
     np.savez_compressed(HERE / "expected.npz", **arrays)
 
 

@@ -7,7 +7,7 @@ import { DEFAULT_LIMITS } from "../src/container.js";
 import { Decoder } from "../src/picture.js";
 import { salvageFile } from "../src/salvage.js";
 import { SalvagedLatents } from "../src/salvaged_latents.js";
-import { EXPECTED, Vector, assertAlike, load, sha256 } from "./vectors.js";
+import { EXPECTED, Vector, assertAlike, expectedText, load, sha256 } from "./vectors.js";
 
 /**
  * What is done to a vector, and what comes of it: an error, or symbols and points, what is told of them, and maybe a
@@ -16,7 +16,7 @@ import { EXPECTED, Vector, assertAlike, load, sha256 } from "./vectors.js";
  *   missing?: string, picture?: string, told?: string}} Case
  */
 /** @type {Case[]} */
-const CASES = JSON.parse(new TextDecoder().decode(EXPECTED.get("partial")?.values));
+const CASES = expectedText("partial");
 
 const assets = new Assets(load), decoder = new Decoder({ load });
 

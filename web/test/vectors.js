@@ -33,6 +33,15 @@ export const EXPECTED = await readNpz(await bytesOf(new URL("expected.npz", impo
 const SHARE = 0.999;
 
 /**
+ * Return what is told there as JSON.
+ * @param {string} name
+ * @returns {any}
+ */
+export function expectedText(name) {
+  return JSON.parse(new TextDecoder().decode(EXPECTED.get(name)?.values));
+}
+
+/**
  * Fail unless nearly all samples are at most one level off, and the size is the same.
  * @param {import("../src/picture.js").Picture} found
  * @param {import("../src/npz.js").NumpyArray | undefined} expected
