@@ -114,6 +114,22 @@ function addShowing() {
     equal([at("wrong").textContent?.startsWith("input.sdt: "), at("view").hidden], [true, true]);
   });
 
+  test("a photo becomes a file, which lies beside it and can be saved", async () => {
+    await opened("");
+    const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 30 });
+    canvas.getContext("2d")?.fillRect(0, 0, 40, 30);
+    const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ done) => canvas.toBlob(done));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([blob ?? ""], "dark.room.png", { type: "image/png" }));
+    frame.contentDocument?.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+    await until(() => at("said").textContent === "right of the line: the original");
+    const save = /** @type {HTMLAnchorElement} */ (at("save")), bytes = await (await fetch(save.href)).arrayBuffer();
+    equal([save.download, at("details").innerText.includes("40 × 30 pixels")], ["dark.room.sdt", true]);
+    equal(new TextDecoder().decode(bytes.slice(0, 3)), "SDT");
+    await shown(`#${ODD}`);
+    equal([at("making").hidden, /** @type {HTMLSelectElement} */ (at("beside")).value], [true, ""]);
+  });
+
   test("it shows what there is of a file that is cut short, and says what is missing", async () => {
     await opened(`#${CUT}`);
     await until(() => at("said").textContent?.startsWith("what there is"));
