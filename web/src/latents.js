@@ -103,6 +103,18 @@ export class StoredLatents {
   }
 
   /**
+   * Decode the tiles that some rows and columns lie in, which are kept.
+   * @param {Place} wanted in latents
+   * @throws {import("./error.js").FormatError} if a tile's stream is damaged
+   */
+  keep(wanted) {
+    if (this.isPalette) return;
+    this._places.forEach((place, tile) => {
+      if (common(wanted, place)) this._tile(tile);
+    });
+  }
+
+  /**
    * Return the latents of all channels as far as some of them need: the last level is not read if none needs it.
    * @param {number[]} channels
    * @returns {Float32Array<ArrayBuffer>}

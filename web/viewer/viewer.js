@@ -56,7 +56,7 @@ async function show(item) {
     picture.height = info.height;
     picture.setAttribute("aria-label", item.name);
     tell(item, detailsOf(info, nbytes));
-    await drawn(picture, await decoder.preview(bytes, SCALE, { signal }), signal);
+    await drawn(picture, await decoder.preview(bytes, SCALE, { signal, ahead: true }), signal);
     say("preview; decoding …");
     await drawn(picture, await decoder.decode(bytes, { signal }), signal);
     say(`shown after ${Math.round(performance.now() - started).toLocaleString()} ms`);
