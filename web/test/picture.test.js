@@ -72,7 +72,7 @@ test("a file of another latent space has no decoder", async () => {
   await assert.rejects(decoder.decode(await vectorNamed("model_prior")), { name: "BundleError" });
 });
 
-test("a network is asked for before the prior, for a preview after it, and only if a picture is to follow", async () => {
+test("a network is asked for before the prior, for a preview after it if a picture is to follow", async () => {
   const bytes = await vectorNamed("tiny_odd_size"), network = "bundles/tiny/decoder.onnx", prior = "priors/tiny-1.npz";
   const asked = /** @type {string[]} */ ([]);
   const told = () => new Decoder({ load: (path) => (asked.push(path), load(path)) });
