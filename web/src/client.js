@@ -71,7 +71,7 @@ export class Client {
    * Return the picture in a file at 1/`scale` of its size.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale]
-   * @param {Options} [options]
+   * @param {Options & {ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile
    * @returns {Promise<Picture>}
    */
   preview(bytes, scale = 8, { signal, ...options } = {}) {

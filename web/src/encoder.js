@@ -6,13 +6,13 @@ import { DEFAULT_LIMITS } from "./container.js";
 import { writeFile } from "./container_writer.js";
 import { EncoderNetwork } from "./encoder_network.js";
 import { LimitError } from "./error.js";
-import { WORD, deltasOf } from "./latents.js";
+import { WORD } from "./latents.js";
 import { SINGLE, innerOf, mostTiles, placesOf } from "./layout.js";
 import { arrayNamed } from "./npz.js";
 import { Grid } from "./passes.js";
 import { areaOf, paste } from "./planes.js";
 import { NetworkPrior } from "./prior.js";
-import { gridOf, shipped, stepCodeOf } from "./profile.js";
+import { deltasOf, gridOf, shipped, stepCodeOf } from "./profile.js";
 import { encodeStream } from "./stream_writer.js";
 
 /** @typedef {import("./layout.js").Layout} Layout */

@@ -8,7 +8,7 @@ import { arrayNamed, readNpz } from "./npz.js";
 import { decodePalette } from "./palette.js";
 import { areaOf, paste } from "./planes.js";
 import { NetworkPrior } from "./prior.js";
-import { ADAPTIVE, PALETTE, gridOf, profileOf } from "./profile.js";
+import { ADAPTIVE, PALETTE, deltasOf, gridOf, profileOf } from "./profile.js";
 import { decodeStream } from "./stream.js";
 import { tablesOf } from "./tables.js";
 
@@ -106,6 +106,18 @@ export class StoredLatents {
     const part = new Float32Array(channels * areaOf(wanted));
     paste(part, wanted, latents, this.whole);
     return part;
+  }
+
+  /**
+   * Decode the tiles that some rows and columns lie in, which are kept.
+   * @param {Place} wanted in latents
+   * @throws {import("./error.js").FormatError} if a tile's stream is damaged
+   */
+  keep(wanted) {
+    if (this.isPalette) return;
+    this._places.forEach((place, tile) => {
+      if (common(wanted, place)) this._tile(tile);
+    });
   }
 
   /**
@@ -264,16 +276,6 @@ export function dequantized({ symbols, points }, profile, stepCode) {
     }
   }
   return latents;
-}
-
-/**
- * Return the quantizer's step of each channel in units of its latents.
- * @param {Profile} profile
- * @param {number} stepCode
- */
-export function deltasOf({ spread, weight }, stepCode) {
-  const step = Math.fround(2 ** ((stepCode - 2048) / 256));
-  return spread.map((one, channel) => Math.fround(Math.fround(one * weight[channel]) * step));
 }
 
 /** @param {Uint8Array<ArrayBuffer>[]} segments */

@@ -67,7 +67,7 @@ export class Decoder {
    */
   async decode(bytes, { limits, region, partial = false } = {}) {
     if (partial && region) throw new TypeError("a partial picture has no region");
-    const { file, stored, layers } = await this._open(bytes, limits, partial);
+    const { file, stored, layers } = await this._open(bytes, limits, { partial, withNetwork: true });
     const wanted = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
     const data = await this._pixels(stored, layers, wanted);
     if (file.header.grey) makeGrey(data);
@@ -82,14 +82,17 @@ export class Decoder {
    * without a network, which is not quite the same; else the whole picture is decoded.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale] 1 … 1024
-   * @param {{limits?: Partial<Limits>}} [options]
+   * @param {{limits?: Partial<Limits>, ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile, for a
+   *   `decode` to come
    * @returns {Promise<Picture>}
    * @throws {RangeError} if the scale is out of range
    */
-  async preview(bytes, scale = 8, { limits } = {}) {
+  async preview(bytes, scale = 8, { limits, ahead = false } = {}) {
     const isScale = Number.isInteger(scale) && scale >= 1 && scale <= LARGEST_SCALE;
     if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${LARGEST_SCALE}`);
     const { file, stored, layers } = await this._open(bytes, limits), { width, height } = file.header;
+    // Only now, since the preview's own prior goes first.
+    if (ahead) DecoderNetwork.begin(stored.profile.latentSpace, this._assets);
     const data = await linearPreview(stored, layers, scale);
     const alpha = data && (await layers.wholeAlpha());
     if (data && alpha) {
@@ -127,11 +130,13 @@ export class Decoder {
   /**
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Partial<Limits>} [limits]
-   * @param {boolean} [partial]
+   * @param {{partial?: boolean, withNetwork?: boolean}} [options] whether to take what there is of a damaged file, and
+   *   whether to begin to load the network, too
    */
-  async _open(bytes, limits, partial = false) {
+  async _open(bytes, limits, { partial = false, withNetwork = false } = {}) {
     const allowed = { ...DEFAULT_LIMITS, ...limits };
     const file = partial ? salvageFile(bytes, allowed) : readFile(bytes, allowed);
+    if (withNetwork) DecoderNetwork.begin((await outlineOf(file, this._assets)).latentSpace, this._assets);
     const stored = await (partial ? SalvagedLatents : StoredLatents).open(file, this._assets, allowed);
     return { file, stored, layers: new Layers(file, stored.profile.downscale, this._assets) };
   }
@@ -143,6 +148,7 @@ export class Decoder {
    * @param {Place} wanted in pixels
    */
   async _pixels(stored, layers, wanted) {
+    stored.keep(inLatents(wanted, stored.profile.downscale)); // while the network is on its way
     const network = await DecoderNetwork.open(stored.profile.latentSpace, this._assets);
     const pixels = await network.pixels(stored, wanted);
     await layers.put(pixels, wanted);
@@ -169,6 +175,18 @@ function spentBy({ layout, segments, chunks }, nbytes) {
 /** @param {{width: number, height: number}} header */
 function sizeOf({ width, height }) {
   return { width, height };
+}
+
+/**
+ * Return the rows and columns of latents that some pixels lie in.
+ * @param {Place} pixels
+ * @param {number} downscale
+ * @returns {Place}
+ */
+function inLatents({ rows, columns }, downscale) {
+  const along = (/** @type {import("./layout.js").Span} */ [start, end]) =>
+    /** @type {import("./layout.js").Span} */ ([Math.floor(start / downscale), Math.ceil(end / downscale)]);
+  return { rows: along(rows), columns: along(columns) };
 }
 
 /**

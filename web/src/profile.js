@@ -109,6 +109,16 @@ async function refersTo({ profile }, model) {
 }
 
 /**
+ * Return the quantizer's step of each channel in units of its latents.
+ * @param {Vectors} profile
+ * @param {number} stepCode
+ */
+export function deltasOf({ spread, weight }, stepCode) {
+  const step = Math.fround(2 ** ((stepCode - 2048) / 256));
+  return spread.map((one, channel) => Math.fround(Math.fround(one * weight[channel]) * step));
+}
+
+/**
  * Return the step code of a quality, halves rounded to even.
  * @param {Outline} outline
  * @param {number} quality 1 … 100

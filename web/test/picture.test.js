@@ -59,6 +59,32 @@ test("a file of another latent space has no decoder", async () => {
   await assert.rejects(decoder.decode(await vectorNamed("model_prior")), { name: "BundleError" });
 });
 
+test("a network is asked for before the prior, for a preview after it if a picture is to follow", async () => {
+  const bytes = await vectorNamed("tiny_odd_size"), network = "bundles/tiny/decoder.onnx", prior = "priors/tiny-1.npz";
+  const asked = /** @type {string[]} */ ([]);
+  const told = () => new Decoder({ load: (path) => (asked.push(path), load(path)) });
+  await told().decode(bytes);
+  assert.ok(asked.indexOf(network) >= 0 && asked.indexOf(network) < asked.indexOf(prior));
+  asked.length = 0;
+  await told().preview(bytes, SCALE);
+  assert.ok(!asked.includes(network));
+  const decoder = told();
+  await decoder.preview(bytes, SCALE, { ahead: true });
+  assert.ok(asked.indexOf(network) > asked.lastIndexOf(prior));
+  await decoder.decode(bytes);
+  assert.equal(asked.filter((path) => path === network).length, 1);
+});
+
+test("a network that cannot be loaded fails the picture, not the preview before it", async () => {
+  const bytes = await vectorNamed("tiny_odd_size");
+  const decoder = new Decoder({ load: async (path) => {
+    if (path.startsWith("bundles/")) throw new Error(`${path} is not there`);
+    return load(path);
+  } });
+  await decoder.preview(bytes, SCALE, { ahead: true });
+  await assert.rejects(decoder.decode(bytes), /is not there/);
+});
+
 test("limits are arguments", async () => {
   const bytes = await vectorNamed("tiny_odd_size");
   await assert.rejects(decoder.decode(bytes, { limits: { maxPixels: 61 * 43 - 1 } }), { name: "LimitError" });

@@ -65,7 +65,7 @@ async function show(item) {
     offer(item, bytes);
     if (!info) return await showPart(item, bytes, signal);
     tell(item, info, detailsOf(info, nbytes));
-    await drawn(picture, await decoder.preview(bytes, SCALE, { signal }), signal);
+    await drawn(picture, await decoder.preview(bytes, SCALE, { signal, ahead: true }), signal);
     say("preview; decoding …");
     await drawn(picture, await decoder.decode(bytes, { signal }), signal);
     say(`shown after ${Math.round(performance.now() - started).toLocaleString()} ms`);
