@@ -1,8 +1,9 @@
 /**
  * `node test/mutations.mjs [COUNT [FIRST]]`: what the decoder makes of hostile files, from number FIRST on.
  *
- * Each must become a picture, or be refused by an error of `src/error.js`, in `MOST_MS`, and memory must not grow. The
- * network is left out: all that a file says is read before it. Files are decoded in a thread that can be ended.
+ * Each must become a picture, or be refused by an error of `src/error.js`, in `MOST_MS`, and memory must not grow; so
+ * must what there is of those that are refused. The network is left out: all that a file says is read before it. Files
+ * are decoded in a thread that can be ended.
  */
 
 import { once } from "node:events";
@@ -16,6 +17,8 @@ import { SdtError } from "../src/error.js";
 import { StoredLatents } from "../src/latents.js";
 import { Layers } from "../src/layers.js";
 import { linearPreview } from "../src/preview.js";
+import { salvageFile } from "../src/salvage.js";
+import { SalvagedLatents } from "../src/salvaged_latents.js";
 import { mutated } from "./mutated.js";
 import { load } from "./vectors.js";
 
@@ -60,10 +63,23 @@ export async function attack(count, first = 0) {
  * @param {Assets} assets
  */
 async function outcomeOf(number, assets) {
+  const outcome = await outcomeBy(readFile, StoredLatents, number, assets);
+  if (outcome !== "picture") await outcomeBy(salvageFile, SalvagedLatents, number, assets);
+  return outcome;
+}
+
+/**
+ * Return what becomes of a file that is read as a whole one, or as one that is damaged.
+ * @param {typeof readFile} read
+ * @param {typeof StoredLatents} latentsOf
+ * @param {number} number
+ * @param {Assets} assets
+ */
+async function outcomeBy(read, latentsOf, number, assets) {
   const { name, data, model } = mutated(number);
   try {
-    const file = readFile(data, LIMITS), { width, height } = file.header;
-    const stored = await StoredLatents.open(file, assets, LIMITS, model);
+    const file = read(data, LIMITS), { width, height } = file.header;
+    const stored = await latentsOf.open(file, assets, LIMITS, model);
     const layers = new Layers(file, stored.profile.downscale, assets);
     const latents = await stored.latents();
     if (!latents.every(Number.isFinite)) throw new Error("latents are not finite");
