@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-SITE = Path(__file__).resolve().parents[1] / "web" / "dist"
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "web" / "dist"
 TYPES = {
     ".css": "text/css",
     ".html": "text/html",
@@ -16,13 +17,17 @@ TYPES = {
     ".mjs": "text/javascript",
     ".sdt": "image/x-sdt",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain",
     ".wasm": "application/wasm",
 }
 # The port is another one each time: what a browser kept for offline use would never be asked for again.
 OFFLINE = {"sw.js", "files.js"}
-HEADERS = {
-    "Cross-Origin-Opener-Policy": "same-origin",  # both: without, browsers give a page no threads that share memory
+ISOLATED = {  # both: without, browsers give a page no threads that share memory
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
+}
+HEADERS = {
+    **ISOLATED,
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob:; "
@@ -30,8 +35,27 @@ HEADERS = {
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
 }
+
+
+def files_of(site: Path) -> dict[str, Path]:
+    """Return the files of a built site by their paths below its address; none if it is not built."""
+    if not (site / "files.js").is_file():  # what the build writes last
+        return {}
+    found = {path.relative_to(site).as_posix(): path for path in site.rglob("*") if path.is_file()}
+    return found | {"": site / "index.html"}
+
+
+def media_type(path: Path) -> str:
+    kind = TYPES.get(path.suffix, "application/octet-stream")
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+def how_to_build() -> str:
+    """Return in words how one comes by a built site."""
+    if (ROOT / "web" / "build.mjs").is_file():
+        return f"`make web` in {ROOT} builds it, with Node 20 or later"
+    return "sdtrt is installed without it; `make web` in a checkout of its sources builds web/dist, for --site to name"
 
 
 class ViewerServer(ThreadingHTTPServer):
@@ -41,12 +65,10 @@ class ViewerServer(ThreadingHTTPServer):
 
     def __init__(self, site: Path, files: Sequence[Path]) -> None:
         """Listen at any free port; `FileNotFoundError` if the site is not built, or a file is not there."""
-        if not (site / "index.html").is_file():
-            raise FileNotFoundError(f"the viewer is not built in {site}; in a checkout `make web` builds it")
-        self.paths = {f"/{path.relative_to(site).as_posix()}": path for path in site.rglob("*") if path.is_file()}
-        self.paths["/"] = self.paths["/index.html"]
-        for name in OFFLINE:
-            self.paths.pop(f"/{name}", None)
+        found = files_of(site)
+        if not found:
+            raise FileNotFoundError(f"there is no built viewer in {site}: {how_to_build()}")
+        self.paths = {f"/{name}": path for name, path in found.items() if name not in OFFLINE}
         places = []
         for number, path in enumerate(files):
             path.stat()
@@ -71,16 +93,16 @@ class ViewerHandler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = self.server.paths.get(unquote(urlsplit(self.path).path))
-        status, body, kind = HTTPStatus.NOT_FOUND, b"not found\n", "text/plain"
+        status, body, kind = HTTPStatus.NOT_FOUND, b"not found\n", "text/plain; charset=utf-8"
         if self.headers.get("Host") not in self.server.hosts:  # a page of another name that leads here
             status, body = HTTPStatus.MISDIRECTED_REQUEST, b"wrong host\n"
         elif path is not None and path.is_file():
-            status, body = HTTPStatus.OK, path.read_bytes()
-            kind = TYPES.get(path.suffix, "application/octet-stream")
+            status, body, kind = HTTPStatus.OK, path.read_bytes(), media_type(path)
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body:

@@ -14,9 +14,17 @@ const COPIES = new Map([
   ...["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"].map((name) => from(`${RUNTIME}/dist/`, name, "lib/")),
   ...["decode.js", "utils.js", "codec/dec/webp_dec.js"].map((name) => from(`${WEBP}/`, name, "lib/webp/")),
   from(`${WEBP}/codec/dec/`, "webp_dec.wasm", "data/"),
-  ...["bundles/tiny/bundle.json", "bundles/tiny/decoder.onnx"].map(data),
+  ...["bundle.json", "decoder.onnx", "encoder.onnx"].map((name) => data(`bundles/tiny/${name}`)),
   ...["adaptive-1", "residual-1", "tiny-1"].map((name) => data(`priors/${name}.npz`)),
   ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
+]);
+
+/** Whose work the site holds, and where the texts of their licences lie. */
+const LICENCES = new Map([
+  ["sdtrt: all but what is named below", new URL("../LICENSE", HERE)],
+  ["ONNX Runtime Web: lib/ort*", new URL("licences/onnxruntime-web.txt", HERE)], // its package brings no text
+  [`${WEBP}: lib/webp/ and data/webp_dec.wasm`, new URL(`node_modules/${WEBP}/LICENSE`, HERE)],
+  ["libwebp: data/webp_dec.wasm", new URL(`node_modules/${WEBP}/codec/LICENSE.codec.md`, HERE)],
 ]);
 
 /** Import maps do not reach workers, so libraries are named by where they lie; the viewer lies beside `src/` here. */
@@ -52,6 +60,7 @@ function data(path) {
 export async function build(folder) {
   await rm(folder, { recursive: true, force: true });
   const sources = [...(await textsOf("src/", "src/")), ...(await textsOf("viewer/", ""))];
+  sources.push(["LICENSES.txt", await licences()]);
   for (const [path, text] of sources) await put(new URL(path, folder), text);
   for (const [path, source] of COPIES) {
     await mkdir(dirname(fileURLToPath(new URL(path, folder))), { recursive: true });
@@ -77,6 +86,14 @@ async function textsOf(folder, into) {
     const renamed = NAMES.reduce((all, [old, now]) => all.replaceAll(old, now), text);
     return /** @type {[string, string]} */ ([into + name, renamed]);
   }));
+}
+
+/** Return the texts of all licences, each below its works. */
+async function licences() {
+  const texts = await Promise.all([...LICENCES].map(async ([works, source]) => {
+    return `${works}\n${"=".repeat(works.length)}\n\n${(await readFile(source, "utf8")).trim()}\n`;
+  }));
+  return texts.join("\n\n");
 }
 
 /**
@@ -113,7 +130,7 @@ async function printSizes(folder, files) {
 function groupOf(path) {
   if (path.startsWith("src/")) return "decoder (src/)";
   if (path.includes("/")) return path.startsWith("lib/webp/") ? "lib/webp/" : path;
-  return "viewer";
+  return path === "LICENSES.txt" ? "licences" : "viewer";
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,10 +27,12 @@ from sdtrt.serve.problems import CLIENT_GONE, ProblemError, log
 from sdtrt.serve.shelf import Shelf
 from sdtrt.serve.together import Together
 from sdtrt.serve.workers import Workers
+from sdtrt.viewer import HEADERS, SITE, files_of, media_type
 
 T = TypeVar("T")
 WARMED = 64, 64  # pixels
 CLOSING = {"Connection": "close"}  # where a body is not read to its end
+VIEWED = "tiny"  # the latent space that the viewer decodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Settings:
     seconds: a request is given up after the one, and waits up to the other for requests of its kind, where a device
     takes several at once. Whoever asks must bring the `token`, if there is one. `max_age` is for how many seconds
     answers may be cached. If there are `hosts`, requests must be to one of them: else a page of another host could have
-    a browser ask for it.
+    a browser ask for it. `site` is the folder of the viewer, which is offered if it is built.
     """
 
     root: str | None = None
@@ -54,6 +57,7 @@ class Settings:
     max_age: int = 3600
     token: str | None = None
     hosts: frozenset[str] | None = None
+    site: Path = SITE
 
     def __post_init__(self) -> None:
         if self.token is not None and not self.token.isascii():
@@ -73,6 +77,8 @@ class Service:
         self._settings = settings
         self._calls = Calls(codec, settings.limits)
         self._shelf = Shelf(settings.root) if settings.root else None
+        self._site = files_of(settings.site)
+        self._views = bool(self._site) and codec.bundle.latent_space == VIEWED
         self._ready: asyncio.Future[None] | None = None
         gathering = settings.batch_wait, codec.pipeline.largest_batch
         self._encodings = Together(partial(self.workers.submit, self._calls.encode), *gathering)
@@ -88,7 +94,18 @@ class Service:
         self._calls.codec.close()
 
     async def page(self, request: Request, wanted: Options) -> Response:
-        return page_response()
+        return page_response(decodes=self._views)
+
+    async def viewer(self, request: Request, wanted: Options) -> Response:
+        path = self._site.get(request.path_params["name"])
+        if path is None or not path.is_file():
+            raise ProblemError(404, "there is nothing of that name, or no viewer is built here")
+        about = path.stat()
+        # Asked for each time, if only for whether it is still so: its parts must not come from several builds.
+        headers = HEADERS | {"Cache-Control": "no-cache", "ETag": f'"{about.st_mtime_ns:x}-{about.st_size:x}"'}
+        if delivery.is_known(request.headers, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return Response(await asyncio.to_thread(path.read_bytes), headers=headers, media_type=media_type(path))
 
     async def openapi(self, request: Request, wanted: Options) -> Response:
         return JSONResponse(openapi.document())

@@ -124,6 +124,15 @@ WITH_BODY = (408, 413, 415, 422, 503)
 OPERATIONS = (
     Operation(name="page", method="GET", path="/", summary="Try it in a browser", gives=(HTML,), open=True),
     Operation(
+        name="viewer",
+        method="GET",
+        path="/viewer/{name:path}",
+        summary="The viewer, which decodes in the browser, file by file, if it is built",
+        gives=("*/*",),
+        problems=(404,),
+        open=True,
+    ),
+    Operation(
         name="encode",
         method="POST",
         path="/encode",

@@ -1,4 +1,4 @@
-"""The front page, with a policy that lets nothing run but what is written in it."""
+"""The front page, with a policy that lets nothing run but what is written in it, and the viewer if there is one."""
 
 import base64
 import hashlib
@@ -8,9 +8,15 @@ from importlib import resources
 
 from starlette.responses import HTMLResponse, Response
 
+from sdtrt.viewer import ISOLATED
 
-def page_response() -> Response:
-    return HTMLResponse(_page(), headers={"Content-Security-Policy": _policy()})
+
+def page_response(*, decodes: bool) -> Response:
+    """Return the page, which decodes by itself what comes back, with the files of the viewer, or has it decoded."""
+    if not decodes:
+        return HTMLResponse(_page(), headers={"Content-Security-Policy": _policy("")})
+    told = _page().replace("<html ", '<html data-viewer="viewer/" ', 1)
+    return HTMLResponse(told, headers=ISOLATED | {"Content-Security-Policy": _policy(" 'self'")})
 
 
 @cache
@@ -19,10 +25,10 @@ def _page() -> str:
 
 
 @cache
-def _policy() -> str:
+def _policy(more: str) -> str:
     script, style = (_hash_of(element) for element in ("script", "style"))
     return (
-        f"default-src 'none'; script-src {script}; style-src {style}; img-src blob:; connect-src 'self'; "
+        f"default-src 'none'; script-src {script}{more}; style-src {style}; img-src blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sdtrt import viewer
 from sdtrt.viewer import ViewerServer
 
 FILE = b"SDT, or so"
@@ -57,6 +58,7 @@ def test_the_site(server: ViewerServer) -> None:
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    assert headers["Cache-Control"] == "no-store"
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert ask(server, "/src/worker.js")[2]["Content-Type"].startswith("text/javascript")
     assert ask(server, "/runtime.wasm")[2]["Content-Type"] == "application/wasm"
@@ -89,7 +91,18 @@ def test_it_says_how_the_site_is_built(
 ) -> None:
     done = run_cli("view", "--no-browser", "--site", tmp_path)
     assert done.returncode == 1
-    assert b"`make web` builds it" in done.stderr
+    assert f"`make web` in {viewer.ROOT} builds it".encode() in done.stderr
+
+
+def test_it_says_where_the_site_comes_from_if_there_are_no_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `web` beside an installed package is another's."""
+    (tmp_path / "web").mkdir()
+    monkeypatch.setattr(viewer, "ROOT", tmp_path)
+    with pytest.raises(FileNotFoundError, match="installed without it; `make web` in a checkout") as refused:
+        ViewerServer(tmp_path / "web" / "dist", [])
+    assert "--site" in str(refused.value)
 
 
 def test_a_file_that_is_not_there(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:

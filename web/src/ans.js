@@ -17,11 +17,13 @@ const FULL = 2 ** 8; // of the upper part: a state below 2^32 is filled up from 
 export class Reader {
   /**
    * @param {Uint8Array} stream
-   * @throws {import("./error.js").FormatError} if it starts with a zero byte, which no stream does
+   * @param {number} [alignment] by how many bytes its first word is short, if its end may be missing
+   * @throws {import("./error.js").FormatError} if it starts with a zero byte, or word, which no stream does
    */
-  constructor(stream) {
-    need(stream[0] !== 0, "damaged stream: it starts with a zero byte");
-    this._words = wordsOf(stream);
+  constructor(stream, alignment) {
+    need(alignment !== undefined || stream[0] !== 0, "damaged stream: it starts with a zero byte");
+    this._words = wordsOf(stream, alignment ?? (WORD - (stream.length % WORD)) % WORD);
+    need(this._words[0] !== 0, "damaged stream: it starts with a zero word");
     this._next = 0;
     this._high = 0;
     this._low = 0;
@@ -32,6 +34,11 @@ export class Reader {
   /** Whether all that was written has been read. */
   get isAtEnd() {
     return this._next === this._words.length && this._high === 0 && this._low === 0;
+  }
+
+  /** Whether, if the stream is not whole, more may have been read than it holds. */
+  get ranDry() {
+    return this._next === this._words.length && this._high < FULL;
   }
 
   /**
@@ -119,13 +126,14 @@ export class Reader {
 }
 
 /**
- * Return the words of a stream, the first filled up with zero bytes.
+ * Return the words of a stream, the first filled up with so many zero bytes; less what there is of another at the end.
  * @param {Uint8Array} stream
+ * @param {number} alignment
  */
-function wordsOf(stream) {
-  const padded = new Uint8Array(Math.ceil(stream.length / WORD) * WORD);
-  padded.set(stream, padded.length - stream.length);
-  const view = new DataView(padded.buffer), words = new Uint32Array(padded.length / WORD);
+function wordsOf(stream, alignment) {
+  const padded = new Uint8Array(alignment + stream.length);
+  padded.set(stream, alignment);
+  const view = new DataView(padded.buffer), words = new Uint32Array(Math.floor(padded.length / WORD));
   for (let n = 0; n < words.length; n++) words[n] = view.getUint32(n * WORD);
   return words;
 }

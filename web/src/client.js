@@ -11,6 +11,7 @@ import { BundleError, FormatError, LimitError } from "./error.js";
 /** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options a request that is aborted is not begun */
 /** @typedef {{request: Request, resolve: (found: any) => void, reject: (error: unknown) => void}} Waiting */
 
+const SMALL = new Set(["preview", "info"]);
 const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */ ([
   ["FormatError", FormatError],
   ["LimitError", LimitError],
@@ -57,9 +58,9 @@ export class Client {
   }
 
   /**
-   * Return the picture in a file, or a region of it.
+   * Return the picture in a file, or a region of it, or what there is of a damaged one.
    * @param {Uint8Array<ArrayBuffer>} bytes
-   * @param {Options & {region?: Region}} [options]
+   * @param {Options & {region?: Region, partial?: boolean}} [options]
    * @returns {Promise<Picture>}
    */
   decode(bytes, { signal, ...options } = {}) {
@@ -70,7 +71,7 @@ export class Client {
    * Return the picture in a file at 1/`scale` of its size.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale]
-   * @param {Options} [options]
+   * @param {Options & {ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile
    * @returns {Promise<Picture>}
    */
   preview(bytes, scale = 8, { signal, ...options } = {}) {
@@ -85,6 +86,16 @@ export class Client {
    */
   info(bytes, { signal, ...options } = {}) {
     return this._ask("info", [bytes, options], signal);
+  }
+
+  /**
+   * Return the file of a picture.
+   * @param {Picture} picture an opaque one
+   * @param {{quality?: number, maxPixels?: number, signal?: AbortSignal}} [options]
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
+   */
+  encode(picture, { signal, ...options } = {}) {
+    return this._ask("encode", [picture, options], signal);
   }
 
   /** End the worker; what is not done by then, and what is asked for later, fails. */
@@ -122,7 +133,7 @@ export class Client {
   /** Begin a request, if none is in work. */
   _next() {
     if (this._current || !this._queue.length) return;
-    const small = this._queue.findIndex(({ request }) => request.method !== "decode");
+    const small = this._queue.findIndex(({ request }) => SMALL.has(request.method));
     [this._current] = this._queue.splice(Math.max(small, 0), 1);
     this._worker.postMessage(this._current.request);
   }

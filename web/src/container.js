@@ -6,7 +6,7 @@
 
 import { crc32 } from "./checksum.js";
 import { Cursor } from "./cursor.js";
-import { LimitError, need } from "./error.js";
+import { FormatError, LimitError, need } from "./error.js";
 import { endOf, readIndex, segmentsOf } from "./index.js";
 import { SINGLE, kindsOf } from "./layout.js";
 
@@ -28,20 +28,35 @@ export const DEFAULT_LIMITS = Object.freeze({ maxPixels: 1 << 26, maxPayloadByte
  */
 
 /**
- * A whole file. `profile` are the bytes that it has of its own, or of its model's; `chunks` are by type.
+ * A file. `profile` are the bytes that it has of its own, or of its model's; `chunks` are by type. `whole` tells which
+ * segments are not cut short or damaged, null if none is.
  * @typedef {{header: Header, layout: Layout, segments: Uint8Array<ArrayBuffer>[], profile: Uint8Array<ArrayBuffer>,
- *   chunks: Map<number, Uint8Array<ArrayBuffer>>}} File
+ *   chunks: Map<number, Uint8Array<ArrayBuffer>>, whole: boolean[] | null}} File
  */
+
+/** A file that is not damaged, but of a later version. */
+export class RequiredChunkError extends FormatError {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = "FormatError"; // to all others it is that
+  }
+}
 
 /** Profile id of files that carry their own, and profile and prior id of those that refer to their model's. */
 export const INLINE = 0, BUNDLED = 254;
 /** Bytes that both have of a profile, and those of a digest behind them. */
 export const PROFILE_NBYTES = 10, DIGEST_NBYTES = 8;
 
+/** Types of chunks of metadata, by name. */
+export const CHUNK_NAMES = new Map([[1, "ICC"], [2, "EXIF"], [3, "XMP"], [4, "text"]]);
+
 const MAGIC = [0x53, 0x44, 0x54], VERSION = 1;
 const VERSION_MASK = 0x0f, CHUNKS_FLAG = 0x10, GREY_FLAG = 0x20, INDEX_FLAG = 0x40, UNKNOWN_FLAG = 0x80;
 const STEP_BITS = 12, REQUIRED_CHUNK = 0x80;
-const LARGEST_SIDE = 1 << 24, SHORTEST_FILE = 14, CHECKSUM_NBYTES = 4;
+const LARGEST_SIDE = 1 << 24, SHORTEST_FILE = 14;
+/** Bytes of the checksum at the end. */
+export const CHECKSUM_NBYTES = 4;
 
 /**
  * Return the file in `data`, whose parts are not copied.
@@ -60,7 +75,7 @@ export function readFile(data, limits = DEFAULT_LIMITS) {
   const end = endOf(index);
   need(end <= body.length, `truncated file: segments to byte ${end} of ${body.length}`);
   const segments = segmentsOf(body, index);
-  return { header, layout, profile, segments, chunks: readChunks(body.subarray(end), hasChunks, limits) };
+  return { header, layout, profile, segments, chunks: readChunks(body.subarray(end), hasChunks, limits), whole: null };
 }
 
 /**
@@ -73,8 +88,22 @@ export function segmentOf({ layout, segments }, kind, tile) {
   return segments[kindsOf(layout).indexOf(kind) * layout.columns * layout.rows + tile];
 }
 
-/** @param {Uint8Array} data */
-function requireOurs(data) {
+/**
+ * Return a tile's segment of a kind, null if the file has none, or not a whole one.
+ * @param {File} file
+ * @param {"overlay" | "residual" | "alpha"} kind
+ * @param {number} tile
+ */
+export function layerOf({ layout, segments, whole }, kind, tile) {
+  const kinds = kindsOf(layout), number = kinds.indexOf(kind) * layout.columns * layout.rows + tile;
+  return kinds.includes(kind) && (!whole || whole[number]) ? segments[number] : null;
+}
+
+/**
+ * @param {Uint8Array} data
+ * @throws {FormatError} if it is no file of this version
+ */
+export function requireOurs(data) {
   need(MAGIC.every((byte, n) => data[n] === byte), "not an .sdt file: it does not start with SDT");
   need(data.length >= SHORTEST_FILE, `truncated file: ${data.length} bytes, expected at least ${SHORTEST_FILE}`);
   const version = data[3] & VERSION_MASK;
@@ -86,7 +115,7 @@ function requireOurs(data) {
  * @param {Cursor} cursor at the start of the file
  * @param {Limits} limits
  */
-function readHead(cursor, limits) {
+export function readHead(cursor, limits) {
   cursor.take(MAGIC.length);
   const [flags, profileId, prior] = cursor.take(3);
   const width = cursor.varint() + 1, height = cursor.varint() + 1;
@@ -141,7 +170,9 @@ function readChunks(data, announced, limits) {
   while (cursor.offset < data.length) {
     const kind = cursor.byte(), nbytes = cursor.varint();
     need(kind > last, `chunk ${kind} after ${last}: types must rise`);
-    need(kind < REQUIRED_CHUNK, `unknown required chunk ${kind}; a later version may read this file`);
+    if (kind >= REQUIRED_CHUNK) {
+      throw new RequiredChunkError(`unknown required chunk ${kind}; a later version may read this file`);
+    }
     requireWithin(nbytes, limits.maxChunkBytes, "bytes in a chunk");
     chunks.set(kind, cursor.take(nbytes));
     last = kind;

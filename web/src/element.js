@@ -174,7 +174,7 @@ export class SdtImage extends HTMLElement {
     client ??= open(settings);
     const { width, height } = await client.info(bytes, { signal });
     Object.assign(this._canvas, { width, height });
-    await this._draw(await client.preview(bytes, SCALE, { signal }), signal);
+    await this._draw(await client.preview(bytes, SCALE, { signal, ahead: true }), signal);
     await this._draw(await client.decode(bytes, { signal }), signal);
   }
 

@@ -3,12 +3,12 @@
 import { AdaptivePrior, CUTS, PARAMETERS } from "./adaptive.js";
 import { BUNDLED, segmentOf } from "./container.js";
 import { LimitError, need } from "./error.js";
-import { common, fits, placesOf } from "./layout.js";
+import { common, fits, innerOf, placesOf } from "./layout.js";
 import { arrayNamed, readNpz } from "./npz.js";
 import { decodePalette } from "./palette.js";
 import { areaOf, paste } from "./planes.js";
 import { NetworkPrior } from "./prior.js";
-import { ADAPTIVE, PALETTE, gridOf, profileOf } from "./profile.js";
+import { ADAPTIVE, PALETTE, deltasOf, gridOf, profileOf } from "./profile.js";
 import { decodeStream } from "./stream.js";
 import { tablesOf } from "./tables.js";
 
@@ -20,7 +20,8 @@ import { tablesOf } from "./tables.js";
 /** @typedef {import("./stream.js").Prior} Prior */
 /** @typedef {[channels: number, height: number, width: number]} Shape */
 
-const WORD = 4; // bytes
+/** Bytes of a word of streams. */
+export const WORD = 4;
 const PRIOR_NAMES = new Map([[1, "tiny-1"], [2, "sd1-1"]]);
 
 /** The latents of a file, (channels, height, width), of which parts can be had. */
@@ -68,12 +69,17 @@ export class StoredLatents {
     const fitsPrior = layout.levels === 1 || layout.levels === levels;
     need(fitsPrior, `malformed file: ${layout.levels} levels, its prior has others`);
     const tables = prior ? prior.tables : await adaptiveTables(assets);
-    return new StoredLatents(file, profile, (parameters) => prior ?? new AdaptivePrior(tables, parameters), prior);
+    return new this(file, profile, (parameters) => prior ?? new AdaptivePrior(tables, parameters), prior);
   }
 
   /** Whether the file was made by method palette, which has latents but no symbols. */
   get isPalette() {
     return this.file.header.prior === PALETTE;
+  }
+
+  /** In words what is missing of what has been asked for: nothing, or it would have been refused. */
+  get missing() {
+    return "";
   }
 
   /**
@@ -100,6 +106,18 @@ export class StoredLatents {
     const part = new Float32Array(channels * areaOf(wanted));
     paste(part, wanted, latents, this.whole);
     return part;
+  }
+
+  /**
+   * Decode the tiles that some rows and columns lie in, which are kept.
+   * @param {Place} wanted in latents
+   * @throws {import("./error.js").FormatError} if a tile's stream is damaged
+   */
+  keep(wanted) {
+    if (this.isPalette) return;
+    this._places.forEach((place, tile) => {
+      if (common(wanted, place)) this._tile(tile);
+    });
   }
 
   /**
@@ -152,19 +170,55 @@ export class StoredLatents {
    * @returns {Decoded}
    */
   _decode(tile, end) {
-    const { layout, header } = this.file, [channels, height, width] = this.shape;
+    const { layout } = this.file;
     const levels = end === undefined ? layout.levels : Math.max(layout.levels - 1, 1);
-    const segments = Array.from({ length: levels }, (_, level) => segmentOf(this.file, level, tile));
-    const parameters = this._prior ? 0 : PARAMETERS * channels;
-    need(segments[0].length >= parameters, "damaged stream: it lacks the prior's parameters");
-    if (tile === 0) this._requireAlignment(segments[0].length - parameters);
+    return this._decodeSegments(tile, this._segments(tile).slice(0, levels), end);
+  }
+
+  /**
+   * @param {number} tile
+   * @param {Uint8Array<ArrayBuffer>[]} segments
+   * @param {number} [end] how many passes to decode
+   * @returns {Decoded}
+   */
+  _decodeSegments(tile, segments, end) {
+    if (tile === 0) this._requireAlignment(segments[0].length - this._parameters);
     const isAligned = segments.slice(1).every(({ length }) => length % WORD === 0);
     need(isAligned, "malformed file: a level that ends between words");
-    const data = joined(segments), { rows, columns } = this._places[tile];
-    const inner = { top: rows[0] > 0, bottom: rows[1] < height, left: columns[0] > 0, right: columns[1] < width };
-    const prior = this._priorOf(data.subarray(0, parameters));
-    const stream = data.subarray(parameters);
-    return decodeStream(stream, rows[1] - rows[0], columns[1] - columns[0], prior, header.stepCode, inner, end);
+    const { prior, stream } = this._stream(segments), { height, width, inner } = this._extent(tile);
+    return decodeStream(stream, height, width, prior, this.file.header.stepCode, inner, end);
+  }
+
+  /**
+   * Return the segments of a tile's stream.
+   * @param {number} tile
+   */
+  _segments(tile) {
+    return Array.from({ length: this.file.layout.levels }, (_, level) => segmentOf(this.file, level, tile));
+  }
+
+  /** How many bytes of parameters there are before each stream. */
+  get _parameters() {
+    return this._prior ? 0 : PARAMETERS * this.shape[0];
+  }
+
+  /**
+   * Return the prior of the stream in some segments, and the stream without its parameters.
+   * @param {Uint8Array<ArrayBuffer>[]} segments
+   */
+  _stream(segments) {
+    const data = joined(segments), parameters = this._parameters;
+    need(data.length >= parameters, "damaged stream: it lacks the prior's parameters");
+    return { prior: this._priorOf(data.subarray(0, parameters)), stream: data.subarray(parameters) };
+  }
+
+  /**
+   * Return how many latents a tile has, and which of its edges lie within the picture.
+   * @param {number} tile
+   */
+  _extent(tile) {
+    const place = this._places[tile], [, height, width] = this.shape, { rows, columns } = place;
+    return { height: rows[1] - rows[0], width: columns[1] - columns[0], inner: innerOf(place, height, width) };
   }
 
   /** @param {number} nbytes of the first stream */
@@ -211,11 +265,11 @@ function lastChannels({ passes, order }, number) {
  * @param {Profile} profile
  * @param {number} stepCode
  */
-export function dequantized({ symbols, points }, { mean, spread, weight, offset }, stepCode) {
-  const step = Math.fround(2 ** ((stepCode - 2048) / 256)), size = symbols.length / mean.length;
+export function dequantized({ symbols, points }, profile, stepCode) {
+  const { mean, offset } = profile, deltas = deltasOf(profile, stepCode), size = symbols.length / mean.length;
   const latents = new Float32Array(symbols.length);
   for (let channel = 0, n = 0; channel < mean.length; channel++) {
-    const delta = Math.fround(Math.fround(spread[channel] * weight[channel]) * step), centre = mean[channel];
+    const delta = deltas[channel], centre = mean[channel];
     for (const end = n + size; n < end; n++) {
       const within = points ? points[n] / 64 : -Math.sign(symbols[n]) * offset[channel];
       latents[n] = Math.fround(Math.fround(symbols[n] + within) * delta) + centre;

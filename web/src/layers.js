@@ -1,6 +1,6 @@
 /** What a file has beside its latents: a residual that is added to the network's picture, an overlay, and alpha. */
 
-import { segmentOf } from "./container.js";
+import { layerOf } from "./container.js";
 import { need } from "./error.js";
 import { common, pixelsOf, placesOf } from "./layout.js";
 import { decodeResidual, residualPriorOf } from "./residual.js";
@@ -54,7 +54,7 @@ export class Layers {
    */
   async residual(tile) {
     const { layout } = this._file, [height, width] = this._size(tile);
-    const segment = layout.residual ? segmentOf(this._file, "residual", tile) : null;
+    const segment = layerOf(this._file, "residual", tile);
     if (!segment?.length) return null;
     const assets = this._assets;
     const prior = await assets.made("residual prior", async () => residualPriorOf(await assets.arrays("residual-1")));
@@ -66,7 +66,7 @@ export class Layers {
    * @param {number} tile
    */
   async overlay(tile) {
-    const segment = this._file.layout.overlay ? segmentOf(this._file, "overlay", tile) : null;
+    const segment = layerOf(this._file, "overlay", tile);
     if (!segment?.length) return null;
     const overlay = await decodeWebp(segment, ...this._size(tile), { alpha: true, what: "overlay" }, this._assets);
     for (let n = 3; n < overlay.length; n += 4) {
@@ -76,11 +76,11 @@ export class Layers {
   }
 
   /**
-   * Return a tile's alpha as the first of four channels, (height, width, RGBA); null if the file has none.
+   * Return a tile's alpha as the first of four channels, (height, width, RGBA); null if it has none.
    * @param {number} tile
    */
   async alpha(tile) {
-    const segment = this._file.layout.alpha ? segmentOf(this._file, "alpha", tile) : null;
+    const segment = layerOf(this._file, "alpha", tile);
     return segment && decodeWebp(segment, ...this._size(tile), { alpha: false, what: "alpha" }, this._assets);
   }
 

@@ -48,8 +48,11 @@ export function fits(layout, height, width) {
   return layout.rows <= mostTiles(height) && layout.columns <= mostTiles(width);
 }
 
-/** @param {number} length */
-function mostTiles(length) {
+/**
+ * Return into how many tiles a side of so many latents may be divided.
+ * @param {number} length
+ */
+export function mostTiles(length) {
   return Math.max(1, Math.floor(length / SMALLEST_TILE));
 }
 
@@ -78,6 +81,17 @@ export function pixelsOf({ rows, columns }, downscale, height, width) {
     rows: [downscale * rows[0], Math.min(downscale * rows[1], height)],
     columns: [downscale * columns[0], Math.min(downscale * columns[1], width)],
   };
+}
+
+/**
+ * Return which edges of a tile lie within a picture of so many latents.
+ * @param {Place} tile
+ * @param {number} height
+ * @param {number} width
+ * @returns {import("./passes.js").Inner}
+ */
+export function innerOf({ rows, columns }, height, width) {
+  return { top: rows[0] > 0, bottom: rows[1] < height, left: columns[0] > 0, right: columns[1] < width };
 }
 
 /**

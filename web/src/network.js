@@ -44,13 +44,24 @@ export class DecoderNetwork {
     const folder = BUNDLES.get(latentSpace);
     if (!folder) throw new BundleError(`there is no decoder for latent space ${latentSpace}, only for: tiny`);
     return assets.made(`network ${latentSpace}`, async () => {
-      const manifest = /** @type {Manifest} */ (await assets.json(`${folder}/bundle.json`));
+      const [told, runtime, model] = await Promise.all([
+        assets.json(`${folder}/bundle.json`), import("onnxruntime-web"), assets.load(`${folder}/decoder.onnx`),
+      ]);
+      const manifest = /** @type {Manifest} */ (told);
       const isKnown = manifest.schema === SCHEMA && manifest.reach !== undefined;
       if (!isKnown) throw new BundleError(`${folder} is of another schema`);
-      const [runtime, model] = await Promise.all([import("onnxruntime-web"), assets.load(`${folder}/decoder.onnx`)]);
       const session = await runtime.InferenceSession.create(model, { executionProviders: ["wasm"] });
       return new DecoderNetwork(runtime, session, manifest);
     });
+  }
+
+  /**
+   * Begin to load the network of a latent space, for an `open` to come, which also tells whether that failed.
+   * @param {string} latentSpace
+   * @param {Assets} assets
+   */
+  static begin(latentSpace, assets) {
+    DecoderNetwork.open(latentSpace, assets).catch(() => {});
   }
 
   /**

@@ -36,18 +36,14 @@ const KINDS = {
  * @throws {BundleError} if it is none, or larger than 64 MiB unpacked
  */
 export async function readNpz(data) {
-  /** @type {Arrays} */
-  const arrays = new Map();
-  let unpacked = 0;
-  for (const member of membersOf(data)) {
-    unpacked += member.nbytes;
-    need(unpacked <= LARGEST_NBYTES, `it holds more than ${LARGEST_NBYTES} bytes`);
+  const members = [...membersOf(data)], unpacked = members.reduce((sum, { nbytes }) => sum + nbytes, 0);
+  need(unpacked <= LARGEST_NBYTES, `it holds more than ${LARGEST_NBYTES} bytes`);
+  return new Map(await Promise.all(members.map(async (member) => {
     const packed = data.subarray(member.start, member.start + member.packedNbytes);
     const bytes = member.method === DEFLATED ? await inflated(packed) : packed;
     need(bytes.length === member.nbytes, `${member.name} has another length than it says`);
-    arrays.set(member.name.replace(/\.npy$/, ""), arrayOf(bytes));
-  }
-  return arrays;
+    return /** @type {const} */ ([member.name.replace(/\.npy$/, ""), arrayOf(bytes)]);
+  })));
 }
 
 /**

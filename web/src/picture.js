@@ -1,13 +1,16 @@
 /** Main path: the bytes of an `.sdt` file -> symbols and layers -> network -> pixels. */
 
 import { Assets } from "./assets.js";
-import { DEFAULT_LIMITS, readFile } from "./container.js";
+import { CHUNK_NAMES, DEFAULT_LIMITS, readFile } from "./container.js";
 import { StoredLatents } from "./latents.js";
 import { Layers } from "./layers.js";
+import { kindsOf } from "./layout.js";
 import { DecoderNetwork } from "./network.js";
 import { makeGrey, reduced } from "./pixels.js";
 import { linearPreview } from "./preview.js";
 import { PALETTE, gridOf, outlineOf, qualityOf } from "./profile.js";
+import { missingOf, salvageFile } from "./salvage.js";
+import { SalvagedLatents } from "./salvaged_latents.js";
 
 export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 
@@ -15,17 +18,22 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 /** @typedef {import("./layout.js").Layout} Layout */
 /** @typedef {import("./layout.js").Place} Place */
 
-/** A picture: `data` are `height` x `width` pixels RGBA, row by row, not premultiplied. */
-/** @typedef {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>}} Picture */
+/**
+ * A picture: `data` are `height` x `width` pixels RGBA, row by row, not premultiplied. `missing` is only there if it was
+ * made of what there is of a file, and tells in words what there is not, "" for nothing.
+ * @typedef {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>, missing?: string}} Picture
+ */
 
 /** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
 
 /**
  * What a file says of its picture. `quality` is that which its steps stand for, null with method palette; `grid` are
- * channels, rows and columns of latents.
+ * channels, rows and columns of latents. `metadata` are names of what it has of that, such as EXIF; `spent` tells how
+ * many bytes go where: `latents`, of several levels `level 1`, which is the coarsest, and so on.
  * @typedef {{width: number, height: number, grey: boolean, alpha: boolean, latentSpace: string,
  *   method: "latents" | "palette", quality: number | null, stepCode: number,
- *   grid: [channels: number, height: number, width: number], layout: Layout}} Info
+ *   grid: [channels: number, height: number, width: number], layout: Layout, metadata: string[],
+ *   spent: Record<string, number>}} Info
  */
 
 const LARGEST_SCALE = 1024;
@@ -48,17 +56,23 @@ export class Decoder {
 
   /**
    * Return the picture in a file, or a region of it, the same as if it were cropped from the whole.
+   *
+   * A `partial` one shows what there is of a file that is cut short or damaged, if its head is whole: coarse where fine
+   * passes are missing, flat where all are, opaque where alpha is.
    * @param {Uint8Array<ArrayBuffer>} bytes
-   * @param {{limits?: Partial<Limits>, region?: Region}} [options]
+   * @param {{limits?: Partial<Limits>, region?: Region, partial?: boolean}} [options]
    * @returns {Promise<Picture>}
    * @throws {RangeError} if the region is not within the picture
+   * @throws {TypeError} for a region of a partial picture
    */
-  async decode(bytes, { limits, region } = {}) {
-    const { file, stored, layers } = await this._open(bytes, limits);
+  async decode(bytes, { limits, region, partial = false } = {}) {
+    if (partial && region) throw new TypeError("a partial picture has no region");
+    const { file, stored, layers } = await this._open(bytes, limits, { partial, withNetwork: true });
     const wanted = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
     const data = await this._pixels(stored, layers, wanted);
     if (file.header.grey) makeGrey(data);
-    return { width: wanted.columns[1] - wanted.columns[0], height: wanted.rows[1] - wanted.rows[0], data };
+    const width = wanted.columns[1] - wanted.columns[0], height = wanted.rows[1] - wanted.rows[0];
+    return { width, height, data, ...(partial && { missing: missingOf(file, stored.missing) }) };
   }
 
   /**
@@ -68,14 +82,17 @@ export class Decoder {
    * without a network, which is not quite the same; else the whole picture is decoded.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale] 1 … 1024
-   * @param {{limits?: Partial<Limits>}} [options]
+   * @param {{limits?: Partial<Limits>, ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile, for a
+   *   `decode` to come
    * @returns {Promise<Picture>}
    * @throws {RangeError} if the scale is out of range
    */
-  async preview(bytes, scale = 8, { limits } = {}) {
+  async preview(bytes, scale = 8, { limits, ahead = false } = {}) {
     const isScale = Number.isInteger(scale) && scale >= 1 && scale <= LARGEST_SCALE;
     if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${LARGEST_SCALE}`);
     const { file, stored, layers } = await this._open(bytes, limits), { width, height } = file.header;
+    // Only now, since the preview's own prior goes first.
+    if (ahead) DecoderNetwork.begin(stored.profile.latentSpace, this._assets);
     const data = await linearPreview(stored, layers, scale);
     const alpha = data && (await layers.wholeAlpha());
     if (data && alpha) {
@@ -95,8 +112,8 @@ export class Decoder {
    * @returns {Promise<Info>}
    */
   async info(bytes, { limits } = {}) {
-    const { header, layout, ...rest } = readFile(bytes, { ...DEFAULT_LIMITS, ...limits });
-    const outline = await outlineOf({ header, layout, ...rest }, this._assets), { stepCode, grey } = header;
+    const file = readFile(bytes, { ...DEFAULT_LIMITS, ...limits }), { header, layout, chunks } = file;
+    const outline = await outlineOf(file, this._assets), { stepCode, grey } = header;
     const isPalette = header.prior === PALETTE;
     return {
       ...sizeOf(header), grey, stepCode, layout,
@@ -105,16 +122,22 @@ export class Decoder {
       method: isPalette ? "palette" : "latents",
       quality: isPalette ? null : qualityOf(outline, stepCode, layout.residual),
       grid: gridOf(outline, header),
+      metadata: [...chunks.keys()].flatMap((kind) => CHUNK_NAMES.get(kind) ?? []),
+      spent: spentBy(file, bytes.length),
     };
   }
 
   /**
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Partial<Limits>} [limits]
+   * @param {{partial?: boolean, withNetwork?: boolean}} [options] whether to take what there is of a damaged file, and
+   *   whether to begin to load the network, too
    */
-  async _open(bytes, limits) {
-    const allowed = { ...DEFAULT_LIMITS, ...limits }, file = readFile(bytes, allowed);
-    const stored = await StoredLatents.open(file, this._assets, allowed);
+  async _open(bytes, limits, { partial = false, withNetwork = false } = {}) {
+    const allowed = { ...DEFAULT_LIMITS, ...limits };
+    const file = partial ? salvageFile(bytes, allowed) : readFile(bytes, allowed);
+    if (withNetwork) DecoderNetwork.begin((await outlineOf(file, this._assets)).latentSpace, this._assets);
+    const stored = await (partial ? SalvagedLatents : StoredLatents).open(file, this._assets, allowed);
     return { file, stored, layers: new Layers(file, stored.profile.downscale, this._assets) };
   }
 
@@ -125,6 +148,7 @@ export class Decoder {
    * @param {Place} wanted in pixels
    */
   async _pixels(stored, layers, wanted) {
+    stored.keep(inLatents(wanted, stored.profile.downscale)); // while the network is on its way
     const network = await DecoderNetwork.open(stored.profile.latentSpace, this._assets);
     const pixels = await network.pixels(stored, wanted);
     await layers.put(pixels, wanted);
@@ -132,9 +156,37 @@ export class Decoder {
   }
 }
 
+/**
+ * Return how many bytes of a file go where: levels of latents, layers, metadata, and `head`, all else.
+ * @param {import("./container.js").File} file a whole one
+ * @param {number} nbytes
+ */
+function spentBy({ layout, segments, chunks }, nbytes) {
+  const tiles = layout.columns * layout.rows, sum = (/** @type {Uint8Array[]} */ parts) =>
+    parts.reduce((total, { length }) => total + length, 0);
+  const spent = kindsOf(layout).map((kind, n) => [
+    typeof kind === "string" ? kind : layout.levels === 1 ? "latents" : `level ${kind + 1}`,
+    sum(segments.slice(n * tiles, (n + 1) * tiles)),
+  ]);
+  spent.push(["metadata", sum([...chunks.values()])]);
+  return Object.fromEntries([...spent, ["head", nbytes - sum([...segments, ...chunks.values()])]]);
+}
+
 /** @param {{width: number, height: number}} header */
 function sizeOf({ width, height }) {
   return { width, height };
+}
+
+/**
+ * Return the rows and columns of latents that some pixels lie in.
+ * @param {Place} pixels
+ * @param {number} downscale
+ * @returns {Place}
+ */
+function inLatents({ rows, columns }, downscale) {
+  const along = (/** @type {import("./layout.js").Span} */ [start, end]) =>
+    /** @type {import("./layout.js").Span} */ ([Math.floor(start / downscale), Math.ceil(end / downscale)]);
+  return { rows: along(rows), columns: along(columns) };
 }
 
 /**

@@ -139,13 +139,13 @@ export class PriorContexts {
    * @param {import("./prior_network.js").Layer} first
    */
   _bias(first) {
-    const sums = first.bias.slice(), inputs = new Inputs(KNOTS);
+    const inputs = new Inputs(KNOTS);
     for (; inputs.count < KNOTS; inputs.count++) {
       inputs.places[inputs.count] = (first.inputs - KNOTS + inputs.count) * first.pairs;
       inputs.values[inputs.count] = this._features[inputs.count];
     }
-    first.add(sums, inputs);
-    return sums;
+    first.sum(first.bias, inputs);
+    return first.sums.slice();
   }
 
   /** @param {number} symbol */

@@ -13,9 +13,12 @@ export const LIMIT = 1023;
 /** How many step features there are, the last inputs, and the limit of each; at most two neighbours are not 0. */
 export const KNOTS = 17, FEATURE_LIMIT = 127;
 const PAIR = 2 ** 26, LARGEST_SUM = 2 ** 24;
+const BLOCK = 8; // pairs that are summed at once
+/** What pairs of sums have on top: their last bits are then the last of their doubles, the lower sum 2^25 higher. */
+const BASE = 1.5 * 2 ** 52 + PAIR / 2;
 const HIDDEN_SHIFT = 6, SECOND_SHIFT = 9;
 
-/** A matrix and a bias; pair n holds the outputs n and n + `pairs`. */
+/** A matrix and a bias; pair n holds the outputs n and n + `pairs`, which are filled up with zeros to whole blocks. */
 export class Layer {
   /**
    * @param {import("./npz.js").NumpyArray} matrix with a row for each output
@@ -24,38 +27,83 @@ export class Layer {
   constructor({ shape: [outputs, inputs], values }, bias) {
     this.inputs = inputs;
     this.outputs = outputs;
-    this.pairs = Math.ceil(outputs / 2);
-    /** For each input its pairs of weights. */
-    this.weights = new Float64Array(inputs * this.pairs);
-    this.bias = new Float64Array(this.pairs);
+    this.pairs = BLOCK * Math.ceil(outputs / (2 * BLOCK));
+    this.bias = new Float64Array(this.pairs).fill(BASE);
+    const weights = new Float64Array(inputs * this.pairs);
     for (let output = 0; output < outputs; output++) {
       const pair = output % this.pairs, factor = output < this.pairs ? 1 : PAIR;
       this.bias[pair] += factor * bias[output];
       for (let input = 0; input < inputs; input++) {
-        this.weights[input * this.pairs + pair] += factor * values[output * inputs + input];
+        weights[input * this.pairs + pair] += factor * values[output * inputs + input];
       }
+    }
+    /** What `sum` finds, in pairs, and the bits of these: two numbers each, the lower first. */
+    this.sums = new Float64Array(this.pairs);
+    this._bits = new Int32Array(this.sums.buffer);
+    /** For each input its pairs of weights. V8 reads plain arrays twice as fast as typed ones, which it checks more. */
+    this.weights = Array.from(weights);
+  }
+
+  /**
+   * Find sums: a bias, and what some inputs contribute. A block of sums stays in registers meanwhile.
+   * @param {Float64Array} bias in pairs
+   * @param {Inputs} inputs
+   */
+  sum(bias, { places, values, count }) {
+    const { weights, pairs, sums } = this;
+    for (let k = 0; k < pairs; k += BLOCK) {
+      let a = bias[k], b = bias[k + 1], c = bias[k + 2], d = bias[k + 3];
+      let e = bias[k + 4], f = bias[k + 5], g = bias[k + 6], h = bias[k + 7];
+      for (let n = 0; n < count; n++) {
+        const value = values[n], at = (places[n] + k) | 0;
+        a += weights[at] * value;
+        b += weights[at + 1] * value;
+        c += weights[at + 2] * value;
+        d += weights[at + 3] * value;
+        e += weights[at + 4] * value;
+        f += weights[at + 5] * value;
+        g += weights[at + 6] * value;
+        h += weights[at + 7] * value;
+      }
+      sums[k] = a;
+      sums[k + 1] = b;
+      sums[k + 2] = c;
+      sums[k + 3] = d;
+      sums[k + 4] = e;
+      sums[k + 5] = f;
+      sums[k + 6] = g;
+      sums[k + 7] = h;
     }
   }
 
   /**
-   * Add to sums what some inputs contribute, four at once: sums are loaded and stored less often.
-   * @param {Float64Array} sums pairs of them
-   * @param {Inputs} inputs
+   * Return the sum of an output; by integers, since doubles are slow to convert.
+   * @param {number} output
    */
-  add(sums, { places, values, count }) {
-    const { weights, pairs } = this;
-    let n = 0;
-    for (; n + 4 <= count; n += 4) {
-      const a = values[n], b = values[n + 1], c = values[n + 2], d = values[n + 3];
-      const p = places[n], q = places[n + 1], r = places[n + 2], s = places[n + 3];
-      for (let k = 0; k < pairs; k++) {
-        sums[k] += weights[p + k] * a + weights[q + k] * b + weights[r + k] * c + weights[s + k] * d;
-      }
+  at(output) {
+    const { pairs, _bits: bits } = this;
+    if (output < pairs) return (bits[2 * output] & (PAIR - 1)) - PAIR / 2;
+    const pair = 2 * (output - pairs);
+    return ((bits[pair + 1] << 13) >> 7) | (bits[pair] >>> 26);
+  }
+
+  /**
+   * List those of the first units that are not 0.
+   * @param {number} units
+   * @param {number} shift
+   * @param {Layer} next
+   * @param {Inputs} inputs of that, where to list them
+   */
+  list(units, shift, { pairs }, inputs) {
+    const { places, values } = inputs;
+    let count = 0;
+    for (let n = 0; n < units; n++) {
+      const unit = this.at(n) >> shift;
+      places[count] = n * pairs;
+      values[count] = Math.min(unit, LIMIT);
+      count += (0 - unit) >>> 31; // 1 if it is above 0: a jump would be guessed wrong too often
     }
-    for (; n < count; n++) {
-      const a = values[n], p = places[n];
-      for (let k = 0; k < pairs; k++) sums[k] += weights[p + k] * a;
-    }
+    inputs.count = count;
   }
 }
 
@@ -80,10 +128,6 @@ export class Network {
     this.first = first;
     this.second = second;
     this.output = output;
-    this._sums = new Float64Array(first.pairs);
-    this._seconds = new Float64Array(second.pairs);
-    this._results = new Float64Array(output.pairs);
-    this._single = new Int32Array(2 * Math.max(first.pairs, second.pairs, output.pairs));
     this._open = new Inputs(Math.max(second.inputs, output.inputs));
     /** What `run` gives: locations of the pass's channels, then scales. */
     this.outputs = new Int32Array(output.outputs);
@@ -95,20 +139,13 @@ export class Network {
    * @param {Inputs} inputs
    */
   run(bias, inputs) {
-    const { first, second, output, outputs, _single: single, _open: open } = this, units = second.inputs;
-    this._sums.set(bias);
-    first.add(this._sums, inputs);
-    unpair(this._sums, single);
-    for (let n = 0; n < outputs.length; n++) outputs[n] = single[units + n];
-    listUnits(single, units, HIDDEN_SHIFT, second.pairs, open);
-    this._seconds.set(second.bias);
-    second.add(this._seconds, open);
-    unpair(this._seconds, single);
-    listUnits(single, output.inputs, SECOND_SHIFT, output.pairs, open);
-    this._results.fill(0);
-    output.add(this._results, open);
-    unpair(this._results, single);
-    for (let n = 0; n < outputs.length; n++) outputs[n] += single[n];
+    const { first, second, output, outputs, _open: open } = this, units = second.inputs;
+    first.sum(bias, inputs);
+    first.list(units, HIDDEN_SHIFT, second, open);
+    second.sum(second.bias, open);
+    second.list(output.inputs, SECOND_SHIFT, output, open);
+    output.sum(output.bias, open);
+    for (let n = 0; n < outputs.length; n++) outputs[n] = first.at(units + n) + output.at(n);
   }
 }
 
@@ -155,37 +192,4 @@ function sumOf({ shape: [, inputs], values }, output, limits) {
   const features = weights.slice(limits.length), pairs = features.slice(1).map((weight, n) => weight + features[n]);
   const largest = FEATURE_LIMIT * Math.max(0, ...pairs);
   return limits.reduce((sum, limit, n) => sum + limit * weights[n], largest);
-}
-
-/**
- * Take pairs of sums apart.
- * @param {Float64Array} pairs
- * @param {Int32Array} single
- */
-function unpair(pairs, single) {
-  const count = pairs.length;
-  for (let n = 0; n < count; n++) {
-    const high = Math.floor(pairs[n] / PAIR + 0.5);
-    single[n] = pairs[n] - high * PAIR;
-    single[count + n] = high;
-  }
-}
-
-/**
- * List those of some units that are not 0.
- * @param {Int32Array} sums
- * @param {number} units
- * @param {number} shift
- * @param {number} pairs of the next layer
- * @param {Inputs} inputs where to list them
- */
-function listUnits(sums, units, shift, pairs, inputs) {
-  let count = 0;
-  for (let n = 0; n < units; n++) {
-    const value = Math.max(0, Math.min(sums[n] >> shift, LIMIT));
-    inputs.places[count] = n * pairs;
-    inputs.values[count] = value;
-    count += (0 - value) >>> 31;
-  }
-  inputs.count = count;
 }

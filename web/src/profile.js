@@ -109,11 +109,33 @@ async function refersTo({ profile }, model) {
 }
 
 /**
+ * Return the quantizer's step of each channel in units of its latents.
+ * @param {Vectors} profile
+ * @param {number} stepCode
+ */
+export function deltasOf({ spread, weight }, stepCode) {
+  const step = Math.fround(2 ** ((stepCode - 2048) / 256));
+  return spread.map((one, channel) => Math.fround(Math.fround(one * weight[channel]) * step));
+}
+
+/**
+ * Return the step code of a quality, halves rounded to even.
+ * @param {Outline} outline
+ * @param {number} quality 1 … 100
+ */
+export function stepCodeOf({ stepCodes: [first, last] }, quality) {
+  const exact = first + ((last - first) * (quality - 1)) / 99, below = Math.floor(exact);
+  return below + Number(exact - below > 0.5 || (exact - below === 0.5 && below % 2 === 1));
+}
+
+/**
+ * Return a profile that ships with sdtrt.
  * @param {number} id
  * @param {Assets} assets
  * @returns {Promise<Profile>}
+ * @throws {import("./error.js").FormatError} if there is none of that id
  */
-async function shipped(id, assets) {
+export async function shipped(id, assets) {
   const name = NAMES.get(id);
   need(name, `latent profile ${id} is unknown; a later version may read this file`);
   const fields = await assets.json(`profiles/${name}.json`);

@@ -3,7 +3,7 @@
 import { Reader } from "./ans.js";
 import { need } from "./error.js";
 import { Grid } from "./passes.js";
-import { readSymbols } from "./tables.js";
+import { LOW_BITS, readSymbols } from "./tables.js";
 
 /** @typedef {import("./adaptive.js").AdaptivePrior | import("./prior.js").NetworkPrior} Prior */
 /** @typedef {import("./passes.js").Inner} Inner */
@@ -39,15 +39,11 @@ export function decodeStream(data, height, width, prior, stepCode, inner, end = 
   let isZero = false;
   for (const { step, number } of held) {
     if (number >= end) return { symbols, points };
-    const { plane } = grid.positions(step), [first, last] = step.channels, count = (last - first) * plane.length;
+    const { plane } = grid.positions(step), count = (step.channels[1] - step.channels[0]) * plane.length;
     contexts.find(number, pass.locations, pass.scales);
     pass.read(count);
     contexts.put(number, pass.symbols);
-    for (let channel = first, n = 0; channel < last; channel++) {
-      const at = prior.order[channel] * size;
-      for (let k = 0; k < plane.length; k++, n++) symbols[at + plane[k]] = pass.symbols[n];
-      if (points && prior.centroids) pass.putPoints(points, at, plane, n - plane.length, prior.centroids);
-    }
+    pass.putInto(symbols, points, prior, step.channels, plane, size);
     isZero = pass.symbols.subarray(0, count).every((symbol) => symbol === 0);
   }
   need(end < prior.passes.length || reader.isAtEnd, "damaged stream: data left over after the last symbol");
@@ -56,7 +52,7 @@ export function decodeStream(data, height, width, prior, stepCode, inner, end = 
 }
 
 /** Reads passes of at most so many symbols, each at its location and scale. */
-class PassReader {
+export class PassReader {
   /**
    * @param {Reader} reader
    * @param {import("./tables.js").Tables} tables
@@ -82,9 +78,26 @@ class PassReader {
       const scale = scales[n];
       rows[n] = scale * 8 + (locations[n] & 7);
       bases[n] = locations[n] >> 3;
-      lowBits[n] = scale < 17 ? 0 : 1 + Math.floor((scale - 17) / 3);
+      lowBits[n] = LOW_BITS[scale];
     }
     readSymbols(this._reader, this._tables, { count, rows, bases, lowBits }, this._entries, this.symbols);
+  }
+
+  /**
+   * Put symbols into a tile at some positions of some channels in coding order.
+   * @param {Int16Array} symbols of the tile
+   * @param {Int8Array | null} points of the tile; null if they are not wanted
+   * @param {Prior} prior
+   * @param {[first: number, end: number]} channels
+   * @param {Int32Array} plane
+   * @param {number} size of a channel
+   */
+  putInto(symbols, points, prior, [first, end], plane, size) {
+    for (let channel = first, n = 0; channel < end; channel++) {
+      const at = prior.order[channel] * size;
+      for (let k = 0; k < plane.length; k++, n++) symbols[at + plane[k]] = this.symbols[n];
+      if (points && prior.centroids) this.putPoints(points, at, plane, n - plane.length, prior.centroids);
+    }
   }
 
   /**

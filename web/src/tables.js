@@ -2,7 +2,12 @@
 
 /** @typedef {import("./ans.js").Reader} Reader */
 
-const TOTAL = 2 ** 24, ESCAPE_BITS = 16, ESCAPE_OFFSET = 1 << 15;
+/** What the weights of a table sum to. */
+export const TOTAL = 2 ** 24;
+/** Escaped symbols are raw bits, so many, of the symbol and an offset. */
+export const ESCAPE_BITS = 16, ESCAPE_OFFSET = 1 << 15;
+/** How many low bits symbols have, by scale. */
+export const LOW_BITS = Uint8Array.from({ length: 32 }, (_, scale) => scale < 17 ? 0 : 1 + Math.floor((scale - 17) / 3));
 
 /**
  * Tables of so many `entries` each, row by row, as the coder's reader wants them. A table whose largest weight is more

@@ -1,16 +1,19 @@
-/** A module worker: requests of `client.js`, one after the other, to pictures, whose buffers are handed over. */
+/** A module worker: requests of `client.js`, one after the other; the buffers of pictures are handed over. */
 
 import { BundleError } from "./error.js";
+import { Encoder } from "./encoder.js";
 import { Decoder } from "./picture.js";
 
 /**
- * `data` is where the decoder's files lie, `args` are those of the decoder's method.
- * @typedef {{id: number, data: string, method: "decode" | "preview" | "info", args: any[]}} Request
+ * `data` is where the decoder's files lie, `args` are those of the method of the decoder, or of the encoder.
+ * @typedef {{id: number, data: string, method: "decode" | "preview" | "info" | "encode", args: any[]}} Request
  */
 /** @typedef {{id: number, found?: any, error?: {name: string, message: string}}} Answer */
 
 /** @type {Decoder | undefined} */
 let decoder;
+/** @type {Encoder | undefined} */
+let encoder;
 
 /**
  * @param {string} data
@@ -26,11 +29,13 @@ function loadFrom(data) {
 
 /** @param {MessageEvent<Request>} event */
 self.onmessage = async ({ data: { id, data, method, args } }) => {
-  decoder ??= new Decoder({ load: loadFrom(data) });
   /** @type {Answer} */
   let answer;
   try {
-    answer = { id, found: await (/** @type {any} */ (decoder))[method](...args) };
+    const worker = method === "encode"
+      ? (encoder ??= new Encoder({ load: loadFrom(data) }))
+      : (decoder ??= new Decoder({ load: loadFrom(data) }));
+    answer = { id, found: await (/** @type {any} */ (worker))[method](...args) };
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     answer = { id, error: { name, message } };

@@ -2,25 +2,12 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { readNpz } from "../src/npz.js";
 import { Decoder } from "../src/picture.js";
-import { WHOLE, WRONG, bytesOf, load } from "./vectors.js";
+import { EXPECTED, WHOLE, WRONG, assertAlike, expectedText, load } from "./vectors.js";
 
-const EXPECTED = await readNpz(await bytesOf(new URL("expected.npz", import.meta.url))); // by make_expected.py
-const SCALE = 8, SHARE = 0.999;
+const SCALE = 8;
 
 const decoder = new Decoder({ load });
-
-/**
- * Fail unless nearly all samples are at most one level off, and the size is the same.
- * @param {import("../src/picture.js").Picture} found
- * @param {import("../src/npz.js").NumpyArray | undefined} expected
- */
-function assertAlike({ width, height, data }, expected) {
-  assert.deepEqual([height, width, 4], expected?.shape);
-  const near = data.reduce((count, level, n) => count + Number(Math.abs(level - (expected?.values[n] ?? NaN)) <= 1), 0);
-  assert.ok(near >= SHARE * data.length, `${data.length - near} of ${data.length} samples are more than one level off`);
-}
 
 /** @param {string} name */
 function vectorNamed(name) {
@@ -72,6 +59,32 @@ test("a file of another latent space has no decoder", async () => {
   await assert.rejects(decoder.decode(await vectorNamed("model_prior")), { name: "BundleError" });
 });
 
+test("a network is asked for before the prior, for a preview after it if a picture is to follow", async () => {
+  const bytes = await vectorNamed("tiny_odd_size"), network = "bundles/tiny/decoder.onnx", prior = "priors/tiny-1.npz";
+  const asked = /** @type {string[]} */ ([]);
+  const told = () => new Decoder({ load: (path) => (asked.push(path), load(path)) });
+  await told().decode(bytes);
+  assert.ok(asked.indexOf(network) >= 0 && asked.indexOf(network) < asked.indexOf(prior));
+  asked.length = 0;
+  await told().preview(bytes, SCALE);
+  assert.ok(!asked.includes(network));
+  const decoder = told();
+  await decoder.preview(bytes, SCALE, { ahead: true });
+  assert.ok(asked.indexOf(network) > asked.lastIndexOf(prior));
+  await decoder.decode(bytes);
+  assert.equal(asked.filter((path) => path === network).length, 1);
+});
+
+test("a network that cannot be loaded fails the picture, not the preview before it", async () => {
+  const bytes = await vectorNamed("tiny_odd_size");
+  const decoder = new Decoder({ load: async (path) => {
+    if (path.startsWith("bundles/")) throw new Error(`${path} is not there`);
+    return load(path);
+  } });
+  await decoder.preview(bytes, SCALE, { ahead: true });
+  await assert.rejects(decoder.decode(bytes), /is not there/);
+});
+
 test("limits are arguments", async () => {
   const bytes = await vectorNamed("tiny_odd_size");
   await assert.rejects(decoder.decode(bytes, { limits: { maxPixels: 61 * 43 - 1 } }), { name: "LimitError" });
@@ -84,6 +97,16 @@ test("what a file says of its picture", async () => {
   assert.equal((await decoder.info(await vectorNamed("layers_tiles_alpha"))).quality?.toFixed(1), "99.6");
   assert.equal((await decoder.info(await vectorNamed("residual_coarse"))).quality?.toFixed(1), "-105.8");
   assert.equal((await decoder.info(await vectorNamed("sd1_palette"))).method, "palette");
+});
+
+test("where bytes go, and of what kinds metadata is, is told as Python does", async () => {
+  const told = expectedText("spent");
+  for (const vector of WHOLE) {
+    const { spent, metadata } = await decoder.info(await vector.input());
+    assert.deepEqual(spent, told[vector.name], vector.name);
+    assert.equal(metadata.length > 0, spent.metadata > 0, vector.name);
+  }
+  assert.deepEqual((await decoder.info(await vectorNamed("tiny_chunks"))).metadata, ["text"]);
 });
 
 test("any byte of a file that is changed is noticed", async () => {

@@ -3,6 +3,8 @@
 import { readFile, readdir } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { createHash } from "node:crypto";
+import assert from "node:assert/strict";
+import { readNpz } from "../src/npz.js";
 
 const ROOT = new URL("../../", import.meta.url);
 const VECTORS = new URL("tests/vectors/", ROOT);
@@ -24,6 +26,30 @@ export async function load(path) {
  */
 export async function bytesOf(path) {
   return new Uint8Array(await readFile(path));
+}
+
+/** What the Python decoder makes of vectors, by make_expected.py. */
+export const EXPECTED = await readNpz(await bytesOf(new URL("expected.npz", import.meta.url)));
+const SHARE = 0.999;
+
+/**
+ * Return what is told there as JSON.
+ * @param {string} name
+ * @returns {any}
+ */
+export function expectedText(name) {
+  return JSON.parse(new TextDecoder().decode(EXPECTED.get(name)?.values));
+}
+
+/**
+ * Fail unless nearly all samples are at most one level off, and the size is the same.
+ * @param {import("../src/picture.js").Picture} found
+ * @param {import("../src/npz.js").NumpyArray | undefined} expected
+ */
+export function assertAlike({ width, height, data }, expected) {
+  assert.deepEqual([height, width, 4], expected?.shape);
+  const near = data.reduce((count, level, n) => count + Number(Math.abs(level - (expected?.values[n] ?? NaN)) <= 1), 0);
+  assert.ok(near >= SHARE * data.length, `${data.length - near} of ${data.length} samples are more than one level off`);
 }
 
 /** One of the vectors: a folder with `input.sdt`, `expect.json` and what must come of it. */

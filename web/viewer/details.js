@@ -1,21 +1,36 @@
 /** What a file says of itself, in words. */
 
+/** @typedef {[name: string, said: string]} Row */
+
 /**
  * @param {import("../src/picture.js").Info} info
  * @param {number} nbytes of the file
- * @returns {[string, string][]} names and what they are
+ * @returns {Row[]}
  */
-export function detailsOf({ width, height, grey, alpha, latentSpace, method, quality, grid, layout }, nbytes) {
+export function detailsOf(info, nbytes) {
+  const { width, height, grey, alpha, latentSpace, method, quality, grid, layout, metadata, spent } = info;
   const layers = [layout.overlay ? "overlay" : "", layout.residual ? "residual" : ""].filter(Boolean);
+  const parts = Object.entries(spent).filter(([, count]) => count);
   return [
-    ["Size", `${width} × ${height} pixels`],
-    ["File", `${nbytes.toLocaleString()} bytes`],
+    ...sizesOf(info, nbytes),
     ["Rate", `${((8 * nbytes) / (width * height)).toFixed(2)} bits per pixel`],
     ["Quality", quality === null ? "palette" : quality.toFixed(1)],
     ["Colours", `${grey ? "grey" : "RGB"}${alpha ? " with alpha" : ""}`],
     ["Model", latentSpace],
     ["Latents", `${grid.join(" × ")}${method === "palette" ? ", palette" : ""}`],
     ["Layers", layers.join(", ") || "none"],
+    ["Metadata", metadata.join(", ") || "none"],
+    ["Bytes", parts.map(([name, count]) => `${name} ${count.toLocaleString()}`).join(", ")],
     ["Tiles", `${layout.columns} × ${layout.rows}, ${layout.levels} ${layout.levels === 1 ? "level" : "levels"}`],
   ];
+}
+
+/**
+ * Return what is told of a file that is damaged, too.
+ * @param {{width: number, height: number}} picture
+ * @param {number} nbytes of the file
+ * @returns {Row[]}
+ */
+export function sizesOf({ width, height }, nbytes) {
+  return [["Size", `${width} × ${height} pixels`], ["File", `${nbytes.toLocaleString()} bytes`]];
 }

@@ -1,13 +1,19 @@
-/** The viewer: files that are dropped, chosen or linked to, shown one at a time. */
+/** The viewer: files that are dropped, chosen or linked to, or made of photos, shown one at a time. */
 
 import { open } from "../src/client.js";
-import { detailsOf } from "./details.js";
+import { FormatError } from "../src/error.js";
+import { detailsOf, sizesOf } from "./details.js";
+import { canvasOf, isPhoto, pixelsOf } from "./photos.js";
 import { drawn, rivalOf } from "./rivals.js";
 import { Stage } from "./stage.js";
 
-/** @typedef {{name: string, read: () => Promise<Uint8Array<ArrayBuffer>>}} Item a file that can be shown */
+/**
+ * A file that can be shown; one that is made of a `photo` has that, once it is read, as its `original`.
+ * @typedef {{name: string, read: (signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>, photo?: File,
+ *   original?: Promise<HTMLCanvasElement>}} Item
+ */
 
-const SCALE = 8;
+const SCALE = 8, ORIGINAL = "original";
 const decoder = open();
 
 /**
@@ -23,6 +29,7 @@ const rival = /** @type {HTMLCanvasElement} */ (at("rival"));
 const files = /** @type {HTMLSelectElement} */ (at("files"));
 const beside = /** @type {HTMLSelectElement} */ (at("beside"));
 const split = /** @type {HTMLInputElement} */ (at("split"));
+const quality = /** @type {HTMLInputElement} */ (at("quality"));
 const stage = new Stage(at("stage"), (scale) => {
   at("level").textContent = `${Math.round(100 * scale)} %`;
 });
@@ -31,6 +38,8 @@ const stage = new Stage(at("stage"), (scale) => {
 let items = [];
 /** What is shown is of the newest request; what was asked before it is dropped. */
 let control = new AbortController();
+/** @type {Item | null} */
+let shown = null;
 let nbytes = 0;
 
 /** @param {Item[]} given */
@@ -48,15 +57,15 @@ async function show(item) {
   control = new AbortController();
   const { signal } = control;
   compareWith(null);
-  say("…");
+  say(item.photo ? "encoding …" : "…");
   try {
-    const started = performance.now(), bytes = await item.read(), info = await decoder.info(bytes, { signal });
+    const started = performance.now(), bytes = await item.read(signal), info = await infoOf(bytes, signal);
+    signal.throwIfAborted();
     nbytes = bytes.length;
-    picture.width = info.width;
-    picture.height = info.height;
-    picture.setAttribute("aria-label", item.name);
-    tell(item, detailsOf(info, nbytes));
-    await drawn(picture, await decoder.preview(bytes, SCALE, { signal }), signal);
+    offer(item, bytes);
+    if (!info) return await showPart(item, bytes, signal);
+    tell(item, info, detailsOf(info, nbytes));
+    await drawn(picture, await decoder.preview(bytes, SCALE, { signal, ahead: true }), signal);
     say("preview; decoding …");
     await drawn(picture, await decoder.decode(bytes, { signal }), signal);
     say(`shown after ${Math.round(performance.now() - started).toLocaleString()} ms`);
@@ -67,26 +76,79 @@ async function show(item) {
 }
 
 /**
- * Show the stage and the details.
- * @param {Item} item
- * @param {[string, string][]} details
+ * Return what a file says of itself, null if it is damaged.
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {AbortSignal} signal
  */
-function tell({ name }, details) {
+async function infoOf(bytes, signal) {
+  try {
+    return await decoder.info(bytes, { signal });
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+}
+
+/**
+ * Offer what there is for files that are made of photos: another quality, the original beside it, and to save it.
+ * @param {Item} item
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ */
+function offer({ name, photo }, bytes) {
+  const save = /** @type {HTMLAnchorElement} */ (at("save"));
+  const choice = /** @type {HTMLOptionElement} */ (at("of-photos"));
+  at("making").hidden = choice.hidden = choice.disabled = !photo;
+  if (!photo && beside.value === ORIGINAL) beside.value = "";
+  URL.revokeObjectURL(save.href);
+  save.href = URL.createObjectURL(new Blob([bytes], { type: "image/x-sdt" }));
+  save.download = `${name.replace(/\.[^.]*$/, "")}.sdt`;
+}
+
+/**
+ * Show what there is of a damaged file, and say what there is not.
+ * @param {Item} item
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {AbortSignal} signal
+ */
+async function showPart(item, bytes, signal) {
+  const found = await decoder.decode(bytes, { signal, partial: true });
+  tell(item, found, sizesOf(found, bytes.length));
+  at("lacking").textContent = `Cut short or damaged: ${found.missing}`;
+  at("lacking").hidden = false;
+  await drawn(picture, found, signal);
+  say("what there is of the file");
+}
+
+/**
+ * Show the stage, of a picture's size, and the details.
+ * @param {Item} item
+ * @param {{width: number, height: number}} size
+ * @param {import("./details.js").Row[]} details
+ */
+function tell(item, { width, height }, details) {
+  const { name } = item;
+  Object.assign(picture, { width, height });
+  picture.setAttribute("aria-label", name);
   document.title = `${name} – sdt viewer`;
   main.classList.remove("empty");
-  at("wrong").hidden = true;
+  at("wrong").hidden = at("lacking").hidden = true;
   at("view").hidden = at("about").hidden = false;
   /** @type {HTMLElement} */ (at("about").firstElementChild).textContent = name;
   at("details").replaceChildren(...details.flatMap((row) => row.map((text, n) => {
     return Object.assign(document.createElement(n ? "dd" : "dt"), { textContent: text });
   })));
-  stage.setSize(picture.width, picture.height);
+  if (item === shown) return; // at another quality: what is looked at stays
+  delete shown?.original;
+  shown = item;
+  stage.setSize(width, height);
+  if (item.photo) beside.value = ORIGINAL;
 }
 
 /** @param {string} message */
 function fail(message) {
   main.classList.add("empty");
   at("view").hidden = at("about").hidden = true;
+  shown = null;
   at("wrong").textContent = message;
   at("wrong").hidden = false;
 }
@@ -97,21 +159,27 @@ function say(text) {
 }
 
 /**
- * Show what another codec makes of as many bytes, if one is chosen.
+ * Show the original, or what another codec makes of as many bytes, if one is chosen.
  * @param {AbortSignal} signal
  */
 async function compare(signal) {
   compareWith(null);
-  const name = beside.selectedOptions[0].text;
-  if (!beside.value) return;
+  const { value, selectedOptions: [{ text: name }] } = beside, original = await shown?.original;
+  if (!value) return;
+  if (original && value === ORIGINAL) {
+    await drawn(rival, await createImageBitmap(original), signal);
+    compareWith(name);
+    return say("right of the line: the original");
+  }
   say(`${name} …`);
-  const found = await rivalOf(picture, beside.value, nbytes);
-  if (signal.aborted || beside.selectedOptions[0].text !== name) return;
+  const found = await rivalOf(original ?? picture, value, nbytes);
+  if (signal.aborted || beside.value !== value) return;
   if (!found) return say(`${name}: not available in this browser`);
   await drawn(rival, found.bitmap, signal);
   compareWith(name);
   const isLarger = found.nbytes > nbytes ? ", the smallest that it can" : "";
-  say(`right of the line: ${name} of the decoded picture, ${found.nbytes.toLocaleString()} bytes${isLarger}`);
+  const source = original ? "original" : "decoded picture";
+  say(`right of the line: ${name} of the ${source}, ${found.nbytes.toLocaleString()} bytes${isLarger}`);
 }
 
 /** @param {string | null} name of the other codec, null for none */
@@ -123,7 +191,27 @@ function compareWith(name) {
 
 /** @param {Iterable<File>} chosen */
 function takeFiles(chosen) {
-  take([...chosen].map((file) => ({ name: file.name, read: async () => new Uint8Array(await file.arrayBuffer()) })));
+  take([...chosen].map((file) => (isPhoto(file) ? madeOf(file) : {
+    name: file.name,
+    read: async () => new Uint8Array(await file.arrayBuffer()),
+  })));
+}
+
+/**
+ * @param {File} photo
+ * @returns {Item}
+ */
+function madeOf(photo) {
+  /** @type {Item} */
+  const item = {
+    name: photo.name,
+    photo,
+    read: async (signal) => {
+      item.original ??= canvasOf(photo);
+      return decoder.encode(pixelsOf(await item.original), { quality: Number(quality.value), signal });
+    },
+  };
+  return item;
 }
 
 /** Take what the address names behind `#`: paths of this server, with `&` between several. */
@@ -162,6 +250,8 @@ for (const kind of /** @type {const} */ (["dragover", "dragleave", "drop"])) {
 }
 files.addEventListener("change", () => void show(items[files.selectedIndex]));
 beside.addEventListener("change", () => void compare(control.signal));
+quality.addEventListener("input", () => (at("chosen").textContent = quality.value));
+quality.addEventListener("change", () => void (shown && show(shown)));
 split.addEventListener("input", () => stage.setSplit(Number(split.value) / 100));
 at("in").addEventListener("click", () => stage.zoom(1));
 at("out").addEventListener("click", () => stage.zoom(-1));

@@ -2,7 +2,7 @@
 
 import { equal, next, test } from "./check.js";
 
-const ODD = "/vectors/tiny_odd_size/input.sdt", BROKEN = "/vectors/x_truncated/input.sdt";
+const ODD = "/vectors/tiny_odd_size/input.sdt", BROKEN = "/vectors/x_version/input.sdt", CUT = "/vectors/x_truncated/input.sdt";
 
 const frame = document.createElement("iframe");
 Object.assign(frame, { width: "800", height: "600" });
@@ -112,6 +112,31 @@ function addShowing() {
     await opened(`#${BROKEN}`);
     await until(() => !at("wrong").hidden);
     equal([at("wrong").textContent?.startsWith("input.sdt: "), at("view").hidden], [true, true]);
+  });
+
+  test("a photo becomes a file, which lies beside it and can be saved", async () => {
+    await opened("");
+    const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 30 });
+    canvas.getContext("2d")?.fillRect(0, 0, 40, 30);
+    const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ done) => canvas.toBlob(done));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([blob ?? ""], "dark.room.png", { type: "image/png" }));
+    frame.contentDocument?.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+    await until(() => at("said").textContent === "right of the line: the original");
+    const save = /** @type {HTMLAnchorElement} */ (at("save")), bytes = await (await fetch(save.href)).arrayBuffer();
+    equal([save.download, at("details").innerText.includes("40 × 30 pixels")], ["dark.room.sdt", true]);
+    equal(new TextDecoder().decode(bytes.slice(0, 3)), "SDT");
+    await shown(`#${ODD}`);
+    equal([at("making").hidden, /** @type {HTMLSelectElement} */ (at("beside")).value], [true, ""]);
+  });
+
+  test("it shows what there is of a file that is cut short, and says what is missing", async () => {
+    await opened(`#${CUT}`);
+    await until(() => at("said").textContent?.startsWith("what there is"));
+    equal(at("lacking").textContent, "Cut short or damaged: of 1 tiles 0 are missing, 1 are there in part");
+    equal([at("lacking").hidden, at("view").hidden, at("wrong").hidden], [false, false, true]);
+    await shown(`#${ODD}`);
+    equal(at("lacking").hidden, true, "of a whole file");
   });
 
   test("it opens nothing of other servers", async () => {

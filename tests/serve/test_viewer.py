@@ -1,0 +1,62 @@
+"""The viewer in a service: its files, and a front page that decodes with them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sdtrt.viewer import HEADERS
+
+Serving = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    (folder / "src").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html>")
+    for name in ("src/client.js", "sw.js", "files.js", "runtime.wasm"):
+        (folder / name).write_text("//")
+    (tmp_path / "secret").write_text("secret")
+    return folder
+
+
+def test_its_files(serving: Serving, site: Path) -> None:
+    client = serving(site=site, token="sesame")
+    for name, kind in (
+        ("", "text/html; charset=utf-8"),
+        ("src/client.js", "text/javascript; charset=utf-8"),
+        ("sw.js", "text/javascript; charset=utf-8"),
+        ("runtime.wasm", "application/wasm"),
+    ):
+        answer = client.get(f"/viewer/{name}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+        assert {key: answer.headers[key] for key in HEADERS} == HEADERS
+        assert answer.headers["cache-control"] == "no-cache"
+        known = client.get(f"/viewer/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        assert (known.status_code, known.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../secret", "%2e%2e/secret", "..%2fsecret", "/secret", "src/", "src"])
+def test_nothing_else_is_there(serving: Serving, site: Path, name: str) -> None:
+    client = serving(site=site)
+    request = client.build_request("GET", "/viewer/x")
+    request.url = request.url.copy_with(raw_path=f"/viewer/{name}".encode())
+    assert client.send(request).status_code == 404
+
+
+def test_the_page_decodes_if_it_can(serving: Serving, site: Path) -> None:
+    page = serving(site=site).get("/")
+    assert 'data-viewer="viewer/"' in page.text
+    assert " 'self'; style-src" in page.headers["content-security-policy"]
+    assert page.headers["cross-origin-embedder-policy"] == "require-corp"
+
+
+def test_the_page_has_it_decoded_where_no_viewer_is_built(serving: Serving, tmp_path: Path) -> None:
+    client = serving(site=tmp_path)
+    page = client.get("/")
+    assert "data-viewer=" not in page.text
+    assert "'self'; style-src" not in page.headers["content-security-policy"]
+    assert "cross-origin-embedder-policy" not in page.headers
+    assert client.get("/viewer/").status_code == 404

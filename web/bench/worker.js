@@ -1,0 +1,47 @@
+/** A module worker for `benchmarks/browser.py`: decodes a file again and again, and tells how long each time takes. */
+
+import { InferenceSession, env } from "onnxruntime-web";
+import { StoredLatents } from "../src/latents.js";
+import { Decoder } from "../src/picture.js";
+
+/** @typedef {{whole: number, entropy: number, network: number}} Times milliseconds of one decode */
+/** @typedef {{threads: number, runs: number, file: string, data: string}} Request `data` is as in `worker.js` */
+
+const spent = { entropy: 0, network: 0 };
+/** @type {Decoder | undefined} */
+let decoder;
+
+const { keep } = StoredLatents.prototype;
+StoredLatents.prototype.keep = function (/** @type {import("../src/layout.js").Place} */ wanted) {
+  const started = performance.now();
+  keep.call(this, wanted);
+  spent.entropy += performance.now() - started;
+};
+
+const session = /** @type {any} */ (InferenceSession).prototype, { run } = session;
+session.run = async function (/** @type {unknown[]} */ ...args) {
+  const started = performance.now(), found = await run.apply(this, args);
+  spent.network += performance.now() - started;
+  return found;
+};
+
+/** @param {string} path */
+async function bytesOf(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.arrayBuffer();
+}
+
+/** @param {MessageEvent<Request>} event */
+self.onmessage = async ({ data: { threads, runs, file, data } }) => {
+  env.wasm.numThreads = threads;
+  decoder ??= new Decoder({ load: (path) => bytesOf(data + path) });
+  const bytes = new Uint8Array(await bytesOf(file)), times = /** @type {Times[]} */ ([]);
+  for (let n = 0; n < runs; n++) {
+    spent.entropy = spent.network = 0;
+    const started = performance.now();
+    await decoder.decode(bytes);
+    times.push({ whole: performance.now() - started, ...spent });
+  }
+  postMessage({ threads: env.wasm.numThreads, times });
+};

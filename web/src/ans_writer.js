@@ -1,0 +1,82 @@
+/** The entropy coder's other direction: what `ans.js` reads from the start is written from the end. */
+
+/** @typedef {import("./tables.js").Tables} Tables */
+
+const TOTAL = 2 ** 24, BYTE = 2 ** 8, WORD = 4; // bytes
+
+/** Writes a stream. A state is kept as its upper 40 bits and its lower 24, as by `Reader`. */
+export class Writer {
+  constructor() {
+    /** @type {number[]} */
+    this._words = [];
+    this._high = 0;
+    this._low = 0;
+  }
+
+  /** How many words what has been written so far takes that nothing written later can change. */
+  get words() {
+    return this._words.length;
+  }
+
+  /**
+   * Write an entry of each of some tables.
+   * @param {Tables} tables
+   * @param {Uint16Array} rows the numbers of the tables
+   * @param {Uint8Array} entries
+   */
+  entries({ likely, weights, bounds, entries: size }, rows, entries) {
+    for (let n = rows.length - 1; n >= 0; n--) {
+      const row = rows[n], at = row * (size + 1) + entries[n];
+      const isOther = weights[row] === 0 || entries[n] !== likely[row];
+      if (isOther) this._put(bounds[at], bounds[at + 1] - bounds[at]);
+    }
+    for (let n = rows.length - 1; n >= 0; n--) {
+      const weight = weights[rows[n]];
+      if (weight === 0) continue;
+      if (entries[n] === likely[rows[n]]) this._put(0, weight);
+      else this._put(weight, TOTAL - weight);
+    }
+  }
+
+  /**
+   * Write so many raw bits.
+   * @param {number} number
+   * @param {number} bits 0 … 16
+   */
+  raw(number, bits) {
+    const size = 1 << (24 - bits);
+    this._put(number * size, size);
+  }
+
+  /** Return the stream, less the zero bytes at its start. */
+  stream() {
+    const upper = Math.floor(this._high / BYTE), lower = this._lowerWord();
+    const state = upper ? [upper, lower] : lower ? [lower] : [];
+    const words = [...state, ...this._words.reverse()], data = new Uint8Array(WORD * words.length);
+    const view = new DataView(data.buffer);
+    words.forEach((word, n) => view.setUint32(WORD * n, word));
+    return data.subarray(data.findIndex(Boolean) === -1 ? data.length : data.findIndex(Boolean));
+  }
+
+  /**
+   * Divide the state by an entry's weight, and put the rest, from where the entry starts, below the quotient.
+   * @param {number} start
+   * @param {number} weight 1 … 2^24
+   */
+  _put(start, weight) {
+    if (Math.floor(this._high / 65536) >= weight) {
+      this._words.push(this._lowerWord());
+      const rest = Math.floor(this._high / BYTE);
+      this._high = Math.floor(rest / TOTAL);
+      this._low = rest % TOTAL;
+    }
+    // Two divisions of less than 2^48 instead of one of 2^64.
+    const upper = Math.floor(this._high / weight), left = (this._high % weight) * TOTAL + this._low;
+    this._high = upper * TOTAL + Math.floor(left / weight);
+    this._low = start + (left % weight);
+  }
+
+  _lowerWord() {
+    return (this._high % BYTE) * TOTAL + this._low;
+  }
+}

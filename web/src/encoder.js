@@ -1,0 +1,125 @@
+/** Main path of the other direction: pixels -> network -> symbols -> the bytes of an `.sdt` file of latents alone. */
+
+import { Assets } from "./assets.js";
+import { Choice } from "./choice.js";
+import { DEFAULT_LIMITS } from "./container.js";
+import { writeFile } from "./container_writer.js";
+import { EncoderNetwork } from "./encoder_network.js";
+import { LimitError } from "./error.js";
+import { WORD } from "./latents.js";
+import { SINGLE, innerOf, mostTiles, placesOf } from "./layout.js";
+import { arrayNamed } from "./npz.js";
+import { Grid } from "./passes.js";
+import { areaOf, paste } from "./planes.js";
+import { NetworkPrior } from "./prior.js";
+import { deltasOf, gridOf, shipped, stepCodeOf } from "./profile.js";
+import { encodeStream } from "./stream_writer.js";
+
+/** @typedef {import("./layout.js").Layout} Layout */
+/** @typedef {import("./layout.js").Place} Place */
+/** @typedef {import("./picture.js").Picture} Picture */
+/** @typedef {import("./profile.js").Profile} Profile */
+
+const PROFILE = 1, PRIOR = 1, NAME = "tiny-1"; // of latent space tiny
+const TILE = 128; // latents: the usual side of a tile; planes of up to one and a half are not divided
+const LARGEST_SYMBOL = 32766, OPAQUE = 255;
+
+/** Encodes pictures in latent space `tiny`, as `sdtrt encode --layers 1` does with its default effort. */
+export class Encoder {
+  /** @param {{load: import("./assets.js").Load}} options as of `Decoder` */
+  constructor({ load }) {
+    this._assets = new Assets(load);
+  }
+
+  /**
+   * Return the file of a picture.
+   * @param {Picture} picture an opaque one
+   * @param {{quality?: number, maxPixels?: number}} [options] `quality` is 1 (smallest) to 100 (best)
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
+   * @throws {RangeError} if the picture has alpha, or the quality is out of range
+   * @throws {LimitError} if it has more than `maxPixels`
+   * @throws {import("./error.js").BundleError} if the network gives values that are not finite
+   */
+  async encode(picture, { quality = 50, maxPixels = DEFAULT_LIMITS.maxPixels } = {}) {
+    if (!(quality >= 1 && quality <= 100)) throw new RangeError(`quality ${quality}, expected 1 to 100`);
+    requireEncodable(picture, maxPixels);
+    const profile = await shipped(PROFILE, this._assets), network = await EncoderNetwork.open(this._assets);
+    const latents = await network.latents(picture, profile);
+    return this.encodeLatents(latents, picture, stepCodeOf(profile, quality));
+  }
+
+  /**
+   * Return the file of a picture's latents, (channels, height, width).
+   * @param {Float32Array} latents
+   * @param {{width: number, height: number}} size of the picture
+   * @param {number} stepCode 0 … 4095
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
+   */
+  async encodeLatents(latents, { width, height }, stepCode) {
+    const profile = await shipped(PROFILE, this._assets), arrays = await this._assets.arrays(NAME);
+    const prior = await this._assets.made(`prior ${NAME}`, async () => new NetworkPrior(arrays));
+    const [channels, down, across] = gridOf(profile, { width, height }), scaled = scaledOf(latents, profile, stepCode);
+    const layout = layoutOf(down, across, prior), weights = arrayNamed(arrays, "tables").values;
+    /** @type {Place} */
+    const whole = { rows: [0, down], columns: [0, across] };
+    const streams = placesOf(layout, down, across).map((place) => {
+      const { rows: [top, bottom], columns: [left, right] } = place, part = new Float32Array(channels * areaOf(place));
+      paste(part, place, scaled, whole);
+      const grid = new Grid(bottom - top, right - left, innerOf(place, down, across));
+      return encodeStream(new Choice(part, grid, prior, weights), grid, prior, stepCode);
+    });
+    const segments = Array.from({ length: layout.levels }, (_, n) => n).flatMap((level) => {
+      return streams.map((levels) => (layout.levels === 1 ? joined(levels) : levels[level]));
+    });
+    const alignment = (WORD - (segments[0].length % WORD)) % WORD;
+    const header = { width, height, profile: PROFILE, prior: PRIOR, stepCode, grey: false, alignment };
+    return writeFile({ header, layout, segments });
+  }
+}
+
+/**
+ * @param {Picture} picture
+ * @param {number} maxPixels
+ */
+function requireEncodable({ width, height, data }, maxPixels) {
+  const count = width * height;
+  if (count > maxPixels) throw new LimitError(`${count} pixels, the limit is ${maxPixels}`);
+  if (!count || data.length !== 4 * count) throw new RangeError(`${data.length} bytes for ${width}x${height} pixels`);
+  for (let n = 3; n < data.length; n += 4) {
+    if (data[n] !== OPAQUE) throw new RangeError("the picture has alpha, which `sdtrt encode` keeps, but not this encoder");
+  }
+}
+
+/**
+ * Return latents in steps.
+ * @param {Float32Array} latents
+ * @param {Profile} profile
+ * @param {number} stepCode
+ */
+function scaledOf(latents, profile, stepCode) {
+  const deltas = deltasOf(profile, stepCode), size = latents.length / deltas.length;
+  return latents.map((latent, n) => {
+    const channel = Math.floor(n / size), scaled = Math.fround(latent - profile.mean[channel]) / deltas[channel];
+    return Math.min(Math.max(scaled, -LARGEST_SYMBOL), LARGEST_SYMBOL);
+  });
+}
+
+/**
+ * Return how a plane of so many latents is divided.
+ * @param {number} height
+ * @param {number} width
+ * @param {NetworkPrior} prior
+ * @returns {Layout}
+ */
+function layoutOf(height, width, prior) {
+  const [rows, columns] = [height, width].map((length) => {
+    return Math.min(Math.max(1, Math.ceil((length - TILE / 2) / TILE)), mostTiles(length));
+  });
+  return rows * columns === 1 ? SINGLE : { ...SINGLE, columns, rows, levels: prior.cuts.length + 1 };
+}
+
+/** @param {Uint8Array<ArrayBuffer>[]} levels of one stream, one behind the other in memory */
+function joined(levels) {
+  const [{ buffer, byteOffset }] = levels, nbytes = levels.reduce((sum, { length }) => sum + length, 0);
+  return new Uint8Array(buffer, byteOffset, nbytes);
+}

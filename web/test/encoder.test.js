@@ -1,0 +1,93 @@
+/** The other direction: what is written is what the Python encoder writes, and what decoders read. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Assets } from "../src/assets.js";
+import { DEFAULT_LIMITS, readFile } from "../src/container.js";
+import { Encoder } from "../src/encoder.js";
+import { StoredLatents } from "../src/latents.js";
+import { Grid } from "../src/passes.js";
+import { Decoder } from "../src/picture.js";
+import { encodeStream } from "../src/stream_writer.js";
+import { Vector, WHOLE, expectedText, load, modelOf, sha256 } from "./vectors.js";
+
+const assets = new Assets(load), encoder = new Encoder({ load }), decoder = new Decoder({ load });
+const STEP_CODE = 2300;
+
+/**
+ * Return what picks symbols that are known.
+ * @param {Int16Array} symbols of a tile
+ * @param {Grid} grid
+ * @param {number[]} order of channels
+ * @returns {import("../src/stream_writer.js").Picker}
+ */
+function exactly(symbols, grid, order) {
+  return {
+    passes: ({ length }) => length,
+    pick(step, _, picked) {
+      const { plane } = grid.positions(step), [first, end] = step.channels;
+      for (let channel = first, n = 0; channel < end; channel++) {
+        for (const at of plane) picked[n++] = symbols[order[channel] * grid.height * grid.width + at];
+      }
+    },
+  };
+}
+
+for (const vector of WHOLE) {
+  test(`streams of ${vector.name} are written as they were`, async () => {
+    const file = readFile(await vector.input()), model = await modelOf(await vector.expect());
+    const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, model);
+    if (stored.isPalette) return;
+    for (const [tile, place] of stored._places.entries()) {
+      const segments = stored._segments(tile), { prior, stream } = stored._stream(segments);
+      const { height, width, inner } = stored._extent(tile), grid = new Grid(height, width, inner);
+      const picker = exactly(stored.decoded(place).symbols, grid, prior.order);
+      const levels = encodeStream(picker, grid, prior, file.header.stepCode);
+      assert.deepEqual(Buffer.concat(levels), Buffer.from(stream));
+      const ends = segments.map(({ length }) => length);
+      ends[0] -= segments.reduce((sum, { length }) => sum + length, 0) - stream.length; // parameters
+      if (file.layout.levels > 1) assert.deepEqual(levels.map(({ length }) => length), ends);
+    }
+  });
+}
+
+for (const name of ["tiny_odd_size", "tiny_tiles", "tiny_1x1"]) {
+  test(`latents of ${name} make the file that Python makes of them`, async () => {
+    const file = readFile(await new Vector(name).input());
+    const latents = await (await StoredLatents.open(file, assets, DEFAULT_LIMITS)).latents();
+    const found = await encoder.encodeLatents(latents, file.header, STEP_CODE);
+    assert.equal(sha256(found), expectedText("encoded")[name]);
+  });
+}
+
+/**
+ * @param {number} width
+ * @param {number} height
+ */
+function painting(width, height) {
+  const data = new Uint8ClampedArray(4 * width * height).fill(255);
+  for (let y = 0, at = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, at += 4) {
+      data.set([60 + x / 4 + 40 * Math.sin(y / 9), 200 - y / 3, 90 + 60 * Math.cos(x / 15)], at);
+    }
+  }
+  return { width, height, data };
+}
+
+for (const [width, height] of [[61, 43], [1, 1], [1700, 40]]) {
+  test(`a picture of ${width}x${height} comes back`, async () => {
+    const picture = painting(width, height), bytes = await encoder.encode(picture, { quality: 80 });
+    const found = await decoder.decode(bytes), info = await decoder.info(bytes);
+    assert.equal(info.quality?.toFixed(0), "80");
+    const error = found.data.reduce((sum, level, n) => sum + (level - picture.data[n]) ** 2, 0) / found.data.length;
+    assert.ok(error < 30, `a mean squared error of ${error}`);
+  });
+}
+
+test("what cannot be encoded is refused", async () => {
+  const clear = { width: 2, height: 1, data: new Uint8ClampedArray([0, 0, 0, 255, 0, 0, 0, 254]) };
+  await assert.rejects(encoder.encode(clear), /alpha/);
+  await assert.rejects(encoder.encode({ ...painting(2, 2), width: 3 }), RangeError);
+  await assert.rejects(encoder.encode(painting(2, 2), { quality: 0 }), RangeError);
+  await assert.rejects(encoder.encode(painting(2, 2), { maxPixels: 3 }), { name: "LimitError" });
+});

@@ -1,0 +1,131 @@
+/**
+ * `node test/mutations.mjs [COUNT [FIRST]]`: what the decoder makes of hostile files, from number FIRST on.
+ *
+ * Each must become a picture, or be refused by an error of `src/error.js`, in `MOST_MS`, and memory must not grow; so
+ * must what there is of those that are refused. The network is left out: all that a file says is read before it. Files
+ * are decoded in a thread that can be ended.
+ */
+
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
+import { Assets } from "../src/assets.js";
+import { DEFAULT_LIMITS, readFile } from "../src/container.js";
+import { SdtError } from "../src/error.js";
+import { StoredLatents } from "../src/latents.js";
+import { Layers } from "../src/layers.js";
+import { linearPreview } from "../src/preview.js";
+import { salvageFile } from "../src/salvage.js";
+import { SalvagedLatents } from "../src/salvaged_latents.js";
+import { mutated } from "./mutated.js";
+import { load } from "./vectors.js";
+
+export const COUNT = 2000;
+const SCALE = 8;
+const MOST_MS = 5000, MOST_GROWTH = 64e6; // bytes, once the first third of the files is done
+const LIMITS = { ...DEFAULT_LIMITS, maxPixels: 1 << 20 };
+
+/** @typedef {{outcomes: Map<string, number>, slowest: number, growth: number}} Found `growth` in bytes */
+
+/**
+ * Decode hostile files.
+ * @param {number} count
+ * @param {number} [first]
+ * @returns {Promise<Found>}
+ * @throws {Error} by the number of the file that was not refused as it should be
+ */
+export async function attack(count, first = 0) {
+  const worker = new Worker(new URL(import.meta.url), { workerData: { count, first } });
+  let number = first, last = performance.now();
+  /** @type {Found | undefined} */
+  let found;
+  worker.on("message", (message) => {
+    last = performance.now();
+    if (typeof message === "number") number = message;
+    else found = message;
+  });
+  const end = once(worker, "exit");
+  const watch = setInterval(() => performance.now() - last > 4 * MOST_MS && worker.terminate(), MOST_MS);
+  try {
+    await end;
+  } finally {
+    clearInterval(watch);
+  }
+  if (!found) throw new Error(`file ${number} does not end`);
+  return found;
+}
+
+/**
+ * Return what becomes of a file: `picture`, or the error that refuses it.
+ * @param {number} number
+ * @param {Assets} assets
+ */
+async function outcomeOf(number, assets) {
+  const outcome = await outcomeBy(readFile, StoredLatents, number, assets);
+  if (outcome !== "picture") await outcomeBy(salvageFile, SalvagedLatents, number, assets);
+  return outcome;
+}
+
+/**
+ * Return what becomes of a file that is read as a whole one, or as one that is damaged.
+ * @param {typeof readFile} read
+ * @param {typeof StoredLatents} latentsOf
+ * @param {number} number
+ * @param {Assets} assets
+ */
+async function outcomeBy(read, latentsOf, number, assets) {
+  const { name, data, model } = mutated(number);
+  try {
+    const file = read(data, LIMITS), { width, height } = file.header;
+    const stored = await latentsOf.open(file, assets, LIMITS, model);
+    const layers = new Layers(file, stored.profile.downscale, assets);
+    const latents = await stored.latents();
+    if (!latents.every(Number.isFinite)) throw new Error("latents are not finite");
+    await layers.put(new Uint8ClampedArray(4 * width * height), { rows: [0, height], columns: [0, width] });
+    await linearPreview(stored, layers, SCALE);
+    return "picture";
+  } catch (error) {
+    if (!(error instanceof SdtError)) throw new Error(`file ${number}, of ${name}`, { cause: error });
+    return `${error.name}: ${error.message.replace(/x-[0-9a-f]+|\d+/g, "N").replace(/payload: .*/, "payload")}`;
+  }
+}
+
+/**
+ * @param {number} count
+ * @param {number} first
+ * @returns {Promise<Found>}
+ */
+async function attacked(count, first) {
+  const assets = new Assets(load), outcomes = new Map();
+  let slowest = 0, memory = 0;
+  for (let n = 0; n < count; n++) {
+    parentPort?.postMessage(first + n);
+    const started = performance.now(), outcome = await outcomeOf(first + n, assets), took = performance.now() - started;
+    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+    if (took > MOST_MS) throw new Error(`file ${first + n} took ${Math.round(took)} ms`);
+    slowest = Math.max(slowest, took);
+    if (n === Math.floor(count / 3)) memory = usedMemory();
+  }
+  const growth = usedMemory() - memory;
+  if (growth > MOST_GROWTH) throw new Error(`memory grew by ${growth} bytes`);
+  return { outcomes, slowest, growth };
+}
+
+/** Return how many bytes of memory this process has once what is not needed is collected. */
+function usedMemory() {
+  setFlagsFromString("--expose-gc");
+  runInNewContext("gc")();
+  return process.memoryUsage().rss;
+}
+
+if (!isMainThread && workerData?.count) {
+  parentPort?.postMessage(await attacked(workerData.count, workerData.first));
+} else if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [count = COUNT, first = 0] = process.argv.slice(2).map(Number);
+  const { outcomes, slowest, growth } = await attack(count, first);
+  const sorted = [...outcomes].sort(([, one], [, other]) => other - one);
+  for (const [outcome, times] of sorted) console.log(String(times).padStart(8), outcome);
+  console.log(`the slowest took ${slowest.toFixed(0)} ms; memory grew by ${(growth / 1e6).toFixed(1)} MB`);
+}

@@ -1,0 +1,75 @@
+/** Vectors that are cut short or damaged: what there is of them is what the Python decoder finds there. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Assets } from "../src/assets.js";
+import { DEFAULT_LIMITS } from "../src/container.js";
+import { Decoder } from "../src/picture.js";
+import { salvageFile } from "../src/salvage.js";
+import { SalvagedLatents } from "../src/salvaged_latents.js";
+import { EXPECTED, Vector, assertAlike, expectedText, load, sha256 } from "./vectors.js";
+
+/**
+ * What is done to a vector, and what comes of it: an error, or symbols and points, what is told of them, and maybe a
+ * picture, of which all is told that is missing.
+ * @typedef {{vector: string, length: number, at: number, flip: number, error?: string, sha256?: string,
+ *   missing?: string, picture?: string, told?: string}} Case
+ */
+/** @type {Case[]} */
+const CASES = expectedText("partial");
+
+const assets = new Assets(load), decoder = new Decoder({ load });
+
+/** @param {Case} of */
+async function damaged({ vector, length, at, flip }) {
+  const bytes = (await new Vector(vector).input()).slice(0, length);
+  bytes[at] ^= flip;
+  return bytes;
+}
+
+/** @param {Uint8Array<ArrayBuffer>} bytes */
+async function salvaged(bytes) {
+  const stored = await SalvagedLatents.open(salvageFile(bytes), assets, DEFAULT_LIMITS);
+  return { stored, ...stored.decoded() };
+}
+
+for (const vector of new Set(CASES.map(({ vector: name }) => name))) {
+  test(`latents that there are of ${vector}`, async () => {
+    for (const one of CASES.filter(({ vector: name }) => name === vector)) {
+      const bytes = await damaged(one), where = JSON.stringify(one);
+      if (one.error) {
+        await assert.rejects(salvaged(bytes), { name: one.error }, where);
+      } else if (one.sha256) {
+        const { stored, symbols, points } = await salvaged(bytes);
+        assert.equal(stored.missing, one.missing, where);
+        const digest = sha256(Buffer.concat([symbols, points ?? []].map(bytesOfArray)));
+        assert.equal(digest.slice(0, 16), one.sha256, where);
+      }
+    }
+  });
+}
+
+for (const one of CASES.filter(({ picture }) => picture)) {
+  test(`${one.picture}`, async () => {
+    const found = await decoder.decode(await damaged(one), { partial: true });
+    assert.equal(found.missing, one.told);
+    assertAlike(found, EXPECTED.get(String(one.picture)));
+  });
+}
+
+test("nothing is missing of a whole file", async () => {
+  const bytes = await new Vector("layers_tiles_alpha").input();
+  const { missing, ...whole } = await decoder.decode(bytes, { partial: true });
+  assert.equal(missing, "");
+  assert.deepEqual(whole, await decoder.decode(bytes));
+});
+
+test("a partial picture has no region", async () => {
+  const options = { partial: true, region: { left: 0, top: 0, width: 1, height: 1 } };
+  await assert.rejects(decoder.decode(await new Vector("tiny_grey").input(), options), TypeError);
+});
+
+/** @param {Int16Array | Int8Array | never[]} array */
+function bytesOfArray(array) {
+  return Array.isArray(array) ? Buffer.alloc(0) : Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+}
