@@ -33,6 +33,7 @@ PAGES = (
             "serve",
             "dataset",
             "scale",
+            "browser",
         )
     ),
 )
@@ -170,6 +171,24 @@ def speed() -> str:
         f"{1000 * found['info_command_seconds']:.0f} ms."
     )
     return f"{table}\n\n{prose(small)}\n{source(found)}"
+
+
+def browser() -> str:
+    found = results("browser")
+    width, height = found["size"]
+    parts = ("entropy", "network", "rest", "whole")
+    names = {"chromium": found["browser"].replace("Chrome/", "Chromium "), "python": "Python"}
+    rows = [
+        [name, f"{row['threads']}", *(f"{row[where][part]:.0f}" for part in parts), times_as_long(row, where)]
+        for row in found["rows"]
+        for where, name in names.items()
+    ]
+    head = [f"ms to decode {width}x{height}, quality {found['quality']}", "threads", "entropy stage", "network", "rest"]
+    return f"{markdown([*head, 'all', 'times as long'], rows)}\n\n{source(found)}"
+
+
+def times_as_long(row: dict[str, Any], where: str) -> str:
+    return f"{row['ratio']:.1f}" if where == "chromium" else "1"
 
 
 def entropy() -> str:
@@ -464,6 +483,7 @@ TABLES = {
     "denoise_sd1": denoise_sd1,
     "steps": steps,
     "speed": speed,
+    "browser": browser,
     "entropy": entropy,
     "blockiness": blockiness,
     "tiles": tiles,
