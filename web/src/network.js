@@ -3,6 +3,7 @@
 import { BundleError } from "./error.js";
 import { areaOf } from "./planes.js";
 import { Tiling } from "./tiling.js";
+import { withWinograd } from "./winograd.js";
 
 /** @typedef {import("./assets.js").Assets} Assets */
 /** @typedef {import("./latents.js").StoredLatents} StoredLatents */
@@ -50,7 +51,9 @@ export class DecoderNetwork {
       const manifest = /** @type {Manifest} */ (told);
       const isKnown = manifest.schema === SCHEMA && manifest.reach !== undefined;
       if (!isKnown) throw new BundleError(`${folder} is of another schema`);
-      const session = await runtime.InferenceSession.create(model, { executionProviders: ["wasm"] });
+      // "basic": what "all" does beyond is for other processors, and fuses products that are faster by themselves.
+      const session = await runtime.InferenceSession.create(
+        withWinograd(new Uint8Array(model)), { executionProviders: ["wasm"], graphOptimizationLevel: "basic" });
       return new DecoderNetwork(runtime, session, manifest);
     });
   }
