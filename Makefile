@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Not compiled to bytecode in advance: most of it is never imported, and that takes a third of the time.
+# Not compiled to bytecode in advance: most of it is never imported, and that takes a third of the time. What is
+# imported must then be kept, or each process compiles it again.
 INSTALL = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check importroot docs engines gpu-check bench pages vectors fuzz kernels web dist clean
