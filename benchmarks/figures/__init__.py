@@ -1,0 +1,1 @@
+"""The tables that stand in the documentation, each made of results."""

@@ -1,0 +1,60 @@
+"""Tables of other models."""
+
+from typing import Any
+
+from figures.text import markdown, results, source
+
+
+def export_full_size() -> str:
+    found = results("export_full_size")
+    steps = [[s["step"], f"{s['seconds']:.0f}", f"{s['peak_nbytes'] / 1e9:.1f}"] for s in found["steps"]]
+    engines = [
+        [e["network"], e["target"], f"{e['nbytes'] / 1e6:.0f}", f"{e['seconds']:.1f}", e["library"]]
+        for e in found["engines"]
+    ]
+    counts = {name: f"{n / 1e6:.1f} M" for name, n in found["parameters"].items()}
+    return (
+        f"Stable Diffusion 1.x at its true size (VAE {counts['vae']} parameters, UNet {counts['unet']}; "
+        "random weights):\n\n"
+        f"{markdown(['step', 'seconds', 'peak memory GB'], steps)}\n\n"
+        f"{markdown(['engine, 512x512', 'target', 'MB', 'seconds', 'library'], engines)}\n\n{source(found)}"
+    )
+
+
+def export_families() -> str:
+    found = results("export_families")
+    rows = [[row["family"], *family_figures(row)] for row in found["rows"]]
+    head = ["true size, random weights", "parameters, M", "ONNX, MB", "seconds", "peak memory, GB"]
+    head += ["difference from torch: encoder, decoder"]
+    return f"{markdown(head, rows)}\n\n{source(found)}"
+
+
+def family_figures(row: dict[str, Any]) -> list[str]:
+    """Return the cells of one family: figures, or why there are none."""
+    if "failed" in row:
+        return ["", "", "", "", row["failed"]]
+    whole = [row["whole"][part] for part in ("encoder", "decoder")]
+    return [
+        f"{row['parameters'] / 1e6:.1f}",
+        f"{sum(row['files'].values()) / 1e6:.0f}",
+        f"{row['seconds']:.0f}",
+        f"{row['peak_nbytes'] / 1e9:.1f}",
+        ", ".join(f"{part['mean']:.0e}" for part in whole),
+    ]
+
+
+def priors() -> str:
+    found = results("priors")
+    rows = [
+        [row["bundle"], f"{row['over_adaptive']:+.1%}", f"{row['over_shipped']:+.1%}" if "over_shipped" in row else "-"]
+        for row in found["rows"]
+    ]
+    head = ["bytes at equal PSNR with a prior of its own", "against the adaptive prior", "against the shipped prior"]
+    return f"{markdown(head, rows)}\n\n{source(found)}"
+
+
+TABLES = {
+    "export_full_size": export_full_size,
+    "export_families": export_families,
+    "priors": priors,
+}

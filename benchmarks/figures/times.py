@@ -1,0 +1,112 @@
+"""Tables of how long things take, on which machines."""
+
+from typing import Any
+
+from figures.text import markdown, prose, results, source
+
+
+def speed() -> str:
+    found = results("speed")
+    rows = [
+        [name, f"{1000 * times['encode']:.0f}", f"{1000 * times['decode']:.0f}"]
+        for name, times in found["codecs"].items()
+    ]
+    table = markdown(["768x512, quality 50", "encode ms", "decode ms"], rows)
+    memory = found["peak_memory_nbytes"] / 1e6
+    small = (
+        f"Peak memory of a process that encodes and decodes one such picture: {memory:.0f} MB. "
+        f"`import sdtrt`: {1000 * found['import_seconds']:.0f} ms; the command `sdtrt info`: "
+        f"{1000 * found['info_command_seconds']:.0f} ms."
+    )
+    return f"{table}\n\n{prose(small)}\n{source(found)}"
+
+
+def entropy() -> str:
+    found = results("speed")
+    rows = [[name, f"{ms['encode']:.1f}", f"{ms['decode']:.1f}"] for name, ms in found["entropy_ms"].items()]
+    return markdown(["entropy stage", "encode ms", "decode ms"], rows)
+
+
+def backends() -> str:
+    found = results("backends")
+    lines = [
+        [
+            f"{row['backend']}, {row['precision']}",
+            *(f"{row[f'{verb}_ms']:.0f}" for verb in ("command", "encode", "decode", "service")),
+            f"{row['peak_nbytes'] / 1e6:.0f}",
+        ]
+        for row in found["choices"]
+    ]
+    calls = ("one `sdtrt decode`", "encode", "decode", "decode by 4 threads")
+    return f"{markdown(['', *(f'{call}, ms' for call in calls), 'memory, MB'], lines)}\n\n{source(found)}"
+
+
+def browser() -> str:
+    found = results("browser")
+    width, height = found["size"]
+    parts = ("entropy", "network", "rest", "whole")
+    names = {"chromium": found["browser"].replace("Chrome/", "Chromium "), "python": "Python"}
+    rows = [
+        [name, f"{row['threads']}", *(f"{row[where][part]:.0f}" for part in parts), times_as_long(row, where)]
+        for row in found["rows"]
+        for where, name in names.items()
+    ]
+    head = [f"ms to decode {width}x{height}, quality {found['quality']}", "threads", "entropy stage", "network", "rest"]
+    return f"{markdown([*head, 'all', 'times as long'], rows)}\n\n{source(found)}"
+
+
+def times_as_long(row: dict[str, Any], where: str) -> str:
+    return f"{row['ratio']:.1f}" if where == "chromium" else "1"
+
+
+GPU_ROWS = {  # of whom, section, and what it calls decoding and encoding
+    "SD 1.x: PyTorch, networks alone": ("torch", "decode", "encode"),
+    "the same, `torch.compile`": ("torch-compiled", "decode", "encode"),
+    "PyTorch, with sdtrt's kernels": ("sd1-torch", "synthesise", "analyse"),
+    "ONNX Runtime, with sdtrt's kernels": ("sd1-ort", "synthesise", "analyse"),
+    "ONNX Runtime, whole calls": ("sd1-ort", "decode", "encode"),
+    "`tiny`: ONNX Runtime, with kernels": ("tiny-ort", "synthesise", "analyse"),
+    "whole calls": ("tiny-ort", "decode", "encode"),
+}
+GPU_SIZES = ("512x512, batch 1", "512x512, batch 8", "1024x1024, batch 1")
+
+
+def gpu() -> str:
+    found = results("gpu_check")
+    lines = []
+    for name, (section, *verbs) in GPU_ROWS.items():
+        figures = found["sections"][section]["figures"]
+        medians = [figures[f"{verb} {size}"].get("p50") for verb in verbs for size in GPU_SIZES]
+        lines.append([name, *("-" if ms is None else f"{ms:.1f}" for ms in medians)])
+    head = [
+        f"{verb} {size.replace(', batch 1', '').replace(', batch', ' x')}"
+        for verb in ("decode", "encode")
+        for size in GPU_SIZES
+    ]
+    return f"{markdown(['milliseconds', *head], lines)}\n\n{gpu_source(found)}"
+
+
+def gpu_kernels() -> str:
+    found = results("gpu_check")
+    figures = found["sections"]["bandwidth"]["figures"]
+    lines = [
+        [name, f"{row['gb_per_second']:.0f}", f"{row.get('of_copy', 1):.0%}"]
+        for name, row in figures.items()
+        if name != "kernels"
+    ]
+    return f"{markdown(['kernel', 'GB/s', 'of a copy'], lines)}\n\n{gpu_source(found)}"
+
+
+def gpu_source(found: dict[str, Any]) -> str:
+    how = "`make gpu-check`, in three parts, each section with 6 or 8 seconds for what it repeats"
+    return prose(f"{how}, {found['gpu']}, beside {found['machine']}, {found['date']}.")
+
+
+TABLES = {
+    "speed": speed,
+    "entropy": entropy,
+    "backends": backends,
+    "browser": browser,
+    "gpu": gpu,
+    "gpu_kernels": gpu_kernels,
+}
