@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
@@ -27,12 +27,8 @@ const LICENCES = new Map([
   ["libwebp: data/webp_dec.wasm", new URL(`node_modules/${WEBP}/codec/LICENSE.codec.md`, HERE)],
 ]);
 
-/** Import maps do not reach workers, so libraries are named by where they lie; the viewer lies beside `src/` here. */
-const NAMES = [
-  [`"${RUNTIME}"`, '"../lib/ort.wasm.bundle.min.mjs"'],
-  [`"${WEBP}/decode.js"`, '"../lib/webp/decode.js"'],
-  ['"../src/', '"./src/'],
-];
+/** Import maps do not reach workers, so libraries are named by where they lie, from the folder of each module. */
+const LIBRARIES = [[RUNTIME, "lib/ort.wasm.bundle.min.mjs"], [`${WEBP}/decode.js`, "lib/webp/decode.js"]];
 
 /**
  * @param {string} folder of a library
@@ -80,12 +76,24 @@ export async function build(folder) {
  * @returns {Promise<[string, string][]>} paths in the site, and what is written there
  */
 async function textsOf(folder, into) {
-  const names = await readdir(new URL(folder, HERE));
-  return Promise.all(names.sort().map(async (name) => {
-    const text = await readFile(new URL(folder + name, HERE), "utf8");
-    const renamed = NAMES.reduce((all, [old, now]) => all.replaceAll(old, now), text);
-    return /** @type {[string, string]} */ ([into + name, renamed]);
+  const found = await readdir(new URL(folder, HERE), { recursive: true });
+  const names = found.filter((name) => posix.extname(name)).map((name) => name.replaceAll("\\", "/")).sort();
+  return Promise.all(names.map(async (name) => {
+    const text = await readFile(new URL(folder + name, HERE), "utf8"), path = into + name;
+    return /** @type {[string, string]} */ ([path, moved(text, posix.dirname(path))]);
   }));
+}
+
+/**
+ * Return a module's text with the names of what lies elsewhere in the site; the viewer lies beside `src/` there.
+ * @param {string} text
+ * @param {string} folder of the module in the site
+ */
+function moved(text, folder) {
+  const named = LIBRARIES.reduce((all, [name, place]) => {
+    return all.replaceAll(`"${name}"`, `"${posix.relative(folder, place)}"`);
+  }, text);
+  return named.replaceAll('"../src/', '"./src/');
 }
 
 /** Return the texts of all licences, each below its works. */

@@ -2,10 +2,10 @@
 
 import { BundleError, FormatError, LimitError } from "./error.js";
 
+/** @typedef {import("./format/container.js").Limits} Limits */
 /** @typedef {import("./picture.js").Info} Info */
 /** @typedef {import("./picture.js").Picture} Picture */
 /** @typedef {import("./picture.js").Region} Region */
-/** @typedef {import("./container.js").Limits} Limits */
 /** @typedef {import("./worker.js").Request} Request */
 
 /** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options a request that is aborted is not begun */

@@ -1,28 +1,23 @@
 /** Main path: the bytes of an `.sdt` file -> symbols and layers -> network -> pixels. */
 
-import { Assets } from "./assets.js";
-import { CHUNK_NAMES, DEFAULT_LIMITS, readFile } from "./container.js";
-import { StoredLatents } from "./latents.js";
-import { Layers } from "./layers.js";
-import { kindsOf } from "./layout.js";
-import { DecoderNetwork } from "./network.js";
-import { makeGrey, reduced } from "./pixels.js";
-import { linearPreview } from "./preview.js";
-import { PALETTE, gridOf, outlineOf, qualityOf } from "./profile.js";
-import { missingOf, salvageFile } from "./salvage.js";
-import { SalvagedLatents } from "./salvaged_latents.js";
+import { Assets } from "./assets/assets.js";
+import { StoredLatents } from "./coding/latents.js";
+import { SalvagedLatents } from "./coding/salvaged_latents.js";
+import { CHUNK_NAMES, DEFAULT_LIMITS, readFile } from "./format/container.js";
+import { kindsOf } from "./format/layout.js";
+import { PALETTE, gridOf, outlineOf, qualityOf } from "./format/profile.js";
+import { missingOf, salvageFile } from "./format/salvage.js";
+import { Layers } from "./layers/layers.js";
+import { makeGrey, reduced } from "./layers/pixels.js";
+import { linearPreview } from "./layers/preview.js";
+import { DecoderNetwork } from "./networks/decoder_network.js";
 
 export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 
-/** @typedef {import("./container.js").Limits} Limits */
-/** @typedef {import("./layout.js").Layout} Layout */
-/** @typedef {import("./layout.js").Place} Place */
-
-/**
- * A picture: `data` are `height` x `width` pixels RGBA, row by row, not premultiplied. `missing` is only there if it was
- * made of what there is of a file, and tells in words what there is not, "" for nothing.
- * @typedef {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>, missing?: string}} Picture
- */
+/** @typedef {import("./format/container.js").Limits} Limits */
+/** @typedef {import("./format/layout.js").Layout} Layout */
+/** @typedef {import("./format/layout.js").Place} Place */
+/** @typedef {import("./layers/pixels.js").Picture} Picture */
 
 /** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
 
@@ -47,7 +42,7 @@ const LARGEST_SCALE = 1024;
  */
 export class Decoder {
   /**
-   * @param {{load: import("./assets.js").Load}} options `load` gives the files that ship with sdtrt, by their paths in
+   * @param {{load: import("./assets/assets.js").Load}} options `load` gives the files that ship with sdtrt, by their paths in
    *   `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`
    */
   constructor({ load }) {
@@ -158,7 +153,7 @@ export class Decoder {
 
 /**
  * Return how many bytes of a file go where: levels of latents, layers, metadata, and `head`, all else.
- * @param {import("./container.js").File} file a whole one
+ * @param {import("./format/container.js").File} file a whole one
  * @param {number} nbytes
  */
 function spentBy({ layout, segments, chunks }, nbytes) {
@@ -184,8 +179,8 @@ function sizeOf({ width, height }) {
  * @returns {Place}
  */
 function inLatents({ rows, columns }, downscale) {
-  const along = (/** @type {import("./layout.js").Span} */ [start, end]) =>
-    /** @type {import("./layout.js").Span} */ ([Math.floor(start / downscale), Math.ceil(end / downscale)]);
+  const along = (/** @type {import("./format/layout.js").Span} */ [start, end]) =>
+    /** @type {import("./format/layout.js").Span} */ ([Math.floor(start / downscale), Math.ceil(end / downscale)]);
   return { rows: along(rows), columns: along(columns) };
 }
 

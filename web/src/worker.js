@@ -1,7 +1,7 @@
 /** A module worker: requests of `client.js`, one after the other; the buffers of pictures are handed over. */
 
-import { BundleError } from "./error.js";
 import { Encoder } from "./encoder.js";
+import { BundleError } from "./error.js";
 import { Decoder } from "./picture.js";
 
 /**
@@ -17,7 +17,7 @@ let encoder;
 
 /**
  * @param {string} data
- * @returns {import("./assets.js").Load}
+ * @returns {import("./assets/assets.js").Load}
  */
 function loadFrom(data) {
   return async (path) => {

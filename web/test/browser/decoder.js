@@ -1,10 +1,10 @@
 /** Conformance vectors in a browser, and the decoder in its worker. */
 
-import { Assets } from "../../src/assets.js";
+import { Assets } from "../../src/assets/assets.js";
+import { readNpz } from "../../src/assets/npz.js";
 import { open } from "../../src/client.js";
-import { DEFAULT_LIMITS, readFile } from "../../src/container.js";
-import { StoredLatents } from "../../src/latents.js";
-import { readNpz } from "../../src/npz.js";
+import { StoredLatents } from "../../src/coding/latents.js";
+import { DEFAULT_LIMITS, readFile } from "../../src/format/container.js";
 import { equal, fails, json, test, vector } from "./check.js";
 
 const SHARE = 0.999, LARGE = "tiny_tiles", SMALL = "tiny_grey/input.sdt";
@@ -84,7 +84,7 @@ export function addDecoderTests(names) {
 
 /**
  * @param {{profile: string, prior: string}} model
- * @returns {Promise<import("../../src/profile.js").Model>}
+ * @returns {Promise<import("../../src/format/profile.js").Model>}
  */
 async function modelOf({ profile, prior }) {
   const bytes = (profile.match(/../g) ?? []).map((pair) => Number.parseInt(pair, 16));
@@ -95,7 +95,7 @@ async function modelOf({ profile, prior }) {
 /**
  * Fail unless nearly all samples are at most one level off, and the size is the same.
  * @param {import("../../src/picture.js").Picture} found
- * @param {import("../../src/npz.js").NumpyArray | undefined} expected
+ * @param {import("../../src/assets/npz.js").NumpyArray | undefined} expected
  */
 function alike({ width, height, data }, expected) {
   equal([height, width, 4], expected?.shape);
