@@ -9,9 +9,15 @@ import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 const HERE = new URL("./", import.meta.url), DATA = new URL("../engine/data/", HERE);
 const RUNTIME = "onnxruntime-web", WEBP = "@jsquash/webp";
 
+/** What runs networks, of which a browser loads one: a module, and what that loads. */
+const BACKENDS = {
+  wasm: ["lib/ort.wasm.bundle.min.mjs", "lib/ort-wasm-simd-threaded.wasm"],
+  webgpu: ["lib/ort.webgpu.bundle.min.mjs", "lib/ort-wasm-simd-threaded.asyncify.wasm"],
+};
+
 /** What is copied from elsewhere: files of the site, by where they come from. */
 const COPIES = new Map([
-  ...["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"].map((name) => from(`${RUNTIME}/dist/`, name, "lib/")),
+  ...Object.values(BACKENDS).flat().map((path) => from(`${RUNTIME}/dist/`, posix.basename(path), "lib/")),
   ...["decode.js", "utils.js", "codec/dec/webp_dec.js"].map((name) => from(`${WEBP}/`, name, "lib/webp/")),
   from(`${WEBP}/codec/dec/`, "webp_dec.wasm", "data/"),
   ...["bundle.json", "decoder.onnx", "encoder.onnx"].map((name) => data(`bundles/tiny/${name}`)),
@@ -28,7 +34,11 @@ const LICENCES = new Map([
 ]);
 
 /** Import maps do not reach workers, so libraries are named by where they lie, from the folder of each module. */
-const LIBRARIES = [[RUNTIME, "lib/ort.wasm.bundle.min.mjs"], [`${WEBP}/decode.js`, "lib/webp/decode.js"]];
+const LIBRARIES = [
+  [RUNTIME, BACKENDS.wasm[0]],
+  [`${RUNTIME}/webgpu`, BACKENDS.webgpu[0]],
+  [`${WEBP}/decode.js`, "lib/webp/decode.js"],
+];
 
 /**
  * @param {string} folder of a library
@@ -62,10 +72,10 @@ export async function build(folder) {
     await mkdir(dirname(fileURLToPath(new URL(path, folder))), { recursive: true });
     await copyFile(source, new URL(path, folder));
   }
-  const files = [...sources.map(([path]) => path), ...COPIES.keys()].sort();
-  const hash = createHash("sha256");
+  const files = [...sources.map(([path]) => path), ...COPIES.keys()].sort(), hash = createHash("sha256");
   for (const path of files) hash.update(path).update(await readFile(new URL(path, folder)));
-  const told = { version: hash.digest("hex").slice(0, 16), files };
+  const shared = files.filter((path) => !backendOf(path));
+  const told = { version: hash.digest("hex").slice(0, 16), files: shared, backends: BACKENDS };
   await put(new URL("files.js", folder), `self.SITE = ${JSON.stringify(told, null, 1)};\n`);
   return [...files, "files.js"];
 }
@@ -128,14 +138,26 @@ async function printSizes(folder, files) {
   const print = (/** @type {(string | number)[]} */ [name, ...cells]) =>
     console.log(String(name).padEnd(32), ...cells.map((cell) => cell.toLocaleString("en").padStart(12)));
   print(["bytes", "raw", "gzip", "brotli 9"]);
-  for (const group of [...new Set(rows.map((row) => row.group)), ""]) {
-    const its = rows.filter((row) => !group || row.group === group);
-    print([group || "all", ...[0, 1, 2].map((n) => its.reduce((sum, { sizes }) => sum + sizes[n], 0))]);
+  const sum = (/** @type {string} */ name, /** @type {typeof rows} */ its) =>
+    print([name, ...[0, 1, 2].map((n) => its.reduce((total, { sizes }) => total + sizes[n], 0))]);
+  for (const group of new Set(rows.map((row) => row.group))) sum(group, rows.filter((row) => row.group === group));
+  for (const backend of Object.keys(BACKENDS)) {
+    sum(`all, with ${backend}`, rows.filter(({ group }) => !Object.hasOwn(BACKENDS, group) || group === backend));
   }
+}
+
+/**
+ * Return whose file of the site it is, undefined for what is loaded with each backend.
+ * @param {string} path
+ */
+function backendOf(path) {
+  return Object.entries(BACKENDS).find(([, its]) => its.includes(path))?.[0];
 }
 
 /** @param {string} path */
 function groupOf(path) {
+  const backend = backendOf(path);
+  if (backend) return backend;
   if (path.startsWith("src/")) return "decoder (src/)";
   if (path.includes("/")) return path.startsWith("lib/webp/") ? "lib/webp/" : path;
   return path === "LICENSES.txt" ? "licences" : "viewer";

@@ -35,7 +35,7 @@ async function bytesOf(path) {
 /** @param {MessageEvent<Request>} event */
 self.onmessage = async ({ data: { threads, runs, file, data } }) => {
   env.wasm.numThreads = threads;
-  decoder ??= new Decoder({ load: (path) => bytesOf(data + path) });
+  decoder ??= new Decoder({ load: (path) => bytesOf(data + path), backend: "wasm" });
   const bytes = new Uint8Array(await bytesOf(file)), times = /** @type {Times[]} */ ([]);
   for (let n = 0; n < runs; n++) {
     spent.entropy = spent.network = 0;

@@ -2,10 +2,11 @@
 
 import { areaOf } from "../coding/planes.js";
 import { BundleError } from "../error.js";
+import { Session } from "./runtime.js";
 import { Tiling } from "./tiling.js";
 import { withWinograd } from "./winograd.js";
 
-/** @typedef {typeof import("onnxruntime-web")} Runtime */
+/** @typedef {import("./runtime.js").Runtime} Runtime */
 /** @typedef {import("../assets/assets.js").Assets} Assets */
 /** @typedef {import("../coding/latents.js").StoredLatents} StoredLatents */
 /** @typedef {import("../format/layout.js").Place} Place */
@@ -24,12 +25,10 @@ const BUNDLES = new Map([["tiny", "bundles/tiny"]]);
 export class DecoderNetwork {
   /**
    * Use `open`.
-   * @param {Runtime} runtime
-   * @param {import("onnxruntime-web").InferenceSession} session
+   * @param {Session} session
    * @param {Manifest} manifest
    */
-  constructor(runtime, session, manifest) {
-    this._runtime = runtime;
+  constructor(session, manifest) {
     this._session = session;
     this._manifest = manifest;
   }
@@ -38,23 +37,22 @@ export class DecoderNetwork {
    * Return the network of a latent space, which is loaded once.
    * @param {string} latentSpace
    * @param {Assets} assets
+   * @param {Runtime} runtime
    * @returns {Promise<DecoderNetwork>}
    * @throws {BundleError} if there is none, or one that this version cannot run
    */
-  static async open(latentSpace, assets) {
+  static async open(latentSpace, assets, runtime) {
     const folder = BUNDLES.get(latentSpace);
     if (!folder) throw new BundleError(`there is no decoder for latent space ${latentSpace}, only for: tiny`);
     return assets.made(`network ${latentSpace}`, async () => {
-      const [told, runtime, model] = await Promise.all([
-        assets.json(`${folder}/bundle.json`), import("onnxruntime-web"), assets.load(`${folder}/decoder.onnx`),
-      ]);
+      const load = async (/** @type {import("./runtime.js").Backend} */ backend) => {
+        return modelFor(backend, new Uint8Array(await assets.load(`${folder}/decoder.onnx`)));
+      };
+      const [told, session] = await Promise.all([assets.json(`${folder}/bundle.json`), Session.open(runtime, load)]);
       const manifest = /** @type {Manifest} */ (told);
       const isKnown = manifest.schema === SCHEMA && manifest.reach !== undefined;
       if (!isKnown) throw new BundleError(`${folder} is of another schema`);
-      // "basic": what "all" does beyond is for other processors, and fuses products that are faster by themselves.
-      const session = await runtime.InferenceSession.create(
-        withWinograd(new Uint8Array(model)), { executionProviders: ["wasm"], graphOptimizationLevel: "basic" });
-      return new DecoderNetwork(runtime, session, manifest);
+      return new DecoderNetwork(session, manifest);
     });
   }
 
@@ -62,9 +60,15 @@ export class DecoderNetwork {
    * Begin to load the network of a latent space, for an `open` to come, which also tells whether that failed.
    * @param {string} latentSpace
    * @param {Assets} assets
+   * @param {Runtime} runtime
    */
-  static begin(latentSpace, assets) {
-    DecoderNetwork.open(latentSpace, assets).catch(() => {});
+  static begin(latentSpace, assets, runtime) {
+    DecoderNetwork.open(latentSpace, assets, runtime).catch(() => {});
+  }
+
+  /** By what the network ran last, or will run. */
+  get backend() {
+    return this._session.backend;
   }
 
   /**
@@ -90,12 +94,11 @@ export class DecoderNetwork {
    * @param {Place} tile in latents
    */
   async _planes(stored, tile) {
-    const { Tensor } = this._runtime, { rows, columns } = tile;
-    const shape = [1, stored.shape[0], rows[1] - rows[0], columns[1] - columns[0]];
-    const latents = new Tensor("float32", await stored.latents(tile), shape);
-    const step = new Tensor("float32", Float32Array.of(2 ** ((stored.file.header.stepCode - 2048) / 256)), [1]);
+    const { rows, columns } = tile, shape = [1, stored.shape[0], rows[1] - rows[0], columns[1] - columns[0]];
+    const latents = { values: await stored.latents(tile), shape };
+    const step = { values: Float32Array.of(2 ** ((stored.file.header.stepCode - 2048) / 256)), shape: [1] };
     const { pixels } = await this._session.run(this._manifest.decoder_takes_step ? { latents, step } : { latents });
-    return /** @type {Float32Array} */ (pixels.data);
+    return pixels;
   }
 
   /**
@@ -125,4 +128,15 @@ export class DecoderNetwork {
     }
     if (!isFinite) throw new BundleError("the decoder network gave values that are not finite");
   }
+}
+
+/**
+ * Return a model as a backend runs it best.
+ * @param {import("./runtime.js").Backend} backend
+ * @param {Uint8Array} bytes
+ * @returns {import("./runtime.js").Model}
+ */
+function modelFor(backend, bytes) {
+  // "basic": what "all" does beyond is for other processors, and fuses products that are faster by themselves.
+  return backend === "wasm" ? { bytes: withWinograd(bytes), graphOptimizationLevel: "basic" } : { bytes };
 }

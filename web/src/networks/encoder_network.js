@@ -1,6 +1,7 @@
 /** Pixels to latents: the encoder network of the bundle `tiny`, run by ONNX Runtime, over large pictures in tiles. */
 
 import { BundleError } from "../error.js";
+import { Session } from "./runtime.js";
 import { Tiling } from "./tiling.js";
 
 /** @typedef {import("../assets/assets.js").Assets} Assets */
@@ -8,7 +9,7 @@ import { Tiling } from "./tiling.js";
 /** @typedef {import("../format/profile.js").Outline} Outline */
 /** @typedef {import("../layers/pixels.js").Picture} Picture */
 /** @typedef {import("./decoder_network.js").Manifest} Manifest */
-/** @typedef {import("./decoder_network.js").Runtime} Runtime */
+/** @typedef {import("./runtime.js").Runtime} Runtime */
 
 const FOLDER = "bundles/tiny", LEVELS = 255;
 
@@ -16,12 +17,10 @@ const FOLDER = "bundles/tiny", LEVELS = 255;
 export class EncoderNetwork {
   /**
    * Use `open`.
-   * @param {Runtime} runtime
-   * @param {import("onnxruntime-web").InferenceSession} session
+   * @param {Session} session
    * @param {Manifest} manifest
    */
-  constructor(runtime, session, manifest) {
-    this._runtime = runtime;
+  constructor(session, manifest) {
     this._session = session;
     this._manifest = manifest;
   }
@@ -29,14 +28,14 @@ export class EncoderNetwork {
   /**
    * Return the network, which is loaded once.
    * @param {Assets} assets
+   * @param {Runtime} runtime
    * @returns {Promise<EncoderNetwork>}
    */
-  static open(assets) {
+  static open(assets, runtime) {
     return assets.made("network encoder", async () => {
       const manifest = /** @type {Manifest} */ (await assets.json(`${FOLDER}/bundle.json`));
-      const [runtime, model] = await Promise.all([import("onnxruntime-web"), assets.load(`${FOLDER}/encoder.onnx`)]);
-      const session = await runtime.InferenceSession.create(model, { executionProviders: ["wasm"] });
-      return new EncoderNetwork(runtime, session, manifest);
+      const load = async () => ({ bytes: new Uint8Array(await assets.load(`${FOLDER}/encoder.onnx`)) });
+      return new EncoderNetwork(await Session.open(runtime, load), manifest);
     });
   }
 
@@ -84,8 +83,7 @@ export class EncoderNetwork {
         for (let colour = 0; colour < 3; colour++) planes[colour * size + n] = fround(data[at + colour] * factor) + low;
       }
     }
-    const pixels = new this._runtime.Tensor("float32", planes, [1, 3, down, across]);
-    const { latents } = await this._session.run({ pixels });
-    return /** @type {Float32Array} */ (latents.data);
+    const { latents } = await this._session.run({ pixels: { values: planes, shape: [1, 3, down, across] } });
+    return latents;
   }
 }
