@@ -13,6 +13,7 @@
  */
 /** @typedef {{values: Float32Array, shape: number[]}} Input */
 
+const MOST_THREADS = 4; // more gain little
 const LIBRARIES = {
   /** @returns {Promise<Library>} */
   wasm: () => import("onnxruntime-web"),
@@ -135,7 +136,11 @@ export class Session {
  * @param {Model} model
  * @param {Backend} backend
  */
-function sessionOf({ InferenceSession }, { bytes, ...options }, backend) {
+function sessionOf({ InferenceSession, env }, { bytes, ...options }, backend) {
+  // By itself ONNX Runtime takes half of the cores; with WebGPU next to nothing is left for threads.
+  if (globalThis.crossOriginIsolated) {
+    env.wasm.numThreads ||= backend === "wasm" ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+  }
   return InferenceSession.create(bytes, { executionProviders: [backend], ...options });
 }
 
