@@ -25,6 +25,9 @@ const COPIES = new Map([
   ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
 ]);
 
+/** Groups of what is printed that most pictures do not need. */
+const AT_TIMES = new Set(["data/bundles/tiny/encoder.onnx", "data/webp_dec.wasm", "lib/webp/", "licences"]);
+
 /** Whose work the site holds, and where the texts of their licences lie. */
 const LICENCES = new Map([
   ["sdtrt: all but what is named below", new URL("../LICENSE", HERE)],
@@ -142,7 +145,9 @@ async function printSizes(folder, files) {
     print([name, ...[0, 1, 2].map((n) => its.reduce((total, { sizes }) => total + sizes[n], 0))]);
   for (const group of new Set(rows.map((row) => row.group))) sum(group, rows.filter((row) => row.group === group));
   for (const backend of Object.keys(BACKENDS)) {
-    sum(`all, with ${backend}`, rows.filter(({ group }) => !Object.hasOwn(BACKENDS, group) || group === backend));
+    const its = rows.filter(({ group }) => !Object.hasOwn(BACKENDS, group) || group === backend);
+    sum(`all, with ${backend}`, its);
+    sum(`for a picture, with ${backend}`, its.filter(({ group }) => !AT_TIMES.has(group)));
   }
 }
 
