@@ -2,22 +2,31 @@
 
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
 const HERE = new URL("./", import.meta.url), DATA = new URL("../engine/data/", HERE);
 const RUNTIME = "onnxruntime-web", WEBP = "@jsquash/webp";
 
+/** What runs networks, of which a browser loads one: a module, and what that loads. */
+const BACKENDS = {
+  wasm: ["lib/ort.wasm.bundle.min.mjs", "lib/ort-wasm-simd-threaded.wasm"],
+  webgpu: ["lib/ort.webgpu.bundle.min.mjs", "lib/ort-wasm-simd-threaded.asyncify.wasm"],
+};
+
 /** What is copied from elsewhere: files of the site, by where they come from. */
 const COPIES = new Map([
-  ...["ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"].map((name) => from(`${RUNTIME}/dist/`, name, "lib/")),
+  ...Object.values(BACKENDS).flat().map((path) => from(`${RUNTIME}/dist/`, posix.basename(path), "lib/")),
   ...["decode.js", "utils.js", "codec/dec/webp_dec.js"].map((name) => from(`${WEBP}/`, name, "lib/webp/")),
   from(`${WEBP}/codec/dec/`, "webp_dec.wasm", "data/"),
   ...["bundle.json", "decoder.onnx", "encoder.onnx"].map((name) => data(`bundles/tiny/${name}`)),
   ...["adaptive-1", "residual-1", "tiny-1"].map((name) => data(`priors/${name}.npz`)),
   ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
 ]);
+
+/** Groups of what is printed that most pictures do not need. */
+const AT_TIMES = new Set(["data/bundles/tiny/encoder.onnx", "data/webp_dec.wasm", "lib/webp/", "licences"]);
 
 /** Whose work the site holds, and where the texts of their licences lie. */
 const LICENCES = new Map([
@@ -27,11 +36,11 @@ const LICENCES = new Map([
   ["libwebp: data/webp_dec.wasm", new URL(`node_modules/${WEBP}/codec/LICENSE.codec.md`, HERE)],
 ]);
 
-/** Import maps do not reach workers, so libraries are named by where they lie; the viewer lies beside `src/` here. */
-const NAMES = [
-  [`"${RUNTIME}"`, '"../lib/ort.wasm.bundle.min.mjs"'],
-  [`"${WEBP}/decode.js"`, '"../lib/webp/decode.js"'],
-  ['"../src/', '"./src/'],
+/** Import maps do not reach workers, so libraries are named by where they lie, from the folder of each module. */
+const LIBRARIES = [
+  [RUNTIME, BACKENDS.wasm[0]],
+  [`${RUNTIME}/webgpu`, BACKENDS.webgpu[0]],
+  [`${WEBP}/decode.js`, "lib/webp/decode.js"],
 ];
 
 /**
@@ -66,10 +75,10 @@ export async function build(folder) {
     await mkdir(dirname(fileURLToPath(new URL(path, folder))), { recursive: true });
     await copyFile(source, new URL(path, folder));
   }
-  const files = [...sources.map(([path]) => path), ...COPIES.keys()].sort();
-  const hash = createHash("sha256");
+  const files = [...sources.map(([path]) => path), ...COPIES.keys()].sort(), hash = createHash("sha256");
   for (const path of files) hash.update(path).update(await readFile(new URL(path, folder)));
-  const told = { version: hash.digest("hex").slice(0, 16), files };
+  const shared = files.filter((path) => !backendOf(path));
+  const told = { version: hash.digest("hex").slice(0, 16), files: shared, backends: BACKENDS };
   await put(new URL("files.js", folder), `self.SITE = ${JSON.stringify(told, null, 1)};\n`);
   return [...files, "files.js"];
 }
@@ -80,12 +89,24 @@ export async function build(folder) {
  * @returns {Promise<[string, string][]>} paths in the site, and what is written there
  */
 async function textsOf(folder, into) {
-  const names = await readdir(new URL(folder, HERE));
-  return Promise.all(names.sort().map(async (name) => {
-    const text = await readFile(new URL(folder + name, HERE), "utf8");
-    const renamed = NAMES.reduce((all, [old, now]) => all.replaceAll(old, now), text);
-    return /** @type {[string, string]} */ ([into + name, renamed]);
+  const found = await readdir(new URL(folder, HERE), { recursive: true });
+  const names = found.filter((name) => posix.extname(name)).map((name) => name.replaceAll("\\", "/")).sort();
+  return Promise.all(names.map(async (name) => {
+    const text = await readFile(new URL(folder + name, HERE), "utf8"), path = into + name;
+    return /** @type {[string, string]} */ ([path, moved(text, posix.dirname(path))]);
   }));
+}
+
+/**
+ * Return a module's text with the names of what lies elsewhere in the site; the viewer lies beside `src/` there.
+ * @param {string} text
+ * @param {string} folder of the module in the site
+ */
+function moved(text, folder) {
+  const named = LIBRARIES.reduce((all, [name, place]) => {
+    return all.replaceAll(`"${name}"`, `"${posix.relative(folder, place)}"`);
+  }, text);
+  return named.replaceAll('"../src/', '"./src/');
 }
 
 /** Return the texts of all licences, each below its works. */
@@ -120,14 +141,28 @@ async function printSizes(folder, files) {
   const print = (/** @type {(string | number)[]} */ [name, ...cells]) =>
     console.log(String(name).padEnd(32), ...cells.map((cell) => cell.toLocaleString("en").padStart(12)));
   print(["bytes", "raw", "gzip", "brotli 9"]);
-  for (const group of [...new Set(rows.map((row) => row.group)), ""]) {
-    const its = rows.filter((row) => !group || row.group === group);
-    print([group || "all", ...[0, 1, 2].map((n) => its.reduce((sum, { sizes }) => sum + sizes[n], 0))]);
+  const sum = (/** @type {string} */ name, /** @type {typeof rows} */ its) =>
+    print([name, ...[0, 1, 2].map((n) => its.reduce((total, { sizes }) => total + sizes[n], 0))]);
+  for (const group of new Set(rows.map((row) => row.group))) sum(group, rows.filter((row) => row.group === group));
+  for (const backend of Object.keys(BACKENDS)) {
+    const its = rows.filter(({ group }) => !Object.hasOwn(BACKENDS, group) || group === backend);
+    sum(`all, with ${backend}`, its);
+    sum(`for a picture, with ${backend}`, its.filter(({ group }) => !AT_TIMES.has(group)));
   }
+}
+
+/**
+ * Return whose file of the site it is, undefined for what is loaded with each backend.
+ * @param {string} path
+ */
+function backendOf(path) {
+  return Object.entries(BACKENDS).find(([, its]) => its.includes(path))?.[0];
 }
 
 /** @param {string} path */
 function groupOf(path) {
+  const backend = backendOf(path);
+  if (backend) return backend;
   if (path.startsWith("src/")) return "decoder (src/)";
   if (path.includes("/")) return path.startsWith("lib/webp/") ? "lib/webp/" : path;
   return path === "LICENSES.txt" ? "licences" : "viewer";

@@ -1,7 +1,7 @@
 /** A module worker for `benchmarks/browser.py`: decodes a file again and again, and tells how long each time takes. */
 
 import { InferenceSession, env } from "onnxruntime-web";
-import { StoredLatents } from "../src/latents.js";
+import { StoredLatents } from "../src/coding/latents.js";
 import { Decoder } from "../src/picture.js";
 
 /** @typedef {{whole: number, entropy: number, network: number}} Times milliseconds of one decode */
@@ -12,7 +12,7 @@ const spent = { entropy: 0, network: 0 };
 let decoder;
 
 const { keep } = StoredLatents.prototype;
-StoredLatents.prototype.keep = function (/** @type {import("../src/layout.js").Place} */ wanted) {
+StoredLatents.prototype.keep = function (/** @type {import("../src/format/layout.js").Place} */ wanted) {
   const started = performance.now();
   keep.call(this, wanted);
   spent.entropy += performance.now() - started;
@@ -35,7 +35,7 @@ async function bytesOf(path) {
 /** @param {MessageEvent<Request>} event */
 self.onmessage = async ({ data: { threads, runs, file, data } }) => {
   env.wasm.numThreads = threads;
-  decoder ??= new Decoder({ load: (path) => bytesOf(data + path) });
+  decoder ??= new Decoder({ load: (path) => bytesOf(data + path), backend: "wasm" });
   const bytes = new Uint8Array(await bytesOf(file)), times = /** @type {Times[]} */ ([]);
   for (let n = 0; n < runs; n++) {
     spent.entropy = spent.network = 0;

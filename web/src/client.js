@@ -2,16 +2,18 @@
 
 import { BundleError, FormatError, LimitError } from "./error.js";
 
+/** @typedef {import("./format/container.js").Limits} Limits */
+/** @typedef {import("./networks/runtime.js").Backend} Backend */
+/** @typedef {import("./picture.js").Decoded} Decoded */
 /** @typedef {import("./picture.js").Info} Info */
 /** @typedef {import("./picture.js").Picture} Picture */
 /** @typedef {import("./picture.js").Region} Region */
-/** @typedef {import("./container.js").Limits} Limits */
 /** @typedef {import("./worker.js").Request} Request */
 
 /** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options a request that is aborted is not begun */
 /** @typedef {{request: Request, resolve: (found: any) => void, reject: (error: unknown) => void}} Waiting */
 
-const SMALL = new Set(["preview", "info"]);
+const SMALL = new Set(["preview", "info", "backend"]);
 const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */ ([
   ["FormatError", FormatError],
   ["LimitError", LimitError],
@@ -22,15 +24,16 @@ const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */
 
 /**
  * Return a decoder in a worker of its own, which loads what it needs when that is first needed.
- * @param {{data?: string | URL, worker?: string | URL}} [options] `data` is the folder of what `Decoder` loads, ending
- *   in a slash (default: `data/` beside the folder of this module), `worker` another place of `worker.js`
+ * @param {{data?: string | URL, worker?: string | URL, backend?: Backend}} [options] `data` is the folder of what
+ *   `Decoder` loads, ending in a slash (default: `data/` beside the folder of this module), `worker` another place of
+ *   `worker.js`, `backend` the only one that may run networks (default: WebGPU if it works, else WebAssembly)
  * @returns {Client}
  */
-export function open({ data = new URL("../data/", import.meta.url), worker } = {}) {
+export function open({ data = new URL("../data/", import.meta.url), worker, backend } = {}) {
   const thread = worker
     ? new Worker(worker, { type: "module" })
     : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  return new Client(thread, new URL(data, location.href).href);
+  return new Client(thread, new URL(data, location.href).href, backend);
 }
 
 /**
@@ -42,10 +45,11 @@ export class Client {
    * Use `open`.
    * @param {Worker} worker
    * @param {string} data
+   * @param {Backend} [backend]
    */
-  constructor(worker, data) {
+  constructor(worker, data, backend) {
     this._worker = worker;
-    this._data = data;
+    this._settings = { data, backend };
     this._count = 0;
     /** @type {Waiting[]} */
     this._queue = [];
@@ -58,10 +62,11 @@ export class Client {
   }
 
   /**
-   * Return the picture in a file, or a region of it, or what there is of a damaged one.
+   * Return the picture in a file, or a region of it, or what there is of a damaged one; `backend` tells by what the
+   * network ran.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Options & {region?: Region, partial?: boolean}} [options]
-   * @returns {Promise<Picture>}
+   * @returns {Promise<Decoded>}
    */
   decode(bytes, { signal, ...options } = {}) {
     return this._ask("decode", [bytes, options], signal);
@@ -98,6 +103,14 @@ export class Client {
     return this._ask("encode", [picture, options], signal);
   }
 
+  /**
+   * Return by what networks will run.
+   * @returns {Promise<Backend>}
+   */
+  backend() {
+    return this._ask("backend", []);
+  }
+
   /** End the worker; what is not done by then, and what is asked for later, fails. */
   close() {
     this._fail(new Error("the decoder is closed"));
@@ -112,7 +125,7 @@ export class Client {
   async _ask(method, args, signal) {
     signal?.throwIfAborted();
     if (this._failure) throw this._failure;
-    const request = { id: ++this._count, data: this._data, method, args };
+    const request = { id: ++this._count, ...this._settings, method, args };
     let drop = () => {};
     try {
       return await new Promise((resolve, reject) => {

@@ -1,6 +1,7 @@
 /** The element `<sdt-image>`: an `.sdt` file in the place of an image, first its preview, then the picture. */
 
 import { open } from "./client.js";
+import { FormatError } from "./error.js";
 
 /** @typedef {import("./client.js").Client} Client */
 /** @typedef {import("./picture.js").Picture} Picture */
@@ -29,7 +30,8 @@ export function define(options) {
 
 /**
  * Attributes are those of `<img>`: `src`, `alt`, `width`, `height`, `loading`. There is an event `load`, or `error`,
- * whose `error` is what the decoder threw. A picture is loaded while its element is in a document.
+ * whose `error` is what the decoder threw. A picture is loaded while its element is in a document. Of a file that is
+ * cut short or damaged there is what can be shown, as of other images.
  */
 export class SdtImage extends HTMLElement {
   static observedAttributes = ["src", "alt", "width", "height", "loading"];
@@ -45,6 +47,7 @@ export class SdtImage extends HTMLElement {
     root.append(this._canvas, this._text);
     /** @type {"none" | "waiting" | "loading" | "loaded" | "failed"} */
     this._state = "none";
+    this._missing = "";
     this._control = new AbortController();
     /** @type {Promise<void>} */
     this._done = Promise.resolve();
@@ -79,6 +82,11 @@ export class SdtImage extends HTMLElement {
 
   get naturalHeight() {
     return this._canvas.height;
+  }
+
+  /** What is missing of the picture that is shown, in words: "" unless its file is damaged. */
+  get missing() {
+    return this._missing;
   }
 
   /** Whether nothing is awaited: the picture is there, it failed, or there is none. */
@@ -122,6 +130,7 @@ export class SdtImage extends HTMLElement {
     this._control.abort(new DOMException("another picture is wanted", "AbortError"));
     this._control = new AbortController();
     this._state = "none";
+    this._missing = "";
     this._canvas.width = this._canvas.height = 0;
     this._describe();
   }
@@ -172,6 +181,23 @@ export class SdtImage extends HTMLElement {
     if (!answer.ok) throw new Error(`${this.currentSrc}: ${answer.status} ${answer.statusText}`);
     const bytes = new Uint8Array(await answer.arrayBuffer());
     client ??= open(settings);
+    try {
+      await this._showWhole(client, bytes, signal);
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      const { missing = "", ...found } = await client.decode(bytes, { signal, partial: true });
+      Object.assign(this._canvas, { width: found.width, height: found.height });
+      await this._draw(found, signal);
+      this._missing = missing;
+    }
+  }
+
+  /**
+   * @param {Client} client
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   * @param {AbortSignal} signal
+   */
+  async _showWhole(client, bytes, signal) {
     const { width, height } = await client.info(bytes, { signal });
     Object.assign(this._canvas, { width, height });
     await this._draw(await client.preview(bytes, SCALE, { signal, ahead: true }), signal);

@@ -1,24 +1,26 @@
 /** Main path of the other direction: pixels -> network -> symbols -> the bytes of an `.sdt` file of latents alone. */
 
-import { Assets } from "./assets.js";
-import { Choice } from "./choice.js";
-import { DEFAULT_LIMITS } from "./container.js";
-import { writeFile } from "./container_writer.js";
-import { EncoderNetwork } from "./encoder_network.js";
+import { Assets } from "./assets/assets.js";
+import { arrayNamed } from "./assets/npz.js";
+import { Choice } from "./coding/choice.js";
+import { WORD } from "./coding/latents.js";
+import { areaOf, paste } from "./coding/planes.js";
+import { encodeStream } from "./coding/stream_writer.js";
 import { LimitError } from "./error.js";
-import { WORD } from "./latents.js";
-import { SINGLE, innerOf, mostTiles, placesOf } from "./layout.js";
-import { arrayNamed } from "./npz.js";
-import { Grid } from "./passes.js";
-import { areaOf, paste } from "./planes.js";
-import { NetworkPrior } from "./prior.js";
-import { deltasOf, gridOf, shipped, stepCodeOf } from "./profile.js";
-import { encodeStream } from "./stream_writer.js";
+import { DEFAULT_LIMITS } from "./format/container.js";
+import { writeFile } from "./format/container_writer.js";
+import { SINGLE, innerOf, mostTiles, placesOf } from "./format/layout.js";
+import { deltasOf, gridOf, shipped, stepCodeOf } from "./format/profile.js";
+import { EncoderNetwork } from "./networks/encoder_network.js";
+import { Runtime } from "./networks/runtime.js";
+import { Grid } from "./priors/passes.js";
+import { NetworkPrior } from "./priors/prior.js";
 
-/** @typedef {import("./layout.js").Layout} Layout */
-/** @typedef {import("./layout.js").Place} Place */
-/** @typedef {import("./picture.js").Picture} Picture */
-/** @typedef {import("./profile.js").Profile} Profile */
+/** @typedef {import("./format/layout.js").Layout} Layout */
+/** @typedef {import("./format/layout.js").Place} Place */
+/** @typedef {import("./format/profile.js").Profile} Profile */
+/** @typedef {import("./layers/pixels.js").Picture} Picture */
+/** @typedef {import("./networks/runtime.js").Backend} Backend */
 
 const PROFILE = 1, PRIOR = 1, NAME = "tiny-1"; // of latent space tiny
 const TILE = 128; // latents: the usual side of a tile; planes of up to one and a half are not divided
@@ -26,9 +28,10 @@ const LARGEST_SYMBOL = 32766, OPAQUE = 255;
 
 /** Encodes pictures in latent space `tiny`, as `sdtrt encode --layers 1` does with its default effort. */
 export class Encoder {
-  /** @param {{load: import("./assets.js").Load}} options as of `Decoder` */
-  constructor({ load }) {
+  /** @param {{load: import("./assets/assets.js").Load, backend?: Backend}} options as of `Decoder` */
+  constructor({ load, backend }) {
     this._assets = new Assets(load);
+    this._runtime = new Runtime(backend);
   }
 
   /**
@@ -43,7 +46,8 @@ export class Encoder {
   async encode(picture, { quality = 50, maxPixels = DEFAULT_LIMITS.maxPixels } = {}) {
     if (!(quality >= 1 && quality <= 100)) throw new RangeError(`quality ${quality}, expected 1 to 100`);
     requireEncodable(picture, maxPixels);
-    const profile = await shipped(PROFILE, this._assets), network = await EncoderNetwork.open(this._assets);
+    const profile = await shipped(PROFILE, this._assets);
+    const network = await EncoderNetwork.open(this._assets, this._runtime);
     const latents = await network.latents(picture, profile);
     return this.encodeLatents(latents, picture, stepCodeOf(profile, quality));
   }

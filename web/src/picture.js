@@ -1,29 +1,27 @@
 /** Main path: the bytes of an `.sdt` file -> symbols and layers -> network -> pixels. */
 
-import { Assets } from "./assets.js";
-import { CHUNK_NAMES, DEFAULT_LIMITS, readFile } from "./container.js";
-import { StoredLatents } from "./latents.js";
-import { Layers } from "./layers.js";
-import { kindsOf } from "./layout.js";
-import { DecoderNetwork } from "./network.js";
-import { makeGrey, reduced } from "./pixels.js";
-import { linearPreview } from "./preview.js";
-import { PALETTE, gridOf, outlineOf, qualityOf } from "./profile.js";
-import { missingOf, salvageFile } from "./salvage.js";
-import { SalvagedLatents } from "./salvaged_latents.js";
+import { Assets } from "./assets/assets.js";
+import { StoredLatents } from "./coding/latents.js";
+import { SalvagedLatents } from "./coding/salvaged_latents.js";
+import { CHUNK_NAMES, DEFAULT_LIMITS, readFile } from "./format/container.js";
+import { kindsOf } from "./format/layout.js";
+import { PALETTE, gridOf, outlineOf, qualityOf } from "./format/profile.js";
+import { missingOf, salvageFile } from "./format/salvage.js";
+import { Layers } from "./layers/layers.js";
+import { makeGrey, reduced } from "./layers/pixels.js";
+import { linearPreview } from "./layers/preview.js";
+import { DecoderNetwork } from "./networks/decoder_network.js";
+import { Runtime } from "./networks/runtime.js";
 
 export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 
-/** @typedef {import("./container.js").Limits} Limits */
-/** @typedef {import("./layout.js").Layout} Layout */
-/** @typedef {import("./layout.js").Place} Place */
+/** @typedef {import("./format/container.js").Limits} Limits */
+/** @typedef {import("./format/layout.js").Layout} Layout */
+/** @typedef {import("./format/layout.js").Place} Place */
+/** @typedef {import("./layers/pixels.js").Picture} Picture */
+/** @typedef {import("./networks/runtime.js").Backend} Backend */
 
-/**
- * A picture: `data` are `height` x `width` pixels RGBA, row by row, not premultiplied. `missing` is only there if it was
- * made of what there is of a file, and tells in words what there is not, "" for nothing.
- * @typedef {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>, missing?: string}} Picture
- */
-
+/** @typedef {Picture & {backend: Backend}} Decoded a picture, and by what the network ran */
 /** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
 
 /**
@@ -47,11 +45,17 @@ const LARGEST_SCALE = 1024;
  */
 export class Decoder {
   /**
-   * @param {{load: import("./assets.js").Load}} options `load` gives the files that ship with sdtrt, by their paths in
-   *   `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`
+   * @param {{load: import("./assets/assets.js").Load, backend?: Backend}} options `load` gives the files that ship with
+   *   sdtrt, by their paths in `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`; `backend` is as in `Runtime`
    */
-  constructor({ load }) {
+  constructor({ load, backend }) {
     this._assets = new Assets(load);
+    this._runtime = new Runtime(backend);
+  }
+
+  /** Return by what the network will run. */
+  backend() {
+    return this._runtime.backend();
   }
 
   /**
@@ -61,7 +65,7 @@ export class Decoder {
    * passes are missing, flat where all are, opaque where alpha is.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {{limits?: Partial<Limits>, region?: Region, partial?: boolean}} [options]
-   * @returns {Promise<Picture>}
+   * @returns {Promise<Decoded>}
    * @throws {RangeError} if the region is not within the picture
    * @throws {TypeError} for a region of a partial picture
    */
@@ -69,10 +73,10 @@ export class Decoder {
     if (partial && region) throw new TypeError("a partial picture has no region");
     const { file, stored, layers } = await this._open(bytes, limits, { partial, withNetwork: true });
     const wanted = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
-    const data = await this._pixels(stored, layers, wanted);
+    const { data, backend } = await this._pixels(stored, layers, wanted);
     if (file.header.grey) makeGrey(data);
     const width = wanted.columns[1] - wanted.columns[0], height = wanted.rows[1] - wanted.rows[0];
-    return { width, height, data, ...(partial && { missing: missingOf(file, stored.missing) }) };
+    return { width, height, data, backend, ...(partial && { missing: missingOf(file, stored.missing) }) };
   }
 
   /**
@@ -92,7 +96,7 @@ export class Decoder {
     if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${LARGEST_SCALE}`);
     const { file, stored, layers } = await this._open(bytes, limits), { width, height } = file.header;
     // Only now, since the preview's own prior goes first.
-    if (ahead) DecoderNetwork.begin(stored.profile.latentSpace, this._assets);
+    if (ahead) DecoderNetwork.begin(stored.profile.latentSpace, this._assets, this._runtime);
     const data = await linearPreview(stored, layers, scale);
     const alpha = data && (await layers.wholeAlpha());
     if (data && alpha) {
@@ -100,7 +104,7 @@ export class Decoder {
       for (let n = 0; n < data.length; n += 4) data[n + 3] = small[n];
     }
     const whole = placeOf({ left: 0, top: 0, width, height }, file.header);
-    const found = data ?? reduced(await this._pixels(stored, layers, whole), height, width, scale);
+    const found = data ?? reduced((await this._pixels(stored, layers, whole)).data, height, width, scale);
     if (file.header.grey) makeGrey(found);
     return { width: Math.ceil(width / scale), height: Math.ceil(height / scale), data: found };
   }
@@ -136,29 +140,31 @@ export class Decoder {
   async _open(bytes, limits, { partial = false, withNetwork = false } = {}) {
     const allowed = { ...DEFAULT_LIMITS, ...limits };
     const file = partial ? salvageFile(bytes, allowed) : readFile(bytes, allowed);
-    if (withNetwork) DecoderNetwork.begin((await outlineOf(file, this._assets)).latentSpace, this._assets);
+    if (withNetwork) {
+      DecoderNetwork.begin((await outlineOf(file, this._assets)).latentSpace, this._assets, this._runtime);
+    }
     const stored = await (partial ? SalvagedLatents : StoredLatents).open(file, this._assets, allowed);
     return { file, stored, layers: new Layers(file, stored.profile.downscale, this._assets) };
   }
 
   /**
-   * Return pixels with layers over them, (height, width, RGBA).
+   * Return pixels with layers over them, (height, width, RGBA), and by what the network ran.
    * @param {StoredLatents} stored
    * @param {Layers} layers
    * @param {Place} wanted in pixels
    */
   async _pixels(stored, layers, wanted) {
     stored.keep(inLatents(wanted, stored.profile.downscale)); // while the network is on its way
-    const network = await DecoderNetwork.open(stored.profile.latentSpace, this._assets);
-    const pixels = await network.pixels(stored, wanted);
-    await layers.put(pixels, wanted);
-    return pixels;
+    const network = await DecoderNetwork.open(stored.profile.latentSpace, this._assets, this._runtime);
+    const data = await network.pixels(stored, wanted);
+    await layers.put(data, wanted);
+    return { data, backend: network.backend };
   }
 }
 
 /**
  * Return how many bytes of a file go where: levels of latents, layers, metadata, and `head`, all else.
- * @param {import("./container.js").File} file a whole one
+ * @param {import("./format/container.js").File} file a whole one
  * @param {number} nbytes
  */
 function spentBy({ layout, segments, chunks }, nbytes) {
@@ -184,8 +190,8 @@ function sizeOf({ width, height }) {
  * @returns {Place}
  */
 function inLatents({ rows, columns }, downscale) {
-  const along = (/** @type {import("./layout.js").Span} */ [start, end]) =>
-    /** @type {import("./layout.js").Span} */ ([Math.floor(start / downscale), Math.ceil(end / downscale)]);
+  const along = (/** @type {import("./format/layout.js").Span} */ [start, end]) =>
+    /** @type {import("./format/layout.js").Span} */ ([Math.floor(start / downscale), Math.ceil(end / downscale)]);
   return { rows: along(rows), columns: along(columns) };
 }
 

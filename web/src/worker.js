@@ -1,12 +1,13 @@
 /** A module worker: requests of `client.js`, one after the other; the buffers of pictures are handed over. */
 
-import { BundleError } from "./error.js";
 import { Encoder } from "./encoder.js";
+import { BundleError } from "./error.js";
 import { Decoder } from "./picture.js";
 
 /**
  * `data` is where the decoder's files lie, `args` are those of the method of the decoder, or of the encoder.
- * @typedef {{id: number, data: string, method: "decode" | "preview" | "info" | "encode", args: any[]}} Request
+ * @typedef {{id: number, data: string, backend?: import("./networks/runtime.js").Backend,
+ *   method: "decode" | "preview" | "info" | "backend" | "encode", args: any[]}} Request
  */
 /** @typedef {{id: number, found?: any, error?: {name: string, message: string}}} Answer */
 
@@ -17,7 +18,7 @@ let encoder;
 
 /**
  * @param {string} data
- * @returns {import("./assets.js").Load}
+ * @returns {import("./assets/assets.js").Load}
  */
 function loadFrom(data) {
   return async (path) => {
@@ -28,13 +29,13 @@ function loadFrom(data) {
 }
 
 /** @param {MessageEvent<Request>} event */
-self.onmessage = async ({ data: { id, data, method, args } }) => {
+self.onmessage = async ({ data: { id, data, backend, method, args } }) => {
   /** @type {Answer} */
   let answer;
   try {
     const worker = method === "encode"
-      ? (encoder ??= new Encoder({ load: loadFrom(data) }))
-      : (decoder ??= new Decoder({ load: loadFrom(data) }));
+      ? (encoder ??= new Encoder({ load: loadFrom(data), backend }))
+      : (decoder ??= new Decoder({ load: loadFrom(data), backend }));
     answer = { id, found: await (/** @type {any} */ (worker))[method](...args) };
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));

@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Assets } from "../src/assets.js";
-import { crc32 } from "../src/checksum.js";
-import { DEFAULT_LIMITS, readFile } from "../src/container.js";
-import { StoredLatents } from "../src/latents.js";
+import { Assets } from "../src/assets/assets.js";
+import { StoredLatents } from "../src/coding/latents.js";
+import { crc32 } from "../src/format/checksum.js";
+import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { load } from "./vectors.js";
 
 const EXAMPLE = new Uint8Array(Buffer.from("53445401010108040038017237048ffa699401d66089f7", "hex"));

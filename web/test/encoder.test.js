@@ -2,13 +2,13 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Assets } from "../src/assets.js";
-import { DEFAULT_LIMITS, readFile } from "../src/container.js";
+import { Assets } from "../src/assets/assets.js";
+import { StoredLatents } from "../src/coding/latents.js";
+import { encodeStream } from "../src/coding/stream_writer.js";
 import { Encoder } from "../src/encoder.js";
-import { StoredLatents } from "../src/latents.js";
-import { Grid } from "../src/passes.js";
+import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { Decoder } from "../src/picture.js";
-import { encodeStream } from "../src/stream_writer.js";
+import { Grid } from "../src/priors/passes.js";
 import { Vector, WHOLE, expectedText, load, modelOf, sha256 } from "./vectors.js";
 
 const assets = new Assets(load), encoder = new Encoder({ load }), decoder = new Decoder({ load });
@@ -19,7 +19,7 @@ const STEP_CODE = 2300;
  * @param {Int16Array} symbols of a tile
  * @param {Grid} grid
  * @param {number[]} order of channels
- * @returns {import("../src/stream_writer.js").Picker}
+ * @returns {import("../src/coding/stream_writer.js").Picker}
  */
 function exactly(symbols, grid, order) {
   return {

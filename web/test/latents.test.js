@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Assets } from "../src/assets.js";
-import { DEFAULT_LIMITS, readFile } from "../src/container.js";
-import { StoredLatents } from "../src/latents.js";
+import { Assets } from "../src/assets/assets.js";
+import { StoredLatents } from "../src/coding/latents.js";
+import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { WHOLE, WRONG, load, modelOf, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);

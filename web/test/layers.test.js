@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Assets } from "../src/assets.js";
-import { readFile } from "../src/container.js";
-import { Layers } from "../src/layers.js";
-import { outlineOf } from "../src/profile.js";
+import { Assets } from "../src/assets/assets.js";
+import { readFile } from "../src/format/container.js";
+import { outlineOf } from "../src/format/profile.js";
+import { Layers } from "../src/layers/layers.js";
 import { WHOLE, load, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);

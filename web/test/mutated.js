@@ -1,11 +1,11 @@
 /** Files as an attacker might send them, made of the conformance vectors: each by its number, always the same. */
 
-import { crc16, crc32 } from "../src/checksum.js";
-import { readFile } from "../src/container.js";
+import { crc16, crc32 } from "../src/format/checksum.js";
+import { readFile } from "../src/format/container.js";
 import { WHOLE, WRONG, modelOf } from "./vectors.js";
 
 /** @typedef {Uint8Array<ArrayBuffer>} Bytes */
-/** @typedef {import("../src/profile.js").Model} Model */
+/** @typedef {import("../src/format/profile.js").Model} Model */
 /** @typedef {{name: string, data: Bytes, parts: Parts | null, model: Model | undefined}} Source */
 
 const LARGEST_SOURCE = 30_000; // bytes: larger ones take long and show nothing else

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Inputs, Layer } from "../src/prior_network.js";
+import { Inputs, Layer } from "../src/priors/prior_network.js";
 
 const LARGEST = 2 ** 24 - 1;
 

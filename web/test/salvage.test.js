@@ -2,11 +2,11 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Assets } from "../src/assets.js";
-import { DEFAULT_LIMITS } from "../src/container.js";
+import { Assets } from "../src/assets/assets.js";
+import { SalvagedLatents } from "../src/coding/salvaged_latents.js";
+import { DEFAULT_LIMITS } from "../src/format/container.js";
+import { salvageFile } from "../src/format/salvage.js";
 import { Decoder } from "../src/picture.js";
-import { salvageFile } from "../src/salvage.js";
-import { SalvagedLatents } from "../src/salvaged_latents.js";
 import { EXPECTED, Vector, assertAlike, expectedText, load, sha256 } from "./vectors.js";
 
 /**

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Tiling } from "../src/tiling.js";
+import { Tiling } from "../src/networks/tiling.js";
 
 const SCALE = 8, REACH = 20;
 

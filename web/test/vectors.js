@@ -1,10 +1,10 @@
 /** The conformance vectors of `tests/vectors`, and what the decoder loads, from this checkout. */
 
-import { readFile, readdir } from "node:fs/promises";
-import { existsSync } from "node:fs";
-import { createHash } from "node:crypto";
 import assert from "node:assert/strict";
-import { readNpz } from "../src/npz.js";
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readFile, readdir } from "node:fs/promises";
+import { readNpz } from "../src/assets/npz.js";
 
 const ROOT = new URL("../../", import.meta.url);
 const VECTORS = new URL("tests/vectors/", ROOT);
@@ -44,7 +44,7 @@ export function expectedText(name) {
 /**
  * Fail unless nearly all samples are at most one level off, and the size is the same.
  * @param {import("../src/picture.js").Picture} found
- * @param {import("../src/npz.js").NumpyArray | undefined} expected
+ * @param {import("../src/assets/npz.js").NumpyArray | undefined} expected
  */
 export function assertAlike({ width, height, data }, expected) {
   assert.deepEqual([height, width, 4], expected?.shape);
@@ -101,7 +101,7 @@ export const WRONG = ALL.filter(({ name }) => name.startsWith("x_"));
 /**
  * Return the model that a vector's file refers to, if it refers to one.
  * @param {any} expect
- * @returns {Promise<import("../src/profile.js").Model | undefined>}
+ * @returns {Promise<import("../src/format/profile.js").Model | undefined>}
  */
 export async function modelOf({ model }) {
   if (!model) return undefined;

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { InferenceSession, Tensor } from "onnxruntime-web";
-import { fieldsOf } from "../src/onnx.js";
-import { withWinograd } from "../src/winograd.js";
+import { fieldsOf } from "../src/networks/onnx.js";
+import { withWinograd } from "../src/networks/winograd.js";
 import { load } from "./vectors.js";
 
 const CHANNELS = 40, TOLERANCE = 1e-4;

@@ -1,19 +1,36 @@
 /**
- * The service worker: keeps all files of the site, so that it opens without a network after the first visit. Pictures
- * are not kept. `files.js`, which `build.mjs` writes, says which files there are; with another version all come anew.
+ * The service worker: keeps the files of the site, so that it opens without a network after the first visit; of the
+ * backends of networks only that which the page names. Pictures are not kept. `files.js`, which `build.mjs` writes, says
+ * which files there are; with another version all come anew.
  */
 
 const scope = /** @type {any} */ (self);
 scope.importScripts("files.js");
 
-const { version, files } = scope.SITE;
+const { version, files, backends } = scope.SITE;
 const CACHE = `sdt-viewer-${version}`;
-const ADDRESSES = new Set([".", ...files].map((path) => new URL(path, location.href).href));
+const SHARED = addressesOf([".", ...files]);
+const ADDRESSES = new Set([...SHARED, ...addressesOf(Object.values(backends).flat())]);
+
+/** @param {string[]} paths */
+function addressesOf(paths) {
+  return paths.map((path) => new URL(path, location.href).href);
+}
 
 /** @returns {Promise<void>} */
 async function fill() {
   const cache = await caches.open(CACHE);
-  await cache.addAll([...ADDRESSES]);
+  await cache.addAll(SHARED);
+}
+
+/**
+ * Keep a backend, too, unless it is there.
+ * @param {string} backend
+ */
+async function keep(backend) {
+  const cache = await caches.open(CACHE), addresses = addressesOf(backends[backend]);
+  const found = await Promise.all(addresses.map((address) => cache.match(address)));
+  await cache.addAll(addresses.filter((_, n) => !found[n]));
 }
 
 /** @returns {Promise<void>} */
@@ -30,6 +47,7 @@ async function answer(request) {
 
 self.addEventListener("install", (/** @type {any} */ event) => event.waitUntil(fill()));
 self.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(sweep()));
+self.addEventListener("message", (/** @type {any} */ event) => event.waitUntil(keep(event.data.keep)));
 self.addEventListener("fetch", (/** @type {any} */ event) => {
   const { origin, pathname } = new URL(event.request.url);
   if (ADDRESSES.has(origin + pathname)) event.respondWith(answer(event.request));

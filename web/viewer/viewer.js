@@ -13,7 +13,7 @@ import { Stage } from "./stage.js";
  *   original?: Promise<HTMLCanvasElement>}} Item
  */
 
-const SCALE = 8, ORIGINAL = "original";
+const SCALE = 8, ORIGINAL = "original", BACKENDS = { wasm: "WebAssembly", webgpu: "WebGPU" };
 const decoder = open();
 
 /**
@@ -67,8 +67,11 @@ async function show(item) {
     tell(item, info, detailsOf(info, nbytes));
     await drawn(picture, await decoder.preview(bytes, SCALE, { signal, ahead: true }), signal);
     say("preview; decoding …");
-    await drawn(picture, await decoder.decode(bytes, { signal }), signal);
-    say(`shown after ${Math.round(performance.now() - started).toLocaleString()} ms`);
+    const whole = await decoder.decode(bytes, { signal }), { backend } = whole;
+    void keep(backend);
+    await drawn(picture, whole, signal);
+    const spent = Math.round(performance.now() - started).toLocaleString();
+    say(`shown after ${spent} ms, the network by ${BACKENDS[backend]}`);
     await compare(signal);
   } catch (error) {
     if (!signal.aborted) fail(`${item.name}: ${error instanceof Error ? error.message : error}`);
@@ -235,6 +238,15 @@ async function fetched(address) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
+/**
+ * Have the service worker keep what runs networks: of the two backends the one that is taken.
+ * @param {import("../src/networks/runtime.js").Backend} backend
+ */
+async function keep(backend) {
+  const { active } = (await navigator.serviceWorker?.ready) ?? {};
+  active?.postMessage({ keep: backend });
+}
+
 for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll(".choose"))) {
   input.addEventListener("change", () => {
     takeFiles(input.files ?? []);
@@ -260,3 +272,4 @@ at("full").addEventListener("click", () => stage.full());
 addEventListener("hashchange", takeLinks);
 takeLinks();
 if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // it works without
+void decoder.backend().then(keep);

@@ -1,13 +1,13 @@
 /** Conformance vectors in a browser, and the decoder in its worker. */
 
-import { Assets } from "../../src/assets.js";
+import { Assets } from "../../src/assets/assets.js";
+import { readNpz } from "../../src/assets/npz.js";
 import { open } from "../../src/client.js";
-import { DEFAULT_LIMITS, readFile } from "../../src/container.js";
-import { StoredLatents } from "../../src/latents.js";
-import { readNpz } from "../../src/npz.js";
-import { equal, fails, json, test, vector } from "./check.js";
+import { StoredLatents } from "../../src/coding/latents.js";
+import { DEFAULT_LIMITS, readFile } from "../../src/format/container.js";
+import { alike, equal, fails, json, test, vector } from "./check.js";
 
-const SHARE = 0.999, LARGE = "tiny_tiles", SMALL = "tiny_grey/input.sdt";
+const LARGE = "tiny_tiles", SMALL = "tiny_grey/input.sdt";
 
 /** @param {Int16Array} data */
 async function sha256(data) {
@@ -84,23 +84,10 @@ export function addDecoderTests(names) {
 
 /**
  * @param {{profile: string, prior: string}} model
- * @returns {Promise<import("../../src/profile.js").Model>}
+ * @returns {Promise<import("../../src/format/profile.js").Model>}
  */
 async function modelOf({ profile, prior }) {
   const bytes = (profile.match(/../g) ?? []).map((pair) => Number.parseInt(pair, 16));
   const answer = await fetch(`/${prior}`);
   return { profile: new Uint8Array(bytes), prior: new Uint8Array(await answer.arrayBuffer()) };
-}
-
-/**
- * Fail unless nearly all samples are at most one level off, and the size is the same.
- * @param {import("../../src/picture.js").Picture} found
- * @param {import("../../src/npz.js").NumpyArray | undefined} expected
- */
-function alike({ width, height, data }, expected) {
-  equal([height, width, 4], expected?.shape);
-  const isNear = (/** @type {number} */ level, /** @type {number} */ n) =>
-    Math.abs(level - (expected?.values[n] ?? NaN)) <= 1;
-  const near = data.filter(isNear).length;
-  if (near < SHARE * data.length) throw new Error(`${data.length - near} of ${data.length} samples are off`);
 }

@@ -5,6 +5,7 @@ import { polyfill } from "../../src/polyfill.js";
 import { equal, fails, next, test } from "./check.js";
 
 const ODD = "/vectors/tiny_odd_size/input.sdt", GREY = "/vectors/tiny_grey/input.sdt", FAR = 5000; // pixels
+const BROKEN = "/vectors/x_version/input.sdt"; // of which nothing can be shown
 const [WIDTH, HEIGHT] = [61, 43]; // of ODD
 
 const stage = /** @type {HTMLElement} */ (document.getElementById("stage"));
@@ -67,12 +68,23 @@ function addLoading() {
   });
 
   test("a broken file is an error, and its alt text is shown", async () => {
-    const element = staged({ src: "/vectors/x_truncated/input.sdt", alt: "a cat" });
+    const element = staged({ src: BROKEN, alt: "a cat" });
     const { error } = await next(element, "error");
     equal([error.name, element.complete], ["FormatError", true]);
     equal(/** @type {HTMLElement} */ (element.shadowRoot?.querySelector("span")).innerText, "a cat");
     equal(canvasOf(element).hidden, true);
     await fails(element.decode(), "FormatError");
+  });
+
+  test("of a file that is cut short what there is is shown", async () => {
+    const element = staged({ src: "/vectors/x_truncated/input.sdt" });
+    equal(element.missing, "");
+    await next(element, "load");
+    equal(element.missing, "of 1 tiles 0 are missing, 1 are there in part");
+    equal([element.complete, middleOf(element)[3]], [true, 255]);
+    element.src = GREY;
+    await element.decode();
+    equal(element.missing, "", "missing of a whole file");
   });
 
   test("a file that is not there is an error", async () => {
@@ -181,7 +193,7 @@ function addPolyfill() {
     const other = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
     const html = (/** @type {string} */ src) =>
       `<picture><source type="image/x-sdt" srcset="${src}"><img src="${other}" alt="dot"></picture>`;
-    stage.innerHTML = html(ODD) + html("/vectors/x_truncated/input.sdt");
+    stage.innerHTML = html(ODD) + html(BROKEN);
     await Promise.resolve();
     const [good, bad] = /** @type {SdtImage[]} */ ([...stage.querySelectorAll("sdt-image")]);
     await Promise.all([good.decode(), next(bad, "error")]);

@@ -17,7 +17,7 @@ function at(name) {
  * @param {() => unknown} holds
  */
 async function until(holds) {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 20));
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 /** @param {string} hash */
@@ -74,6 +74,12 @@ export function addViewerTests() {
     }
     choose("");
     await until(() => at("rival").hidden);
+  });
+
+  test("of what runs networks the service worker keeps what is taken alone", async () => {
+    const lib = "/lib/ort-wasm-simd-threaded";
+    await until(() => caches.match(`${lib}.wasm`).then(Boolean));
+    equal(await caches.match(`${lib}.asyncify.wasm`).then(Boolean), false, "WebGPU's kept");
   });
 
   test("after the first visit the viewer opens without a network", async () => {

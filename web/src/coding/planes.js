@@ -1,0 +1,37 @@
+/** Parts of planes. */
+
+import { common } from "../format/layout.js";
+
+/** @typedef {import("../format/layout.js").Place} Place */
+/** @typedef {Int8Array | Uint8Array | Uint8ClampedArray | Int16Array | Float32Array} Values */
+
+/**
+ * Return how many positions a place has.
+ * @param {Place} place
+ */
+export function areaOf({ rows, columns }) {
+  return (rows[1] - rows[0]) * (columns[1] - columns[0]);
+}
+
+/**
+ * Put what planes of one place have in common with those of another where it belongs.
+ * @param {Values} into planes (n, height, width)
+ * @param {Place} place of `into`
+ * @param {Values} from as many planes
+ * @param {Place} origin of `from`
+ */
+export function paste(into, place, from, origin) {
+  const shared = common(place, origin);
+  if (!shared) return;
+  const { rows: [top, bottom], columns: [left, right] } = shared;
+  const planes = into.length / areaOf(place);
+  const pitch = place.columns[1] - place.columns[0], originPitch = origin.columns[1] - origin.columns[0];
+  for (let plane = 0; plane < planes; plane++) {
+    const start = plane * areaOf(place) - place.rows[0] * pitch - place.columns[0];
+    const originStart = plane * areaOf(origin) - origin.rows[0] * originPitch - origin.columns[0];
+    for (let y = top; y < bottom; y++) {
+      const at = originStart + y * originPitch;
+      into.set(from.subarray(at + left, at + right), start + y * pitch + left);
+    }
+  }
+}

@@ -1,0 +1,89 @@
+/** Pixels to latents: the encoder network of the bundle `tiny`, run by ONNX Runtime, over large pictures in tiles. */
+
+import { BundleError } from "../error.js";
+import { Session } from "./runtime.js";
+import { Tiling } from "./tiling.js";
+
+/** @typedef {import("../assets/assets.js").Assets} Assets */
+/** @typedef {import("../format/layout.js").Place} Place */
+/** @typedef {import("../format/profile.js").Outline} Outline */
+/** @typedef {import("../layers/pixels.js").Picture} Picture */
+/** @typedef {import("./decoder_network.js").Manifest} Manifest */
+/** @typedef {import("./runtime.js").Runtime} Runtime */
+
+const FOLDER = "bundles/tiny", LEVELS = 255;
+
+/** An encoder network. */
+export class EncoderNetwork {
+  /**
+   * Use `open`.
+   * @param {Session} session
+   * @param {Manifest} manifest
+   */
+  constructor(session, manifest) {
+    this._session = session;
+    this._manifest = manifest;
+  }
+
+  /**
+   * Return the network, which is loaded once.
+   * @param {Assets} assets
+   * @param {Runtime} runtime
+   * @returns {Promise<EncoderNetwork>}
+   */
+  static open(assets, runtime) {
+    return assets.made("network encoder", async () => {
+      const manifest = /** @type {Manifest} */ (await assets.json(`${FOLDER}/bundle.json`));
+      const load = async () => ({ bytes: new Uint8Array(await assets.load(`${FOLDER}/encoder.onnx`)) });
+      return new EncoderNetwork(await Session.open(runtime, load), manifest);
+    });
+  }
+
+  /**
+   * Return the latents of a picture, (channels, height, width).
+   * @param {Picture} picture
+   * @param {Outline} outline of the latent space
+   * @returns {Promise<Float32Array>}
+   * @throws {BundleError} if the network gives values that are not finite
+   */
+  async latents(picture, { channels, downscale }) {
+    const height = Math.ceil(picture.height / downscale), width = Math.ceil(picture.width / downscale);
+    const latents = new Float32Array(channels * height * width), tiling = new Tiling(downscale, this._manifest.reach);
+    /** @type {Place} */
+    const whole = { rows: [0, downscale * height], columns: [0, downscale * width] };
+    for (const { latents: tile, kept } of tiling.tiles(whole, height, width)) {
+      const found = await this._latents(picture, tile, downscale);
+      if (!found.every(Number.isFinite)) throw new BundleError("the encoder network gave values that are not finite");
+      const [top, bottom] = kept.rows.map((edge) => Math.floor(edge / downscale)), pitch = tile.columns[1] - tile.columns[0];
+      const [left, right] = kept.columns.map((edge) => Math.floor(edge / downscale)), size = found.length / channels;
+      for (let channel = 0; channel < channels; channel++) {
+        for (let y = top; y < bottom; y++) {
+          const from = channel * size + (y - tile.rows[0]) * pitch - tile.columns[0];
+          latents.set(found.subarray(from + left, from + right), (channel * height + y) * width + left);
+        }
+      }
+    }
+    return latents;
+  }
+
+  /**
+   * Return the latents of a tile, for which the last row and column of the picture are repeated to fill blocks.
+   * @param {Picture} picture
+   * @param {Place} tile in latents
+   * @param {number} downscale
+   */
+  async _latents({ width, height, data }, { rows, columns }, downscale) {
+    const { fround } = Math, { pixel_range: [low, high] } = this._manifest, factor = fround((high - low) / LEVELS);
+    const down = downscale * (rows[1] - rows[0]), across = downscale * (columns[1] - columns[0]), size = down * across;
+    const planes = new Float32Array(3 * size);
+    for (let y = 0, n = 0; y < down; y++) {
+      const row = Math.min(downscale * rows[0] + y, height - 1) * width;
+      for (let x = 0; x < across; x++, n++) {
+        const at = 4 * (row + Math.min(downscale * columns[0] + x, width - 1));
+        for (let colour = 0; colour < 3; colour++) planes[colour * size + n] = fround(data[at + colour] * factor) + low;
+      }
+    }
+    const { latents } = await this._session.run({ pixels: { values: planes, shape: [1, 3, down, across] } });
+    return latents;
+  }
+}

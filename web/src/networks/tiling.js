@@ -1,0 +1,66 @@
+/** How a large picture goes through a network: tiles that overlap by what the network looks at, cut in the middle. */
+
+/** @typedef {import("../format/layout.js").Place} Place */
+/** @typedef {import("../format/layout.js").Span} Span */
+
+const TILE = 1536; // pixels a side
+
+/** Tiles such that what is kept of each is as it would be without tiles. */
+export class Tiling {
+  /**
+   * @param {number} scale pixels a latent is wide
+   * @param {number} reach how many latents away the network looks
+   */
+  constructor(scale, reach) {
+    this._scale = scale;
+    this._reach = reach;
+    this._overlap = 2 * reach;
+    this._tile = Math.max(Math.floor(TILE / scale), 3 * this._overlap);
+  }
+
+  /**
+   * Yield the tiles of a plane of latents that some pixels take, each with those of the pixels that are kept of it.
+   * @param {Place} wanted in pixels
+   * @param {number} height of the plane, in latents
+   * @param {number} width
+   * @returns {Generator<{latents: Place, kept: Place}>}
+   */
+  *tiles(wanted, height, width) {
+    const across = this._along(wanted.columns, width);
+    for (const down of this._along(wanted.rows, height)) {
+      for (const { span, kept } of across) {
+        yield { latents: { rows: down.span, columns: span }, kept: { rows: down.kept, columns: kept } };
+      }
+    }
+  }
+
+  /**
+   * Return the tiles along a side, and which of some pixels are kept of each.
+   * @param {Span} pixels
+   * @param {number} length in latents
+   * @returns {{span: Span, kept: Span}[]}
+   */
+  _along(pixels, length) {
+    const scale = this._scale, first = Math.max(Math.floor(pixels[0] / scale) - this._reach, 0);
+    const end = Math.min(Math.ceil(pixels[1] / scale) + this._reach, length);
+    const spans = this._spans(end - first).map(([from, to]) => /** @type {Span} */ ([first + from, first + to]));
+    const edges = spans.slice(1).map(([start], n) => scale * start + Math.floor((scale * (spans[n][1] - start)) / 2));
+    const bounds = [pixels[0], ...edges, pixels[1]];
+    return spans.map((span, n) => ({ span, kept: [bounds[n], bounds[n + 1]] }));
+  }
+
+  /**
+   * Return the tiles along a side of so many latents: all of one length, in order, to the very ends.
+   * @param {number} length
+   * @returns {Span[]}
+   */
+  _spans(length) {
+    if (length <= this._tile) return [[0, length]];
+    const count = Math.ceil((length - this._overlap) / (this._tile - this._overlap));
+    const size = Math.ceil((length + (count - 1) * this._overlap) / count);
+    return Array.from({ length: count }, (_, n) => {
+      const start = Math.floor((n * (length - size)) / (count - 1));
+      return [start, start + size];
+    });
+  }
+}
