@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +29,21 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """How much a prior learns from: so many crops, so many pixels wide, for so many iterations."""
+    """How much a prior learns from: so many crops, so many pixels wide, for so many iterations.
+
+    0 iterations are as many as `iterations_for` says.
+    """
 
     crops: int = 512
     side: int = 512
-    iterations: int = 4000
+    iterations: int = 0
     crop: int = 32  # latents, of those crops, at a time
     fitted_crops: int = 1500
+
+
+def iterations_for(channels: int) -> int:
+    """Return for how long a prior of so many channels is trained: with few, an iteration takes less time."""
+    return max(4000, 32_000 // channels)
 
 
 @contextmanager
@@ -48,6 +56,7 @@ def learned_prior(
     same call goes on after an interruption. Raises `BundleError` if no photo is large enough.
     """
     plan = plan_for([*np.argsort(profile.weight, kind="stable")])
+    lesson = replace(lesson, iterations=lesson.iterations or iterations_for(profile.channels))
     key = key_of(bundle, profile, photos, lesson, plan)
     folder = bundle.folder.resolve().parent / f".{bundle.folder.name}.calibration-{key[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
