@@ -7,18 +7,22 @@ const scope = /** @type {any} */ (self);
 scope.importScripts("files.js");
 
 const { version, files } = scope.SITE;
-const CACHE = `sdt-viewer-${version}`;
+/** Caches are the origin's, which may have other viewers, too. */
+const OURS = `sdt-viewer-${new URL(".", location.href).pathname}-`, CACHE = OURS + version;
 const ADDRESSES = new Set([".", ...files].map((path) => new URL(path, location.href).href));
 
-/** @returns {Promise<void>} */
+/**
+ * Keep all files, past what the browser has of them already, which may be another version's.
+ * @returns {Promise<void>}
+ */
 async function fill() {
   const cache = await caches.open(CACHE);
-  await cache.addAll([...ADDRESSES]);
+  await cache.addAll([...ADDRESSES].map((address) => new Request(address, { cache: "reload" })));
 }
 
 /** @returns {Promise<void>} */
 async function sweep() {
-  const old = (await caches.keys()).filter((name) => name.startsWith("sdt-viewer-") && name !== CACHE);
+  const old = (await caches.keys()).filter((name) => name.startsWith(OURS) && name !== CACHE);
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 

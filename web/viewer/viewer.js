@@ -274,4 +274,6 @@ at("fit").addEventListener("click", () => stage.fit());
 at("full").addEventListener("click", () => stage.full());
 addEventListener("hashchange", takeLinks);
 takeLinks();
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // it works without
+if ("serviceWorker" in navigator) {
+  navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch(() => {}); // it works without
+}
