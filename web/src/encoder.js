@@ -83,8 +83,8 @@ export class Encoder {
  */
 function requireEncodable({ width, height, data }, maxPixels) {
   const count = width * height;
-  if (count > maxPixels) throw new LimitError(`${count} pixels, the limit is ${maxPixels}`);
   const isSize = [width, height].every((side) => Number.isInteger(side) && side > 0);
+  if (isSize && !(count <= maxPixels)) throw new LimitError(`${count} pixels, the limit is ${maxPixels}`);
   if (!isSize || data.length !== 4 * count) throw new RangeError(`${data.length} bytes for ${width}x${height} pixels`);
   for (let n = 3; n < data.length; n += 4) {
     if (data[n] !== OPAQUE) throw new RangeError("the picture has alpha, which `sdtrt encode` keeps, but not this encoder");
