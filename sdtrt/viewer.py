@@ -1,10 +1,12 @@
 """The viewer's built site, and `.sdt` files for it, to HTTP on this machine alone."""
 
 import secrets
+import sys
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +66,7 @@ class ViewerServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, site: Path, files: Sequence[Path]) -> None:
-        """Listen at any free port; `FileNotFoundError` if the site is not built, or a file is not there."""
+        """Listen at any free port; `OSError` if the site is not built, a file is not there, or is no plain file."""
         found = files_of(site)
         if not found:
             raise FileNotFoundError(f"there is no built viewer in {site}: {how_to_build()}")
@@ -72,11 +74,19 @@ class ViewerServer(ThreadingHTTPServer):
         places = []
         for number, path in enumerate(files):
             path.stat()
+            if not path.is_file():
+                raise OSError(f"{path} is no plain file")
             places.append(f"/{secrets.token_urlsafe(16)}/{number}/{path.name}")
             self.paths[places[-1]] = path
         super().__init__(("127.0.0.1", 0), ViewerHandler)
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
-        self.address = f"http://127.0.0.1:{self.server_port}/#{'&'.join(map(quote, places))}"
+        links = "&".join(quote(place, errors="surrogateescape") for place in places)
+        self.address = f"http://127.0.0.1:{self.server_port}/#{links}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of browsers that go away half way."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class ViewerHandler(BaseHTTPRequestHandler):
@@ -92,12 +102,11 @@ class ViewerHandler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
-        path = self.server.paths.get(unquote(urlsplit(self.path).path))
         status, body, kind = HTTPStatus.NOT_FOUND, b"not found\n", "text/plain; charset=utf-8"
         if self.headers.get("Host") not in self.server.hosts:  # a page of another name that leads here
             status, body = HTTPStatus.MISDIRECTED_REQUEST, b"wrong host\n"
-        elif path is not None and path.is_file():
-            status, body, kind = HTTPStatus.OK, path.read_bytes(), media_type(path)
+        elif (found := self._found()) is not None:
+            status, (body, kind) = HTTPStatus.OK, found
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
@@ -107,6 +116,14 @@ class ViewerHandler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             self.wfile.write(body)
+
+    def _found(self) -> tuple[bytes, str] | None:
+        """Return what the path of a request names, and its media type; None if that is nothing that can be read."""
+        try:
+            path = self.server.paths[unquote(urlsplit(self.path).path, errors="surrogateescape")]
+            return (path.read_bytes(), media_type(path)) if path.is_file() else None
+        except (KeyError, OSError, ValueError):  # none of that name, one that is gone by now, or no address at all
+            return None
 
     def version_string(self) -> str:
         return "sdtrt"

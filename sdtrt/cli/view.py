@@ -9,6 +9,7 @@ from sdtrt.cli.arguments import add_command
 
 
 def view(options: argparse.Namespace) -> int:
+    import threading
     import webbrowser
 
     from sdtrt.viewer import SITE, ViewerServer
@@ -16,8 +17,8 @@ def view(options: argparse.Namespace) -> int:
     try:
         with ViewerServer(options.site or SITE, options.inputs) as server:
             print(json.dumps({"address": server.address}) if options.json else server.address, flush=True)
-            if not options.no_browser:
-                webbrowser.open(server.address)
+            if not options.no_browser:  # beside the server: those in a terminal return only when they end
+                threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
             server.serve_forever()
     except KeyboardInterrupt:  # the way to end it, also while it starts
         pass

@@ -5,6 +5,7 @@ import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -87,7 +88,7 @@ class Sending:
 
 def check(request: Request, operation: Operation, settings: Settings) -> None:
     """Raise a `ProblemError` unless a request may be made."""
-    if settings.hosts is not None and request.url.hostname not in settings.hosts:
+    if settings.hosts is not None and _host_of(request) not in settings.hosts:
         raise ProblemError(421, "this service is for its own machine alone; others need --host and a token")
     if not request.url.path.isprintable():
         raise ProblemError(404, "there is nothing of that name")
@@ -95,6 +96,16 @@ def check(request: Request, operation: Operation, settings: Settings) -> None:
         scheme, _, brought = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(brought.encode(), settings.token.encode()):
             raise ProblemError(401, "a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+
+
+def _host_of(request: Request) -> str | None:
+    """Return the host that a request is to, by its own header: for a malformed one Starlette tells the server's."""
+    try:
+        return urlsplit(f"//{request.headers['host']}").hostname
+    except KeyError:  # an old client, which is no browser
+        return request.url.hostname
+    except ValueError:
+        return None
 
 
 def safe(response: Response) -> Response:

@@ -4,16 +4,22 @@ import http.client
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 
 from sdtrt import viewer
+from sdtrt.cli import main
 from sdtrt.viewer import ViewerServer
 
 FILE = b"SDT, or so"
@@ -86,6 +92,52 @@ def test_other_hosts_are_refused(server: ViewerServer) -> None:
     assert ask(server, "/", headers={"Host": f"localhost:{server.server_port}"})[0] == 200
 
 
+def test_a_path_that_is_no_address(server: ViewerServer) -> None:
+    headers = {"Host": f"127.0.0.1:{server.server_port}"}
+    assert ask(server, "http://[/", headers=headers)[:2] == (404, b"not found\n")
+
+
+def test_a_file_that_cannot_be_read_by_now(server: ViewerServer, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert ask(server, urlsplit(server.address).fragment)[:2] == (404, b"not found\n")
+
+
+def test_nothing_is_said_of_browsers_that_go_away(
+    server: ViewerServer, site: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (site / "runtime.wasm").write_bytes(bytes(1 << 24))
+    with socket.create_connection(("127.0.0.1", server.server_port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        client.sendall(f"GET /runtime.wasm HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        assert client.recv(1)
+    for _ in range(100):
+        if not any("process_request" in thread.name for thread in threading.enumerate()):
+            break
+        time.sleep(0.05)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names there are Unicode")
+def test_a_name_that_is_no_unicode(site: Path) -> None:
+    path = site.parent / os.fsdecode(b"caf\xe9.sdt")
+    try:
+        path.write_bytes(FILE)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with ViewerServer(site, [path]) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert server.address.endswith("/0/caf%E9.sdt")
+        assert ask(server, urlsplit(server.address).fragment)[:2] == (200, FILE)
+
+
+def test_a_folder_is_refused(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
+    done = run_cli("view", "--no-browser", "--site", site, site)
+    assert (done.returncode, done.stderr) == (1, f"sdtrt: {site} is no plain file\n".encode())
+
+
 def test_it_says_how_the_site_is_built(
     run_cli: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
 ) -> None:
@@ -109,6 +161,26 @@ def test_a_file_that_is_not_there(run_cli: Callable[..., subprocess.CompletedPro
     done = run_cli("view", "--no-browser", "--site", site, site / "none.sdt")
     assert done.returncode == 1
     assert b"none.sdt" in done.stderr
+
+
+def test_it_serves_while_a_browser_opens(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in a terminal return only when they end."""
+    found, servers = [], []
+
+    class Kept(ViewerServer):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            servers.append(self)
+
+    def browse(address: str) -> None:
+        with urlopen(address.partition("#")[0], timeout=10) as answer:
+            found.append(answer.read())
+        servers[0].shutdown()
+
+    monkeypatch.setattr(viewer, "ViewerServer", Kept)
+    monkeypatch.setattr("webbrowser.open", browse)
+    assert main(["view", "--site", str(site)]) == 0
+    assert found == [b"<!doctype html>"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

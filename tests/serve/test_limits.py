@@ -112,6 +112,8 @@ def test_hosts(serving: Serving) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/healthz", headers={"Host": "localhost:99"}).status_code == 200
     assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 421
+    for malformed in ('a"b.evil.example', "evil.example/localhost", "[", "localhost@evil.example"):
+        assert client.get("/healthz", headers={"Host": malformed}).status_code == 421
 
 
 def test_a_token_that_cannot_be_sent() -> None:

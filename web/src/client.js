@@ -148,7 +148,14 @@ export class Client {
     if (this._current || !this._queue.length) return;
     const small = this._queue.findIndex(({ request }) => SMALL.has(request.method));
     [this._current] = this._queue.splice(Math.max(small, 0), 1);
-    this._worker.postMessage(this._current.request);
+    const { request, reject } = this._current;
+    try {
+      this._worker.postMessage(request);
+    } catch (error) { // what cannot be copied: no answer will come
+      this._current = null;
+      reject(error);
+      this._next();
+    }
   }
 
   /** @param {import("./worker.js").Answer} answer */

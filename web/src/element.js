@@ -61,10 +61,10 @@ export class SdtImage extends HTMLElement {
     this.setAttribute("src", value);
   }
 
-  /** The address of the file, "" without one. */
+  /** The address of the file, as it is written if it is none; "" without one. */
   get currentSrc() {
     const src = this.getAttribute("src");
-    return src ? new URL(src, document.baseURI).href : "";
+    return src && URL.canParse(src, document.baseURI) ? new URL(src, document.baseURI).href : src ?? "";
   }
 
   get alt() {
@@ -212,8 +212,9 @@ export class SdtImage extends HTMLElement {
     const bitmap = await createImageBitmap(new ImageData(data, width, height));
     signal.throwIfAborted();
     const context = this._canvas.getContext("2d"), { width: across, height: down } = this._canvas;
-    context?.clearRect(0, 0, across, down);
-    context?.drawImage(bitmap, 0, 0, across, down);
+    if (!context || context.isContextLost()) throw new Error(`this browser has no canvas of ${across}x${down} pixels`);
+    context.clearRect(0, 0, across, down);
+    context.drawImage(bitmap, 0, 0, across, down);
     bitmap.close();
   }
 

@@ -39,7 +39,7 @@ export class Encoder {
    * @param {Picture} picture an opaque one
    * @param {{quality?: number, maxPixels?: number}} [options] `quality` is 1 (smallest) to 100 (best)
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
-   * @throws {RangeError} if the picture has alpha, or the quality is out of range
+   * @throws {RangeError} if the picture has alpha, no pixels or others than its size, or the quality is out of range
    * @throws {LimitError} if it has more than `maxPixels`
    * @throws {import("./error.js").BundleError} if the network gives values that are not finite
    */
@@ -87,8 +87,9 @@ export class Encoder {
  */
 function requireEncodable({ width, height, data }, maxPixels) {
   const count = width * height;
-  if (count > maxPixels) throw new LimitError(`${count} pixels, the limit is ${maxPixels}`);
-  if (!count || data.length !== 4 * count) throw new RangeError(`${data.length} bytes for ${width}x${height} pixels`);
+  const isSize = [width, height].every((side) => Number.isInteger(side) && side > 0);
+  if (isSize && !(count <= maxPixels)) throw new LimitError(`${count} pixels, the limit is ${maxPixels}`);
+  if (!isSize || data.length !== 4 * count) throw new RangeError(`${data.length} bytes for ${width}x${height} pixels`);
   for (let n = 3; n < data.length; n += 4) {
     if (data[n] !== OPAQUE) throw new RangeError("the picture has alpha, which `sdtrt encode` keeps, but not this encoder");
   }

@@ -88,6 +88,9 @@ test("what cannot be encoded is refused", async () => {
   const clear = { width: 2, height: 1, data: new Uint8ClampedArray([0, 0, 0, 255, 0, 0, 0, 254]) };
   await assert.rejects(encoder.encode(clear), /alpha/);
   await assert.rejects(encoder.encode({ ...painting(2, 2), width: 3 }), RangeError);
+  for (const [width, height] of [[-2, -2], [0.5, 8], [0, 2]]) {
+    await assert.rejects(encoder.encode({ ...painting(2, 2), width, height }), RangeError);
+  }
   await assert.rejects(encoder.encode(painting(2, 2), { quality: 0 }), RangeError);
   await assert.rejects(encoder.encode(painting(2, 2), { maxPixels: 3 }), { name: "LimitError" });
 });

@@ -88,6 +88,9 @@ test("a network that cannot be loaded fails the picture, not the preview before 
 test("limits are arguments", async () => {
   const bytes = await vectorNamed("tiny_odd_size");
   await assert.rejects(decoder.decode(bytes, { limits: { maxPixels: 61 * 43 - 1 } }), { name: "LimitError" });
+  for (const maxPixels of [undefined, NaN]) { // no number is no limit that a file could keep to
+    await assert.rejects(decoder.info(bytes, { limits: { maxPixels } }), { name: "LimitError" });
+  }
 });
 
 test("what a file says of its picture", async () => {

@@ -9,14 +9,14 @@ const STEPS = 7; // of the search: a hundredth of the scale of qualities
  * @param {AbortSignal} signal
  */
 export async function drawn(canvas, picture, signal) {
-  const isBitmap = picture instanceof ImageBitmap;
-  const source = isBitmap ? picture : new ImageData(picture.data, picture.width, picture.height);
-  const bitmap = await createImageBitmap(source);
+  const isBitmap = picture instanceof ImageBitmap, { width, height } = picture;
+  const bitmap = isBitmap ? picture : await createImageBitmap(new ImageData(picture.data, width, height));
   signal.throwIfAborted();
-  if (isBitmap) Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
-  const context = canvas.getContext("2d");
-  context?.clearRect(0, 0, canvas.width, canvas.height);
-  context?.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  if (isBitmap) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d"), { width: across, height: down } = canvas;
+  if (!context || context.isContextLost()) throw new Error(`this browser has no canvas of ${across}x${down} pixels`);
+  context.clearRect(0, 0, across, down);
+  context.drawImage(bitmap, 0, 0, across, down);
   bitmap.close();
 }
 

@@ -8,7 +8,8 @@ const scope = /** @type {any} */ (self);
 scope.importScripts("files.js");
 
 const { version, files, backends } = scope.SITE;
-const CACHE = `sdt-viewer-${version}`;
+/** Caches are the origin's, which may have other viewers, too. */
+const OURS = `sdt-viewer-${new URL(".", location.href).pathname}-`, CACHE = OURS + version;
 const SHARED = addressesOf([".", ...files]);
 const ADDRESSES = new Set([...SHARED, ...addressesOf(Object.values(backends).flat())]);
 
@@ -20,7 +21,7 @@ function addressesOf(paths) {
 /** @returns {Promise<void>} */
 async function fill() {
   const cache = await caches.open(CACHE);
-  await cache.addAll(SHARED);
+  await cache.addAll(SHARED.map(fresh));
 }
 
 /**
@@ -30,12 +31,20 @@ async function fill() {
 async function keep(backend) {
   const cache = await caches.open(CACHE), addresses = addressesOf(backends[backend]);
   const found = await Promise.all(addresses.map((address) => cache.match(address)));
-  await cache.addAll(addresses.filter((_, n) => !found[n]));
+  await cache.addAll(addresses.filter((_, n) => !found[n]).map(fresh));
+}
+
+/**
+ * Return a request past what the browser has of a file already, which may be another version's.
+ * @param {string} address
+ */
+function fresh(address) {
+  return new Request(address, { cache: "reload" });
 }
 
 /** @returns {Promise<void>} */
 async function sweep() {
-  const old = (await caches.keys()).filter((name) => name.startsWith("sdt-viewer-") && name !== CACHE);
+  const old = (await caches.keys()).filter((name) => name.startsWith(OURS) && name !== CACHE);
   await Promise.all(old.map((name) => caches.delete(name)));
 }
 

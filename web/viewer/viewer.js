@@ -141,7 +141,7 @@ function tell(item, { width, height }, details) {
     return Object.assign(document.createElement(n ? "dd" : "dt"), { textContent: text });
   })));
   if (item === shown) return; // at another quality: what is looked at stays
-  delete shown?.original;
+  for (const other of items) if (other !== item) delete other.original;
   shown = item;
   stage.setSize(width, height);
   if (item.photo) beside.value = ORIGINAL;
@@ -226,14 +226,29 @@ function takeLinks() {
     return;
   }
   take(addresses.filter((address) => address !== null).map((address) => ({
-    name: decodeURIComponent(address.pathname.split("/").at(-1) ?? ""),
-    read: () => fetched(address),
+    name: decoded(address.pathname.split("/").at(-1) ?? ""),
+    read: (signal) => fetched(address, signal),
   })));
 }
 
-/** @param {URL} address */
-async function fetched(address) {
-  const answer = await fetch(address);
+/**
+ * Return the name that a part of an address stands for, itself if it stands for none.
+ * @param {string} part
+ */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+/**
+ * @param {URL} address
+ * @param {AbortSignal} signal
+ */
+async function fetched(address, signal) {
+  const answer = await fetch(address, { signal });
   if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
   return new Uint8Array(await answer.arrayBuffer());
 }
@@ -263,7 +278,7 @@ for (const kind of /** @type {const} */ (["dragover", "dragleave", "drop"])) {
 files.addEventListener("change", () => void show(items[files.selectedIndex]));
 beside.addEventListener("change", () => void compare(control.signal));
 quality.addEventListener("input", () => (at("chosen").textContent = quality.value));
-quality.addEventListener("change", () => void (shown && show(shown)));
+quality.addEventListener("change", () => void (shown && show(items[files.selectedIndex])));
 split.addEventListener("input", () => stage.setSplit(Number(split.value) / 100));
 at("in").addEventListener("click", () => stage.zoom(1));
 at("out").addEventListener("click", () => stage.zoom(-1));
@@ -271,5 +286,7 @@ at("fit").addEventListener("click", () => stage.fit());
 at("full").addEventListener("click", () => stage.full());
 addEventListener("hashchange", takeLinks);
 takeLinks();
-if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // it works without
+if ("serviceWorker" in navigator) {
+  navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch(() => {}); // it works without
+}
 void decoder.backend().then(keep);

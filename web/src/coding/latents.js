@@ -57,7 +57,7 @@ export class StoredLatents {
   static async open(file, assets, limits, model) {
     const profile = await profileOf(file, assets, model), { header, layout } = file;
     const [channels, height, width] = gridOf(profile, header), count = channels * height * width;
-    if (count > limits.maxPixels) throw new LimitError(`${count} latents, the limit is ${limits.maxPixels}`);
+    if (!(count <= limits.maxPixels)) throw new LimitError(`${count} latents, the limit is ${limits.maxPixels}`);
     need(fits(layout, height, width), `malformed file: ${layout.columns}x${layout.rows} tiles of ${width}x${height}`);
     if (header.prior === PALETTE) {
       const isSingle = layout.levels * layout.columns * layout.rows === 1;

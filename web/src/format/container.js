@@ -186,5 +186,5 @@ function readChunks(data, announced, limits) {
  * @param {string} what
  */
 function requireWithin(found, limit, what) {
-  if (found > limit) throw new LimitError(`${found} ${what}, the limit is ${limit}`);
+  if (!(found <= limit)) throw new LimitError(`${found} ${what}, the limit is ${limit}`);
 }

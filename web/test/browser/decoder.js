@@ -64,6 +64,14 @@ export function addDecoderTests(names) {
     await fails(client.info(large, { signal: control.signal }), "AbortError");
   });
 
+  test("what cannot be handed over fails, and what is asked for later does not wait for it", async () => {
+    const other = open(), bytes = await vector(SMALL), gone = bytes.slice();
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    const asked = [other.info(bytes), other.decode(gone), other.info(bytes)];
+    equal(await Promise.all(asked.map((one) => one.then(() => "done", ({ name }) => name))), ["done", "DataCloneError", "done"]);
+    other.close();
+  });
+
   test("what is not done when a decoder is closed fails, and all that is asked later", async () => {
     const other = open(), bytes = await vector(SMALL), asked = other.decode(bytes);
     other.close();

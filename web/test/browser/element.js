@@ -1,11 +1,13 @@
 /** The element `<sdt-image>` in a page, and images that it takes the place of. */
 
+import { Encoder } from "../../src/encoder.js";
 import { SdtImage, define } from "../../src/element.js";
 import { polyfill } from "../../src/polyfill.js";
 import { equal, fails, next, test } from "./check.js";
 
 const ODD = "/vectors/tiny_odd_size/input.sdt", GREY = "/vectors/tiny_grey/input.sdt", FAR = 5000; // pixels
 const BROKEN = "/vectors/x_version/input.sdt"; // of which nothing can be shown
+const CHANNELS = 40; // of latents
 const [WIDTH, HEIGHT] = [61, 43]; // of ODD
 
 const stage = /** @type {HTMLElement} */ (document.getElementById("stage"));
@@ -90,6 +92,18 @@ function addLoading() {
   test("a file that is not there is an error", async () => {
     const { error } = await next(staged({ src: "/nowhere.sdt" }), "error");
     equal(error.message.endsWith("404 Not Found"), true);
+  });
+
+  test("what is no address is an error", async () => {
+    const element = staged({ src: "http://[", alt: "a cat" });
+    equal([(await next(element, "error")).error.name, element.src], ["TypeError", "http://["]);
+  });
+
+  test("a picture that is too long for a canvas is an error", async () => {
+    const encoder = new Encoder({ load: async (path) => (await fetch(`/data/${path}`)).arrayBuffer() }), height = 66_000;
+    const file = await encoder.encodeLatents(new Float32Array((CHANNELS * height) / 8), { width: 1, height }, 2048);
+    const { error } = await next(staged({ src: URL.createObjectURL(new Blob([file])) }), "error");
+    equal(error.message, "this browser has no canvas of 1x66000 pixels");
   });
 
   test("without src there is nothing to decode", async () => {

@@ -45,6 +45,14 @@ function choose(type) {
   select.dispatchEvent(new Event("change"));
 }
 
+/** @param {string} name */
+async function photo(name) {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 30 });
+  canvas.getContext("2d")?.fillRect(0, 0, 40, 30);
+  const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ done) => canvas.toBlob(done));
+  return new File([blob ?? ""], name, { type: "image/png" });
+}
+
 /** @param {string} key */
 function press(key) {
   at("stage").dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
@@ -114,6 +122,25 @@ function addShowing() {
     equal([at("shelf").hidden, /** @type {HTMLSelectElement} */ (at("files")).length], [false, 2]);
   });
 
+  test("an address that names nothing is told of by its name as it is written", async () => {
+    await opened("#/%ff.sdt");
+    await until(() => !at("wrong").hidden);
+    equal(at("wrong").textContent, "%ff.sdt: 404 Not Found");
+  });
+
+  test("another quality is that of the file which is chosen, not of the one before it", async () => {
+    await opened("");
+    const transfer = new DataTransfer(), files = /** @type {HTMLSelectElement} */ (at("files"));
+    for (const name of ["one.png", "two.png"]) transfer.items.add(await photo(name));
+    frame.contentDocument?.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+    await until(() => at("said").textContent === "right of the line: the original");
+    files.selectedIndex = 1;
+    files.dispatchEvent(new Event("change"));
+    at("quality").dispatchEvent(new Event("change"));
+    await until(() => at("said").textContent === "right of the line: the original");
+    equal(frame.contentDocument?.title, "two.png – sdt viewer");
+  });
+
   test("it says what is wrong with a file", async () => {
     await opened(`#${BROKEN}`);
     await until(() => !at("wrong").hidden);
@@ -122,11 +149,8 @@ function addShowing() {
 
   test("a photo becomes a file, which lies beside it and can be saved", async () => {
     await opened("");
-    const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 30 });
-    canvas.getContext("2d")?.fillRect(0, 0, 40, 30);
-    const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ done) => canvas.toBlob(done));
     const transfer = new DataTransfer();
-    transfer.items.add(new File([blob ?? ""], "dark.room.png", { type: "image/png" }));
+    transfer.items.add(await photo("dark.room.png"));
     frame.contentDocument?.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
     await until(() => at("said").textContent === "right of the line: the original");
     const save = /** @type {HTMLAnchorElement} */ (at("save")), bytes = await (await fetch(save.href)).arrayBuffer();
