@@ -13,7 +13,9 @@ export function polyfill(options) {
   define(options);
   replaceAll(document);
   new MutationObserver((records) => {
-    for (const { target } of records) if (target instanceof Element) replaceAll(target.parentElement ?? target);
+    for (const target of new Set(records.map((record) => record.target))) {
+      if (target instanceof Element) replaceAll(target.parentElement ?? target);
+    }
   }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["src", "srcset"] });
 }
 
@@ -31,7 +33,7 @@ function replace(image) {
   const src = source?.getAttribute("srcset") ?? image.getAttribute("src") ?? "";
   if ((!source && !SDT.test(src)) || failed.has(image)) return;
   const element = document.createElement("sdt-image");
-  for (const { name, value } of image.attributes) element.setAttribute(name, value);
+  for (const attribute of image.attributes) element.setAttributeNode(/** @type {Attr} */ (attribute.cloneNode()));
   element.setAttribute("src", src);
   if (source) {
     element.addEventListener("error", () => {
