@@ -1,4 +1,4 @@
-"""One photo through sdtrt, beside JPEG and WebP of the same number of bytes: a table, and a picture in `demo/`.
+"""One photo through sdtrt, beside JPEG and WebP of as many bytes, or as few as they can: a table, and `demo/`.
 
     python benchmarks/demo.py [PHOTO]
 

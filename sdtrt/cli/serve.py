@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, seconds, thread_count, whole_number
@@ -30,6 +31,8 @@ def serve(options: argparse.Namespace) -> int:
 
         from sdtrt.serve.application import application
         from sdtrt.serve.handlers import Settings
+    from sdtrt.viewer import SITE
+
     token = os.environ.get(TOKEN) or None
     settings = Settings(
         root=options.root,
@@ -42,6 +45,7 @@ def serve(options: argparse.Namespace) -> int:
         max_age=options.max_age,
         token=token,
         hosts=LOOPBACK if options.host in LOOPBACK and token is None else None,
+        site=options.site or SITE,
     )
     codec = PictureCodec(options.model, **machine_options(options))
     app = application(codec, settings)
@@ -82,6 +86,7 @@ def add_commands(commands: Any) -> None:
     add("--host", str, "127.0.0.1", "address to listen at (default: this machine alone)")
     add("--port", port, 8000, "default 8000")
     add("--root", str, None, "folder or fsspec location whose .sdt files are served")
+    add("--site", Path, None, "folder of the built viewer (default: web/dist of the sources)")
     add("--workers", thread_count, 2, "requests that are computed at once (default 2)")
     add("--waiting", whole_number, 16, "requests that may wait for that (default 16)")
     add("--max-body", mebibytes, "64", "refuse bodies of more than so many MiB (default 64)")

@@ -29,4 +29,4 @@ def add_commands(commands: Any) -> None:
     command = add_command(commands, "view", view, "files in a browser, decoded there, until Ctrl-C")
     command.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help=".sdt files")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
-    command.add_argument("--site", type=Path, help="folder of the built viewer (default: `make web`'s)")
+    command.add_argument("--site", type=Path, help="folder of the built viewer (default: web/dist of the sources)")
