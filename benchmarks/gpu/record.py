@@ -51,7 +51,7 @@ class Record:
         self.write()
 
     def end(self, name: str, seconds: float, error: Exception | str | None = None) -> None:
-        section = self.sections[name] | {"seconds": round(seconds, 1)}
+        section = self.sections[name] | {"seconds": round(seconds, 3)}
         if isinstance(error, NotMeasuredError):
             section["not measured"] = str(error)
         elif isinstance(error, Exception):
