@@ -15,6 +15,7 @@ from sdtrt.compare.comparison import OURS, Comparison, Pixels
 
 COLOURS = {OURS: "#d1410c", "JPEG": "#7a7a7a", "WebP": "#2e8b57", "AVIF": "#3a6fd8"}
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 260, 44
+RATE_STEPS = (0.05, 0.1, 0.2, 0.25)  # between figures at the axis, of which there are at most seven
 PANEL, GAP, LABEL = 512, 8, 26  # of the contact sheet, in pixels
 
 
@@ -94,15 +95,16 @@ def _plot(one: Comparison) -> str:
         y = PLOT_HEIGHT - MARGIN + (MARGIN + 10 - PLOT_HEIGHT) * (psnr - bottom) / (top - bottom)
         return round(x, 1), round(y, 1)
 
-    parts = []
+    parts, names = [], []
     for tick in range(int(bottom), int(top) + 1, 2 if top - bottom <= 16 else 4):
         (x0, y), (x1, _) = place(0, tick), place(right, tick)
         parts.append(
             f'<path class="grid" d="M{x0} {y}H{x1}"/><text x="{x0 - 6}" y="{y + 4}" text-anchor="end">{tick}</text>'
         )
-    for tick in range(5):
-        x, y = place(right * tick / 4, bottom)
-        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{right * tick / 4:.2f}</text>')
+    step = next(step for step in RATE_STEPS if right <= 6 * step)
+    for rate in (n * step for n in range(int(right / step) + 1)):
+        x, y = place(rate, bottom)
+        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{rate:.2g}</text>')
     for codec, curve in one.curves.items():
         visible = [place(*point) for point in sorted(curve) if point[0] <= right and bottom <= point[1] <= top]
         if visible:
@@ -110,14 +112,14 @@ def _plot(one: Comparison) -> str:
             parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[codec]}" stroke-width="2"/>')
             parts += [f'<circle cx="{x}" cy="{y}" r="2.5" fill="{COLOURS[codec]}"/>' for x, y in visible]
             x, y = visible[-1]
-            parts.append(f'<text x="{x + 6}" y="{y + 4}" style="fill: {COLOURS[codec]}">{codec}</text>')
+            names.append(f'<text class="name" x="{x + 6}" y="{y + 4}" style="fill: {COLOURS[codec]}">{codec}</text>')
     middle = (MARGIN + PLOT_WIDTH - 60) / 2
     parts.append(
         f'<text x="{middle}" y="{PLOT_HEIGHT - 8}" text-anchor="middle">PSNR in dB against bits per pixel</text>'
     )
     return (
         f'<svg viewBox="0 0 {PLOT_WIDTH} {PLOT_HEIGHT}" width="{PLOT_WIDTH}" role="img" '
-        f'aria-label="PSNR against bits per pixel">{"".join(parts)}</svg>'
+        f'aria-label="PSNR against bits per pixel">{"".join(parts + names)}</svg>'
     )
 
 
