@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sdtrt._version import __version__
 from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve, view
-from sdtrt.cli.batch import fail
+from sdtrt.cli.batch import fail, in_words
 from sdtrt.errors import SdtrtError
 
 __all__ = ["main"]
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         drop_stdout()
-        return fail(str(error))
+        return fail(in_words(error))
 
 
 def drop_stdout() -> None:

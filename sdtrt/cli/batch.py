@@ -55,9 +55,16 @@ def attempted(work: Callable[[str, str], Record], source: str, target: str) -> R
         try:
             record = work(source, target)
         except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
-            record = {"error": str(error) or type(error).__name__}
+            record = {"error": in_words(error, source)}
     told = sorted({str(warning.message) for warning in caught})
     return record | {"warnings": told} if told else record
+
+
+def in_words(error: Exception, name: str = "") -> str:
+    """Return what went wrong; of the system's errors not the number, nor the file that is of this name."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    return error.strerror if str(error.filename or "") in ("", name) else f"{error.filename}: {error.strerror}"
 
 
 def report(record: Record, line: Line, options: argparse.Namespace, always: bool) -> None:

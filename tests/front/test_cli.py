@@ -100,7 +100,7 @@ def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixtur
     assert names(pictures) == ["a.png", "a.sdt", "b.png", "b.sdt", "bad.png"]
     errors = capsys.readouterr().err
     assert "sdtrt: bad.png: not an image" in errors
-    assert "missing.png" in errors
+    assert "sdtrt: missing.png: No such file or directory\n" in errors
     assert "2 of 4 inputs failed" in errors
     assert "BytesIO" not in errors
 
