@@ -9,9 +9,9 @@ all. In Chromium the decoder runs in a worker of a page that `sdtrt view` would 
 """
 
 import argparse
-import asyncio
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from devtools import Page, opened, program_path
+from pages.chromium import PROGRAMS, Chromium
 from PIL import Image
 from report import write_results
 from skimage.data import astronaut
@@ -65,9 +65,18 @@ def main() -> None:
         path = Path(folder) / "photo.sdt"
         path.write_bytes(sdtrt.encode(photo, quality=QUALITY))
         with served(path, Path(folder)) as server:
-            found = asyncio.run(measured(program_path(options.chromium), server, path))
+            found = measured(program_path(options.chromium), server, path)
     print(json.dumps(found, indent=1))
     print(write_results("browser", {"size": SIZE, "quality": QUALITY, **found}))
+
+
+def program_path(name: str | None = None) -> str:
+    """Return the path of Chromium, or of the browser of that name; `FileNotFoundError` if there is none."""
+    names = (name,) if name else PROGRAMS
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        raise FileNotFoundError(f"no {', '.join(names)}; name a Chromium by --chromium")
+    return found
 
 
 @contextmanager
@@ -83,15 +92,15 @@ def served(path: Path, folder: Path) -> Iterator[ViewerServer]:
         server.shutdown()
 
 
-async def measured(program: str, server: ViewerServer, path: Path) -> dict[str, Any]:
+def measured(program: str, server: ViewerServer, path: Path) -> dict[str, Any]:
     """Return versions, and for each count of threads a row of medians, in Chromium and in Python."""
     times: dict[tuple[int, str], list[Times]] = {(n, where): [] for n in THREADS for where in ("chromium", "python")}
     for _ in range(ROUNDS):
         for threads in THREADS:
-            async with opened(program) as page:
-                await page.go(server.address)
-                browser = await page.browser()
-                times[threads, "chromium"] += await times_of_page(page, threads)
+            with Chromium([program]) as chromium:
+                chromium.go(server.address)
+                browser = chromium.call("Browser.getVersion")["product"]
+                times[threads, "chromium"] += times_of_page(chromium, threads)
             times[threads, "python"] += times_of_process(path, threads)
     rows = []
     for threads in THREADS:
@@ -102,9 +111,9 @@ async def measured(program: str, server: ViewerServer, path: Path) -> dict[str, 
     return {"browser": browser, "libraries": libraries, "runs": ROUNDS * RUNS, "rows": rows}
 
 
-async def times_of_page(page: Page, threads: int) -> list[Times]:
+def times_of_page(chromium: Chromium, threads: int) -> list[Times]:
     request = {"threads": threads, "runs": RUNS + 1, "file": "/photo.sdt", "data": "/data/"}
-    answer = await page.evaluate(ASK.format(request=json.dumps(request)))
+    answer = chromium.evaluate(ASK.format(request=json.dumps(request)))
     if answer["threads"] != threads:
         raise RuntimeError(f"{answer['threads']} threads in the browser, expected {threads}: is the page not isolated?")
     found: list[Times] = answer["times"]

@@ -20,11 +20,12 @@ from random import Random
 
 import numpy as np
 from browser import Browser, Page, View
+from chromium import PROGRAMS
 from documents import document
 from drawings import drawing
 from interfaces import interface
 from listings import code
-from packages import CHROMIUM, fetch, fonts_conf, program
+from packages import fetch, fonts_conf, program
 from PIL import Image
 from plots import plot
 from sheets import sheet
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos, for the pages that have some")
     parser.add_argument("--packages", type=Path, help="folder of unpacked Debian packages; default: OUT/packages")
     arguments = parser.parse_args()
-    program(*CHROMIUM)  # missed now, not after minutes
+    program(*PROGRAMS)  # missed now, not after minutes
     program("dot")
     packages = arguments.packages or arguments.out / "packages"
     packages.mkdir(parents=True, exist_ok=True)

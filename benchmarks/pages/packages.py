@@ -105,7 +105,6 @@ CODE_FONTS = {
         "mononoki": "fonts-mononoki",
     },
 }
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")  # its names on the path
 MAPS = "python3-geopandas"  # holds Natural Earth's countries
 
 FONTS_CONF = """<?xml version="1.0"?>
