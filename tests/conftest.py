@@ -131,6 +131,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """The folder of a built viewer, or what looks like it, beside a file that is no part of it."""
+    folder = tmp_path / "site"
+    (folder / "src").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html>")
+    for name in ("src/client.js", "sw.js", "files.js", "runtime.wasm"):
+        (folder / name).write_text("//")
+    (tmp_path / "secret").write_text("secret")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def host() -> Host:
     return compiled(compiler() or pytest.skip("no C++ compiler"))

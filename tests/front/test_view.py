@@ -26,20 +26,10 @@ FILE = b"SDT, or so"
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
-    folder = tmp_path / "site"
-    (folder / "src").mkdir(parents=True)
-    (folder / "index.html").write_text("<!doctype html>")
-    for name in ("src/worker.js", "sw.js", "files.js", "runtime.wasm"):
-        (folder / name).write_text("//")
-    (tmp_path / "secret").write_text("secret")
-    (tmp_path / "a photo.sdt").write_bytes(FILE)
-    return folder
-
-
-@pytest.fixture
 def server(site: Path) -> Iterator[ViewerServer]:
-    with ViewerServer(site, [site.parent / "a photo.sdt"]) as server:
+    photo = site.parent / "a photo.sdt"
+    photo.write_bytes(FILE)
+    with ViewerServer(site, [photo]) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -66,7 +56,7 @@ def test_the_site(server: ViewerServer) -> None:
     assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert headers["Cache-Control"] == "no-store"
     assert "default-src 'none'" in headers["Content-Security-Policy"]
-    assert ask(server, "/src/worker.js")[2]["Content-Type"].startswith("text/javascript")
+    assert ask(server, "/src/client.js")[2]["Content-Type"].startswith("text/javascript")
     assert ask(server, "/runtime.wasm")[2]["Content-Type"] == "application/wasm"
 
 

@@ -60,15 +60,11 @@ def test_it_drains(real_files: dict[str, bytes]) -> None:
         assert process.stderr.read() == ""
 
 
-def test_the_environment(tmp_path: Path, real_files: dict[str, bytes]) -> None:
+def test_the_environment(tmp_path: Path, site: Path, real_files: dict[str, bytes]) -> None:
     (tmp_path / "a.sdt").write_bytes(real_files["colour"])
-    site = tmp_path / "site"
-    site.mkdir()
-    for name in ("index.html", "files.js"):
-        (site / name).write_text("viewer")
     variables = {"ROOT": str(tmp_path), "TOKEN": "abc", "MAX_AGE": "7", "SITE": str(site)}
     with served(**{f"SDTRT_SERVE_{name}": value for name, value in variables.items()}) as (_, client):
-        assert client.get("/viewer/").text == "viewer"
+        assert client.get("/viewer/").text == "<!doctype html>"
         assert client.get("/files/a.sdt").status_code == 401
         answer = client.get("/files/a.sdt", headers={"Authorization": "Bearer abc"})
         assert (answer.content, answer.headers["cache-control"]) == (real_files["colour"], "private, max-age=7")

@@ -11,17 +11,6 @@ from sdtrt.viewer import HEADERS
 Serving = Callable[..., httpx.Client]
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    folder = tmp_path / "site"
-    (folder / "src").mkdir(parents=True)
-    (folder / "index.html").write_text("<!doctype html>")
-    for name in ("src/client.js", "sw.js", "files.js", "runtime.wasm"):
-        (folder / name).write_text("//")
-    (tmp_path / "secret").write_text("secret")
-    return folder
-
-
 def test_its_files(serving: Serving, site: Path) -> None:
     client = serving(site=site, token="sesame")
     for name, kind in (

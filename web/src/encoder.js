@@ -7,6 +7,7 @@ import { WORD } from "./coding/latents.js";
 import { areaOf, paste } from "./coding/planes.js";
 import { encodeStream } from "./coding/stream_writer.js";
 import { LimitError } from "./error.js";
+import { joined } from "./format/bytes.js";
 import { DEFAULT_LIMITS } from "./format/container.js";
 import { writeFile } from "./format/container_writer.js";
 import { SINGLE, innerOf, mostTiles, placesOf } from "./format/layout.js";
@@ -121,10 +122,4 @@ function layoutOf(height, width, prior) {
     return Math.min(Math.max(1, Math.ceil((length - TILE / 2) / TILE)), mostTiles(length));
   });
   return rows * columns === 1 ? SINGLE : { ...SINGLE, columns, rows, levels: prior.cuts.length + 1 };
-}
-
-/** @param {Uint8Array<ArrayBuffer>[]} levels of one stream, one behind the other in memory */
-function joined(levels) {
-  const [{ buffer, byteOffset }] = levels, nbytes = levels.reduce((sum, { length }) => sum + length, 0);
-  return new Uint8Array(buffer, byteOffset, nbytes);
 }

@@ -3,6 +3,7 @@
 import { arrayNamed, readNpz } from "../assets/npz.js";
 import { tablesOf } from "../entropy/tables.js";
 import { LimitError, need } from "../error.js";
+import { joined } from "../format/bytes.js";
 import { BUNDLED, segmentOf } from "../format/container.js";
 import { common, fits, innerOf, placesOf } from "../format/layout.js";
 import { ADAPTIVE, PALETTE, deltasOf, gridOf, profileOf } from "../format/profile.js";
@@ -276,16 +277,4 @@ export function dequantized({ symbols, points }, profile, stepCode) {
     }
   }
   return latents;
-}
-
-/** @param {Uint8Array<ArrayBuffer>[]} segments */
-function joined(segments) {
-  if (segments.length === 1) return segments[0];
-  const data = new Uint8Array(segments.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const segment of segments) {
-    data.set(segment, at);
-    at += segment.length;
-  }
-  return data;
 }

@@ -1,5 +1,6 @@
 /** A file to its bytes. Normative text: `docs/format.md`, section 1. */
 
+import { joined } from "./bytes.js";
 import { crc16, crc32 } from "./checksum.js";
 import { SINGLE } from "./layout.js";
 
@@ -19,16 +20,8 @@ export function writeFile({ header, layout, segments }) {
     for (const segment of segments) head.push(...varint(segment.length), ...little(crc16(segment), 2));
     head.push(...little(crc32(Uint8Array.from(head)), 4));
   }
-  const size = segments.reduce((sum, { length }) => sum + length, head.length);
-  const data = new Uint8Array(size + 4);
-  data.set(head);
-  let at = head.length;
-  for (const segment of segments) {
-    data.set(segment, at);
-    at += segment.length;
-  }
-  data.set(little(crc32(data.subarray(0, at)), 4), at);
-  return data;
+  const body = joined([Uint8Array.from(head), ...segments]);
+  return joined([body, Uint8Array.from(little(crc32(body), 4))]);
 }
 
 /**

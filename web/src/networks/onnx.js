@@ -1,6 +1,7 @@
 /** What is read and written of ONNX models, which are protobuf messages: fields of numbers, texts and messages. */
 
 import { BundleError } from "../error.js";
+import { joined } from "../format/bytes.js";
 
 /** A field of a message: its number in it, what it holds, and all its bytes. */
 /** @typedef {{number: number, value: number | Uint8Array, bytes: Uint8Array}} Field */
@@ -112,17 +113,6 @@ export function constant(name, shape, values) {
     field(TENSOR.name, name),
     field(TENSOR.data, data),
   ]));
-}
-
-/** @param {Uint8Array[]} parts */
-export function joined(parts) {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /**

@@ -6,7 +6,8 @@
  * rewritten in operators that say so; results differ by rounding alone.
  */
 
-import { GRAPH, MODEL, bytesOf, constant, field, fieldsOf, joined, node, nodeOf, tensorOf } from "./onnx.js";
+import { joined } from "../format/bytes.js";
+import { GRAPH, MODEL, bytesOf, constant, field, fieldsOf, node, nodeOf, tensorOf } from "./onnx.js";
 
 const TAPS = 3, IN = 6, OUT = 4, SUMS = IN * IN;
 const FEWEST_CHANNELS = 32; // with fewer, blocks cost more than products
