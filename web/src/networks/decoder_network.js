@@ -2,24 +2,18 @@
 
 import { areaOf } from "../coding/planes.js";
 import { BundleError } from "../error.js";
+import { folderOf, manifestOf } from "./bundle.js";
 import { Session } from "./runtime.js";
 import { Tiling } from "./tiling.js";
 import { withWinograd } from "./winograd.js";
 
+/** @typedef {import("./bundle.js").Manifest} Manifest */
 /** @typedef {import("./runtime.js").Runtime} Runtime */
 /** @typedef {import("../assets/assets.js").Assets} Assets */
 /** @typedef {import("../coding/latents.js").StoredLatents} StoredLatents */
 /** @typedef {import("../format/layout.js").Place} Place */
 
-const SCHEMA = 1, LEVELS = 255;
-/** The bundles that can be loaded, by latent space. */
-const BUNDLES = new Map([["tiny", "bundles/tiny"]]);
-
-/**
- * What a bundle's manifest says: `pixel_range` are the values of levels 0 and 255, `reach` is how many latents away the
- * network looks.
- * @typedef {{schema: number, pixel_range: [number, number], decoder_takes_step: boolean, reach: number}} Manifest
- */
+const LEVELS = 255;
 
 /** A decoder network. */
 export class DecoderNetwork {
@@ -42,16 +36,12 @@ export class DecoderNetwork {
    * @throws {BundleError} if there is none, or one that this version cannot run
    */
   static async open(latentSpace, assets, runtime) {
-    const folder = BUNDLES.get(latentSpace);
-    if (!folder) throw new BundleError(`there is no decoder for latent space ${latentSpace}, only for: tiny`);
+    const folder = folderOf(latentSpace);
     return assets.made(`network ${latentSpace}`, async () => {
       const load = async (/** @type {import("./runtime.js").Backend} */ backend) => {
         return modelFor(backend, new Uint8Array(await assets.load(`${folder}/decoder.onnx`)));
       };
-      const [told, session] = await Promise.all([assets.json(`${folder}/bundle.json`), Session.open(runtime, load)]);
-      const manifest = /** @type {Manifest} */ (told);
-      const isKnown = manifest.schema === SCHEMA && manifest.reach !== undefined;
-      if (!isKnown) throw new BundleError(`${folder} is of another schema`);
+      const [manifest, session] = await Promise.all([manifestOf(folder, assets), Session.open(runtime, load)]);
       return new DecoderNetwork(session, manifest);
     });
   }

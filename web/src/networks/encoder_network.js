@@ -1,6 +1,7 @@
 /** Pixels to latents: the encoder network of the bundle `tiny`, run by ONNX Runtime, over large pictures in tiles. */
 
 import { BundleError } from "../error.js";
+import { folderOf, manifestOf } from "./bundle.js";
 import { Session } from "./runtime.js";
 import { Tiling } from "./tiling.js";
 
@@ -8,10 +9,10 @@ import { Tiling } from "./tiling.js";
 /** @typedef {import("../format/layout.js").Place} Place */
 /** @typedef {import("../format/profile.js").Outline} Outline */
 /** @typedef {import("../layers/pixels.js").Picture} Picture */
-/** @typedef {import("./decoder_network.js").Manifest} Manifest */
+/** @typedef {import("./bundle.js").Manifest} Manifest */
 /** @typedef {import("./runtime.js").Runtime} Runtime */
 
-const FOLDER = "bundles/tiny", LEVELS = 255;
+const LEVELS = 255;
 
 /** An encoder network. */
 export class EncoderNetwork {
@@ -30,12 +31,14 @@ export class EncoderNetwork {
    * @param {Assets} assets
    * @param {Runtime} runtime
    * @returns {Promise<EncoderNetwork>}
+   * @throws {BundleError} if it is one that this version cannot run
    */
   static open(assets, runtime) {
     return assets.made("network encoder", async () => {
-      const manifest = /** @type {Manifest} */ (await assets.json(`${FOLDER}/bundle.json`));
-      const load = async () => ({ bytes: new Uint8Array(await assets.load(`${FOLDER}/encoder.onnx`)) });
-      return new EncoderNetwork(await Session.open(runtime, load), manifest);
+      const folder = folderOf("tiny");
+      const load = async () => ({ bytes: new Uint8Array(await assets.load(`${folder}/encoder.onnx`)) });
+      const [manifest, session] = await Promise.all([manifestOf(folder, assets), Session.open(runtime, load)]);
+      return new EncoderNetwork(session, manifest);
     });
   }
 
