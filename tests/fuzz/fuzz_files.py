@@ -4,7 +4,8 @@
     python tests/fuzz/fuzz_files.py --seeds FOLDER
 
 All checksums are taken to be 0 here: else nothing would get past them. Whatever happens must be a `FormatError` or
-`LimitError`, and must not take long. `make fuzz` runs this on the conformance vectors, which `--seeds` writes without
+`LimitError`, or a `BundleError` where latents are by the prior of a model that is not at hand, and must not take long.
+`make fuzz` runs this on the conformance vectors, which `--seeds` writes without
 their checksums, and on `corpus/`, where inputs that found new code are kept.
 """
 
@@ -28,7 +29,7 @@ with atheris.instrument_imports(include=["sdtrt"]):
     from sdtrt.engine.layers.stored import Layers
 
 LIMITS = sdtrt.Limits(max_pixels=1 << 14, max_payload_nbytes=1 << 16, max_chunk_nbytes=1 << 16)
-DAMAGE = (sdtrt.FormatError, sdtrt.LimitError)
+DAMAGE = (sdtrt.FormatError, sdtrt.LimitError, sdtrt.BundleError)
 VECTORS = Path(__file__).parents[1] / "vectors"
 
 
