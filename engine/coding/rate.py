@@ -13,7 +13,6 @@ NOTCH = 0.1  # of quality, between files that are tried
 SPARED = 0.005  # share of the bytes with which a search for a size ends although they are left over
 NEAR = 0.05  # dB above what is asked for with which a search for a PSNR ends
 OCTAVES_PER_QUALITY, DB_PER_QUALITY = 1 / 22, 1 / 7  # by which sizes and PSNR rise, about
-LEAP = 20  # notches, at least and at first, while all that has been tried is on one side
 
 Method = Literal["latents", "palette"]
 METHODS: tuple[Method, ...] = ("latents", "palette")
@@ -131,36 +130,39 @@ def _search(
     `excess` is by how much a file does not fall short; it rises with quality, by about `slope` for each. The search
     ends with a trial whose excess lies within `near`, with trials that are neighbours, or at an end of all qualities.
     """
-    last, goal = round((finest - COARSEST) / NOTCH), sum(near) / 2
-    notch, leap, halved = round((min(DEFAULT_QUALITY, finest) - COARSEST) / NOTCH), LEAP, False
+    last, goal, rise = round((finest - COARSEST) / NOTCH), sum(near) / 2, slope * NOTCH
+    notch, leap, halved = round((min(DEFAULT_QUALITY, finest) - COARSEST) / NOTCH), 1, False
     below: _Trial | None = None
     above: _Trial | None = None
-    nearest = math.inf
+    trials: list[_Trial] = []  # those nearest to the goal first
     while True:
         data = code_file(finest - NOTCH * (last - notch))
         trial = _Trial(notch, excess(data), data)
         below, above = (below, trial) if trial.excess >= 0 else (trial, above)
         if near[0] <= trial.excess < near[1]:
             return below, above
-        before, off = nearest, abs(trial.excess - goal)
-        nearest = min(before, off)
+        slow = bool(trials) and 2 * abs(trial.excess - goal) > abs(trials[0].excess - goal)
+        trials = sorted([*trials, trial], key=lambda one: abs(one.excess - goal))
+        aim = _aim(trials, goal, rise)
         if below and above:
             if above.notch - below.notch < 2:
                 return below, above
-            halved = not halved and 2 * off > before  # interpolation has not told much
-            notch = _between(below, above, None if halved else goal)
+            halved = slow and not halved  # lines through trials have not told much
+            aim = (below.notch + above.notch) // 2 if halved else aim
+            notch = min(max(aim, below.notch + 1), above.notch - 1)
         else:
             if notch == (0 if above else last):
                 return below, above
-            distance = max(min(off / slope / NOTCH, last), leap)
+            aim = min(aim, notch - leap) if above else max(aim, notch + leap)
             leap *= 2
-            notch = min(max(notch + round(-distance if above else distance), 0), last)
+            notch = min(max(aim, 0), last)
 
 
-def _between(below: _Trial, above: _Trial, goal: float | None) -> int:
-    """Return the notch between two that aims at an excess, or the one in the middle if there is no saying."""
-    apart = above.notch - below.notch
-    if goal is None or above.excess == math.inf:
-        return below.notch + apart // 2
-    share = (goal - below.excess) / (above.excess - below.excess)
-    return below.notch + min(max(round(share * apart), 1), apart - 1)
+def _aim(trials: list[_Trial], goal: float, rise: float) -> int:
+    """Return the notch whose excess is the goal on a line through the first two trials, or one of about that rise."""
+    first, *others = trials
+    if math.isinf(first.excess):
+        return 0
+    if others:
+        rise = min(max((first.excess - others[0].excess) / (first.notch - others[0].notch), rise / 4), 4 * rise)
+    return first.notch + round((goal - first.excess) / rise)
