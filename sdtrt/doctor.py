@@ -49,11 +49,13 @@ def _ways() -> list[Finding]:
         return []  # the findings about models say why
     obstacles = [(way, way.obstacle(bundle, 0, "auto")) for way in WAYS]
     runs_on_cpu = any(way.device == "cpu" and not obstacle for way, obstacle in obstacles)
-    found = []
+    found = dict[str, Finding]()
     for way, obstacle in obstacles:
+        subject = f"backend {way.backend}, device {way.device}"
         ok = True if not obstacle else (None if runs_on_cpu or way.device != "cpu" else False)
-        found.append(Finding(f"backend {way.backend}, device {way.device}", ok, obstacle or way.runtime()))
-    return found
+        if subject not in found or not obstacle:  # a backend may be two ways, of which one works
+            found[subject] = Finding(subject, ok, obstacle or way.runtime())
+    return [*found.values()]
 
 
 def _model(path: Path) -> Finding:

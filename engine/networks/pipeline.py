@@ -12,7 +12,14 @@ from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.backends.gpu import architecture
-from sdtrt.engine.networks.backends.openvino import OpenVino, best_precision, precision_here, processor, version
+from sdtrt.engine.networks.backends.openvino import (
+    OpenVino,
+    best_precision,
+    may_have_bfloat16,
+    precision_here,
+    processor,
+    version,
+)
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
 from sdtrt.engine.networks.backends.plans import networks_of
 from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
@@ -86,14 +93,15 @@ def open_pipeline(
         raise ValueError(f"backend {backend!r} is unknown; there are: {', '.join(BACKENDS)}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; there are: {', '.join(PRECISIONS)}")
-    obstacles = []
+    obstacles = dict[str, str]()
     for way in WAYS:
         if backend in {"auto", way.backend} and kind in {"auto", way.device}:
             obstacle = way.obstacle(tiled.bundle, index, precision)
             if not obstacle:
                 return way.open(tiled, index, threads, precision)
-            obstacles.append(f"{way.backend} on {way.device}: {obstacle}")
-    reasons = "; ".join(obstacles) or f"backend {backend} does not run on device {device}"
+            obstacles[f"{way.backend} on {way.device}"] = obstacle
+    reasons = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
+    reasons = reasons or f"backend {backend} does not run on device {device}"
     raise DeviceError(f"{reasons}; see: sdtrt doctor, or run it with --device cpu")
 
 
@@ -131,6 +139,12 @@ def _ort_cpu_obstacle(bundle: Bundle, index: int, precision: str) -> str:
     if precision == "bf16":
         return "ONNX Runtime computes in fp32 on the CPU"
     return _first_fault(import_onnxruntime)
+
+
+def _bfloat16_obstacle(bundle: Bundle, index: int, precision: str) -> str:
+    if precision == "fp32":
+        return "precision fp32 is asked for"
+    return _first_fault(lambda: precision_here("bf16")) if may_have_bfloat16() else "this processor has no bfloat16"
 
 
 def _openvino_obstacle(bundle: Bundle, index: int, precision: str) -> str:
@@ -177,10 +191,12 @@ def _openvino() -> str:
     return f"OpenVINO {version()}, precision {here}"
 
 
-# The fastest first, with what it takes to open a codec for one picture.
+# The fastest first, with what it takes to open a codec for one picture; `benchmarks/backends.py` tells. OpenVINO comes
+# before ONNX Runtime where it computes in bfloat16, and behind it where it does not.
 WAYS = (
     Way("trt", "cuda", _tensorrt, _trt_obstacle, _open_trt),
     Way("ort", "cuda", _onnxruntime, _ort_cuda_obstacle, _open_ort_cuda),
+    Way("openvino", "cpu", _openvino, _bfloat16_obstacle, _open_openvino),
     Way("ort", "cpu", _onnxruntime, _ort_cpu_obstacle, _open_ort_cpu),
     Way("openvino", "cpu", _openvino, _openvino_obstacle, _open_openvino),
 )

@@ -28,7 +28,8 @@ def served(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Pop
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            assert process.stderr.readline() == f"sdtrt serve: http://127.0.0.1:{port} (ort on the CPU)\n"
+            ready = rf"sdtrt serve: http://127\.0\.0\.1:{port} \((ort|openvino) on the CPU\)\n"
+            assert re.fullmatch(ready, process.stderr.readline())
             until_ready(client)
             yield process, client
     finally:

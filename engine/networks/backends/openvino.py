@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.errors import BundleError, DeviceError
 
+CPU_FEATURES = Path("/proc/cpuinfo")
 TELEMETRY = "openvino_telemetry"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
+NARROW = 16  # columns: OpenVINO 2026.4 computes convolutions with one column of results wrongly in bfloat16 on AMX
+UNLIKE = 0.1  # of what fp32 gives, root mean squares both: by which bfloat16 may be off, some ten times what is usual
 LARGEST_KEPT = 64 << 20  # bytes of a network's file
 LARGEST_CACHE = 256 << 20  # bytes of all that are kept compiled
 TOLD_ELSEWHERE = ("Exception from ", "Check '", "FrontEnd API failed")  # where in OpenVINO an error came up
@@ -60,6 +64,14 @@ def best_precision() -> str:
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
 
+def may_have_bfloat16() -> bool:
+    """Return False where Linux tells that the processor has no bfloat16, sooner than OpenVINO could be imported."""
+    try:
+        return "bf16" in CPU_FEATURES.read_text()
+    except OSError:
+        return True
+
+
 def precision_here(precision: str) -> str:
     """Return `fp32` or `bf16` for a precision, which may be `auto`; `DeviceError` if this processor has it not."""
     best = best_precision()
@@ -69,18 +81,20 @@ def precision_here(precision: str) -> str:
 
 
 class OpenVino:
-    """The CPU, with `threads` threads (None: one per core), in precision `fp32`, `bf16`, or the best it has, `auto`."""
+    """The CPU, with `threads` threads (None: one per core), in precision `fp32`, `bf16`, or the best it has, `auto`.
+
+    A network that gives something else in bfloat16 than in fp32, which no rounding explains, is refused in `bf16` and
+    computed in fp32, with a warning, in `auto`. So are, without one, narrow pictures.
+    """
 
     name = "openvino on the CPU"
 
     def __init__(self, threads: int | None = None, precision: str = "auto") -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads {threads}, expected at least 1")
-        self._precision = precision_here(precision)
+        self._asked, self._precision = precision, precision_here(precision)
         self._cache = Cache("openvino", LARGEST_CACHE)
         self._properties: dict[str, Any] = {
-            # Said, since its own default is whatever the processor is fastest at.
-            "INFERENCE_PRECISION_HINT": HINTS[self._precision],
             # Calls from several threads wait for each other: all threads work on one picture, none on two.
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
@@ -93,15 +107,34 @@ class OpenVino:
             self._properties["INFERENCE_NUM_THREADS"] = threads
 
     def load(self, path: Path) -> "OpenVinoNetwork":
-        name = self._name_in_cache(path)
-        compiled = self._kept(name) if name else None
+        exact = functools.cache(lambda: self._ready(path, "fp32"))
+
+        def check(compiled: Any) -> None:
+            require_alike(OpenVinoNetwork(path, compiled, exact), OpenVinoNetwork(path, exact(), exact))
+
+        if self._precision == "fp32":
+            return OpenVinoNetwork(path, exact(), exact)
+        try:
+            return OpenVinoNetwork(path, self._ready(path, "bf16", check), exact)
+        except BundleError as error:
+            if self._asked != "auto":
+                raise
+            found = OpenVinoNetwork(path, exact(), exact)
+            warnings.warn(f"{error}; it is computed in fp32", RuntimeWarning, stacklevel=2)
+            return found
+
+    def _ready(self, path: Path, precision: str, check: Callable[[Any], None] = lambda compiled: None) -> Any:
+        """Return a compiled network, kept from before, or compiled, checked and kept."""
+        name = self._name_in_cache(path, precision)
+        compiled = self._kept(name, precision) if name else None
         if compiled is None:
-            compiled = self._compiled(path)
+            compiled = self._compiled(path, precision)
+            check(compiled)
             if name:
                 self._cache.put(name, compiled.export_model().getvalue())
-        return OpenVinoNetwork(path, compiled)
+        return compiled
 
-    def _name_in_cache(self, path: Path) -> str | None:
+    def _name_in_cache(self, path: Path, precision: str) -> str | None:
         """Return a name that tells all that a compiled network depends on; None for networks that are not kept."""
         try:
             if path.with_name(f"{path.name}.data").exists() or path.stat().st_size > LARGEST_KEPT:
@@ -110,35 +143,40 @@ class OpenVino:
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error}") from error
         capabilities = sorted(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        machine = (import_openvino().get_version(), processor(), *capabilities, self._precision)
+        machine = (import_openvino().get_version(), processor(), *capabilities, precision)
         digest.update("\n".join(machine).encode())
         return f"{path.stem}-{digest.hexdigest()[:24]}.blob"
 
-    def _kept(self, name: str) -> Any | None:
+    def _kept(self, name: str, precision: str) -> Any | None:
         contents = self._cache.get(name)
         if contents is None:
             return None
         try:
-            return _core().import_model(contents, "CPU", self._properties)
+            return _core().import_model(contents, "CPU", self._properties_in(precision))
         except RuntimeError:  # it is none of this OpenVINO's: to be compiled again
             return None
 
-    def _compiled(self, path: Path) -> Any:
+    def _compiled(self, path: Path, precision: str) -> Any:
         openvino = import_openvino()
         try:
             # `read_model` would hand a broken file to all frontends, which print what they think of it.
             frontend = openvino.frontend.FrontEndManager().load_by_framework("onnx")
+            network = frontend.convert(frontend.load(str(path)))
             # Shapes stay free: compiled for one shape it is hardly faster, and each shape would be compiled.
-            return _core().compile_model(frontend.convert(frontend.load(str(path))), "CPU", self._properties)
+            return _core().compile_model(network, "CPU", self._properties_in(precision))
         except Exception as error:  # OpenVINO's exceptions have no common base but this
             raise BundleError(f"{path} cannot be opened by OpenVINO {version()}: {reason_of(error)}") from error
 
+    def _properties_in(self, precision: str) -> dict[str, Any]:
+        # Said, since its own default is whatever the processor is fastest at.
+        return self._properties | {"INFERENCE_PRECISION_HINT": HINTS[precision]}
+
 
 class OpenVinoNetwork:
-    """A compiled network; each call has a request of its own."""
+    """A compiled network, and how to get one in fp32 for narrow pictures; each call has a request of its own."""
 
-    def __init__(self, path: Path, compiled: Any) -> None:
-        self._path, self._compiled = path, compiled
+    def __init__(self, path: Path, compiled: Any, exact: Callable[[], Any]) -> None:
+        self.path, self._compiled, self._exact = path, compiled, exact
         self._inputs = [port.names for port in compiled.inputs]
         self._outputs = [port.names for port in compiled.outputs]
 
@@ -146,13 +184,38 @@ class OpenVinoNetwork:
         # OpenVINO leaves an input that is not given empty, and computes.
         if len(inputs) != len(self._inputs) or any(names.isdisjoint(inputs) for names in self._inputs):
             expected = ", ".join("/".join(sorted(names)) for names in self._inputs)
-            raise BundleError(f"{self._path} takes {expected}, not {', '.join(inputs)}")
+            raise BundleError(f"{self.path} takes {expected}, not {', '.join(inputs)}")
+        narrow = any(array.ndim == 4 and array.shape[3] < NARROW for array in inputs.values())
+        compiled = self._exact() if narrow else self._compiled
         try:
-            found = self._compiled.create_infer_request().infer(dict(inputs), share_inputs=True)
+            found = compiled.create_infer_request().infer(dict(inputs), share_inputs=True)
         except Exception as error:  # as above
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
-            raise BundleError(f"{self._path} cannot run on {shapes}: {reason_of(error)}") from error
+            raise BundleError(f"{self.path} cannot run on {shapes}: {reason_of(error)}") from error
         return {name: found[n] for n, names in enumerate(self._outputs) for name in names}
+
+    def noise(self, side: int = 64) -> dict[str, Floats]:
+        """Return inputs for a try: noise of planes and the like, ones where there is but a number for each picture."""
+        rng = np.random.default_rng(1)
+        found = {}
+        for port in self._compiled.inputs:
+            free = [1, *[side] * (len(port.partial_shape) - 1)]
+            shape = [
+                n if length.is_dynamic else length.get_length()
+                for n, length in zip(free, port.partial_shape, strict=True)
+            ]
+            values = rng.standard_normal(shape) if len(shape) > 1 else np.ones(shape)
+            found[port.any_name] = values.astype(np.float32)
+        return found
+
+
+def require_alike(network: OpenVinoNetwork, exact: OpenVinoNetwork) -> None:
+    """Raise `BundleError` if a network gives something else than it does in fp32, for noise of 64x64."""
+    found, expected = (one.run(exact.noise()) for one in (network, exact))
+    for name, values in expected.items():
+        if not np.square(found[name] - values).mean() <= UNLIKE**2 * np.square(values).mean():
+            here = f"OpenVINO {version()} on {processor()}"
+            raise BundleError(f"{network.path}'s {name} in bfloat16 are not those in fp32, by {here}")
 
 
 def reason_of(error: Exception) -> str:
