@@ -23,7 +23,7 @@ LEAST_GAIN = 0.02  # dB; less is not worth a network's time
 
 def record_auto(folder: Path, photos: Path, *, quiet: bool) -> str:
     """Measure a bundle's UNet, write into its manifest when it is used by default, and return that in words."""
-    gains = measure_gains(PictureCodec(folder, device="cpu"), photos_in(photos), quiet=quiet)
+    gains = measure_gains(PictureCodec(folder, device="cpu", precision="fp32"), photos_in(photos), quiet=quiet)
     auto = choose(gains)
     fields = json.loads((folder / MANIFEST).read_text())
     fields["unet"] |= {"auto": auto, "gains": [{"step": step, "psnr": gain} for step, gain in gains.items()]}

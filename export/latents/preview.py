@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="folder of photos")
     parser.add_argument("--profile", type=Path, required=True, help="the profile's JSON file, which is rewritten")
     options = parser.parse_args()
-    codec = PictureCodec(options.model, device="cpu")
+    codec = PictureCodec(options.model, device="cpu", precision="fp32")
     channels = CHANNELS.get(codec.bundle.latent_space, tuple(range(codec.profile.channels)))
     found = fit(samples(codec, photos_in(options.photos), channels), channels)
     fields = json.loads(options.profile.read_text())

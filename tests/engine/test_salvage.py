@@ -29,7 +29,7 @@ VECTORS = Path(__file__).parents[1] / "vectors"
 
 @pytest.fixture(scope="module")
 def codec() -> PictureCodec:
-    return PictureCodec("tiny", threads=1)
+    return PictureCodec("tiny", threads=1, precision="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def test_a_profile(bundle: Path, photos: Path, pixels: np.ndarray) -> None:
     found = calibrate(Calibration(bundle, photos))
-    profile, codec = Bundle.open(bundle).latent_profile(), PictureCodec("tiny", device="cpu")
+    profile, codec = Bundle.open(bundle).latent_profile(), PictureCodec("tiny", device="cpu", precision="fp32")
     planes = [codec.analyse(np.asarray(Image.open(path))).reshape(40, -1) for path in photos_in(photos)]
     np.testing.assert_allclose(profile.mean, np.concatenate(planes, 1).mean(1), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(profile.spread, np.concatenate(planes, 1).std(1), rtol=1e-3)
