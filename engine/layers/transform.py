@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.kernels.reference import BLOCK, COLOURS, COSINES
+from sdtrt.products import one_thread
 
 Floats = NDArray[np.float32]
 
@@ -27,6 +28,7 @@ def grid(height: int, width: int) -> tuple[int, int]:
     return -(-height // BLOCK), -(-width // BLOCK)
 
 
+@one_thread
 def coefficients(residual: NDArray[np.int16]) -> Floats:
     """Return the coefficients, in levels, of a residual, int16 (H, W, 3): float32 (3, 64, rows, columns).
 
