@@ -8,7 +8,7 @@ NaN are not specified.
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.products import one_thread
+from sdtrt.kernels.products import one_thread
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]

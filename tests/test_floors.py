@@ -22,7 +22,6 @@ FLOORS = {
     "sdtrt._version": 0,
     "sdtrt.atomic": 0,
     "sdtrt.progress": 0,
-    "sdtrt.products": 0,
 }
 TRAINING = "sdtrt.export.training"
 BUILD_ONLY = {"torch", "diffusers", "onnx", "onnxscript", "transformers"}

@@ -76,8 +76,8 @@ def _of_two(
     right = left - 1
     if centroids is not None:
         points = centroids.ravel() * np.float32(1 / 64)
-        left, right = left - points[lower], right - points[upper]
-    spent = bits.ravel()[lower] - bits.ravel()[upper]
+        left, right = left - points.take(lower), right - points.take(upper)
+    spent = bits.take(lower) - bits.take(upper)
     return symbols + (left * left - right * right + np.asarray(multiplier, np.float32) * spent > 0)
 
 

@@ -48,7 +48,7 @@ class Reader:
     def entries(self, rows: Ints) -> Ints:
         """Return entries of the tables' rows, in the shape of `rows`; `FormatError` for a likely one among others."""
         flat = rows.ravel()
-        likely = self._models.likely[flat]
+        likely = self._models.likely.take(flat)
         others = likely < 0
         told = ~others
         others[told] = self._decoded(self._models.is_other, flat[told]) == 1
@@ -101,7 +101,7 @@ class Writer:
 
     def entries(self, entries: Ints, rows: Ints) -> None:
         """Write entries of the tables' rows, (entries,) both."""
-        likely = self._models.likely[rows]
+        likely = self._models.likely.take(rows)
         others, told = entries != likely, likely >= 0
         self._encode(entries[others], self._models.others, rows[others])
         self._encode(others[told].astype(np.int32), self._models.is_other, rows[told])

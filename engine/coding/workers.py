@@ -1,8 +1,7 @@
 """Work on several tiles at once, in as many threads as there are processors for this process.
 
-For work that leaves Python's lock alone, such as coding alpha. Streams of latents are coded one after the other: the
-entropy coder keeps the lock, and the matrix products between its calls have threads of their own, so that two threads
-are slower than one (benchmarks/access.py).
+The entropy coder keeps Python's lock, and the matrix products between its calls leave it alone: two threads code
+streams of latents faster than one, and more would wait for each other (benchmarks/access.py).
 """
 
 import os
@@ -14,10 +13,13 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def at_once(work: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
-    """Return `work(item)` for each item, in order; a single one is done in the caller's own thread."""
+IN_TURN = 2  # threads, of those that need Python's lock half of the time
+
+
+def at_once(work: Callable[[In], Out], items: Iterable[In], most: int | None = None) -> list[Out]:
+    """Return `work(item)` for each item, in order, by `most` threads; a single one is done in the caller's own."""
     todo = list(items)
-    workers = min(len(todo), processors())
+    workers = min(len(todo), processors(), most or len(todo))
     if workers < 2:
         return [work(item) for item in todo]
     with ThreadPoolExecutor(workers) as pool:

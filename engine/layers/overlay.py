@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.format.lossless import OPAQUE, encode_rgba
 from sdtrt.engine.layers.transform import coefficients
-from sdtrt.products import one_thread
+from sdtrt.kernels.products import one_thread
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -7,8 +7,8 @@ Back, from values to residuals, is in integers: normative, `docs/format.md`, sec
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.kernels.products import one_thread
 from sdtrt.kernels.reference import BLOCK, COLOURS, COSINES
-from sdtrt.products import one_thread
 
 Floats = NDArray[np.float32]
 

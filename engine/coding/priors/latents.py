@@ -17,7 +17,7 @@ from sdtrt.engine.coding.priors.passes import OUTER, Inner, Phase, length, parts
 from sdtrt.engine.coding.priors.planes import Place, Planes, seen
 from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
-from sdtrt.products import one_thread
+from sdtrt.kernels.products import one_thread
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]

@@ -53,13 +53,13 @@ class Context:
 
     def low_bits(self) -> Ints:
         """Return how many bits of each symbol are coded as they are."""
-        return LOW_BITS[self.scale]
+        return LOW_BITS.take(self.scale)
 
 
 def bins_of(residual: Ints, low_bits: Ints) -> Ints:
     """Return the table entries of symbols less their base."""
-    bins = (residual >> low_bits) + REACH
-    return np.where((bins < 0) | (bins >= ESCAPE), ESCAPE, bins).astype(np.int32)
+    bins = (residual >> low_bits) + np.int32(REACH)
+    return np.minimum(bins.view(np.uint32), np.uint32(ESCAPE)).view(np.int32)  # what is negative is large, too
 
 
 def bits_of_tables(tables: NDArray[np.uint32]) -> NDArray[np.float32]:

@@ -201,7 +201,10 @@ def test_an_imported_bundle_is_cut_into_tiles(tmp_path: Path, photo: Callable[[i
     told, *_ = adopt(wish)
     assert told == "reach 2 latents: tiles of large pictures are exact"
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["reach"] == 2
-    whole, tiled = PictureCodec(tmp_path / "bundle", tile=0), PictureCodec(tmp_path / "bundle", tile=96)
+    whole, tiled = (
+        PictureCodec(tmp_path / "bundle", tile=0, precision="fp32"),
+        PictureCodec(tmp_path / "bundle", tile=96, precision="fp32"),
+    )
     picture = Picture(photo(403, 213))
     data = whole.encode(picture, Wish(quality=60))
     assert tiled.encode(picture, Wish(quality=60)) == data
