@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 
 from sdtrt.dataset.shards import Shard, Task
@@ -18,7 +17,6 @@ from sdtrt.errors import PictureWarning
 
 AHEAD = 2  # shards that are handed over for each worker
 DEATHS = 3  # of workers that had a shard, after which it is given up
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of NumPy's products, read at its import
 
 
 def each(task: Task, shards: Sequence[Shard], workers: int) -> Iterator[Record]:
@@ -53,7 +51,7 @@ def given_up(shard: Shard) -> Record:
 def _each(task: Task, shards: list[Shard], workers: int, begun: list[Shard]) -> Iterator[tuple[Shard, Record]]:
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of networks
     waiting, others = iter(shards), set(multiprocessing.active_children())
-    with _one_thread_each(), ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
         futures: dict[Future[Record], Shard] = {}
         try:
             while True:
@@ -70,21 +68,6 @@ def _each(task: Task, shards: list[Shard], workers: int, begun: list[Shard]) -> 
             for process in set(multiprocessing.active_children()) - others:  # a shard in work may take minutes
                 process.terminate()
             raise
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Have processes that are started meanwhile multiply by one thread: there is one of them for each core."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _begin() -> None:
