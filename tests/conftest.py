@@ -57,7 +57,7 @@ def no_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def codec() -> Iterator[sdtrt.Codec]:
-    with sdtrt.Codec.open(threads=1, precision="fp32") as opened:  # the same pixels on every processor
+    with sdtrt.Codec.open(threads=1) as opened:
         yield opened
 
 

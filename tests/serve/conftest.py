@@ -20,7 +20,7 @@ Serving = Callable[..., httpx.Client]
 
 @pytest.fixture(scope="session")
 def pictures() -> PictureCodec:
-    return PictureCodec("tiny", threads=1, precision="fp32")
+    return PictureCodec("tiny", threads=1)
 
 
 @contextmanager

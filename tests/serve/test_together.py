@@ -105,8 +105,8 @@ def noting(pipeline: Any, name: str) -> Any:
     return noted
 
 
-def test_on_a_device(on_a_device: PictureCodec, serving: Any, codec: sdtrt.Codec, photo: Any) -> None:
-    client = serving(codec=on_a_device, batch_wait=5)
+def test_on_a_device(on_a_device: PictureCodec, serving: Any, photo: Any) -> None:
+    client, codec = serving(codec=on_a_device, batch_wait=5), sdtrt.Codec.open(precision="fp32")
     pixels = photo(40, 24)
     files = [codec.encode(pixels, quality=quality) for quality in (20, 30, 40)]
     while client.get("/readyz").status_code != 200:
