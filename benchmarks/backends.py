@@ -4,8 +4,9 @@
 
 The picture is 768x512, at quality 50; `tiny` encodes and decodes it. All are measured in turn, and medians taken after
 a first run that does not count, but where it is the first that is asked about: a command with an empty cache of
-compiled networks. A service is four threads that decode with one codec. Sizes that vary are those of 6 pictures, each
-met for the first time. bfloat16 is measured where the processor has it. Not measured: other models, GPUs.
+compiled networks. Beside them Pillow opens other codecs' files of quality 50 and saves them. A service is four threads
+that decode with one codec. Sizes that vary are those of 6 pictures, each met for the first time. bfloat16 is measured
+where the processor has it. Not measured: other models, GPUs.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from report import write_results
+from rivals import ALL_RIVALS
 from skimage.data import astronaut
 
 import sdtrt
@@ -33,6 +35,9 @@ from sdtrt.engine.networks.backends.openvino import best_precision, version
 SIZE = (768, 512)
 RUNS = 7
 THREADS, PICTURES = 4, 4  # of a service
+QUALITY = 50
+PILLOW_FORMATS = ("JPEG", "WebP", "AVIF")
+PILLOW = "import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2])"
 PEAK = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -61,8 +66,9 @@ def main() -> None:
         for measure in (peak_nbytes, command_ms, codec_ms):
             for figure, found in zip(figures, measure(Path(folder), photo, choices, runs), strict=True):
                 figure.update(found)
-    print(json.dumps(figures, indent=1))
-    print(write_results("backends", {"size": SIZE, "openvino": version(), "choices": figures}))
+        others = pillow_ms(Path(folder), photo, runs)
+    print(json.dumps(figures, indent=1), json.dumps(others))
+    print(write_results("backends", {"size": SIZE, "openvino": version(), "choices": figures, "pillow_ms": others}))
 
 
 def command_ms(folder: Path, photo: Image.Image, choices: list[Choice], runs: int) -> list[dict[str, float]]:
@@ -79,6 +85,17 @@ def command_ms(folder: Path, photo: Image.Image, choices: list[Choice], runs: in
         {"first_command_ms": once, "command_ms": later}
         for once, later in zip(first, in_turn([lambda c=c: command(c) for c in choices], runs), strict=True)
     ]
+
+
+def pillow_ms(folder: Path, photo: Image.Image, runs: int) -> dict[str, float]:
+    """Return the milliseconds of a Python that opens a photo in another format and saves its pixels, by format."""
+
+    def command(name: str) -> float:
+        return ms_of(lambda: python("-c", PILLOW, f"{folder}/photo.{name}", f"{folder}/b.ppm"))
+
+    for name in PILLOW_FORMATS:
+        (folder / f"photo.{name}").write_bytes(ALL_RIVALS[name](photo, QUALITY))
+    return dict(zip(PILLOW_FORMATS, in_turn([lambda n=n: command(n) for n in PILLOW_FORMATS], runs), strict=True))
 
 
 def codec_ms(folder: Path, photo: Image.Image, choices: list[Choice], runs: int) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ It runs from a checkout with any Python from 3.11 on that has numpy, pillow, cud
 the comparison torch with CUDA, onnx; sdtrt itself need not be installed, nor diffusers, and nothing is fetched. Wheels
 to bring where these are missing:
 
-    constriction                for everything
+    constriction threadpoolctl  for everything
     hypothesis sortedcontainers for the tests
     onnxruntime-gpu flatbuffers for the networks on a GPU; of torch's version of CUDA, since it takes cuDNN and cuBLAS
                                 from there. `onnxruntime` serves all that needs no network in it on the GPU, and

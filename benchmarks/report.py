@@ -12,7 +12,7 @@ from typing import Any
 from sdtrt import __version__
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("sdtrt", "numpy", "pillow", "constriction", "onnxruntime")
+PACKAGES = ("sdtrt", "numpy", "pillow", "constriction", "onnxruntime", "openvino")
 
 
 def write_results(name: str, figures: dict[str, Any]) -> Path:
