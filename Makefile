@@ -92,7 +92,7 @@ $(VENV)/.fuzz: $(STAMP)
 fuzz: $(VENV)/.fuzz  ## a coverage-guided attack on the decoder, for SECONDS= (default 600); needs Linux
 	@rm -rf build/fuzz && mkdir -p build/fuzz
 	$(BIN)/python tests/fuzz/fuzz_files.py --seeds build/fuzz
-	$(BIN)/python tests/fuzz/fuzz_files.py build/fuzz $(wildcard tests/fuzz/corpus) -max_total_time=$(or $(SECONDS),600) \
+	$(BIN)/python tests/fuzz/fuzz_files.py build/fuzz -max_total_time=$(or $(SECONDS),600) \
 		-timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
 
 web:  ## the JavaScript decoder: types, tests, and the viewer for `sdtrt view`, in web/dist; needs Node

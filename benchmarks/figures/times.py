@@ -85,7 +85,7 @@ def latency_threads() -> str:
         if row["codec"].startswith("sdtrt")
     ]
     grown = ", ".join(f"{name} {one['growth_nbytes'] / 1e6:.1f} MB" for name, one in found["memory"].items())
-    memory = f"Memory of a process after 10,000 decodes of 64x64 against that after 100: {grown} more."
+    memory = f"Memory of a process after 10,000 decodes of 64x64, less that after 100: {grown}."
     head = ["", "", "threads that call", "p50 ms", "p99 ms", "calls a second"]
     return f"{markdown(head, lines)}\n\n{prose(memory)}"
 

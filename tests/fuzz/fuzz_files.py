@@ -5,8 +5,7 @@
 
 All checksums are taken to be 0 here: else nothing would get past them. Whatever happens must be a `FormatError` or
 `LimitError`, or a `BundleError` where latents are by the prior of a model that is not at hand, and must not take long.
-`make fuzz` runs this on the conformance vectors, which `--seeds` writes without
-their checksums, and on `corpus/`, where inputs that found new code are kept.
+`make fuzz` runs this on the conformance vectors, which `--seeds` writes without their checksums.
 """
 
 import contextlib
