@@ -107,7 +107,7 @@ class StoredLatents:
             decoded = entropy.decode_coarse(stream, self._shape(tile), prior, code, self._inner(tile))
             return Decoded(decoded.symbols[[*channels]], None)
 
-        tiles = map(work, range(len(self._places)))
+        tiles = at_once(work, range(len(self._places)), IN_TURN)
         some = np.array([*channels], np.intp)
         symbols = self._together(enumerate(tiles), rows, columns).symbols
         return Quantized(symbols, self.profile.mean[some], self.deltas[some], self.profile.offset[some])
