@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from tiles import mosaic, run_command
 
 import sdtrt
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding import latents, stored
+from sdtrt.engine.coding import latents
 from sdtrt.engine.coding.latents import file_of_latents
+from sdtrt.engine.coding.products import products_by_one_thread
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import container
+from sdtrt.engine.format.layout import spans
 from sdtrt.engine.layers.preview import reduced
 
 QUALITIES = (25, 50, 75)
@@ -43,6 +46,7 @@ Pixels = NDArray[np.uint8]
 
 
 def main() -> None:
+    products_by_one_thread()
     parser = argparse.ArgumentParser(description="Measure access to parts of large pictures.")
     parser.add_argument("photos", type=Path, nargs="+", help="photos of some 12 megapixels")
     parser.add_argument("--huge", type=int, metavar="SIDE", help="measure a mosaic of so many pixels a side")
@@ -93,15 +97,17 @@ def division(pixels: Pixels) -> dict[str, float]:
 
 
 def entropy_speedup(data: bytes) -> float:
-    """Return how many times as fast two threads decode a file's streams as one does."""
-    file, usual = container.read(data), stored.IN_TURN
+    """Return how many times as fast two threads decode the streams of a file's two halves as one does both."""
+    file = container.read(data)
+    rows_of_tiles = spans(StoredLatents(file).shape[1], file.layout.rows)
+    middle = rows_of_tiles[len(rows_of_tiles) // 2][0]
+    halves = [(0, middle), (middle, rows_of_tiles[-1][1])]
 
-    def decode(threads: int) -> None:
-        stored.IN_TURN = threads
-        StoredLatents(file).part()
+    def decode(rows: tuple[int, int]) -> None:
+        StoredLatents(file).part(rows)
 
-    one, two = in_turn(lambda: decode(1), lambda: decode(2))
-    stored.IN_TURN = usual
+    with ThreadPoolExecutor(2) as pool:
+        one, two = in_turn(lambda: [decode(rows) for rows in halves], lambda: [*pool.map(decode, halves)])
     return round(one / two, 2)
 
 

@@ -4,9 +4,10 @@
 
 CHECKOUT is another state's checkout in which `make importroot` was run. Each state has a process of its own that keeps
 a codec open, this one one for each backend of the CPU; they make 5 calls each in turn, so that all meet the same hours
-of the machine, and medians are taken. The picture is 768x512, at quality 50, and for searches at what they find;
-arrays go in and come out. The entropy stage is measured with one thread for matrix products, from latents to a file and
-back; a batch is of 8 files of that size, beside as many calls one after the other.
+of the machine, and medians are taken. The picture is 768x512, at quality 50, and for searches at what they find; arrays
+go in and come out. This state multiplies by one thread, as its command does, the other as it did. The entropy stage is
+measured with one thread for matrix products, from latents to a file and back; a batch is of 8 files of that size,
+beside as many calls one after the other.
 """
 
 import argparse
@@ -88,7 +89,10 @@ def main() -> None:
         states["openvino"] = (ROOT, "openvino")
     figures: dict[str, dict[str, float]] = {name: {} for name in states}
     for one_thread, calls in ((False, CALLS), (True, ENTROPY)):
-        workers = {name: Worker(*state, one_thread=one_thread) for name, state in states.items()}
+        workers = {
+            name: Worker(root, backend, one_thread=one_thread or root == ROOT)
+            for name, (root, backend) in states.items()
+        }
         for call in calls:
             for name, ms in in_turn(workers, call, arguments.runs).items():
                 figures[name][call] = ms

@@ -8,8 +8,6 @@ NaN are not specified.
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.kernels.products import one_thread
-
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
 Pixels = NDArray[np.uint8]
@@ -221,7 +219,6 @@ def residual_of(values: NDArray[np.int32]) -> NDArray[np.int16]:
     return levels
 
 
-@one_thread
 def _residual_of_rows(values: NDArray[np.int32]) -> NDArray[np.int16]:
     _, rows, columns = values.shape[:3]
     blocks = values.reshape(-1, BLOCK, BLOCK)

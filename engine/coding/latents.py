@@ -14,7 +14,7 @@ from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of, prior_of
-from sdtrt.engine.coding.workers import IN_TURN, at_once
+from sdtrt.engine.coding.workers import at_once
 from sdtrt.engine.format.alpha import encode as encode_alpha
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
@@ -89,7 +89,7 @@ class FileBuilder:
             inner = inner_of(rows, columns, self._rows[-1][1], self._columns[-1][1])
             return self._stream(np.ascontiguousarray(scaled[:, :, slice(*columns)]), price, inner)
 
-        self._streams += at_once(work, self._columns, IN_TURN)
+        self._streams += map(work, self._columns)
 
     def _stream(self, scaled: Floats, price: Floats | None, inner: Inner) -> TileStream:
         parameters, code = b"", self._header.step_code

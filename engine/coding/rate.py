@@ -9,9 +9,11 @@ from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 
 DEFAULT_QUALITY = 50.0
 COARSEST, FINEST = -47.0, 130.0  # qualities that searches try: as far as priors are trained, and steps of a level
+FARTHEST = 1e6  # notches that a search may think of: more than there are
 NOTCH = 0.1  # of quality, between files that are tried
 SPARED = 0.005  # share of the bytes with which a search for a size ends although they are left over
 NEAR = 0.05  # dB above what is asked for with which a search for a PSNR ends
+MOST = 1 << 62  # bytes that are asked for
 OCTAVES_PER_QUALITY, DB_PER_QUALITY = 1 / 22, 1 / 7  # by which sizes and PSNR rise, about
 
 Method = Literal["latents", "palette"]
@@ -72,9 +74,10 @@ class Wish:
                 raise ValueError("latents alone have no picture whose PSNR could be aimed at")
             return coarsest_above(self.psnr, finest, code_file, measure)
         if self.bits_per_pixel is not None:
-            return finest_within(int(self.bits_per_pixel * width * height / 8), finest, code_file)
+            nbytes = min(self.bits_per_pixel * width * height / 8, MOST)
+            return finest_within(max(int(nbytes), 1), finest, code_file)
         if self.nbytes is not None:
-            return finest_within(self.nbytes, finest, code_file)
+            return finest_within(min(self.nbytes, MOST), finest, code_file)
         return code_file(self.first_quality)
 
 
@@ -165,4 +168,4 @@ def _aim(trials: list[_Trial], goal: float, rise: float) -> int:
         return 0
     if others:
         rise = min(max((first.excess - others[0].excess) / (first.notch - others[0].notch), rise / 4), 4 * rise)
-    return first.notch + round((goal - first.excess) / rise)
+    return first.notch + round(min(max((goal - first.excess) / rise, -FARTHEST), FARTHEST))

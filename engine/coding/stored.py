@@ -16,7 +16,6 @@ from sdtrt.engine.coding.priors.bundled import bundled_prior
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import Prior, network_prior
 from sdtrt.engine.coding.quantized import Contents, Quantized, channels_of, part_of
-from sdtrt.engine.coding.workers import IN_TURN, at_once
 from sdtrt.engine.format.container import BUNDLED, CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, meet, paste, spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
@@ -82,7 +81,7 @@ class StoredLatents:
         """Return the symbols in some rows and columns, and what their prior tells of them."""
         wanted = [tile for tile, place in enumerate(self._places) if meet(place[0], rows) and meet(place[1], columns)]
         fresh = [tile for tile in wanted if tile not in self._tiles]
-        self._tiles |= zip(fresh, at_once(self._tile, fresh, IN_TURN), strict=True)
+        self._tiles |= {tile: self._tile(tile) for tile in fresh}
         found = self._together(((tile, self._tiles[tile]) for tile in wanted), rows, columns)
         while len(self._tiles) > KEPT_ROWS * self.file.layout.columns:
             self._tiles.popitem(last=False)
@@ -107,7 +106,7 @@ class StoredLatents:
             decoded = entropy.decode_coarse(stream, self._shape(tile), prior, code, self._inner(tile))
             return Decoded(decoded.symbols[[*channels]], None)
 
-        tiles = at_once(work, range(len(self._places)), IN_TURN)
+        tiles = map(work, range(len(self._places)))
         some = np.array([*channels], np.intp)
         symbols = self._together(enumerate(tiles), rows, columns).symbols
         return Quantized(symbols, self.profile.mean[some], self.deltas[some], self.profile.offset[some])

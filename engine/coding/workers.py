@@ -1,7 +1,8 @@
 """Work on several tiles at once, in as many threads as there are processors for this process.
 
-The entropy coder keeps Python's lock, and the matrix products between its calls leave it alone: two threads code
-streams of latents faster than one, and more would wait for each other (benchmarks/access.py).
+For work that leaves Python's lock alone, such as coding alpha. Streams of latents are coded one after the other: the
+entropy coder keeps the lock, and where the matrix products between its calls have threads of their own, as is usual,
+two threads are slower than one.
 """
 
 import os
@@ -13,13 +14,10 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-IN_TURN = 2  # threads, of those that need Python's lock half of the time
-
-
-def at_once(work: Callable[[In], Out], items: Iterable[In], most: int | None = None) -> list[Out]:
-    """Return `work(item)` for each item, in order, by `most` threads; a single one is done in the caller's own."""
+def at_once(work: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+    """Return `work(item)` for each item, in order; a single one is done in the caller's own thread."""
     todo = list(items)
-    workers = min(len(todo), processors(), most or len(todo))
+    workers = min(len(todo), processors())
     if workers < 2:
         return [work(item) for item in todo]
     with ThreadPoolExecutor(workers) as pool:

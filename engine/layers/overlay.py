@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.format.lossless import OPAQUE, encode_rgba
 from sdtrt.engine.layers.transform import coefficients
-from sdtrt.kernels.products import one_thread
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -41,7 +40,6 @@ SHARE = 1 / 3  # of the bits that a colour's frequency alone would ask for, the 
 GROUND = (110, 118, 125)  # the cheapest of some greys in latents of `tiny`: white takes five times as many bytes
 
 
-@one_thread
 def overlay_of(pixels: Pixels, price: float) -> Pixels | None:
     """Return the overlay of a picture, uint8 (H, W, 4) from (H, W, 3), or None if none pays.
 

@@ -7,7 +7,6 @@ Back, from values to residuals, is in integers: normative, `docs/format.md`, sec
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.kernels.products import one_thread
 from sdtrt.kernels.reference import BLOCK, COLOURS, COSINES
 
 Floats = NDArray[np.float32]
@@ -28,7 +27,6 @@ def grid(height: int, width: int) -> tuple[int, int]:
     return -(-height // BLOCK), -(-width // BLOCK)
 
 
-@one_thread
 def coefficients(residual: NDArray[np.int16]) -> Floats:
     """Return the coefficients, in levels, of a residual, int16 (H, W, 3): float32 (3, 64, rows, columns).
 

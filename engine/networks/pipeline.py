@@ -102,7 +102,9 @@ def open_pipeline(
             obstacles[f"{way.backend} on {way.device}"] = obstacle
     reasons = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
     reasons = reasons or f"backend {backend} does not run on device {device}"
-    raise DeviceError(f"{reasons}; see: sdtrt doctor, or run it with --device cpu")
+    tried = any(name.endswith(" cpu") for name in obstacles) or kind == "cpu"
+    otherwise = "" if tried else ", or run it with --device cpu"
+    raise DeviceError(f"{reasons}; see: sdtrt doctor{otherwise}")
 
 
 def parse_device(text: str) -> tuple[str, int]:

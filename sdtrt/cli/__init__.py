@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sdtrt._version import __version__
 from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve, view
 from sdtrt.cli.batch import fail, in_words
+from sdtrt.engine.coding.products import products_by_one_thread
 from sdtrt.errors import SdtrtError
 
 __all__ = ["main"]
@@ -18,6 +19,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = build_parser().parse_args(arguments)
+    products_by_one_thread()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files go too
     try:

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait as wait_for
 
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do, problem
+from sdtrt.engine.coding.products import products_by_one_thread
 from sdtrt.errors import PictureWarning
 
 AHEAD = 2  # shards that are handed over for each worker
@@ -74,6 +75,7 @@ def _begin() -> None:
     """Prepare a worker, which ends with its parent, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
     warnings.simplefilter("ignore", PictureWarning)
+    products_by_one_thread()  # there is a worker for each core
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()

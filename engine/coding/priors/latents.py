@@ -17,7 +17,6 @@ from sdtrt.engine.coding.priors.passes import OUTER, Inner, Phase, length, parts
 from sdtrt.engine.coding.priors.planes import Place, Planes, seen
 from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
-from sdtrt.kernels.products import one_thread
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -139,7 +138,6 @@ class Network:
         output = first[len(first) - len(self.output) :] + _magnitudes(self.output).sum(1) * LIMIT
         return int(max(first.max(), second.max(), output.max()))
 
-    @one_thread
     def __call__(self, inputs: Floats, features: Floats) -> Ints:
         """Return outputs, int32 (outputs, positions), for inputs (inputs, positions) and features (KNOTS,)."""
         count, units = len(inputs), self.second.shape[1]

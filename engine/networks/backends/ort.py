@@ -1,5 +1,6 @@
 """ONNX Runtime, on the CPU and on a GPU: the only import of `onnxruntime` in the run time."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,8 @@ Floats = NDArray[np.float32]
 
 def import_onnxruntime() -> ModuleType:
     """Return the module; `DeviceError` says which extra to install where it is missing or broken."""
+    # From 1.32 on its import makes up an identifier of the device and reports it, with each process, to its makers.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -153,3 +153,14 @@ def test_wishes_that_make_no_sense(codec: sdtrt.Codec, asked: dict[str, Any], wo
         Wish(**asked)
     with pytest.raises(ValueError, match=words):
         codec.encode(np.zeros((8, 8, 3), np.uint8), **asked)
+
+
+@pytest.mark.parametrize("wish", [Wish(psnr=1e307), Wish(bits_per_pixel=1e-4), Wish(nbytes=1)])
+def test_wishes_that_nobody_can_grant(wish: Wish) -> None:
+    with pytest.raises(ValueError, match=r"too many|too few"):
+        wish.file(lambda quality: bytes(100), 8, 8, lambda data: 30.0)
+
+
+@pytest.mark.parametrize("wish", [Wish(bits_per_pixel=1e308), Wish(nbytes=10**400)])
+def test_wishes_for_more_than_there_is(wish: Wish) -> None:
+    assert wish.file(lambda quality: bytes(round(100 + quality)), 8, 8, lambda data: 30.0) == bytes(230)

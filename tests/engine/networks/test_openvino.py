@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import sdtrt
 from sdtrt.engine.networks.backends.cache import Cache
-from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoNetwork, best_precision
+from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoNetwork, best_precision, narrow
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
@@ -133,9 +134,54 @@ def test_narrow_pictures_are_computed_in_fp32() -> None:
         )
 
 
+def test_strided_convolutions_that_are_wrong_in_bfloat16(network_of_strides: Path) -> None:
+    """By OpenVINO 2026.4 on AMX: where it does not get them right, they are computed in fp32, with a warning."""
+    exact = OpenVino(1, "fp32").load(network_of_strides)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = OpenVino(1, "auto").load(network_of_strides)
+    for height, width in ((96, 16), (256, 32), (64, 64), (128, 512)):
+        inputs = {"x": np.random.default_rng(1).normal(size=(1, 3, height, width)).astype(np.float32)}
+        expected = exact.run(inputs)["y"]
+        np.testing.assert_allclose(found.run(inputs)["y"], expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.fixture
+def network_of_strides(tmp_path: Path) -> Path:
+    """Write a network that makes planes 16 times as small."""
+    rng, shapes = np.random.default_rng(1), {"w1": (16, 3, 4, 4), "w2": (8, 16, 4, 4)}
+    weights = [numpy_helper.from_array(rng.normal(size=of).astype(np.float32), name) for name, of in shapes.items()]
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["inner"], strides=[4, 4]),
+        helper.make_node("Conv", ["inner", "w2"], ["y"], strides=[4, 4]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "one", [x], [y], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, tmp_path / "one.onnx")
+    return tmp_path / "one.onnx"
+
+
+def test_narrow_latents_are_narrow_too() -> None:
+    """They may be of a wide picture: an inner layer of its network would have a single column."""
+    assert narrow({"pixels": np.zeros((1, 3, 256, 512), np.float32), "latents": np.zeros((1, 32, 8, 15), np.float32)})
+    assert not narrow({"latents": np.zeros((1, 32, 8, 16), np.float32), "step": np.ones(1, np.float32)})
+
+
+def test_a_network_with_any_number_of_channels(network: Network) -> None:
+    if best_precision() != "bf16":
+        pytest.skip("this processor has no bfloat16")
+    path = network(shape=("n", "c", "h", "w"))
+    with pytest.raises(BundleError, match="cannot be tried in bfloat16: x has any number of channels"):
+        OpenVino(1, "bf16").load(path)
+    with pytest.warns(RuntimeWarning, match="any number of channels; it is computed in fp32"):
+        assert OpenVino(1).load(path).run({"x": -np.ones((1, 2, 3, 40), np.float32)})["y"].max() == 0
+
+
 def test_wide_pictures_in_bfloat16() -> None:
     exact, found = (OpenVino(1, precision).load(ENCODER) for precision in ("fp32", "auto"))
-    for height, width in ((40, 16), (304, 16), (16, 304), (8, 24), (72, 136)):
+    for height, width in ((40, 128), (304, 136), (8, 160), (72, 136)):
         planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
         expected = exact.run({"pixels": planes})["latents"]
         np.testing.assert_allclose(
@@ -230,7 +276,8 @@ def test_compiled_networks_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch
         kept.write_bytes(damaged)
         np.testing.assert_array_equal(OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"], expected)
         assert compiled.pop() == DECODER
-        assert len(kept.read_bytes()) == len(whole)
+        np.testing.assert_array_equal(OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"], expected)
+        assert not compiled
 
 
 def test_what_openvino_does_not_want_is_compiled_again(cache: Path) -> None:
@@ -274,14 +321,16 @@ def test_the_cache_keeps_what_was_used_last(cache: Path) -> None:
 IMPORT = """
 import sys
 from sdtrt.engine.networks.backends.openvino import import_openvino
+from sdtrt.engine.networks.backends.ort import import_onnxruntime
 import_openvino()
+import_onnxruntime()
 print(*[name for name in sys.modules if name.startswith("openvino_telemetry")])
 import openvino_telemetry
 """
 
 
 def test_nobody_is_told(tmp_path: Path) -> None:
-    """OpenVINO's import writes an identifier into the user's folder and reports it, if it is let."""
+    """The imports of OpenVINO and ONNX Runtime write an identifier into the user's folder, and report it, if let."""
     home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     command = [sys.executable, "-W", "error", "-c", IMPORT]
     done = subprocess.run(command, env=os.environ | home, capture_output=True, encoding="utf-8", check=False)
