@@ -242,7 +242,7 @@ class Codec:
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[Image.Image]:
-        """Return `decode` of each file; networks and entropy coding overlap, and a device takes several at once."""
+        """Return `decode` of each file, stages and what a device takes at once overlapped; errors note which file."""
         pictures = self._opened().decode_batch(files, limits, View.of(denoise, look))
         return [image_of(picture, strip=strip) for picture in pictures]
 

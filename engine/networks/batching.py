@@ -12,12 +12,23 @@ AHEAD = 4  # results that may wait to be fetched
 
 
 def ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Yield `work(item)` for each item in order, done in a thread of its own while the caller uses earlier results."""
+    """Yield `work(item)` for each item in order, done in a thread of its own while the caller uses earlier results.
+
+    What `work` raises has a note of which item it was.
+    """
+
+    def done(number: int, item: In) -> Out:
+        try:
+            return work(item)
+        except Exception as error:
+            error.add_note(f"number {number} of the batch, from 0")
+            raise
+
     waiting: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(1) as pool:
         try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
+            for number, item in enumerate(items):
+                waiting.append(pool.submit(done, number, item))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:

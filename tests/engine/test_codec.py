@@ -119,6 +119,9 @@ def test_batches(codec: sdtrt.Codec, photo: Photo) -> None:
     files = codec.encode_batch(pictures, quality=70)
     assert files == [codec.encode(picture, quality=70) for picture in pictures]
     assert [image.size for image in codec.decode_batch(files)] == [(20, 30), (9, 9)]
+    with pytest.raises(sdtrt.FormatError) as caught:
+        codec.decode_batch([files[0], files[1][:-1], files[0]])
+    assert caught.value.__notes__ == ["number 1 of the batch, from 0"]
 
 
 def test_latents(codec: sdtrt.Codec, photo: Photo) -> None:
