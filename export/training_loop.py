@@ -7,7 +7,7 @@ small as these take longer to launch than to run.
 import argparse
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,18 +58,18 @@ class Run:
         trained: nn.Module,
         recipe: Recipe,
         rng: np.random.Generator,
-        faster: tuple[nn.Module, float] | None = None,
+        paces: Iterable[tuple[Iterable[nn.Parameter], float]] = (),
     ) -> None:
-        """Begin a run, or go on with it; a part of what is trained may be so many times as fast."""
+        """Begin a run, or go on with it; of what is trained, parts may be so many times as fast as the rest."""
         self.folder, self.recipe, self.rng = folder, recipe, rng
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         self.trained = trained
         self.device = next(model.parameters()).device
-        part, scale = faster or (nn.Module(), 1.0)
-        apart = {id(parameter) for parameter in part.parameters()}
-        groups = [{"params": [p for p in trained.parameters() if id(p) not in apart], "scale": 1.0}]
-        groups += [{"params": [*part.parameters()], "scale": scale}] if apart else []
+        parts = [([*part], scale) for part, scale in paces]
+        apart = {id(parameter) for part, _ in parts for parameter in part}
+        parts.insert(0, ([p for p in trained.parameters() if id(p) not in apart], 1.0))
+        groups = [{"params": part, "scale": scale} for part, scale in parts]
         rate = torch.tensor(0.0, device=self.device)  # a tensor: what is recorded reads it anew
         self.optimizer = torch.optim.Adam(groups, lr=rate, capturable=self.device.type == "cuda")
         self.iteration = 0

@@ -6,7 +6,7 @@ largest of its weights are those of the mean structure lost of JPEG XL's brightn
 size; they are here, too.
 """
 
-from typing import cast
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -62,8 +62,16 @@ def lost_map(first: Tensor, second: Tensor) -> Tensor:
 
 def blurred(plane: Tensor) -> Tensor:
     """Return a plane, (N, 1, H, W), in a Gaussian window; edges are repeated."""
-    distance = torch.arange(-RADIUS, RADIUS + 1, dtype=plane.dtype, device=plane.device)
-    kernel = torch.exp(-distance.square() / (2 * SIGMA**2))
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    across = F.conv2d(F.pad(plane, (RADIUS, RADIUS, 0, 0), mode="replicate"), kernel)
-    return cast(Tensor, F.conv2d(F.pad(across, (0, 0, RADIUS, RADIUS), mode="replicate"), kernel.mT))
+    height, width = plane.shape[2:]
+    return window(height, plane.device) @ plane @ window(width, plane.device).mT
+
+
+@cache
+def window(side: int, device: torch.device) -> Tensor:
+    """Return the Gaussian window along a side, as a matrix, float32 (side, side): faster than a convolution."""
+    places = torch.arange(-RADIUS, RADIUS + 1)
+    weights = torch.exp(-places.square() / (2 * SIGMA**2))
+    positions = torch.arange(side)[:, None]
+    matrix = torch.zeros(side, side)
+    matrix.scatter_add_(1, (positions + places).clamp(0, side - 1), (weights / weights.sum()).expand(side, -1))
+    return matrix.to(device)

@@ -1,4 +1,4 @@
-"""What the stages of training `tiny` have in common: crops at random steps."""
+"""What the stages of training `tiny` have in common: crops at random steps, and arithmetic in bfloat16."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from sdtrt.engine.networks.backends.openvino import may_have_bfloat16
 from sdtrt.export import training_loop as training
+from sdtrt.export.training.tiny.model import Autoencoder
 from sdtrt.export.training.tiny.photos import mixed_crops, pixels_to_planes
 from sdtrt.export.training_loop import Batch, Draw
 
@@ -37,3 +39,11 @@ def crops_at_steps(photos: list[np.ndarray], recipe: Recipe, pages: list[np.ndar
         return crops, step, dead_zone
 
     return draw
+
+
+def in_bfloat16(model: Autoencoder, device: str) -> None:
+    """Compute learned branches in bfloat16 from now on, where the processor has it; the rest keeps its digits."""
+    if device == "cpu" and not may_have_bfloat16():
+        return
+    for network in (model.encoder, model.decoder):
+        network.learned = torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16)(network.learned)  # type: ignore[method-assign]

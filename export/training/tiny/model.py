@@ -122,10 +122,14 @@ class Encoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         overlap = DOWNSCALE // 2
         linear = self.linear(F.pad(pixels, (overlap,) * 4, mode="replicate"))
+        return linear + self.learned(pixels) * self.out_scale  # type: ignore[no-any-return]
+
+    def learned(self, pixels: Tensor) -> Tensor:
+        """Return what networks add to the linear transform, in quantizer steps at step 1."""
         x = F.leaky_relu(self.patches(pixels), 0.1)
         for block in self.blocks:
             x = block(x)
-        return linear + self.out(x) * self.out_scale  # type: ignore[no-any-return]
+        return self.out(x)  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
@@ -147,13 +151,17 @@ class Decoder(nn.Module):
         # Blocks overlap by half, so the outermost need neighbours: their own copies.
         padded = F.pad(latents, (1, 1, 1, 1), mode="replicate")
         linear = F.conv_transpose2d(padded, self.linear, stride=DOWNSCALE, padding=DOWNSCALE + DOWNSCALE // 2)
+        return self.deblock(linear + 0.1 * self.learned(latents, condition), condition)
+
+    def learned(self, latents: Tensor, condition: Tensor) -> Tensor:
+        """Return what networks add to the linear transform's pixels, ten times as large."""
         x = self.coarse_in(latents)
         for block in self.coarse:
             x = block(x, condition)
         x = F.leaky_relu(F.pixel_shuffle(self.fine_in(x), 2), 0.1)
         for block in self.fine:
             x = block(x, condition)
-        return self.deblock(linear + 0.1 * F.pixel_shuffle(self.out(x), 4), condition)
+        return F.pixel_shuffle(self.out(x), 4)
 
 
 class RateModel(nn.Module):

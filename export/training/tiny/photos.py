@@ -8,6 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 PAGES_SHARE = 1 / 6
+SCALED_SHARE, SCALES = 1 / 2, (0.5, 2.0)
+GRAINY_SHARE, LARGEST_GRAIN = 1 / 4, 4.0  # standard deviation, in levels of 8 bits
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg"}
 
 
@@ -26,8 +28,31 @@ def mixed_crops(
 ) -> np.ndarray:
     """Return `count` random crops as `random_crops` makes them, `PAGES_SHARE` of them of `pages`, if there are any."""
     of_pages = int(rng.binomial(count, PAGES_SHARE)) if pages else 0
-    parts = [(photos, count - of_pages), (pages, of_pages)]
-    return np.concatenate([random_crops(pictures, number, size, rng) for pictures, number in parts if number])
+    crops = [random_crops(pages, of_pages, size, rng)] if of_pages else []
+    return np.concatenate([*crops, varied_crops(photos, count - of_pages, size, rng)])
+
+
+def varied_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return random crops as `random_crops` does, some of them as other cameras and sizes would have them.
+
+    Small photos are sharp, and free of grain. Large ones are neither: so some crops are scaled, up or down, and some
+    get grain, which is scaled with them.
+    """
+    crops = np.empty((count, size, size, 3), np.uint8)
+    for place in range(count):
+        scale = float(np.exp(rng.uniform(*np.log(SCALES)))) if rng.random() < SCALED_SHARE else 1.0
+        side = round(size / scale)
+        large = [photo for photo in photos if min(photo.shape[:2]) >= side] if side > size else photos
+        if not large:
+            side, large = size, photos
+        (crop,) = random_crops(large, 1, side, rng)
+        if rng.random() < GRAINY_SHARE:
+            grain = rng.standard_normal(crop.shape, np.float32) * np.float32(rng.uniform(0, LARGEST_GRAIN))
+            crop = (crop + grain + 0.5).clip(0, 255).astype(np.uint8)
+        if side != size:
+            crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
+        crops[place] = crop
+    return crops
 
 
 def random_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
 from sdtrt.engine.format.profile import LatentProfile, shipped_profile
 from sdtrt.export.training.tiny.build import PROFILE_ID, load_model
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
-from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
+from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps, in_bfloat16
 from sdtrt.export.training.tiny.photos import load_photos
 from sdtrt.export.training.tiny.refine import distortion_of
 from sdtrt.export.training_loop import Run
@@ -36,6 +36,7 @@ def polish(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
     photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
     profile = shipped_profile(PROFILE_ID)
     model = load_model(start)
+    in_bfloat16(model, "cpu")
 
     def loss_of(crops: Tensor, step: Tensor, _: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():

@@ -8,10 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from sdtrt.engine.networks.backends.openvino import may_have_bfloat16
 from sdtrt.export import training_loop as training
 from sdtrt.export.prior.train import Gatherer, features_of
 from sdtrt.export.training.tiny.build import load_model
-from sdtrt.export.training.tiny.joint import RECIPE, Coded, drawn, joint, smaller
+from sdtrt.export.training.tiny.joint import RECIPE, Coded, drawn, joint
+from sdtrt.export.training.tiny.loop import in_bfloat16
+from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import pixels_to_planes
 
 SHORT = replace(RECIPE, iterations=2, batch=2, crop=64)
@@ -77,7 +80,24 @@ def test_features_are_those_of_the_steps() -> None:
     assert ((step > low * 0.99) & (step < high * 1.01) & (multipliers > 0)).all()
 
 
-def test_smaller_photos_are_large_enough() -> None:
-    photos = [np.zeros((100, side, 3), np.uint8) for side in (100, 91, 300)]
-    assert [photo.shape for photo in smaller(photos, 64)] == [(70, 70, 3), (70, 64, 3), (70, 210, 3)]
-    assert smaller(photos, 71) == []
+def test_learned_branches_in_bfloat16(photos: Path) -> None:
+    """They, and nothing else, are rounded: pixels stay within two levels."""
+    torch.manual_seed(1)
+    model = Autoencoder(torch.ones(LATENT_CHANNELS))
+    for branch in (model.encoder.out, model.decoder.out):
+        torch.nn.init.normal_(branch.weight, std=0.005)
+    pixels = pixels_to_planes(np.stack([np.asarray(Image.open(path))[:64, :64] for path in sorted(photos.iterdir())]))
+    step = torch.ones(len(pixels))
+
+    def shown() -> tuple[torch.Tensor, torch.Tensor]:
+        latents = model.encoder(pixels)
+        return latents, model.decoder(latents, step)
+
+    with torch.inference_mode():
+        exact = shown()
+        in_bfloat16(model, "cpu")
+        rounded = shown()
+    assert [one.dtype for one in rounded] == [torch.float32] * 2
+    differs = not torch.equal(exact[1], rounded[1])
+    assert differs == may_have_bfloat16()
+    torch.testing.assert_close(rounded[1], exact[1], rtol=0, atol=2 / 127.5)

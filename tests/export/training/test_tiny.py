@@ -11,7 +11,15 @@ from torch import Tensor
 
 from sdtrt.engine.networks.bundle import built_in_root
 from sdtrt.export.training.tiny.appearance import lost_structure
-from sdtrt.export.training.tiny.photos import PAGES_SHARE, mixed_crops
+from sdtrt.export.training.tiny.photos import (
+    GRAINY_SHARE,
+    LARGEST_GRAIN,
+    PAGES_SHARE,
+    SCALED_SHARE,
+    SCALES,
+    mixed_crops,
+    varied_crops,
+)
 from sdtrt.export.training.tiny.restore import restored, weights_of
 
 TINY = built_in_root() / "tiny"
@@ -55,7 +63,21 @@ def test_one_crop_in_six_is_of_pages() -> None:
     crops = mixed_crops([photo], [page], 3000, 8, np.random.default_rng(1))
     assert crops.shape == (3000, 8, 8, 3)
     assert (crops == 255).all((1, 2, 3)).mean() == pytest.approx(PAGES_SHARE, abs=0.02)
-    assert (mixed_crops([photo], [], 30, 8, np.random.default_rng(1)) == 0).all()
+    assert (mixed_crops([photo], [], 30, 8, np.random.default_rng(1)) < 64).all()
+
+
+def test_crops_are_scaled_and_get_grain() -> None:
+    """Of a slope of a level a pixel, half of the crops are as steep, the others half to twice, evenly by octave."""
+    photo = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 256, 3)).copy()
+    crops = varied_crops([photo], 400, 64, np.random.default_rng(1)).astype(np.float64)[:, :, :, 0]
+    steepness = np.maximum(*(np.abs(means[:, -9] - means[:, 8]) / 47 for means in (crops.mean(1), crops.mean(2))))
+    assert (np.abs(steepness - 1) < 0.02).mean() == pytest.approx(1 - SCALED_SHARE, abs=0.1)
+    low, high = SCALES
+    assert ((steepness > 0.95 / high) & (steepness < 1.05 / low)).all()
+    assert (steepness < 0.95).mean() == pytest.approx((steepness > 1.05).mean(), abs=0.1)
+    grain = np.minimum(crops.std(1).mean(1), crops.std(2).mean(1))
+    assert (grain > 0.5).mean() == pytest.approx(GRAINY_SHARE, abs=0.1)
+    assert grain.max() < 1.2 * LARGEST_GRAIN
 
 
 def test_a_bundle_restored(crops: Tensor) -> None:
