@@ -84,7 +84,8 @@ class LayeredPicture:
         self._networks_pictures.clear()
         finest = self._finest(quality)
         files = self._with_residuals(finest, quality) if self._has_residual(quality) else []
-        if not files or (finest > KNEE and min(map(residual_share, files)) < DOUBTFUL):
+        thorough = self._wish.effort >= SEARCH_EFFORT
+        if not files or thorough or (finest > KNEE and min(map(residual_share, files)) < DOUBTFUL):
             files.append(self._without_residual(finest, quality))
         one = len(files) == 1
         price = setting(finest, layers=self._wish.layers).price

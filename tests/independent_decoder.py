@@ -189,11 +189,20 @@ def read_seeing_latents(
         units, straight = np.split(product(arrays, "first", n, inputs), [arrays[f"second{n}"].shape[1]])
         seconds = (product(arrays, "second", n, (units >> 6).clip(0, 1023)) >> 9).clip(0, 1023)
         locations, scales = np.split(straight + arrays[f"output{n}"] @ seconds, 2)
-        locations = ((locations * power(4096 - code) + 2**36) >> 37).clip(-32768, 32767)
+        if one.get("predicted"):
+            fine = ((locations * power(4096 - code) + 2**32) >> 33).clip(-(2**18), 2**18 - 64)
+            locations, beside = 8 * ((fine + 32) // 64), (fine + 32) % 64 - 32
+        else:
+            locations, beside = ((locations * power(4096 - code) + 2**36) >> 37).clip(-32768, 32767), 0 * locations
         known, within = coder.read_pass(locations, ((scales + 48 * (2048 - code)) >> 12).clip(0, 31))
         group = slice(*one["channels"])
-        symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within
-        latents[group, at[0] + 4, at[1] + 4] = ((known * power(code) + 2**15) >> 16).clip(-1023, 1023)
+        symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within + beside
+        seen_as = (
+            ((64 * known + beside) * power(code) + 2**22) >> 23
+            if one.get("predicted")
+            else (known * power(code) + 2**15) >> 16
+        )
+        latents[group, at[0] + 4, at[1] + 4] = seen_as.clip(-1023, 1023)
         spread(latents, group, areas[n], inner)
     need(bool(known.any()), "a last pass of zeros")
     return coder
@@ -292,8 +301,13 @@ def decode(file: bytes, model: Model | None = None) -> dict[str, Any]:
         inner = (y > 0, y < rows - 1, x > 0, x < columns - 1)
         coder = read(Bytes(stream), named, step % 2**12, symbols[place], points[place], inner)
         need(coder.state == 0 and not coder.stack, "a stream does not end with its symbols")
-    found |= {"points": points.astype(np.int8)} if "centroids" in arrays_of(named) else {}
+    found |= {"points": points.astype(np.int8)} if tells_points(arrays_of(named)) else {}
     return found | {"symbols": symbols.astype(np.int16)}
+
+
+def tells_points(arrays: dict[str, Ints]) -> bool:
+    passes = json.loads(bytes(arrays["architecture"].tolist()))["passes"] if "architecture" in arrays else []
+    return "centroids" in arrays or any(one.get("predicted") for one in passes)
 
 
 def read_chunks(data: Bytes, announced: bool) -> None:

@@ -32,6 +32,8 @@ def choose(
     The cheapest in error^2 + multiplier * bits is chosen: of the two symbols on either side of a latent, and where
     prices differ from position to position, and may be high, also of those up to what is expected.
     """
+    if context.points is not None:
+        wanted = wanted - context.points.astype(np.float32) * np.float32(1 / 64)
     nearest = _of_two(wanted, context, bits, centroids, multiplier)
     if isinstance(multiplier, float):
         return nearest

@@ -171,15 +171,19 @@ def _decode(
             break
         context = prior.context(step, planes, number)
         found = known(number, lambda context=context: _read(reader, context))  # type: ignore[misc]
+        beside = context.points
         if found is None:
             values, missing = context.expected(), missing + 1
         else:
             values, there = found.symbols, there + 1
             if centroids is not None:
-                scatter(points, step, centroids[context.rows(), found.bins])
-        planes.put(step, values)
+                within = centroids[context.rows(), found.bins].astype(np.int32)
+                beside = within if beside is None else beside + within
+        if beside is not None:
+            scatter(points, step, beside)
+        planes.put(step, values, context.points)
         scatter(symbols, step, values)
-    return Decoded(restored(symbols, order), None if centroids is None else restored(points, order), there, missing)
+    return Decoded(restored(symbols, order), restored(points, order) if prior.has_points else None, there, missing)
 
 
 def _read_count(reader: Reader, passes: int) -> int:
@@ -222,7 +226,7 @@ def _encode(pick: Pick, shape: Shape, prior: Prior, step_code: int, count: int, 
         context = prior.context(step, planes, number)
         known = pick(step, context)
         coded.append(_code_pass(number, known, context))
-        planes.put(step, known)
+        planes.put(step, known, context.points)
         held = len(coded) if known.any() else held
     writer, behind = Writer(prior.tables), dict.fromkeys(prior.cuts, 0)  # words of what follows each cut
     for part in reversed(coded[:held]):

@@ -23,6 +23,7 @@ class Costs:
 
     bits: Floats
     errors: Floats
+    left: Floats  # latents less their symbols, in steps, counted from what is expected where that is so
 
 
 def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, inner: Inner = OUTER) -> Costs:
@@ -30,16 +31,19 @@ def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, inn
     order, table_bits, centroids = prior.order(len(symbols)), bits_of_tables(prior.tables), prior.centroids
     coded = symbols[order]
     planes = prior.planes(symbols.shape, step_code, inner)
-    bits, points = np.zeros(symbols.shape, np.float32), np.zeros(symbols.shape, np.float32)
+    bits, points, expected = (np.zeros(symbols.shape, np.float32) for _ in range(3))
     for number, step in present(prior.passes(len(symbols)), *symbols.shape[1:]):
         context = prior.context(step, planes, number)
         known = gather(coded, step).astype(np.int32)
         rows, bins = context.rows(), bins_of(known - context.base(), context.low_bits())
         scatter(bits, step, table_bits[rows, bins])
+        if context.points is not None:
+            scatter(expected, step, context.points * np.float32(1 / 64))
         if centroids is not None:
             scatter(points, step, centroids[rows, bins] * np.float32(1 / 64))
-        planes.put(step, known)
-    return Costs(restored(bits, order), np.square(scaled - symbols - restored(points, order)))
+        planes.put(step, known, context.points)
+    left = scaled - symbols - restored(expected, order)
+    return Costs(restored(bits, order), np.square(left - restored(points, order)), left)
 
 
 def best_symbols(
@@ -54,7 +58,7 @@ def best_symbols(
         context = prior.context(step, planes, number)
         each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
         known = choose(gather(coded, step), context, table_bits, prior.centroids, each)
-        planes.put(step, known)
+        planes.put(step, known, context.points)
         scatter(symbols, step, known)
     return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials, inner)
 
@@ -73,20 +77,21 @@ def improved(
     A trial moves one symbol in each block to the other side of its latent, the nearest to the middle that has not been
     tried, and keeps those moves that have made their surroundings cheaper.
     """
-    cost = _total(costs_of(symbols, scaled, prior, step_code, inner), multiplier)
-    untried = np.abs(scaled - symbols)
+    costs = costs_of(symbols, scaled, prior, step_code, inner)
+    cost, left, untried = _total(costs, multiplier), costs.left, np.abs(costs.left)
     for _ in range(trials):
         if untried.max() < 0:
             break
         places = _largest_of_blocks(untried)
         untried[places] = -1
         moved = symbols.copy()
-        moved[places] += np.where(scaled[places] > symbols[places], 1, -1).astype(np.int16)
+        moved[places] += np.where(left[places] > 0, 1, -1).astype(np.int16)
         trial = _total(costs_of(moved, scaled, prior, step_code, inner), multiplier)
         kept = tuple(place[_sum_around(cost - trial, *places[1:]) > 0] for place in places)
         symbols = symbols.copy()
         symbols[kept] = moved[kept]
-        cost = _total(costs_of(symbols, scaled, prior, step_code, inner), multiplier)
+        costs = costs_of(symbols, scaled, prior, step_code, inner)
+        cost, left = _total(costs, multiplier), costs.left
     return symbols
 
 

@@ -68,7 +68,7 @@ class StoredLatents:
         """What is known of where latents lie beside their symbols: `points`, `offset`, or `latents` themselves."""
         if self._palette is not None:
             return "latents"
-        return "offset" if self._prior is None or self._prior.centroids is None else "points"
+        return "points" if self._prior is not None and self._prior.has_points else "offset"
 
     def part(self, rows: Span | None = None, columns: Span | None = None) -> Contents:
         """Return the latents in some rows and columns (None: all), those of method palette as float32 (C, h, w)."""
@@ -104,12 +104,14 @@ class StoredLatents:
             stream = b"".join(self.file.segment(level, tile) for level in levels)
             code = self.file.header.step_code
             decoded = entropy.decode_coarse(stream, self._shape(tile), prior, code, self._inner(tile))
-            return Decoded(decoded.symbols[[*channels]], None)
+            points = None if decoded.points is None else decoded.points[[*channels]]
+            return Decoded(decoded.symbols[[*channels]], points)
 
         tiles = map(work, range(len(self._places)))
         some = np.array([*channels], np.intp)
-        symbols = self._together(enumerate(tiles), rows, columns).symbols
-        return Quantized(symbols, self.profile.mean[some], self.deltas[some], self.profile.offset[some])
+        found = self._together(enumerate(tiles), rows, columns)
+        points = self.profile.offset[some] if found.points is None else found.points
+        return Quantized(found.symbols, self.profile.mean[some], self.deltas[some], points)
 
     def lacking(self) -> str:
         """Return in words what is missing of what has been asked for, nothing if nothing is."""

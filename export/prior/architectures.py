@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdtrt.engine.coding.priors.latents import Architecture, LatentPass, Window
+from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, Window
 from sdtrt.engine.coding.priors.passes import CHECKERBOARD, PYRAMID, Offset, Phase
 from sdtrt.engine.coding.priors.planes import MARGIN
 
@@ -39,6 +39,7 @@ class Plan:
     second_units: int
     positions_first: bool  # all channels at a position before the next; else all positions of a channel
     points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
+    predicted: int = 0  # of how many groups, the first ones, symbols count steps from what is expected
 
 
 def plan_for(order: Sequence[int]) -> Plan:
@@ -94,6 +95,7 @@ PLANS = {
         second_units=32,
         positions_first=False,
         points=False,
+        predicted=1,
     ),
 }
 
@@ -115,7 +117,11 @@ def architecture(plan: Plan) -> Architecture:
             latents, strengths = counts(plan.looks[group], other, own=other == group)
             values += [Window(first, last, *offset) for offset in known[:latents]]
             magnitudes += [Window(first, last, *offset) for offset in known[:strengths]]
-        passes.append(LatentPass(bounds[group], bounds[group + 1], phase, merged(values), merged(magnitudes)))
+        passes.append(
+            LatentPass(
+                bounds[group], bounds[group + 1], phase, merged(values), merged(magnitudes), group < plan.predicted
+            )
+        )
     return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes), plan.cuts)
 
 

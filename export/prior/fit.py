@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from sdtrt.engine.coding.choice import choose
-from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, Architecture, LatentPrior, Network
+from sdtrt.engine.coding.priors.architecture import Architecture
+from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, POINTS, LatentPrior, Network
 from sdtrt.engine.coding.priors.passes import gather
 from sdtrt.engine.coding.priors.tables import PRECISION, bins_of, bits_of_tables
 from sdtrt.export.prior.tables import integer_weights, logistic_centroids, logistic_tables
@@ -56,10 +57,10 @@ def fitted(
             context = prior.context(step, planes, number)
             wanted = gather(scaled, step)
             symbols = choose(wanted, context, costs, prior.centroids, multiplier)
-            planes.put(step, symbols)
+            planes.put(step, symbols, context.points)
             entries = context.rows(), bins_of(symbols - context.base(), context.low_bits())
             np.add.at(counts, entries, 1)
-            np.add.at(errors, entries, wanted - symbols)
+            np.add.at(errors, entries, wanted - symbols - (0 if context.points is None else context.points / POINTS))
     return fitted_tables(counts), fitted_centroids(counts, errors) if points else None
 
 

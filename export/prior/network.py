@@ -3,17 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.coding.priors.latents import (
-    FEATURE_LIMIT,
-    INDEX_SHIFT,
-    INDICES_PER_CODE,
-    KNOTS,
-    LIMIT,
-    MAGNITUDE,
-    UNITS_PER_LATENT,
-    LatentPass,
-    width,
-)
+from sdtrt.engine.coding.priors.architecture import UNITS_PER_LATENT, LatentPass, units_of, width
+from sdtrt.engine.coding.priors.latents import FEATURE_LIMIT, INDEX_SHIFT, INDICES_PER_CODE, KNOTS, LIMIT, MAGNITUDE
 from sdtrt.engine.coding.priors.tables import SCALES
 from sdtrt.export.prior.architectures import Plan
 
@@ -30,6 +21,7 @@ class PassNetwork(nn.Module):
     def __init__(self, step: LatentPass, plan: Plan) -> None:
         super().__init__()
         self.group = step.stop - step.start
+        self.units_per_latent = units_of(step)
         inputs = step.inputs
         self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
         self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))
@@ -53,7 +45,7 @@ class PassNetwork(nn.Module):
         units = ((units @ self.second.T + self.second_bias) * gain).clamp(0, UNITS_LIMIT)
         sums = inputs @ self.direct.T + units @ self.output.T
         sums = (sums + (features @ self.direct_features.T + self.output_bias)[:, None]) * gain
-        location = sums[..., : self.group] / UNITS_PER_LATENT / steps_of(codes)[:, None, None]
+        location = sums[..., : self.group] / self.units_per_latent / steps_of(codes)[:, None, None]
         offset = (2048 - codes) * (INDICES_PER_CODE / 2**INDEX_SHIFT)
         scale = sums[..., self.group :] + offset[:, None, None]
         return location, scale + (scale.clamp(0, SCALES - 1) - scale).detach()  # what is out of range can come back

@@ -21,16 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.priors.latents import (
-    LIMIT,
-    MAGNITUDE,
-    UNITS_PER_LATENT,
-    Architecture,
-    LatentPass,
-    Network,
-    Window,
-    step_features,
-)
+from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, Window, units_of
+from sdtrt.engine.coding.priors.latents import LIMIT, MAGNITUDE, POINTS, Network, step_features
 from sdtrt.engine.coding.priors.planes import MARGIN
 from sdtrt.engine.coding.priors.tables import FRACTIONS
 from sdtrt.export import training_loop as training
@@ -68,6 +60,7 @@ class Gatherer:
     def __init__(self, arch: Architecture, crop: int, device: torch.device | str = "cpu") -> None:
         self.side = crop + 2 * MARGIN
         self.channels = len(arch.order)
+        self.passes = arch.passes
         self.targets, self.values, self.magnitudes = [], [], []
         for step in arch.passes:
             rows, columns = (np.concatenate(parts) for parts in zip(*self._positions(step, crop), strict=True))
@@ -112,24 +105,30 @@ class Gatherer:
 def code_batch(
     networks: nn.ModuleList, gatherer: Gatherer, exact: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield of each pass where its symbols lie in padded planes, the symbols, and their bits in each picture.
+    """Yield of each pass where its latents lie in padded planes, what is left of them, and their bits in each picture.
 
-    `exact` is normalised latents in units of their steps and in coding order, float32 (batch, C, crop, crop). Bits have
-    gradients to the networks and, straight through the rounding, to `exact`; what is coded from has none.
+    `exact` is normalised latents in units of their steps and in coding order, float32 (batch, C, crop, crop), and so is
+    what is left. Bits have gradients to the networks and, straight through the rounding, to `exact`; what is coded from
+    has none.
     """
     steps = steps_of(codes)[:, None, None]
     _, strength_of = constants(exact.device)
     known, strengths = gatherer.zeros(exact), gatherer.zeros(exact)
     places = zip(gatherer.targets, gatherer.values, gatherer.magnitudes, gatherer.split(exact), strict=True)
-    for network, (target, values, magnitudes, wanted) in zip(networks, places, strict=True):
+    for network, step, (target, values, magnitudes, wanted) in zip(networks, gatherer.passes, places, strict=True):
         inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)
         location, scale = network(inputs, features, codes)
+        origin = torch.zeros_like(wanted)
+        if step.predicted:
+            origin = (location.detach() * POINTS).round() / POINTS
+            wanted, location = wanted - location, torch.zeros_like(location)  # noqa: PLW2901
         with torch.no_grad():
             symbols = choose(wanted, location, scale, multipliers[:, None, None])
-            units = (symbols * steps * UNITS_PER_LATENT).round().clamp(-LIMIT, LIMIT)
+            left = symbols + origin
+            units = (left * steps * units_of(step)).round().clamp(-LIMIT, LIMIT)
             known[:, target] = units
             strengths[:, target] = strength_of[units.abs().long()]
-        yield target, symbols, bits_of(wanted + (symbols - wanted).detach(), location, scale).sum((1, 2))
+        yield target, left, bits_of(wanted + (symbols - wanted).detach(), location, scale).sum((1, 2))
 
 
 @cache

@@ -124,6 +124,15 @@ def test_batches(codec: sdtrt.Codec, photo: Photo) -> None:
     assert caught.value.__notes__ == ["number 1 of the batch, from 0"]
 
 
+def test_a_slope_is_no_staircase(codec: sdtrt.Codec) -> None:
+    """When symbols of the coarsest channels counted from 0, this took 212 bytes for 38.8 dB, and 158 for 36.8."""
+    brightness = np.add.outer(0.35 * np.arange(256) + 50, 0.2 * np.arange(256))
+    pixels = np.stack([brightness, 0.9 * brightness + 10, 0.7 * brightness + 40], axis=2).round().astype(np.uint8)
+    data = codec.encode(pixels, quality=35)
+    assert len(data) < 180
+    assert psnr(pixels, np.asarray(codec.decode(data))) > 38.5
+
+
 def test_latents(codec: sdtrt.Codec, photo: Photo) -> None:
     latents = codec.decode_latents(codec.encode(photo(64, 48), quality=60))
     assert (latents.shape, latents.dtype) == ((40, 6, 8), np.float32)

@@ -8,7 +8,7 @@ import { crc32 } from "../src/format/checksum.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { load } from "./vectors.js";
 
-const EXAMPLE = new Uint8Array(Buffer.from("53445401010108040038017237048ffa699401d66089f7", "hex"));
+const EXAMPLE = new Uint8Array(Buffer.from("53445401010108040008cfd168300830d3462d6b3be0", "hex"));
 
 /**
  * Return a file with another checksum than it has, the right one.

@@ -20,7 +20,7 @@ class AdaptivePrior:
     `weight`/8; the scale is `base` plus a share of the neighbours' mean magnitude, or `first` where nothing is known.
     """
 
-    centroids = None
+    centroids, has_points = None, False
     cuts = (3, 4)  # of five passes: a quarter of the positions, and half of them
     PARAMETERS = 3  # bytes per channel: weight 0 … 8, base 0 … 31, first 0 … 31
 

@@ -12,14 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.latents import (
-    KNOTS,
-    Architecture,
-    LatentPrior,
-    Network,
-    latent_prior,
-    parse_architecture,
-)
+from sdtrt.engine.coding.priors.architecture import Architecture, parse_architecture
+from sdtrt.engine.coding.priors.latents import KNOTS, LatentPrior, Network, latent_prior
 from sdtrt.engine.coding.priors.passes import Phase
 from sdtrt.engine.coding.priors.planes import MARGIN
 from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, PRECISION, SCALES
@@ -122,7 +116,7 @@ def require_architecture(architecture: Architecture) -> None:
                 whole and max(abs(window.dy), abs(window.dx)) <= MARGIN and 0 <= window.first < window.last <= channels
             ):
                 raise ValueError(f"a window that is none: {window}")
-        if not 0 <= step.start < step.stop <= channels or step.inputs > MOST_INPUTS:
+        if not 0 <= step.start < step.stop <= channels or step.inputs > MOST_INPUTS or type(step.predicted) is not bool:
             raise ValueError(f"a pass over channels {step.start} to {step.stop}, with {step.inputs} inputs")
         require_phase(step.phase)
         for y, x in step.phase.origins:

@@ -4,25 +4,25 @@ The symbols known so far enter as latents in 1/64 of a normalised unit, and netw
 powers of two, `power`, turn one into the other. `docs/format.md`, section 3.5, is normative.
 """
 
-import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.passes import OUTER, Inner, Phase, length, parts_of
+from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, parse_architecture, width
+from sdtrt.engine.coding.priors.passes import OUTER, Inner, length, parts_of
 from sdtrt.engine.coding.priors.planes import Place, Planes, seen
-from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, SCALES, Context
+from sdtrt.engine.coding.priors.tables import FRACTIONS, LOCATION_LIMIT, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 LIMIT = 1023  # of latents and of units, in their integer form
-UNITS_PER_LATENT = 64
+POINTS = 64  # in a step: so finely is told from where symbols count that count from what is expected
 HIDDEN_SHIFT, SECOND_SHIFT = 6, 9  # fractional bits of the networks' weights
 INDEX_SHIFT = 12  # an output of 2**12 is one scale index
 INDICES_PER_CODE = 48  # and so much of it is one step code: 3 indices for a doubling
@@ -36,77 +36,6 @@ def power(code: int) -> int:
     for _ in range(8):
         value = math.isqrt(value)
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Channels `first` to `last` (in coding order), seen at the offset (dy, dx)."""
-
-    first: int
-    last: int
-    dy: int
-    dx: int
-
-
-def width(windows: tuple[Window, ...]) -> int:
-    """Return how many channels windows see, all told."""
-    return sum(window.last - window.first for window in windows)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LatentPass:
-    """Channels `start` to `stop` (in coding order) at the positions of `phase`, and what their network looks at."""
-
-    start: int
-    stop: int
-    phase: Phase
-    values: tuple[Window, ...]
-    magnitudes: tuple[Window, ...]
-    inputs: int = field(init=False)  # how many values and magnitudes the network sees
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs", width(self.values + self.magnitudes))
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """The channels in coding order, and the passes over them, and where between them levels end.
-
-    JSON inside a prior's file.
-    """
-
-    order: tuple[int, ...]
-    passes: tuple[LatentPass, ...]
-    cuts: tuple[int, ...]
-
-    def to_json(self) -> str:
-        passes = [
-            {
-                "channels": [p.start, p.stop],
-                "stride": p.phase.stride,
-                "origins": p.phase.origins,
-                "values": [[w.first, w.last, w.dy, w.dx] for w in p.values],
-                "magnitudes": [[w.first, w.last, w.dy, w.dx] for w in p.magnitudes],
-            }
-            for p in self.passes
-        ]
-        return json.dumps({"order": self.order, "cuts": self.cuts, "passes": passes}, separators=(",", ":"))
-
-
-def parse_architecture(text: str) -> Architecture:
-    """Return what `Architecture.to_json` wrote."""
-    fields = json.loads(text)
-    passes = [
-        LatentPass(
-            p["channels"][0],
-            p["channels"][1],
-            Phase(p["stride"], tuple((y, x) for y, x in p["origins"])),
-            tuple(Window(*w) for w in p["values"]),
-            tuple(Window(*w) for w in p["magnitudes"]),
-        )
-        for p in fields["passes"]
-    ]
-    return Architecture(tuple(fields["order"]), tuple(passes), tuple(fields["cuts"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +101,9 @@ class LatentPlanes:
         self.features = step_features(step_code)
         self._known = [Planes(shape, inner) for _ in range(1 + magnitudes)]  # magnitudes if they are looked at
 
-    def put(self, step: LatentPass, symbols: Ints) -> None:
-        """Store a pass's symbols, (channels of the pass, positions)."""
-        values = latent_units(symbols, power(self.step_code))
+    def put(self, step: LatentPass, symbols: Ints, points: Ints | None = None) -> None:
+        """Store a pass's symbols, and the points of a predicted one, (channels of the pass, positions) both."""
+        values = latent_units(symbols, power(self.step_code), points)
         self._known[0].put(step, values)
         if len(self._known) == 2:
             self._known[1].put(step, MAGNITUDE[np.abs(values)])
@@ -205,9 +134,15 @@ def sources(step: LatentPass, row: int, column: int, height: int, width: int) ->
     return found
 
 
-def latent_units(symbols: Ints, step_power: int) -> Ints:
-    """Return symbols as latents in 1/64 of a normalised unit, rounded and clamped to -LIMIT … LIMIT."""
-    scaled = (symbols.astype(np.int64) * step_power + (1 << 15)) >> 16
+def latent_units(symbols: Ints, step_power: int, points: Ints | None = None) -> Ints:
+    """Return symbols as latents in 1/64 of a normalised unit, rounded and clamped to -LIMIT … LIMIT.
+
+    Those that are predicted, which have points in 1/64 step, are in 1/32 of a unit.
+    """
+    if points is None:
+        scaled = (symbols.astype(np.int64) * step_power + (1 << 15)) >> 16
+    else:
+        scaled = ((POINTS * symbols.astype(np.int64) + points) * step_power + (1 << 22)) >> 23
     return clamped(scaled, -LIMIT, LIMIT).astype(np.int32)
 
 
@@ -244,6 +179,10 @@ class LatentPrior:
     def cuts(self) -> tuple[int, ...]:
         return self.architecture.cuts
 
+    @property
+    def has_points(self) -> bool:
+        return self.centroids is not None or any(step.predicted for step in self.architecture.passes)
+
     def largest_sum(self) -> int:
         """Return a bound on the magnitude of every partial sum of its networks."""
         return max(n.largest_sum(step) for n, step in zip(self.networks, self.architecture.passes, strict=True))
@@ -263,10 +202,14 @@ class LatentPrior:
         code = planes.step_code
         outputs = self.networks[number](planes.inputs(step), planes.features)
         group = step.stop - step.start
-        location = (outputs[:group].astype(np.int64) * power(4096 - code) + (1 << 36)) >> 37
-        scale = (outputs[group:] + INDICES_PER_CODE * (2048 - code)) >> INDEX_SHIFT
-        location = clamped(location, -LOCATION_LIMIT, LOCATION_LIMIT - 1)
-        return Context(location.astype(np.int32), clamped(scale, 0, SCALES - 1))
+        wide = outputs[:group].astype(np.int64) * power(4096 - code)
+        scale = clamped((outputs[group:] + INDICES_PER_CODE * (2048 - code)) >> INDEX_SHIFT, 0, SCALES - 1)
+        if not step.predicted:
+            location = clamped((wide + (1 << 36)) >> 37, -LOCATION_LIMIT, LOCATION_LIMIT - 1)
+            return Context(location.astype(np.int32), scale)
+        fine = clamped((wide + (1 << 32)) >> 33, -8 * LOCATION_LIMIT, 8 * LOCATION_LIMIT - POINTS).astype(np.int32)
+        whole = (fine + POINTS // 2) // POINTS
+        return Context(FRACTIONS * whole, scale, fine - POINTS * whole)
 
 
 def latent_prior(arrays: dict[str, Any]) -> LatentPrior:

@@ -25,6 +25,10 @@ class Prior(Protocol):
     def centroids(self) -> NDArray[np.int8] | None:
         """Reconstruction points, int8 like the tables, in 1/64 step from each symbol; None if the prior has none."""
 
+    @property
+    def has_points(self) -> bool:
+        """Whether it tells where latents lie beside their symbols."""
+
     def order(self, channels: int) -> NDArray[np.intp]:
         """Return the channels in coding order; `FormatError` if the prior is not for so many."""
 
@@ -32,7 +36,7 @@ class Prior(Protocol):
         """Return the passes over `channels` channels."""
 
     def planes(self, shape: tuple[int, int, int], step_code: int, inner: Inner = OUTER) -> Any:
-        """Return planes (C, h, w) of which nothing is known; `put` them each pass's symbols.
+        """Return planes (C, h, w) of which nothing is known; `put` them each pass's symbols, and its context's points.
 
         Beyond `inner` edges they stand for what is nearest to them, and for 0 beyond others.
         """

@@ -33,11 +33,13 @@ LOW_BITS = np.array([0] * 17 + [1 + k // 3 for k in range(SCALES - 17)], np.int3
 class Context:
     """What is expected of a pass's symbols, int32 (channels of the group, positions) each.
 
-    `location` counts eighths of a symbol, `scale` is an index of the tables.
+    `location` counts eighths of a symbol, `scale` is an index of the tables. Where latents are predicted, locations are
+    whole, and `points` tell in 1/64 step from where on symbols count.
     """
 
     location: Ints
     scale: Ints
+    points: Ints | None = None
 
     def rows(self) -> Ints:
         """Return the tables' rows."""

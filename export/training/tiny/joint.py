@@ -58,12 +58,12 @@ class Coded(nn.Module):
         """
         deltas = self.autoencoder.deltas(step)
         exact = (self.autoencoder.encoder(pixels) / deltas).index_select(1, self.order)
-        bits, symbols = torch.zeros_like(step), gatherer.zeros(exact)
+        bits, coded = torch.zeros_like(step), gatherer.zeros(exact)
         codes = 2048 + 256 * torch.log2(step)
-        for target, chosen, spent in code_batch(self.prior, gatherer, exact, codes, features, multipliers):
-            symbols[:, target] = chosen
+        for target, left, spent in code_batch(self.prior, gatherer, exact, codes, features, multipliers):
+            coded[:, target] = left
             bits = bits + spent
-        rounded = exact + (gatherer.unpadded(symbols) - exact).detach()
+        rounded = exact + (gatherer.unpadded(coded) - exact).detach()
         return rounded.index_select(1, self.natural) * deltas, bits
 
 

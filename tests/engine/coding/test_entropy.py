@@ -50,7 +50,7 @@ def test_network_prior_round_trip(name: str, seed: int, height: int, width: int,
     payload = entropy.encode(symbols, prior, step_code).data
     decoded = entropy.decode(payload, symbols.shape, prior, step_code)
     np.testing.assert_array_equal(decoded.symbols, symbols, strict=True)
-    assert (decoded.points is None) == (prior.centroids is None)
+    assert (decoded.points is None) == (not prior.has_points)
     if decoded.points is not None:
         assert (decoded.points.shape, decoded.points.dtype) == (symbols.shape, np.int8)
 
@@ -92,7 +92,7 @@ def test_fitting_pays() -> None:
 class ArbitraryPrior:
     """Contexts that are seeded noise over their whole range."""
 
-    centroids = None
+    centroids, has_points = None, False
     cuts = (1, 4)
 
     def __init__(self, channels: int) -> None:
@@ -361,7 +361,7 @@ def test_effort(name: str, size: tuple[int, int]) -> None:
         payload = entropy.encode_best(scaled, prior, 2048, effort).data
         assert payload == entropy.encode_best(scaled, prior, 2048, effort).data
         decoded = entropy.decode(payload, scaled.shape, prior, 2048)
-        assert np.abs(decoded.symbols - scaled).max() < 1
+        assert np.abs(decoded.symbols - scaled).max() < (1.5 if any(step.predicted for step in prior.passes(0)) else 1)
         points = np.float32(0) if decoded.points is None else decoded.points / np.float32(64)
         error = np.square(decoded.symbols + points - scaled).sum()
         lagrangians.append(error + entropy.MULTIPLIER * 8 * len(payload))
@@ -442,8 +442,9 @@ def test_dearer_bits_cost_detail_where_they_are_dear() -> None:
 def test_effort_1_is_nearest() -> None:
     scaled = laplacian(6, (40, 9, 9))
     payload = entropy.encode_best(scaled, network_prior("tiny-1"), 2048, 1).data
-    symbols = entropy.decode(payload, scaled.shape, network_prior("tiny-1"), 2048).symbols
-    np.testing.assert_array_equal(symbols, np.rint(scaled))
+    decoded = entropy.decode(payload, scaled.shape, network_prior("tiny-1"), 2048)
+    assert decoded.points is not None
+    assert np.abs(decoded.symbols + decoded.points / 64 - scaled).max() <= 0.5
 
 
 SLOW = """

@@ -63,10 +63,11 @@ export class Choice {
    * @param {Contexts} contexts
    * @param {Int32Array} symbols where to put them
    */
-  pick(step, { rows, bases, lowBits }, symbols) {
+  pick(step, { rows, bases, lowBits, points }, symbols) {
     const { fround } = Math, bits = this._bits;
     let n = 0;
-    for (const wanted of this._wanted(step)) {
+    for (const latent of this._wanted(step)) {
+      const wanted = fround(latent - points[n] / 64);
       const below = Math.floor(wanted), at = rows[n] * (ESCAPE + 1), residual = below - bases[n];
       const left = fround(wanted - below), right = fround(left - 1);
       const spent = fround(bits[at + entryOf(residual, lowBits[n])] - bits[at + entryOf(residual + 1, lowBits[n])]);

@@ -107,20 +107,20 @@ class SalvagedStream {
    */
   decoded(grid, size, stepCode) {
     const prior = this._prior, symbols = new Int16Array(prior.order.length * size);
-    const points = prior.centroids && new Int8Array(symbols.length);
+    const points = prior.hasPoints ? new Int8Array(symbols.length) : null;
     const present = prior.passes.flatMap((step, number) => (grid.count(step) ? [{ step, number }] : []));
     const held = present.slice(0, this._count(present.length) ?? present.length);
     const largest = Math.max(0, ...held.map(({ step }) => countOf(step, grid)));
     const contexts = prior.contexts(grid, stepCode), pass = new PassReader(this._reader, prior.tables, largest);
     for (const { step, number } of held) {
       const count = countOf(step, grid);
-      contexts.find(number, pass.locations, pass.scales);
+      contexts.find(number, pass.locations, pass.scales, pass.points);
       const isThere = this._known(number, () => pass.read(count) ?? true);
       if (isThere) this.there++;
       else this.missing++;
       if (!isThere) for (let n = 0; n < count; n++) pass.symbols[n] = (pass.locations[n] + 4) >> 3;
-      contexts.put(number, pass.symbols);
-      pass.putInto(symbols, isThere ? points : null, prior, step.channels, grid.positions(step).plane, size);
+      contexts.put(number, pass.symbols, pass.points);
+      pass.putInto(symbols, points, prior, step.channels, grid.positions(step).plane, size, isThere === true);
     }
     return { symbols, points };
   }

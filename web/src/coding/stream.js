@@ -29,7 +29,7 @@ import { Grid } from "../priors/passes.js";
 export function decodeStream(data, height, width, prior, stepCode, inner, end = prior.passes.length) {
   const reader = new Reader(data), grid = new Grid(height, width, inner), size = height * width;
   const symbols = new Int16Array(prior.order.length * size);
-  const points = prior.centroids && new Int8Array(symbols.length);
+  const points = prior.hasPoints ? new Int8Array(symbols.length) : null;
   const present = prior.passes.flatMap((step, number) => (grid.count(step) ? [{ step, number }] : []));
   const count = reader.raw(32 - Math.clz32(present.length));
   need(count <= present.length, `damaged stream: it tells of ${count} passes, there are ${present.length}`);
@@ -40,9 +40,9 @@ export function decodeStream(data, height, width, prior, stepCode, inner, end = 
   for (const { step, number } of held) {
     if (number >= end) return { symbols, points };
     const { plane } = grid.positions(step), count = (step.channels[1] - step.channels[0]) * plane.length;
-    contexts.find(number, pass.locations, pass.scales);
+    contexts.find(number, pass.locations, pass.scales, pass.points);
     pass.read(count);
-    contexts.put(number, pass.symbols);
+    contexts.put(number, pass.symbols, pass.points);
     pass.putInto(symbols, points, prior, step.channels, plane, size);
     isZero = pass.symbols.subarray(0, count).every((symbol) => symbol === 0);
   }
@@ -64,6 +64,7 @@ export class PassReader {
     /** Contexts, to be set before `read`. */
     this.locations = new Int16Array(largest);
     this.scales = new Uint8Array(largest);
+    this.points = new Int8Array(largest);
     this.symbols = new Int32Array(largest);
     this._entries = new Uint8Array(largest);
     this._rows = new Uint16Array(largest);
@@ -86,17 +87,19 @@ export class PassReader {
   /**
    * Put symbols into a tile at some positions of some channels in coding order.
    * @param {Int16Array} symbols of the tile
-   * @param {Int8Array | null} points of the tile; null if they are not wanted
+   * @param {Int8Array | null} points of the tile; null if the prior does not tell them
    * @param {Prior} prior
    * @param {[first: number, end: number]} channels
    * @param {Int32Array} plane
    * @param {number} size of a channel
+   * @param {boolean} isThere whether they were read, not expected
    */
-  putInto(symbols, points, prior, [first, end], plane, size) {
+  putInto(symbols, points, prior, [first, end], plane, size, isThere = true) {
+    const centroids = isThere ? prior.centroids : null;
     for (let channel = first, n = 0; channel < end; channel++) {
       const at = prior.order[channel] * size;
       for (let k = 0; k < plane.length; k++, n++) symbols[at + plane[k]] = this.symbols[n];
-      if (points && prior.centroids) this.putPoints(points, at, plane, n - plane.length, prior.centroids);
+      if (points) this.putPoints(points, at, plane, n - plane.length, centroids);
     }
   }
 
@@ -106,12 +109,13 @@ export class PassReader {
    * @param {number} at where the channel begins
    * @param {Int32Array} plane
    * @param {number} from
-   * @param {Int8Array} centroids
+   * @param {Int8Array | null} centroids
    */
   putPoints(points, at, plane, from, centroids) {
     const { entries } = this._tables;
     for (let k = 0; k < plane.length; k++) {
-      points[at + plane[k]] = centroids[this._rows[from + k] * entries + this._entries[from + k]];
+      const within = centroids ? centroids[this._rows[from + k] * entries + this._entries[from + k]] : 0;
+      points[at + plane[k]] = this.points[from + k] + within;
     }
   }
 }

@@ -12,7 +12,9 @@ import { LIMIT, networkOf } from "./prior_network.js";
 
 /**
  * Channels [first, end) in coding order at the positions of a phase, and what their network looks at.
- * @typedef {Phase & {channels: [first: number, end: number], values: Window[], magnitudes: Window[]}} LatentPass
+ * Where latents are `predicted`, symbols count steps from what the network expects, not from 0.
+ * @typedef {Phase & {channels: [first: number, end: number], values: Window[], magnitudes: Window[],
+ *   predicted?: boolean}} LatentPass
  */
 
 /** A trained prior, for latent spaces of as many channels as `order` has. */
@@ -35,6 +37,8 @@ export class NetworkPrior {
     this.tables = tablesOf(tables);
     /** Where in a symbol's interval its latent is, in 1/64 step, for each entry of the tables; null if not told. */
     this.centroids = centroids ?? null;
+    /** Whether it tells where latents are beside their symbols. */
+    this.hasPoints = !!centroids || passes.some(({ predicted }) => predicted);
     this.networks = passes.map(({ values, magnitudes }, n) => {
       const limits = [...values.flatMap(limitsOf(LIMIT)), ...magnitudes.flatMap(limitsOf(MAGNITUDE[LIMIT]))];
       return networkOf(arrays, n, limits);

@@ -7,6 +7,7 @@ import { FEATURE_LIMIT, Inputs, KNOTS, LIMIT } from "./prior_network.js";
 
 const FIRST_KNOT = 768, KNOT_SPACING = 160;
 const INDICES_PER_CODE = 48, INDEX_SHIFT = 12, SCALES = 32, LOCATION_LIMIT = 1 << 15;
+const POINTS = 64; // in a step
 
 const WORD = 32; // bits
 
@@ -39,8 +40,9 @@ export class PriorContexts {
    * @param {number} number of the pass
    * @param {Int16Array} locations in eighths of a symbol
    * @param {Uint8Array} scales 0 … 31
+   * @param {Int8Array} points in 1/64 step, from where symbols count beside whole numbers; 0 if they are not predicted
    */
-  find(number, locations, scales) {
+  find(number, locations, scales, points) {
     const step = this._prior.passes[number], network = this._prior.networks[number];
     const { padded } = this._grid.positions(step), count = padded.length;
     const { first, outputs } = network, group = outputs.length / 2;
@@ -50,8 +52,17 @@ export class PriorContexts {
       this._see(padded[n], views, first.pairs, inputs);
       network.run(bias, inputs);
       for (let k = 0; k < group; k++) {
-        locations[k * count + n] = this._location(outputs[k]);
-        scales[k * count + n] = this._scale(outputs[group + k]);
+        const at = k * count + n;
+        scales[at] = this._scale(outputs[group + k]);
+        if (step.predicted) {
+          const fine = this._location(outputs[k], 33, 8 * LOCATION_LIMIT, POINTS);
+          const whole = Math.floor((fine + POINTS / 2) / POINTS);
+          locations[at] = 8 * whole;
+          points[at] = fine - POINTS * whole;
+        } else {
+          locations[at] = this._location(outputs[k], 37, LOCATION_LIMIT, 1);
+          points[at] = 0;
+        }
       }
     }
   }
@@ -60,13 +71,16 @@ export class PriorContexts {
    * Store a pass's symbols, channel after channel.
    * @param {number} number of the pass
    * @param {Int32Array} symbols
+   * @param {Int8Array} points as `find` gave them
    */
-  put(number, symbols) {
-    const { channels: [first, end], ...phase } = this._prior.passes[number];
+  put(number, symbols, points) {
+    const { channels: [first, end], predicted, ...phase } = this._prior.passes[number];
     const { padded, margins } = this._grid.positions(phase);
     for (let channel = first, n = 0; channel < end; channel++) {
       for (let k = 0; k < padded.length; k++, n++) {
-        if (symbols[n] !== 0) this._set(padded[k], channel, this._latent(symbols[n]));
+        const symbol = symbols[n];
+        if (predicted) this._set(padded[k], channel, this._predicted(symbol, points[n]));
+        else if (symbol !== 0) this._set(padded[k], channel, this._latent(symbol));
       }
       for (let k = 0; k < margins.length; k += 2) {
         this._set(margins[k], channel, this._latents[margins[k + 1] * this._channels + channel]);
@@ -154,12 +168,28 @@ export class PriorContexts {
     return Math.min(Math.max(latent, -LIMIT), LIMIT);
   }
 
-  /** @param {number} output below 2^24: its product with a power has up to 54 bits, so that it is found in two parts */
-  _location(output) {
+  /**
+   * Return a predicted latent, which is counted half as finely.
+   * @param {number} symbol
+   * @param {number} point
+   */
+  _predicted(symbol, point) {
+    const latent = Math.floor(((POINTS * symbol + point) * this._power + 2 ** 22) / 2 ** 23);
+    return Math.min(Math.max(latent, -LIMIT), LIMIT);
+  }
+
+  /**
+   * Return floor(output * inverse / 2^shift + 1/2), in -limit … limit - unit.
+   * @param {number} output below 2^24: its product with a power has up to 54 bits, so that it is found in two parts
+   * @param {number} shift
+   * @param {number} limit
+   * @param {number} unit
+   */
+  _location(output, shift, limit, unit) {
     const high = Math.floor(this._inverse / 32768), low = this._inverse - high * 32768;
-    const rest = Math.floor((output * low + 2 ** 36) / 32768);
-    const location = Math.floor((output * high + rest) / 2 ** 22);
-    return Math.min(Math.max(location, -LOCATION_LIMIT), LOCATION_LIMIT - 1);
+    const rest = Math.floor((output * low + 2 ** (shift - 1)) / 32768);
+    const location = Math.floor((output * high + rest) / 2 ** (shift - 15));
+    return Math.min(Math.max(location, -limit), limit - unit);
   }
 
   /** @param {number} output */

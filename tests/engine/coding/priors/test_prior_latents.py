@@ -7,22 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, Window, parse_architecture, width
 from sdtrt.engine.coding.priors.latents import (
     FEATURE_LIMIT,
     KNOTS,
     LIMIT,
     MAGNITUDE,
-    Architecture,
-    LatentPass,
     LatentPlanes,
     LatentPrior,
     Network,
-    Window,
     latent_units,
-    parse_architecture,
     power,
     step_features,
-    width,
 )
 from sdtrt.engine.coding.priors.passes import OUTER, Inner, Phase
 from sdtrt.engine.coding.priors.planes import MARGIN

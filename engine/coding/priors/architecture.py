@@ -1,0 +1,93 @@
+"""What priors whose networks see latents code in which order, and what their networks look at: JSON in a prior's file.
+
+`docs/format.md`, section 3.5, is normative.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+from sdtrt.engine.coding.priors.passes import Phase
+
+UNITS_PER_LATENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Channels `first` to `last` (in coding order), seen at the offset (dy, dx)."""
+
+    first: int
+    last: int
+    dy: int
+    dx: int
+
+
+def width(windows: tuple[Window, ...]) -> int:
+    """Return how many channels windows see, all told."""
+    return sum(window.last - window.first for window in windows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentPass:
+    """Channels `start` to `stop` (in coding order) at the positions of `phase`, and what their network looks at.
+
+    Where latents are `predicted`, symbols count steps from what the network expects, not from 0.
+    """
+
+    start: int
+    stop: int
+    phase: Phase
+    values: tuple[Window, ...]
+    magnitudes: tuple[Window, ...]
+    predicted: bool = False
+    inputs: int = field(init=False)  # how many values and magnitudes the network sees
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", width(self.values + self.magnitudes))
+
+
+def units_of(step: LatentPass) -> int:
+    """Return how many units a pass's latents are counted in: half as many where they are predicted, and large."""
+    return UNITS_PER_LATENT >> step.predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The channels in coding order, and the passes over them, and where between them levels end.
+
+    JSON inside a prior's file.
+    """
+
+    order: tuple[int, ...]
+    passes: tuple[LatentPass, ...]
+    cuts: tuple[int, ...]
+
+    def to_json(self) -> str:
+        passes = [
+            {
+                "channels": [p.start, p.stop],
+                "stride": p.phase.stride,
+                "origins": p.phase.origins,
+                "values": [[w.first, w.last, w.dy, w.dx] for w in p.values],
+                "magnitudes": [[w.first, w.last, w.dy, w.dx] for w in p.magnitudes],
+                "predicted": p.predicted,
+            }
+            for p in self.passes
+        ]
+        return json.dumps({"order": self.order, "cuts": self.cuts, "passes": passes}, separators=(",", ":"))
+
+
+def parse_architecture(text: str) -> Architecture:
+    """Return what `Architecture.to_json` wrote."""
+    fields = json.loads(text)
+    passes = [
+        LatentPass(
+            p["channels"][0],
+            p["channels"][1],
+            Phase(p["stride"], tuple((y, x) for y, x in p["origins"])),
+            tuple(Window(*w) for w in p["values"]),
+            tuple(Window(*w) for w in p["magnitudes"]),
+            p.get("predicted", False),
+        )
+        for p in fields["passes"]
+    ]
+    return Architecture(tuple(fields["order"]), tuple(passes), tuple(fields["cuts"]))
