@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdtrt.engine.coding import entropy
 from sdtrt.engine.coding.priors import bundled
 from sdtrt.engine.coding.priors.bundled import bundled_prior, unpacked
 from sdtrt.errors import BundleError
@@ -35,6 +36,21 @@ def test_a_prior() -> None:
     assert found.cuts == (12, 16)
     assert [*found.order(4)] == [0, 1, 2, 3]
     assert found is bundled_prior(bytes(bytearray(SHIPPED)))
+
+
+@pytest.mark.parametrize("code", [0, 1600, 2400, 4095])
+def test_predicted_passes_with_points_of_their_own(code: int) -> None:
+    """Symbols come back, and what both tell of latents is nearer to them than half a step, and a bit."""
+    data = packed(
+        with_architecture(unpacked(SHIPPED), lambda fields: [p.update(predicted=True) for p in fields["passes"]])
+    )
+    prior, scaled = bundled_prior(data), np.random.default_rng(1).laplace(0, 9, (4, 21, 30)).astype(np.float32)
+    stream = entropy.encode_best(scaled, prior, code, 1).data
+    decoded = entropy.decode(stream, scaled.shape, prior, code)
+    assert decoded.points is not None
+    assert entropy.encode(decoded.symbols, prior, code).data == stream
+    assert np.abs(decoded.symbols + decoded.points / 64 - scaled).max() < 1.6
+    assert any(step.predicted for step in prior.passes(4))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", SHIPPED[:-30], SHIPPED[:1000], b"\x93NUMPY" + bytes(99), packed({})])
@@ -137,6 +153,7 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
     "a cut that is true": changed(lambda fields: fields.update(cuts=[True])),
     "more cuts than files have levels": changed(lambda fields: fields.update(cuts=[*range(1, 8)])),
     "stride 1": changed(lambda fields: fields.update(passes=[fields["passes"][0] | {"stride": 1, "channels": [0, 4]}])),
+    "predicted by half": changed(lambda fields: fields["passes"][0].update(predicted=0.5)),
     "stride 0": changed(lambda fields: fields["passes"][0].update(stride=0)),
     "stride 3": changed(lambda fields: fields["passes"][0].update(stride=3)),
     "a far window": changed(lambda fields: fields["passes"][3]["values"].append([0, 1, 5, 0])),
