@@ -118,17 +118,17 @@ def code_batch(
     for network, step, (target, values, magnitudes, wanted) in zip(networks, gatherer.passes, places, strict=True):
         inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)
         location, scale = network(inputs, features, codes)
-        origin = torch.zeros_like(wanted)
-        if step.predicted:
-            origin = (location.detach() * POINTS).round() / POINTS
-            wanted, location = wanted - location, torch.zeros_like(location)  # noqa: PLW2901
+        # What symbols count from, and where from there they are expected.
+        zeros = torch.zeros_like(location)
+        origin, expected = (location, zeros) if step.predicted else (zeros, location)
+        counted = wanted - origin
         with torch.no_grad():
-            symbols = choose(wanted, location, scale, multipliers[:, None, None])
-            left = symbols + origin
+            symbols = choose(counted, expected, scale, multipliers[:, None, None])
+            left = symbols + (origin * POINTS).round() / POINTS
             units = (left * steps * units_of(step)).round().clamp(-LIMIT, LIMIT)
             known[:, target] = units
             strengths[:, target] = strength_of[units.abs().long()]
-        yield target, left, bits_of(wanted + (symbols - wanted).detach(), location, scale).sum((1, 2))
+        yield target, left, bits_of(counted + (symbols - counted).detach(), expected, scale).sum((1, 2))
 
 
 @cache
