@@ -30,8 +30,8 @@ import sdtrt
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding import latents
 from sdtrt.engine.coding.latents import file_of_latents
-from sdtrt.engine.coding.products import products_by_one_thread
 from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.engine.format import container
 from sdtrt.engine.format.layout import spans
 from sdtrt.engine.layers.preview import reduced

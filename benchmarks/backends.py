@@ -31,7 +31,7 @@ from rivals import ALL_RIVALS
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.coding.products import products_by_one_thread
+from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.engine.networks.backends.openvino import best_precision, version
 
 SIZE = (768, 512)

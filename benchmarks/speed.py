@@ -29,7 +29,7 @@ from sdtrt.engine.coding import entropy
 from sdtrt.engine.coding.latents import symbols_of_file
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.products import products_by_one_thread
+from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.networks.backends.openvino import best_precision

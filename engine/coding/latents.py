@@ -14,7 +14,7 @@ from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of, prior_of
-from sdtrt.engine.coding.workers import at_once
+from sdtrt.engine.coding.threads import at_once
 from sdtrt.engine.format.alpha import encode as encode_alpha
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header

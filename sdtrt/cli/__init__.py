@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sdtrt._version import __version__
 from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve, view
 from sdtrt.cli.batch import fail, in_words
-from sdtrt.engine.coding.products import products_by_one_thread
+from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.errors import SdtrtError
 
 __all__ = ["main"]

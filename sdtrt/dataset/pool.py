@@ -13,7 +13,7 @@ from multiprocessing.connection import wait as wait_for
 
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do, problem
-from sdtrt.engine.coding.products import products_by_one_thread
+from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.errors import PictureWarning
 
 AHEAD = 2  # shards that are handed over for each worker
