@@ -181,8 +181,12 @@ def read_seeing_latents(
     need(len(order) == len(symbols), "prior for another number of channels")
     step = np.array([[max(127 - 127 * abs(768 + 160 * k - near) // 160, 0)] for k in range(17)], np.int64)
     areas = [[(y, x, one["stride"]) for y, x in one["origins"]] for one in text["passes"]]
-    known = np.ones(1, np.int64)
-    for n, one, at in held(coder, text["passes"], [positions(subsets, *symbols.shape[1:]) for subsets in areas]):
+    places = [positions(subsets, *symbols.shape[1:]) for subsets in areas]
+    told = {n for n, _, _ in held(coder, text["passes"], places)}
+    last = np.ones((1, 1), np.int64)
+    for n, (one, at) in enumerate(zip(text["passes"], places, strict=True)):
+        if at.size == 0 or not (n in told or one.get("predicted")):
+            continue
         values = [seen(latents[a:b], at, [(dy, dx)])[0] for a, b, dy, dx in one["values"]]
         values += [STRENGTH[abs(seen(latents[a:b], at, [(dy, dx)])[0])] for a, b, dy, dx in one["magnitudes"]]
         inputs = np.concatenate([*values, step.repeat(at.shape[1], 1)])
@@ -190,21 +194,23 @@ def read_seeing_latents(
         seconds = (product(arrays, "second", n, (units >> 6).clip(0, 1023)) >> 9).clip(0, 1023)
         locations, scales = np.split(straight + arrays[f"output{n}"] @ seconds, 2)
         if one.get("predicted"):
-            fine = ((locations * power(4096 - code) + 2**32) >> 33).clip(-(2**18), 2**18 - 64)
-            locations, beside = 8 * ((fine + 32) // 64), (fine + 32) % 64 - 32
+            origins = ((locations * power(4096 - code) + 2**32) >> 33).clip(-(2**18), 2**18 - 1)
+            locations = 0 * locations
         else:
-            locations, beside = ((locations * power(4096 - code) + 2**36) >> 37).clip(-32768, 32767), 0 * locations
-        known, within = coder.read_pass(locations, ((scales + 48 * (2048 - code)) >> 12).clip(0, 31))
+            locations = ((locations * power(4096 - code) + 2**36) >> 37).clip(-32768, 32767)
+        known = within = 0 * locations
+        if n in told:
+            last = known, within = coder.read_pass(locations, ((scales + 48 * (2048 - code)) >> 12).clip(0, 31))
+        seen_as = (known * power(code) + 2**15) >> 16
+        if one.get("predicted"):
+            spacing = one.get("spacing", 64)
+            seen_as = ((origins + spacing * known) * power(code) + 2**22) >> 23
+            within = (origins + ((64 * known + within) * spacing >> 6)).clip(-(2**21), 2**21 - 64) - 64 * known
         group = slice(*one["channels"])
-        symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within + beside
-        seen_as = (
-            ((64 * known + beside) * power(code) + 2**22) >> 23
-            if one.get("predicted")
-            else (known * power(code) + 2**15) >> 16
-        )
+        symbols[order[group, None], at[0], at[1]], points[order[group, None], at[0], at[1]] = known, within
         latents[group, at[0] + 4, at[1] + 4] = seen_as.clip(-1023, 1023)
         spread(latents, group, areas[n], inner)
-    need(bool(known.any()), "a last pass of zeros")
+    need(bool(np.any(last[0])), "a last pass of zeros")
     return coder
 
 
@@ -301,7 +307,7 @@ def decode(file: bytes, model: Model | None = None) -> dict[str, Any]:
         inner = (y > 0, y < rows - 1, x > 0, x < columns - 1)
         coder = read(Bytes(stream), named, step % 2**12, symbols[place], points[place], inner)
         need(coder.state == 0 and not coder.stack, "a stream does not end with its symbols")
-    found |= {"points": points.astype(np.int8)} if tells_points(arrays_of(named)) else {}
+    found |= {"points": points.astype(np.int32)} if tells_points(arrays_of(named)) else {}
     return found | {"symbols": symbols.astype(np.int16)}
 
 

@@ -9,7 +9,8 @@ from sdtrt.engine.coding.priors.passes import gather, gather_plane, present
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import BINS, Context, bins_of
 
-MULTIPLIER = 0.1  # what a bit may cost in squared error, in squared steps
+MULTIPLIER = 0.1  # what a bit may cost in squared error, in squares of what symbols lie apart
+DEAR = 0.75  # more than that, and symbols that lie further away may be the cheapest
 RARE = 9.0  # bits, at the least, of a symbol other than 0 where nearly all are 0
 SPARE = 1e-5  # squared steps for each symbol: a thousandth, or less, of what quantizing costs
 
@@ -26,16 +27,15 @@ def choose(
     Arguments:
         wanted: float32 (channels of the pass, positions), the latents in steps.
         bits: float32 (rows, BINS), of each entry of each table.
-        centroids: int8 (rows, BINS), reconstruction points in 1/64 step from each symbol; None if they are all 0.
-        multiplier: what a bit may cost in squared error, in squared steps; or at each position, float32 (positions,).
+        centroids: int8 (rows, BINS), reconstruction points in 1/64 symbol from each; None if they are all 0.
+        multiplier: what a bit may cost in squared error, in squared symbols; or at each position, float32 (positions,).
 
-    The cheapest in error^2 + multiplier * bits is chosen: of the two symbols on either side of a latent, and where
-    prices differ from position to position, and may be high, also of those up to what is expected.
+    The cheapest in error^2 + multiplier * bits is chosen, errors counted in symbols: of the two on either side of a
+    latent, and where bits may be dear, also of those up to what is expected.
     """
-    if context.points is not None:
-        wanted = wanted - context.points.astype(np.float32) * np.float32(1 / 64)
+    wanted = context.counted(wanted)
     nearest = _of_two(wanted, context, bits, centroids, multiplier)
-    if isinstance(multiplier, float):
+    if isinstance(multiplier, float) or multiplier.max(initial=0) <= DEAR:
         return nearest
     costs = _Costs(wanted, context, bits, centroids, multiplier)
     best, least = nearest, costs.of(nearest)
@@ -86,13 +86,16 @@ def _of_two(
 def passes_worth(coded: Floats, prior: Prior, multiplier: Multiplier) -> int:
     """Return how many of a prior's passes over latents in steps, float32 (C, h, w) in coding order, are worth sending.
 
-    Those after them have next to no symbols that are worth their bits; where bits cost nothing, no symbols but 0.
+    Those after them have next to no symbols that are worth their bits; where bits cost nothing, no symbols but 0. What
+    predicted ones have is not known before.
     """
     passes = present(prior.passes(len(coded)), *coded.shape[1:])
     spare_each = SPARE if np.any(multiplier) else 0.0
     lost = spare = 0.0
     for count in range(len(passes), 0, -1):
         _, step = passes[count - 1]
+        if step.predicted:
+            return count
         wanted = gather(coded, step)
         each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
         gained = wanted * wanted - np.square(wanted - np.rint(wanted)) - np.float32(RARE) * each

@@ -1,6 +1,7 @@
 """Symbols to streams and back: passes of a prior, each by the contexts that it finds in those before. Integers only.
 
-A stream tells first how many passes it holds: what coarse steps leave of fine detail is nothing, and takes no time.
+A stream tells first how many passes it holds: what coarse steps leave of fine detail is nothing, and takes no time. Of
+those that it does not hold predicted ones are still what is expected.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,6 @@ from sdtrt.engine.coding.search import best_symbols
 from sdtrt.errors import FormatError
 
 Symbols = NDArray[np.int16]
-Points = NDArray[np.int8]
 Ints = NDArray[np.int32]
 Shape = tuple[int, int, int]
 Item = TypeVar("Item")
@@ -62,7 +62,7 @@ def encode_best(
     """Return a stream of latents in steps, float32 (C, h, w).
 
     With effort 1 symbols have the least error; from 2 on they are the best bargain, see `choose`; from 6 on better ones
-    are searched for. `price`, float32 (h, w), is by how much dearer than that bits are at each position, 1 or more.
+    are searched for. `price`, float32 (h, w), is by how much dearer than usual bits are at each position.
     """
     multiplier: Multiplier = MULTIPLIER if effort > 1 else 0.0
     if price is not None:
@@ -84,7 +84,7 @@ class Decoded:
     """What a stream holds: symbols, and where in each one's interval its latent is to be expected."""
 
     symbols: Symbols  # int16 (C, h, w)
-    points: Points | None  # int8 (C, h, w), in 1/64 step from the symbol; None if the prior does not tell
+    points: Ints | None  # int32 (C, h, w), in 1/64 step from the symbol; None if the prior does not tell
     there: int = 0  # how many passes were there
     missing: int = 0  # and how many were not
 
@@ -162,26 +162,29 @@ def _decode(
 ) -> Decoded:
     """Return what the passes up to number `end` hold, all if it is None."""
     order, planes, centroids = prior.order(shape[0]), prior.planes(shape, step_code, inner), prior.centroids
-    symbols, points = np.zeros(shape, np.int16), np.zeros(shape, np.int8)
+    symbols, points = np.zeros(shape, np.int16), np.zeros(shape, np.int32)
     passes = present(prior.passes(shape[0]), *shape[1:])
     held = known(0, lambda: _read_count(reader, len(passes)))
     there = missing = 0
-    for number, step in passes[:held]:
-        if number == end:
+    for n, (number, step) in enumerate(passes):
+        is_held = held is None or n < held
+        if end is not None and number >= end:
             break
+        if not is_held and not step.predicted:
+            continue
         context = prior.context(step, planes, number)
-        found = known(number, lambda context=context: _read(reader, context))  # type: ignore[misc]
-        beside = context.points
-        if found is None:
-            values, missing = context.expected(), missing + 1
-        else:
+        found = known(number, lambda context=context: _read(reader, context)) if is_held else None  # type: ignore[misc]
+        values, within = context.expected(), None  # which is 0 where latents are predicted
+        if found is not None:
             values, there = found.symbols, there + 1
             if centroids is not None:
                 within = centroids[context.rows(), found.bins].astype(np.int32)
-                beside = within if beside is None else beside + within
+        else:
+            missing += is_held
+        beside = context.points(values, within)
         if beside is not None:
             scatter(points, step, beside)
-        planes.put(step, values, context.points)
+        planes.put(step, values, context.origin)
         scatter(symbols, step, values)
     return Decoded(restored(symbols, order), restored(points, order) if prior.has_points else None, there, missing)
 
@@ -226,7 +229,7 @@ def _encode(pick: Pick, shape: Shape, prior: Prior, step_code: int, count: int, 
         context = prior.context(step, planes, number)
         known = pick(step, context)
         coded.append(_code_pass(number, known, context))
-        planes.put(step, known, context.points)
+        planes.put(step, known, context.origin)
         held = len(coded) if known.any() else held
     writer, behind = Writer(prior.tables), dict.fromkeys(prior.cuts, 0)  # words of what follows each cut
     for part in reversed(coded[:held]):

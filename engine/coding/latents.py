@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sdtrt.engine.coding import entropy, palette
 from sdtrt.engine.coding.coder import WORD
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
+from sdtrt.engine.coding.masking import masking
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.quantized import latents_of
@@ -97,6 +98,9 @@ class FileBuilder:
         if prior is None:
             prior = fit_adaptive(np.rint(scaled).astype(np.int16), inner)
             parameters = prior.parameters.tobytes()
+        if self._profile.masking and self._effort > 1:
+            mask = masking(scaled[: self._profile.masking] * np.float32(self._header.step))
+            price = mask if price is None else mask * price
         stream = entropy.encode_best(scaled, prior, code, self._effort, price, inner)
         first, *rest = [stream.data] if self._layout.levels == 1 else stream.levels()
         return TileStream([parameters + first, *rest], -len(first) % WORD)

@@ -19,11 +19,11 @@ BLOCK = 8  # latents a side: in each block of each trial one symbol is changed
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What symbols cost, float32 (C, h, w) each: bits, and squared error in squared steps."""
+    """What symbols cost, float32 (C, h, w) each: bits, and squared error in squares of what symbols lie apart."""
 
     bits: Floats
     errors: Floats
-    left: Floats  # latents less their symbols, in steps, counted from what is expected where that is so
+    left: Floats  # latents less their symbols, in symbols
 
 
 def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, inner: Inner = OUTER) -> Costs:
@@ -31,19 +31,18 @@ def costs_of(symbols: Symbols, scaled: Floats, prior: Prior, step_code: int, inn
     order, table_bits, centroids = prior.order(len(symbols)), bits_of_tables(prior.tables), prior.centroids
     coded = symbols[order]
     planes = prior.planes(symbols.shape, step_code, inner)
-    bits, points, expected = (np.zeros(symbols.shape, np.float32) for _ in range(3))
+    bits, left, points = (np.zeros(symbols.shape, np.float32) for _ in range(3))
+    wanted = scaled[order]
     for number, step in present(prior.passes(len(symbols)), *symbols.shape[1:]):
         context = prior.context(step, planes, number)
         known = gather(coded, step).astype(np.int32)
         rows, bins = context.rows(), bins_of(known - context.base(), context.low_bits())
         scatter(bits, step, table_bits[rows, bins])
-        if context.points is not None:
-            scatter(expected, step, context.points * np.float32(1 / 64))
+        scatter(left, step, context.counted(gather(wanted, step)) - known)
         if centroids is not None:
             scatter(points, step, centroids[rows, bins] * np.float32(1 / 64))
-        planes.put(step, known, context.points)
-    left = scaled - symbols - restored(expected, order)
-    return Costs(restored(bits, order), np.square(left - restored(points, order)), left)
+        planes.put(step, known, context.origin)
+    return Costs(restored(bits, order), restored(np.square(left - points), order), restored(left, order))
 
 
 def best_symbols(
@@ -58,7 +57,7 @@ def best_symbols(
         context = prior.context(step, planes, number)
         each = multiplier if isinstance(multiplier, float) else gather_plane(multiplier, step)
         known = choose(gather(coded, step), context, table_bits, prior.centroids, each)
-        planes.put(step, known, context.points)
+        planes.put(step, known, context.origin)
         scatter(symbols, step, known)
     return improved(restored(symbols, order), scaled, prior, step_code, multiplier, trials, inner)
 

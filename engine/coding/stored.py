@@ -15,6 +15,7 @@ from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
 from sdtrt.engine.coding.priors.bundled import bundled_prior
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import Prior, network_prior
+from sdtrt.engine.coding.priors.tables import POINTS
 from sdtrt.engine.coding.quantized import Contents, Quantized, channels_of, part_of
 from sdtrt.engine.format.container import BUNDLED, CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, meet, paste, spans
@@ -97,7 +98,12 @@ class StoredLatents:
         _, height, width = self.shape
         rows, columns = (0, height), (0, width)
         prior, levels = self._prior, range(max(self.file.layout.levels - 1, 1))
-        if prior is None or prior.centroids is not None or channels_of_last_level(prior, self.shape[0]) & set(channels):
+        if (
+            prior is None
+            or not prior.cuts
+            or prior.centroids is not None
+            or channels_of_last_level(prior, self.shape[0]) & set(channels)
+        ):
             return channels_of(self._quantized(self.decoded(rows, columns)), channels)
 
         def work(tile: int) -> Decoded:
@@ -110,8 +116,7 @@ class StoredLatents:
         tiles = map(work, range(len(self._places)))
         some = np.array([*channels], np.intp)
         found = self._together(enumerate(tiles), rows, columns)
-        points = self.profile.offset[some] if found.points is None else found.points
-        return Quantized(found.symbols, self.profile.mean[some], self.deltas[some], points)
+        return quantized(found, self.profile.mean[some], self.deltas[some], self.profile.offset[some])
 
     def lacking(self) -> str:
         """Return in words what is missing of what has been asked for, nothing if nothing is."""
@@ -120,8 +125,7 @@ class StoredLatents:
         return f"of {len(self._places)} tiles {len(self._missing)} are missing, {len(self._in_part)} are there in part"
 
     def _quantized(self, decoded: Decoded) -> Quantized:
-        points = self.profile.offset if decoded.points is None else decoded.points
-        return Quantized(decoded.symbols, self.profile.mean, self.deltas, points)
+        return quantized(decoded, self.profile.mean, self.deltas, self.profile.offset)
 
     def _together(self, tiles: Iterable[tuple[int, Decoded]], rows: Span, columns: Span) -> Decoded:
         """Return what tiles hold in some rows and columns."""
@@ -129,7 +133,7 @@ class StoredLatents:
         for tile, decoded in tiles:
             if found is None:
                 shape = len(decoded.symbols), rows[1] - rows[0], columns[1] - columns[0]
-                points = None if decoded.points is None else np.empty(shape, np.int8)
+                points = None if decoded.points is None else np.empty(shape, np.int32)
                 found = Decoded(np.empty(shape, np.int16), points)
             (top, _), (left, _) = self._places[tile]
             paste(found.symbols, decoded.symbols, top - rows[0], left - columns[0])
@@ -214,6 +218,18 @@ class StoredLatents:
         if self.file.header.alignment != -len(self.file.segments[0]) % WORD:
             raise FormatError("malformed file: an alignment that its palette has not")
         return palette.decode(self.file.segments[0], self.shape)
+
+
+def quantized(decoded: Decoded, mean: Floats, delta: Floats, offset: Floats) -> Quantized:
+    """Return what is decoded with what turns it into latents; `offset` serves where the prior tells no points.
+
+    Points may be many steps, and kernels take them as int8: then symbols are those that are nearest.
+    """
+    if decoded.points is None:
+        return Quantized(decoded.symbols, mean, delta, offset)
+    fine = POINTS * decoded.symbols.astype(np.int32) + decoded.points
+    symbols = np.clip((fine + POINTS // 2) >> 6, -(1 << 15), (1 << 15) - 1)  # POINTS is 2**6
+    return Quantized(symbols.astype(np.int16), mean, delta, (fine - POINTS * symbols).astype(np.int8))
 
 
 def inner_of(rows: Span, columns: Span, height: int, width: int) -> Inner:

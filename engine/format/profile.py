@@ -59,7 +59,9 @@ class LatentProfile(Outline):
 
     A latent x of channel c is coded as the symbol of (x - mean[c]) / (spread[c] * weight[c] * step), where the file
     gives the step. `offset[c]` is how far towards zero, in steps, reconstruction points lie off the centre.
-    Vectors are float32 (channels,). `preview` tells the colours of blocks, None if the profile knows no way to them.
+    Vectors are float32 (channels,). `masking` is how many channels, the first ones, tell encoders what masks errors:
+    those of low frequencies of brightness, or none. `preview` tells the colours of blocks, None if the profile knows no
+    way to them.
     `trained` is the file of the prior that comes with a model, None where there is none.
     """
 
@@ -69,6 +71,7 @@ class LatentProfile(Outline):
     offset: Vector
     prior: int
     id: int = INLINE
+    masking: int = 0
     preview: "Preview | None" = None
     trained: bytes | None = None
 
@@ -168,6 +171,7 @@ def profile_from_json(fields: dict[str, Any], identifier: int = INLINE) -> Laten
         step_codes=(fields["step_codes"][0], fields["step_codes"][1]),
         prior=fields["prior"],
         id=identifier,
+        masking=fields.get("masking", 0),
         preview=Preview.from_json(fields["preview"]) if "preview" in fields else None,
         **vectors,
     )

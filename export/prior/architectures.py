@@ -8,8 +8,15 @@ import numpy as np
 from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, Window
 from sdtrt.engine.coding.priors.passes import CHECKERBOARD, PYRAMID, Offset, Phase
 from sdtrt.engine.coding.priors.planes import MARGIN
+from sdtrt.engine.coding.priors.tables import POINTS
 
-ORIGIN_PERIOD = 4  # phases repeat after so many rows and columns
+HIGH_PYRAMID = (
+    Phase(8, ((0, 0),)),
+    Phase(8, ((4, 4),)),
+    Phase(8, ((0, 4), (4, 0))),
+    *PYRAMID[1:],
+)
+ORIGIN_PERIOD = 8  # phases repeat after so many rows and columns
 OFFSETS: list[Offset] = sorted(
     ((dy, dx) for dy in range(-MARGIN, MARGIN + 1) for dx in range(-MARGIN, MARGIN + 1)),
     key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset),
@@ -39,7 +46,9 @@ class Plan:
     second_units: int
     positions_first: bool  # all channels at a position before the next; else all positions of a channel
     points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
-    predicted: int = 0  # of how many groups, the first ones, symbols count steps from what is expected
+    predicted: int = 0  # of how many groups, the first ones, symbols count from what is expected
+    pyramid: tuple[Phase, ...] = PYRAMID  # the positions of the first group, and of all if those come first
+    spacings: tuple[int, ...] = (POINTS,) * len(PYRAMID)  # how far apart predicted symbols lie in each, in 1/64 step
 
 
 def plan_for(order: Sequence[int]) -> Plan:
@@ -90,12 +99,14 @@ PLANS = {
             Looks(near=(5, 6)),
             Looks(near=(4, 7)),
         ],
-        cuts=(3, 5, 9),
+        cuts=(5, 7, 11),
         units=32,
         second_units=32,
         positions_first=False,
         points=False,
         predicted=1,
+        pyramid=HIGH_PYRAMID,
+        spacings=(32, 36, 36, 48, 64, 64, 72),
     ),
 }
 
@@ -108,20 +119,19 @@ def architecture(plan: Plan) -> Architecture:
         bounds.append(bounds[-1] + len(channels))
     passes = []
     for number, (group, phase) in enumerate(steps):
+        first, last = bounds[group], bounds[group + 1]
         values: list[Window] = []
         magnitudes: list[Window] = []
         for other in range(len(plan.groups)):
             done = [p for g, p in steps[:number] if g == other]
             known = [offset for offset in OFFSETS if _known(offset, phase, done)]
-            first, last = bounds[other], bounds[other + 1]
+            span = bounds[other], bounds[other + 1]
             latents, strengths = counts(plan.looks[group], other, own=other == group)
-            values += [Window(first, last, *offset) for offset in known[:latents]]
-            magnitudes += [Window(first, last, *offset) for offset in known[:strengths]]
-        passes.append(
-            LatentPass(
-                bounds[group], bounds[group + 1], phase, merged(values), merged(magnitudes), group < plan.predicted
-            )
-        )
+            values += [Window(*span, *offset) for offset in known[:latents]]
+            magnitudes += [Window(*span, *offset) for offset in known[:strengths]]
+        predicted = group < plan.predicted
+        spacing = plan.spacings[plan.pyramid.index(phase)] if predicted else POINTS
+        passes.append(LatentPass(first, last, phase, merged(values), merged(magnitudes), predicted, spacing))
     return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes), plan.cuts)
 
 
@@ -148,9 +158,9 @@ def _steps(plan: Plan) -> Iterator[tuple[int, Phase]]:
     """Yield (group, phase) in coding order."""
     groups = range(len(plan.groups))
     if plan.positions_first:
-        yield from ((group, phase) for phase in PYRAMID for group in groups)
+        yield from ((group, phase) for phase in plan.pyramid for group in groups)
     else:
-        yield from ((group, phase) for group in groups for phase in (CHECKERBOARD if group else PYRAMID))
+        yield from ((group, phase) for group in groups for phase in (CHECKERBOARD if group else plan.pyramid))
 
 
 def _known(offset: Offset, phase: Phase, done: list[Phase]) -> bool:

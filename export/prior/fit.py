@@ -7,8 +7,8 @@ import numpy as np
 
 from sdtrt.engine.coding.choice import choose
 from sdtrt.engine.coding.priors.architecture import Architecture
-from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, POINTS, LatentPrior, Network
-from sdtrt.engine.coding.priors.passes import gather
+from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, LatentPrior, Network
+from sdtrt.engine.coding.priors.passes import gather, gather_plane
 from sdtrt.engine.coding.priors.tables import PRECISION, bins_of, bits_of_tables
 from sdtrt.export.prior.tables import integer_weights, logistic_centroids, logistic_tables
 
@@ -40,7 +40,10 @@ def integer_network(trained: dict[str, np.ndarray]) -> Network:
 
 
 def fitted(
-    architecture: Architecture, networks: list[Network], crops: Iterable[tuple[np.ndarray, int, float]], points: bool
+    architecture: Architecture,
+    networks: list[Network],
+    crops: Iterable[tuple[np.ndarray, int, np.ndarray]],
+    points: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return (tables, centroids) for crops of normalised latents, step codes and multipliers of bits.
 
@@ -56,11 +59,11 @@ def fitted(
         for number, step in enumerate(architecture.passes):
             context = prior.context(step, planes, number)
             wanted = gather(scaled, step)
-            symbols = choose(wanted, context, costs, prior.centroids, multiplier)
-            planes.put(step, symbols, context.points)
+            symbols = choose(wanted, context, costs, prior.centroids, gather_plane(multiplier, step))
+            planes.put(step, symbols, context.origin)
             entries = context.rows(), bins_of(symbols - context.base(), context.low_bits())
             np.add.at(counts, entries, 1)
-            np.add.at(errors, entries, wanted - symbols - (0 if context.points is None else context.points / POINTS))
+            np.add.at(errors, entries, context.counted(wanted) - symbols)
     return fitted_tables(counts), fitted_centroids(counts, errors) if points else None
 
 

@@ -62,7 +62,8 @@ def models(make: Make, monkeypatch: pytest.MonkeyPatch) -> Make:
 
 def test_there_and_back(models: Make, pixels: np.ndarray) -> None:
     with sdtrt.Codec.open("mine") as codec, sdtrt.Codec.open("tiny") as tiny:
-        data, same = codec.encode(pixels, quality=30), tiny.encode(pixels, quality=30)
+        # Which latents tell what masks errors only the built-in profile says; with effort 1 nothing is masked.
+        data, same = (one.encode(pixels, quality=30, effort=1) for one in (codec, tiny))
         np.testing.assert_array_equal(np.asarray(codec.decode(data)), np.asarray(tiny.decode(same)))
         latents = codec.decode_latents(data)
     assert len(data) == len(same) + container.PROFILE_NBYTES + container.DIGEST_NBYTES

@@ -1,9 +1,9 @@
 """Write the conformance vectors beside this file: a change of the format, to be reviewed as one.
 
 A case is a folder with `input.sdt`, what it decodes to, and `expect.json`. Most decode to `symbols.npy` (int16), with
-some priors also to `points.npy` (int8), those of method palette to `latents.npy` (float32). What lies over a picture is
-in `residual.npy`, int16 (H, W, 3), and `overlay.npy`, uint8 (H, W, 4). Names that start with `x_` must fail, with the
-error that `expect.json` names: `make_broken.py` writes them. Symbols are seeded noise: no encoder has a say.
+some priors also to `points.npy` (int32), those of method palette to `latents.npy` (float32). What lies over a picture
+is in `residual.npy`, int16 (H, W, 3), and `overlay.npy`, uint8 (H, W, 4). Names that start with `x_` must fail, with
+the error that `expect.json` names: `make_broken.py` writes them. Symbols are seeded noise: no encoder has a say.
 """
 
 import dataclasses

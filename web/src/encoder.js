@@ -4,6 +4,7 @@ import { Assets } from "./assets/assets.js";
 import { arrayNamed } from "./assets/npz.js";
 import { Choice } from "./coding/choice.js";
 import { WORD } from "./coding/latents.js";
+import { maskOf } from "./coding/masking.js";
 import { areaOf, paste } from "./coding/planes.js";
 import { encodeStream } from "./coding/stream_writer.js";
 import { LimitError } from "./error.js";
@@ -11,7 +12,7 @@ import { joined } from "./format/bytes.js";
 import { DEFAULT_LIMITS } from "./format/container.js";
 import { writeFile } from "./format/container_writer.js";
 import { SINGLE, innerOf, mostTiles, placesOf } from "./format/layout.js";
-import { deltasOf, gridOf, shipped, stepCodeOf } from "./format/profile.js";
+import { deltasOf, gridOf, shipped, stepCodeOf, stepOf } from "./format/profile.js";
 import { EncoderNetwork } from "./networks/encoder_network.js";
 import { Runtime } from "./networks/runtime.js";
 import { Grid } from "./priors/passes.js";
@@ -71,7 +72,8 @@ export class Encoder {
       const { rows: [top, bottom], columns: [left, right] } = place, part = new Float32Array(channels * areaOf(place));
       paste(part, place, scaled, whole);
       const grid = new Grid(bottom - top, right - left, innerOf(place, down, across));
-      return encodeStream(new Choice(part, grid, prior, weights), grid, prior, stepCode);
+      const mask = maskOf(part.subarray(0, profile.masking * areaOf(place)), stepOf(stepCode), grid);
+      return encodeStream(new Choice(part, grid, prior, weights, mask), grid, prior, stepCode);
     });
     const segments = Array.from({ length: layout.levels }, (_, n) => n).flatMap((level) => {
       return streams.map((levels) => (layout.levels === 1 ? joined(levels) : levels[level]));

@@ -69,7 +69,7 @@ test("a partial picture has no region", async () => {
   await assert.rejects(decoder.decode(await new Vector("tiny_grey").input(), options), TypeError);
 });
 
-/** @param {Int16Array | Int8Array | never[]} array */
+/** @param {Int16Array | Int32Array | never[]} array */
 function bytesOfArray(array) {
   return Array.isArray(array) ? Buffer.alloc(0) : Buffer.from(array.buffer, array.byteOffset, array.byteLength);
 }

@@ -77,14 +77,14 @@ export class Vector {
   /**
    * Return the values of a NumPy array, row by row.
    * @param {string} file
-   * @returns {Promise<Int8Array | Uint8Array | Int16Array | Float32Array>}
+   * @returns {Promise<Uint8Array | Int16Array | Int32Array | Float32Array>}
    */
   async array(file) {
     const bytes = await bytesOf(new URL(file, this.folder));
     const start = 10 + bytes[8] + 256 * bytes[9];
     const kind = /'descr': '(.+?)'/.exec(String.fromCharCode(...bytes.subarray(10, start)))?.[1] ?? "";
     const data = bytes.slice(start).buffer;
-    if (kind === "|i1") return new Int8Array(data);
+    if (kind === "<i4") return new Int32Array(data);
     if (kind === "|u1") return new Uint8Array(data);
     return kind === "<i2" ? new Int16Array(data) : new Float32Array(data);
   }

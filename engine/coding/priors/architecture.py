@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 
 from sdtrt.engine.coding.priors.passes import Phase
+from sdtrt.engine.coding.priors.tables import POINTS
 
 UNITS_PER_LATENT = 64
 
@@ -30,7 +31,8 @@ def width(windows: tuple[Window, ...]) -> int:
 class LatentPass:
     """Channels `start` to `stop` (in coding order) at the positions of `phase`, and what their network looks at.
 
-    Where latents are `predicted`, symbols count steps from what the network expects, not from 0.
+    Where latents are `predicted`, symbols count from what the network expects, not from 0, and lie `spacing` / 64 steps
+    apart.
     """
 
     start: int
@@ -39,6 +41,7 @@ class LatentPass:
     values: tuple[Window, ...]
     magnitudes: tuple[Window, ...]
     predicted: bool = False
+    spacing: int = POINTS
     inputs: int = field(init=False)  # how many values and magnitudes the network sees
 
     def __post_init__(self) -> None:
@@ -70,6 +73,7 @@ class Architecture:
                 "values": [[w.first, w.last, w.dy, w.dx] for w in p.values],
                 "magnitudes": [[w.first, w.last, w.dy, w.dx] for w in p.magnitudes],
                 "predicted": p.predicted,
+                "spacing": p.spacing,
             }
             for p in self.passes
         ]
@@ -87,6 +91,7 @@ def parse_architecture(text: str) -> Architecture:
             tuple(Window(*w) for w in p["values"]),
             tuple(Window(*w) for w in p["magnitudes"]),
             p.get("predicted", False),
+            p.get("spacing", POINTS),
         )
         for p in fields["passes"]
     ]

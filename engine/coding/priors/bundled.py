@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.priors.architecture import Architecture, parse_architecture
+from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, parse_architecture
 from sdtrt.engine.coding.priors.latents import KNOTS, LatentPrior, Network, latent_prior
 from sdtrt.engine.coding.priors.passes import Phase
 from sdtrt.engine.coding.priors.planes import MARGIN
-from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, PRECISION, SCALES
+from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, POINTS, PRECISION, SCALES
 from sdtrt.engine.format.index import LEVELS_MASK
 from sdtrt.errors import BundleError
 
@@ -24,9 +24,10 @@ LARGEST_NBYTES = 1 << 26  # of all arrays, unpacked: the shipped priors have 2 M
 LARGEST_ARCHITECTURE = 1 << 20  # bytes of JSON
 MOST_PASSES, MOST_INPUTS = 1 << 10, 1 << 12
 MOST_CHANNELS = 255
+LARGEST_SPACING = 255  # in 1/64 step
 WIDEST = 4  # bytes, of an integer: wider ones would be rounded when they become float32
 MOST_CUTS = LEVELS_MASK - 1  # into as many levels as a file's index can tell
-STRIDES = (2, 4)  # whose positions repeat within the largest
+STRIDES = (2, 4, 8)  # whose positions repeat within the largest
 
 # What `zipfile` and NumPy raise for what they cannot read.
 UNREADABLE = (
@@ -110,19 +111,26 @@ def require_architecture(architecture: Architecture) -> None:
     period = max(STRIDES)
     covered = np.zeros((channels, period, period), np.int64)
     for step in passes:
-        for window in step.values + step.magnitudes:
-            whole = all(type(n) is int for n in (window.first, window.last, window.dy, window.dx))
-            if not (
-                whole and max(abs(window.dy), abs(window.dx)) <= MARGIN and 0 <= window.first < window.last <= channels
-            ):
-                raise ValueError(f"a window that is none: {window}")
-        if not 0 <= step.start < step.stop <= channels or step.inputs > MOST_INPUTS or type(step.predicted) is not bool:
-            raise ValueError(f"a pass over channels {step.start} to {step.stop}, with {step.inputs} inputs")
-        require_phase(step.phase)
+        require_pass(step, channels)
         for y, x in step.phase.origins:
             covered[step.start : step.stop, y :: step.phase.stride, x :: step.phase.stride] += 1
     if (covered != 1).any():
         raise ValueError("passes that leave something out, or code it twice")
+
+
+def require_pass(step: LatentPass, channels: int) -> None:
+    for window in step.values + step.magnitudes:
+        whole = all(type(n) is int for n in (window.first, window.last, window.dy, window.dx))
+        near = whole and max(abs(window.dy), abs(window.dx)) <= MARGIN
+        if not (near and 0 <= window.first < window.last <= channels):
+            raise ValueError(f"a window that is none: {window}")
+    if not 0 <= step.start < step.stop <= channels or step.inputs > MOST_INPUTS:
+        raise ValueError(f"a pass over channels {step.start} to {step.stop}, with {step.inputs} inputs")
+    if type(step.predicted) is not bool or type(step.spacing) is not int or not 0 < step.spacing <= LARGEST_SPACING:
+        raise ValueError(f"predicted {step.predicted}, with a spacing of {step.spacing}")
+    if step.spacing != POINTS and not step.predicted:
+        raise ValueError(f"a spacing of {step.spacing} where nothing is predicted")
+    require_phase(step.phase)
 
 
 def require_phase(phase: Phase) -> None:

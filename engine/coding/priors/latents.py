@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, parse_architecture, width
 from sdtrt.engine.coding.priors.passes import OUTER, Inner, length, parts_of
 from sdtrt.engine.coding.priors.planes import Place, Planes, seen
-from sdtrt.engine.coding.priors.tables import FRACTIONS, LOCATION_LIMIT, SCALES, Context
+from sdtrt.engine.coding.priors.tables import FRACTIONS, LOCATION_LIMIT, POINTS, SCALES, Context
 from sdtrt.errors import BundleError, FormatError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 LIMIT = 1023  # of latents and of units, in their integer form
-POINTS = 64  # in a step: so finely is told from where symbols count that count from what is expected
+ORIGIN_LIMIT = POINTS * LOCATION_LIMIT // FRACTIONS
 HIDDEN_SHIFT, SECOND_SHIFT = 6, 9  # fractional bits of the networks' weights
 INDEX_SHIFT = 12  # an output of 2**12 is one scale index
 INDICES_PER_CODE = 48  # and so much of it is one step code: 3 indices for a doubling
@@ -101,9 +101,12 @@ class LatentPlanes:
         self.features = step_features(step_code)
         self._known = [Planes(shape, inner) for _ in range(1 + magnitudes)]  # magnitudes if they are looked at
 
-    def put(self, step: LatentPass, symbols: Ints, points: Ints | None = None) -> None:
-        """Store a pass's symbols, and the points of a predicted one, (channels of the pass, positions) both."""
-        values = latent_units(symbols, power(self.step_code), points)
+    def put(self, step: LatentPass, symbols: Ints, origin: Ints | None = None) -> None:
+        """Store a pass's symbols, and the origin of a predicted one, (channels of the pass, positions) both."""
+        if origin is None:
+            values = latent_units(symbols, power(self.step_code))
+        else:
+            values = fine_units(origin + step.spacing * symbols, power(self.step_code))
         self._known[0].put(step, values)
         if len(self._known) == 2:
             self._known[1].put(step, MAGNITUDE[np.abs(values)])
@@ -134,15 +137,15 @@ def sources(step: LatentPass, row: int, column: int, height: int, width: int) ->
     return found
 
 
-def latent_units(symbols: Ints, step_power: int, points: Ints | None = None) -> Ints:
-    """Return symbols as latents in 1/64 of a normalised unit, rounded and clamped to -LIMIT … LIMIT.
+def latent_units(symbols: Ints, step_power: int) -> Ints:
+    """Return symbols as latents in 1/64 of a normalised unit, rounded and clamped to -LIMIT … LIMIT."""
+    scaled = (symbols.astype(np.int64) * step_power + (1 << 15)) >> 16
+    return clamped(scaled, -LIMIT, LIMIT).astype(np.int32)
 
-    Those that are predicted, which have points in 1/64 step, are in 1/32 of a unit.
-    """
-    if points is None:
-        scaled = (symbols.astype(np.int64) * step_power + (1 << 15)) >> 16
-    else:
-        scaled = ((POINTS * symbols.astype(np.int64) + points) * step_power + (1 << 22)) >> 23
+
+def fine_units(latents: Ints, step_power: int) -> Ints:
+    """Return predicted latents, in 1/64 step, in 1/32 of a normalised unit, rounded and clamped to -LIMIT … LIMIT."""
+    scaled = (latents.astype(np.int64) * step_power + (1 << 22)) >> 23
     return clamped(scaled, -LIMIT, LIMIT).astype(np.int32)
 
 
@@ -207,9 +210,8 @@ class LatentPrior:
         if not step.predicted:
             location = clamped((wide + (1 << 36)) >> 37, -LOCATION_LIMIT, LOCATION_LIMIT - 1)
             return Context(location.astype(np.int32), scale)
-        fine = clamped((wide + (1 << 32)) >> 33, -8 * LOCATION_LIMIT, 8 * LOCATION_LIMIT - POINTS).astype(np.int32)
-        whole = (fine + POINTS // 2) // POINTS
-        return Context(FRACTIONS * whole, scale, fine - POINTS * whole)
+        origin = clamped((wide + (1 << 32)) >> 33, -ORIGIN_LIMIT, ORIGIN_LIMIT - 1).astype(np.int32)
+        return Context(np.zeros_like(scale), scale, origin, step.spacing)
 
 
 def latent_prior(arrays: dict[str, Any]) -> LatentPrior:

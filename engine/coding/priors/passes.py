@@ -44,7 +44,7 @@ CHECKERBOARD = (Phase(2, ((0, 0), (1, 1))), Phase(2, ((0, 1), (1, 0))))
 
 
 class Pass(Protocol):
-    """Channels `start` to `stop` (in coding order) at the positions of `phase`."""
+    """Channels `start` to `stop` (in coding order) at the positions of `phase`; see `LatentPass` for `predicted`."""
 
     @property
     def start(self) -> int: ...
@@ -52,6 +52,8 @@ class Pass(Protocol):
     def stop(self) -> int: ...
     @property
     def phase(self) -> Phase: ...
+    @property
+    def predicted(self) -> bool: ...
 
 
 P = TypeVar("P", bound=Pass)

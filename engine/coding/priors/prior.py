@@ -36,7 +36,7 @@ class Prior(Protocol):
         """Return the passes over `channels` channels."""
 
     def planes(self, shape: tuple[int, int, int], step_code: int, inner: Inner = OUTER) -> Any:
-        """Return planes (C, h, w) of which nothing is known; `put` them each pass's symbols, and its context's points.
+        """Return planes (C, h, w) of which nothing is known; `put` them each pass's symbols, and its context's origin.
 
         Beyond `inner` edges they stand for what is nearest to them, and for 0 beyond others.
         """

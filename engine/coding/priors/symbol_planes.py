@@ -25,6 +25,7 @@ class SymbolPass:
     stop: int
     phase: Phase
     taps: tuple[Offset, ...]
+    predicted: bool = False
 
 
 def symbol_passes(channels: int, phases: Sequence[Phase], reach: int) -> list[SymbolPass]:
@@ -58,7 +59,7 @@ class SymbolPlanes:
         parts = parts_of(step.phase, self.height, self.width)
         return parts[-1][0].stop if parts else 0
 
-    def put(self, step: SymbolPass, symbols: NDArray[np.int32], points: None = None) -> None:
+    def put(self, step: SymbolPass, symbols: NDArray[np.int32], origin: None = None) -> None:
         """Store a pass's symbols, (channels, positions)."""
         self._signed.put(step, np.clip(symbols, -SIGNED_LIMIT, SIGNED_LIMIT))
         self._magnitude.put(step, MAGNITUDE[np.minimum(np.abs(symbols), 255)])

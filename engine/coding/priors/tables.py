@@ -14,14 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.errors import BundleError
+from sdtrt.kernels.reference import SYMBOL_LIMIT
 
 Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
 
 PRECISION = 24  # weights of a table sum to 2**24, as the coder wants
 BINS = 32
 ESCAPE = BINS - 1
 REACH = 15  # bins -15 … 15
 FRACTIONS = 8
+POINTS = 64  # in a step: so finely is told where latents lie beside their symbols
+LATENT_LIMIT = POINTS << 15  # so that the nearest symbols have 16 bits
 SCALES = 32
 LOCATION_LIMIT = 1 << 15
 
@@ -33,13 +37,29 @@ LOW_BITS = np.array([0] * 17 + [1 + k // 3 for k in range(SCALES - 17)], np.int3
 class Context:
     """What is expected of a pass's symbols, int32 (channels of the group, positions) each.
 
-    `location` counts eighths of a symbol, `scale` is an index of the tables. Where latents are predicted, locations are
-    whole, and `points` tell in 1/64 step from where on symbols count.
+    `location` counts eighths of a symbol, `scale` is an index of the tables. Where latents are predicted, symbols count
+    from `origin`, in 1/64 step, and lie `spacing` of these apart.
     """
 
     location: Ints
     scale: Ints
-    points: Ints | None = None
+    origin: Ints | None = None
+    spacing: int = POINTS
+
+    def counted(self, wanted: Floats) -> Floats:
+        """Return latents, float32 in steps, in symbols, saturated as `kernels.reference.normalise` saturates them."""
+        if self.origin is None:
+            return wanted
+        counted = (wanted - self.origin.astype(np.float32) * np.float32(1 / POINTS)) * np.float32(POINTS / self.spacing)
+        return np.clip(counted, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
+
+    def points(self, symbols: Ints, within: Ints | None = None) -> Ints | None:
+        """Return what symbols have beside them, in 1/64 step; `within` it, and in 1/64 symbol, is what tables tell."""
+        if self.origin is None:
+            return within
+        fine = POINTS * symbols if within is None else POINTS * symbols + within
+        latents = self.origin + (fine * self.spacing >> 6)  # POINTS is 2**6
+        return np.clip(latents, -LATENT_LIMIT, LATENT_LIMIT - POINTS) - POINTS * symbols
 
     def rows(self) -> Ints:
         """Return the tables' rows."""

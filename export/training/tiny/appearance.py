@@ -1,38 +1,73 @@
-"""What eyes miss first in a decoded picture, as a loss: structure of brightness, scale by scale.
+"""What eyes miss first in a decoded picture, as a loss: the measures of SSIMULACRA2 that weigh something.
 
 Jon Sneyers, "SSIMULACRA 2 - Structural SIMilarity Unveiling Local And Compression Related Artifacts", 2022-2023
-(https://github.com/cloudinary/ssimulacra2), fitted 108 measures to what people say of compressed pictures. The two
-largest of its weights are those of the mean structure lost of JPEG XL's brightness at a quarter and an eighth of the
-size; they are here, too.
+(https://github.com/cloudinary/ssimulacra2), fitted 108 measures to what people say of compressed pictures: how much
+structure is lost, where there are edges that were none, and where edges are lost; of three channels, at six scales, as
+means and as the fourth roots of mean fourth powers. Most of their weights are next to nothing.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCALE_WEIGHTS = (0.1, 0.1, 0.5, 0.25, 0.05)  # of the whole size, a half, a quarter …
 SIGMA, RADIUS = 1.5, 4  # pixels, of the Gaussian window
 FLOOR = 0.0009  # of the energy that structure is measured by
 
-# ISO/IEC 18181-1, annex L: linear RGB to the two cone responses that brightness is the mean of; bias of the cube roots.
-_CONES = ((0.3, 0.622, 0.078), (0.23, 0.692, 0.078))
-_BIAS = 0.0037930732552754493
+# ISO/IEC 18181-1, annex L: linear RGB to cone responses; bias of their cube roots.
+CONES = (
+    (0.3, 0.622, 0.078),
+    (0.23, 0.692, 0.078),
+    (0.24342268924547819, 0.20476744424496821, 0.5518098665095536),
+)
+BIAS = 0.0037930732552754493
 
 
-def lost_structure(decoded: Tensor, original: Tensor) -> Tensor:
-    """Return the share of structure lost in each picture, float32 (N,): 0 if they are the same.
+class Weights(NamedTuple):
+    """Of what one channel shows at one scale; a scale is so many times halved."""
 
-    Both are float32 (N, 3, H, W) in [-1, 1], of at least 64 pixels a side; what is out of range is clamped.
+    scale: int
+    channel: int  # of X, Y, B
+    means: tuple[float, float, float]  # of lost structure, new edges, lost edges
+    peaks: tuple[float, float, float]  # of the fourth roots
+
+
+WEIGHTS = (  # all above 0.3
+    Weights(0, 1, (0, 0, 0), (7.466890328078848, 0, 17.445833984131262)),
+    Weights(1, 0, (0, 0, 0), (1.1041726426657346, 0, 0)),
+    Weights(1, 1, (0, 0, 0), (6.683678146179332, 0, 1.027889937768264)),
+    Weights(2, 0, (0, 0, 0), (1.8422455520539298, 11.441172603757666, 0)),
+    Weights(2, 1, (225.20515300849274, 0, 0), (19.213238186143016, 0, 0)),
+    Weights(3, 0, (0, 0, 0), (1.8787594979546387, 10.94906990605142, 0)),
+    Weights(3, 1, (176.39317598450694, 0, 0), (24.43300999870476, 0, 0)),
+    Weights(3, 2, (0, 0, 0), (8.826982764996862, 23.19243343998926, 0)),
+    Weights(4, 0, (0, 0.9677937080626833, 0), (0, 0.9981766977854967, 0)),
+    Weights(4, 1, (0, 0, 0), (34.77906344483772, 44.835625328877896, 0)),
+    Weights(
+        4, 2, (95.1080498811086, 0.9863978034400682, 0.9834382792465353), (0, 171.2667255897307, 0.9807858872435379)
+    ),
+)
+
+
+def unlikeness(decoded: Tensor, original: Tensor) -> Tensor:
+    """Return the weighted sum of SSIMULACRA2's measures, float32 (N,): about 11 at a score of 30, next to 0 at 100.
+
+    Pictures are float32 (N, 3, H, W) in [-1, 1], of at least 64 pixels a side; what is out of range is clamped.
     """
-    first, second = linear(original), linear(decoded)
-    lost = original.new_zeros(len(original))
-    for scale, weight in enumerate(SCALE_WEIGHTS):
-        if scale:
-            first, second = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2)
-        lost = lost + weight / sum(SCALE_WEIGHTS) * lost_map(brightness(first), brightness(second)).mean((1, 2, 3))
-    return lost
+    first, second, scale = linear(original), linear(decoded), 0
+    total = original.new_zeros(len(original))
+    for weights in WEIGHTS:
+        while scale < weights.scale:
+            first, second, scale = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2), scale + 1
+        maps = measures(channel(first, weights.channel), channel(second, weights.channel))
+        for found, mean, peak in zip(maps, weights.means, weights.peaks, strict=True):
+            if mean:
+                total = total + mean * found.mean((1, 2, 3))
+            if peak:
+                total = total + peak * (found.square().square().mean((1, 2, 3)) + 1e-12) ** 0.25
+    return total
 
 
 def linear(pixels: Tensor) -> Tensor:
@@ -41,23 +76,31 @@ def linear(pixels: Tensor) -> Tensor:
     return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
-def brightness(rgb: Tensor) -> Tensor:
-    """Return the Y of JPEG XL's XYB, (N, 1, H, W), of linear RGB."""
+def channel(rgb: Tensor, which: int) -> Tensor:
+    """Return X, Y or B of JPEG XL's XYB, (N, 1, H, W), as SSIMULACRA2 scales them, of linear RGB."""
+    long, middle, short = (response(rgb, cone) for cone in CONES)
+    brightness = (long + middle) / 2
+    return (7 * (long - middle), brightness, short - brightness)[which]
+
+
+def response(rgb: Tensor, cone: tuple[float, float, float]) -> Tensor:
+    """Return the response of a cone, (N, 1, H, W), to linear RGB."""
     red, green, blue = rgb.split(1, dim=1)
-    cones = torch.cat([r * red + g * green + b * blue for r, g, b in _CONES], dim=1) + _BIAS
-    return (cones.clamp_min(1e-6) ** (1 / 3)).mean(1, keepdim=True) - _BIAS ** (1 / 3)
+    return (cone[0] * red + cone[1] * green + cone[2] * blue + BIAS).clamp_min(1e-6) ** (1 / 3) - BIAS ** (1 / 3)
 
 
-def lost_map(first: Tensor, second: Tensor) -> Tensor:
-    """Return where `second` has lost structure of `first`, planes (N, 1, H, W) both: 1 less their similarity there.
+def measures(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where `second` has lost structure of `first`, has new edges, and has lost edges; planes (N, 1, H, W) all.
 
-    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", 2004, without the luminance term's denominator.
+    Structure is that of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", 2004, without the luminance
+    term's denominator.
     """
     mean_first, mean_second = blurred(first), blurred(second)
     energy = blurred(first.square() + second.square()) - mean_first.square() - mean_second.square()
     shared = 2 * (blurred(first * second) - mean_first * mean_second) + FLOOR
     similarity = (1 - (mean_first - mean_second).square()) * shared / (energy.clamp_min(0) + FLOOR)
-    return (1 - similarity).clamp_min(0)
+    edges = (1 + (second - mean_second).abs()) / (1 + (first - mean_first).abs()) - 1
+    return (1 - similarity).clamp_min(0), edges.clamp_min(0), (-edges).clamp_min(0)
 
 
 def blurred(plane: Tensor) -> Tensor:

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sdtrt.engine.coding import masking
 from sdtrt.export.prior.architectures import PLANS, architecture
+from sdtrt.export.prior.coding import Gatherer, code_batch, features_of
 from sdtrt.export.prior.network import PassNetwork
-from sdtrt.export.prior.train import Gatherer, code_batch, features_of
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
 from sdtrt.export.training.tiny.loop import Recipe, in_bfloat16
-from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
+from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, MASKING_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos, mixed_crops, pixels_to_planes
 from sdtrt.export.training.tiny.refine import distortion_of
 from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, add_device_option, averaged_weights
@@ -32,6 +33,7 @@ RECIPE = Recipe(
 )
 PRIOR_RATE = 2.0  # how many times as fast the prior's networks, whose weights are larger, are trained
 LINEAR_RATE = 0.1  # and the linear transforms, which a small change of each weight moves far
+WEIGHT_RATE = 2.0  # and the weights of channels, of which there are few
 MULTIPLIERS = 0.05, 0.15  # of bits against squared error, where symbols are chosen
 
 
@@ -54,10 +56,13 @@ class Coded(nn.Module):
         """Return latents as a decoder would get them, float32 (N, 40, h, w), and bits of each picture, float32 (N,).
 
         Rounding passes gradients straight through. `features` are those of the steps' codes, `multipliers` weights of
-        bits against squared error where symbols are chosen, float32 (N,).
+        bits against squared error where symbols are chosen and nothing is masked, float32 (N,).
         """
         deltas = self.autoencoder.deltas(step)
-        exact = (self.autoencoder.encoder(pixels) / deltas).index_select(1, self.order)
+        exact = self.autoencoder.encoder(pixels) / deltas
+        with torch.no_grad():
+            multipliers = multipliers[:, None, None, None] * masked(exact * step[:, None, None, None])
+        exact = exact.index_select(1, self.order)
         bits, coded = torch.zeros_like(step), gatherer.zeros(exact)
         codes = 2048 + 256 * torch.log2(step)
         for target, left, spent in code_batch(self.prior, gatherer, exact, codes, features, multipliers):
@@ -65,6 +70,19 @@ class Coded(nn.Module):
             bits = bits + spent
         rounded = exact + (gatherer.unpadded(coded) - exact).detach()
         return rounded.index_select(1, self.natural) * deltas, bits
+
+
+def masked(latents: Tensor) -> Tensor:
+    """Return `engine.coding.masking` of latents in steps at step 1, (N, 40, h, w): float32 (N, 1, h, w)."""
+    low = latents[:, :MASKING_CHANNELS]
+    activity = (windowed(low.square()) - windowed(low).square()).clamp_min(0).sum(1, keepdim=True)
+    price = ((activity + float(masking.FLOOR)) / float(masking.USUAL)) ** 0.25
+    return price.clamp(float(masking.CHEAPEST), float(masking.DEAREST))
+
+
+def windowed(planes: Tensor) -> Tensor:
+    padded = nn.functional.pad(planes, (masking.RADIUS,) * 4, mode="replicate")
+    return nn.functional.avg_pool2d(padded, 2 * masking.RADIUS + 1, 1)
 
 
 def joint(
@@ -102,8 +120,9 @@ def joint(
         for network, step in zip(model.prior, model.architecture.passes, strict=True):
             network.keep_exact(step)
 
-    linear = [model.autoencoder.encoder.linear.weight, model.autoencoder.decoder.linear, model.autoencoder.log_weight]
-    paces = [(model.prior.parameters(), PRIOR_RATE), (linear, LINEAR_RATE)]
+    networks = model.autoencoder
+    linear = [networks.encoder.linear.weight, networks.decoder.linear]
+    paces = [(model.prior.parameters(), PRIOR_RATE), (linear, LINEAR_RATE), ([networks.log_weight], WEIGHT_RATE)]
     training = Run(run, model, model, recipe, rng, paces)
     training.train(drawn(photos, pages, recipe), loss_of, keep_exact, report)
 

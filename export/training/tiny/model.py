@@ -18,6 +18,7 @@ from torch import Tensor, nn
 DOWNSCALE = 8
 LATENT_CHANNELS = 40
 LUMA_CHANNELS, CHROMA_CHANNELS = 28, 6
+MASKING_CHANNELS = 4  # of brightness, the lowest frequencies, which tell where errors are seen least
 ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS = 6, 7, 3
 # How many latents away the decoder looks, the encoder less: a 3x3 convolution looks 1 further, a block has two of them;
 # at a quarter of the picture 2 make a latent, and the two over pixels a quarter of one.

@@ -29,7 +29,7 @@ def mixed_crops(
     """Return `count` random crops as `random_crops` makes them, `PAGES_SHARE` of them of `pages`, if there are any."""
     of_pages = int(rng.binomial(count, PAGES_SHARE)) if pages else 0
     crops = [random_crops(pages, of_pages, size, rng)] if of_pages else []
-    return np.concatenate([*crops, varied_crops(photos, count - of_pages, size, rng)])
+    return np.concatenate([*crops, varied_crops(photos, count - of_pages, size, rng)])[rng.permutation(count)]
 
 
 def varied_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random.Generator) -> np.ndarray:

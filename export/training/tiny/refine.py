@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.export.training.tiny.appearance import lost_structure
+from sdtrt.export.training.tiny.appearance import unlikeness
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
 from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
@@ -21,8 +21,8 @@ from sdtrt.export.training.tiny.photos import load_photos
 from sdtrt.export.training_loop import Run, add_device_option, averaged_weights
 
 RECIPE = Recipe(iterations=9_000, learning_rate=4e-4, warmup=200, batch=3, crop=192, steps=(0.3, 4.5), ema_decay=0.9995)
-STRUCTURE_SHARE = 0.3
-STRUCTURE_SCALE = 2700.0  # squared error, in levels, per lost structure: about their ratio at 0.2 bits per pixel
+UNLIKENESS_SHARE = 0.3
+UNLIKENESS_SCALE = 6.0  # squared error, in levels, per unlikeness: about their ratio at 0.2 bits per pixel
 
 
 def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
@@ -47,12 +47,17 @@ def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
     Run(run, model, model, recipe, rng).train(crops_at_steps(photos, recipe, pages), loss_of)
 
 
+def squared_error(decoded: Tensor, original: Tensor) -> Tensor:
+    """Return each picture's mean squared error, in levels."""
+    return (decoded - original).mul(127.5).square().mean((1, 2, 3))
+
+
 def distortion_of(decoded: Tensor, original: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return each picture's squared error, in levels, part of it exchanged for lost structure; and figures."""
-    error = (decoded - original).mul(127.5).square().mean((1, 2, 3))
-    lost = lost_structure(decoded, original)
-    distortion = (1 - STRUCTURE_SHARE) * error + STRUCTURE_SHARE * STRUCTURE_SCALE * lost
-    return distortion, {"mse": error.mean(), "lost": lost.mean()}
+    """Return each picture's squared error, in levels, part of it exchanged for unlikeness; and figures."""
+    error = squared_error(decoded, original)
+    unlike = unlikeness(decoded, original)
+    distortion = (1 - UNLIKENESS_SHARE) * error + UNLIKENESS_SHARE * UNLIKENESS_SCALE * unlike
+    return distortion, {"mse": error.mean(), "unlike": unlike.mean()}
 
 
 def main() -> None:

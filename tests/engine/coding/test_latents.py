@@ -54,7 +54,7 @@ def test_shipped_profile(identifier: int) -> None:
     step = deltas(profile, file.header)[:, None, None]
     again = latents_of_file(container.read(container.write(file)))
     assert (abs(again - latents) <= step * 2.01).all()
-    assert np.square((again - latents) / step).mean() < 0.13
+    assert np.square((again - latents) / step).mean() < 0.14
 
 
 def test_smaller_steps_are_nearer_and_larger(inline_profile: Make) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding import entropy
+from sdtrt.engine.coding.priors.passes import gather, present, restored, scatter
 from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.coding.search import best_symbols, costs_of, improved
 
@@ -26,7 +27,11 @@ def test_costs_are_what_is_spent(name: str, channels: int, gain: int) -> None:
     assert 0 <= 8 * len(payload) - costs.bits.sum() < 80  # the coder's last words
     points = entropy.decode(payload, symbols.shape, prior, CODE).points
     within = np.float32(0) if points is None else points / np.float32(64)
-    np.testing.assert_allclose(costs.errors, np.square(latents - symbols - within), atol=1e-4 * gain)
+    spacing = np.empty_like(latents)
+    for _, step in present(prior.passes(channels), 24, 17):
+        scatter(spacing, step, np.full_like(gather(latents, step), getattr(step, "spacing", 64) / 64))
+    errors = (latents - symbols - within) / restored(spacing, prior.order(channels))
+    np.testing.assert_allclose(costs.errors, np.square(errors), rtol=1e-4, atol=1e-4 * gain)
 
 
 def lagrangian(symbols: np.ndarray, latents: np.ndarray, multiplier: float) -> float:

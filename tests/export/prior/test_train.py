@@ -38,12 +38,12 @@ def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pyt
     latents = [np.random.default_rng(1).normal(size=(40, 24, 17)).astype(np.float32)]
     recipe = train.Recipe(iterations=3, batch=1, crop=16, fitted_crops=1)
     plan, codes = PLANS["tiny"], PictureCodec("tiny").profile.step_codes
-    whole = train.train(latents, plan, codes, tmp_path / "whole", recipe)
+    whole = train.train(latents, plan, codes, tmp_path / "whole", recipe, masking=4)
     with monkeypatch.context() as context:
         context.setattr(training.Run, "_iterate", second_fails(training.Run._iterate))
         with pytest.raises(KeyboardInterrupt):
-            train.train(latents, plan, codes, tmp_path / "stopped", recipe)
-    assert train.train(latents, plan, codes, tmp_path / "stopped", recipe) == whole
+            train.train(latents, plan, codes, tmp_path / "stopped", recipe, masking=4)
+    assert train.train(latents, plan, codes, tmp_path / "stopped", recipe, masking=4) == whole
 
 
 def second_fails(iterate: Callable[..., dict[str, float]]) -> Callable[..., dict[str, float]]:

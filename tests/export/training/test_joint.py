@@ -8,14 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from sdtrt.engine.coding.masking import masking
 from sdtrt.engine.networks.backends.openvino import may_have_bfloat16
 from sdtrt.export import training_loop as training
 from sdtrt.export.prior.architectures import PLANS
-from sdtrt.export.prior.train import Gatherer, features_of
+from sdtrt.export.prior.coding import Gatherer, features_of
 from sdtrt.export.training.tiny.build import load_model
-from sdtrt.export.training.tiny.joint import RECIPE, Coded, drawn, joint
+from sdtrt.export.training.tiny.joint import RECIPE, Coded, drawn, joint, masked
 from sdtrt.export.training.tiny.loop import in_bfloat16
-from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
+from sdtrt.export.training.tiny.model import LATENT_CHANNELS, MASKING_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import pixels_to_planes
 
 SHORT = replace(RECIPE, iterations=2, batch=2, crop=64)
@@ -72,6 +73,14 @@ def test_latents_are_whole_steps_and_gradients_reach_both_parts(photos: Path) ->
     bits.sum().backward()  # type: ignore[no-untyped-call]
     assert model.autoencoder.encoder.linear.weight.grad is not None
     assert all(parameter.grad is not None for parameter in model.prior[-1].parameters())
+
+
+def test_what_masks_errors_is_what_the_engine_says() -> None:
+    latents = (
+        np.random.default_rng(1).laplace(0, [[[0.1]], [[1]], [[3]], [[20]], [[9]]], (5, 20, 33)).astype(np.float32)
+    )
+    found = masked(torch.from_numpy(latents)[None])[0, 0].numpy()
+    np.testing.assert_allclose(found, masking(latents[:MASKING_CHANNELS]), rtol=1e-3)
 
 
 def test_features_are_those_of_the_steps() -> None:

@@ -1,4 +1,4 @@
-"""What `tiny` is trained by: the loss for structure, crops of photos and pages, and the way back from a bundle."""
+"""What `tiny` is trained by: the loss for what eyes miss, crops of photos and pages, and the way back from a bundle."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdtrt.engine.networks.bundle import built_in_root
-from sdtrt.export.training.tiny.appearance import lost_structure
+from sdtrt.export.training.tiny.appearance import channel, linear, unlikeness
 from sdtrt.export.training.tiny.photos import (
     GRAINY_SHARE,
     LARGEST_GRAIN,
@@ -32,28 +32,41 @@ def crops() -> Tensor:
     return (3 * F.avg_pool2d(noise, 7, 1, 3) + 0.1 * noise).clamp(-1, 1)
 
 
-def test_nothing_is_lost_of_the_same(crops: Tensor) -> None:
-    assert lost_structure(crops, crops).abs().max() < 1e-5
+def test_the_same_is_like_itself(crops: Tensor) -> None:
+    assert unlikeness(crops, crops).abs().max() < 0.5  # fourth roots of next to nothing are something
 
 
-def test_the_more_blur_the_more_is_lost(crops: Tensor) -> None:
+def test_the_more_blur_the_less_alike(crops: Tensor) -> None:
     blurred = [F.avg_pool2d(crops, size, 1, size // 2) for size in (1, 3, 5, 9)]
-    lost = torch.stack([lost_structure(one, crops) for one in blurred])
-    assert (lost.diff(dim=0) > 0).all()
-    assert (lost < 1).all()
+    unlike = torch.stack([unlikeness(one, crops) for one in blurred])
+    assert (unlike.diff(dim=0) > 1).all()
+
+
+def test_xyb() -> None:
+    """Greys have a brightness alone, which rises with them; red is more red than green, blue more blue than yellow."""
+    greys = torch.tensor([-1, -0.5, 0, 1.0])[:, None, None, None].expand(-1, 3, 1, 1)
+    x, y, b = (channel(linear(greys), n).flatten() for n in range(3))
+    assert (y.diff() > 0.05).all()
+    assert x.abs().max() < 1e-5
+    assert b.abs().max() < 1e-5
+    colours = torch.tensor([[1.0, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1]])[:, :, None, None]
+    red, green, _, _ = channel(linear(colours), 0).flatten()
+    _, _, blue, yellow = channel(linear(colours), 2).flatten()
+    assert red > 0 > green
+    assert blue > 0 > yellow
 
 
 def test_a_quarter_of_the_size_counts_most(crops: Tensor) -> None:
     """Of errors as large, those of 8 pixels weigh more than those of 2."""
     wave = torch.arange(96) // 4 % 2 * 2.0 - 1, torch.arange(96) % 2 * 2.0 - 1
-    coarse, fine = (lost_structure(crops + 0.1 * w[:, None] * w, crops) for w in wave)
+    coarse, fine = (unlikeness(crops + 0.1 * w[:, None] * w, crops) for w in wave)
     assert (coarse > 2 * fine).all()
 
 
 def test_gradients_are_finite_at_the_edges() -> None:
     """Where pixels are black, white or out of range."""
     decoded = torch.tensor([-1.5, -1, 1, 1.5]).repeat(1, 3, 64, 16).requires_grad_()
-    lost_structure(decoded, torch.zeros(1, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
+    unlikeness(decoded, torch.zeros(1, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
     assert decoded.grad is not None
     assert decoded.grad.isfinite().all()
 

@@ -7,7 +7,7 @@ import { LOW_BITS, TOTAL } from "../entropy/tables.js";
 /** @typedef {import("./stream.js").Prior["passes"][number]} Pass */
 /** @typedef {import("./stream_writer.js").Contexts} Contexts */
 
-const REACH = 15, ESCAPE = 31, ESCAPE_BITS = 16, FRACTIONS = 8;
+const LARGEST_SYMBOL = 32766, REACH = 15, ESCAPE = 31, ESCAPE_BITS = 16, FRACTIONS = 8;
 const MULTIPLIER = Math.fround(0.1); // what a bit may cost in squared error, in squared steps
 const RARE = 9; // bits, at the least, of a symbol other than 0 where nearly all are 0
 const SPARE = 1e-5; // squared steps for each symbol: a thousandth, or less, of what quantizing costs
@@ -22,6 +22,11 @@ export function entryOf(residual, lowBits) {
   return entry < 0 || entry >= ESCAPE ? ESCAPE : entry;
 }
 
+/** @param {number} counted a latent, in symbols */
+function saturated(counted) {
+  return Math.min(Math.max(counted, -LARGEST_SYMBOL), LARGEST_SYMBOL);
+}
+
 /** The latents of a tile in steps, of which symbols are picked pass by pass. */
 export class Choice {
   /**
@@ -29,8 +34,10 @@ export class Choice {
    * @param {Grid} grid
    * @param {Prior} prior one without reconstruction points
    * @param {import("../assets/npz.js").Integers} weights of all entries of its tables
+   * @param {Float32Array} mask by how much dearer than usual bits are at each position
    */
-  constructor(scaled, grid, prior, weights) {
+  constructor(scaled, grid, prior, weights, mask) {
+    this._mask = mask;
     this._scaled = scaled;
     this._grid = grid;
     this._prior = prior;
@@ -48,8 +55,12 @@ export class Choice {
    */
   passes(present) {
     for (let count = present.length, lost = 0, spare = 0; count > 0; count--) {
+      if (present[count - 1].predicted) return count;
+      const multipliers = this._multipliersOf(present[count - 1]);
+      let n = 0;
       for (const wanted of this._wanted(present[count - 1])) {
-        lost += Math.max(wanted ** 2 - (wanted - Math.round(wanted)) ** 2 - RARE * MULTIPLIER, 0);
+        const least = RARE * multipliers[n++ % multipliers.length];
+        lost += Math.max(wanted ** 2 - (wanted - Math.round(wanted)) ** 2 - least, 0);
         spare += SPARE;
       }
       if (lost > spare) return count;
@@ -63,17 +74,27 @@ export class Choice {
    * @param {Contexts} contexts
    * @param {Int32Array} symbols where to put them
    */
-  pick(step, { rows, bases, lowBits, points }, symbols) {
-    const { fround } = Math, bits = this._bits;
+  pick(step, { rows, bases, lowBits, origins }, symbols) {
+    const { fround } = Math, bits = this._bits, multipliers = this._multipliersOf(step), perStep = fround(64 / step.spacing);
     let n = 0;
     for (const latent of this._wanted(step)) {
-      const wanted = fround(latent - points[n] / 64);
+      const multiplier = multipliers[n % multipliers.length];
+      const wanted = step.predicted ? saturated(fround(fround(latent - fround(origins[n] / 64)) * perStep)) : latent;
       const below = Math.floor(wanted), at = rows[n] * (ESCAPE + 1), residual = below - bases[n];
       const left = fround(wanted - below), right = fround(left - 1);
       const spent = fround(bits[at + entryOf(residual, lowBits[n])] - bits[at + entryOf(residual + 1, lowBits[n])]);
       const gained = fround(fround(left * left) - fround(right * right));
-      symbols[n++] = below + Number(fround(gained + fround(MULTIPLIER * spent)) > 0);
+      symbols[n++] = below + Number(fround(gained + fround(multiplier * spent)) > 0);
     }
+  }
+
+  /**
+   * Return what a bit may cost at each position of a pass.
+   * @param {Pass} step
+   */
+  _multipliersOf(step) {
+    const { plane } = this._grid.positions(step);
+    return Float32Array.from(plane, (place) => MULTIPLIER * this._mask[place]);
   }
 
   /**

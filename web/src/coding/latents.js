@@ -147,12 +147,12 @@ export class StoredLatents {
    */
   _together(wanted, decode) {
     const symbols = new Int16Array(this.shape[0] * areaOf(wanted));
-    let points = /** @type {Int8Array | null} */ (null);
+    let points = /** @type {Int32Array | null} */ (null);
     this._places.forEach((place, tile) => {
       if (!common(wanted, place)) return;
       const decoded = decode(tile);
       paste(symbols, wanted, decoded.symbols, place);
-      if (decoded.points) paste((points ??= new Int8Array(symbols.length)), wanted, decoded.points, place);
+      if (decoded.points) paste((points ??= new Int32Array(symbols.length)), wanted, decoded.points, place);
     });
     return { symbols, points };
   }

@@ -3,7 +3,7 @@
 import { common } from "../format/layout.js";
 
 /** @typedef {import("../format/layout.js").Place} Place */
-/** @typedef {Int8Array | Uint8Array | Uint8ClampedArray | Int16Array | Float32Array} Values */
+/** @typedef {Uint8Array | Uint8ClampedArray | Int16Array | Int32Array | Float32Array} Values */
 
 /**
  * Return how many positions a place has.

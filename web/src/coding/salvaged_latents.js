@@ -107,20 +107,21 @@ class SalvagedStream {
    */
   decoded(grid, size, stepCode) {
     const prior = this._prior, symbols = new Int16Array(prior.order.length * size);
-    const points = prior.hasPoints ? new Int8Array(symbols.length) : null;
+    const points = prior.hasPoints ? new Int32Array(symbols.length) : null;
     const present = prior.passes.flatMap((step, number) => (grid.count(step) ? [{ step, number }] : []));
-    const held = present.slice(0, this._count(present.length) ?? present.length);
-    const largest = Math.max(0, ...held.map(({ step }) => countOf(step, grid)));
+    const held = this._count(present.length) ?? present.length;
+    const largest = Math.max(0, ...present.map(({ step }) => countOf(step, grid)));
     const contexts = prior.contexts(grid, stepCode), pass = new PassReader(this._reader, prior.tables, largest);
-    for (const { step, number } of held) {
-      const count = countOf(step, grid);
-      contexts.find(number, pass.locations, pass.scales, pass.points);
-      const isThere = this._known(number, () => pass.read(count) ?? true);
+    for (const [n, { step, number }] of present.entries()) {
+      const count = countOf(step, grid), isHeld = n < held;
+      if (!isHeld && !step.predicted) continue;
+      contexts.find(number, pass.locations, pass.scales, pass.origins);
+      const isThere = isHeld && this._known(number, () => pass.read(count) ?? true) === true;
       if (isThere) this.there++;
-      else this.missing++;
-      if (!isThere) for (let n = 0; n < count; n++) pass.symbols[n] = (pass.locations[n] + 4) >> 3;
-      contexts.put(number, pass.symbols, pass.points);
-      pass.putInto(symbols, points, prior, step.channels, grid.positions(step).plane, size, isThere === true);
+      else if (isHeld) this.missing++;
+      if (!isThere) for (let k = 0; k < count; k++) pass.symbols[k] = (pass.locations[k] + 4) >> 3;
+      contexts.put(number, pass.symbols, pass.origins);
+      pass.putInto({ symbols, points, size }, prior, step, grid.positions(step).plane, isThere);
     }
     return { symbols, points };
   }

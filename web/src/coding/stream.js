@@ -5,13 +5,15 @@ import { LOW_BITS, readSymbols } from "../entropy/tables.js";
 import { need } from "../error.js";
 import { Grid } from "../priors/passes.js";
 
+const STEP = 64, LATENT_LIMIT = STEP << 15; // in 1/64 step
+
 /** @typedef {import("../format/layout.js").Inner} Inner */
 /** @typedef {import("../priors/adaptive.js").AdaptivePrior | import("../priors/prior.js").NetworkPrior} Prior */
 
 /**
  * Symbols of a tile, (channels, height, width), and where in each one's interval its latent is, in 1/64 step; null if
  * the prior does not tell.
- * @typedef {{symbols: Int16Array, points: Int8Array | null}} Decoded
+ * @typedef {{symbols: Int16Array, points: Int32Array | null}} Decoded
  */
 
 /**
@@ -27,24 +29,26 @@ import { Grid } from "../priors/passes.js";
  * @throws {import("../error.js").FormatError} if it is not a stream of that size; of a part, only if that is damaged
  */
 export function decodeStream(data, height, width, prior, stepCode, inner, end = prior.passes.length) {
-  const reader = new Reader(data), grid = new Grid(height, width, inner), size = height * width;
-  const symbols = new Int16Array(prior.order.length * size);
-  const points = prior.hasPoints ? new Int8Array(symbols.length) : null;
+  const reader = new Reader(data), grid = new Grid(height, width, inner);
+  const symbols = new Int16Array(prior.order.length * height * width);
+  const points = prior.hasPoints ? new Int32Array(symbols.length) : null;
   const present = prior.passes.flatMap((step, number) => (grid.count(step) ? [{ step, number }] : []));
   const count = reader.raw(32 - Math.clz32(present.length));
   need(count <= present.length, `damaged stream: it tells of ${count} passes, there are ${present.length}`);
-  const held = present.slice(0, count);
-  const largest = Math.max(0, ...held.map(({ step }) => grid.count(step) * (step.channels[1] - step.channels[0])));
+  const largest = Math.max(0, ...present.map(({ step }) => grid.count(step) * (step.channels[1] - step.channels[0])));
   const contexts = prior.contexts(grid, stepCode), pass = new PassReader(reader, prior.tables, largest);
   let isZero = false;
-  for (const { step, number } of held) {
-    if (number >= end) return { symbols, points };
-    const { plane } = grid.positions(step), count = (step.channels[1] - step.channels[0]) * plane.length;
-    contexts.find(number, pass.locations, pass.scales, pass.points);
-    pass.read(count);
-    contexts.put(number, pass.symbols, pass.points);
-    pass.putInto(symbols, points, prior, step.channels, plane, size);
-    isZero = pass.symbols.subarray(0, count).every((symbol) => symbol === 0);
+  for (const [n, { step, number }] of present.entries()) {
+    const isHeld = n < count;
+    if (number >= end) break;
+    if (!isHeld && !step.predicted) continue;
+    const { plane } = grid.positions(step), size = (step.channels[1] - step.channels[0]) * plane.length;
+    contexts.find(number, pass.locations, pass.scales, pass.origins);
+    if (isHeld) pass.read(size);
+    else pass.symbols.fill(0);
+    contexts.put(number, pass.symbols, pass.origins);
+    pass.putInto({ symbols, points, size: height * width }, prior, step, plane, isHeld);
+    if (isHeld) isZero = pass.symbols.subarray(0, size).every((symbol) => symbol === 0);
   }
   need(end < prior.passes.length || reader.isAtEnd, "damaged stream: data left over after the last symbol");
   need(end < prior.passes.length || !isZero, "damaged stream: its last pass holds zeros alone");
@@ -64,7 +68,7 @@ export class PassReader {
     /** Contexts, to be set before `read`. */
     this.locations = new Int16Array(largest);
     this.scales = new Uint8Array(largest);
-    this.points = new Int8Array(largest);
+    this.origins = new Int32Array(largest);
     this.symbols = new Int32Array(largest);
     this._entries = new Uint8Array(largest);
     this._rows = new Uint16Array(largest);
@@ -85,37 +89,34 @@ export class PassReader {
   }
 
   /**
-   * Put symbols into a tile at some positions of some channels in coding order.
-   * @param {Int16Array} symbols of the tile
-   * @param {Int8Array | null} points of the tile; null if the prior does not tell them
+   * Put a pass into a tile at some positions.
+   * @param {Decoded & {size: number}} tile with the size of a channel
    * @param {Prior} prior
-   * @param {[first: number, end: number]} channels
+   * @param {Prior["passes"][number]} step
    * @param {Int32Array} plane
-   * @param {number} size of a channel
-   * @param {boolean} isThere whether they were read, not expected
+   * @param {boolean} isThere whether symbols were read, not expected
    */
-  putInto(symbols, points, prior, [first, end], plane, size, isThere = true) {
-    const centroids = isThere ? prior.centroids : null;
+  putInto({ symbols, points, size }, { order, centroids }, { channels: [first, end], predicted, spacing }, plane, isThere) {
+    const { entries } = this._tables, isTold = isThere && centroids;
     for (let channel = first, n = 0; channel < end; channel++) {
-      const at = prior.order[channel] * size;
-      for (let k = 0; k < plane.length; k++, n++) symbols[at + plane[k]] = this.symbols[n];
-      if (points) this.putPoints(points, at, plane, n - plane.length, centroids);
+      const at = order[channel] * size;
+      for (let k = 0; k < plane.length; k++, n++) {
+        const symbol = this.symbols[n], within = isTold ? centroids[this._rows[n] * entries + this._entries[n]] : 0;
+        symbols[at + plane[k]] = symbol;
+        if (points) points[at + plane[k]] = predicted ? pointOf(symbol, within, this.origins[n], spacing) : within;
+      }
     }
   }
+}
 
-  /**
-   * Put the points of symbols from number `from` on into a channel at some positions.
-   * @param {Int8Array} points
-   * @param {number} at where the channel begins
-   * @param {Int32Array} plane
-   * @param {number} from
-   * @param {Int8Array | null} centroids
-   */
-  putPoints(points, at, plane, from, centroids) {
-    const { entries } = this._tables;
-    for (let k = 0; k < plane.length; k++) {
-      const within = centroids ? centroids[this._rows[from + k] * entries + this._entries[from + k]] : 0;
-      points[at + plane[k]] = this.points[from + k] + within;
-    }
-  }
+/**
+ * Return where the latent of a predicted symbol lies beside it, in 1/64 step.
+ * @param {number} symbol
+ * @param {number} within it, in 1/64 symbol
+ * @param {number} origin
+ * @param {number} spacing
+ */
+function pointOf(symbol, within, origin, spacing) {
+  const latent = origin + (((STEP * symbol + within) * spacing) >> 6); // STEP is 2^6
+  return Math.min(Math.max(latent, -LATENT_LIMIT), LATENT_LIMIT - STEP) - STEP * symbol;
 }

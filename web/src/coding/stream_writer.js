@@ -10,9 +10,9 @@ import { WORD } from "./latents.js";
 /** @typedef {import("./stream.js").Prior["passes"][number]} Pass */
 
 /**
- * Of each symbol of a pass the number of its table, from where it counts, and how many low bits it has; and in 1/64
- * step what its latent has beside it.
- * @typedef {{rows: Uint16Array, bases: Int32Array, lowBits: Uint8Array, points: Int8Array}} Contexts
+ * Of each symbol of a pass the number of its table, from where its entries count, and how many low bits it has; and from
+ * where symbols count, in 1/64 step.
+ * @typedef {{rows: Uint16Array, bases: Int32Array, lowBits: Uint8Array, origins: Int32Array}} Contexts
  */
 
 /**
@@ -34,11 +34,11 @@ export function encodeStream(picker, grid, prior, stepCode) {
   let held = 0;
   for (const { step, number } of present.slice(0, picker.passes(present.map(({ step }) => step)))) {
     const count = (step.channels[1] - step.channels[0]) * grid.count(step), symbols = new Int32Array(count);
-    const locations = new Int16Array(count), scales = new Uint8Array(count), points = new Int8Array(count);
-    known.find(number, locations, scales, points);
-    const contexts = { ...contextsOf(locations, scales), points };
+    const locations = new Int16Array(count), scales = new Uint8Array(count), origins = new Int32Array(count);
+    known.find(number, locations, scales, origins);
+    const contexts = { ...contextsOf(locations, scales), origins };
     picker.pick(step, contexts, symbols);
-    known.put(number, symbols, points);
+    known.put(number, symbols, origins);
     coded.push({ number, contexts, symbols });
     if (symbols.some(Boolean)) held = coded.length;
   }

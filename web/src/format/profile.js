@@ -30,7 +30,10 @@ const KNEE = 65, KNEE_STEP = 36 * 16, FINE_OCTAVE = 10.6, COARSE_OCTAVE = 25;
  * @typedef {{channels: number[], weights: Float32Array, bias: Float32Array}} Preview
  */
 
-/** @typedef {Outline & Vectors & {preview: Preview | null}} Profile */
+/**
+ * `masking` is how many channels, the first ones, tell what masks errors.
+ * @typedef {Outline & Vectors & {masking: number, preview: Preview | null}} Profile
+ */
 
 /**
  * A model of the caller's own, to which files may refer: its profile as files carry one, and its prior's file.
@@ -114,8 +117,16 @@ async function refersTo({ profile }, model) {
  * @param {number} stepCode
  */
 export function deltasOf({ spread, weight }, stepCode) {
-  const step = Math.fround(2 ** ((stepCode - 2048) / 256));
+  const step = stepOf(stepCode);
   return spread.map((one, channel) => Math.fround(Math.fround(one * weight[channel]) * step));
+}
+
+/**
+ * Return the quantizer's step that a code stands for.
+ * @param {number} stepCode
+ */
+export function stepOf(stepCode) {
+  return Math.fround(2 ** ((stepCode - 2048) / 256));
 }
 
 /**
@@ -143,7 +154,7 @@ export async function shipped(id, assets) {
   const vector = (/** @type {string} */ key) => Float32Array.from(fields[key]);
   const [mean, spread, weight, offset] = ["mean", "spread", "weight", "offset"].map(vector);
   const preview = fields.preview ? previewOf(fields.preview) : null;
-  return { latentSpace, channels, downscale, stepCodes, mean, spread, weight, offset, preview };
+  return { latentSpace, channels, downscale, stepCodes, mean, spread, weight, offset, masking: fields.masking ?? 0, preview };
 }
 
 /**
@@ -186,5 +197,5 @@ function unpack(data) {
     const largest = Math.fround(Math.fround(Math.fround(spread[n] * weight[n]) * LARGEST_STEP) * reach);
     need(Number.isFinite(Math.fround(Math.abs(mean[n]) + largest)), "latent profile has values that are too large");
   }
-  return { ...outline, mean, spread, weight, offset, preview: null };
+  return { ...outline, mean, spread, weight, offset, masking: 0, preview: null };
 }

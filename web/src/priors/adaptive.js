@@ -43,7 +43,8 @@ export class AdaptivePrior {
     this.cuts = CUTS;
     this.centroids = /** @type {Int8Array | null} */ (null);
     this.hasPoints = false;
-    this.passes = PYRAMID.map((phase) => ({ ...phase, channels: /** @type {[number, number]} */ ([0, channels]) }));
+    const all = /** @type {[number, number]} */ ([0, channels]);
+    this.passes = PYRAMID.map((phase) => ({ ...phase, channels: all, predicted: false, spacing: 64 }));
   }
 
   /**
@@ -73,9 +74,9 @@ class AdaptiveContexts {
    * @param {number} number of the pass
    * @param {Int16Array} locations in eighths of a symbol
    * @param {Uint8Array} scales 0 … 31
-   * @param {Int8Array} _points which stay 0: nothing is predicted
+   * @param {Int32Array} _origins which stay 0: nothing is predicted
    */
-  find(number, locations, scales, _points) {
+  find(number, locations, scales, _origins) {
     const { weight, base, first } = this._prior, { padded } = this._grid.positions(PYRAMID[number]);
     const { near, taps } = this._taps(number), count = padded.length, seen = taps.length + near.length;
     for (let channel = 0; channel < weight.length; channel++) {
@@ -104,9 +105,9 @@ class AdaptiveContexts {
    * Store a pass's symbols, channel after channel.
    * @param {number} number of the pass
    * @param {Int32Array} symbols
-   * @param {Int8Array} _points
+   * @param {Int32Array} _origins
    */
-  put(number, symbols, _points) {
+  put(number, symbols, _origins) {
     const { padded, margins } = this._grid.positions(PYRAMID[number]), size = this._grid.paddedSize;
     for (let channel = 0, n = 0; channel < this._prior.order.length; channel++) {
       const plane = channel * size;

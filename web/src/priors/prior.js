@@ -12,10 +12,13 @@ import { LIMIT, networkOf } from "./prior_network.js";
 
 /**
  * Channels [first, end) in coding order at the positions of a phase, and what their network looks at.
- * Where latents are `predicted`, symbols count steps from what the network expects, not from 0.
+ * Where latents are `predicted`, symbols count from what the network expects, not from 0, and lie `spacing` / 64 steps
+ * apart.
  * @typedef {Phase & {channels: [first: number, end: number], values: Window[], magnitudes: Window[],
- *   predicted?: boolean}} LatentPass
+ *   predicted: boolean, spacing: number}} LatentPass
  */
+
+const STEP = 64, LARGEST_SPACING = 255; // in 1/64 step
 
 /** A trained prior, for latent spaces of as many channels as `order` has. */
 export class NetworkPrior {
@@ -33,12 +36,12 @@ export class NetworkPrior {
     this.order = order;
     /** After which passes levels end. */
     this.cuts = cuts;
-    this.passes = passes;
+    this.passes = passes.map((one) => ({ ...one, ...predictionOf(one) }));
     this.tables = tablesOf(tables);
     /** Where in a symbol's interval its latent is, in 1/64 step, for each entry of the tables; null if not told. */
     this.centroids = centroids ?? null;
     /** Whether it tells where latents are beside their symbols. */
-    this.hasPoints = !!centroids || passes.some(({ predicted }) => predicted);
+    this.hasPoints = !!centroids || this.passes.some(({ predicted }) => predicted);
     this.networks = passes.map(({ values, magnitudes }, n) => {
       const limits = [...values.flatMap(limitsOf(LIMIT)), ...magnitudes.flatMap(limitsOf(MAGNITUDE[LIMIT]))];
       return networkOf(arrays, n, limits);
@@ -53,6 +56,19 @@ export class NetworkPrior {
   contexts(grid, stepCode) {
     return new PriorContexts(this, grid, stepCode);
   }
+}
+
+/**
+ * Return whether latents of a pass are predicted, and how far apart symbols lie.
+ * @param {{predicted?: unknown, spacing?: unknown}} pass
+ * @throws {BundleError} if that cannot be
+ */
+function predictionOf({ predicted = false, spacing = STEP }) {
+  const isSpacing = typeof spacing === "number" && Number.isInteger(spacing) && spacing > 0 && spacing <= LARGEST_SPACING;
+  if (typeof predicted !== "boolean" || !isSpacing || (spacing !== STEP && !predicted)) {
+    throw new BundleError(`a pass is predicted ${predicted}, with a spacing of ${spacing}`);
+  }
+  return { predicted, spacing };
 }
 
 /**

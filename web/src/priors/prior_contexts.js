@@ -7,7 +7,7 @@ import { FEATURE_LIMIT, Inputs, KNOTS, LIMIT } from "./prior_network.js";
 
 const FIRST_KNOT = 768, KNOT_SPACING = 160;
 const INDICES_PER_CODE = 48, INDEX_SHIFT = 12, SCALES = 32, LOCATION_LIMIT = 1 << 15;
-const POINTS = 64; // in a step
+const ORIGIN_LIMIT = 8 * LOCATION_LIMIT; // as far, in 1/64 step
 
 const WORD = 32; // bits
 
@@ -40,13 +40,13 @@ export class PriorContexts {
    * @param {number} number of the pass
    * @param {Int16Array} locations in eighths of a symbol
    * @param {Uint8Array} scales 0 … 31
-   * @param {Int8Array} points in 1/64 step, from where symbols count beside whole numbers; 0 if they are not predicted
+   * @param {Int32Array} origins from where symbols count, in 1/64 step; 0 if they are not predicted
    */
-  find(number, locations, scales, points) {
+  find(number, locations, scales, origins) {
     const step = this._prior.passes[number], network = this._prior.networks[number];
     const { padded } = this._grid.positions(step), count = padded.length;
     const { first, outputs } = network, group = outputs.length / 2;
-    const seen = [...step.values, ...step.magnitudes], views = this._views(seen, step.values.length, first.pairs);
+    const { predicted } = step, seen = [...step.values, ...step.magnitudes], views = this._views(seen, step.values.length, first.pairs);
     const bias = this._bias(first), inputs = new Inputs(first.inputs);
     for (let n = 0; n < count; n++) {
       this._see(padded[n], views, first.pairs, inputs);
@@ -54,15 +54,8 @@ export class PriorContexts {
       for (let k = 0; k < group; k++) {
         const at = k * count + n;
         scales[at] = this._scale(outputs[group + k]);
-        if (step.predicted) {
-          const fine = this._location(outputs[k], 33, 8 * LOCATION_LIMIT, POINTS);
-          const whole = Math.floor((fine + POINTS / 2) / POINTS);
-          locations[at] = 8 * whole;
-          points[at] = fine - POINTS * whole;
-        } else {
-          locations[at] = this._location(outputs[k], 37, LOCATION_LIMIT, 1);
-          points[at] = 0;
-        }
+        locations[at] = predicted ? 0 : this._location(outputs[k], 37, LOCATION_LIMIT);
+        origins[at] = predicted ? this._location(outputs[k], 33, ORIGIN_LIMIT) : 0;
       }
     }
   }
@@ -71,15 +64,15 @@ export class PriorContexts {
    * Store a pass's symbols, channel after channel.
    * @param {number} number of the pass
    * @param {Int32Array} symbols
-   * @param {Int8Array} points as `find` gave them
+   * @param {Int32Array} origins as `find` gave them
    */
-  put(number, symbols, points) {
-    const { channels: [first, end], predicted, ...phase } = this._prior.passes[number];
+  put(number, symbols, origins) {
+    const { channels: [first, end], predicted, spacing, ...phase } = this._prior.passes[number];
     const { padded, margins } = this._grid.positions(phase);
     for (let channel = first, n = 0; channel < end; channel++) {
       for (let k = 0; k < padded.length; k++, n++) {
         const symbol = symbols[n];
-        if (predicted) this._set(padded[k], channel, this._predicted(symbol, points[n]));
+        if (predicted) this._set(padded[k], channel, this._predicted(origins[n] + spacing * symbol));
         else if (symbol !== 0) this._set(padded[k], channel, this._latent(symbol));
       }
       for (let k = 0; k < margins.length; k += 2) {
@@ -170,26 +163,24 @@ export class PriorContexts {
 
   /**
    * Return a predicted latent, which is counted half as finely.
-   * @param {number} symbol
-   * @param {number} point
+   * @param {number} fine the latent in 1/64 step
    */
-  _predicted(symbol, point) {
-    const latent = Math.floor(((POINTS * symbol + point) * this._power + 2 ** 22) / 2 ** 23);
+  _predicted(fine) {
+    const latent = Math.floor((fine * this._power + 2 ** 22) / 2 ** 23);
     return Math.min(Math.max(latent, -LIMIT), LIMIT);
   }
 
   /**
-   * Return floor(output * inverse / 2^shift + 1/2), in -limit … limit - unit.
+   * Return floor(output * inverse / 2^shift + 1/2), in -limit … limit - 1.
    * @param {number} output below 2^24: its product with a power has up to 54 bits, so that it is found in two parts
    * @param {number} shift
    * @param {number} limit
-   * @param {number} unit
    */
-  _location(output, shift, limit, unit) {
+  _location(output, shift, limit) {
     const high = Math.floor(this._inverse / 32768), low = this._inverse - high * 32768;
     const rest = Math.floor((output * low + 2 ** (shift - 1)) / 32768);
     const location = Math.floor((output * high + rest) / 2 ** (shift - 15));
-    return Math.min(Math.max(location, -limit), limit - unit);
+    return Math.min(Math.max(location, -limit), limit - 1);
   }
 
   /** @param {number} output */

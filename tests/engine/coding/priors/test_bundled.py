@@ -42,7 +42,9 @@ def test_a_prior() -> None:
 def test_predicted_passes_with_points_of_their_own(code: int) -> None:
     """Symbols come back, and what both tell of latents is nearer to them than half a step, and a bit."""
     data = packed(
-        with_architecture(unpacked(SHIPPED), lambda fields: [p.update(predicted=True) for p in fields["passes"]])
+        with_architecture(
+            unpacked(SHIPPED), lambda fields: [p.update(predicted=True, spacing=40) for p in fields["passes"]]
+        )
     )
     prior, scaled = bundled_prior(data), np.random.default_rng(1).laplace(0, 9, (4, 21, 30)).astype(np.float32)
     stream = entropy.encode_best(scaled, prior, code, 1).data
@@ -154,6 +156,10 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
     "more cuts than files have levels": changed(lambda fields: fields.update(cuts=[*range(1, 8)])),
     "stride 1": changed(lambda fields: fields.update(passes=[fields["passes"][0] | {"stride": 1, "channels": [0, 4]}])),
     "predicted by half": changed(lambda fields: fields["passes"][0].update(predicted=0.5)),
+    "a spacing of nothing": changed(lambda fields: fields["passes"][0].update(predicted=True, spacing=0)),
+    "a spacing of fractions": changed(lambda fields: fields["passes"][0].update(predicted=True, spacing=8.0)),
+    "a wide spacing": changed(lambda fields: fields["passes"][0].update(predicted=True, spacing=256)),
+    "a spacing from 0": changed(lambda fields: fields["passes"][0].update(spacing=32)),
     "stride 0": changed(lambda fields: fields["passes"][0].update(stride=0)),
     "stride 3": changed(lambda fields: fields["passes"][0].update(stride=3)),
     "a far window": changed(lambda fields: fields["passes"][3]["values"].append([0, 1, 5, 0])),

@@ -1,4 +1,4 @@
-"""The worked example of docs/format.md is a real file that holds what the text says."""
+"""The worked example of docs/format.md is a real file that holds what the text says; its levels are those of priors."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from sdtrt.engine.coding.latents import symbols_of_file
+from sdtrt.engine.coding.priors.prior import network_prior
 from sdtrt.engine.format import container
+from sdtrt.engine.format.profile import PRIOR_NAMES
 
-SECTION = (Path(__file__).parents[2] / "docs" / "format.md").read_text().split("## 6. A worked example")[1]
+TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
+SECTION = TEXT.split("## 6. A worked example")[1]
 
 
 def test_example() -> None:
@@ -23,3 +26,10 @@ def test_example() -> None:
         expected[int(channel), int(row), int(column)] = int(symbol)
     assert expected.any()
     np.testing.assert_array_equal(symbols_of_file(file), expected)
+
+
+def test_levels() -> None:
+    for identifier, name in PRIOR_NAMES.items():
+        levels, ends = re.search(rf"^\| {identifier} \| (\d) \| ([\d, ]+) \|$", TEXT, re.MULTILINE).groups()
+        assert tuple(map(int, ends.split(", "))) == network_prior(name).cuts
+        assert int(levels) == len(network_prior(name).cuts) + 1
