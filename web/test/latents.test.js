@@ -5,6 +5,7 @@ import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
 import { StoredLatents } from "../src/coding/latents.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
+import { NetworkPrior } from "../src/priors/prior.js";
 import { WHOLE, WRONG, load, modelOf, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);
@@ -42,3 +43,14 @@ for (const vector of WRONG) {
     assert.doesNotThrow(() => stored.decoded());
   });
 }
+
+test("predictions that cannot be", async () => {
+  const arrays = await assets.arrays("tiny-1"), text = arrays.get("architecture");
+  assert(text);
+  for (const [predicted, spacing] of [[1, 64], [true, 0], [true, 256], [true, 8.5], [false, 32]]) {
+    const fields = JSON.parse(Buffer.from(text.values).toString());
+    Object.assign(fields.passes[0], { predicted, spacing });
+    const values = new TextEncoder().encode(JSON.stringify(fields));
+    assert.throws(() => new NetworkPrior(new Map(arrays).set("architecture", { ...text, values })), { name: "BundleError" });
+  }
+});

@@ -8,7 +8,7 @@ import pytest
 from sdtrt.engine.coding import entropy, latents
 from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.coding.quantized import latents_of
-from sdtrt.engine.coding.stored import KEPT_ROWS, StoredLatents, levels_of, prior_of
+from sdtrt.engine.coding.stored import KEPT_ROWS, StoredLatents, levels_of, prior_of, quantized
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
 from sdtrt.engine.format.limits import Limits
@@ -133,3 +133,12 @@ def test_contradictions(inline_profile: Callable[..., LatentProfile]) -> None:
 def test_levels() -> None:
     tiny, sd1 = shipped_profile(1), shipped_profile(2)
     assert [levels_of(sd1, 0), levels_of(tiny, 1), levels_of(sd1, 2)] == [3, 4, 3]
+
+
+def test_points_of_many_steps_and_symbols_at_the_ends() -> None:
+    """Latents stay where they are, whatever symbol is nearest: 16 bits have one for each."""
+    symbols = np.array([[[-32768, -32768, -32768, -4, 0, 3, 32767, 32767, 32767]]], np.int16)
+    points = np.array([[[-128, 0, 6400, 300, -33, 32, -6400, 0, 127]]], np.int32)
+    one = np.ones(1, np.float32)
+    found = latents_of(quantized(entropy.Decoded(symbols, points), 0 * one, one, 0 * one))
+    np.testing.assert_array_equal(found, symbols + points / np.float32(64))
