@@ -69,9 +69,10 @@ class Run:
         parts = [([*part], scale) for part, scale in paces]
         apart = {id(parameter) for part, _ in parts for parameter in part}
         parts.insert(0, ([p for p in trained.parameters() if id(p) not in apart], 1.0))
-        groups = [{"params": part, "scale": scale} for part, scale in parts]
-        rate = torch.tensor(0.0, device=self.device)  # a tensor: what is recorded reads it anew
-        self.optimizer = torch.optim.Adam(groups, lr=rate, capturable=self.device.type == "cuda")
+        # Rates are tensors, since what is recorded reads them anew, and each group has its own: they differ in scale.
+        rates = (torch.tensor(0.0, device=self.device) for _ in parts)
+        groups = [{"params": part, "scale": scale, "lr": rate} for (part, scale), rate in zip(parts, rates, strict=True)]
+        self.optimizer = torch.optim.Adam(groups, fused=True, capturable=self.device.type == "cuda")
         self.iteration = 0
         if (folder / "checkpoint.pt").exists():
             self._restore()
