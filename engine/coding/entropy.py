@@ -4,7 +4,8 @@ A stream tells first how many passes it holds: what coarse steps leave of fine d
 those that it does not hold predicted ones are still what is expected.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
@@ -104,16 +105,19 @@ def decode(stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inn
     return decoded
 
 
-def decode_coarse(stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inner = OUTER) -> Decoded:
-    """Return what all levels but the last hold, from the start of a stream; symbols of the last level are 0."""
+def decode_coarse(
+    stream: bytes, shape: Shape, prior: Prior, step_code: int, levels: int, inner: Inner = OUTER
+) -> Decoded:
+    """Return what the first `levels` hold, not all, from the start of a stream; symbols of the others are 0."""
     reader = Reader(stream, prior.tables)
-    return _decode(reader, shape, prior, step_code, lambda number, read: read(), inner, prior.cuts[-1])
+    return _decode(reader, shape, prior, step_code, lambda number, read: read(), inner, prior.cuts[levels - 1])
 
 
-def channels_of_last_level(prior: Prior, channels: int) -> set[int]:
-    """Return the channels, of so many, of which the last level holds something."""
-    order, last = prior.order(channels), prior.passes(channels)[prior.cuts[-1] :]
-    return {int(channel) for step in last for channel in order[step.start : step.stop]}
+def levels_with(channels: Collection[int], prior: Prior, count: int) -> int:
+    """Return how many levels, the coarsest, hold all of some channels of `count`."""
+    order, passes = prior.order(count), prior.passes(count)
+    last = max(n for n, step in enumerate(passes) if not {*channels}.isdisjoint(order[step.start : step.stop]))
+    return 1 + bisect_right(prior.cuts, last)
 
 
 def salvage(

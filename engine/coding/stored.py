@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding import entropy, palette
 from sdtrt.engine.coding.coder import WORD
-from sdtrt.engine.coding.entropy import Decoded, channels_of_last_level
+from sdtrt.engine.coding.entropy import Decoded, levels_with
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
 from sdtrt.engine.coding.priors.bundled import bundled_prior
 from sdtrt.engine.coding.priors.passes import Inner
@@ -89,7 +89,7 @@ class StoredLatents:
         return found
 
     def some(self, channels: Collection[int]) -> Quantized:
-        """Return the latents of some channels; the last level is not read if it holds none of theirs.
+        """Return the latents of some channels; of levels only the coarsest are read, those that hold them.
 
         Raises `ValueError` for method palette.
         """
@@ -97,19 +97,15 @@ class StoredLatents:
             raise ValueError("method palette has no channels of its own")
         _, height, width = self.shape
         rows, columns = (0, height), (0, width)
-        prior, levels = self._prior, range(max(self.file.layout.levels - 1, 1))
-        if (
-            prior is None
-            or not prior.cuts
-            or prior.centroids is not None
-            or channels_of_last_level(prior, self.shape[0]) & set(channels)
-        ):
+        prior = self._prior
+        levels = 0 if prior is None else levels_with(channels, prior, self.shape[0])
+        if prior is None or levels > len(prior.cuts) or prior.centroids is not None:
             return channels_of(self._quantized(self.decoded(rows, columns)), channels)
 
         def work(tile: int) -> Decoded:
-            stream = b"".join(self.file.segment(level, tile) for level in levels)
-            code = self.file.header.step_code
-            decoded = entropy.decode_coarse(stream, self._shape(tile), prior, code, self._inner(tile))
+            stored = range(min(levels, self.file.layout.levels))
+            stream, code = b"".join(self.file.segment(level, tile) for level in stored), self.file.header.step_code
+            decoded = entropy.decode_coarse(stream, self._shape(tile), prior, code, levels, self._inner(tile))
             points = None if decoded.points is None else decoded.points[[*channels]]
             return Decoded(decoded.symbols[[*channels]], points)
 

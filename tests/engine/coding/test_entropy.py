@@ -382,8 +382,9 @@ def test_levels_tell_their_passes(name: str, shape: tuple[int, int]) -> None:
         alignment = -len(stream.data) % 4
         found = entropy.salvage(stream.data[:end], symbols.shape, prior, 2048, alignment, passes)
         assert_passes_are(found.symbols, symbols, prior, passes)
-    coarse = entropy.decode_coarse(stream.data[: stream.ends[-2]], symbols.shape, prior, 2048)
-    assert_passes_are(coarse.symbols, symbols, prior, prior.cuts[-1])
+    for levels, (end, passes) in enumerate(zip(stream.ends, prior.cuts, strict=False), 1):
+        coarse = entropy.decode_coarse(stream.data[:end], symbols.shape, prior, 2048, levels)
+        assert_passes_are(coarse.symbols, symbols, prior, passes)
 
 
 @PRIORS

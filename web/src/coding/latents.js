@@ -122,16 +122,16 @@ export class StoredLatents {
   }
 
   /**
-   * Return the latents of all channels as far as some of them need: the last level is not read if none needs it.
+   * Return the latents of all channels as far as some of them need: of levels only the coarsest are read.
    * @param {number[]} channels
    * @returns {Float32Array<ArrayBuffer>}
    * @throws {import("../error.js").FormatError} if what was read is damaged
    */
   coarse(channels) {
     const prior = this._prior, { stepCode } = this.file.header;
-    const last = prior && !prior.centroids ? prior.cuts.at(-1) : undefined;
-    const isCoarse = prior && last && !lastChannels(prior, last).some((one) => channels.includes(one));
-    const decoded = isCoarse ? this._together(this.whole, (tile) => this._decode(tile, last)) : this.decoded();
+    const levels = prior && !prior.centroids ? levelsWith(channels, prior) : Infinity;
+    const isCoarse = prior && levels <= prior.cuts.length;
+    const decoded = isCoarse ? this._together(this.whole, (tile) => this._decode(tile, levels)) : this.decoded();
     return dequantized(decoded, this.profile, stepCode);
   }
 
@@ -165,14 +165,13 @@ export class StoredLatents {
   }
 
   /**
-   * Return what a tile's stream holds, or the first `end` passes of it.
+   * Return what a tile's stream holds, or the first levels of it.
    * @param {number} tile
-   * @param {number} [end]
+   * @param {number} [levels] not all that its prior has
    * @returns {Decoded}
    */
-  _decode(tile, end) {
-    const { layout } = this.file;
-    const levels = end === undefined ? layout.levels : Math.max(layout.levels - 1, 1);
+  _decode(tile, levels) {
+    const end = levels === undefined ? undefined : this._prior?.cuts[levels - 1];
     return this._decodeSegments(tile, this._segments(tile).slice(0, levels), end);
   }
 
@@ -252,12 +251,15 @@ function adaptiveTables(assets) {
 }
 
 /**
- * Return the channels of which passes from a number on hold something.
+ * Return how many levels of a prior, the coarsest, hold all of some channels.
+ * @param {number[]} channels
  * @param {Prior} prior
- * @param {number} number
  */
-function lastChannels({ passes, order }, number) {
-  return passes.slice(number).flatMap(({ channels: [first, end] }) => order.slice(first, end));
+function levelsWith(channels, { passes, order, cuts }) {
+  const last = passes.findLastIndex(({ channels: [first, end] }) => {
+    return order.slice(first, end).some((channel) => channels.includes(channel));
+  });
+  return 1 + cuts.filter((cut) => cut <= last).length;
 }
 
 /**
