@@ -70,8 +70,8 @@ class Run:
         apart = {id(parameter) for part, _ in parts for parameter in part}
         parts.insert(0, ([p for p in trained.parameters() if id(p) not in apart], 1.0))
         # Rates are tensors, since what is recorded reads them anew, and each group has its own: they differ in scale.
-        rates = (torch.tensor(0.0, device=self.device) for _ in parts)
-        groups = [{"params": part, "scale": scale, "lr": rate} for (part, scale), rate in zip(parts, rates, strict=True)]
+        rates = [torch.tensor(0.0, device=self.device) for _ in parts]
+        groups = [{"params": p, "scale": scale, "lr": r} for (p, scale), r in zip(parts, rates, strict=True)]
         self.optimizer = torch.optim.Adam(groups, fused=True, capturable=self.device.type == "cuda")
         self.iteration = 0
         if (folder / "checkpoint.pt").exists():
