@@ -4,9 +4,7 @@
 
 The stages before it estimate bits by a model of their own; here the prior's networks say them, on symbols chosen as the
 codec chooses them, and gradients reach the encoder through what is coded, straight through the rounding, not through
-what it is foretold from. The loss is the logarithm of what each crop costs, so that a decibel of one counts as much as
-of another: of screens, errors are several times as large as of photos, and led all. Screenshots among the photos count
-as pages. It runs on a GPU if there is one (`--device`). A run goes on from its last checkpoint.
+what it is foretold from. It runs on a GPU if there is one (`--device`). A run goes on from its last checkpoint.
 """
 
 import argparse
@@ -25,7 +23,7 @@ from sdtrt.export.prior.network import PassNetwork
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
 from sdtrt.export.training.tiny.loop import Recipe, in_bfloat16
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, MASKING_CHANNELS, Autoencoder
-from sdtrt.export.training.tiny.photos import is_flat, load_photos, mixed_crops, pixels_to_planes
+from sdtrt.export.training.tiny.photos import load_photos, mixed_crops, pixels_to_planes
 from sdtrt.export.training.tiny.refine import distortion_of
 from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, add_device_option, averaged_weights
 
@@ -97,9 +95,7 @@ def joint(
     """Train to the end of `recipe`, from the checkpoint in `run`, or else what `start` and `prior` hold."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    pictures, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
-    photos = [picture for picture in pictures if not is_flat(picture)]
-    pages += [picture for picture in pictures if is_flat(picture)]
+    photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
     model = Coded()
     model.autoencoder.load_state_dict(averaged_weights(start, "autoencoder"))
     model.prior.load_state_dict(averaged_weights(prior, "prior"))
@@ -114,8 +110,7 @@ def joint(
         distortion, figures = distortion_of(decoded, crops)
         bpp = bits / recipe.crop**2
         grid = grid_penalty(decoded, crops)
-        costs = step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)
-        loss = costs.log().mean() + GRID_WEIGHT * grid
+        loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 
     def keep_exact() -> None:

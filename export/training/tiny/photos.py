@@ -9,7 +9,6 @@ from torch import Tensor
 
 PAGES_SHARE = 1 / 6
 SCALED_SHARE, SCALES = 1 / 2, (0.5, 2.0)
-FLAT_SHARE = 0.4  # of pixels that are as their left neighbours: no photo has so many
 GRAINY_SHARE, LARGEST_GRAIN = 1 / 4, 4.0  # standard deviation, in levels of 8 bits
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg"}
 
@@ -22,11 +21,6 @@ def load_photos(folder: Path, smallest: int) -> list[np.ndarray]:
     if not photos:
         raise ValueError(f"no photo of at least {smallest}x{smallest} in {folder}")
     return photos
-
-
-def is_flat(picture: np.ndarray) -> bool:
-    """Return whether a picture, uint8 (H, W, 3), is a screenshot or a drawing by its even areas."""
-    return bool((picture[:, 1:] == picture[:, :-1]).all(2).mean() > FLAT_SHARE)
 
 
 def mixed_crops(

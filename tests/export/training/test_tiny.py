@@ -17,7 +17,6 @@ from sdtrt.export.training.tiny.photos import (
     PAGES_SHARE,
     SCALED_SHARE,
     SCALES,
-    is_flat,
     mixed_crops,
     varied_crops,
 )
@@ -78,15 +77,6 @@ def test_one_crop_in_six_is_of_pages() -> None:
     assert crops.shape == (3000, 8, 8, 3)
     assert (crops == 255).all((1, 2, 3)).mean() == pytest.approx(PAGES_SHARE, abs=0.02)
     assert (mixed_crops([photo], [], 30, 8, np.random.default_rng(1)) < 64).all()
-
-
-def test_screenshots_are_told_from_photos() -> None:
-    rng = np.random.default_rng(1)
-    photo = rng.integers(0, 256, (100, 120, 3), np.uint8)
-    page = photo.copy()
-    page[:50] = 255
-    assert is_flat(page)
-    assert not is_flat(photo)
 
 
 def test_crops_are_scaled_and_get_grain() -> None:
