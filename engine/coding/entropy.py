@@ -114,9 +114,10 @@ def decode_coarse(
 
 
 def levels_with(channels: Collection[int], prior: Prior, count: int) -> int:
-    """Return how many levels, the coarsest, hold all of some channels of `count`."""
+    """Return how many levels, the coarsest, hold all of some channels of `count`; one if there are none."""
     order, passes = prior.order(count), prior.passes(count)
-    last = max(n for n, step in enumerate(passes) if not {*channels}.isdisjoint(order[step.start : step.stop]))
+    having = [n for n, step in enumerate(passes) if not {*channels}.isdisjoint(order[step.start : step.stop])]
+    last = max(having, default=0)
     return 1 + bisect_right(prior.cuts, last)
 
 

@@ -84,7 +84,9 @@ def test_some_channels(file: File) -> None:
         np.testing.assert_array_equal(latents_of(StoredLatents(file).some(channels)), whole[list(channels)])
 
 
-@pytest.mark.parametrize(("channels", "levels"), [([28], 2), ([0, 28, 34], 2), ([2, 0], 3), ([3], 3), ([6], 4)])
+@pytest.mark.parametrize(
+    ("channels", "levels"), [([], 1), ([28], 2), ([0, 28, 34], 2), ([2, 0], 3), ([3], 3), ([6], 4)]
+)
 def test_coarse_channels_do_without_later_levels(channels: list[int], levels: int) -> None:
     class Coarse(list[bytes]):
         def __getitem__(self, number: int) -> bytes:  # type: ignore[override]
