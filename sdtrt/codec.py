@@ -94,7 +94,7 @@ class Codec:
         Arguments:
             image: a Pillow image, an array, uint8 (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
             quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
-            nbytes: the largest size of the whole file; the best quality that fits, at most 100, is taken.
+            nbytes: the largest size of the whole file; the best quality that fits is taken, also beyond 1 or 100.
             bits_per_pixel: the same as a rate.
             psnr: the lowest PSNR in dB of the image in the faithful look; about the smallest file that has it is taken.
             effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.

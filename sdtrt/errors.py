@@ -31,4 +31,4 @@ class DeviceError(SdtrtError):
 
 
 class PictureWarning(UserWarning):
-    """Something of an image will not be in its file: bits, colours or frames."""
+    """Something of an image will not be in its file (bits, colours, frames), or of a file not in its image."""

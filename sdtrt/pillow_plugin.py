@@ -8,12 +8,12 @@ Examples:
     >>> Image.open("photo.sdt").size
     (768, 512)
 
-An image is opened by its header; its pixels are decoded when they are first needed. `draft`, and with it `thumbnail`,
-takes a preview of an eighth, a sixteenth, and so on, if it is large enough. With `ImageFile.LOAD_TRUNCATED_IMAGES` what
-there is of a file that is cut short or damaged is shown, with a `PictureWarning`. How large an image may be is Pillow's
-own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`, `bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`,
-`layers` and `strip` as `sdtrt.encode` does, `model` by name or folder, and `exif` and `xmp` in place of those that
-the image has.
+A file is read and checked when it is opened; its pixels are decoded when they are first needed. `draft`, and with it
+`thumbnail`, takes a preview of an eighth, a sixteenth, and so on, if it is large enough. With
+`ImageFile.LOAD_TRUNCATED_IMAGES` what there is of a file that is cut short or damaged is shown, with a
+`PictureWarning`. How large an image may be is Pillow's own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`,
+`bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`, `layers` and `strip` as `sdtrt.encode` does, `model` by name or
+folder, and `exif` and `xmp` in place of those that the image has.
 """
 
 import functools

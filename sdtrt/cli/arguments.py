@@ -37,7 +37,7 @@ def add_output(command: argparse.ArgumentParser) -> None:
     existing = command.add_mutually_exclusive_group()
     existing.add_argument("-f", "--force", action="store_true", help="replace existing files")
     existing.add_argument(
-        "--skip-existing", action="store_true", help="leave them, and their inputs undone: to go on with a batch"
+        "--skip-existing", action="store_true", help="leave them, and skip their inputs: to go on with a batch"
     )
 
 

@@ -172,9 +172,9 @@ def columns(plan: Plan) -> tuple[str, ...]:
 
 def add_commands(commands: Any) -> None:
     """Add this module's commands to a parser's subcommands."""
-    command = add_command(commands, "export", export, "a Stable Diffusion checkpoint to a bundle")
+    command = add_command(commands, "export", export, "a checkpoint (Stable Diffusion, FLUX, Wan, …) to a bundle")
     command.add_argument("--model", required=True, help="hub id, diffusers folder or single .safetensors file")
-    add_bundle_options(command)
+    add_bundle_options(command, "told by the model")
     command.add_argument(
         "--no-fp16", action="store_true", help="no half-precision networks: engines then convert the others"
     )
@@ -186,7 +186,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
     command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
     command.add_argument("--vivid", type=Path, help="ONNX file, another decoder of these latents, for the vivid look")
-    add_bundle_options(command)
+    add_bundle_options(command, "a new one, which needs --calibrate")
     command.add_argument(
         "--input-range",
         type=value_range,
@@ -242,11 +242,9 @@ def add_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", nargs="?", default=BUILT_IN, help=f"name or folder (default {BUILT_IN})")
 
 
-def add_bundle_options(command: argparse.ArgumentParser) -> None:
+def add_bundle_options(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
-    command.add_argument(
-        "--latent-space", help="sd1, sdxl, flux1, … or a word of your own (default: told by the model)"
-    )
+    command.add_argument("--latent-space", help=f"sd1, sdxl, flux1, … or a word of your own (default: {default})")
     command.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos to measure or check the latents on")
     command.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
     add_quiet(command)

@@ -39,7 +39,7 @@ def described_fully(record: Record) -> str:
     if record["model_prior"]:
         lines.append(f"latents: by prior {record['model_prior']} of a model")
     if record["vividness"] < 1:
-        lines.append(f"look: vivid is faded to {record['vividness']:.0%}")
+        lines.append(f"look: vivid, if the model has it, is faded to {record['vividness']:.0%}")
     spent = {name: nbytes for name, nbytes in record["spent"].items() if nbytes}
     lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in spent.items()]
     return "\n    ".join(lines)

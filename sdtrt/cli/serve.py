@@ -1,6 +1,7 @@
 """The command that serves pictures over HTTP: `serve`."""
 
 import argparse
+import json
 import os
 import signal
 import socket
@@ -65,7 +66,11 @@ def serve(options: argparse.Namespace) -> int:
         # Connections inherit it: without, heads of answers wait 40 ms for their bodies.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host = f"[{options.host}]" if family == socket.AF_INET6 else options.host
-        print(f"sdtrt serve: http://{host}:{listener.getsockname()[1]} ({codec.pipeline.name})", file=sys.stderr)
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        if options.json:
+            print(json.dumps({"address": address, "pipeline": codec.pipeline.name}), flush=True)
+        else:
+            print(f"sdtrt serve: {address} ({codec.pipeline.name})", file=sys.stderr)
         try:
             uvicorn.Server(config).run([listener])
         finally:

@@ -1,5 +1,6 @@
 """The command `sdtrt serve`, in a process of its own."""
 
+import json
 import os
 import re
 import signal
@@ -48,6 +49,15 @@ def until_ready(client: httpx.Client) -> None:
             pass
         time.sleep(0.05)
     raise TimeoutError
+
+
+def test_json_says_where_it_listens() -> None:
+    command = [sys.executable, "-m", "sdtrt", "serve", "--json", "--port", "0", "--threads", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        said = json.loads(process.stdout.readline())
+        process.kill()
+    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", said["address"])
+    assert said["pipeline"].endswith("on the CPU")
 
 
 def test_it_drains(real_files: dict[str, bytes]) -> None:
