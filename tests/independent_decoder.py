@@ -57,7 +57,7 @@ class Coder:
         others = [others_of(row, e) for row, e in zip(tables.tolist(), self.likely, strict=True)]
         self.bounds = np.pad(np.cumsum(others, 1), ((0, 0), (1, 0))).tolist()
         self.points = arrays.get("centroids", 0 * arrays["tables"])
-        self.state = 0
+        self.state, self.left = 0, dict[int, int]()  # words left before each pass
         while self.state < 2**32 and self.stack:
             self.state = self.state * 2**32 + self.stack.pop()
 
@@ -155,7 +155,8 @@ def read_adaptively(payload: Bytes, prior: str | bytes, code: int, symbols: Ints
     padded = np.pad(symbols, ((0, 0), (4, 4), (4, 4)))
     places = [positions(subsets, *symbols.shape[1:]) for subsets in PYRAMID]
     found = np.ones(1, np.int64)
-    for _, subsets, at in held(coder, PYRAMID, places):
+    for n, subsets, at in held(coder, PYRAMID, places):
+        coder.left[n] = len(coder.stack)
         cells = positions(subsets, 4, 4).T.tolist()
         taps = [(dy, dx) for dy, dx in window if all([(y + dy) % 4, (x + dx) % 4] in known for y, x in cells)]
         found = coder.read_pass(*adaptive(parameters, padded, at, taps))[0]
@@ -200,6 +201,7 @@ def read_seeing_latents(
             locations = ((locations * power(4096 - code) + 2**36) >> 37).clip(-32768, 32767)
         known = within = 0 * locations
         if n in told:
+            coder.left[n] = len(coder.stack)
             last = known, within = coder.read_pass(locations, ((scales + 48 * (2048 - code)) >> 12).clip(0, 31))
         seen_as = (known * power(code) + 2**15) >> 16
         if one.get("predicted"):
@@ -282,16 +284,12 @@ def decode(file: bytes, model: Model | None = None) -> dict[str, Any]:
         need(profile in {0, 254}, "unknown")
         channels, downscale = read_own_profile(data, model, profile == 254)
     named = model[1] if model and prior == 254 else PRIORS.get(prior, "")
-    levels = (
-        len(json.loads(bytes(arrays_of(named)["architecture"].tolist()))["cuts"]) + 1 if prior in {1, 2, 254} else 3
-    )
+    cuts = json.loads(bytes(arrays_of(named)["architecture"].tolist()))["cuts"] if prior in {1, 2, 254} else [3, 4]
     shape = (channels, -(-height // downscale), -(-width // downscale))
     need(max(width, height) <= 2**24 and max(width * height, int(np.prod(shape))) <= LIMIT, "too large")
-    segments, columns, rows, residual_step = read_segments(file, data, flags, levels if prior < 255 else 1)
+    segments, columns, rows, residual_step = read_segments(file, data, flags, len(cuts) + 1 if prior < 255 else 1)
     read_chunks(data, bool(flags & 0x10))
-    streams = [
-        b"".join(levels) for levels in zip(*(one for kind, one in segments.items() if kind.isdigit()), strict=True)
-    ]
+    streams = [*zip(*(one for kind, one in segments.items() if kind.isdigit()), strict=True)]
     short = -(len(segments["0"][0]) - (0 if prior else 3 * channels)) % 4
     need(short == step >> 12, "another alignment")
     down, across = edges(shape[1], rows), edges(shape[2], columns)
@@ -299,14 +297,17 @@ def decode(file: bytes, model: Model | None = None) -> dict[str, Any]:
     found = layers_of(segments, residual_step, *in_pixels, Coder)
     if prior == 255:
         need(channels == 4 and len(streams) == 1 and "1" not in segments, "palette with other channels, or tiles")
-        return found | {"latents": read_palette(Bytes(streams[0]), *shape[1:]).astype(np.float32)}
+        return found | {"latents": read_palette(Bytes(streams[0][0]), *shape[1:]).astype(np.float32)}
     symbols, points = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     read = read_seeing_latents if prior else read_adaptively
-    for (y, x), stream in zip(np.ndindex(rows, columns), streams, strict=True):
+    for (y, x), levels in zip(np.ndindex(rows, columns), streams, strict=True):
         place = np.s_[:, down[y] : down[y + 1], across[x] : across[x + 1]]
         inner = (y > 0, y < rows - 1, x > 0, x < columns - 1)
-        coder = read(Bytes(stream), named, step % 2**12, symbols[place], points[place], inner)
+        coder = read(Bytes(b"".join(levels)), named, step % 2**12, symbols[place], points[place], inner)
         need(coder.state == 0 and not coder.stack, "a stream does not end with its symbols")
+        for level, cut in enumerate(cuts[: len(levels) - 1], 1):
+            left = next((left for n, left in coder.left.items() if n >= cut), 0)
+            need(4 * left == sum(map(len, levels[level:])), "a level does not end with its last pass")
     found |= {"points": points.astype(np.int32)} if tells_points(arrays_of(named)) else {}
     return found | {"symbols": symbols.astype(np.int16)}
 

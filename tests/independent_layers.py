@@ -135,7 +135,8 @@ def need(condition: bool, message: str) -> None:
 
 def webp(segment: bytes, height: int, width: int, modes: set[str]) -> Pixels:
     need(segment[:4] + segment[8:16] == b"RIFFWEBPVP8L", "not a WebP file of a single VP8L chunk")
-    need(int.from_bytes(segment[4:8], "little") + 8 == len(segment), "another length than a WebP file says")
+    whole, chunk = (int.from_bytes(segment[at : at + 4], "little") for at in (4, 16))
+    need(whole + 8 == len(segment) == 20 + chunk + chunk % 2, "another length than a WebP file says")
     try:
         with Image.open(io.BytesIO(segment), formats=["WEBP"]) as image:
             need(image.mode in modes and image.size == (width, height), "another picture than the tile has")

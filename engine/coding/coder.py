@@ -9,8 +9,9 @@ Nearly all entries are the likely ones of their tables. Those are told from the 
 quicker; only the others need tables of all.
 """
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import constriction
 import numpy as np
@@ -21,6 +22,7 @@ from sdtrt.errors import FormatError
 Ints = NDArray[np.int32]
 Tables = NDArray[np.uint32]
 Weights = NDArray[np.float32]
+Item = TypeVar("Item")
 
 WORD = 4  # bytes
 ESCAPE_OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
@@ -86,10 +88,33 @@ class Reader:
         return bool(self._coder.is_empty())
 
     @property
+    def left(self) -> int:
+        """How many words are left."""
+        return int(self._coder.pos()[0])
+
+    @property
     def ran_dry(self) -> bool:
         """Whether, if the stream is not whole, more may have been read than it holds."""
         left, state = self._coder.pos()
         return left == 0 and state < FULL
+
+
+class Ends:
+    """Where levels of a stream end: checks, as passes are read, that as many words are left as later levels hold."""
+
+    def __init__(self, reader: Reader, cuts: Sequence[int], left: Sequence[int]) -> None:
+        self._reader, self._ends = reader, [*zip(cuts, left, strict=False)]
+
+    def known(self, number: int, read: Callable[[], Item]) -> Item:
+        """Read pass `number`, if the levels before it have ended where they are said to."""
+        self.require(number)
+        return read()
+
+    def require(self, number: int) -> None:
+        """Raise `FormatError` if a level that ends before pass `number` does not end here."""
+        while self._ends and self._ends[0][0] <= number:
+            if self._ends.pop(0)[1] != self._reader.left:
+                raise FormatError("damaged stream: a level does not end where its last pass does")
 
 
 class Writer:

@@ -5,7 +5,7 @@ those that it does not hold predicted ones are still what is expected.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.choice import MULTIPLIER, Multiplier, choose, passes_worth
-from sdtrt.engine.coding.coder import ESCAPE_OFFSET, WORD, Reader, Writer
+from sdtrt.engine.coding.coder import ESCAPE_OFFSET, WORD, Ends, Reader, Writer
 from sdtrt.engine.coding.priors.passes import OUTER, Inner, Pass, gather, gather_plane, present, restored, scatter
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import ESCAPE, REACH, Context, bins_of, bits_of_tables
@@ -90,12 +90,17 @@ class Decoded:
     missing: int = 0  # and how many were not
 
 
-def decode(stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inner = OUTER) -> Decoded:
-    """Return what a stream of `shape` = (C, h, w) holds; `FormatError` if it is not one of that shape."""
-    if stream.startswith(b"\0"):
-        raise FormatError("damaged stream: it starts with a zero byte")
-    reader = Reader(stream, prior.tables)
-    decoded = _decode(reader, shape, prior, step_code, lambda number, read: read(), inner)
+def decode(
+    stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inner = OUTER, left: Sequence[int] = ()
+) -> Decoded:
+    """Return what a stream of `shape` = (C, h, w) holds; `FormatError` if it is not one of that shape.
+
+    `left` is how many words there must be left where each of its levels but the last ends, if it is cut into levels.
+    """
+    reader = _reader(stream, prior)
+    ends = Ends(reader, prior.cuts, left)
+    decoded = _decode(reader, shape, prior, step_code, ends.known, inner)
+    ends.require(len(prior.passes(shape[0])))
     if not reader.is_at_end:
         raise FormatError("damaged stream: data left over after the last symbol")
     if decoded.there:
@@ -106,11 +111,34 @@ def decode(stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inn
 
 
 def decode_coarse(
-    stream: bytes, shape: Shape, prior: Prior, step_code: int, levels: int, inner: Inner = OUTER
+    stream: bytes,
+    shape: Shape,
+    prior: Prior,
+    step_code: int,
+    levels: int,
+    inner: Inner = OUTER,
+    left: Sequence[int] = (),
+    *,
+    more: bool = False,
 ) -> Decoded:
-    """Return what the first `levels` hold, not all, from the start of a stream; symbols of the others are 0."""
-    reader = Reader(stream, prior.tables)
-    return _decode(reader, shape, prior, step_code, lambda number, read: read(), inner, prior.cuts[levels - 1])
+    """Return what the first `levels` hold, not all, from the start of a stream; symbols of the others are 0.
+
+    `left` is as in `decode`, `more` whether levels that `stream` is without hold anything.
+    """
+    reader, end = _reader(stream, prior), prior.cuts[levels - 1]
+    ends = Ends(reader, prior.cuts, left)
+    decoded = _decode(reader, shape, prior, step_code, ends.known, inner, end)
+    ends.require(end)
+    if more and reader.ran_dry:
+        raise FormatError("damaged stream: a level ends before its last pass")
+    return decoded
+
+
+def _reader(stream: bytes, prior: Prior) -> Reader:
+    """Return what reads a stream whose start is there; `FormatError` if it cannot be one."""
+    if stream.startswith(b"\0"):
+        raise FormatError("damaged stream: it starts with a zero byte")
+    return Reader(stream, prior.tables)
 
 
 def levels_with(channels: Collection[int], prior: Prior, count: int) -> int:

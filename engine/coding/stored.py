@@ -4,6 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,9 @@ from sdtrt.engine.coding.priors.prior import Prior, network_prior
 from sdtrt.engine.coding.priors.tables import POINTS
 from sdtrt.engine.coding.quantized import Contents, Quantized, channels_of, part_of
 from sdtrt.engine.format.container import BUNDLED, CHECKSUM_NBYTES, File, Header
-from sdtrt.engine.format.layout import SINGLE, Span, meet, paste, spans
+from sdtrt.engine.format.layout import SINGLE, Span, meeting, paste, spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, profile_of_file
+from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, PALETTE, PRIOR_NAMES, LatentProfile, Outline, profile_of_file
 from sdtrt.errors import FormatError, LimitError
 
 Floats = NDArray[np.float32]
@@ -48,15 +49,12 @@ class StoredLatents:
         own: LatentProfile | None = None,
     ) -> None:
         self.file, self.profile, self._whole = file, profile_of_file(file, own), whole
-        self.shape = shape_of(file.header, self.profile, limits)
+        self.shape = require_fit(file, self.profile, limits)
         _, height, width = self.shape
-        if not file.layout.fits(height, width):
-            raise FormatError(f"malformed file: {file.layout.columns}x{file.layout.rows} tiles of {width}x{height}")
         if file.layout.levels not in {1, levels_of(self.profile, file.header.prior)}:
             raise FormatError(f"malformed file: {file.layout.levels} levels, its prior has others")
-        self._places = [
-            (rows, columns) for rows in spans(height, file.layout.rows) for columns in spans(width, file.layout.columns)
-        ]
+        self._down, self._across = spans(height, file.layout.rows), spans(width, file.layout.columns)
+        self._places = [*product(self._down, self._across)]
         self.deltas = deltas(self.profile, file.header)
         self._prior = prior_of(file.header.prior, self.profile)
         self._palette = self._of_palette() if file.header.prior == PALETTE else None
@@ -80,7 +78,8 @@ class StoredLatents:
 
     def decoded(self, rows: Span, columns: Span) -> Decoded:
         """Return the symbols in some rows and columns, and what their prior tells of them."""
-        wanted = [tile for tile, place in enumerate(self._places) if meet(place[0], rows) and meet(place[1], columns)]
+        down, across = meeting(self._down, rows), meeting(self._across, columns)
+        wanted = [self.file.layout.columns * row + column for row in down for column in across]
         fresh = [tile for tile in wanted if tile not in self._tiles]
         self._tiles |= {tile: self._tile(tile) for tile in fresh}
         found = self._together(((tile, self._tiles[tile]) for tile in wanted), rows, columns)
@@ -103,9 +102,13 @@ class StoredLatents:
             return channels_of(self._quantized(self.decoded(rows, columns)), channels)
 
         def work(tile: int) -> Decoded:
-            stored = range(min(levels, self.file.layout.levels))
-            stream, code = b"".join(self.file.segment(level, tile) for level in stored), self.file.header.step_code
-            decoded = entropy.decode_coarse(stream, self._shape(tile), prior, code, levels, self._inner(tile))
+            file, stored = self.file, min(levels, self.file.layout.levels)
+            segments = [file.segment(level, tile) for level in range(stored)]
+            left, code = self._left(tile, segments), file.header.step_code
+            more = any(file.nbytes(level, tile) for level in range(stored, file.layout.levels))
+            decoded = entropy.decode_coarse(
+                b"".join(segments), self._shape(tile), prior, code, levels, self._inner(tile), left, more=more
+            )
             points = None if decoded.points is None else decoded.points[[*channels]]
             return Decoded(decoded.symbols[[*channels]], points)
 
@@ -166,12 +169,22 @@ class StoredLatents:
 
     def _checked(self, tile: int, segments: list[bytes]) -> Decoded:
         """Return what a tile's segments hold; `FormatError` if they are not exactly a tile's."""
+        left, code = self._left(tile, segments), self.file.header.step_code
+        prior, stream = self._stream(b"".join(segments))
+        return entropy.decode(stream, self._shape(tile), prior, code, self._inner(tile), left)
+
+    def _left(self, tile: int, segments: list[bytes]) -> list[int]:
+        """Return how many words are left behind each of a tile's segments, of which the first may be all.
+
+        `FormatError` if they have no whole words.
+        """
         if tile == 0 and self.file.header.alignment != -(len(segments[0]) - self._parameters) % WORD:
             raise FormatError(f"malformed file: alignment {self.file.header.alignment} of a stream that has another")
         if any(len(segment) % WORD for segment in segments[1:]):
             raise FormatError("malformed file: a level that ends between words")
-        prior, stream = self._stream(b"".join(segments))
-        return entropy.decode(stream, self._shape(tile), prior, self.file.header.step_code, self._inner(tile))
+        if self.file.layout.levels == 1:
+            return []
+        return [sum(map(len, segments[n:])) // WORD for n in range(1, len(segments) + 1)]
 
     def _salvaged(self, tile: int, segments: list[bytes], whole: list[bool]) -> Decoded:
         """Return what there is of a tile: its levels up to the first that is not whole, and what there is of that."""
@@ -233,11 +246,16 @@ def inner_of(rows: Span, columns: Span, height: int, width: int) -> Inner:
     return Inner(rows[0] > 0, rows[1] < height, columns[0] > 0, columns[1] < width)
 
 
-def shape_of(header: Header, profile: LatentProfile, limits: Limits) -> tuple[int, int, int]:
-    """Return the shape of a file's latents, (C, h, w)."""
-    shape = profile.grid(header.width, header.height)
+def require_fit(file: File, outline: Outline, limits: Limits) -> tuple[int, int, int]:
+    """Return the shape of a file's latents, (C, h, w).
+
+    Raises `LimitError` if there are more of them than `limits` has pixels, `FormatError` if there are more tiles.
+    """
+    shape = outline.grid(file.header.width, file.header.height)
     if math.prod(shape) > limits.max_pixels:
         raise LimitError(f"latents of shape {shape}, {math.prod(shape)} values; the limit is {limits.max_pixels}")
+    if not file.layout.fits(*shape[1:]):
+        raise FormatError(f"malformed file: {file.layout.columns}x{file.layout.rows} tiles of {shape[2]}x{shape[1]}")
     return shape
 
 

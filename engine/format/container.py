@@ -79,6 +79,11 @@ class File:
         """Return a segment; `FormatError` if it is damaged, which a file that was read whole is not."""
         return self.segments[self.layout.segment(kind, tile)]
 
+    def nbytes(self, kind: int | str, tile: int) -> int:
+        """Return how many bytes a segment has, without reading it."""
+        number = self.layout.segment(kind, tile)
+        return self.segments.nbytes(number) if isinstance(self.segments, StoredSegments) else len(self.segments[number])
+
 
 class Salvaged(NamedTuple):
     """What there is of a file: segments are cut short or empty where they are not `whole`.
@@ -152,10 +157,12 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
     start = read_fully(stream, SHORTEST_FILE)
     _require_ours(start)
     stream.seek(0)
-    if not start[3] & INDEX_FLAG:
-        return read(read_fully(stream, nbytes), limits)
-    head = _head(Cursor(stream), nbytes - CHECKSUM_NBYTES, limits)
     end = nbytes - CHECKSUM_NBYTES
+    head = _head(Cursor(stream), end, limits)
+    _require_few(end - head.index.end, limits)
+    if not start[3] & INDEX_FLAG:
+        stream.seek(0)
+        return read(read_fully(stream, nbytes), limits)
     if head.index.end > end:
         raise FormatError(f"truncated file: segments to byte {head.index.end} of {end}")
     chunks = b""
@@ -244,7 +251,13 @@ def _head(cursor: Cursor, nbytes: int, limits: Limits) -> _Head:
     return _Head(header, layout, own, index, bool(flags & CHUNKS_FLAG))
 
 
+def _require_few(nbytes: int, limits: Limits) -> None:
+    if nbytes > limits.max_chunk_nbytes:
+        raise LimitError(f"{nbytes} bytes of chunks, the limit is {limits.max_chunk_nbytes}")
+
+
 def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
+    _require_few(len(data), limits)
     if announced != bool(data):
         raise FormatError("malformed file: chunks are announced and none follows, or the reverse")
     chunks: dict[int, bytes] = {}
@@ -255,8 +268,6 @@ def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
             raise FormatError(f"chunk {kind:#04x} after {last:#04x}: types must rise")
         if kind >= REQUIRED:
             raise _RequiredChunkError(f"unknown required chunk {kind:#04x}; a later sdtrt may read this file")
-        if nbytes > limits.max_chunk_nbytes:
-            raise LimitError(f"chunk {kind:#04x} of {nbytes} bytes, the limit is {limits.max_chunk_nbytes}")
         chunks[kind] = cursor.take(nbytes)
         last = kind
     return chunks

@@ -96,6 +96,10 @@ class StoredSegments(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._index.nbytes)
 
+    def nbytes(self, number: int) -> int:
+        """Return how many bytes a segment has."""
+        return self._index.nbytes[number]
+
     @overload
     def __getitem__(self, number: int) -> bytes: ...
     @overload

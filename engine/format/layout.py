@@ -1,7 +1,10 @@
 """How a file's payload is divided: tiles of the latent plane, and for each a segment of every kind."""
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 from numpy.typing import NDArray
@@ -69,6 +72,11 @@ def spans(length: int, count: int) -> list[Span]:
 def meet(first: Span, second: Span) -> bool:
     """Return whether two spans have anything in common."""
     return max(first[0], second[0]) < min(first[1], second[1])
+
+
+def meeting(spans: Sequence[Span], span: Span) -> range:
+    """Return the numbers of those spans, of some side by side, that have anything in common with one."""
+    return range(bisect_right(spans, span[0], key=itemgetter(1)), bisect_left(spans, span[1], key=itemgetter(0)))
 
 
 def paste(plane: NDArray[Any], part: NDArray[Any], top: int, left: int) -> None:

@@ -12,6 +12,7 @@ Pixels = NDArray[np.uint8]
 LARGEST_SIDE = 16383  # of a WebP picture
 OPAQUE = 255
 HEAD_NBYTES, SIGNATURE = 25, 0x2F
+CHUNK_NBYTES = 20  # before what the chunk holds
 METHOD = 4  # of libwebp's 0 to 6; 6 takes fifty times as long and saves 3 %
 TRIAL_METHOD, TRIAL_QUALITY = 1, 75  # half the time, 4 % more bytes
 
@@ -85,7 +86,8 @@ def _size_of(segment: bytes, alpha: bool) -> tuple[int, int] | None:
     """
     if len(segment) < HEAD_NBYTES or segment[:4] + segment[8:16] != b"RIFFWEBPVP8L" or segment[20] != SIGNATURE:
         return None
-    if int.from_bytes(segment[4:8], "little") + 8 != len(segment):
+    whole, chunk = (int.from_bytes(segment[at : at + 4], "little") for at in (4, 16))
+    if whole + 8 != len(segment) or CHUNK_NBYTES + chunk + (chunk & 1) != len(segment):
         return None
     bits = int.from_bytes(segment[21:25], "little")
     return None if bits >> (29 if alpha else 28) else ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)

@@ -92,6 +92,8 @@ def write_wrong_tiles() -> None:
         "x_swapped_tiles": ("one tile's stream in place of another's", container.write(swapped)),
         "x_too_many_tiles": ("tiles of less than 32 latents", container.write(crowded(header))),
         "x_levels": ("levels that the prior has not", container.write(three_levels(good))),
+        "x_level_early": ("a level that ends before its last pass", container.write(moved(good, -WORD))),
+        "x_level_late": ("a level that ends behind its last pass", container.write(moved(good, WORD))),
         "x_behind": ("bytes behind the last segment", sealed(data[:-4] + b"\0")),
     }
     for name, (tests, wrong) in cases.items():
@@ -107,6 +109,14 @@ def three_levels(file: File) -> File:
     *before, third, fourth = (file.segments[n : n + 2] for n in (0, 2, 4, 6))
     together = tuple(a + b for a, b in zip(third, fourth, strict=True))
     return dataclasses.replace(file, segments=(*before[0], *before[1], *together), layout=Layout(2, 1, 3))
+
+
+def moved(file: File, nbytes: int) -> File:
+    """Return a file of two tiles, the first one's first level so many bytes longer, its second as many shorter."""
+    first, second = file.segment(0, 0), file.segment(1, 0)
+    both, end = first + second, len(first) + nbytes
+    segments = (both[:end], file.segment(0, 1), both[end:], *file.segments[3:])
+    return dataclasses.replace(file, segments=segments)
 
 
 def write_wrong_layers() -> None:
@@ -132,6 +142,7 @@ def write_wrong_layers() -> None:
         "x_overlay_png": ("an overlay that is no WebP file", webp(half, kind="PNG")),
         "x_overlay_extended": ("an overlay with metadata", webp(drawing(30, 20), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")),
         "x_overlay_behind": ("bytes behind an overlay", webp(drawing(30, 20)) + b"\0\0"),
+        "x_overlay_chunk": ("a chunk behind an overlay's", with_chunk(webp(drawing(30, 20)))),
         "x_overlay_cut": ("an overlay that is cut short", cut_short(webp(drawing(30, 20)))),
     }
     for file, cases in ((residual, extents), (overlay, overlays)):
@@ -167,6 +178,11 @@ def webp(pixels: NDArray[np.uint8], kind: str = "WEBP", **how: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind, **({"lossless": True, "exact": True} | how))
     return stream.getvalue()
+
+
+def with_chunk(data: bytes) -> bytes:
+    """Return a WebP file with a chunk of metadata behind its only one."""
+    return b"RIFF" + struct.pack("<I", len(data) + 4) + data[8:] + b"EXIF" + struct.pack("<I", 4) + b"MM\0*"
 
 
 def cut_short(data: bytes) -> bytes:

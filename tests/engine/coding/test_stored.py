@@ -1,6 +1,8 @@
 """Stored latents: parts of them are parts of the whole, only what is needed is decoded, and what is missing is told."""
 
+import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from sdtrt.engine.coding import entropy, latents
 from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import KEPT_ROWS, StoredLatents, levels_of, prior_of, quantized
+from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
 from sdtrt.engine.format.limits import Limits
@@ -88,19 +91,44 @@ def test_some_channels(file: File) -> None:
     ("channels", "levels"), [([], 1), ([28], 2), ([0, 28, 34], 2), ([2, 0], 3), ([3], 3), ([6], 4)]
 )
 def test_coarse_channels_do_without_later_levels(channels: list[int], levels: int) -> None:
-    class Coarse(list[bytes]):
-        def __getitem__(self, number: int) -> bytes:  # type: ignore[override]
-            if number >= levels * file.layout.tiles:
-                raise FormatError("asked for a later level")
-            return super().__getitem__(number)
-
     file = stored_file(shipped_profile(1), 70, 70)
-    coarse = StoredLatents(File(file.header, Coarse(file.segments), file.layout))
     whole = latents_of(StoredLatents(file).part())
+    data, later = bytearray(container.write(file)), b"".join(file.segments[levels * file.layout.tiles :])
+    start = data.index(later) if later else len(data)
+    data[start : start + len(later)] = bytes(byte ^ 0xFF for byte in later)
+    coarse = StoredLatents(container.read_from(io.BytesIO(data)))
     np.testing.assert_array_equal(latents_of(coarse.some(channels)), whole[channels])
     if levels < 4:
-        with pytest.raises(FormatError, match="later level"):
+        with pytest.raises(FormatError, match="not what was written"):
             coarse.some(range(40))
+
+
+@pytest.mark.parametrize("moved", [-4, 4, 8])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_levels_end_where_their_last_pass_does(level: int, moved: int) -> None:
+    file = stored_file(shipped_profile(1), 70, 70)
+    tiles, segments = file.layout.tiles, [*file.segments]
+    number = level * tiles + 1
+    both, end = segments[number] + segments[number + tiles], len(segments[number]) + moved
+    segments[number], segments[number + tiles] = both[:end], both[end:]
+    wrong = StoredLatents(File(file.header, segments, file.layout))
+    with pytest.raises(FormatError, match="damaged stream: a level"):
+        wrong.part()
+    with pytest.raises(FormatError, match="damaged stream: a level"):
+        wrong.some((0, 3))
+
+
+def test_some_channels_of_a_stream_that_starts_or_ends_elsewhere() -> None:
+    file = stored_file(shipped_profile(1), 70, 70)
+    wrong = replace(file, header=replace(file.header, alignment=(file.header.alignment + 1) % 4))
+    with pytest.raises(FormatError, match="alignment"):
+        StoredLatents(wrong).some((0,))
+    short = [segment[:-1] if n == file.layout.tiles else segment for n, segment in enumerate(file.segments)]
+    with pytest.raises(FormatError, match="between words"):
+        StoredLatents(replace(file, segments=short)).some((0,))
+    zero = [b"\0" + segment if n == 1 else segment for n, segment in enumerate(file.segments)]
+    with pytest.raises(FormatError, match="zero byte"):
+        StoredLatents(replace(file, segments=zero)).some((0,))
 
 
 def test_what_is_missing_is_counted() -> None:

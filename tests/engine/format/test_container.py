@@ -27,7 +27,7 @@ from sdtrt.engine.format.container import (
     salvage,
     write,
 )
-from sdtrt.engine.format.layout import Layout, most_tiles
+from sdtrt.engine.format.layout import SINGLE, Layout, most_tiles
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import FormatError, LimitError
 
@@ -325,10 +325,31 @@ def test_what_is_salvaged_of_each_prefix() -> None:
 
 def test_limits_have_their_own_error() -> None:
     data = write(File(Header(100, 50, 1, 1, 0), (b"12345",), chunks={ICC: b"1234567"}))
-    assert read(data, Limits(5000, 5, 7)).segments == (b"12345",)
-    for limits in (Limits(4999, 5, 7), Limits(5000, 4, 7), Limits(5000, 5, 6)):
+    assert read(data, Limits(5000, 5, 9)).segments == (b"12345",)
+    for limits in (Limits(4999, 5, 9), Limits(5000, 4, 9), Limits(5000, 5, 8)):
         with pytest.raises(LimitError, match="limit"):
             read(data, limits)
+        with pytest.raises(LimitError, match="limit"):
+            read_from(io.BytesIO(data), limits)
+
+
+@pytest.mark.parametrize("layout", [SINGLE, Layout(alpha=True)])
+def test_what_is_too_long_is_not_read(layout: Layout) -> None:
+    class Endless(io.BytesIO):
+        """A file with a terabyte behind it."""
+
+        def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+            return 1 << 40 if whence == io.SEEK_END else super().seek(offset, whence)
+
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None
+            assert 0 <= size < 1 << 20
+            return super().read(size)
+
+    for chunks in ({}, {ICC: b"icc"}):
+        data = write(File(Header(100, 50, 1, 1, 0), (b"12345",) * layout.segments, layout, chunks=chunks))
+        with pytest.raises(LimitError, match="limit"):
+            read_from(Endless(data))
 
 
 def test_size_claims_cost_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdtrt.engine.format.layout import GRAIN, SMALLEST_TILE, Layout, meet, most_tiles, paste, spans
+from sdtrt.engine.format.layout import GRAIN, SMALLEST_TILE, Layout, meet, meeting, most_tiles, paste, spans
 
 LENGTHS = st.integers(1, 3000)
 
@@ -64,6 +64,14 @@ def test_kinds(layout: Layout, kinds: tuple[str, ...]) -> None:
 )
 def test_meet(first: tuple[int, int], second: tuple[int, int], do: bool) -> None:
     assert meet(first, second) == meet(second, first) == do
+
+
+@given(st.integers(1, 300), st.integers(1, 9), st.data())
+def test_meeting(length: int, count: int, data: st.DataObject) -> None:
+    tiles = spans(length, min(count, most_tiles(length)))
+    first = data.draw(st.integers(0, length - 1))
+    span = first, data.draw(st.integers(first + 1, length))
+    assert [*meeting(tiles, span)] == [n for n, tile in enumerate(tiles) if meet(tile, span)]
 
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 8), st.integers(1, 8))

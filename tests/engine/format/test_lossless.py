@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -87,6 +88,7 @@ OTHERS = {
     "lossy with alpha": file_of(overlay()),
     "with metadata": file_of(overlay(), lossless=True, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0"),
     "animated": animation(),
+    "with a chunk behind": b"RIFF" + struct.pack("<I", len(SEGMENT)) + SEGMENT[8:] + b"EXIF\0\0\0\0",
     "of another version": SEGMENT[:24] + bytes([SEGMENT[24] | 0x20]) + SEGMENT[25:],
 }
 

@@ -186,7 +186,22 @@ export class StoredLatents {
     const isAligned = segments.slice(1).every(({ length }) => length % WORD === 0);
     need(isAligned, "malformed file: a level that ends between words");
     const { prior, stream } = this._stream(segments), { height, width, inner } = this._extent(tile);
-    return decodeStream(stream, height, width, prior, this.file.header.stepCode, inner, end);
+    const levels = this._levels(tile, segments, prior);
+    return decodeStream(stream, height, width, prior, this.file.header.stepCode, inner, levels, end);
+  }
+
+  /**
+   * Return what is known of the levels of a tile's stream, of which the first may be all.
+   * @param {number} tile
+   * @param {Uint8Array<ArrayBuffer>[]} segments
+   * @param {Prior} prior
+   * @returns {import("./stream.js").Levels}
+   */
+  _levels(tile, segments, prior) {
+    if (this.file.layout.levels === 1) return { left: [], isMore: false };
+    const words = segments.map(({ length }) => length / WORD);
+    const left = prior.cuts.slice(0, segments.length).map((_, n) => words.slice(n + 1).reduce((a, b) => a + b, 0));
+    return { left, isMore: this._segments(tile).slice(segments.length).some(({ length }) => length > 0) };
   }
 
   /**

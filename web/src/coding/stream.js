@@ -17,6 +17,12 @@ const STEP = 64, LATENT_LIMIT = STEP << 15; // in 1/64 step
  */
 
 /**
+ * What is known of a stream's levels: how many words must be left where each but the last ends, and whether those that
+ * are not there hold any.
+ * @typedef {{left: number[], isMore: boolean}} Levels
+ */
+
+/**
  * Return what a stream holds.
  * @param {Uint8Array} data
  * @param {number} height of the tile, in latents
@@ -24,11 +30,12 @@ const STEP = 64, LATENT_LIMIT = STEP << 15; // in 1/64 step
  * @param {Prior} prior
  * @param {number} stepCode
  * @param {Inner} inner
+ * @param {Levels} levels
  * @param {number} [end] how many of the prior's passes to read; symbols of the others are 0
  * @returns {Decoded}
  * @throws {import("../error.js").FormatError} if it is not a stream of that size; of a part, only if that is damaged
  */
-export function decodeStream(data, height, width, prior, stepCode, inner, end = prior.passes.length) {
+export function decodeStream(data, height, width, prior, stepCode, inner, levels, end = prior.passes.length) {
   const reader = new Reader(data), grid = new Grid(height, width, inner);
   const symbols = new Int16Array(prior.order.length * height * width);
   const points = prior.hasPoints ? new Int32Array(symbols.length) : null;
@@ -37,6 +44,14 @@ export function decodeStream(data, height, width, prior, stepCode, inner, end = 
   need(count <= present.length, `damaged stream: it tells of ${count} passes, there are ${present.length}`);
   const largest = Math.max(0, ...present.map(({ step }) => grid.count(step) * (step.channels[1] - step.channels[0])));
   const contexts = prior.contexts(grid, stepCode), pass = new PassReader(reader, prior.tables, largest);
+  const ends = levels.left.map((left, n) => ({ cut: prior.cuts[n], left }));
+  /** @param {number} number of the pass that is next */
+  const requireEnds = (number) => {
+    while (ends.length > 0 && ends[0].cut <= number) {
+      const isThere = reader.left === ends.shift()?.left;
+      need(isThere, "damaged stream: a level does not end where its last pass does");
+    }
+  };
   let isZero = false;
   for (const [n, { step, number }] of present.entries()) {
     const isHeld = n < count;
@@ -44,12 +59,15 @@ export function decodeStream(data, height, width, prior, stepCode, inner, end = 
     if (!isHeld && !step.predicted) continue;
     const { plane } = grid.positions(step), size = (step.channels[1] - step.channels[0]) * plane.length;
     contexts.find(number, pass.locations, pass.scales, pass.origins);
+    if (isHeld) requireEnds(number);
     if (isHeld) pass.read(size);
     else pass.symbols.fill(0);
     contexts.put(number, pass.symbols, pass.origins);
     pass.putInto({ symbols, points, size: height * width }, prior, step, plane, isHeld);
     if (isHeld) isZero = pass.symbols.subarray(0, size).every((symbol) => symbol === 0);
   }
+  requireEnds(end);
+  need(!levels.isMore || !reader.ranDry, "damaged stream: a level ends before its last pass");
   need(end < prior.passes.length || reader.isAtEnd, "damaged stream: data left over after the last symbol");
   need(end < prior.passes.length || !isZero, "damaged stream: its last pass holds zeros alone");
   return { symbols, points };

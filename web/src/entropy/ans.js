@@ -36,6 +36,11 @@ export class Reader {
     return this._next === this._words.length && this._high === 0 && this._low === 0;
   }
 
+  /** How many words are left. */
+  get left() {
+    return this._words.length - this._next;
+  }
+
   /** Whether, if the stream is not whole, more may have been read than it holds. */
   get ranDry() {
     return this._next === this._words.length && this._high < FULL;

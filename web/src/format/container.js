@@ -162,6 +162,7 @@ function takeIndex(cursor, flags, { height, width }) {
  * @param {Limits} limits
  */
 function readChunks(data, announced, limits) {
+  requireWithin(data.length, limits.maxChunkBytes, "bytes of chunks");
   need(announced === data.length > 0, "malformed file: chunks are announced and none follows, or the reverse");
   /** @type {Map<number, Uint8Array<ArrayBuffer>>} */
   const chunks = new Map();
@@ -173,7 +174,6 @@ function readChunks(data, announced, limits) {
     if (kind >= REQUIRED_CHUNK) {
       throw new RequiredChunkError(`unknown required chunk ${kind}; a later version may read this file`);
     }
-    requireWithin(nbytes, limits.maxChunkBytes, "bytes in a chunk");
     chunks.set(kind, cursor.take(nbytes));
     last = kind;
   }
