@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sdtrt.engine.coding.dial import quality_of, vividness
 from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method
+from sdtrt.engine.coding.stored import require_fit
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import alpha_of_file
 from sdtrt.engine.format.container import BUNDLED, PROFILE_NBYTES, File
@@ -107,6 +108,7 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> str:
     `decode` would.
     """
     file = container.read(bytes_of(source), limits)
+    require_fit(file, outline_of_file(file), limits)
     unchecked = ""
     try:
         latents_of_file(file, limits, own_profile(file))

@@ -132,6 +132,11 @@ def profile_of_file(file: File, own: LatentProfile | None = None) -> LatentProfi
     Raises `FormatError` if it is unknown or malformed, `BundleError` if it is another model's than that at hand.
     """
     outline = outline_of_file(file)
+    if own is not None and (own.channels, own.downscale) != (outline.channels, outline.downscale):
+        raise BundleError(
+            f"latents of {outline.channels} channels at 1/{outline.downscale} of the picture, "
+            f"the model's are {own.channels} at 1/{own.downscale}"
+        )
     if isinstance(outline, LatentProfile):
         return outline
     if own is None or own.id != BUNDLED or reference(own) != file.profile:

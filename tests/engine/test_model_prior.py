@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 
 import sdtrt
 from sdtrt import api
+from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.format import container
-from sdtrt.engine.format.container import BUNDLED, File, Header
+from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
 from sdtrt.engine.format.profile import (
     LatentProfile,
     bytes_in_file,
@@ -114,6 +117,34 @@ def test_another_prior_is_not_taken_for_it(models: Make, pixels: np.ndarray) -> 
     sdtrt.decode(data)  # the right one is found among them
     with sdtrt.Codec.open(plain) as codec:
         sdtrt.decode(codec.encode(pixels))
+
+
+@pytest.mark.parametrize("downscale", [1, 4, 16, 255])
+def test_latents_of_another_shape(models: Make, downscale: int) -> None:
+    """A file's own profile may say what it likes; the model's networks take what they take."""
+    outline = replace(own_profile(), id=INLINE, prior=0, trained=None)
+    for profile in (replace(outline, downscale=downscale), channels_of(outline, 39)):
+        latents = np.zeros(profile.grid(64, 48), np.float32)
+        data = container.write(file_of_latents(latents, 64, 48, profile, 2048))
+        assert sdtrt.verify(data) == ""
+        for decode in (sdtrt.decode, sdtrt.preview, partial(sdtrt.decode, region=(0, 0, 9, 9))):
+            with pytest.raises(sdtrt.BundleError, match=r"at 1/\d+ of the picture"):
+                decode(data)
+
+
+def channels_of(profile: LatentProfile, count: int) -> LatentProfile:
+    vectors = {name: getattr(profile, name)[:count] for name in ("mean", "spread", "weight", "offset")}
+    return replace(profile, channels=count, **vectors)
+
+
+def test_too_many_latents_of_a_model_that_is_not_there() -> None:
+    vast = replace(bundled(), header=replace(bundled().header, width=1 << 13, height=1 << 13))
+    whole = container.write(vast)
+    outline = bytes_in_file(own_profile())
+    assert sdtrt.verify(whole, limits=sdtrt.Limits(max_pixels=1 << 27)).startswith("latents not checked")
+    many = container.write(replace(vast, profile=outline[:4] + b"\xff\x01" + outline[6:]))
+    with pytest.raises(sdtrt.LimitError, match="latents"):
+        sdtrt.verify(many)
 
 
 def test_a_damaged_prior(make: Make) -> None:
