@@ -19,7 +19,7 @@ from sdtrt.engine.layers.preview import preview_of_file
 from sdtrt.engine.layers.stored import Layers, reduced
 from sdtrt.engine.networks.view import RECOMMENDED, View
 from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
-from sdtrt.errors import PictureWarning
+from sdtrt.errors import FormatError, PictureWarning
 
 Source = bytes | BinaryIO  # a file's bytes, or a stream that can `seek`, of which only what is needed is read
 LARGEST_SCALE = 1024
@@ -142,7 +142,7 @@ def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits 
 
 
 def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:
-    """Return what can be seen of a file that is cut short or damaged; a `PictureWarning` tells what is missing.
+    """Return what can be seen of a file that is cut short or damaged; a `PictureWarning`, too, tells what is missing.
 
     Where fine passes are missing the picture is coarse, where all are it is what the prior expects, a flat grey or so.
     Alpha that is missing is opaque. Raises `FormatError` if not even the head is there, or if the picture is by method
@@ -154,13 +154,18 @@ def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, v
     pixels = codec.pipeline.synthesise([parsed])[0]
     layers = Layers(file, whole)
     layers.put(pixels)
-    told = [stored.lacking(), layers.lacking(), alpha.lacking(file.layout, whole)]
+    told, kept = [stored.lacking(), layers.lacking(), alpha.lacking(file.layout, whole)], metadata.NOTHING
+    try:
+        kept = metadata.metadata_of_file(file)
+    except FormatError as error:
+        told.append(f"metadata is left out: {error}")
     if not (intact or any(told)):
         told = ["the checksum does not match: metadata is left out, and what is shown may be wrong"]
-    if any(told):
-        warnings.warn("; ".join(filter(None, told)), PictureWarning, stacklevel=3)
+    missing = "; ".join(filter(None, told))
+    if missing:
+        warnings.warn(missing, PictureWarning, stacklevel=3)
     plane = alpha.alpha_of_file(file, whole=whole)
-    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file), parsed.look)
+    return Picture(pixels, plane, file.header.grey, kept, parsed.look, missing)
 
 
 def stream_of(source: Source) -> BinaryIO:

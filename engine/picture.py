@@ -17,7 +17,8 @@ Region = tuple[int, int, int, int]  # left, top, width, height, in pixels
 class Picture:
     """RGB pixels, uint8 (H, W, 3); `alpha`, uint8 (H, W), or None; `grey` if the three channels came from one.
 
-    `look` is the one in which a picture was decoded, None of others.
+    `look` is the one in which a picture was decoded, None of others; `missing` says what was not to be had of a file
+    that is cut short or damaged, nothing of whole ones.
     """
 
     pixels: Pixels
@@ -25,6 +26,7 @@ class Picture:
     grey: bool = False
     metadata: Metadata = NOTHING
     look: str | None = None
+    missing: str = ""
 
 
 def luma(pixels: Pixels) -> Pixels:

@@ -140,8 +140,8 @@ class Codec:
             source: the file's bytes, its path, or an object with `read` and `seek`.
             region: (left, top, width, height) in pixels: that part alone, the same as if it were cropped from the
                 whole; of a large file only the streams that it needs are read and decoded.
-            partial: show what there is of a file that is cut short or damaged; what is missing is told by a
-                `PictureWarning`, and is coarse, or grey.
+            partial: show what there is of a file that is cut short or damaged; what is missing, which is coarse or
+                grey, is told by a `PictureWarning` and in the image's `info["sdtrt:missing"]`.
             denoise: in how many steps the model's UNet cleans the latents, 0 for none; "auto" is what the model's
                 bundle recommends, which is none unless it was measured to help at the file's quality.
             look: "faithful", with the least error, or "vivid", as sharp and rich as the file leaves room for, if the

@@ -17,6 +17,7 @@ folder, and `exif` and `xmp` in place of those that the image has.
 """
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,11 +27,11 @@ from sdtrt import api
 from sdtrt.codec import Codec
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File
-from sdtrt.engine.format.limits import UNLIMITED
-from sdtrt.engine.format.metadata import metadata_of_file
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED
+from sdtrt.engine.format.metadata import NOTHING, Metadata, metadata_of_file
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import FormatError, SdtrtError
-from sdtrt.images.metadata import marked, put_into
+from sdtrt.images.metadata import MISSING, marked, put_into
 from sdtrt.information import verify
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
@@ -46,6 +47,7 @@ class SdtImageFile(ImageFile.ImageFile):
     format_description = "latents of an autoencoder"
 
     _data: bytes | None = None  # of the file, until it is decoded
+    _limits = UNLIMITED  # what Pillow allows of pixels, and as many latents
     _scale = 1
     _partial = False
 
@@ -54,13 +56,14 @@ class SdtImageFile(ImageFile.ImageFile):
         self._data = data = self.fp.read()
         try:
             file = self._parsed(data)
-            metadata = metadata_of_file(file)
+            metadata = self._metadata(file)
         except FormatError as error:
             raise SyntaxError(str(error)) from error
         put_into(self, marked(metadata))
         self._xmp = self.info["xmp"]
         self.text = dict(metadata.text)
-        self._size = file.header.width, file.header.height
+        self._size = width, height = file.header.width, file.header.height
+        self._limits = replace(UNLIMITED, max_pixels=max(DEFAULT_LIMITS.max_pixels, width * height))
         self._mode = MODES[file.header.grey, file.layout.alpha]
         self.tile = []
 
@@ -72,6 +75,15 @@ class SdtImageFile(ImageFile.ImageFile):
                 raise
         self._partial = True
         return container.salvage(data, UNLIMITED).file
+
+    def _metadata(self, file: File) -> Metadata:
+        try:
+            return metadata_of_file(file)
+        except FormatError:
+            if not ImageFile.LOAD_TRUNCATED_IMAGES:
+                raise
+        self._partial = True
+        return NOTHING
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Make this the smallest preview that is not smaller than `size`; the mode stays as it is.
@@ -98,23 +110,25 @@ class SdtImageFile(ImageFile.ImageFile):
             self.im, self._data = image.im, None
             if self.info.get("xmp") == self._xmp:
                 self.info["xmp"] = image.info["xmp"]  # which tells of the look
+            if MISSING in image.info:
+                self.info[MISSING] = image.info[MISSING]
             if self._exclusive_fp and self.fp:
                 self.fp.close()
             self.fp = None
         return super().load()
 
     def _decoded(self, data: bytes) -> Image.Image:
-        codec = codec_of(api.model_for(data, partial=self._partial, limits=UNLIMITED))
+        codec = codec_of(api.model_for(data, partial=self._partial, limits=self._limits))
         if self._scale > 1:
-            return codec.preview(data, scale=self._scale, limits=UNLIMITED)
-        return codec.decode(data, partial=self._partial, limits=UNLIMITED)
+            return codec.preview(data, scale=self._scale, limits=self._limits)
+        return codec.decode(data, partial=self._partial, limits=self._limits)
 
     def verify(self) -> None:
         """Check the file completely, but for its pixels; as with other formats the image is of no use afterwards."""
         if self._data is None:
             raise RuntimeError("verify must be called directly after open")
         try:
-            verify(self._data, limits=UNLIMITED)
+            verify(self._data, limits=self._limits)
         except SdtrtError as error:
             raise SyntaxError(str(error)) from error
         super().verify()

@@ -4,6 +4,7 @@ import operator
 import re
 import struct
 from typing import Any
+from xml.parsers import expat
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -24,7 +25,7 @@ NO_TEXT = {
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 SOURCE = re.compile(
     rb"\s[\w.-]+:DigitalSourceType\s*=\s*(\"[^\"]*\"|'[^']*')"
-    rb"|<[\w.-]+:DigitalSourceType\b[^>]*/>|<([\w.-]+):DigitalSourceType\b[^>]*>[^<]*</\2:DigitalSourceType\s*>"
+    rb"|<[\w.-]+:DigitalSourceType\b[^<>]*/>|<([\w.-]+):DigitalSourceType\b[^<>]*>[^<]*</\2:DigitalSourceType\s*>"
 )
 MARKS = {
     look: (
@@ -37,7 +38,8 @@ MARKS = {
         "vivid": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="vivid"',
     }.items()
 }
-END = re.compile(rb"</rdf:RDF\s*>")
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# RDF"
+MISSING = "sdtrt:missing"  # in the `info` of images from files that are cut short or damaged
 # What Pillow raises at EXIF data that is none.
 UNREADABLE_EXIF = (
     ArithmeticError,
@@ -102,9 +104,29 @@ def marked(metadata: Metadata, look: str | None = None) -> Metadata:
     for earlier in MARKS.values():
         xmp = xmp.replace(earlier, b"")
     xmp = SOURCE.sub(b"", xmp)
-    end = max((match.start() for match in END.finditer(xmp)), default=None)
+    end = _end_of_rdf(xmp)
     xmp = PACKET % mark if end is None else xmp[:end] + mark + xmp[end:]
     return Metadata(metadata.exif, xmp, metadata.text)
+
+
+def _end_of_rdf(xmp: bytes) -> int | None:
+    """Return where the last RDF element of a packet ends; None if the packet is no XML in UTF-8, or has no such one."""
+    ends = []
+    parser = expat.ParserCreate("utf-8", " ")
+
+    def ended(name: str) -> None:
+        if name == RDF:
+            ends.append(parser.CurrentByteIndex)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a document type")
+
+    parser.EndElementHandler, parser.StartDoctypeDeclHandler = ended, refuse
+    try:
+        parser.Parse(xmp.rstrip(b"\0"), True)
+    except (expat.ExpatError, ValueError):
+        return None
+    return ends[-1] if ends and xmp.startswith(b"</", ends[-1]) else None
 
 
 def save_options(image: Image.Image, kind: str) -> dict[str, Any]:

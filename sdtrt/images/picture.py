@@ -17,7 +17,7 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import Picture, luma
 from sdtrt.errors import LimitError, PictureWarning
-from sdtrt.images.metadata import UNREADABLE_EXIF, marked, metadata_of, put_into
+from sdtrt.images.metadata import MISSING, ORIENTATION, UNREADABLE_EXIF, marked, metadata_of, put_into
 from sdtrt.images.transparency import filled
 
 ImageLike = Image.Image | NDArray[np.uint8] | str | Path
@@ -25,6 +25,16 @@ ImageLike = Image.Image | NDArray[np.uint8] | str | Path
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 ICC_MODES = {"RGB", "RGBA", "CMYK", "L", "LAB"}
+# By EXIF's orientation, what turns an image upright; none for 1.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 ANY_SIZE = Lock()  # while Pillow's own limit, which is all threads', is lifted
 SRGB_AREA = 0.1121  # IEC 61966-2-1: red 0.64 0.33, green 0.30 0.60, blue 0.15 0.06
 
@@ -99,12 +109,17 @@ def _picture_of(image: Image.Image, metadata: Metadata) -> Picture:
 
 
 def image_of(picture: Picture, *, strip: bool = False) -> Image.Image:
-    """Return a picture as a Pillow image of mode L, LA, RGB or RGBA, with metadata in its `info` unless `strip`."""
+    """Return a picture as a Pillow image of mode L, LA, RGB or RGBA, with metadata in its `info` unless `strip`.
+
+    There, too, what is missing of the file it is from.
+    """
     image = Image.fromarray(luma(picture.pixels) if picture.grey else picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     if not strip:
         put_into(image, marked(picture.metadata, picture.look))
+    if picture.missing:
+        image.info[MISSING] = picture.missing
     return image
 
 
@@ -140,8 +155,16 @@ def _upright(image: Image.Image) -> Image.Image:
         _tell("16 bits are reduced to 8")
     try:
         return ImageOps.exif_transpose(image)
+    except UNREADABLE_EXIF:  # what cannot be written again may still say how the image lies
+        return _turned(image)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except UNREADABLE_EXIF:
-        return image
+        turn = None
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:

@@ -200,6 +200,16 @@ def test_damaged_metadata_is_told_of(codec: PictureCodec, tiled: bytes) -> None:
     np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
 
 
+def test_metadata_that_is_none(codec: PictureCodec, tiled: bytes) -> None:
+    """The checksum is right, and so is the picture."""
+    data = container.write(replace(container.read(tiled), chunks={container.EXIF: b"not deflated"}))
+    found, told = salvaged(codec, data)
+    assert told.startswith("metadata is left out: ")
+    assert found.missing == told
+    np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
+    assert codec.decode(tiled).missing == ""
+
+
 def test_damaged_heads(codec: PictureCodec, tiled: bytes, single: bytes) -> None:
     """An index has a check of its own, and nothing is believed of a file without it."""
     start = tiled.index(container.read(tiled).segments[0])

@@ -1,6 +1,8 @@
 """Metadata from image files to image files, by way of an .sdt file; and the mark that tells of it."""
 
 import io
+import struct
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 import sdtrt
 from sdtrt import cli
 from sdtrt.engine.format import container
-from sdtrt.engine.format.metadata import Metadata, chunks_of
+from sdtrt.engine.format.metadata import LARGEST_NBYTES, Metadata, chunks_of
 from sdtrt.images.metadata import MARKS, NO_TEXT, SOURCE_TYPE, marked
 
 XMP = (
@@ -115,6 +117,49 @@ def test_the_look_is_told(look: str) -> None:
 def test_a_packet_of_its_own_where_there_is_none(xmp: bytes) -> None:
     (description,) = ElementTree.fromstring(marked(Metadata(xmp=xmp)).xmp).iter(f"{{{RDF}}}Description")
     assert description.get(f"{{{IPTC}}}DigitalSourceType") == SOURCE_TYPE
+
+
+@pytest.mark.parametrize(
+    "xmp",
+    [
+        XMP + b"<!-- </rdf:RDF> -->",
+        XMP.replace(b"</rdf:RDF>", b"<!-- </rdf:RDF> --></rdf:RDF>"),
+        b'<!DOCTYPE x:xmpmeta [<!ENTITY e "</rdf:RDF>">]>' + XMP,
+        XMP.replace(b"</rdf:RDF>", b"<broken></rdf:RDF>"),
+        XMP.decode().encode("utf-16"),
+        XMP + bytes(9),
+    ],
+)
+def test_the_mark_is_seen(xmp: bytes) -> None:
+    root = ElementTree.fromstring(marked(Metadata(xmp=xmp)).xmp.rstrip(b"\0"))
+    told_of = [element.get(f"{{{IPTC}}}DigitalSourceType") for element in root.iter(f"{{{RDF}}}Description")]
+    assert SOURCE_TYPE in told_of
+
+
+@pytest.mark.parametrize("part", [b"<a:DigitalSourceType ", b" a:DigitalSourceType='", b"<!--", b"<a>", b"</rdf:RDF"])
+def test_long_packets_take_no_time(part: bytes) -> None:
+    started = time.monotonic()
+    marked(Metadata(xmp=part * (LARGEST_NBYTES // len(part))))
+    assert time.monotonic() - started < 20
+
+
+FIELDS = {
+    "a width below 0": "0100000800000001fffb0000",
+    "a height below 0": "0101000900000001fffffff9",
+    "a unit in letters": "012800020000000461626300",
+}
+
+
+@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+def test_orientation_in_exif_that_pillow_cannot_write(field: str) -> None:
+    orientation = bytes.fromhex("011200030000000100060000")
+    fields = sorted([orientation, bytes.fromhex(field)])
+    tiff = b"MM\0*\0\0\0\x08" + struct.pack(">H", 2) + b"".join(fields) + bytes(4)
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(stream, "JPEG", exif=b"Exif\0\0" + tiff)
+    with Image.open(stream) as image:
+        assert sdtrt.decode(sdtrt.encode(image)).size == (20, 40)
+        assert image.getexif()[ORIENTATION] == 6
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

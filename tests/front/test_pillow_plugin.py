@@ -13,6 +13,9 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 import sdtrt
 import sdtrt.pillow_plugin
+from sdtrt.engine.format import container
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.profile import LatentProfile, pack
 
 Photo = Callable[[int, int], np.ndarray]
 
@@ -134,6 +137,15 @@ def test_verify_finds_what_the_header_does_not_tell() -> None:
         image.load()
 
 
+def test_verify_has_limits_of_latents(inline_profile: Callable[..., LatentProfile]) -> None:
+    """Pillow bounds pixels; a file's own profile may give each of them 255 latents."""
+    segment = bytes(3 * 255) + b"\1"
+    own = pack(inline_profile(255, downscale=1))
+    vast = container.write(File(Header(8000, 8000, 0, 0, 2048, alignment=3), (segment,), profile=own))
+    with pytest.raises(SyntaxError, match="limit"):
+        opened(vast).verify()
+
+
 def test_damage(data: bytes) -> None:
     for damaged in (data[:-1], data[:20], data[:3], data + b"\0", data[:30] + b"?" + data[31:]):
         with pytest.raises(UnidentifiedImageError):
@@ -152,6 +164,7 @@ def test_truncated_images(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None
         assert image.draft(None, (2, 2)) is None
         with pytest.warns(sdtrt.PictureWarning):
             assert image.tobytes() == expected.tobytes()
+        assert image.info["sdtrt:missing"] == expected.info["sdtrt:missing"]
     for damaged in (data[:9], b"SDT", data[:3] + b"\x02" + data[4:]):
         with pytest.raises(UnidentifiedImageError):
             opened(damaged)
