@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sdtrt
@@ -35,7 +36,8 @@ def file_in(latent_space: str) -> File:
     """Return a file in a latent space, of `tiny` or of another that it tells of itself."""
     if latent_space == "tiny":
         return File(Header(8, 8, 1, 1, 2048), (b"",))
-    told = bytes.fromhex(latent_space[2:]) + struct.pack("<BBHH", 1, 8, 2300, 1300) + struct.pack("<4f", 0, 1, 1, 0)
+    told = bytes.fromhex(latent_space[2:]) + struct.pack("<BBHH", 40, 8, 2300, 1300)
+    told += np.repeat(np.array([0, 1, 1, 0], "<f4"), 40).tobytes()  # as many channels as its model's profile has
     return File(Header(8, 8, INLINE, 0, 2048), (b"",), profile=told)
 
 
