@@ -59,9 +59,12 @@ export function decodeStream(data, height, width, prior, stepCode, inner, levels
     if (!isHeld && !step.predicted) continue;
     const { plane } = grid.positions(step), size = (step.channels[1] - step.channels[0]) * plane.length;
     contexts.find(number, pass.locations, pass.scales, pass.origins);
-    if (isHeld) requireEnds(number);
-    if (isHeld) pass.read(size);
-    else pass.symbols.fill(0);
+    if (isHeld) {
+      requireEnds(number);
+      pass.read(size);
+    } else {
+      pass.symbols.fill(0);
+    }
     contexts.put(number, pass.symbols, pass.origins);
     pass.putInto({ symbols, points, size: height * width }, prior, step, plane, isHeld);
     if (isHeld) isZero = pass.symbols.subarray(0, size).every((symbol) => symbol === 0);
