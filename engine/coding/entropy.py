@@ -80,6 +80,10 @@ def encode_best(
     return _encode(pick, scaled.shape, prior, step_code, passes_worth(coded, prior, multiplier), inner)
 
 
+class LeftOverError(FormatError):
+    """A stream is longer than what it holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What a stream holds: symbols, and where in each one's interval its latent is to be expected."""
@@ -102,7 +106,7 @@ def decode(
     decoded = _decode(reader, shape, prior, step_code, ends.known, inner)
     ends.require(len(prior.passes(shape[0])))
     if not reader.is_at_end:
-        raise FormatError("damaged stream: data left over after the last symbol")
+        raise LeftOverError("damaged stream: data left over after the last symbol")
     if decoded.there:
         _, last = present(prior.passes(shape[0]), *shape[1:])[decoded.there - 1]
         if not gather(decoded.symbols[prior.order(shape[0])], last).any():

@@ -162,9 +162,11 @@ class StoredLatents:
         """
         try:
             self._checked(0, [data])
-        except FormatError:
+        except entropy.LeftOverError:
             with suppress(FormatError):
                 return self._checked(0, [data[:-CHECKSUM_NBYTES]])
+        except FormatError:
+            pass
         return None
 
     def _checked(self, tile: int, segments: list[bytes]) -> Decoded:
