@@ -8,7 +8,7 @@ import { crc32 } from "../src/format/checksum.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { load } from "./vectors.js";
 
-const EXAMPLE = new Uint8Array(Buffer.from("534454010101080400083bee6cc80f3228bfb5639e8b", "hex"));
+const EXAMPLE = new Uint8Array(Buffer.from("5344540101010804000847eee9b3ce3068e29e8cc898", "hex"));
 
 /**
  * Return a file with another checksum than it has, the right one.

@@ -109,7 +109,7 @@ def joint(
         decoded = model.autoencoder.decoder(latents, step)
         distortion, figures = distortion_of(decoded, crops)
         bpp = bits / recipe.crop**2
-        grid = grid_penalty(decoded, crops)
+        grid = grid_penalty(decoded, crops, step)
         loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 

@@ -47,7 +47,7 @@ def polish(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
         latents = np.stack([coded(one, profile, code) for one, code in zip(exact, codes, strict=True)])
         decoded = model.decoder(torch.from_numpy(latents), step)
         error = squared_error(decoded, crops)
-        grid = grid_penalty(decoded, crops)
+        grid = grid_penalty(decoded, crops, step)
         loss = (recipe.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "mse": error.mean(), "grid": grid}
 

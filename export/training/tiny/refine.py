@@ -40,7 +40,7 @@ def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
         decoded = model.decoder(latents, step)
         distortion, figures = distortion_of(decoded, crops)
         bpp = bits.sum((1, 2, 3)) / recipe.crop**2
-        grid = grid_penalty(decoded, crops)
+        grid = grid_penalty(decoded, crops, step)
         loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 

@@ -92,8 +92,8 @@ def test_psnr_of_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.nda
 def test_psnr_of_pictures_that_are_better_when_coarse(codec: sdtrt.Codec) -> None:
     """Black has more decibels at coarse steps than at fine ones, a single pixel may even be exact."""
     black = np.zeros((64, 64, 3), np.uint8)
-    assert psnr(black, np.asarray(codec.decode(codec.encode(black, quality=100, layers=1)))) < 50
-    assert psnr(black, np.asarray(codec.decode(codec.encode(black, psnr=50)))) >= 50
+    assert psnr(black, np.asarray(codec.decode(codec.encode(black, quality=100, layers=1)))) < 51
+    assert psnr(black, np.asarray(codec.decode(codec.encode(black, psnr=51)))) >= 51
     codec.encode(np.array([[[241, 129, 61]]], np.uint8), psnr=30)
 
 
@@ -115,8 +115,8 @@ def test_a_search_for_psnr_ends_soon() -> None:
 
 def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
     grey = photo(96, 96)[:, :, 0]
-    found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, psnr=36))))
-    assert 36 <= found < 36.5
+    found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, psnr=38))))
+    assert 38 <= found < 38.5
 
 
 def test_latents_have_no_psnr() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdtrt.engine.networks.bundle import built_in_root
 from sdtrt.export.training.tiny.appearance import channel, linear, unlikeness
+from sdtrt.export.training.tiny.finish import grid_penalty
 from sdtrt.export.training.tiny.photos import (
     GRAINY_SHARE,
     LARGEST_GRAIN,
@@ -30,6 +31,21 @@ def crops() -> Tensor:
     """Two smooth textures with some noise, float32 (2, 3, 96, 96)."""
     noise = torch.rand((2, 3, 96, 96), generator=torch.Generator().manual_seed(1)) * 2 - 1
     return (3 * F.avg_pool2d(noise, 7, 1, 3) + 0.1 * noise).clamp(-1, 1)
+
+
+def test_a_grid_costs_more_where_steps_are_fine() -> None:
+    """A ramp has none; its steps are larger over borders of blocks, of rows as of columns."""
+    at_borders = torch.arange(64) % 8 == 7
+    ramp, grid = (
+        torch.where(at_borders, border, 0.5).cumsum(0).div(127.5).expand(1, 3, 64, -1) for border in (0.5, 0.75)
+    )
+    one = torch.ones(1)
+    assert grid_penalty(ramp, ramp, one) < 1e-6
+    assert grid_penalty(grid, ramp, one) > 0.005
+    assert grid_penalty(grid, ramp, one) == pytest.approx(float(grid_penalty(grid.mT, ramp.mT, one)), rel=1e-4)
+    both, originals = torch.cat([grid, ramp]), torch.cat([ramp, ramp])
+    fine, coarse = (grid_penalty(both, originals, torch.tensor(steps)) for steps in ([0.5, 2.0], [2.0, 0.5]))
+    assert fine > 2 * coarse > 0
 
 
 def test_the_same_is_like_itself(crops: Tensor) -> None:
