@@ -376,7 +376,7 @@ def test_latents_as_data(run_cli: Run, tmp_path: Path, real_files: dict[str, byt
 
 def test_layers(pictures: Path, run_cli: Run) -> None:
     for layers, there in (((), True), (("--layers", "2"), True), (("--layers", "1"), False)):
-        assert run_cli("encode", "a.png", "-f", "-q", "80", *layers).returncode == 0
+        assert run_cli("encode", "a.png", "-f", "-q", "90", *layers).returncode == 0
         assert ("residual" in sdtrt.info("a.sdt").spent) == there
     assert run_cli("encode", "a.png", "-f", "--layers", "3").returncode == 2
 
