@@ -48,7 +48,7 @@ def train(photos: Path, folder: Path, recipe: Recipe) -> None:
         error = (shown - pixels).square().mean()
         return error, {"psnr": -10 * error.log10() + 6.02}
 
-    Run(folder, model, model, recipe, np.random.default_rng(recipe.seed)).train(draw, loss_of)
+    Run(folder, model, model, recipe).train(draw, loss_of)
     model.load_state_dict(averaged_weights(folder))
     model.save_pretrained(folder / "vae")
 

@@ -1,13 +1,16 @@
 """The loop that all training shares: Adam, averaged weights, checkpoints that a run goes on from.
 
 It runs where the model lies. On a GPU the kernels of an iteration are recorded once and replayed, since networks as
-small as these take longer to launch than to run.
+small as these take longer to launch than to run. What an iteration is trained on depends on its number and the seed
+alone, so threads draw it ahead.
 """
 
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +20,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sdtrt.atomic import replacing
+from sdtrt.engine.coding.threads import processors
 
-REPORT_EVERY, SAVE_EVERY = 50, 250
+REPORT_EVERY = 50
+SAVE_EVERY = 60.0  # seconds
 RUNS_BEFORE_RECORDING = 4  # so that libraries have chosen their kernels, and the optimizer has its state
 
 Batch = tuple[Tensor, ...]
@@ -57,15 +62,16 @@ class Run:
         model: nn.Module,
         trained: nn.Module,
         recipe: Recipe,
-        rng: np.random.Generator,
         paces: Iterable[tuple[Iterable[nn.Parameter], float]] = (),
     ) -> None:
         """Begin a run, or go on with it; of what is trained, parts may be so many times as fast as the rest."""
-        self.folder, self.recipe, self.rng = folder, recipe, rng
+        self.folder, self.recipe = folder, recipe
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         self.trained = trained
         self.device = next(model.parameters()).device
+        if self.device.type == "cuda":  # convolutions are chosen by trial, and keep float32's digits
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
         parts = [([*part], scale) for part, scale in paces]
         apart = {id(parameter) for part, _ in parts for parameter in part}
         parts.insert(0, ([p for p in trained.parameters() if id(p) not in apart], 1.0))
@@ -91,8 +97,9 @@ class Run:
         """
         advance = self._advance(loss_of, after_step)
         started, first, totals = time.monotonic(), self.iteration, dict[str, Tensor | float]()
-        while self.iteration < self.recipe.iterations:
-            for name, value in self._iterate(draw, advance).items():
+        saved = started
+        for batch in self._drawn(draw):
+            for name, value in self._iterate(batch, advance).items():
                 totals[name] = totals.get(name, 0.0) + value / REPORT_EVERY
             if self.iteration % REPORT_EVERY == 0:
                 figures = " ".join(f"{name} {float(value):.4f}" for name, value in totals.items())
@@ -102,8 +109,21 @@ class Run:
                     pace = (time.monotonic() - started) / (self.iteration - first)
                     print(f"{self.iteration} {figures} {pace:.2f} s/iteration", flush=True)
                 totals.clear()
-            if self.iteration % SAVE_EVERY == 0 or self.iteration == self.recipe.iterations:
+            if time.monotonic() - saved >= SAVE_EVERY or self.iteration == self.recipe.iterations:
                 self._save()
+                saved = time.monotonic()
+
+    def _drawn(self, draw: Draw) -> Iterator[Batch]:
+        """Yield the batches of all iterations that are left; threads draw them ahead, on what cores are to spare."""
+        threads = max(1, processors() - 2)
+        ahead = deque[Future[Batch]]()
+        with ThreadPoolExecutor(threads) as pool:
+            for iteration in range(self.iteration, self.recipe.iterations):
+                ahead.append(pool.submit(draw, np.random.default_rng((self.recipe.seed, iteration))))
+                if len(ahead) > 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def _advance(self, loss_of: Loss, after_step: Callable[[], None] | None) -> Advance:
         def advance(*batch: Tensor) -> Figures:
@@ -119,10 +139,12 @@ class Run:
 
         return Recorded(advance) if self.device.type == "cuda" else advance
 
-    def _iterate(self, draw: Draw, advance: Advance) -> Figures:
+    def _iterate(self, batch: Batch, advance: Advance) -> Figures:
         for group in self.optimizer.param_groups:
             group["lr"].fill_(self.recipe.rate(self.iteration) * group["scale"])
-        figures = advance(*(part.to(self.device) for part in draw(self.rng)))
+        if self.device.type == "cuda":
+            batch = tuple(part.pin_memory().to(self.device, non_blocking=True) for part in batch)
+        figures = advance(*batch)
         self._update_average()
         self.iteration += 1
         return figures
@@ -141,7 +163,6 @@ class Run:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "numpy_rng": self.rng.bit_generator.state,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "checkpoint.pt") as file:
@@ -153,7 +174,6 @@ class Run:
         self.average.update(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch_rng"].cpu())
-        self.rng.bit_generator.state = state["numpy_rng"]
         self.iteration = int(state["iteration"])
 
 
@@ -179,7 +199,7 @@ class Recorded:
             return figures
         if not self.batch:
             self.batch = tuple(part.clone() for part in batch)
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.figures = self.advance(*self.batch)
         for recorded, part in zip(self.batch, batch, strict=True):
             recorded.copy_(part)

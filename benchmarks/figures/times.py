@@ -147,7 +147,7 @@ def gpu_kernels() -> str:
 
 
 def gpu_source(found: dict[str, Any]) -> str:
-    how = "`make gpu-check`, in three parts, each section with 6 or 8 seconds for what it repeats"
+    how = "`make gpu-check`, in parts on two days, each section with 5 to 8 seconds for what it repeats"
     return prose(f"{how}, {found['gpu']}, beside {found['machine']}, {found['date']}.")
 
 

@@ -88,7 +88,7 @@ def train(
             network.keep_exact(step)
 
     draw = crops_at_codes(latents, step_codes, masking, recipe, arch)
-    Run(run, networks, networks, recipe, np.random.default_rng(recipe.seed)).train(draw, loss_of, keep_exact, report)
+    Run(run, networks, networks, recipe).train(draw, loss_of, keep_exact, report)
     crops = random_crops(latents, step_codes, masking, recipe, report)
     return packed(plan, arch, integer_networks(networks.cpu()), crops)
 

@@ -97,7 +97,7 @@ def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: 
         error = (denoiser(noisy, timestep.float()) / denoiser.unit - noise).square().mean()
         return error, {"loss": error}
 
-    Run(run, denoiser, denoiser, recipe, np.random.default_rng(recipe.seed)).train(draw, loss_of)
+    Run(run, denoiser, denoiser, recipe).train(draw, loss_of)
     denoiser.load_state_dict(averaged_weights(run))
     return denoiser.eval()
 

@@ -27,7 +27,7 @@ def test_each_part_has_its_own_pace(order: int, tmp_path: Path) -> None:
         loss = sum(((value - target) ** 2).sum() for value in weights.parameters())
         return torch.as_tensor(loss), {}
 
-    run = Run(tmp_path, weights, weights, RECIPE, np.random.default_rng(1), paces)
+    run = Run(tmp_path, weights, weights, RECIPE, paces)
     run.train(lambda _: (torch.ones(3),), loss_of)
     # Adam moves each weight by the learning rate at first, whatever the gradient.
     moved = torch.stack([weights.usual, weights.slow, weights.fast])[:, 0] / (RECIPE.rate(0) + RECIPE.rate(1))

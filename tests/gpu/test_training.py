@@ -28,7 +28,7 @@ def test_a_recorded_run_ends_as_one_on_the_cpu(device: CudaDevice, tmp_path: Pat
             return (torch.from_numpy(rng.normal(size=(8, 3)).astype(np.float32)),)
 
         folder = tmp_path / where
-        Run(folder, model, model, recipe, np.random.default_rng(1)).train(draw, loss_of)
+        Run(folder, model, model, recipe).train(draw, loss_of)
         return averaged_weights(folder)
 
     expected, found = ended("cpu"), ended("cuda")

@@ -10,7 +10,6 @@ block. A run goes on from its last checkpoint.
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +28,6 @@ MIRRORED = [6, 5, 4, 3, 2, 1, 0, 7]  # of steps from one pixel to the next in a 
 def finish(folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
     """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     photos = load_photos(folder, recipe.crop)
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     # Not strict: the deblocking branch, silent at first, may be younger than the first stage's checkpoint.
@@ -43,7 +41,7 @@ def finish(folder: Path, start: Path, run: Path, recipe: Recipe, device: str) ->
         loss = (recipe.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
         return loss, {"mse": error.mean(), "grid": grid}
 
-    Run(run, model, model.decoder, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
+    Run(run, model, model.decoder, recipe).train(crops_at_steps(photos, recipe), loss_of)
 
 
 def grid_penalty(decoded: Tensor, original: Tensor, step: Tensor) -> Tensor:

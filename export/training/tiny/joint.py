@@ -94,7 +94,6 @@ def joint(
 ) -> None:
     """Train to the end of `recipe`, from the checkpoint in `run`, or else what `start` and `prior` hold."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
     model = Coded()
     model.autoencoder.load_state_dict(averaged_weights(start, "autoencoder"))
@@ -119,7 +118,7 @@ def joint(
 
     networks = model.autoencoder
     linear = [networks.encoder.linear.weight, networks.decoder.linear]
-    training = Run(run, model, model, recipe, rng, [(linear, LINEAR_RATE)])
+    training = Run(run, model, model, recipe, [(linear, LINEAR_RATE)])
     training.train(drawn(photos, pages, recipe), loss_of, keep_exact, report)
 
 
@@ -146,9 +145,18 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, default=Path("runs/prior"), help="folder of the prior's checkpoint")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-joint"), help="folder of this stage's checkpoint")
     parser.add_argument("--iterations", type=int, default=RECIPE.iterations)
+    parser.add_argument("--batch", type=int, default=RECIPE.batch, help="crops in an iteration")
+    parser.add_argument("--crop", type=int, default=RECIPE.crop, help="pixels of a crop's side, a multiple of 8")
+    parser.add_argument("--rate", type=float, default=RECIPE.learning_rate, help="the learning rate at its peak")
     add_device_option(parser)
     options = parser.parse_args()
-    recipe = replace(RECIPE, iterations=options.iterations)
+    recipe = replace(
+        RECIPE,
+        iterations=options.iterations,
+        batch=options.batch,
+        crop=options.crop,
+        learning_rate=options.rate,
+    )
     joint(options.photos, options.pages, options.start, options.prior, options.run, recipe, options.device)
 
 

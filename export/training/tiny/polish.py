@@ -34,7 +34,6 @@ RECIPE = Recipe(
 def polish(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
     """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
     profile = shipped_profile(PROFILE_ID)
     model = load_model(start)
@@ -51,7 +50,7 @@ def polish(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
         loss = (recipe.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "mse": error.mean(), "grid": grid}
 
-    Run(run, model, model.decoder, recipe, rng).train(crops_at_steps(photos, recipe, pages), loss_of)
+    Run(run, model, model.decoder, recipe).train(crops_at_steps(photos, recipe, pages), loss_of)
 
 
 def coded(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.ndarray:

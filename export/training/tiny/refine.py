@@ -9,7 +9,6 @@ The loss is the first stage's, with part of the squared error exchanged for the 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +27,6 @@ UNLIKENESS_SCALE = 6.0  # squared error, in levels, per unlikeness: about their 
 def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
     """Train to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     # Not strict: residual blocks, silent at first, may be younger than the checkpoint.
@@ -44,7 +42,7 @@ def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
         loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 
-    Run(run, model, model, recipe, rng).train(crops_at_steps(photos, recipe, pages), loss_of)
+    Run(run, model, model, recipe).train(crops_at_steps(photos, recipe, pages), loss_of)
 
 
 def squared_error(decoded: Tensor, original: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ The rate model is not shipped: it is trained anew, alone, on the latents of the 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -27,7 +26,6 @@ RECIPE = Recipe(iterations=1_500, learning_rate=2e-3, warmup=100, batch=8, crop=
 def restore(bundle: Path, folder: Path, run: Path, recipe: Recipe) -> None:
     """Train the rate model to the end of `recipe`, from the checkpoint in `run` if there is one."""
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     photos = load_photos(folder, recipe.crop)
     model = restored(bundle)
 
@@ -40,7 +38,7 @@ def restore(bundle: Path, folder: Path, run: Path, recipe: Recipe) -> None:
         loss = (step * bpp).mean()
         return loss, {"loss": loss, "bpp": bpp.mean()}
 
-    Run(run, model, model.rate, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
+    Run(run, model, model.rate, recipe).train(crops_at_steps(photos, recipe), loss_of)
 
 
 def restored(bundle: Path) -> Autoencoder:

@@ -39,7 +39,7 @@ def train(folder: Path, run: Path, recipe: Recipe, device: str) -> None:
         loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * error)).mean()
         return loss, {"loss": loss, "bpp": bpp.mean(), "mse": error.mean()}
 
-    Run(run, model, model, recipe, rng).train(crops_at_steps(photos, recipe), loss_of)
+    Run(run, model, model, recipe).train(crops_at_steps(photos, recipe), loss_of)
 
 
 def linear_spread(crops: Tensor) -> Tensor:
