@@ -80,10 +80,6 @@ def encode_best(
     return _encode(pick, scaled.shape, prior, step_code, passes_worth(coded, prior, multiplier), inner)
 
 
-class LeftOverError(FormatError):
-    """A stream is longer than what it holds."""
-
-
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What a stream holds: symbols, and where in each one's interval its latent is to be expected."""
@@ -95,18 +91,35 @@ class Decoded:
 
 
 def decode(
-    stream: bytes, shape: Shape, prior: Prior, step_code: int, inner: Inner = OUTER, left: Sequence[int] = ()
+    stream: bytes,
+    shape: Shape,
+    prior: Prior,
+    step_code: int,
+    inner: Inner = OUTER,
+    left: Sequence[int] = (),
+    *,
+    doubted: bool = False,
 ) -> Decoded:
     """Return what a stream of `shape` = (C, h, w) holds; `FormatError` if it is not one of that shape.
 
     `left` is how many words there must be left where each of its levels but the last ends, if it is cut into levels.
+    One that is `doubted` may be cut short, and what is missing reads as zeros: its last pass must be known to be there,
+    which is not known of one of less than a word.
     """
-    reader = _reader(stream, prior)
+    reader, dry = _reader(stream, prior), False
     ends = Ends(reader, prior.cuts, left)
-    decoded = _decode(reader, shape, prior, step_code, ends.known, inner)
+
+    def known(number: int, read: Callable[[], Item]) -> Item:
+        nonlocal dry
+        dry = reader.ran_dry
+        return ends.known(number, read)
+
+    decoded = _decode(reader, shape, prior, step_code, known, inner)
     ends.require(len(prior.passes(shape[0])))
     if not reader.is_at_end:
-        raise LeftOverError("damaged stream: data left over after the last symbol")
+        raise FormatError("damaged stream: data left over after the last symbol")
+    if doubted and dry:
+        raise FormatError("damaged stream: it may end before its last pass")
     if decoded.there:
         _, last = present(prior.passes(shape[0]), *shape[1:])[decoded.there - 1]
         if not gather(decoded.symbols[prior.order(shape[0])], last).any():
@@ -239,9 +252,8 @@ def _read(reader: Reader, context: Context) -> Read:
     bins, low_bits = reader.entries(context.rows()), context.low_bits()
     values = context.base() + ((bins - REACH) << low_bits)
     reader.complete(values, bins == ESCAPE, low_bits)
-    if (
-        values.max() >= ESCAPE_OFFSET or values.min() < -ESCAPE_OFFSET
-    ):  # out of reach where locations have 16 bits, as ours have
+    # Locations of 16 bits, as ours, cannot lead there.
+    if values.max() >= ESCAPE_OFFSET or values.min() < -ESCAPE_OFFSET:
         raise FormatError("damaged stream: a symbol does not fit 16 bits")
     return Read(bins, values)
 

@@ -156,24 +156,16 @@ class StoredLatents:
         return self._salvaged(tile, segments, whole)
 
     def _before_checksum(self, data: bytes) -> Decoded | None:
-        """Return a single tile if the file's checksum is behind its stream: that is too long then, and without it not.
-
-        Of one that is cut short nothing is left over: what is missing reads as zeros.
-        """
-        try:
-            self._checked(0, [data])
-        except entropy.LeftOverError:
-            with suppress(FormatError):
-                return self._checked(0, [data[:-CHECKSUM_NBYTES]])
-        except FormatError:
-            pass
+        """Return a single tile if the file's checksum is behind its stream, which alone is whole then."""
+        with suppress(FormatError):
+            return self._checked(0, [data[:-CHECKSUM_NBYTES]], doubted=True)
         return None
 
-    def _checked(self, tile: int, segments: list[bytes]) -> Decoded:
+    def _checked(self, tile: int, segments: list[bytes], *, doubted: bool = False) -> Decoded:
         """Return what a tile's segments hold; `FormatError` if they are not exactly a tile's."""
         left, code = self._left(tile, segments), self.file.header.step_code
         prior, stream = self._stream(b"".join(segments))
-        return entropy.decode(stream, self._shape(tile), prior, code, self._inner(tile), left)
+        return entropy.decode(stream, self._shape(tile), prior, code, self._inner(tile), left, doubted=doubted)
 
     def _left(self, tile: int, segments: list[bytes]) -> list[int]:
         """Return how many words are left behind each of a tile's segments, of which the first may be all.
