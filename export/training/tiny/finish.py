@@ -22,7 +22,7 @@ from sdtrt.export.training_loop import Run, add_device_option, averaged_weights
 RECIPE = Recipe(iterations=3_500, learning_rate=5e-4, warmup=200)
 GRID_WEIGHT = 4.0
 FLAT = 3 / 127.5  # a step of fewer than 3 levels, in brightness, counts as flat
-MIRRORED = [6, 5, 4, 3, 2, 1, 0, 7]  # of steps from one pixel to the next in a block, the last is over its border
+FINE, COARSE = 0.67, 1.8  # steps that part those trained for, 0.25 to 4.7, evenly by octave
 
 
 def finish(folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
@@ -49,17 +49,22 @@ def grid_penalty(decoded: Tensor, original: Tensor, step: Tensor) -> Tensor:
 
     The variance over positions of the mean absolute step, relative to its squared mean. Rows and columns count
     together, and so do positions as far from a border on either side: of few means each is less by chance. Pictures
-    count by the inverse of the quantizer's `step`, float32 (N,), since fine ones are where a grid is left.
+    whose quantizer `step`, float32 (N,), is fine, middling or coarse count apart, as far as there are any: what grid
+    one leaves another cannot make up for.
     """
-    totals = decoded.new_zeros(2, DOWNSCALE)
+    totals = decoded.new_zeros(2, len(decoded), DOWNSCALE)
     for axis in (1, 2):
         steps = decoded.mean(1).diff(dim=axis).abs()
-        flat = (original.mean(1).diff(dim=axis).abs() < FLAT) / step[:, None, None]
-        lines = torch.stack([flat * steps, flat]).sum((1, 4 - axis))
-        totals = totals + F.pad(lines, (0, 1)).reshape(2, -1, DOWNSCALE).sum(1)
-    steps, flat = (totals + totals[:, MIRRORED])[:, DOWNSCALE // 2 - 1 :]
+        flat = original.mean(1).diff(dim=axis).abs() < FLAT
+        lines = torch.stack([flat * steps, flat]).sum(4 - axis)
+        totals = totals + F.pad(lines, (0, 1)).reshape(2, len(decoded), -1, DOWNSCALE).sum(2)
+    inside, border = totals.split([DOWNSCALE - 1, 1], dim=2)
+    mirrored = torch.cat([inside + inside.flip(2), 2 * border], 2)[..., DOWNSCALE // 2 - 1 :]
+    alike = torch.stack([step < FINE, (step >= FINE) & (step < COARSE), step >= COARSE]).to(mirrored.dtype)
+    steps, flat = alike @ mirrored
     means = steps / flat.clamp_min(1e-6)
-    return (means / means.mean() - 1).square().mean()
+    mean = means.mean(1, keepdim=True)
+    return ((means - mean).square().mean(1) / mean.square().clamp_min(1e-12).squeeze(1)).sum()
 
 
 def main() -> None:
