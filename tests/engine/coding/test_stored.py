@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,9 +40,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """The shapes of the streams that are decoded."""
     found: list[tuple[int, ...]] = []
 
-    def watched(stream: bytes, shape: tuple[int, int, int], *rest: object) -> entropy.Decoded:
+    def watched(stream: bytes, shape: tuple[int, int, int], *rest: Any, **options: Any) -> entropy.Decoded:
         found.append(shape)
-        return original(stream, shape, *rest)
+        return original(stream, shape, *rest, **options)
 
     original = entropy.decode
     monkeypatch.setattr(entropy, "decode", watched)

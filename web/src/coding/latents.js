@@ -179,14 +179,15 @@ export class StoredLatents {
    * @param {number} tile
    * @param {Uint8Array<ArrayBuffer>[]} segments
    * @param {number} [end] how many passes to decode
+   * @param {boolean} [isDoubted] whether they may be cut short
    * @returns {Decoded}
    */
-  _decodeSegments(tile, segments, end) {
+  _decodeSegments(tile, segments, end, isDoubted = false) {
     if (tile === 0) this._requireAlignment(segments[0].length - this._parameters);
     const isAligned = segments.slice(1).every(({ length }) => length % WORD === 0);
     need(isAligned, "malformed file: a level that ends between words");
     const { prior, stream } = this._stream(segments), { height, width, inner } = this._extent(tile);
-    const levels = this._levels(tile, segments, prior);
+    const levels = { ...this._levels(tile, segments, prior), isDoubted };
     return decodeStream(stream, height, width, prior, this.file.header.stepCode, inner, levels, end);
   }
 
@@ -195,7 +196,7 @@ export class StoredLatents {
    * @param {number} tile
    * @param {Uint8Array<ArrayBuffer>[]} segments
    * @param {Prior} prior
-   * @returns {import("./stream.js").Levels}
+   * @returns {Pick<import("./stream.js").Levels, "left" | "isMore">}
    */
   _levels(tile, segments, prior) {
     if (this.file.layout.levels === 1) return { left: [], isMore: false };

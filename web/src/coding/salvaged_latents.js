@@ -47,13 +47,11 @@ export class SalvagedLatents extends StoredLatents {
   }
 
   /**
-   * Return a single tile if the file's checksum is behind its stream: that is too long then, and without it not. Of one
-   * that is cut short nothing is left over: what is missing reads as zeros.
+   * Return a single tile if the file's checksum is behind its stream, which alone is whole then.
    * @param {Uint8Array<ArrayBuffer>} data
    */
   _beforeChecksum(data) {
-    if (decodedOrNull(() => this._decodeSegments(0, [data]))) return null;
-    return decodedOrNull(() => this._decodeSegments(0, [data.subarray(0, -CHECKSUM_NBYTES)]));
+    return decodedOrNull(() => this._decodeSegments(0, [data.subarray(0, -CHECKSUM_NBYTES)], undefined, true));
   }
 
   /**

@@ -17,9 +17,10 @@ const STEP = 64, LATENT_LIMIT = STEP << 15; // in 1/64 step
  */
 
 /**
- * What is known of a stream's levels: how many words must be left where each but the last ends, and whether those that
- * are not there hold any.
- * @typedef {{left: number[], isMore: boolean}} Levels
+ * What is known of a stream's levels: how many words must be left where each but the last ends, whether those that are
+ * not there hold any, and whether it may be cut short: what is missing reads as zeros, so its last pass must be known to
+ * be there, which is not known of one of less than a word.
+ * @typedef {{left: number[], isMore: boolean, isDoubted: boolean}} Levels
  */
 
 /**
@@ -40,6 +41,7 @@ export function decodeStream(data, height, width, prior, stepCode, inner, levels
   const symbols = new Int16Array(prior.order.length * height * width);
   const points = prior.hasPoints ? new Int32Array(symbols.length) : null;
   const present = prior.passes.flatMap((step, number) => (grid.count(step) ? [{ step, number }] : []));
+  let isZero = false, isDry = reader.ranDry;
   const count = reader.raw(32 - Math.clz32(present.length));
   need(count <= present.length, `damaged stream: it tells of ${count} passes, there are ${present.length}`);
   const largest = Math.max(0, ...present.map(({ step }) => grid.count(step) * (step.channels[1] - step.channels[0])));
@@ -52,7 +54,6 @@ export function decodeStream(data, height, width, prior, stepCode, inner, levels
       need(isThere, "damaged stream: a level does not end where its last pass does");
     }
   };
-  let isZero = false;
   for (const [n, { step, number }] of present.entries()) {
     const isHeld = n < count;
     if (number >= end) break;
@@ -61,6 +62,7 @@ export function decodeStream(data, height, width, prior, stepCode, inner, levels
     contexts.find(number, pass.locations, pass.scales, pass.origins);
     if (isHeld) {
       requireEnds(number);
+      isDry = reader.ranDry;
       pass.read(size);
     } else {
       pass.symbols.fill(0);
@@ -72,6 +74,7 @@ export function decodeStream(data, height, width, prior, stepCode, inner, levels
   requireEnds(end);
   need(!levels.isMore || !reader.ranDry, "damaged stream: a level ends before its last pass");
   need(end < prior.passes.length || reader.isAtEnd, "damaged stream: data left over after the last symbol");
+  need(!levels.isDoubted || !isDry, "damaged stream: it may end before its last pass");
   need(end < prior.passes.length || !isZero, "damaged stream: its last pass holds zeros alone");
   return { symbols, points };
 }
