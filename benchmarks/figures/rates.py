@@ -68,11 +68,12 @@ def blockiness() -> str:
 
 
 def strip() -> str:
+    codecs = ("sdtrt", "AVIF", "WebP", "JPEG")
     rows = [
-        [row["photo"], *(f"{row[c]['bytes']:,} / {row[c]['psnr']:.2f}" for c in ("sdtrt", "WebP", "JPEG"))]
+        [f"{row['photo']}, {row['bpp']:.2f}", *(f"{row[c]['bytes']:,} / {row[c]['psnr']:.2f}" for c in codecs)]
         for row in results("strip")["rows"]
     ]
-    return markdown(["bytes / PSNR dB", "sdtrt", "WebP", "JPEG"], rows)
+    return markdown(["bits per pixel: bytes / PSNR dB", *codecs], rows)
 
 
 def denoise_sd1() -> str:
