@@ -25,9 +25,8 @@ class Gpu:
     widths: tuple[int, ...] = (128, 256, 512, 512)  # of the levels of SD 1.x's autoencoder
     layers = 2
     probe = (256, 192)  # width and height of the picture that a bundle is checked with
-    training: Mapping[str, int] = MappingProxyType(
-        {"iterations": 200, "batch": 32, "crop": 256}
-    )  # what differs from the recipe
+    # What differs from the recipe.
+    training: Mapping[str, int] = MappingProxyType({"iterations": 200, "batch": 32, "crop": 256})
     torch_device = "cuda"
     compiler = "inductor"  # of torch.compile
     pytest_options: tuple[str, ...] = ()

@@ -104,10 +104,12 @@ class Ends:
 
     def __init__(self, reader: Reader, cuts: Sequence[int], left: Sequence[int]) -> None:
         self._reader, self._ends = reader, [*zip(cuts, left, strict=False)]
+        self.dry = False  # whether the stream may have ended before the last pass that was read
 
     def known(self, number: int, read: Callable[[], Item]) -> Item:
         """Read pass `number`, if the levels before it have ended where they are said to."""
         self.require(number)
+        self.dry = self._reader.ran_dry
         return read()
 
     def require(self, number: int) -> None:

@@ -106,19 +106,13 @@ def decode(
     One that is `doubted` may be cut short, and what is missing reads as zeros: its last pass must be known to be there,
     which is not known of one of less than a word.
     """
-    reader, dry = _reader(stream, prior), False
+    reader = _reader(stream, prior)
     ends = Ends(reader, prior.cuts, left)
-
-    def known(number: int, read: Callable[[], Item]) -> Item:
-        nonlocal dry
-        dry = reader.ran_dry
-        return ends.known(number, read)
-
-    decoded = _decode(reader, shape, prior, step_code, known, inner)
+    decoded = _decode(reader, shape, prior, step_code, ends.known, inner)
     ends.require(len(prior.passes(shape[0])))
     if not reader.is_at_end:
         raise FormatError("damaged stream: data left over after the last symbol")
-    if doubted and dry:
+    if doubted and ends.dry:
         raise FormatError("damaged stream: it may end before its last pass")
     if decoded.there:
         _, last = present(prior.passes(shape[0]), *shape[1:])[decoded.there - 1]

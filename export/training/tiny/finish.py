@@ -62,9 +62,8 @@ def grid_penalty(decoded: Tensor, original: Tensor, step: Tensor) -> Tensor:
     mirrored = torch.cat([inside + inside.flip(2), 2 * border], 2)[..., DOWNSCALE // 2 - 1 :]
     alike = torch.stack([step < FINE, (step >= FINE) & (step < COARSE), step >= COARSE]).to(mirrored.dtype)
     steps, flat = alike @ mirrored
-    means = steps / flat.clamp_min(1e-6)
-    mean = means.mean(1, keepdim=True)
-    return ((means - mean).square().mean(1) / mean.square().clamp_min(1e-12).squeeze(1)).sum()
+    variance, mean = torch.var_mean(steps / flat.clamp_min(1e-6), 1, correction=0)
+    return (variance / mean.square().clamp_min(1e-12)).sum()
 
 
 def main() -> None:
