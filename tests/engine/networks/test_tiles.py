@@ -93,14 +93,20 @@ def test_tilings_that_make_no_sense(tile: int, overlap: int) -> None:
         Tiling(tile, overlap)
 
 
-def test_tiles_change_nothing_where_networks_look_not_far(photo: Callable[[int, int], np.ndarray]) -> None:
-    whole, tiled = PictureCodec("tiny", tile=0), PictureCodec("tiny", tile=LEAST_TILE)
+@pytest.mark.parametrize(("backend", "levels"), [("ort", 0), ("openvino", 1)])
+def test_tiles_change_nothing_where_networks_look_not_far(
+    photo: Callable[[int, int], np.ndarray], backend: str, levels: int
+) -> None:
+    """OpenVINO's sums depend on the planes' shapes, on some processors: a few samples may be a level off."""
+    whole, tiled = (PictureCodec("tiny", tile=tile, backend=backend) for tile in (0, LEAST_TILE))
     pixels = photo(LEAST_TILE + 131, 90)
     for turned in (pixels, pixels.swapaxes(0, 1)):
         np.testing.assert_array_equal(tiled.analyse(turned), whole.analyse(turned))
         data = whole.encode(Picture(turned), Wish(quality=30))
         assert tiled.encode(Picture(turned), Wish(quality=30)) == data
-        np.testing.assert_array_equal(tiled.decode(data).pixels, whole.decode(data).pixels)
+        off = np.abs(tiled.decode(data).pixels.astype(int) - whole.decode(data).pixels)
+        assert off.max() <= levels
+        assert np.count_nonzero(off) <= off.size / 10_000
 
 
 def test_tiles_that_fade(photo: Callable[[int, int], np.ndarray]) -> None:
