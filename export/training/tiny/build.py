@@ -2,8 +2,8 @@
 
     python -m sdtrt.export.training.tiny.build PHOTOS --run runs/tiny-finished
 
-Writes `engine/data/bundles/tiny/` and `engine/data/profiles/tiny-1.json`. The weights are those averaged over the
-last iterations, stored in half precision; ONNX Runtime computes in single.
+Writes `engine/data/bundles/tiny/`, with the gradient of its decoder, and `engine/data/profiles/tiny-1.json`. The
+weights are those averaged over the last iterations, stored in half precision; ONNX Runtime computes in single.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sdtrt.engine.format.profile import PROFILE_NAMES
 from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA
+from sdtrt.export.graphs.gradient import write_gradient
 from sdtrt.export.graphs.onnx_graph import OPSET, strip
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, MASKING_CHANNELS, REACH, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes
@@ -49,6 +50,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
     export(
         model.decoder, {"latents": latents[:2, :, :, :24].contiguous(), "step": step}, "pixels", folder / "decoder.onnx"
     )
+    write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", DOWNSCALE)
     parity = {
         "encoder.onnx": parity_of(model.encoder, {"pixels": crops[2:5, :, :72, :]}, folder / "encoder.onnx"),
         "decoder.onnx": parity_of(

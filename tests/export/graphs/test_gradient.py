@@ -1,0 +1,146 @@
+"""The gradient of a decoder against torch's, and against differences of its own error."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
+
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.errors import BundleError
+from sdtrt.export.graphs.gradient import gradient_of, write_gradient
+from sdtrt.export.training.tiny.restore import restored
+
+TINY = find_bundle("tiny").folder
+RNG = np.random.default_rng(1)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def run(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return dict(zip(("errors", "gradient"), session.run(["errors", "gradient"], given), strict=True))
+
+
+def inputs(channels: int, height: int, width: int, scale: int) -> dict[str, np.ndarray]:
+    return {
+        "latents": normal(2, channels, height, width),
+        "wanted": normal(2, 3, scale * height, scale * width),
+        "weights": np.square(normal(2, 1, scale * height, scale * width)),
+    }
+
+
+def decoder(*nodes: onnx.NodeProto, channels: int = 4, **weights: np.ndarray) -> onnx.ModelProto:
+    """Return a decoder of nodes that lead from `latents` to `pixels`."""
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", count, f"{name}_h", f"{name}_w"])
+        for name, count in (("latents", channels), ("pixels", 3))
+    ]
+    values = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "decoder", ends[:1], ends[1:], values)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 5), (7, 4)])
+def test_like_torch(size: tuple[int, int]) -> None:
+    given = inputs(40, *size, 8) | {"step": np.array([0.5, 2], np.float32)}
+    found = run(TINY / "gradient.onnx", given)
+    latents, wanted, weights, step = (torch.from_numpy(array) for array in given.values())
+    latents.requires_grad_(True)
+    squares = (restored(TINY).decoder(latents, step) - wanted).square().sum(1, keepdim=True) * weights
+    squares.sum().backward()
+    assert latents.grad is not None
+    for name, expected in (("errors", F.avg_pool2d(squares, 8) * 64), ("gradient", latents.grad)):
+        close = expected.detach().numpy()
+        np.testing.assert_allclose(found[name], close, rtol=0, atol=1e-5 * np.abs(close).max())
+
+
+def require_gradient(model: onnx.ModelProto, scale: int, path: Path) -> None:
+    """Compare a decoder's gradient, along some way, with what its own error changes by."""
+    onnx.save(gradient_of(model, scale), path)
+    given = inputs(4, 3, 4, scale)
+    found = run(path, given)["gradient"]
+    way = normal(*given["latents"].shape)
+
+    def error(share: float) -> float:
+        moved = given | {"latents": given["latents"] + np.float32(share) * way}
+        return float(run(path, moved)["errors"].sum(dtype=np.float64))
+
+    np.testing.assert_allclose((error(1e-3) - error(-1e-3)) / 2e-3, np.vdot(found, way), rtol=2e-2)
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("bend", ["LeakyRelu", "Relu"])
+def test_shuffled_planes(mode: str, bend: str, tmp_path: Path) -> None:
+    """With a kernel that is not square, both orders of depth, a plane that is added to itself, and a steep corner."""
+    nodes = [
+        helper.make_node("Conv", ["latents", "w", "b"], ["deep"], pads=[1, 2, 1, 2]),
+        helper.make_node("DepthToSpace", ["deep"], ["wide"], blocksize=2, mode=mode),
+        helper.make_node(bend, ["wide"], ["bent"]),
+        helper.make_node("Mul", ["half", "bent"], ["less"]),
+        helper.make_node("Add", ["bent", "less"], ["pixels"]),
+    ]
+    model = decoder(*nodes, w=normal(12, 4, 3, 5), b=normal(12), half=np.float32(0.5))
+    require_gradient(model, 2, tmp_path / "gradient.onnx")
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_enlarged_planes(factor: int, tmp_path: Path) -> None:
+    """With padding that is not told in numbers, and a bilinear factor, even or odd."""
+    nodes = [
+        helper.make_node("Conv", ["latents", "w"], ["small"], kernel_shape=[3, 5], auto_pad="SAME_UPPER"),
+        helper.make_node("Resize", ["small", "", "factors"], ["large"], mode="linear"),
+        helper.make_node("ConvTranspose", ["latents", "t"], ["beside"], strides=[factor, factor]),
+        helper.make_node("Add", ["large", "beside"], ["sum"]),
+        helper.make_node("Identity", ["sum"], ["pixels"]),
+    ]
+    weights = {"w": normal(3, 4, 3, 5), "t": normal(4, 3, factor, factor)}
+    model = decoder(*nodes, factors=np.array([1, 1, factor, factor], np.float32), **weights)
+    require_gradient(model, factor, tmp_path / "gradient.onnx")
+
+
+def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
+    """With no weights of its own but small ones."""
+    (tmp_path / "decoder.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
+    write_gradient(tmp_path / "decoder.onnx", tmp_path / "gradient.onnx", 8)
+    data = (tmp_path / "gradient.onnx").read_bytes()
+    assert data == (TINY / "gradient.onnx").read_bytes()
+    assert len(data) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("node", "weights", "words"),
+    [
+        (helper.make_node("Sin", ["latents"], ["pixels"]), {}, "no gradient of Sin"),
+        (helper.make_node("Mul", ["latents", "latents"], ["pixels"]), {}, "a product of two"),
+        (
+            helper.make_node("Conv", ["latents", "w"], ["pixels"], kernel_shape=[3, 3], strides=[2, 2]),
+            {"w": normal(3, 4, 3, 3)},
+            "with strides",
+        ),
+        (
+            helper.make_node("Pad", ["latents", "p"], ["pixels"], mode="reflect"),
+            {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
+            "padded by other than the edges once",
+        ),
+        (
+            helper.make_node("Resize", ["latents", "", "s"], ["pixels"], mode="nearest"),
+            {"s": np.array([1, 1, 2, 2], np.float32)},
+            "a whole bilinear factor",
+        ),
+        (
+            helper.make_node("Conv", ["latents", "w"], ["pixels"], group=2),
+            {"w": normal(4, 2, 1, 1)},
+            "dilations or groups",
+        ),
+    ],
+)
+def test_what_has_none(node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(BundleError, match=words):
+        gradient_of(decoder(node, **weights), 1)
