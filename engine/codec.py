@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.dial import vividness
 from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.latents import alpha_segments, file_of_latents, palette_file
+from sdtrt.engine.coding.latents import Search, alpha_segments, file_of_latents, palette_file
 from sdtrt.engine.coding.quantized import padded
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
@@ -18,14 +18,16 @@ from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
 from sdtrt.engine.format.profile import outline_of_file
-from sdtrt.engine.layered import LayeredPicture, Seen, overlay_for, seen_of
+from sdtrt.engine.layered import LayeredPicture, Networks, Seen, overlay_for, seen_of
 from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.batching import ahead, batches
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.engine.networks.gradient import FILE, Gradient
 from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Report, Tiled
 from sdtrt.engine.networks.view import FAITHFUL, RECOMMENDED, Look, View
 from sdtrt.engine.picture import Picture, Pixels
+from sdtrt.engine.refined import TURNS, Refiner
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class PictureCodec:
         self.profile = self.bundle.latent_profile()
         self._tiled = Tiled.of(self.bundle, tile, overlap, report)
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
+        self._gradient = Gradient(self.bundle, threads) if FILE in self.bundle.files else None
 
     def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
         overlay = overlay_for(picture, wish, wish.first_quality)
@@ -84,7 +87,8 @@ class PictureCodec:
                 raise ValueError("method palette knows no region of interest")
             return container.write(palette_file(seen.latents, width, height, self.profile, **parts))
         parts |= {"effort": wish.effort}
-        coded = LayeredPicture(picture, wish, self.profile, self.analyse, self.shown, seen, interest, parts)
+        networks = Networks(self.analyse, self.shown, self.search)
+        coded = LayeredPicture(picture, wish, self.profile, networks, seen, interest, parts)
         return wish.file(coded.file, width, height, coded.measure)
 
     def encode_latents(self, latents: Floats, width: int, height: int, wish: Wish) -> bytes:
@@ -97,6 +101,12 @@ class PictureCodec:
             return container.write(file_of_latents(latents, width, height, self.profile, code, effort=wish.effort))
 
         return wish.file(code_file, width, height, None)
+
+    def search(self, pixels: Pixels, latents: Floats, effort: int) -> Search | None:
+        """Return what chooses the symbols of a picture at an effort, None for the choice that latents tell of."""
+        if self._gradient is None or effort not in TURNS:
+            return None
+        return Refiner(self._gradient, self.profile, pixels, latents, TURNS[effort])
 
     def shown(self, file: File) -> Pixels:
         """Return what networks make of a file's latents, uint8 (H, W, 3), without what lies over it."""

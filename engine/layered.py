@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.dial import KNEE, LATENTS_OCTAVE, PRICE, START, UNIT, setting, weighted
 from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.latents import file_of_latents
+from sdtrt.engine.coding.latents import Search, file_of_latents
 from sdtrt.engine.coding.rate import COARSEST, Wish
 from sdtrt.engine.format import container, lossless
 from sdtrt.engine.format.alpha import tiles_of_pixels
@@ -26,12 +26,17 @@ from sdtrt.engine.picture import Picture, Pixels, luma, psnr
 from sdtrt.kernels.reference import BLOCK
 
 Floats = NDArray[np.float32]
-Analyse = Callable[[Pixels], Floats]  # from pixels to latents
-Show = Callable[[File], Pixels]  # from a file to what networks make of its latents
-
 LARGEST_STEP = (1 << 16) - 1
 SEARCH_EFFORT, SEARCHED = 6, (-12.0, 12.0)  # from which other qualities of latents are tried, and which
 DOUBTFUL = 1 / 3  # of a file: a residual as small may be worth less than finer latents instead of it
+
+
+class Networks(NamedTuple):
+    """The networks' part."""
+
+    analyse: Callable[[Pixels], Floats]  # from pixels to latents
+    show: Callable[[File], Pixels]  # from a file to what networks make of its latents
+    search: Callable[[Pixels, Floats, int], Search | None]  # from pixels, latents, effort to what chooses symbols
 
 
 class Seen(NamedTuple):
@@ -58,8 +63,7 @@ def seen_of(pixels: Pixels, overlay: Pixels | None) -> Pixels:
 class LayeredPicture:
     """A picture that is coded at one quality after the other.
 
-    `analyse` and `show` are the networks' part; `seen` is what they saw at the wish's `first_quality`; `parts` are
-    passed on to `file_of_latents`.
+    `seen` is what networks saw at the wish's `first_quality`; `parts` are passed on to `file_of_latents`.
     """
 
     def __init__(
@@ -67,14 +71,13 @@ class LayeredPicture:
         picture: Picture,
         wish: Wish,
         profile: LatentProfile,
-        analyse: Analyse,
-        show: Show,
+        networks: Networks,
         seen: Seen,
         interest: Interest | None,
         parts: dict[str, Any],
     ) -> None:
         self._picture, self._wish, self._profile, self._parts = picture, wish, profile, parts
-        self._analyse, self._show, self._interest = analyse, show, interest
+        self._networks, self._interest = networks, interest
         self._seen = {octave_of(wish.first_quality): seen}
         self._networks_pictures: dict[tuple[object, ...], Pixels] = {}  # of the file that was asked for last
         self.height, self.width = picture.pixels.shape[:2]
@@ -118,7 +121,10 @@ class LayeredPicture:
         seen, price = self._seen_at(quality), self._latents_price(quality)
         hidden = seen.overlay is not None and seen.overlay[:, :, 3].all()
         code = self._profile.step_code(COARSEST if hidden else latents)
-        file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, price=price, **self._parts)
+        pixels = seen_of(self._picture.pixels, seen.overlay)
+        search = None if hidden else self._networks.search(pixels, seen.latents, self._wish.effort)
+        parts = self._parts | {"price": price, "search": search}
+        file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, **parts)
         if seen.overlay is None:
             return file
         return with_kind(file, "overlay", self._overlay_segments(file, seen.overlay), overlay=True)
@@ -185,7 +191,7 @@ class LayeredPicture:
         latents = file.segments[: file.layout.levels * file.layout.tiles]
         key = (file.header.step_code, *latents)
         if key not in self._networks_pictures:
-            self._networks_pictures[key] = self._show(file)
+            self._networks_pictures[key] = self._networks.show(file)
         return self._networks_pictures[key]
 
     def _seen_at(self, quality: float) -> Seen:
@@ -194,7 +200,7 @@ class LayeredPicture:
         if octave not in self._seen:
             overlay = overlay_for(self._picture, self._wish, quality)
             alike = next((s for s in self._seen.values() if s.overlay is None and overlay is None), None)
-            self._seen[octave] = alike or Seen(self._analyse(seen_of(self._picture.pixels, overlay)), overlay)
+            self._seen[octave] = alike or Seen(self._networks.analyse(seen_of(self._picture.pixels, overlay)), overlay)
         return self._seen[octave]
 
 

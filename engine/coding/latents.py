@@ -1,6 +1,6 @@
 """Latents to files and back: all between networks and bytes. Needs no model, but those files that refer to one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.masking import masking
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
+from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of, prior_of
 from sdtrt.engine.coding.threads import at_once
@@ -33,6 +34,21 @@ Plane = NDArray[np.uint8]
 TILE = 128  # latents: the usual side of a tile; planes of up to one and a half are not divided
 
 
+class Tile(NamedTuple):
+    """What is known of a tile when its symbols are chosen."""
+
+    header: Header
+    rows: Span
+    columns: Span
+    scaled: Floats  # its latents in steps, float32 (C, h, w)
+    price: Floats  # by how much dearer than usual bits are at each, float32 (h, w)
+    prior: Prior
+    inner: Inner
+
+
+Search = Callable[[Tile], Symbols]  # from a tile to its symbols, int16 (C, h, w)
+
+
 class TileStream(NamedTuple):
     """A tile's segments, and by how many bytes the first word of its stream is short."""
 
@@ -43,7 +59,8 @@ class TileStream(NamedTuple):
 class FileBuilder:
     """A picture's file, made while its latents come, rows of tiles after rows of tiles.
 
-    `effort` is 1 (fast) to 9 (slow); `price`, float32 (h, w), is by how much dearer than usual bits are at each latent.
+    `effort` is 1 (fast) to 9 (slow); `price`, float32 (h, w), is by how much dearer than usual bits are at each latent;
+    `search`, if given, chooses the symbols.
     """
 
     def __init__(
@@ -56,9 +73,10 @@ class FileBuilder:
         effort: int = DEFAULT_EFFORT,
         grey: bool = False,
         price: Floats | None = None,
+        search: Search | None = None,
     ) -> None:
         self._header = Header(width, height, profile.id, profile.prior, step_code, grey)
-        self._profile, self._effort, self._price = profile, effort, price
+        self._profile, self._effort, self._price, self._search = profile, effort, price, search
         _, *sides = profile.grid(width, height)
         self._layout = layout_of(sides[0], sides[1], profile)
         self._rows, self._columns = spans(sides[0], self._layout.rows), spans(sides[1], self._layout.columns)
@@ -88,11 +106,11 @@ class FileBuilder:
         def work(columns: Span) -> TileStream:
             price = None if self._price is None else self._price[slice(*rows), slice(*columns)]
             inner = inner_of(rows, columns, self._rows[-1][1], self._columns[-1][1])
-            return self._stream(np.ascontiguousarray(scaled[:, :, slice(*columns)]), price, inner)
+            return self._stream(np.ascontiguousarray(scaled[:, :, slice(*columns)]), price, inner, (rows, columns))
 
         self._streams += map(work, self._columns)
 
-    def _stream(self, scaled: Floats, price: Floats | None, inner: Inner) -> TileStream:
+    def _stream(self, scaled: Floats, price: Floats | None, inner: Inner, place: tuple[Span, Span]) -> TileStream:
         parameters, code = b"", self._header.step_code
         prior = prior_of(self._profile.prior, self._profile)
         if prior is None:
@@ -101,7 +119,12 @@ class FileBuilder:
         if self._profile.masking and self._effort > 1:
             mask = masking(scaled[: self._profile.masking] * np.float32(self._header.step))
             price = mask if price is None else mask * price
-        stream = entropy.encode_best(scaled, prior, code, self._effort, price, inner)
+        if self._search:
+            even = np.ones(scaled.shape[1:], np.float32) if price is None else price
+            symbols = self._search(Tile(self._header, *place, scaled, even, prior, inner))
+            stream = entropy.encode(symbols, prior, code, inner)
+        else:
+            stream = entropy.encode_best(scaled, prior, code, self._effort, price, inner)
         first, *rest = [stream.data] if self._layout.levels == 1 else stream.levels()
         return TileStream([parameters + first, *rest], -len(first) % WORD)
 
@@ -126,6 +149,7 @@ def file_of_latents(
     effort: int = DEFAULT_EFFORT,
     grey: bool = False,
     price: Floats | None = None,
+    search: Search | None = None,
     alpha: Sequence[bytes] | None = None,
     chunks: Mapping[int, bytes] | None = None,
 ) -> File:
@@ -134,7 +158,7 @@ def file_of_latents(
     Raises `ValueError` if the latents are not finite or their shape is not that of a `width` x `height` picture.
     """
     require_shape(latents, width, height, profile)
-    builder = FileBuilder(width, height, profile, step_code, effort=effort, grey=grey, price=price)
+    builder = FileBuilder(width, height, profile, step_code, effort=effort, grey=grey, price=price, search=search)
     builder.add(latents)
     return builder.file(alpha, chunks)
 

@@ -41,7 +41,8 @@ class Bundle:
     pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. `vivid.onnx`, if there is one,
     is another decoder, for the look of that name; `look` is the one that is recommended. `prior`, if not None, is the
     file of a prior for the numbers in `profile`, to which the bundle's files then refer. Files named `*.fp16.onnx` are
-    the same networks in half precision, for engines. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
+    the same networks in half precision, for engines. `gradient.onnx`, if there is one, is the decoder's gradient, for
+    searches; see `networks.gradient`. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
     known of `unet.onnx`, None without one. `reach` is how many latents away encoder and decoder look,
     None if everywhere.
     """

@@ -1,0 +1,248 @@
+"""Symbols that mend the picture most for their bits, by the gradient of the decoder: the search of high efforts.
+
+`choose` counts errors of latents; what counts are errors of pixels, which the decoder makes of many latents together.
+Their second derivative is taken for diagonal, one number a channel, and measured by a random probe (M. F. Hutchinson,
+"A stochastic estimator of the trace of the influence matrix", 1989).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.coding.choice import MULTIPLIER, choose
+from sdtrt.engine.coding.latents import Tile
+from sdtrt.engine.coding.priors.passes import Pass, gather, present, restored, scatter
+from sdtrt.engine.coding.priors.tables import POINTS, bins_of, bits_of_tables
+from sdtrt.engine.coding.search import best_symbols
+from sdtrt.engine.coding.stored import deltas
+from sdtrt.engine.format.profile import LatentProfile
+from sdtrt.engine.networks.gradient import Gradient
+from sdtrt.kernels import reference
+from sdtrt.kernels.reference import SYMBOL_LIMIT
+
+Floats = NDArray[np.float32]
+Symbols = NDArray[np.int16]
+Pixels = NDArray[np.uint8]
+
+LEAST_SIDE = 2  # latents: what gradients are of
+PROBE = 0.5  # steps, of one channel at each place
+CAUTION = 1.5  # the first steps go so much less far than the curvature tells
+BLOCK, MOVES = 2, 2  # latents a side, and how many symbols of a block move at once
+AROUND = 4  # latents on each side, to which the effect of a move is counted
+
+
+class Turns(NamedTuple):
+    """How often symbols are changed: predicted ones all together, then the others a few at once."""
+
+    predicted: int
+    others: int
+
+
+TURNS = {6: Turns(1, 2), 7: Turns(2, 4), 8: Turns(3, 9), 9: Turns(5, 20)}  # by effort; each runs the networks once
+
+
+@dataclass(frozen=True, slots=True)
+class Refiner:
+    """Finds the symbols of a picture's tiles; `latents`, float32 (C, h, w), are those of its `pixels`."""
+
+    gradient: Gradient
+    profile: LatentProfile
+    pixels: Pixels
+    latents: Floats
+    turns: Turns
+
+    def __call__(self, tile: Tile) -> Symbols:
+        """Return a tile's symbols, int16 (C, h, w)."""
+        first = best_symbols(tile.scaled, tile.prior, tile.header.step_code, MULTIPLIER * tile.price, 0, tile.inner)
+        if min(self.latents.shape[1:]) < LEAST_SIDE:
+            return first
+        return _Refinement(tile, _Window(self, tile)).of(first, self.turns)
+
+
+class _Window:
+    """A tile, and as much around it as its latents are seen in."""
+
+    def __init__(self, refiner: Refiner, tile: Tile) -> None:
+        self._gradient, self._step = refiner.gradient, tile.header.step
+        scale, reach, (_, height, width) = refiner.profile.downscale, refiner.gradient.reach, refiner.latents.shape
+        top, bottom = max(tile.rows[0] - reach, 0), min(tile.rows[1] + reach, height)
+        left, right = max(tile.columns[0] - reach, 0), min(tile.columns[1] + reach, width)
+        self._latents = refiner.latents[:, top:bottom, left:right].copy()
+        self._own = np.s_[..., tile.rows[0] - top : tile.rows[1] - top, tile.columns[0] - left : tile.columns[1] - left]
+        pixels = refiner.pixels[scale * top : scale * bottom, scale * left : scale * right]
+        self._wanted = reference.pixels_to_planes(pixels, scale, *refiner.gradient.pixel_range)
+        around = (tile.rows[0] - top, bottom - tile.rows[1]), (tile.columns[0] - left, right - tile.columns[1])
+        weights: Floats = np.pad(np.float32(1) / tile.price, around, mode="edge")
+        self._weights = weights.repeat(scale, 0).repeat(scale, 1)
+        self._weights[pixels.shape[0] :] = self._weights[:, pixels.shape[1] :] = 0  # they only fill the last latents
+        self._delta = deltas(refiner.profile, tile.header)[:, None, None]
+        self._mean = refiner.profile.mean[:, None, None]
+
+    def at(self, steps: Floats) -> tuple[Floats, Floats]:
+        """Return the weighted error at each latent of the tile, and the gradient, for latents in steps."""
+        self._latents[self._own] = steps * self._delta + self._mean
+        errors, gradient = self._gradient.at(self._latents, self._step, self._wanted, self._weights)
+        return errors[self._own], gradient[self._own] * self._delta
+
+
+class _State(NamedTuple):
+    """Symbols, and what is known of them: arrays (C, h, w), but for errors and bits of each latent, (h, w)."""
+
+    symbols: Symbols
+    points: Floats  # steps beside the symbols
+    errors: Floats
+    gradient: Floats
+    bits: Floats
+    towards: Symbols  # 1 or -1, the way to move
+    spent: Floats  # more bits than now if moved, all others left
+    moved_points: Floats
+
+    def where(self, chosen: NDArray[np.bool_], other: "_State") -> "_State":
+        """Return this one where it is `chosen`, bool (h, w), and elsewhere another."""
+        both: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(self, other, strict=True)
+        return _State(*(np.where(chosen, mine, others) for mine, others in both))
+
+
+class _Refinement:
+    """The search for a tile's symbols."""
+
+    def __init__(self, tile: Tile, window: _Window) -> None:
+        self._tile, self._window, self._prior, self._code = tile, window, tile.prior, tile.header.step_code
+        self._shape, self._order = tile.scaled.shape, tile.prior.order(len(tile.scaled))
+        self._passes = present(tile.prior.passes(len(tile.scaled)), *self._shape[1:])
+        self._bits, self._centroids = bits_of_tables(tile.prior.tables), tile.prior.centroids
+
+    def of(self, first: Symbols, turns: Turns) -> Symbols:
+        """Return better symbols than the first."""
+        *_, points, _ = self._costs(first, np.zeros_like(first))
+        state = self._state(first, points)
+        each = self._curvature(state)
+        if not each.mean() > 0:
+            return first
+        curvature, bit = each[:, None, None] / self._tile.price, MULTIPLIER * float(each.mean())
+        state = self._with_predicted(state, curvature, bit, turns.predicted)
+        return self._with_others(state, curvature, bit, turns.others).symbols
+
+    def _with_predicted(self, state: _State, curvature: Floats, bit: float, turns: int) -> _State:
+        """Return a state whose predicted symbols are chosen anew, for latents a step down the gradient, if that helps.
+
+        They count from each other, so they change together or not at all.
+        """
+        if not any(step.predicted for _, step in self._passes):
+            return state
+        caution = CAUTION
+        for _ in range(turns):
+            wanted = state.symbols + state.points - state.gradient / (2 * caution * curvature)
+            trial = self._state(*self._predicted_for(wanted, bit / (caution * curvature), state))
+            change = trial.errors - state.errors + bit * (trial.bits - state.bits)
+            if change.sum(dtype=np.float64) < 0:
+                state = trial
+            else:
+                caution *= 2
+        return state
+
+    def _with_others(self, state: _State, curvature: Floats, bit: float, turns: int) -> _State:
+        """Return a state in which some of the others have moved by one.
+
+        In each turn those move that promise most. Where their surroundings have not become cheaper they go back, and
+        more is asked of the next.
+        """
+        others = np.ones(self._shape, bool)
+        for _, step in self._passes:
+            if step.predicted:
+                others[self._order[step.start : step.stop]] = False
+        caution = np.ones(self._shape[1:], np.float32)
+        for _ in range(turns):
+            promise = np.abs(state.gradient) - caution * curvature - bit * state.spent
+            within = np.abs(state.symbols, dtype=np.int32) < SYMBOL_LIMIT - 1
+            moves = _best_of_blocks(np.where(others & within, promise, np.float32(0)))
+            if not moves.any():
+                break
+            symbols = state.symbols + np.where(moves, state.towards, np.int16(0))
+            trial = self._state(symbols, np.where(moves, state.moved_points, state.points))
+            change = trial.errors - state.errors + bit * (trial.bits - state.bits)
+            better = _sums_around(change) <= 0
+            state, caution = trial.where(better, state), np.where(better, caution, 2 * caution)
+        return state
+
+    def _state(self, symbols: Symbols, points: Floats) -> _State:
+        errors, gradient = self._window.at(symbols + points)
+        towards = np.where(gradient < 0, 1, -1).astype(np.int16)
+        bits, spent, _, moved_points = self._costs(symbols, towards)
+        return _State(symbols, points, errors, gradient, bits, towards, spent, moved_points)
+
+    def _curvature(self, state: _State) -> Floats:
+        """Return half the second derivative of the error by each channel, float32 (C,), in squared steps."""
+        rng = np.random.default_rng(0)
+        channels = np.arange(self._shape[0])[:, None, None]
+        probed = channels == rng.integers(self._shape[0], size=self._shape[1:])
+        probe = probed * rng.choice(np.array([-PROBE, PROBE], np.float32), self._shape)
+        _, gradient = self._window.at(state.symbols + state.points + probe)
+        changes, squares = probe * (gradient - state.gradient) / 2, probe * probe / self._tile.price
+        mean = np.maximum(changes.sum() / squares.sum(), 0)
+        each = changes.sum((1, 2)) / np.maximum(squares.sum((1, 2)), np.float32(1e-9))
+        return np.clip(each, mean / 2, 2 * mean)
+
+    def _costs(self, symbols: Symbols, towards: Symbols) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return bits (h, w), and (C, h, w) each what a move `towards` spends, points now, and points if moved."""
+        planes, coded, moves = self._planes(), symbols[self._order], towards[self._order]
+        bits, moved_bits, points, moved_points = (np.zeros(self._shape, np.float32) for _ in range(4))
+        for number, step in self._passes:
+            context = self._prior.context(step, planes, number)
+            known = gather(coded, step).astype(np.int32)
+            rows, base, low_bits = context.rows(), context.base(), context.low_bits()
+            for values, told, beside in (
+                (known, bits, points),
+                (known + gather(moves, step), moved_bits, moved_points),
+            ):
+                bins = bins_of(values - base, low_bits)
+                scatter(told, step, self._bits[rows, bins])
+                within = None if self._centroids is None else self._centroids[rows, bins].astype(np.int32)
+                _scatter_points(beside, step, context.points(values, within))
+            planes.put(step, known, context.origin)
+        spent, *both = (restored(plane, self._order) for plane in (moved_bits - bits, points, moved_points))
+        return bits.sum(0), spent, *both
+
+    def _predicted_for(self, wanted: Floats, multiplier: Floats, state: _State) -> tuple[Symbols, Floats]:
+        """Return symbols and points with predicted ones chosen for latents, float32 (C, h, w) in steps."""
+        planes, wanted, multiplier = self._planes(), wanted[self._order], multiplier[self._order]
+        symbols, points = state.symbols[self._order], state.points[self._order]
+        for number, step in self._passes:
+            context = self._prior.context(step, planes, number)
+            if step.predicted:
+                each = gather(multiplier, step)
+                known = choose(gather(wanted, step), context, self._bits, self._centroids, each)
+                scatter(symbols, step, known)
+                _scatter_points(points, step, context.points(known))
+            planes.put(step, gather(symbols, step).astype(np.int32), context.origin)
+        return restored(symbols, self._order), restored(points, self._order)
+
+    def _planes(self) -> Any:
+        """Return planes of which nothing is known."""
+        return self._prior.planes(self._shape, self._code, self._tile.inner)
+
+
+def _scatter_points(planes: Floats, step: Pass, points: NDArray[np.int32] | None) -> None:
+    """Put a pass's points, in 1/64 step, into planes in steps; None stands for zeros, which are there."""
+    if points is not None:
+        scatter(planes, step, points * np.float32(1 / POINTS))
+
+
+def _best_of_blocks(promise: Floats) -> NDArray[np.bool_]:
+    """Return which of planes (C, h, w) are above 0, and among the largest of their block."""
+    channels, height, width = promise.shape
+    padded = np.pad(promise, ((0, 0), (0, -height % BLOCK), (0, -width % BLOCK)))
+    down, right = padded.shape[1] // BLOCK, padded.shape[2] // BLOCK
+    blocks = padded.reshape(channels, down, BLOCK, right, BLOCK).transpose(1, 3, 0, 2, 4).reshape(down, right, -1)
+    least = np.partition(blocks, -MOVES, axis=2)[:, :, -MOVES].repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width]
+    return (promise > 0) & (promise >= least)
+
+
+def _sums_around(plane: Floats) -> NDArray[np.float64]:
+    """Return the sum of a plane (h, w) around each of its places."""
+    side = 2 * AROUND + 1
+    sums = np.pad(np.pad(plane.astype(np.float64), AROUND).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

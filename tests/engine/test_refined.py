@@ -1,0 +1,150 @@
+"""High efforts: symbols by the decoder's gradient."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.interest import Interest
+from sdtrt.engine.coding.latents import file_of_latents
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.format import container
+from sdtrt.engine.networks.bundle import MANIFEST, find_bundle
+from sdtrt.engine.picture import Picture, psnr
+from sdtrt.engine.refined import TURNS, _best_of_blocks, _sums_around
+from sdtrt.errors import BundleError
+
+Photo = Callable[[int, int], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def codec() -> PictureCodec:
+    return PictureCodec("tiny", threads=1)
+
+
+def without_gradient(folder: Path, damage: Callable[[bytes], bytes] | None = None) -> PictureCodec:
+    """Return a copy of the built-in model that has no gradient, or a damaged one."""
+    shutil.copytree(find_bundle("tiny").folder, folder)
+    fields = json.loads((folder / MANIFEST).read_text())
+    if damage is None:
+        del fields["files"]["gradient.onnx"]
+    else:
+        path = folder / "gradient.onnx"
+        path.write_bytes(damage(path.read_bytes()))
+    (folder / MANIFEST).write_text(json.dumps(fields))
+    return PictureCodec(folder, threads=1)
+
+
+def shown(codec: PictureCodec, pixels: np.ndarray, **wish: float) -> tuple[int, float]:
+    """Return a file's bytes, and the PSNR of its picture."""
+    data = codec.encode(Picture(pixels), Wish(layers=1, **wish))  # type: ignore[arg-type]
+    return len(data), psnr(codec.decode(data).pixels, pixels)
+
+
+def test_effort_pays(codec: PictureCodec, photo: Photo) -> None:
+    """At the bytes of the usual choice pictures are better, and better still with more effort."""
+    pixels = photo(192, 160)
+    curve = [shown(codec, pixels, quality=quality) for quality in (20, 30, 40, 50)]
+    sizes, usual = np.log([size for size, _ in curve]), [found for _, found in curve]
+
+    def gain(effort: int) -> float:
+        size, found = shown(codec, pixels, quality=30, effort=effort)
+        return found - float(np.interp(np.log(size), sizes, usual))
+
+    gains = [gain(effort) for effort in (6, 9)]
+    assert gains[0] > 0.05
+    assert gains[1] > gains[0] + 0.03
+
+
+def test_each_effort_has_its_turns() -> None:
+    assert [*TURNS] == [6, 7, 8, 9]
+    assert sorted(TURNS.values()) == [*TURNS.values()]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 8), (8, 9), (16, 9), (23, 41)])
+def test_small_pictures(codec: PictureCodec, photo: Photo, size: tuple[int, int]) -> None:
+    pixels = photo(*size)
+    data = codec.encode(Picture(pixels), Wish(quality=40, effort=6))
+    assert codec.decode(data).pixels.shape == pixels.shape
+    assert data == codec.encode(Picture(pixels), Wish(quality=40, effort=6))
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_flat_pictures(codec: PictureCodec, level: int) -> None:
+    pixels = np.full((40, 56, 3), level, np.uint8)
+    (usual, before), (found, after) = (shown(codec, pixels, quality=40, effort=effort) for effort in (5, 7))
+    assert after >= before
+    assert found <= usual + 2
+
+
+def test_tiles(codec: PictureCodec, photo: Photo) -> None:
+    """Of several tiles each is better, and so is what lies where they meet."""
+    pixels = np.tile(photo(400, 48), (1, 4, 1))
+    usual, found = (codec.encode(Picture(pixels), Wish(quality=35, layers=1, effort=e)) for e in (5, 6))
+    assert container.read(found).layout.tiles > 1
+    errors = [np.square(codec.decode(data).pixels.astype(float) - pixels) for data in (usual, found)]
+    for part in (np.s_[:, :700], np.s_[:, 700:900], np.s_[:, 900:]):
+        assert errors[1][part].mean() < errors[0][part].mean()
+    assert len(found) < 1.2 * len(usual)
+
+
+def test_interest(codec: PictureCodec, photo: Photo) -> None:
+    """Where nothing is of interest bits stay dear."""
+    pixels = photo(96, 96)
+    weights = np.ones((96, 96), np.float32)
+    weights[:48] = 8
+    usual, found = (
+        codec.encode(Picture(pixels), Wish(quality=30, layers=1, effort=effort), Interest(weights)) for effort in (5, 7)
+    )
+    errors = [np.square(codec.decode(data).pixels.astype(float) - pixels)[:48].mean() for data in (usual, found)]
+    assert errors[1] < errors[0]
+    assert len(found) < 1.2 * len(usual)
+
+
+def test_symbols_at_their_limits_stay_there(codec: PictureCodec) -> None:
+    """A move would make them others' opposites."""
+    latents = np.full((40, 4, 5), 1e9, np.float32)
+    pixels = np.full((32, 40, 3), 255, np.uint8)
+    search = codec.search(pixels, latents, 6)
+    file = file_of_latents(latents, 40, 32, codec.profile, 2048, search=search)
+    usual = file_of_latents(latents, 40, 32, codec.profile, 2048)
+    assert (np.sign(codec.stored(file).part().symbols) >= 0).all()
+    assert (np.sign(codec.stored(usual).part().symbols) >= 0).all()
+
+
+def test_a_bundle_without_gradient(codec: PictureCodec, photo: Photo, tmp_path: Path) -> None:
+    """It searches by latents alone, and gives what other latents do."""
+    pixels = photo(64, 48)
+    bare = without_gradient(tmp_path / "bare")
+    assert bare.search(pixels, bare.analyse(pixels), 9) is None
+    wish = Wish(quality=40, layers=1, effort=7)
+    assert bare.encode(Picture(pixels), wish) == codec.encode_latents(codec.analyse(pixels), 64, 48, wish)
+
+
+def test_damage_is_found(photo: Photo, tmp_path: Path) -> None:
+    """When it is needed, and not before."""
+    spoilt = without_gradient(tmp_path / "spoilt", lambda data: data[:-1] + b"?")
+    picture = Picture(photo(32, 32))
+    spoilt.encode(picture, Wish(quality=40, effort=5))
+    with pytest.raises(BundleError, match=r"gradient\.onnx is damaged"):
+        spoilt.encode(picture, Wish(quality=40, effort=6))
+
+
+def test_best_of_blocks() -> None:
+    """At most as many as move at once, of those that promise something."""
+    promise = np.zeros((3, 4, 5), np.float32)
+    promise[0, 0, 0], promise[1, 1, 1], promise[2, 0, 1], promise[1, 2, 4], promise[2, 3, 4] = 5, 4, 3, 1, -1
+    found = _best_of_blocks(promise)
+    assert [tuple(map(int, place)) for place in np.argwhere(found)] == [(0, 0, 0), (1, 1, 1), (1, 2, 4)]
+
+
+def test_sums_around() -> None:
+    plane = np.random.default_rng(0).integers(-9, 9, (7, 13)).astype(np.float32)
+    found = _sums_around(plane)
+    assert found[0, 0] == plane[:5, :5].sum()
+    assert found[3, 6] == plane[:, 2:11].sum()
+    assert found[6, 12] == plane[2:, 8:].sum()
