@@ -11,6 +11,8 @@ from pytorch_msssim import ms_ssim
 from rivals import psnr
 from ssimulacra2 import compute_ssimulacra2
 
+METRICS = {"psnr": "PSNR dB", "ms_ssim": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
+
 Pixels = NDArray[np.uint8]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from metrics import Likeness, at_rate, likeness
+from metrics import METRICS, Likeness, at_rate, likeness
 from PIL import Image
 from report import write_results
 from rivals import ALL_RIVALS, decoded
@@ -23,13 +23,14 @@ import sdtrt
 
 QUALITIES = {
     "sdtrt": (10, 18, 26, 34, 42, 50, 58, 68, 80, 100),
+    "sdtrt, effort 9": (8, 16, 24, 32, 40, 48),
     "AVIF": (8, 15, 22, 30, 38, 46, 54, 62),
     "JPEG XL": (2, 6, 10, 15, 20, 25, 35, 50, 65, 80),
     "WebP": (1, 4, 10, 18, 30, 45, 60, 75),
     "JPEG": (3, 6, 9, 13, 18, 25, 35, 50, 65),
 }
+EFFORTS = {"sdtrt": 5, "sdtrt, effort 9": 9}
 RATES = (0.15, 0.2, 0.3, 0.4, 0.6)
-METRICS = {"psnr": "PSNR dB", "ms_ssim": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
 
 Curve = list[dict[str, float]]
 
@@ -65,8 +66,8 @@ def measure(model: str, path: Path) -> dict[tuple[str, int], tuple[float, Likene
     with sdtrt.Codec.open(model, threads=1) as codec:
         for name, qualities in QUALITIES.items():
             for quality in qualities:
-                if name == "sdtrt":
-                    data = codec.encode(image, quality=quality)
+                if name in EFFORTS:
+                    data = codec.encode(image, quality=quality, effort=EFFORTS[name])
                     other = np.asarray(codec.decode(data))
                 else:
                     data = ALL_RIVALS[name](image, quality)
@@ -102,7 +103,7 @@ def plot(curves: dict[str, Curve], path: Path) -> None:
     for panel, (metric, label) in zip(panels, METRICS.items(), strict=True):
         for codec, curve in curves.items():
             shown = [p for p in sorted(curve, key=lambda p: p["bpp"]) if p["bpp"] <= 0.8]
-            width = 2.6 if codec == "sdtrt" else 1.4
+            width = 2.6 if codec in EFFORTS else 1.4
             panel.plot([p["bpp"] for p in shown], [p[metric] for p in shown], label=codec, linewidth=width, marker=".")
         panel.set_xlabel("bits per pixel")
         panel.set_title(label)

@@ -13,6 +13,7 @@ from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files, space_of_weights, valid_name
 from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
 from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.graphs.gradient import write_gradient
 from sdtrt.export.graphs.onnx_graph import Tensor
 from sdtrt.export.graphs.onnx_run import run
 from sdtrt.export.latents.calibrate import Networks
@@ -43,6 +44,7 @@ class Adoption:
     encoder_output: str | None = None
     decoder_output: str | None = None
     sum_outputs: bool = False
+    gradient: bool = False  # the decoder's, for searches
     photos: Path | None = None
     force: bool = False
     quiet: bool = True
@@ -62,6 +64,8 @@ def adopt(wish: Adoption) -> list[str]:
         for name, path in _decoders(wish).items():
             onnx_graph.write(_adapted_decoder(path, wish), folder / name)
         networks, vivid = _try(folder, wish, space)
+        if wish.gradient:
+            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale)
         profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
         reach, told = find_reach(networks, vivid)
         write_manifest(

@@ -50,6 +50,7 @@ def import_pair(options: argparse.Namespace) -> int:
         encoder_output=options.encoder_output,
         decoder_output=options.decoder_output,
         sum_outputs=options.sum_outputs,
+        gradient=options.gradient,
         photos=options.calibrate,
         force=options.force,
         quiet=options.quiet,
@@ -182,31 +183,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--revision", help="branch, tag or commit on the hub")
     command.add_argument("--allow-pickle", action="store_true", help="read pickled weights; only if you trust them")
 
-    command = add_command(commands, "import", import_pair, "anyone's ONNX encoder and decoder to a bundle")
-    command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
-    command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
-    command.add_argument("--vivid", type=Path, help="ONNX file, another decoder of these latents, for the vivid look")
-    add_bundle_options(command, "a new one, which needs --calibrate")
-    command.add_argument(
-        "--input-range",
-        type=value_range,
-        default=(-1.0, 1.0),
-        help="of pixels, written --input-range=0,1 (default -1,1)",
-    )
-    command.add_argument("--output-range", type=value_range, help="of the decoder's pixels (default: the input range)")
-    command.add_argument(
-        "--latent-scale",
-        type=float,
-        default=1.0,
-        help="latents at unit scale are (raw - shift) * SCALE, sd1: 0.18215 (default 1)",
-    )
-    command.add_argument(
-        "--latent-shift", type=float, default=0.0, help="latents at unit scale are (raw - SHIFT) * scale (default 0)"
-    )
-    command.add_argument("--encoder-output", help="name of the output that holds the latents, if there are several")
-    command.add_argument("--decoder-output", help="name of the output that holds the picture, if there are several")
-    command.add_argument("--sum-outputs", action="store_true", help="enlarge the decoder's outputs and add them up")
-
+    add_import(commands)
     command = add_command(commands, "calibrate", calibrate, "measure a bundle's latents on photos")
     command.add_argument("bundle", help="name or folder")
     command.add_argument("photos", type=Path, help="folder of photos, some dozens; for --prior some hundreds")
@@ -248,3 +225,31 @@ def add_bundle_options(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos to measure or check the latents on")
     command.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
     add_quiet(command)
+
+
+def add_import(commands: Any) -> None:
+    command = add_command(commands, "import", import_pair, "anyone's ONNX encoder and decoder to a bundle")
+    command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
+    command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
+    command.add_argument("--vivid", type=Path, help="ONNX file, another decoder of these latents, for the vivid look")
+    add_bundle_options(command, "a new one, which needs --calibrate")
+    command.add_argument(
+        "--input-range",
+        type=value_range,
+        default=(-1.0, 1.0),
+        help="of pixels, written --input-range=0,1 (default -1,1)",
+    )
+    command.add_argument("--output-range", type=value_range, help="of the decoder's pixels (default: the input range)")
+    command.add_argument(
+        "--latent-scale",
+        type=float,
+        default=1.0,
+        help="latents at unit scale are (raw - shift) * SCALE, sd1: 0.18215 (default 1)",
+    )
+    command.add_argument(
+        "--latent-shift", type=float, default=0.0, help="latents at unit scale are (raw - SHIFT) * scale (default 0)"
+    )
+    command.add_argument("--encoder-output", help="name of the output that holds the latents, if there are several")
+    command.add_argument("--decoder-output", help="name of the output that holds the picture, if there are several")
+    command.add_argument("--sum-outputs", action="store_true", help="enlarge the decoder's outputs and add them up")
+    command.add_argument("--gradient", action="store_true", help="the decoder's gradient, too, for --effort 6 and more")
