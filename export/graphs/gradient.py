@@ -3,6 +3,7 @@
 Reverse differentiation of the ONNX graph, node by node, for the operators that decoders of convolutions consist of.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,7 @@ class _Reversed:
     def __init__(self, decoder: onnx.ModelProto) -> None:
         self._decoder, self._nodes, self._constants = decoder, list[onnx.NodeProto](), list[TensorProto]()
         graph = onnx.shape_inference.infer_shapes(decoder).graph
-        values = [*graph.value_info, *graph.output]
+        values = [*graph.input, *graph.value_info, *graph.output]
         self._shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in values}
         self._shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
         self.moving = {"latents"}  # tensors that depend on the latents
@@ -91,18 +92,16 @@ class _Reversed:
             found = gradients.pop(node.output[0], [])
             if not found:
                 continue
-            gradient = found[0]
-            for other in found[1:]:
-                gradient = self.add("Add", gradient, other)
+            gradient = self._sum(found)
             if node.op_type not in RULES:
                 raise BundleError(f"there is no gradient of {node.op_type}, by which latents become pixels")
             for name in node.input:
                 if name in self.moving:
                     gradients[name].append(RULES[node.op_type](self, node, name, gradient))
-        gradient, *others = gradients["latents"]
-        for other in others:
-            gradient = self.add("Add", gradient, other)
-        return gradient
+        return self._sum(gradients["latents"])
+
+    def _sum(self, names: list[str]) -> str:
+        return functools.reduce(lambda total, name: self.add("Add", total, name), names)
 
     def model(self, downscale: int) -> onnx.ModelProto:
         """Return the decoder's graph with all that was added."""
@@ -146,10 +145,8 @@ def _conv(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     told = _convolution(graph, node)
     height, width = told["kernel_shape"]
     top, left, bottom, right = told["pads"]
-    if set(told.get("strides", (1,))) | set(told.get("dilations", (1,))) | {told.get("group", 1)} != {1}:
-        raise BundleError(
-            f"there is no gradient of the convolution {node.output[0]}, with strides, dilations or groups"
-        )
+    if set(told["strides"]) != {1}:
+        raise BundleError(f"there is no gradient of the convolution {node.output[0]}, with strides")
     swapped = graph.add("Transpose", node.input[1], perm=[1, 0, 2, 3])
     ends = [graph.constant(np.array(values)) for values in ([-1, -1], [END, END], [2, 3], [-1, -1])]
     turned = graph.add("Slice", swapped, *ends)
@@ -168,13 +165,25 @@ def _relu(graph: _Reversed, node: onnx.NodeProto, name: str, gradient: str) -> s
     return graph.add("Mul", gradient, slope)
 
 
+def _add(graph: _Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+    _require_as_large(graph, node, name)
+    return gradient
+
+
 def _mul(graph: _Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
-    """Of a plane and what does not depend on latents, and is no larger."""
+    """Of a plane and what does not depend on latents."""
+    _require_as_large(graph, node, name)
     first, second = node.input
     other = second if name == first else first
     if other in graph.moving:
         raise BundleError(f"there is no gradient of {node.output[0]}, a product of two that depend on latents")
     return graph.add("Mul", gradient, other)
+
+
+def _require_as_large(graph: _Reversed, node: onnx.NodeProto, name: str) -> None:
+    """Raise `BundleError` if a sum or product has more channels than one that depends on latents."""
+    if graph.shape_of(name)[1:2] != graph.shape_of(node.output[0])[1:2]:
+        raise BundleError(f"there is no gradient of {node.output[0]}, for which channels are repeated")
 
 
 def _depth_to_space(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
@@ -226,7 +235,7 @@ def _resize(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> st
 
 
 RULES: dict[str, Rule] = {
-    "Add": lambda graph, node, name, gradient: gradient,
+    "Add": _add,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,

@@ -115,32 +115,42 @@ def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "weights", "words"),
+    ("channels", "node", "weights", "words"),
     [
-        (helper.make_node("Sin", ["latents"], ["pixels"]), {}, "no gradient of Sin"),
-        (helper.make_node("Mul", ["latents", "latents"], ["pixels"]), {}, "a product of two"),
+        (3, helper.make_node("Sin", ["latents"], ["pixels"]), {}, "no gradient of Sin"),
+        (3, helper.make_node("Mul", ["latents", "latents"], ["pixels"]), {}, "a product of two"),
         (
+            4,
             helper.make_node("Conv", ["latents", "w"], ["pixels"], kernel_shape=[3, 3], strides=[2, 2]),
             {"w": normal(3, 4, 3, 3)},
             "with strides",
         ),
         (
+            3,
             helper.make_node("Pad", ["latents", "p"], ["pixels"], mode="reflect"),
             {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
             "padded by other than the edges once",
         ),
         (
+            3,
             helper.make_node("Resize", ["latents", "", "s"], ["pixels"], mode="nearest"),
             {"s": np.array([1, 1, 2, 2], np.float32)},
             "a whole bilinear factor",
         ),
         (
+            1,
+            helper.make_node("Add", ["latents", "more"], ["pixels"]),
+            {"more": normal(1, 3, 1, 1)},
+            "channels are repeated",
+        ),
+        (
+            4,
             helper.make_node("Conv", ["latents", "w"], ["pixels"], group=2),
             {"w": normal(4, 2, 1, 1)},
             "dilations or groups",
         ),
     ],
 )
-def test_what_has_none(node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str) -> None:
+def test_what_has_none(channels: int, node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(BundleError, match=words):
-        gradient_of(decoder(node, **weights), 1)
+        gradient_of(decoder(node, channels=channels, **weights), 1)
