@@ -62,6 +62,7 @@ bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG pict
 	$(BIN)/python benchmarks/corruption.py
 	$(BIN)/python benchmarks/rate.py '$(KODAK)' --model '$(SD1)'
 	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --plot docs/rate_distortion.svg
+	$(BIN)/python benchmarks/effort.py '$(KODAK)'
 	$(BIN)/python benchmarks/blockiness.py '$(KODAK)'
 	$(BIN)/python benchmarks/tiles.py '$(KODAK)' --model '$(SD1)'
 	$(BIN)/python benchmarks/strip.py

@@ -27,6 +27,14 @@ def at_rates(metric: str) -> str:
     return markdown(["bits per pixel", *codecs], cells)
 
 
+def effort() -> str:
+    found = results("effort")
+    digits = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "seconds": 2}
+    rows = [[row["method"], *(cell(row[figure], count) for figure, count in digits.items())] for row in found["rows"]]
+    head = [f"{found['bpp']} bits per pixel", "PSNR dB", "MS-SSIM", "SSIMULACRA2", "seconds to encode"]
+    return f"{markdown(head, rows)}\n\n{source(found)}"
+
+
 def rate() -> str:
     found = results("rate")
     rows = [
@@ -99,6 +107,7 @@ TABLES = {
     "rate_distortion": rate_distortion,
     "ms_ssim": ms_ssim,
     "ssimulacra2": ssimulacra2,
+    "effort": effort,
     "rate": rate,
     "latent_error": latent_error,
     "steps": steps,
