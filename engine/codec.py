@@ -61,7 +61,8 @@ class PictureCodec:
 
     def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
         overlay = overlay_for(picture, wish, wish.first_quality)
-        return self._code((picture, Seen(self.analyse(seen_of(picture.pixels, overlay)), overlay)), wish, interest)
+        pixels = seen_of(picture.pixels, overlay)
+        return self._code((picture, Seen(pixels, self.analyse(pixels), overlay)), wish, interest)
 
     def encode_batch(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[bytes]:
         """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
@@ -72,7 +73,7 @@ class PictureCodec:
             overlays = [overlay_for(picture, wish, wish.first_quality) for picture in batch]
             seen = [seen_of(picture.pixels, overlay) for picture, overlay in zip(batch, overlays, strict=True)]
             latents = self.pipeline.analyse(seen)
-            yield from zip(batch, map(Seen, latents, overlays), strict=True)
+            yield from zip(batch, map(Seen, seen, latents, overlays), strict=True)
 
     def _code(self, analysed: tuple[Picture, Seen], wish: Wish, interest: Interest | None = None) -> bytes:
         picture, seen = analysed

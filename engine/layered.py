@@ -40,8 +40,9 @@ class Networks(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What networks see of a picture: its latents without what the overlay holds, uint8 (H, W, 4), if there is one."""
+    """What networks see of a picture, and its latents: without what the overlay holds, uint8 (H, W, 4), if any."""
 
+    pixels: Pixels
     latents: Floats
     overlay: Pixels | None
 
@@ -121,8 +122,7 @@ class LayeredPicture:
         seen, price = self._seen_at(quality), self._latents_price(quality)
         hidden = seen.overlay is not None and seen.overlay[:, :, 3].all()
         code = self._profile.step_code(COARSEST if hidden else latents)
-        pixels = seen_of(self._picture.pixels, seen.overlay)
-        search = None if hidden else self._networks.search(pixels, seen.latents, self._wish.effort)
+        search = None if hidden else self._networks.search(seen.pixels, seen.latents, self._wish.effort)
         parts = self._parts | {"price": price, "search": search}
         file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, **parts)
         if seen.overlay is None:
@@ -200,7 +200,8 @@ class LayeredPicture:
         if octave not in self._seen:
             overlay = overlay_for(self._picture, self._wish, quality)
             alike = next((s for s in self._seen.values() if s.overlay is None and overlay is None), None)
-            self._seen[octave] = alike or Seen(self._networks.analyse(seen_of(self._picture.pixels, overlay)), overlay)
+            pixels = seen_of(self._picture.pixels, overlay)
+            self._seen[octave] = alike or Seen(pixels, self._networks.analyse(pixels), overlay)
         return self._seen[octave]
 
 

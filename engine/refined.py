@@ -16,7 +16,7 @@ from sdtrt.engine.coding.choice import MULTIPLIER, choose
 from sdtrt.engine.coding.latents import Tile
 from sdtrt.engine.coding.priors.passes import Pass, gather, present, restored, scatter
 from sdtrt.engine.coding.priors.tables import POINTS, bins_of, bits_of_tables
-from sdtrt.engine.coding.search import best_symbols
+from sdtrt.engine.coding.search import best_symbols, blocks_of, sums_around
 from sdtrt.engine.coding.stored import deltas
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.networks.gradient import Gradient
@@ -164,7 +164,7 @@ class _Refinement:
             symbols = state.symbols + np.where(moves, state.towards, np.int16(0))
             trial = self._state(symbols, np.where(moves, state.moved_points, state.points))
             change = trial.errors - state.errors + bit * (trial.bits - state.bits)
-            better = _sums_around(change) <= 0
+            better = sums_around(change, AROUND) <= 0
             state, caution = trial.where(better, state), np.where(better, caution, 2 * caution)
         return state
 
@@ -211,13 +211,14 @@ class _Refinement:
         planes, wanted, multiplier = self._planes(), wanted[self._order], multiplier[self._order]
         symbols, points = state.symbols[self._order], state.points[self._order]
         for number, step in self._passes:
-            context = self._prior.context(step, planes, number)
+            known, origin = gather(symbols, step).astype(np.int32), None
             if step.predicted:
-                each = gather(multiplier, step)
+                context = self._prior.context(step, planes, number)
+                each, origin = gather(multiplier, step), context.origin
                 known = choose(gather(wanted, step), context, self._bits, self._centroids, each)
                 scatter(symbols, step, known)
                 _scatter_points(points, step, context.points(known))
-            planes.put(step, gather(symbols, step).astype(np.int32), context.origin)
+            planes.put(step, known, origin)
         return restored(symbols, self._order), restored(points, self._order)
 
     def _planes(self) -> Any:
@@ -233,16 +234,6 @@ def _scatter_points(planes: Floats, step: Pass, points: NDArray[np.int32] | None
 
 def _best_of_blocks(promise: Floats) -> NDArray[np.bool_]:
     """Return which of planes (C, h, w) are above 0, and among the largest of their block."""
-    channels, height, width = promise.shape
-    padded = np.pad(promise, ((0, 0), (0, -height % BLOCK), (0, -width % BLOCK)))
-    down, right = padded.shape[1] // BLOCK, padded.shape[2] // BLOCK
-    blocks = padded.reshape(channels, down, BLOCK, right, BLOCK).transpose(1, 3, 0, 2, 4).reshape(down, right, -1)
-    least = np.partition(blocks, -MOVES, axis=2)[:, :, -MOVES].repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width]
-    return (promise > 0) & (promise >= least)
-
-
-def _sums_around(plane: Floats) -> NDArray[np.float64]:
-    """Return the sum of a plane (h, w) around each of its places."""
-    side = 2 * AROUND + 1
-    sums = np.pad(np.pad(plane.astype(np.float64), AROUND).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    _, height, width = promise.shape
+    least = np.partition(blocks_of(promise, BLOCK), -MOVES, axis=2)[:, :, -MOVES]
+    return (promise > 0) & (promise >= least.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width])

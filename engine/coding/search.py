@@ -1,6 +1,7 @@
 """A search for better symbols than `choose` finds pass by pass: it counts what each costs those that come after it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,8 @@ def improved(
         moved = symbols.copy()
         moved[places] += np.where(left[places] > 0, 1, -1).astype(np.int16)
         trial = _total(costs_of(moved, scaled, prior, step_code, inner), multiplier)
-        kept = tuple(place[_sum_around(cost - trial, *places[1:]) > 0] for place in places)
+        is_better = sums_around(cost - trial, BLOCK // 2)[places[1:]] > 0
+        kept = tuple(place[is_better] for place in places)
         symbols = symbols.copy()
         symbols[kept] = moved[kept]
         costs = costs_of(symbols, scaled, prior, step_code, inner)
@@ -101,18 +103,25 @@ def _total(costs: Costs, multiplier: Multiplier) -> NDArray[np.float64]:
 
 def _largest_of_blocks(planes: Floats) -> tuple[Places, Places, Places]:
     """Return the place (channels, rows, columns) of the largest value in each block of planes (C, h, w)."""
-    channels, height, width = planes.shape
-    padded = np.pad(planes, ((0, 0), (0, -height % BLOCK), (0, -width % BLOCK)), constant_values=-2)
-    down, right = padded.shape[1] // BLOCK, padded.shape[2] // BLOCK
-    blocks = padded.reshape(channels, down, BLOCK, right, BLOCK).transpose(1, 3, 0, 2, 4).reshape(down, right, -1)
-    channel, y, x = np.unravel_index(blocks.argmax(2), (channels, BLOCK, BLOCK))
-    rows, columns = y + np.arange(down)[:, None] * BLOCK, x + np.arange(right) * BLOCK
+    blocks = blocks_of(planes, BLOCK)
+    channel, y, x = np.unravel_index(blocks.argmax(2), (len(planes), BLOCK, BLOCK))
+    rows, columns = y + np.arange(blocks.shape[0])[:, None] * BLOCK, x + np.arange(blocks.shape[1]) * BLOCK
     return channel.ravel(), rows.ravel(), columns.ravel()
 
 
-def _sum_around(plane: NDArray[np.float64], rows: Places, columns: Places) -> NDArray[np.float64]:
-    """Return the sum of a plane (h, w) within half a block of each place."""
-    reach = BLOCK // 2
-    sums = np.pad(np.pad(plane, reach).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    bottom, end = rows + 2 * reach + 1, columns + 2 * reach + 1
-    return sums[bottom, end] - sums[rows, end] - sums[bottom, columns] + sums[rows, columns]
+def blocks_of(planes: Floats, side: int) -> Floats:
+    """Return planes (C, h, w) in blocks of so many rows and columns: (down, across, C * side * side).
+
+    What blocks lack at the edges is less than anything.
+    """
+    channels, height, width = planes.shape
+    padded = np.pad(planes, ((0, 0), (0, -height % side), (0, -width % side)), constant_values=-np.inf)
+    down, across = padded.shape[1] // side, padded.shape[2] // side
+    return padded.reshape(channels, down, side, across, side).transpose(1, 3, 0, 2, 4).reshape(down, across, -1)
+
+
+def sums_around(plane: NDArray[np.floating[Any]], reach: int) -> NDArray[np.float64]:
+    """Return the sum of a plane (h, w) within so many rows and columns of each of its places."""
+    side = 2 * reach + 1
+    sums = np.pad(np.pad(plane.astype(np.float64), reach).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

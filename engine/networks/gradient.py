@@ -1,7 +1,6 @@
 """How wrong a decoder's picture is, and how each latent could mend that: what a search for better symbols goes by."""
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ class Gradient:
     @cached_property
     def _network(self) -> OrtNetwork:
         self._bundle.file("decoder.onnx")  # checks the weights, too
-        return OrtCpu(self._threads).load(Path(self._bundle.file(FILE)))
+        return OrtCpu(self._threads).load(self._bundle.file(FILE))
 
     def at(self, latents: Floats, step: float, wanted: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Return the weighted squared error of each latent's pixels, float32 (h, w), and the gradient of its sum.

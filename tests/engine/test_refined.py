@@ -12,10 +12,11 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import file_of_latents
 from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.search import sums_around
 from sdtrt.engine.format import container
 from sdtrt.engine.networks.bundle import MANIFEST, find_bundle
 from sdtrt.engine.picture import Picture, psnr
-from sdtrt.engine.refined import TURNS, _best_of_blocks, _sums_around
+from sdtrt.engine.refined import TURNS, _best_of_blocks
 from sdtrt.errors import BundleError
 
 Photo = Callable[[int, int], np.ndarray]
@@ -144,7 +145,7 @@ def test_best_of_blocks() -> None:
 
 def test_sums_around() -> None:
     plane = np.random.default_rng(0).integers(-9, 9, (7, 13)).astype(np.float32)
-    found = _sums_around(plane)
+    found = sums_around(plane, 4)
     assert found[0, 0] == plane[:5, :5].sum()
     assert found[3, 6] == plane[:, 2:11].sum()
     assert found[6, 12] == plane[2:, 8:].sum()
