@@ -75,9 +75,12 @@ def test_what_is_given_up_is_not_begun(
         event.wait(20)
         raise ValueError("it was long enough")
 
-    monkeypatch.setattr(pictures.pipeline, "synthesise", wait)
     client = serving(workers=1, waiting=9, timeout=0.3)
+    while client.get("/readyz").status_code != 200:
+        time.sleep(0.01)
+    monkeypatch.setattr(pictures.pipeline, "synthesise", wait)
     answers = [client.post("/decode", content=real_files["colour"]).status_code for _ in range(4)]
+    wait_for(client, 0)  # an answer is sent a turn of the loop before its call is cancelled
     event.set()
     assert answers == [503] * 4
     assert client.post("/verify", content=real_files["colour"]).status_code == 200
