@@ -103,11 +103,14 @@ class PictureCodec:
 
         return wish.file(code_file, width, height, None)
 
-    def search(self, pixels: Pixels, latents: Floats, effort: int) -> Search | None:
-        """Return what chooses the symbols of a picture at an effort, None for the choice that latents tell of."""
+    def search(self, pixels: Pixels, latents: Floats, effort: int, structure: float = 1) -> Search | None:
+        """Return what chooses the symbols of a picture at an effort, None for the choice that latents tell of.
+
+        `structure`, 0 to 1, is by how much of the usual lost structure counts beside squared error.
+        """
         if self._gradient is None or effort not in TURNS:
             return None
-        return Refiner(self._gradient, self.profile, pixels, latents, TURNS[effort])
+        return Refiner(self._gradient, self.profile, pixels, latents, TURNS[effort], structure)
 
     def shown(self, file: File) -> Pixels:
         """Return what networks make of a file's latents, uint8 (H, W, 3), without what lies over it."""

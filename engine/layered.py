@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.dial import KNEE, LATENTS_OCTAVE, PRICE, START, UNIT, setting, weighted
+from sdtrt.engine.coding.dial import KNEE, LATENTS_OCTAVE, PRICE, START, UNIT, setting, vividness, weighted
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import Search, file_of_latents
 from sdtrt.engine.coding.rate import COARSEST, Wish
@@ -36,7 +36,7 @@ class Networks(NamedTuple):
 
     analyse: Callable[[Pixels], Floats]  # from pixels to latents
     show: Callable[[File], Pixels]  # from a file to what networks make of its latents
-    search: Callable[[Pixels, Floats, int], Search | None]  # from pixels, latents, effort to what chooses symbols
+    search: Callable[[Pixels, Floats, int, float], Search | None]  # arguments as of `PictureCodec.search`
 
 
 class Seen(NamedTuple):
@@ -113,16 +113,18 @@ class LayeredPicture:
         known = setting(finest, layers=self._wish.layers)
         step = min(max(round(UNIT * known.residual), 1), LARGEST_STEP)
         tried = (0.0, *SEARCHED) if self._wish.effort >= SEARCH_EFFORT else (0.0,)
-        files = [self._without_residual(known.latents + more, quality) for more in tried]
+        files = [self._without_residual(known.latents + more, quality, beside=step) for more in tried]
         layered = [self._with_residual(file, step, self._seen_at(quality).overlay) for file in files]
         return [file for file in layered if file.layout.residual]
 
-    def _without_residual(self, latents: float, quality: float) -> File:
-        """Return the file of a quality of latents, with the overlay of another one."""
+    def _without_residual(self, latents: float, quality: float, beside: int = 0) -> File:
+        """Return the file of a quality of latents, with the overlay of another one, to lie beside a residual's step."""
         seen, price = self._seen_at(quality), self._latents_price(quality)
         hidden = seen.overlay is not None and seen.overlay[:, :, 3].all()
         code = self._profile.step_code(COARSEST if hidden else latents)
-        search = None if hidden else self._networks.search(seen.pixels, seen.latents, self._wish.effort)
+        search = None
+        if not hidden:  # structure that is lost a residual brings back
+            search = self._networks.search(seen.pixels, seen.latents, self._wish.effort, vividness(beside))
         parts = self._parts | {"price": price, "search": search}
         file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, **parts)
         if seen.overlay is None:

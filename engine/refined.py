@@ -1,8 +1,9 @@
 """Symbols that mend the picture most for their bits, by the gradient of the decoder: the search of high efforts.
 
-`choose` counts errors of latents; what counts are errors of pixels, which the decoder makes of many latents together.
-Their second derivative is taken for diagonal, one number a channel, and measured by a random probe (M. F. Hutchinson,
-"A stochastic estimator of the trace of the influence matrix", 1989).
+`choose` counts errors of latents; what counts are errors of pixels, which the decoder makes of many latents together:
+their squares, and how much structure is lost. Masking is for the bits alone, since structure is judged beside the
+energy around it. The second derivative is taken for diagonal, one number a channel, and measured by a random probe
+(M. F. Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989).
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from sdtrt.engine.coding.priors.tables import POINTS, bins_of, bits_of_tables
 from sdtrt.engine.coding.search import best_symbols, blocks_of, sums_around
 from sdtrt.engine.coding.stored import deltas
 from sdtrt.engine.format.profile import LatentProfile
-from sdtrt.engine.networks.gradient import Gradient
+from sdtrt.engine.networks.gradient import Faults, Gradient
 from sdtrt.kernels import reference
 from sdtrt.kernels.reference import SYMBOL_LIMIT
 
@@ -29,6 +30,8 @@ Pixels = NDArray[np.uint8]
 
 LEAST_SIDE = 2  # latents: what gradients are of
 PROBE = 0.5  # steps, of one channel at each place
+STRUCTURE = 2 / 3  # by how much all that is lost counts, beside all squared errors, before anything has moved
+MOST_CURVED = 2  # times as much as squared errors lost structure's second derivative may be: it is large in flat places
 CAUTION = 1.5  # the first steps go so much less far than the curvature tells
 BLOCK, MOVES = 2, 2  # latents a side, and how many symbols of a block move at once
 AROUND = 4  # latents on each side, to which the effect of a move is counted
@@ -46,20 +49,24 @@ TURNS = {6: Turns(1, 2), 7: Turns(2, 4), 8: Turns(3, 9), 9: Turns(5, 20)}  # by 
 
 @dataclass(frozen=True, slots=True)
 class Refiner:
-    """Finds the symbols of a picture's tiles; `latents`, float32 (C, h, w), are those of its `pixels`."""
+    """Finds the symbols of a picture's tiles; `latents`, float32 (C, h, w), are those of its `pixels`.
+
+    `structure`, 0 to 1, is by how much of the usual lost structure counts.
+    """
 
     gradient: Gradient
     profile: LatentProfile
     pixels: Pixels
     latents: Floats
     turns: Turns
+    structure: float
 
     def __call__(self, tile: Tile) -> Symbols:
         """Return a tile's symbols, int16 (C, h, w)."""
         first = best_symbols(tile.scaled, tile.prior, tile.header.step_code, MULTIPLIER * tile.price, 0, tile.inner)
         if min(self.latents.shape[1:]) < LEAST_SIDE:
             return first
-        return _Refinement(tile, _Window(self, tile)).of(first, self.turns)
+        return _Refinement(tile, _Window(self, tile), STRUCTURE * self.structure).of(first, self.turns)
 
 
 class _Window:
@@ -75,17 +82,19 @@ class _Window:
         pixels = refiner.pixels[scale * top : scale * bottom, scale * left : scale * right]
         self._wanted = reference.pixels_to_planes(pixels, scale, *refiner.gradient.pixel_range)
         around = (tile.rows[0] - top, bottom - tile.rows[1]), (tile.columns[0] - left, right - tile.columns[1])
-        weights: Floats = np.pad(np.float32(1) / tile.price, around, mode="edge")
-        self._weights = weights.repeat(scale, 0).repeat(scale, 1)
+        self._interest: Floats = np.pad(tile.interest, around, mode="edge")
+        self._weights = self._interest.repeat(scale, 0).repeat(scale, 1)
         self._weights[pixels.shape[0] :] = self._weights[:, pixels.shape[1] :] = 0  # they only fill the last latents
         self._delta = deltas(refiner.profile, tile.header)[:, None, None]
         self._mean = refiner.profile.mean[:, None, None]
 
-    def at(self, steps: Floats) -> tuple[Floats, Floats]:
-        """Return the weighted error at each latent of the tile, and the gradient, for latents in steps."""
+    def at(self, steps: Floats, structure: float) -> Faults:
+        """Return what is wrong at each latent of the tile, for latents in steps, if lost structure counts so much."""
         self._latents[self._own] = steps * self._delta + self._mean
-        errors, gradient = self._gradient.at(self._latents, self._step, self._wanted, self._weights)
-        return errors[self._own], gradient[self._own] * self._delta
+        counted = np.float32(structure) * self._interest
+        found = self._gradient.at(self._latents, self._step, self._wanted, self._weights, counted)
+        errors, lost = found.errors[self._own], (self._interest * found.lost)[self._own]
+        return Faults(errors, lost, found.gradient[self._own] * self._delta)
 
 
 class _State(NamedTuple):
@@ -109,8 +118,9 @@ class _State(NamedTuple):
 class _Refinement:
     """The search for a tile's symbols."""
 
-    def __init__(self, tile: Tile, window: _Window) -> None:
+    def __init__(self, tile: Tile, window: _Window, share: float) -> None:
         self._tile, self._window, self._prior, self._code = tile, window, tile.prior, tile.header.step_code
+        self._share, self._structure = share, 0.0  # how much structure counts: of squared errors, and as a number
         self._shape, self._order = tile.scaled.shape, tile.prior.order(len(tile.scaled))
         self._passes = present(tile.prior.passes(len(tile.scaled)), *self._shape[1:])
         self._bits, self._centroids = bits_of_tables(tile.prior.tables), tile.prior.centroids
@@ -118,13 +128,29 @@ class _Refinement:
     def of(self, first: Symbols, turns: Turns) -> Symbols:
         """Return better symbols than the first."""
         *_, points, _ = self._costs(first, np.zeros_like(first))
-        state = self._state(first, points)
-        each = self._curvature(state)
+        state, each = self._weighed(first, points)
         if not each.mean() > 0:
             return first
         curvature, bit = each[:, None, None] / self._tile.price, MULTIPLIER * float(each.mean())
         state = self._with_predicted(state, curvature, bit, turns.predicted)
         return self._with_others(state, curvature, bit, turns.others).symbols
+
+    def _weighed(self, symbols: Symbols, points: Floats) -> tuple[_State, Floats]:
+        """Return state and curvature, with structure weighed by its share, or less where it would drown squares."""
+        steps = symbols + points
+        faults = self._window.at(steps, 0)
+        squares = self._curvature(steps, faults.gradient)
+        lost = float(faults.lost.sum())
+        self._structure = self._share * float(faults.errors.sum()) / lost if lost > 0 else 0.0
+        state = self._state(symbols, points)
+        if not self._structure or not squares.mean() > 0:
+            return state, squares
+        both = self._curvature(steps, state.gradient)
+        excess = (both.mean() - squares.mean()) / (MOST_CURVED * squares.mean())
+        if excess <= 1:
+            return state, both
+        self._structure /= float(excess)
+        return self._state(symbols, points), squares + (both - squares) / excess
 
     def _with_predicted(self, state: _State, curvature: Floats, bit: float, turns: int) -> _State:
         """Return a state whose predicted symbols are chosen anew, for latents a step down the gradient, if that helps.
@@ -169,19 +195,20 @@ class _Refinement:
         return state
 
     def _state(self, symbols: Symbols, points: Floats) -> _State:
-        errors, gradient = self._window.at(symbols + points)
-        towards = np.where(gradient < 0, 1, -1).astype(np.int16)
+        faults = self._window.at(symbols + points, self._structure)
+        errors = faults.errors + np.float32(self._structure) * faults.lost
+        towards = np.where(faults.gradient < 0, 1, -1).astype(np.int16)
         bits, spent, _, moved_points = self._costs(symbols, towards)
-        return _State(symbols, points, errors, gradient, bits, towards, spent, moved_points)
+        return _State(symbols, points, errors, faults.gradient, bits, towards, spent, moved_points)
 
-    def _curvature(self, state: _State) -> Floats:
+    def _curvature(self, steps: Floats, gradient: Floats) -> Floats:
         """Return half the second derivative of the error by each channel, float32 (C,), in squared steps."""
         rng = np.random.default_rng(0)
         channels = np.arange(self._shape[0])[:, None, None]
         probed = channels == rng.integers(self._shape[0], size=self._shape[1:])
         probe = probed * rng.choice(np.array([-PROBE, PROBE], np.float32), self._shape)
-        _, gradient = self._window.at(state.symbols + state.points + probe)
-        changes, squares = probe * (gradient - state.gradient) / 2, probe * probe / self._tile.price
+        moved = self._window.at(steps + probe, self._structure).gradient
+        changes, squares = probe * (moved - gradient) / 2, probe * probe / self._tile.price
         mean = np.maximum(changes.sum() / squares.sum(), 0)
         each = changes.sum((1, 2)) / np.maximum(squares.sum((1, 2)), np.float32(1e-9))
         return np.clip(each, mean / 2, 2 * mean)

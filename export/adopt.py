@@ -12,8 +12,8 @@ from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files, space_of_weights, valid_name
 from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
+from sdtrt.export.gradient.network import write_gradient
 from sdtrt.export.graphs import onnx_graph
-from sdtrt.export.graphs.gradient import write_gradient
 from sdtrt.export.graphs.onnx_graph import Tensor
 from sdtrt.export.graphs.onnx_run import run
 from sdtrt.export.latents.calibrate import Networks
@@ -65,7 +65,8 @@ def adopt(wish: Adoption) -> list[str]:
             onnx_graph.write(_adapted_decoder(path, wish), folder / name)
         networks, vivid = _try(folder, wish, space)
         if wish.gradient:
-            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale)
+            low, high = wish.input_range
+            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale, high - low)
         profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
         reach, told = find_reach(networks, vivid)
         write_manifest(

@@ -42,6 +42,7 @@ class Tile(NamedTuple):
     columns: Span
     scaled: Floats  # its latents in steps, float32 (C, h, w)
     price: Floats  # by how much dearer than usual bits are at each, float32 (h, w)
+    interest: Floats  # by how much errors count at each, float32 (h, w)
     prior: Prior
     inner: Inner
 
@@ -116,12 +117,14 @@ class FileBuilder:
         if prior is None:
             prior = fit_adaptive(np.rint(scaled).astype(np.int16), inner)
             parameters = prior.parameters.tobytes()
+        even = np.ones(scaled.shape[1:], np.float32)
+        interest = even if price is None else even / price
         if self._profile.masking and self._effort > 1:
             mask = masking(scaled[: self._profile.masking] * np.float32(self._header.step))
             price = mask if price is None else mask * price
         if self._search:
-            even = np.ones(scaled.shape[1:], np.float32) if price is None else price
-            symbols = self._search(Tile(self._header, *place, scaled, even, prior, inner))
+            masked = even if price is None else price
+            symbols = self._search(Tile(self._header, *place, scaled, masked, interest, prior, inner))
             stream = entropy.encode(symbols, prior, code, inner)
         else:
             stream = entropy.encode_best(scaled, prior, code, self._effort, price, inner)

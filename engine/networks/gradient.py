@@ -1,6 +1,7 @@
 """How wrong a decoder's picture is, and how each latent could mend that: what a search for better symbols goes by."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,20 @@ Floats = NDArray[np.float32]
 FILE = "gradient.onnx"  # whose weights are those within decoder.onnx
 
 
+class Faults(NamedTuple):
+    """What is wrong at each latent, float32 (h, w), and the gradient of the weighted sum, float32 (C, h, w)."""
+
+    errors: Floats  # squared, of the latent's pixels, weighted
+    lost: Floats  # structure, 0 to 2
+    gradient: Floats
+
+
 class Gradient:
     """The gradient of a bundle's decoder, by ONNX Runtime on the CPU wherever other networks run; errors as of those.
 
     Latents are float32 (C, h, w) of at least two rows and columns, `wanted` float32 (3, 8h, 8w) in the decoder's range,
-    8 standing for the downscale, and `weights`, by which pixels' errors count, float32 (8h, 8w).
+    8 standing for the downscale, `weights`, by which pixels' squared errors count, float32 (8h, 8w), and `structure`,
+    by which lost structure does, float32 (h, w).
     """
 
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
@@ -30,16 +40,16 @@ class Gradient:
         self._bundle.file("decoder.onnx")  # checks the weights, too
         return OrtCpu(self._threads).load(self._bundle.file(FILE))
 
-    def at(self, latents: Floats, step: float, wanted: Floats, weights: Floats) -> tuple[Floats, Floats]:
-        """Return the weighted squared error of each latent's pixels, float32 (h, w), and the gradient of its sum.
+    def at(self, latents: Floats, step: float, wanted: Floats, weights: Floats, structure: Floats) -> Faults:
+        """Return how wrong the picture of latents is, and how they could mend that.
 
-        The gradient has the latents' shape. Raises `BundleError` if either is not finite.
+        Raises `BundleError` if what is found is not finite.
         """
-        inputs = {"latents": latents[None], "wanted": wanted[None], "weights": weights[None, None]}
+        inputs = {"latents": latents[None], "wanted": wanted[None]}
+        inputs |= {"weights": weights[None, None], "structure": structure[None, None]}
         if self._bundle.decoder_takes_step:
             inputs["step"] = np.array([step], np.float32)
         found = self._network.run(inputs)
-        errors, gradient = found["errors"][0, 0], found["gradient"][0]
-        if not np.isfinite(errors).all() or not np.isfinite(gradient).all():
+        if not all(np.isfinite(planes).all() for planes in found.values()):
             raise BundleError(f"{self._bundle.name}'s {FILE} gave values that are not finite")
-        return errors, gradient
+        return Faults(found["errors"][0, 0], found["lost"][0, 0], found["gradient"][0])

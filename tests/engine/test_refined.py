@@ -61,6 +61,52 @@ def test_effort_pays(codec: PictureCodec, photo: Photo) -> None:
     assert gains[1] > gains[0] + 0.03
 
 
+def test_structure_is_kept(codec: PictureCodec, photo: Photo) -> None:
+    """At the bytes of a search for squared error alone less structure is lost, of squares more."""
+    texture = np.random.default_rng(0).normal(0, np.linspace(0, 40, 96), (80, 96)).repeat(2, 0).repeat(2, 1)
+    pixels = np.clip(photo(192, 160) + texture[:, :, None], 0, 255).astype(np.uint8)
+    latents = codec.analyse(pixels)
+
+    def coded(quality: float, structure: float) -> tuple[float, float, float]:
+        search, code = codec.search(pixels, latents, 7, structure), codec.profile.step_code(quality)
+        data = container.write(file_of_latents(latents, 192, 160, codec.profile, code, search=search))
+        found = codec.decode(data).pixels
+        return np.log(len(data)), lost_structure(found, pixels), -psnr(found, pixels)
+
+    sizes, *curves = zip(*(coded(quality, 0) for quality in (25, 35, 45)), strict=True)
+    size, lost, error = coded(35, 1)
+    assert lost < 0.97 * np.interp(size, sizes, curves[0])
+    assert error > np.interp(size, sizes, curves[1])
+
+
+def test_structure_that_a_residual_brings_back(
+    codec: PictureCodec, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not count where symbols are searched for, beyond the qualities at which residuals hold failures alone."""
+    counted = set[float]()
+
+    def noted(pixels: np.ndarray, latents: np.ndarray, effort: int, structure: float) -> None:
+        counted.add(structure)
+
+    monkeypatch.setattr(codec, "search", noted)
+    for quality, expected in ((45, {1}), (57.5, {1, 0.5}), (80, {1, 0})):
+        counted.clear()
+        codec.encode(Picture(photo(48, 40)), Wish(quality=quality, effort=6))
+        assert {round(structure, 2) for structure in counted} == expected
+
+
+def lost_structure(found: np.ndarray, pixels: np.ndarray) -> float:
+    """Return how much contrast and correlation is lost in blocks of 8x8 pixels, 0 to 2."""
+    height, width, _ = pixels.shape
+    blocks = [
+        planes.mean(2).reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2).reshape(-1, 64)
+        for planes in (found, pixels)
+    ]
+    first, second = (block - block.mean(1, keepdims=True) for block in blocks)
+    shared, energy = 2 * (first * second).mean(1), (first**2 + second**2).mean(1)
+    return float((1 - (shared + 58) / (energy + 58)).mean())
+
+
 def test_each_effort_has_its_turns() -> None:
     assert [*TURNS] == [6, 7, 8, 9]
     assert sorted(TURNS.values()) == [*TURNS.values()]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sdtrt.engine.format.profile import PROFILE_NAMES
 from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA
-from sdtrt.export.graphs.gradient import write_gradient
+from sdtrt.export.gradient.network import write_gradient
 from sdtrt.export.graphs.onnx_graph import OPSET, strip
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, MASKING_CHANNELS, REACH, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes
@@ -50,7 +50,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
     export(
         model.decoder, {"latents": latents[:2, :, :, :24].contiguous(), "step": step}, "pixels", folder / "decoder.onnx"
     )
-    write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", DOWNSCALE)
+    write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", DOWNSCALE, 2.0)
     parity = {
         "encoder.onnx": parity_of(model.encoder, {"pixels": crops[2:5, :, :72, :]}, folder / "encoder.onnx"),
         "decoder.onnx": parity_of(

@@ -12,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.graphs.gradient import gradient_of, write_gradient
+from sdtrt.export.gradient.network import gradient_of, write_gradient
 from sdtrt.export.training.tiny.restore import restored
 
 TINY = find_bundle("tiny").folder
 RNG = np.random.default_rng(1)
+NAMES = ("errors", "lost", "gradient")
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -25,7 +26,7 @@ def normal(*shape: int) -> np.ndarray:
 
 def run(path: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return dict(zip(("errors", "gradient"), session.run(["errors", "gradient"], given), strict=True))
+    return dict(zip(NAMES, session.run(NAMES, given), strict=True))
 
 
 def inputs(channels: int, height: int, width: int, scale: int) -> dict[str, np.ndarray]:
@@ -33,7 +34,25 @@ def inputs(channels: int, height: int, width: int, scale: int) -> dict[str, np.n
         "latents": normal(2, channels, height, width),
         "wanted": normal(2, 3, scale * height, scale * width),
         "weights": np.square(normal(2, 1, scale * height, scale * width)),
+        "structure": 9 * np.square(normal(2, 1, height, width)),
     }
+
+
+def lost_structure(shown: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return how much structure is lost at each latent of 8x8 pixels in [-1, 1], (N, 1, h, w)."""
+    total = torch.zeros(())
+    for side, share in ((2, 0.3), (4, 0.3), (8, 0.4)):
+        for plane, counts in ((None, 1 / 2), (0, 1 / 6), (1, 1 / 6), (2, 1 / 6)):
+            a, b = (F.avg_pool2d(brightness(p) if plane is None else p[:, plane, None], side) for p in (shown, wanted))
+            mean_a, mean_b, both, *squares = (F.avg_pool2d(p, 5, 1, 2) for p in (a, b, a * b, a * a, b * b))
+            energy = squares[0] - mean_a**2 + squares[1] - mean_b**2 + 0.03**2 * 4
+            likeness = (2 * (both - mean_a * mean_b) + 0.03**2 * 4) / energy
+            total = total + share * counts * F.avg_pool2d(1 - likeness, 8 // side)
+    return total
+
+
+def brightness(pixels: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("nchw,c->nhw", pixels, torch.tensor([0.299, 0.587, 0.114]))[:, None]
 
 
 def decoder(*nodes: onnx.NodeProto, channels: int = 4, **weights: np.ndarray) -> onnx.ModelProto:
@@ -51,26 +70,29 @@ def decoder(*nodes: onnx.NodeProto, channels: int = 4, **weights: np.ndarray) ->
 def test_like_torch(size: tuple[int, int]) -> None:
     given = inputs(40, *size, 8) | {"step": np.array([0.5, 2], np.float32)}
     found = run(TINY / "gradient.onnx", given)
-    latents, wanted, weights, step = (torch.from_numpy(array) for array in given.values())
+    latents, wanted, weights, structure, step = (torch.from_numpy(array) for array in given.values())
     latents.requires_grad_(True)
-    squares = (restored(TINY).decoder(latents, step) - wanted).square().sum(1, keepdim=True) * weights
-    squares.sum().backward()
+    shown = restored(TINY).decoder(latents, step)
+    squares = (shown - wanted).square().sum(1, keepdim=True) * weights
+    lost = lost_structure(shown, wanted)
+    (squares.sum() + (structure * lost).sum()).backward()
     assert latents.grad is not None
-    for name, expected in (("errors", F.avg_pool2d(squares, 8) * 64), ("gradient", latents.grad)):
+    for name, expected in zip(NAMES, (F.avg_pool2d(squares, 8) * 64, lost, latents.grad), strict=True):
         close = expected.detach().numpy()
         np.testing.assert_allclose(found[name], close, rtol=0, atol=1e-5 * np.abs(close).max())
 
 
 def require_gradient(model: onnx.ModelProto, scale: int, path: Path) -> None:
     """Compare a decoder's gradient, along some way, with what its own error changes by."""
-    onnx.save(gradient_of(model, scale), path)
+    onnx.save(gradient_of(model, scale, 2), path)
     given = inputs(4, 3, 4, scale)
     found = run(path, given)["gradient"]
     way = normal(*given["latents"].shape)
 
     def error(share: float) -> float:
         moved = given | {"latents": given["latents"] + np.float32(share) * way}
-        return float(run(path, moved)["errors"].sum(dtype=np.float64))
+        errors, lost, _ = run(path, moved).values()
+        return float(errors.sum(dtype=np.float64) + (moved["structure"] * lost).sum(dtype=np.float64))
 
     np.testing.assert_allclose((error(1e-3) - error(-1e-3)) / 2e-3, np.vdot(found, way), rtol=2e-2)
 
@@ -108,7 +130,7 @@ def test_enlarged_planes(factor: int, tmp_path: Path) -> None:
 def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
     """With no weights of its own but small ones."""
     (tmp_path / "decoder.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
-    write_gradient(tmp_path / "decoder.onnx", tmp_path / "gradient.onnx", 8)
+    write_gradient(tmp_path / "decoder.onnx", tmp_path / "gradient.onnx", 8, 2)
     data = (tmp_path / "gradient.onnx").read_bytes()
     assert data == (TINY / "gradient.onnx").read_bytes()
     assert len(data) < 60_000
@@ -153,4 +175,4 @@ def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
 )
 def test_what_has_none(channels: int, node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(BundleError, match=words):
-        gradient_of(decoder(node, channels=channels, **weights), 1)
+        gradient_of(decoder(node, channels=channels, **weights), 1, 2)

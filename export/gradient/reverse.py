@@ -1,68 +1,26 @@
-"""A decoder to its gradient: a network that tells how wrong a picture is, and how each latent could mend that.
-
-Reverse differentiation of the ONNX graph, node by node, for the operators that decoders of convolutions consist of.
-"""
+"""Reverse differentiation of an ONNX graph, node by node, for what decoders of convolutions consist of."""
 
 import functools
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, external_data_helper, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from sdtrt.errors import BundleError
+from sdtrt.export.gradient.nodes import Nodes
 
-SMALLEST_SHARED = 256  # bytes of a weight; smaller ones are written once more
 END = -(1 << 31)  # of a slice that goes back to the first element
 
 
-def gradient_of(decoder: onnx.ModelProto, downscale: int) -> onnx.ModelProto:
-    """Return the gradient of a decoder's squared error, whose weights it shares by name.
-
-    Beside the decoder's inputs it takes `wanted` pixels, float32 (N, 3, H, W), in the decoder's range, and `weights`,
-    float32 (N, 1, H, W), by which each one's error counts. It gives `errors`, float32 (N, 1, h, w), of the pixels of
-    each latent, and `gradient`, float32 (N, C, h, w), of their sum. Height and width are at least two latents where
-    edges are padded. Raises `BundleError` for a graph with other operators between latents and pixels.
-    """
-    graph = _Reversed(decoder)
-    (shown,) = (value.name for value in decoder.graph.output)
-    difference = graph.add("Sub", shown, "wanted")
-    weighted = graph.add("Mul", difference, "weights")
-    squares = graph.add("Mul", difference, weighted)
-    total = graph.add("ReduceSum", squares, graph.constant(np.array([1])), keepdims=1)
-    side: dict[str, Any] = {"kernel_shape": [downscale] * 2, "strides": [downscale] * 2}
-    mean = graph.add("AveragePool", total, **side)
-    graph.add("Mul", mean, graph.constant(np.float32(downscale**2)), to="errors")
-    seed = graph.add("Mul", weighted, graph.constant(np.float32(2)))
-    graph.add("Identity", graph.back(shown, seed), to="gradient")
-    return graph.model(downscale)
-
-
-def write_gradient(decoder: Path, path: Path, downscale: int) -> None:
-    """Write the gradient of a decoder beside it; weights are read from the decoder's own file. Errors of `gradient_of`.
-
-    ONNX lets a weight lie anywhere in another file: these lie where the decoder's graph has them.
-    """
-    if decoder.with_name(f"{decoder.name}.data").exists():
-        raise BundleError(f"there is no gradient of {decoder.name}, so large that its weights are in another file")
-    model, data = gradient_of(onnx.load(decoder), downscale), decoder.read_bytes()
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < SMALLEST_SHARED or (offset := data.find(tensor.raw_data)) < 0:
-            continue
-        external_data_helper.set_external_data(tensor, decoder.name, offset, len(tensor.raw_data))
-        tensor.ClearField("raw_data")
-    path.write_bytes(model.SerializeToString())
-    onnx.checker.check_model(path, full_check=True)
-
-
-class _Reversed:
+class Reversed(Nodes):
     """A decoder's graph, to which nodes are added that go from its pixels back to its latents."""
 
     def __init__(self, decoder: onnx.ModelProto) -> None:
-        self._decoder, self._nodes, self._constants = decoder, list[onnx.NodeProto](), list[TensorProto]()
+        super().__init__()
+        self._decoder = decoder
         graph = onnx.shape_inference.infer_shapes(decoder).graph
         values = [*graph.input, *graph.value_info, *graph.output]
         self._shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in values}
@@ -71,17 +29,6 @@ class _Reversed:
         for node in decoder.graph.node:
             if not self.moving.isdisjoint(node.input):
                 self.moving.update(node.output)
-
-    def add(self, operator: str, *inputs: str, to: str = "", **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-        name = to or f"back_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, inputs, [name], **attributes))
-        return name
-
-    def constant(self, values: np.ndarray | np.generic) -> str:
-        name = f"back_constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
 
     def back(self, output: str, seed: str) -> str:
         """Return the gradient with respect to the latents of what has the gradient `seed` with respect to `output`."""
@@ -103,28 +50,6 @@ class _Reversed:
     def _sum(self, names: list[str]) -> str:
         return functools.reduce(lambda total, name: self.add("Add", total, name), names)
 
-    def model(self, downscale: int) -> onnx.ModelProto:
-        """Return the decoder's graph with all that was added."""
-        planes = {"height": f"height*{downscale}", "width": f"width*{downscale}"}
-        inputs = [
-            *self._decoder.graph.input,
-            helper.make_tensor_value_info("wanted", TensorProto.FLOAT, ["batch", 3, *planes.values()]),
-            helper.make_tensor_value_info("weights", TensorProto.FLOAT, ["batch", 1, *planes.values()]),
-        ]
-        channels = self._decoder.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-        outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", count, "height", "width"])
-            for name, count in (("errors", 1), ("gradient", channels))
-        ]
-        graph = helper.make_graph(
-            [*self._decoder.graph.node, *self._nodes],
-            "gradient",
-            inputs,
-            outputs,
-            [*self._decoder.graph.initializer, *self._constants],
-        )
-        return helper.make_model(graph, opset_imports=self._decoder.opset_import, ir_version=self._decoder.ir_version)
-
     def shape_of(self, name: str) -> list[int]:
         """Return the shape of a tensor within the decoder, 0 for what is free."""
         return self._shapes[name]
@@ -137,10 +62,10 @@ class _Reversed:
         raise BundleError(f"{name}, on which latents' way to pixels depends, is not a constant")
 
 
-Rule = Callable[[_Reversed, onnx.NodeProto, str, str], str]
+Rule = Callable[[Reversed, onnx.NodeProto, str, str], str]
 
 
-def _conv(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _conv(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """The correlation with the kernel turned around, outputs for inputs: faster than as a transposed convolution."""
     told = _convolution(graph, node)
     height, width = told["kernel_shape"]
@@ -154,23 +79,23 @@ def _conv(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     return graph.add("Conv", gradient, turned, kernel_shape=[height, width], pads=pads)
 
 
-def _conv_transpose(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _conv_transpose(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     return graph.add("Conv", gradient, node.input[1], **_convolution(graph, node))
 
 
-def _relu(graph: _Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _relu(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
     alpha = np.float32(_attributes(node).get("alpha", 0.01) if node.op_type == "LeakyRelu" else 0)
     positive = graph.add("Greater", name, graph.constant(np.float32(0)))
     slope = graph.add("Where", positive, graph.constant(np.float32(1)), graph.constant(alpha))
     return graph.add("Mul", gradient, slope)
 
 
-def _add(graph: _Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _add(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
     _require_as_large(graph, node, name)
     return gradient
 
 
-def _mul(graph: _Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _mul(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
     """Of a plane and what does not depend on latents."""
     _require_as_large(graph, node, name)
     first, second = node.input
@@ -180,13 +105,13 @@ def _mul(graph: _Reversed, node: onnx.NodeProto, name: str, gradient: str) -> st
     return graph.add("Mul", gradient, other)
 
 
-def _require_as_large(graph: _Reversed, node: onnx.NodeProto, name: str) -> None:
+def _require_as_large(graph: Reversed, node: onnx.NodeProto, name: str) -> None:
     """Raise `BundleError` if a sum or product has more channels than one that depends on latents."""
     if graph.shape_of(name)[1:2] != graph.shape_of(node.output[0])[1:2]:
         raise BundleError(f"there is no gradient of {node.output[0]}, for which channels are repeated")
 
 
-def _depth_to_space(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _depth_to_space(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     told = _attributes(node)
     side = told["blocksize"]
     shuffled = graph.add("SpaceToDepth", gradient, blocksize=side)
@@ -197,14 +122,14 @@ def _depth_to_space(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: st
     return graph.add("Gather", shuffled, graph.constant(order), axis=1)
 
 
-def _pad(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _pad(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """Of one row or column around a plane, each like the one beside it, whose gradient it adds to."""
     if _attributes(node).get("mode") != b"edge" or [*graph.values(node.input[1])] != [0, 0, 1, 1, 0, 0, 1, 1]:
         raise BundleError(f"there is no gradient of {node.output[0]}, padded by other than the edges once")
     return _edges_added(graph, gradient)
 
 
-def _edges_added(graph: _Reversed, gradient: str) -> str:
+def _edges_added(graph: Reversed, gradient: str) -> str:
     """Take one row and column around a plane away, and add them to the ones beside them."""
     for axis in (2, 3):
         first, beside, inner, before, last = (
@@ -216,7 +141,7 @@ def _edges_added(graph: _Reversed, gradient: str) -> str:
     return gradient
 
 
-def _resize(graph: _Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _resize(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """Of bilinear enlargement: a triangle as wide as two pixels, of a plane whose edges are repeated once."""
     told, scales = _attributes(node), [*graph.values(node.input[2])]
     factor = int(scales[-1])
@@ -248,7 +173,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def _convolution(graph: _Reversed, node: onnx.NodeProto) -> dict[str, Any]:
+def _convolution(graph: Reversed, node: onnx.NodeProto) -> dict[str, Any]:
     """Return kernel shape, strides and pads of a convolution; `BundleError` if it has dilations or groups."""
     told = _attributes(node)
     if set(told.get("dilations", (1,))) | {told.get("group", 1)} != {1}:

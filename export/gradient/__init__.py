@@ -1,0 +1,1 @@
+"""ONNX decoders -> how wrong their pictures are, and how latents could mend that, as ONNX files."""
