@@ -118,12 +118,15 @@ class LayeredPicture:
         return [file for file in layered if file.layout.residual]
 
     def _without_residual(self, latents: float, quality: float, beside: int = 0) -> File:
-        """Return the file of a quality of latents, with the overlay of another one, to lie beside a residual's step."""
+        """Return the file of a quality of latents, with the overlay of another one.
+
+        `beside` is the step of the residual that it will have, 0 for none.
+        """
         seen, price = self._seen_at(quality), self._latents_price(quality)
         hidden = seen.overlay is not None and seen.overlay[:, :, 3].all()
         code = self._profile.step_code(COARSEST if hidden else latents)
         search = None
-        if not hidden:  # structure that is lost a residual brings back
+        if not hidden:  # a residual brings lost structure back
             search = self._networks.search(seen.pixels, seen.latents, self._wish.effort, vividness(beside))
         parts = self._parts | {"price": price, "search": search}
         file = file_of_latents(seen.latents, self.width, self.height, self._profile, code, **parts)

@@ -1,9 +1,10 @@
 """Symbols that mend the picture most for their bits, by the gradient of the decoder: the search of high efforts.
 
 `choose` counts errors of latents; what counts are errors of pixels, which the decoder makes of many latents together:
-their squares, and how much structure is lost. Masking is for the bits alone, since structure is judged beside the
-energy around it. The second derivative is taken for diagonal, one number a channel, and measured by a random probe
-(M. F. Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989).
+their squares, and how much structure is lost. That is judged beside the energy around it, so masking only has a say in
+what is tried: in the first choice, and in how far it goes. The second derivative is taken for diagonal, one number a
+channel, and measured by a random probe (M. F. Hutchinson, "A stochastic estimator of the trace of the influence
+matrix", 1989).
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,7 @@ Pixels = NDArray[np.uint8]
 LEAST_SIDE = 2  # latents: what gradients are of
 PROBE = 0.5  # steps, of one channel at each place
 STRUCTURE = 2 / 3  # by how much all that is lost counts, beside all squared errors, before anything has moved
-MOST_CURVED = 2  # times as much as squared errors lost structure's second derivative may be: it is large in flat places
+MOST_CURVED = 2  # times that of squared errors, the second derivative of lost structure, which flat places make large
 CAUTION = 1.5  # the first steps go so much less far than the curvature tells
 BLOCK, MOVES = 2, 2  # latents a side, and how many symbols of a block move at once
 AROUND = 4  # latents on each side, to which the effect of a move is counted
@@ -85,6 +86,8 @@ class _Window:
         self._interest: Floats = np.pad(tile.interest, around, mode="edge")
         self._weights = self._interest.repeat(scale, 0).repeat(scale, 1)
         self._weights[pixels.shape[0] :] = self._weights[:, pixels.shape[1] :] = 0  # they only fill the last latents
+        filled = (np.clip(length - scale * np.arange(-(-length // scale)), 0, scale) for length in pixels.shape[:2])
+        self._interest *= np.outer(*filled).astype(np.float32) / np.float32(scale**2)
         self._delta = deltas(refiner.profile, tile.header)[:, None, None]
         self._mean = refiner.profile.mean[:, None, None]
 
@@ -139,13 +142,13 @@ class _Refinement:
         """Return state and curvature, with structure weighed by its share, or less where it would drown squares."""
         steps = symbols + points
         faults = self._window.at(steps, 0)
-        squares = self._curvature(steps, faults.gradient)
+        squares = self._curvature(steps, faults.gradient, 0)
         lost = float(faults.lost.sum())
         self._structure = self._share * float(faults.errors.sum()) / lost if lost > 0 else 0.0
         state = self._state(symbols, points)
         if not self._structure or not squares.mean() > 0:
             return state, squares
-        both = self._curvature(steps, state.gradient)
+        both = max(squares, self._curvature(steps, state.gradient, self._structure), key=np.mean)
         excess = (both.mean() - squares.mean()) / (MOST_CURVED * squares.mean())
         if excess <= 1:
             return state, both
@@ -201,13 +204,13 @@ class _Refinement:
         bits, spent, _, moved_points = self._costs(symbols, towards)
         return _State(symbols, points, errors, faults.gradient, bits, towards, spent, moved_points)
 
-    def _curvature(self, steps: Floats, gradient: Floats) -> Floats:
+    def _curvature(self, steps: Floats, gradient: Floats, structure: float) -> Floats:
         """Return half the second derivative of the error by each channel, float32 (C,), in squared steps."""
         rng = np.random.default_rng(0)
         channels = np.arange(self._shape[0])[:, None, None]
         probed = channels == rng.integers(self._shape[0], size=self._shape[1:])
         probe = probed * rng.choice(np.array([-PROBE, PROBE], np.float32), self._shape)
-        moved = self._window.at(steps + probe, self._structure).gradient
+        moved = self._window.at(steps + probe, structure).gradient
         changes, squares = probe * (moved - gradient) / 2, probe * probe / self._tile.price
         mean = np.maximum(changes.sum() / squares.sum(), 0)
         each = changes.sum((1, 2)) / np.maximum(squares.sum((1, 2)), np.float32(1e-9))

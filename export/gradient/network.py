@@ -34,9 +34,9 @@ def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: float) ->
     side: dict[str, Any] = {"kernel_shape": [downscale] * 2, "strides": [downscale] * 2}
     mean = graph.add("AveragePool", total, **side)
     graph.add("Mul", mean, graph.constant(np.float32(downscale**2)), to="errors")
-    lost = structure(graph, shown, "wanted", "structure", downscale, pixel_range)
-    graph.add("Identity", lost.lost, to="lost")
-    seed = graph.add("Add", graph.add("Mul", weighted, graph.constant(np.float32(2))), lost.gradient)
+    lost, gradient = structure(graph, shown, "wanted", "structure", downscale, pixel_range)
+    graph.add("Identity", lost, to="lost")
+    seed = graph.add("Add", graph.add("Mul", weighted, graph.constant(np.float32(2))), gradient)
     graph.add("Identity", graph.back(shown, seed), to="gradient")
     return _model(decoder, graph, downscale)
 

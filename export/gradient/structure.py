@@ -1,9 +1,9 @@
 """How much of a picture's structure is lost, and how its pixels could mend that: nodes of a graph.
 
 Structure is what Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
-similarity", 2004, measure by contrast and correlation, at several scales as Wang, Simoncelli and Bovik, "Multi-scale
-structural similarity for image quality assessment", 2003, do; windows are square, and coarse scales count more, which
-by trials does more for either measure of likeness by structure that pictures are judged by.
+similarity", 2004, measure by contrast and correlation, and not the luminance term; at several scales, as in Wang,
+Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", 2003, but added up. Windows are
+square. Coarse scales count more, which by trials does more for MS-SSIM and SSIMULACRA2 both.
 """
 
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from sdtrt.export.gradient.nodes import Nodes
 
 SCALES = {2: 0.3, 4: 0.3, 8: 0.4}  # pixels that are one of a scale's, along a side, and what the scale counts
-PLANES = np.array([[0.299, 0.587, 0.114], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)  # brightness (BT.601), R, G, B
+PLANES = np.array([[0.299, 0.587, 0.114], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)  # luma (BT.601), R, G, B
 SHARES = np.array([1 / 2, 1 / 6, 1 / 6, 1 / 6], np.float32)  # what planes count
 WINDOW = 5  # pixels a side
 FLOOR = 0.03**2  # of the energy, in squares of the range
@@ -47,10 +47,11 @@ def structure(nodes: Nodes, shown: str, wanted: str, weights: str, scale: int, p
 
 
 def _likeness(nodes: Nodes, shown: str, wanted: str, weights: str, floor: np.float32) -> tuple[str, str]:
-    """Add the likeness of planes' structure, at most 1, and the gradient of its weighted sum, less than nothing.
+    """Add the likeness of planes' structure, at most 1, and minus the gradient of its weighted sum.
 
-    With means m, of products around a place, likeness is 2 (m(ab) - m(a) m(b)) + floor, by m(aa) - m(a) m(a) + m(bb) -
-    m(b) m(b) + floor. Windows end at the planes' edges, beyond which all is 0: so they are their own transpose.
+    With means m, in windows around a place, likeness is 2 (m(ab) - m(a) m(b)) + floor, by m(aa) - m(a) m(a) + m(bb) -
+    m(b) m(b) + floor. Beyond the planes' edges all is 0, so that windows are their own transpose; that edge is energy,
+    too, and so what is lost beside borders counts less, the further their colours are from 0.
     """
     mul, add, sub = (functools.partial(nodes.add, operator) for operator in ("Mul", "Add", "Sub"))
 
@@ -76,7 +77,7 @@ def _planes(nodes: Nodes, pixels: str, side: int) -> str:
 
 
 def _pooled(nodes: Nodes, name: str, side: int) -> str:
-    """Add the means of squares of so many places a side."""
+    """Add the means of blocks of so many places a side."""
     return nodes.add("AveragePool", name, kernel_shape=[side] * 2, strides=[side] * 2) if side > 1 else name
 
 

@@ -82,7 +82,7 @@ def test_structure_is_kept(codec: PictureCodec, photo: Photo) -> None:
 def test_structure_that_a_residual_brings_back(
     codec: PictureCodec, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It does not count where symbols are searched for, beyond the qualities at which residuals hold failures alone."""
+    """Beside a residual it counts less, and from the knee on not at all."""
     counted = set[float]()
 
     def noted(pixels: np.ndarray, latents: np.ndarray, effort: int, structure: float) -> None:
