@@ -22,7 +22,7 @@ from rivals import decoded
 import sdtrt
 
 RATE = 0.3  # bits per pixel
-QUALITIES, AVIF_QUALITIES = (30, 38, 46), (8, 15, 22, 30)  # whose files lie around that
+QUALITIES, AVIF_QUALITIES = (30, 38, 46), (8, 15, 22, 30, 38)  # whose files lie around that
 SPEEDS = (4, 0)
 
 Code = Callable[[Image.Image, int], bytes]
@@ -43,7 +43,7 @@ def main() -> None:
         print(rows[-1], flush=True)
 
     with sdtrt.Codec.open(arguments.model) as codec:
-        for effort in (5, 7, 9):
+        for effort in (5, 6, 7, 9):
             code = partial(by_sdtrt, codec, effort)
             add(f"sdtrt, effort {effort}", code, lambda data: np.asarray(codec.decode(data)), QUALITIES)
     for speed in SPEEDS:
