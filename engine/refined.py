@@ -145,15 +145,16 @@ class _Refinement:
         squares = self._curvature(steps, faults.gradient, 0)
         lost = float(faults.lost.sum())
         self._structure = self._share * float(faults.errors.sum()) / lost if lost > 0 else 0.0
-        state = self._state(symbols, points)
         if not self._structure or not squares.mean() > 0:
-            return state, squares
+            return self._state_of(symbols, points, faults), squares
+        state = self._state(symbols, points)
         both = max(squares, self._curvature(steps, state.gradient, self._structure), key=np.mean)
         excess = (both.mean() - squares.mean()) / (MOST_CURVED * squares.mean())
         if excess <= 1:
             return state, both
         self._structure /= float(excess)
-        return self._state(symbols, points), squares + (both - squares) / excess
+        gradient = faults.gradient + (state.gradient - faults.gradient) / np.float32(excess)
+        return self._state_of(symbols, points, faults._replace(gradient=gradient)), squares + (both - squares) / excess
 
     def _with_predicted(self, state: _State, curvature: Floats, bit: float, turns: int) -> _State:
         """Return a state whose predicted symbols are chosen anew, for latents a step down the gradient, if that helps.
@@ -198,14 +199,16 @@ class _Refinement:
         return state
 
     def _state(self, symbols: Symbols, points: Floats) -> _State:
-        faults = self._window.at(symbols + points, self._structure)
+        return self._state_of(symbols, points, self._window.at(symbols + points, self._structure))
+
+    def _state_of(self, symbols: Symbols, points: Floats, faults: Faults) -> _State:
         errors = faults.errors + np.float32(self._structure) * faults.lost
         towards = np.where(faults.gradient < 0, 1, -1).astype(np.int16)
         bits, spent, _, moved_points = self._costs(symbols, towards)
         return _State(symbols, points, errors, faults.gradient, bits, towards, spent, moved_points)
 
     def _curvature(self, steps: Floats, gradient: Floats, structure: float) -> Floats:
-        """Return half the second derivative of the error by each channel, float32 (C,), in squared steps."""
+        """Return half the second derivative of the error by each channel, float32 (C,), where bits have price 1."""
         rng = np.random.default_rng(0)
         channels = np.arange(self._shape[0])[:, None, None]
         probed = channels == rng.integers(self._shape[0], size=self._shape[1:])

@@ -65,8 +65,7 @@ def adopt(wish: Adoption) -> list[str]:
             onnx_graph.write(_adapted_decoder(path, wish), folder / name)
         networks, vivid = _try(folder, wish, space)
         if wish.gradient:
-            low, high = wish.input_range
-            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale, high - low)
+            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale, wish.input_range)
         profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
         reach, told = find_reach(networks, vivid)
         write_manifest(

@@ -117,13 +117,13 @@ class FileBuilder:
         if prior is None:
             prior = fit_adaptive(np.rint(scaled).astype(np.int16), inner)
             parameters = prior.parameters.tobytes()
-        even = np.ones(scaled.shape[1:], np.float32)
-        interest = even if price is None else even / price
+        own = price
         if self._profile.masking and self._effort > 1:
             mask = masking(scaled[: self._profile.masking] * np.float32(self._header.step))
             price = mask if price is None else mask * price
         if self._search:
-            masked = even if price is None else price
+            even = np.ones(scaled.shape[1:], np.float32)
+            masked, interest = even if price is None else price, even if own is None else even / own
             symbols = self._search(Tile(self._header, *place, scaled, masked, interest, prior, inner))
             stream = entropy.encode(symbols, prior, code, inner)
         else:

@@ -15,7 +15,7 @@ from sdtrt.export.gradient.structure import structure
 SMALLEST_SHARED = 256  # bytes of a weight; smaller ones are written once more
 
 
-def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: float) -> onnx.ModelProto:
+def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: tuple[float, float]) -> onnx.ModelProto:
     """Return the gradient of how wrong a decoder's picture is, whose weights it shares by name.
 
     Beside the decoder's inputs it takes `wanted` pixels, float32 (N, 3, H, W), in the decoder's range, `weights`,
@@ -41,7 +41,7 @@ def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: float) ->
     return _model(decoder, graph, downscale)
 
 
-def write_gradient(decoder: Path, path: Path, downscale: int, pixel_range: float) -> None:
+def write_gradient(decoder: Path, path: Path, downscale: int, pixel_range: tuple[float, float]) -> None:
     """Write the gradient of a decoder beside it; weights are read from the decoder's own file. Errors of `gradient_of`.
 
     ONNX lets a weight lie anywhere in another file: these lie where the decoder's graph has them.

@@ -27,18 +27,22 @@ class Structure(NamedTuple):
     gradient: str
 
 
-def structure(nodes: Nodes, shown: str, wanted: str, weights: str, scale: int, pixel_range: float) -> Structure:
+def structure(
+    nodes: Nodes, shown: str, wanted: str, weights: str, scale: int, pixel_range: tuple[float, float]
+) -> Structure:
     """Add what tells how much structure of `wanted` pixels is lost in those that are `shown`, (N, 3, H, W) both.
 
-    `weights`, (N, 1, h, w), are by how much it counts at each latent, of `scale` x `scale` pixels; `pixel_range` is the
-    largest difference of pixels. What scales do not divide a latent's pixels are left out.
+    `weights`, (N, 1, h, w), are by how much it counts at each latent, of `scale` x `scale` pixels. Scales that do not
+    divide a latent's pixels are left out.
     """
     add, lost, gradients = functools.partial(nodes.add, "Add"), [], []
-    for side, share in {side: share for side, share in SCALES.items() if scale % side == 0}.items() or {1: 1.0}.items():
+    floor = np.float32(FLOOR * (pixel_range[1] - pixel_range[0]) ** 2)
+    scales = {side: share for side, share in SCALES.items() if scale % side == 0} or {1: 1.0}
+    for side, share in scales.items():
         first, second = (_planes(nodes, name, side) for name in (shown, wanted))
         counts = nodes.constant((share / scale**2 * SHARES)[:, None, None])
         each = nodes.add("Mul", _enlarged(nodes, weights, scale // side), counts)
-        likeness, gradient = _likeness(nodes, first, second, each, np.float32(FLOOR * pixel_range**2))
+        likeness, gradient = _likeness(nodes, first, second, each, floor)
         mean = nodes.add("Conv", likeness, nodes.constant(share * SHARES[None, :, None, None]))
         lost.append(nodes.add("Sub", nodes.constant(np.float32(share)), _pooled(nodes, mean, scale // side)))
         pixels = nodes.add("Conv", gradient, nodes.constant(np.ascontiguousarray(PLANES.T)[:, :, None, None]))

@@ -28,6 +28,7 @@ from sdtrt.export.training_loop import averaged_weights
 
 PROFILE_ID, PRIOR_ID = 1, 1
 STEP_CODES = (2640, 1600)  # of qualities 1 and 100: steps 4.97 and 0.30
+PIXEL_RANGE = (-1, 1)
 SMALLEST_HALF = 256  # smaller tensors stay in single precision
 HALF = ".half"  # after the names of those that do not
 PARITY_TOLERANCE = 1e-3
@@ -50,7 +51,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
     export(
         model.decoder, {"latents": latents[:2, :, :, :24].contiguous(), "step": step}, "pixels", folder / "decoder.onnx"
     )
-    write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", DOWNSCALE, 2.0)
+    write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", DOWNSCALE, PIXEL_RANGE)
     parity = {
         "encoder.onnx": parity_of(model.encoder, {"pixels": crops[2:5, :, :72, :]}, folder / "encoder.onnx"),
         "decoder.onnx": parity_of(
@@ -62,7 +63,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
         "name": "tiny",
         "latent_space": "tiny",
         "profile": PROFILE_ID,
-        "pixel_range": [-1, 1],
+        "pixel_range": [*PIXEL_RANGE],
         "decoder_takes_step": True,
         "reach": REACH,
         "files": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.glob("*.onnx"))},

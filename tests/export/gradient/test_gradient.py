@@ -84,7 +84,7 @@ def test_like_torch(size: tuple[int, int]) -> None:
 
 def require_gradient(model: onnx.ModelProto, scale: int, path: Path) -> None:
     """Compare a decoder's gradient, along some way, with what its own error changes by."""
-    onnx.save(gradient_of(model, scale, 2), path)
+    onnx.save(gradient_of(model, scale, (-1, 1)), path)
     given = inputs(4, 3, 4, scale)
     found = run(path, given)["gradient"]
     way = normal(*given["latents"].shape)
@@ -130,7 +130,7 @@ def test_enlarged_planes(factor: int, tmp_path: Path) -> None:
 def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
     """With no weights of its own but small ones."""
     (tmp_path / "decoder.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
-    write_gradient(tmp_path / "decoder.onnx", tmp_path / "gradient.onnx", 8, 2)
+    write_gradient(tmp_path / "decoder.onnx", tmp_path / "gradient.onnx", 8, (-1, 1))
     data = (tmp_path / "gradient.onnx").read_bytes()
     assert data == (TINY / "gradient.onnx").read_bytes()
     assert len(data) < 60_000
@@ -175,4 +175,4 @@ def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
 )
 def test_what_has_none(channels: int, node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(BundleError, match=words):
-        gradient_of(decoder(node, channels=channels, **weights), 1, 2)
+        gradient_of(decoder(node, channels=channels, **weights), 1, (-1, 1))
