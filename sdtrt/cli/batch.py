@@ -5,11 +5,11 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from sdtrt.cli.files import Check, exists, is_stdout, require_writable
 from sdtrt.errors import SdtrtError
 from sdtrt.progress import clear_bar, progress
 
@@ -23,29 +23,46 @@ def each_file(
     work: Callable[[str, str], Record],
     line: Line,
     *,
+    check: Check | None = None,
     always: bool = False,
 ) -> int:
     """Do `work` for each input, go on after a bad one, report; return the exit code.
 
-    `line` describes a result; results are the output itself if `always`, else a courtesy that `--quiet` drops.
+    `line` describes a result; results are the output itself if `always`, else a courtesy that `--quiet` drops. An
+    output that exists, or that `check` refuses, is that input's result: `work` is not called for it.
     """
     records: list[Record] = []
     pairs = list(zip(options.inputs, targets, strict=True))
     for source, target in progress(pairs, quiet=options.quiet):
         record: Record = {"input": source} if always else {"input": source, "output": target}
-        if getattr(options, "skip_existing", False) and Path(target).is_file():
-            record["skipped"] = True
-        else:
-            record |= attempted(work, source, target)
+        record |= ({} if always else refusal(options, source, target, check)) or attempted(work, source, target)
         records.append(record)
         report(record, line, options, always)
     if options.json:
         # Standard output may be taken by the result itself.
-        print(json.dumps(records, indent=2), file=sys.stderr if "-" in targets and not always else sys.stdout)
+        print(json.dumps(records, indent=2), file=sys.stdout if always or not any(map(is_stdout, targets)) else sys.stderr)
     failed = sum("error" in record for record in records)
     if failed and len(records) > 1:
         fail(f"{failed} of {len(records)} inputs failed")
     return 1 if failed else 0
+
+
+def refusal(options: argparse.Namespace, source: str, target: str, check: Check | None = None) -> Record:
+    """Return why an output is not to be written, as a part of its record; an empty one if it can be."""
+    if getattr(options, "skip_existing", False) and exists(target):
+        return {"skipped": True}
+    try:
+        require_writable(target, force=options.force)
+        if check:
+            check(target)
+    except (OSError, ValueError) as error:
+        return {"error": in_words(error, source)}
+    return {}
+
+
+def any_work(options: argparse.Namespace, targets: list[str], check: Check | None = None) -> bool:
+    """Return whether any output can be written: if not, no model needs to be opened."""
+    return any(not refusal(options, "", target, check) for target in targets)
 
 
 def attempted(work: Callable[[str, str], Record], source: str, target: str) -> Record:

@@ -19,8 +19,8 @@ from sdtrt.cli.arguments import (
     roi_options,
 )
 from sdtrt.cli.batch import Record, each_file
-from sdtrt.cli.files import STREAM, require_writable, write_output
-from sdtrt.cli.inputs import limits_of, open_codec, open_image
+from sdtrt.cli.files import check_distinct, is_stdin, require_writable, write_output
+from sdtrt.cli.inputs import check_roi, limits_of, open_codec, open_image
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
 from sdtrt.engine.coding.rate import Wish
@@ -36,8 +36,11 @@ def compare_command(options: argparse.Namespace) -> int:
     if options.quality is None and options.bytes is None:
         wish["quality"] = QUALITY
     Wish(**wish)  # what makes no sense is wrong usage, not a wrong input
-    for target in filter(None, (options.output, options.png)):
+    outputs = {"-o": options.output} | ({"--png": options.png} if options.png else {})
+    for target in outputs.values():
         require_writable(target, force=options.force)
+    check_distinct(outputs)
+    check_roi(options)
     comparisons: list[Comparison] = []
     with open_codec(options.model, options) as codec:
 
@@ -58,7 +61,7 @@ def compare_command(options: argparse.Namespace) -> int:
 
 
 def name_of(source: str) -> str:
-    return "standard input" if source == STREAM else Path(source).name
+    return "standard input" if is_stdin(source) else Path(source).name
 
 
 def record_of(comparison: Comparison) -> Record:

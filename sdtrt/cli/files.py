@@ -1,16 +1,36 @@
 """Inputs and outputs of the command line: whole files or standard streams, written whole or not at all."""
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from sdtrt.atomic import replace_file
+from sdtrt.atomic import check_folder, check_output, descriptor_of, is_standard_input, output_of, replace_file
 
 STREAM = "-"
 
+Check = Callable[[str], object]  # raises `OSError` or `ValueError` for an output that cannot be written
+
+
+def is_stdin(source: str) -> bool:
+    """Return whether an input is standard input: `-`, `/dev/stdin` or another name of its descriptor."""
+    return source == STREAM or is_standard_input(source)
+
+
+def is_stdout(target: str) -> bool:
+    """Return whether an output is standard output: `-`, `/dev/stdout` or another name of its descriptor."""
+    if target == STREAM:
+        return True
+    try:
+        return output_of(Path(target)).descriptor == 1
+    except OSError:
+        return False
+
 
 def read_input(source: str) -> bytes:
-    """Return the bytes of a file, or of standard input for `-`."""
-    if source != STREAM:
+    """Return the bytes of a file, or of standard input for `-` and `/dev/stdin`."""
+    if not is_stdin(source):
         return Path(source).read_bytes()
     if sys.stdin is None:
         raise OSError("standard input is closed")
@@ -19,13 +39,18 @@ def read_input(source: str) -> bytes:
 
 def is_file(source: str) -> bool:
     """Return whether an input is a file on disk, that can be read more than once and from anywhere."""
-    return source != STREAM and Path(source).is_file()
+    return not is_stdin(source) and Path(source).is_file()
 
 
 def write_output(target: str, data: bytes, *, force: bool) -> None:
     """Write a file, or standard output for `-`.
 
-    The file appears complete, by rename, or not at all; `FileExistsError` if there is one already and not `force`.
+    Arguments:
+        target: a file name, or `-`. Links, devices, pipes and existing files are treated as `sdtrt.atomic` says.
+        data: all bytes of the output.
+        force: whether an existing file may be replaced.
+
+    Raises `FileExistsError` for an existing file without `force`, `OSError` if the output cannot be written.
     """
     if target == STREAM:
         if sys.stdout is None:
@@ -33,23 +58,49 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    path = Path(target)
-    if path.exists() and not path.is_file():  # a device or pipe is written to, a rename would replace it
-        path.write_bytes(data)
-        return
     require_writable(target, force=force)
-    replace_file(path, data)
+    replace_file(Path(target), data)
 
 
 def require_writable(target: str, *, force: bool) -> None:
     """Raise `OSError` if `write_output` would: to be asked before long work."""
-    path = Path(target)
-    if target == STREAM or (path.exists() and not path.is_file()):
+    if target == STREAM:
         return
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; --force replaces it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"folder {path.parent} does not exist; a folder named with -o is made if it ends in /")
+    output = output_of(Path(target))
+    if output.is_file and not force:
+        raise FileExistsError(f"{target} exists; --force replaces it")
+    if output.descriptor is None and not output.path.parent.exists():
+        raise FileNotFoundError(
+            f"folder {output.path.parent} does not exist; a folder named with -o is made if it ends in /"
+        )
+    check_output(Path(target))
+
+
+def exists(target: str) -> bool:
+    """Return whether an output is a file that exists, for which `--skip-existing` skips the input."""
+    try:
+        return target != STREAM and output_of(Path(target)).is_file
+    except OSError:
+        return False
+
+
+def check_distinct(targets: dict[str, str]) -> None:
+    """Raise `ValueError` if two outputs of one command, by the options that name them, are the same file or stream."""
+    options = list(targets)
+    for number, one in enumerate(options):
+        for other in options[:number]:
+            if _identity(targets[one]) == _identity(targets[other]):
+                raise ValueError(f"{other} and {one} both name {targets[one]}; name two files")
+
+
+def _identity(target: str) -> Any:
+    """Return what tells files and descriptors apart that may have several names; devices may be named twice."""
+    if is_stdout(target):
+        return 1
+    output = output_of(Path(target))
+    if output.is_stream:
+        return object() if output.descriptor is None else output.descriptor
+    return (output.status.st_dev, output.status.st_ino) if output.status else os.path.realpath(output.path)
 
 
 def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list[str]:
@@ -61,19 +112,34 @@ def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list
     """
     named_folder = output is not None and (output.endswith("/") or Path(output).is_dir())
     into_folder = named_folder or (output not in {None, STREAM} and len(sources) > 1)
-    if output == STREAM and len(sources) > 1:
-        raise ValueError("several inputs cannot share standard output; name a folder with -o")
+    if output is not None and len(sources) > 1:
+        _check_shared(output)
     if output is not None and not into_folder:
         return [output]
+    names = [STREAM if is_stdin(source) else str(Path(source).with_suffix(suffix)) for source in sources]
     if output is None:
-        targets = [STREAM if s == STREAM else str(Path(s).with_suffix(suffix)) for s in sources]
+        targets = names
     else:
-        targets = [
-            str(Path(output) / Path(STREAM if s == STREAM else Path(s).name).with_suffix(suffix)) for s in sources
-        ]
+        targets = [str(Path(output, Path(name).name if name != STREAM else f"{STREAM}{suffix}")) for name in names]
     twice = {t for t in targets if targets.count(t) > 1}
     if twice:
         raise ValueError(f"several inputs would be written to {min(twice)}")
     if output is not None and output.endswith("/"):
-        Path(output).mkdir(exist_ok=True)
+        _make_folder(Path(output))
     return targets
+
+
+def _check_shared(output: str) -> None:
+    """Raise `ValueError` if several inputs have one output that is no folder."""
+    if is_stdout(output):
+        raise ValueError("several inputs cannot share standard output; name a folder with -o")
+    if descriptor_of(output) is not None or (Path(output).exists() and not Path(output).is_dir()):
+        raise ValueError(f"several inputs cannot share {output}, which is not a folder; name a folder with -o")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"{folder} exists and is not a folder; name another one with -o") from error
+    check_folder(folder)

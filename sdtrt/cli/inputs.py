@@ -2,8 +2,9 @@
 
 import argparse
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +19,13 @@ from sdtrt.progress import TileBar
 
 def open_codec(model: str, options: argparse.Namespace) -> Codec:
     return Codec.open(model, **machine_options(options), report=TileBar(quiet=options.quiet))
+
+
+@contextmanager
+def opened_codecs(options: argparse.Namespace) -> Iterator[Callable[[str], Codec]]:
+    """Yield a function that returns the codec of a model, by name or folder; each is opened once, and closed at the end."""
+    with ExitStack() as stack:
+        yield cache(lambda model: stack.enter_context(open_codec(model, options)))
 
 
 def machine_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -41,6 +49,15 @@ def open_image(source: str, frame: int) -> Image.Image:
         except EOFError as error:
             raise ValueError(f"has no frame {frame}") from error
     return image
+
+
+def check_roi(options: argparse.Namespace) -> None:
+    """Raise `OSError` or `ValueError` if the mask that `--roi` names is not there, or is no image."""
+    if options.roi is not None and isinstance(options.roi[0], str):
+        try:
+            open_any_size(options.roi[0]).close()
+        except UnidentifiedImageError as error:
+            raise ValueError(f"--roi {options.roi[0]}: not an image file that Pillow knows") from error
 
 
 @contextmanager

@@ -52,8 +52,6 @@ def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argpar
     parts = (options.region, options.preview, options.partial)
     if isinstance(source, bytes) or Path(target).suffix.lower() != ".png" or any(parts) or options.denoise != "auto":
         return None
-    if Path(target).exists() and not Path(target).is_file():  # a pipe is written to, see `write_output`
-        return None
     about = size_of(source, limits=limits_of(options))
     if about.width * about.height <= LARGE or about.channels in {2, 4}:
         return None

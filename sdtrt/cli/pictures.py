@@ -25,9 +25,9 @@ from sdtrt.cli.arguments import (
     roi_options,
     scale,
 )
-from sdtrt.cli.batch import Record, each_file
+from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
-from sdtrt.cli.inputs import limits_of, open_codec, open_image
+from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
@@ -36,7 +36,9 @@ from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.metadata import save_options
-from sdtrt.information import info
+from sdtrt.information import info, size_of
+
+NO_ALPHA = "{}: JPEG has no alpha channel; name a .png or .webp file"
 
 
 def encode(options: argparse.Namespace) -> int:
@@ -54,10 +56,13 @@ def encode(options: argparse.Namespace) -> int:
         raise ValueError("--roi is a part of a picture: latents alone have none")
     if options.roi and options.method == "palette":
         raise ValueError("--method palette knows no region of interest")
+    check_roi(options)
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
-    with open_codec(options.model, options) as codec:
+    with opened_codecs(options) as codec_of:
+        if any_work(options, targets):
+            codec_of(options.model)
 
-        def encode_whole(source: str) -> bytes:
+        def encode_whole(codec: Codec, source: str) -> bytes:
             with open_image(source, options.frame) as image:
                 return codec.encode(
                     image,
@@ -70,11 +75,11 @@ def encode(options: argparse.Namespace) -> int:
                 )
 
         def work(source: str, target: str) -> Record:
-            started = time.perf_counter()
+            codec, started = codec_of(options.model), time.perf_counter()
             if options.from_latents:
                 data = codec.encode_latents(array_file(source), **wish)
             else:
-                data = encode_rows(codec, source, options) or encode_whole(source)
+                data = encode_rows(codec, source, options) or encode_whole(codec, source)
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
             about = info(data, limits=UNLIMITED)
@@ -111,24 +116,29 @@ def decode(options: argparse.Namespace) -> int:
     if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
         raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
     targets = prepare_outputs(options.inputs, options.output, suffix)
-    codecs: dict[str, Codec] = {}
     limits = limits_of(options)
 
-    def work(source: str, target: str) -> Record:
-        data = Path(source) if is_file(source) else read_input(source)
-        model = options.model or str(api.model_for(data, partial=options.partial, limits=limits))
-        if model not in codecs:
-            codecs[model] = open_codec(model, options)
-        started = time.perf_counter()
-        if size := decode_rows(codecs[model], data, target, options):
-            seconds = time.perf_counter() - started
-            return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
-        image = decoded(codecs[model], data, options)
-        seconds = time.perf_counter() - started
-        write_output(target, image_file(image, target, suffix), force=options.force)
-        return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
+    def check(target: str) -> None:
+        kind_of(target, suffix)
 
-    return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s")
+    with opened_codecs(options) as codec_of:
+        if options.model and any_work(options, targets, check):
+            codec_of(options.model)
+
+        def work(source: str, target: str) -> Record:
+            data = Path(source) if is_file(source) else read_input(source)
+            codec = codec_of(options.model or str(api.model_for(data, partial=options.partial, limits=limits)))
+            started = time.perf_counter()
+            if size := decode_rows(codec, data, target, options):
+                seconds = time.perf_counter() - started
+                return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
+            check_alpha(data, target, suffix, options)
+            image = decoded(codec, data, options)
+            seconds = time.perf_counter() - started
+            write_output(target, image_file(image, target, suffix), force=options.force)
+            return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
+
+        return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s", check=check)
 
 
 def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> Image.Image:
@@ -160,14 +170,31 @@ def decode_latents(options: argparse.Namespace) -> int:
     return each_file(options, prepare_outputs(options.inputs, options.output, ".npy"), work, "latents {shape}")
 
 
-def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
-    """Return an image as a file in the format that the target's name, or else `suffix`, asks for."""
+def kind_of(target: str, suffix: str) -> str:
+    """Return the image format, in Pillow's words, that an output's name, or else `suffix`, asks for.
+
+    `ValueError` if Pillow writes none of that name.
+    """
     extension = Path(target).suffix.lower() or suffix
     kind = Image.registered_extensions().get(extension)
     if kind not in Image.SAVE:
-        raise ValueError(f"{target}: Pillow writes no image format of the name {extension}")
+        raise ValueError(f"{target}: Pillow writes no image format of the name {extension}; name a .png file")
+    return kind
+
+
+def check_alpha(source: bytes | Path, target: str, suffix: str, options: argparse.Namespace) -> None:
+    """Raise `ValueError` if an image, by the head of its file, has alpha, and its output's format has none."""
+    if kind_of(target, suffix) != "JPEG" or options.partial:  # the head of a damaged file may say anything
+        return
+    if size_of(source, limits=limits_of(options)).channels in {2, 4}:
+        raise ValueError(NO_ALPHA.format(target))
+
+
+def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
+    """Return an image as a file in the format that the target's name, or else `suffix`, asks for."""
+    kind = kind_of(target, suffix)
     if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
-        raise ValueError(f"{target}: JPEG has no alpha channel; name a .png or .webp file")
+        raise ValueError(NO_ALPHA.format(target))
     stream = io.BytesIO()
     image.save(stream, kind, **save_options(image, kind))
     return stream.getvalue()
