@@ -17,7 +17,7 @@ from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_graph import Tensor
 from sdtrt.export.graphs.onnx_run import run
 from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.latents.picture import made_picture, photos_in
 from sdtrt.export.latents.profiles import decide_profile
 from sdtrt.export.latents.reach import find_reach
 
@@ -57,6 +57,7 @@ def adopt(wish: Adoption) -> list[str]:
     """
     _require_numbers(wish)
     require_vacant(wish.out, force=wish.force)
+    _require_inputs(wish)
     encoder = onnx_graph.read(wish.encoder)
     space = valid_name(wish.latent_space or space_of_weights(onnx_graph.fingerprint(encoder)))
     with new_bundle(wish.out, force=wish.force) as folder:
@@ -88,6 +89,16 @@ def _require_numbers(wish: Adoption) -> None:
     low, high = wish.output_range or wish.input_range
     if not np.isfinite(numbers).all() or not 1e-6 <= abs(wish.latent_scale) <= 1e6 or not low < high:
         raise ValueError("ranges must rise, the latent scale lie between 1e-6 and 1e6, and all be finite")
+
+
+def _require_inputs(wish: Adoption) -> None:
+    """Raise `BundleError` or `ValueError` for a missing file or folder, or a bad name, before any network is read."""
+    for path in (wish.encoder, *_decoders(wish).values()):
+        onnx_graph.require_file(path)
+    if wish.latent_space is not None:
+        valid_name(wish.latent_space)
+    if wish.photos is not None:
+        photos_in(wish.photos)
 
 
 def _adapted_encoder(model: onnx.ModelProto, wish: Adoption) -> onnx.ModelProto:

@@ -49,6 +49,10 @@ class Request:
 def build(request: Request) -> list[str]:
     """Write the bundle of a checkpoint and return what there is to tell or warn of; `BundleError` if it cannot be."""
     require_vacant(request.out, force=request.force)
+    if request.latent_space is not None:
+        valid_name(request.latent_space)
+    if request.photos is not None:
+        photos_in(request.photos)
     path = locate(request.model, revision=request.revision, unet=request.unet, allow_pickle=request.allow_pickle)
     vae = load_autoencoder(path, allow_pickle=request.allow_pickle)
     space, reason = decide_space(vae, request)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sdtrt.atomic import replace_file
+from sdtrt.atomic import check_folder, check_output, replace_file
 from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, unpack
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.export.latents.calibrate import Networks
+from sdtrt.export.latents.picture import photos_in
 from sdtrt.export.latents.profiles import MeasuredSpace, measured_space
 from sdtrt.export.latents.scale import measured_curve, own_error, scale_of
 
@@ -62,7 +63,7 @@ def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
     """Measure a bundle's latent space on photos, train a prior if there is a lesson, and put both into the bundle.
 
     Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, if
-    photos say nothing of it, or if it has a prior and is not to lose it by `force`.
+    photos say nothing of it, or if it has a prior and is not to lose it by `force`; `OSError` if it cannot be written.
     """
     bundle = Bundle.open(wish.bundle)
     if not isinstance(bundle.profile, LatentProfile):
@@ -72,6 +73,10 @@ def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
             f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of the "
             "bundle, and replace the prior in this one with --force"
         )
+    photos_in(wish.photos)
+    check_output(bundle.folder / MANIFEST)
+    if lesson is not None:
+        check_folder(bundle.folder.resolve().parent)  # where the training keeps what is done
     networks = Networks.of_bundle(bundle)
     space = measured_space(networks, wish.photos, bundle.latent_space, quiet=wish.quiet)
     profile = scaled(space, networks, None, quiet=wish.quiet)

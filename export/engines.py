@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sdtrt.atomic import check_new_folder
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.backends.plans import (
@@ -17,6 +18,7 @@ from sdtrt.engine.networks.backends.plans import (
     Index,
     Key,
     Plan,
+    engines_folder,
     networks_of,
     onnx_hash,
     remove,
@@ -56,9 +58,10 @@ def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda pl
 
     `report` is called after each with whether it was built or kept. An engine that another replaces is removed once
     that one is there. Raises `BundleError` if the bundle is damaged or a build fails, `DeviceError` if the machine
-    cannot build, or has no memory for it.
+    cannot build, or has no memory for it, `OSError` if engines cannot be written.
     """
     library, targets = choose(order)
+    check_new_folder(engines_folder(order.bundle))
     index = Index.of(order.bundle)
     index = replace(index, shapes=canonical(order.shapes, order.bundle) if order.shapes else index.shapes)
     valid = {plan.key: plan for plan, state in states(order.bundle, index) if state.kind == "valid"}

@@ -1,13 +1,15 @@
 """A bundle's folder: written whole or not at all."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sdtrt.atomic import check_new_folder
 from sdtrt.engine.networks.backends.plans import ENGINES
 from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA, Bundle, file_hash
 from sdtrt.errors import BundleError
@@ -21,10 +23,10 @@ def new_bundle(folder: Path, *, force: bool = False) -> Iterator[Path]:
     open. Raises `BundleError`, also where the disk refuses.
     """
     require_vacant(folder, force=force)
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".sdtrt-") as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
             yield fresh
@@ -38,6 +40,7 @@ def new_bundle(folder: Path, *, force: bool = False) -> Iterator[Path]:
 def _swap(folder: Path, fresh: Path, old: Path) -> None:
     """Put `fresh` where `folder` is, which goes to `old`; back it comes if anything interferes."""
     if folder.exists():
+        keep_mode(fresh, folder)
         folder.rename(old)
     try:
         fresh.rename(folder)
@@ -47,14 +50,31 @@ def _swap(folder: Path, fresh: Path, old: Path) -> None:
         raise
 
 
+def keep_mode(fresh: Path, folder: Path) -> None:
+    """Give a folder the owner, group and mode of another one, as far as the file system lets it."""
+    status = folder.stat()
+    with suppress(OSError):
+        shutil.copymode(folder, fresh)
+    if hasattr(os, "chown"):
+        with suppress(OSError):
+            os.chown(fresh, status.st_uid, status.st_gid)
+
+
 def require_vacant(folder: Path, *, force: bool) -> None:
     """Raise `BundleError` if `folder` may not be written; to be asked before long work.
 
     With `force` a bundle may be replaced if nothing else lies in its folder: what is not the bundle's is not ours to
     delete.
     """
-    if folder.resolve() in {Path.cwd(), *Path.cwd().parents}:
+    place = Path(os.path.realpath(folder))
+    if place.is_symlink():
+        raise BundleError(f"{folder} is a loop of symbolic links; name another folder with --out")
+    if place in {Path.cwd(), *Path.cwd().parents}:
         raise BundleError(f"{folder} is the folder you are in, or above it; name one below with --out")
+    try:
+        check_new_folder(place.parent)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be written: {error}; name another folder with --out") from error
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():

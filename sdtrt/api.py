@@ -69,9 +69,9 @@ def decode(
 
     See `Codec.decode`.
     """
-    with Codec.open(model or model_for(source, partial=partial, limits=limits)) as codec:
+    with opened(source) as found, Codec.open(model or model_for(found, partial=partial, limits=limits)) as codec:
         return codec.decode(
-            source, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
+            found, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
         )
 
 
@@ -84,8 +84,8 @@ def preview(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
     """Return the image in a file at 1/`scale` of its size; see `Codec.preview`."""
-    with Codec.open(model or model_for(source, limits=limits)) as codec:
-        return codec.preview(source, scale=scale, strip=strip, limits=limits)
+    with opened(source) as found, Codec.open(model or model_for(found, limits=limits)) as codec:
+        return codec.preview(found, scale=scale, strip=strip, limits=limits)
 
 
 def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:

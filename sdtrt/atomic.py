@@ -34,7 +34,10 @@ ACCESS_LIST = "system.posix_acl_access"
 # Errors by which a folder or a file system refuses a new file, its mode, its owner or its renaming.
 REFUSALS = frozenset(
     getattr(errno, name)
-    for name in "EACCES EPERM EROFS EXDEV EBUSY EINVAL ENOSYS ENOTSUP EOPNOTSUPP ENAMETOOLONG ETXTBSY".split()
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "EXDEV", "EBUSY", "EINVAL"),
+        *("ENOSYS", "ENOTSUP", "EOPNOTSUPP", "ENAMETOOLONG", "ETXTBSY"),
+    )
     if hasattr(errno, name)
 )
 
@@ -83,7 +86,7 @@ def output_of(path: Path) -> Output:
         if not here.is_symlink():
             return Output(here, status=_status(here))
         _check_link(here, folder)
-        here = Path(folder, os.readlink(here))
+        here = Path(folder, here.readlink())
     raise OSError(errno.ELOOP, "a loop of symbolic links; name a file that is none", str(path))
 
 

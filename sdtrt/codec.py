@@ -137,7 +137,7 @@ class Codec:
         """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
 
         Arguments:
-            source: the file's bytes, its path, or an object with `read` and `seek`.
+            source: the file's bytes, its path, or a binary stream, read from where it stands, and put back there.
             region: (left, top, width, height) in pixels: that part alone, the same as if it were cropped from the
                 whole; of a large file only the streams that it needs are read and decoded.
             partial: show what there is of a file that is cut short or damaged; what is missing, which is coarse or

@@ -1,31 +1,87 @@
-"""Where a file's bytes come from: memory, a path, or an object with `read` and `seek`."""
+"""Where a file's bytes come from: memory, a path, or a stream."""
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-Source = bytes | str | Path | BinaryIO
+from sdtrt.errors import FormatError
+
+FilePath = str | os.PathLike[str]
+Source = bytes | FilePath | BinaryIO
 
 
 @contextmanager
 def opened(source: Source) -> Iterator[bytes | BinaryIO]:
-    """Yield bytes, or a stream of which only what is needed is read; a path is opened and closed again."""
-    if isinstance(source, str | Path):
-        with Path(source).open("rb") as stream:
-            yield stream
-    elif isinstance(source, bytes | bytearray | memoryview):
+    """Yield the bytes of a source, or a stream of which only what is needed is read.
+
+    Arguments:
+        source: bytes; the path of a file, which is opened and closed again; or a binary stream. A stream is read from
+            where it stands to its end, as by `numpy.load` and `tarfile`, and stands there again afterwards. One that
+            cannot seek is read at once. An object that is both a stream and a path is taken as a stream.
+
+    Position 0 of the stream that is yielded is where the file begins. Raises `TypeError` for anything else,
+    `OSError` if the file cannot be opened, and `FormatError` for a stream that stands at its end.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
         yield bytes(source)
-    elif hasattr(source, "read") and hasattr(source, "seek"):
-        yield source
+    elif hasattr(source, "read") and (hasattr(source, "seek") or not isinstance(source, os.PathLike)):
+        yield from _of_stream(cast(BinaryIO, source))
+    elif isinstance(source, str | os.PathLike):
+        with Path(os.fsdecode(source)).open("rb") as stream:
+            yield from _of_stream(stream)
     else:
-        raise TypeError(f"source is a {type(source).__name__}; expected bytes, a path, or an object with read and seek")
+        raise TypeError(f"source is a {type(source).__name__}; expected bytes, a path, or a binary stream")
 
 
 def bytes_of(source: Source) -> bytes:
     """Return all bytes of a source."""
     with opened(source) as found:
-        if isinstance(found, bytes):
-            return found
-        found.seek(0)
-        return found.read()
+        return found if isinstance(found, bytes) else found.read()
+
+
+def _of_stream(stream: BinaryIO) -> Iterator[bytes | BinaryIO]:
+    """Yield a stream from where it stands, or its bytes if it cannot seek; `FormatError` if it stands at its end."""
+    try:
+        start = _moved(stream, 0, io.SEEK_CUR)
+    except (AttributeError, OSError):
+        yield _checked(stream.read())
+        return
+    end = _moved(stream, 0, io.SEEK_END)
+    stream.seek(start)
+    if start == end > 0:
+        raise FormatError(f"nothing to read: the stream stands at its end, byte {end}; call seek(0) first")
+    try:
+        yield cast(BinaryIO, StreamFrom(stream, start))
+    finally:
+        if not getattr(stream, "closed", False):
+            stream.seek(start)
+
+
+class StreamFrom:
+    """A stream from a position on, which is 0 here."""
+
+    def __init__(self, stream: BinaryIO, start: int) -> None:
+        self._stream, self._start = stream, start
+
+    def read(self, nbytes: int = -1) -> bytes:
+        """Return the next bytes, all that are left for -1."""
+        return _checked(self._stream.read(nbytes))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position, and return it."""
+        return _moved(self._stream, offset + self._start * (whence == io.SEEK_SET), whence) - self._start
+
+
+def _moved(stream: BinaryIO, offset: int, whence: int) -> int:
+    """Move a stream and return where it stands, which `seek` of some classes does not say."""
+    position: int | None = stream.seek(offset, whence)
+    return stream.tell() if position is None else position
+
+
+def _checked(data: object) -> bytes:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"the stream gives {type(data).__name__}, expected bytes; open the file in mode 'rb'")
+    return bytes(data)

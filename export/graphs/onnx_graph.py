@@ -26,10 +26,15 @@ class Tensor:
         return f"{self.name!r} ({self.dtype}, {' x '.join('any' if n is None else str(n) for n in self.shape)})"
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """Return a model with all its weights, at opset `OPSET`; `BundleError` if the file is not a sound ONNX model."""
+def require_file(path: Path) -> None:
+    """Raise `BundleError` if there is no file of a name."""
     if not path.is_file():
         raise BundleError(f"{path} does not exist, or is no file")
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Return a model with all its weights, at opset `OPSET`; `BundleError` if the file is not a sound ONNX model."""
+    require_file(path)
     try:
         onnx.checker.check_model(path)
         model = onnx.load(path)

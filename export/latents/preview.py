@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.atomic import replace_file
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.quantized import latents_of
 from sdtrt.engine.coding.rate import Wish
@@ -79,7 +80,7 @@ def main() -> None:
         "weights": [float(f"{value:.5g}") for value in found.weights.ravel()],
         "bias": [float(f"{value:.5g}") for value in found.bias],
     }
-    options.profile.write_text(json.dumps(fields, indent=1) + "\n")
+    replace_file(options.profile, f"{json.dumps(fields, indent=1)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def learned_prior(
     plan = plan_for([*np.argsort(profile.weight, kind="stable")])
     lesson = replace(lesson, iterations=lesson.iterations or iterations_for(profile.channels))
     key = key_of(bundle, profile, photos, lesson, plan)
-    folder = bundle.folder.resolve().parent / f".{bundle.folder.name}.calibration-{key[:16]}"
+    folder = bundle.folder.resolve().parent / f".sdtrt-calibration-{key[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     finished = folder / "prior.npz"
     if not finished.is_file():
@@ -89,7 +89,7 @@ def key_of(bundle: Bundle, profile: LatentProfile, photos: Sequence[Path], lesso
     """Return a digest of all that a prior depends on; of photos of their names and sizes, of code of its version."""
     names = "\n".join(f"{path} {path.stat().st_size}" for path in photos)
     recipe = f"{__version__} {lesson} {plan} {Recipe(iterations=lesson.iterations)}"
-    text = f"{bundle.files['encoder.onnx']} {pack(profile).hex()} {recipe} {names}"
+    text = f"{bundle.folder.name} {bundle.files['encoder.onnx']} {pack(profile).hex()} {recipe} {names}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

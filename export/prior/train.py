@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sdtrt.atomic import replace_file
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.coding.masking import masking as prices
 from sdtrt.engine.coding.priors.architecture import Architecture
@@ -189,7 +190,7 @@ def main() -> None:
         device=options.device,
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(prior)
+    replace_file(options.out, prior)
     print(f"{options.out}: {len(prior)} bytes")
 
 

@@ -39,8 +39,8 @@ def each_file(
         records.append(record)
         report(record, line, options, always)
     if options.json:
-        # Standard output may be taken by the result itself.
-        print(json.dumps(records, indent=2), file=sys.stdout if always or not any(map(is_stdout, targets)) else sys.stderr)
+        taken = not always and any(map(is_stdout, targets))  # standard output, by the result itself
+        print(json.dumps(records, indent=2), file=sys.stderr if taken else sys.stdout)
     failed = sum("error" in record for record in records)
     if failed and len(records) > 1:
         fail(f"{failed} of {len(records)} inputs failed")

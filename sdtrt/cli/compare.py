@@ -3,6 +3,7 @@
 import argparse
 import io
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from sdtrt.cli.arguments import (
     quality,
     roi_options,
 )
-from sdtrt.cli.batch import Record, each_file
+from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import check_distinct, is_stdin, require_writable, write_output
-from sdtrt.cli.inputs import check_roi, limits_of, open_codec, open_image
+from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
 from sdtrt.engine.coding.rate import Wish
@@ -40,17 +41,20 @@ def compare_command(options: argparse.Namespace) -> int:
     for target in outputs.values():
         require_writable(target, force=options.force)
     check_distinct(outputs)
-    check_roi(options)
+    targets, check = [options.output] * len(options.inputs), partial(check_roi, options)
     comparisons: list[Comparison] = []
-    with open_codec(options.model, options) as codec:
+    with opened_codecs(options) as codec_of:
+        if any_work(options, targets, check):
+            codec_of(options.model)
 
         def work(source: str, target: str) -> Record:
             with open_image(source, options.frame) as image:
                 pixels = picture_of(image, strip=True, limits=limits_of(options)).pixels
-            comparisons.append(compare(codec, name_of(source), np.asarray(pixels), **wish, **roi_options(options)))
+            codec, name = codec_of(options.model), name_of(source)
+            comparisons.append(compare(codec, name, np.asarray(pixels), **wish, **roi_options(options)))
             return record_of(comparisons[-1])
 
-        code = each_file(options, [options.output] * len(options.inputs), work, LINE)
+        code = each_file(options, targets, work, LINE, check=check)
     if comparisons:
         write_output(options.output, page(comparisons).encode(), force=options.force)
         if options.png:

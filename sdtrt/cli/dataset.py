@@ -13,7 +13,7 @@ from sdtrt.cli.inputs import extra
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
-from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.files import SUFFIXES
 from sdtrt.progress import Rate, clear_bar
@@ -79,6 +79,8 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
         options={name: value for name, value in call.items() if value is not None},
         machine=machine(options),
     )
+    if "model" in task.machine and not options.ray:  # a cluster may have models that this machine has not
+        find_bundle(options.model)
     rate = Rate(quiet=options.quiet)
     try:
         summary = run(

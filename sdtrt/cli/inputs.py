@@ -23,7 +23,7 @@ def open_codec(model: str, options: argparse.Namespace) -> Codec:
 
 @contextmanager
 def opened_codecs(options: argparse.Namespace) -> Iterator[Callable[[str], Codec]]:
-    """Yield a function that returns the codec of a model, by name or folder; each is opened once, and closed at the end."""
+    """Yield a function that returns the codec of a model, by name or folder; each is opened once, and closed here."""
     with ExitStack() as stack:
         yield cache(lambda model: stack.enter_context(open_codec(model, options)))
 
@@ -51,7 +51,7 @@ def open_image(source: str, frame: int) -> Image.Image:
     return image
 
 
-def check_roi(options: argparse.Namespace) -> None:
+def check_roi(options: argparse.Namespace, _target: str) -> None:
     """Raise `OSError` or `ValueError` if the mask that `--roi` names is not there, or is no image."""
     if options.roi is not None and isinstance(options.roi[0], str):
         try:

@@ -3,6 +3,7 @@
 import argparse
 import io
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.metadata import save_options
 from sdtrt.information import info, size_of
 
+LINE = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
 NO_ALPHA = "{}: JPEG has no alpha channel; name a .png or .webp file"
 
 
@@ -56,10 +58,10 @@ def encode(options: argparse.Namespace) -> int:
         raise ValueError("--roi is a part of a picture: latents alone have none")
     if options.roi and options.method == "palette":
         raise ValueError("--method palette knows no region of interest")
-    check_roi(options)
+    check = partial(check_roi, options)
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with opened_codecs(options) as codec_of:
-        if any_work(options, targets):
+        if any_work(options, targets, check):
             codec_of(options.model)
 
         def encode_whole(codec: Codec, source: str) -> bytes:
@@ -91,7 +93,7 @@ def encode(options: argparse.Namespace) -> int:
                 "seconds": round(seconds, 4),
             }
 
-        return each_file(options, targets, work, "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel")
+        return each_file(options, targets, work, LINE, check=check)
 
 
 def array_file(source: str) -> NDArray[np.float32]:

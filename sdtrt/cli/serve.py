@@ -32,6 +32,7 @@ def serve(options: argparse.Namespace) -> int:
 
         from sdtrt.serve.application import application
         from sdtrt.serve.handlers import Settings
+        from sdtrt.serve.shelf import Shelf
     from sdtrt.viewer import SITE
 
     token = os.environ.get(TOKEN) or None
@@ -48,6 +49,8 @@ def serve(options: argparse.Namespace) -> int:
         hosts=LOOPBACK if options.host in LOOPBACK and token is None else None,
         site=options.site or SITE,
     )
+    if options.root:
+        Shelf(options.root)  # a folder that is not there is noticed before the model is opened
     codec = PictureCodec(options.model, **machine_options(options))
     app = application(codec, settings)
     warnings.simplefilter("ignore", PictureWarning)  # of pictures that others send

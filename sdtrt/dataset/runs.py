@@ -48,13 +48,15 @@ def run(
     """Do what is left of a task, and write its manifest; return how it went.
 
     Shards whose records and files are there already, and of the same samples, are skipped. `report` is called before
-    the first shard and after each. Raises `TooManyErrorsError`, `ValueError` if the source has no samples, and what
-    `each` raises.
+    the first shard and after each. Raises `TooManyErrorsError`, `ValueError` if the source has no samples, `OSError`
+    if the destination cannot be written, and what `each` raises.
     """
     if task.destination is not None and located(task.destination) == located(task.source):
         raise ValueError(f"{task.source} is both source and destination")
-    started, shards = time.monotonic(), shards_of(task, shard_size)
     store = Store(task.destination) if task.destination is not None else None
+    if store:
+        store.require_writable()
+    started, shards = time.monotonic(), shards_of(task, shard_size)
     records = finished(store, shards) if store else {}
     summary = Summary(len(shards), skipped=len(records))
     for record in records.values():

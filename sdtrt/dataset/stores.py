@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from fsspec.implementations.local import LocalFileSystem
 
-from sdtrt.atomic import replace_file
+from sdtrt.atomic import check_new_folder, replace_file
 from sdtrt.dataset import tables, tars
 from sdtrt.dataset.reading import Fields
 from sdtrt.dataset.sources import located
@@ -49,6 +49,11 @@ class Store:
     def __init__(self, destination: str) -> None:
         self._files, self._path = located(destination)
         self._local = isinstance(self._files, LocalFileSystem)
+
+    def require_writable(self) -> None:
+        """Raise `OSError` if this machine may not write there; of other locations nothing is asked."""
+        if self._local:
+            check_new_folder(Path(self._path))
 
     def put(self, name: str, data: bytes, key: str | None = None, part: str | None = None) -> Written:
         """Write a file."""

@@ -1,6 +1,6 @@
 """Regions of interest, as callers name them: a rectangle, or a mask."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +8,9 @@ from PIL import Image
 
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT, Interest
 from sdtrt.engine.picture import Region, checked_region
+from sdtrt.sources import FilePath
 
-Roi = Region | NDArray[np.uint8] | Image.Image | str | Path
+Roi = Region | NDArray[np.uint8] | Image.Image | FilePath
 
 DEFAULT_WEIGHT = 4.0
 
@@ -39,8 +40,8 @@ def mask_of(roi: Roi, width: int, height: int) -> NDArray[np.uint8]:
     return mask
 
 
-def _mask(roi: NDArray[np.uint8] | Image.Image | str | Path) -> NDArray[np.uint8]:
-    if isinstance(roi, str | Path):
+def _mask(roi: NDArray[np.uint8] | Image.Image | FilePath) -> NDArray[np.uint8]:
+    if isinstance(roi, str | os.PathLike):
         with Image.open(roi) as image:
             return np.asarray(image.convert("L"))
     if isinstance(roi, Image.Image):

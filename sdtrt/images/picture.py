@@ -1,11 +1,11 @@
 """Pillow images and arrays to pictures, and back."""
 
 import io
+import os
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Lock
 from typing import IO
 
@@ -19,8 +19,9 @@ from sdtrt.engine.picture import Picture, luma
 from sdtrt.errors import LimitError, PictureWarning
 from sdtrt.images.metadata import MISSING, ORIENTATION, UNREADABLE_EXIF, marked, metadata_of, put_into
 from sdtrt.images.transparency import filled
+from sdtrt.sources import FilePath
 
-ImageLike = Image.Image | NDArray[np.uint8] | str | Path
+ImageLike = Image.Image | NDArray[np.uint8] | FilePath
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -49,7 +50,7 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     Raises `LimitError` for more pixels than `limits` has, `ValueError` if there is no picture to be had. What a user
     may not expect to be lost (more than 8 bits, colours beyond sRGB, further frames) is told by a `PictureWarning`.
     """
-    if isinstance(image, str | Path):
+    if isinstance(image, str | os.PathLike):
         with told_as_damage():
             opened = Image.open(image)
         with opened:
@@ -64,7 +65,7 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     return _picture_of(upright, NOTHING if strip else metadata_of(image, upright))
 
 
-def open_any_size(file: str | Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+def open_any_size(file: FilePath | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
     """Return an image, opened, of some of Pillow's formats, of any if None.
 
     How large it may be is for `check_size` to say, not for Pillow.

@@ -71,7 +71,7 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
         with pytest.raises(KeyboardInterrupt):
             calibrate(Calibration(bundle, photos), LESSON)
     assert Bundle.open(bundle).prior is None  # until the end it stays as it is
-    (kept,) = bundle.parent.glob(f".{bundle.name}.calibration-*")
+    (kept,) = bundle.parent.glob(".sdtrt-calibration-*")
     times = [path.stat().st_mtime_ns for path in sorted(kept.glob("*.npy"))]
     assert len(times) == 3
     with monkeypatch.context() as context:

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -69,12 +72,112 @@ def test_sources(codec: sdtrt.Codec, real_files: dict[str, bytes], tmp_path: Pat
         assert codec.decode_latents(source).shape == (40, 5, 6)
 
 
-def test_a_file_is_read_from_its_start(codec: sdtrt.Codec, real_files: dict[str, bytes]) -> None:
-    stream = io.BytesIO(real_files["colour"])
-    stream.seek(100)
-    assert codec.decode(stream).size == (45, 37)
-    assert codec.preview(stream, scale=16).size == (3, 3)
+@pytest.mark.parametrize("name", ["colour", "layers"])
+def test_sources_stream_behind_other_bytes_is_read_from_where_it_stands(
+    codec: sdtrt.Codec, real_files: dict[str, bytes], name: str
+) -> None:
+    stream, data = io.BytesIO(b"SDT before" + real_files[name]), real_files[name]
+    stream.seek(10)
+    for decode in (codec.decode, sdtrt.decode):
+        for options in ({}, {"region": REGION}, {"partial": True}):
+            assert decode(stream, **options).tobytes() == codec.decode(data, **options).tobytes()
+            assert stream.tell() == 10
+    for preview in (codec.preview, sdtrt.preview):
+        assert preview(stream, scale=16).tobytes() == codec.preview(data, scale=16).tobytes()
+    assert np.array_equal(np.concatenate([*codec.decode_rows(stream)]), np.concatenate([*codec.decode_rows(data)]))
+    assert np.array_equal(codec.decode_latents(stream), codec.decode_latents(data))
+    assert sdtrt.info(stream) == sdtrt.info(data)
+    sdtrt.verify(stream)
+    assert stream.tell() == 10
     assert not stream.closed
+
+
+def test_sources_stream_at_its_end_says_so(codec: sdtrt.Codec, real_files: dict[str, bytes]) -> None:
+    stream = io.BytesIO()
+    stream.write(real_files["colour"])
+    for call in (codec.decode, codec.preview, sdtrt.decode, sdtrt.info, sdtrt.verify):
+        with pytest.raises(sdtrt.FormatError, match=r"stands at its end.*seek\(0\)"):
+            call(stream)
+
+
+def test_sources_after_an_error_stream_stands_where_it_stood(real_files: dict[str, bytes]) -> None:
+    stream = io.BytesIO(b"before" + real_files["layers"][:-3])
+    stream.seek(6)
+    for call in (sdtrt.info, sdtrt.verify, sdtrt.decode):
+        with pytest.raises(sdtrt.FormatError):
+            call(stream)
+        assert stream.tell() == 6
+
+
+class Pipe:
+    """A stream that cannot seek, as those of pipes and of answers over HTTP."""
+
+    def __init__(self, data: bytes) -> None:
+        self.read = io.BytesIO(data).read
+
+
+class Unseekable(io.BytesIO):
+    def seek(self, *_: int) -> int:
+        raise io.UnsupportedOperation("seek")
+
+
+class Silent(io.BytesIO):
+    """A stream whose `seek` does not say where it stands."""
+
+    def seek(self, *arguments: int) -> None:  # type: ignore[override]
+        super().seek(*arguments)
+
+
+class Name:
+    """A path of a library of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+class Both(Name):
+    """A path that has a method `read`, as those of the library `py`, but is no stream."""
+
+    def read(self) -> str:
+        raise AssertionError("this is the path of a file")
+
+
+@pytest.mark.parametrize("kind", [Pipe, Unseekable, Silent])
+def test_sources_odd_streams_are_read(real_files: dict[str, bytes], kind: Callable[[bytes], BinaryIO]) -> None:
+    data = real_files["layers"]
+    assert sdtrt.decode(kind(data)).tobytes() == sdtrt.decode(data).tobytes()
+    assert sdtrt.preview(kind(data)).tobytes() == sdtrt.preview(data).tobytes()
+    assert sdtrt.info(kind(data)) == sdtrt.info(data)
+
+
+def test_sources_text_stream_is_refused() -> None:
+    with pytest.raises(TypeError, match="mode 'rb'"):
+        sdtrt.info(io.StringIO("SDT"))
+
+
+@pytest.mark.parametrize("kind", [Name, Both])
+def test_sources_any_path_like_object_is_a_path(
+    real_files: dict[str, bytes], photo: Photo, tmp_path: Path, kind: Callable[[Path], os.PathLike[str]]
+) -> None:
+    (tmp_path / "a.sdt").write_bytes(real_files["colour"])
+    Image.fromarray(photo(45, 37)).save(tmp_path / "a.png")
+    Image.new("L", (45, 37), 255).save(tmp_path / "mask.png")
+    data = sdtrt.encode(kind(tmp_path / "a.png"), roi=kind(tmp_path / "mask.png"))
+    assert data == sdtrt.encode(tmp_path / "a.png", roi=tmp_path / "mask.png")
+    assert sdtrt.info(kind(tmp_path / "a.sdt")) == sdtrt.info(real_files["colour"])
+    assert sdtrt.decode(kind(tmp_path / "a.sdt")).size == (45, 37)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_sources_named_pipe_is_read_once(real_files: dict[str, bytes], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.sdt"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(pipe.write_bytes, real_files["colour"])
+        assert sdtrt.decode(pipe).size == (45, 37)
 
 
 @pytest.mark.parametrize("source", [None, 5, ["a.sdt"], np.zeros(3)])
