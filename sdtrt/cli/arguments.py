@@ -33,9 +33,15 @@ def add_quiet(command: argparse.ArgumentParser) -> None:
 
 
 def add_output(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-o", "--output", help="file, folder or - for standard output (default: beside the input)")
+    command.add_argument(
+        "-o",
+        "--output",
+        help="file, folder, or - or /dev/stdout; links and devices are written through (default: beside the input)",
+    )
     existing = command.add_mutually_exclusive_group()
-    existing.add_argument("-f", "--force", action="store_true", help="replace existing files")
+    existing.add_argument(
+        "-f", "--force", action="store_true", help="replace existing files; their mode and their links are kept"
+    )
     existing.add_argument(
         "--skip-existing", action="store_true", help="leave them, and skip their inputs: to go on with a batch"
     )

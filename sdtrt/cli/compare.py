@@ -92,7 +92,7 @@ def add_commands(commands: Any) -> None:
         compare_command,
         "images, of large ones the middle, by sdtrt, JPEG, WebP and AVIF: an HTML report",
     )
-    add_inputs(command, "image files, - for standard input")
+    add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
     rate.add_argument("--bytes", type=int, metavar="N", help="of each file, at most")

@@ -110,7 +110,7 @@ def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list
     file of the input's name in that folder for several, or if it is a folder; one that ends in `/` is made.
     `ValueError` if two outputs coincide.
     """
-    named_folder = output is not None and (output.endswith("/") or Path(output).is_dir())
+    named_folder = output is not None and (output.endswith("/") or _is_folder(output))
     into_folder = named_folder or (output not in {None, STREAM} and len(sources) > 1)
     if output is not None and len(sources) > 1:
         _check_shared(output)
@@ -133,8 +133,15 @@ def _check_shared(output: str) -> None:
     """Raise `ValueError` if several inputs have one output that is no folder."""
     if is_stdout(output):
         raise ValueError("several inputs cannot share standard output; name a folder with -o")
-    if descriptor_of(output) is not None or (Path(output).exists() and not Path(output).is_dir()):
+    if descriptor_of(output) is not None or (os.path.lexists(output) and not _is_folder(output)):
         raise ValueError(f"several inputs cannot share {output}, which is not a folder; name a folder with -o")
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # a name that is too long, for one
+        return False
 
 
 def _make_folder(folder: Path) -> None:

@@ -204,7 +204,7 @@ def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
 
 def add_commands(commands: Any) -> None:
     command = add_command(commands, "encode", encode, "images to .sdt files")
-    add_inputs(command, "image files, - for standard input")
+    add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
     rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
@@ -243,7 +243,7 @@ def add_commands(commands: Any) -> None:
     add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
 
     command = add_command(commands, "decode", decode, ".sdt files to images")
-    add_inputs(command, ".sdt files, - for standard input")
+    add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
     add_output(command)
     command.add_argument(
         "--format", default="png", help="image format of outputs whose name does not tell (default png)"

@@ -101,7 +101,7 @@ def add_commands(commands: Any) -> None:
         (verify, "check files completely, but for pixels"),
     ):
         command = add_command(commands, function.__name__, function, text)
-        add_inputs(command, ".sdt files, - for standard input")
+        add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
         add_limit(command)
     add_command(commands, "models", models, "list the models that can be named")
     add_command(commands, "doctor", doctor, "what this machine can run, and why not the rest")
