@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,22 +40,28 @@ def new_bundle(folder: Path, *, force: bool = False) -> Iterator[Path]:
 
 def _swap(folder: Path, fresh: Path, old: Path) -> None:
     """Put `fresh` where `folder` is, which goes to `old`; back it comes if anything interferes."""
-    if folder.exists():
-        keep_mode(fresh, folder)
+    status = folder.stat() if folder.exists() else None
+    if status:
+        keep_attributes(fresh, status)
         folder.rename(old)
     try:
         fresh.rename(folder)
+        if status:
+            with suppress(OSError):  # of a file system without modes
+                folder.chmod(stat.S_IMODE(status.st_mode))
     except BaseException:
         if old.exists() and not folder.exists():
             old.rename(folder)
         raise
 
 
-def keep_mode(fresh: Path, folder: Path) -> None:
-    """Give a folder the owner, group and mode of another one, as far as the file system lets it."""
-    status = folder.stat()
+def keep_attributes(fresh: Path, status: os.stat_result) -> None:
+    """Give a folder the owner, group and mode of another one, as far as the file system lets it.
+
+    Its owner may write to it for now: without that a folder cannot be moved.
+    """
     with suppress(OSError):
-        shutil.copymode(folder, fresh)
+        fresh.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
     if hasattr(os, "chown"):
         with suppress(OSError):
             os.chown(fresh, status.st_uid, status.st_gid)

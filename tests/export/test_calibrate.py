@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -63,6 +64,24 @@ def test_a_profile(bundle: Path, photos: Path, pixels: np.ndarray) -> None:
     assert all(row.bits_per_pixel == row.adaptive_bits_per_pixel for row in found.rows)
     with sdtrt.Codec.open(bundle) as codec:
         assert np.asarray(codec.decode(codec.encode(pixels))).shape == pixels.shape
+
+
+def test_calibrate_bundle_or_photos_that_cannot_be_used_are_noticed_before_any_network(
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(Networks, "of_bundle", refuse)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match="holds no pictures"):
+        calibrate(Calibration(bundle, tmp_path / "empty"))
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: not Path(path).is_relative_to(bundle))
+    with pytest.raises(PermissionError, match="permission denied"):
+        calibrate(Calibration(bundle, photos))
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: Path(path) != bundle.parent)
+    with pytest.raises(PermissionError, match="permission denied"):
+        calibrate(Calibration(bundle, photos), LESSON)
 
 
 def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
