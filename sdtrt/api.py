@@ -69,7 +69,7 @@ def decode(
 
     See `Codec.decode`.
     """
-    with Codec.open(model or model_for(source, partial=partial, limits=limits)) as codec:
+    with Codec.open(model_for(source, partial=partial, limits=limits) if model is None else model) as codec:
         return codec.decode(
             source, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
         )
@@ -84,7 +84,7 @@ def preview(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
     """Return the image in a file at 1/`scale` of its size; see `Codec.preview`."""
-    with Codec.open(model or model_for(source, limits=limits)) as codec:
+    with Codec.open(model_for(source, limits=limits) if model is None else model) as codec:
         return codec.preview(source, scale=scale, strip=strip, limits=limits)
 
 

@@ -5,12 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from sdtrt.engine.format.arguments import shown
+
 Source = bytes | str | Path | BinaryIO
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[bytes | BinaryIO]:
-    """Yield bytes, or a stream of which only what is needed is read; a path is opened and closed again."""
+def opened(source: Source, name: str = "source") -> Iterator[bytes | BinaryIO]:
+    """Yield bytes, or a stream of which only what is needed is read; a path is opened and closed again.
+
+    `name` is that of the argument, for the `TypeError` if it is nothing of the kind.
+    """
     if isinstance(source, str | Path):
         with Path(source).open("rb") as stream:
             yield stream
@@ -19,12 +24,12 @@ def opened(source: Source) -> Iterator[bytes | BinaryIO]:
     elif hasattr(source, "read") and hasattr(source, "seek"):
         yield source
     else:
-        raise TypeError(f"source is a {type(source).__name__}; expected bytes, a path, or an object with read and seek")
+        raise TypeError(f"{name} is {shown(source)}, expected bytes, a path, or an object with read and seek")
 
 
-def bytes_of(source: Source) -> bytes:
+def bytes_of(source: Source, name: str = "source") -> bytes:
     """Return all bytes of a source."""
-    with opened(source) as found:
+    with opened(source, name) as found:
         if isinstance(found, bytes):
             return found
         found.seek(0)

@@ -1,7 +1,7 @@
 """Which arrays and streams of others are taken; cuda-core's view of them is made up, so that no GPU is needed."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from sdtrt.kernels import device
 class Foreign:
     """What says that it is a device array and a stream."""
 
-    __cuda_array_interface__ = {"version": 3}
+    __cuda_array_interface__: ClassVar = {"version": 3}
 
     def __init__(self, handle: int = 0) -> None:
         self._handle = handle
