@@ -1,6 +1,7 @@
 """Main path: picture -> latents and layers -> file, and back."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,14 +55,15 @@ class PictureCodec:
     ) -> None:
         from sdtrt.engine.networks.pipeline import open_pipeline  # here, since `sdtrt info` needs no networks
 
-        self.bundle: Bundle = find_bundle(checked_model(model))
+        bundle = find_bundle(checked_model(model))
+        # Networks are opened when they are first needed: the current folder may be another one by then.
+        self.bundle: Bundle = replace(bundle, folder=bundle.folder.absolute())
         self.profile = self.bundle.latent_profile()
         self._tiled = Tiled.of(self.bundle, tile, overlap, report)
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
         self._gradient = Gradient(self.bundle, threads) if FILE in self.bundle.files else None
-        folder = self.bundle.folder  # of a bundle without a name: found from any other folder, too
         self._state: dict[str, Any] = {
-            "model": str(folder.absolute()) if folder == Path(model) else str(model),
+            "model": str(self.bundle.folder if bundle.folder == Path(model) else model),
             "backend": backend,
             "device": device,
             "threads": threads,
