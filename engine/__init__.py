@@ -1,4 +1,5 @@
 """The run time: pictures to files and back. The way in is `codec.PictureCodec`.
 
-Its rooms, from the ground up: `format`, `coding`, `denoising`, `networks`.
+Its folders, from the ground up: `format`, `coding`, `layers`, `denoising`, `networks`; docs/architecture.md describes
+them.
 """

@@ -1,6 +1,7 @@
 """Main path: picture -> latents and layers -> file, and back."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from sdtrt.engine.coding.quantized import padded
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
+from sdtrt.engine.format.arguments import shown
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
@@ -53,20 +55,48 @@ class PictureCodec:
     ) -> None:
         from sdtrt.engine.networks.pipeline import open_pipeline  # here, since `sdtrt info` needs no networks
 
-        self.bundle: Bundle = find_bundle(model)
+        bundle = find_bundle(checked_model(model))
+        # Networks are opened when they are first needed: the current folder may be another one by then.
+        self.bundle: Bundle = replace(bundle, folder=bundle.folder.absolute())
         self.profile = self.bundle.latent_profile()
         self._tiled = Tiled.of(self.bundle, tile, overlap, report)
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
         self._gradient = Gradient(self.bundle, threads) if FILE in self.bundle.files else None
+        self._state: dict[str, Any] = {
+            "model": str(self.bundle.folder if bundle.folder == Path(model) else model),
+            "backend": backend,
+            "device": device,
+            "threads": threads,
+            "precision": precision,
+            "tile": tile,
+            "overlap": overlap,
+            "report": report,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the model and the options: networks, locks and memory belong to this process."""
+        return self._state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the model again, on the machine at hand."""
+        self.__init__(**state)  # type: ignore[misc]
 
     def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
+        require_no_interest(wish, interest)
         overlay = overlay_for(picture, wish, wish.first_quality)
         pixels = seen_of(picture.pixels, overlay)
         return self._code((picture, Seen(pixels, self.analyse(pixels), overlay)), wish, interest)
 
-    def encode_batch(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[bytes]:
+    def encode_batch(
+        self, pictures: Iterable[Picture], wish: Wish, interest_of: Callable[[Picture], Interest | None] | None = None
+    ) -> Iterator[bytes]:
         """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
-        return ahead(lambda analysed: self._code(analysed, wish), self._analysed(pictures, wish))
+        require_no_interest(wish, interest_of)
+
+        def code(analysed: tuple[Picture, Seen]) -> bytes:
+            return self._code(analysed, wish, interest_of(analysed[0]) if interest_of else None)
+
+        return ahead(code, self._analysed(pictures, wish))
 
     def _analysed(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[tuple[Picture, Seen]]:
         for batch in batches(pictures, self.pipeline.largest_batch, lambda picture: picture.pixels.shape):
@@ -84,8 +114,6 @@ class PictureCodec:
             "alpha": alpha_segments(picture.alpha, self.profile, divided=wish.method != "palette"),
         }
         if wish.method == "palette":
-            if interest:
-                raise ValueError("method palette knows no region of interest")
             return container.write(palette_file(seen.latents, width, height, self.profile, **parts))
         parts |= {"effort": wish.effort}
         networks = Networks(self.analyse, self.shown, self.search)
@@ -187,6 +215,22 @@ class PictureCodec:
     def synthesise(self, latents: Floats, header: Header) -> Pixels:
         """Return the RGB pixels, uint8 (H, W, 3), of latents, float32 (C, h, w); the header gives size and step."""
         return self.pipeline.synthesise([Parsed(latents, header)])[0]
+
+
+def checked_model(model: str | Path) -> str | Path:
+    """Return the name of a model or the folder of a bundle; an empty one would be the current folder."""
+    expected = "expected the name of a model or the folder of a bundle"
+    if not isinstance(model, str | Path):
+        raise TypeError(f"model is {shown(model)}, {expected}")
+    if not str(model):
+        raise ValueError(f"model is {model!r}, {expected}")
+    return model
+
+
+def require_no_interest(wish: Wish, interest: object) -> None:
+    """Raise `ValueError` if a region of interest is asked for that the method cannot take into account."""
+    if interest is not None and wish.method == "palette":
+        raise ValueError("method is 'palette', which has no region of interest; expected 'latents' beside roi")
 
 
 def picture_of_file(

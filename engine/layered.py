@@ -91,9 +91,12 @@ class LayeredPicture:
         thorough = self._wish.effort >= SEARCH_EFFORT
         if not files or thorough or (finest > KNEE and min(map(residual_share, files)) < DOUBTFUL):
             files.append(self._without_residual(finest, quality))
-        one = len(files) == 1
+        written = [container.write(file) for file in files]
+        if len(files) == 1:
+            return written[0]
         price = setting(finest, layers=self._wish.layers).price
-        return container.write(files[0] if one else min(files, key=lambda file: self._cost(file, price)))
+        costs = [self._cost(file, len(data), price) for file, data in zip(files, written, strict=True)]
+        return written[costs.index(min(costs))]
 
     def measure(self, data: bytes) -> float:
         """Return the PSNR of a file's picture, in dB; of a grey one that of its brightness."""
@@ -134,15 +137,15 @@ class LayeredPicture:
             return file
         return with_kind(file, "overlay", self._overlay_segments(file, seen.overlay), overlay=True)
 
-    def _cost(self, file: File, price: float) -> float:
-        """Return what a file costs: squared error, by how much it counts where, and bits at their price."""
+    def _cost(self, file: File, nbytes: int, price: float) -> float:
+        """Return what a file of a size costs: squared error, by how much it counts where, and bits at their price."""
         wanted, shown = self._picture.pixels, self._shown(file)
         if self._picture.grey:
             wanted, shown = (np.repeat(luma(pixels)[:, :, None], 3, axis=2) for pixels in (wanted, shown))
         error = np.square(wanted.astype(np.float32) - shown).sum(2)
         if self._interest:
             error *= self._interest.weights / np.float32(self._interest.largest)
-        return float(error.sum(dtype=np.float64)) + price * 8 * len(container.write(file))
+        return float(error.sum(dtype=np.float64)) + price * 8 * nbytes
 
     def _with_residual(self, file: File, step: int, overlay: Pixels | None) -> File:
         shown = self._networks_picture(file)

@@ -12,17 +12,20 @@ from sdtrt.engine.codec import PictureCodec, picture_of_file
 from sdtrt.engine.coding.latents import FileBuilder
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import alpha, container, metadata
-from sdtrt.engine.format.container import LARGEST_SIDE, Header
+from sdtrt.engine.format.arguments import checked_integer, checked_items, shown
+from sdtrt.engine.format.container import LARGEST_SIDE, File, Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
 from sdtrt.engine.layers.preview import preview_of_file
 from sdtrt.engine.layers.stored import Layers, reduced
+from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.view import RECOMMENDED, View
 from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
 from sdtrt.errors import FormatError, PictureWarning
 
 Source = bytes | BinaryIO  # a file's bytes, or a stream that can `seek`, of which only what is needed is read
 LARGEST_SCALE = 1024
+EXPECTED_BANDS = "arrays of rows, uint8 (n, width, 3)"
 
 
 def decode_region(
@@ -54,9 +57,13 @@ def decode_rows(
     The picture is never held whole: memory is bounded by a row of tiles, but for the latents of one that is denoised.
     """
     file = codec.checked(container.read_from(stream_of(source), limits))
-    header, stored = file.header, codec.stored(file, limits)
-    bands = codec.pipeline.pixels(codec.parsed(stored, view, now=False), (0, header.height), (0, header.width))
-    return header, layered(bands, Layers(file))
+    return file.header, bands_of(codec, codec.parsed(codec.stored(file, limits), view, now=False), file)
+
+
+def bands_of(codec: PictureCodec, parsed: Parsed, file: File) -> Iterator[Pixels]:
+    """Return the RGB pixels of a file in bands of rows, with layers over them."""
+    bands = codec.pipeline.pixels(parsed, (0, file.header.height), (0, file.header.width))
+    return layered(bands, Layers(file))
 
 
 def layered(bands: Iterable[Pixels], layers: Layers) -> Iterator[Pixels]:
@@ -82,8 +89,9 @@ def encode_rows(
     Raises `ValueError` if they are too few or too many, or if a size or a PSNR is asked for, which takes more than one
     look at the picture.
     """
-    if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-        raise ValueError(f"size {width}x{height} is outside 1 to {LARGEST_SIDE}")
+    width, height = (
+        checked_integer(name, side, 1, LARGEST_SIDE) for name, side in (("width", width), ("height", height))
+    )
     given = RowBuffer(rows, width, height)
     code = codec.profile.step_code(wish.known_quality())
     builder = FileBuilder(width, height, codec.profile, code, effort=wish.effort, grey=grey)
@@ -97,7 +105,8 @@ class RowBuffer:
     """Bands of rows, of which some are wanted again by the next row of tiles."""
 
     def __init__(self, bands: Iterable[Pixels], width: int, height: int) -> None:
-        self._bands, self._width, self._height = iter(bands), width, height
+        self._bands = checked_items("rows", bands, EXPECTED_BANDS)
+        self._width, self._height = width, height
         self._top, self._kept = 0, np.empty((0, width, 3), np.uint8)
 
     def rows(self, first: int, last: int) -> Pixels:
@@ -110,6 +119,8 @@ class RowBuffer:
             band = next(self._bands, None)
             if band is None:
                 raise ValueError(f"{bottom} rows came, expected {self._height}")
+            if not isinstance(band, np.ndarray):
+                raise TypeError(f"rows has {shown(band)}, expected {EXPECTED_BANDS}")
             if band.dtype != np.uint8 or band.shape[1:] != (self._width, 3):
                 raise ValueError(f"rows of {band.dtype} {band.shape}, expected uint8 (n, {self._width}, 3)")
             parts.append(band)
@@ -129,16 +140,16 @@ def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits 
     Where the latent space's profile knows how, and `scale` is a multiple of its downscale, by coarse passes alone and
     without a network, which is not quite the same; else from the whole picture.
     """
-    if not 1 <= scale <= LARGEST_SCALE:
-        raise ValueError(f"scale {scale}, expected 1 to {LARGEST_SCALE}")
+    scale = checked_integer("scale", scale, 1, LARGEST_SCALE)
     file = codec.checked(container.read_from(stream_of(source), limits))
-    pixels = preview_of_file(file, codec.stored(file, limits), scale)
+    stored, look = codec.stored(file, limits), None
+    pixels = preview_of_file(file, stored, scale)
     if pixels is None:
-        _, bands = decode_rows(codec, source, limits)
-        pixels = reduced(np.concatenate([*bands]), scale)
+        parsed = codec.parsed(stored, now=False)
+        pixels, look = reduced(np.concatenate([*bands_of(codec, parsed, file)]), scale), parsed.look
     plane = alpha.alpha_of_file(file)
     plane = None if plane is None else reduced(plane, scale)
-    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file))
+    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file), look)
 
 
 def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:

@@ -1,12 +1,12 @@
 """Pictures, as the codec takes and gives them, and how alike two of them are."""
 
-import operator
 import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.format.arguments import is_integer, shown
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 
 Pixels = NDArray[np.uint8]
@@ -53,12 +53,23 @@ def region_of_text(text: str) -> Region:
     return left, top, width, height
 
 
-def checked_region(region: Region, width: int, height: int) -> Region:
-    """Return a region of a picture.
+def checked_region(region: object, width: int, height: int, name: str = "region") -> Region:
+    """Return a region of an image of a size; `name` is that of the argument.
 
-    Raises `ValueError`, which names the picture's size, if it is none; `TypeError` if its numbers are not whole.
+    Raises `TypeError` if it is not four whole numbers, `ValueError`, which names the image's size, if it is not within
+    the image.
     """
-    left, top, across, down = (operator.index(number) for number in region)
+    expected = "expected (left, top, width, height), four whole numbers of pixels"
+    if not isinstance(region, tuple | list | np.ndarray) or len(np.shape(region)) != 1:
+        raise TypeError(f"{name} is {shown(region)}, {expected}")
+    if len(region) != 4:
+        raise ValueError(f"{name} is {shown(region)}, {expected}")
+    if not all(is_integer(number) for number in region):
+        raise TypeError(f"{name} is {shown(region)}, {expected}")
+    left, top, across, down = map(int, region)
     if min(left, top) < 0 or min(across, down) < 1 or left + across > width or top + down > height:
-        raise ValueError(f"region {across}x{down}+{left}+{top} is not within the picture, which is {width}x{height}")
+        raise ValueError(
+            f"{name} {across}x{down}+{left}+{top} is not within the picture, which is {width}x{height}; "
+            "expected (left, top, width, height)"
+        )
     return left, top, across, down

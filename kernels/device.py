@@ -20,6 +20,7 @@ from sdtrt.kernels.launches import Launch
 
 FATBIN = "data/kernels.fatbin"
 ALIGNMENT = 256  # bytes, of every allocation
+DEFAULT_STREAMS = {0, 1}  # handles of the default stream: CUDA's null, and cudaStreamLegacy
 
 Stream = Any  # cuda-core's Stream, or its GraphBuilder while a graph is captured
 
@@ -228,15 +229,19 @@ def naming(what: str) -> Iterator[None]:
 def stream_of(stream: Any) -> Stream:
     """Return a foreign stream, an object with `__cuda_stream__` or the handle of one as an integer, as cuda-core's.
 
-    Raises `TypeError` for anything else. The default stream's handle, 0, is refused: it would wait for all others.
+    Raises `TypeError` for anything else. The handles of the default stream are refused: it would wait for all others.
     """
-    if isinstance(stream, int):
-        if stream == 0:
-            raise ValueError("stream 0 is the default stream, which waits for all others; make one of your own")
-        return import_cuda().Stream.from_handle(stream)
-    if not hasattr(stream, "__cuda_stream__"):
-        raise TypeError(f"a {type(stream).__name__} is no stream: it has no __cuda_stream__ and is no integer")
-    return import_cuda().Stream.from_handle(handle_of(stream))
+    if isinstance(stream, bool) or not (isinstance(stream, int) or hasattr(stream, "__cuda_stream__")):
+        raise TypeError(
+            f"stream is {stream!r:.80} ({type(stream).__name__}), expected an object with __cuda_stream__, "
+            "or the handle of a stream as an integer"
+        )
+    handle = stream if isinstance(stream, int) else handle_of(stream)
+    if handle in DEFAULT_STREAMS:
+        raise ValueError(
+            f"stream {handle} is the default stream, which waits for all others; expected one that you have made"
+        )
+    return import_cuda().Stream.from_handle(handle)
 
 
 def handle_of(stream: Stream) -> int:
@@ -247,16 +252,21 @@ def handle_of(stream: Stream) -> int:
 def array_of(array: Any) -> DeviceArray:
     """Return a foreign device array (`__cuda_array_interface__` or DLPack) as ours; no copy is made.
 
-    Raises `TypeError` for anything else, `ValueError` if it is not C-contiguous.
+    Raises `TypeError` for anything else, `ValueError` if it is not C-contiguous or cannot be written.
     """
     if isinstance(array, DeviceArray):
         return array
     if not hasattr(array, "__cuda_array_interface__") and not hasattr(array, "__dlpack__"):
-        raise TypeError(f"a {type(array).__name__} is no device array: it has no __cuda_array_interface__ nor DLPack")
+        raise TypeError(
+            f"array is {array!r:.80} ({type(array).__name__}), expected a device array "
+            "with __cuda_array_interface__ or DLPack"
+        )
     with naming(f"a {type(array).__name__}"):
         view = import_cuda().utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
     if not view.is_device_accessible:
         raise TypeError(f"a {type(array).__name__} in host memory, expected one on the device")
+    if view.readonly:
+        raise ValueError(f"a read-only device array of shape {view.shape}, expected one that can be written")
     expected = np.cumprod((1, *view.shape[:0:-1]))[::-1]
     strides = view.strides or expected
     if any(have != want for have, want, n in zip(strides, expected, view.shape, strict=True) if n > 1):

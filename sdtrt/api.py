@@ -69,10 +69,12 @@ def decode(
 
     See `Codec.decode`.
     """
-    with opened(source) as found, Codec.open(model or model_for(found, partial=partial, limits=limits)) as codec:
-        return codec.decode(
-            found, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
-        )
+    with opened(source) as found:
+        chosen = model_for(found, partial=partial, limits=limits) if model is None else model
+        with Codec.open(chosen) as codec:
+            return codec.decode(
+                found, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
+            )
 
 
 def preview(
@@ -84,8 +86,10 @@ def preview(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
     """Return the image in a file at 1/`scale` of its size; see `Codec.preview`."""
-    with opened(source) as found, Codec.open(model or model_for(found, limits=limits)) as codec:
-        return codec.preview(found, scale=scale, strip=strip, limits=limits)
+    with opened(source) as found:
+        chosen = model_for(found, limits=limits) if model is None else model
+        with Codec.open(chosen) as codec:
+            return codec.preview(found, scale=scale, strip=strip, limits=limits)
 
 
 def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:

@@ -1,31 +1,42 @@
 """`Codec`: a model, opened once for many calls."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine import parts
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import PictureCodec, require_no_interest
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
+from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method, Wish
 from sdtrt.engine.format import container
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.arguments import checked_instance, checked_integer, checked_items, checked_truth, shown
+from sdtrt.engine.format.container import LARGEST_SIDE
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import Denoise, View, Wanted
 from sdtrt.engine.picture import Picture, Region
-from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, interest_of
+from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, checked_weight, interest_of
 from sdtrt.images.picture import ImageLike, image_of, picture_of
 from sdtrt.sources import Source, bytes_of, opened
 
+In = TypeVar("In")
+Out = TypeVar("Out")
+
 
 class Codec:
-    """A model, opened once for many calls. Usable from several threads; close it, or use it as a context manager."""
+    """A model, opened once for many calls. Usable from several threads; close it, or use it as a context manager.
+
+    A codec can be pickled and copied, also after it was used: the model is opened again, by the same options, where
+    the pickle is loaded. A closed codec stays closed.
+    """
 
     def __init__(self, pictures: PictureCodec) -> None:
         """Not for direct use: `Codec.open`."""
@@ -55,6 +66,8 @@ class Codec:
         tiles that are done, and of all, before the first and after each. Raises `BundleError` if there is no such
         model, `DeviceError` if the machine cannot run it.
         """
+        if report is not None and not callable(report):
+            raise TypeError(f"report is {shown(report)}, expected a function of two numbers, or None")
         machine: dict[str, Any] = {"device": device, "backend": backend, "threads": threads, "precision": precision}
         return cls(PictureCodec(model, **machine, tile=tile, overlap=overlap, report=report))
 
@@ -67,10 +80,13 @@ class Codec:
     def warm(self, width: int, height: int) -> None:
         """Load the networks and run them on a picture of a size, so that no later call for that size waits for it."""
         codec = self._opened()
+        height, width = (
+            checked_integer(name, side, 1, LARGEST_SIDE) for name, side in (("height", height), ("width", width))
+        )
         codec.decode(codec.encode(Picture(np.zeros((height, width, 3), np.uint8)), Wish()))
 
     def close(self) -> None:
-        """Release the networks; any later call raises `ValueError`."""
+        """Release the networks, once the device has done what is queued; any later call raises `ValueError`."""
         self._pictures = None
 
     def encode(
@@ -118,10 +134,12 @@ class Codec:
             method=method,
             layers=layers,
         )
+        require_no_interest(wish, roi)
+        codec, weight = self._opened(), checked_weight(roi_weight)
         picture = picture_of(image, strip=strip, limits=limits)
         height, width = picture.pixels.shape[:2]
-        interest = None if roi is None else interest_of(roi, roi_weight, width, height)
-        return self._opened().encode(picture, wish, interest)
+        interest = None if roi is None else interest_of(roi, weight, width, height)
+        return codec.encode(picture, wish, interest)
 
     def decode(
         self,
@@ -155,7 +173,8 @@ class Codec:
         has no decoder for that; `ValueError` if the region is not within the image.
         """
         codec, view = self._opened(), View.of(denoise, look)
-        if partial:
+        checked_truth("strip", strip)
+        if checked_truth("partial", partial):
             if region is not None or view.denoise:
                 raise ValueError("a partial image has no region and is not denoised")
             return image_of(parts.salvage(codec, bytes_of(source), limits, view), strip=strip)
@@ -172,19 +191,25 @@ class Codec:
         With "tiny" and "sd1", a multiple of 8 is had without a network from the coarse part of the file; anything else
         is made from the whole image.
         """
+        checked_truth("strip", strip)
         with opened(source) as found:
             return image_of(parts.preview(self._opened(), found, scale, limits), strip=strip)
 
     def decode_rows(
-        self, source: Source, *, look: Wanted = "auto", limits: Limits = DEFAULT_LIMITS
+        self, source: Source, *, denoise: Denoise = "auto", look: Wanted = "auto", limits: Limits = DEFAULT_LIMITS
     ) -> Iterator[NDArray[np.uint8]]:
-        """Yield the RGB pixels in a file in bands of rows, uint8 (n, width, 3), from top to bottom.
+        """Return an iterator over the RGB pixels in a file, in bands of rows, uint8 (n, width, 3), from top to bottom.
 
-        The image is never held whole: memory is bounded by a row of tiles. Source, look and errors as of `decode`.
+        The image is never held whole: memory is bounded by a row of tiles, or by the latents if they are denoised.
+        Arguments and errors are those of `decode`. What is wrong with the arguments or with the head of the file is
+        raised at once, damage further on while iterating. A path is closed at the end, at an error, by the iterator's
+        `close`, and when the iterator is dropped.
         """
-        with opened(source) as found:
-            _, rows = parts.decode_rows(self._opened(), found, limits, View(look=look))
-            yield from rows
+        codec, view = self._opened(), View.of(denoise, look)
+        with ExitStack() as stack:
+            found = stack.enter_context(opened(source))
+            _, rows = parts.decode_rows(codec, found, limits, view)
+            return RowIterator(rows, stack.pop_all())
 
     def encode_rows(
         self,
@@ -204,6 +229,8 @@ class Codec:
         beside it. Raises `ValueError` if the rows do not make up the image.
         """
         wish = Wish(quality=quality, effort=effort)
+        checked_instance("metadata", metadata, Metadata, "a Metadata")
+        checked_truth("grey", grey)
         return parts.encode_rows(self._opened(), rows, width, height, wish, grey=grey, metadata=metadata)
 
     def encode_batch(
@@ -217,10 +244,15 @@ class Codec:
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
         layers: int = 2,
+        roi: Roi | None = None,
+        roi_weight: float = DEFAULT_WEIGHT,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[bytes]:
-        """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once."""
+        """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once.
+
+        `roi` is the same for all images. An error has a note that says which image it comes from, counted from 0.
+        """
         wish = Wish(
             quality=quality,
             nbytes=nbytes,
@@ -230,25 +262,47 @@ class Codec:
             method=method,
             layers=layers,
         )
-        pictures = (picture_of(image, strip=strip, limits=limits) for image in images)
-        return list(self._opened().encode_batch(pictures, wish))
+        require_no_interest(wish, roi)
+        checked_truth("strip", strip)
+        checked_limits(limits)
+        codec, weight = self._opened(), checked_weight(roi_weight)
+
+        def interest(picture: Picture) -> Interest:
+            assert roi is not None  # else it is not called
+            return interest_of(roi, weight, picture.pixels.shape[1], picture.pixels.shape[0])
+
+        pictures = each_item("images", images, lambda image: picture_of(image, strip=strip, limits=limits))
+        return list(codec.encode_batch(pictures, wish, None if roi is None else interest))
 
     def decode_batch(
         self,
-        files: Iterable[bytes],
+        files: Iterable[Source],
         *,
+        region: Region | None = None,
+        partial: bool = False,
         denoise: Denoise = "auto",
         look: Wanted = "auto",
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[Image.Image]:
-        """Return `decode` of each file, stages and what a device takes at once overlapped; errors note which file."""
-        pictures = self._opened().decode_batch(files, limits, View.of(denoise, look))
+        """Return `decode` of each file; stages overlap, and a device takes several files at once.
+
+        With `region`, which is the same for all files, or `partial` they are decoded one after the other. An error has
+        a note that says which file it comes from, counted from 0.
+        """
+        codec, view = self._opened(), View.of(denoise, look)
+        checked_truth("strip", strip)
+        checked_limits(limits)
+        if checked_truth("partial", partial) or region is not None:
+            options: dict[str, Any] = {"region": region, "partial": partial, "denoise": denoise, "look": look}
+            options |= {"strip": strip, "limits": limits}
+            return list(each_item("files", files, lambda source: self.decode(source, **options)))
+        pictures = codec.decode_batch(each_item("files", files, bytes_of), limits, view)
         return [image_of(picture, strip=strip) for picture in pictures]
 
     def decode_into(
         self,
-        data: bytes,
+        source: Source,
         array: Any,
         *,
         stream: Any,
@@ -259,14 +313,21 @@ class Codec:
         """Queue the decoding of a file into device memory, in order with a CUDA stream.
 
         Arguments:
+            source: as in `decode`.
             array: a C-contiguous device array, uint8 (height, width, 3), with `__cuda_array_interface__` or DLPack.
             stream: an object with `__cuda_stream__`, or a stream's handle; not the default stream.
+            denoise, look, limits: as in `decode`.
 
-        Returns when the work is queued: what is queued on `stream` afterwards finds the RGB pixels in the array. Alpha
-        is left out, a grey picture has three equal channels but for rounding. Raises as `decode` does, and
-        `DeviceError` if this codec runs on the CPU, `TypeError` or `ValueError` if the array or stream is unfit.
+        Returns when the work is queued: what is queued on `stream` afterwards finds the RGB pixels in the array. Keep
+        the array until then. Alpha and metadata are left out, and are not checked. A grey image has three equal
+        channels but for rounding. A region and what is left of a damaged file are had by `decode` alone.
+
+        Raises as `decode` does, and `DeviceError` if this codec runs on the CPU, `TypeError` or `ValueError` if the
+        array or stream is unfit. A damaged file or a limit is noticed before anything is queued for the array. If the
+        device fails later, `stream` waits for all that may still be written into the array.
         """
-        self._opened().decode_into(data, array, stream, limits, View.of(denoise, look))
+        codec, view = self._opened(), View.of(denoise, look)
+        codec.decode_into(bytes_of(source), array, stream, limits, view)
 
     def encode_latents(
         self,
@@ -298,3 +359,46 @@ class Codec:
         if self._pictures is None:
             raise ValueError("this codec is closed")
         return self._pictures
+
+
+class RowIterator(Iterator[NDArray[np.uint8]]):
+    """Bands of rows, and the file that they come from, which is closed with them."""
+
+    def __init__(self, rows: Iterator[NDArray[np.uint8]], file: ExitStack) -> None:
+        self._rows, self._file = rows, file
+
+    def __next__(self) -> NDArray[np.uint8]:
+        try:
+            return next(self._rows)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file, if it was opened from a path."""
+        self._rows = iter(())
+        self._file.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def each_item(name: str, items: Iterable[In], work: Callable[[In], Out]) -> Iterator[Out]:
+    """Return an iterator over `work` of each item; errors say which item they come from, counted from 0.
+
+    `name` is that of the argument: if it is no collection, `TypeError` is raised at once.
+    """
+    iterator: Iterator[In] = checked_items(name, items, "a list or another iterable")
+
+    def results() -> Iterator[Out]:
+        for position, item in enumerate(iterator):
+            try:
+                result = work(item)
+            except TypeError as error:
+                raise TypeError(f"{name}[{position}]: {error}") from error
+            except Exception as error:
+                error.add_note(f"number {position} of the batch, from 0")
+                raise
+            yield result
+
+    return results()

@@ -12,8 +12,8 @@ A file is read and checked when it is opened; its pixels are decoded when they a
 `thumbnail`, takes a preview of an eighth, a sixteenth, and so on, if it is large enough. With
 `ImageFile.LOAD_TRUNCATED_IMAGES` what there is of a file that is cut short or damaged is shown, with a
 `PictureWarning`. How large an image may be is Pillow's own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`,
-`bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`, `layers` and `strip` as `sdtrt.encode` does, `model` by name or
-folder, and `exif` and `xmp` in place of those that the image has.
+`bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`, `layers`, `roi`, `roi_weight` and `strip` as `sdtrt.encode` does,
+`model` by name or folder, and `exif` and `xmp` in place of those that the image has.
 """
 
 import functools
@@ -37,7 +37,7 @@ from sdtrt.information import verify
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
 SCALES = (64, 32, 16, 8)  # of previews, the smallest pictures first
-OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "layers", "strip"}
+OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "layers", "roi", "roi_weight", "strip"}
 
 
 class SdtImageFile(ImageFile.ImageFile):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from sdtrt.engine.format.arguments import shown
 from sdtrt.errors import FormatError
 
 FilePath = str | os.PathLike[str]
@@ -14,13 +15,14 @@ Source = bytes | FilePath | BinaryIO
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[bytes | BinaryIO]:
+def opened(source: Source, name: str = "source") -> Iterator[bytes | BinaryIO]:
     """Yield the bytes of a source, or a stream of which only what is needed is read.
 
     Arguments:
         source: bytes; the path of a file, which is opened and closed again; or a binary stream. A stream is read from
             where it stands to its end, as by `numpy.load` and `tarfile`, and stands there again afterwards. One that
             cannot seek is read at once. An object that is both a stream and a path is taken as a stream.
+        name: the argument, for messages.
 
     Position 0 of the stream that is yielded is where the file begins. Raises `TypeError` for anything else,
     `OSError` if the file cannot be opened, and `FormatError` for a stream that stands at its end.
@@ -33,12 +35,12 @@ def opened(source: Source) -> Iterator[bytes | BinaryIO]:
         with Path(os.fsdecode(source)).open("rb") as stream:
             yield from _of_stream(stream)
     else:
-        raise TypeError(f"source is a {type(source).__name__}; expected bytes, a path, or a binary stream")
+        raise TypeError(f"{name} is {shown(source)}, expected bytes, a path, or a binary stream")
 
 
-def bytes_of(source: Source) -> bytes:
+def bytes_of(source: Source, name: str = "source") -> bytes:
     """Return all bytes of a source."""
-    with opened(source) as found:
+    with opened(source, name) as found:
         return found if isinstance(found, bytes) else found.read()
 
 

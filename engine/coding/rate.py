@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
+from sdtrt.engine.format.arguments import checked_choice, checked_integer, checked_number
 
 DEFAULT_QUALITY = 50.0
 COARSEST, FINEST = -47.0, 130.0  # qualities that searches try: as far as priors are trained, and steps of a level
@@ -38,19 +39,22 @@ class Wish:
         asked = sum(wish is not None for wish in (self.quality, self.nbytes, self.bits_per_pixel, self.psnr))
         if asked > 1:
             raise ValueError("quality, nbytes, bits_per_pixel and psnr: ask for one of them only")
-        for name, wish in (("nbytes", self.nbytes), ("bits_per_pixel", self.bits_per_pixel), ("psnr", self.psnr)):
-            if wish is not None and not 0 < wish < math.inf:
-                raise ValueError(f"{name} {wish}, expected a positive number")
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise ValueError(f"quality {self.quality} is outside 1 to 100")
-        if self.effort not in TRIALS:
-            raise ValueError(f"effort {self.effort} is not a whole number from 1 to 9")
-        if self.layers not in (1, 2):
-            raise ValueError(f"layers {self.layers}, expected 1 or 2")
-        if self.method not in METHODS:
-            raise ValueError(f"method {self.method!r}, expected one of {', '.join(METHODS)}")
+        if self.quality is not None:
+            self._set("quality", checked_number("quality", self.quality, 1, 100))
+        if self.nbytes is not None:
+            self._set("nbytes", checked_integer("nbytes", self.nbytes, 1))
+        for name in ("bits_per_pixel", "psnr"):
+            if getattr(self, name) is not None:
+                self._set(name, checked_number(name, getattr(self, name), 0, above=True))
+        self._set("effort", checked_integer("effort", self.effort, min(TRIALS), max(TRIALS)))
+        self._set("layers", checked_integer("layers", self.layers, 1, 2))
+        checked_choice("method", self.method, METHODS)
         if self.method == "palette" and asked:
             raise ValueError("method palette has one rate only: it takes no quality, size or PSNR")
+
+    def _set(self, name: str, number: float) -> None:
+        """Keep a checked number as Python's own, whatever type it came in."""
+        object.__setattr__(self, name, number)
 
     @property
     def first_quality(self) -> float:

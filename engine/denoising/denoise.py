@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.denoising.schedule import Schedule, Trajectory
+from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.kernels import reference
 
@@ -90,7 +91,5 @@ def denoised(latents: Floats, trajectory: Trajectory, predict: Callable[[Floats,
 
 
 def checked_steps(steps: object) -> int:
-    """Return a number of steps; `ValueError` if it is none."""
-    if type(steps) is not int or not 0 <= steps <= LARGEST_STEPS:
-        raise ValueError(f"{steps!r} steps of denoising, expected 0 to {LARGEST_STEPS}")
-    return steps
+    """Return a number of steps of denoising; errors as of `checked_integer`."""
+    return checked_integer("denoise", steps, 0, LARGEST_STEPS)

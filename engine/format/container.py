@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 from sdtrt.engine.format.cursor import Cursor, read_fully, varint
 from sdtrt.engine.format.index import Index, StoredSegments, check_of, read_index, write_index
 from sdtrt.engine.format.layout import SINGLE, Layout
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.errors import FormatError, LimitError
 
 MAGIC = b"SDT"
@@ -224,6 +224,7 @@ class _Head:
 
 def _head(cursor: Cursor, nbytes: int, limits: Limits) -> _Head:
     """Return what `nbytes` bytes, those of a checksum at the end not counted, say before the segments."""
+    checked_limits(limits)
     cursor.take(3)
     flags, profile, prior = cursor.take(3)
     width, height = cursor.varint() + 1, cursor.varint() + 1

@@ -26,6 +26,10 @@ class Tile(NamedTuple):
     overlay: Pixels | None  # (H, W, 4): where alpha is 255 it is the picture
 
 
+# Of a tile: its rows and columns of pixels, its residual's values, and its overlay.
+TileLayers = tuple[Span, Span, NDArray[np.int32] | None, Pixels | None]
+
+
 class Layers:
     """A file's residual and overlay, decoded tile by tile when they are asked for; for one thread at a time.
 
@@ -89,8 +93,8 @@ class Layers:
             self._residual(number)
             self._overlay(number)
 
-    def parts(self) -> Iterator[tuple[Span, Span, NDArray[np.int32] | None, Pixels | None]]:
-        """Yield of each tile its rows and columns of pixels, its residual's values, and its overlay."""
+    def parts(self) -> Iterator[TileLayers]:
+        """Yield the layers of each tile; `FormatError` if one is damaged."""
         for number, (down, across) in enumerate(self._places):
             yield down, across, self._values(number), self._overlay(number)
 

@@ -1,47 +1,64 @@
 """What a file has beside its latents, put over pixels on a device."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.layers.stored import Layers
+from sdtrt.engine.layers.stored import TileLayers
 from sdtrt.kernels import launches
-from sdtrt.kernels.device import Device, DeviceArray
+from sdtrt.kernels.device import ALIGNMENT, Device, DeviceArray
+from sdtrt.kernels.launches import Launch
 
 
 class DeviceLayers:
-    """The memory that layers cross the bus in, kept until the device has done with it."""
+    """One block of page-locked memory and one of device memory, in which the layers of an image cross the bus.
+
+    Both grow to the largest image so far and are used again for the next one.
+    """
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._kept: list[Any] = []
-        self._last_use: Any = None
+        self._staging: NDArray[Any] = np.empty(0, np.uint8)
+        self._block: DeviceArray | None = None
+        self._last_use: Any = None  # an event, after which the staging memory may be filled again
 
-    def queue(self, layers: Layers, pixels: DeviceArray) -> None:
-        """Queue that layers are put over a picture's pixels, uint8 (H, W, 3)."""
-        if self._last_use is not None:
-            self._last_use.sync()
-        self._kept.clear()
-        width = pixels.shape[1]
-        for down, across, values, overlay in layers.parts():
+    def send(self, tiles: Sequence[TileLayers], pixels: DeviceArray) -> list[Launch]:
+        """Queue the upload of layers; return the launches that put them over an image, uint8 (H, W, 3), in order.
+
+        Nothing is written into the image here.
+        """
+        arrays = [array for *_, residual, overlay in tiles for array in (residual, overlay) if array is not None]
+        ends = [0, *accumulate(-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays)]
+        if not arrays:
+            return []
+        self._upload(arrays, ends)
+        assert self._block is not None  # since there are layers
+        pointers = iter([self._block.pointer + start for start in ends[:-1]])
+        width, found = pixels.shape[1], []
+        for down, across, residual, overlay in tiles:
             height, part = down[1] - down[0], pixels.pointer + 3 * (down[0] * width + across[0])
             pictures = launches.Pictures(1, height, across[1] - across[0], 3, 3 * width, 0, multiple=8)
-            if values is not None:
-                self._device.launch(
-                    launches.add_residual(self._sent(values), part, pictures=pictures), self._device.stream
-                )
+            if residual is not None:
+                found.append(launches.add_residual(next(pointers), part, pictures=pictures))
             if overlay is not None:
-                self._device.launch(
-                    launches.put_overlay(self._sent(overlay), part, pictures=pictures), self._device.stream
-                )
-        self._last_use = self._device.mark(self._device.stream)
+                found.append(launches.put_overlay(next(pointers), part, pictures=pictures))
+        return found
 
-    def _sent(self, values: NDArray[Any]) -> int:
-        """Return where on the device values will be."""
-        staged = self._device.staging(values.shape, values.dtype)
-        np.copyto(staged, values)
-        array = self._device.empty(values.shape, values.dtype)
-        self._device.upload(array, staged, self._device.stream)
-        self._kept += [staged, array]
-        return array.pointer
+    def _upload(self, arrays: Sequence[NDArray[Any]], ends: Sequence[int]) -> None:
+        """Queue the upload of arrays to the starts of the block that `ends` names."""
+        device, nbytes = self._device, ends[-1]
+        if self._last_use is not None:
+            self._last_use.sync()
+        if self._block is None or self._block.nbytes < nbytes:
+            device.mark(device.stream).sync()  # kernels may still read the block that is given up here
+            self._block, self._staging = None, np.empty(0, np.uint8)
+            staging = device.staging((nbytes,), np.uint8)
+            self._block, self._staging = device.empty((nbytes,), np.uint8), staging
+        for array, start in zip(arrays, ends, strict=False):
+            place = self._staging[start : start + array.nbytes].view(array.dtype)
+            np.copyto(place.reshape(array.shape), array)
+        device.upload(self._block, self._staging[:nbytes], device.stream)
+        self._last_use = device.mark(device.stream)

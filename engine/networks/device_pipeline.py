@@ -9,8 +9,10 @@ The tiles of larger pictures go one by one and are put together on the host, so 
 
 import functools
 import math
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeVar
@@ -67,6 +69,7 @@ class DevicePipeline:
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._layers = DeviceLayers(device)
         self._lock = Lock()
+        weakref.finalize(self, drain, device)  # `decode_into` does not wait: what it needs must not be freed before
 
     def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
         height, width = pixels[0].shape[:2]
@@ -81,8 +84,7 @@ class DevicePipeline:
         count, (height, width) = len(pixels), pixels[0].shape[:2]
         sizes = self._sizes(count, height, width)
         device, stream = self._device, self._device.stream
-        with self._lock:
-            device.enter()
+        with self._at_work():
             plan = self._plan(("encode", count, *sizes.padded), lambda: self._encode_plan(count, *sizes.padded))
             rgb = plan.staging["rgb"][: count * sizes.image_stride]
             np.stack(pixels, out=rgb.reshape(count, height, width, 3))
@@ -107,7 +109,7 @@ class DevicePipeline:
 
     def _decoded_planes(self, tile: Parsed) -> Floats:
         device, stream = self._device, self._device.stream
-        with self._lock:
+        with self._at_work():
             plan = self._decode([tile])
             planes = plan.arrays["pixels"]
             if "planes" not in plan.staging:
@@ -123,7 +125,7 @@ class DevicePipeline:
         sides = max(h.height for h in headers), max(h.width for h in headers)
         sizes = self._sizes(len(headers), *sides, denoised=pictures[0].steps > 0)
         device, stream = self._device, self._device.stream
-        with self._lock:
+        with self._at_work():
             plan = self._decode(pictures)
             rgb = plan.staging["rgb"][: sizes.images * sizes.image_stride]
             device.launch(self._to_pixels(plan, plan.arrays["rgb"], sizes), stream)
@@ -140,17 +142,32 @@ class DevicePipeline:
         expected = (header.height, header.width, 3)
         if target.shape != expected or target.dtype != np.uint8:
             raise ValueError(f"array of {target.dtype} {target.shape}, expected uint8 {expected}")
-        with self._lock:
+        sizes = self._sizes(1, header.height, header.width, denoised=picture.steps > 0)
+        tiles, ours = list(layers.parts()), self._device.stream  # a damaged layer is found while nothing is queued
+        with self._at_work():
             plan = self._decode([picture])
-            self._device.wait(self._device.stream, foreign)
-            sizes = self._sizes(1, header.height, header.width, denoised=picture.steps > 0)
-            self._device.launch(self._to_pixels(plan, target, sizes), self._device.stream)
-            self._layers.queue(layers, target)
-            self._device.wait(foreign, self._device.stream)
+            work = [self._to_pixels(plan, target, sizes), *self._layers.send(tiles, target)]
+            self._device.wait(ours, foreign)
+            try:
+                for launch in work:
+                    self._device.launch(launch, ours)
+            finally:  # whatever was queued into the array comes before what its owner queues next
+                self._device.wait(foreign, ours)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Have the device for one call; after an error nothing of the call is at work any more."""
+        with self._lock:
+            self._device.enter()
+            try:
+                yield
+            except BaseException:
+                with suppress(Exception):  # the error at hand says more than one that follows from it
+                    self._device.mark(self._device.stream).sync()
+                raise
 
     def _decode(self, pictures: Sequence[Parsed]) -> Plan:
         """Return the plan that will hold the decoder's planes of pictures, its work queued."""
-        self._device.enter()
         kind, steps, decoders = pictures[0].kind, pictures[0].steps, pictures[0].decoders
         shape = (len(pictures), *pictures[0].shape)
         plan = self._plan(
@@ -253,6 +270,13 @@ class DevicePipeline:
     def _require(self, finite: bool, network: str, tensor: str) -> None:
         if not finite:
             raise BundleError(f"{self._bundle.name}'s {network} gave values in {tensor} that are not finite")
+
+
+def drain(device: Device) -> None:
+    """Wait for all that is queued on a device's stream; a device that is lost has nothing to wait for."""
+    with suppress(Exception):  # of the driver: no common base
+        device.enter()
+        device.mark(device.stream).sync()
 
 
 def sent_of(

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.format.arguments import checked_choice, shown
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.stored import Layers
-from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
+from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS, thread_count
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.openvino import (
     OpenVino,
@@ -89,10 +90,9 @@ def open_pipeline(
     Raises `ValueError` for unknown names, `DeviceError` where the machine lacks what the choice needs.
     """
     kind, index = parse_device(device)
-    if backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r} is unknown; there are: {', '.join(BACKENDS)}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is unknown; there are: {', '.join(PRECISIONS)}")
+    checked_choice("backend", backend, BACKENDS)
+    checked_choice("precision", precision, PRECISIONS)
+    thread_count(threads)  # a wrong number is refused on a device, too, which has no use for it
     obstacles = dict[str, str]()
     for way in WAYS:
         if backend in {"auto", way.backend} and kind in {"auto", way.device}:
@@ -109,9 +109,12 @@ def open_pipeline(
 
 def parse_device(text: str) -> tuple[str, int]:
     """Return the kind of device, `auto`, `cpu` or `cuda`, and its number; `ValueError` if `text` is none of them."""
+    expected = "expected auto, cpu, cuda or cuda:N"
+    if not isinstance(text, str):
+        raise TypeError(f"device is {shown(text)}, {expected}")
     match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d{1,3}))?", text)
     if not match or (match[2] and match[1] != "cuda"):
-        raise ValueError(f"device {text!r}, expected auto, cpu, cuda or cuda:N")
+        raise ValueError(f"device {text!r}, {expected}")
     return match[1], int(match[2] or 0)
 
 

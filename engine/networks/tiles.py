@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.format.container import LARGEST_SIDE
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.bundle import Bundle
@@ -118,7 +119,8 @@ def tiling_of(bundle: Bundle, tile: int | None = None, overlap: int | None = Non
         tile = FADED_TILE if reach is None else CUT_TILE
     if overlap is None:
         overlap = FADED_OVERLAP if reach is None else 2 * reach * scale
-    if min(tile, overlap) < 0 or 0 < tile < 3 * overlap or 0 < tile < scale:
+    tile, overlap = checked_integer("tile", tile, 0), checked_integer("overlap", overlap, 0)
+    if 0 < tile < 3 * overlap or 0 < tile < scale:
         raise ValueError(f"tiles of {tile} pixels that overlap by {overlap}: they must be three times as large")
     latents = -(-overlap // scale)
     side = max(tile // scale, 3 * latents) if tile else LARGEST_SIDE

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
 from sdtrt.engine.denoising.denoise import checked_steps
+from sdtrt.engine.format.arguments import checked_choice
 
 Look = Literal["faithful", "vivid"]
 Wanted = Literal["auto", "faithful", "vivid"]
@@ -15,7 +16,7 @@ LOOKS: tuple[str, ...] = get_args(Wanted)
 class View:
     """In how many steps latents are denoised, and in which look; None and "auto" are what the bundle recommends.
 
-    Raises `ValueError` for a look that is none.
+    Raises `ValueError` for an unknown look, `TypeError` if it is no text.
     """
 
     denoise: int | None = None
@@ -24,11 +25,12 @@ class View:
     @classmethod
     def of(cls, denoise: Denoise, look: Wanted) -> Self:
         """Return the view of what users say; `ValueError` also for a number of steps that is none."""
-        return cls(None if denoise == "auto" else checked_steps(denoise), look)
+        if isinstance(denoise, str) and denoise != "auto":
+            raise TypeError(f"denoise is {denoise!r}, expected a number of steps or 'auto'")
+        return cls(None if isinstance(denoise, str) else checked_steps(denoise), look)
 
     def __post_init__(self) -> None:
-        if self.look not in LOOKS:
-            raise ValueError(f"look {self.look!r}, expected one of: {', '.join(LOOKS)}")
+        checked_choice("look", self.look, LOOKS)
 
 
 RECOMMENDED = View()

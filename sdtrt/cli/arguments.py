@@ -51,7 +51,9 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
     command.add_argument("-m", "--model", default=default, help=text)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
-    command.add_argument("--threads", type=thread_count, help="threads of the networks (default: one per core)")
+    command.add_argument(
+        "--threads", type=thread_count, help="threads of the networks (default: one per core that may be used)"
+    )
     command.add_argument(
         "--precision", default="auto", choices=PRECISIONS, help="of the networks on the CPU; bf16 needs openvino"
     )

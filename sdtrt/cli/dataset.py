@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdtrt.cli.arguments import add_command, add_quiet, quality, thread_count, whole_number
+from sdtrt.cli.arguments import add_command, add_quiet, denoise, quality, thread_count, whole_number
 from sdtrt.cli.inputs import extra
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import Wish
@@ -36,7 +36,8 @@ def encode(options: argparse.Namespace) -> int:
 
 
 def decode(options: argparse.Namespace) -> int:
-    return conclude(options, "decode", {"look": options.look, "strip": options.strip})
+    steps = None if options.denoise == "auto" else options.denoise
+    return conclude(options, "decode", {"denoise": steps, "look": options.look, "strip": options.strip})
 
 
 def latents(options: argparse.Namespace) -> int:
@@ -175,6 +176,7 @@ def add_commands(commands: Any) -> None:
 
     one = add_operation(inner, "decode", decode, ".sdt files to images", writes=True)
     one.add_argument("--format", choices=KINDS, default="png", help="default %(default)s")
+    one.add_argument("--denoise", type=denoise, default="auto", metavar="N", help="steps of the UNet, auto or off")
     one.add_argument("--look", choices=LOOKS, default="auto", help="default %(default)s")
     one.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
     add_networks(one)

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT, Interest
+from sdtrt.engine.format.arguments import checked_number, shown
 from sdtrt.engine.picture import Region, checked_region
+from sdtrt.images.picture import open_any_size
 from sdtrt.sources import FilePath
 
 Roi = Region | NDArray[np.uint8] | Image.Image | FilePath
@@ -21,33 +23,37 @@ def interest_of(roi: Roi, weight: float, width: int, height: int) -> Interest:
     `roi` is (left, top, width, height) in pixels, or a mask of the picture's size, uint8 (H, W), an image or the path
     of one: 0 is no interest, 255 all of it. Raises `ValueError` if it does not fit the picture.
     """
-    if not 1 <= weight <= LARGEST_WEIGHT:
-        raise ValueError(f"weight {weight} of a region of interest, expected 1 to {LARGEST_WEIGHT:.0f}")
+    weight = checked_weight(weight)
     share = mask_of(roi, width, height).astype(np.float32) / np.float32(255)
     return Interest(np.float32(weight) ** share)
 
 
+def checked_weight(weight: object) -> float:
+    """Return the weight of a region of interest, 1 to 64; errors as of `checked_number`."""
+    return checked_number("roi_weight", weight, 1, LARGEST_WEIGHT)
+
+
 def mask_of(roi: Roi, width: int, height: int) -> NDArray[np.uint8]:
     """Return a region as a mask, uint8 (H, W); `ValueError` if it does not fit a picture of that size."""
-    if isinstance(roi, tuple | list):
-        left, top, across, down = checked_region(roi, width, height)
+    if isinstance(roi, tuple | list) or (isinstance(roi, np.ndarray) and roi.ndim == 1):
+        left, top, across, down = checked_region(roi, width, height, "roi")
         mask = np.zeros((height, width), np.uint8)
         mask[top : top + down, left : left + across] = 255
         return mask
-    mask = _mask(roi)
-    if mask.shape != (height, width):
-        raise ValueError(f"a mask of {mask.shape[1]}x{mask.shape[0]} for a picture of {width}x{height}")
-    return mask
-
-
-def _mask(roi: NDArray[np.uint8] | Image.Image | FilePath) -> NDArray[np.uint8]:
     if isinstance(roi, str | os.PathLike):
-        with Image.open(roi) as image:
-            return np.asarray(image.convert("L"))
+        with open_any_size(roi) as image:
+            return _mask_of_image(image, width, height)
     if isinstance(roi, Image.Image):
-        return np.asarray(roi.convert("L"))
+        return _mask_of_image(roi, width, height)
     if not isinstance(roi, np.ndarray):
-        raise TypeError(f"region of interest is a {type(roi).__name__}; expected four numbers, a mask or its path")
-    if roi.ndim != 2 or roi.dtype != np.uint8:
-        raise ValueError(f"mask of {roi.dtype} and shape {roi.shape}, expected uint8 (H, W)")
+        raise TypeError(f"roi is {shown(roi)}, expected (left, top, width, height), or a mask or its path")
+    if roi.shape != (height, width) or roi.dtype != np.uint8:
+        raise ValueError(f"roi is a mask of {roi.dtype} and shape {roi.shape}, expected uint8 {(height, width)}")
     return roi
+
+
+def _mask_of_image(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    """Return an image as a mask; its size is checked before its pixels are read."""
+    if image.size != (width, height):
+        raise ValueError(f"roi is a mask of {image.width}x{image.height}, expected {width}x{height} as the picture is")
+    return np.asarray(image.convert("L"))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.arguments import checked_truth, shown
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import Picture, luma
 from sdtrt.errors import LimitError, PictureWarning
@@ -51,14 +52,13 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     may not expect to be lost (more than 8 bits, colours beyond sRGB, further frames) is told by a `PictureWarning`.
     """
     if isinstance(image, str | os.PathLike):
-        with told_as_damage():
-            opened = Image.open(image)
-        with opened:
+        with open_any_size(image) as opened:
             return picture_of(opened, strip=strip, limits=limits)
     if isinstance(image, np.ndarray):
         return picture_of(_image_of_array(image), strip=strip, limits=limits)
     if not isinstance(image, Image.Image):
-        raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, a uint8 array or a path")
+        raise TypeError(f"image is {shown(image)}, expected a Pillow image, a uint8 array or a path")
+    checked_truth("strip", strip)
     check_size(image, limits)
     tell_of_frames(image)
     upright = _upright(image)
@@ -90,7 +90,7 @@ def told_as_damage() -> Iterator[None]:
 
 def check_size(image: Image.Image, limits: Limits) -> None:
     """Raise `LimitError` if an image has more pixels than `limits`."""
-    if image.width * image.height > limits.max_pixels:
+    if image.width * image.height > checked_limits(limits).max_pixels:
         raise LimitError(
             f"the image has {image.width}x{image.height} pixels; the limit is {limits.max_pixels} (--max-pixels)"
         )

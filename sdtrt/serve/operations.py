@@ -7,6 +7,8 @@ from typing import Any
 
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT
+from sdtrt.engine.coding.rate import METHODS
+from sdtrt.engine.denoising.denoise import LARGEST_STEPS
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.engine.parts import LARGEST_SCALE
 from sdtrt.engine.picture import region_of_text
@@ -100,6 +102,12 @@ def region(name: str, text: str) -> Parameter:
     return Parameter(name, region_of_text, schema, text)
 
 
+def steps_of_text(text: str) -> int | str:
+    """Return a number of steps of denoising, or `auto`."""
+    return text if text == "auto" else int(_within(text, int, 0, LARGEST_STEPS))
+
+
+DENOISE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST_STEPS}, {"const": "auto"}]}
 STRIP = word("strip", {"true": True, "false": False}, "leave out EXIF, XMP and text")
 ENCODING = (
     number("quality", 1, 100, "1 (smallest) to 100 (best); 50 if nothing is asked for"),
@@ -107,6 +115,7 @@ ENCODING = (
     number("bpp", 1e-6, 1e3, "the same in bits per pixel"),
     number("psnr", 1, 200, "the lowest PSNR in dB"),
     whole("effort", min(TRIALS), max(TRIALS), f"how hard better pictures of a size are looked for; {DEFAULT_EFFORT}"),
+    word("method", {name: name for name in METHODS}, "latents, or palette, the method of 2022, a baseline; latents"),
     word("layers", {"1": 1, "2": 2}, "1: latents alone"),
     region("roi", "a region that matters more: width, height, left, top"),
     number("roi_weight", 1, LARGEST_WEIGHT, f"how many times as much; {DEFAULT_WEIGHT:g}"),
@@ -117,6 +126,10 @@ VIEWING = (
     whole("preview", 1, LARGEST_SCALE, "the picture at such a part of its size, quickly for 8, 16, …"),
     whole("width", 1, LARGEST_WIDTH, "the picture made smaller to so many pixels across; never larger"),
     word("look", {look: look for look in LOOKS}, "faithful: least error; vivid: sharp and rich; auto: the model's"),
+    Parameter(
+        "denoise", steps_of_text, DENOISE_SCHEMA, "by so many steps of the model's UNet; auto: as its bundle says"
+    ),
+    word("partial", {"true": True, "false": False}, "what there is of a file that is cut short or damaged"),
     STRIP,
 )
 WITH_BODY = (408, 413, 415, 422, 503)

@@ -21,8 +21,11 @@ class ProblemError(Exception):
     """A request that is refused, by an HTTP status and one line that says why."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(status, detail, headers)  # all of it, so that the error can be pickled
         self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.detail
 
     def response(self) -> Response:
         title = HTTPStatus(self.status).phrase if self.status != CLIENT_GONE else "Client Closed Request"

@@ -132,6 +132,7 @@ def write_wrong_layers() -> None:
         "x_residual_extent": ("a residual's extent above 8", stream_of_extent(9)),
         "x_residual_left_over": ("data after a residual's last symbol", stream + b"\x01\x02\x03\x04"),
         "x_residual_short": ("a residual that lacks its start", stream[8:]),
+        "x_residual_cut": ("a residual that lacks its end", stream[: len(stream) // 2]),
         "x_residual_zero_byte": ("a zero byte at the start of a residual", b"\0" + stream),
         "x_residual_zero_word": ("a zero word at the start of a residual", bytes(4) + stream),
     }
@@ -149,6 +150,7 @@ def write_wrong_layers() -> None:
         for name, (tests, segment) in cases.items():
             wrong = dataclasses.replace(file, segments=(file.segments[0], segment))
             write(name, container.write(wrong), {"tests": tests, "error": "FormatError", "latents": "whole"})
+    write_damaged_last_tiles()
     heads = {
         "x_residual_step": ("a residual of step 0", reindexed(residual, b"\x21\0\0")),
         "x_kinds_6": ("a kind of segments of a later version", reindexed(residual, b"\x61\xe8\x03")),
@@ -156,6 +158,20 @@ def write_wrong_layers() -> None:
     }
     for name, (tests, wrong) in heads.items():
         write(name, wrong, {"tests": tests, "error": "FormatError"})
+
+
+def write_damaged_last_tiles() -> None:
+    """Write files of two tiles whose first layer is whole and whose last one is cut short."""
+    width, height = 600, 30
+    tiles = file_of_symbols(
+        noise(22, TINY, width, height), Header(width, height, TINY, TINY, 2200), Layout(2, 1, 4), shipped_profile(TINY)
+    )
+    cases = {"residual": with_residual(tiles, 60, 23), "overlay": with_overlay(tiles, drawing(width, height))}
+    for kind, file in cases.items():
+        *others, last = file.segments
+        wrong = dataclasses.replace(file, segments=(*others, last[: len(last) // 2]))
+        expect = {"tests": f"the last of two tiles' {kind} is cut", "error": "FormatError", "latents": "whole"}
+        write(f"x_{kind}_last_tile", container.write(wrong), expect)
 
 
 def reindexed(file: File, kinds: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Ways to run networks: the protocols that they keep to, on the host and on a device."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding import threads as coding_threads
+from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels.device import DeviceArray, Stream
 
@@ -14,6 +17,18 @@ Floats = NDArray[np.float32]
 
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
+LARGEST_THREADS = 1 << 12
+
+
+def thread_count(threads: int | None) -> int | None:
+    """Return how many threads a network on the CPU uses; None leaves it to the library, which takes all cores.
+
+    A process that may not use all cores of the machine gets one thread for each that it may use.
+    """
+    if threads is not None:
+        return checked_integer("threads", threads, 1, LARGEST_THREADS)
+    allowed = coding_threads.processors()
+    return allowed if allowed < (os.cpu_count() or 1) else None
 
 
 class Network(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.errors import BundleError, DeviceError
 
@@ -81,7 +82,9 @@ def precision_here(precision: str) -> str:
 
 
 class OpenVino:
-    """The CPU, with `threads` threads (None: one per core), in precision `fp32`, `bf16`, or the best it has, `auto`.
+    """The CPU, with `threads` threads (None: one per core that the process may use).
+
+    The precision is `fp32`, `bf16`, or `auto`, the best that the processor has.
 
     A network that gives something else in bfloat16 than in fp32, which no rounding explains, is refused in `bf16` and
     computed in fp32, with a warning, in `auto`. So are, without one, narrow pictures.
@@ -90,8 +93,6 @@ class OpenVino:
     name = "openvino on the CPU"
 
     def __init__(self, threads: int | None = None, precision: str = "auto") -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads {threads}, expected at least 1")
         self._asked, self._precision = precision, precision_here(precision)
         self._cache = Cache("openvino", LARGEST_CACHE)
         self._properties: dict[str, Any] = {
@@ -101,6 +102,7 @@ class OpenVino:
             # A thread that is bound to a core waits while another process has that core.
             "ENABLE_CPU_PINNING": False,
         }
+        threads = thread_count(threads)
         if threads is None:
             self._properties["ENABLE_HYPER_THREADING"] = False
         else:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.plans import source_of
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
@@ -84,15 +85,13 @@ class OrtNetwork:
 
 
 class OrtCpu:
-    """The CPU, with `threads` threads per network (None: all cores)."""
+    """The CPU, with `threads` threads per network (None: one per core that the process may use)."""
 
     name = "ort on the CPU"
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads {threads}, expected at least 1")
         import_onnxruntime()
-        self._threads = threads
+        self._threads = thread_count(threads)
 
     def load(self, path: Path) -> OrtNetwork:
         return OrtNetwork(path, self._threads)
@@ -106,7 +105,7 @@ class OrtDeviceNetwork:
 
     def __init__(self, path: Path, provider: Any, where: tuple[str, int]) -> None:
         self._path, self._where = path, where
-        self._session = open_session(path, None, [provider])
+        self._session = open_session(path, thread_count(None), [provider])
         if self._session.get_providers()[0] != (provider if isinstance(provider, str) else provider[0]):
             raise DeviceError(f"{path.name} would not run on the GPU: ONNX Runtime could not load its CUDA libraries")
         self._inputs = [value.name for value in self._session.get_inputs()]

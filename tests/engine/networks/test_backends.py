@@ -1,5 +1,6 @@
 """The choice of a backend, and what is said where one is missing."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sdtrt
+from sdtrt.engine.coding import threads as coding_threads
+from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.openvino import OpenVino
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
@@ -99,3 +104,36 @@ def test_without_onnxruntime_the_extra_is_named(real_files: dict[str, bytes]) ->
     assert done.returncode == 0, done.stderr
     assert "pip install 'sdtrt[cpu]'" in done.stdout
     assert "pip install 'sdtrt[openvino]'" in done.stdout
+
+
+@pytest.mark.parametrize(("allowed", "cores", "threads"), [(1, 4, 1), (3, 64, 3), (4, 4, 0), (2, None, 0)])
+def test_a_restricted_process_has_as_many_threads_as_it_may_use(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int | None, threads: int
+) -> None:
+    """By its affinity or a quota; 0 is what the library takes for all cores of the machine."""
+    monkeypatch.setattr(coding_threads, "processors", lambda: allowed)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    for asked, expected in ((None, threads), (2, 2)):
+        options = OrtCpu(asked).load(TINY.file("decoder.onnx"))._session.get_session_options()
+        assert options.intra_op_num_threads == expected
+    codec = sdtrt.Codec.open(backend="ort", device="cpu")._opened()
+    session = codec.pipeline._backend.load(TINY.file("decoder.onnx"))._session
+    assert session.get_session_options().intra_op_num_threads == threads
+
+
+@pytest.mark.parametrize(("allowed", "cores", "expected"), [(1, 4, 1), (4, 4, None), (6, 4, None)])
+def test_thread_count_is_left_to_the_library_on_a_whole_machine(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int, expected: int | None
+) -> None:
+    monkeypatch.setattr(coding_threads, "processors", lambda: allowed)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert thread_count(None) == expected
+    assert thread_count(7) == 7
+
+
+def test_openvino_in_a_restricted_process_has_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(coding_threads, "processors", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    network = OpenVino(precision="fp32").load(TINY.file("decoder.onnx"))
+    assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1

@@ -114,5 +114,5 @@ def test_a_model_without(files: dict[float, bytes]) -> None:
 
 
 def test_a_look_that_is_none() -> None:
-    with pytest.raises(ValueError, match="look 'pretty', expected one of: auto, faithful, vivid"):
+    with pytest.raises(ValueError, match="look 'pretty', expected one of auto, faithful, vivid"):
         View(look="pretty")  # type: ignore[arg-type]

@@ -1,0 +1,194 @@
+"""Python, the shell, Pillow, HTTP and datasets: the same options, defaults, limits, files and pixels."""
+
+import inspect
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sdtrt
+from sdtrt import api, cli, pillow_plugin
+from sdtrt.dataset.shards import Task
+from sdtrt.dataset.work import calls
+from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.format.limits import DEFAULT_LIMITS
+from sdtrt.serve import operations
+from sdtrt.serve.calls import Calls
+
+Photo = Callable[[int, int], np.ndarray]
+# The names of Python's options elsewhere; a later spelling is a matter of its own.
+SHELL = {"nbytes": "bytes", "bits_per_pixel": "bpp", "psnr": "target_psnr", "limits": "max_pixels"}
+HTTP = {"nbytes": "bytes", "bits_per_pixel": "bpp"}
+RATE = {"quality", "nbytes", "bits_per_pixel", "psnr"}
+# What an entry point leaves out, and why.
+ENCODING_LEFT_OUT = {
+    "encode_rows": RATE - {"quality"} | {"method", "layers", "roi", "roi_weight", "strip", "limits"},  # seen once
+    "encode_latents": {"psnr", "layers", "roi", "roi_weight", "strip", "limits"},  # there are no pixels
+    "shell": {"roi_weight"},  # written within --roi
+    "pillow": {"limits"},  # Image.MAX_IMAGE_PIXELS is Pillow's limit
+    "http": {"limits"},  # they are the service's, not the client's
+    "dataset": {"method", "roi", "roi_weight", "limits"},  # one region for all images, and a baseline, make no sense
+}
+DECODING_LEFT_OUT = {
+    "decode_rows": {"region", "partial", "strip"},  # rows alone
+    "decode_into": {"region", "partial", "strip"},  # the whole image, into memory of its size
+    "shell": set[str](),
+    "http": {"limits"},  # as above
+    "dataset": {"region", "partial", "limits"},  # a damaged sample is an error of that sample
+}
+
+
+def options_of(function: Callable[..., Any]) -> set[str]:
+    """Return the options of a function: what can only be said by name."""
+    parameters = inspect.signature(function).parameters
+    return {name for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def options_in_the_shell(*command: str) -> set[str]:
+    return set(vars(cli.build_parser().parse_args(command)))
+
+
+ENCODING, DECODING = options_of(sdtrt.Codec.encode), options_of(sdtrt.Codec.decode)
+
+
+def test_encoding_in_python_has_one_set_of_options() -> None:
+    assert options_of(api.encode) == ENCODING | {"model"}
+    assert options_of(sdtrt.Codec.encode_batch) == ENCODING
+    for name in ("encode_rows", "encode_latents"):
+        further = {"grey", "metadata"} if name == "encode_rows" else set()
+        assert options_of(getattr(sdtrt.Codec, name)) == ENCODING - ENCODING_LEFT_OUT[name] | further
+
+
+def test_encoding_elsewhere_has_the_same_options() -> None:
+    in_the_shell = {SHELL.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["shell"]}
+    assert in_the_shell <= options_in_the_shell("encode", "photo.png")
+    of_datasets = {SHELL.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["dataset"]}
+    assert of_datasets <= options_in_the_shell("dataset", "encode", "in", "out")
+    assert pillow_plugin.OPTIONS | {"nbytes"} == ENCODING - ENCODING_LEFT_OUT["pillow"]
+    over_http = {HTTP.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["http"]}
+    assert {parameter.name for parameter in operations.ENCODING} == over_http
+
+
+def test_decoding_has_the_same_options() -> None:
+    assert options_of(api.decode) == DECODING | {"model"}
+    assert options_of(sdtrt.Codec.decode_batch) == DECODING
+    for name in ("decode_rows", "decode_into"):
+        further = {"stream"} if name == "decode_into" else set()
+        assert options_of(getattr(sdtrt.Codec, name)) == DECODING - DECODING_LEFT_OUT[name] | further
+    in_the_shell = {SHELL.get(name, name) for name in DECODING}
+    assert in_the_shell <= options_in_the_shell("decode", "photo.sdt")
+    assert DECODING - DECODING_LEFT_OUT["dataset"] <= options_in_the_shell("dataset", "decode", "in", "out")
+    assert {one.name for one in operations.VIEWING} == DECODING - DECODING_LEFT_OUT["http"] | {"preview", "width"}
+
+
+def test_defaults_are_the_same() -> None:
+    functions = [api.encode, sdtrt.Codec.encode_batch, sdtrt.Codec.encode_rows, sdtrt.Codec.encode_latents]
+    functions += [api.decode, sdtrt.Codec.decode_batch, sdtrt.Codec.decode_rows, sdtrt.Codec.decode_into]
+    usual = inspect.signature(sdtrt.Codec.encode).parameters | inspect.signature(sdtrt.Codec.decode).parameters
+    for function in functions:
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in ENCODING | DECODING:
+                assert parameter.default == usual[name].default, (function, name)
+    for command in (("encode", "a"), ("decode", "a"), ("dataset", "encode", "a", "b"), ("dataset", "decode", "a", "b")):
+        said = vars(cli.build_parser().parse_args(command))
+        options = (DECODING if "decode" in command else ENCODING) - {"limits"}
+        for name in options & {one for one in options if SHELL.get(one, one) in said}:
+            assert said[SHELL.get(name, name)] == usual[name].default, (command, name)
+        assert said.get("max_pixels", DEFAULT_LIMITS.max_pixels) == DEFAULT_LIMITS.max_pixels
+    wish = Wish()
+    assert {usual[name].default for name in RATE} == {None}
+    assert all(getattr(wish, name) == usual[name].default for name in ("effort", "method", "layers"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(photo(45, 37)).save("images/a.png")
+    return tmp_path
+
+
+def files_of(source: Path, options: dict[str, Any]) -> dict[str, bytes]:
+    """Return the files that all entry points make of an image."""
+    made = {"sdtrt.encode": sdtrt.encode(source, **options)}
+    with sdtrt.Codec.open() as codec:
+        made["Codec.encode"] = codec.encode(source, **options)
+        made["encode_batch"], again = codec.encode_batch([source, str(source)], **options)
+    assert made["encode_batch"] == again
+    words = [f"--{SHELL.get(name, name)}={value}" for name, value in options.items()]
+    assert cli.main(["encode", str(source), "-o", "shell.sdt", "--quiet", *words]) == 0
+    made["shell"] = Path("shell.sdt").read_bytes()
+    made["dataset"] = calls(Task(operation="encode", source="", options=options))[0](source.read_bytes())[0]
+    with Image.open(source) as image:
+        image.save("pillow.sdt", **{"bytes" if name == "nbytes" else name: value for name, value in options.items()})
+    made["pillow"] = Path("pillow.sdt").read_bytes()
+    told = tuple((HTTP.get(name, name), value) for name, value in options.items())
+    [made["http"]] = Calls(PictureCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
+    return made
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 70, "effort": 2}, {"nbytes": 400, "layers": 1}], ids=str)
+def test_all_entry_points_make_the_same_file(folder: Path, options: dict[str, Any]) -> None:
+    made = files_of(folder / "images" / "a.png", options)
+    assert len(made) == 7
+    assert {name: data == made["sdtrt.encode"] for name, data in made.items()} == dict.fromkeys(made, True)
+
+
+def test_all_entry_points_show_the_same_pixels(folder: Path, codec: sdtrt.Codec) -> None:
+    data = codec.encode(folder / "images" / "a.png", quality=80)
+    (folder / "files").mkdir()
+    path = folder / "files" / "a.sdt"
+    path.write_bytes(data)
+    found: dict[str, Any] = {"sdtrt.decode": sdtrt.decode(path)}
+    with sdtrt.Codec.open() as opened:
+        found["Codec.decode"] = opened.decode(path)
+        [found["decode_batch"]] = opened.decode_batch([path])
+        [found["region"]] = opened.decode_batch([path], region=(0, 0, 45, 37))
+        [found["partial"]] = opened.decode_batch([path], partial=True)
+        found["decode_rows"] = np.concatenate([*opened.decode_rows(path)])
+    assert cli.main(["decode", str(path), "-o", "shell.png", "--quiet"]) == 0
+    [answer] = Calls(PictureCodec("tiny"), DEFAULT_LIMITS).decode((("image/png",), ()), [data])
+    [of_dataset, _] = calls(Task(operation="decode", source=""))[0](data)
+    pictures = {"shell": Path("shell.png").read_bytes(), "dataset": of_dataset, "http": answer.data}
+    found |= {name: Image.open(io.BytesIO(picture)) for name, picture in pictures.items()}
+    found["pillow"] = Image.open(path)
+    expected = np.asarray(found.pop("sdtrt.decode"))
+    for name, image in found.items():
+        np.testing.assert_array_equal(np.asarray(image), expected, name)
+
+
+def test_all_entry_points_have_the_same_limit(folder: Path, codec: sdtrt.Codec, capfd: Any) -> None:
+    """Whatever Pillow's own limit is: the one that is given counts, and is what the error tells."""
+    source, tight = folder / "images" / "a.png", sdtrt.Limits(max_pixels=45 * 37 - 1)
+    for limits, pillow in ((tight, None), (tight, 10)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Image, "MAX_IMAGE_PIXELS", pillow)
+            for call, one in ((sdtrt.encode, source), (codec.encode, source), (codec.encode_batch, [source])):
+                with pytest.raises(sdtrt.LimitError, match=r"45x37 pixels; the limit is 1664"):
+                    call(one, limits=limits)
+            assert cli.main(["encode", str(source), "-o", "x.sdt", "--max-pixels", "1664"]) == 1
+            assert "45x37 pixels; the limit is 1664" in capfd.readouterr().err
+            [answer] = Calls(PictureCodec("tiny"), limits).encode((), [source.read_bytes()])
+            assert isinstance(answer, sdtrt.LimitError)
+    data = codec.encode(source)
+    for decode in (sdtrt.decode, codec.decode, lambda one, limits: codec.decode_batch([one], limits=limits)):
+        with pytest.raises(sdtrt.LimitError, match="1665 pixels, the limit is 1664"):
+            decode(data, limits=tight)
+
+
+@pytest.mark.parametrize("pillow", [1, 100, 45 * 37 - 1, None])
+def test_larger_limits_lift_the_one_of_pillow(
+    folder: Path, codec: sdtrt.Codec, monkeypatch: pytest.MonkeyPatch, pillow: int | None
+) -> None:
+    """For images and for masks; Pillow's limit is as before afterwards."""
+    source, mask = folder / "images" / "a.png", np.full((37, 45), 255, np.uint8)
+    Image.fromarray(mask).save("mask.png")
+    expected = codec.encode(source, roi=mask)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow)
+    assert codec.encode(source, roi="mask.png", limits=sdtrt.Limits(max_pixels=10**9)) == expected
+    assert pillow == Image.MAX_IMAGE_PIXELS
