@@ -22,7 +22,8 @@ SMALL = 0.25  # mean ratio below which latents are looked at as scaled down
 UNIFORM = 5.0  # the largest ratio is at most so many times the least, in a photo
 CENTRED = 0.6  # of the profile's spread, by which the channels' means lie off the profile's, in a photo at unit scale
 BUSY = 0.4  # share of the spread that the middle 80 % of values have, where not only borders and spots stand out
-FACTORS = {0.18215: "sd1", 0.13025: "sdxl"}  # of pipelines whose code is used for other VAEs, too
+FACTORS = 0.18215, 0.13025  # of pipelines whose code is used for other VAEs, too
+OF_OTHERS = "the scaling factor of another space, such as sd1 (0.18215) or sdxl (0.13025)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,8 @@ def too_large(ratio: float, space: str, scaling: tuple[float, float] | None) -> 
         factor, shift = scaling
         raw = f"(latents - {shift}) * {factor}" if shift else f"multiply by {factor}"
         return f"they look like the VAE's output, not multiplied by {factor}; {space} expects unit scale: {raw}"
-    divisor = likely_factor(1 / ratio) if scaling is None else None
-    if divisor:
-        return (
-            f"they look divided by {divisor}, the scaling factor of {FACTORS[divisor]}; "
-            f"{space} expects unit scale: multiply by it"
-        )
+    if scaling is None and likely_factor(1 / ratio):
+        return f"they look divided by {OF_OTHERS}; {space} expects unit scale: multiply by it"
     return f"{space} expects unit scale: multiply by about {USUAL_RATIO / ratio:.2g}"
 
 
@@ -128,8 +125,5 @@ def too_small(factor: float, space: str, scaling: tuple[float, float] | None) ->
     if scaling is not None and factor == scaling[0]:
         return f"they look multiplied by {factor} twice; {space} expects unit scale, multiplied once: divide by it"
     if factor in FACTORS:
-        return (
-            f"they look multiplied by {factor}, the scaling factor of {FACTORS[factor]}; "
-            f"{space} expects unit scale: divide by it"
-        )
+        return f"they look multiplied by {OF_OTHERS}; {space} expects unit scale: divide by it"
     return f"{space} expects unit scale: divide by about {factor:.2g}"

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 import sdtrt
+from sdtrt.cli import main
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.latents.files import read_latents, suffix_of_latents
 from sdtrt.latents.safetensors import safetensors_file
 
+Command = Callable[..., tuple[int, str]]
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 SMALL = np.random.default_rng(3).normal(size=(4, 3, 5)).astype(np.float16).astype(np.float32)
 OTHER = np.zeros((2, 2), np.float32)
@@ -176,7 +178,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "safetensors of integers": (lambda: tensors(x=("I64", (1,), bytes(8))), "dtype I64, expected F16"),
     "safetensors of float8": (lambda: tensors(x=("F8_E4M3", (1,), bytes(1))), "dtype F8_E4M3"),
     "safetensors of two": (lambda: tensors(a=ONE, b=ONE), "2 arrays: 'a', 'b'; choose"),
-    "safetensors of nothing": (lambda: tensors(), "no arrays"),
+    "safetensors of nothing": (tensors, "no arrays"),
     "safetensors cut": (lambda: tensors(x=F32)[:-1], "lies at 0 to 240 of 239 bytes"),
     "safetensors of another size": (lambda: tensors(x=("F32", (9, 9), bytes(8))), "takes 324 bytes, not 8"),
     "no JSON": (lambda: safetensors(b"{x}"), "no JSON"),
@@ -321,76 +323,110 @@ def test_encode_latents_of_a_path_is_that_of_the_array(tmp_path: Path, codec: sd
         sdtrt.encode_latents(SMALL, latent_space="sd1", key="a")
 
 
-def test_from_latents_takes_each_kind_of_file(run_cli: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line in a folder of its own: returns the exit code and what standard error says."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        try:
+            code = main(arguments)
+        except SystemExit as exit_of_argparse:
+            code = int(str(exit_of_argparse.code))
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_from_latents_takes_each_kind_of_file(command: Command, tmp_path: Path) -> None:
     expected = sdtrt.encode_latents(SMALL, latent_space="sd1", quality=70, width=33, height=24)
-    options = ("--from-latents", "--latent-space", "sd1", "-q", "70", "--size", "33x24", "--quiet")
+    options = ("encode", "--from-latents", "--latent-space", "sd1", "-q", "70", "--size", "33x24", "--quiet")
     for number, kind in enumerate(("npy 3.0", "npz compressed", "safetensors of ComfyUI")):
         (tmp_path / f"{number}.x").write_bytes(WHOLE[kind][0])
-        assert run_cli("encode", *options, f"{number}.x", cwd=tmp_path).returncode == 0
+        assert command(*options, f"{number}.x") == (0, "")
         assert (tmp_path / f"{number}.sdt").read_bytes() == expected
     data, key = WHOLE["safetensors by key"]
-    assert run_cli("encode", *options, "--key", str(key), "-", stdin=data).stdout == expected
-    no_key = run_cli("encode", *options, "-", "-o", "out.sdt", stdin=npz(a=SMALL, b=SMALL), cwd=tmp_path)
-    assert no_key.returncode == 1
-    assert b"-: the file has 2 arrays: 'a', 'b'; choose one by its name: --key NAME" in no_key.stderr
-    assert not (tmp_path / "out.sdt").exists()
+    (tmp_path / "key.x").write_bytes(data)
+    assert command(*options, "--key", str(key), "key.x") == (0, "")
+    assert (tmp_path / "key.sdt").read_bytes() == expected
+    (tmp_path / "two.npz").write_bytes(npz(a=SMALL, b=SMALL))
+    code, message = command(*options, "two.npz")
+    assert code == 1
+    assert message.startswith("sdtrt: two.npz: the file has 2 arrays: 'a', 'b'; choose one by its name: --key NAME")
+    assert not (tmp_path / "two.sdt").exists()
+
+
+def test_from_latents_takes_standard_input(run_cli: Run) -> None:
+    done = run_cli("encode", "--from-latents", "--latent-space", "sd1", "-", stdin=WHOLE["safetensors"][0])
+    assert done.stdout == sdtrt.encode_latents(SMALL, latent_space="sd1")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--from-latents", "--latent-space", "sd1", "--model", "tiny"), b"leave one of them out"),
-        (("--latent-space", "sd1"), b"--latent-space is for latents; give --from-latents"),
-        (("--key", "x"), b"--key is for latents"),
-        (("--size", "8x8"), b"--size is for latents"),
-        (("--from-latents", "--size", "8by8"), b"'8by8', expected width and height"),
-        (("--from-latents", "--method", "palette", "-q", "5"), b"palette"),
+        (("--from-latents", "--latent-space", "sd1", "--model", "tiny"), "leave one of them out"),
+        (("--latent-space", "sd1"), "--latent-space is for latents; give --from-latents"),
+        (("--key", "x"), "--key is for latents"),
+        (("--size", "8x8"), "--size is for latents"),
+        (("--from-latents", "--size", "8by8"), "'8by8', expected width and height"),
+        (("--from-latents", "--method", "palette", "-q", "5"), "palette"),
     ],
 )
 def test_options_of_latents_that_do_not_fit_are_refused(
-    run_cli: Run, tmp_path: Path, options: tuple[str, ...], message: bytes
+    command: Command, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "a.npy").write_bytes(npy(SMALL))
-    done = run_cli("encode", *options, "a.npy", cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
+    code, said = command("encode", *options, "a.npy")
+    assert code == 2
+    assert message in said
     assert not (tmp_path / "a.sdt").exists()
 
 
-def test_from_latents_for_an_unknown_space_makes_no_folder(run_cli: Run, tmp_path: Path) -> None:
-    done = run_cli("encode", "--from-latents", "--latent-space", "nosuch", "a.npy", "-o", "new/", cwd=tmp_path)
-    assert done.returncode == 1
-    assert b"no profile of latent space 'nosuch'; there are: sd1, tiny" in done.stderr
+def test_from_latents_for_an_unknown_space_makes_no_folder(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SDTRT_MODELS", raising=False)
+    code, message = command("encode", "--from-latents", "--latent-space", "nosuch", "a.npy", "-o", "new/")
+    assert code == 1
+    assert "no profile of latent space 'nosuch'; there are: sd1, tiny" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_from_latents_of_pickles_advises_another_format(run_cli: Run, tmp_path: Path) -> None:
+def test_from_latents_of_pickles_advises_another_format(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(SMALL))
     (tmp_path / "b.npy").write_bytes(npy(np.array([{}])))
-    done = run_cli("encode", "--from-latents", "--latent-space", "sd1", "a.pkl", "b.npy", cwd=tmp_path)
-    assert done.returncode == 1
-    assert b"a.pkl: this is a pickled file" in done.stderr
-    assert b"safetensors" in done.stderr
-    assert b"allow" not in done.stderr
+    code, message = command("encode", "--from-latents", "--latent-space", "sd1", "a.pkl", "b.npy")
+    assert code == 1
+    assert "a.pkl: this is a pickled file" in message
+    assert "safetensors" in message
+    assert "allow" not in message
 
 
-def test_to_latents_writes_what_the_name_says(run_cli: Run, tmp_path: Path) -> None:
+def test_from_latents_at_another_scale_warns(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(npy(9 * np.random.default_rng(0).normal(size=(4, 20, 20))))
+    code, message = command("encode", "--from-latents", "--latent-space", "sd1", "a.npy")
+    assert code == 0
+    assert "a.npy: these latents have" in message
+    assert "multiply by" in message
+
+
+def test_to_latents_writes_what_the_name_says(command: Command, tmp_path: Path) -> None:
     data = sdtrt.encode_latents(SMALL, latent_space="sd1", quality=90)
     (tmp_path / "a.sdt").write_bytes(data)
     expected = sdtrt.decode_latents(data)
     for name in ("x.npy", "x.npz", "x.SAFETENSORS", "x"):
-        assert run_cli("decode", "--to-latents", "a.sdt", "-o", name, cwd=tmp_path).returncode == 0
+        assert command("decode", "--to-latents", "a.sdt", "-o", name)[0] == 0
         np.testing.assert_array_equal(read((tmp_path / name).read_bytes()), expected)
     (tmp_path / "y.folder").mkdir()
-    assert run_cli("decode", "--to-latents", "a.sdt", "-o", "y.folder", cwd=tmp_path).returncode == 0
+    assert command("decode", "--to-latents", "a.sdt", "-o", "y.folder")[0] == 0
     np.testing.assert_array_equal(np.load(tmp_path / "y.folder" / "a.npy"), expected)
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.png", "x.npy.gz"])
-def test_to_latents_of_an_unknown_suffix_is_refused_before_work(run_cli: Run, tmp_path: Path, name: str) -> None:
-    done = run_cli("decode", "--to-latents", "nosuch.sdt", "-o", name, cwd=tmp_path)
-    assert done.returncode == 2
-    assert b"latents are not written as" in done.stderr
-    assert b"nosuch" not in done.stderr
+def test_to_latents_of_an_unknown_suffix_is_refused_before_work(command: Command, name: str) -> None:
+    code, message = command("decode", "--to-latents", "nosuch.sdt", "-o", name)
+    assert code == 2
+    assert "latents are not written as" in message
+    assert "nosuch" not in message
     with pytest.raises(ValueError, match=r"npz or \.safetensors"):
         suffix_of_latents(name)
