@@ -115,9 +115,9 @@ def too_large(ratio: float, space: str, scaling: tuple[float, float] | None) -> 
 
 def shrinking_factor(ratio: float, scaling: tuple[float, float] | None) -> float:
     """Return by what latents of a small spread were probably multiplied."""
-    if scaling and is_usual(ratio / scaling[0]):
-        return scaling[0]
-    return likely_factor(ratio) or ratio / USUAL_RATIO
+    if scaling is None:
+        return likely_factor(ratio) or ratio / USUAL_RATIO
+    return scaling[0] if is_usual(ratio / scaling[0]) else ratio / USUAL_RATIO
 
 
 def too_small(factor: float, space: str, scaling: tuple[float, float] | None) -> str:
