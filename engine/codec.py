@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.dial import vividness
 from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.latents import Search, alpha_segments, file_of_latents, palette_file
+from sdtrt.engine.coding.latents import Search, alpha_segments, encoded_latents, palette_file
 from sdtrt.engine.coding.quantized import padded
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
@@ -122,14 +122,7 @@ class PictureCodec:
 
     def encode_latents(self, latents: Floats, width: int, height: int, wish: Wish) -> bytes:
         """Return the file of a picture's latents alone, float32 (C, h, w)."""
-        if wish.method == "palette":
-            return container.write(palette_file(latents, width, height, self.profile))
-
-        def code_file(quality: float) -> bytes:
-            code = self.profile.step_code(quality)
-            return container.write(file_of_latents(latents, width, height, self.profile, code, effort=wish.effort))
-
-        return wish.file(code_file, width, height, None)
+        return encoded_latents(latents, width, height, self.profile, wish)
 
     def search(self, pixels: Pixels, latents: Floats, effort: int, structure: float = 1) -> Search | None:
         """Return what chooses the symbols of a picture at an effort, None for the choice that latents tell of.

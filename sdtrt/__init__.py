@@ -12,10 +12,10 @@ if not (pathlib.Path(__file__).parent / "engine").is_dir():
     __path__.append(str(pathlib.Path(__file__).parents[1]))
 
 from sdtrt._version import __version__
-from sdtrt.api import decode, encode, preview
+from sdtrt.api import decode, decode_latents, encode, encode_latents, preview
 from sdtrt.codec import Codec
 from sdtrt.engine.format.limits import Limits
-from sdtrt.errors import BundleError, DeviceError, FormatError, LimitError, PictureWarning, SdtrtError
+from sdtrt.errors import BundleError, DeviceError, FormatError, LatentsWarning, LimitError, PictureWarning, SdtrtError
 from sdtrt.information import Info, info, verify
 
 __all__ = [
@@ -24,13 +24,16 @@ __all__ = [
     "DeviceError",
     "FormatError",
     "Info",
+    "LatentsWarning",
     "LimitError",
     "Limits",
     "PictureWarning",
     "SdtrtError",
     "__version__",
     "decode",
+    "decode_latents",
     "encode",
+    "encode_latents",
     "info",
     "preview",
     "verify",

@@ -1,4 +1,4 @@
-"""Calls for a single image: `encode`, `decode`, `preview`; each opens a `Codec` and closes it again."""
+"""Calls for a single image. `encode`, `decode` and `preview` open a `Codec` and close it; latents need none."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.latents import latents_of_file
-from sdtrt.engine.coding.rate import Method
+from sdtrt.engine.coding.rate import Method, Wish
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.networks.bundle import BUILT_IN, find_decoder, own_profile
@@ -17,6 +17,8 @@ from sdtrt.engine.networks.view import Denoise, Wanted
 from sdtrt.engine.picture import Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi
 from sdtrt.images.picture import ImageLike
+from sdtrt.latents.coding import LatentsLike, file_of
+from sdtrt.latents.spaces import profile_of_space
 from sdtrt.sources import Source, bytes_of, opened
 
 
@@ -92,10 +94,54 @@ def preview(
             return codec.preview(found, scale=scale, strip=strip, limits=limits)
 
 
-def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
-    """Return a file's latents, float32 (C, h, w) at unit scale, as a decoder would see them.
+def encode_latents(
+    latents: LatentsLike,
+    *,
+    latent_space: str,
+    quality: float | None = None,
+    nbytes: int | None = None,
+    bits_per_pixel: float | None = None,
+    effort: int = DEFAULT_EFFORT,
+    method: Method = "latents",
+    width: int | None = None,
+    height: int | None = None,
+    key: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> bytes:
+    """Return latents as the bytes of an `.sdt` file. Neither networks nor a backend are needed.
 
-    Needs a model for those files alone that refer to its prior; `BundleError` if that is not to be had.
+    Arguments:
+        latents: floating-point numbers of shape (C, h, w) or (1, C, h, w), at unit scale. A NumPy array, a torch tensor
+            on any device, an object with DLPack or `__array__`, or the path of a `.npy`, `.npz` or `.safetensors` file.
+        latent_space: "sd1", "tiny", or the name of a space for which a bundle lies under `$SDTRT_MODELS`.
+        quality: 1 (smallest) to 100 (best), 50 by default. One of the following may be given instead:
+        nbytes: the largest size of the whole file in bytes.
+        bits_per_pixel: the largest size in bits per pixel of the image.
+        effort: 1 (fast) to 9 (slow), 5 by default.
+        method: "latents", or "palette" for the method of 2022, for 4 channels.
+        width: the width of the image in pixels. By default the latents cover it exactly.
+        height: the height of the image in pixels, likewise.
+        key: the array's name in a `.npz` or `.safetensors` file. By default `latents`, `latent_tensor` or the only one.
+        limits: the latents may have as many values, and the image as many pixels, as are allowed.
+
+    Raises `ValueError` if the latents are not those of an image in the space, or there is no file so small,
+    `TypeError` if they are no array, `BundleError` if the space is unknown, `LimitError` if they exceed `limits`.
+    Latents whose spread no image has give a `LatentsWarning`, which says by what they probably were multiplied.
+    """
+    wish = Wish(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
+    profile = profile_of_space(latent_space)
+    return file_of(latents, profile, wish, size=(width, height), key=key, limits=limits, stacklevel=2)
+
+
+def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
+    """Return the latents in an `.sdt` file, float32 (C, h, w) at unit scale, as a decoder would see them.
+
+    Arguments:
+        source: the file's bytes, its path, or an object with `read` and `seek`.
+        limits: what the file may ask for.
+
+    Neither networks nor a backend are needed. Raises `FormatError` if the file is damaged, `LimitError` if it exceeds
+    `limits`. A file that refers to a model's prior needs the model's bundle; without it `BundleError` is raised.
     """
     file = container.read(bytes_of(source), limits)
     return latents_of_file(file, limits, own_profile(file))

@@ -25,6 +25,7 @@ from sdtrt.engine.networks.view import Denoise, View, Wanted
 from sdtrt.engine.picture import Picture, Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, checked_weight, interest_of
 from sdtrt.images.picture import ImageLike, image_of, picture_of
+from sdtrt.latents.coding import LatentsLike, file_of
 from sdtrt.sources import Source, bytes_of, opened
 
 In = TypeVar("In")
@@ -331,24 +332,22 @@ class Codec:
 
     def encode_latents(
         self,
-        latents: NDArray[np.float32],
+        latents: LatentsLike,
         *,
         quality: float | None = None,
         nbytes: int | None = None,
         bits_per_pixel: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
+        width: int | None = None,
+        height: int | None = None,
+        key: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
-        """Return latents, float32 (C, h, w) at unit scale, as a file; arguments as in `encode`.
-
-        The picture is taken to fill the latents exactly.
-        """
-        codec = self._opened()
+        """Return latents as a file; see `sdtrt.encode_latents`. They are of this model's latent space."""
         wish = Wish(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
-        if latents.ndim != 3:
-            raise ValueError(f"latents of shape {latents.shape}, expected (channels, height, width)")
-        height, width = (n * codec.profile.downscale for n in latents.shape[1:])
-        return codec.encode_latents(latents.astype(np.float32, copy=False), width, height, wish)
+        profile = self._opened().profile
+        return file_of(latents, profile, wish, size=(width, height), key=key, limits=limits, stacklevel=2)
 
     def decode_latents(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
         """Return a file's latents, float32 (C, h, w), as the decoder would see them."""

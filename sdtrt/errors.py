@@ -6,7 +6,8 @@ SdtrtError
 ├── BundleError   the models: a bundle or engine that is missing, damaged or does not fit
 └── DeviceError   the machine: a missing library, driver or device
 
-A wrong argument is a plain `ValueError` or `TypeError`; what is lost of a picture on its way in is a `PictureWarning`.
+A wrong argument is a plain `ValueError` or `TypeError`; what is lost of a picture on its way in is a `PictureWarning`;
+latents that do not look like those of their latent space give a `LatentsWarning`.
 """
 
 
@@ -32,3 +33,7 @@ class DeviceError(SdtrtError):
 
 class PictureWarning(UserWarning):
     """Something of an image will not be in its file (bits, colours, frames), or of a file not in its image."""
+
+
+class LatentsWarning(UserWarning):
+    """Latents do not look like those of their latent space, for example since they are not at unit scale."""

@@ -15,8 +15,10 @@ from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import Inner
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.quantized import latents_of
+from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents, deltas, inner_of, levels_of, prior_of
 from sdtrt.engine.coding.threads import at_once
+from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import encode as encode_alpha
 from sdtrt.engine.format.alpha import tiles_of_pixels
 from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
@@ -203,6 +205,21 @@ def alpha_segments(plane: Plane | None, profile: LatentProfile, *, divided: bool
     layout = layout_of(rows, columns, profile) if divided else SINGLE
     places = tiles_of_pixels(width, height, profile.downscale, layout)
     return at_once(encode_alpha, [plane[slice(*down), slice(*across)] for down, across in places])
+
+
+def encoded_latents(latents: Floats, width: int, height: int, profile: LatentProfile, wish: Wish) -> bytes:
+    """Return the file that is asked for of a picture's latents alone, float32 (C, h, w).
+
+    Raises `ValueError` if there is none so small, or as `file_of_latents` and `palette_file` do.
+    """
+    if wish.method == "palette":
+        return container.write(palette_file(latents, width, height, profile))
+
+    def code_file(quality: float) -> bytes:
+        code = profile.step_code(quality)
+        return container.write(file_of_latents(latents, width, height, profile, code, effort=wish.effort))
+
+    return wish.file(code_file, width, height, None)
 
 
 def require_shape(latents: Floats, width: int, height: int, profile: LatentProfile) -> None:

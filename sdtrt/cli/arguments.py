@@ -85,6 +85,14 @@ def region(text: str) -> Region:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def image_size(text: str) -> tuple[int, int]:
+    """Return width and height in pixels."""
+    match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected width and height in pixels, such as 500x333")
+    return int(match[1]), int(match[2])
+
+
 def roi(text: str) -> tuple[Region | str, float]:
     """Return a region, or the name of a mask's file, and its weight."""
     match = re.fullmatch(r"(.*?)(?::(\d{1,3}(?:\.\d{1,9})?))?", text, re.DOTALL)

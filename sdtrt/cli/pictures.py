@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt import api
@@ -21,6 +19,7 @@ from sdtrt.cli.arguments import (
     add_output,
     add_roi,
     denoise,
+    image_size,
     quality,
     region,
     roi_options,
@@ -34,18 +33,19 @@ from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import METHODS, Wish
 from sdtrt.engine.format.limits import UNLIMITED
-from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.metadata import save_options
 from sdtrt.information import info, size_of
+from sdtrt.latents.coding import file_of
+from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
+from sdtrt.latents.spaces import profile_of_space
 
-LINE = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
+ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
 NO_ALPHA = "{}: JPEG has no alpha channel; name a .png or .webp file"
 
 
 def encode(options: argparse.Namespace) -> int:
-    if options.from_latents and options.target_psnr is not None:
-        raise ValueError("--target-psnr needs pictures: latents alone have none to compare with")
     wish = {
         "quality": options.quality,
         "nbytes": options.bytes,
@@ -53,16 +53,20 @@ def encode(options: argparse.Namespace) -> int:
         "effort": options.effort,
         "method": options.method,
     }
+    if options.from_latents:
+        return encode_latents(options, wish)
+    for name in ("key", "latent_space", "size"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for latents; give --from-latents, too")
     Wish(psnr=options.target_psnr, layers=options.layers, **wish)  # what makes no sense is wrong usage, not input
-    if options.roi and options.from_latents:
-        raise ValueError("--roi is a part of a picture: latents alone have none")
     if options.roi and options.method == "palette":
         raise ValueError("--method palette knows no region of interest")
     check = partial(check_roi, options)
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with opened_codecs(options) as codec_of:
+        model = options.model or BUILT_IN
         if any_work(options, targets, check):
-            codec_of(options.model)
+            codec_of(model)
 
         def encode_whole(codec: Codec, source: str) -> bytes:
             with open_image(source, options.frame) as image:
@@ -77,34 +81,52 @@ def encode(options: argparse.Namespace) -> int:
                 )
 
         def work(source: str, target: str) -> Record:
-            codec, started = codec_of(options.model), time.perf_counter()
-            if options.from_latents:
-                data = codec.encode_latents(array_file(source), **wish)
-            else:
-                data = encode_rows(codec, source, options) or encode_whole(codec, source)
+            codec, started = codec_of(model), time.perf_counter()
+            data = encode_rows(codec, source, options) or encode_whole(codec, source)
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
-            about = info(data, limits=UNLIMITED)
-            return {
-                "width": about.width,
-                "height": about.height,
-                "nbytes": len(data),
-                "bits_per_pixel": round(about.bits_per_pixel, 4),
-                "seconds": round(seconds, 4),
-            }
+            return encoded_record(data, seconds)
 
-        return each_file(options, targets, work, LINE, check=check)
+        return each_file(options, targets, work, ENCODED, check=check)
 
 
-def array_file(source: str) -> NDArray[np.float32]:
-    """Return latents, float32 (C, h, w), from a NumPy file."""
-    try:
-        array = np.load(io.BytesIO(read_input(source)), allow_pickle=False)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f"not a .npy file with numbers: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise ValueError("latents must be one array of floating-point numbers")
-    return array.astype(np.float32)
+def encoded_record(data: bytes, seconds: float) -> Record:
+    about = info(data, limits=UNLIMITED)
+    return {
+        "width": about.width,
+        "height": about.height,
+        "nbytes": len(data),
+        "bits_per_pixel": round(about.bits_per_pixel, 4),
+        "seconds": round(seconds, 4),
+    }
+
+
+def encode_latents(options: argparse.Namespace, wish: dict[str, Any]) -> int:
+    """Encode files of latents; no network is opened."""
+    if options.target_psnr is not None:
+        raise ValueError("--target-psnr needs pictures: latents alone have none to compare with")
+    if options.roi:
+        raise ValueError("--roi is a part of a picture: latents alone have none")
+    if options.latent_space and options.model:
+        raise ValueError("--latent-space and --model both give the latent space; leave one of them out")
+    asked, limits = Wish(**wish), limits_of(options)
+    if options.latent_space:
+        profile = profile_of_space(options.latent_space)
+    else:
+        profile = find_bundle(options.model or BUILT_IN).latent_profile()
+    targets = prepare_outputs(options.inputs, options.output, ".sdt")
+
+    def work(source: str, target: str) -> Record:
+        started = time.perf_counter()
+        with Path(source).open("rb") if is_file(source) else io.BytesIO(read_input(source)) as stream:
+            array = read_latents(stream, options.key, limits)
+        size = options.size or (None, None)
+        data = file_of(array, profile, asked, size=size, key=None, limits=limits, stacklevel=2)
+        seconds = time.perf_counter() - started
+        write_output(target, data, force=options.force)
+        return encoded_record(data, seconds)
+
+    return each_file(options, targets, work, ENCODED)
 
 
 def decode(options: argparse.Namespace) -> int:
@@ -160,16 +182,18 @@ def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> 
 
 
 def decode_latents(options: argparse.Namespace) -> int:
+    """Write the latents of files; no network is opened."""
     limits = limits_of(options)
+    if options.output is not None and not (options.output.endswith("/") or Path(options.output).is_dir()):
+        suffix_of_latents(options.output)  # refuses what cannot be written before any work
+    targets = prepare_outputs(options.inputs, options.output, ".npy")
 
     def work(source: str, target: str) -> Record:
-        stream = io.BytesIO()
         latents = api.decode_latents(read_input(source), limits=limits)
-        np.save(stream, latents)
-        write_output(target, stream.getvalue(), force=options.force)
+        write_output(target, WRITERS[suffix_of_latents(target)](latents), force=options.force)
         return {"shape": list(latents.shape)}
 
-    return each_file(options, prepare_outputs(options.inputs, options.output, ".npy"), work, "latents {shape}")
+    return each_file(options, targets, work, "latents {shape}")
 
 
 def kind_of(target: str, suffix: str) -> str:
@@ -233,14 +257,21 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--from-latents",
         action="store_true",
-        help="inputs are .npy files with latents, float32 (C, h, w) at unit scale",
+        help="inputs are .npy, .npz or .safetensors files with latents, (C, h, w) at unit scale; needs no networks",
+    )
+    command.add_argument(
+        "--latent-space", metavar="NAME", help="of --from-latents: sd1, tiny, … (default: that of the model)"
+    )
+    command.add_argument("--key", metavar="NAME", help="of --from-latents: which array of .npz or .safetensors files")
+    command.add_argument(
+        "--size", type=image_size, metavar="WxH", help="of --from-latents: the image's size (default: whole latents)"
     )
     add_roi(command)
     add_frame(command)
     command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
     add_limit(command)
     add_output(command)
-    add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)
+    add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", None)
 
     command = add_command(commands, "decode", decode, ".sdt files to images")
     add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
@@ -266,6 +297,10 @@ def add_commands(commands: Any) -> None:
     part.add_argument("--preview", type=scale, metavar="N", help="the picture at 1/N of its size, quickly for 8, 16, …")
     part.add_argument("--partial", action="store_true", help="what there is of files that are cut short or damaged")
     command.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
-    command.add_argument("--to-latents", action="store_true", help="write the latents as .npy files; needs no model")
+    command.add_argument(
+        "--to-latents",
+        action="store_true",
+        help="write the latents as .npy files, or as -o FILE.npz or FILE.safetensors; needs no networks",
+    )
     add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)
     add_limit(command)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sdtrt import api
 from sdtrt.dataset.reading import Fields, Reader
 from sdtrt.dataset.sources import Sample, Wanted, samples_of
+from sdtrt.latents.files import read_latents
+from sdtrt.latents.npy import NPY
 
 LATENTS = Wanted(frozenset({"sdt", "npy"}), ("sdt", "npy"))
 
@@ -39,6 +41,6 @@ class Latents:
 
 def latents_of(data: bytes) -> NDArray[np.float32]:
     """Return the latents in an `.sdt` or `.npy` file, float32 (C, h, w)."""
-    if data.startswith(b"\x93NUMPY"):
-        return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32, copy=False)
+    if data.startswith(NPY):
+        return read_latents(io.BytesIO(data)).astype(np.float32)
     return api.decode_latents(data)

@@ -1,0 +1,1 @@
+"""Latents as users have them: arrays and tensors of other libraries, files, latent spaces by name."""

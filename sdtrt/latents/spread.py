@@ -1,0 +1,129 @@
+"""Whether latents have the spread of their latent space, or were scaled once too often, or not at all.
+
+Images differ: between a flat one and one with hard edges the spread of their latents differs by a factor of 20. So
+only what no image has is a mistake: see the constants, which were set on photos and on images made to be extreme.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.engine.format.profile import LatentProfile
+from sdtrt.latents.spaces import known_name, scaling_of_space
+
+MOST_POSITIONS = 1 << 12  # that are looked at, evenly spread
+FEWEST_POSITIONS = 256  # fewer tell nothing
+USUAL_RATIO = 0.75  # of the spread of an image's latents to that of the profile, by the median of photos
+USUAL_RATIOS = 0.35, 1.5  # those of nearly all photos
+LARGE, ALL_LARGE = 4.2, 1.6  # ratios above those of any image: the mean of all channels, and the least
+LARGE_VAE, ALL_LARGE_VAE = 2.4, 1.8  # the same where a VAE has a scaling factor: it keeps its latents near normal
+SMALL = 0.25  # mean ratio below which latents are looked at as scaled down
+UNIFORM = 5.0  # the largest ratio is at most so many times the least, in a photo
+CENTRED = 0.6  # of the profile's spread, by which the channels' means lie off the profile's, in a photo at unit scale
+BUSY = 0.4  # share of the spread that the middle 80 % of values have, where not only borders and spots stand out
+FACTORS = 0.18215, 0.13025  # of pipelines whose code is used for other VAEs, too
+OF_OTHERS = "the scaling factor of another space, such as sd1 (0.18215) or sdxl (0.13025)"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How the channels of latents lie, in terms of their profile.
+
+    `ratio` is the geometric mean, over channels, of the standard deviation to the profile's; `least` and `most` are
+    those of single channels. `busy` is the share of it that remains without the outer 20 % of values.
+    """
+
+    ratio: float
+    least: float
+    most: float
+    busy: float
+
+
+def spread_of(values: NDArray[np.floating], profile: LatentProfile) -> Spread:
+    """Return the spread of latents, (C, n)."""
+    deviation = np.maximum(values.std(1), 1e-12)
+    low, high = np.quantile(values, (0.1, 0.9), axis=1)
+    ratios = deviation / profile.spread
+    busy = float(np.median((high - low) / 2.563 / deviation))  # 1 for a normal distribution
+    return Spread(float(np.exp(np.log(ratios).mean())), float(ratios.min()), float(ratios.max()), busy)
+
+
+def warning_of_spread(latents: NDArray[np.float32], profile: LatentProfile) -> str | None:
+    """Return what to warn of about latents, finite float32 (C, h, w); None if an image may well have them.
+
+    Latents of fewer than `FEWEST_POSITIONS` positions are not judged.
+    """
+    positions = latents[0].size
+    if positions < FEWEST_POSITIONS:
+        return None
+    values = latents.reshape(len(latents), -1)[:, :: -(-positions // MOST_POSITIONS)].astype(np.float64)
+    space, scaling = known_name(profile.latent_space) or profile.latent_space, scaling_of_space(profile.latent_space)
+    if values.min() >= 0 and 60 < values.max() <= 255 and values.std() > 10:
+        return f"these latents look like 8-bit values, 0 to 255; {space} expects latents at unit scale, around 0"
+    spread = spread_of(values, profile)
+    if is_large(spread, scaling):
+        return f"these latents have {spread.ratio:.2g} times the usual spread of {space}; " + too_large(
+            spread.ratio, space, scaling
+        )
+    factor = shrinking_factor(spread.ratio, scaling)
+    if is_small(spread) and is_centred(values / factor, profile):
+        return f"these latents have {spread.ratio:.2g} times the usual spread of {space}; " + too_small(
+            factor, space, scaling
+        )
+    return None
+
+
+def is_large(spread: Spread, scaling: tuple[float, float] | None) -> bool:
+    """Return whether no image has latents of so large a spread."""
+    if scaling is not None and scaling[0] < 1:
+        return spread.ratio > LARGE_VAE and spread.least > ALL_LARGE_VAE
+    return spread.ratio > LARGE and spread.least > ALL_LARGE
+
+
+def is_small(spread: Spread) -> bool:
+    """Return whether latents have a small spread, but vary as those of a photo do, and not as a flat image's."""
+    return spread.ratio < SMALL and spread.most < UNIFORM * spread.least and spread.busy > BUSY
+
+
+def is_centred(values: NDArray[np.floating], profile: LatentProfile) -> bool:
+    """Return whether latents, (C, n), lie where a photo's may lie: a dim or pale image's would be far off."""
+    offsets = (values.mean(1) - profile.mean) / profile.spread
+    return float(np.sqrt(np.square(offsets).mean())) < CENTRED
+
+
+def is_usual(ratio: float) -> bool:
+    return USUAL_RATIOS[0] <= ratio <= USUAL_RATIOS[1]
+
+
+def likely_factor(ratio: float) -> float | None:
+    """Return which of `FACTORS` latents were multiplied by whose spread is `ratio` times the usual; None if none."""
+    factor = min(FACTORS, key=lambda one: abs(np.log(ratio / one / USUAL_RATIO)))
+    return factor if is_usual(ratio / factor) else None
+
+
+def too_large(ratio: float, space: str, scaling: tuple[float, float] | None) -> str:
+    """Return the likely mistake behind a spread that is `ratio` times the usual, and what to do."""
+    if scaling is not None and is_usual(ratio * scaling[0]):
+        factor, shift = scaling
+        raw = f"(latents - {shift}) * {factor}" if shift else f"multiply by {factor}"
+        return f"they look like the VAE's output, not multiplied by {factor}; {space} expects unit scale: {raw}"
+    if scaling is None and likely_factor(1 / ratio):
+        return f"they look divided by {OF_OTHERS}; {space} expects unit scale: multiply by it"
+    return f"{space} expects unit scale: multiply by about {USUAL_RATIO / ratio:.2g}"
+
+
+def shrinking_factor(ratio: float, scaling: tuple[float, float] | None) -> float:
+    """Return by what latents of a small spread were probably multiplied."""
+    if scaling is None:
+        return likely_factor(ratio) or ratio / USUAL_RATIO
+    return scaling[0] if is_usual(ratio / scaling[0]) else ratio / USUAL_RATIO
+
+
+def too_small(factor: float, space: str, scaling: tuple[float, float] | None) -> str:
+    """Return the likely mistake behind latents that look multiplied by `factor`, and what to do."""
+    if scaling is not None and factor == scaling[0]:
+        return f"they look multiplied by {factor} twice; {space} expects unit scale, multiplied once: divide by it"
+    if factor in FACTORS:
+        return f"they look multiplied by {OF_OTHERS}; {space} expects unit scale: divide by it"
+    return f"{space} expects unit scale: divide by about {factor:.2g}"
