@@ -132,13 +132,15 @@ def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits 
     if not 1 <= scale <= LARGEST_SCALE:
         raise ValueError(f"scale {scale}, expected 1 to {LARGEST_SCALE}")
     file = codec.checked(container.read_from(stream_of(source), limits))
-    pixels = preview_of_file(file, codec.stored(file, limits), scale)
+    stored = codec.stored(file, limits)
+    pixels, look = preview_of_file(file, stored, scale), None
     if pixels is None:
-        _, bands = decode_rows(codec, source, limits)
-        pixels = reduced(np.concatenate([*bands]), scale)
+        parsed = codec.parsed(stored, RECOMMENDED, now=False)
+        bands = codec.pipeline.pixels(parsed, (0, file.header.height), (0, file.header.width))
+        pixels, look = reduced(np.concatenate([*layered(bands, Layers(file))]), scale), parsed.look
     plane = alpha.alpha_of_file(file)
     plane = None if plane is None else reduced(plane, scale)
-    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file))
+    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file), look)
 
 
 def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:

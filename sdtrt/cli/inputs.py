@@ -12,7 +12,7 @@ from sdtrt.cli.files import read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import DeviceError
-from sdtrt.images.picture import open_any_size
+from sdtrt.images.opening import open_any_size, seek
 from sdtrt.progress import TileBar
 
 
@@ -36,10 +36,7 @@ def open_image(source: str, frame: int) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ValueError("not an image file that Pillow knows") from error
     if frame:
-        try:
-            image.seek(frame)
-        except EOFError as error:
-            raise ValueError(f"has no frame {frame}") from error
+        seek(image, frame)
     return image
 
 

@@ -5,7 +5,7 @@ import io
 from PIL import Image, features
 
 from sdtrt.images.metadata import save_options
-from sdtrt.images.picture import open_any_size
+from sdtrt.images.opening import open_any_size
 
 # Of what Pillow reads, images of cameras and of the web; none that starts other programs.
 Image.init()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT, Interest
 from sdtrt.engine.picture import Region, checked_region
+from sdtrt.images.opening import load, open_any_size
 
 Roi = Region | NDArray[np.uint8] | Image.Image | str | Path
 
@@ -41,9 +42,10 @@ def mask_of(roi: Roi, width: int, height: int) -> NDArray[np.uint8]:
 
 def _mask(roi: NDArray[np.uint8] | Image.Image | str | Path) -> NDArray[np.uint8]:
     if isinstance(roi, str | Path):
-        with Image.open(roi) as image:
-            return np.asarray(image.convert("L"))
+        with open_any_size(roi) as image:
+            return _mask(image)
     if isinstance(roi, Image.Image):
+        load(roi)
         return np.asarray(roi.convert("L"))
     if not isinstance(roi, np.ndarray):
         raise TypeError(f"region of interest is a {type(roi).__name__}; expected four numbers, a mask or its path")

@@ -1,0 +1,147 @@
+"""Image files, opened, counted and loaded by Pillow: any size that the limits allow, and one kind of error."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import IO
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from sdtrt.engine.format.limits import Limits
+from sdtrt.errors import LimitError, SdtrtError
+
+
+class _PillowLimit:
+    """Pillow's own limit of pixels, which is one for all threads; it is lifted while any of them is inside."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._usual = Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users and Image.MAX_IMAGE_PIXELS is None:
+                Image.MAX_IMAGE_PIXELS = self._usual
+
+
+_without_pillow_limit = _PillowLimit()
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Run Pillow's readers: without their limit of pixels, and with `ValueError` for whatever they raise.
+
+    The operating system's errors, `MemoryError`, warnings that are errors, and errors of sdtrt pass unchanged. So does
+    `UnidentifiedImageError`.
+    """
+    try:
+        with _without_pillow_limit:
+            yield
+    except (MemoryError, SdtrtError, UnidentifiedImageError, Warning):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"damaged image: {cause_of(error)}") from error
+
+
+def cause_of(error: Exception) -> str:
+    """Return an error in words, with its type where the words alone are not enough."""
+    words, kind = str(error), type(error).__name__
+    if words and isinstance(error, OSError | SyntaxError | ValueError):
+        return words
+    return f"{kind}: {words}" if words else kind
+
+
+def open_any_size(file: str | Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Return an image, opened but not loaded.
+
+    Arguments:
+        file: the path of an image file, or its stream.
+        formats: Pillow's names of the formats that are tried; None is all.
+
+    Raises `ValueError` if the file is damaged, `PIL.UnidentifiedImageError` if it is of no such format, `OSError` if
+    it cannot be read. `check_size` checks the number of pixels.
+    """
+    with reading():
+        return Image.open(file, formats=formats)
+
+
+def load(image: Image.Image) -> None:
+    """Load the pixels of an image; `ValueError` if they are damaged."""
+    with reading():
+        image.load()
+
+
+def seek(image: Image.Image, frame: int) -> None:
+    """Make a frame of an image, counted from 0, the current one; `ValueError` if it is missing or damaged."""
+    try:
+        with reading():
+            image.seek(frame)
+    except ValueError as error:
+        if isinstance(error.__cause__, EOFError):
+            raise ValueError(f"has no frame {frame}") from error
+        raise
+
+
+def check_size(image: Image.Image, limits: Limits) -> None:
+    """Raise `LimitError` if an image has more pixels than `limits`."""
+    if image.width * image.height > limits.max_pixels:
+        raise LimitError(
+            f"the image has {image.width}x{image.height} pixels; the limit is {limits.max_pixels} (--max-pixels)"
+        )
+
+
+def frames_of(image: Image.Image) -> int:
+    """Return the number of an image's frames; `ValueError` if a damaged frame hinders the count.
+
+    The current frame stays the current one. Raises `FrameLostError` if that is impossible.
+    """
+    current, shape = image.tell(), (image.size, image.mode)
+    try:
+        with reading():
+            return int(getattr(image, "n_frames", 1))
+    except ValueError:
+        seek(image, current)
+        if (image.size, image.mode) != shape:
+            raise FrameLostError("damaged image: the frames after this one cannot be read") from None
+        raise
+
+
+class FrameLostError(ValueError):
+    """A damaged frame hinders the reader from coming back to the current one."""
+
+
+def is_file_image(image: Image.Image) -> bool:
+    """Return whether the pixels of an image are those of its file: nobody has turned, cropped or copied them."""
+    return isinstance(image, ImageFile.ImageFile)
+
+
+@contextmanager
+def raw_file(image: Image.Image) -> Iterator[IO[bytes]]:
+    """Yield the file that an image was opened from, at its start; an empty one if it is no longer at hand."""
+    stream, name = getattr(image, "fp", None), getattr(image, "filename", "")
+    if stream is not None and not stream.closed and stream.seekable():
+        position = stream.tell()
+        try:
+            stream.seek(0)
+            yield stream
+        finally:
+            stream.seek(position)
+    elif name and Path(_text(name)).is_file():
+        with Path(_text(name)).open("rb") as reopened:
+            yield reopened
+    else:
+        yield io.BytesIO()
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
