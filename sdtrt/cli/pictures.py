@@ -18,6 +18,7 @@ from sdtrt.cli.arguments import (
     add_limit,
     add_machine,
     add_output,
+    add_output_quality,
     add_roi,
     denoise,
     quality,
@@ -35,7 +36,7 @@ from sdtrt.engine.coding.rate import METHODS, Wish
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import LOOKS
-from sdtrt.images.metadata import save_options
+from sdtrt.images.files import check_output_quality, image_file
 from sdtrt.information import info
 
 
@@ -101,8 +102,8 @@ def array_file(source: str) -> NDArray[np.float32]:
 
 
 def decode(options: argparse.Namespace) -> int:
-    if options.to_latents and (options.region or options.preview or options.partial):
-        raise ValueError("--to-latents gives all latents of a file: no region, preview or part")
+    if options.to_latents and (options.region or options.preview or options.partial or options.output_quality):
+        raise ValueError("--to-latents gives all latents of a file: no region, preview, part or output quality")
     if options.preview and options.denoise not in {"auto", 0}:
         raise ValueError("--preview does without --denoise")
     if options.to_latents:
@@ -111,21 +112,24 @@ def decode(options: argparse.Namespace) -> int:
     if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
         raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
     targets = prepare_outputs(options.inputs, options.output, suffix)
+    for target in targets if options.output_quality else ():
+        check_output_quality(format_of(target, suffix), options.output_quality)
     codecs: dict[str, Codec] = {}
     limits = limits_of(options)
 
     def work(source: str, target: str) -> Record:
-        data = Path(source) if is_file(source) else read_input(source)
-        model = options.model or str(api.model_for(data, partial=options.partial, limits=limits))
+        file = Path(source) if is_file(source) else read_input(source)
+        model = options.model or str(api.model_for(file, partial=options.partial, limits=limits))
         if model not in codecs:
             codecs[model] = open_codec(model, options)
         started = time.perf_counter()
-        if size := decode_rows(codecs[model], data, target, options):
+        if size := decode_rows(codecs[model], file, target, options):
             seconds = time.perf_counter() - started
             return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
-        image = decoded(codecs[model], data, options)
+        image = decoded(codecs[model], file, options)
         seconds = time.perf_counter() - started
-        write_output(target, image_file(image, target, suffix), force=options.force)
+        data = image_file(image, format_of(target, suffix), options.output_quality)
+        write_output(target, data, force=options.force)
         return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
 
     return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s")
@@ -160,17 +164,13 @@ def decode_latents(options: argparse.Namespace) -> int:
     return each_file(options, prepare_outputs(options.inputs, options.output, ".npy"), work, "latents {shape}")
 
 
-def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
-    """Return an image as a file in the format that the target's name, or else `suffix`, asks for."""
+def format_of(target: str, suffix: str) -> str:
+    """Return Pillow's name of the format that the target's name, or else `suffix`, asks for."""
     extension = Path(target).suffix.lower() or suffix
-    kind = Image.registered_extensions().get(extension)
-    if kind not in Image.SAVE:
+    name = Image.registered_extensions().get(extension)
+    if name is None or name not in Image.SAVE:
         raise ValueError(f"{target}: Pillow writes no image format of the name {extension}")
-    if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
-        raise ValueError(f"{target}: JPEG has no alpha channel; name a .png or .webp file")
-    stream = io.BytesIO()
-    image.save(stream, kind, **save_options(image, kind))
-    return stream.getvalue()
+    return name
 
 
 def add_commands(commands: Any) -> None:
@@ -219,6 +219,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--format", default="png", help="image format of outputs whose name does not tell (default png)"
     )
+    add_output_quality(command)
     command.add_argument(
         "--denoise",
         type=denoise,

@@ -4,7 +4,6 @@ import operator
 import re
 import struct
 from typing import Any
-from xml.parsers import expat
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -25,6 +24,7 @@ from sdtrt.images.opening import is_file_image
 
 XMP_KEYS = "xmp", "XML:com.adobe.xmp"  # of `info`, the one first that counts
 RAW_PROFILE = "Raw profile type "
+COMMENT = "Comment"  # the keyword of text that comes from a comment
 FORMATS_WITH_TEXT = {"PNG", "SDT"}
 LARGEST_JPEG_XMP = 65_502  # bytes, what fits into one segment beside its name
 LARGEST_JPEG_SEGMENT = 65_533
@@ -35,25 +35,7 @@ NO_TEXT = {
     *("append_images", "background", "blend", "bpp", "compression", "default_image", "disposal", "duration", "exif"),
     *("icc_profile", "id_section", "loop", "orientation", "palette", "photoshop", "transparency", "version", "xmp"),
 }
-# The reconstruction of a picture changes it, but not what it tells: https://cv.iptc.org/newscodes/digitalsourcetype/
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
-SOURCE = re.compile(
-    rb"\s[\w.-]+:DigitalSourceType\s*=\s*(\"[^\"]*\"|'[^']*')"
-    rb"|<[\w.-]+:DigitalSourceType\b[^<>]*/>|<([\w.-]+):DigitalSourceType\b[^<>]*>[^<]*</\2:DigitalSourceType\s*>"
-)
-MARKS = {
-    look: (
-        f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"{said}/>'
-    ).encode()
-    for look, said in {
-        None: "",
-        "faithful": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="faithful"',
-        "vivid": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="vivid"',
-    }.items()
-}
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8](?=\s*[\"'<])")
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# RDF"
 MISSING = "sdtrt:missing"  # in the `info` of images from files that are cut short or damaged
 # What Pillow raises at EXIF data that is none.
 UNREADABLE_EXIF = (
@@ -66,10 +48,6 @@ UNREADABLE_EXIF = (
     ValueError,
     struct.error,
 )
-PACKET = (
-    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">%s</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
-)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -80,11 +58,12 @@ def orientation_of(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
     except UNREADABLE_EXIF:
-        orientation = _orientation_in(exif_data.tiff_of(_exif_in_info(image)))
+        orientation = orientation_in(exif_data.tiff_of(_exif_in_info(image)))
     return orientation if type(orientation) is int and orientation in exif_data.TURNED else 1
 
 
-def _orientation_in(tiff: bytes) -> int | None:
+def orientation_in(tiff: bytes) -> int | None:
+    """Return the orientation in EXIF data; None if it has none, or is damaged."""
     try:
         return exif_data.orientation_in(tiff)
     except ValueError:
@@ -101,6 +80,35 @@ def metadata_of(image: Image.Image, orientation: int = 1) -> Metadata:
     if is_file_image(image) and has_gain_map(image):  # which is not in the file any more
         xmp = GAIN_MAP_VERSION.sub(lambda version: b" " * len(version[0]), xmp)
     return Metadata(_exif_of(image, orientation), xmp, tuple(_texts(image)))
+
+
+def replaced(image: Image.Image, orientation: int, changes: dict[str, Any]) -> Metadata:
+    """Return what an image carries, as `metadata_of` does, with other metadata in its place.
+
+    Arguments:
+        image: the image, loaded.
+        orientation: the EXIF orientation, 1 to 8, from which the image is turned upright.
+        changes: by name: "exif" and "xmp" as bytes, or as Pillow has them; "comment", a text; "text", a dictionary of
+            keywords. None or an empty value removes what the image has.
+    """
+    tiff, text = exif_given(changes), list(_texts(image))
+    if "exif" not in changes:
+        tiff = _exif_of(image, orientation)
+    elif exif_data.can_be_read(tiff):
+        tiff = exif_data.upright(tiff, orientation)
+    xmp = _upright_xmp(_bytes(changes["xmp"]) if "xmp" in changes else _xmp_of(image))
+    if "text" in changes:
+        text = [(str(keyword), _plain(value)) for keyword, value in dict(changes["text"] or {}).items()]
+    if "comment" in changes:
+        text = [(keyword, value) for keyword, value in text if keyword != COMMENT]
+        text += [(COMMENT, _plain(changes["comment"]))] if changes["comment"] else []
+    return Metadata(tiff, xmp, tuple(text))
+
+
+def exif_given(changes: dict[str, Any]) -> bytes:
+    """Return the EXIF data among changes of metadata; nothing if there is none, or if it says nothing."""
+    tiff = exif_data.tiff_of(_bytes(changes.get("exif")))
+    return b"" if exif_data.can_be_read(tiff) and exif_data.is_empty(tiff) else tiff
 
 
 def _exif_of(image: Image.Image, orientation: int) -> bytes:
@@ -162,7 +170,7 @@ def _texts(image: Image.Image) -> list[tuple[str, str]]:
     """Return the text of PNG files and of images in memory, and the comments of others."""
     texts = {name: image.info[name] for name in _text_names(image)}
     if not texts and image.info.get("comment"):
-        texts["Comment"] = _comment_of(image)
+        texts[COMMENT] = _comment_of(image)
     return [(_plain(keyword), _plain(text)) for keyword, text in texts.items()]
 
 
@@ -208,37 +216,6 @@ def put_into(image: Image.Image, metadata: Metadata) -> None:
         image.info["dpi"] = dpi
 
 
-def marked(metadata: Metadata, look: str | None = None) -> Metadata:
-    """Return metadata that says, in IPTC's words, that the picture was reconstructed by an algorithm; and its look."""
-    xmp, mark = metadata.xmp, MARKS[look]
-    for earlier in MARKS.values():
-        xmp = xmp.replace(earlier, b"")
-    xmp = SOURCE.sub(b"", xmp)
-    end = _end_of_rdf(xmp)
-    xmp = PACKET % mark if end is None else xmp[:end] + mark + xmp[end:]
-    return Metadata(metadata.exif, xmp, metadata.text)
-
-
-def _end_of_rdf(xmp: bytes) -> int | None:
-    """Return where the last RDF element of a packet ends; None if the packet is no XML in UTF-8, or has no such one."""
-    ends = []
-    parser = expat.ParserCreate("utf-8", " ")
-
-    def ended(name: str) -> None:
-        if name == RDF:
-            ends.append(parser.CurrentByteIndex)
-
-    def refuse(*_: object) -> None:
-        raise ValueError("a document type")
-
-    parser.EndElementHandler, parser.StartDoctypeDeclHandler = ended, refuse
-    try:
-        parser.Parse(xmp.rstrip(b"\0"), True)
-    except (expat.ExpatError, ValueError):
-        return None
-    return ends[-1] if ends and xmp.startswith(b"</", ends[-1]) else None
-
-
 def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
     """Return what to hand to `Image.save`, so that a kind of file keeps as much of an image's metadata as it can."""
     exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
@@ -264,7 +241,7 @@ def _strings(image: Image.Image) -> list[tuple[str, str]]:
 def _png_text(image: Image.Image) -> PngInfo:
     chunks = PngInfo()
     for keyword, text in _strings(image):
-        chunks.add_itxt(keyword.encode("latin-1", "replace")[:LONGEST_KEYWORD] or b"Comment", text)
+        chunks.add_itxt(keyword.encode("latin-1", "replace")[:LONGEST_KEYWORD] or COMMENT.encode(), text)
     if xmp := image.info.get("xmp", b""):
         chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     return chunks

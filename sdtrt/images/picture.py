@@ -3,6 +3,7 @@
 import io
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,16 @@ from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import Picture, luma
 from sdtrt.images.headers import head_of
 from sdtrt.images.losses import warn, warn_of_file, warn_of_frames
-from sdtrt.images.metadata import MISSING, marked, metadata_of, orientation_of, put_into
+from sdtrt.images.marks import marked
+from sdtrt.images.metadata import (
+    MISSING,
+    exif_given,
+    metadata_of,
+    orientation_in,
+    orientation_of,
+    put_into,
+    replaced,
+)
 from sdtrt.images.opening import check_size, is_file_image, load, open_any_size
 from sdtrt.images.transparency import filled
 
@@ -22,6 +32,7 @@ ImageLike = Image.Image | NDArray[np.uint8] | str | Path
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 ICC_MODES = {"RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK", "L": "GRAY", "LAB": "Lab"}  # and the profile's colour space
+PIXEL_INFO = "icc_profile", "transparency"  # that says what pixels mean
 RGB_LIKE = {"P", "PA", "YCbCr", "RGBX", "RGBa", "HSV"}  # modes whose profile is one of RGB
 # By EXIF's orientation, what turns an image upright; none for 1.
 TURNS = {
@@ -83,6 +94,21 @@ def loaded(image: Image.Image, *, strip: bool) -> tuple[Image.Image, int]:
         warn(f"{head.bits} bits are reduced to 8")
         narrow = _with_narrow_transparency(image, head.bits)
     return narrow, orientation_of(image)
+
+
+def with_metadata(image: Image.Image, changes: dict[str, Any]) -> Image.Image:
+    """Return an upright image in memory with other metadata, which `picture_of` takes as it is.
+
+    `changes` are those of `sdtrt.images.metadata.replaced`. The orientation in EXIF data that replaces another is
+    applied; without such data, the one that the image has.
+    """
+    pixels, orientation = loaded(image, strip=False)
+    if tiff := exif_given(changes):
+        orientation = orientation_in(tiff) or 1
+    upright = turned(pixels, orientation).copy()
+    upright.info = {name: pixels.info[name] for name in PIXEL_INFO if name in pixels.info}
+    put_into(upright, replaced(image, orientation, changes))
+    return upright
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
