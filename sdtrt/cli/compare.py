@@ -42,7 +42,7 @@ def compare_command(options: argparse.Namespace) -> int:
     with open_codec(options.model, options) as codec:
 
         def work(source: str, target: str) -> Record:
-            with open_image(source, options.frame) as image:
+            with open_image(source, options.frame, limits_of(options)) as image:
                 pixels = picture_of(image, strip=True, limits=limits_of(options)).pixels
             comparisons.append(compare(codec, name_of(source), np.asarray(pixels), **wish, **roi_options(options)))
             return record_of(comparisons[-1])

@@ -29,14 +29,14 @@ def limits_of(options: argparse.Namespace) -> Limits:
     return Limits(max_pixels=options.max_pixels)
 
 
-def open_image(source: str, frame: int) -> Image.Image:
+def open_image(source: str, frame: int, limits: Limits) -> Image.Image:
     """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
     try:
         image = open_any_size(io.BytesIO(read_input(source)))
     except UnidentifiedImageError as error:
         raise ValueError("not an image file that Pillow knows") from error
     if frame:
-        seek(image, frame)
+        seek(image, frame, limits)
     return image
 
 

@@ -59,7 +59,7 @@ def encode(options: argparse.Namespace) -> int:
     with open_codec(options.model, options) as codec:
 
         def encode_whole(source: str) -> bytes:
-            with open_image(source, options.frame) as image:
+            with open_image(source, options.frame, limits_of(options)) as image:
                 return codec.encode(
                     image,
                     psnr=options.target_psnr,

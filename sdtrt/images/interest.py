@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT, Interest
+from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.picture import Region, checked_region
 from sdtrt.images.opening import load, open_any_size
 
@@ -34,21 +35,21 @@ def mask_of(roi: Roi, width: int, height: int) -> NDArray[np.uint8]:
         mask = np.zeros((height, width), np.uint8)
         mask[top : top + down, left : left + across] = 255
         return mask
-    mask = _mask(roi)
-    if mask.shape != (height, width):
-        raise ValueError(f"a mask of {mask.shape[1]}x{mask.shape[0]} for a picture of {width}x{height}")
-    return mask
-
-
-def _mask(roi: NDArray[np.uint8] | Image.Image | str | Path) -> NDArray[np.uint8]:
     if isinstance(roi, str | Path):
         with open_any_size(roi) as image:
-            return _mask(image)
+            return mask_of(image, width, height)
     if isinstance(roi, Image.Image):
-        load(roi)
+        _check_fit(roi.height, roi.width, width, height)
+        load(roi, UNLIMITED)
         return np.asarray(roi.convert("L"))
     if not isinstance(roi, np.ndarray):
         raise TypeError(f"region of interest is a {type(roi).__name__}; expected four numbers, a mask or its path")
     if roi.ndim != 2 or roi.dtype != np.uint8:
         raise ValueError(f"mask of {roi.dtype} and shape {roi.shape}, expected uint8 (H, W)")
+    _check_fit(roi.shape[0], roi.shape[1], width, height)
     return roi
+
+
+def _check_fit(mask_height: int, mask_width: int, width: int, height: int) -> None:
+    if (mask_height, mask_width) != (height, width):
+        raise ValueError(f"a mask of {mask_width}x{mask_height} for a picture of {width}x{height}")

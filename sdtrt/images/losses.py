@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import PictureWarning
 from sdtrt.images.headers import GEO_TAGS, JUMBF, TIFF_IPTC, TIFF_LAYERS, TIFF_PHOTOSHOP, Head
 from sdtrt.images.opening import FrameLostError, frames_of, raw_file
@@ -25,10 +26,10 @@ def warn(message: str) -> None:
     warnings.warn(message, PictureWarning, stacklevel=4)
 
 
-def warn_of_frames(image: Image.Image) -> None:
+def warn_of_frames(image: Image.Image, limits: Limits) -> None:
     """Warn if an image has more frames, layers or sizes than the one that is taken."""
     try:
-        frames = frames_of(image)
+        frames = frames_of(image, limits)
     except FrameLostError:
         raise
     except ValueError as error:

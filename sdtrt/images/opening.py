@@ -1,6 +1,7 @@
 """Image files, opened, counted and loaded by Pillow: any size that the limits allow, and one kind of error."""
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,39 +15,55 @@ from sdtrt.errors import LimitError, SdtrtError
 
 
 class _PillowLimit:
-    """Pillow's own limit of pixels, which is one for all threads; it is lifted while any of them is inside."""
+    """Pillow's own limit of pixels, which is one for all threads: while they read, the highest of their limits."""
 
     def __init__(self) -> None:
-        self._lock, self._users, self._usual = Lock(), 0, Image.MAX_IMAGE_PIXELS
+        self._lock, self._usual = Lock(), Image.MAX_IMAGE_PIXELS
+        self._active: list[float] = []
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def __call__(self, limits: Limits | None) -> Iterator[None]:
+        # Pillow warns above its limit and fails above twice that. A warning is of no use beside `LimitError`.
+        bound = math.inf if limits is None else 2 * limits.max_pixels
         with self._lock:
-            if not self._users:
-                self._usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            self._users += 1
+            if not self._active:
+                self._usual = Image.MAX_IMAGE_PIXELS
+            self._active.append(bound)
+            self._apply()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active.remove(bound)
+                self._apply()
 
-    def __exit__(self, *raised: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users and Image.MAX_IMAGE_PIXELS is None:
-                Image.MAX_IMAGE_PIXELS = self._usual
+    def _apply(self) -> None:
+        highest = max(self._active, default=None)
+        if highest is None:
+            Image.MAX_IMAGE_PIXELS = self._usual
+        else:
+            Image.MAX_IMAGE_PIXELS = None if highest == math.inf else int(highest)
 
 
-_without_pillow_limit = _PillowLimit()
+_pillow_limit = _PillowLimit()
 
 
 @contextmanager
-def reading() -> Iterator[None]:
-    """Run Pillow's readers: without their limit of pixels, and with `ValueError` for whatever they raise.
+def reading(limits: Limits | None = None) -> Iterator[None]:
+    """Run Pillow's readers: with these limits of pixels, and with `ValueError` for whatever they raise.
 
     The operating system's errors, `MemoryError`, warnings that are errors, and errors of sdtrt pass unchanged. So does
-    `UnidentifiedImageError`.
+    `UnidentifiedImageError`. None is without a limit.
     """
     try:
-        with _without_pillow_limit:
+        with _pillow_limit(limits):
             yield
     except (MemoryError, SdtrtError, UnidentifiedImageError, Warning):
         raise
+    except Image.DecompressionBombError as error:
+        raise LimitError(
+            f"a frame of the image is too large: {error}; the limit can be raised (--max-pixels)"
+        ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -75,16 +92,22 @@ def open_any_size(file: str | Path | IO[bytes], formats: tuple[str, ...] | None 
         return Image.open(file, formats=formats)
 
 
-def load(image: Image.Image) -> None:
-    """Load the pixels of an image; `ValueError` if they are damaged."""
-    with reading():
+def load(image: Image.Image, limits: Limits) -> None:
+    """Load the pixels of an image; `ValueError` if they are damaged, `LimitError` if they exceed `limits`."""
+    check_size(image, limits)
+    with reading(limits):
         image.load()
+    check_size(image, limits)
 
 
-def seek(image: Image.Image, frame: int) -> None:
-    """Make a frame of an image, counted from 0, the current one; `ValueError` if it is missing or damaged."""
+def seek(image: Image.Image, frame: int, limits: Limits) -> None:
+    """Make a frame of an image, counted from 0, the current one.
+
+    Raises `ValueError` if the frame is missing or damaged, `LimitError` if the image exceeds `limits`.
+    """
+    check_size(image, limits)
     try:
-        with reading():
+        with reading(limits):
             image.seek(frame)
     except ValueError as error:
         if isinstance(error.__cause__, EOFError):
@@ -100,17 +123,17 @@ def check_size(image: Image.Image, limits: Limits) -> None:
         )
 
 
-def frames_of(image: Image.Image) -> int:
+def frames_of(image: Image.Image, limits: Limits) -> int:
     """Return the number of an image's frames; `ValueError` if a damaged frame hinders the count.
 
     The current frame stays the current one. Raises `FrameLostError` if that is impossible.
     """
     current, shape = image.tell(), (image.size, image.mode)
     try:
-        with reading():
+        with reading(limits):
             return int(getattr(image, "n_frames", 1))
     except ValueError:
-        seek(image, current)
+        seek(image, current, limits)
         if (image.size, image.mode) != shape:
             raise FrameLostError("damaged image: the frames after this one cannot be read") from None
         raise

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import Picture, luma
 from sdtrt.images.headers import head_of
@@ -70,25 +70,24 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
         return picture_of(_image_of_array(image), strip=strip, limits=limits)
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}; expected a Pillow image, a uint8 array or a path")
-    check_size(image, limits)
-    pixels, orientation = loaded(image, strip=strip)
-    check_size(image, limits)
+    pixels, orientation = loaded(image, strip=strip, limits=limits)
     metadata = NOTHING if strip else metadata_of(image, orientation)
     return _picture_of(turned(pixels, orientation), metadata, described=is_file_image(image))
 
 
-def loaded(image: Image.Image, *, strip: bool) -> tuple[Image.Image, int]:
+def loaded(image: Image.Image, *, strip: bool, limits: Limits) -> tuple[Image.Image, int]:
     """Load an image and warn of what will be lost of its file.
 
     Returns the image as it lies in the file, and its EXIF orientation. That is 1 for any image whose pixels are no
     longer those of a file.
     """
-    warn_of_frames(image)
+    check_size(image, limits)
+    warn_of_frames(image, limits)
     if not is_file_image(image):
         return image, 1
     head = head_of(image)
     warn_of_file(image, head, strip=strip)
-    load(image)
+    load(image, limits)
     narrow = image
     if head.bits > 8 and image.mode not in DEEP_MODES:
         warn(f"{head.bits} bits are reduced to 8")
@@ -102,7 +101,7 @@ def with_metadata(image: Image.Image, changes: dict[str, Any]) -> Image.Image:
     `changes` are those of `sdtrt.images.metadata.replaced`. The orientation in EXIF data that replaces another is
     applied; without such data, the one that the image has.
     """
-    pixels, orientation = loaded(image, strip=False)
+    pixels, orientation = loaded(image, strip=False, limits=UNLIMITED)
     if tiff := exif_given(changes):
         orientation = orientation_in(tiff) or 1
     upright = turned(pixels, orientation).copy()

@@ -52,7 +52,7 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
         bands = _bands(path, len(image.getbands()))
         if bands is None:
             return None
-        warn_of_frames(image)
+        warn_of_frames(image, limits)
         warn_of_file(image, head_of(image), strip=strip)
         warn_of_gamut(image)
         metadata = NOTHING if strip else metadata_of(image)

@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 import sdtrt
+from sdtrt.images.headers import head_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "images.md"
 ORIENTATION, ARTIST, EXIF_IFD, DATE, WIDTH, HEIGHT = 0x0112, 0x013B, 0x8769, 0x9003, 0xA002, 0xA003
@@ -415,7 +416,6 @@ CASES: dict[tuple[str, str], Callable[[], Case]] = {
         lambda image: has_xmp(image) and b"hdrgm:Version" not in image.info["xmp"],
         "the gain map is dropped",
     ),
-    ("gain map", "AVIF"): lambda: Case(patched(saved("AVIF"), b"MA1B", b"tmap"), warning="the gain map is dropped"),
 }
 LOSSLESS = {"WebP": {"lossless": True}, "AVIF": {"quality": 100}}
 
@@ -448,6 +448,12 @@ def test_item_of_the_table_is_kept_converted_or_dropped(codec: sdtrt.Codec, item
     else:
         assert not losses
     assert case.kept(codec.decode(data))
+
+
+def test_gain_map_of_avif_is_found_in_its_head() -> None:
+    image = photo()
+    image.format, image.fp = "AVIF", io.BytesIO(patched(saved("AVIF"), b"MA1B", b"tmap"))
+    assert b"tmap" in head_of(image).parts
 
 
 def test_profile_of_imagemagick_with_xmp_is_converted(codec: sdtrt.Codec) -> None:
