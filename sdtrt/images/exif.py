@@ -9,7 +9,7 @@ from PIL import Image, TiffImagePlugin
 PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, LENGTH, PIXEL_WIDTH, PIXEL_HEIGHT = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, EXIF_IFD, GPS_IFD = 0x011A, 0x011B, 0x0128, 0x8769, 0x8825
-INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types and `struct`'s
+INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types and `struct`'s; bytes are no numbers to Pillow
 RATIONAL, INCH, CENTIMETRE = 5, 2, 3
 TURNED = range(2, 9)  # orientations that are not upright
 SIDES_SWAPPED = range(5, 9)  # orientations in which an upright image is as wide as its file is high

@@ -74,9 +74,9 @@ def mutations(data: bytes, seed: int) -> Iterator[bytes]:
     for number in range(MUTATIONS):
         copy = bytearray(data)
         for _ in range(int(random.integers(1, 4))):
-            at = int(random.integers(0, min(len(copy), 400 if number % 2 else len(copy))))
+            at = int(random.integers(0, max(1, min(len(copy), 400 if number % 2 else len(copy)))))
             kind, length = int(random.integers(0, 6)), int(random.integers(1, 9))
-            if kind == 0:
+            if kind == 0 and copy:
                 copy[at] = int(random.integers(0, 256))
             elif kind == 1:
                 copy[at : at + 4] = random.bytes(4)
