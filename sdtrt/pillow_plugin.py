@@ -13,7 +13,9 @@ A file is read and checked when it is opened; its pixels are decoded when they a
 `ImageFile.LOAD_TRUNCATED_IMAGES` what there is of a file that is cut short or damaged is shown, with a
 `PictureWarning`. How large an image may be is Pillow's own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`,
 `bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`, `layers`, `roi`, `roi_weight` and `strip` as `sdtrt.encode` does,
-`model` by name or folder, and `exif` and `xmp` in place of those that the image has.
+and `model` by name or folder. `exif`, `xmp`, `comment` and `text` (a dictionary) replace what the image has of them;
+None or an empty value removes it. As with other formats, an orientation in `exif` is the one in which the image is
+shown.
 """
 
 import functools
@@ -31,12 +33,15 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED
 from sdtrt.engine.format.metadata import NOTHING, Metadata, metadata_of_file
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import FormatError, SdtrtError
-from sdtrt.images.metadata import MISSING, marked, put_into
+from sdtrt.images.marks import marked
+from sdtrt.images.metadata import MISSING, put_into
+from sdtrt.images.picture import with_metadata
 from sdtrt.information import verify
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
 SCALES = (64, 32, 16, 8)  # of previews, the smallest pictures first
+METADATA = "exif", "xmp", "comment", "text"  # that `save` replaces
 OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "layers", "roi", "roi_weight", "strip"}
 
 
@@ -123,6 +128,13 @@ class SdtImageFile(ImageFile.ImageFile):
             return codec.preview(data, scale=self._scale, limits=self._limits)
         return codec.decode(data, partial=self._partial, limits=self._limits)
 
+    def __getstate__(self) -> list[Any]:
+        return [*super().__getstate__(), self.text]
+
+    def __setstate__(self, state: list[Any]) -> None:
+        *inherited, self.text = state
+        super().__setstate__(inherited)
+
     def verify(self) -> None:
         """Check the file completely, but for its pixels; as with other formats the image is of no use afterwards."""
         if self._data is None:
@@ -149,11 +161,9 @@ def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     options = dict(image.encoderinfo)
     wish = {name: options.pop(name) for name in OPTIONS & options.keys()}
     nbytes, model = options.pop("bytes", None), options.pop("model", BUILT_IN)
-    replaced = {name: options.pop(name) for name in ("exif", "xmp") if name in options}
-    if replaced:
-        image = image.copy()
-        for name, value in replaced.items():
-            image.info[name] = value.tobytes() if isinstance(value, Image.Exif) else value
+    changes = {name: options.pop(name) for name in METADATA if name in options}
+    if changes:
+        image = with_metadata(image, changes)
     fp.write(codec_of(model).encode(image, nbytes=nbytes, limits=UNLIMITED, **wish))
 
 

@@ -13,7 +13,13 @@ LARGEST_TEXTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """`exif` is a TIFF structure without an orientation, `xmp` a packet of XML, `text` keywords and what they say."""
+    """EXIF, XMP and text.
+
+    Arguments:
+        exif: a TIFF structure whose orientation, if it has one, is 1.
+        xmp: a packet of XML.
+        text: pairs of keyword and text.
+    """
 
     exif: bytes = b""
     xmp: bytes = b""

@@ -47,6 +47,15 @@ def add_output(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_output_quality(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--output-quality",
+        type=output_quality,
+        metavar="N",
+        help="quality of JPEG, WebP and AVIF files, 1 to 100 (default 90)",
+    )
+
+
 def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
     command.add_argument("-m", "--model", default=default, help=text)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
@@ -73,6 +82,13 @@ def add_limit(command: argparse.ArgumentParser) -> None:
 
 def quality(text: str) -> float:
     value = float(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
+    return value
+
+
+def output_quality(text: str) -> int:
+    value = int(text)
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
     return value

@@ -48,7 +48,7 @@ def compare_command(options: argparse.Namespace) -> int:
             codec_of(options.model)
 
         def work(source: str, target: str) -> Record:
-            with open_image(source, options.frame) as image:
+            with open_image(source, options.frame, limits_of(options)) as image:
                 pixels = picture_of(image, strip=True, limits=limits_of(options)).pixels
             codec, name = codec_of(options.model), name_of(source)
             comparisons.append(compare(codec, name, np.asarray(pixels), **wish, **roi_options(options)))

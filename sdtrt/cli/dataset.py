@@ -8,14 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdtrt.cli.arguments import add_command, add_quiet, denoise, quality, thread_count, whole_number
+from sdtrt.cli.arguments import (
+    add_command,
+    add_output_quality,
+    add_quiet,
+    denoise,
+    quality,
+    thread_count,
+    whole_number,
+)
 from sdtrt.cli.inputs import extra
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.view import LOOKS
-from sdtrt.images.files import SUFFIXES
+from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
 from sdtrt.progress import Rate, clear_bar
 
 if TYPE_CHECKING:
@@ -36,8 +44,14 @@ def encode(options: argparse.Namespace) -> int:
 
 
 def decode(options: argparse.Namespace) -> int:
-    steps = None if options.denoise == "auto" else options.denoise
-    return conclude(options, "decode", {"denoise": steps, "look": options.look, "strip": options.strip})
+    check_output_quality(NAMES[KINDS[options.format]], options.output_quality)
+    call = {
+        "denoise": None if options.denoise == "auto" else options.denoise,
+        "look": options.look,
+        "strip": options.strip,
+        "output_quality": options.output_quality,
+    }
+    return conclude(options, "decode", call)
 
 
 def latents(options: argparse.Namespace) -> int:
@@ -176,6 +190,7 @@ def add_commands(commands: Any) -> None:
 
     one = add_operation(inner, "decode", decode, ".sdt files to images", writes=True)
     one.add_argument("--format", choices=KINDS, default="png", help="default %(default)s")
+    add_output_quality(one)
     one.add_argument("--denoise", type=denoise, default="auto", metavar="N", help="steps of the UNet, auto or off")
     one.add_argument("--look", choices=LOOKS, default="auto", help="default %(default)s")
     one.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")

@@ -13,7 +13,7 @@ from sdtrt.cli.files import read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import DeviceError
-from sdtrt.images.picture import open_any_size
+from sdtrt.images.opening import open_any_size, seek
 from sdtrt.progress import TileBar
 
 
@@ -37,17 +37,14 @@ def limits_of(options: argparse.Namespace) -> Limits:
     return Limits(max_pixels=options.max_pixels)
 
 
-def open_image(source: str, frame: int) -> Image.Image:
+def open_image(source: str, frame: int, limits: Limits) -> Image.Image:
     """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
     try:
         image = open_any_size(io.BytesIO(read_input(source)))
     except UnidentifiedImageError as error:
         raise ValueError("not an image file that Pillow knows") from error
     if frame:
-        try:
-            image.seek(frame)
-        except EOFError as error:
-            raise ValueError(f"has no frame {frame}") from error
+        seek(image, frame, limits)
     return image
 
 

@@ -17,6 +17,7 @@ from sdtrt.cli.arguments import (
     add_limit,
     add_machine,
     add_output,
+    add_output_quality,
     add_roi,
     denoise,
     image_size,
@@ -35,14 +36,13 @@ from sdtrt.engine.coding.rate import METHODS, Wish
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.view import LOOKS
-from sdtrt.images.metadata import save_options
-from sdtrt.information import info, size_of
+from sdtrt.images.files import check_output_quality, image_file
+from sdtrt.information import info
 from sdtrt.latents.coding import file_of
 from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
 from sdtrt.latents.spaces import profile_of_space
 
 ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
-NO_ALPHA = "{}: JPEG has no alpha channel; name a .png or .webp file"
 
 
 def encode(options: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ def encode(options: argparse.Namespace) -> int:
             codec_of(model)
 
         def encode_whole(codec: Codec, source: str) -> bytes:
-            with open_image(source, options.frame) as image:
+            with open_image(source, options.frame, limits_of(options)) as image:
                 return codec.encode(
                     image,
                     psnr=options.target_psnr,
@@ -130,8 +130,8 @@ def encode_latents(options: argparse.Namespace, wish: dict[str, Any]) -> int:
 
 
 def decode(options: argparse.Namespace) -> int:
-    if options.to_latents and (options.region or options.preview or options.partial):
-        raise ValueError("--to-latents gives all latents of a file: no region, preview or part")
+    if options.to_latents and (options.region or options.preview or options.partial or options.output_quality):
+        raise ValueError("--to-latents gives all latents of a file: no region, preview, part or output quality")
     if options.preview and options.denoise not in {"auto", 0}:
         raise ValueError("--preview does without --denoise")
     if options.to_latents:
@@ -143,7 +143,7 @@ def decode(options: argparse.Namespace) -> int:
     limits = limits_of(options)
 
     def check(target: str) -> None:
-        kind_of(target, suffix)
+        check_output_quality(format_of(target, suffix), options.output_quality)
 
     with opened_codecs(options) as codec_of:
         if options.model and any_work(options, targets, check):
@@ -156,10 +156,10 @@ def decode(options: argparse.Namespace) -> int:
             if size := decode_rows(codec, data, target, options):
                 seconds = time.perf_counter() - started
                 return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
-            check_alpha(data, target, suffix, options)
             image = decoded(codec, data, options)
             seconds = time.perf_counter() - started
-            write_output(target, image_file(image, target, suffix), force=options.force)
+            file = image_file(image, format_of(target, suffix), options.output_quality)
+            write_output(target, file, force=options.force)
             return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
 
         return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s", check=check)
@@ -196,7 +196,7 @@ def decode_latents(options: argparse.Namespace) -> int:
     return each_file(options, targets, work, "latents {shape}")
 
 
-def kind_of(target: str, suffix: str) -> str:
+def format_of(target: str, suffix: str) -> str:
     """Return the image format, in Pillow's words, that an output's name, or else `suffix`, asks for.
 
     `ValueError` if Pillow writes none of that name.
@@ -206,24 +206,6 @@ def kind_of(target: str, suffix: str) -> str:
     if kind not in Image.SAVE:
         raise ValueError(f"{target}: Pillow writes no image format of the name {extension}; name a .png file")
     return kind
-
-
-def check_alpha(source: bytes | Path, target: str, suffix: str, options: argparse.Namespace) -> None:
-    """Raise `ValueError` if an image, by the head of its file, has alpha, and its output's format has none."""
-    if kind_of(target, suffix) != "JPEG" or options.partial:  # the head of a damaged file may say anything
-        return
-    if size_of(source, limits=limits_of(options)).channels in {2, 4}:
-        raise ValueError(NO_ALPHA.format(target))
-
-
-def image_file(image: Image.Image, target: str, suffix: str) -> bytes:
-    """Return an image as a file in the format that the target's name, or else `suffix`, asks for."""
-    kind = kind_of(target, suffix)
-    if kind == "JPEG" and image.mode in {"RGBA", "LA"}:
-        raise ValueError(NO_ALPHA.format(target))
-    stream = io.BytesIO()
-    image.save(stream, kind, **save_options(image, kind))
-    return stream.getvalue()
 
 
 def add_commands(commands: Any) -> None:
@@ -279,6 +261,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--format", default="png", help="image format of outputs whose name does not tell (default png)"
     )
+    add_output_quality(command)
     command.add_argument(
         "--denoise",
         type=denoise,

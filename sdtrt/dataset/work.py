@@ -88,7 +88,8 @@ def calls(task: Task) -> tuple[Call, str]:
     codec, options = opened(json.dumps(dict(task.machine), sort_keys=True)), dict(task.options)
     if task.operation == "encode":
         return lambda data: (codec.encode(image_of_bytes(data), **options), {}), "sdt"
-    return lambda data: (picture_file(codec.decode(data, **options), task.kind), {}), SUFFIXES[task.kind]
+    quality = options.pop("output_quality", None)
+    return lambda data: (picture_file(codec.decode(data, **options), task.kind, quality), {}), SUFFIXES[task.kind]
 
 
 @cache

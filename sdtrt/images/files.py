@@ -1,11 +1,12 @@
-"""Image files as bytes, for those who have no command line to say what they want: a service, a dataset."""
+"""Image files as bytes: the one place that reads those of requests and datasets, and that writes any."""
 
 import io
 
 from PIL import Image, features
 
+from sdtrt.images.losses import warn
 from sdtrt.images.metadata import save_options
-from sdtrt.images.picture import open_any_size
+from sdtrt.images.opening import open_any_size
 
 # Of what Pillow reads, images of cameras and of the web; none that starts other programs.
 Image.init()
@@ -16,6 +17,8 @@ NAMES = {"image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF", "image/
 SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/avif": "avif", "image/jpeg": "jpg"}
 KINDS = tuple(kind for kind in NAMES if kind != "image/avif" or features.check("avif"))  # that can be written
 LARGEST_SIDES = {"image/png": 1 << 31, "image/webp": 16383, "image/avif": 32768, "image/jpeg": 65500}  # pixels
+LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # by Pillow's names, whose writers take a quality
+OPAQUE_FORMATS = {"JPEG", "MPO"}  # without an alpha channel
 LOSSY_QUALITY = 90
 
 
@@ -24,14 +27,49 @@ def image_of_bytes(data: bytes) -> Image.Image:
     return open_any_size(io.BytesIO(data), FORMATS)
 
 
-def picture_file(image: Image.Image, kind: str) -> bytes:
-    """Return an image as a file of a media type; JPEG, which has no alpha channel, lies on white."""
-    name = NAMES[kind]
-    if name == "JPEG" and image.mode in {"LA", "RGBA"}:
-        opaque = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
-        image.info = opaque.info
-    options = save_options(image, name) | ({} if name == "PNG" else {"quality": LOSSY_QUALITY})
+def check_output_quality(name: str, quality: int | None) -> None:
+    """Raise `ValueError` if files of a format, by Pillow's name, have no such quality."""
+    if quality is None:
+        return
+    if name not in LOSSY_FORMATS:
+        raise ValueError(
+            f"an output quality of {quality} for {name}, which has none; expected a lossy format: JPEG, WebP or AVIF"
+        )
+    if type(quality) is not int or not 1 <= quality <= 100:
+        raise ValueError(f"an output quality of {quality!r}, expected a whole number from 1 to 100")
+
+
+def image_file(image: Image.Image, name: str, quality: int | None = None) -> bytes:
+    """Return an image as the bytes of an image file, with its metadata as far as the format holds it.
+
+    Arguments:
+        image: of mode L, LA, RGB or RGBA. JPEG has no alpha channel: the image is laid on white, with a
+            `PictureWarning`.
+        name: Pillow's name of the format.
+        quality: 1 to 100, of JPEG, WebP and AVIF only; 90 if None.
+
+    Raises `ValueError` for a quality that the format does not have, and what Pillow's writer raises.
+    """
+    check_output_quality(name, quality)
+    if name in OPAQUE_FORMATS and image.mode in {"LA", "RGBA"}:
+        image = _on_white(image)
+        warn(f"the alpha channel is dropped: {name} has none, the image is laid on white")
+    options = save_options(image, name)
+    if name in LOSSY_FORMATS:
+        options["quality"] = LOSSY_QUALITY if quality is None else quality
     stream = io.BytesIO()
     image.save(stream, name, **options)
     return stream.getvalue()
+
+
+def picture_file(image: Image.Image, kind: str, quality: int | None = None) -> bytes:
+    """Return an image as a file of a media type, as `image_file` does."""
+    return image_file(image, NAMES[kind], quality)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    opaque = image.convert("RGBA")
+    laid = Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque)
+    laid = laid.convert("L" if image.mode == "LA" else "RGB")
+    laid.info = opaque.info
+    return laid

@@ -8,8 +8,9 @@ from PIL import Image
 
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT, Interest
 from sdtrt.engine.format.arguments import checked_number, shown
+from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.picture import Region, checked_region
-from sdtrt.images.picture import open_any_size
+from sdtrt.images.opening import load, open_any_size
 from sdtrt.sources import FilePath
 
 Roi = Region | NDArray[np.uint8] | Image.Image | FilePath
@@ -56,4 +57,5 @@ def _mask_of_image(image: Image.Image, width: int, height: int) -> NDArray[np.ui
     """Return an image as a mask; its size is checked before its pixels are read."""
     if image.size != (width, height):
         raise ValueError(f"roi is a mask of {image.width}x{image.height}, expected {width}x{height} as the picture is")
+    load(image, UNLIMITED)
     return np.asarray(image.convert("L"))

@@ -4,41 +4,38 @@ import operator
 import re
 import struct
 from typing import Any
-from xml.parsers import expat
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdtrt.engine.format.metadata import Metadata
+from sdtrt.images import exif as exif_data
+from sdtrt.images.exif import ORIENTATION, PREFIX
+from sdtrt.images.losses import (
+    GAIN_MAP_VERSION,
+    PSD_EXIF,
+    PSD_XMP,
+    has_gain_map,
+    resources_of,
+    segments,
+    warn,
+)
+from sdtrt.images.opening import is_file_image
 
-EXIF_PREFIX = b"Exif\0\0"
-ORIENTATION = 0x0112
+XMP_KEYS = "xmp", "XML:com.adobe.xmp"  # of `info`, the one first that counts
+RAW_PROFILE = "Raw profile type "
+COMMENT = "Comment"  # the keyword of text that comes from a comment
+FORMATS_WITH_TEXT = {"PNG", "SDT"}
 LARGEST_JPEG_XMP = 65_502  # bytes, what fits into one segment beside its name
 LARGEST_JPEG_SEGMENT = 65_533
+FORMATS_WITH_DPI = {"PNG", "JPEG", "TIFF", "BMP"}  # that take `dpi` of `Image.save`
 LONGEST_KEYWORD = 79  # of PNG
 # What Pillow's writers take from `info` as something else than text.
 NO_TEXT = {
     *("append_images", "background", "blend", "bpp", "compression", "default_image", "disposal", "duration", "exif"),
     *("icc_profile", "id_section", "loop", "orientation", "palette", "photoshop", "transparency", "version", "xmp"),
 }
-# The reconstruction of a picture changes it, but not what it tells: https://cv.iptc.org/newscodes/digitalsourcetype/
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
-SOURCE = re.compile(
-    rb"\s[\w.-]+:DigitalSourceType\s*=\s*(\"[^\"]*\"|'[^']*')"
-    rb"|<[\w.-]+:DigitalSourceType\b[^<>]*/>|<([\w.-]+):DigitalSourceType\b[^<>]*>[^<]*</\2:DigitalSourceType\s*>"
-)
-MARKS = {
-    look: (
-        f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"{said}/>'
-    ).encode()
-    for look, said in {
-        None: "",
-        "faithful": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="faithful"',
-        "vivid": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="vivid"',
-    }.items()
-}
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# RDF"
+XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8](?=\s*[\"'<])")
 MISSING = "sdtrt:missing"  # in the `info` of images from files that are cut short or damaged
 # What Pillow raises at EXIF data that is none.
 UNREADABLE_EXIF = (
@@ -51,104 +48,219 @@ UNREADABLE_EXIF = (
     ValueError,
     struct.error,
 )
-PACKET = (
-    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">%s</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
-)
 
 
-def metadata_of(image: Image.Image, upright: Image.Image) -> Metadata:
-    """Return what an opened image carries; `upright` is the same, turned as its orientation says, and without that.
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8, of an image whose pixels are those of its file; 1 where none can be read.
 
-    What cannot be read is left out.
+    As in Pillow's `ImageOps.exif_transpose`, the orientation may stand in XMP, too.
     """
     try:
-        exif = upright.getexif()
-        exif.pop(ORIENTATION, None)
-        tiff = exif.tobytes().removeprefix(EXIF_PREFIX) if exif else b""
+        orientation = image.getexif().get(ORIENTATION, 1)
     except UNREADABLE_EXIF:
-        tiff = b""
-    xmp = upright.info.get("xmp") or upright.info.get("XML:com.adobe.xmp") or b""
-    return Metadata(tiff, xmp.encode() if isinstance(xmp, str) else bytes(xmp), tuple(_texts(image)))
+        orientation = orientation_in(exif_data.tiff_of(_exif_in_info(image)))
+    return orientation if type(orientation) is int and orientation in exif_data.TURNED else 1
+
+
+def orientation_in(tiff: bytes) -> int | None:
+    """Return the orientation in EXIF data; None if it has none, or is damaged."""
+    try:
+        return exif_data.orientation_in(tiff)
+    except ValueError:
+        return None
+
+
+def metadata_of(image: Image.Image, orientation: int = 1) -> Metadata:
+    """Return what an opened image carries, as if it had been turned upright from an orientation of 1 to 8.
+
+    EXIF data stays as it is, byte by byte, but for the tags of orientation and size that no longer match. What cannot
+    be read is left out with a `PictureWarning`.
+    """
+    xmp = _upright_xmp(_xmp_of(image))
+    if is_file_image(image) and has_gain_map(image):  # which is not in the file any more
+        xmp = GAIN_MAP_VERSION.sub(lambda version: b" " * len(version[0]), xmp)
+    return Metadata(_exif_of(image, orientation), xmp, tuple(_texts(image)))
+
+
+def replaced(image: Image.Image, orientation: int, changes: dict[str, Any]) -> Metadata:
+    """Return what an image carries, as `metadata_of` does, with other metadata in its place.
+
+    Arguments:
+        image: the image, loaded.
+        orientation: the EXIF orientation, 1 to 8, from which the image is turned upright.
+        changes: by name: "exif" and "xmp" as bytes, or as Pillow has them; "comment", a text; "text", a dictionary of
+            keywords. None or an empty value removes what the image has.
+    """
+    tiff, text = exif_given(changes), list(_texts(image))
+    if "exif" not in changes:
+        tiff = _exif_of(image, orientation)
+    elif exif_data.can_be_read(tiff):
+        tiff = exif_data.upright(tiff, orientation)
+    xmp = _upright_xmp(_bytes(changes["xmp"]) if "xmp" in changes else _xmp_of(image))
+    if "text" in changes:
+        text = [(str(keyword), _plain(value)) for keyword, value in dict(changes["text"] or {}).items()]
+    if "comment" in changes:
+        text = [(keyword, value) for keyword, value in text if keyword != COMMENT]
+        text += [(COMMENT, _plain(changes["comment"]))] if changes["comment"] else []
+    return Metadata(tiff, xmp, tuple(text))
+
+
+def exif_given(changes: dict[str, Any]) -> bytes:
+    """Return the EXIF data among changes of metadata; nothing if there is none, or if it says nothing."""
+    tiff = exif_data.tiff_of(_bytes(changes.get("exif")))
+    return b"" if exif_data.can_be_read(tiff) and exif_data.is_empty(tiff) else tiff
+
+
+def _exif_of(image: Image.Image, orientation: int) -> bytes:
+    tiff = exif_data.tiff_of(_exif_in_info(image))
+    dpi = exif_data.chosen_dpi(image.info.get("dpi")) if is_file_image(image) else None
+    if tiff:
+        if not exif_data.can_be_read(tiff):
+            warn("the EXIF data is damaged: it is dropped")
+            return b""
+        if dpi and exif_data.dpi_of(tiff) is None:
+            warn(f"a resolution of {dpi[0]:g}x{dpi[1]:g} dpi is dropped: the EXIF data has none")
+        return b"" if exif_data.is_empty(tiff) else exif_data.upright(tiff, orientation)
+    try:
+        exif = exif_data.exif_of_tiff_file(image) if hasattr(image, "tag_v2") else Image.Exif()
+        return exif_data.exif_with_dpi(exif, dpi) if dpi else exif_data.written(exif)
+    except UNREADABLE_EXIF as error:
+        warn(f"the tags of the TIFF file cannot be kept as EXIF data: they are dropped ({error})")
+        return b""
+
+
+def _exif_in_info(image: Image.Image) -> bytes:
+    """Return the EXIF data of an image as its file has it; nothing if somebody has removed it."""
+    if "exif" in image.info:
+        return _bytes(image.info["exif"])
+    if profile := image.info.get(f"{RAW_PROFILE}exif"):
+        try:
+            return exif_data.bytes_of_hex(profile)
+        except (AttributeError, TypeError, ValueError):
+            return b"damaged"
+    return resources_of(image).get(PSD_EXIF, b"")
+
+
+def _bytes(value: Any) -> bytes:
+    """Return EXIF data or XMP, as callers put it into `info`, as bytes."""
+    if isinstance(value, Image.Exif):
+        return value.tobytes()
+    return value.encode() if isinstance(value, str) else bytes(value or b"")
+
+
+def _xmp_of(image: Image.Image) -> bytes:
+    """Return the XMP of an image; nothing if one of the keys for it says so."""
+    packets = [_bytes(image.info[key]) for key in XMP_KEYS if key in image.info]
+    if packets:
+        return packets[0] if all(packets) else b""
+    if profile := image.info.get(f"{RAW_PROFILE}xmp"):
+        try:
+            return exif_data.bytes_of_hex(profile)
+        except (AttributeError, TypeError, ValueError):
+            warn("the XMP is damaged: it is dropped")
+    return resources_of(image).get(PSD_XMP, b"")
+
+
+def _upright_xmp(xmp: bytes) -> bytes:
+    """Return XMP whose orientation is 1, or absent as before."""
+    return XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _texts(image: Image.Image) -> list[tuple[str, str]]:
     """Return the text of PNG files and of images in memory, and the comments of others."""
-    in_memory = {name: said for name, said in image.info.items() if isinstance(said, str) and image.format is None}
-    found = {str(name): said for name, said in getattr(image, "text", in_memory).items()}
-    if not found and "comment" in image.info:
-        found["Comment"] = image.info["comment"]
-    return [
-        (_plain(keyword), _plain(said))
-        for keyword, said in found.items()
-        if keyword != "XML:com.adobe.xmp" and not keyword.startswith("Raw profile type")
-    ]
+    texts = {name: image.info[name] for name in _text_names(image)}
+    if not texts and image.info.get("comment"):
+        texts[COMMENT] = _comment_of(image)
+    return [(_plain(keyword), _plain(text)) for keyword, text in texts.items()]
+
+
+def _text_names(image: Image.Image) -> list[str]:
+    """Return the keys of text in an image's `info`; whoever removes a key there removes the text."""
+    names = [name for name, text in image.info.items() if isinstance(name, str) and isinstance(text, str)]
+    stream = getattr(image, "png", None)  # of a PNG file whose pixels are not loaded; `text` would load them
+    known = getattr(image, "text", None) if stream is None else stream.im_text
+    if known is not None:
+        names = [name for name in names if name in known]
+    elif is_file_image(image) and image.format not in FORMATS_WITH_TEXT:
+        return []
+    else:
+        names = [name for name in names if name not in NO_TEXT]
+    return [name for name in names if name not in XMP_KEYS and not name.startswith(RAW_PROFILE)]
+
+
+def _comment_of(image: Image.Image) -> str | bytes:
+    """Return the comment of an image; of JPEG files that have several all of them."""
+    comment: str | bytes = image.info["comment"]
+    comments = [content for kind, content in segments(image) if kind == "COM"]
+    return "\n".join(map(_plain, comments)) if comments and comments[-1] == comment else comment
 
 
 def _plain(text: str | bytes) -> str:
-    return (text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)).replace("\0", "")
+    """Return text without zero characters; bytes are UTF-8, or Latin-1 if they are not valid UTF-8."""
+    if not isinstance(text, bytes):
+        return str(text).replace("\0", "")
+    try:
+        return text.decode().replace("\0", "")
+    except UnicodeDecodeError:
+        return text.decode("latin-1").replace("\0", "")
 
 
 def put_into(image: Image.Image, metadata: Metadata) -> None:
     """Put metadata where Pillow's own readers put it, in an image's `info`; no text where its writers expect else."""
     if metadata.exif:
-        image.info["exif"] = EXIF_PREFIX + metadata.exif
+        image.info["exif"] = PREFIX + metadata.exif
     if metadata.xmp:
         image.info["xmp"] = metadata.xmp
-    image.info.update((keyword, said) for keyword, said in metadata.text if keyword not in NO_TEXT)
-
-
-def marked(metadata: Metadata, look: str | None = None) -> Metadata:
-    """Return metadata that says, in IPTC's words, that the picture was reconstructed by an algorithm; and its look."""
-    xmp, mark = metadata.xmp, MARKS[look]
-    for earlier in MARKS.values():
-        xmp = xmp.replace(earlier, b"")
-    xmp = SOURCE.sub(b"", xmp)
-    end = _end_of_rdf(xmp)
-    xmp = PACKET % mark if end is None else xmp[:end] + mark + xmp[end:]
-    return Metadata(metadata.exif, xmp, metadata.text)
-
-
-def _end_of_rdf(xmp: bytes) -> int | None:
-    """Return where the last RDF element of a packet ends; None if the packet is no XML in UTF-8, or has no such one."""
-    ends = []
-    parser = expat.ParserCreate("utf-8", " ")
-
-    def ended(name: str) -> None:
-        if name == RDF:
-            ends.append(parser.CurrentByteIndex)
-
-    def refuse(*_: object) -> None:
-        raise ValueError("a document type")
-
-    parser.EndElementHandler, parser.StartDoctypeDeclHandler = ended, refuse
-    try:
-        parser.Parse(xmp.rstrip(b"\0"), True)
-    except (expat.ExpatError, ValueError):
-        return None
-    return ends[-1] if ends and xmp.startswith(b"</", ends[-1]) else None
+    image.info.update((keyword, text) for keyword, text in metadata.text if keyword not in NO_TEXT)
+    if dpi := exif_data.chosen_dpi(exif_data.dpi_of(metadata.exif)):
+        image.info["dpi"] = dpi
 
 
 def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
     """Return what to hand to `Image.save`, so that a kind of file keeps as much of an image's metadata as it can."""
     exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
-    text = [(str(name), said) for name, said in image.info.items() if isinstance(said, str)]
+    dpi = exif_data.chosen_dpi(image.info.get("dpi"))
+    options = {"dpi": dpi} if dpi and kind in FORMATS_WITH_DPI else {}
     if kind == "PNG":
-        info = PngInfo()
-        for keyword, said in text:
-            info.add_itxt(keyword.encode("latin-1", "replace")[:LONGEST_KEYWORD] or b"Comment", said)
-        if xmp:
-            info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-        return {"pnginfo": info, "exif": exif}
+        return options | {"pnginfo": _png_text(image), "exif": exif}
     if kind == "JPEG":
-        return {
-            "exif": exif if len(exif) <= LARGEST_JPEG_SEGMENT else b"",
-            "xmp": xmp if len(xmp) <= LARGEST_JPEG_XMP else b"",
-            "comment": "\n".join(said for _, said in text).encode()[:LARGEST_JPEG_SEGMENT],
+        return options | {
+            "exif": _fitting("EXIF data", exif, LARGEST_JPEG_SEGMENT),
+            "xmp": _fitting("XMP", xmp, LARGEST_JPEG_XMP),
+            "comment": _fitting("text", "\n".join(text for _, text in _strings(image)).encode(), LARGEST_JPEG_SEGMENT),
         }
-    if kind == "AVIF" and not _is_readable(exif):
-        exif = b""
-    return {"exif": exif, "xmp": xmp} if kind in {"WEBP", "AVIF"} else {}
+    if kind == "AVIF":
+        exif = _for_avif(exif)
+    return options | ({"exif": exif, "xmp": xmp} if kind in {"WEBP", "AVIF"} else {})
+
+
+def _strings(image: Image.Image) -> list[tuple[str, str]]:
+    return [(str(name), text) for name, text in image.info.items() if isinstance(text, str)]
+
+
+def _png_text(image: Image.Image) -> PngInfo:
+    chunks = PngInfo()
+    for keyword, text in _strings(image):
+        chunks.add_itxt(keyword.encode("latin-1", "replace")[:LONGEST_KEYWORD] or COMMENT.encode(), text)
+    if xmp := image.info.get("xmp", b""):
+        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+    return chunks
+
+
+def _fitting(name: str, data: bytes, largest: int) -> bytes:
+    """Return metadata that fits into a JPEG file; nothing, with a warning, of what is too large for it."""
+    if len(data) <= largest:
+        return data
+    warn(f"{name} of {len(data)} bytes is dropped: a JPEG file holds at most {largest}")
+    return b""
+
+
+def _for_avif(exif: bytes) -> bytes:
+    """Return EXIF data that Pillow's AVIF writer hands on as it is: without an orientation, which is 1."""
+    tiff = exif_data.tiff_of(exif)
+    if exif_data.can_be_read(tiff):
+        exif = PREFIX + exif_data.without_orientation(tiff)
+    return exif if _is_readable(exif) else b""
 
 
 def _is_readable(exif: bytes) -> bool:

@@ -2,23 +2,30 @@
 
 import io
 import os
-import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Lock
-from typing import IO
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from sdtrt.engine.format.arguments import checked_truth, shown
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import Picture, luma
-from sdtrt.errors import LimitError, PictureWarning
-from sdtrt.images.metadata import MISSING, ORIENTATION, UNREADABLE_EXIF, marked, metadata_of, put_into
+from sdtrt.images.headers import head_of
+from sdtrt.images.losses import warn, warn_of_file, warn_of_frames
+from sdtrt.images.marks import marked
+from sdtrt.images.metadata import (
+    MISSING,
+    exif_given,
+    metadata_of,
+    orientation_in,
+    orientation_of,
+    put_into,
+    replaced,
+)
+from sdtrt.images.opening import check_size, is_file_image, load, open_any_size
 from sdtrt.images.transparency import filled
 from sdtrt.sources import FilePath
 
@@ -26,7 +33,9 @@ ImageLike = Image.Image | NDArray[np.uint8] | FilePath
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-ICC_MODES = {"RGB", "RGBA", "CMYK", "L", "LAB"}
+ICC_MODES = {"RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK", "L": "GRAY", "LAB": "Lab"}  # and the profile's colour space
+PIXEL_INFO = "icc_profile", "transparency"  # that says what pixels mean
+RGB_LIKE = {"P", "PA", "YCbCr", "RGBX", "RGBa", "HSV"}  # modes whose profile is one of RGB
 # By EXIF's orientation, what turns an image upright; none for 1.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,19 +46,24 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ANY_SIZE = Lock()  # while Pillow's own limit, which is all threads', is lifted
 SRGB_AREA = 0.1121  # IEC 61966-2-1: red 0.64 0.33, green 0.30 0.60, blue 0.15 0.06
 
 
 def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Return the picture of a Pillow image, an array or an image file.
 
-    Arrays are uint8: (H, W), (H, W, 3) or (H, W, 4). Of images, the EXIF orientation is applied, an embedded ICC
-    profile is converted to sRGB, and an alpha channel that is opaque everywhere is dropped; of animations the current
-    frame is taken, of files the first. EXIF, XMP and text are kept unless `strip`.
+    Arguments:
+        image: a Pillow image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or the path of an image file. Of an
+            animation the current frame is taken, of a file the first.
+        strip: leave out EXIF, XMP and text.
+        limits: how many pixels are allowed. Pillow's own limit does not count.
 
-    Raises `LimitError` for more pixels than `limits` has, `ValueError` if there is no picture to be had. What a user
-    may not expect to be lost (more than 8 bits, colours beyond sRGB, further frames) is told by a `PictureWarning`.
+    The EXIF orientation is applied to a file, and to an image whose pixels are still those of its file. Any other image
+    in memory is taken as its pixels are, as Pillow's own writers take it. An embedded ICC profile is converted to sRGB.
+    An alpha channel that is opaque everywhere is dropped.
+
+    Raises `LimitError` for more pixels than `limits` has, `ValueError` for a damaged image or one without a range of
+    values. Each loss that a user may not expect (more than 8 bits, colours, frames, metadata) is a `PictureWarning`.
     """
     if isinstance(image, str | os.PathLike):
         with open_any_size(image) as opened:
@@ -59,50 +73,69 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is {shown(image)}, expected a Pillow image, a uint8 array or a path")
     checked_truth("strip", strip)
-    check_size(image, limits)
-    tell_of_frames(image)
-    upright = _upright(image)
-    return _picture_of(upright, NOTHING if strip else metadata_of(image, upright))
+    pixels, orientation = loaded(image, strip=strip, limits=limits)
+    metadata = NOTHING if strip else metadata_of(image, orientation)
+    return _picture_of(turned(pixels, orientation), metadata, described=is_file_image(image))
 
 
-def open_any_size(file: FilePath | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Return an image, opened, of some of Pillow's formats, of any if None.
+def loaded(image: Image.Image, *, strip: bool, limits: Limits) -> tuple[Image.Image, int]:
+    """Load an image and warn of what will be lost of its file.
 
-    How large it may be is for `check_size` to say, not for Pillow.
+    Returns the image as it lies in the file, and its EXIF orientation. That is 1 for any image whose pixels are no
+    longer those of a file.
     """
-    with ANY_SIZE:
-        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            with told_as_damage():
-                return Image.open(file, formats=formats)
-        finally:
-            Image.MAX_IMAGE_PIXELS = usual
+    check_size(image, limits)
+    warn_of_frames(image, limits)
+    if not is_file_image(image):
+        return image, 1
+    head = head_of(image)
+    warn_of_file(image, head, strip=strip)
+    load(image, limits)
+    narrow = image
+    if head.bits > 8 and image.mode not in DEEP_MODES:
+        warn(f"{head.bits} bits are reduced to 8")
+        narrow = _with_narrow_transparency(image, head.bits)
+    return narrow, orientation_of(image)
 
 
-@contextmanager
-def told_as_damage() -> Iterator[None]:
-    """Raise `ValueError` for what Pillow's readers stumble over."""
-    try:
-        yield
-    except (LookupError, RuntimeError, SyntaxError, TypeError, struct.error) as error:
-        raise ValueError(f"damaged image: {error}") from error
+def with_metadata(image: Image.Image, changes: dict[str, Any]) -> Image.Image:
+    """Return an upright image in memory with other metadata, which `picture_of` takes as it is.
+
+    `changes` are those of `sdtrt.images.metadata.replaced`. The orientation in EXIF data that replaces another is
+    applied; without such data, the one that the image has.
+    """
+    pixels, orientation = loaded(image, strip=False, limits=UNLIMITED)
+    if tiff := exif_given(changes):
+        orientation = orientation_in(tiff) or 1
+    upright = turned(pixels, orientation).copy()
+    upright.info = {name: pixels.info[name] for name in PIXEL_INFO if name in pixels.info}
+    put_into(upright, replaced(image, orientation, changes))
+    return upright
 
 
-def check_size(image: Image.Image, limits: Limits) -> None:
-    """Raise `LimitError` if an image has more pixels than `limits`."""
-    if image.width * image.height > checked_limits(limits).max_pixels:
-        raise LimitError(
-            f"the image has {image.width}x{image.height} pixels; the limit is {limits.max_pixels} (--max-pixels)"
-        )
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return an image turned upright from an EXIF orientation of 1 to 8; itself if it is upright."""
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
-def _picture_of(image: Image.Image, metadata: Metadata) -> Picture:
-    grey = image.mode in GREY_MODES
+def _with_narrow_transparency(image: Image.Image, bits: int) -> Image.Image:
+    """Return an image of 8 bits whose transparent colour, which is of more bits in its file, is of 8 bits, too."""
+    colour = image.info.get("transparency")
+    if not isinstance(colour, tuple):
+        return image
+    narrow = image.copy()
+    narrow.info["transparency"] = tuple(level >> (bits - 8) for level in colour)
+    return narrow
+
+
+def _picture_of(image: Image.Image, metadata: Metadata, *, described: bool) -> Picture:
+    """Return the picture of an image; `described` says that its ICC profile must be one for its mode."""
+    grey, image = image.mode in GREY_MODES, _with_fitting_transparency(image)
     if image.mode in DEEP_MODES:
         image = _in_8_bits(image)
     elif image.mode == "La":  # premultiplied: of this mode Pillow makes no other but LA
         image = image.convert("LA")
-    image, alpha = _without_alpha(_in_srgb(image))
+    image, alpha = _without_alpha(_in_srgb(image, described=described))
     pixels = np.asarray(image.convert("RGB"))
     if alpha is not None:
         pixels = filled(pixels, alpha)
@@ -134,40 +167,6 @@ def _image_of_array(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _tell(what: str) -> None:
-    warnings.warn(what, PictureWarning, stacklevel=4)
-
-
-def tell_of_frames(image: Image.Image) -> None:
-    """Tell by a `PictureWarning` if an image has more frames than the one that is taken."""
-    try:
-        frames = getattr(image, "n_frames", 1)
-    except (EOFError, OSError, SyntaxError, ValueError):
-        frames = 1  # broken further on: the frame at hand may be whole
-    if frames > 1:
-        _tell(f"one of {frames} frames is taken")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    deep = ";16" in str(getattr(image, "tile", ""))  # of colours that Pillow reads in 8 bits, 16 are in the file
-    with told_as_damage():
-        image.load()
-    if deep and image.mode not in DEEP_MODES:
-        _tell("16 bits are reduced to 8")
-    try:
-        return ImageOps.exif_transpose(image)
-    except UNREADABLE_EXIF:  # what cannot be written again may still say how the image lies
-        return _turned(image)
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except UNREADABLE_EXIF:
-        turn = None
-    return image.copy() if turn is None else image.transpose(turn)
-
-
 def _in_8_bits(image: Image.Image) -> Image.Image:
     """Return a grey image of 16 or 32 bits in 8, its transparent level as an alpha channel.
 
@@ -177,7 +176,7 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 65535:
         raise ValueError(f"an image of mode {image.mode} whose values are not all within 0 to 65535")
     scale = 255 if image.mode == "F" and levels.max() <= 1 else 1 / 257
-    _tell(f"{'16' if image.mode.startswith('I;16') else '32'} bits are reduced to 8")
+    warn(f"{'16' if image.mode.startswith('I;16') else '32'} bits are reduced to 8")
     narrow = Image.fromarray(np.rint(levels * np.float64(scale)).astype(np.uint8))
     narrow.info = {name: value for name, value in image.info.items() if name != "transparency"}
     if isinstance(transparent, int):
@@ -194,30 +193,59 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, NDArray[np.uint8] |
     return image.convert("RGB"), None if alpha.min(initial=255) == 255 else alpha
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """Return an image converted from its embedded profile to sRGB; as it is without a usable one."""
-    profile = image.info.get("icc_profile")
-    if not profile:
+def _with_fitting_transparency(image: Image.Image) -> Image.Image:
+    """Return an image without a transparent colour, with a warning, if that is none of the image's mode."""
+    if "transparency" not in image.info or image.mode in DEEP_MODES:
         return image
-    if image.mode in {"P", "PA"}:
+    try:
+        image.convert("RGBA")
+    except (OverflowError, SystemError, TypeError, ValueError):
+        warn(f"the transparency does not fit an image of mode {image.mode}: it is dropped")
+        image = image.copy()
+        del image.info["transparency"]
+    return image
+
+
+def _in_srgb(image: Image.Image, *, described: bool) -> Image.Image:
+    """Return an image converted from its embedded profile to sRGB; as it is, with a warning, where that fails.
+
+    An image in memory may have a profile of the mode that it had before: unless the image is `described` by it, that
+    profile is left out without a warning.
+    """
+    if "icc_profile" not in image.info or image.info["icc_profile"] == b"":
+        return image
+    profile = image.info["icc_profile"]
+    if image.mode in RGB_LIKE:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode == "LA":
-        grey = _in_srgb(_with_profile(image.getchannel("L"), profile))
+        grey = _in_srgb(_with_profile(image.getchannel("L"), profile), described=described)
         grey.putalpha(image.getchannel("A"))
         return grey
     if image.mode not in ICC_MODES:
         return image
-    output = {"CMYK": "RGB", "LAB": "RGB", "L": "L"}.get(image.mode, image.mode)
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        target = ImageCms.createProfile("sRGB")
-        _tell_of_gamut(source)
-        if output == "L":  # a grey profile has one channel, sRGB three
-            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-            return converted.convert("L") if converted else image
-        return ImageCms.profileToProfile(image, source, target, outputMode=output) or image
-    except (ImageCms.PyCMSError, OSError):  # the latter if it is no profile at all
+        space = source.profile.xcolor_space.strip()
+    except (ImageCms.PyCMSError, OSError, TypeError, AttributeError):  # no profile at all
+        warn("colours are taken as sRGB: the ICC profile is damaged")
         return image
+    if space != ICC_MODES[image.mode]:
+        if described:
+            warn(f"colours are taken as sRGB: the ICC profile is of {space}, the image of {ICC_MODES[image.mode]}")
+        return image
+    return _converted(image, source)
+
+
+def _converted(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
+    target = ImageCms.createProfile("sRGB")
+    output = {"CMYK": "RGB", "LAB": "RGB", "L": "RGB"}.get(image.mode, image.mode)
+    _warn_of_gamut(source)
+    try:
+        converted = ImageCms.profileToProfile(image, source, target, outputMode=output) or image
+    except (ImageCms.PyCMSError, OSError):
+        warn("colours are taken as sRGB: the ICC profile cannot be applied")
+        return image
+    return converted.convert("L") if image.mode == "L" else converted  # a grey profile has one channel, sRGB three
 
 
 def _with_profile(image: Image.Image, profile: bytes) -> Image.Image:
@@ -225,16 +253,16 @@ def _with_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return image
 
 
-def tell_of_gamut(image: Image.Image) -> None:
-    """Tell by a `PictureWarning` if an image has a profile with colours beyond sRGB."""
+def warn_of_gamut(image: Image.Image) -> None:
+    """Warn if an image has a profile with colours beyond sRGB."""
     with suppress(ImageCms.PyCMSError, OSError):
         if profile := image.info.get("icc_profile"):
-            _tell_of_gamut(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+            _warn_of_gamut(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
 
 
-def _tell_of_gamut(profile: ImageCms.ImageCmsProfile) -> None:
+def _warn_of_gamut(profile: ImageCms.ImageCmsProfile) -> None:
     if is_wide(profile):
-        _tell(f"colours beyond sRGB are clipped ({ImageCms.getProfileDescription(profile).strip()})")
+        warn(f"colours beyond sRGB are clipped ({ImageCms.getProfileDescription(profile).strip()})")
 
 
 def is_wide(profile: ImageCms.ImageCmsProfile) -> bool:

@@ -13,8 +13,11 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import luma
 from sdtrt.errors import DeviceError
-from sdtrt.images.metadata import ORIENTATION, metadata_of
-from sdtrt.images.picture import check_size, open_any_size, tell_of_frames, tell_of_gamut
+from sdtrt.images.headers import head_of
+from sdtrt.images.losses import warn_of_file, warn_of_frames
+from sdtrt.images.metadata import metadata_of, orientation_of
+from sdtrt.images.opening import check_size, open_any_size
+from sdtrt.images.picture import warn_of_gamut
 
 Pixels = NDArray[np.uint8]
 
@@ -41,7 +44,7 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
     the libraries are missing or do not know the format, `LimitError` if the image has more pixels than `limits`.
     """
     with open_any_size(path) as image:
-        turned = (_bare(image) if image.format == "PNG" else image).getexif().get(ORIENTATION, 1) != 1
+        turned = orientation_of(_bare(image) if image.format == "PNG" else image) != 1
         plain = image.mode in {"L", "RGB"} and not image.has_transparency_data and not turned
         if image.width * image.height <= LARGE or not plain:
             return None
@@ -49,18 +52,15 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
         bands = _bands(path, len(image.getbands()))
         if bands is None:
             return None
-        tell_of_frames(image)
-        tell_of_gamut(image)
-        bare = _bare(image)
-        metadata = NOTHING if strip else metadata_of(bare if image.format == "PNG" else image, bare)
+        warn_of_frames(image, limits)
+        warn_of_file(image, head_of(image), strip=strip)
+        warn_of_gamut(image)
+        metadata = NOTHING if strip else metadata_of(image)
         return Rows(image.width, image.height, bands, image.mode == "L", metadata)
 
 
 def _bare(image: Image.Image) -> Image.Image:
-    """Return what an image carries without its pixels, which Pillow would load of PNG files.
-
-    It has no tags of TIFF files either, which tell where in the file pixels are.
-    """
+    """Return what an image carries without its pixels, which Pillow would load of PNG files."""
     bare = Image.new("L", (1, 1))
     bare.info = image.info
     return bare

@@ -12,7 +12,7 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
 from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, picture_file
-from sdtrt.images.picture import check_size
+from sdtrt.images.opening import check_size
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
 

@@ -211,7 +211,6 @@ def test_usage_errors(pictures: Path, capsys: pytest.CaptureFixture[str], argume
         (("encode", "folder.png"), "directory"),
         (("decode", "a.sdt", "-o", "x.nonesuch"), ".nonesuch"),
         (("decode", "a.sdt", "-o", "x.psd"), ".psd"),
-        (("decode", "alpha.sdt", "-o", "x.jpg"), "alpha"),
         (("decode", "a.sdt", "-o", "x.png", "--max-pixels", "100"), "limit"),
         (("decode", "a.sdt", "-o", "x.png", "-m", "nonesuch"), "nonesuch"),
         (("info", "a.sdt", "--max-pixels", "0"), "limit"),

@@ -294,18 +294,6 @@ def test_encode_existing_output_is_that_inputs_error_and_others_go_on(
     assert Path("a.sdt").read_bytes() == b"old"
 
 
-def test_decode_alpha_in_jpeg_is_noticed_before_decoding(
-    images: Path, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the image was decoded")
-
-    Path("alpha.sdt").write_bytes(real_files["alpha"])
-    monkeypatch.setattr(pictures, "decoded", refuse)
-    assert cli.main(["decode", "alpha.sdt", "-o", "x.jpg"]) == 1
-    assert "JPEG has no alpha channel" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [

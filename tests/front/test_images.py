@@ -92,7 +92,8 @@ def test_exif_orientation(orientation: int, turned: np.ndarray) -> None:
 def test_exif_that_is_none(exif: bytes) -> None:
     image = Image.fromarray(RGB)
     image.info["exif"] = exif
-    np.testing.assert_array_equal(picture_of(image).pixels, RGB)
+    with pytest.warns(PictureWarning, match="EXIF data is damaged"):
+        np.testing.assert_array_equal(picture_of(image).pixels, RGB)
 
 
 def swapped_profile() -> bytes:
@@ -120,18 +121,34 @@ def test_srgb_profile_changes_nothing() -> None:
     assert np.abs(picture.pixels.astype(int) - RGB).max() <= 1
 
 
-@pytest.mark.parametrize("profile", [b"junk" * 50, b"", swapped_profile()[:200]])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_icc_profile_that_is_none(profile: bytes, mode: str) -> None:
+@pytest.mark.parametrize("profile", [b"junk" * 50, None, swapped_profile()[:200]])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "LA"])
+def test_icc_profile_that_is_damaged_is_warned_of(profile: bytes | None, mode: str) -> None:
     image = Image.fromarray(RGB).convert(mode)
     image.info["icc_profile"] = profile
+    with pytest.warns(PictureWarning, match="ICC profile is damaged"):
+        pixels = picture_of(image).pixels
+    np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+def test_icc_profile_that_is_empty_is_none() -> None:
+    image = Image.fromarray(RGB)
+    image.info["icc_profile"] = b""
+    np.testing.assert_array_equal(picture_of(image).pixels, RGB)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "CMYK"])
+def test_icc_profile_of_the_mode_before_a_conversion_is_left_out(mode: str) -> None:
+    image = Image.fromarray(RGB).convert(mode)
+    image.info["icc_profile"] = swapped_profile()
+    assert picture_of(image).grey == mode.startswith("L")
     np.testing.assert_array_equal(picture_of(image).pixels, np.asarray(image.convert("RGB")))
 
 
-def test_grey_with_a_colour_profile_stays_as_it_is() -> None:
-    image = Image.fromarray(RGB[:, :, 0])
-    image.info["icc_profile"] = swapped_profile()
-    picture = picture_of(image)
+def test_icc_profile_of_another_mode_in_a_file_is_warned_of() -> None:
+    image = stored(Image.fromarray(RGB[:, :, 0]), icc_profile=swapped_profile())
+    with pytest.warns(PictureWarning, match="ICC profile is of RGB, the image of GRAY"):
+        picture = picture_of(image)
     assert picture.grey
     np.testing.assert_array_equal(picture.pixels[:, :, 0], RGB[:, :, 0])
 

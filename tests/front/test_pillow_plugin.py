@@ -10,14 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 import sdtrt
 import sdtrt.pillow_plugin
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.profile import LatentProfile, pack
+from sdtrt.images.picture import picture_of
 
 Photo = Callable[[int, int], np.ndarray]
+ARTIST, ORIENTATION = 0x013B, 0x0112
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="here"/>'
+    b"</rdf:RDF></x:xmpmeta>"
+)
 
 
 @pytest.fixture
@@ -209,12 +217,145 @@ def test_thumbnails_are_made_of_previews(photo: Photo, size: tuple[int, int], mo
         assert np.abs(np.asarray(image).astype(int) - np.asarray(fair)).mean() < 4
 
 
-def test_copies_and_pickles(data: bytes) -> None:
-    expected = sdtrt.decode(data).tobytes()
-    assert opened(data).copy().tobytes() == expected
-    assert copy.deepcopy(opened(data)).tobytes() == expected
-    again = pickle.loads(pickle.dumps(opened(data)))
-    assert (again.tobytes(), again.size) == (expected, (40, 30))
+def pickled(image: Image.Image) -> Image.Image:
+    return pickle.loads(pickle.dumps(image))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, Image.Image.copy, pickled])
+@pytest.mark.parametrize("kind", ["decoded", "opened", "loaded", "drafted"])
+def test_copies_and_pickles_keep_pixels_mode_and_info(
+    photo: Photo, duplicate: Callable[[Image.Image], Image.Image], kind: str
+) -> None:
+    for original in modes(photo(40, 30))[::3]:
+        stream = io.BytesIO()
+        described(original).save(stream, "SDT", effort=1)
+        data = stream.getvalue()
+        image = sdtrt.decode(data) if kind == "decoded" else opened(data)
+        if kind == "loaded":
+            image.load()
+        if kind == "drafted":
+            image.draft(None, (4, 3))
+        again = duplicate(image)
+        image.load()
+        assert (again.size, again.mode, again.info) == (image.size, image.mode, image.info)
+        assert again.tobytes() == image.tobytes()
+        assert dict(again.getexif()) == dict(image.getexif())
+        if kind != "decoded" and duplicate in {copy.deepcopy, pickled}:
+            assert (again.format, again.text) == ("SDT", {"Title": "Moonrise"})
+            assert again.convert("L").size == again.size
+        assert picture_of(again).metadata == picture_of(image).metadata
+
+
+def described(image: Image.Image) -> Image.Image:
+    """Return an image with text, EXIF and XMP."""
+    exif = Image.Exif()
+    exif[ARTIST] = "Ansel"
+    image.info |= {"Title": "Moonrise", "exif": exif.tobytes(), "xmp": b"<x/>"}
+    return image
+
+
+def saved(image: Image.Image, kind: str = "SDT", **options: object) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, kind, **({"effort": 1, "layers": 1} if kind == "SDT" else {}), **options)
+    return Image.open(stream)
+
+
+def exif_of(orientation: int | None) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ARTIST] = "Ansel"
+    if orientation:
+        exif[ORIENTATION] = orientation
+    return exif
+
+
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    return ImageOps.exif_transpose(image).size
+
+
+CHANGES = {
+    "turned": lambda image: image.transpose(Image.Transpose.ROTATE_270),
+    "upright": ImageOps.exif_transpose,
+    "cropped": lambda image: image.crop((0, 0, 30, 20)),
+    "resized": lambda image: image.resize((20, 14)),
+    "copied": lambda image: image.copy(),
+    "grey": lambda image: image.convert("L"),
+    "pasted": lambda image: Image.merge("RGB", image.split()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("source", ["JPEG", "PNG"])
+def test_changed_image_is_shown_as_by_other_formats(photo: Photo, source: str, change: str, orientation: int) -> None:
+    file = saved(Image.fromarray(photo(40, 30)), source, exif=exif_of(orientation))
+    changed = CHANGES[change](file)
+    ours = saved(changed)
+    assert shown_size(ours) == shown_size(saved(changed, "PNG")) == changed.size
+    assert ours.getexif().get(ORIENTATION, 1) == 1
+
+
+@pytest.mark.parametrize("own", [None, 6])
+@pytest.mark.parametrize("given", [None, 1, 6])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_orientation_of_given_exif_is_that_of_other_formats(
+    photo: Photo, own: int | None, given: int | None, fresh: bool
+) -> None:
+    file = saved(Image.fromarray(photo(40, 30)), "JPEG", exif=exif_of(own))
+    image = file if fresh else file.copy()
+    for exif in (exif_of(given), exif_of(given).tobytes(), exif_of(given).tobytes()[6:]):
+        ours, theirs = saved(image, exif=exif), saved(image, "PNG", exif=exif)
+        assert shown_size(ours) == shown_size(theirs)
+        assert ours.getexif()[ARTIST] == "Ansel"
+
+
+def test_fresh_image_is_turned_and_what_is_removed_stays_removed(photo: Photo) -> None:
+    original = described(Image.fromarray(photo(40, 30)))
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        options = {"exif": exif_of(6)} | ({"xmp": b"<x/>"} if kind in {"JPEG", "WEBP"} else {})
+        assert saved(saved(original, kind, **options)).size == (30, 40)
+        for nothing in (None, b""):
+            back = saved(saved(original, kind, **options), exif=nothing, xmp=nothing, comment=nothing, text=nothing)
+            assert back.size == (30, 40)
+            assert "exif" not in back.info
+            assert b"<x/>" not in back.info["xmp"]
+            assert not back.text
+
+
+@pytest.mark.parametrize("keys", [("xmp",), ("XML:com.adobe.xmp",), ("xmp", "XML:com.adobe.xmp")])
+def test_xmp_counts_under_either_key_until_one_is_empty(photo: Photo, keys: tuple[str, ...]) -> None:
+    image = Image.fromarray(photo(16, 16))
+    for packet in (XMP, XMP.decode()):
+        image.info = dict.fromkeys(keys, packet)
+        assert b"here" in saved(image).info["xmp"]
+    for nothing in (None, "", b""):
+        for key in keys:
+            image.info = dict.fromkeys(keys, XMP) | {key: nothing}
+            assert b"here" not in saved(image).info["xmp"]
+        image.info = dict.fromkeys(keys, XMP)
+        assert b"here" in saved(image).info["xmp"]
+        assert b"here" not in saved(image, xmp=nothing).info["xmp"]
+        assert saved(image, exif=nothing).info["xmp"] == saved(image).info["xmp"]
+
+
+def test_text_that_is_removed_from_info_is_removed_from_a_png(photo: Photo) -> None:
+    text = PngInfo()
+    text.add_text("Title", "Moonrise")
+    text.add_text("Author", "Ansel")
+    image = saved(Image.fromarray(photo(16, 16)), "PNG", pnginfo=text)
+    image.load()
+    del image.info["Title"]
+    image.info["Author"] = "Adams"
+    assert saved(image).text == {"Author": "Adams"}
+
+
+def test_comment_and_text_replace_those_of_the_image(photo: Photo) -> None:
+    image = saved(Image.fromarray(photo(16, 16)), "JPEG", comment=b"before")
+    assert saved(image).text == {"Comment": "before"}
+    assert saved(image, comment="after").text == {"Comment": "after"}
+    assert saved(image, comment="f\xfc\xdfe".encode("latin-1")).text == {"Comment": "f\xfc\xdfe"}
+    assert saved(image, text={"Title": "after"}).text == {"Title": "after"}
+    assert saved(image, text={"Title": "after"}, comment="too").text == {"Title": "after", "Comment": "too"}
+    assert image.info["comment"] == b"before"
 
 
 def test_closed_files(data: bytes, tmp_path: Path) -> None:

@@ -89,6 +89,13 @@ def test_parts(codec: PictureCodec, files: dict[float, bytes]) -> None:
             assert whole.look == region.look == found.look
 
 
+def test_preview_by_the_networks_has_the_look_of_the_bundle(codec: PictureCodec, files: dict[float, bytes]) -> None:
+    """One from coarse passes alone is in no look: no decoder was run for it."""
+    for data in files.values():
+        assert parts.preview(codec, data, 3).look == codec.decode(data).look
+        assert parts.preview(codec, data, 8).look is None
+
+
 def test_on_the_device(
     device: Any, backend: Any, vivid: Bundle, codec: PictureCodec, files: dict[float, bytes]
 ) -> None:

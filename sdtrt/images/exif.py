@@ -1,0 +1,204 @@
+"""EXIF data as bytes: a few tags are read and changed where they stand, and every other byte stays as it is."""
+
+import math
+import struct
+from typing import NamedTuple
+
+from PIL import Image, TiffImagePlugin
+
+PREFIX = b"Exif\0\0"
+ORIENTATION, WIDTH, LENGTH, PIXEL_WIDTH, PIXEL_HEIGHT = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, EXIF_IFD, GPS_IFD = 0x011A, 0x011B, 0x0128, 0x8769, 0x8825
+INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types and `struct`'s; bytes are no numbers to Pillow
+RATIONAL, INCH, CENTIMETRE = 5, 2, 3
+TURNED = range(2, 9)  # orientations that are not upright
+SIDES_SWAPPED = range(5, 9)  # orientations in which an upright image is as wide as its file is high
+DEFAULT_DPI = (72, 96)  # of screens: writers put it where nobody has chosen a resolution
+# Of the tags of a TIFF file those that describe the image, and not how the file stores it.
+DESCRIPTIVE = (
+    *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),  # description, make, model, software, date, …
+    *(0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F),  # title, comment, author, keywords, subject of Windows
+)
+
+
+class Entry(NamedTuple):
+    """An entry of a directory: its type, the number of its values, and where its 12 bytes begin."""
+
+    kind: int
+    length: int
+    at: int
+
+
+class Directory(NamedTuple):
+    """A directory of a TIFF structure: its entries by tag; `order` is `struct`'s sign of the byte order."""
+
+    order: str
+    at: int
+    entries: dict[int, Entry]
+    next: int
+
+
+def tiff_of(exif: bytes) -> bytes:
+    """Return EXIF data without the prefixes that JPEG files put before it."""
+    while exif.startswith(PREFIX):
+        exif = exif[len(PREFIX) :]
+    return exif
+
+
+def main_directory(tiff: bytes) -> Directory:
+    """Return the first directory of EXIF data; `ValueError` if it is damaged."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 8:
+        raise ValueError(f"EXIF data begins with {tiff[:4]!r}, expected b'II*\\0' or b'MM\\0*'")
+    return _directory(tiff, order, struct.unpack_from(f"{order}I", tiff, 4)[0])
+
+
+def _directory(tiff: bytes, order: str, at: int) -> Directory:
+    end = at + 2
+    count = struct.unpack_from(f"{order}H", tiff, at)[0] if 8 <= at <= len(tiff) - 2 else -1
+    if count < 0 or end + 12 * count > len(tiff):
+        raise ValueError(f"a directory of EXIF data at byte {at} does not fit into its {len(tiff)} bytes")
+    entries = {}
+    for number in range(count):
+        tag, kind, length = struct.unpack_from(f"{order}HHI", tiff, end + 12 * number)
+        entries[tag] = Entry(kind, length, end + 12 * number)
+    after = end + 12 * count
+    following = struct.unpack_from(f"{order}I", tiff, after)[0] if after + 4 <= len(tiff) else 0
+    return Directory(order, at, entries, following)
+
+
+def _integer(tiff: bytes, directory: Directory, tag: int) -> int | None:
+    """Return the value of a tag that is a single integer, None of any other."""
+    entry = directory.entries.get(tag)
+    if entry is None or entry.length != 1 or entry.kind not in INTEGERS:
+        return None
+    value: int = struct.unpack_from(directory.order + INTEGERS[entry.kind], tiff, entry.at + 8)[0]
+    return value
+
+
+def orientation_in(tiff: bytes) -> int | None:
+    """Return the orientation in EXIF data, None if it has none; `ValueError` if it is damaged."""
+    return _integer(tiff, main_directory(tiff), ORIENTATION)
+
+
+def upright(tiff: bytes, orientation: int) -> bytes:
+    """Return EXIF data of an image that has been turned upright, from an orientation of 1 to 8.
+
+    The orientation in it becomes 1, and the sides of the image change places, in the bytes where they stand. The
+    thumbnail and the orientation that it has for itself stay, because nobody turns the thumbnail.
+    """
+    directory, patched = main_directory(tiff), bytearray(tiff)
+    if orientation in SIDES_SWAPPED:
+        _swap(patched, directory.entries, WIDTH, LENGTH)
+        if pointer := _integer(tiff, directory, EXIF_IFD):
+            try:
+                inner = _directory(tiff, directory.order, pointer)
+            except ValueError:
+                inner = Directory(directory.order, pointer, {}, 0)
+            _swap(patched, inner.entries, PIXEL_WIDTH, PIXEL_HEIGHT)
+    if _integer(tiff, directory, ORIENTATION) in TURNED:
+        entry = directory.entries[ORIENTATION]
+        struct.pack_into(directory.order + INTEGERS[entry.kind], patched, entry.at + 8, 1)
+    return bytes(patched)
+
+
+def _swap(data: bytearray, entries: dict[int, Entry], first: int, second: int) -> None:
+    if first in entries and second in entries:
+        one, other = (slice(entries[tag].at + 2, entries[tag].at + 12) for tag in (first, second))
+        data[one], data[other] = data[other], data[one]
+
+
+def without_orientation(tiff: bytes) -> bytes:
+    """Return EXIF data whose first directory has no orientation; the entries after it move up, all else stays."""
+    directory = main_directory(tiff)
+    if ORIENTATION not in directory.entries:
+        return tiff
+    at, patched = directory.entries[ORIENTATION].at, bytearray(tiff)
+    count = struct.unpack_from(f"{directory.order}H", tiff, directory.at)[0]
+    end = min(directory.at + 2 + 12 * count + 4, len(tiff))
+    patched[at:end] = tiff[at + 12 : end] + bytes(12)
+    struct.pack_into(f"{directory.order}H", patched, directory.at, count - 1)
+    return bytes(patched)
+
+
+def dpi_of(tiff: bytes) -> tuple[float, float] | None:
+    """Return the resolution in EXIF data, in pixels per inch; None if there is none that can be read."""
+    try:
+        directory = main_directory(tiff)
+        x, y = (_rational(tiff, directory, tag) for tag in (X_RESOLUTION, Y_RESOLUTION))
+    except ValueError:
+        return None
+    unit = _integer(tiff, directory, RESOLUTION_UNIT) or INCH
+    if x is None or y is None or unit not in {INCH, CENTIMETRE}:
+        return None
+    scale = 2.54 if unit == CENTIMETRE else 1.0
+    return x * scale, y * scale
+
+
+def _rational(tiff: bytes, directory: Directory, tag: int) -> float | None:
+    entry = directory.entries.get(tag)
+    if entry is None or (entry.kind, entry.length) != (RATIONAL, 1):
+        return None
+    (at,) = struct.unpack_from(f"{directory.order}I", tiff, entry.at + 8)
+    if at + 8 > len(tiff):
+        return None
+    above, below = struct.unpack_from(f"{directory.order}2I", tiff, at)
+    return above / below if below else None
+
+
+def chosen_dpi(dpi: object) -> tuple[float, float] | None:
+    """Return a resolution, (x, y) in pixels per inch, that somebody has chosen; None of a default or of anything else.
+
+    Defaults are those of screens, 72 and 96.
+    """
+    if not (isinstance(dpi, tuple) and len(dpi) == 2):
+        return None
+    x, y = map(float, dpi)
+    if not (math.isfinite(x) and math.isfinite(y) and 1 < min(x, y) <= max(x, y) < 1e6):
+        return None
+    return None if any(abs(x - usual) < 0.5 and abs(y - usual) < 0.5 for usual in DEFAULT_DPI) else (x, y)
+
+
+def exif_with_dpi(exif: Image.Exif, dpi: tuple[float, float]) -> bytes:
+    """Return EXIF data, written anew, with a resolution in pixels per inch."""
+    for tag, value in ((X_RESOLUTION, dpi[0]), (Y_RESOLUTION, dpi[1])):
+        exif[tag] = TiffImagePlugin.IFDRational(round(value * 100), 100)
+    exif[RESOLUTION_UNIT] = INCH
+    return written(exif)
+
+
+def written(exif: Image.Exif) -> bytes:
+    """Return the tags of EXIF data as bytes, nothing if there are none."""
+    return tiff_of(exif.tobytes()) if exif else b""
+
+
+def exif_of_tiff_file(image: Image.Image) -> Image.Exif:
+    """Return what the tags of a TIFF file say of the image, and not of how the file stores it."""
+    tags, exif = image.getexif(), Image.Exif()
+    for tag in DESCRIPTIVE:
+        if tag in tags:
+            exif[tag] = tags[tag]
+    for pointer in (EXIF_IFD, GPS_IFD):
+        if inner := tags.get_ifd(pointer):
+            exif[pointer] = dict(inner)
+    return exif
+
+
+def bytes_of_hex(profile: str) -> bytes:
+    """Return the bytes of a profile that ImageMagick has written as hexadecimal text into a PNG file."""
+    return bytes.fromhex("".join(profile.split("\n")[3:]))
+
+
+def can_be_read(tiff: bytes) -> bool:
+    """Return whether EXIF data has a first directory that fits into it."""
+    try:
+        main_directory(tiff)
+    except ValueError:
+        return False
+    return True
+
+
+def is_empty(tiff: bytes) -> bool:
+    """Return whether EXIF data says nothing at all."""
+    directory = main_directory(tiff)
+    return not directory.entries and not directory.next
