@@ -58,14 +58,21 @@ class Codec:
     ) -> Self:
         """Open a model by its name, or a bundle by its folder.
 
-        `device` is "auto", "cpu", "cuda" or "cuda:N", `backend` "auto", "trt", "ort" or "openvino": the first that
-        works on this machine is taken (`sdtrt doctor` tells why not the others). On the CPU networks are loaded at
-        their first use, by `threads` threads each, one per core if None; `precision` is "fp32", "bf16", which needs
-        OpenVINO and a processor with bfloat16, or "auto", with OpenVINO the latter where it can be had. Pictures larger
-        than `tile` pixels go through the networks in tiles that overlap by `overlap` pixels; 0 is without tiles, None
-        what suits the model: for "tiny" tiles that change nothing. `report` is called with the number of a picture's
-        tiles that are done, and of all, before the first and after each. Raises `BundleError` if there is no such
-        model, `DeviceError` if the machine cannot run it.
+        Arguments:
+            model: the name of a model, or the folder of a bundle; "tiny" by default.
+            device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes the first that works on this machine.
+            backend: "auto", "trt", "ort" or "openvino"; `sdtrt doctor` says why some do not work here.
+            threads: threads of each network on the CPU; None is one per core that this process may use.
+            precision: "fp32", "bf16", which needs OpenVINO and a processor with bfloat16, or "auto", which is bf16
+                where OpenVINO runs and the processor has it.
+            tile: pixels; larger images go through the networks in tiles. 0 is without tiles, None fits the model: for
+                "tiny" such tiles change nothing.
+            overlap: pixels by which tiles overlap; None fits the model.
+            report: called with the number of tiles of an image that are done, and of all, before the first tile and
+                after each one.
+
+        Networks on the CPU are loaded at their first use. Raises `BundleError` if there is no such model,
+        `DeviceError` if the machine cannot run it, `TypeError` or `ValueError` for a wrong argument.
         """
         if report is not None and not callable(report):
             raise TypeError(f"report is {shown(report)}, expected a function of two numbers, or None")
@@ -227,7 +234,8 @@ class Codec:
 
         The image is never held whole: memory is bounded by a row of tiles. Quality and effort as in `encode` with
         `layers=1`: there are no layers. `grey` says that it is to be given back with one channel; `metadata` is kept
-        beside it. Raises `ValueError` if the rows do not make up the image.
+        beside it. No limit applies, since the caller states the size. Raises `ValueError` if the rows do not make up
+        the image.
         """
         wish = Wish(quality=quality, effort=effort)
         checked_instance("metadata", metadata, Metadata, "a Metadata")

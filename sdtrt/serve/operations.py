@@ -129,7 +129,6 @@ VIEWING = (
     Parameter(
         "denoise", steps_of_text, DENOISE_SCHEMA, "by so many steps of the model's UNet; auto: as its bundle says"
     ),
-    word("partial", {"true": True, "false": False}, "what there is of a file that is cut short or damaged"),
     STRIP,
 )
 WITH_BODY = (408, 413, 415, 422, 503)

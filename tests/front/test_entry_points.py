@@ -38,7 +38,7 @@ DECODING_LEFT_OUT = {
     "decode_rows": {"region", "partial", "strip"},  # rows alone
     "decode_into": {"region", "partial", "strip"},  # the whole image, into memory of its size
     "shell": set[str](),
-    "http": {"limits"},  # as above
+    "http": {"partial", "limits"},  # an answer has no place for what is missing; limits as above
     "dataset": {"region", "partial", "limits"},  # a damaged sample is an error of that sample
 }
 
@@ -192,3 +192,21 @@ def test_larger_limits_lift_the_one_of_pillow(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow)
     assert codec.encode(source, roi="mask.png", limits=sdtrt.Limits(max_pixels=10**9)) == expected
     assert pillow == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("roi", [(4, 5, 20, 16), "mask"])
+def test_batch_with_a_region_is_each_alone(codec: sdtrt.Codec, photo: Photo, real_files: Any, roi: Any) -> None:
+    if roi == "mask":
+        roi = np.zeros((37, 45), np.uint8)
+        roi[10:20, 5:40] = 200
+    images = [photo(45, 37), photo(45, 37)[::-1].copy()]
+    expected = [codec.encode(image, roi=roi, roi_weight=9) for image in images]
+    assert codec.encode_batch(images, roi=roi, roi_weight=9) == expected
+    assert expected[0] != codec.encode(images[0])
+    region = (4, 5, 20, 16)
+    assert codec.decode_batch(expected, region=region) == [codec.decode(data, region=region) for data in expected]
+    cut = [real_files[name][:-30] for name in ("layers", "alpha")]
+    with pytest.warns(sdtrt.PictureWarning):
+        found = codec.decode_batch(cut, partial=True)
+    with pytest.warns(sdtrt.PictureWarning):
+        assert found == [codec.decode(data, partial=True) for data in cut]

@@ -45,6 +45,25 @@ def test_encode(shared: httpx.Client, codec: sdtrt.Codec, photo: Photo) -> None:
     assert len(shared.post("/encode?bpp=2", content=stored(pixels)).content) <= 45 * 37 / 4
 
 
+def test_encode_by_method_is_as_in_python(shared: httpx.Client, codec: sdtrt.Codec, photo: Photo) -> None:
+    pixels = photo(45, 37)
+    assert shared.post("/encode?method=latents", content=stored(pixels)).content == codec.encode(pixels)
+    status, detail = problem(shared.post("/encode?method=palette&roi=8x8%2B0%2B0", content=stored(pixels)))
+    assert (status, "no region of interest" in detail) == (422, True)
+    assert problem(shared.post("/encode?method=magic", content=stored(pixels)))[0] == 422
+
+
+def test_decode_with_denoising_is_as_in_python(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+    data = real_files["colour"]
+    plain = picture(shared.post("/decode", content=data))
+    for steps in ("auto", "0"):
+        np.testing.assert_array_equal(picture(shared.post(f"/decode?denoise={steps}", content=data)), plain)
+    status, detail = problem(shared.post("/decode?denoise=2", content=data))
+    assert (status, "no UNet" in detail) == (422, True)
+    for wrong in ("-1", "1001", "2.5", "off"):
+        assert problem(shared.post(f"/decode?denoise={wrong}", content=data))[0] == 422
+
+
 @pytest.mark.parametrize("name", ["colour", "grey", "alpha", "layers"])
 def test_decode(shared: httpx.Client, codec: sdtrt.Codec, real_files: dict[str, bytes], name: str) -> None:
     image = codec.decode(real_files[name])
