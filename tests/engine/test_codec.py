@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from skimage import data as photographs
 
 import sdtrt
 from sdtrt.engine.coding.latents import file_of_latents, symbols_of_file
@@ -34,9 +33,9 @@ def test_round_trip(codec: sdtrt.Codec, photo: Photo, width: int, height: int) -
     assert abs(about.quality - 80) < 0.1
 
 
-def test_a_photograph(codec: sdtrt.Codec) -> None:
+def test_a_photograph(codec: sdtrt.Codec, astronaut: np.ndarray) -> None:
     """More quality is more bytes and a nearer picture, all along the range."""
-    pixels = photographs.astronaut()[:384, :384]
+    pixels = astronaut[:384, :384]
     sizes, nearness = [], []
     for quality in (1, 25, 50, 75, 100):
         data = codec.encode(pixels, quality=quality)

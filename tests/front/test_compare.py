@@ -53,12 +53,13 @@ def test_equal_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_region_of_interest(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:16", "--json", "-o", "r.html"]) == 0
+    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:64", "--json", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     roi = record["roi"]
-    assert roi["weight"] == 16
+    assert roi["weight"] == 64
+    # A gain of 1.4 to 1.9 dB. How a processor rounds moves it, for files of equal size differ by a few symbols.
     assert roi["region_with"] > roi["region_without"] + 0.5
-    assert roi["rest_with"] < roi["rest_without"]
+    assert roi["rest_with"] < roi["rest_without"] - 1
     assert roi["region_with"] > roi["rest_with"]
     text = Path("r.html").read_text()
     assert f"<td>{roi['region_with']:.2f}</td><td>{roi['rest_with']:.2f}</td>" in text
