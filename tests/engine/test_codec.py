@@ -142,9 +142,16 @@ def test_latents(codec: sdtrt.Codec, photo: Photo) -> None:
     assert codec.decode(data).size == (64, 48)
 
 
-@pytest.mark.parametrize("shape", [(40, 8), (39, 2, 2), (1, 40, 2, 2)])
-def test_latents_of_the_wrong_shape(codec: sdtrt.Codec, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"."):
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((40, 8), r"latents of shape \(40, 8\), expected \(channels, height, width\)"),
+        ((39, 2, 2), r"latents of shape \(39, 2, 2\); 16x16 in tiny has \(40, 2, 2\)"),
+        ((1, 40, 2, 2), r"latents of shape \(1, 40, 2, 2\), expected \(channels, height, width\)"),
+    ],
+)
+def test_latents_of_the_wrong_shape(codec: sdtrt.Codec, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         codec.encode_latents(np.zeros(shape, np.float32))
 
 
