@@ -142,7 +142,7 @@ def run_cli() -> Run:
 
     def run(*arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "sdtrt", *map(str, arguments)]
-        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, timeout=120, check=False)
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, timeout=environment.HANG, check=False)
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         return done
 

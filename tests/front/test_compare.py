@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from environment import HANG
 from PIL import Image
 
 from sdtrt import cli
@@ -125,7 +126,7 @@ def test_in_a_browser(width: int, pictures: Path) -> None:
         "--virtual-time-budget=60000",
     ]
     command = [CHROMIUM, *flags, f"--user-data-dir={pictures / 'profile'}", f"--window-size={width},900"]
-    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=120, check=True)
+    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=HANG, check=True)
     told = done.stdout.decode().rsplit("<title>", 1)[1].partition("</title>")[0]
     assert told == "shown switched split difference zoomed fits"
 

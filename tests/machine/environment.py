@@ -12,7 +12,8 @@ REMOVED = {  # what changes output, warnings or folders
     *("LOCALAPPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
     *("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONUNBUFFERED", "PYTHONVERBOSE", "PYTHONWARNINGS"),
 }
-HERE = "127.0.0.1,localhost"  # not reached through a proxy
+HANG = 600  # seconds that nothing here takes, however busy the machine is: only what hangs does
+LOOPBACK = "127.0.0.1,localhost"  # not reached through a proxy
 
 
 def define(environment: MutableMapping[str, str], home: str) -> None:
@@ -22,7 +23,7 @@ def define(environment: MutableMapping[str, str], home: str) -> None:
             del environment[name]
     environment |= {"HOME": home, "USERPROFILE": home}
     for name in ("NO_PROXY", "no_proxy"):
-        environment[name] = ",".join(filter(None, (environment.get(name), HERE)))
+        environment[name] = ",".join(filter(None, (environment.get(name), LOOPBACK)))
 
 
 def enter() -> str:
