@@ -8,7 +8,7 @@ INSTALL = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check importroot docs engines gpu-check bench pages vectors fuzz kernels web dist clean
+.PHONY: help setup demo test test-settings check importroot docs engines gpu-check bench pages vectors fuzz kernels web dist clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ demo: $(VENV)/.demo  ## compress a picture and show what came of it, in demo/ (I
 
 test: $(STAMP)  ## all tests, on all cores; complete without a GPU
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-settings: $(STAMP)  ## all tests with features off, on one core, in other locales, by another user, with `cpu` alone (SETTINGS=)
+	tests/settings.sh $(SETTINGS)
 
 check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
 	$(BIN)/ruff format --check --quiet

@@ -44,12 +44,12 @@ def main() -> int:
     check = parser.parse_args().check
     stale = []
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text("utf-8")
         fresh = MARKED.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
         if fresh != text:
             stale.append(page.name)
             if not check:
-                page.write_text(fresh)
+                page.write_text(fresh, "utf-8")
     if check and stale:
         print(f"tables of {', '.join(stale)} are stale; run: python benchmarks/tables.py", file=sys.stderr)
     return 1 if check and stale else 0

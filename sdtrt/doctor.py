@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sdtrt._version import __version__
 from sdtrt.engine.networks.backends.gpu import description
+from sdtrt.engine.networks.backends.trt_library import INSTALL, installed
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle
 from sdtrt.engine.networks.pipeline import WAYS
 from sdtrt.errors import DeviceError, SdtrtError
@@ -22,13 +23,18 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Return the findings: versions, ways to run the built-in model, models (their files' hashes checked)."""
+    """Return the findings.
+
+    They are versions, the ways to run the built-in model, whether engines can be built, and models with their files'
+    hashes checked.
+    """
     findings = [
         Finding("sdtrt", None, __version__),
         Finding("python", None, f"{platform.python_version()} on {platform.machine()} {platform.system()}"),
         *(Finding(name, None, metadata.version(name)) for name in ("numpy", "pillow", "constriction")),
         Finding("gpu", None, gpu_line()),
         *_ways(),
+        *_engines(),
     ]
     return findings + [_model(folder) for folder in bundle_folders()]
 
@@ -53,9 +59,32 @@ def _ways() -> list[Finding]:
     for way, obstacle in obstacles:
         subject = f"backend {way.backend}, device {way.device}"
         ok = True if not obstacle else (None if runs_on_cpu or way.device != "cpu" else False)
-        if subject not in found or not obstacle:  # a backend may be two ways, of which one works
+        # A backend may be two ways: one that works counts, else the obstacle of the last, which asks for least.
+        if subject not in found or not found[subject].ok:
             found[subject] = Finding(subject, ok, obstacle or way.runtime())
     return [*found.values()]
+
+
+def _engines() -> list[Finding]:
+    """Return whether TensorRT engines can be built here, by which library and for which GPUs, or what is missing."""
+    try:
+        bundle = find_bundle(BUILT_IN)
+    except SdtrtError:
+        return []
+    return [Finding("build of engines", *_build_of_engines(bundle))]
+
+
+def _build_of_engines(bundle: Bundle) -> tuple[bool | None, str]:
+    try:
+        from sdtrt.export.engines import Order, choose
+    except ImportError as error:
+        remedy = f"engines are built from ONNX files ({error}); install it with: pip install 'sdtrt[cpu,onnx]'"
+        return None, remedy if installed() else f"{remedy}; no TensorRT is installed either; {INSTALL}"
+    try:
+        library, targets = choose(Order(bundle))
+    except DeviceError as error:
+        return None, str(error)
+    return True, f"{library.name} {library.version}, for target {', '.join(targets)}: sdtrt engines build"
 
 
 def _model(path: Path) -> Finding:

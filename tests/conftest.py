@@ -1,6 +1,5 @@
 """What several tests share: a photo made of numbers, opened models, the command line, kernels for the host."""
 
-import os
 import struct
 import subprocess
 import sys
@@ -8,8 +7,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import environment
+import features  # noqa: F401 (turns features off before the package is imported)
 import numpy as np
 import pytest
+from extras import unavailable
 from host_kernels import Host, compiled, compiler
 from hypothesis import settings
 from numpy.typing import NDArray
@@ -26,6 +28,23 @@ settings.register_profile("suite", deadline=None, derandomize=True, database=Non
 settings.load_profile("suite")
 
 Pixels = NDArray[np.uint8]
+HOME = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[HOME] = environment.enter()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    environment.leave(config.stash[HOME])
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    return unavailable(path, parent)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    return unavailable(module_path, parent)
 
 
 def synthetic_photo(width: int, height: int) -> Pixels:
@@ -53,6 +72,17 @@ def no_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     openvino._core.cache_clear()
     yield
     openvino._core.cache_clear()
+
+
+@pytest.fixture(params=[False, True], ids=["without bfloat16", "with bfloat16"])
+def bfloat16(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the processor has bfloat16, to all that asks for it; a test runs once for each."""
+    flags = tmp_path / "cpuinfo"
+    flags.write_text(f"flags : fpu avx2 {'avx512_bf16 amx_bf16' if request.param else ''}\n")
+    monkeypatch.setattr(openvino, "CPU_FEATURES", flags)
+    types = ["BF16", "FP32"] if request.param else ["FP32"]
+    monkeypatch.setattr(openvino, "capabilities", lambda: openvino.import_openvino() and types)
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -111,11 +141,8 @@ def run_cli() -> Run:
     """Run the command line in a process of its own; a traceback fails the test."""
 
     def run(*arguments: str | Path, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         command = [sys.executable, "-m", "sdtrt", *map(str, arguments)]
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=120, check=False
-        )
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, timeout=environment.HANG, check=False)
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         return done
 

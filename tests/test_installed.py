@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras import needs
 from PIL import Image
 
 from sdtrt._version import __version__
@@ -26,11 +27,13 @@ def output(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a fresh environment's commands: the wheel with `cpu`, and what test_package.py uses."""
+    needs("dist")
     folder = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     pip = [folder / "venv" / BIN / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["cpu"], "hypothesis", "pytest", "setuptools"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["cpu"], *extras["dist"], "hypothesis", "pytest"]
     fetched = subprocess.run([*pip, "install", "-c", ROOT / "constraints.txt", *needed], check=False)
     if fetched.returncode:
         pytest.skip("pip fetches nothing here")

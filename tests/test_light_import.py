@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from environment import HANG
 
 PRELUDE = """
 import sys
@@ -45,7 +46,7 @@ NEEDED_LATER = {"onnxruntime", "openvino", "cuda", "pycuda", "scipy", "skimage",
 def run(code: str, *arguments: str | Path) -> str:
     """Run `code` in a fresh interpreter without the libraries of the export stage and return what it printed."""
     command = [sys.executable, "-W", "error", "-c", PRELUDE + code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr or done.stdout
     return done.stdout
 

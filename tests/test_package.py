@@ -10,6 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from extras import needs
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"sdtrt": "sdtrt", "engine": "sdtrt/engine", "export": "sdtrt/export", "kernels": "sdtrt/kernels"}
@@ -58,6 +59,7 @@ def test_every_package_is_listed() -> None:
 
 @pytest.fixture(scope="module")
 def unpacked_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs("dist")
     # Built from a copy: setuptools leaves build/ and *.egg-info beside the sources.
     copy, built, unpacked = (tmp_path_factory.mktemp("sdist") / name for name in ("copy", "built", "unpacked"))
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*MADE))
@@ -115,8 +117,7 @@ def test_wheel_works(unpacked_wheel: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_export_of_the_wheel_needs_no_training(unpacked_wheel: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("onnx")
+    needs("export")
     loaded = python(EXPORT, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(unpacked_wheel)}).split()
     assert "sdtrt.export.latents.calibrate" in loaded
     assert not [name for name in loaded if name.startswith("sdtrt.export.training")]

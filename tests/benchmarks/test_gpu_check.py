@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environment import HANG
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
@@ -119,11 +120,11 @@ def test_a_section_whose_process_dies_costs_itself_alone(tmp_path: Path) -> None
     assert running.stdout is not None
     assert running.stdout.readline() == "torch: begins\n"
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG
     while not (found := children.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(int(found[0]), signal.SIGKILL)
-    printed, _ = running.communicate(timeout=120)
+    printed, _ = running.communicate(timeout=HANG)
     assert running.returncode == 1, printed
     assert sections(out)["torch"]["failed"] == {"error": "its process ended with -9"}
     assert sections(out)["bandwidth"]["figures"].keys() == KERNELS | {"kernels", "copy"}

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from environment import HANG
+
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = ("s3://", "--ray")
 
@@ -21,7 +23,7 @@ def test_examples(make_source: Callable[[str, Path], str], tmp_path: Path) -> No
     assert len(commands) == 6
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
-        subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path, env=environment, timeout=120)
+        subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path, env=environment, timeout=HANG)
     (block,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", f"{block}    print(caption)\n"], capture_output=True, cwd=tmp_path, check=True

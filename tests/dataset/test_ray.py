@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("ray")
+from environment import HANG
 
 CHILD = Path(__file__).with_name("cluster.py")
 COUNT, KILLED_AFTER = 40, 5
@@ -37,7 +36,7 @@ def rays_environment() -> Iterator[dict[str, str]]:
 def test_a_node_that_dies(tmp_path: Path, picture_files: dict[str, bytes]) -> None:
     command = [sys.executable, CHILD, folder_of(picture_files, tmp_path), tmp_path / "out"]
     with rays_environment() as environment:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
     assert KILLED_AFTER <= said["done_when_killed"] < COUNT
@@ -58,14 +57,14 @@ def test_the_command_that_is_killed_and_run_again(tmp_path: Path, picture_files:
     records = tmp_path / "out" / ".shards"
     with rays_environment() as environment:
         process = subprocess.Popen(arguments, cwd=tmp_path, env=environment)
-        end = time.monotonic() + 120
+        end = time.monotonic() + HANG
         while not records.is_dir() or len(list(records.iterdir())) < KILLED_AFTER:
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.005)
         process.kill()
         process.wait()
-        done = subprocess.run(arguments, capture_output=True, check=True, timeout=300, cwd=tmp_path, env=environment)
+        done = subprocess.run(arguments, capture_output=True, check=True, timeout=HANG, cwd=tmp_path, env=environment)
     said = json.loads(done.stdout)
     assert KILLED_AFTER <= said["skipped"] < COUNT
     assert (said["samples"], said["errors"]) == (COUNT, [])

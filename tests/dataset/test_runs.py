@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from environment import HANG
 
 from sdtrt import cli
 from sdtrt.dataset import pool
@@ -150,7 +151,7 @@ def test_a_driver_that_dies(folder: str, tmp_path: Path) -> None:
         "1",
     ]
     process = subprocess.Popen(command)
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANG
     while not list(out.glob(".shards/*.json")):
         assert time.monotonic() < end
         time.sleep(0.01)

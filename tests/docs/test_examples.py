@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from environment import HANG
+from extras import needs
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -43,14 +45,18 @@ def folder(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> Path:
     return tmp_path
 
 
+NEEDED = {"sdtrt completion ": "completion"}  # extras of commands
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/parts.md"])
 def test_examples(folder: Path, page: str) -> None:
     found = examples(page)
     assert len(found) >= 10
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    needs(*(extra for command, extra in NEEDED.items() if any(text.startswith(command) for _, text in found)))
     for kind, text in found:
         command = ["sh", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
-        subprocess.run(command, check=True, cwd=folder, env=environment, timeout=60)
+        subprocess.run(command, check=True, cwd=folder, env=environment, timeout=HANG)
     if page == "docs/parts.md":
         for name, size in (("region.png", (64, 48)), ("eighth.png", (15, 12)), ("cut.png", (120, 90))):
             with Image.open(folder / name) as image:

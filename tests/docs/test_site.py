@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from environment import HANG
 
 import sdtrt
 
@@ -21,7 +22,7 @@ def build(configuration: Path, tmp_path: Path) -> subprocess.CompletedProcess[st
         (package / path.name).symlink_to(path)
     command = [sys.executable, "-m", "mkdocs", "build", "-f", str(configuration), "-d", str(tmp_path / "site")]
     environment = os.environ | {"IMPORTROOT": str(package.parent), "NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=HANG, check=False)
 
 
 @pytest.mark.slow

@@ -5,10 +5,10 @@ import shutil
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from emulated import EmulatedBackend, EmulatedDevice
-from onnx import TensorProto, helper, numpy_helper
+from extras import needs
+from numpy.typing import NDArray
 
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
 from sdtrt.engine.networks.device_pipeline import DevicePipeline
@@ -22,6 +22,15 @@ SD1_SCHEDULE = {
     "prediction_type": "epsilon",
     "rescale_betas_zero_snr": False,
 }
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> NDArray[np.uint8]:
+    """A photograph, uint8 (512, 512, 3)."""
+    needs("demo")
+    from skimage import data
+
+    return data.astronaut()
 
 
 @pytest.fixture
@@ -42,6 +51,10 @@ def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> DevicePipeline
 @pytest.fixture(scope="session")
 def vivid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The built-in model with a vivid decoder, which is its own with brighter pixels, by 20 levels."""
+    needs("onnx")
+    import onnx
+    from onnx import helper, numpy_helper
+
     folder = tmp_path_factory.mktemp("vivid") / "tiny"
     shutil.copytree(find_bundle("tiny").folder, folder)
     model = onnx.load(folder / "decoder.onnx")
@@ -60,6 +73,10 @@ def vivid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def denoising(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The built-in model with a UNet that predicts a hundredth of its latents, and a millionth of its timestep."""
+    needs("onnx")
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
     built_in = find_bundle("tiny")
     folder = tmp_path_factory.mktemp("denoising") / "tiny"
     shutil.copytree(built_in.folder, folder)

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
-from skimage import data as photographs
 
 import sdtrt
 from sdtrt.engine.coding.latents import file_of_latents, symbols_of_file
@@ -34,9 +33,9 @@ def test_round_trip(codec: sdtrt.Codec, photo: Photo, width: int, height: int) -
     assert abs(about.quality - 80) < 0.1
 
 
-def test_a_photograph(codec: sdtrt.Codec) -> None:
+def test_a_photograph(codec: sdtrt.Codec, astronaut: np.ndarray) -> None:
     """More quality is more bytes and a nearer picture, all along the range."""
-    pixels = photographs.astronaut()[:384, :384]
+    pixels = astronaut[:384, :384]
     sizes, nearness = [], []
     for quality in (1, 25, 50, 75, 100):
         data = codec.encode(pixels, quality=quality)
@@ -143,9 +142,16 @@ def test_latents(codec: sdtrt.Codec, photo: Photo) -> None:
     assert codec.decode(data).size == (64, 48)
 
 
-@pytest.mark.parametrize("shape", [(40, 8), (39, 2, 2), (1, 40, 2, 2)])
-def test_latents_of_the_wrong_shape(codec: sdtrt.Codec, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"."):
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((40, 8), r"latents of shape \(40, 8\), expected \(channels, height, width\)"),
+        ((39, 2, 2), r"latents of shape \(39, 2, 2\); 16x16 in tiny has \(40, 2, 2\)"),
+        ((1, 40, 2, 2), r"latents of shape \(1, 40, 2, 2\), expected \(channels, height, width\)"),
+    ],
+)
+def test_latents_of_the_wrong_shape(codec: sdtrt.Codec, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         codec.encode_latents(np.zeros(shape, np.float32))
 
 

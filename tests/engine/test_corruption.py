@@ -21,7 +21,7 @@ from sdtrt.engine.format.profile import shipped_profile
 DAMAGE = (FormatError, LimitError)
 TILES = Path(__file__).parents[1] / "vectors" / "tiny_tiles_alpha" / "input.sdt"
 NAMES = ["colour", "grey", "alpha", "layers"]
-SLOW = 5.0  # seconds for one small file: far above what any takes, far below a hang
+SLOW = 5.0  # seconds of processors for one small file: far above what any takes, far below a hang
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +81,7 @@ def test_hostile_files(
             else:
                 del changed[at : at + rng.integers(1, 6)]
         data = bytes(changed) + bytes(4)
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             about = sdtrt.info(data, limits=limits)
             sdtrt.verify(data, limits=limits)
@@ -93,7 +93,7 @@ def test_hostile_files(
         except (*DAMAGE, BundleError):  # the latter of a file that names another latent space now
             outcomes["refused"] += 1
             salvaged(codec, data, limits)
-        assert time.perf_counter() - started < SLOW
+        assert time.process_time() - started < SLOW
     # A stream that runs dry reads as zeros, and none may end with a pass of these.
     assert min(outcomes.values()) > 20
 
@@ -139,8 +139,8 @@ def refuses(function: Callable[[bytes], object], data: bytes) -> bool:
 @pytest.mark.parametrize("size", [(1 << 24, 1 << 24), (1 << 24, 5), (8193, 8192)])
 def test_size_claims(codec: sdtrt.Codec, size: tuple[int, int]) -> None:
     data = write(File(Header(*size, 1, 1, 2048), (b"payload",)))
-    started = time.perf_counter()
+    started = time.process_time()
     for function in (sdtrt.info, sdtrt.verify, codec.decode, sdtrt.decode):
         with pytest.raises(LimitError):
             function(data)
-    assert time.perf_counter() - started < SLOW
+    assert time.process_time() - started < SLOW

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skimage import data as photographs
 
 from sdtrt.engine import parts
 from sdtrt.engine.codec import PictureCodec
@@ -238,9 +237,11 @@ def test_alpha_of_previews(blind: PictureCodec, files: dict[str, bytes], scale: 
 
 
 @pytest.mark.parametrize(("quality", "nearness", "loss"), [(10, 34, 2.5), (25, 37, 2.5), (50, 42, 2.5), (80, 44, 3.75)])
-def test_previews_are_near_the_picture(blind: PictureCodec, quality: int, nearness: float, loss: float) -> None:
+def test_previews_are_near_the_picture(
+    blind: PictureCodec, astronaut: np.ndarray, quality: int, nearness: float, loss: float
+) -> None:
     """Near the reduced picture, and not much farther from the truth; the more so, the better the picture is."""
-    codec, original = PictureCodec("tiny", threads=1), photographs.astronaut()[:400]
+    codec, original = PictureCodec("tiny", threads=1), astronaut[:400]
     data = codec.encode(Picture(original), Wish(quality=quality, layers=1))
     small = reduced(codec.decode(data).pixels, 8)
     found = parts.preview(blind, data).pixels

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from environment import HANG
 from PIL import Image
 
 import sdtrt
@@ -292,7 +293,7 @@ def test_a_reader_that_has_gone(pictures: Path) -> None:
         reading, writing = os.pipe()
         os.close(reading)
         done = subprocess.run(
-            command(*arguments), stdout=writing, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False, timeout=60
+            command(*arguments), stdout=writing, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False, timeout=HANG
         )
         os.close(writing)
         assert done.returncode == 1
@@ -306,7 +307,7 @@ def test_a_full_disk(pictures: Path) -> None:
     for arguments in (("encode", "a.png", "-o", "-"), ("models",)):
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
-                command(*arguments), stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False, timeout=60
+                command(*arguments), stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False, timeout=HANG
             )
         assert done.returncode == 1
         assert b"No space left" in done.stderr
@@ -319,7 +320,7 @@ def test_a_full_disk(pictures: Path) -> None:
 def test_closed_streams(pictures: Path, stream: str) -> None:
     arguments = ("encode", "-") if stream == "<&-" else ("encode", "a.png", "-o", "-")
     shell = ["sh", "-c", f'"$@" {stream}', "sh", *command(*arguments)]
-    done = subprocess.run(shell, capture_output=True, env=ENVIRONMENT, check=False, timeout=60)
+    done = subprocess.run(shell, capture_output=True, env=ENVIRONMENT, check=False, timeout=HANG)
     assert done.returncode == 1
     assert b"is closed" in done.stderr
     assert b"Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from environment import HANG
 from PIL import Image
 
 from sdtrt import cli
@@ -53,12 +54,13 @@ def test_equal_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_region_of_interest(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:16", "--json", "-o", "r.html"]) == 0
+    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:64", "--json", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     roi = record["roi"]
-    assert roi["weight"] == 16
+    assert roi["weight"] == 64
+    # A gain of 1.4 to 1.9 dB. How a processor rounds moves it, for files of equal size differ by a few symbols.
     assert roi["region_with"] > roi["region_without"] + 0.5
-    assert roi["rest_with"] < roi["rest_without"]
+    assert roi["rest_with"] < roi["rest_without"] - 1
     assert roi["region_with"] > roi["rest_with"]
     text = Path("r.html").read_text()
     assert f"<td>{roi['region_with']:.2f}</td><td>{roi['rest_with']:.2f}</td>" in text
@@ -124,7 +126,7 @@ def test_in_a_browser(width: int, pictures: Path) -> None:
         "--virtual-time-budget=60000",
     ]
     command = [CHROMIUM, *flags, f"--user-data-dir={pictures / 'profile'}", f"--window-size={width},900"]
-    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=120, check=True)
+    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=HANG, check=True)
     told = done.stdout.decode().rsplit("<title>", 1)[1].partition("</title>")[0]
     assert told == "shown switched split difference zoomed fits"
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("shtab")
+from environment import HANG
 
 # Each prints what "$2" is completed to, one a line, by the script in the file "$1".
 ASK = {
@@ -70,7 +69,7 @@ def completed(shell: str, script: Path, line: str) -> set[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANG,
         check=False,
     )
     return set(done.stdout.split())

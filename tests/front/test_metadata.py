@@ -146,9 +146,9 @@ def test_the_mark_is_seen(xmp: bytes) -> None:
 
 @pytest.mark.parametrize("part", [b"<a:DigitalSourceType ", b" a:DigitalSourceType='", b"<!--", b"<a>", b"</rdf:RDF"])
 def test_long_packets_take_no_time(part: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     marked(Metadata(xmp=part * (LARGEST_NBYTES // len(part))))
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 FIELDS = {

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
+from environment import HANG
 
 from sdtrt import viewer
 from sdtrt.cli import main
@@ -40,7 +41,7 @@ def server(site: Path) -> Iterator[ViewerServer]:
 def ask(
     server: ViewerServer, path: str, method: str = "GET", headers: dict[str, str] | None = None
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=HANG)
     connection.request(method, path, headers=headers or {})
     answer = connection.getresponse()
     found = answer.status, answer.read(), answer.headers
@@ -163,7 +164,7 @@ def test_it_serves_while_a_browser_opens(site: Path, monkeypatch: pytest.MonkeyP
             servers.append(self)
 
     def browse(address: str) -> None:
-        with urlopen(address.partition("#")[0], timeout=10) as answer:
+        with urlopen(address.partition("#")[0], timeout=HANG) as answer:
             found.append(answer.read())
         servers[0].shutdown()
 
@@ -183,7 +184,7 @@ def test_it_ends_on_ctrl_c(site: Path) -> None:
             assert process.stdout is not None
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#\n", process.stdout.readline())
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=30)
+            _, stderr = process.communicate(timeout=HANG)
         finally:
             process.kill()
     assert (process.returncode, stderr) == (0, "")

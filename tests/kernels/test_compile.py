@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import program
 
 from sdtrt.kernels import build
 
@@ -18,7 +18,7 @@ OPERATIONS = sorted(path for path in build.SOURCES.glob("*.cu") if path != ALL)
 
 @pytest.fixture(scope="session")
 def nvcc() -> str:
-    return shutil.which("nvcc") or pytest.skip("no nvcc")
+    return program("nvcc")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from environment import HANG
 
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.serve.application import application
@@ -33,7 +34,7 @@ def running(codec: PictureCodec, **settings: Any) -> Iterator[httpx.Client]:
         while not server.started:
             time.sleep(0.005)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANG) as client:
             yield client
     finally:
         server.should_exit = True

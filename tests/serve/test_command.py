@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from environment import HANG
 
 from sdtrt import cli
 
@@ -28,7 +29,7 @@ def served(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Pop
     command = [sys.executable, "-m", "sdtrt", "serve", "--port", str(port), "--threads", "1", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANG) as client:
             ready = rf"sdtrt serve: http://127\.0\.0\.1:{port} \((ort|openvino) on the CPU\)\n"
             assert re.fullmatch(ready, process.stderr.readline())
             until_ready(client)
@@ -40,7 +41,7 @@ def served(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Pop
 
 
 def until_ready(client: httpx.Client) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANG
     while time.monotonic() < end:
         try:
             if client.get("/readyz").status_code == 200:

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from environment import HANG
 from PIL import Image
 
 import sdtrt
@@ -33,7 +34,7 @@ def test_examples(
     assert len(commands) >= 2
     for command in commands:
         asked = command.replace("curl", "curl -sSf", 1).replace("http://127.0.0.1:8000", address)
-        subprocess.run(["sh", "-c", asked], check=True, cwd=tmp_path, timeout=60)
+        subprocess.run(["sh", "-c", asked], check=True, cwd=tmp_path, timeout=HANG)
     assert sdtrt.info(tmp_path / "photo.sdt").width == 120
     with Image.open(tmp_path / "small.png") as small:
         assert small.size == (400, 32)

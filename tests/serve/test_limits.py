@@ -6,13 +6,14 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from environment import HANG
 from PIL import Image
 
 from sdtrt.engine.codec import PictureCodec
@@ -23,21 +24,22 @@ Serving = Callable[..., httpx.Client]
 
 
 @pytest.fixture
-def slow(pictures: PictureCodec, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Networks that wait for an event, at most 20 seconds."""
+def slow(pictures: PictureCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Networks that wait for an event, or for the end of the test."""
     event, decoded = threading.Event(), pictures.pipeline.synthesise
 
     def wait(*arguments: object) -> object:
-        event.wait(20)
+        event.wait(HANG)
         return decoded(*arguments)
 
     monkeypatch.setattr(pictures.pipeline, "synthesise", wait)
-    return event
+    yield event
+    event.set()
 
 
 def wait_for(client: httpx.Client, taken: int) -> None:
     """Wait until so many requests have a place."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + HANG
     while f"sdtrt_places_taken {taken:.1f}" not in client.get("/metrics").text:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -72,10 +74,10 @@ def test_what_is_given_up_is_not_begun(
 
     def wait(parsed: object) -> None:
         begun.append(parsed)
-        event.wait(20)
+        event.wait(HANG)
         raise ValueError("it was long enough")
 
-    client = serving(workers=1, waiting=9, timeout=0.3)
+    client = serving(workers=1, waiting=9, timeout=1)
     while client.get("/readyz").status_code != 200:
         time.sleep(0.01)
     monkeypatch.setattr(pictures.pipeline, "synthesise", wait)
@@ -126,7 +128,7 @@ def test_a_token_that_cannot_be_sent() -> None:
 
 def test_a_client_that_does_not_read(serving: Serving, tmp_path: Path) -> None:
     (tmp_path / "large.sdt").write_bytes(b"SDT".ljust(30 << 20))
-    client = serving(root=str(tmp_path), timeout=0.5)
+    client = serving(root=str(tmp_path), timeout=2)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((client.base_url.host, client.base_url.port))
@@ -164,10 +166,10 @@ def test_pictures_too_large(serving: Serving, real_files: dict[str, bytes]) -> N
 
 def test_a_body_that_does_not_come(serving: Serving) -> None:
     client = serving(timeout=0.3)
-    with socket.create_connection((client.base_url.host, client.base_url.port), 10) as connection:
+    with socket.create_connection((client.base_url.host, client.base_url.port), HANG) as connection:
         connection.sendall(b"POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
         assert b"408 Request Timeout" in connection.recv(4096)
-    with socket.create_connection((client.base_url.host, client.base_url.port), 10) as connection:
+    with socket.create_connection((client.base_url.host, client.base_url.port), HANG) as connection:
         connection.sendall(b"POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
     wait_for(client, 0)
 

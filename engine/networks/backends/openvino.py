@@ -60,9 +60,14 @@ def processor() -> str:
     return str(_core().get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
+def capabilities() -> list[str]:
+    """Return the types in which this processor computes fast, such as `BF16`; `DeviceError` without OpenVINO."""
+    return sorted(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
 def best_precision() -> str:
     """Return `bf16` if this processor computes in bfloat16, else `fp32`; `DeviceError` without OpenVINO."""
-    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    return "bf16" if "BF16" in capabilities() else "fp32"
 
 
 def may_have_bfloat16() -> bool:
@@ -144,8 +149,7 @@ class OpenVino:
             digest = hashlib.sha256(path.read_bytes())
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error}") from error
-        capabilities = sorted(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        machine = (import_openvino().get_version(), processor(), *capabilities, precision)
+        machine = (import_openvino().get_version(), processor(), *capabilities(), precision)
         digest.update("\n".join(machine).encode())
         return f"{path.stem}-{digest.hexdigest()[:24]}.blob"
 

@@ -1,6 +1,7 @@
 """The container: what is written is read, and nothing else is."""
 
 import io
+import re
 import struct
 import tracemalloc
 import zlib
@@ -151,11 +152,21 @@ def test_overhead_of_a_512x512_file() -> None:
     assert len(write(File(Header(512, 512, 1, 1, 2048), (payload,)))) - len(payload) <= 16
 
 
-@pytest.mark.parametrize("field", ["width", "height", "profile", "prior", "step_code", "alignment"])
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("width", "size {}x1 is outside 1 to 16777216"),
+        ("height", "size 1x{} is outside 1 to 16777216"),
+        ("profile", "bytes must be in range(0, 256)"),
+        ("prior", "bytes must be in range(0, 256)"),
+        ("step_code", "step code {} or alignment 0 is out of range"),
+        ("alignment", "step code 1 or alignment {} is out of range"),
+    ],
+)
 @pytest.mark.parametrize("value", [-1, 1 << 25])
-def test_write_refuses_fields_out_of_range(field: str, value: int) -> None:
+def test_write_refuses_fields_out_of_range(field: str, words: str, value: int) -> None:
     fields = {"width": 1, "height": 1, "profile": 1, "prior": 1, "step_code": 1, field: value}
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=re.escape(words.format(value))):
         write(File(Header(**fields), (b"",)))
 
 

@@ -105,16 +105,28 @@ def test_arrays_that_lie_otherwise() -> None:
     np.testing.assert_array_equal(network.run(inputs | {"latents": turned})["pixels"], network.run(inputs)["pixels"])
 
 
-def test_precision() -> None:
-    """`auto` is what the processor has; what it has not is refused, not replaced."""
+@pytest.fixture
+def real_bfloat16() -> None:
+    """A processor that computes in bfloat16; without one there is nothing to compare."""
+    if best_precision() != "bf16":
+        pytest.skip("this processor has no bfloat16")
+
+
+@pytest.mark.usefixtures("real_bfloat16")
+def test_auto_is_bfloat16_where_the_processor_has_it() -> None:
     inputs = latents_of_size(4, 20)
-    exact = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
-    found = OpenVino(1, "auto").load(DECODER).run(inputs)["pixels"]
-    if best_precision() == "bf16":
-        np.testing.assert_array_equal(found, OpenVino(1, "bf16").load(DECODER).run(inputs)["pixels"])
-        np.testing.assert_allclose(found, exact, atol=0.1)
-        assert np.abs(found - exact).max() > 1e-5
-        return
+    exact, rounded, found = (
+        OpenVino(1, precision).load(DECODER).run(inputs)["pixels"] for precision in ("fp32", "bf16", "auto")
+    )
+    np.testing.assert_array_equal(found, rounded)
+    np.testing.assert_allclose(found, exact, atol=0.1)
+    assert np.abs(found - exact).max() > 1e-5
+
+
+@pytest.mark.parametrize("bfloat16", [False], indirect=True)
+def test_precision_without_bfloat16_is_refused_not_replaced(bfloat16: bool) -> None:
+    inputs = latents_of_size(4, 20)
+    exact, found = (OpenVino(1, precision).load(DECODER).run(inputs)["pixels"] for precision in ("fp32", "auto"))
     np.testing.assert_array_equal(found, exact)
     with pytest.raises(DeviceError, match=r"this processor \(.+\) has no bfloat16; choose precision auto or fp32"):
         OpenVino(1, "bf16")
@@ -169,9 +181,8 @@ def test_narrow_latents_are_narrow_too() -> None:
     assert not narrow({"latents": np.zeros((1, 32, 8, 16), np.float32), "step": np.ones(1, np.float32)})
 
 
+@pytest.mark.usefixtures("real_bfloat16")
 def test_a_network_with_any_number_of_channels(network: Network) -> None:
-    if best_precision() != "bf16":
-        pytest.skip("this processor has no bfloat16")
     path = network(shape=("n", "c", "h", "w"))
     with pytest.raises(BundleError, match="cannot be tried in bfloat16: x has any number of channels"):
         OpenVino(1, "bf16").load(path)
@@ -189,10 +200,9 @@ def test_wide_pictures_in_bfloat16() -> None:
         )
 
 
+@pytest.mark.usefixtures("real_bfloat16")
 def test_a_processor_that_is_wrong_in_bfloat16(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As some are, by issue 38256 of OpenVINO: here what is right counts as wrong."""
-    if best_precision() != "bf16":
-        pytest.skip("this processor has no bfloat16")
     monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.UNLIKE", 1e-6)
     with pytest.raises(BundleError, match=r"decoder\.onnx's pixels in bfloat16 are not those in fp32, by OpenVINO"):
         OpenVino(1, "bf16").load(DECODER)
@@ -203,13 +213,19 @@ def test_a_processor_that_is_wrong_in_bfloat16(cache: Path, monkeypatch: pytest.
     assert len([*cache.iterdir()]) == 1  # that in fp32
 
 
-def test_it_comes_first_where_it_computes_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = "openvino on the CPU" if best_precision() == "bf16" else "ort on the CPU"
+def test_it_comes_first_where_it_computes_in_bfloat16(bfloat16: bool) -> None:
+    first = "openvino on the CPU" if bfloat16 else "ort on the CPU"
     assert open_pipeline(Tiled.of(TINY), device="cpu").name == first
     assert open_pipeline(Tiled.of(TINY), device="cpu", precision="fp32").name == "ort on the CPU"
+
+
+def test_features_without_bfloat16_are_believed_before_openvino_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     features = tmp_path / "cpuinfo"
     features.write_text("flags : fpu avx2\n")
     monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.CPU_FEATURES", features)
+    monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.capabilities", lambda: ["BF16", "FP32"])
     assert open_pipeline(Tiled.of(TINY), device="cpu").name == "ort on the CPU"
 
 

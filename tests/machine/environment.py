@@ -1,0 +1,41 @@
+"""One environment for the suite, whoever runs it: variables, home folder, new files' modes, and Ctrl-C."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import MutableMapping
+
+SUITE = ("SDTRT_KILLS", "SDTRT_TORTURE", "SDTRT_TEST_")  # prefixes of what the suite itself reads
+REMOVED = {  # what changes output, warnings or folders
+    *("CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR"),
+    *("LOCALAPPDATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
+    *("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONUNBUFFERED", "PYTHONVERBOSE", "PYTHONWARNINGS"),
+}
+HANG = 600  # seconds that nothing here takes, however busy the machine is: only what hangs does
+LOOPBACK = "127.0.0.1,localhost"  # not reached through a proxy
+
+
+def define(environment: MutableMapping[str, str], home: str) -> None:
+    """Give variables the values that tests expect; those of locale, threads and temporary files stay."""
+    for name in [*environment]:
+        if name in REMOVED or (name.startswith("SDTRT_") and not name.startswith(SUITE)):
+            del environment[name]
+    environment |= {"HOME": home, "USERPROFILE": home}
+    for name in ("NO_PROXY", "no_proxy"):
+        environment[name] = ",".join(filter(None, (environment.get(name), LOOPBACK)))
+
+
+def enter() -> str:
+    """Define the environment of this process and those it starts; return its new, empty home folder."""
+    home = tempfile.mkdtemp(prefix="sdtrt-home-")
+    define(os.environ, home)
+    os.umask(0o022)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return home
+
+
+def leave(home: str) -> None:
+    """Remove the home folder."""
+    shutil.rmtree(home, ignore_errors=True)
