@@ -20,6 +20,8 @@ from sdtrt.cli.arguments import (
     add_output,
     add_roi,
     denoise,
+    positive,
+    positive_count,
     quality,
     region,
     roi_options,
@@ -178,9 +180,9 @@ def add_commands(commands: Any) -> None:
     add_inputs(command, "image files, - for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
-    rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
-    rate.add_argument("--target-psnr", type=float, metavar="DB", help="smallest file whose picture has so many dB")
+    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
+    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose picture has so many dB")
     command.add_argument(
         "--effort",
         type=int,
