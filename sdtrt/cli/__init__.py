@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from sdtrt._version import __version__
 from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve, view
-from sdtrt.cli.batch import fail, in_words
+from sdtrt.cli.batch import fail, in_words, show_traceback
 from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.errors import SdtrtError
 from sdtrt.process import streams
@@ -55,8 +55,10 @@ def run(arguments: Sequence[str] | None) -> int:
     try:
         return int(options.command(options))
     except SdtrtError as error:
+        show_traceback(options)
         return fail(str(error))
     except ValueError as error:
+        show_traceback(options)
         streams.print_message(streams.printable_message(f"sdtrt {options.name}: {error}"))
         return 2
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sdtrt.errors import SdtrtError
 from sdtrt.process.environment import variable
-from sdtrt.process.streams import counted, print_json, print_message, print_result, printable, printable_message
+from sdtrt.process.streams import print_json, print_message, print_result, printable, printable_message
 from sdtrt.progress import Watch, clear_bar, progress
 
 Record = dict[str, Any]
@@ -42,7 +42,7 @@ def each_file(
             if getattr(options, "skip_existing", False) and Path(target).is_file():
                 record["skipped"] = True
             else:
-                record |= attempted(work, source, target, debug=is_debugged(options))
+                record |= attempted(work, source, target, options)
             records.append(record)
             report(record, line, options, always)
     if options.json:
@@ -50,16 +50,18 @@ def each_file(
         print_json(records, to_messages="-" in targets and not always)
     failed = sum("error" in record for record in records)
     if failed and len(records) > 1:
-        fail(f"{failed} of {counted(len(records), 'input')} failed")
+        fail(f"{failed} of {len(records)} inputs failed")
     return 1 if failed else 0
 
 
-def is_debugged(options: argparse.Namespace) -> bool:
-    """Return whether errors are to be shown with their tracebacks."""
-    return bool(getattr(options, "debug", False) or variable(DEBUG))
+def show_traceback(options: argparse.Namespace) -> None:
+    """Print the traceback of the error that is being handled, if `--debug` or the environment asks for that."""
+    if getattr(options, "debug", False) or variable(DEBUG):
+        clear_bar()
+        print_message(traceback.format_exc(), end="")
 
 
-def attempted(work: Callable[[str, str], Record], source: str, target: str, *, debug: bool) -> Record:
+def attempted(work: Callable[[str, str], Record], source: str, target: str, options: argparse.Namespace) -> Record:
     """Return what `work` returns, or its error; and what was warned of meanwhile."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -67,9 +69,7 @@ def attempted(work: Callable[[str, str], Record], source: str, target: str, *, d
             record = work(source, target)
         except Exception as error:  # one bad input must not end the others, whatever its reader raises
             record = {"error": in_words(error, source)}
-            if debug:
-                clear_bar()
-                print_message(traceback.format_exc(), end="")
+            show_traceback(options)
     told = sorted({named(str(warning.message), source) for warning in caught})
     return record | {"warnings": told} if told else record
 

@@ -29,7 +29,7 @@ from sdtrt.cli.arguments import (
 )
 from sdtrt.cli.batch import Record, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
-from sdtrt.cli.inputs import limits_of, open_codec, open_image
+from sdtrt.cli.inputs import SearchCost, limits_of, open_codec, open_image
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
@@ -58,9 +58,11 @@ def encode(options: argparse.Namespace) -> int:
         raise ValueError("--method palette knows no region of interest")
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with open_codec(options.model, options) as codec:
+        cost = SearchCost.of(codec, options)
 
         def encode_whole(source: str) -> bytes:
             with open_image(source, options.frame) as image:
+                cost.say(source, image.width, image.height)
                 return codec.encode(
                     image,
                     psnr=options.target_psnr,
@@ -76,7 +78,7 @@ def encode(options: argparse.Namespace) -> int:
             if options.from_latents:
                 data = codec.encode_latents(array_file(source), **wish)
             else:
-                data = encode_rows(codec, source, options) or encode_whole(source)
+                data = encode_rows(codec, source, options, cost) or encode_whole(source)
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
             about = info(data, limits=UNLIMITED)

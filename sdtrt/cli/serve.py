@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, seconds, positive_count, whole_number
+from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, positive_count, seconds, whole_number
 from sdtrt.cli.inputs import extra, machine_options
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS

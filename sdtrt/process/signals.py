@@ -73,6 +73,22 @@ def end_silently() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C within the block; processes that are started in it never get one. An interrupt is handled after it.
+
+    Otherwise processes that are still importing modules at an interrupt print tracebacks.
+    """
+    if os.name == "nt":
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
 def die(number: int) -> int:
     """End the process by a signal; where a process cannot do that, return its exit code."""
     if os.name == "nt":
