@@ -117,6 +117,7 @@ def run_cli() -> Run:
             command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=120, check=False
         )
         assert b"Traceback" not in done.stderr, done.stderr.decode()
+        assert b": unexpected " not in done.stderr, done.stderr.decode()
         return done
 
     return run

@@ -23,9 +23,13 @@ def absolute_folder(name: str) -> Path | None:
 
 def expanded(path: str) -> Path:
     """Return a path in which the home folder stands for `~`; without a home folder `~` is a name like any other."""
+    first, *others = Path(path).parts or (".",)
+    if first == "~":
+        home = home_folder()
+        return home.joinpath(*others) if home else Path(path)
     try:
         return Path(path).expanduser()
-    except (KeyError, RuntimeError):
+    except (KeyError, RuntimeError):  # a user who is unknown
         return Path(path)
 
 
