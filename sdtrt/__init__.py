@@ -5,18 +5,30 @@
 >>> sdtrt.decode(data).save("photo.png")
 """
 
+import importlib
 import pathlib
+from typing import TYPE_CHECKING
 
 # In a checkout the other floors lie beside this folder, installed within it: either way they are found.
 if not (pathlib.Path(__file__).parent / "engine").is_dir():
     __path__.append(str(pathlib.Path(__file__).parents[1]))
 
 from sdtrt._version import __version__
-from sdtrt.api import decode, decode_latents, encode, encode_latents, preview
-from sdtrt.codec import Codec
-from sdtrt.engine.format.limits import Limits
-from sdtrt.errors import BundleError, DeviceError, FormatError, LatentsWarning, LimitError, PictureWarning, SdtrtError
-from sdtrt.information import Info, info, verify
+
+if TYPE_CHECKING:
+    from sdtrt.api import decode, decode_latents, encode, encode_latents, preview
+    from sdtrt.codec import Codec
+    from sdtrt.engine.format.limits import Limits
+    from sdtrt.errors import (
+        BundleError,
+        DeviceError,
+        FormatError,
+        LatentsWarning,
+        LimitError,
+        PictureWarning,
+        SdtrtError,
+    )
+    from sdtrt.information import Info, info, verify
 
 __all__ = [
     "BundleError",
@@ -38,3 +50,34 @@ __all__ = [
     "preview",
     "verify",
 ]
+
+if not TYPE_CHECKING:
+    # Imported at first use: until then the program can be interrupted without a traceback.
+    MODULES = {
+        "sdtrt.api": ("decode", "decode_latents", "encode", "encode_latents", "preview"),
+        "sdtrt.codec": ("Codec",),
+        "sdtrt.engine.format.limits": ("Limits",),
+        "sdtrt.errors": (
+            "BundleError",
+            "DeviceError",
+            "FormatError",
+            "LatentsWarning",
+            "LimitError",
+            "PictureWarning",
+            "SdtrtError",
+        ),
+        "sdtrt.information": ("Info", "info", "verify"),
+    }
+    SUBMODULES = ("api", "codec", "engine", "errors", "images", "information", "kernels", "latents", "sources")
+
+    def __getattr__(name):
+        for module, names in MODULES.items():
+            if name in names:
+                globals()[name] = getattr(importlib.import_module(module), name)
+                return globals()[name]
+        if name in SUBMODULES:
+            return importlib.import_module(f"sdtrt.{name}")
+        raise AttributeError(f"module 'sdtrt' has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

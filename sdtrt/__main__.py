@@ -1,8 +1,31 @@
-"""`python -m sdtrt`: the command line."""
+"""The program: `sdtrt`, or `python -m sdtrt`. It is the command line in a process of its own."""
 
+import signal
 import sys
 
-from sdtrt.cli import main
+from sdtrt.process import signals, streams
+
+
+def program() -> int:
+    """Run the command line and return the exit code; a signal that ends the work ends the process, too."""
+    signals.end_silently()  # while the rest is imported
+    streams.open_missing()
+    number: int | None = None
+    code = 0
+    try:
+        from sdtrt.cli import main
+
+        code = main()
+    except KeyboardInterrupt:
+        number = signal.SIGINT
+    except signals.SignalExit as error:
+        number = error.number
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    signals.end_silently()  # while Python ends
+    code = code if streams.close_all() else code or 1
+    return code if number is None else signals.die(number)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -144,6 +144,7 @@ def run_cli() -> Run:
         command = [sys.executable, "-m", "sdtrt", *map(str, arguments)]
         done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, timeout=environment.HANG, check=False)
         assert b"Traceback" not in done.stderr, done.stderr.decode()
+        assert b": unexpected " not in done.stderr, done.stderr.decode()
         return done
 
     return run

@@ -21,6 +21,7 @@ FLOORS = {
     "sdtrt.errors": 0,
     "sdtrt._version": 0,
     "sdtrt.atomic": 0,
+    "sdtrt.process": 0,
     "sdtrt.progress": 0,
 }
 TRAINING = "sdtrt.export.training"

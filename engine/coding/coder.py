@@ -58,7 +58,7 @@ class Reader:
         missed = likely[others]
         found[others] = self._decoded(self._models.others, flat[others])
         if (found[others] == missed).any():
-            raise FormatError("damaged stream: a likely entry told as another")
+            raise FormatError("damaged stream: the most likely entry is coded as one of the others")
         return found.reshape(rows.shape)
 
     def _decoded(self, weights: Weights, rows: Ints) -> Ints:

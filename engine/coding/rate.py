@@ -120,7 +120,7 @@ def coarsest_above(psnr: float, finest: float, code_file: CodeFile, measure: Mea
     if enough:
         return enough.data
     most = math.floor(100 * max(found)) / 100
-    raise ValueError(f"{psnr} dB are too many for this picture and model: the best file found has {most:.2f}")
+    raise ValueError(f"{psnr} dB cannot be reached for this picture and model: the best file found has {most:.2f} dB")
 
 
 class _Trial(NamedTuple):

@@ -51,8 +51,10 @@ class StoredLatents:
         self.file, self.profile, self._whole = file, profile_of_file(file, own), whole
         self.shape = require_fit(file, self.profile, limits)
         _, height, width = self.shape
-        if file.layout.levels not in {1, levels_of(self.profile, file.header.prior)}:
-            raise FormatError(f"malformed file: {file.layout.levels} levels, its prior has others")
+        levels = sorted({1, levels_of(self.profile, file.header.prior)})
+        if file.layout.levels not in levels:
+            expected = " or ".join(map(str, levels))
+            raise FormatError(f"malformed file: it has {file.layout.levels} levels, its prior expects {expected}")
         self._down, self._across = spans(height, file.layout.rows), spans(width, file.layout.columns)
         self._places = [*product(self._down, self._across)]
         self.deltas = deltas(self.profile, file.header)
@@ -172,10 +174,13 @@ class StoredLatents:
 
         `FormatError` if they have no whole words.
         """
-        if tile == 0 and self.file.header.alignment != -(len(segments[0]) - self._parameters) % WORD:
-            raise FormatError(f"malformed file: alignment {self.file.header.alignment} of a stream that has another")
+        alignment, expected = self.file.header.alignment, -(len(segments[0]) - self._parameters) % WORD
+        if tile == 0 and alignment != expected:
+            raise FormatError(
+                f"malformed file: alignment {alignment}, the length of its first stream asks for {expected}"
+            )
         if any(len(segment) % WORD for segment in segments[1:]):
-            raise FormatError("malformed file: a level that ends between words")
+            raise FormatError(f"malformed file: the length of a level is no multiple of {WORD} bytes")
         if self.file.layout.levels == 1:
             return []
         return [sum(map(len, segments[n:])) // WORD for n in range(1, len(segments) + 1)]

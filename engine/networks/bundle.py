@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import struct
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +22,7 @@ from sdtrt.engine.format.profile import (
 )
 from sdtrt.engine.networks.view import Look
 from sdtrt.errors import BundleError, FormatError
+from sdtrt.process.environment import variable
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
@@ -217,8 +217,8 @@ def built_in_root() -> Path:
 def bundle_folders() -> list[Path]:
     """Return the folders of all bundles that can be named: the built-in ones, then those under `$SDTRT_MODELS`."""
     roots = [built_in_root()]
-    if "SDTRT_MODELS" in os.environ:
-        roots.append(Path(os.environ["SDTRT_MODELS"]))
+    if models := variable("SDTRT_MODELS"):
+        roots.append(Path(models))
     return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"))]
 
 

@@ -100,11 +100,12 @@ def open_pipeline(
             if not obstacle:
                 return way.open(tiled, index, threads, precision)
             obstacles[f"{way.backend} on {way.device}"] = obstacle
-    reasons = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
-    reasons = reasons or f"backend {backend} does not run on device {device}"
-    tried = any(name.endswith(" cpu") for name in obstacles) or kind == "cpu"
-    otherwise = "" if tried else ", or run it with --device cpu"
-    raise DeviceError(f"{reasons}; see: sdtrt doctor{otherwise}")
+    if not obstacles:
+        raise DeviceError(f"backend {backend} does not run on device {device}; the next step: sdtrt doctor")
+    lines = [f"no backend can run model {tiled.bundle.name} here", *map(": ".join, obstacles.items())]
+    on_cpu = kind == "cpu" or any(name.endswith(" cpu") for name in obstacles)
+    otherwise = "" if on_cpu else ", or the CPU: --device cpu on the command line, device='cpu' in Python"
+    raise DeviceError("\n  ".join([*lines, f"the next step: sdtrt doctor{otherwise}"]))
 
 
 def parse_device(text: str) -> tuple[str, int]:

@@ -1,56 +1,85 @@
 """The command line: parse, call, print, exit code (0 done, 1 an input failed and the others are done, 2 usage)."""
 
 import argparse
-import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from sdtrt._version import __version__
 from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve, view
-from sdtrt.cli.batch import fail, in_words
+from sdtrt.cli.batch import fail, in_words, show_traceback
 from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.errors import SdtrtError
+from sdtrt.process import streams
+from sdtrt.process.signals import SignalExit, ending_signals
+from sdtrt.progress import clear_bar
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code.
+
+    Signal handlers that are installed for the call are taken back at its end.
+
+    Arguments:
+        arguments: sequence of str, what follows the program's name; default: the arguments of the process.
+
+    Raises:
+        SystemExit: after `--help` and `--version`, wrong usage, SIGTERM or SIGHUP.
+        KeyboardInterrupt: after SIGINT.
+    """
+    with ending_signals():
+        try:
+            code = run(arguments)
+            streams.flush_results()
+            return code
+        except BrokenPipeError:
+            return 1
+        except OSError as error:
+            return fail(in_words(error))
+        except KeyboardInterrupt:
+            clear_bar()
+            fail("interrupted")
+            raise
+        except SignalExit as error:
+            clear_bar()
+            fail(f"ended by signal {error.number}")
+            raise
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Parse arguments, do what they ask for and return the exit code."""
     options = build_parser().parse_args(arguments)
     products_by_one_thread()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that temporary files go too
     try:
-        code = int(options.command(options))
-        if sys.stdout:
-            sys.stdout.flush()
-        return code
+        return int(options.command(options))
     except SdtrtError as error:
+        show_traceback(options)
         return fail(str(error))
     except ValueError as error:
-        print(f"sdtrt {options.name}: {error}", file=sys.stderr)
+        show_traceback(options)
+        streams.print_message(streams.printable_message(f"sdtrt {options.name}: {error}"))
         return 2
-    except KeyboardInterrupt:
-        return fail("interrupted")
-    except BrokenPipeError:
-        drop_stdout()
-        return 1
-    except OSError as error:
-        drop_stdout()
-        return fail(in_words(error))
 
 
-def drop_stdout() -> None:
-    """Let what is still buffered go nowhere: Python would fail once more to write it at exit."""
-    if sys.stdout:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class Parser(argparse.ArgumentParser):
+    """Prints help and usage errors to any stream: where its encoding lacks a character, an escape stands for it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(streams.printable(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is not None and file is streams.open_stream(sys.stdout):
+            streams.print_result(message, end="")
+            streams.flush_results()
+        else:
+            streams.print_message(message, end="")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sdtrt", description="Store photographs as a few kilobytes of autoencoder latents, and give them back."
     )
     parser.add_argument("-V", "--version", action="version", version=f"sdtrt {__version__}")

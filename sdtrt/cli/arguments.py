@@ -1,6 +1,7 @@
 """What the commands' arguments have in common."""
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Literal
@@ -19,6 +20,7 @@ def add_command(
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.add_argument("--json", action="store_true", help="print the results as JSON")
+    command.add_argument("--debug", action="store_true", help="print the traceback of each error, too")
     command.set_defaults(command=function)
     return command
 
@@ -61,7 +63,7 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
     command.add_argument(
-        "--threads", type=thread_count, help="threads of the networks (default: one per core that may be used)"
+        "--threads", type=positive_count, help="threads of the networks (default: one per core that may be used)"
     )
     command.add_argument(
         "--precision", default="auto", choices=PRECISIONS, help="of the networks on the CPU; bf16 needs openvino"
@@ -149,10 +151,19 @@ def denoise(text: str) -> int | Literal["auto"]:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number of steps, auto or off") from error
 
 
-def thread_count(text: str) -> int:
+def positive_count(text: str) -> int:
+    """Return a whole number, 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return value
+
+
+def positive(text: str) -> float:
+    """Return a finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}, expected a number above 0")
     return value
 
 

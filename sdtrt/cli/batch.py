@@ -1,8 +1,8 @@
 """Work on many inputs, one after the other: go on after a bad one, report, say how it ended."""
 
 import argparse
-import json
-import sys
+import re
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,15 @@ from PIL import Image
 
 from sdtrt.cli.files import Check, exists, is_stdout, require_writable
 from sdtrt.errors import SdtrtError
-from sdtrt.progress import clear_bar, progress
+from sdtrt.process.environment import variable
+from sdtrt.process.streams import print_json, print_message, print_result, printable, printable_message
+from sdtrt.progress import Watch, clear_bar, progress
 
 Record = dict[str, Any]
 Line = str | Callable[[Record], str]  # to be filled in from a record, or what makes it
+EXPECTED = (SdtrtError, OSError, ValueError, Image.DecompressionBombError)
+DEBUG = "SDTRT_DEBUG"
+ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9A-Fa-f]+>")  # of objects that stand for a file, in messages of libraries
 
 
 def each_file(
@@ -33,14 +38,16 @@ def each_file(
     """
     records: list[Record] = []
     pairs = list(zip(options.inputs, targets, strict=True))
-    for source, target in progress(pairs, quiet=options.quiet):
-        record: Record = {"input": source} if always else {"input": source, "output": target}
-        record |= ({} if always else refusal(options, source, target, check)) or attempted(work, source, target)
-        records.append(record)
-        report(record, line, options, always)
+    with Watch(f"sdtrt {options.name}", quiet=options.quiet):
+        for source, target in progress(pairs, quiet=options.quiet, name=lambda pair: printable(pair[0])):
+            record: Record = {"input": source} if always else {"input": source, "output": target}
+            refused = {} if always else refusal(options, source, target, check)
+            record |= refused or attempted(work, source, target, options)
+            records.append(record)
+            report(record, line, options, always)
     if options.json:
-        taken = not always and any(map(is_stdout, targets))  # standard output, by the result itself
-        print(json.dumps(records, indent=2), file=sys.stderr if taken else sys.stdout)
+        # Standard output may be taken by the result itself.
+        print_json(records, to_messages=not always and any(map(is_stdout, targets)))
     failed = sum("error" in record for record in records)
     if failed and len(records) > 1:
         fail(f"{failed} of {len(records)} inputs failed")
@@ -65,40 +72,57 @@ def any_work(options: argparse.Namespace, targets: list[str], check: Check | Non
     return any(not refusal(options, "", target, check) for target in targets)
 
 
-def attempted(work: Callable[[str, str], Record], source: str, target: str) -> Record:
+def show_traceback(options: argparse.Namespace) -> None:
+    """Print the traceback of the error that is being handled, if `--debug` or the environment asks for that."""
+    if getattr(options, "debug", False) or variable(DEBUG):
+        clear_bar()
+        print_message(traceback.format_exc(), end="")
+
+
+def attempted(work: Callable[[str, str], Record], source: str, target: str, options: argparse.Namespace) -> Record:
     """Return what `work` returns, or its error; and what was warned of meanwhile."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             record = work(source, target)
-        except (SdtrtError, OSError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # one bad input must not end the others, whatever its reader raises
             record = {"error": in_words(error, source)}
-    told = sorted({str(warning.message) for warning in caught})
+            show_traceback(options)
+    told = sorted({named(str(warning.message), source) for warning in caught})
     return record | {"warnings": told} if told else record
 
 
 def in_words(error: Exception, name: str = "") -> str:
     """Return what went wrong; of the system's errors not the number, nor the file that is of this name."""
-    if not isinstance(error, OSError) or error.strerror is None:
-        return str(error) or type(error).__name__
-    return error.strerror if str(error.filename or "") in ("", name) else f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror if str(error.filename or "") in ("", name) else f"{error.filename}: {error.strerror}"
+    text, kind = named(str(error), name), type(error).__name__
+    if isinstance(error, EXPECTED):
+        return text or kind
+    return f"unexpected {kind}: {text or 'no message'}; --debug shows where"
+
+
+def named(message: str, name: str) -> str:
+    """Return a library's message in which the name of the input stands for an object's memory address."""
+    return ADDRESS.sub(lambda _: repr(name) if name else "the file", message)
 
 
 def report(record: Record, line: Line, options: argparse.Namespace, always: bool) -> None:
     clear_bar()
+    source, target = printable(record["input"]), printable(record.get("output", ""))
     if not options.quiet:
         for warning in record.get("warnings", []):
-            print(f"sdtrt: {record['input']}: {warning}", file=sys.stderr)
+            print_message(printable_message(f"sdtrt: {source}: {warning}"))
     if "error" in record:
-        fail(f"{record['input']}: {record['error']}")
+        fail(f"{source}: {record['error']}")
     elif options.json or (options.quiet and not always):
         return
     elif always:
-        print(f"{record['input']}: {described(record, line)}")
+        print_result(f"{source}: {described(record, line)}")
     elif "skipped" in record:
-        print(f"{record['input']} -> {record['output']}: exists, skipped", file=sys.stderr)
+        print_message(f"{source} -> {target}: exists, skipped")
     else:
-        print(f"{record['input']} -> {record['output']}: {described(record, line)}", file=sys.stderr)
+        print_message(f"{source} -> {target}: {described(record, line)}")
 
 
 def described(record: Record, line: Line) -> str:
@@ -106,5 +130,6 @@ def described(record: Record, line: Line) -> str:
 
 
 def fail(message: str) -> int:
-    print(f"sdtrt: {message}", file=sys.stderr)
+    """Print an error and return the exit code 1."""
+    print_message(printable_message(f"sdtrt: {message}"))
     return 1

@@ -16,6 +16,7 @@ from sdtrt.cli.arguments import (
     add_limit,
     add_machine,
     add_roi,
+    positive_count,
     quality,
     roi_options,
 )
@@ -95,7 +96,7 @@ def add_commands(commands: Any) -> None:
     add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
-    rate.add_argument("--bytes", type=int, metavar="N", help="of each file, at most")
+    rate.add_argument("--bytes", type=positive_count, metavar="N", help="of each file, at most")
     add_roi(command)
     command.add_argument("-o", "--output", default="compare.html", help="the report (default %(default)s)")
     command.add_argument("--png", metavar="FILE", help="write a contact sheet, too")

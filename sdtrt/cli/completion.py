@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sdtrt.cli.inputs import extra
+from sdtrt.process.streams import print_result
 
 SHELLS = ("bash", "zsh", "fish")
 FILES = {
@@ -32,7 +33,7 @@ def completion(options: argparse.Namespace) -> int:
     for action in actions_of(parser):
         if action.dest in FILES:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
-    print(shtab.complete(parser, options.shell))
+    print_result(shtab.complete(parser, options.shell))
     return 0
 
 

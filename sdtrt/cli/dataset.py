@@ -1,11 +1,9 @@
 """The commands for whole datasets: `dataset encode`, `decode`, `latents`, `verify`, `stats`."""
 
 import argparse
-import json
 import os
-import sys
+import re
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdtrt.cli.arguments import (
@@ -13,8 +11,9 @@ from sdtrt.cli.arguments import (
     add_output_quality,
     add_quiet,
     denoise,
+    positive,
+    positive_count,
     quality,
-    thread_count,
     whole_number,
 )
 from sdtrt.cli.inputs import extra
@@ -24,7 +23,9 @@ from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
-from sdtrt.progress import Rate, clear_bar
+from sdtrt.process.environment import expanded
+from sdtrt.process.streams import counted, print_json, print_message, print_result, printable
+from sdtrt.progress import Rate, Watch, clear_bar
 
 if TYPE_CHECKING:
     from sdtrt.dataset.runs import Each, Summary
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 SHARD_SIZE = 1000
 FORMS = ("folder", "tar", "parquet")
 KINDS = {suffix: kind for kind, suffix in SUFFIXES.items()}
+LABELS = {"nbytes": "bytes", "made_nbytes": "bytes written"}  # of figures of a run
 SHOWN = 5  # errors that are printed
 
 
@@ -64,7 +66,7 @@ def verify(options: argparse.Namespace) -> int:
         from sdtrt.dataset.sources import SDT_FILES, samples_of
     wrong = changed_files(options.source)
     for line in wrong or ():
-        print(f"sdtrt: {options.source}: {line}", file=sys.stderr)
+        print_message(printable(f"sdtrt: {options.source}: {line}"))
     if wrong:
         return 1
     try:
@@ -98,16 +100,17 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
         find_bundle(options.model)
     rate = Rate(quiet=options.quiet)
     try:
-        summary = run(
-            task,
-            each_of(options),
-            shard_size=options.shard_size,
-            max_errors=options.max_errors,
-            report=lambda summary: rate(summary.done, summary.shards, said(summary)),
-        )
+        with Watch(f"sdtrt dataset {operation}", quiet=options.quiet):
+            summary = run(
+                task,
+                each_of(options),
+                shard_size=options.shard_size,
+                max_errors=options.max_errors,
+                report=lambda summary: rate(summary.done, summary.shards, said(summary)),
+            )
     except TooManyErrorsError as error:
         clear_bar()
-        print(f"sdtrt: {error}; --max-errors {options.max_errors}", file=sys.stderr)
+        print_message(printable(f"sdtrt: {error}; --max-errors {options.max_errors}"))
         return 1
     clear_bar()
     tell(summary, task, options)
@@ -116,7 +119,7 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
 
 def absolute(location: str) -> str:
     """Return a location that means the same to a worker anywhere on this machine."""
-    return location if "://" in location else str(Path(location).expanduser().absolute())
+    return location if "://" in location else str(expanded(location).absolute())
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
@@ -139,14 +142,19 @@ def each_of(options: argparse.Namespace) -> "Each":
 def said(summary: "Summary") -> str:
     """Return how much is done, how fast, and what became of the bytes."""
     samples, nbytes, made = (summary.sums[name] for name in ("samples", "nbytes", "made_nbytes"))
-    found = [f"{samples} pictures"]
+    found = [counted(samples, "picture")]
     if summary.pace:
         found.append(f"{summary.pace:.1f} a second")
     if made and nbytes:
-        found.append(f"{100 * made / nbytes:.1f} % of the bytes")
+        found.append(share(made / nbytes))
     if summary.errors:
-        found.append(f"{len(summary.errors)} errors")
+        found.append(counted(len(summary.errors), "error"))
     return ", ".join(found)
+
+
+def share(ratio: float) -> str:
+    """Return how many bytes were written, for each byte that was read, in words."""
+    return f"{ratio:.1%} of the bytes".replace("%", " %") if ratio <= 1 else f"{ratio:.2f} times the bytes"
 
 
 def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
@@ -158,17 +166,24 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
         "errors": summary.errors,
     }
     if options.json:
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
         return
     for error in summary.errors[:SHOWN]:
-        print(f"sdtrt: {error['key']}: {error['error']}", file=sys.stderr)
+        print_message(printable(f"sdtrt: {error['key']}: {error['error']}"))
     if len(summary.errors) > SHOWN:
-        print(f"sdtrt: and {len(summary.errors) - SHOWN} more, which the manifest names", file=sys.stderr)
+        print_message(printable(f"sdtrt: and {len(summary.errors) - SHOWN} more, which the manifest names"))
     if task.destination is None:
-        print(", ".join(f"{name} {value}" for name, value in figures.items() if name != "errors"))
+        print_result(", ".join(labelled(name, value) for name, value in figures.items() if name != "errors"))
     elif not options.quiet:
-        skipped = f", {summary.skipped} of {summary.shards} shards were done already" if summary.skipped else ""
-        print(f"{options.source} -> {options.destination}: {said(summary)}{skipped}", file=sys.stderr)
+        shards = counted(summary.shards, "shard")
+        skipped = f", {summary.skipped} of {shards} done before" if summary.skipped else ""
+        print_message(printable(f"{options.source} -> {options.destination}: {said(summary)}{skipped}"))
+
+
+def labelled(name: str, value: object) -> str:
+    """Return a figure of a run with its name in words, such as `bytes of latents 1234`."""
+    label = LABELS.get(name) or re.sub("(.*)_nbytes", r"bytes of \1", name)
+    return f"{label} {value}"
 
 
 def add_commands(commands: Any) -> None:
@@ -180,9 +195,9 @@ def add_commands(commands: Any) -> None:
     one = add_operation(inner, "encode", encode, "images to .sdt files", writes=True)
     rate = one.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
-    rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
-    rate.add_argument("--target-psnr", type=float, metavar="DB", help="smallest file whose picture has so many dB")
+    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
+    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose picture has so many dB")
     one.add_argument("--effort", type=int, choices=TRIALS, default=DEFAULT_EFFORT, help="default %(default)s")
     one.add_argument("--layers", type=int, choices=(1, 2), default=2, help="1: latents alone (default %(default)s)")
     one.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
@@ -210,9 +225,9 @@ def add_operation(commands: Any, name: str, function: Any, text: str, *, writes:
         command.add_argument("destination", metavar="DEST", help="folder or fsspec location")
         command.add_argument("--form", choices=FORMS, default="folder", help="of the results (default %(default)s)")
     command.add_argument(
-        "--shard-size", type=thread_count, default=SHARD_SIZE, help="samples in a shard (default %(default)s)"
+        "--shard-size", type=positive_count, default=SHARD_SIZE, help="samples in a shard (default %(default)s)"
     )
-    command.add_argument("--workers", type=thread_count, default=os.cpu_count() or 1, help="default: one per core")
+    command.add_argument("--workers", type=positive_count, default=os.cpu_count() or 1, help="default: one per core")
     command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; auto: the one at hand, or one made here")
     command.add_argument("--gpus", type=float, default=0, help="GPUs of each of Ray's workers (default 0)")
     command.add_argument("--max-errors", type=whole_number, help="end when more samples failed (default: never)")
@@ -225,4 +240,4 @@ def add_networks(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
     command.add_argument("--precision", default="auto", choices=PRECISIONS, help="on the CPU; bf16 needs openvino")
-    command.add_argument("--threads", type=thread_count, default=1, help="of each worker's networks (default 1)")
+    command.add_argument("--threads", type=positive_count, default=1, help="of each worker's networks (default 1)")

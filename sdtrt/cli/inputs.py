@@ -1,20 +1,30 @@
-"""What commands open: models and images, as their options say, and what is not installed with every sdtrt."""
+"""What commands open: models and images, as their options say, and what is not installed with every sdtrt.
+
+Also the time that a search will take, measured before it starts.
+"""
 
 import argparse
 import io
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sdtrt.cli.files import read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.limits import Limits
-from sdtrt.errors import DeviceError
+from sdtrt.engine.refined import TURNS
+from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.images.opening import open_any_size, seek
-from sdtrt.progress import TileBar
+from sdtrt.process.streams import print_message, printable
+from sdtrt.progress import Clock, TileBar, clear_bar
+
+PROBE_SIDE = 64  # pixels of the picture that the time of a search is measured on
+TRIALS_OF_SEARCH = 4  # files that a search for a size or a PSNR makes, about
 
 
 def open_codec(model: str, options: argparse.Namespace) -> Codec:
@@ -35,6 +45,75 @@ def machine_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def limits_of(options: argparse.Namespace) -> Limits:
     return Limits(max_pixels=options.max_pixels)
+
+
+class SearchCost:
+    """Says on standard error about how long the search of a high effort will take, before it starts.
+
+    The time is measured once, on a small picture made of numbers, and grows with the number of pixels.
+
+    Arguments:
+        encode: encodes a picture at an effort.
+        effort: int, 1 to 9; those that do not search cost nothing that is worth a line.
+        trials: int, how many files will be made of each picture.
+        quiet: bool, whether nothing is to be said.
+        clock: gives the time in seconds; default: `time.perf_counter`.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Image.Image, int], object],
+        effort: int,
+        *,
+        trials: int,
+        quiet: bool,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._encode, self._effort, self._trials, self._clock = encode, effort, trials, clock
+        self._silent = quiet or effort not in TURNS
+        self._seconds_per_pixel: float | None = None
+
+    @classmethod
+    def of(cls, codec: Codec, options: argparse.Namespace) -> "SearchCost":
+        """Return the cost of what the options of `encode` ask for."""
+        searched = any(wish is not None for wish in (options.bytes, options.bpp, options.target_psnr))
+
+        def encode(image: Image.Image, effort: int) -> object:
+            return codec.encode(image, quality=options.quality, effort=effort, layers=options.layers)
+
+        quiet = options.quiet or options.method != "latents"
+        return cls(encode, options.effort, trials=TRIALS_OF_SEARCH if searched else 1, quiet=quiet)
+
+    def say(self, source: str, width: int, height: int) -> None:
+        """Print the time for a picture, if it is large enough for that to matter."""
+        if self._silent or width * height <= (2 * PROBE_SIDE) ** 2:
+            return
+        seconds = self._per_pixel() * width * height * self._trials
+        text = f"{printable(source)}: {width}x{height} pixels at effort {self._effort}"
+        clear_bar()
+        print_message(f"{text}, this takes about {in_units(seconds)}" if seconds else f"{text}: this may take minutes")
+
+    def _per_pixel(self) -> float:
+        """Return the seconds for a pixel, 0 where networks refuse the small picture, as engines of one size do."""
+        if self._seconds_per_pixel is None:
+            y, x = np.mgrid[:PROBE_SIDE, :PROBE_SIDE]
+            planes = np.stack([96 + x, 64 + 2 * y, 128 + 40 * np.sin(x / 3) * np.cos(y / 5)], axis=2)
+            image = Image.fromarray(planes.astype(np.uint8))
+            try:
+                self._encode(image, 1)  # what is prepared at first use
+                started = self._clock()
+                self._encode(image, self._effort)
+                self._seconds_per_pixel = (self._clock() - started) / PROBE_SIDE**2
+            except SdtrtError:
+                self._seconds_per_pixel = 0.0
+        return self._seconds_per_pixel
+
+
+def in_units(seconds: float) -> str:
+    """Return a duration in seconds, of several minutes in minutes, of several hours in hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"
 
 
 def open_image(source: str, frame: int, limits: Limits) -> Image.Image:

@@ -8,14 +8,14 @@ from PIL import UnidentifiedImageError
 
 from sdtrt.atomic import replacing
 from sdtrt.cli.files import is_file, require_writable
-from sdtrt.cli.inputs import limits_of
+from sdtrt.cli.inputs import SearchCost, limits_of
 from sdtrt.codec import Codec
 from sdtrt.errors import DeviceError, PictureWarning
 from sdtrt.images.rows import LARGE, rows_of_file, write_png
 from sdtrt.information import size_of
 
 
-def encode_rows(codec: Codec, source: str, options: argparse.Namespace) -> bytes | None:
+def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: SearchCost) -> bytes | None:
     """Return the file of a large image; None if it is not large, or has to be seen whole for what is asked for."""
     searched = (options.bytes, options.bpp, options.target_psnr, options.roi)
     if (
@@ -36,6 +36,7 @@ def encode_rows(codec: Codec, source: str, options: argparse.Namespace) -> bytes
         return None
     if options.layers == 2:
         warnings.warn("large image, read by rows: coded without layers, as by --layers 1", PictureWarning, stacklevel=2)
+    cost.say(source, rows.width, rows.height)
     return codec.encode_rows(
         rows.bands,
         rows.width,

@@ -1,8 +1,6 @@
 """The commands that make models: `export`, `import`, `calibrate`, `engines`. What they call is imported when run."""
 
 import argparse
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ from sdtrt.engine.networks.backends.plans import STANDARD_SHAPES, Index, Plan, e
 from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
 from sdtrt.errors import SdtrtError
-from sdtrt.progress import clear_bar
+from sdtrt.process.streams import counted, print_json, print_message, print_result, printable, printable_message
+from sdtrt.progress import Watch, clear_bar
 
 
 def export(options: argparse.Namespace) -> int:
@@ -31,7 +30,9 @@ def export(options: argparse.Namespace) -> int:
         force=options.force,
         quiet=options.quiet,
     )
-    return conclude(build(request), options)
+    with Watch("sdtrt export", quiet=options.quiet):
+        notes = build(request)
+    return conclude(notes, options)
 
 
 def import_pair(options: argparse.Namespace) -> int:
@@ -55,7 +56,9 @@ def import_pair(options: argparse.Namespace) -> int:
         force=options.force,
         quiet=options.quiet,
     )
-    return conclude(adopt(wish), options)
+    with Watch("sdtrt import", quiet=options.quiet):
+        notes = adopt(wish)
+    return conclude(notes, options)
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -69,29 +72,30 @@ def calibrate(options: argparse.Namespace) -> int:
             lesson = Lesson()
     bundle = find_bundle(options.bundle)
     wish = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet)
-    found = calibrate(wish, lesson)
+    with Watch("sdtrt calibrate", quiet=options.quiet):
+        found = calibrate(wish, lesson)
     if options.json:
-        print(json.dumps({"bundle": str(bundle.folder), **asdict(found)}, indent=2))
+        print_json({"bundle": str(bundle.folder), **asdict(found)})
         return 0
     clear_bar()
-    print(f"quality  bits per pixel  PSNR dB{'  without the prior' if options.prior else ''}")
+    print_result(f"quality  bits per pixel  PSNR dB{'  without the prior' if options.prior else ''}")
     for row in found.rows:
         other = f"  {row.adaptive_bits_per_pixel:17.3f}" if options.prior else ""
-        print(f"{row.quality:7}  {row.bits_per_pixel:14.3f}  {row.psnr:7.2f}{other}")
+        print_result(f"{row.quality:7}  {row.bits_per_pixel:14.3f}  {row.psnr:7.2f}{other}")
     whose = "that nothing was learned from" if found.apart else "of the same photos, which are few"
-    print(f"the networks alone: {found.ceiling:.2f} dB; all of {found.crops} crops {whose}")
+    print_result(f"the networks alone: {found.ceiling:.2f} dB; all of {found.crops} crops {whose}")
     return 0
 
 
 def conclude(notes: list[str], options: argparse.Namespace) -> int:
     bundle = Bundle.open(options.out)
     if options.json:
-        print(json.dumps({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes}, indent=2))
+        print_json({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes})
         return 0
     for note in notes:
-        print(f"sdtrt: {note}", file=sys.stderr)
+        print_message(printable_message(f"sdtrt: {note}"))
     if not options.quiet:
-        print(f"{bundle.folder}: latent space {bundle.latent_space}, {', '.join(bundle.files)}")
+        print_result(printable(f"{bundle.folder}: latent space {bundle.latent_space}, {', '.join(bundle.files)}"))
     return 0
 
 
@@ -105,7 +109,7 @@ def engines_build(options: argparse.Namespace) -> int:
         if not silent:
             if not done:
                 print_head()
-            print(ROW.format(*columns(plan), f"built in {plan.seconds} s" if built else "kept"))
+            print_result(ROW.format(*columns(plan), f"built in {plan.seconds} s" if built else "kept"))
         done.append((plan, built))
 
     order = Order(
@@ -117,11 +121,12 @@ def engines_build(options: argparse.Namespace) -> int:
         force=options.force,
         quiet=options.quiet,
     )
-    build_engines(order, report)
+    with Watch("sdtrt engines build", quiet=options.quiet):
+        build_engines(order, report)
     if options.json:
-        print(json.dumps([asdict(plan) | {"built": built} for plan, built in done], indent=2))
+        print_json([asdict(plan) | {"built": built} for plan, built in done])
     elif not silent and not any(built for _, built in done):
-        print(f"nothing to build: all {len(done)} engines of {options.bundle} are valid")
+        print_result(printable(f"nothing to build for {options.bundle}: {counted(len(done), 'engine')} valid"))
     return 0
 
 
@@ -129,13 +134,13 @@ def engines_list(options: argparse.Namespace) -> int:
     bundle = find_bundle(options.bundle)
     found = states(bundle, Index.of(bundle))
     if options.json:
-        print(json.dumps([asdict(plan) | {"state": asdict(state)} for plan, state in found], indent=2))
+        print_json([asdict(plan) | {"state": asdict(state)} for plan, state in found])
     elif not found:
-        print(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}")
+        print_result(printable(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}"))
     else:
         print_head()
         for plan, state in found:
-            print(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}"))
+            print_result(printable(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}")))
     return 1 if any(state.kind == "damaged" for _, state in found) else 0
 
 
@@ -153,9 +158,10 @@ def engines_clean(options: argparse.Namespace) -> int:
     for path in strays:
         path.unlink()
     if options.json:
-        print(json.dumps([plan.file for plan in unwanted] + [path.name for path in strays], indent=2))
+        print_json([plan.file for plan in unwanted] + [path.name for path in strays])
     else:
-        print(f"removed {len(unwanted)} engines and {len(strays)} that no index lists, {len(index.plans)} are left")
+        gone = f"removed {counted(len(unwanted), 'engine')} and {counted(len(strays), 'file')} that no index lists"
+        print_result(f"{gone}; engines left: {len(index.plans)}")
     return 0
 
 
@@ -163,7 +169,7 @@ ROW = "{:8} {:9} {:30} {:>10}  {:12}  {}"
 
 
 def print_head() -> None:
-    print(ROW.format("engine", "target", "shapes", "size", "key", "state"))
+    print_result(ROW.format("engine", "target", "shapes", "size", "key", "state"))
 
 
 def columns(plan: Plan) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import argparse
 import io
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from sdtrt.cli.arguments import (
     add_roi,
     denoise,
     image_size,
+    positive,
+    positive_count,
     quality,
     region,
     roi_options,
@@ -28,7 +30,7 @@ from sdtrt.cli.arguments import (
 )
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
-from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import SearchCost, check_roi, limits_of, open_image, opened_codecs
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
@@ -67,9 +69,11 @@ def encode(options: argparse.Namespace) -> int:
         model = options.model or BUILT_IN
         if any_work(options, targets, check):
             codec_of(model)
+        cost_of = cache(lambda codec: SearchCost.of(codec, options))
 
         def encode_whole(codec: Codec, source: str) -> bytes:
             with open_image(source, options.frame, limits_of(options)) as image:
+                cost_of(codec).say(source, image.width, image.height)
                 return codec.encode(
                     image,
                     psnr=options.target_psnr,
@@ -82,7 +86,7 @@ def encode(options: argparse.Namespace) -> int:
 
         def work(source: str, target: str) -> Record:
             codec, started = codec_of(model), time.perf_counter()
-            data = encode_rows(codec, source, options) or encode_whole(codec, source)
+            data = encode_rows(codec, source, options, cost_of(codec)) or encode_whole(codec, source)
             seconds = time.perf_counter() - started
             write_output(target, data, force=options.force)
             return encoded_record(data, seconds)
@@ -213,9 +217,9 @@ def add_commands(commands: Any) -> None:
     add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--bytes", type=int, metavar="N", help="best quality in files of at most N bytes")
-    rate.add_argument("--bpp", type=float, metavar="B", help="best quality at B bits per pixel at most")
-    rate.add_argument("--target-psnr", type=float, metavar="DB", help="smallest file whose picture has so many dB")
+    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
+    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose picture has so many dB")
     command.add_argument(
         "--effort",
         type=int,

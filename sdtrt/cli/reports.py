@@ -1,7 +1,6 @@
 """The commands that look: `info`, `verify`, `models`, `doctor`."""
 
 import argparse
-import json
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,9 +12,10 @@ from sdtrt.cli.inputs import limits_of
 from sdtrt.doctor import examine
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders
 from sdtrt.errors import SdtrtError
+from sdtrt.process.streams import counted, print_json, print_result, printable
 
 LINE = (
-    "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
+    "{width}x{height}, {counted_channels}, {counted_bytes}, {bits_per_pixel:.4f} bits per pixel, "
     "method {method}, quality {quality}, latent space {latent_space}, prior {prior}"
 )
 
@@ -26,14 +26,23 @@ def info(options: argparse.Namespace) -> int:
     def work(source: str, _: str) -> Record:
         return asdict(information.info(read_input(source), limits=limits))
 
-    line = LINE if len(options.inputs) > 1 else described_fully
+    line = described_shortly if len(options.inputs) > 1 else described_fully
     return each_file(options, options.inputs, work, line, always=True)
+
+
+def described_shortly(record: Record) -> str:
+    """Return a file's line."""
+    numbers = {
+        "counted_channels": counted(record["channels"], "channel"),
+        "counted_bytes": counted(record["nbytes"], "byte"),
+    }
+    return LINE.format(**record, **numbers)
 
 
 def described_fully(record: Record) -> str:
     """Return a file's line, and below it a table of where its bytes go."""
     columns, rows = record["tiles"]
-    lines = [LINE.format(**record)]
+    lines = [described_shortly(record)]
     if columns * rows > 1:
         lines.append(f"tiles: {columns} across, {rows} down")
     if record["model_prior"]:
@@ -67,13 +76,14 @@ def models(options: argparse.Namespace) -> int:
         except SdtrtError as error:
             broken = fail(str(error))
     if options.json:
-        print(json.dumps([record_of(bundle) for bundle in found], indent=2, default=str))
+        print_json([record_of(bundle) for bundle in found])
         return broken
     for bundle in found:
         unet = ", with a UNet" if bundle.unet else ""
         look = f", looks faithful and vivid ({bundle.look} by default)" if bundle.is_vivid else ""
         prior = ", with a prior" if bundle.prior else ""
-        print(f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}")
+        text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
+        print_result(printable(text))
     return broken
 
 
@@ -87,11 +97,11 @@ def record_of(bundle: Bundle) -> Record:
 def doctor(options: argparse.Namespace) -> int:
     findings = examine()
     if options.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             mark = {True: "yes", False: "NO", None: "-"}[finding.ok]
-            print(f"{finding.subject:28} {mark:4} {finding.detail}")
+            print_result(printable(f"{finding.subject:28} {mark:4} {finding.detail}"))
     return 1 if any(finding.ok is False for finding in findings) else 0
 
 

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for
 
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do, problem
 from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.errors import PictureWarning
+from sdtrt.process.signals import interrupts_blocked
 
 AHEAD = 2  # shards that are handed over for each worker
 DEATHS = 3  # of workers that had a shard, after which it is given up
@@ -52,13 +54,16 @@ def given_up(shard: Shard) -> Record:
 def _each(task: Task, shards: list[Shard], workers: int, begun: list[Shard]) -> Iterator[tuple[Shard, Record]]:
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of networks
     waiting, others = iter(shards), set(multiprocessing.active_children())
+    if os.name == "posix":
+        resource_tracker.ensure_running()  # its start would end the block on interrupts that workers inherit
     with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
         futures: dict[Future[Record], Shard] = {}
         try:
             while True:
                 while len(futures) < AHEAD * workers and (shard := next(waiting, None)):
                     begun.append(shard)
-                    futures[pool.submit(do, task, shard)] = shard
+                    with interrupts_blocked():  # the first call starts the workers
+                        futures[pool.submit(do, task, shard)] = shard
                 if not futures:
                     return
                 for future in wait(futures, return_when=FIRST_COMPLETED).done:

@@ -6,13 +6,13 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from sdtrt.dataset import tables, tars
+from sdtrt.process.environment import expanded
 
 MANIFEST = "manifest.jsonl"
 FORMAT = "sdtrt dataset, version 1"  # in the first line of a manifest
@@ -68,7 +68,7 @@ SDT_FILES = Wanted(frozenset({"sdt"}), ("sdt",))
 def located(url: str) -> tuple[Any, str]:
     """Return the file system and the path of a URL; what has no scheme is a path of this machine."""
     if "://" not in url:
-        return LocalFileSystem(), str(Path(url).expanduser().absolute())
+        return LocalFileSystem(), str(expanded(url).absolute())
     files, path = url_to_fs(url)
     return files, path
 

@@ -41,12 +41,12 @@ def test_build_keep_list_clean(run_cli: Run, cache: Path) -> None:
     assert first.stdout.count(b"built in") == 4
     again = run_cli("engines", "build", "--target", "sm89,sm120")
     assert again.stdout.count(b"kept") == 4
-    assert b"nothing to build: all 4 engines of tiny are valid" in again.stdout
+    assert b"nothing to build for tiny: 4 engines valid" in again.stdout
     everything = [(n, t, "valid") for n in ("encoder", "decoder") for t in ("sm89", "sm120")]
     assert sorted(listed(run_cli)) == sorted(everything)
     (cache / "stray.engine").write_bytes(b"x")
     (cache / "notes.txt").write_bytes(b"x")
-    assert b"removed 0 engines and 1 that no index lists, 4 are left" in run_cli("engines", "clean").stdout
+    assert b"removed 0 engines and 1 file that no index lists; engines left: 4" in run_cli("engines", "clean").stdout
     assert b"removed 4 engines" in run_cli("engines", "clean", "--all").stdout
     assert b"tiny has no engines" in run_cli("engines", "list").stdout
     assert sorted(path.name for path in cache.iterdir()) == ["engines.json", "notes.txt"]

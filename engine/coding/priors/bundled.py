@@ -6,6 +6,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +28,7 @@ MOST_CHANNELS = 255
 LARGEST_SPACING = 255  # in 1/64 step
 WIDEST = 4  # bytes, of an integer: wider ones would be rounded when they become float32
 MOST_CUTS = LEVELS_MASK - 1  # into as many levels as a file's index can tell
+SHOWN = 60  # characters of a sequence in a message
 STRIDES = (2, 4, 8)  # whose positions repeat within the largest
 
 # What `zipfile` and NumPy raise for what they cannot read.
@@ -102,12 +104,15 @@ def require_architecture(architecture: Architecture) -> None:
     """
     channels, passes = len(architecture.order), architecture.passes
     if sorted(architecture.order) != list(range(channels)) or not 0 < channels <= MOST_CHANNELS:
-        raise ValueError(f"an order of {channels} channels that is none")
-    if not 0 < len(passes) <= MOST_PASSES or [*architecture.cuts] != sorted({*architecture.cuts}):
-        raise ValueError(f"{len(passes)} passes, cut after {architecture.cuts}")
-    whole = all(type(cut) is int and 0 < cut < len(passes) for cut in architecture.cuts)
-    if not whole or len(architecture.cuts) > MOST_CUTS:
-        raise ValueError(f"{len(passes)} passes, cut after {architecture.cuts}")
+        expected = f"expected each of 0 to {channels - 1} once, for at most {MOST_CHANNELS} channels"
+        raise ValueError(f"the channel order {_shortened(architecture.order)} is no permutation: {expected}")
+    if not 0 < len(passes) <= MOST_PASSES:
+        raise ValueError(f"{len(passes)} passes, expected 1 to {MOST_PASSES}")
+    cuts = architecture.cuts
+    whole = all(type(cut) is int and 0 < cut < len(passes) for cut in cuts)
+    if not whole or len(cuts) > MOST_CUTS or [*cuts] != sorted({*cuts}):
+        expected = f"expected at most {MOST_CUTS} numbers from 1 to {len(passes) - 1} in rising order"
+        raise ValueError(f"the cuts {_shortened(cuts)} between passes are invalid: {expected}")
     period = max(STRIDES)
     covered = np.zeros((channels, period, period), np.int64)
     for step in passes:
@@ -115,7 +120,13 @@ def require_architecture(architecture: Architecture) -> None:
         for y, x in step.phase.origins:
             covered[step.start : step.stop, y :: step.phase.stride, x :: step.phase.stride] += 1
     if (covered != 1).any():
-        raise ValueError("passes that leave something out, or code it twice")
+        raise ValueError("the passes do not code each channel at each position exactly once")
+
+
+def _shortened(numbers: Sequence[object]) -> str:
+    """Return a sequence as text, of a long one the start."""
+    text = str(tuple(numbers))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def require_pass(step: LatentPass, channels: int) -> None:
@@ -123,7 +134,8 @@ def require_pass(step: LatentPass, channels: int) -> None:
         whole = all(type(n) is int for n in (window.first, window.last, window.dy, window.dx))
         near = whole and max(abs(window.dy), abs(window.dx)) <= MARGIN
         if not (near and 0 <= window.first < window.last <= channels):
-            raise ValueError(f"a window that is none: {window}")
+            expected = f"expected channels within 0 to {channels} and offsets of at most {MARGIN}"
+            raise ValueError(f"{window} is invalid: {expected}")
     if not 0 <= step.start < step.stop <= channels or step.inputs > MOST_INPUTS:
         raise ValueError(f"a pass over channels {step.start} to {step.stop}, with {step.inputs} inputs")
     if type(step.predicted) is not bool or type(step.spacing) is not int or not 0 < step.spacing <= LARGEST_SPACING:
@@ -136,7 +148,8 @@ def require_pass(step: LatentPass, channels: int) -> None:
 def require_phase(phase: Phase) -> None:
     inside = all(0 <= y < phase.stride and 0 <= x < phase.stride for y, x in phase.origins)
     if phase.stride not in STRIDES or not inside or len({*phase.origins}) != len(phase.origins):
-        raise ValueError(f"positions that are none: {phase}")
+        expected = f"expected a stride of {', '.join(map(str, STRIDES))} and different origins within it"
+        raise ValueError(f"{phase} is invalid: {expected}")
 
 
 def require_arrays(architecture: Architecture, arrays: Arrays) -> None:

@@ -2,33 +2,44 @@
 
 import contextlib
 import hashlib
-import os
 import sys
 from pathlib import Path
 
 from sdtrt.atomic import replace_file
+from sdtrt.process.environment import absolute_folder, home_folder
 
 DIGEST_NBYTES = hashlib.sha256().digest_size
 
 
-def user_cache() -> Path:
-    """Return the folder for what can be made again: `$XDG_CACHE_HOME/sdtrt`, else where the system has such things."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    if not home and sys.platform == "win32":
-        home = os.environ.get("LOCALAPPDATA")
-    if home:
-        return Path(home) / "sdtrt"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "sdtrt"
+def user_cache() -> Path | None:
+    """Return the folder for files that can be made again, or None if the user has no home folder.
+
+    It is `$XDG_CACHE_HOME/sdtrt`, else the system's usual place. A relative path in the variable is ignored, as the
+    XDG specification asks for.
+    """
+    folder = absolute_folder("XDG_CACHE_HOME")
+    if not folder and sys.platform == "win32":
+        folder = absolute_folder("LOCALAPPDATA")
+    if folder:
+        return folder / "sdtrt"
+    home = home_folder()
+    return home and home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "sdtrt"
 
 
 class Cache:
-    """Files in a folder of the user's cache, by name; those used last are kept, `largest_nbytes` in all."""
+    """Files in a folder of the user's cache, by name; those used last are kept, `largest_nbytes` in all.
+
+    Where there is no cache folder nothing is kept.
+    """
 
     def __init__(self, name: str, largest_nbytes: int) -> None:
-        self._folder, self._largest_nbytes = user_cache() / name, largest_nbytes
+        cache = user_cache()
+        self._folder, self._largest_nbytes = cache and cache / name, largest_nbytes
 
     def get(self, name: str) -> bytes | None:
         """Return what was put there, None if that is gone, or not whole."""
+        if self._folder is None:
+            return None
         path = self._folder / name
         try:
             data = path.read_bytes()
@@ -40,14 +51,16 @@ class Cache:
 
     def put(self, name: str, contents: bytes) -> None:
         """Keep a file; where the disk refuses that, it will be made again."""
+        if self._folder is None:
+            return
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             replace_file(self._folder / name, hashlib.sha256(contents).digest() + contents)
-            self._clean()
+            self._clean(self._folder)
 
-    def _clean(self) -> None:
+    def _clean(self, folder: Path) -> None:
         room = self._largest_nbytes
-        for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+        for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
             room -= path.stat().st_size
             if room < 0:
                 path.unlink()

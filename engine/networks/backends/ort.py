@@ -1,6 +1,5 @@
 """ONNX Runtime, on the CPU and on a GPU: the only import of `onnxruntime` in the run time."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ from sdtrt.engine.networks.backends.plans import source_of
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
+from sdtrt.process.environment import set_default
 
 CUDA = "CUDAExecutionProvider"
 LARGEST_BATCH = 8
@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 def import_onnxruntime() -> ModuleType:
     """Return the module; `DeviceError` says which extra to install where it is missing or broken."""
     # From 1.32 on its import makes up an identifier of the device and reports it, with each process, to its makers.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    set_default("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -106,10 +106,20 @@ def _plan(entry: dict[str, Any]) -> Plan:
 
 
 def engines_folder(bundle: Bundle) -> Path:
-    """Return where a bundle's engines lie: with it, or for built-in bundles in the user's cache folder."""
+    """Return where a bundle's engines lie: with it, or for built-in bundles in the user's cache folder.
+
+    Raises:
+        BundleError: the bundle is a built-in one and the user has no cache folder.
+    """
     if not bundle.is_built_in:
         return bundle.folder / ENGINES
-    return user_cache() / "engines" / bundle.name
+    cache = user_cache()
+    if cache is None:
+        raise BundleError(
+            f"engines of {bundle.name} lie in the user's cache folder, and this user has no home folder; "
+            "set XDG_CACHE_HOME to the absolute path of a folder"
+        )
+    return cache / "engines" / bundle.name
 
 
 def source_of(bundle: Bundle, network: str) -> list[str]:

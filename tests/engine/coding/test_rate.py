@@ -72,7 +72,7 @@ def test_interpolation(wanted: float) -> None:
 
 
 def test_too_many_decibels_tell_the_most() -> None:
-    with pytest.raises(ValueError, match=r"60 dB are too many.*has 3\d\.\d\d"):
+    with pytest.raises(ValueError, match=r"60 dB cannot be reached.*has 3\d\.\d\d"):
         coarsest_above(60, FINEST, sizes, likeness)
 
 
