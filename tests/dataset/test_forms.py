@@ -120,7 +120,7 @@ def test_verify_and_stats(running: Running, folder: str, tmp_path: Path) -> None
 
 def test_keys_lead_nowhere_else(tmp_path: Path) -> None:
     lines = ["../../up.png", "http://host/../..//a/./b.png", "file:///etc/x.png", "..", f"{'ä' * 200}.png", "a\0b.png"]
-    (tmp_path / "list.txt").write_text("\ufeff" + "\n".join(lines))
+    (tmp_path / "list.txt").write_text("\ufeff" + "\n".join(lines), "utf-8")
     keys = [sample.key for sample in samples_of(str(tmp_path / "list.txt"), IMAGES)]
     assert keys[:4] + keys[5:] == ["_/_/up", "host/_/_/a/b", "etc/x", "_", "a_b"]
     assert len(keys[4].encode()) <= 200

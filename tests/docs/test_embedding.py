@@ -12,7 +12,7 @@ from PIL import Image
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.errors import DeviceError
 
-PAGE = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text("utf-8")
 START, *SECTIONS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 ABOUT = "about = sdtrt.info(data)\n"
 

@@ -35,7 +35,7 @@ def test_report(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = json.loads(capsys.readouterr().out)
     assert set(first["others"]) == {"JPEG", "WebP", "AVIF"}
     assert first["others"]["JPEG"]["psnr"] > 10
-    text = Path("compare.html").read_text()
+    text = Path("compare.html").read_text("utf-8")
     assert "<h2>a &lt;b&gt; &amp; c.png (160x120)</h2>" in text
     assert "http" not in text.replace("https://cv.iptc.org", "")  # nothing is fetched
     assert text.count("<section>") == text.count("<svg") == 2
@@ -62,13 +62,13 @@ def test_region_of_interest(pictures: Path, capsys: pytest.CaptureFixture[str]) 
     assert roi["region_with"] > roi["region_without"] + 0.5
     assert roi["rest_with"] < roi["rest_without"] - 1
     assert roi["region_with"] > roi["rest_with"]
-    text = Path("r.html").read_text()
+    text = Path("r.html").read_text("utf-8")
     assert f"<td>{roi['region_with']:.2f}</td><td>{roi['rest_with']:.2f}</td>" in text
     assert f"<td>{roi['region_without']:.2f}</td><td>{roi['rest_without']:.2f}</td>" in text
     assert cli.main(["compare", "grey.png", "--roi", "90x130+0+0", "--json", "-f", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["roi"]["rest_with"] is None
-    assert "<td>-</td>" in Path("r.html").read_text()
+    assert "<td>-</td>" in Path("r.html").read_text("utf-8")
 
 
 def test_regions_of_interest_that_are_not_compared(
@@ -87,18 +87,18 @@ def test_of_large_pictures_the_middle_is_compared(
     """Rivals are not asked for more than they can: WebP ends at 16383 pixels a side."""
     Image.fromarray(photo(160, 9)).resize((20000, 9)).save("long.png")
     assert cli.main(["compare", "long.png", "--json"]) == 0
-    assert "long.png (20000x9; compared is the middle, 768x9)" in Path("compare.html").read_text()
+    assert "long.png (20000x9; compared is the middle, 768x9)" in Path("compare.html").read_text("utf-8")
 
 
 def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixture[str], run_cli: Run) -> None:
     assert cli.main(["compare", "bad.png", "grey.png"]) == 1
     assert "bad.png: not an image file" in capsys.readouterr().err
-    assert Path("compare.html").read_text().count("<section>") == 1
+    assert Path("compare.html").read_text("utf-8").count("<section>") == 1
     refused = run_cli("compare", "grey.png")  # it is there
     assert refused.returncode == 1
     assert b"compare.html exists; --force replaces it" in refused.stderr
     assert cli.main(["compare", "-f", "bad.png"]) == 1
-    assert Path("compare.html").read_text().count("<section>") == 1  # and stays, with nothing to write
+    assert Path("compare.html").read_text("utf-8").count("<section>") == 1  # and stays, with nothing to write
 
 
 @pytest.mark.parametrize("words", [["--bytes", "0"], ["-q", "0"], ["-q", "5", "--bytes", "9"]])
@@ -116,7 +116,7 @@ def test_in_a_browser(width: int, pictures: Path) -> None:
     """Every picture is shown, nothing is wider than the window, and each control does what it says."""
     assert cli.main(["compare", "a <b> & c.png", "grey.png", "--quiet"]) == 0
     page = pictures / "compare.html"
-    page.write_text(page.read_text().replace("</html>", f"<script>{PROBE}</script></html>"))
+    page.write_text(page.read_text("utf-8").replace("</html>", f"<script>{PROBE}</script></html>"), "utf-8")
     flags = [
         "--headless",
         "--no-sandbox",
