@@ -143,7 +143,7 @@ def test_latents(codec: sdtrt.Codec, photo: Photo) -> None:
     assert codec.decode(data).size == (64, 48)
 
 
-@pytest.mark.parametrize("shape", [(40, 8), (39, 2, 2), (1, 40, 2, 2)])
+@pytest.mark.parametrize("shape", [(40, 8), (39, 2, 2), (2, 40, 2, 2)])
 def test_latents_of_the_wrong_shape(codec: sdtrt.Codec, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"."):
         codec.encode_latents(np.zeros(shape, np.float32))
