@@ -145,9 +145,9 @@ def test_latents(codec: sdtrt.Codec, photo: Photo) -> None:
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ((40, 8), r"latents of shape \(40, 8\), expected \(channels, height, width\)"),
-        ((39, 2, 2), r"latents of shape \(39, 2, 2\); 16x16 in tiny has \(40, 2, 2\)"),
-        ((1, 40, 2, 2), r"latents of shape \(1, 40, 2, 2\), expected \(channels, height, width\)"),
+        ((40, 8), r"shape \(40, 8\)"),
+        ((39, 2, 2), r"39 channels"),
+        ((2, 40, 2, 2), r"shape \(2, 40, 2, 2\)"),
     ],
 )
 def test_latents_of_the_wrong_shape(codec: sdtrt.Codec, shape: tuple[int, ...], words: str) -> None:
