@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from sdtrt.cli.arguments import add_command, add_quiet, quality, thread_count, w
 from sdtrt.cli.inputs import extra
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.threads import processors
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import LOOKS
@@ -193,7 +193,7 @@ def add_operation(commands: Any, name: str, function: Any, text: str, *, writes:
     command.add_argument(
         "--shard-size", type=thread_count, default=SHARD_SIZE, help="samples in a shard (default %(default)s)"
     )
-    command.add_argument("--workers", type=thread_count, default=os.cpu_count() or 1, help="default: one per core")
+    command.add_argument("--workers", type=thread_count, default=processors(), help="default: one per core")
     command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; auto: the one at hand, or one made here")
     command.add_argument("--gpus", type=float, default=0, help="GPUs of each of Ray's workers (default 0)")
     command.add_argument("--max-errors", type=whole_number, help="end when more samples failed (default: never)")

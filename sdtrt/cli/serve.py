@@ -14,6 +14,7 @@ from typing import Any
 from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, seconds, thread_count, whole_number
 from sdtrt.cli.inputs import extra, machine_options
 from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.threads import processors
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import PictureWarning
@@ -21,6 +22,7 @@ from sdtrt.errors import PictureWarning
 PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for options
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = f"{PREFIX}TOKEN"  # no option: other users of the machine see those
+WORKERS = 2  # by default, where the process may use so many processors
 CONNECTIONS = 512
 KEPT = 75  # seconds that an idle connection is kept: longer than clients and proxies keep theirs, which then close it
 DRAINING = 30  # seconds that requests in work have when the service is to end
@@ -84,15 +86,19 @@ def add_commands(commands: Any) -> None:
     command = add_command(commands, "serve", serve, "pictures over HTTP")
 
     def add(option: str, kind: Any, default: Any, text: str) -> None:
-        """Add an option for which there is a variable of the environment, too: SDTRT_SERVE_MAX_BODY for --max-body."""
+        """Add an option that a variable of the environment sets too: SDTRT_SERVE_MAX_BODY for --max-body.
+
+        An empty variable counts as one that is not set.
+        """
         variable = PREFIX + option.removeprefix("--").replace("-", "_").upper()
-        command.add_argument(option, type=kind, default=os.environ.get(variable, default), help=text)
+        command.add_argument(option, type=kind, default=os.environ.get(variable) or default, help=text)
 
     add("--host", str, "127.0.0.1", "address to listen at (default: this machine alone)")
     add("--port", port, 8000, "default 8000")
     add("--root", str, None, "folder or fsspec location whose .sdt files are served")
     add("--site", Path, None, "folder of the built viewer (default: web/dist of the sources)")
-    add("--workers", thread_count, 2, "requests that are computed at once (default 2)")
+    workers = min(WORKERS, processors())
+    add("--workers", thread_count, workers, f"requests that are computed at once (default {WORKERS}, or one per core)")
     add("--waiting", whole_number, 16, "requests that may wait for that (default 16)")
     add("--max-body", mebibytes, "64", "refuse bodies of more than so many MiB (default 64)")
     add("--timeout", seconds, 60.0, "give up a request after so many seconds (default 60)")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding.threads import threads_of_networks
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.errors import BundleError, DeviceError
 
@@ -101,6 +102,7 @@ class OpenVino:
             # A thread that is bound to a core waits while another process has that core.
             "ENABLE_CPU_PINNING": False,
         }
+        threads = threads_of_networks(threads)
         if threads is None:
             self._properties["ENABLE_HYPER_THREADING"] = False
         else:

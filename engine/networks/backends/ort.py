@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt.engine.coding.threads import threads_of_networks
 from sdtrt.engine.networks.backends.plans import source_of
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
@@ -54,6 +55,7 @@ def open_session(path: Path, threads: int | None, providers: list[Any]) -> Any:
     """Return an inference session; `BundleError` if the file is none that ONNX Runtime can open."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
+    threads = threads_of_networks(threads)
     if threads is not None:
         options.intra_op_num_threads = threads
     # Shapes change from picture to picture: memory planned for one shape is of no use to the next.
