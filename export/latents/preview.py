@@ -79,7 +79,7 @@ def main() -> None:
         "weights": [float(f"{value:.5g}") for value in found.weights.ravel()],
         "bias": [float(f"{value:.5g}") for value in found.bias],
     }
-    options.profile.write_text(json.dumps(fields, indent=1) + "\n")
+    options.profile.write_text(json.dumps(fields, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

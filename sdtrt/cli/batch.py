@@ -1,7 +1,6 @@
 """Work on many inputs, one after the other: go on after a bad one, report, say how it ended."""
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from PIL import Image
 
 from sdtrt.errors import SdtrtError
 from sdtrt.progress import clear_bar, progress
+from sdtrt.strict_json import json_text
 
 Record = dict[str, Any]
 Line = str | Callable[[Record], str]  # to be filled in from a record, or what makes it
@@ -41,7 +41,7 @@ def each_file(
         report(record, line, options, always)
     if options.json:
         # Standard output may be taken by the result itself.
-        print(json.dumps(records, indent=2), file=sys.stderr if "-" in targets and not always else sys.stdout)
+        print(json_text(records, indent=2), file=sys.stderr if "-" in targets and not always else sys.stdout)
     failed = sum("error" in record for record in records)
     if failed and len(records) > 1:
         fail(f"{failed} of {len(records)} inputs failed")

@@ -1,10 +1,9 @@
 """The commands for whole datasets: `dataset encode`, `decode`, `latents`, `verify`, `stats`."""
 
 import argparse
-import json
 import sys
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdtrt.cli.arguments import add_command, add_quiet, quality, thread_count, whole_number
@@ -17,6 +16,7 @@ from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.files import SUFFIXES
 from sdtrt.progress import Rate, clear_bar
+from sdtrt.strict_json import json_text, printable
 
 if TYPE_CHECKING:
     from sdtrt.dataset.runs import Each, Summary
@@ -70,6 +70,7 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
     with extra("dataset"):
         from sdtrt.dataset.runs import TooManyErrorsError, run
         from sdtrt.dataset.shards import Task
+        from sdtrt.dataset.sources import absolute
     task = Task(
         operation=operation,
         source=absolute(options.source),
@@ -86,7 +87,7 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
             each_of(options),
             shard_size=options.shard_size,
             max_errors=options.max_errors,
-            report=lambda summary: rate(summary.done, summary.shards, said(summary)),
+            report=lambda summary: rate(summary.samples_done, summary.total, said(summary)),
         )
     except TooManyErrorsError as error:
         clear_bar()
@@ -95,11 +96,6 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
     clear_bar()
     tell(summary, task, options)
     return 1 if summary.errors else 0
-
-
-def absolute(location: str) -> str:
-    """Return a location that means the same to a worker anywhere on this machine."""
-    return location if "://" in location else str(Path(location).expanduser().absolute())
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
@@ -120,16 +116,24 @@ def each_of(options: argparse.Namespace) -> "Each":
 
 
 def said(summary: "Summary") -> str:
-    """Return how much is done, how fast, and what became of the bytes."""
-    samples, nbytes, made = (summary.sums[name] for name in ("samples", "nbytes", "made_nbytes"))
-    found = [f"{samples} pictures"]
+    """Return how many shards are done, how fast, and what became of the bytes."""
+    nbytes, made = summary.sums["nbytes"], summary.sums["made_nbytes"]
+    parts = [f"{summary.done} of {counted(summary.shards, 'shard')}"]
     if summary.pace:
-        found.append(f"{summary.pace:.1f} a second")
+        parts.append(f"{summary.pace:.1f} a second")
     if made and nbytes:
-        found.append(f"{100 * made / nbytes:.1f} % of the bytes")
+        parts.append(
+            f"{100 * made / nbytes:.1f} % of the bytes" if made <= nbytes else f"{made / nbytes:.1f} x the bytes"
+        )
     if summary.errors:
-        found.append(f"{len(summary.errors)} errors")
-    return ", ".join(found)
+        parts.append(counted(len(summary.errors), "error"))
+    if summary.warnings:
+        parts.append(counted(len(summary.warnings), "warning"))
+    return ", ".join(parts)
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
@@ -141,17 +145,38 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
         "errors": summary.errors,
     }
     if options.json:
-        print(json.dumps(figures, indent=2))
+        more = {"warnings": summary.warnings, "left_behind": dict(sorted(summary.left_behind.items()))}
+        print(json_text(figures | more, indent=2))
         return
-    for error in summary.errors[:SHOWN]:
-        print(f"sdtrt: {error['key']}: {error['error']}", file=sys.stderr)
-    if len(summary.errors) > SHOWN:
-        print(f"sdtrt: and {len(summary.errors) - SHOWN} more, which the manifest names", file=sys.stderr)
+    tell_problems([(one["key"], one["source"], one["error"]) for one in summary.errors], "errors")
+    if not options.quiet:
+        tell_problems([(one["key"], one["source"], one["warning"]) for one in summary.warnings], "warnings")
     if task.destination is None:
         print(", ".join(f"{name} {value}" for name, value in figures.items() if name != "errors"))
     elif not options.quiet:
-        skipped = f", {summary.skipped} of {summary.shards} shards were done already" if summary.skipped else ""
-        print(f"{options.source} -> {options.destination}: {said(summary)}{skipped}", file=sys.stderr)
+        images = counted(summary.sums["samples"], "image")
+        skipped = f", {summary.skipped} of {counted(summary.shards, 'shard')} done before" if summary.skipped else ""
+        where = f"{printable(options.source)} -> {printable(options.destination)}"
+        print(f"{where}: {images}, {said(summary)}{skipped}", file=sys.stderr)
+        if summary.left_behind:
+            print(f"not carried: {files_by_suffix(summary.left_behind)}", file=sys.stderr)
+
+
+def tell_problems(problems: list[tuple[str, str, str]], noun: str) -> None:
+    """Print the first of some errors or warnings, each with its sample's key and source."""
+    for key, source, text in problems[:SHOWN]:
+        print(f"sdtrt: {key} ({source}): {text}", file=sys.stderr)
+    if len(problems) > SHOWN:
+        print(f"sdtrt: and {len(problems) - SHOWN} more {noun}, which the manifest names", file=sys.stderr)
+
+
+def files_by_suffix(counts: Mapping[str, int]) -> str:
+    """Return numbers of files by suffix in words, the most frequent first."""
+    labels = {"hidden": "hidden", "none": "without a suffix"}
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    total = counted(sum(counts.values()), "file")
+    parts = [f"{count} {labels.get(name, '.' + name)}" for name, count in ordered]
+    return f"{total} ({', '.join(parts)})"
 
 
 def add_commands(commands: Any) -> None:

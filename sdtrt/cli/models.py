@@ -1,7 +1,6 @@
 """The commands that make models: `export`, `import`, `calibrate`, `engines`. What they call is imported when run."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
 from sdtrt.errors import SdtrtError
 from sdtrt.progress import clear_bar
+from sdtrt.strict_json import json_text
 
 
 def export(options: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def calibrate(options: argparse.Namespace) -> int:
     wish = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet)
     found = calibrate(wish, lesson)
     if options.json:
-        print(json.dumps({"bundle": str(bundle.folder), **asdict(found)}, indent=2))
+        print(json_text({"bundle": str(bundle.folder), **asdict(found)}, indent=2))
         return 0
     clear_bar()
     print(f"quality  bits per pixel  PSNR dB{'  without the prior' if options.prior else ''}")
@@ -86,7 +86,7 @@ def calibrate(options: argparse.Namespace) -> int:
 def conclude(notes: list[str], options: argparse.Namespace) -> int:
     bundle = Bundle.open(options.out)
     if options.json:
-        print(json.dumps({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes}, indent=2))
+        print(json_text({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes}, indent=2))
         return 0
     for note in notes:
         print(f"sdtrt: {note}", file=sys.stderr)
@@ -119,7 +119,7 @@ def engines_build(options: argparse.Namespace) -> int:
     )
     build_engines(order, report)
     if options.json:
-        print(json.dumps([asdict(plan) | {"built": built} for plan, built in done], indent=2))
+        print(json_text([asdict(plan) | {"built": built} for plan, built in done], indent=2))
     elif not silent and not any(built for _, built in done):
         print(f"nothing to build: all {len(done)} engines of {options.bundle} are valid")
     return 0
@@ -129,7 +129,7 @@ def engines_list(options: argparse.Namespace) -> int:
     bundle = find_bundle(options.bundle)
     found = states(bundle, Index.of(bundle))
     if options.json:
-        print(json.dumps([asdict(plan) | {"state": asdict(state)} for plan, state in found], indent=2))
+        print(json_text([asdict(plan) | {"state": asdict(state)} for plan, state in found], indent=2))
     elif not found:
         print(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}")
     else:
@@ -153,7 +153,7 @@ def engines_clean(options: argparse.Namespace) -> int:
     for path in strays:
         path.unlink()
     if options.json:
-        print(json.dumps([plan.file for plan in unwanted] + [path.name for path in strays], indent=2))
+        print(json_text([plan.file for plan in unwanted] + [path.name for path in strays], indent=2))
     else:
         print(f"removed {len(unwanted)} engines and {len(strays)} that no index lists, {len(index.plans)} are left")
     return 0

@@ -1,7 +1,6 @@
 """The commands that look: `info`, `verify`, `models`, `doctor`."""
 
 import argparse
-import json
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from sdtrt.cli.inputs import limits_of
 from sdtrt.doctor import examine
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders
 from sdtrt.errors import SdtrtError
+from sdtrt.strict_json import json_text
 
 LINE = (
     "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "
@@ -67,7 +67,7 @@ def models(options: argparse.Namespace) -> int:
         except SdtrtError as error:
             broken = fail(str(error))
     if options.json:
-        print(json.dumps([record_of(bundle) for bundle in found], indent=2, default=str))
+        print(json_text([record_of(bundle) for bundle in found], indent=2))
         return broken
     for bundle in found:
         unet = ", with a UNet" if bundle.unet else ""
@@ -87,7 +87,7 @@ def record_of(bundle: Bundle) -> Record:
 def doctor(options: argparse.Namespace) -> int:
     findings = examine()
     if options.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print(json_text([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
             mark = {True: "yes", False: "NO", None: "-"}[finding.ok]

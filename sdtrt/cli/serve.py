@@ -1,7 +1,6 @@
 """The command that serves pictures over HTTP: `serve`."""
 
 import argparse
-import json
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from sdtrt.engine.coding.threads import processors
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import PictureWarning
+from sdtrt.strict_json import json_text
 
 PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for options
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -70,7 +70,7 @@ def serve(options: argparse.Namespace) -> int:
         host = f"[{options.host}]" if family == socket.AF_INET6 else options.host
         address = f"http://{host}:{listener.getsockname()[1]}"
         if options.json:
-            print(json.dumps({"address": address, "pipeline": codec.pipeline.name}), flush=True)
+            print(json_text({"address": address, "pipeline": codec.pipeline.name}), flush=True)
         else:
             print(f"sdtrt serve: {address} ({codec.pipeline.name})", file=sys.stderr)
         try:

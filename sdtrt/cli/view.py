@@ -1,11 +1,11 @@
 """The command that shows files in a browser: `view`. What it calls is imported when run."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from sdtrt.cli.arguments import add_command
+from sdtrt.strict_json import json_text
 
 
 def view(options: argparse.Namespace) -> int:
@@ -16,7 +16,7 @@ def view(options: argparse.Namespace) -> int:
 
     try:
         with ViewerServer(options.site or SITE, options.inputs) as server:
-            print(json.dumps({"address": server.address}) if options.json else server.address, flush=True)
+            print(json_text({"address": server.address}) if options.json else server.address, flush=True)
             if not options.no_browser:  # beside the server: those in a terminal return only when they end
                 threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
             server.serve_forever()

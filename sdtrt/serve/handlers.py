@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from sdtrt import information
 from sdtrt.engine.codec import PictureCodec
@@ -21,12 +21,13 @@ from sdtrt.serve import delivery, openapi
 from sdtrt.serve.calls import Calls, Kinds, Options
 from sdtrt.serve.delivery import SDT
 from sdtrt.serve.metrics import Metrics
-from sdtrt.serve.operations import NPY
+from sdtrt.serve.operations import JSON, NPY
 from sdtrt.serve.page import page_response
 from sdtrt.serve.problems import CLIENT_GONE, ProblemError, log
 from sdtrt.serve.shelf import Shelf
 from sdtrt.serve.together import Together
 from sdtrt.serve.workers import Workers
+from sdtrt.strict_json import json_text
 from sdtrt.viewer import HEADERS, SITE, files_of, media_type
 
 T = TypeVar("T")
@@ -108,19 +109,19 @@ class Service:
         return Response(await asyncio.to_thread(path.read_bytes), headers=headers, media_type=media_type(path))
 
     async def openapi(self, request: Request, wanted: Options) -> Response:
-        return JSONResponse(openapi.document())
+        return json_response(openapi.document())
 
     async def metrics(self, request: Request, wanted: Options) -> Response:
         return self.counts.response()
 
     async def healthz(self, request: Request, wanted: Options) -> Response:
-        return JSONResponse({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def readyz(self, request: Request, wanted: Options) -> Response:
         if not (self._ready and self._ready.done()):
             raise ProblemError(503, "networks are being loaded", {"Retry-After": "1"})
         self._ready.result()
-        return JSONResponse({"status": "ready"})
+        return json_response({"status": "ready"})
 
     async def encode(self, request: Request, wanted: Options) -> Response:
         body = await self._body(request)
@@ -134,11 +135,11 @@ class Service:
         return Response(picture.data, media_type=picture.kind, headers={"Vary": "Accept"})
 
     async def info(self, request: Request, wanted: Options) -> Response:
-        return JSONResponse(asdict(await self._of_body(request, information.info)))
+        return json_response(asdict(await self._of_body(request, information.info)))
 
     async def verify(self, request: Request, wanted: Options) -> Response:
         unchecked = await self._of_body(request, information.verify)
-        return JSONResponse({"whole": True} | ({"unchecked": unchecked} if unchecked else {}))
+        return json_response({"whole": True} | ({"unchecked": unchecked} if unchecked else {}))
 
     async def latents(self, request: Request, wanted: Options) -> Response:
         latents = await self._of_body(request, self._calls.codec.decode_latents)
@@ -200,6 +201,10 @@ class Service:
         if not body:
             raise ProblemError(422, "the body is empty")
         return bytes(body)
+
+
+def json_response(value: Any) -> Response:
+    return Response(json_text(value), media_type=JSON)
 
 
 def log_failure(done: "asyncio.Future[None]") -> None:

@@ -1,6 +1,5 @@
 """What goes wrong, as `application/problem+json` (RFC 9457)."""
 
-import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sdtrt.errors import BundleError, FormatError, LimitError
+from sdtrt.strict_json import json_text
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"  # seconds
@@ -27,7 +27,7 @@ class ProblemError(Exception):
     def response(self) -> Response:
         title = HTTPStatus(self.status).phrase if self.status != CLIENT_GONE else "Client Closed Request"
         body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
-        return Response(json.dumps(body), self.status, self.headers, MEDIA_TYPE)
+        return Response(json_text(body), self.status, self.headers, MEDIA_TYPE)
 
 
 def busy() -> ProblemError:
