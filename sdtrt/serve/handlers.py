@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from starlette.datastructures import Headers
@@ -156,7 +157,7 @@ class Service:
 
     def _of_shelf(self, shelf: Shelf, request: Request, kinds: Kinds, wanted: Options) -> Response:
         headers = request.headers
-        with shelf.opened(request.path_params["name"]) as (stream, version):
+        with shelf.opened(name_of(request)) as (stream, version):
             tag = delivery.entity_tag(stream, kinds, told(wanted), version, self._calls.version)
             delivery.require_match(headers, tag)
             if delivery.is_known(headers, tag):
@@ -201,6 +202,19 @@ class Service:
         if not body:
             raise ProblemError(422, "the body is empty")
         return bytes(body)
+
+
+def name_of(request: Request) -> str:
+    """Return the name of a file in a request's path; a byte that is not UTF-8 is a lone surrogate.
+
+    Servers decode paths with replacement characters, so the name is taken from the path as it was sent.
+    """
+    decoded: str = request.path_params["name"]
+    sent: bytes | None = request.scope.get("raw_path")
+    if sent is None:
+        return decoded
+    path = unquote_to_bytes(sent.partition(b"?")[0]).decode("utf-8", "surrogateescape")
+    return path.removeprefix(request.scope["path"].removesuffix(decoded))
 
 
 def json_response(value: Any) -> Response:

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sdtrt.errors import BundleError, FormatError, LimitError
-from sdtrt.strict_json import json_text
+from sdtrt.strict_json import json_text, without_addresses
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"  # seconds
@@ -44,7 +44,7 @@ def problem_of(error: Exception) -> ProblemError:
         case LimitError():
             return ProblemError(413, str(error))
         case FormatError() | BundleError() | ValueError():
-            return ProblemError(422, str(error))
+            return ProblemError(422, without_addresses(str(error)))
         case _:
             log.error("a request failed", exc_info=error)
             return ProblemError(500, "this is a fault of the service; its log tells more")
