@@ -22,6 +22,7 @@ from sdtrt.engine.picture import Picture, Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, interest_of
 from sdtrt.images.picture import ImageLike, image_of, picture_of
 from sdtrt.sources import Source, bytes_of, opened
+from sdtrt.strict_json import printable
 
 
 class Codec:
@@ -220,7 +221,10 @@ class Codec:
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[bytes]:
-        """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once."""
+        """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once.
+
+        An error of an image has a note of its number in the batch, and of its path if it has one.
+        """
         wish = Wish(
             quality=quality,
             nbytes=nbytes,
@@ -230,7 +234,7 @@ class Codec:
             method=method,
             layers=layers,
         )
-        pictures = (picture_of(image, strip=strip, limits=limits) for image in images)
+        pictures = _numbered(lambda image: picture_of(image, strip=strip, limits=limits), images)
         return list(self._opened().encode_batch(pictures, wish))
 
     def decode_batch(
@@ -298,3 +302,14 @@ class Codec:
         if self._pictures is None:
             raise ValueError("this codec is closed")
         return self._pictures
+
+
+def _numbered(call: Callable[[ImageLike], Picture], images: Iterable[ImageLike]) -> Iterator[Picture]:
+    """Yield `call(image)` of each image; an error has a note of which image it was."""
+    for number, image in enumerate(images):
+        try:
+            yield call(image)
+        except Exception as error:
+            path = f": {printable(str(image))}" if isinstance(image, str | Path) else ""
+            error.add_note(f"number {number} of the batch, from 0{path}")
+            raise

@@ -6,6 +6,7 @@ import json
 import os
 import posixpath
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -167,30 +168,46 @@ def _of_list(data: bytes) -> list[Sample]:
 def _of_folder(files: Any, path: str, wanted: Wanted, left_behind: Counter[str]) -> list[Sample]:
     """Return a sample for each image, at any depth, with the sidecars beside it; at last what cannot be listed."""
     unlisted: list[OSError] = []
-    options = {"on_error": unlisted.append} if isinstance(files, LocalFileSystem) else {}
-    found = []
     images: dict[str, Place] = {}
     sidecars: dict[str, Place] = {}
-    for name, about in sorted(files.find(path, detail=True, **options).items()):
+    local = isinstance(files, LocalFileSystem)
+    for name, nbytes in sorted(_files_here(path, unlisted) if local else _files_elsewhere(files, path)):
         below = name.removeprefix(path).lstrip("/")
-        suffix, place = suffix_of(name), Place(_url(files, name), nbytes=about["size"])
+        suffix, place = suffix_of(name), Place(_url(files, name), nbytes=nbytes)
         if any(part.startswith(".") for part in below.split("/")):
             left_behind["hidden"] += 1
-        elif suffix in wanted.suffixes and _is_file(files, name, about):
+        elif suffix in wanted.suffixes and nbytes is not None:
             images[below] = place
-        elif suffix in SIDECAR_SUFFIXES and _is_file(files, name, about):
+        elif suffix in SIDECAR_SUFFIXES and nbytes is not None:
             sidecars[below] = place
         else:
             left_behind[tars.suffix_label(name)] += 1
     others = _by_stem(sidecars, {without_suffix(name) for name in images}, left_behind)
-    for name, place in images.items():
-        found.append(Sample(without_suffix(name), place, tuple(others.get(without_suffix(name), ()))))
-    return found + [Sample(f"unlisted-{n}", None, fault=error_text(error)) for n, error in enumerate(unlisted)]
+    stems = {name: without_suffix(name) for name in images}
+    samples = [Sample(stems[name], place, tuple(others.get(stems[name], ()))) for name, place in images.items()]
+    return samples + [Sample(f"unlisted-{n}", None, fault=error_text(error)) for n, error in enumerate(unlisted)]
 
 
-def _is_file(files: Any, name: str, about: dict[str, Any]) -> bool:
-    """Return whether this is a file, or a link to one: whoever opens a pipe may wait for ever."""
-    return about["type"] == "file" or bool(about.get("islink") and files.isfile(name))
+def _files_here(path: str, unlisted: list[OSError]) -> Iterator[tuple[str, int | None]]:
+    """Yield files below a folder of this machine, and their sizes; links to folders are not followed.
+
+    The size of what is no file is None: whoever opens a pipe may wait for ever. Folders that cannot be listed go to
+    `unlisted`.
+    """
+    for folder, folders, names in os.walk(path, onerror=unlisted.append):
+        for name in [*names, *(one for one in folders if Path(folder, one).is_symlink())]:
+            full = posixpath.join(folder, name)
+            try:
+                about = Path(full).stat()
+            except OSError:  # a link to nothing
+                yield full, None
+            else:
+                yield full, about.st_size if stat.S_ISREG(about.st_mode) else None
+
+
+def _files_elsewhere(files: Any, path: str) -> Iterator[tuple[str, int | None]]:
+    for name, about in files.find(path, detail=True).items():
+        yield name, about["size"] if about["type"] == "file" else None
 
 
 def _by_stem(
