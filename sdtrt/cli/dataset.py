@@ -152,7 +152,7 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
     if not options.quiet:
         tell_problems([(one["key"], one["source"], one["warning"]) for one in summary.warnings], "warnings")
     if task.destination is None:
-        print(", ".join(f"{name} {value}" for name, value in figures.items() if name != "errors"))
+        print(", ".join(f"{label(name)} {value}" for name, value in figures.items() if name != "errors" and value))
     elif not options.quiet:
         images = counted(summary.sums["samples"], "image")
         skipped = f", {summary.skipped} of {counted(summary.shards, 'shard')} done before" if summary.skipped else ""
@@ -160,6 +160,12 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
         print(f"{where}: {images}, {said(summary)}{skipped}", file=sys.stderr)
         if summary.left_behind:
             print(f"not carried: {files_by_suffix(summary.left_behind)}", file=sys.stderr)
+
+
+def label(name: str) -> str:
+    """Return the name of a figure in words."""
+    words = {"nbytes": "bytes", "made_nbytes": "bytes made", "unchecked": "not checked in full"}
+    return words.get(name, f"bytes of {name.removesuffix('_nbytes')}" if name.endswith("_nbytes") else name)
 
 
 def tell_problems(problems: list[tuple[str, str, str]], noun: str) -> None:

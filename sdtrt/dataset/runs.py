@@ -14,7 +14,7 @@ from sdtrt.dataset.sources import FORMAT, MANIFEST, located
 from sdtrt.dataset.stores import DONE, Store
 from sdtrt.dataset.unfinished import SUFFIX, prefix_of
 from sdtrt.dataset.work import Record
-from sdtrt.strict_json import json_text
+from sdtrt.strict_json import json_text, printable
 
 # Does shards: yields their records, and now and then how many samples are done of those that are not finished.
 Each = Callable[[Task, Sequence[Shard]], Iterator[Record | int]]
@@ -74,7 +74,7 @@ def run(
     samples, and what `each` raises.
     """
     if task.destination is not None and located(task.destination) == located(task.source):
-        raise ValueError(f"{task.source} is both source and destination")
+        raise ValueError(f"{printable(task.source)} is both source and destination")
     started, listing = time.monotonic(), listing_for(task)
     shards = shards_of(task, listing.samples, shard_size)
     store = Store(task.destination) if task.destination is not None else None

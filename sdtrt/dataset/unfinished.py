@@ -49,19 +49,18 @@ class Unfinished:
 
     def __init__(self, store: Store, shard: Shard) -> None:
         self._store, self._prefix = store, prefix_of(shard)
-        self._names = [name for name in store.names(DONE) if name.startswith(self._prefix) and name.endswith(SUFFIX)]
-        self._number = max((int(name[len(self._prefix) : -len(SUFFIX)]) for name in self._names), default=-1) + 1
+        self._count = 0  # of parts that are stored, numbered from 0
         self._waiting: dict[int, Result] = {}
         self._stored = time.monotonic()
 
     def load(self) -> dict[int, Result]:
         """Return the results that are stored, but for errors that may be right the next time."""
         found: dict[int, Result] = {}
-        for name in self._names:
-            data = self._store.get(f"{DONE}/{name}")
+        while (data := self._store.get(self._name(self._count))) is not None:
+            self._count += 1
             try:
-                found |= unpacked(data or b"")
-            except (tarfile.TarError, ValueError, LookupError, TypeError):  # another program's, or damaged: done again
+                found |= unpacked(data)
+            except (tarfile.TarError, ValueError, LookupError, TypeError):  # damaged: its samples are done again
                 continue
         files = [one for result in found.values() for one in result.files]
         if not self._store.holds(files):
@@ -73,14 +72,16 @@ class Unfinished:
         self._waiting[index] = result
         if time.monotonic() - self._stored < EVERY:
             return
-        self._names.append(f"{self._prefix}{self._number:06d}{SUFFIX}")
-        self._store.put(f"{DONE}/{self._names[-1]}", packed(self._waiting))
-        self._number, self._waiting, self._stored = self._number + 1, {}, time.monotonic()
+        self._store.put(self._name(self._count), packed(self._waiting))
+        self._count, self._waiting, self._stored = self._count + 1, {}, time.monotonic()
 
     def remove(self) -> None:
         """Remove what is stored: the shard is finished."""
-        for name in self._names:
-            self._store.remove(f"{DONE}/{name}")
+        for number in reversed(range(self._count)):
+            self._store.remove(self._name(number))
+
+    def _name(self, number: int) -> str:
+        return f"{DONE}/{self._prefix}{number:06d}{SUFFIX}"
 
 
 def packed(results: Mapping[int, Result]) -> bytes:
