@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt import __version__
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("sdtrt", "numpy", "pillow", "constriction", "onnxruntime", "openvino")

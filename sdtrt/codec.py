@@ -22,7 +22,7 @@ from sdtrt.engine.picture import Picture, Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, interest_of
 from sdtrt.images.picture import ImageLike, image_of, picture_of
 from sdtrt.sources import Source, bytes_of, opened
-from sdtrt.strict_json import printable
+from sdtrt.text import printable
 
 
 class Codec:

@@ -10,7 +10,7 @@ from report import about
 
 from gpu import ROOT
 from gpu.check import NotMeasuredError
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 PACKAGES = (
     *("sdtrt", "numpy", "pillow", "constriction", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "triton"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sdtrt.errors import SdtrtError
 from sdtrt.progress import clear_bar, progress
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 Record = dict[str, Any]
 Line = str | Callable[[Record], str]  # to be filled in from a record, or what makes it

@@ -16,7 +16,7 @@ from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.files import SUFFIXES
 from sdtrt.progress import Rate, clear_bar
-from sdtrt.strict_json import json_text, printable
+from sdtrt.text import json_text, printable
 
 if TYPE_CHECKING:
     from sdtrt.dataset.runs import Each, Summary
@@ -123,7 +123,7 @@ def said(summary: "Summary") -> str:
         parts.append(f"{summary.pace:.1f} a second")
     if made and nbytes:
         parts.append(
-            f"{100 * made / nbytes:.1f} % of the bytes" if made <= nbytes else f"{made / nbytes:.1f} x the bytes"
+            f"{100 * made / nbytes:.1f} % of the bytes" if made <= nbytes else f"{made / nbytes:.1f} times the bytes"
         )
     if summary.errors:
         parts.append(counted(len(summary.errors), "error"))

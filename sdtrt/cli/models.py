@@ -13,7 +13,7 @@ from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
 from sdtrt.errors import SdtrtError
 from sdtrt.progress import clear_bar
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 
 def export(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from sdtrt.cli.inputs import limits_of
 from sdtrt.doctor import examine
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders
 from sdtrt.errors import SdtrtError
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 LINE = (
     "{width}x{height}, {channels} channels, {nbytes} bytes, {bits_per_pixel:.4f} bits per pixel, "

@@ -17,7 +17,7 @@ from sdtrt.engine.coding.threads import processors
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import PictureWarning
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for options
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

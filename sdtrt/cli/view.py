@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt.cli.arguments import add_command
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 
 def view(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from sdtrt import api
 from sdtrt.dataset.reading import Fields, Reader
 from sdtrt.dataset.sources import Sample, Wanted, samples_of
 from sdtrt.errors import DeviceError, PictureWarning
-from sdtrt.strict_json import error_text
+from sdtrt.text import error_text
 
 LATENTS = Wanted(frozenset({"sdt", "npy"}), ("sdt", "npy"))
 OnError = Literal["raise", "skip"]

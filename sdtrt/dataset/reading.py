@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Self
 from sdtrt.dataset.sources import Place, Row, Sample, located
 from sdtrt.dataset.tables import Cursor, values_of
 from sdtrt.dataset.tars import value_of
-from sdtrt.strict_json import printable
+from sdtrt.text import printable
 
 Fields = dict[str, Any]  # by extension or column: bytes, text, numbers
 

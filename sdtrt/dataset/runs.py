@@ -14,7 +14,7 @@ from sdtrt.dataset.sources import FORMAT, MANIFEST, located
 from sdtrt.dataset.stores import DONE, Store
 from sdtrt.dataset.unfinished import SUFFIX, prefix_of
 from sdtrt.dataset.work import Record
-from sdtrt.strict_json import json_text, printable
+from sdtrt.text import json_text, printable
 
 # Does shards: yields their records, and now and then how many samples are done of those that are not finished.
 Each = Callable[[Task, Sequence[Shard]], Iterator[Record | int]]

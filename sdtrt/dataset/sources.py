@@ -18,7 +18,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from sdtrt.dataset import tables, tars
-from sdtrt.strict_json import error_text, printable
+from sdtrt.text import error_text, printable
 
 MANIFEST = "manifest.jsonl"
 FORMAT = "sdtrt dataset, version 1"  # in the first line of a manifest

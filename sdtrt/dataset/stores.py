@@ -16,7 +16,7 @@ from sdtrt.atomic import replace_file
 from sdtrt.dataset import tables, tars
 from sdtrt.dataset.reading import Extras, Fields
 from sdtrt.dataset.sources import TEXT_SUFFIXES, located, shortened
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 Form = Literal["folder", "tar", "parquet"]
 File = dict[str, Any]  # name, nbytes, sha256, and the key and part of a sample; None for a file of many

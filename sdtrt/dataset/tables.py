@@ -5,7 +5,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 
 KEYS = ("key", "__key__")  # columns that may hold a row's key
 BATCH = 64  # rows that are held at once

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import BinaryIO
 
-from sdtrt.strict_json import printable
+from sdtrt.text import printable
 
 Where = tuple[int, int]  # offset and bytes
 Found = tuple[str, Where | None, tuple[tuple[str, Where], ...]]

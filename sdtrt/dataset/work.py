@@ -20,7 +20,7 @@ from sdtrt.dataset.stores import DONE, Item, Store
 from sdtrt.dataset.unfinished import Result, Unfinished
 from sdtrt.errors import DeviceError, PictureWarning
 from sdtrt.images.files import FORMATS, SUFFIXES, image_of_bytes, picture_file
-from sdtrt.strict_json import error_text, printable, without_addresses
+from sdtrt.text import error_text, printable, without_addresses
 
 Record = dict[str, Any]
 Call = Callable[[bytes], tuple[bytes, dict[str, int]]]

@@ -15,7 +15,7 @@ from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, picture_f
 from sdtrt.images.picture import check_size
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
-from sdtrt.strict_json import printable, without_addresses
+from sdtrt.text import printable, without_addresses
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -28,7 +28,7 @@ from sdtrt.serve.problems import CLIENT_GONE, ProblemError, log
 from sdtrt.serve.shelf import Shelf
 from sdtrt.serve.together import Together
 from sdtrt.serve.workers import Workers
-from sdtrt.strict_json import json_text
+from sdtrt.text import json_text
 from sdtrt.viewer import HEADERS, SITE, files_of, media_type
 
 T = TypeVar("T")

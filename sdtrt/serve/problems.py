@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sdtrt.errors import BundleError, FormatError, LimitError
-from sdtrt.strict_json import json_text, without_addresses
+from sdtrt.text import json_text, without_addresses
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"  # seconds

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 from sdtrt.errors import DeviceError
 from sdtrt.serve.problems import ProblemError, log
-from sdtrt.strict_json import printable, without_surrogates
+from sdtrt.text import printable, without_surrogates
 
 SUFFIX = ".sdt"
 LONGEST_NAME = 255  # bytes, of a file or folder

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.strict_json import json_text, printable, without_surrogates
+from sdtrt.text import json_text, printable, without_surrogates
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("sdtrt", "engine", "export", "kernels")
