@@ -1,7 +1,6 @@
 """What every benchmark writes: figures, with the machine, versions, command and date that they belong to."""
 
 import datetime
-import json
 import platform
 import sys
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt import __version__
+from sdtrt.process.text import json_text
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("sdtrt", "numpy", "pillow", "constriction", "onnxruntime", "openvino")
@@ -19,7 +19,7 @@ def write_results(name: str, figures: dict[str, Any]) -> Path:
     """Write `results/<name>.json` and return its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(about(PACKAGES) | figures, indent=1) + "\n")
+    path.write_text(json_text(about(PACKAGES) | figures, indent=1) + "\n")
     return path
 
 

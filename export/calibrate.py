@@ -135,7 +135,7 @@ def write(bundle: Bundle, fields: dict[str, Any], trained: bytes | None) -> None
         name = f"prior-{digest[:8]}.npz"
         replace_file(bundle.folder / name, trained)
         manifest |= {"prior": name, "files": manifest["files"] | {name: digest}}
-    replace_file(path, (json.dumps(manifest | {"profile": fields}, indent=2) + "\n").encode())
+    replace_file(path, (json.dumps(manifest | {"profile": fields}, indent=2, allow_nan=False) + "\n").encode())
     for former in bundle.folder.glob("prior-*.npz"):
         if former.name not in manifest["files"]:
             former.unlink()

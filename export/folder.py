@@ -96,7 +96,7 @@ def require_vacant(folder: Path, *, force: bool) -> None:
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:
     """Write `bundle.json` beside the files in `folder`, with their hashes; `fields` are those of `Bundle` and more."""
     files = {path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
-    text = json.dumps({"schema": SCHEMA, **fields, "files": files}, indent=2)
+    text = json.dumps({"schema": SCHEMA, **fields, "files": files}, indent=2, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", "utf-8")
 
 

@@ -32,7 +32,7 @@ def sources() -> list[Path]:
 def sources_sha256() -> str:
     """Return the hash of all that the kernels are compiled of: names, texts and flags."""
     texts = {path.name: path.read_text("utf-8") for path in sources()}
-    return hashlib.sha256(json.dumps([texts, FLAGS]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([texts, FLAGS], allow_nan=False).encode()).hexdigest()
 
 
 def command(nvcc: str, architectures: list[int], source: Path, output: Path) -> list[str]:
@@ -96,7 +96,7 @@ def build(nvcc: str) -> dict[str, Any]:
         "kernels": resources(log),
     }
     replace_file(FATBIN, fatbin)
-    replace_file(RECORD, f"{json.dumps(record, indent=1)}\n".encode())
+    replace_file(RECORD, f"{json.dumps(record, indent=1, allow_nan=False)}\n".encode())
     return record
 
 

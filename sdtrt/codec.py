@@ -26,6 +26,7 @@ from sdtrt.engine.picture import Picture, Region
 from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, checked_weight, interest_of
 from sdtrt.images.picture import ImageLike, image_of, picture_of
 from sdtrt.latents.coding import LatentsLike, file_of
+from sdtrt.process.text import printable
 from sdtrt.sources import Source, bytes_of, opened
 
 In = TypeVar("In")
@@ -260,7 +261,7 @@ class Codec:
     ) -> list[bytes]:
         """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once.
 
-        `roi` is the same for all images. An error has a note that says which image it comes from, counted from 0.
+        `roi` is the same for all images. An error has a note of the image's number, from 0, and of its path.
         """
         wish = Wish(
             quality=quality,
@@ -404,7 +405,8 @@ def each_item(name: str, items: Iterable[In], work: Callable[[In], Out]) -> Iter
             except TypeError as error:
                 raise TypeError(f"{name}[{position}]: {error}") from error
             except Exception as error:
-                error.add_note(f"number {position} of the batch, from 0")
+                path = f": {printable(str(item))}" if isinstance(item, str | Path) else ""
+                error.add_note(f"number {position} of the batch, from 0{path}")
                 raise
             yield result
 

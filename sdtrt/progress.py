@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Self, TypeVar
 
-from sdtrt.process.streams import is_terminal, print_message, printable, printable_message
+from sdtrt.process.streams import is_terminal, print_message
+from sdtrt.process.text import printable, printable_message
 
 Item = TypeVar("Item")
 Clock = Callable[[], float]  # gives the time in seconds

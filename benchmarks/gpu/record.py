@@ -10,6 +10,7 @@ from report import about
 
 from gpu import ROOT
 from gpu.check import NotMeasuredError
+from sdtrt.process.text import json_text
 
 PACKAGES = (
     *("sdtrt", "numpy", "pillow", "constriction", "onnxruntime", "onnxruntime-gpu", "onnx", "torch", "triton"),
@@ -66,5 +67,5 @@ class Record:
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(self.document, indent=1) + "\n")
+        unfinished.write_text(json_text(self.document, indent=1) + "\n")
         unfinished.replace(self.path)

@@ -27,7 +27,7 @@ def record_auto(folder: Path, photos: Path, *, quiet: bool) -> str:
     auto = choose(gains)
     fields = json.loads((folder / MANIFEST).read_text())
     fields["unet"] |= {"auto": auto, "gains": [{"step": step, "psnr": gain} for step, gain in gains.items()]}
-    (folder / MANIFEST).write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
+    (folder / MANIFEST).write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n", "utf-8")
     best = max(gains.values())
     if auto is None:
         return f"the UNet is used on demand only: it does not help by default ({best:+.2f} dB at best)"

@@ -80,7 +80,7 @@ def main() -> None:
         "weights": [float(f"{value:.5g}") for value in found.weights.ravel()],
         "bias": [float(f"{value:.5g}") for value in found.bias],
     }
-    replace_file(options.profile, f"{json.dumps(fields, indent=1)}\n".encode())
+    replace_file(options.profile, f"{json.dumps(fields, indent=1, allow_nan=False)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from sdtrt.engine.coding.threads import products_by_one_thread
 from sdtrt.errors import SdtrtError
 from sdtrt.process import streams
 from sdtrt.process.signals import SignalExit, ending_signals
+from sdtrt.process.text import printable, printable_message
 from sdtrt.progress import clear_bar
 
 __all__ = ["main"]
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str] | None) -> int:
         return fail(str(error))
     except ValueError as error:
         show_traceback(options)
-        streams.print_message(streams.printable_message(f"sdtrt {options.name}: {error}"))
+        streams.print_message(printable_message(f"sdtrt {options.name}: {error}"))
         return 2
 
 
@@ -67,7 +68,7 @@ class Parser(argparse.ArgumentParser):
     """Prints help and usage errors to any stream: where its encoding lacks a character, an escape stands for it."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(streams.printable(message))
+        super().error(printable(message))
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is not None and file is streams.open_stream(sys.stdout):

@@ -1,7 +1,6 @@
 """Work on many inputs, one after the other: go on after a bad one, report, say how it ended."""
 
 import argparse
-import re
 import traceback
 import warnings
 from collections.abc import Callable
@@ -12,14 +11,14 @@ from PIL import Image
 from sdtrt.cli.files import Check, exists, is_stdout, require_writable
 from sdtrt.errors import SdtrtError
 from sdtrt.process.environment import variable
-from sdtrt.process.streams import print_json, print_message, print_result, printable, printable_message
+from sdtrt.process.streams import print_json, print_message, print_result
+from sdtrt.process.text import printable, printable_message, without_addresses
 from sdtrt.progress import Watch, clear_bar, progress
 
 Record = dict[str, Any]
 Line = str | Callable[[Record], str]  # to be filled in from a record, or what makes it
 EXPECTED = (SdtrtError, OSError, ValueError, Image.DecompressionBombError)
 DEBUG = "SDTRT_DEBUG"
-ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9A-Fa-f]+>")  # of objects that stand for a file, in messages of libraries
 
 
 def each_file(
@@ -104,7 +103,7 @@ def in_words(error: Exception, name: str = "") -> str:
 
 def named(message: str, name: str) -> str:
     """Return a library's message in which the name of the input stands for an object's memory address."""
-    return ADDRESS.sub(lambda _: repr(name) if name else "the file", message)
+    return without_addresses(message, repr(name) if name else "the file")
 
 
 def report(record: Record, line: Line, options: argparse.Namespace, always: bool) -> None:

@@ -1,8 +1,7 @@
 """The commands for whole datasets: `dataset encode`, `decode`, `latents`, `verify`, `stats`."""
 
 import argparse
-import os
-import re
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,13 @@ from sdtrt.cli.arguments import (
 from sdtrt.cli.inputs import extra
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
 from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.threads import processors
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.view import LOOKS
 from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
-from sdtrt.process.environment import expanded
-from sdtrt.process.streams import counted, print_json, print_message, print_result, printable
+from sdtrt.process.streams import print_json, print_message, print_result
+from sdtrt.process.text import counted, printable
 from sdtrt.progress import Rate, Watch, clear_bar
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SHARD_SIZE = 1000
 FORMS = ("folder", "tar", "parquet")
 KINDS = {suffix: kind for kind, suffix in SUFFIXES.items()}
-LABELS = {"nbytes": "bytes", "made_nbytes": "bytes written"}  # of figures of a run
 SHOWN = 5  # errors that are printed
 
 
@@ -87,6 +86,7 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
     with extra("dataset"):
         from sdtrt.dataset.runs import TooManyErrorsError, run
         from sdtrt.dataset.shards import Task
+        from sdtrt.dataset.sources import absolute
     task = Task(
         operation=operation,
         source=absolute(options.source),
@@ -106,7 +106,7 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
                 each_of(options),
                 shard_size=options.shard_size,
                 max_errors=options.max_errors,
-                report=lambda summary: rate(summary.done, summary.shards, said(summary)),
+                report=lambda summary: rate(summary.samples_done, summary.total, said(summary)),
             )
     except TooManyErrorsError as error:
         clear_bar()
@@ -115,11 +115,6 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
     clear_bar()
     tell(summary, task, options)
     return 1 if summary.errors else 0
-
-
-def absolute(location: str) -> str:
-    """Return a location that means the same to a worker anywhere on this machine."""
-    return location if "://" in location else str(expanded(location).absolute())
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
@@ -140,16 +135,18 @@ def each_of(options: argparse.Namespace) -> "Each":
 
 
 def said(summary: "Summary") -> str:
-    """Return how much is done, how fast, and what became of the bytes."""
-    samples, nbytes, made = (summary.sums[name] for name in ("samples", "nbytes", "made_nbytes"))
-    found = [counted(samples, "picture")]
+    """Return how many shards are done, how fast, and what became of the bytes."""
+    nbytes, made = summary.sums["nbytes"], summary.sums["made_nbytes"]
+    parts = [f"{summary.done} of {counted(summary.shards, 'shard')}"]
     if summary.pace:
-        found.append(f"{summary.pace:.1f} a second")
+        parts.append(f"{summary.pace:.1f} a second")
     if made and nbytes:
-        found.append(share(made / nbytes))
+        parts.append(share(made / nbytes))
     if summary.errors:
-        found.append(counted(len(summary.errors), "error"))
-    return ", ".join(found)
+        parts.append(counted(len(summary.errors), "error"))
+    if summary.warnings:
+        parts.append(counted(len(summary.warnings), "warning"))
+    return ", ".join(parts)
 
 
 def share(ratio: float) -> str:
@@ -166,24 +163,45 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
         "errors": summary.errors,
     }
     if options.json:
-        print_json(figures)
+        more = {"warnings": summary.warnings, "left_behind": dict(sorted(summary.left_behind.items()))}
+        print_json(figures | more)
         return
-    for error in summary.errors[:SHOWN]:
-        print_message(printable(f"sdtrt: {error['key']}: {error['error']}"))
-    if len(summary.errors) > SHOWN:
-        print_message(printable(f"sdtrt: and {len(summary.errors) - SHOWN} more, which the manifest names"))
+    tell_problems([(one["key"], one["source"], one["error"]) for one in summary.errors], "errors")
+    if not options.quiet:
+        tell_problems([(one["key"], one["source"], one["warning"]) for one in summary.warnings], "warnings")
     if task.destination is None:
-        print_result(", ".join(labelled(name, value) for name, value in figures.items() if name != "errors"))
+        counts = {name: value for name, value in figures.items() if name != "errors" and value}
+        print_result(", ".join(f"{label(name)} {value}" for name, value in counts.items()))
     elif not options.quiet:
-        shards = counted(summary.shards, "shard")
-        skipped = f", {summary.skipped} of {shards} done before" if summary.skipped else ""
-        print_message(printable(f"{options.source} -> {options.destination}: {said(summary)}{skipped}"))
+        images = counted(summary.sums["samples"], "image")
+        skipped = f", {summary.skipped} of {counted(summary.shards, 'shard')} done before" if summary.skipped else ""
+        where = f"{printable(options.source)} -> {printable(options.destination)}"
+        print_message(f"{where}: {images}, {said(summary)}{skipped}")
+        if summary.left_behind:
+            print_message(f"not carried: {files_by_suffix(summary.left_behind)}")
 
 
-def labelled(name: str, value: object) -> str:
-    """Return a figure of a run with its name in words, such as `bytes of latents 1234`."""
-    label = LABELS.get(name) or re.sub("(.*)_nbytes", r"bytes of \1", name)
-    return f"{label} {value}"
+def label(name: str) -> str:
+    """Return the name of a figure in words."""
+    words = {"nbytes": "bytes", "made_nbytes": "bytes made", "unchecked": "not checked in full"}
+    return words.get(name, f"bytes of {name.removesuffix('_nbytes')}" if name.endswith("_nbytes") else name)
+
+
+def tell_problems(problems: list[tuple[str, str, str]], noun: str) -> None:
+    """Print the first of some errors or warnings, each with its sample's key and source."""
+    for key, source, text in problems[:SHOWN]:
+        print_message(printable(f"sdtrt: {key} ({source}): {text}"))
+    if len(problems) > SHOWN:
+        print_message(f"sdtrt: and {len(problems) - SHOWN} more {noun}, which the manifest names")
+
+
+def files_by_suffix(counts: Mapping[str, int]) -> str:
+    """Return numbers of files by suffix in words, the most frequent first."""
+    labels = {"hidden": "hidden", "none": "without a suffix"}
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    total = counted(sum(counts.values()), "file")
+    parts = [f"{count} {labels.get(name, '.' + name)}" for name, count in ordered]
+    return f"{total} ({', '.join(parts)})"
 
 
 def add_commands(commands: Any) -> None:
@@ -227,7 +245,7 @@ def add_operation(commands: Any, name: str, function: Any, text: str, *, writes:
     command.add_argument(
         "--shard-size", type=positive_count, default=SHARD_SIZE, help="samples in a shard (default %(default)s)"
     )
-    command.add_argument("--workers", type=positive_count, default=os.cpu_count() or 1, help="default: one per core")
+    command.add_argument("--workers", type=positive_count, default=processors(), help="default: one per core")
     command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; auto: the one at hand, or one made here")
     command.add_argument("--gpus", type=float, default=0, help="GPUs of each of Ray's workers (default 0)")
     command.add_argument("--max-errors", type=whole_number, help="end when more samples failed (default: never)")

@@ -20,7 +20,8 @@ from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.refined import TURNS
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.images.opening import open_any_size, seek
-from sdtrt.process.streams import print_message, printable
+from sdtrt.process.streams import print_message
+from sdtrt.process.text import printable
 from sdtrt.progress import Clock, TileBar, clear_bar
 
 PROBE_SIDE = 64  # pixels of the picture that the time of a search is measured on

@@ -11,7 +11,8 @@ from sdtrt.engine.networks.backends.plans import STANDARD_SHAPES, Index, Plan, e
 from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
 from sdtrt.errors import SdtrtError
-from sdtrt.process.streams import counted, print_json, print_message, print_result, printable, printable_message
+from sdtrt.process.streams import print_json, print_message, print_result
+from sdtrt.process.text import counted, printable, printable_message
 from sdtrt.progress import Watch, clear_bar
 
 

@@ -12,7 +12,8 @@ from sdtrt.cli.inputs import limits_of
 from sdtrt.doctor import examine
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders
 from sdtrt.errors import SdtrtError
-from sdtrt.process.streams import counted, print_json, print_result, printable
+from sdtrt.process.streams import print_json, print_result
+from sdtrt.process.text import counted, printable
 
 LINE = (
     "{width}x{height}, {counted_channels}, {counted_bytes}, {bits_per_pixel:.4f} bits per pixel, "

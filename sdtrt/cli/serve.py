@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, positive_count, seconds, whole_number
 from sdtrt.cli.inputs import extra, machine_options
 from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.coding.threads import processors
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import PictureWarning
@@ -24,6 +25,8 @@ from sdtrt.process.streams import flush_results, print_json, print_message
 PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for options
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = f"{PREFIX}TOKEN"  # no option: other users of the machine see those
+WORKERS = 2  # by default, where the process may use so many processors
+WORKERS = 2  # by default, where the process may use so many processors
 CONNECTIONS = 512
 KEPT = 75  # seconds that an idle connection is kept: longer than clients and proxies keep theirs, which then close it
 DRAINING = 30  # seconds that requests in work have when the service is to end
@@ -117,7 +120,7 @@ class Option(NamedTuple):
         """Return the value that the environment gives, else the default; `ValueError` names the variable."""
         text = variable(self.variable)
         if text is None:
-            return self.default
+            return self.default() if callable(self.default) else self.default
         try:
             return self.kind(text)
         except argparse.ArgumentTypeError as error:
@@ -131,7 +134,12 @@ OPTIONS = (
     Option("--port", port, 8000, "default 8000"),
     Option("--root", str, None, "folder or fsspec location whose .sdt files are served"),
     Option("--site", Path, None, "folder of the built viewer (default: web/dist of the sources)"),
-    Option("--workers", positive_count, 2, "requests that are computed at once (default 2)"),
+    Option(
+        "--workers",
+        positive_count,
+        lambda: min(WORKERS, processors()),
+        f"requests that are computed at once (default {WORKERS}, or one per core)",
+    ),
     Option("--waiting", whole_number, 16, "requests that may wait for that (default 16)"),
     Option("--max-body", mebibytes, 64 << 20, "refuse bodies of more than so many MiB (default 64)"),
     Option("--timeout", seconds, 60.0, "give up a request after so many seconds (default 60)"),

@@ -3,20 +3,20 @@
 import json
 import logging
 import pickle
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do
-from sdtrt.errors import DeviceError, PictureWarning
+from sdtrt.errors import DeviceError
 
 
 def each(task: Task, shards: Sequence[Shard], workers: int, address: str, gpus: float = 0) -> Iterator[Record]:
     """Yield the records of shards, as they are done, by at most `workers` actors, each with a codec of its own.
 
-    `address` is that of a cluster, or "auto": the one at hand, or else one of this machine alone. An actor has a core,
-    and `gpus` GPUs. Raises `DeviceError` without Ray, `ConnectionError` if there is no cluster at the address.
+    How far actors are within shards does not reach this process. `address` is that of a cluster, or "auto": the one at
+    hand, or else one of this machine alone. An actor has a core, and `gpus` GPUs. Raises `DeviceError` without Ray,
+    `ConnectionError` if there is no cluster at the address.
     """
     try:
         import ray
@@ -42,8 +42,7 @@ class Worker:
     """An actor."""
 
     def __init__(self, task: Task) -> None:
-        warnings.simplefilter("ignore", PictureWarning)
         self._task = task
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        return {"record": json.dumps(do(self._task, pickle.loads(row["shard"])))}
+        return {"record": json.dumps(do(self._task, pickle.loads(row["shard"])), allow_nan=False)}

@@ -4,26 +4,30 @@ import multiprocessing
 import os
 import signal
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from ctypes import Array, c_longlong
+from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for
 
 from sdtrt.dataset.shards import Shard, Task
-from sdtrt.dataset.work import Record, do, problem
+from sdtrt.dataset.work import Record, do
 from sdtrt.engine.coding.threads import products_by_one_thread
-from sdtrt.errors import PictureWarning
 from sdtrt.process.signals import interrupts_blocked
 
 AHEAD = 2  # shards that are handed over for each worker
+POLL = 1.0  # seconds between looks at how far workers are
 DEATHS = 3  # of workers that had a shard, after which it is given up
 
 
-def each(task: Task, shards: Sequence[Shard], workers: int) -> Iterator[Record]:
-    """Yield the records of shards, as they are done.
+_counts: "list[Array[c_longlong]]" = []  # in a worker: the one of its parent
+
+
+def each(task: Task, shards: Sequence[Shard], workers: int) -> Iterator[Record | int]:
+    """Yield the records of shards, as they are done; in between how many samples are done of unfinished shards.
 
     If a worker dies, all are started anew; a shard that was in the hands of those that died too often is given up, with
     an error in its record, until the next run.
@@ -32,9 +36,10 @@ def each(task: Task, shards: Sequence[Shard], workers: int) -> Iterator[Record]:
     while left:
         begun: list[Shard] = []
         try:
-            for shard, record in _each(task, left[:], workers, begun):
-                left.remove(shard)
-                yield record
+            for shard, outcome in _each(task, left[:], workers, begun):
+                if shard:
+                    left.remove(shard)
+                yield outcome
         except BrokenProcessPool:
             suspects = [shard for shard in begun if shard in left][:workers]
             deaths.update(shard.name for shard in suspects)
@@ -47,28 +52,34 @@ def each(task: Task, shards: Sequence[Shard], workers: int) -> Iterator[Record]:
 
 
 def given_up(shard: Shard) -> Record:
-    error = problem(shard.name, f"workers died of it {DEATHS} times: too little memory, perhaps", again=True)
-    return {"shard": shard.name, "fingerprint": "", "keys": [], "files": [], "errors": [error], "sums": {}}
+    error = f"workers died of it {DEATHS} times: too little memory, perhaps"
+    source = f"{shard.samples[0].source} and {len(shard.samples) - 1} more"
+    errors = [{"key": shard.name, "source": source, "error": error, "again": True}]
+    return {"shard": shard.name, "fingerprint": "", "keys": [], "files": [], "errors": errors, "sums": {}}
 
 
-def _each(task: Task, shards: list[Shard], workers: int, begun: list[Shard]) -> Iterator[tuple[Shard, Record]]:
+def _each(
+    task: Task, shards: list[Shard], workers: int, begun: list[Shard]
+) -> Iterator[tuple[Shard, Record] | tuple[None, int]]:
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of networks
-    waiting, others = iter(shards), set(multiprocessing.active_children())
+    counts = context.RawArray("q", len(shards))  # samples that are done, written by one worker for each shard
+    waiting, others = iter(enumerate(shards)), set(multiprocessing.active_children())
     if os.name == "posix":
         resource_tracker.ensure_running()  # its start would end the block on interrupts that workers inherit
-    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
-        futures: dict[Future[Record], Shard] = {}
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(counts,)) as pool:
+        futures: dict[Future[Record], int] = {}
         try:
             while True:
-                while len(futures) < AHEAD * workers and (shard := next(waiting, None)):
-                    begun.append(shard)
+                while len(futures) < AHEAD * workers and (pair := next(waiting, None)):
+                    begun.append(pair[1])
                     with interrupts_blocked():  # the first call starts the workers
-                        futures[pool.submit(do, task, shard)] = shard
+                        futures[pool.submit(_work, task, pair[1], pair[0])] = pair[0]
                 if not futures:
                     return
-                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                for future in wait(futures, POLL, return_when=FIRST_COMPLETED).done:
                     record = future.result()
-                    yield futures.pop(future), record
+                    yield shards[futures.pop(future)], record
+                yield None, sum(counts[index] for index in futures.values())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:  # a shard in work may take minutes
@@ -76,10 +87,15 @@ def _each(task: Task, shards: list[Shard], workers: int, begun: list[Shard]) -> 
             raise
 
 
-def _begin() -> None:
+def _work(task: Task, shard: Shard, index: int) -> Record:
+    """Do a shard, and keep count of its samples."""
+    return do(task, shard, partial(_counts[0].__setitem__, index))
+
+
+def _begin(counts: "Array[c_longlong]") -> None:
     """Prepare a worker, which ends with its parent, however that ends."""
+    _counts[:] = [counts]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
-    warnings.simplefilter("ignore", PictureWarning)
     products_by_one_thread()  # there is a worker for each core
     parent = multiprocessing.parent_process()
     if parent is not None:

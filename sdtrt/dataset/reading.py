@@ -1,12 +1,35 @@
 """What samples hold: the bytes of their image or `.sdt` file, and all else that the source has of them."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Self
 
 from sdtrt.dataset.sources import Place, Row, Sample, located
-from sdtrt.dataset.tables import KEYS, Cursor
+from sdtrt.dataset.tables import Cursor, values_of
 from sdtrt.dataset.tars import value_of
+from sdtrt.process.text import printable
 
 Fields = dict[str, Any]  # by extension or column: bytes, text, numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a source has beside the image or `.sdt` file of a sample, unchanged.
+
+    Arguments:
+        files: the bytes of other files, by extension.
+        row: a table of one row (`pyarrow.Table`) with the further columns of a Parquet file, None elsewhere.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    row: Any = None
+
+    def fields(self) -> Fields:
+        """Return texts, numbers and bytes by extension or column; columns that are null are left out."""
+        found: Fields = {name: value_of(name, data) for name, data in self.files.items()}
+        for name, value in values_of(self.row).items() if self.row is not None else ():
+            found[name] = value_of(name, value.encode()) if name == "json" and isinstance(value, str) else value
+        return found
 
 
 class Reader:
@@ -21,15 +44,15 @@ class Reader:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._close()
+        self.close()
 
-    def read(self, sample: Sample) -> tuple[bytes, Fields]:
-        """Return the bytes and the other fields of a sample; `ValueError` if it has none, `OSError` if out of reach."""
+    def read(self, sample: Sample) -> tuple[bytes, Extras]:
+        """Return the bytes and the extras of a sample; `ValueError` if it has none, `OSError` if out of reach."""
         if sample.main is None:
             raise ValueError(sample.fault)
         if isinstance(sample.main, Row):
             return self._row(sample.main)
-        return self._bytes(sample.main), {name: value_of(name, self._bytes(place)) for name, place in sample.others}
+        return self._bytes(sample.main), Extras({name: self._bytes(place) for name, place in sample.others})
 
     def _bytes(self, place: Place) -> bytes:
         if place.offset and place.nbytes is not None:
@@ -40,29 +63,26 @@ class Reader:
             files, path = located(place.url)
             data = files.cat_file(path)
         if place.nbytes is not None and len(data) != place.nbytes:
-            raise OSError(f"{place.url} has changed: {len(data)} bytes where {place.nbytes} were")
+            raise OSError(f"{printable(place.url)} has changed: {len(data)} bytes where {place.nbytes} were")
         return data
 
-    def _row(self, row: Row) -> tuple[bytes, Fields]:
+    def _row(self, row: Row) -> tuple[bytes, Extras]:
         stream = self._opened(row.url)
         if self._cursor is None:
             self._cursor = Cursor(stream)
-        fields = dict(self._cursor.row(row.group, row.row))
-        found = fields.pop(row.column)
-        data = found.get("bytes") if isinstance(found, dict) else found
-        if not isinstance(data, bytes):
-            raise ValueError(f"column {row.column} holds no bytes here")
-        return data, {name: value for name, value in fields.items() if value is not None and name not in KEYS}
+        data, further = self._cursor.row(row.group, row.row, row.column)
+        return data, Extras(row=further)
 
     def _opened(self, url: str) -> BinaryIO:
         if self._url != url:
-            self._close()
+            self.close()
             files, path = located(url)
             self._url, self._stream = url, files.open(path, "rb")
         assert self._stream is not None
         return self._stream
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file that was read last."""
         if self._stream is not None:
             self._stream.close()
         self._url, self._stream, self._cursor = "", None, None

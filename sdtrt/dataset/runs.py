@@ -9,33 +9,55 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdtrt._version import __version__
-from sdtrt.dataset.shards import Shard, Task, shards_of
+from sdtrt.dataset.shards import Shard, Task, listing_for, shards_of
 from sdtrt.dataset.sources import FORMAT, MANIFEST, located
-from sdtrt.dataset.stores import Store
-from sdtrt.dataset.work import DONE, Record
+from sdtrt.dataset.stores import DONE, Store
+from sdtrt.dataset.unfinished import SUFFIX, prefix_of
+from sdtrt.dataset.work import Record
+from sdtrt.process.text import json_text, printable
 
-Each = Callable[[Task, Sequence[Shard]], Iterator[Record]]
+# Does shards: yields their records, and now and then how many samples are done of those that are not finished.
+Each = Callable[[Task, Sequence[Shard]], Iterator[Record | int]]
 
 
 @dataclass(slots=True)
 class Summary:
-    """How far a run is: shards, sums over samples (`samples`, `nbytes`, `made_nbytes`, …), what went wrong.
+    """How far a run is.
 
-    Of the shards that are `done`, `skipped` were so before; `pace` is how many samples a second were done since.
+    Arguments:
+        shards: how many there are; `done` of them are done, `skipped` of those were so before.
+        total: how many samples there are.
+        in_work: samples that are done of shards that are not.
+        seconds: since the start.
+        pace: samples a second that were done since.
+        sums: over samples: `samples`, `nbytes`, `made_nbytes` and others.
+        errors: what is wrong with samples: `key`, `source`, `error`.
+        warnings: what was warned of: `key`, `source`, `warning`.
+        left_behind: files of the source that belong to no sample, by suffix; empty if the task writes nothing.
     """
 
     shards: int
+    total: int = 0
     skipped: int = 0
     done: int = 0
+    in_work: int = 0
     seconds: float = 0.0
     pace: float = 0.0
     sums: Counter[str] = field(default_factory=Counter)
     errors: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
+    left_behind: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def samples_done(self) -> int:
+        return self.sums["samples"] + len(self.errors) + self.in_work
 
     def add(self, record: Record) -> None:
         self.done += 1
+        self.in_work = max(0, self.in_work - len(record["keys"]) - len(record["errors"]))
         self.sums.update(record["sums"])
         self.errors += record["errors"]
+        self.warnings += record.get("warnings", ())
 
 
 class TooManyErrorsError(Exception):
@@ -48,30 +70,34 @@ def run(
     """Do what is left of a task, and write its manifest; return how it went.
 
     Shards whose records and files are there already, and of the same samples, are skipped. `report` is called before
-    the first shard and after each. Raises `TooManyErrorsError`, `ValueError` if the source has no samples, `OSError`
-    if the destination cannot be written, and what `each` raises.
+    the first shard, after each, and now and then within. Raises `TooManyErrorsError`, `ValueError` if the source has no
+    samples, `OSError` if the destination cannot be written, and what `each` raises.
     """
     if task.destination is not None and located(task.destination) == located(task.source):
-        raise ValueError(f"{task.source} is both source and destination")
+        raise ValueError(f"{printable(task.source)} is both source and destination")
     store = Store(task.destination) if task.destination is not None else None
     if store:
         store.require_writable()
-    started, shards = time.monotonic(), shards_of(task, shard_size)
+    started, listing = time.monotonic(), listing_for(task)
+    shards = shards_of(task, listing.samples, shard_size)
     records = finished(store, shards) if store else {}
-    summary = Summary(len(shards), skipped=len(records))
+    summary = Summary(len(shards), len(listing.samples), skipped=len(records))
+    if store:
+        summary.left_behind = listing.left_behind
+        forget(store, shards, records)
     for record in records.values():
         summary.add(record)
     check(summary, max_errors)
     report(summary)
-    left = [shard for shard in shards if shard.name not in records]
-    if store and left:
-        forget(store, records)
-    before = summary.sums["samples"]
-    for record in each(task, left) if left else ():
-        records[record["shard"]] = record
-        summary.add(record)
+    left, before = [shard for shard in shards if shard.name not in records], summary.samples_done
+    for outcome in each(task, left) if left else ():
+        if isinstance(outcome, int):
+            summary.in_work = outcome
+        else:
+            records[outcome["shard"]] = outcome
+            summary.add(outcome)
         summary.seconds = time.monotonic() - started
-        summary.pace = (summary.sums["samples"] - before) / summary.seconds
+        summary.pace = (summary.samples_done - before) / summary.seconds
         report(summary)
         check(summary, max_errors)
     if store:
@@ -81,14 +107,16 @@ def run(
 
 def check(summary: Summary, max_errors: int | None) -> None:
     if max_errors is not None and len(summary.errors) > max_errors:
-        raise TooManyErrorsError(f"{len(summary.errors)} samples failed, the last: {summary.errors[-1]}")
+        last = summary.errors[-1]
+        samples = "1 sample" if len(summary.errors) == 1 else f"{len(summary.errors)} samples"
+        raise TooManyErrorsError(f"{samples} failed, the last: {last['key']} ({last['source']}): {last['error']}")
 
 
 def finished(store: Store, shards: Sequence[Shard]) -> dict[str, Record]:
     """Return the records of shards that are done, by name: same samples, all files there, nothing to try again."""
     fingerprints, found = {shard.name: shard.fingerprint for shard in shards}, {}
     for name in store.names(DONE):
-        record = record_of(store, name)
+        record = record_of(store, name) if name.endswith(".json") else None
         if (
             record
             and record["fingerprint"] == fingerprints.get(record["shard"])
@@ -108,12 +136,20 @@ def record_of(store: Store, name: str) -> Record | None:
         return None
 
 
-def forget(store: Store, kept: Mapping[str, Record]) -> None:
-    """Remove what other runs left, so that nobody takes it for this one's: manifest, records, files of whole shards."""
-    store.remove(MANIFEST)
+def forget(store: Store, shards: Sequence[Shard], kept: Mapping[str, Record]) -> None:
+    """Remove what other runs left, so that nobody takes it for this one's: manifest, records, files of whole shards.
+
+    Of shards that this run goes on with, the parts stay.
+    """
+    left = [shard for shard in shards if shard.name not in kept]
+    if left:
+        store.remove(MANIFEST)
+    prefixes = tuple(prefix_of(shard) for shard in left)
     for name in store.names(DONE):
         shard = name.removesuffix(".json")
-        if shard not in kept:
+        if name.endswith(SUFFIX) and not name.startswith(prefixes):
+            store.remove(f"{DONE}/{name}")
+        elif name.endswith(".json") and left and shard not in kept:
             for whole in (f"{shard}.tar", f"{shard}.parquet", f"{DONE}/{name}"):
                 store.remove(whole)
 
@@ -130,7 +166,7 @@ def manifest(task: Task, records: Sequence[Record]) -> bytes:
         "errors": sum(len(record["errors"]) for record in records),
     }
     lines = [head, *({name: value for name, value in r.items() if name != "fingerprint"} for r in records)]
-    return "".join(json.dumps(line, default=str) + "\n" for line in lines).encode()
+    return "".join(json_text(line) + "\n" for line in lines).encode()
 
 
 def changed_files(source: str) -> list[str] | None:

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sdtrt.dataset.sources import IMAGES, SDT_FILES, Sample, samples_of
+from sdtrt.dataset.sources import IMAGES, SDT_FILES, Listing, Sample, listing_of
 from sdtrt.dataset.stores import Form
 
 Operation = Literal["encode", "decode", "latents", "verify", "stats"]
@@ -37,10 +37,13 @@ class Shard:
     fingerprint: str
 
 
-def shards_of(task: Task, size: int) -> list[Shard]:
-    """Return the shards of a task, `size` samples each; `ValueError` if the source has none."""
-    wanted = IMAGES if task.operation == "encode" else SDT_FILES
-    samples = samples_of(task.source, wanted, dots=task.form != "tar")
+def listing_for(task: Task) -> Listing:
+    """Return the samples of a task's source, and what else there is; `ValueError` if it has none."""
+    return listing_of(task.source, IMAGES if task.operation == "encode" else SDT_FILES, dots=task.form != "tar")
+
+
+def shards_of(task: Task, samples: Sequence[Sample], size: int) -> list[Shard]:
+    """Return the shards of a task, `size` samples each."""
     digits = max(6, len(str(len(samples) // size)))
     return [
         shard(task, f"shard-{start // size:0{digits}d}", tuple(samples[start : start + size]))
@@ -50,5 +53,5 @@ def shards_of(task: Task, size: int) -> list[Shard]:
 
 def shard(task: Task, name: str, samples: tuple[Sample, ...]) -> Shard:
     how = [task.operation, task.form, task.kind, dict(task.options), task.machine.get("model")]
-    said = json.dumps([how, [asdict(sample) for sample in samples]], default=str)
+    said = json.dumps([how, [asdict(sample) for sample in samples]], default=str, allow_nan=False)
     return Shard(name, samples, hashlib.sha256(said.encode()).hexdigest())

@@ -1,18 +1,24 @@
 """Samples in folders, lists of URLs, WebDataset tars and Parquet, anywhere that fsspec reaches."""
 
+import codecs
 import hashlib
 import json
+import os
 import posixpath
 import re
+import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from fsspec import available_protocols, filesystem, get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from sdtrt.dataset import tables, tars
-from sdtrt.process.environment import expanded
+from sdtrt.process.text import error_text, printable
 
 MANIFEST = "manifest.jsonl"
 FORMAT = "sdtrt dataset, version 1"  # in the first line of a manifest
@@ -51,6 +57,23 @@ class Sample:
     others: tuple[tuple[str, Place], ...] = ()
     fault: str = "it has no image"
 
+    @property
+    def source(self) -> str:
+        """Where the sample is, in words that can be printed: a file, and the byte or the row in it."""
+        place = self.main or next((place for _, place in self.others), None)
+        if place is None:
+            return ""
+        within = f", row {place.row}" if isinstance(place, Row) else f", byte {place.offset}" if place.offset else ""
+        return f"{printable(place.url)}{within}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The samples of a source, and how many of its files belong to none of them, by suffix."""
+
+    samples: list[Sample]
+    left_behind: Counter[str]
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -63,41 +86,71 @@ class Wanted:
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp", "avif", "gif", "tif", "tiff", "bmp", "ppm", "pgm", "jp2")
 IMAGES = Wanted(frozenset(IMAGE_SUFFIXES), ("image", "img", *IMAGE_SUFFIXES, "bytes"))
 SDT_FILES = Wanted(frozenset({"sdt"}), ("sdt",))
+# Of files in folders, those that belong to the image of the same stem.
+TEXT_SUFFIXES = {"txt", "text", "caption", "captions", "tags", "json", "xml", "xmp", "yaml", "yml", "csv", "tsv"}
+SIDECAR_SUFFIXES = TEXT_SUFFIXES | {"cls"}
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 
 
 def located(url: str) -> tuple[Any, str]:
-    """Return the file system and the path of a URL; what has no scheme is a path of this machine."""
-    if "://" not in url:
-        return LocalFileSystem(), str(expanded(url).absolute())
-    files, path = url_to_fs(url)
-    return files, path
+    """Return the file system and the path of a URL.
+
+    What does not start with a scheme, as `s3://`, is a path of this machine, whole: no sign in it has a meaning. To
+    name a folder that looks like a scheme, start with `./`.
+    """
+    if is_chain(url):
+        files, path = url_to_fs(url)
+        return files, path
+    if not URL.match(url):
+        return LocalFileSystem(), str(Path(url).absolute())
+    protocol = url.partition("://")[0]
+    kind = get_filesystem_class(protocol)
+    return filesystem(protocol, **kind._get_kwargs_from_urls(url)), str(kind._strip_protocol(url))
+
+
+def is_chain(url: str) -> bool:
+    """Return whether this is a URL of fsspec's with several parts, as `zip://a.png::s3://bucket/b.zip`."""
+    *outer, last = url.split("::")
+    known = set(available_protocols()) if outer else set()
+    return bool(outer and URL.match(last)) and all(URL.match(part) or part in known for part in outer)
+
+
+def absolute(location: str) -> str:
+    """Return a location that means the same in any working directory."""
+    return location if URL.match(location) or is_chain(location) else str(Path(location).absolute())
 
 
 def samples_of(source: str, wanted: Wanted, *, dots: bool = True) -> list[Sample]:
+    """Return the samples of `listing_of`."""
+    return listing_of(source, wanted, dots=dots).samples
+
+
+def listing_of(source: str, wanted: Wanted, *, dots: bool = True) -> Listing:
     """Return the samples of a source, in order of their names, each key once; without dots if there are to be none.
 
     `source` is a folder, a list of URLs (`.txt`, one a line), one or several tars or Parquet files (`part-*.tar`), or
     the destination of an earlier run. Raises `ValueError` if it is none of these, or has no samples.
     """
     files, path = located(source)
+    left_behind: Counter[str] = Counter()
     if files.isdir(path):
         found = _of_manifest(files, path, wanted)
-        found = _of_folder(files, path, wanted) if found is None else found
+        found = _of_folder(files, path, wanted, left_behind) if found is None else found
     elif source.endswith(".txt"):
-        found = _of_list(files.cat_file(path).decode("utf-8-sig"))
+        found = _of_list(files.cat_file(path))
     elif source.endswith((".tar", ".parquet")):
-        found = [sample for name in _matching(files, path) for sample in _of_file(files, name, wanted)]
+        found = [sample for name in _matching(files, path) for sample in _of_file(files, name, wanted, left_behind)]
     else:
-        raise ValueError(f"{source}: no folder, .txt, .tar or .parquet of that name")
+        raise ValueError(f"{printable(source)}: no folder, .txt, .tar or .parquet of that name")
     if not found:
-        raise ValueError(f"{source} has no samples; looked for: {', '.join(sorted(wanted.suffixes))}")
-    return with_keys_apart(found, dots=dots)
+        raise ValueError(f"{printable(source)} has no samples; looked for: {', '.join(sorted(wanted.suffixes))}")
+    return Listing(with_keys_apart(found, dots=dots), left_behind)
 
 
 def _matching(files: Any, path: str) -> list[str]:
     found = [path] if files.exists(path) else sorted(files.glob(path))
     if not found:
-        raise ValueError(f"{path}: no file of that name")
+        raise ValueError(f"{printable(path)}: no file of that name")
     return found
 
 
@@ -105,17 +158,73 @@ def _url(files: Any, path: str) -> str:
     return path if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
 
 
-def _of_list(text: str) -> list[Sample]:
-    urls = [line.partition(" #")[0].strip() for line in text.splitlines() if not line.startswith("#")]
-    return [Sample(without_suffix(url.partition("://")[2] or url), Place(url)) for url in urls if url]
+def _of_list(data: bytes) -> list[Sample]:
+    """Return a sample for each line: a path or a URL, whole, whatever signs are in it. Empty lines are none."""
+    lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    urls = [os.fsdecode(line.removesuffix(b"\r")) for line in lines]
+    return [Sample(without_suffix(URL.sub("", url, count=1)), Place(absolute(url))) for url in urls if url]
 
 
-def _of_folder(files: Any, path: str, wanted: Wanted) -> list[Sample]:
-    found = []
-    for name, about in sorted(files.find(path, detail=True).items()):
+def _of_folder(files: Any, path: str, wanted: Wanted, left_behind: Counter[str]) -> list[Sample]:
+    """Return a sample for each image, at any depth, with the sidecars beside it; at last what cannot be listed."""
+    unlisted: list[OSError] = []
+    images: dict[str, Place] = {}
+    sidecars: dict[str, Place] = {}
+    local = isinstance(files, LocalFileSystem)
+    for name, nbytes in sorted(_files_here(path, unlisted) if local else _files_elsewhere(files, path)):
         below = name.removeprefix(path).lstrip("/")
-        if suffix_of(name) in wanted.suffixes and not any(part.startswith(".") for part in below.split("/")):
-            found.append(Sample(without_suffix(below), Place(_url(files, name), nbytes=about["size"])))
+        suffix, place = suffix_of(name), Place(_url(files, name), nbytes=nbytes)
+        if any(part.startswith(".") for part in below.split("/")):
+            left_behind["hidden"] += 1
+        elif suffix in wanted.suffixes and nbytes is not None:
+            images[below] = place
+        elif suffix in SIDECAR_SUFFIXES and nbytes is not None:
+            sidecars[below] = place
+        else:
+            left_behind[tars.suffix_label(name)] += 1
+    others = _by_stem(sidecars, {without_suffix(name) for name in images}, left_behind)
+    stems = {name: without_suffix(name) for name in images}
+    samples = [Sample(stems[name], place, tuple(others.get(stems[name], ()))) for name, place in images.items()]
+    return samples + [Sample(f"unlisted-{n}", None, fault=error_text(error)) for n, error in enumerate(unlisted)]
+
+
+def _files_here(path: str, unlisted: list[OSError]) -> Iterator[tuple[str, int | None]]:
+    """Yield files below a folder of this machine, and their sizes; links to folders are not followed.
+
+    The size of what is no file is None: whoever opens a pipe may wait for ever. Folders that cannot be listed go to
+    `unlisted`.
+    """
+    for folder, folders, names in os.walk(path, onerror=unlisted.append):
+        for name in [*names, *(one for one in folders if Path(folder, one).is_symlink())]:
+            full = posixpath.join(folder, name)
+            try:
+                about = Path(full).stat()
+            except OSError:  # a link to nothing
+                yield full, None
+            else:
+                yield full, about.st_size if stat.S_ISREG(about.st_mode) else None
+
+
+def _files_elsewhere(files: Any, path: str) -> Iterator[tuple[str, int | None]]:
+    for name, about in files.find(path, detail=True).items():
+        yield name, about["size"] if about["type"] == "file" else None
+
+
+def _by_stem(
+    sidecars: dict[str, Place], stems: set[str], left_behind: Counter[str]
+) -> dict[str, list[tuple[str, Place]]]:
+    """Return sidecars by the longest stem that their names start with; `a.b.json` belongs to `a.b`, else to `a`."""
+    found: dict[str, list[tuple[str, Place]]] = {}
+    for name, place in sidecars.items():
+        folder, base = posixpath.split(name)
+        dots = [at for at, sign in enumerate(base) if sign == "."]
+        cuts = [(posixpath.join(folder, base[:at]), base[at + 1 :]) for at in reversed(dots)]
+        stem, part = next(((stem, part) for stem, part in cuts if stem in stems), ("", ""))
+        if part:
+            taken = {other for other, _ in found.setdefault(stem, [])}
+            found[stem].append((part if part.lower() in taken else part.lower(), place))
+        else:
+            left_behind[tars.suffix_label(name)] += 1
     return found
 
 
@@ -130,7 +239,7 @@ def _of_manifest(files: Any, path: str, wanted: Wanted) -> list[Sample] | None:
     try:
         return [sample for line in lines for sample in _of_shard(files, path, json.loads(line), wanted)]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: a damaged {MANIFEST}: {error!r}") from error
+        raise ValueError(f"{printable(path)}: a damaged {MANIFEST}: {error!r}") from error
 
 
 def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Sample]:
@@ -140,7 +249,7 @@ def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> 
             raise ValueError(f"{about['name']!r} leads elsewhere")
         name = posixpath.join(path, about["name"])
         if about["key"] is None:  # a file for all of the shard
-            yield from _of_file(files, name, wanted)
+            yield from _of_file(files, name, wanted, Counter())
         else:
             parts.setdefault(about["key"], {})[about["part"]] = Place(_url(files, name), nbytes=about["nbytes"])
     for key, found in parts.items():
@@ -149,22 +258,20 @@ def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> 
             yield Sample(key, found[main], tuple((part, place) for part, place in found.items() if part != main))
 
 
-def _of_file(files: Any, path: str, wanted: Wanted) -> Iterator[Sample]:
+def _of_file(files: Any, path: str, wanted: Wanted, left_behind: Counter[str]) -> Iterator[Sample]:
     """Yield the samples of a tar or Parquet file, at last what is wrong with it."""
-    url, nbytes = _url(files, path), files.size(path)
+    url, nbytes, stem = _url(files, path), files.size(path), stem_of(posixpath.basename(path))
     try:
         with files.open(path, "rb") as stream:
             if path.endswith(".parquet"):
                 for group, row, key, column in tables.rows(stream, wanted.columns):
-                    yield Sample(
-                        key or f"{stem_of(posixpath.basename(path))}-{row:09d}", Row(url, nbytes, group, row, column)
-                    )
+                    yield Sample(key or f"{stem}-{row:09d}", Row(url, nbytes, group, row, column))
             else:
-                for key, main, others in tars.samples(stream, wanted.suffixes):
+                for key, main, others in tars.samples(stream, wanted.suffixes, left_behind):
                     places = tuple((name, Place(url, *where)) for name, where in others)
                     yield Sample(key, Place(url, *main) if main else None, places)
     except (OSError, ValueError, LookupError) as error:
-        yield Sample(stem_of(posixpath.basename(path)), None, fault=f"{url}: {error}")
+        yield Sample(stem, None, fault=f"{printable(url)}: {error}")
 
 
 def with_keys_apart(samples: Iterable[Sample], *, dots: bool) -> list[Sample]:
@@ -189,11 +296,24 @@ def safe(name: str) -> str:
 
 
 def _safe_part(part: str) -> str:
-    kept = re.sub(r"[\x00-\x1f\x7f]", "_", part.encode("utf-8", "replace").decode()).strip(".") or "_"
-    if len(kept.encode()) > LONGEST_PART:
-        digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        kept = f"{kept.encode()[: LONGEST_PART - 17].decode(errors='ignore')}_{digest}"
+    named = "".join(_named(sign) for sign in part)
+    kept = shortened(re.sub(r"[\x00-\x1f\x7f]", "_", named).strip(".") or "_", LONGEST_PART)
     return f"{kept}_" if kept == stem_of(MANIFEST) else kept
+
+
+def _named(sign: str) -> str:
+    """Return a sign as it is in keys: a byte that is not UTF-8 becomes `%E9`, any other surrogate `_`."""
+    if not "\ud800" <= sign <= "\udfff":
+        return sign
+    return f"%{ord(sign) - 0xDC00:02X}" if "\udc80" <= sign <= "\udcff" else "_"
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return a name of at most so many bytes; the end of a longer name becomes a hash of all of it."""
+    data = name.encode()
+    if len(data) <= longest:
+        return name
+    return f"{data[: longest - 17].decode(errors='ignore')}_{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 def suffix_of(name: str) -> str:

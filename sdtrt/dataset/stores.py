@@ -1,11 +1,11 @@
 """Where results go: a folder of files, WebDataset tars, Parquet. A file appears whole or not at all."""
 
+import base64
 import contextlib
 import hashlib
-import json
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,22 +14,25 @@ from fsspec.implementations.local import LocalFileSystem
 
 from sdtrt.atomic import check_new_folder, replace_file
 from sdtrt.dataset import tables, tars
-from sdtrt.dataset.reading import Fields
-from sdtrt.dataset.sources import located
+from sdtrt.dataset.reading import Extras, Fields
+from sdtrt.dataset.sources import TEXT_SUFFIXES, located, shortened
+from sdtrt.process.text import json_text
 
 Form = Literal["folder", "tar", "parquet"]
 File = dict[str, Any]  # name, nbytes, sha256, and the key and part of a sample; None for a file of many
+DONE = ".shards"  # the folder that says which shards are done
+LONGEST_NAME = 40  # bytes of an extension
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What came of a sample: a file of some suffix, and the sample's other fields."""
+    """What came of a sample: a file of some suffix, and the extras of the sample."""
 
     key: str
     suffix: str
     data: bytes
-    fields: Fields
+    extras: Extras
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +106,49 @@ class Store:
         if form == "tar":
             files = [(f"{item.key}.{part}", data) for item in items for part, data in parts_of(item)]
             return [asdict(self.put(f"{name}.tar", tars.packed(files)))]
-        rows = [(item.key, item.data, fields_of(item)) for item in items]
-        return [asdict(self.put(f"{name}.parquet", tables.packed(suffix, rows)))]
+        further = tables.joined(suffix, [row_of(item) for item in items]) if any_row(items) else columns_of(items)
+        data = tables.packed(suffix, [item.key for item in items], [item.data for item in items], further)
+        return [asdict(self.put(f"{name}.parquet", data))]
 
 
-def fields_of(item: Item) -> Fields:
-    """Return an item's other fields by names that are safe in those of files, and not its own file's."""
+def any_row(items: Iterable[Item]) -> bool:
+    return any(item.extras.row is not None for item in items)
+
+
+def row_of(item: Item) -> Any:
+    """Return the further columns of an item as a table of one row."""
+    return item.extras.row if item.extras.row is not None else columns_of([item])
+
+
+def columns_of(items: Sequence[Item]) -> Any:
+    """Return the files beside items as columns, a row for each item."""
+    return tables.table_of([cells_of(item) for item in items])
+
+
+def cells_of(item: Item) -> Fields:
+    """Return the files beside an item as they are in columns: texts as texts, a class as a number, else bytes.
+
+    Each gives the same bytes back when it is written as a file again.
+    """
+    return {name: cell_of(name, data) for name, data in plain_names(item.extras.files, item.suffix).items()}
+
+
+def cell_of(name: str, data: bytes) -> Any:
+    suffix = name.rpartition(".")[2]
+    try:
+        if suffix == "cls" and str(int(data)).encode() == data:
+            return int(data)
+        return data.decode() if suffix in TEXT_SUFFIXES or suffix == "cls" else data
+    except ValueError:
+        return data
+
+
+def plain_names(fields: Mapping[str, Any], suffix: str) -> Fields:
+    """Return fields by names that are safe in those of files, and not the suffix of the result."""
     found: Fields = {}
-    for name, value in item.fields.items():
+    for name, value in fields.items():
         plain = re.sub(r"[^\w.+-]", "_", name).strip(".").lower() or "_"
-        plain = f"source.{plain}" if plain == item.suffix else plain
+        plain = shortened(f"source.{plain}" if plain == suffix else plain, LONGEST_NAME)
         while plain in found:
             plain = f"{plain}_"
         found[plain] = value
@@ -120,23 +156,25 @@ def fields_of(item: Item) -> Fields:
 
 
 def parts_of(item: Item) -> list[tuple[str, bytes]]:
-    """Return the files of an item, by extension: those fields that are no files of their own share one, `.json`."""
-    found, rest = [(item.suffix, item.data)], {}
-    fields = fields_of(item)
-    said = fields.pop("json", {})
-    if isinstance(said, dict):
-        rest = said
-    else:
-        found.append(("source.json", encoded(said)))
-    for name, value in fields.items():
-        if isinstance(value, bytes | str) or name == "cls":
-            found.append((name, encoded(value)))
-        else:
-            rest = {**rest, name: value}
-    return found + ([("json", encoded(rest))] if rest else [])
+    """Return the files of an item, by extension.
+
+    Files of the source stay as they are. Columns of bytes or text become files; the other columns share one file of
+    JSON, which is `columns.json` where there is a column `json`.
+    """
+    if item.extras.row is None:
+        return [(item.suffix, item.data), *plain_names(item.extras.files, item.suffix).items()]
+    values = plain_names(tables.values_of(item.extras.row), item.suffix)
+    own = {name: value for name, value in values.items() if isinstance(value, bytes | str) or name == "cls"}
+    rest = {name: value for name, value in values.items() if name not in own}
+    if rest:
+        own["columns.json" if "json" in own else "json"] = json_text(rest, default=in_json)
+    return [(item.suffix, item.data), *((name, encoded(value)) for name, value in own.items())]
+
+
+def in_json(value: Any) -> str:
+    """Return a value that JSON does not know as text: bytes as Base64."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def encoded(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return (value if isinstance(value, str) else json.dumps(value, default=str)).encode("utf-8", "replace")
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")

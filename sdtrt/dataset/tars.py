@@ -4,20 +4,24 @@ import io
 import json
 import posixpath
 import tarfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import BinaryIO
+
+from sdtrt.process.text import printable
 
 Where = tuple[int, int]  # offset and bytes
 Found = tuple[str, Where | None, tuple[tuple[str, Where], ...]]
 
 
-def samples(stream: BinaryIO, suffixes: Collection[str]) -> Iterator[Found]:
+def samples(stream: BinaryIO, suffixes: Collection[str], left_behind: Counter[str]) -> Iterator[Found]:
     """Yield the samples of a tar: name, where the first file of these suffixes lies, and where others do, by extension.
 
-    Raises `ValueError` at what is broken, or breaks off; what comes before is yielded.
+    Raises `ValueError` at what is broken, or breaks off; what comes before is yielded. What belongs to no sample is
+    counted in `left_behind`, by suffix.
     """
-    for stem, group in groupby(_members(stream), key=lambda member: member[0]):
+    for stem, group in groupby(_members(stream, left_behind), key=lambda member: member[0]):
         parts: dict[str, Where] = {}
         for _, extension, where in group:
             parts[extension.lower() if extension.lower() not in parts else extension] = where
@@ -28,7 +32,7 @@ def samples(stream: BinaryIO, suffixes: Collection[str]) -> Iterator[Found]:
         yield stem, parts[main] if main else None, others
 
 
-def _members(stream: BinaryIO) -> Iterator[tuple[str, str, Where]]:
+def _members(stream: BinaryIO, left_behind: Counter[str]) -> Iterator[tuple[str, str, Where]]:
     """Yield files: name up to the first dot of its last part, the rest, and where it lies."""
     places: dict[str, Where] = {}
     try:
@@ -39,18 +43,25 @@ def _members(stream: BinaryIO) -> Iterator[tuple[str, str, Where]]:
                     places[name] = member.offset_data, member.size
                 elif member.islnk() and posixpath.normpath(member.linkname) in places:
                     places[name] = places[posixpath.normpath(member.linkname)]
-                else:
+                elif member.isdir():
                     continue
                 folder, base = posixpath.split(name)
                 stem, dot, extension = base.partition(".")
-                if stem and dot:
+                if stem and dot and name in places:
                     yield posixpath.join(folder, stem), extension, places[name]
+                else:
+                    left_behind[suffix_label(base) if stem else "hidden"] += 1
             end = archive.offset
     except tarfile.TarError as error:
         raise ValueError(f"no plain tar: {error}") from error
     stream.seek(end)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
         raise ValueError(f"a tar that is damaged, or breaks off, at byte {end}")
+
+
+def suffix_label(name: str) -> str:
+    """Return the suffix of a file in lower case, without its dot, as it is printed; "none" without one."""
+    return printable(posixpath.splitext(name)[1][1:].lower()) or "none"
 
 
 def packed(files: Sequence[tuple[str, bytes]]) -> bytes:

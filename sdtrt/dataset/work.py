@@ -2,79 +2,123 @@
 
 import io
 import json
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from sdtrt import api, information
 from sdtrt.codec import Codec
-from sdtrt.dataset.reading import Fields, Reader
+from sdtrt.dataset.reading import Reader
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.sources import Sample
-from sdtrt.dataset.stores import Item, Store
-from sdtrt.errors import DeviceError
-from sdtrt.images.files import SUFFIXES, image_of_bytes, picture_file
+from sdtrt.dataset.stores import DONE, Item, Store
+from sdtrt.dataset.unfinished import Result, Unfinished
+from sdtrt.errors import DeviceError, PictureWarning
+from sdtrt.images.files import FORMATS, SUFFIXES, image_of_bytes, picture_file
+from sdtrt.process.text import error_text, printable, without_addresses
 
 Record = dict[str, Any]
 Call = Callable[[bytes], tuple[bytes, dict[str, int]]]
-DONE = ".shards"  # the folder that says which shards are done
+Advance = Callable[[int], None]  # takes how many samples of a shard are done
 
 
-def do(task: Task, shard: Shard) -> Record:
+def do(task: Task, shard: Shard, advance: Advance | None = None) -> Record:
     """Do a shard; return its record, which is also written beside the files: they are whole once it is there.
 
-    What is wrong with a sample is in the record; what may be right the next time is marked `again`. Raises
-    `BundleError` if there is no such model, `DeviceError` if the machine cannot run it, `OSError` if the destination
-    refuses.
+    Samples that an earlier run has done of this shard are not done again. What is wrong with a sample is in the record;
+    what may be right the next time is marked `again`.
+
+    Arguments:
+        advance: a function that takes the number of samples that are done, as that grows (default None).
+
+    Raises `BundleError` if there is no such model, `DeviceError` if the machine cannot run it, `OSError` if the
+    destination refuses.
     """
-    call, suffix = calls(task)
     store = Store(task.destination) if task.destination is not None else None
-    items: list[Item] = []
-    record: Record = {"shard": shard.name, "fingerprint": shard.fingerprint, "keys": [], "files": [], "errors": []}
-    sums: Counter[str] = Counter()
-    with Reader() as reader:
-        for sample in shard.samples:
-            made = attempted(reader, sample, call)
-            if isinstance(made, dict):
-                record["errors"].append(made)
-                continue
-            data, fields, figures = made
-            sums.update({"samples": 1, "made_nbytes": len(data)} | figures)
-            record["keys"].append(sample.key)
-            item = Item(sample.key, suffix, data, fields)
-            if store and task.form == "folder":
-                record["files"] += store.write_item(item)
-            elif store:
-                items.append(item)
-    record["sums"] = dict(sums)
-    if store:
+    unfinished = Unfinished(store, shard) if store else None
+    results = unfinished.load() if unfinished else {}
+    if advance:
+        advance(len(results))
+    for index, result in results_of(task, shard, results.keys()):
+        if store and task.form == "folder" and result.item:
+            result.files, result.item = store.write_item(result.item), None
+        elif not store:
+            result.item = None
+        results[index] = result
+        if unfinished:
+            unfinished.add(index, result)
+        if advance:
+            advance(len(results))
+    record = record_of(shard, [results[index] for index in range(len(shard.samples))])
+    if store and unfinished:
         if task.form != "folder":
-            record["files"] = store.write_shard(task.form, shard.name, suffix, items)
-        store.put(f"{DONE}/{shard.name}.json", json.dumps(record).encode())
+            items = [results[index].item for index in range(len(shard.samples))]
+            record["files"] = store.write_shard(task.form, shard.name, calls(task)[1], [one for one in items if one])
+        store.put(f"{DONE}/{shard.name}.json", json.dumps(record, allow_nan=False).encode())
+        unfinished.remove()
     return record
 
 
-def attempted(reader: Reader, sample: Sample, call: Call) -> tuple[bytes, Fields, dict[str, int]] | Record:
+def results_of(task: Task, shard: Shard, known: Collection[int]) -> Iterator[tuple[int, Result]]:
+    """Yield what comes of a shard's samples, but for those that are known, with their index."""
+    missing = [index for index in range(len(shard.samples)) if index not in known]
+    with Reader() as reader:
+        for index in missing:
+            yield index, attempted(reader, shard.samples[index], *calls(task))
+
+
+def record_of(shard: Shard, results: Sequence[Result]) -> Record:
+    """Return the record of a shard of which these are the results, sample by sample."""
+    pairs = list(zip(shard.samples, results, strict=True))
+    sums: Counter[str] = Counter()
+    for result in results:
+        sums.update(result.figures)
+    return {
+        "shard": shard.name,
+        "fingerprint": shard.fingerprint,
+        "keys": [sample.key for sample, result in pairs if not result.error],
+        "files": [one for result in results for one in result.files],
+        "errors": [result.error for result in results if result.error],
+        "warnings": [
+            {"key": sample.key, "source": sample.source, "warning": text}
+            for sample, result in pairs
+            for text in result.warnings
+        ],
+        "sums": dict(sums),
+    }
+
+
+def attempted(reader: Reader, sample: Sample, call: Call, suffix: str) -> Result:
     """Return what comes of a sample, and figures to be summed; or what is wrong with it."""
     try:
-        data, fields = reader.read(sample)
+        data, extras = reader.read(sample)
     except Exception as error:  # of whatever library reads there
-        return problem(sample.key, error, again=isinstance(error, OSError | MemoryError))
-    try:
-        made, figures = call(data)
-    except DeviceError:
-        raise
-    except Exception as error:  # of a picture: the others are done
-        return problem(sample.key, error, again=isinstance(error, MemoryError))
-    return made, fields, {"nbytes": len(data)} | figures
+        return Result(error=problem(sample, error, again=isinstance(error, OSError | MemoryError)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PictureWarning)
+        try:
+            made, figures = call(data)
+        except DeviceError:
+            raise
+        except Exception as error:  # of a picture: the others are done
+            return Result(error=problem(sample, error, again=isinstance(error, MemoryError)))
+    texts = sorted({without_addresses(printable(str(one.message))) for one in caught})
+    figures = {"samples": 1, "made_nbytes": len(made), "nbytes": len(data)} | figures
+    return Result(figures, Item(sample.key, suffix, made, extras), warnings=texts)
 
 
-def problem(key: str, error: Exception | str, *, again: bool) -> Record:
-    said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    return {"key": key, "error": said} | ({"again": True} if again else {})
+def problem(sample: Sample, error: Exception, *, again: bool) -> Record:
+    """Return what is wrong with a sample, with its key and where it is."""
+    if isinstance(error, UnidentifiedImageError):
+        text = f"no image of a kind that is read here: {', '.join(FORMATS)}"
+    else:
+        text = error_text(error)
+    return {"key": sample.key, "source": sample.source, "error": text} | ({"again": True} if again else {})
 
 
 def calls(task: Task) -> tuple[Call, str]:
@@ -85,7 +129,7 @@ def calls(task: Task) -> tuple[Call, str]:
         return measured, ""
     if task.operation == "latents":
         return lambda data: (npy(api.decode_latents(data)), {}), "npy"
-    codec, options = opened(json.dumps(dict(task.machine), sort_keys=True)), dict(task.options)
+    codec, options = opened(json.dumps(dict(task.machine), sort_keys=True, allow_nan=False)), dict(task.options)
     if task.operation == "encode":
         return lambda data: (codec.encode(image_of_bytes(data), **options), {}), "sdt"
     quality = options.pop("output_quality", None)

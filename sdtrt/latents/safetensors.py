@@ -96,6 +96,6 @@ def safetensors_file(latents: NDArray[np.float32]) -> bytes:
     """Return a file of one tensor named `latents`."""
     data = latents.astype("<f4", copy=False).tobytes()
     entry = {"dtype": "F32", "shape": list(latents.shape), "data_offsets": [0, len(data)]}
-    header = json.dumps({"latents": entry}, separators=(",", ":")).encode()
+    header = json.dumps({"latents": entry}, separators=(",", ":"), allow_nan=False).encode()
     header += b" " * (-len(header) % 8)  # so that the tensor is aligned
     return len(header).to_bytes(8, "little") + header + data

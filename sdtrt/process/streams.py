@@ -1,36 +1,11 @@
 """Text on the standard streams, also where a stream is missing or its encoding lacks characters."""
 
 import contextlib
-import json
-import math
 import os
 import sys
-import unicodedata
-from typing import Any, TextIO
+from typing import TextIO
 
-ESCAPED = frozenset({"Cc", "Cs", "Zl", "Zp"})  # categories: control characters, surrogates, line separators
-DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder the text around them
-
-
-def printable(text: str) -> str:
-    """Return a text of one line: control characters, newlines and surrogates become escapes such as `\\x1b`."""
-    return "".join(_escape(character) for character in text)
-
-
-def printable_message(text: str) -> str:
-    """Return a message as `printable` does, but keep the newlines before indented lines."""
-    return "\n  ".join(map(printable, text.split("\n  ")))
-
-
-def _escape(character: str) -> str:
-    if character in DIRECTIONS or unicodedata.category(character) in ESCAPED:
-        return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-    return character
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, `1 file` or `2 files`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+from sdtrt.process.text import json_text
 
 
 def print_result(text: str, end: str = "\n") -> None:
@@ -55,17 +30,8 @@ def print_message(text: str, end: str = "\n") -> None:
 
 def print_json(value: object, *, one_line: bool = False, to_messages: bool = False) -> None:
     """Print JSON, ASCII only, to standard output or to standard error. NaN and infinity become null."""
-    text = json.dumps(_strict(value), indent=None if one_line else 2, allow_nan=False, default=str)
+    text = json_text(value, indent=None if one_line else 2)
     (print_message if to_messages else print_result)(text)
-
-
-def _strict(value: Any) -> Any:
-    """Return a value without the numbers that JSON cannot hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _strict(one) for key, one in value.items()}
-    return [_strict(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def flush_results() -> None:

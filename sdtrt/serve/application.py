@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,10 +37,17 @@ def application(codec: PictureCodec, settings: Settings) -> Starlette:
     async def refused(_: Request, error: Exception) -> Response:
         return safe(problem_of(error).response())
 
+    register_url_convertor("name", NameConvertor())
     routes = [Route(one.path, endpoint(service, one, settings), methods=[one.method]) for one in OPERATIONS]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refused})
     app.router.redirect_slashes = False
     return app
+
+
+class NameConvertor(PathConvertor):
+    """The rest of a path, whatever signs are in it, line ends too."""
+
+    regex = r"[\s\S]*"
 
 
 def endpoint(service: Service, operation: Operation, settings: Settings) -> Callable[[Request], Awaitable[ASGIApp]]:
@@ -90,8 +98,6 @@ def check(request: Request, operation: Operation, settings: Settings) -> None:
     """Raise a `ProblemError` unless a request may be made."""
     if settings.hosts is not None and _host_of(request) not in settings.hosts:
         raise ProblemError(421, "this service is for its own machine alone; others need --host and a token")
-    if not request.url.path.isprintable():
-        raise ProblemError(404, "there is nothing of that name")
     if settings.token is not None and not operation.open:
         scheme, _, brought = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(brought.encode(), settings.token.encode()):

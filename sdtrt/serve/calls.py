@@ -13,6 +13,7 @@ from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
 from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, picture_file
 from sdtrt.images.opening import check_size
+from sdtrt.process.text import printable, without_addresses
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
 
@@ -67,7 +68,7 @@ class Calls:
             kinds = ", ".join(FORMATS)
             raise ProblemError(415, f"this is no image of a kind that is read here: {kinds}") from error
         except Exception as error:  # of Pillow's readers, which raise whatever they stumble over
-            raise ProblemError(422, f"a damaged image: {error}") from error
+            raise ProblemError(422, f"a damaged image: {without_addresses(printable(str(error)))}") from error
         return image
 
     def decode(self, kinds_and_told: tuple[Kinds, Told], bodies: Sequence[bytes]) -> list[Shown | Exception]:

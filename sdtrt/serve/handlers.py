@@ -7,21 +7,23 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from sdtrt import information
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.images.files import KINDS
+from sdtrt.process.text import json_text
 from sdtrt.serve import delivery, openapi
 from sdtrt.serve.calls import Calls, Kinds, Options
 from sdtrt.serve.delivery import SDT
 from sdtrt.serve.metrics import Metrics
-from sdtrt.serve.operations import NPY
+from sdtrt.serve.operations import JSON, NPY
 from sdtrt.serve.page import page_response
 from sdtrt.serve.problems import CLIENT_GONE, ProblemError, log
 from sdtrt.serve.shelf import Shelf
@@ -108,19 +110,19 @@ class Service:
         return Response(await asyncio.to_thread(path.read_bytes), headers=headers, media_type=media_type(path))
 
     async def openapi(self, request: Request, wanted: Options) -> Response:
-        return JSONResponse(openapi.document())
+        return json_response(openapi.document())
 
     async def metrics(self, request: Request, wanted: Options) -> Response:
         return self.counts.response()
 
     async def healthz(self, request: Request, wanted: Options) -> Response:
-        return JSONResponse({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def readyz(self, request: Request, wanted: Options) -> Response:
         if not (self._ready and self._ready.done()):
             raise ProblemError(503, "networks are being loaded", {"Retry-After": "1"})
         self._ready.result()
-        return JSONResponse({"status": "ready"})
+        return json_response({"status": "ready"})
 
     async def encode(self, request: Request, wanted: Options) -> Response:
         body = await self._body(request)
@@ -134,11 +136,11 @@ class Service:
         return Response(picture.data, media_type=picture.kind, headers={"Vary": "Accept"})
 
     async def info(self, request: Request, wanted: Options) -> Response:
-        return JSONResponse(asdict(await self._of_body(request, information.info)))
+        return json_response(asdict(await self._of_body(request, information.info)))
 
     async def verify(self, request: Request, wanted: Options) -> Response:
         unchecked = await self._of_body(request, information.verify)
-        return JSONResponse({"whole": True} | ({"unchecked": unchecked} if unchecked else {}))
+        return json_response({"whole": True} | ({"unchecked": unchecked} if unchecked else {}))
 
     async def latents(self, request: Request, wanted: Options) -> Response:
         latents = await self._of_body(request, self._calls.codec.decode_latents)
@@ -155,7 +157,7 @@ class Service:
 
     def _of_shelf(self, shelf: Shelf, request: Request, kinds: Kinds, wanted: Options) -> Response:
         headers = request.headers
-        with shelf.opened(request.path_params["name"]) as (stream, version):
+        with shelf.opened(name_of(request)) as (stream, version):
             tag = delivery.entity_tag(stream, kinds, told(wanted), version, self._calls.version)
             delivery.require_match(headers, tag)
             if delivery.is_known(headers, tag):
@@ -200,6 +202,23 @@ class Service:
         if not body:
             raise ProblemError(422, "the body is empty")
         return bytes(body)
+
+
+def name_of(request: Request) -> str:
+    """Return the name of a file in a request's path; a byte that is not UTF-8 is a lone surrogate.
+
+    Servers decode paths with replacement characters, so the name is taken from the path as it was sent.
+    """
+    decoded: str = request.path_params["name"]
+    sent: bytes | None = request.scope.get("raw_path")
+    if sent is None:
+        return decoded
+    path = unquote_to_bytes(sent.partition(b"?")[0]).decode("utf-8", "surrogateescape")
+    return path.removeprefix(request.scope["path"].removesuffix(decoded))
+
+
+def json_response(value: Any) -> Response:
+    return Response(json_text(value), media_type=JSON)
 
 
 def log_failure(done: "asyncio.Future[None]") -> None:

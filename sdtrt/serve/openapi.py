@@ -1,5 +1,6 @@
 """The OpenAPI document of the operations."""
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -25,7 +26,7 @@ def document() -> dict[str, Any]:
 
 def plain(path: str) -> str:
     """Return a route's path as OpenAPI writes it."""
-    return path.replace(":path}", "}")
+    return re.sub(r":\w+}", "}", path)
 
 
 def described(operation: Operation) -> dict[str, Any]:

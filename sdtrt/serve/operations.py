@@ -138,7 +138,7 @@ OPERATIONS = (
     Operation(
         name="viewer",
         method="GET",
-        path="/viewer/{name:path}",
+        path="/viewer/{name:name}",
         summary="The viewer, which decodes in the browser, file by file, if it is built",
         gives=("*/*",),
         problems=(404,),
@@ -167,7 +167,7 @@ OPERATIONS = (
     Operation(
         name="file",
         method="GET",
-        path="/files/{name:path}",
+        path="/files/{name:name}",
         summary="An .sdt file under the root, or its picture: what is accepted",
         gives=(SDT, *KINDS),
         problems=(404, 406, 412, 413, 416, 422, 502, 503),

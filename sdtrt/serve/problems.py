@@ -1,6 +1,5 @@
 """What goes wrong, as `application/problem+json` (RFC 9457)."""
 
-import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sdtrt.errors import BundleError, FormatError, LimitError
+from sdtrt.process.text import json_text, without_addresses
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"  # seconds
@@ -30,7 +30,7 @@ class ProblemError(Exception):
     def response(self) -> Response:
         title = HTTPStatus(self.status).phrase if self.status != CLIENT_GONE else "Client Closed Request"
         body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
-        return Response(json.dumps(body), self.status, self.headers, MEDIA_TYPE)
+        return Response(json_text(body), self.status, self.headers, MEDIA_TYPE)
 
 
 def busy() -> ProblemError:
@@ -47,7 +47,7 @@ def problem_of(error: Exception) -> ProblemError:
         case LimitError():
             return ProblemError(413, str(error))
         case FormatError() | BundleError() | ValueError():
-            return ProblemError(422, str(error))
+            return ProblemError(422, without_addresses(str(error)))
         case _:
             log.error("a request failed", exc_info=error)
             return ProblemError(500, "this is a fault of the service; its log tells more")

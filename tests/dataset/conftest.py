@@ -37,7 +37,7 @@ def folder_of(root: Path) -> str:
 
 def list_of(root: Path) -> str:
     folder = Path(folder_of(root))
-    (root / "list.txt").write_text("# some\n" + "\n".join(map(str, sorted(folder.glob("*/*.png")))) + "\n\n")
+    (root / "list.txt").write_text("\n".join(map(str, sorted(folder.glob("*/*.png")))) + "\n\n")
     return str(root / "list.txt")
 
 

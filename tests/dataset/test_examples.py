@@ -24,9 +24,9 @@ def test_examples(make_source: Callable[[str, Path], str], tmp_path: Path) -> No
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
         subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path, env=environment, timeout=HANG)
-    (block,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", f"{block}    print(caption)\n"], capture_output=True, cwd=tmp_path, check=True
-    )
-    assert b"picture 3" in done.stdout
+    blocks = re.findall("```python\n(.*?)```", text, re.DOTALL)
+    shown = (f"{blocks[0]}    print(caption)\n", f"{blocks[1]}        print(captions)\n")
+    for code in shown:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, check=True)
+        assert b"picture 3" in done.stdout
     assert len(list((tmp_path / "back").rglob("*.webp"))) == 7

@@ -95,7 +95,7 @@ def test_errors(running: Running, folder: str, tmp_path: Path) -> None:
         running("encode", folder, str(tmp_path / "b"), max_errors=1)
 
 
-def kill_once(flag: str, task: Task, shard: Shard) -> dict:
+def kill_once(flag: str, task: Task, shard: Shard, advance: object) -> dict:
     """Do a shard; the first worker that comes to the second one kills itself."""
     if shard.name.endswith("1") and not Path(flag).exists():
         Path(flag).touch()
@@ -103,7 +103,7 @@ def kill_once(flag: str, task: Task, shard: Shard) -> dict:
     return do(task, shard)
 
 
-def kill_at_second(task: Task, shard: Shard) -> dict:
+def kill_at_second(task: Task, shard: Shard, advance: object) -> dict:
     if shard.name.endswith("1"):
         os.kill(os.getpid(), signal.SIGKILL)
     return do(task, shard)

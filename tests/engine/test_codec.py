@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +122,13 @@ def test_batches(codec: sdtrt.Codec, photo: Photo) -> None:
     with pytest.raises(sdtrt.FormatError) as caught:
         codec.decode_batch([files[0], files[1][:-1], files[0]])
     assert caught.value.__notes__ == ["number 1 of the batch, from 0"]
+
+
+def test_encode_batch_error_notes_number_and_path(codec: sdtrt.Codec, photo: Photo, tmp_path: Path) -> None:
+    for bad, note in ((tmp_path / "caf\udce9.png", f": {tmp_path}/caf\\xe9.png"), (np.zeros((0, 3, 3), np.uint8), "")):
+        with pytest.raises((OSError, ValueError)) as caught:
+            codec.encode_batch([photo(9, 9), bad])
+        assert caught.value.__notes__ == [f"number 1 of the batch, from 0{note}"]
 
 
 def test_a_slope_is_no_staircase(codec: sdtrt.Codec) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 import sdtrt
 from sdtrt import cli
 from sdtrt.process import streams
+from sdtrt.process.text import counted, printable, printable_message
 
 ROOT = Path(__file__).parents[2]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="shells and file names of POSIX")
@@ -199,9 +200,9 @@ def test_odd_names_do_not_end_a_batch(small: Path, name: bytes) -> None:
 
 
 def test_printable_escapes_only_what_cannot_be_shown() -> None:
-    assert streams.printable("caf\u00e9 \U0001f600 a\\b") == "caf\u00e9 \U0001f600 a\\b"
-    assert streams.printable("a\nb\x1b[0m\udce9\u2028") == "a\\nb\\x1b[0m\\udce9\\u2028"
-    assert streams.printable_message("one\n  two\nthree") == "one\n  two\\nthree"
+    assert printable("caf\u00e9 \U0001f600 a\\b") == "caf\u00e9 \U0001f600 a\\b"
+    assert printable("a\nb\x1b[0m\udce9\u2028") == "a\\nb\\x1b[0m\\xe9\\u2028"
+    assert printable_message("one\n  two\nthree") == "one\n  two\\nthree"
 
 
 def test_print_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +217,7 @@ def test_print_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 files"), (1, "1 file"), (2, "2 files")])
 def test_counted_has_plurals(number: int, text: str) -> None:
-    assert streams.counted(number, "file") == text
+    assert counted(number, "file") == text
 
 
 def test_printing_goes_through_one_module() -> None:

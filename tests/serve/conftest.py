@@ -41,6 +41,12 @@ def running(codec: PictureCodec, **settings: Any) -> Iterator[httpx.Client]:
         thread.join()
 
 
+@pytest.fixture(scope="session")
+def running_service() -> Callable[..., Any]:
+    """What starts a service, as a context manager that yields a client."""
+    return running
+
+
 @pytest.fixture
 def serving(pictures: PictureCodec) -> Iterator[Serving]:
     """What starts services that end with the test."""

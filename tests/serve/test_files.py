@@ -2,7 +2,10 @@
 
 import io
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import fsspec
 import httpx
@@ -138,6 +141,82 @@ def test_names_that_lead_nowhere(shared: httpx.Client, name: str) -> None:
     answer = shared.send(request)
     assert answer.status_code == 404
     assert b"outside" not in answer.content or b"..'" not in answer.content
+
+
+ODD_NAMES = [
+    b"photo #1.sdt",
+    b"what?.sdt",
+    b"100%.sdt",
+    b"a%20b.sdt",
+    b" leading and trailing .sdt",
+    b"caf\xe9.sdt",
+    "caf\u00e9.sdt".encode(),
+    "cafe\u0301.sdt".encode(),
+    b"line\nend.sdt",
+    b"back\\slash.sdt",
+    b"..\\outside.sdt",
+    b"a:b.sdt",
+    b"C:.sdt",
+    b"s3:.sdt",
+    b"a::b.sdt",
+    b"*.sdt",
+    b"[a].sdt",
+    b"~.sdt",
+    b"-q.sdt",
+    b"..x.sdt",
+    b"'\"<>|.sdt",
+    b"\x1b[31m\x7f.sdt",
+    b"\xff\xfe.sdt",
+    b"sub dir/x.sdt/y?#.sdt",
+    b"n" * 251 + b".sdt",
+    "\U0001f600\u202e.sdt".encode(),
+]
+
+
+@pytest.fixture(scope="module")
+def odd_root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, bytes]) -> Path:
+    """A folder of files whose names have signs that mean something elsewhere."""
+    folder = tmp_path_factory.mktemp("odd [names]*::~ #?")
+    for name in ODD_NAMES:
+        path = folder / os.fsdecode(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(real_files["colour"] + name)
+        except OSError:  # a file system that allows UTF-8 alone
+            assert name in {b"caf\xe9.sdt", b"\xff\xfe.sdt"}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def odd(running_service: Callable[..., Any], pictures: PictureCodec, odd_root: Path) -> Iterator[httpx.Client]:
+    with running_service(pictures, root=str(odd_root)) as client:
+        yield client
+
+
+@pytest.mark.skipif(os.sep != "/", reason="other systems forbid these names")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_files_odd_name_is_served(odd: httpx.Client, odd_root: Path, real_files: dict[str, bytes], name: bytes) -> None:
+    if not (odd_root / os.fsdecode(name)).exists():
+        pytest.skip("this file system does not allow the name")
+    request = odd.build_request("GET", "/files/x", headers={"Accept": "image/x-sdt"})
+    for safe in ("/", ""):
+        request.url = request.url.copy_with(raw_path=f"/files/{quote(name, safe=safe)}".encode())
+        answer = odd.send(request)
+        assert (answer.status_code, answer.content) == (200, real_files["colour"] + name)
+
+
+@pytest.mark.parametrize(
+    "name", ["%0aoutside.sdt", "a%ff/../../outside.sdt", "%ff%2f..%2f..%2foutside.sdt", "pipe.sdt"]
+)
+def test_files_odd_name_leads_nowhere_else(odd: httpx.Client, odd_root: Path, name: str) -> None:
+    (odd_root.parent / "outside.sdt").write_bytes(b"SDT")
+    if not (odd_root / "pipe.sdt").exists():
+        os.mkfifo(odd_root / "pipe.sdt")
+    request = odd.build_request("GET", "/files/x")
+    request.url = request.url.copy_with(raw_path=f"/files/{name}".encode())
+    answer = odd.send(request)
+    assert answer.status_code == 404
+    assert answer.json()["status"] == 404
 
 
 def test_no_root(serving: object) -> None:

@@ -77,7 +77,9 @@ class Architecture:
             }
             for p in self.passes
         ]
-        return json.dumps({"order": self.order, "cuts": self.cuts, "passes": passes}, separators=(",", ":"))
+        return json.dumps(
+            {"order": self.order, "cuts": self.cuts, "passes": passes}, separators=(",", ":"), allow_nan=False
+        )
 
 
 def parse_architecture(text: str) -> Architecture:

@@ -36,7 +36,7 @@ class Key:
     recipe: int = RECIPE
 
     def file_name(self) -> str:
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, allow_nan=False).encode()).hexdigest()
         return f"{self.network}-{self.target}-{digest[:12]}.engine"
 
 
@@ -90,7 +90,7 @@ class Index:
     def write(self) -> None:
         engines = [asdict(plan) for plan in self.plans]
         document = {"schema": SCHEMA, "shapes": self.shapes, "engines": engines}
-        write_whole(self.folder / INDEX, (json.dumps(document, indent=2) + "\n").encode())
+        write_whole(self.folder / INDEX, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
 
 def _plan(entry: dict[str, Any]) -> Plan:

@@ -70,7 +70,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
         "export": {"torch": torch.__version__, "onnx": onnx.__version__, "opset": OPSET},
         "parity": {name: {"largest_difference": difference} for name, difference in parity.items()},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
 
 
 def load_model(run: Path) -> Autoencoder:
@@ -99,7 +99,7 @@ def write_profile(path: Path, spread: np.ndarray, weight: np.ndarray) -> None:
         "masking": MASKING_CHANNELS,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(fields, indent=1) + "\n")
+    path.write_text(json.dumps(fields, indent=1, allow_nan=False) + "\n")
 
 
 def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Loaders of latents: a damaged sample is named, and the rest can be had; PyTorch's loaders take them."""
+
+import io
+import os
+import pickle
+import tarfile
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import sdtrt
+from sdtrt.dataset import Latents
+from sdtrt.dataset.runs import Summary
+from sdtrt.errors import PictureWarning
+
+Running = Callable[..., Summary]
+COUNT = 7
+
+
+@pytest.fixture
+def packed(running: Running, folder: str, tmp_path: Path) -> Path:
+    running("encode", folder, str(tmp_path / "packed"))
+    return tmp_path / "packed"
+
+
+@pytest.fixture
+def broken(packed: Path) -> Path:
+    """A dataset of which the second sample is cut short, the third is missing and the last is no file of latents."""
+    files = sorted(packed.rglob("*.sdt"))
+    files[1].write_bytes(files[1].read_bytes()[:-9] + bytes(9))
+    files[2].unlink()
+    files[-1].write_bytes(b"?" * files[-1].stat().st_size)
+    return packed
+
+
+def test_loader_damaged_samples_are_named_and_the_rest_is_given(broken: Path) -> None:
+    samples, keys, errors = iter(Latents(str(broken))), [], []
+    while True:
+        try:
+            keys.append(next(samples)[0])
+        except StopIteration:
+            break
+        except (sdtrt.SdtrtError, OSError) as error:
+            errors.append((type(error), *error.__notes__))
+    places = [f"{broken}/part {n % 2}/{n}.sdt" for n in (2, 4, 5)]
+    assert errors == [
+        (sdtrt.FormatError, f"sample 'part 0/2' of {places[0]}"),
+        (FileNotFoundError, f"sample 'part 0/4' of {places[1]}"),
+        (sdtrt.FormatError, f"sample 'part 1/5' of {places[2]}"),
+    ]
+    assert keys == ["part 0/0", "part 0/6", "part 1/1", "part 1/3"]
+    with pytest.raises(StopIteration):
+        next(samples)
+
+
+def test_loader_skips_with_warnings_that_name_samples(broken: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        keys = [key for key, _, _ in Latents(str(broken), on_error="skip")]
+    assert keys == ["part 0/0", "part 0/6", "part 1/1", "part 1/3"]
+    assert [one.category for one in caught] == [PictureWarning] * 3
+    for one, n in zip(caught, (2, 4, 5), strict=True):
+        assert f"part {n % 2}/{n} of {broken}/part {n % 2}/{n}.sdt" in str(one.message)
+        assert "object at 0x" not in str(one.message)
+    with pytest.raises(ValueError, match="'ignore', expected 'raise' or 'skip'"):
+        Latents(str(broken), on_error="ignore")
+
+
+def test_loader_names_members_of_tars_and_rows(running: Running, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for name in ("a.sdt", "b.sdt"):
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            archive.addfile(member, io.BytesIO(b"SDT"))
+    parquet.write_table(pyarrow.table({"sdt": [b"SDT", None], "key": ["a", "b"]}), tmp_path / "p.parquet")
+    for source, place in ((tmp_path / "s.tar", "byte 1536"), (tmp_path / "p.parquet", "row 1")):
+        with pytest.raises((sdtrt.FormatError, ValueError)) as caught:
+            Latents(str(source))[1]
+        assert caught.value.__notes__ == [f"sample 'b' of {source}, {place}"]
+
+
+@pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
+def test_loader_index_gives_samples_in_any_order(running: Running, folder: str, tmp_path: Path, form: str) -> None:
+    running("encode", folder, str(tmp_path / "packed"), form=form)
+    loader = Latents(str(tmp_path / "packed"))
+    in_order = list(loader)
+    for number in (6, 0, 3, -1, 3):
+        key, latents, _ = loader[number]
+        assert (key, latents.tobytes()) == (in_order[number][0], in_order[number][1].tobytes())
+    for wrong in (COUNT, -COUNT - 1):
+        with pytest.raises(IndexError, match=f"sample {wrong} of {COUNT}"):
+            loader[wrong]
+    with ThreadPoolExecutor(4) as pool:
+        assert [key for key, _, _ in pool.map(loader.__getitem__, [*range(COUNT)] * 3)] == [
+            key for key, _, _ in in_order
+        ] * 3
+    assert pickle.loads(pickle.dumps(loader))[2][0] == in_order[2][0]
+
+
+def test_loader_index_after_fork_reads_by_a_file_of_its_own(running: Running, folder: str, tmp_path: Path) -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    running("encode", folder, str(tmp_path / "packed"), form="tar", shard_size=9)
+    loader = Latents(str(tmp_path / "packed"))
+    loader[0]
+    reader = loader._readers.reader()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if loader._readers.reader() is not reader and loader[3][0] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert loader._readers.reader() is reader
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("form", ["folder", "tar"])
+def test_torch_loader_takes_latents(
+    running: Running, folder: str, tmp_path: Path, picture_files: dict[str, bytes], workers: int, form: str
+) -> None:
+    from torch.utils.data import DataLoader
+
+    running("encode", folder, str(tmp_path / "packed"), form=form)
+    loader = DataLoader(Latents(str(tmp_path / "packed")), batch_size=2, num_workers=workers, shuffle=True)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 4
+    assert sorted(key for keys, _, _ in batches for key in keys) == sorted(picture_files)
+    assert {tuple(latents.shape[1:]) for _, latents, _ in batches} == {(40, 2, 3)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torch_dataset_ranks_and_workers_share_samples(
+    packed: Path, picture_files: dict[str, bytes], workers: int
+) -> None:
+    from torch.utils.data import DataLoader
+
+    from sdtrt.dataset.for_torch import LatentsDataset
+
+    for shuffle in (False, True):
+        keys: list[str] = []
+        for rank in range(3):
+            dataset = LatentsDataset(str(packed), rank=rank, world_size=3, shuffle=shuffle, seed=5)
+            found = [key for key, _, _ in DataLoader(dataset, batch_size=None, num_workers=workers)]
+            assert len(found) == len(dataset)
+            keys += found
+        assert sorted(keys) == sorted(picture_files)
+
+
+def test_torch_dataset_epochs_have_orders_that_workers_see(packed: Path) -> None:
+    from torch.utils.data import DataLoader
+
+    from sdtrt.dataset.for_torch import LatentsDataset
+
+    dataset = LatentsDataset(str(packed), shuffle=True, seed=1)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, persistent_workers=True)
+    orders = []
+    for epoch in (0, 1, 0):
+        dataset.set_epoch(epoch)
+        orders.append([key for key, _, _ in loader])
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert [key for key, _, _ in dataset] == orders[0]
+    for wrong in ({"rank": 1}, {"rank": -1, "world_size": 2}, {"seed": -1}, {"on_error": "ignore"}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}"):
+            LatentsDataset(str(packed), **wrong)
+    with pytest.raises(ValueError, match="epoch"):
+        dataset.set_epoch(-1)
+
+
+def test_torch_dataset_rank_is_that_of_torch_distributed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from sdtrt.dataset.for_torch import LatentsDataset
+
+    assert len(LatentsDataset(str(packed))) == COUNT
+    for name, value in (("is_initialized", True), ("get_rank", 1), ("get_world_size", 2)):
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    assert len(LatentsDataset(str(packed))) == 3
+    assert len(LatentsDataset(str(packed), rank=0, world_size=1)) == COUNT
+
+
+def test_torch_dataset_damaged_sample_is_named_by_workers(broken: Path) -> None:
+    from torch.utils.data import DataLoader
+
+    from sdtrt.dataset.for_torch import LatentsDataset
+
+    for workers in (0, 2):
+        with pytest.raises((sdtrt.FormatError, OSError)) as caught:
+            list(DataLoader(LatentsDataset(str(broken)), batch_size=None, num_workers=workers))
+        text = str(caught.value) + str(getattr(caught.value, "__notes__", ""))
+        assert "sample 'part " in text
+    loader = DataLoader(LatentsDataset(str(broken), on_error="skip"), batch_size=None, num_workers=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PictureWarning)
+        assert len(list(loader)) == COUNT - 3

@@ -1,0 +1,214 @@
+"""Runs that are cut short within a shard go on within it, and say within it how far they are."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdtrt.dataset import pool, unfinished, work
+from sdtrt.dataset.runs import Summary
+from sdtrt.dataset.shards import Shard, Task
+from sdtrt.dataset.stores import Store
+from sdtrt.dataset.work import Record, do
+
+Running = Callable[..., Summary]
+COUNT, DONE_BEFORE = 7, 4
+
+
+class StoppedError(Exception):
+    """What ends a run in these tests."""
+
+
+def stopping(after: int) -> Callable[..., Iterator[Record]]:
+    """Return what does shards until so many samples of one are done."""
+
+    def advance(count: int) -> None:
+        if count == after:
+            raise StoppedError
+
+    def each(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
+        return (do(task, shard, advance) for shard in shards)
+
+    return each
+
+
+@pytest.fixture(autouse=True)
+def _every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of samples that are worked on."""
+    keys: list[str] = []
+    usual = work.attempted
+
+    def attempted(reader: Any, sample: Any, *others: Any) -> Any:
+        keys.append(sample.key)
+        return usual(reader, sample, *others)
+
+    monkeypatch.setattr(work, "attempted", attempted)
+    return keys
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
+@pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
+def test_run_cut_short_goes_on_within_its_shard(
+    running: Running,
+    make_source: Callable[[str, Path], str],
+    attempts: list[str],
+    tmp_path: Path,
+    kind: str,
+    form: str,
+) -> None:
+    source, out = make_source(kind, tmp_path), tmp_path / "out"
+    with pytest.raises(StoppedError):
+        running("encode", source, str(out), form=form, shard_size=99, each=stopping(DONE_BEFORE))
+    assert len(attempts) == DONE_BEFORE
+    assert len(list((out / ".shards").glob("*.part"))) == DONE_BEFORE
+    assert not (out / "manifest.jsonl").exists()
+    summary = running("encode", source, str(out), form=form, shard_size=99)
+    assert (len(attempts), len(set(attempts))) == (COUNT, COUNT)
+    assert (summary.sums["samples"], summary.samples_done, summary.errors) == (COUNT, COUNT, [])
+    running("encode", source, str(tmp_path / "at once"), form=form, shard_size=99)
+    assert files_of(out) == files_of(tmp_path / "at once")
+
+
+def test_run_cut_short_other_options_start_anew(
+    running: Running, folder: str, attempts: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for quality in (20, 30):
+        with pytest.raises(StoppedError):
+            running("encode", folder, str(out), options={"quality": quality}, shard_size=99, each=stopping(2))
+        assert len(list((out / ".shards").glob("*.part"))) == 2
+    assert len(attempts) == 4
+    running("encode", folder, str(out), options={"quality": 30}, shard_size=99)
+    assert len(attempts) == 2 + COUNT
+    assert list((out / ".shards").glob("*.part")) == []
+
+
+def test_run_cut_short_files_that_are_gone_are_made_again(
+    running: Running, folder: str, attempts: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(StoppedError):
+        running("encode", folder, str(out), shard_size=99, each=stopping(DONE_BEFORE))
+    (out / "part 0" / "2.sdt").unlink()
+    (out / "part 0" / "4.sdt").write_bytes(b"cut short")
+    assert running("encode", folder, str(out), shard_size=99).errors == []
+    assert attempts[DONE_BEFORE:] == ["part 0/2", "part 0/4", "part 1/1", "part 1/3", "part 1/5"]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "other"])
+def test_run_cut_short_damaged_part_is_done_again(
+    running: Running, folder: str, attempts: list[str], tmp_path: Path, damage: str
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(StoppedError):
+        running("encode", folder, str(out), form="tar", shard_size=99, each=stopping(2))
+    part = min((out / ".shards").glob("*.part"))
+    data = part.read_bytes()
+    changed = {"empty": b"", "cut": data[:700], "text": b"x" * 2000, "other": data.replace(b"figures", b"numbers")}
+    part.write_bytes(changed[damage])
+    assert running("encode", folder, str(out), form="tar", shard_size=99).sums["samples"] == COUNT
+    assert len(attempts) == 2 + COUNT - 1
+
+
+def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
+    running: Running, folder: str, attempts: list[str], tmp_path: Path
+) -> None:
+    paths = sorted(Path(folder).glob("*/*.png"))
+    paths[0].write_bytes(b"no image")
+    lines = [str(paths[0]), str(tmp_path / "late.png"), *map(str, paths[1:])]
+    (tmp_path / "l.txt").write_text("\n".join(lines))
+    with pytest.raises(StoppedError):
+        running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99, each=stopping(3))
+    (tmp_path / "late.png").write_bytes(paths[1].read_bytes())
+    summary = running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99)
+    assert [error["source"] for error in summary.errors] == [str(paths[0])]
+    assert sum(key.endswith("late") for key in attempts) == 2
+    assert len(attempts) == len(lines) + 1
+
+
+def test_parts_of_remote_stores(running: Running, folder: str, attempts: list[str]) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    out = "memory://unfinished/out"
+    with pytest.raises(StoppedError):
+        running("encode", folder, out, form="tar", shard_size=99, each=stopping(DONE_BEFORE))
+    assert running("encode", folder, out, form="tar", shard_size=99).sums["samples"] == COUNT
+    assert len(attempts) == COUNT
+    assert [name for name in Store(out).names(".shards") if name.endswith(".part")] == []
+    fsspec.filesystem("memory").rm("/unfinished", recursive=True)
+
+
+def test_pool_reports_samples_within_shards(
+    running: Running, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "POLL", 0.001)
+    reports: list[tuple[int, int, int]] = []
+
+    def report(summary: Summary) -> None:
+        reports.append((summary.done, summary.samples_done, summary.total))
+
+    each = partial(pool.each, workers=1)
+    summary = running("encode", folder, str(tmp_path / "out"), each=each, shard_size=99, report=report)
+    assert reports[0] == (0, 0, COUNT)
+    assert reports[-1] == (1, COUNT, COUNT)
+    within = [samples for done, samples, _ in reports if not done]
+    assert within == sorted(within)
+    assert set(within) & set(range(1, COUNT))
+    assert summary.in_work == 0
+
+
+KILLED = """
+import os, signal, sys
+from sdtrt.dataset import unfinished
+from sdtrt.dataset.runs import run
+from sdtrt.dataset.shards import Task
+from sdtrt.dataset.work import do
+
+def advance(count):
+    if count == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+unfinished.EVERY = 0.0
+source, destination, form = sys.argv[1:]
+machine = {"model": "tiny", "threads": 1}
+task = Task(operation="encode", source=source, destination=destination, form=form, machine=machine)
+each = lambda task, shards: (do(task, shard, advance) for shard in shards)
+run(task, each, shard_size=99, max_errors=None, report=lambda _: None)
+"""
+
+
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_process_that_is_killed_loses_no_sample_that_is_stored(
+    running: Running, folder: str, attempts: list[str], tmp_path: Path, form: str
+) -> None:
+    arguments = [sys.executable, "-c", KILLED, folder, str(tmp_path / "out"), form]
+    assert subprocess.run(arguments, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert running("encode", folder, str(tmp_path / "out"), form=form, shard_size=99).sums["samples"] == COUNT
+    assert len(attempts) == COUNT - DONE_BEFORE
+
+
+def test_warnings_are_named_in_records_and_summary(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((16, 16), 40000, np.uint16)).save(tmp_path / "in" / "deep.png")
+    summary = running("encode", str(tmp_path / "in"), str(tmp_path / "out"))
+    (one,) = summary.warnings
+    assert (one["key"], one["source"]) == ("deep", f"{tmp_path}/in/deep.png")
+    assert "bits" in one["warning"]
+    assert json.loads((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()[1])["warnings"] == [one]
+    assert running("encode", str(tmp_path / "in"), str(tmp_path / "out")).warnings == [one]
