@@ -7,7 +7,7 @@
 
 import importlib
 import pathlib
-from typing import TYPE_CHECKING
+import typing
 
 # In a checkout the other floors lie beside this folder, installed within it: either way they are found.
 if not (pathlib.Path(__file__).parent / "engine").is_dir():
@@ -15,7 +15,7 @@ if not (pathlib.Path(__file__).parent / "engine").is_dir():
 
 from sdtrt._version import __version__
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from sdtrt.api import decode, decode_latents, encode, encode_latents, preview
     from sdtrt.codec import Codec
     from sdtrt.engine.format.limits import Limits
@@ -51,9 +51,9 @@ __all__ = [
     "verify",
 ]
 
-if not TYPE_CHECKING:
+if not typing.TYPE_CHECKING:
     # Imported at first use: until then the program can be interrupted without a traceback.
-    MODULES = {
+    _MODULES = {
         "sdtrt.api": ("decode", "decode_latents", "encode", "encode_latents", "preview"),
         "sdtrt.codec": ("Codec",),
         "sdtrt.engine.format.limits": ("Limits",),
@@ -68,14 +68,14 @@ if not TYPE_CHECKING:
         ),
         "sdtrt.information": ("Info", "info", "verify"),
     }
-    SUBMODULES = ("api", "codec", "engine", "errors", "images", "information", "kernels", "latents", "sources")
+    _SUBMODULES = ("api", "codec", "engine", "errors", "images", "information", "kernels", "latents", "sources")
 
     def __getattr__(name):
-        for module, names in MODULES.items():
+        for module, names in _MODULES.items():
             if name in names:
                 globals()[name] = getattr(importlib.import_module(module), name)
                 return globals()[name]
-        if name in SUBMODULES:
+        if name in _SUBMODULES:
             return importlib.import_module(f"sdtrt.{name}")
         raise AttributeError(f"module 'sdtrt' has no attribute {name!r}")
 

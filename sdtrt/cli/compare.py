@@ -28,6 +28,7 @@ from sdtrt.compare.page import contact_sheet, page
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.picture import picture_of
+from sdtrt.process.text import printable
 
 QUALITY = 25
 LINE = "sdtrt {bytes} bytes, {psnr} dB; {rivals}"
@@ -66,7 +67,7 @@ def compare_command(options: argparse.Namespace) -> int:
 
 
 def name_of(source: str) -> str:
-    return "standard input" if is_stdin(source) else Path(source).name
+    return "standard input" if is_stdin(source) else printable(Path(source).name)
 
 
 def record_of(comparison: Comparison) -> Record:

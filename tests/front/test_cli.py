@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import cli
+from sdtrt.cli.inputs import open_image
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 Photo = Callable[[int, int], np.ndarray]
@@ -254,6 +256,49 @@ def test_interrupted(pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         main("encode", "a.png", "b.png")
     assert "interrupted" in capsys.readouterr().err
     assert names(pictures) == ["a.png", "b.png", "bad.png"]
+
+
+@pytest.mark.parametrize("debug", ["option", "variable", ""])
+@pytest.mark.parametrize("kind", [TypeError, KeyError, struct.error, RecursionError, AssertionError])
+def test_batch_reader_that_raises_anything_goes_on(
+    kind: type[Exception],
+    debug: str,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Readers of damaged files raise more than their documentation says."""
+
+    def broken(source: str, frame: int) -> Image.Image:
+        if source == "a.png":
+            raise kind("no <_io.BytesIO object at 0x7f12ab34>")
+        return open_image(source, frame)
+
+    monkeypatch.setattr("sdtrt.cli.pictures.open_image", broken)
+    monkeypatch.setenv("SDTRT_DEBUG", "1" if debug == "variable" else "")
+    options = ["--debug"] if debug == "option" else []
+    assert main("encode", "a.png", "b.png", *options) == 1
+    printed = capsys.readouterr().err
+    assert f"sdtrt: a.png: unexpected {kind.__name__}: " in printed
+    assert ("Traceback" in printed) == bool(debug)
+    assert "1 of 2 inputs failed" in printed
+    messages = "\n".join(line for line in printed.splitlines() if line.startswith("sdtrt: "))
+    assert "0x7f12ab34" not in messages
+    sdtrt.verify(Path("b.sdt"))
+
+
+def test_debug_shows_the_traceback_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("engines", "list", "nonesuch", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert main("engines", "list", "nonesuch") == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--bytes", "--bpp", "--target-psnr"])
+def test_rate_that_is_not_positive_is_named_by_its_option(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("0", "-1", "nan"):
+        assert main("encode", "a.png", option, value) == 2
+        assert option in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged metadata

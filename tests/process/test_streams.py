@@ -99,25 +99,16 @@ def test_output_in_small_encodings_is_escaped(small: Path, environment: dict[str
 
 @POSIX
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(
-    "arguments",
-    [("encode", "a.png", "-f"), ("encode", "a.png", "missing.png", "-f"), ("decode", "a.sdt", "-f", "--json")],
-)
-def test_closed_streams_do_not_stop_work(small: Path, closed: str, arguments: tuple[str, ...]) -> None:
-    done = run(*arguments, shell=f'"$@" {closed}', cwd=small)
-    assert done.returncode == ("missing.png" in arguments)
+def test_closed_streams_do_not_stop_work(small: Path, closed: str) -> None:
+    done = run("encode", "missing.png", "a.png", "-f", shell=f'"$@" {closed}', cwd=small)
+    assert done.returncode == 1
+    assert done.stdout == b""  # messages for standard error do not go elsewhere
     sdtrt.verify((small / "a.sdt").read_bytes())
-    with Image.open(small / "a.png") as image:
-        assert image.size == (40, 30)
-    if closed == "2>&-" and "--json" not in arguments:
-        assert done.stdout == b""  # messages for standard error do not go elsewhere
 
 
 @POSIX
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(
-    "words", [("info", "a.sdt"), ("verify", "a.sdt"), ("models",), ("--help",), ("info", "--help")]
-)
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [("info", "a.sdt"), ("info", "--help")])
 def test_closed_streams_leave_the_exit_code(small: Path, closed: str, words: tuple[str, ...]) -> None:
     assert run(*words, shell=f'"$@" {closed}', cwd=small).returncode == 0
 
@@ -156,8 +147,12 @@ def test_full_device_is_an_error(small: Path, words: tuple[str, ...]) -> None:
     done = run(*words, shell='"$@" >/dev/full', cwd=small)
     assert done.returncode == 1
     assert b"sdtrt: No space left" in done.stderr
-    messages = run("encode", "a.png", "-f", shell='"$@" 2>/dev/full', cwd=small)
-    assert messages.returncode == 0  # lost messages are no failure
+
+
+@POSIX
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_device_for_messages_is_no_failure(small: Path) -> None:
+    assert run("encode", "a.png", "-f", shell='"$@" 2>/dev/full', cwd=small).returncode == 0
 
 
 @POSIX
@@ -171,33 +166,45 @@ def test_broken_pipe_ends_silently(small: Path, words: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+ODD = [b"caf\xe9", b"two\nlines", b"\x1b[31mred", "\u202egnp".encode(), b"\x9b1m"]
+
+
 @POSIX
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take no such names")
-@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"\x1b[31mred", "\u202egnp".encode(), b"\x9b1m"])
-def test_odd_names_do_not_end_a_batch(small: Path, name: bytes) -> None:
-    picture, file = (os.fsencode(small) + b"/" + name + suffix for suffix in (b".png", b".sdt"))
-    for odd, plain in ((picture, "a.png"), (file, "a.sdt")):
-        Path(os.fsdecode(odd)).write_bytes((small / plain).read_bytes())
-    strict = {"PYTHONIOENCODING": "utf-8:strict"}
-    calls = [
-        ("verify", file, small / "a.sdt"),
-        ("info", file, small / "a.sdt"),
-        ("encode", picture, small / "a.png", "-f"),
-        ("decode", file, small / "a.sdt", "-f"),
-        ("compare", picture, small / "a.png", "-o", small / "compare.html", "-f"),
-    ]
-    for call in calls:
-        done = run(*call, **strict)
-        assert done.returncode == 0, done.stderr
-        printed = (done.stdout + done.stderr).decode()
-        assert "a.sdt" in printed or "a.png" in printed
-        assert not {"\x1b", "\u202e", "\x9b"} & set(printed)
-        assert all(": " in line or line.startswith("    ") for line in printed.splitlines())
-        records = json.loads(run(*call, "--json", **strict).stdout)
-        source = picture if call[0] in {"encode", "compare"} else file
-        assert records[0]["input"] == without_surrogates(os.fsdecode(source))
-    missing = run("verify", name + b".none", **strict)
-    assert (missing.returncode, missing.stderr.count(b"\n")) == (1, 1)
+@pytest.mark.parametrize("command", ["verify", "info", "decode", "encode", "compare"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_odd_names_do_not_end_a_batch(
+    command: str, as_json: bool, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suffix = ".png" if command in {"encode", "compare"} else ".sdt"
+    inputs = [os.fsdecode(name) + suffix for name in ODD]
+    monkeypatch.chdir(small)
+    for name in inputs:
+        Path(name).write_bytes(Path(f"a{suffix}").read_bytes())
+    out, err = Narrow("utf-8"), Narrow("utf-8")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr("sdtrt.progress.FIRST", 1e9)  # no lines of progress, however slow the machine
+    inputs += [f"none\n{suffix}", f"a{suffix}"]
+    options = {"encode": ["-f"], "decode": ["-f"]}.get(command, [])
+    assert cli.main([command, *inputs, *options, *(["--json"] if as_json else [])]) == 1
+    out.flush()
+    printed = (out.buffer.getvalue() + err.buffer.getvalue()).decode()  # type: ignore[attr-defined]
+    assert not {"\x1b", "\u202e", "\x9b"} & set(printed)
+    if as_json:
+        records = json.loads(out.buffer.getvalue())  # type: ignore[attr-defined]
+        assert [record["input"] for record in records] == [*map(without_surrogates, inputs)]
+    else:
+        assert len(printed.splitlines()) == len(inputs) + 1  # and how many have failed
+        assert f"a{suffix}: " in printed or f"a{suffix} -> " in printed
+
+
+@POSIX
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take no such names")
+def test_name_that_is_not_utf_8_does_not_end_a_batch_in_a_strict_locale(small: Path) -> None:
+    Path(os.fsdecode(os.fsencode(small) + b"/caf\xe9.sdt")).write_bytes((small / "a.sdt").read_bytes())
+    done = run("verify", b"caf\xe9.sdt", "a.sdt", cwd=small, PYTHONIOENCODING="utf-8:strict")
+    assert (done.returncode, done.stdout) == (0, b"caf\\xe9.sdt: ok\na.sdt: ok\n")
 
 
 def test_printable_escapes_only_what_cannot_be_shown() -> None:
