@@ -12,7 +12,7 @@ from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
 from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, picture_file
-from sdtrt.images.opening import check_size
+from sdtrt.images.opening import load
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
 
@@ -59,15 +59,14 @@ class Calls:
         """Return an image, loaded; a `ProblemError` if it cannot be."""
         try:
             image = image_of_bytes(body)
-            check_size(image, self._limits)
-            image.load()
+            load(image, self._limits)
         except LimitError:
             raise
         except UnidentifiedImageError as error:
             kinds = ", ".join(FORMATS)
             raise ProblemError(415, f"this is no image of a kind that is read here: {kinds}") from error
-        except Exception as error:  # of Pillow's readers, which raise whatever they stumble over
-            raise ProblemError(422, f"a damaged image: {error}") from error
+        except ValueError as error:
+            raise ProblemError(422, str(error)) from error
         return image
 
     def decode(self, kinds_and_told: tuple[Kinds, Told], bodies: Sequence[bytes]) -> list[Shown | Exception]:
