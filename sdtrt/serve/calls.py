@@ -11,7 +11,7 @@ from sdtrt.codec import Codec
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
-from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, picture_file
+from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, on_white, picture_file
 from sdtrt.images.opening import load
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
@@ -65,7 +65,7 @@ class Calls:
         except UnidentifiedImageError as error:
             kinds = ", ".join(FORMATS)
             raise ProblemError(415, f"this is no image of a kind that is read here: {kinds}") from error
-        except ValueError as error:
+        except Exception as error:  # warnings, too, where these are errors
             raise ProblemError(422, str(error)) from error
         return image
 
@@ -121,7 +121,7 @@ def shown(image: Image.Image, kinds: Kinds) -> Shown:
     """Return an image as a file of the first media type that can hold it; a `ProblemError` if none can."""
     for kind in kinds:
         if max(image.size) <= LARGEST_SIDES[kind]:
-            return Shown(kind, picture_file(image, kind))
+            return Shown(kind, picture_file(on_white(image) if kind == "image/jpeg" else image, kind))
     raise ProblemError(406, f"{image.width}x{image.height} pixels are too many for {', '.join(kinds)}")
 
 
