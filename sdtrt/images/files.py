@@ -52,7 +52,7 @@ def image_file(image: Image.Image, name: str, quality: int | None = None) -> byt
     """
     check_output_quality(name, quality)
     if name in OPAQUE_FORMATS and image.mode in {"LA", "RGBA"}:
-        image = _on_white(image)
+        image = on_white(image)
         warn(f"the alpha channel is dropped: {name} has none, the image is laid on white")
     options = save_options(image, name)
     if name in LOSSY_FORMATS:
@@ -67,9 +67,12 @@ def picture_file(image: Image.Image, kind: str, quality: int | None = None) -> b
     return image_file(image, NAMES[kind], quality)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    opaque = image.convert("RGBA")
-    laid = Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque)
-    laid = laid.convert("L" if image.mode == "LA" else "RGB")
-    laid.info = opaque.info
-    return laid
+def on_white(image: Image.Image) -> Image.Image:
+    """Return an image without an alpha channel, laid on white; itself if it has none."""
+    if image.mode not in {"LA", "RGBA"}:
+        return image
+    translucent = image.convert("RGBA")
+    opaque = Image.alpha_composite(Image.new("RGBA", image.size, "white"), translucent)
+    opaque = opaque.convert("L" if image.mode == "LA" else "RGB")
+    opaque.info = translucent.info
+    return opaque

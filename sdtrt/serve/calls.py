@@ -11,8 +11,8 @@ from sdtrt.codec import Codec
 from sdtrt.engine.codec import PictureCodec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
-from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, picture_file
-from sdtrt.images.opening import check_size
+from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, on_white, picture_file
+from sdtrt.images.opening import load
 from sdtrt.process.text import printable, without_addresses
 from sdtrt.serve.problems import ProblemError
 from sdtrt.sources import Source
@@ -60,15 +60,14 @@ class Calls:
         """Return an image, loaded; a `ProblemError` if it cannot be."""
         try:
             image = image_of_bytes(body)
-            check_size(image, self._limits)
-            image.load()
+            load(image, self._limits)
         except LimitError:
             raise
         except UnidentifiedImageError as error:
             kinds = ", ".join(FORMATS)
             raise ProblemError(415, f"this is no image of a kind that is read here: {kinds}") from error
-        except Exception as error:  # of Pillow's readers, which raise whatever they stumble over
-            raise ProblemError(422, f"a damaged image: {without_addresses(printable(str(error)))}") from error
+        except Exception as error:  # warnings, too, where these are errors
+            raise ProblemError(422, without_addresses(printable(str(error)))) from error
         return image
 
     def decode(self, kinds_and_told: tuple[Kinds, Told], bodies: Sequence[bytes]) -> list[Shown | Exception]:
@@ -123,7 +122,7 @@ def shown(image: Image.Image, kinds: Kinds) -> Shown:
     """Return an image as a file of the first media type that can hold it; a `ProblemError` if none can."""
     for kind in kinds:
         if max(image.size) <= LARGEST_SIDES[kind]:
-            return Shown(kind, picture_file(image, kind))
+            return Shown(kind, picture_file(on_white(image) if kind == "image/jpeg" else image, kind))
     raise ProblemError(406, f"{image.width}x{image.height} pixels are too many for {', '.join(kinds)}")
 
 
