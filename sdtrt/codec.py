@@ -326,7 +326,9 @@ class Codec:
             source: as in `decode`.
             array: a C-contiguous device array, uint8 (height, width, 3), with `__cuda_array_interface__` or DLPack.
             stream: an object with `__cuda_stream__`, or a stream's handle; not the default stream.
-            denoise, look, limits: as in `decode`.
+            denoise: as in `decode`.
+            look: as in `decode`.
+            limits: as in `decode`.
 
         Returns when the work is queued: what is queued on `stream` afterwards finds the RGB pixels in the array. Keep
         the array until then. Alpha and metadata are left out, and are not checked. A grey image has three equal
