@@ -103,7 +103,8 @@ def machine_of(arguments: argparse.Namespace) -> Gpu:
 def run_apart(name: str, arguments: argparse.Namespace) -> Record:
     """Run a section in a process of its own and return the record with what came of it."""
     print(f"{name}: begins", flush=True)
-    started, limit = time.perf_counter(), 5 * arguments.seconds + 60
+    # A rehearsal costs nobody a machine, and may run beside much else.
+    started, limit = time.perf_counter(), (5 * arguments.seconds + 60) * (20 if arguments.rehearse else 1)
     command = [sys.executable, __file__, "--only", name, "--out", str(arguments.out)]
     command += ["--seconds", str(arguments.seconds), "--decodes", str(arguments.decodes)]
     command += ["--rehearse"] * arguments.rehearse

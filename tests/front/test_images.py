@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras import needs
 from PIL import Image, ImageCms
 
 from sdtrt.engine.format.container import Limits
@@ -290,6 +291,7 @@ def test_wide_gamuts_are_told_of() -> None:
 
 
 def test_wide_gamuts_are_told_of_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("large")
     monkeypatch.setattr(rows, "LARGE", 0)
     Image.new("RGB", (3, 3)).save(tmp_path / "a.png", icc_profile=stretched_profile())
     with pytest.warns(PictureWarning, match="colours beyond sRGB are clipped"):
