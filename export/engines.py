@@ -25,7 +25,7 @@ from sdtrt.engine.networks.backends.plans import (
     write_whole,
 )
 from sdtrt.engine.networks.backends.shapes import Shapes
-from sdtrt.engine.networks.backends.trt_library import INSTALL, Library, Log, import_tensorrt, installed
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
@@ -92,7 +92,7 @@ def choose(order: Order) -> tuple[Library, list[str]]:
     names = installed() if order.builder == "auto" else [order.builder]
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
-        raise DeviceError(f"no TensorRT that can build engines is installed ({', '.join(names) or 'none'}); {INSTALL}")
+        raise DeviceError(f"no TensorRT that can build engines is installed ({', '.join(names) or 'none'}); {remedy()}")
     try:
         gpu, reason = architecture(), ""
     except DeviceError as error:
@@ -101,7 +101,7 @@ def choose(order: Order) -> tuple[Library, list[str]]:
     able = [library for library in libraries if gpu or library.needs_no_gpu]
     if not able:
         raise DeviceError(
-            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {INSTALL}"
+            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {remedy()}"
         )
     library = able[0]
     if "auto" in order.targets and gpu is None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from sdtrt.errors import DeviceError
+from sdtrt.errors import DeviceError, install_command
 from sdtrt.kernels.launches import Launch
 
 FATBIN = "data/kernels.fatbin"
@@ -201,7 +201,7 @@ def import_cuda() -> ModuleType:
         import cuda.core
         import cuda.core.utils
     except ImportError as error:
-        raise DeviceError(f"GPUs are reached through cuda-core ({error}): pip install 'sdtrt[gpu]'") from error
+        raise DeviceError(f"GPUs are reached through cuda-core ({error}): {install_command('gpu')}") from error
     return cuda.core
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sdtrt.errors import BundleError, DeviceError
+from sdtrt.errors import BundleError, DeviceError, install_command
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Other precisions and copies of the same weights are not fetched.
@@ -25,7 +25,7 @@ def locate(model: str, *, revision: str | None = None, unet: bool = False, allow
     try:
         import huggingface_hub
     except ImportError as error:
-        raise DeviceError(f"the hub needs huggingface_hub ({error}): pip install 'sdtrt[export]'") from error
+        raise DeviceError(f"the hub needs huggingface_hub ({error}): {install_command('cpu', 'export')}") from error
 
     def fetch(patterns: list[str]) -> Path:
         try:

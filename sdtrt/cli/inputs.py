@@ -4,6 +4,7 @@ import argparse
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from sdtrt.cli.files import read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.limits import Limits
-from sdtrt.errors import DeviceError
+from sdtrt.errors import DeviceError, install_command
 from sdtrt.images.picture import open_any_size
 from sdtrt.progress import TileBar
 
@@ -49,6 +50,10 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise DeviceError(
-            f"this needs libraries that are not installed ({error}): pip install 'sdtrt[cpu,{name}]'"
-        ) from error
+        raise missing_libraries(name, str(error)) from error
+
+
+def missing_libraries(name: str, text: str) -> DeviceError:
+    """Return the error for libraries of an extra that are missing; no second ONNX Runtime is named beside a first."""
+    runtime = () if find_spec("onnxruntime") else ("cpu",)
+    return DeviceError(f"this needs libraries that are not installed ({text}): {install_command(*runtime, name)}")

@@ -12,7 +12,7 @@ from PIL import Image
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import luma
-from sdtrt.errors import DeviceError
+from sdtrt.errors import DeviceError, install_command
 from sdtrt.images.metadata import ORIENTATION, metadata_of
 from sdtrt.images.picture import check_size, open_any_size, tell_of_frames, tell_of_gamut
 
@@ -20,7 +20,6 @@ Pixels = NDArray[np.uint8]
 
 LARGE = 1 << 26  # pixels: more than that is not held whole if it need not be
 BAND = 256  # rows that are read at once
-INSTALL = "install them with: pip install 'sdtrt[large]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def _bands(path: Path, channels: int) -> Iterator[Pixels] | None:
     try:
         import pyvips
     except (ImportError, OSError) as error:
-        raise DeviceError(f"libraries for large images are missing ({error}); {INSTALL}") from error
+        raise DeviceError(f"libraries for large images are missing ({error}): {install_command('large')}") from error
     try:
         opened = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
     except pyvips.Error as error:
@@ -104,6 +103,6 @@ def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[Pixels]
     try:
         import png
     except ImportError as error:
-        raise DeviceError(f"libraries for large images are missing ({error}); {INSTALL}") from error
+        raise DeviceError(f"libraries for large images are missing ({error}): {install_command('large')}") from error
     rows = (row.tobytes() for band in bands for row in (luma(band) if grey else band))
     png.Writer(width, height, greyscale=grey, compression=6).write_packed(stream, rows)

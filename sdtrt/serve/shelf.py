@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sdtrt.errors import DeviceError
+from sdtrt.errors import DeviceError, install_command
 from sdtrt.serve.problems import ProblemError, log
 
 SUFFIX = ".sdt"
@@ -27,7 +27,7 @@ class Shelf:
 
             self._files, self._root = url_to_fs(root)
         except ImportError as error:
-            raise DeviceError(f"{root} cannot be opened: {error}; install with: pip install 'sdtrt[serve]'") from error
+            raise DeviceError(f"{root} cannot be opened: {error}; install it: {install_command('serve')}") from error
         self._local = "file" in _protocols(self._files)
         if self._local and not Path(self._root).is_dir():
             raise ValueError(f"--root {root}: no such folder")

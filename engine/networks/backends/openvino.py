@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.networks.backends.cache import Cache
-from sdtrt.errors import BundleError, DeviceError
+from sdtrt.errors import BundleError, DeviceError, install_command
 
 CPU_FEATURES = Path("/proc/cpuinfo")
 TELEMETRY = "openvino_telemetry"
@@ -38,7 +38,7 @@ def import_openvino() -> ModuleType:
         import openvino
         import openvino.frontend
     except ImportError as error:
-        raise DeviceError(f"OpenVINO is missing ({error}); install it with: pip install 'sdtrt[openvino]'") from error
+        raise DeviceError(f"OpenVINO is missing ({error}); install it with: {install_command('openvino')}") from error
     finally:
         if hidden:
             del sys.modules[TELEMETRY]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.networks.backends.plans import source_of
 from sdtrt.engine.networks.bundle import Bundle
-from sdtrt.errors import BundleError, DeviceError
+from sdtrt.errors import BundleError, DeviceError, install_command
 from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
 
 CUDA = "CUDAExecutionProvider"
@@ -36,7 +36,7 @@ def import_onnxruntime() -> ModuleType:
     except ImportError as error:
         raise DeviceError(
             f"ONNX Runtime is needed to run networks ({error}); "
-            "install it with: pip install 'sdtrt[cpu]' (or 'sdtrt[gpu]' beside an NVIDIA GPU)"
+            f"install it with: {install_command('cpu')}; or beside an NVIDIA GPU: {install_command('gpu')}"
         ) from error
     onnxruntime.set_default_logger_severity(3)
     return onnxruntime
