@@ -14,7 +14,9 @@ from sdtrt.atomic import replace_file
 from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, unpack
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle
 from sdtrt.errors import BundleError, FormatError
+from sdtrt.export.folder import require_writable
 from sdtrt.export.latents.calibrate import Networks
+from sdtrt.export.latents.picture import photos_in
 from sdtrt.export.latents.profiles import MeasuredSpace, measured_space
 from sdtrt.export.latents.scale import measured_curve, own_error, scale_of
 
@@ -32,6 +34,21 @@ class Calibration:
     photos: Path
     force: bool = False
     quiet: bool = True
+
+    def check(self) -> Bundle:
+        """Return the bundle; `BundleError` if its latent space needs no calibration, or it cannot be written."""
+        bundle = Bundle.open(self.bundle)
+        if not isinstance(bundle.profile, LatentProfile):
+            space = bundle.latent_space
+            raise BundleError(f"the numbers of latent space {space} ship with sdtrt: nothing to calibrate")
+        if bundle.prior and not self.force:
+            raise BundleError(
+                f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of "
+                "the bundle, and replace the prior in this one with --force"
+            )
+        photos_in(self.photos)
+        require_writable(bundle.folder)
+        return bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +81,7 @@ def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
     Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, if
     photos say nothing of it, or if it has a prior and is not to lose it by `force`.
     """
-    bundle = Bundle.open(wish.bundle)
-    if not isinstance(bundle.profile, LatentProfile):
-        raise BundleError(f"the numbers of latent space {bundle.latent_space} ship with sdtrt: nothing to calibrate")
-    if bundle.prior and not wish.force:
-        raise BundleError(
-            f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of the "
-            "bundle, and replace the prior in this one with --force"
-        )
+    bundle = wish.check()
     networks = Networks.of_bundle(bundle)
     space = measured_space(networks, wish.photos, bundle.latent_space, quiet=wish.quiet)
     profile = scaled(space, networks, None, quiet=wish.quiet)

@@ -28,11 +28,13 @@ from sdtrt.engine.networks.backends.shapes import Shapes
 from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
+from sdtrt.export.folder import require_writable
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_half import halved
 from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.stages import say
 from sdtrt.kernels import reference
-from sdtrt.progress import Steps, announce
+from sdtrt.progress import Steps
 
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not find any implementation", "insufficient memory")
 PROBE_SIDE = 256  # pixels
@@ -58,9 +60,11 @@ def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda pl
     that one is there. Raises `BundleError` if the bundle is damaged or a build fails, `DeviceError` if the machine
     cannot build, or has no memory for it.
     """
-    library, targets = choose(order)
+    shapes = canonical(order.shapes, order.bundle) if order.shapes else None
     index = Index.of(order.bundle)
-    index = replace(index, shapes=canonical(order.shapes, order.bundle) if order.shapes else index.shapes)
+    index = replace(index, shapes=shapes or index.shapes)
+    library, targets = choose(order)
+    require_writable(next(path for path in (index.folder, *index.folder.parents) if path.exists()))
     valid = {plan.key: plan for plan, state in states(order.bundle, index) if state.kind == "valid"}
     plans = []
     for key in keys(order.bundle, library, targets, index.shapes):
@@ -105,7 +109,7 @@ def choose(order: Order) -> tuple[Library, list[str]]:
         )
     library = able[0]
     if "auto" in order.targets and gpu is None:
-        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
+        say(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
     return library, list(dict.fromkeys(_target(name, library, gpu) for name in order.targets))
 
 

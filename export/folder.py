@@ -55,6 +55,7 @@ def require_vacant(folder: Path, *, force: bool) -> None:
     """
     if folder.resolve() in {Path.cwd(), *Path.cwd().parents}:
         raise BundleError(f"{folder} is the folder you are in, or above it; name one below with --out")
+    require_writable(next(path for path in folder.absolute().parents if path.exists()))
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():
@@ -64,6 +65,17 @@ def require_vacant(folder: Path, *, force: bool) -> None:
     others = {path.name for path in folder.iterdir()} - {MANIFEST, ENGINES, *Bundle.open(folder).files}
     if others:
         raise BundleError(f"{folder} holds more than a bundle: {', '.join(sorted(others)[:5])}; move that away first")
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `BundleError` if nothing can be put into `folder`; it is tried, since permissions do not say it all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".sdtrt-"):
+            pass
+    except OSError as error:
+        raise BundleError(
+            f"nothing can be written into {folder}: {error.strerror or error}; take another folder, or free the way"
+        ) from error
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:

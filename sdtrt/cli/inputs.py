@@ -2,7 +2,7 @@
 
 import argparse
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -51,6 +51,13 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise missing_libraries(name, str(error)) from error
+
+
+def require_libraries(name: str, modules: Sequence[str]) -> None:
+    """Raise `DeviceError` if one of the modules of an extra is not there to import; none is imported."""
+    missing = [module for module in modules if not find_spec(module)]
+    if missing:
+        raise missing_libraries(name, f"no module {', '.join(missing)}")
 
 
 def missing_libraries(name: str, text: str) -> DeviceError:
