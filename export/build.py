@@ -72,7 +72,7 @@ def _build(request: Request) -> list[str]:
 
 def _loaded(request: Request) -> tuple[Path, Autoencoder, list[str]]:
     """Return where the checkpoint lies, its VAE, and which weights were taken where that is not plain."""
-    options = {"allow_pickle": request.allow_pickle, "variant": request.variant}
+    options: dict[str, Any] = {"allow_pickle": request.allow_pickle, "variant": request.variant}
     notes: list[str] = []
     with stage(f"{request.model}: reading the weights", quiet=request.quiet):
         path = locate(request.model, revision=request.revision, unet=request.unet, **options)
@@ -114,7 +114,7 @@ def probe_pixels(photos: Path | None, downscale: int) -> Tensor:
 
 def unet_part(path: Path, latents: Tensor, request: Request, notes: list[str]) -> Part:
     """Return the UNet, conditional ones with the empty prompt baked in; to `notes` comes which weights were taken."""
-    options = {"allow_pickle": request.allow_pickle, "variant": request.variant}
+    options: dict[str, Any] = {"allow_pickle": request.allow_pickle, "variant": request.variant}
     unet = load_unet(path, **options, tell=notes.append)
     prompt = empty_prompt(path, **options) if "cross_attention_dim" in unet.config else None
     inputs = {"latents": latents, "timestep": torch.tensor([20.0, 150.0])}

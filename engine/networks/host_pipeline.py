@@ -1,4 +1,4 @@
-"""Pictures to latents and back on the host: the kernels' references around networks in ONNX Runtime."""
+"""Pictures to latents and back on the host: the kernels' references around networks in ONNX Runtime or OpenVINO."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -53,9 +53,10 @@ def export(options: argparse.Namespace) -> int:
 
 
 def import_pair(options: argparse.Namespace) -> int:
-    require_libraries("onnx", ("onnx",))
+    require_libraries("onnx", ("onnx", "onnxruntime"))
     with extra("onnx"):
-        from sdtrt.export.adopt import Adoption, adopt
+        from sdtrt.export.adopt import adopt
+        from sdtrt.export.adoption import Adoption
     wish = Adoption(
         encoder=options.encoder,
         decoder=options.decoder,
@@ -72,7 +73,7 @@ def import_pair(options: argparse.Namespace) -> int:
         gradient=options.gradient,
         photos=options.calibrate,
         force=options.force,
-        quiet=options.quiet,
+        quiet=options.quiet or options.json,
     )
     return conclude(adopt(wish), options)
 
