@@ -68,8 +68,8 @@ def _latents_of(encoder: Graph, pixels: Floats, wish: Adoption) -> tuple[str, Fl
         raise BundleError(f"{encoder.path}: output {described({name: found})} is not float32 (N, C, h, w)")
     if encoder.draws(found):
         raise BundleError(
-            f"{encoder.path}: output {name!r} is drawn at random, and differs from run to run; export the mean instead, in "
-            "diffusers latent_dist.mode(), or name the output that holds it with --encoder-output"
+            f"{encoder.path}: output {name!r} is drawn at random, and differs from run to run; export the mean "
+            "instead, in diffusers latent_dist.mode(), or name the output that holds it with --encoder-output"
         )
     return name, found
 
