@@ -1,6 +1,5 @@
 """Main path of `sdtrt export`: checkpoint -> torch -> ONNX in single and half precision -> checks -> bundle."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from sdtrt.export.checkpoints.checkpoint import Autoencoder, load_autoencoder, l
 from sdtrt.export.checkpoints.prompt import empty_prompt
 from sdtrt.export.checkpoints.sources import locate
 from sdtrt.export.checkpoints.spaces import KNOWN, Factors, identify, name_in_files, space_of_weights, valid_name
-from sdtrt.export.folder import new_bundle, require_vacant, write_manifest
+from sdtrt.export.folder import new_bundle, write_manifest
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.networks import Decoder, Denoiser, Encoder, downscale_of
 from sdtrt.export.graphs.part import Part, Written, write_part
@@ -23,60 +22,61 @@ from sdtrt.export.latents.denoising import record_auto
 from sdtrt.export.latents.picture import centre_of, made_picture, photos_in
 from sdtrt.export.latents.profiles import decide_profile, require_photos
 from sdtrt.export.latents.reach import find_reach
-from sdtrt.progress import announce
+from sdtrt.export.libraries import captured
+from sdtrt.export.request import Request
+from sdtrt.export.stages import say, stage
 
 PIXEL_RANGE = (-1.0, 1.0)  # of all VAEs of diffusers
 PROBE_SIDE = 256  # pixels
 UNET_MULTIPLE = 8  # of a latent plane's sides, so that every level of a UNet divides evenly
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What `sdtrt export` is told."""
-
-    model: str
-    out: Path
-    latent_space: str | None = None
-    half: bool = True
-    unet: bool = False
-    photos: Path | None = None
-    revision: str | None = None
-    allow_pickle: bool = False
-    force: bool = False
-    quiet: bool = True
-
-
 def build(request: Request) -> list[str]:
     """Write the bundle of a checkpoint and return what there is to tell or warn of; `BundleError` if it cannot be."""
-    require_vacant(request.out, force=request.force)
-    if request.latent_space is not None:
-        valid_name(request.latent_space)
-    if request.photos is not None:
-        photos_in(request.photos)
-    path = locate(request.model, revision=request.revision, unet=request.unet, allow_pickle=request.allow_pickle)
-    vae = load_autoencoder(path, allow_pickle=request.allow_pickle)
+    request.check()
+    with captured(verbose=request.verbose), torch.no_grad():
+        return _build(request)
+
+
+def _build(request: Request) -> list[str]:
+    path, vae, notes = _loaded(request)
     space, reason = decide_space(vae, request)
-    announce(f"latent space {space}: {reason}", quiet=request.quiet)
+    notes.append(f"latent space {space}: {reason}")
     if request.photos is None:
         require_photos(space)
     encoder, decoder = coders(vae, space)
     downscale, written = downscale_of(encoder), Written()
-    with new_bundle(request.out, force=request.force) as folder, torch.no_grad():
+    with new_bundle(request.out, force=request.force) as folder:
         pixels = probe_pixels(request.photos, downscale)
         latents = encoder(pixels)
-        parts = [Part("encoder", encoder, {"pixels": pixels}, "latents")]
-        parts += [Part("decoder", decoder, {"latents": latents}, "pixels")]
-        parts += [unet_part(path, latents, request)] if request.unet else []
-        for part in parts:
+        for part in (
+            Part("encoder", encoder, {"pixels": pixels}, "latents"),
+            Part("decoder", decoder, {"latents": latents}, "pixels"),
+        ):
+            write_part(part, folder, written, half=request.half, quiet=request.quiet)
+        if request.unet:
+            with stage("unet: reading the weights, embedding the empty prompt", quiet=request.quiet):
+                part = unet_part(path, latents, request, notes)
             write_part(part, folder, written, half=request.half, quiet=request.quiet)
         networks = Networks.load(folder / "encoder.onnx", folder / "decoder.onnx", PIXEL_RANGE, downscale)
+        say("measuring the latents", quiet=request.quiet)
         profile, warnings = decide_profile(space, networks, request.photos, quiet=request.quiet)
-        reach, told = find_reach(networks)
+        with stage("measuring how far the networks look", quiet=request.quiet):
+            reach, told = find_reach(networks)
         unet = {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}} if request.unet else {}
         write_manifest(folder, manifest(request, space, profile, reach, written) | unet)
         if request.unet and request.photos:
             warnings.append(record_auto(folder, request.photos, quiet=request.quiet))
-    return [f"latent space {space}: {reason}", told, *warnings]
+    return [*notes, told, *warnings]
+
+
+def _loaded(request: Request) -> tuple[Path, Autoencoder, list[str]]:
+    """Return where the checkpoint lies, its VAE, and which weights were taken where that is not plain."""
+    options: dict[str, Any] = {"allow_pickle": request.allow_pickle, "variant": request.variant}
+    notes: list[str] = []
+    with stage(f"{request.model}: reading the weights", quiet=request.quiet):
+        path = locate(request.model, revision=request.revision, unet=request.unet, **options)
+        return path, load_autoencoder(path, **options, tell=notes.append), notes
 
 
 def decide_space(vae: Autoencoder, request: Request) -> tuple[str, str]:
@@ -112,10 +112,11 @@ def probe_pixels(photos: Path | None, downscale: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def unet_part(path: Path, latents: Tensor, request: Request) -> Part:
-    """Return the UNet, conditional ones with the empty prompt baked in."""
-    unet = load_unet(path, allow_pickle=request.allow_pickle)
-    prompt = empty_prompt(path) if "cross_attention_dim" in unet.config else None
+def unet_part(path: Path, latents: Tensor, request: Request, notes: list[str]) -> Part:
+    """Return the UNet, conditional ones with the empty prompt baked in; to `notes` comes which weights were taken."""
+    options: dict[str, Any] = {"allow_pickle": request.allow_pickle, "variant": request.variant}
+    unet = load_unet(path, **options, tell=notes.append)
+    prompt = empty_prompt(path, **options) if "cross_attention_dim" in unet.config else None
     inputs = {"latents": latents, "timestep": torch.tensor([20.0, 150.0])}
     return Part("unet", Denoiser(unet, prompt).eval(), inputs, "prediction")
 

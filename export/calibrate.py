@@ -34,6 +34,21 @@ class Calibration:
     force: bool = False
     quiet: bool = True
 
+    def check(self) -> Bundle:
+        """Return the bundle; `BundleError` if its latent space needs no calibration, or it cannot be written."""
+        bundle = Bundle.open(self.bundle)
+        if not isinstance(bundle.profile, LatentProfile):
+            space = bundle.latent_space
+            raise BundleError(f"the numbers of latent space {space} ship with sdtrt: nothing to calibrate")
+        if bundle.prior and not self.force:
+            raise BundleError(
+                f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of "
+                "the bundle, and replace the prior in this one with --force"
+            )
+        photos_in(self.photos)
+        check_output(bundle.folder / MANIFEST)
+        return bundle
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -65,16 +80,7 @@ def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
     Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, if
     photos say nothing of it, or if it has a prior and is not to lose it by `force`; `OSError` if it cannot be written.
     """
-    bundle = Bundle.open(wish.bundle)
-    if not isinstance(bundle.profile, LatentProfile):
-        raise BundleError(f"the numbers of latent space {bundle.latent_space} ship with sdtrt: nothing to calibrate")
-    if bundle.prior and not wish.force:
-        raise BundleError(
-            f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of the "
-            "bundle, and replace the prior in this one with --force"
-        )
-    photos_in(wish.photos)
-    check_output(bundle.folder / MANIFEST)
+    bundle = wish.check()
     if lesson is not None:
         check_folder(bundle.folder.resolve().parent)  # where the training keeps what is done
     networks = Networks.of_bundle(bundle)

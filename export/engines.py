@@ -27,14 +27,15 @@ from sdtrt.engine.networks.backends.plans import (
     write_whole,
 )
 from sdtrt.engine.networks.backends.shapes import Shapes
-from sdtrt.engine.networks.backends.trt_library import INSTALL, Library, Log, import_tensorrt, installed
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_half import halved
 from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.stages import say
 from sdtrt.kernels import reference
-from sdtrt.progress import Steps, announce
+from sdtrt.progress import Steps
 
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not find any implementation", "insufficient memory")
 PROBE_SIDE = 256  # pixels
@@ -60,10 +61,11 @@ def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda pl
     that one is there. Raises `BundleError` if the bundle is damaged or a build fails, `DeviceError` if the machine
     cannot build, or has no memory for it, `OSError` if engines cannot be written.
     """
+    shapes = canonical(order.shapes, order.bundle) if order.shapes else None
+    index = Index.of(order.bundle)
+    index = replace(index, shapes=shapes or index.shapes)
     library, targets = choose(order)
     check_new_folder(engines_folder(order.bundle))
-    index = Index.of(order.bundle)
-    index = replace(index, shapes=canonical(order.shapes, order.bundle) if order.shapes else index.shapes)
     valid = {plan.key: plan for plan, state in states(order.bundle, index) if state.kind == "valid"}
     plans = []
     for key in keys(order.bundle, library, targets, index.shapes):
@@ -95,7 +97,7 @@ def choose(order: Order) -> tuple[Library, list[str]]:
     names = installed() if order.builder == "auto" else [order.builder]
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
-        raise DeviceError(f"no TensorRT that can build engines is installed ({', '.join(names) or 'none'}); {INSTALL}")
+        raise DeviceError(f"no TensorRT that can build engines is installed ({', '.join(names) or 'none'}); {remedy()}")
     try:
         gpu, reason = architecture(), ""
     except DeviceError as error:
@@ -104,11 +106,11 @@ def choose(order: Order) -> tuple[Library, list[str]]:
     able = [library for library in libraries if gpu or library.needs_no_gpu]
     if not able:
         raise DeviceError(
-            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {INSTALL}"
+            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {remedy()}"
         )
     library = able[0]
     if "auto" in order.targets and gpu is None:
-        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
+        say(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
     return library, list(dict.fromkeys(_target(name, library, gpu) for name in order.targets))
 
 

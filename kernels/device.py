@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.launches import Launch
+from sdtrt.process.install import install_command
 
 FATBIN = "data/kernels.fatbin"
 ALIGNMENT = 256  # bytes, of every allocation
@@ -202,7 +203,7 @@ def import_cuda() -> ModuleType:
         import cuda.core
         import cuda.core.utils
     except ImportError as error:
-        raise DeviceError(f"GPUs are reached through cuda-core ({error}): pip install 'sdtrt[gpu]'") from error
+        raise DeviceError(f"GPUs are reached through cuda-core ({error}): {install_command('gpu')}") from error
     return cuda.core
 
 

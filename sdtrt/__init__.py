@@ -1,4 +1,4 @@
-"""sdtrt: photographs as a few kilobytes of autoencoder latents.
+"""An image codec that stores photographs as a few kilobytes of autoencoder latents.
 
 >>> import sdtrt
 >>> data = sdtrt.encode("photo.jpg", quality=50)

@@ -1,5 +1,6 @@
 """The run time works where nothing of the export stage is installed, and loads nothing before it is needed."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,16 +73,16 @@ def test_help(command: str) -> None:
 @pytest.mark.parametrize(
     ("command", "extra"),
     [
-        (["export", "--model", "x", "--out", "y"], "sdtrt[cpu,export]"),
-        (["import", "--encoder", "x", "--decoder", "y", "--out", "z"], "sdtrt[cpu,onnx]"),
-        (["engines", "build"], "sdtrt[cpu,onnx]"),
+        (["export", "--model", "x", "--out", "y"], r"pip install .*\[(cpu,)?export\]"),
+        (["import", "--encoder", "x", "--decoder", "y", "--out", "z"], r"pip install .*\[(cpu,)?onnx\]"),
+        (["engines", "build"], r"pip install .*\[(cpu,)?onnx\]"),
     ],
 )
 def test_what_to_install_is_said(command: list[str], extra: str) -> None:
     code = "import contextlib, io\nfrom sdtrt.cli import main\nerr = io.StringIO()\n"
     code += "with contextlib.redirect_stderr(err): code = main(sys.argv[1:])\nprint(code, err.getvalue())"
     assert run(code, *command).startswith("1 sdtrt: this needs libraries that are not installed")
-    assert extra in run(code, *command)
+    assert re.search(extra, run(code, *command))
 
 
 def test_engines_can_be_listed(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from sdtrt.engine.format.profile import (
 from sdtrt.engine.networks.view import Look
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.process.environment import variable
+from sdtrt.process.install import repair_command
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
@@ -161,7 +162,7 @@ class Bundle:
     def remedy(self) -> str:
         """What to run when a file is missing or damaged."""
         if self.is_built_in:
-            return "install sdtrt again: pip install --force-reinstall sdtrt"
+            return f"restore it: {repair_command(self.folder)}"
         return f"make the bundle again: sdtrt export or sdtrt import, with --force --out {self.folder}"
 
 

@@ -24,7 +24,7 @@ from sdtrt.engine.networks.backends.openvino import (
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
 from sdtrt.engine.networks.backends.plans import networks_of
 from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
-from sdtrt.engine.networks.backends.trt_library import INSTALL, import_tensorrt, installed
+from sdtrt.engine.networks.backends.trt_library import import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.device_pipeline import DevicePipeline
 from sdtrt.engine.networks.host_pipeline import HostPipeline
@@ -32,6 +32,7 @@ from sdtrt.engine.networks.parsed import Parsed
 from sdtrt.engine.networks.tiled import Rows, Tiled
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, fatbin
+from sdtrt.process.install import install_command
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -121,7 +122,7 @@ def parse_device(text: str) -> tuple[str, int]:
 
 def _trt_obstacle(bundle: Bundle, index: int, precision: str) -> str:
     if not installed():
-        return f"no TensorRT is installed; {INSTALL}"
+        return f"no TensorRT is installed; {remedy()}"
     needed = [name for name in networks_of(bundle) if name != "unet"]
     usable = _gpu_obstacle(index) or _first_fault(lambda: [usable_engines(bundle, name) for name in needed])
     return usable or _precision_obstacle(precision)
@@ -129,7 +130,7 @@ def _trt_obstacle(bundle: Bundle, index: int, precision: str) -> str:
 
 def _ort_cuda_obstacle(bundle: Bundle, index: int, precision: str) -> str:
     if not has_cuda():
-        return "this ONNX Runtime is without CUDA; install it with: pip install 'sdtrt[gpu]'"
+        return f"this ONNX Runtime is without CUDA; install it with: {install_command('gpu')}"
     return _gpu_obstacle(index) or _precision_obstacle(precision)
 
 

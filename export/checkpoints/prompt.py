@@ -1,7 +1,7 @@
 """The empty prompt's embeddings, computed once so that no text encoder is needed afterwards."""
 
-import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from sdtrt.errors import BundleError
+from sdtrt.export.checkpoints.weights import Weights, find_weights, read_json, under_usual_names
+from sdtrt.export.libraries import quietly
 
 SDXL_SIZE = 1024  # pixels, what SDXL is told of the picture's size by default
 
@@ -27,29 +29,47 @@ class Prompt:
 
 
 @torch.inference_mode()
-def empty_prompt(folder: Path) -> Prompt:
+def empty_prompt(folder: Path, *, allow_pickle: bool = False, variant: str | None = None) -> Prompt:
     """Return the empty prompt of the diffusers pipeline in `folder`; `BundleError` if it has no CLIP text encoder.
+
+    Text encoders are taken of the variant if they have it, else the usual or only one.
 
     SDXL's networks see the last layer but one of two encoders side by side, the second's pooled text, and
     (height, width, top, left, height, width); where the pipeline says so, empty text is all zeros.
     """
     if not (folder / "text_encoder" / "config.json").is_file():
         raise BundleError(f"{folder} has no text_encoder; a conditional UNet needs its pipeline's folder or hub id")
+    encode = partial(_encode, folder, allow_pickle, variant)
     if not (folder / "text_encoder_2" / "config.json").is_file():
-        output = _encode(folder, "", CLIPTextModel)
+        output = encode("", CLIPTextModel)
         return Prompt(output.last_hidden_state.clone())
-    first, second = _encode(folder, "", CLIPTextModel), _encode(folder, "_2", CLIPTextModelWithProjection)
+    first, second = encode("", CLIPTextModel), encode("_2", CLIPTextModelWithProjection)
     embedding = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
     pooled = second.text_embeds
-    if json.loads((folder / "model_index.json").read_text()).get("force_zeros_for_empty_prompt"):
+    if read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt"):
         embedding, pooled = torch.zeros_like(embedding), torch.zeros_like(pooled)
     time_ids = torch.tensor([[SDXL_SIZE, SDXL_SIZE, 0, 0, SDXL_SIZE, SDXL_SIZE]], dtype=torch.float32)
     return Prompt(embedding.clone(), pooled.clone(), time_ids)
 
 
-def _encode(folder: Path, suffix: str, kind: Any) -> Any:
-    tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
-    encoder = kind.from_pretrained(folder / f"text_encoder{suffix}", local_files_only=True).float().eval()
+def _encode(folder: Path, allow_pickle: bool, variant: str | None, suffix: str, kind: Any) -> Any:
+    part = folder / f"text_encoder{suffix}"
+    weights = _text_weights(part, allow_pickle, variant)
+    try:
+        with under_usual_names(weights, part / "config.json", of_transformers=True) as place, quietly():
+            encoder = kind.from_pretrained(place, local_files_only=True, use_safetensors=not weights.pickled)
+            tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
+    except Exception as error:  # of transformers, of safetensors, of pickle, of the disk: no common base
+        raise BundleError(f"{part} and its tokenizer cannot be loaded: {error}") from error
     length = tokenizer.model_max_length
     tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    return encoder(tokens.input_ids, output_hidden_states=True)
+    return encoder.float().eval()(tokens.input_ids, output_hidden_states=True)
+
+
+def _text_weights(part: Path, allow_pickle: bool, variant: str | None) -> Weights:
+    if variant is not None:
+        try:
+            return find_weights(part, variant=variant, allow_pickle=allow_pickle)
+        except BundleError:
+            pass  # variants of text encoders are rarer than those of UNets
+    return find_weights(part, allow_pickle=allow_pickle)

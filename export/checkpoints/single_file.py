@@ -1,5 +1,6 @@
 """A VAE in one file without a config, under the key names of the original Stable Diffusion or of diffusers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,15 @@ PARTS = ("encoder", "decoder", "quant_conv", "post_quant_conv")
 PREFIXES = ("first_stage_model.", "vae.", "")
 
 
-def load_single_file(path: Path, *, allow_pickle: bool = False) -> nn.Module:
-    """Return the `AutoencoderKL` in a file, its config read off the shapes; `BundleError` if there is none."""
-    weights = _read(path, allow_pickle)
+def load_files(files: Sequence[Path]) -> nn.Module:
+    """Return the `AutoencoderKL` in a file or in shards, its config read off the shapes; `BundleError` without one.
+
+    Files that do not end in .safetensors are read as pickled ones.
+    """
+    weights: dict[str, Tensor] = {}
+    for file in files:
+        weights |= _read(file)
+    path = files[0]
     for prefix in PREFIXES:
         parts = tuple(f"{prefix}{part}." for part in PARTS)
         own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(parts)}
@@ -25,19 +32,19 @@ def load_single_file(path: Path, *, allow_pickle: bool = False) -> nn.Module:
             return _from_original(path, own)
         if "encoder.down_blocks.0.resnets.0.conv1.weight" in own:
             return _from_diffusers(path, own)
-    raise BundleError(f"{path} holds no VAE: neither encoder.down.0… (original) nor encoder.down_blocks.0… (diffusers)")
+    names = ", ".join(sorted(weights)[:3])
+    raise BundleError(
+        f"{path} holds no VAE: neither encoder.down.0… (original) nor encoder.down_blocks.0… (diffusers); it holds "
+        f"{names or 'nothing'} …; another class of autoencoder needs its config.json beside"
+    )
 
 
-def _read(path: Path, allow_pickle: bool) -> dict[str, Tensor]:
+def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)  # type: ignore[no-any-return]
-        if not allow_pickle:
-            raise BundleError(f"{path} is not a .safetensors file; --allow-pickle reads pickled ones, if you trust it")
         weights = torch.load(path, map_location="cpu", weights_only=True)
         return weights.get("state_dict", weights)  # type: ignore[no-any-return]
-    except BundleError:
-        raise
     except Exception as error:  # of safetensors, of pickle, of the disk: no common base
         raise BundleError(f"{path} cannot be read: {error}") from error
 

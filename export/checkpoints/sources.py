@@ -1,46 +1,118 @@
 """Where a checkpoint comes from: a folder or file that is there, or the Hugging Face hub."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from sdtrt.errors import BundleError, DeviceError
+from sdtrt.export.checkpoints.weights import listing
+from sdtrt.process.install import install_command
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# Other precisions and copies of the same weights are not fetched.
-UNWANTED = ["*.fp16.*", "*non_ema*", "*.bf16.*"]
+# Other precisions and copies of the same weights are fetched only where there are no others.
+PRECISIONS = ["*.fp16.*", "*.fp16-*", "*.bf16.*", "*.bf16-*"]
+COPIES = ["*non_ema*"]
 TEXT_PARTS = ["text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"]
+Fetch = Callable[..., Path]
 
 
-def locate(model: str, *, revision: str | None = None, unet: bool = False, allow_pickle: bool = False) -> Path:
+def locate(
+    model: str,
+    *,
+    revision: str | None = None,
+    unet: bool = False,
+    allow_pickle: bool = False,
+    variant: str | None = None,
+) -> Path:
     """Return the folder or file of a checkpoint, fetched from the hub if `model` is no path but reads like an id.
 
-    Of a repository only what will be used is fetched; the hub's cache and offline mode are honoured. Raises
-    `BundleError` if there is no such path, or the hub has no such model or cannot be reached.
+    Of a repository only what will be used is fetched; the hub's cache and offline mode are honoured.
+
+    Args:
+        model: Path or id.
+        revision: Branch, tag or commit on the hub.
+        unet: Whether the UNet and its text encoders are fetched, too.
+        allow_pickle: Whether pickled weights are.
+        variant: The variant of the weights, such as fp16.
+
+    Raises:
+        BundleError: There is no such path, or the hub has no such model or cannot be reached.
+        DeviceError: The hub's library is not installed.
     """
-    path = Path(model)
-    if path.exists():
-        return path
-    if not HUB_ID.fullmatch(model):
-        raise BundleError(f"{model} does not exist, and is not the id of a model on the hub (owner/name)")
+    if Path(model).exists():
+        return Path(model)
+    require_path_or_id(model)
     try:
         import huggingface_hub
     except ImportError as error:
-        raise DeviceError(f"the hub needs huggingface_hub ({error}): pip install 'sdtrt[export]'") from error
+        command = install_command("cpu", "export")
+        raise DeviceError(f"the hub needs huggingface_hub ({error}): {command}") from error
 
-    def fetch(patterns: list[str]) -> Path:
+    def fetch(patterns: list[str], ignored: list[str]) -> Path:
         try:
-            folder = huggingface_hub.snapshot_download(
-                model, revision=revision, allow_patterns=patterns, ignore_patterns=UNWANTED
+            return Path(
+                huggingface_hub.snapshot_download(
+                    model, revision=revision, allow_patterns=patterns, ignore_patterns=ignored
+                )
             )
         except Exception as error:  # of the hub, of HTTP, of the cache: no common base
-            raise BundleError(f"{model} cannot be fetched from the hub: {error}") from error
-        return Path(folder)
+            raise BundleError(f"{model} cannot be fetched from the hub: {_remedy(model, error)}") from error
 
-    weights = ["*.safetensors", "*.safetensors.index.json", *(["*.bin"] if allow_pickle else [])]
-    folder = fetch(["model_index.json", "config.json"])
+    folder = fetch(["model_index.json", "config.json"], [])
     if not (folder / "model_index.json").is_file():
-        return fetch(["config.json", *(f"diffusion_pytorch_model{name.removeprefix('*')}" for name in weights)])
-    parts = ["vae", *(["unet", *TEXT_PARTS] if unet else [])]
-    files = ["model_index.json", "scheduler/*.json"]
-    files += [f"{part}/{name}" for part in parts for name in ("*.json", "*.txt", *weights)]
-    return fetch(files)
+        return _with_weights(fetch, [""], allow_pickle, variant)
+    fetch(["scheduler/*.json"], [])
+    _with_weights(fetch, ["vae", *(["unet"] if unet else [])], allow_pickle, variant)
+    return _with_weights(fetch, TEXT_PARTS, allow_pickle, variant) if unet else folder
+
+
+def _with_weights(fetch: Fetch, parts: list[str], allow_pickle: bool, variant: str | None) -> Path:
+    """Return the folder of a repository after its parts were fetched: the weights asked for, else any there are."""
+    kinds = ["safetensors", *(["bin"] if allow_pickle else [])]
+    usual = [f"*.{kind}" for kind in kinds]
+    named = [f"*.{variant}{mark}{kind}" for kind in kinds for mark in (".", "-*.")] if variant else usual
+    folder = fetch(_patterns(parts, ["*.json", "*.txt", *named]), COPIES if variant else [*COPIES, *PRECISIONS])
+    missing = [part for part in parts if not _has_weights(folder / part, kinds) and "tokenizer" not in part]
+    return fetch(_patterns(missing, ["*.json", *usual]), COPIES) if missing else folder
+
+
+def _patterns(parts: list[str], names: list[str]) -> list[str]:
+    """Return patterns of files in parts; of a model alone, the part "", by the stem that its weights have."""
+    alone = ["config.json", *(f"diffusion_pytorch_model{name}" for name in names)] if "" in parts else []
+    return [f"{part}/{name}" for part in parts if part for name in names] + alone
+
+
+def _has_weights(folder: Path, kinds: list[str]) -> bool:
+    return any(any(folder.glob(f"*.{kind}")) for kind in kinds)
+
+
+def _remedy(model: str, error: Exception) -> str:
+    """Return what went wrong at the hub, and what to do."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    page = f"https://huggingface.co/{model}"
+    if "GatedRepoError" in kinds:
+        return f"its owner asks for consent; give it at {page}, then run: hf auth login"
+    if "RepositoryNotFoundError" in kinds:
+        return f"there is no such model, nor a folder of this name here; see {page}; private ones need: hf auth login"
+    if "RevisionNotFoundError" in kinds:
+        return f"it has no such revision; see {page}/tree/main"
+    return (
+        f"{error}; where there is a network, run: hf download {model} --local-dir FOLDER; then name that folder "
+        "with --model"
+    )
+
+
+def require_path_or_id(model: str) -> None:
+    """Raise `BundleError` if `model` is neither a path that exists nor reads like the id of a model on the hub."""
+    path = Path(model)
+    if path.exists() or HUB_ID.fullmatch(model):
+        return
+    parent = next(folder for folder in (path.parent, *path.absolute().parents) if folder.is_dir())
+    raise BundleError(
+        f"{model} does not exist, and is not the id of a model on the hub (owner/name); in {parent} {listing(parent)}"
+    )
+
+
+def part_of(path: Path, name: str) -> Path:
+    """Return the folder of a part, such as the VAE, in a pipeline's folder; `path` itself if it is of that part."""
+    return path / name if (path / name).is_dir() else path

@@ -1,7 +1,5 @@
 """Torch networks to ONNX files."""
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.libraries import quietly
 
 
 def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Path) -> Any:
@@ -22,9 +21,7 @@ def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Pa
         name: dict.fromkeys((0, 2, 3) if tensor.ndim == 4 else (0,), torch.export.Dim.AUTO)
         for name, tensor in example.items()
     }
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # lists optional libraries that are not installed
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", FutureWarning)
+    with quietly(), torch.no_grad():
         program = torch.onnx.export(
             network,
             tuple(example.values()),

@@ -26,22 +26,41 @@ class Tensor:
         return f"{self.name!r} ({self.dtype}, {' x '.join('any' if n is None else str(n) for n in self.shape)})"
 
 
-def require_file(path: Path) -> None:
-    """Raise `BundleError` if there is no file of a name."""
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist, or is no file")
-
-
 def read(path: Path) -> onnx.ModelProto:
     """Return a model with all its weights, at opset `OPSET`; `BundleError` if the file is not a sound ONNX model."""
     require_file(path)
     try:
-        onnx.checker.check_model(path)
+        if _declares_shapes(onnx.load(path, load_external_data=False)):
+            onnx.checker.check_model(path)
         model = onnx.load(path)
-        version = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
-        return version_converter.convert_version(model, OPSET) if version < OPSET else model
-    except Exception as error:  # protobuf, checker and converter have no common exception
+    except Exception as error:  # protobuf and checker have no common exception
         raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
+    version = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
+    if version >= OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except Exception as error:  # of the converter: no common base
+        raise BundleError(
+            f"{path} is of opset {version}, and cannot be brought to opset {OPSET}: {error}; export it with "
+            f"opset_version={OPSET}"
+        ) from error
+
+
+def _declares_shapes(model: onnx.ModelProto) -> bool:
+    """Return whether inputs and outputs all have shapes, as ONNX wants; ONNX Runtime does without."""
+    values = (*model.graph.input, *model.graph.output)
+    return all(v.type.tensor_type.HasField("shape") for v in values if v.type.HasField("tensor_type"))
+
+
+def require_file(path: Path) -> None:
+    """Raise `BundleError` if a file of a model is not there; it says which ONNX files are."""
+    if path.is_file():
+        return
+    folder = path if path.is_dir() else path.parent
+    names = sorted(other.relative_to(folder).as_posix() for other in (*folder.glob("*.onnx"), *folder.glob("*/*.onnx")))
+    there = f"there: {', '.join(names[:8])}" if names else f"there is no .onnx file in {folder}"
+    raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; name an ONNX file; {there}")
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
@@ -105,14 +124,15 @@ def adapted(
     outputs_and_scales: Sequence[tuple[str, int]],
     *,
     channels: tuple[int, int],
+    first: int | None = None,
     before: tuple[float, float] = (1.0, 0.0),
     after: tuple[float, float] = (1.0, 0.0),
 ) -> onnx.ModelProto:
     """Return a model with one input, `source`, and one output, `target`, made of `model` and what must surround it.
 
     The network sees source * before[0] + before[1]. Its outputs are enlarged bilinearly by their integer factors and
-    summed to y (one alone stays as it is); `target` is y * after[0] + after[1]. Both are float32 (N, C, H, W), all
-    axes but the channels of any length.
+    summed to y (one alone stays as it is), of which the `first` channels are kept, None for all; `target` is
+    y * after[0] + after[1]. Both are float32 (N, C, H, W), all axes but the channels of any length.
     """
     old_input = inputs(model)[0].name
     inner = compose.add_prefix(model, "inner.", rename_functions=False)
@@ -128,6 +148,11 @@ def adapted(
         if total:
             nodes.append(helper.make_node("Add", [total, plane], [f"{name}.sum"]))
         total = f"{name}.sum" if total else plane
+    if first is not None:
+        bounds = {"starts": [0], "ends": [first], "axes": [1]}
+        constants += [numpy_helper.from_array(np.array(n, np.int64), f"first.{name}") for name, n in bounds.items()]
+        nodes.append(helper.make_node("Slice", [total, *(f"first.{name}" for name in bounds)], ["first.channels"]))
+        total = "first.channels"
     last_nodes, last_constants = _affine(total, target, after, "after")
     graph = helper.make_graph(
         [*nodes, *last_nodes],
@@ -136,7 +161,9 @@ def adapted(
         [helper.make_tensor_value_info(target, TensorProto.FLOAT, ["batch", channels[1], "out_height", "out_width"])],
         [*inner.graph.initializer, *constants, *last_constants],
     )
-    return helper.make_model(graph, opset_imports=inner.opset_import, functions=inner.functions, ir_version=10)
+    return helper.make_model(
+        graph, opset_imports=inner.opset_import, functions=inner.functions, ir_version=max(10, model.ir_version)
+    )
 
 
 def _affine(

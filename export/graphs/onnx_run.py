@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
+from sdtrt.engine.networks.backends.ort import import_onnxruntime
 from sdtrt.export.graphs import onnx_graph
 
 
@@ -17,6 +17,7 @@ def run(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: Sequenc
     exposed.CopyFrom(model)
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     with tempfile.TemporaryDirectory() as folder:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from sdtrt.engine.networks.backends.ort import import_onnxruntime
 from sdtrt.errors import BundleError
 from sdtrt.export.graphs.onnx_run import run
 
@@ -55,7 +55,7 @@ def require_parity(
     Raises `BundleError` over `tolerance`; it names the first tensor that differs from `program`, the single-precision
     export.
     """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
     dtypes = {value.name: np.float16 if "16" in value.type else np.float32 for value in session.get_inputs()}
     figures = []
     for some, reference in zip(inputs, references, strict=True):

@@ -1,1 +1,1 @@
-"""How the shipped models, priors and denoisers were trained: a command for each stage, over `export.training_loop`."""
+"""How the shipped models, priors and denoisers were trained: one command a stage, over `export/training_loop.py`."""

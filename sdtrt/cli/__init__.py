@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = Parser(
-        prog="sdtrt", description="Store photographs as a few kilobytes of autoencoder latents, and give them back."
+        prog="sdtrt", description="An image codec that stores photographs as a few kilobytes of autoencoder latents."
     )
     parser.add_argument("-V", "--version", action="version", version=f"sdtrt {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")

@@ -6,9 +6,10 @@ Also the time that a search will take, measured before it starts.
 import argparse
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.refined import TURNS
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.images.opening import open_any_size, seek
+from sdtrt.process.install import install_command
 from sdtrt.process.streams import print_message
 from sdtrt.process.text import printable
 from sdtrt.progress import Clock, TileBar, clear_bar
@@ -143,6 +145,17 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise DeviceError(
-            f"this needs libraries that are not installed ({error}): pip install 'sdtrt[cpu,{name}]'"
-        ) from error
+        raise missing_libraries(name, str(error)) from error
+
+
+def require_libraries(name: str, modules: Sequence[str]) -> None:
+    """Raise `DeviceError` if one of the modules of an extra is not there to import; none is imported."""
+    missing = [module for module in modules if not find_spec(module)]
+    if missing:
+        raise missing_libraries(name, f"no module {', '.join(missing)}")
+
+
+def missing_libraries(name: str, text: str) -> DeviceError:
+    """Return the error for libraries of an extra that are missing; no second ONNX Runtime is named beside a first."""
+    runtime = () if find_spec("onnxruntime") else ("cpu",)
+    return DeviceError(f"this needs libraries that are not installed ({text}): {install_command(*runtime, name)}")

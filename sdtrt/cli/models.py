@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt.cli.arguments import add_command, add_quiet, mebibytes, value_range
-from sdtrt.cli.inputs import extra
+from sdtrt.cli.inputs import extra, require_libraries
 from sdtrt.engine.networks.backends.plans import STANDARD_SHAPES, Index, Plan, engines_folder, remove, states
 from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
@@ -15,10 +15,23 @@ from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable, printable_message
 from sdtrt.progress import Watch, clear_bar
 
+EXPORT_LIBRARIES = (
+    "diffusers",
+    "huggingface_hub",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "safetensors",
+    "torch",
+    "transformers",
+)
+
 
 def export(options: argparse.Namespace) -> int:
-    with extra("export"):
-        from sdtrt.export.build import Request, build
+    require_libraries("export", EXPORT_LIBRARIES)
+    from sdtrt.export.libraries import captured
+    from sdtrt.export.request import Request
+
     request = Request(
         model=options.model,
         out=options.out,
@@ -27,18 +40,25 @@ def export(options: argparse.Namespace) -> int:
         unet=options.unet,
         photos=options.calibrate,
         revision=options.revision,
+        variant=options.variant,
         allow_pickle=options.allow_pickle,
         force=options.force,
-        quiet=options.quiet,
+        quiet=options.quiet or options.json,
+        verbose=options.verbose,
     )
-    with Watch("sdtrt export", quiet=options.quiet):
+    request.check()  # before PyTorch is imported, which takes seconds
+    with Watch("sdtrt export", quiet=options.quiet), captured(verbose=options.verbose):
+        with extra("export"):
+            from sdtrt.export.build import build
         notes = build(request)
     return conclude(notes, options)
 
 
 def import_pair(options: argparse.Namespace) -> int:
+    require_libraries("onnx", ("onnx", "onnxruntime"))
     with extra("onnx"):
-        from sdtrt.export.adopt import Adoption, adopt
+        from sdtrt.export.adopt import adopt
+        from sdtrt.export.adoption import Adoption
     wish = Adoption(
         encoder=options.encoder,
         decoder=options.decoder,
@@ -55,7 +75,7 @@ def import_pair(options: argparse.Namespace) -> int:
         gradient=options.gradient,
         photos=options.calibrate,
         force=options.force,
-        quiet=options.quiet,
+        quiet=options.quiet or options.json,
     )
     with Watch("sdtrt import", quiet=options.quiet):
         notes = adopt(wish)
@@ -63,16 +83,18 @@ def import_pair(options: argparse.Namespace) -> int:
 
 
 def calibrate(options: argparse.Namespace) -> int:
-    with extra("export" if options.prior else "cpu"):
-        from sdtrt.export.calibrate import Calibration, calibrate
+    if options.prior:
+        require_libraries("export", ("torch",))
+    from sdtrt.export.calibrate import Calibration, calibrate
 
-        lesson = None
-        if options.prior:
-            from sdtrt.export.prior.learn import Lesson
-
-            lesson = Lesson()
     bundle = find_bundle(options.bundle)
-    wish = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet)
+    wish = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet or options.json)
+    wish.check()  # before PyTorch is imported, which takes seconds
+    lesson = None
+    if options.prior:
+        with extra("export"):
+            from sdtrt.export.prior.learn import Lesson
+        lesson = Lesson()
     with Watch("sdtrt calibrate", quiet=options.quiet):
         found = calibrate(wish, lesson)
     if options.json:
@@ -101,6 +123,7 @@ def conclude(notes: list[str], options: argparse.Namespace) -> int:
 
 
 def engines_build(options: argparse.Namespace) -> int:
+    require_libraries("onnx", ("onnx",))
     with extra("onnx"):
         from sdtrt.export.engines import Order, build_engines
     done: list[tuple[Plan, bool]] = []
@@ -188,7 +211,11 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("--unet", action="store_true", help="the UNet too, for denoising")
     command.add_argument("--revision", help="branch, tag or commit on the hub")
+    command.add_argument(
+        "--variant", help="of the weights, such as fp16 (default: the usual ones, or the only variant there is)"
+    )
     command.add_argument("--allow-pickle", action="store_true", help="read pickled weights; only if you trust them")
+    command.add_argument("--verbose", action="store_true", help="show the messages of PyTorch, diffusers and the like")
 
     add_import(commands)
     command = add_command(commands, "calibrate", calibrate, "measure a bundle's latents on photos")

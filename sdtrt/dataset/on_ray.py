@@ -9,6 +9,7 @@ from typing import Any
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do
 from sdtrt.errors import DeviceError
+from sdtrt.process.install import install_command
 
 
 def each(task: Task, shards: Sequence[Shard], workers: int, address: str, gpus: float = 0) -> Iterator[Record]:
@@ -21,7 +22,7 @@ def each(task: Task, shards: Sequence[Shard], workers: int, address: str, gpus: 
     try:
         import ray
     except ImportError as error:
-        raise DeviceError(f"Ray is missing ({error}); install it with: pip install 'sdtrt[ray]'") from error
+        raise DeviceError(f"Ray is missing ({error}); install it with: {install_command('ray')}") from error
     address_or_none = None if address == "auto" else address
     ray.init(address_or_none, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.WARNING)
     logging.getLogger("ray.data").setLevel(logging.WARNING)

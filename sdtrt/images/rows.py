@@ -18,12 +18,12 @@ from sdtrt.images.losses import warn_of_file, warn_of_frames
 from sdtrt.images.metadata import metadata_of, orientation_of
 from sdtrt.images.opening import check_size, open_any_size
 from sdtrt.images.picture import warn_of_gamut
+from sdtrt.process.install import install_command
 
 Pixels = NDArray[np.uint8]
 
 LARGE = 1 << 26  # pixels: more than that is not held whole if it need not be
 BAND = 256  # rows that are read at once
-INSTALL = "install them with: pip install 'sdtrt[large]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _bands(path: Path, channels: int) -> Iterator[Pixels] | None:
     try:
         import pyvips
     except (ImportError, OSError) as error:
-        raise DeviceError(f"libraries for large images are missing ({error}); {INSTALL}") from error
+        raise DeviceError(f"libraries for large images are missing ({error}): {install_command('large')}") from error
     try:
         opened = pyvips.Image.new_from_file(str(path), access="sequential", fail_on="error")
     except pyvips.Error as error:
@@ -104,6 +104,6 @@ def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[Pixels]
     try:
         import png
     except ImportError as error:
-        raise DeviceError(f"libraries for large images are missing ({error}); {INSTALL}") from error
+        raise DeviceError(f"libraries for large images are missing ({error}): {install_command('large')}") from error
     rows = (row.tobytes() for band in bands for row in (luma(band) if grey else band))
     png.Writer(width, height, greyscale=grey, compression=6).write_packed(stream, rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from sdtrt.errors import DeviceError
+from sdtrt.process.install import install_command
 from sdtrt.process.text import printable, without_surrogates
 from sdtrt.serve.problems import ProblemError, log
 
@@ -32,7 +33,7 @@ class Shelf:
 
             self._files, self._root = located(root)
         except ImportError as error:
-            raise DeviceError(f"{root} cannot be opened: {error}; install with: pip install 'sdtrt[serve]'") from error
+            raise DeviceError(f"{root} cannot be opened: {error}; install it: {install_command('serve')}") from error
         self._local = "file" in _protocols(self._files)
         if self._local and not Path(self._root).is_dir():
             raise ValueError(f"--root {printable(root)}: no such folder")

@@ -105,7 +105,7 @@ def test_a_bundle_is_usable(tmp_path: Path, models: SimpleNamespace) -> None:
 def unet_bundle(folder: Path, out: Path, *, half: bool = True) -> None:
     """Export the UNet in `folder` alone."""
     out.mkdir()
-    part = unet_part(folder, torch.randn(2, 4, 32, 32), Request(str(folder), out))
+    part = unet_part(folder, torch.randn(2, 4, 32, 32), Request(str(folder), out), [])
     write_part(part, out, Written(), half=half, quiet=True)
 
 

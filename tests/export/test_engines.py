@@ -130,7 +130,7 @@ def test_tensorrt_proper_needs_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "installed", list)
-    with pytest.raises(DeviceError, match=r"no TensorRT.*pip install 'sdtrt\[tensorrt\]'"):
+    with pytest.raises(DeviceError, match=r"no TensorRT.*pip install .*\[tensorrt\]"):
         build_engines(Order(find_bundle("tiny")))
 
 

@@ -61,7 +61,7 @@ def test_examine_without_onnxruntime_finds_openvino(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     found = findings()
     assert found[ORT].ok is None
-    assert "sdtrt[cpu]" in found[ORT].detail
+    assert "[cpu]" in found[ORT].detail
     assert found[OPENVINO].ok
     assert found[OPENVINO].detail.startswith("OpenVINO 20")
     if bfloat16:
@@ -77,7 +77,7 @@ def test_examine_without_openvino_names_the_extra(
     """Also where the processor has no bfloat16, since OpenVINO computes in fp32 as well."""
     found = findings()
     assert found[OPENVINO].ok is None
-    assert "pip install 'sdtrt[openvino]'" in found[OPENVINO].detail
+    assert "[openvino]" in found[OPENVINO].detail
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     found = findings()
     assert found[ORT].ok is False
@@ -108,7 +108,7 @@ def test_examine_without_a_builder_names_the_extras(
     found = findings()[ENGINES]
     assert found.ok is None
     assert words in found.detail
-    assert "'sdtrt[tensorrt-rtx]'" in found.detail
+    assert "[tensorrt-rtx]" in found.detail
 
 
 @pytest.mark.parametrize("libraries", [[], ["tensorrt_rtx"]])
@@ -120,5 +120,5 @@ def test_examine_without_onnx_names_all_that_is_missing(libraries: list[str], mo
     monkeypatch.delattr(sdtrt, "export", raising=False)
     found = findings()[ENGINES]
     assert found.ok is None
-    assert "'sdtrt[cpu,onnx]'" in found.detail
-    assert (trt_library.INSTALL in found.detail) is not bool(libraries)
+    assert "[cpu,onnx]" in found.detail
+    assert (trt_library.remedy() in found.detail) is not bool(libraries)

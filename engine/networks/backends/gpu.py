@@ -1,6 +1,7 @@
 """The GPU at hand: which architecture it is."""
 
 from sdtrt.errors import DeviceError
+from sdtrt.process.install import install_command
 
 
 def description(index: int = 0) -> str:
@@ -18,7 +19,7 @@ def architecture(index: int = 0) -> str:
         from cuda.core import Device
     except ImportError as error:
         raise DeviceError(
-            f"GPUs are seen through cuda-core, which is missing ({error}): pip install 'sdtrt[gpu]'"
+            f"GPUs are seen through cuda-core, which is missing ({error}): {install_command('gpu')}"
         ) from error
     try:
         major, minor = Device(index).compute_capability

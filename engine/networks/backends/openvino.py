@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.errors import BundleError, DeviceError
+from sdtrt.process.install import install_command
 
 CPU_FEATURES = Path("/proc/cpuinfo")
 TELEMETRY = "openvino_telemetry"
@@ -39,7 +40,7 @@ def import_openvino() -> ModuleType:
         import openvino
         import openvino.frontend
     except ImportError as error:
-        raise DeviceError(f"OpenVINO is missing ({error}); install it with: pip install 'sdtrt[openvino]'") from error
+        raise DeviceError(f"OpenVINO is missing ({error}); install it with: {install_command('openvino')}") from error
     finally:
         if hidden:
             del sys.modules[TELEMETRY]

@@ -14,6 +14,7 @@ from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
 from sdtrt.process.environment import set_default
+from sdtrt.process.install import install_command
 
 CUDA = "CUDAExecutionProvider"
 LARGEST_BATCH = 8
@@ -37,7 +38,7 @@ def import_onnxruntime() -> ModuleType:
     except ImportError as error:
         raise DeviceError(
             f"ONNX Runtime is needed to run networks ({error}); "
-            "install it with: pip install 'sdtrt[cpu]' (or 'sdtrt[gpu]' beside an NVIDIA GPU)"
+            f"install it with: {install_command('cpu')}; or beside an NVIDIA GPU: {install_command('gpu')}"
         ) from error
     onnxruntime.set_default_logger_severity(3)
     return onnxruntime

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from sdtrt.errors import DeviceError
+from sdtrt.process.install import install_command
 
 NAMES = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")
-INSTALL = "install one: pip install 'sdtrt[tensorrt]', or 'sdtrt[tensorrt-rtx]' for GeForce and RTX"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,11 @@ class Library:
         return ", ".join(found).lower().replace("_", " ") or None
 
 
+def remedy() -> str:
+    """Return what to do where no TensorRT is installed."""
+    return f"install one: {install_command('tensorrt')}; or for GeForce and RTX: {install_command('tensorrt-rtx')}"
+
+
 def installed() -> list[str]:
     """Return the names of the TensorRT modules that are there to import."""
     return [name for name in NAMES if importlib.util.find_spec(name)]
@@ -61,7 +66,7 @@ def import_tensorrt(name: str) -> Library:
     try:
         module = importlib.import_module(name)
     except (ImportError, OSError) as error:
-        raise DeviceError(f"{name} cannot be imported ({error}); {INSTALL}") from error
+        raise DeviceError(f"{name} cannot be imported ({error}); {remedy()}") from error
     return Library(name, str(module.__version__), module)
 
 

@@ -1,0 +1,115 @@
+"""What PyTorch, diffusers and the like print: kept, and shown where it helps, not in the midst of an export."""
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from sdtrt.errors import PictureWarning
+
+LIBRARIES = ("diffusers", "huggingface_hub", "onnx", "onnx_ir", "onnxscript", "torch", "torchao", "transformers")
+SHOWN = 40  # lines, the last ones
+
+
+class Messages(logging.Handler):
+    """Keeps what libraries print below the level of errors; errors pass."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        super().__init__(logging.DEBUG)
+        self.verbose = verbose
+        self.lines: dict[str, None] = {}  # each once, in their order
+        self._former: dict[logging.Logger, tuple[list[logging.Handler], bool]] = {}
+
+    def add(self, text: str) -> None:
+        """Keep the lines of a text; a progress bar redraws its line, of which the last state counts."""
+        for line in text.splitlines():
+            if last := line.rpartition("\r")[2].strip():
+                self.lines[last] = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            print(f"{record.name}: {record.getMessage()}", file=sys.stderr)
+        else:
+            self.add(f"{record.name}: {record.getMessage()}")
+
+    def attach(self) -> None:
+        """Take the place of the handlers of all loggers of the libraries that are there by now."""
+        if self.verbose:
+            return
+        names = {name for name in logging.root.manager.loggerDict if name.partition(".")[0] in LIBRARIES}
+        for logger in map(logging.getLogger, sorted(names | {*LIBRARIES})):
+            if logger not in self._former:
+                self._former[logger] = logger.handlers, logger.propagate
+            is_root = logger.name in LIBRARIES
+            logger.handlers, logger.propagate = [self] if is_root else [], not is_root
+
+    def detach(self) -> None:
+        for logger, (handlers, propagate) in self._former.items():
+            logger.handlers, logger.propagate = handlers, propagate
+
+
+_messages: ContextVar[Messages | None] = ContextVar("messages", default=None)
+
+
+@contextmanager
+def captured(*, verbose: bool) -> Iterator[Messages]:
+    """Keep what libraries warn of and log; show it on standard error if the block fails, or at once if `verbose`.
+
+    Messages of this package pass. Loggers that libraries set up within the block are taken over by `attach`.
+    """
+    messages = Messages(verbose=verbose)
+    token = _messages.set(messages)
+    messages.attach()
+    try:
+        with contextlib.nullcontext() if verbose else _kept_warnings(messages):
+            yield messages
+    except Exception:
+        show(messages)
+        raise
+    finally:
+        messages.detach()
+        _messages.reset(token)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep all that a call of a library prints or warns of; outside of `captured` it is dropped."""
+    messages = _messages.get()
+    if messages is not None and messages.verbose:
+        yield
+        return
+    kept = messages or Messages(verbose=False)
+    text = io.StringIO()
+    try:
+        with _kept_warnings(kept), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            yield
+    finally:
+        kept.add(text.getvalue())
+
+
+@contextmanager
+def _kept_warnings(messages: Messages) -> Iterator[None]:
+    with warnings.catch_warnings():
+        show_former = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, PictureWarning):
+                show_former(message, category, *place)
+            else:
+                messages.add(f"{category.__name__}: {message}")
+
+        warnings.simplefilter("always")
+        warnings.showwarning = keep  # type: ignore[assignment]
+        yield
+
+
+def show(messages: Messages) -> None:
+    if messages.lines:
+        print("sdtrt: libraries said before the failure:", file=sys.stderr)
+        for line in list(messages.lines)[-SHOWN:]:
+            print(f"    {line}", file=sys.stderr)

@@ -1,0 +1,161 @@
+"""Anyone's encoder and decoders in ONNX: read, run once, and given sdtrt's inputs and outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdtrt.errors import BundleError
+from sdtrt.export.adoption import Adoption
+from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.graphs.onnx_trial import Graph, described, require_channels_first
+from sdtrt.export.latents.picture import made_picture
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An encoder and its decoders as they were read, and what running them once has shown.
+
+    Attributes:
+        encoder: The encoder.
+        decoders: The decoders, by the names that they get in the bundle.
+        output: Name of the encoder's output that holds the latents.
+        channels: Number of the latents' channels.
+        first: `channels` if the output has more, else None.
+        planes: For each decoder its outputs, each with the factor by which it must be enlarged.
+        notes: What there is to tell of all this.
+    """
+
+    encoder: Graph
+    decoders: dict[str, Graph]
+    output: str
+    channels: int
+    first: int | None
+    planes: dict[str, list[tuple[str, int]]]
+    notes: list[str]
+
+
+def run_once(wish: Adoption) -> Pair:
+    """Read and run the networks; `BundleError` names the tensor that does not fit."""
+    encoder = Graph.read(wish.encoder, channels=3)
+    decoders = {name: Graph.read(path, channels=None) for name, path in decoders_of(wish).items()}
+    pixels = trial_planes(128, 64, wish)
+    output, found = _latents_of(encoder, pixels, wish)
+    notes = [note for graph in (encoder, *decoders.values()) for note in graph.notes]
+    channels = _channels(encoder, decoders["decoder.onnx"], output, found)
+    first = channels if channels < found.shape[1] else None
+    if first is not None:
+        notes.append(
+            f"{wish.encoder.name}: {output!r} has {found.shape[1]} channels, the decoder takes {channels}; the first "
+            f"{channels} are taken as the mean, the others as the logarithm of the variance"
+        )
+    latents = np.ascontiguousarray(found[:, :channels])
+    planes = {name: _outputs_of(graph, latents, pixels.shape, wish) for name, graph in decoders.items()}
+    return Pair(encoder, decoders, output, channels, first, planes, notes)
+
+
+def _latents_of(encoder: Graph, pixels: Floats, wish: Adoption) -> tuple[str, Floats]:
+    """Return the name of the output that holds latents, and what it gave."""
+    values = encoder.run(pixels)
+    name = _chosen(values, encoder.path, wish.encoder_output, "--encoder-output")
+    found = values[name]
+    require_channels_first(encoder.path, name, found.shape, *pixels.shape[2:])
+    if found.ndim != 4 or found.dtype != np.float32:
+        raise BundleError(f"{encoder.path}: output {described({name: found})} is not float32 (N, C, h, w)")
+    if encoder.draws(found):
+        raise BundleError(
+            f"{encoder.path}: output {name!r} is drawn at random, and differs from run to run; export the mean "
+            "instead, in diffusers latent_dist.mode(), or name the output that holds it with --encoder-output"
+        )
+    return name, found
+
+
+def _channels(encoder: Graph, decoder: Graph, output: str, found: Floats) -> int:
+    """Return how many of an encoder's channels the decoder takes: all, or the first half, which are the mean."""
+    every = found.shape[1]
+    taken = decoder.channels or (every if every % 2 or _takes(decoder, found) else every // 2)
+    if taken not in {every, every / 2}:
+        raise BundleError(
+            f"{decoder.path}: input {decoder.source} takes {taken} channels, {encoder.path} gives {output!r} with "
+            f"{every}; expected as many, or half of them: a mean and the logarithm of its variance"
+        )
+    return taken
+
+
+def _takes(decoder: Graph, latents: Floats) -> bool:
+    try:
+        decoder.run(latents)
+    except BundleError:
+        return False
+    return True
+
+
+def _chosen(values: Mapping[str, Floats], path: Path, name: str | None, option: str) -> str:
+    if name is None and len(values) > 1:
+        hint = ", or add them up with --sum-outputs" if option == "--decoder-output" else ""
+        raise BundleError(f"{path} has outputs {described(values)}; name one with {option}{hint}")
+    if name is not None and name not in values:
+        raise BundleError(f"{path} has no output {name!r}; it has {described(values)}")
+    return name or next(iter(values))
+
+
+def decoders_of(wish: Adoption) -> dict[str, Path]:
+    """Return the decoders by the names that they get in the bundle."""
+    return {"decoder.onnx": wish.decoder} | ({"vivid.onnx": wish.vivid} if wish.vivid else {})
+
+
+def _outputs_of(graph: Graph, latents: Floats, shape: tuple[int, ...], wish: Adoption) -> list[tuple[str, int]]:
+    """Return the outputs of a decoder that make the image, and by how much each must be enlarged."""
+    values = graph.run(latents)
+    if not wish.sum_outputs:
+        name = _chosen(values, graph.path, wish.decoder_output, "--decoder-output")
+        values = {name: values[name]}
+    for name, value in values.items():
+        require_channels_first(graph.path, name, value.shape, *shape[2:])
+        if value.ndim != 4 or value.dtype != np.float32 or value.shape[1] != 3:
+            raise BundleError(f"{graph.path}: output {described({name: value})} is not float32 (N, 3, H, W)")
+    height, width = (max(value.shape[axis] for value in values.values()) for axis in (2, 3))
+    for name, value in values.items():
+        rows, columns = value.shape[2:]
+        if not rows or not columns or height % rows or width % columns or height // rows != width // columns:
+            raise BundleError(f"{graph.path}: output {name!r} of {columns}x{rows} does not divide {width}x{height}")
+    return [(name, height // value.shape[2]) for name, value in values.items()]
+
+
+def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
+    """Write the networks of a pair with sdtrt's names, ranges and scale."""
+    scale, shift = wish.latent_scale, wish.latent_shift
+    adapted = onnx_graph.adapted(
+        pair.encoder.model,
+        "pixels",
+        "latents",
+        [(pair.output, 1)],
+        channels=(3, pair.channels),
+        first=pair.first,
+        after=(scale, -shift * scale),
+    )
+    onnx_graph.write(adapted, folder / "encoder.onnx")
+    (low, high), (out_low, out_high) = wish.input_range, wish.output_range or wish.input_range
+    ratio = (high - low) / (out_high - out_low)
+    for name, graph in pair.decoders.items():
+        adapted = onnx_graph.adapted(
+            graph.model,
+            "latents",
+            "pixels",
+            pair.planes[name],
+            channels=(pair.channels, 3),
+            before=(1 / scale, shift),
+            after=(ratio, low - out_low * ratio),
+        )
+        onnx_graph.write(adapted, folder / name)
+
+
+def trial_planes(width: int, height: int, wish: Adoption) -> Floats:
+    """Return a batch of two images, made by formula, in the input range."""
+    low, high = wish.input_range
+    planes = made_picture(width, height).transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
+    return np.repeat(planes, 2, axis=0)

@@ -1,0 +1,79 @@
+"""What `sdtrt export` is asked for, and what can be refused before PyTorch is imported."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdtrt.errors import BundleError
+from sdtrt.export.checkpoints.sources import part_of, require_path_or_id
+from sdtrt.export.checkpoints.spaces import valid_name
+from sdtrt.export.checkpoints.weights import find_weights, listing, read_json
+from sdtrt.export.folder import require_vacant
+from sdtrt.export.latents.picture import photos_in
+from sdtrt.export.latents.profiles import require_photos
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of `sdtrt export`.
+
+    Attributes:
+        model: Path of a checkpoint, or its id on the hub.
+        out: Folder of the new bundle.
+        latent_space: Name of its latent space; None if the checkpoint says it.
+        half: Whether networks in half precision are written, too.
+        unet: Whether the UNet is.
+        photos: Folder of photos to measure or check the latents on.
+        revision: Branch, tag or commit on the hub.
+        variant: Variant of the weights, such as fp16; None for the usual or only ones.
+        allow_pickle: Whether pickled weights are read.
+        force: Whether an existing bundle is replaced.
+        quiet: Whether stages are left unsaid.
+        verbose: Whether messages of libraries are shown.
+    """
+
+    model: str
+    out: Path
+    latent_space: str | None = None
+    half: bool = True
+    unet: bool = False
+    photos: Path | None = None
+    revision: str | None = None
+    variant: str | None = None
+    allow_pickle: bool = False
+    force: bool = False
+    quiet: bool = True
+    verbose: bool = False
+
+    def check(self) -> None:
+        """Raise `BundleError` or `ValueError` for all that is known to be impossible before weights are read."""
+        require_vacant(self.out, force=self.force)
+        require_path_or_id(self.model)
+        if self.latent_space is not None:
+            valid_name(self.latent_space)
+            if self.photos is None:
+                require_photos(self.latent_space)
+        if self.photos is not None:
+            photos_in(self.photos)
+        path = Path(self.model)
+        if not path.exists():
+            return
+        if self.revision is not None:
+            raise ValueError(f"--revision is of models on the hub, and {self.model} is a folder or file here")
+        find_weights(part_of(path, "vae"), variant=self.variant, allow_pickle=self.allow_pickle)
+        if self.unet:
+            self._check_unet(path)
+
+    def _check_unet(self, path: Path) -> None:
+        if path.is_file():
+            raise BundleError(f"{path} is a single file; a UNet is taken from a diffusers folder or the hub")
+        place = part_of(path, "unet")
+        if place == path:
+            raise BundleError(f"{path} has no folder unet; a UNet is taken from a pipeline's folder; {listing(path)}")
+        find_weights(place, variant=self.variant, allow_pickle=self.allow_pickle)
+        config = place / "config.json"
+        conditional = config.is_file() and read_json(config).get("_class_name") == "UNet2DConditionModel"
+        if conditional and not (path / "text_encoder" / "config.json").is_file():
+            raise BundleError(
+                f"{path} has no text_encoder, which a UNet with a prompt needs; name a whole pipeline's folder or hub "
+                f"id; {listing(path)}"
+            )
