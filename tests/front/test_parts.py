@@ -312,7 +312,7 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
         (("encode", "photo.png", "--roi", "10x10+1+1:100"), 2, "expected 1 to 64"),
         (("encode", "photo.png", "--roi", "absent.png"), 1, "absent.png"),
         (("encode", "photo.png", "--roi", "cut.sdt"), 1, "cut.sdt"),
-        (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "no region, preview or part"),
+        (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "part or output quality"),
         (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of a picture"),
         (("encode", "photo.png", "--method", "palette", "--roi", "1x1+0+0"), 2, "no region of interest"),
         (("encode", "photo.png", "--roi", "absent\nfile.png"), 1, "file.png"),
