@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sdtrt._version import __version__
 from sdtrt.engine.networks.backends.gpu import description
-from sdtrt.engine.networks.backends.trt_library import installed
+from sdtrt.engine.networks.backends.trt_library import installed, remedy
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle
 from sdtrt.engine.networks.pipeline import WAYS
 from sdtrt.errors import DeviceError, SdtrtError
@@ -79,8 +79,8 @@ def _build_of_engines(bundle: Bundle) -> tuple[bool | None, str]:
     try:
         from sdtrt.export.engines import Order, choose
     except ImportError as error:
-        remedy = f"engines are built from ONNX files ({error}); install it with: {install_command('cpu', 'onnx')}"
-        return None, remedy if installed() else f"{remedy}; no TensorRT is installed either; {remedy()}"
+        text = f"engines are built from ONNX files ({error}); install it with: {install_command('cpu', 'onnx')}"
+        return None, text if installed() else f"{text}; no TensorRT is installed either; {remedy()}"
     try:
         library, targets = choose(Order(bundle))
     except DeviceError as error:
