@@ -144,7 +144,8 @@ def engines_build(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(plan) | {"built": built} for plan, built in done], indent=2))
     elif not silent and not any(built for _, built in done):
-        print(f"nothing to build: all {len(done)} engines of {options.bundle} are valid")
+        every = f"all {len(done)} engines" if len(done) > 1 else "the engine"
+        print(f"nothing to build: {every} of {options.bundle} {'are' if len(done) > 1 else 'is'} valid")
     return 0
 
 
@@ -159,6 +160,8 @@ def engines_list(options: argparse.Namespace) -> int:
         print_head()
         for plan, state in found:
             print(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}"))
+        if any(state.kind in {"stale", "damaged"} for _, state in found):
+            print(f"build them anew with: sdtrt engines build {options.bundle}", file=sys.stderr)
     return 1 if any(state.kind == "damaged" for _, state in found) else 0
 
 
@@ -178,8 +181,14 @@ def engines_clean(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([plan.file for plan in unwanted] + [path.name for path in strays], indent=2))
     else:
-        print(f"removed {len(unwanted)} engines and {len(strays)} that no index lists, {len(index.plans)} are left")
+        unlisted = f" and {len(strays)} that no index lists" if strays else ""
+        left = len(index.plans)
+        print(f"removed {counted(unwanted)}{unlisted}; {left} {'is' if left == 1 else 'are'} left")
     return 0
+
+
+def counted(plans: list[Plan]) -> str:
+    return f"{len(plans)} engine{'' if len(plans) == 1 else 's'}"
 
 
 ROW = "{:8} {:9} {:30} {:>10}  {:12}  {}"

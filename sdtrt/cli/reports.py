@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -74,6 +75,8 @@ def models(options: argparse.Namespace) -> int:
         look = f", looks faithful and vivid ({bundle.look} by default)" if bundle.is_vivid else ""
         prior = ", with a prior" if bundle.prior else ""
         print(f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}")
+    if all(bundle.is_built_in for bundle in found):
+        print("more: sdtrt export or import makes them, in a folder that $SDTRT_MODELS names", file=sys.stderr)
     return broken
 
 

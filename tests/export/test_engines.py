@@ -46,7 +46,7 @@ def test_build_keep_list_clean(run_cli: Run, cache: Path) -> None:
     assert sorted(listed(run_cli)) == sorted(everything)
     (cache / "stray.engine").write_bytes(b"x")
     (cache / "notes.txt").write_bytes(b"x")
-    assert b"removed 0 engines and 1 that no index lists, 4 are left" in run_cli("engines", "clean").stdout
+    assert b"removed 0 engines and 1 that no index lists; 4 are left" in run_cli("engines", "clean").stdout
     assert b"removed 4 engines" in run_cli("engines", "clean", "--all").stdout
     assert b"tiny has no engines" in run_cli("engines", "list").stdout
     assert sorted(path.name for path in cache.iterdir()) == ["engines.json", "notes.txt"]
