@@ -18,7 +18,7 @@ from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.profiles import decide_profile
 from sdtrt.export.latents.reach import find_reach
 from sdtrt.export.pair import decoders_of, run_once, trial_planes, write_networks
-from sdtrt.export.stages import say, stage
+from sdtrt.progress import announce
 
 TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
 LEAST_GAIN = 3.0  # dB by which the round trip must be better than a picture of one colour
@@ -30,19 +30,19 @@ def adopt(wish: Adoption) -> list[str]:
     Raises `BundleError`, naming the tensor, if the two are not an autoencoder that this project can use.
     """
     wish.check()
-    with stage("running the networks once", quiet=wish.quiet):
-        pair = run_once(wish)
+    announce("running the networks once", quiet=wish.quiet)
+    pair = run_once(wish)
     space = valid_name(wish.latent_space or space_of_weights(onnx_graph.fingerprint(pair.encoder.model)))
     with new_bundle(wish.out, force=wish.force) as folder:
         write_networks(pair, folder, wish)
         networks, vivid = _try(folder, wish, space)
         if wish.gradient:
-            with stage("deriving the decoder's gradient", quiet=wish.quiet):
-                write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale, wish.input_range)
-        say("measuring the latents", quiet=wish.quiet)
+            announce("deriving the decoder's gradient", quiet=wish.quiet)
+            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale, wish.input_range)
+        announce("measuring the latents", quiet=wish.quiet)
         profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
-        with stage("measuring how far the networks look", quiet=wish.quiet):
-            reach, told = find_reach(networks, vivid)
+        announce("measuring how far the networks look", quiet=wish.quiet)
+        reach, told = find_reach(networks, vivid)
         write_manifest(
             folder,
             {

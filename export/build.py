@@ -24,7 +24,7 @@ from sdtrt.export.latents.profiles import decide_profile, require_photos
 from sdtrt.export.latents.reach import find_reach
 from sdtrt.export.libraries import captured
 from sdtrt.export.request import Request
-from sdtrt.export.stages import say, stage
+from sdtrt.progress import announce
 
 PIXEL_RANGE = (-1.0, 1.0)  # of all VAEs of diffusers
 PROBE_SIDE = 256  # pixels
@@ -55,14 +55,14 @@ def _build(request: Request) -> list[str]:
         ):
             write_part(part, folder, written, half=request.half, quiet=request.quiet)
         if request.unet:
-            with stage("unet: reading the weights, embedding the empty prompt", quiet=request.quiet):
-                part = unet_part(path, latents, request, notes)
+            announce("unet: reading the weights, embedding the empty prompt", quiet=request.quiet)
+            part = unet_part(path, latents, request, notes)
             write_part(part, folder, written, half=request.half, quiet=request.quiet)
         networks = Networks.load(folder / "encoder.onnx", folder / "decoder.onnx", PIXEL_RANGE, downscale)
-        say("measuring the latents", quiet=request.quiet)
+        announce("measuring the latents", quiet=request.quiet)
         profile, warnings = decide_profile(space, networks, request.photos, quiet=request.quiet)
-        with stage("measuring how far the networks look", quiet=request.quiet):
-            reach, told = find_reach(networks)
+        announce("measuring how far the networks look", quiet=request.quiet)
+        reach, told = find_reach(networks)
         unet = {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}} if request.unet else {}
         write_manifest(folder, manifest(request, space, profile, reach, written) | unet)
         if request.unet and request.photos:
@@ -74,9 +74,9 @@ def _loaded(request: Request) -> tuple[Path, Autoencoder, list[str]]:
     """Return where the checkpoint lies, its VAE, and which weights were taken where that is not plain."""
     options: dict[str, Any] = {"allow_pickle": request.allow_pickle, "variant": request.variant}
     notes: list[str] = []
-    with stage(f"{request.model}: reading the weights", quiet=request.quiet):
-        path = locate(request.model, revision=request.revision, unet=request.unet, **options)
-        return path, load_autoencoder(path, **options, tell=notes.append), notes
+    announce(f"{request.model}: reading the weights", quiet=request.quiet)
+    path = locate(request.model, revision=request.revision, unet=request.unet, **options)
+    return path, load_autoencoder(path, **options, tell=notes.append), notes
 
 
 def decide_space(vae: Autoencoder, request: Request) -> tuple[str, str]:

@@ -33,9 +33,8 @@ from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_half import halved
 from sdtrt.export.latents.picture import made_picture
-from sdtrt.export.stages import say
 from sdtrt.kernels import reference
-from sdtrt.progress import Steps
+from sdtrt.progress import Steps, announce
 
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not find any implementation", "insufficient memory")
 PROBE_SIDE = 256  # pixels
@@ -110,7 +109,7 @@ def choose(order: Order) -> tuple[Library, list[str]]:
         )
     library = able[0]
     if "auto" in order.targets and gpu is None:
-        say(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
+        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
     return library, list(dict.fromkeys(_target(name, library, gpu) for name in order.targets))
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from sdtrt.errors import PictureWarning
+from sdtrt.process.streams import print_message
+from sdtrt.process.text import printable
 
 LIBRARIES = ("diffusers", "huggingface_hub", "onnx", "onnx_ir", "onnxscript", "torch", "torchao", "transformers")
 SHOWN = 40  # lines, the last ones
@@ -33,7 +34,7 @@ class Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.ERROR:
-            print(f"{record.name}: {record.getMessage()}", file=sys.stderr)
+            print_message(f"{record.name}: {record.getMessage()}")
         else:
             self.add(f"{record.name}: {record.getMessage()}")
 
@@ -110,6 +111,6 @@ def _kept_warnings(messages: Messages) -> Iterator[None]:
 
 def show(messages: Messages) -> None:
     if messages.lines:
-        print("sdtrt: libraries said before the failure:", file=sys.stderr)
+        print_message("sdtrt: messages of libraries before the failure:")
         for line in list(messages.lines)[-SHOWN:]:
-            print(f"    {line}", file=sys.stderr)
+            print_message(f"    {printable(line)}")

@@ -1,6 +1,7 @@
 """How far work is, on standard error: a bar on a terminal, elsewhere a line after 5 s and then one every 10 s."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,7 @@ class Watch:
         self._started = clock()
         self._due = self._started + FIRST
         self._ended = threading.Event()
+        self._stderr = sys.stderr  # libraries may have it redirected for a while
 
     def __enter__(self) -> Self:
         if not (self._quiet or Watch.active or is_terminal()):
@@ -76,7 +78,8 @@ class Watch:
         if now >= self._due and Watch.active is self:
             self._due = now + EVERY
             seconds = f"{now - self._started:.0f} s so far"
-            print_message(f"{self._title}: {', '.join(filter(None, (self.stage, self.detail, seconds)))}")
+            text = f"{self._title}: {', '.join(filter(None, (self.stage, self.detail, seconds)))}"
+            print_message(text, file=self._stderr)
 
 
 def progress(items: Sequence[Item], *, quiet: bool, name: Callable[[Item], str] = str) -> Iterator[Item]:

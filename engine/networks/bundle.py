@@ -67,9 +67,13 @@ class Bundle:
         try:
             fields = json.loads(path.read_text())
         except FileNotFoundError as error:
-            raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from error
+            names = ", ".join(sorted(other.name for other in folder.iterdir())[:8]) if folder.is_dir() else ""
+            there = f"there: {names}" if names else "there is nothing"
+            raise BundleError(
+                f"{folder} is not a bundle: it has no {MANIFEST}, {there}; bundles are made by sdtrt export and import"
+            ) from error
         except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(f"{path} cannot be read: {error}") from error
+            raise BundleError(f"{path} cannot be read: {error}; {_anew(folder)}") from error
         try:
             return cls._from_fields(folder, fields)
         except (
@@ -81,7 +85,7 @@ class Bundle:
             struct.error,
             FormatError,
         ) as error:
-            raise BundleError(f"{path} is malformed: {error!r}") from error
+            raise BundleError(f"{path} is malformed: {error!r}; {_anew(folder)}") from error
 
     @classmethod
     def _from_fields(cls, folder: Path, fields: dict[str, Any]) -> "Bundle":
@@ -162,8 +166,15 @@ class Bundle:
     def remedy(self) -> str:
         """What to run when a file is missing or damaged."""
         if self.is_built_in:
-            return f"restore it: {repair_command(self.folder)}"
+            return _anew(self.folder)
         return f"make the bundle again: sdtrt export or sdtrt import, with --force --out {self.folder}"
+
+
+def _anew(folder: Path) -> str:
+    """Return what to run when a manifest is damaged."""
+    if folder.is_relative_to(built_in_root()):
+        return f"restore it: {repair_command(folder)}"
+    return f"remove {folder}, and make the bundle again: sdtrt export or sdtrt import"
 
 
 def file_hash(path: Path) -> str:

@@ -11,7 +11,7 @@ from sdtrt.export.folder import free_bytes
 from sdtrt.export.graphs import graph, parity
 from sdtrt.export.graphs.attention import bound_attention
 from sdtrt.export.graphs.half import to_half
-from sdtrt.export.stages import stage
+from sdtrt.progress import announce
 
 NBYTES_PER_WEIGHT = 4 + 2  # in single and in half precision
 
@@ -44,20 +44,20 @@ def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet:
     bound_attention(part.network, half=False)
     references = parity.expected(part.network, inputs)
     path = folder / f"{part.name}.onnx"
-    with stage(f"{part.name}: to ONNX", quiet=quiet):
-        program = graph.export(part.network, inputs[0], part.output, path)
-    with stage(f"{part.name}: comparing it with torch", quiet=quiet):
-        written.parity[path.name] = parity.require_parity(path, inputs, references, parity.SINGLE, program)
+    announce(f"{part.name}: to ONNX", quiet=quiet)
+    program = graph.export(part.network, inputs[0], part.output, path)
+    announce(f"{part.name}: comparing it with torch", quiet=quiet)
+    written.parity[path.name] = parity.require_parity(path, inputs, references, parity.SINGLE, program)
     if not half:
         return
     path = folder / f"{part.name}.fp16.onnx"
-    with stage(f"{part.name}: to ONNX in half precision", quiet=quiet):
-        written.islands[part.name] = to_half(part.network, tuple(part.inputs.values()))
-        bound_attention(part.network, half=True)
-        example = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in inputs[0].items()}
-        graph.export(part.network, example, part.output, path)
-    with stage(f"{part.name}: comparing half precision with torch", quiet=quiet):
-        written.parity[path.name] = parity.require_parity(path, inputs, references, parity.HALF, program)
+    announce(f"{part.name}: to ONNX in half precision", quiet=quiet)
+    written.islands[part.name] = to_half(part.network, tuple(part.inputs.values()))
+    bound_attention(part.network, half=True)
+    example = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in inputs[0].items()}
+    graph.export(part.network, example, part.output, path)
+    announce(f"{part.name}: comparing half precision with torch", quiet=quiet)
+    written.parity[path.name] = parity.require_parity(path, inputs, references, parity.HALF, program)
 
 
 def _cropped(inputs: dict[str, Tensor], rows: int, columns: int) -> dict[str, Tensor]:

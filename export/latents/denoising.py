@@ -13,8 +13,7 @@ from sdtrt.engine.networks.view import View
 from sdtrt.engine.picture import Picture, psnr
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.picture import centre_of, photos_in
-from sdtrt.export.stages import stage
-from sdtrt.progress import progress
+from sdtrt.progress import announce, progress
 
 QUALITIES = (5, 15, 25, 35, 50, 70)
 PHOTOS, SIDE = 8, 256  # pixels
@@ -42,14 +41,14 @@ def measure_gains(codec: PictureCodec, photos: Sequence[Path], *, quiet: bool) -
     if not pictures:
         raise BundleError(f"none of {len(photos)} photos can be read")
     gains: dict[float, list[float]] = {}
-    with stage(f"measuring the UNet on {len(pictures)} photos", quiet=quiet):
-        for picture in progress(pictures, quiet=quiet):
-            for quality in reversed(QUALITIES):
-                data = codec.encode(picture, Wish(quality=quality))
-                without, denoised = (
-                    psnr(picture.pixels, codec.decode(data, view=View(n, "faithful")).pixels) for n in (0, STEPS)
-                )
-                gains.setdefault(container.read(data).header.step, []).append(denoised - without)
+    announce(f"measuring the UNet on {len(pictures)} photos", quiet=quiet)
+    for picture in progress(pictures, quiet=quiet):
+        for quality in reversed(QUALITIES):
+            data = codec.encode(picture, Wish(quality=quality))
+            without, denoised = (
+                psnr(picture.pixels, codec.decode(data, view=View(n, "faithful")).pixels) for n in (0, STEPS)
+            )
+            gains.setdefault(container.read(data).header.step, []).append(denoised - without)
     return {step: round(sum(each) / len(each), 3) for step, each in gains.items()}
 
 

@@ -165,6 +165,8 @@ def engines_list(options: argparse.Namespace) -> int:
         print_head()
         for plan, state in found:
             print_result(printable(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}")))
+        if any(state.kind in {"stale", "damaged"} for _, state in found):
+            print_message(printable(f"build them anew with: sdtrt engines build {options.bundle}"))
     return 1 if any(state.kind == "damaged" for _, state in found) else 0
 
 

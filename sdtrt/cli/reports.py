@@ -12,7 +12,7 @@ from sdtrt.cli.inputs import limits_of
 from sdtrt.doctor import examine
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders
 from sdtrt.errors import SdtrtError
-from sdtrt.process.streams import print_json, print_result
+from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
 
 LINE = (
@@ -85,6 +85,8 @@ def models(options: argparse.Namespace) -> int:
         prior = ", with a prior" if bundle.prior else ""
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
         print_result(printable(text))
+    if all(bundle.is_built_in for bundle in found):
+        print_message("more: sdtrt export or import makes them, in a folder that $SDTRT_MODELS names")
     return broken
 
 

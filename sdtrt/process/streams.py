@@ -19,9 +19,15 @@ def print_result(text: str, end: str = "\n") -> None:
         stream.write(encodable(text + end, stream))
 
 
-def print_message(text: str, end: str = "\n") -> None:
-    """Print to standard error. A message that cannot be written is lost: no work fails because of it."""
-    stream = open_stream(sys.stderr)
+def print_message(text: str, end: str = "\n", *, file: TextIO | None = None) -> None:
+    """Print to standard error. A message that cannot be written is lost: no work fails because of it.
+
+    Arguments:
+        text: str, the message.
+        end: str, what follows it.
+        file: the stream to print to; default: `sys.stderr`.
+    """
+    stream = open_stream(file or sys.stderr)
     if stream:
         with contextlib.suppress(OSError):
             stream.write(encodable(text + end, stream))

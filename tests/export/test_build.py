@@ -1,6 +1,8 @@
 """Checkpoints of every class to bundles; `build` itself compares each export with torch, in both precisions."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,3 +168,24 @@ def test_an_existing_bundle_is_kept(tmp_path: Path, models: SimpleNamespace) -> 
     with pytest.raises(BundleError, match="--force"):
         build(request)
     assert manifest(tmp_path / "bundle") == before
+
+
+def test_export_command_says_stages_and_no_noise(tmp_path: Path, pipeline: Make, models: SimpleNamespace) -> None:
+    """Standard error holds this project's lines alone, each stage among them; where the weights came from, too."""
+    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d())
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    command = [sys.executable, "-m", "sdtrt", "export", "--model", str(folder), "--unet", "--no-fp16"]
+    command += ["--latent-space", "sd1", "--out", str(tmp_path / "bundle")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.endswith(" so far")]
+    said = [line for line in lines if not line.startswith("sdtrt: ")]
+    assert said == [
+        f"{folder}: reading the weights",
+        *(f"{name}: {what}" for name in ("encoder", "decoder") for what in ("to ONNX", "comparing it with torch")),
+        "unet: reading the weights, embedding the empty prompt",
+        *("unet: to ONNX", "unet: comparing it with torch"),
+        *("measuring the latents", "measuring how far the networks look"),
+    ]
+    assert any("unet: the weights are those of variant fp16" in line for line in lines)

@@ -3,7 +3,7 @@
 import pytest
 
 from sdtrt.cli.batch import in_words
-from sdtrt.cli.dataset import labelled, share
+from sdtrt.cli.dataset import label, share
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
 from sdtrt.engine.networks.tiled import Tiled
@@ -23,12 +23,12 @@ def test_share_of_bytes_that_have_grown_is_a_factor(ratio: float, text: str) -> 
     [
         ("samples", "samples 3"),
         ("nbytes", "bytes 3"),
-        ("made_nbytes", "bytes written 3"),
+        ("made_nbytes", "bytes made 3"),
         ("latents_nbytes", "bytes of latents 3"),
     ],
 )
-def test_labelled_has_no_field_names(name: str, text: str) -> None:
-    assert labelled(name, 3) == text
+def test_label_has_no_field_names(name: str, text: str) -> None:
+    assert f"{label(name)} 3" == text
 
 
 def test_backend_errors_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:

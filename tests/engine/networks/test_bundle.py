@@ -173,3 +173,18 @@ def test_a_network_that_is_none(tmp_path: Path, real_files: dict[str, bytes]) ->
     codec = sdtrt.Codec.open(bundle_in(tmp_path / "b", latent_space="tiny"), threads=1)
     with codec, pytest.raises(BundleError, match=r"decoder\.onnx cannot be opened"):
         codec.decode(real_files["colour"])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema": 1}'])
+def test_open_half_written_manifest_names_file_and_remedy(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bundle.json").write_text(text)
+    with pytest.raises(BundleError, match=r"bundle\.json .*remove .*make the bundle again: sdtrt export or"):
+        Bundle.open(tmp_path)
+
+
+def test_open_without_manifest_lists_files(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="there is nothing"):
+        Bundle.open(tmp_path)
+    (tmp_path / "encoder.onnx").touch()
+    with pytest.raises(BundleError, match=r"no bundle\.json, there: encoder\.onnx; bundles are made by sdtrt export"):
+        Bundle.open(tmp_path)
