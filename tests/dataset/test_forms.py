@@ -87,6 +87,7 @@ def test_latents(running: Running, codec: sdtrt.Codec, folder: str, tmp_path: Pa
             Latents(packed, part=part)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than there are cores
 def test_latents_in_torch(running: Running, folder: str, picture_files: dict[str, bytes], tmp_path: Path) -> None:
     from torch.utils.data import DataLoader
 

@@ -59,13 +59,18 @@ def _leave_one_processor() -> None:
 class WithoutBfloat16(MetaPathFinder):
     """Finds the package's probes of the processor, and has them say that it has no bfloat16."""
 
+    searching = False
+
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != OPENVINO_BACKEND:
+        if name != OPENVINO_BACKEND or self.searching:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.searching = True  # by the other finders
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.searching = False
         assert spec is not None
         assert spec.loader is not None
         execute = spec.loader.exec_module
