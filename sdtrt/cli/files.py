@@ -31,6 +31,10 @@ def is_stdout(target: str) -> bool:
 def read_input(source: str) -> bytes:
     """Return the bytes of a file, or of standard input for `-` and `/dev/stdin`."""
     if not is_stdin(source):
+        if Path(source).is_dir():
+            raise IsADirectoryError(
+                "a folder, expected a file; name its files, or take sdtrt dataset for whole folders"
+            )
         return Path(source).read_bytes()
     if sys.stdin is None:
         raise OSError("standard input is closed")
@@ -40,6 +44,14 @@ def read_input(source: str) -> bytes:
 def is_file(source: str) -> bool:
     """Return whether an input is a file on disk, that can be read more than once and from anywhere."""
     return not is_stdin(source) and Path(source).is_file()
+
+
+def is_same_file(source: str, target: str) -> bool:
+    """Return whether an input and an output are one file on disk."""
+    try:
+        return is_file(source) and exists(target) and Path(source).samefile(target)
+    except OSError:
+        return False
 
 
 def write_output(target: str, data: bytes, *, force: bool) -> None:
