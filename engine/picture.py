@@ -70,6 +70,6 @@ def checked_region(region: object, width: int, height: int, name: str = "region"
     if min(left, top) < 0 or min(across, down) < 1 or left + across > width or top + down > height:
         raise ValueError(
             f"{name} {across}x{down}+{left}+{top} is not within the picture, which is {width}x{height}; "
-            "expected (left, top, width, height)"
+            f"expected width and height of at least 1, and at most {width} columns and {height} rows"
         )
     return left, top, across, down

@@ -96,7 +96,8 @@ def choose(order: Order) -> tuple[Library, list[str]]:
     names = installed() if order.builder == "auto" else [order.builder]
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
-        raise DeviceError(f"no TensorRT that can build engines is installed ({', '.join(names) or 'none'}); {remedy()}")
+        others = f" ({', '.join(names)})" if names else ""
+        raise DeviceError(f"no TensorRT that can build engines is installed{others}; {remedy()}")
     try:
         gpu, reason = architecture(), ""
     except DeviceError as error:

@@ -145,8 +145,15 @@ def check_output(path: Path) -> Output:
     elif stat.S_ISSOCK(output.status.st_mode):
         raise OSError(errno.ENXIO, "is a socket, which cannot be opened by its name; name a file or a pipe", name)
     elif not os.access(output.path, os.W_OK) and (output.is_in_place or not os.access(output.path.parent, os.W_OK)):
+        _require_writable_system(output.path.parent, name)
         raise PermissionError(errno.EACCES, "permission denied: this user may not write it", name)
     return output
+
+
+def _require_writable_system(folder: Path, name: str) -> None:
+    """Raise `OSError` if a folder is on a file system that nobody can write to."""
+    if hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, "is on a read-only file system; name an output elsewhere", name)
 
 
 def check_folder(folder: Path) -> None:
@@ -157,6 +164,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is not a folder; name another one", name)
     if not os.access(folder, os.W_OK | os.X_OK):
+        _require_writable_system(folder, name)
         raise PermissionError(errno.EACCES, "permission denied: this user may not create files in this folder", name)
 
 

@@ -123,7 +123,7 @@ class StoredLatents:
         """Return in words what is missing of what has been asked for, nothing if nothing is."""
         if not self._in_part | self._missing:
             return ""
-        return f"of {len(self._places)} tiles {len(self._missing)} are missing, {len(self._in_part)} are there in part"
+        return f"tiles: {len(self._missing)} of {len(self._places)} missing, {len(self._in_part)} incomplete"
 
     def _quantized(self, decoded: Decoded) -> Quantized:
         return quantized(decoded, self.profile.mean, self.deltas, self.profile.offset)

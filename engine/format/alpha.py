@@ -48,7 +48,7 @@ def alpha_of_file(
 def lacking(layout: Layout, whole: Sequence[bool]) -> str:
     """Return in words what is missing of the alpha of a salvaged file, nothing if nothing is."""
     count = whole[layout.segment("alpha", 0) :].count(False) if layout.alpha else 0
-    return f"of {layout.tiles} tiles' alpha {count} are missing" if count else ""
+    return f"alpha of tiles: {count} of {layout.tiles} missing" if count else ""
 
 
 def tiles_of_pixels(width: int, height: int, downscale: int, layout: Layout) -> list[tuple[Span, Span]]:

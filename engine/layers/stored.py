@@ -81,7 +81,7 @@ class Layers:
         layout, whole = self._file.layout, self._whole
         kinds = [kind for kind in ("overlay", "residual") if kind in layout.kinds]
         missing = [
-            f"of {layout.tiles} tiles' {kind} {count} are missing"
+            f"{kind} of tiles: {count} of {layout.tiles} missing"
             for kind in kinds
             if whole and (count := sum(not whole[layout.segment(kind, tile)] for tile in range(layout.tiles)))
         ]

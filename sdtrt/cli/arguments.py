@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sdtrt.cli.files import is_stdin
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT
@@ -14,6 +14,8 @@ from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.parts import LARGEST_SCALE
 from sdtrt.engine.picture import Region, region_of_text
 from sdtrt.images.interest import DEFAULT_WEIGHT
+
+Number = TypeVar("Number", int, float)
 
 
 def add_command(
@@ -95,15 +97,24 @@ def add_limit(command: argparse.ArgumentParser) -> None:
     )
 
 
+def number(text: str, kind: type[Number]) -> Number:
+    """Return a text as a number of a kind; `ArgumentTypeError` says what is expected if it is none."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        noun = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r}, expected {noun}") from error
+
+
 def quality(text: str) -> float:
-    value = float(text)
+    value = number(text, float)
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
     return value
 
 
 def output_quality(text: str) -> int:
-    value = int(text)
+    value = number(text, int)
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
     return value
@@ -166,7 +177,7 @@ def denoise(text: str) -> int | Literal["auto"]:
 
 def positive_count(text: str) -> int:
     """Return a whole number, 1 or more."""
-    value = int(text)
+    value = number(text, int)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
     return value
@@ -174,14 +185,14 @@ def positive_count(text: str) -> int:
 
 def positive(text: str) -> float:
     """Return a finite number above 0."""
-    value = float(text)
+    value = number(text, float)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text}, expected a number above 0")
     return value
 
 
 def whole_number(text: str) -> int:
-    value = int(text)
+    value = number(text, int)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text}, expected at least 0")
     return value
@@ -195,7 +206,7 @@ def port(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    value = float(text)
+    value = number(text, float)
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"{text}, expected more than 0, at most a day")
     return value
@@ -213,7 +224,7 @@ def value_range(text: str) -> tuple[float, float]:
 
 def mebibytes(text: str) -> int:
     """Return bytes of a number of MiB, 1 to 1 048 576."""
-    value = int(text)
+    value = number(text, int)
     if not 1 <= value <= 1 << 20:
         raise argparse.ArgumentTypeError(f"{text} MiB, expected 1 to {1 << 20}")
     return value << 20

@@ -170,8 +170,7 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
     if not options.quiet:
         tell_problems([(one["key"], one["source"], one["warning"]) for one in summary.warnings], "warnings")
     if task.destination is None:
-        counts = {name: value for name, value in figures.items() if name != "errors" and value}
-        print_result(", ".join(f"{label(name)} {value}" for name, value in counts.items()))
+        print_result(printable(f"{options.source}: {totals(summary)}"))
     elif not options.quiet:
         images = counted(summary.sums["samples"], "image")
         skipped = f", {summary.skipped} of {counted(summary.shards, 'shard')} done before" if summary.skipped else ""
@@ -179,6 +178,14 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
         print_message(f"{where}: {images}, {said(summary)}{skipped}")
         if summary.left_behind:
             print_message(f"not carried: {files_by_suffix(summary.left_behind)}")
+
+
+def totals(summary: "Summary") -> str:
+    """Return what was counted in samples of which nothing is written, in words."""
+    sums = {name: value for name, value in sorted(summary.sums.items()) if name != "samples" and value}
+    parts = [f"{counted(summary.sums['samples'], 'sample')} in {counted(summary.shards, 'shard')}"]
+    parts += [f"{value:,} {label(name)}" for name, value in sums.items()]
+    return ", ".join([*parts, f"{summary.seconds:.1f} s"])
 
 
 def label(name: str) -> str:
@@ -190,7 +197,7 @@ def label(name: str) -> str:
 def tell_problems(problems: list[tuple[str, str, str]], noun: str) -> None:
     """Print the first of some errors or warnings, each with its sample's key and source."""
     for key, source, text in problems[:SHOWN]:
-        print_message(printable(f"sdtrt: {key} ({source}): {text}"))
+        print_message(printable(f"sdtrt: {key}{f' ({source})' if source else ''}: {text}"))
     if len(problems) > SHOWN:
         print_message(f"sdtrt: and {len(problems) - SHOWN} more {noun}, which the manifest names")
 

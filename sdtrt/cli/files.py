@@ -32,6 +32,10 @@ def is_stdout(target: str) -> bool:
 def read_input(source: str) -> bytes:
     """Return the bytes of a file, or of standard input for `-` and `/dev/stdin`."""
     if not is_stdin(source):
+        if Path(source).is_dir():
+            raise IsADirectoryError(
+                "a folder, expected a file; name its files, or take sdtrt dataset for whole folders"
+            )
         return Path(source).read_bytes()
     if sys.stdin is None:
         raise OSError("standard input is closed")

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sdtrt.cli.files import read_input
 from sdtrt.codec import Codec
+from sdtrt.engine.format.container import MAGIC
 from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.refined import TURNS
 from sdtrt.errors import DeviceError, SdtrtError
@@ -121,9 +122,12 @@ def in_units(seconds: float) -> str:
 
 def open_image(source: str, frame: int, limits: Limits) -> Image.Image:
     """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
+    data = read_input(source)
     try:
-        image = open_any_size(io.BytesIO(read_input(source)))
+        image = open_any_size(io.BytesIO(data))
     except UnidentifiedImageError as error:
+        if data.startswith(MAGIC):
+            raise ValueError("an .sdt file, expected an image file; sdtrt decode makes one of it") from error
         raise ValueError("not an image file that Pillow knows") from error
     if frame:
         seek(image, frame, limits)

@@ -3,7 +3,7 @@
 import argparse
 import io
 import time
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,11 @@ def encode(options: argparse.Namespace) -> int:
     Wish(psnr=options.target_psnr, layers=options.layers, **wish)  # what makes no sense is wrong usage, not input
     if options.roi and options.method == "palette":
         raise ValueError("--method palette knows no region of interest")
-    check = partial(check_roi, options)
+
+    def check(target: str) -> None:
+        check_is_no_image(target)
+        check_roi(options, target)
+
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
     with opened_codecs(options) as codec_of:
         model = options.model or BUILT_IN
@@ -130,7 +134,7 @@ def encode_latents(options: argparse.Namespace, wish: dict[str, Any]) -> int:
         write_output(target, data, force=options.force)
         return encoded_record(data, seconds)
 
-    return each_file(options, targets, work, ENCODED)
+    return each_file(options, targets, work, ENCODED, check=check_is_no_image)
 
 
 def decode(options: argparse.Namespace) -> int:
@@ -166,7 +170,7 @@ def decode(options: argparse.Namespace) -> int:
             write_output(target, file, force=options.force)
             return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
 
-        return each_file(options, targets, work, "{width}x{height} {mode}, {seconds} s", check=check)
+        return each_file(options, targets, work, "{width}x{height} {mode}, {seconds:.2f} s", check=check)
 
 
 def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> Image.Image:
@@ -198,6 +202,14 @@ def decode_latents(options: argparse.Namespace) -> int:
         return {"shape": list(latents.shape)}
 
     return each_file(options, targets, work, "latents {shape}")
+
+
+def check_is_no_image(target: str) -> None:
+    """Raise `ValueError` if the name of an `.sdt` file's output is one of an image file."""
+    suffix = Path(target).suffix.lower()
+    kind = Image.registered_extensions().get(suffix)
+    if kind in Image.SAVE and suffix != ".sdt":
+        raise ValueError(f"{target} would be an .sdt file with the name of a {kind} file; expected a name in .sdt")
 
 
 def format_of(target: str, suffix: str) -> str:

@@ -55,7 +55,7 @@ class Sample:
     key: str
     main: Place | Row | None
     others: tuple[tuple[str, Place], ...] = ()
-    fault: str = "it has no image"
+    fault: str = "no file of this sample is one to work on"
 
     @property
     def source(self) -> str:

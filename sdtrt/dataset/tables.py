@@ -23,7 +23,7 @@ def rows(stream: BinaryIO, columns: Sequence[str]) -> Iterator[tuple[int, int, s
     names = table.schema_arrow.names
     column = next((name for name in columns if name in names), None)
     if column is None:
-        raise ValueError(f"no column {' or '.join(columns)}, but {', '.join(names)}")
+        raise ValueError(f"its columns are {', '.join(names)}; expected one of {', '.join(columns)}")
     number = 0
     for group in range(table.num_row_groups):
         for key in _keys(table, group, column):

@@ -114,7 +114,9 @@ def attempted(reader: Reader, sample: Sample, call: Call, suffix: str) -> Result
 
 def problem(sample: Sample, error: Exception, *, again: bool) -> Record:
     """Return what is wrong with a sample, with its key and where it is."""
-    if isinstance(error, UnidentifiedImageError):
+    if sample.main is None:
+        text = printable(sample.fault)
+    elif isinstance(error, UnidentifiedImageError):
         text = f"no image of a kind that is read here: {', '.join(FORMATS)}"
     else:
         text = error_text(error)

@@ -179,7 +179,7 @@ def test_commands(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.main(["dataset", "latents", packed, f"{back}/npy", "--quiet"]) == 0
     capsys.readouterr()
     assert cli.main(["dataset", "stats", packed]) == 0
-    assert "samples 7" in capsys.readouterr().out
+    assert f"{packed}: 7 samples in 1 shard, " in capsys.readouterr().out
     assert cli.main(["dataset", "verify", packed]) == 0
     (tmp_path / "packed" / "shard-000000.tar").unlink()
     assert cli.main(["dataset", "verify", packed]) == 1

@@ -90,7 +90,7 @@ def test_prefixes_of_a_single_stream(codec: PictureCodec, single: bytes, photo: 
     for length in range(14, len(single) - 4, 5):
         found, told = salvaged(codec, single[:length])
         assert found.pixels.shape == original.shape
-        assert told in {f"of 1 tiles {n} are missing, {1 - n} are there in part" for n in (0, 1)}
+        assert told in {f"tiles: {n} of 1 missing, {1 - n} incomplete" for n in (0, 1)}
         nearness.append(psnr(found.pixels, original))
     assert nearness[-1] > nearness[0] + 8
     assert all(later > earlier - 1.5 for earlier, later in pairwise(nearness))
@@ -112,17 +112,22 @@ def test_prefixes_of_several_tiles(codec: PictureCodec, tiled: bytes, photo: Pho
     start = tiled.index(file.segments[0])
     ends = np.cumsum([0, *map(len, file.segments)]) + start
     nearness = []
-    for level, words in ((1, "0 are missing, 3 are there in part"), (2, "0 are m"), (3, "0 are m"), (4, "alpha 3")):
+    for level, words in (
+        (1, "0 of 3 missing, 3 incomplete"),
+        (2, "0 of 3 m"),
+        (3, "0 of 3 m"),
+        (4, "alpha of tiles: 3"),
+    ):
         found, told = salvaged(codec, tiled[: ends[3 * level]])
         assert words in told
-        assert "of 3 tiles' alpha 3 are missing" in told
+        assert "alpha of tiles: 3 of 3 missing" in told
         assert found.alpha is not None
         assert (found.alpha == 255).all()
         nearness.append(psnr(found.pixels, original))
     assert nearness == sorted(nearness)
     np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
     found, told = salvaged(codec, tiled[: ends[1] + 3])
-    assert told.startswith("of 3 tiles 2 are missing, 1 are there in part")
+    assert told.startswith("tiles: 2 of 3 missing, 1 incomplete")
     found, told = salvaged(codec, tiled[: ends[-1]])
     assert told == "the checksum does not match: metadata is left out, and what is shown may be wrong"
     np.testing.assert_array_equal(found.alpha, codec.decode(tiled).alpha)
@@ -135,9 +140,7 @@ def test_damage_stays_where_it_is(codec: PictureCodec, tiled: bytes, level: int,
     file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
     data[data.index(file.segment(level, tile)) + len(file.segment(level, tile)) // 2] ^= 0x10
     found, told = salvaged(codec, bytes(data))
-    assert told == ("of 3 tiles 1 are missing, 0" if level == 0 else "of 3 tiles 0 are missing, 1") + (
-        " are there in part"
-    )
+    assert told == f"tiles: {'1 of 3 missing, 0' if level == 0 else '0 of 3 missing, 1'} incomplete"
     _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[tile]
     affected = np.zeros(900, bool)
     affected[max(left - REACH, 0) : right + REACH] = True
@@ -150,7 +153,7 @@ def test_damaged_alpha(codec: PictureCodec, tiled: bytes) -> None:
     file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
     data[data.index(file.segment(4, 1)) + 30] ^= 1
     found, told = salvaged(codec, bytes(data))
-    assert told == "of 3 tiles' alpha 1 are missing"
+    assert told == "alpha of tiles: 1 of 3 missing"
     _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[1]
     assert found.alpha is not None
     assert whole.alpha is not None
@@ -167,7 +170,7 @@ def test_damaged_layers(codec: PictureCodec, layered: bytes, kind: str, tile: in
     number = file.layout.segment(kind, tile)
     data[sum(map(len, file.segments[:number])) + layered.index(file.segments[0]) + 15] ^= 1
     found, told = salvaged(codec, bytes(data))
-    assert told == f"of 3 tiles' {kind} 1 are missing"
+    assert told == f"{kind} of tiles: 1 of 3 missing"
     without = [b"" if n == number else segment for n, segment in enumerate(file.segments)]
     expected = codec.decode(container.write(replace(file, segments=without)))
     assert_same(found, expected)
@@ -186,7 +189,7 @@ def test_prefixes_of_layers(codec: PictureCodec, layered: bytes) -> None:
     for count in range(7):
         found, told = salvaged(codec, layered[: ends[12 + count]])
         missing = {"overlay": max(3 - count, 0), "residual": min(6 - count, 3), "alpha": 3}
-        assert told == "; ".join(f"of 3 tiles' {kind} {n} are missing" for kind, n in missing.items() if n)
+        assert told == "; ".join(f"{kind} of tiles: {n} of 3 missing" for kind, n in missing.items() if n)
         whole = [n < 12 + count for n in range(len(file.segments))]
         np.testing.assert_array_equal(found.pixels, Layers(file, whole).put(bare.copy()))
     np.testing.assert_array_equal(found.pixels, codec.decode(layered).pixels)

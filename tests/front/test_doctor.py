@@ -96,7 +96,7 @@ def test_examine_with_a_builder_says_for_what_engines_can_be_built(engines: Simp
 @pytest.mark.parametrize(
     ("library", "words"),
     [
-        ({}, "no TensorRT that can build engines is installed (none)"),
+        ({}, "no TensorRT that can build engines is installed; "),
         ({"tensorrt_lean": {"builds": False, "needs_no_gpu": False}}, "is installed (tensorrt_lean)"),
         ({"tensorrt": {"builds": True, "needs_no_gpu": False}}, "tensorrt builds on the GPU that the engine is for"),
     ],

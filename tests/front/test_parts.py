@@ -192,7 +192,7 @@ def test_partial(codec: sdtrt.Codec, photo: Photo) -> None:
     with pytest.raises(sdtrt.FormatError):
         codec.decode(data[:-40])
     for decode in (codec.decode, sdtrt.decode):
-        with pytest.warns(sdtrt.PictureWarning, match="of 1 tiles 0 are missing, 1 are there in part"):
+        with pytest.warns(sdtrt.PictureWarning, match="tiles: 0 of 1 missing, 1 incomplete"):
             assert decode(data[:-40], partial=True).size == (160, 120)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -272,7 +272,7 @@ def test_damaged_files_in_the_shell(folder: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert main("decode", "--partial", "cut.sdt", "--json") == 0
     printed = capsys.readouterr()
-    told = "of 1 tiles 0 are missing, 1 are there in part"
+    told = "tiles: 0 of 1 missing, 1 incomplete"
     assert f"sdtrt: cut.sdt: {told}" in printed.err
     assert json.loads(printed.out)[0]["warnings"] == [told]
     assert len(pixels("cut.png")) == 160 * 120 * 3

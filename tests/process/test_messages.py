@@ -21,14 +21,14 @@ def test_share_of_bytes_that_have_grown_is_a_factor(ratio: float, text: str) -> 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("samples", "samples 3"),
-        ("nbytes", "bytes 3"),
-        ("made_nbytes", "bytes made 3"),
-        ("latents_nbytes", "bytes of latents 3"),
+        ("pixels", "3 pixels"),
+        ("nbytes", "3 bytes"),
+        ("made_nbytes", "3 bytes made"),
+        ("latents_nbytes", "3 bytes of latents"),
     ],
 )
 def test_label_has_no_field_names(name: str, text: str) -> None:
-    assert f"{label(name)} 3" == text
+    assert f"3 {label(name)}" == text
 
 
 def test_backend_errors_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_what_is_missing_is_counted() -> None:
     stored.part((HEIGHT - 1, HEIGHT), (0, 1))
     assert not stored.lacking()
     stored.part()
-    assert stored.lacking() == "of 15 tiles 1 are missing, 2 are there in part"
+    assert stored.lacking() == "tiles: 1 of 15 missing, 2 incomplete"
 
 
 def test_contradictions(inline_profile: Callable[..., LatentProfile]) -> None:

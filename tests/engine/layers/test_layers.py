@@ -165,7 +165,7 @@ def test_what_is_not_whole_is_left_out_and_told(file: File, pixels: np.ndarray, 
     number = file.layout.segment(kind, tile)
     whole[number] = False
     layers = Layers(file, whole)
-    assert layers.lacking() == f"of 4 tiles' {kind} 1 are missing"
+    assert layers.lacking() == f"{kind} of tiles: 1 of 4 missing"
     without = [b"" if n == number else segment for n, segment in enumerate(file.segments)]
     expected = Layers(dataclasses.replace(file, segments=without)).put(pixels.copy())
     np.testing.assert_array_equal(layers.put(pixels.copy()), expected)
@@ -174,7 +174,7 @@ def test_what_is_not_whole_is_left_out_and_told(file: File, pixels: np.ndarray, 
 
 def test_what_is_missing_of_both(file: File) -> None:
     whole = [n < 4 for n in range(len(file.segments))]
-    assert Layers(file, whole).lacking() == "of 4 tiles' overlay 4 are missing; of 4 tiles' residual 4 are missing"
+    assert Layers(file, whole).lacking() == "overlay of tiles: 4 of 4 missing; residual of tiles: 4 of 4 missing"
 
 
 @pytest.mark.parametrize("kind", ["overlay", "residual"])

@@ -24,7 +24,7 @@ export class SalvagedLatents extends StoredLatents {
   get missing() {
     const { size: missing } = this._missing, { size: inPart } = this._inPart;
     if (!missing && !inPart) return "";
-    return `of ${this._places.length} tiles ${missing} are missing, ${inPart} are there in part`;
+    return `tiles: ${missing} of ${this._places.length} missing, ${inPart} incomplete`;
   }
 
   /**

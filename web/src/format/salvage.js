@@ -46,7 +46,7 @@ export function missingOf({ layout, whole }, latents) {
   const tiles = layout.columns * layout.rows, kinds = kindsOf(layout);
   const layers = kinds.filter((kind) => typeof kind === "string").map((kind) => {
     const first = kinds.indexOf(kind) * tiles, count = whole.slice(first, first + tiles).filter((one) => !one).length;
-    return count ? `of ${tiles} tiles' ${kind} ${count} are missing` : "";
+    return count ? `${kind} of tiles: ${count} of ${tiles} missing` : "";
   });
   const told = [latents, ...layers].filter(Boolean).join("; ");
   return told || "the checksum does not match: metadata is left out, and what is shown may be wrong";

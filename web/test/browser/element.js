@@ -82,7 +82,7 @@ function addLoading() {
     const element = staged({ src: "/vectors/x_truncated/input.sdt" });
     equal(element.missing, "");
     await next(element, "load");
-    equal(element.missing, "of 1 tiles 0 are missing, 1 are there in part");
+    equal(element.missing, "tiles: 0 of 1 missing, 1 incomplete");
     equal([element.complete, middleOf(element)[3]], [true, 255]);
     element.src = GREY;
     await element.decode();

@@ -163,7 +163,7 @@ function addShowing() {
   test("it shows what there is of a file that is cut short, and says what is missing", async () => {
     await opened(`#${CUT}`);
     await until(() => at("said").textContent?.startsWith("what there is"));
-    equal(at("lacking").textContent, "Cut short or damaged: of 1 tiles 0 are missing, 1 are there in part");
+    equal(at("lacking").textContent, "Cut short or damaged: tiles: 0 of 1 missing, 1 incomplete");
     equal([at("lacking").hidden, at("view").hidden, at("wrong").hidden], [false, false, true]);
     await shown(`#${ODD}`);
     equal(at("lacking").hidden, true, "of a whole file");
