@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     ("line", "words"),
     [
         ("encode photo.png -o new.jpg", "new.jpg would be an .sdt file with the name of a JPEG file"),
-        ("encode photo.png -o photo.png --force", "photo.png would be an .sdt file with the name of a PNG file"),
+        ("encode photo.png -o photo.png --force", "photo.png: the output photo.png is the input itself"),
         ("encode --from-latents photo.npy -o new.WEBP", "new.WEBP would be an .sdt file with the name of a WEBP file"),
         ("encode photo.sdt", "photo.sdt: the output photo.sdt is the input itself; name another file with -o"),
         ("decode photo.png", "photo.png: the output photo.png is the input itself; name another file with -o"),
