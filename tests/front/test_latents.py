@@ -208,8 +208,8 @@ def test_encode_latents_takes_sizes_and_methods() -> None:
     [
         ({"width": 64}, ValueError, "width 64 for latents of 9 columns, expected 65 to 72 pixels"),
         ({"height": 49}, ValueError, "height 49 for latents of 6 rows, expected 41 to 48 pixels"),
-        ({"width": 70.0}, TypeError, "width is a float"),
-        ({"width": True}, TypeError, "width is a bool"),
+        ({"width": 70.0}, TypeError, r"width is 70\.0 \(float\)"),
+        ({"width": True}, TypeError, r"width is True \(bool\)"),
     ],
 )
 def test_encode_latents_of_another_size_is_refused(size: dict[str, Any], kind: type[Exception], message: str) -> None:
