@@ -225,17 +225,18 @@ def _by_stem(
 ) -> dict[str, list[tuple[str, Place]]]:
     """Return sidecars by the longest stem that their names start with; `a.b.json` belongs to `a.b`, else to `a`."""
     found: dict[str, list[tuple[str, Place]]] = {}
+    taken: set[str] = set()
     for name, place in sidecars.items():
         folder, base = posixpath.split(name)
         dots = [at for at, sign in enumerate(base) if sign == "."]
         cuts = [(posixpath.join(folder, base[:at]), base[at + 1 :]) for at in reversed(dots)]
         stem, part = next(((stem, part) for stem, part in cuts if stem in stems), ("", ""))
         if part:
-            taken = {other for other, _ in found.setdefault(stem, [])}
             plain = part.lower()
-            while plain in taken or (plain != part and f"{stem}.{plain}" in sidecars):
-                plain = f"{plain}_"  # a file has that name, which belongs to this image, or to `a.b` beside `a`
-            found[stem].append((plain, place))
+            while f"{stem}.{plain}" in taken or (plain != part and f"{stem}.{plain}" in sidecars):
+                plain = f"{plain}_"  # another file has that name, of this image, or of `a.b` beside `a`
+            taken.add(f"{stem}.{plain}")
+            found.setdefault(stem, []).append((plain, place))
         else:
             left_behind[tars.suffix_label(name)] += 1
     return found

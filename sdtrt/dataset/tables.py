@@ -132,7 +132,8 @@ def value_of_cell(column: Any) -> Any:
     try:
         return column[0].as_py()
     except (pyarrow.ArrowException, OverflowError, ValueError):
-        return column.slice(0, 1).combine_chunks().to_string(indent=0, skip_new_lines=True)[1:-1]
+        text = " ".join(column.slice(0, 1).combine_chunks().to_string().split())
+        return text[1:-1].strip() if text.startswith("[") else text
 
 
 def row_to_bytes(row: Any) -> bytes:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.latents import encoded_latents
 from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.format.arguments import digits, is_integer, shown
-from sdtrt.engine.format.limits import Limits
+from sdtrt.engine.format.arguments import checked_instance, digits, is_integer, shown
+from sdtrt.engine.format.limits import Limits, checked_limits
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.errors import LatentsWarning, LimitError
 from sdtrt.latents.arrays import array_of, checked_latents
@@ -38,6 +38,9 @@ def file_of(
 
     `size` is (width, height) of the image; `stacklevel` is how many calls above this one the user's own call is.
     """
+    checked_limits(limits)
+    if key is not None:
+        checked_instance("key", key, str, "the name of an array, or None")
     with named(latents):
         array = loaded(latents, key, limits)
         check_size(array.shape, limits)

@@ -230,6 +230,10 @@ def test_encode_latents_for_an_unknown_space_names_those_there_are(monkeypatch: 
         sdtrt.encode_latents(SD1, latent_space="flux1")
     with pytest.raises(TypeError, match="int, expected the name"):
         sdtrt.encode_latents(SD1, latent_space=1)  # type: ignore[arg-type]
+    for name in ("SD1", "sd1 ", "", "../../sd1", "/", "x-", "x-0123abcd", "a\0b", "\ud800", "a" * 5000):
+        with pytest.raises(sdtrt.BundleError, match="there are: sd1, tiny") as raised:
+            sdtrt.encode_latents(SD1, latent_space=name)
+        assert len(str(raised.value)) < 300
 
 
 BLOCKED = """
