@@ -1,7 +1,9 @@
 """Names that clash with each other, with folders or with devices: nothing is lost, nothing waits, the rest goes on."""
 
+import errno
 import json
 import os
+import re
 import tarfile
 from collections.abc import Callable
 from io import BytesIO
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from sdtrt import cli
+from sdtrt.dataset import stores
 from sdtrt.dataset.runs import Summary, changed_files
 from sdtrt.dataset.sources import IMAGES, same_place, samples_of
 
@@ -160,3 +163,21 @@ def test_verify_of_a_damaged_manifest_is_an_error_in_words(
         changed_files(str(out))
     assert cli.main(["dataset", "verify", str(out)]) != 0
     assert "damaged manifest.jsonl" in capsys.readouterr().err
+
+
+def test_full_disk_ends_the_run_with_the_name_of_the_file(
+    image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stores, "replace_file", refuse)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "a.sdt"))):
+        stores.Store(str(tmp_path)).put("a.sdt", image)
+
+
+def test_workers_beyond_the_shards_are_not_started(image: bytes, tmp_path: Path) -> None:
+    source = folder_with(tmp_path / "in", {"a.png": image})
+    arguments = ["--workers", "99999999999999999999", "--quiet", str(source), str(tmp_path / "out")]
+    assert cli.main(["dataset", "encode", *arguments]) == 0
+    assert (tmp_path / "out" / "a.sdt").exists()

