@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.format.arguments import is_integer, shown
+from sdtrt.engine.format.arguments import digits, is_integer, shown
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 
 Pixels = NDArray[np.uint8]
@@ -48,7 +48,7 @@ def region_of_text(text: str) -> Region:
     """Return (left, top, width, height) of a region written as in X11: 800x600+1200+400; `ValueError` if it is none."""
     match = re.fullmatch(r"(\d{1,8})x(\d{1,8})\+(\d{1,8})\+(\d{1,8})", text)
     if not match:
-        raise ValueError(f"{text!r}, expected width, height, left and top, such as 800x600+1200+400")
+        raise ValueError(f"{text[:40]!r}, expected width, height, left and top, such as 800x600+1200+400")
     width, height, left, top = map(int, match.groups())
     return left, top, width, height
 
@@ -68,8 +68,9 @@ def checked_region(region: object, width: int, height: int, name: str = "region"
         raise TypeError(f"{name} is {shown(region)}, {expected}")
     left, top, across, down = map(int, region)
     if min(left, top) < 0 or min(across, down) < 1 or left + across > width or top + down > height:
+        sides = f"{digits(across)}x{digits(down)}+{digits(left)}+{digits(top)}"
         raise ValueError(
-            f"{name} {across}x{down}+{left}+{top} is not within the picture, which is {width}x{height}; "
-            f"expected width and height of at least 1, and at most {width} columns and {height} rows"
+            f"{name} {sides} is not within the picture, which is {width}x{height}; "
+            "expected width and height of at least 1"
         )
     return left, top, across, down

@@ -28,15 +28,19 @@ class Messages(logging.Handler):
 
     def add(self, text: str) -> None:
         """Keep the lines of a text; a progress bar redraws its line, of which the last state counts."""
-        for line in text.splitlines():
+        for line in text.replace("\r\n", "\n").split("\n"):
             if last := line.rpartition("\r")[2].strip():
                 self.lines[last] = None
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = f"{record.name}: {record.getMessage()}"
+        except Exception:  # the message does not fit its arguments: no reason to end what the library does
+            text = f"{record.name}: {record.msg}"
         if record.levelno >= logging.ERROR:
-            print_message(f"{record.name}: {record.getMessage()}")
+            print_message(text)
         else:
-            self.add(f"{record.name}: {record.getMessage()}")
+            self.add(text)
 
     def attach(self) -> None:
         """Take the place of the handlers of all loggers of the libraries that are there by now."""

@@ -230,7 +230,8 @@ def naming(what: str) -> Iterator[None]:
 def stream_of(stream: Any) -> Stream:
     """Return a foreign stream, an object with `__cuda_stream__` or the handle of one as an integer, as cuda-core's.
 
-    Raises `TypeError` for anything else. The handles of the default stream are refused: it would wait for all others.
+    Raises `TypeError` for anything else, `ValueError` for a number that is no handle. The handles of the default stream
+    are refused: it would wait for all others.
     """
     if isinstance(stream, bool) or not (isinstance(stream, int) or hasattr(stream, "__cuda_stream__")):
         raise TypeError(
@@ -238,6 +239,8 @@ def stream_of(stream: Any) -> Stream:
             "or the handle of a stream as an integer"
         )
     handle = stream if isinstance(stream, int) else handle_of(stream)
+    if not 0 <= handle < 1 << 64:
+        raise ValueError("stream is out of the range of handles, expected that of a stream that you have made")
     if handle in DEFAULT_STREAMS:
         raise ValueError(
             f"stream {handle} is the default stream, which waits for all others; expected one that you have made"
@@ -247,7 +250,12 @@ def stream_of(stream: Any) -> Stream:
 
 def handle_of(stream: Stream) -> int:
     """Return the address of a stream, for libraries that take integers."""
-    return int(stream.__cuda_stream__()[1])
+    try:
+        return int(stream.__cuda_stream__()[1])
+    except (TypeError, ValueError, LookupError) as error:
+        raise TypeError(
+            f"stream is a {type(stream).__name__} whose __cuda_stream__ gives no version and handle: {error}"
+        ) from error
 
 
 def array_of(array: Any) -> DeviceArray:

@@ -25,15 +25,16 @@ def opened(source: Source, name: str = "source") -> Iterator[bytes | BinaryIO]:
         name: the argument, for messages.
 
     Position 0 of the stream that is yielded is where the file begins. Raises `TypeError` for anything else,
-    `OSError` if the file cannot be opened, and `FormatError` for a stream that stands at its end.
+    `ValueError` for a stream that is closed or cannot be read, `OSError` if the file cannot be opened, and
+    `FormatError` for a stream that stands at its end.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield bytes(source)
     elif hasattr(source, "read") and (hasattr(source, "seek") or not isinstance(source, os.PathLike)):
-        yield from _of_stream(cast(BinaryIO, source))
+        yield from _of_stream(cast(BinaryIO, source), name)
     elif isinstance(source, str | os.PathLike):
         with Path(os.fsdecode(source)).open("rb") as stream:
-            yield from _of_stream(stream)
+            yield from _of_stream(stream, name)
     else:
         raise TypeError(f"{name} is {shown(source)}, expected bytes, a path, or a binary stream")
 
@@ -44,8 +45,9 @@ def bytes_of(source: Source, name: str = "source") -> bytes:
         return found if isinstance(found, bytes) else found.read()
 
 
-def _of_stream(stream: BinaryIO) -> Iterator[bytes | BinaryIO]:
+def _of_stream(stream: BinaryIO, name: str) -> Iterator[bytes | BinaryIO]:
     """Yield a stream from where it stands, or its bytes if it cannot seek; `FormatError` if it stands at its end."""
+    _require_readable(stream, name)
     try:
         start = _moved(stream, 0, io.SEEK_CUR)
     except (AttributeError, OSError):
@@ -60,6 +62,16 @@ def _of_stream(stream: BinaryIO) -> Iterator[bytes | BinaryIO]:
     finally:
         if not getattr(stream, "closed", False):
             stream.seek(start)
+
+
+def _require_readable(stream: BinaryIO, name: str) -> None:
+    """Raise `ValueError` or `TypeError` for a stream from which no bytes can be read."""
+    if getattr(stream, "closed", False) is True:
+        raise ValueError(f"{name} is a closed file, expected an open one; open it again, or pass its path")
+    if isinstance(stream, io.TextIOBase):
+        raise TypeError(f"{name} is a stream of text, expected bytes; open the file in mode 'rb'")
+    if isinstance(stream, io.IOBase) and not stream.readable():
+        raise ValueError(f"{name} is a file that is open for writing only; open it in mode 'rb'")
 
 
 class StreamFrom:

@@ -21,7 +21,7 @@ def checked_integer(name: str, value: object, low: int, high: int | None = None)
         raise TypeError(f"{name} is {shown(value)}, expected {expected}")
     number = int(value)  # type: ignore[call-overload]
     if number < low or (high is not None and number > high):
-        raise ValueError(f"{name} is {number}, expected {expected}")
+        raise ValueError(f"{name} is {digits(number)}, expected {expected}")
     return number
 
 
@@ -37,7 +37,10 @@ def checked_number(name: str, value: object, low: float, high: float = math.inf,
         expected = f"a finite number {'above' if above else 'from'} {low:g}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {shown(value)}, expected {expected}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} is {shown(value)}, expected {expected}") from error
     if not low <= number <= high or math.isinf(number) or (above and number == low):
         raise ValueError(f"{name} is {number:g}, expected {expected}")
     return number
@@ -76,6 +79,17 @@ def checked_items(name: str, value: Any, expected: str) -> Iterator[Any]:
 
 def shown(value: object) -> str:
     """Return a value and its type for a message, on one line and not too long."""
-    text = " ".join(repr(value).split())
+    kind = type(value).__name__
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of the value's class; Python itself refuses to write integers of thousands of digits
+        return f"a value that cannot be shown ({kind})"
     text = text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
-    return f"{text} ({type(value).__name__})"
+    return f"{text} ({kind})"
+
+
+def digits(number: int) -> str:
+    """Return a whole number for a message; Python refuses to write one of thousands of digits."""
+    if abs(number) < 10**LONGEST_SHOWN:
+        return str(number)
+    return f"above 1e{LONGEST_SHOWN}" if number > 0 else f"below -1e{LONGEST_SHOWN}"

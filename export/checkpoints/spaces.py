@@ -111,7 +111,7 @@ def name_in_files(name: str) -> str:
     """
     if re.fullmatch(r"x-[0-9a-f]{8}", name) or shipped_profile_id(name) is not None:
         return name
-    return f"x-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"x-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def valid_name(name: str) -> str:

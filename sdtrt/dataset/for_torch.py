@@ -9,6 +9,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from sdtrt.dataset.latents import LATENTS, LatentsIterator, OnError, checked_on_error
 from sdtrt.dataset.sources import samples_of
+from sdtrt.engine.format.arguments import checked_integer, checked_truth
+
+LARGEST_EPOCH = (1 << 63) - 1
 
 
 class LatentsDataset(IterableDataset):  # type: ignore[misc]  # of a library that need not be there
@@ -44,20 +47,18 @@ class LatentsDataset(IterableDataset):  # type: ignore[misc]  # of a library tha
             rank = torch.distributed.get_rank() if initialised else 0
         if world_size is None:
             world_size = torch.distributed.get_world_size() if initialised else 1
-        if not 0 <= rank < world_size:
+        self._world_size = checked_integer("world_size", world_size, 1)
+        self._rank = checked_integer("rank", rank, 0)
+        if self._rank >= self._world_size:
             raise ValueError(f"rank {rank} of world_size {world_size}, expected 0 to world_size - 1")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}, expected at least 0")
-        self._rank, self._world_size = rank, world_size
-        self._shuffle, self._seed, self._on_error = shuffle, seed, checked_on_error(on_error)
+        self._shuffle, self._seed = checked_truth("shuffle", shuffle), checked_integer("seed", seed, 0)
+        self._on_error = checked_on_error(on_error)
         self._samples = samples_of(str(source), LATENTS)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # so that workers that persist see it change
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, at least 0, that the order of the samples depends on; all ranks need the same."""
-        if epoch < 0:
-            raise ValueError(f"epoch is {epoch}, expected at least 0")
-        self._epoch.fill_(epoch)
+        self._epoch.fill_(checked_integer("epoch", epoch, 0, LARGEST_EPOCH))
 
     def __len__(self) -> int:
         """Return how many samples this rank has."""

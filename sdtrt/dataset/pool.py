@@ -33,6 +33,7 @@ def each(task: Task, shards: Sequence[Shard], workers: int) -> Iterator[Record |
     an error in its record, until the next run.
     """
     left, deaths = list(shards), Counter[str]()
+    workers = min(workers, len(left))
     while left:
         begun: list[Shard] = []
         try:

@@ -1,8 +1,12 @@
 """What samples hold: the bytes of their image or `.sdt` file, and all else that the source has of them."""
 
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO, Self
+
+from fsspec.implementations.local import LocalFileSystem
 
 from sdtrt.dataset.sources import Place, Row, Sample, located
 from sdtrt.dataset.tables import Cursor, values_of
@@ -60,8 +64,7 @@ class Reader:
             stream.seek(place.offset)
             data = stream.read(place.nbytes)
         else:
-            files, path = located(place.url)
-            data = files.cat_file(path)
+            data = _whole_file(place.url)
         if place.nbytes is not None and len(data) != place.nbytes:
             raise OSError(f"{printable(place.url)} has changed: {len(data)} bytes where {place.nbytes} were")
         return data
@@ -86,3 +89,14 @@ class Reader:
         if self._stream is not None:
             self._stream.close()
         self._url, self._stream, self._cursor = "", None, None
+
+
+def _whole_file(url: str) -> bytes:
+    """Return the bytes of a file; `ValueError` for a pipe or device of this machine, which may have no end."""
+    files, path = located(url)
+    if isinstance(files, LocalFileSystem):
+        mode = Path(path).stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # the error of a folder is the system's
+            raise ValueError(f"{printable(url)} is a pipe or a device, expected a file")
+    data: bytes = files.cat_file(path)
+    return data

@@ -6,11 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sdtrt._version import __version__
 from sdtrt.dataset.shards import Shard, Task, listing_for, shards_of
-from sdtrt.dataset.sources import FORMAT, MANIFEST, located
+from sdtrt.dataset.sources import FORMAT, MANIFEST, below, same_place
 from sdtrt.dataset.stores import DONE, Store
 from sdtrt.dataset.unfinished import SUFFIX, prefix_of
 from sdtrt.dataset.work import Record
@@ -73,7 +72,7 @@ def run(
     the first shard, after each, and now and then within. Raises `TooManyErrorsError`, `ValueError` if the source has no
     samples, `OSError` if the destination cannot be written, and what `each` raises.
     """
-    if task.destination is not None and located(task.destination) == located(task.source):
+    if task.destination is not None and same_place(task.destination, task.source):
         raise ValueError(f"{printable(task.source)} is both source and destination")
     store = Store(task.destination) if task.destination is not None else None
     if store:
@@ -170,18 +169,24 @@ def manifest(task: Task, records: Sequence[Record]) -> bytes:
 
 
 def changed_files(source: str) -> list[str] | None:
-    """Return which files of an earlier run's manifest are missing, or have changed; None if there is no manifest."""
+    """Return which files of an earlier run's manifest are missing, or have changed; None if there is no manifest.
+
+    Raises `ValueError` if the manifest is damaged, or names a file elsewhere.
+    """
     store = Store(source)
-    said = store.get(MANIFEST)
-    if said is None:
+    data = store.get(MANIFEST)
+    if data is None:
         return None
+    try:
+        files = [file for line in data.decode().splitlines()[1:] for file in json.loads(line)["files"]]
+        sums = [(below(file["name"]), file["sha256"]) for file in files]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{printable(source)}: a damaged {MANIFEST}: {error!r}") from error
     found = []
-    for line in said.decode().splitlines()[1:]:
-        files: list[dict[str, Any]] = json.loads(line)["files"]
-        for about in files:
-            data = store.get(about["name"])
-            if data is None:
-                found.append(f"{about['name']} is missing")
-            elif hashlib.sha256(data).hexdigest() != about["sha256"]:
-                found.append(f"{about['name']} has changed")
+    for name, checksum in sums:
+        content = store.get(name)
+        if content is None:
+            found.append(f"{name} is missing")
+        elif hashlib.sha256(content).hexdigest() != checksum:
+            found.append(f"{name} has changed")
     return found

@@ -108,6 +108,14 @@ def located(url: str) -> tuple[Any, str]:
     return filesystem(protocol, **kind._get_kwargs_from_urls(url)), str(kind._strip_protocol(url))
 
 
+def same_place(first: str, second: str) -> bool:
+    """Return whether two URLs name one place; links and `..` in paths of this machine are followed."""
+    (files, path), (others, other) = located(first), located(second)
+    if isinstance(files, LocalFileSystem):
+        path, other = os.path.realpath(path), os.path.realpath(other)
+    return (files, path) == (others, other)
+
+
 def is_chain(url: str) -> bool:
     """Return whether this is a URL of fsspec's with several parts, as `zip://a.png::s3://bucket/b.zip`."""
     *outer, last = url.split("::")
@@ -136,9 +144,9 @@ def listing_of(source: str, wanted: Wanted, *, dots: bool = True) -> Listing:
     if files.isdir(path):
         found = _of_manifest(files, path, wanted)
         found = _of_folder(files, path, wanted, left_behind) if found is None else found
-    elif source.endswith(".txt"):
+    elif source.lower().endswith(".txt"):
         found = _of_list(files.cat_file(path))
-    elif source.endswith((".tar", ".parquet")):
+    elif source.lower().endswith((".tar", ".parquet")):
         found = [sample for name in _matching(files, path) for sample in _of_file(files, name, wanted, left_behind)]
     else:
         raise ValueError(f"{printable(source)}: no folder, .txt, .tar or .parquet of that name")
@@ -160,6 +168,8 @@ def _url(files: Any, path: str) -> str:
 
 def _of_list(data: bytes) -> list[Sample]:
     """Return a sample for each line: a path or a URL, whole, whatever signs are in it. Empty lines are none."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes lists
+        data = data.decode("utf-16", "surrogatepass").encode("utf-8", "surrogatepass")
     lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
     urls = [os.fsdecode(line.removesuffix(b"\r")) for line in lines]
     return [Sample(without_suffix(URL.sub("", url, count=1)), Place(absolute(url))) for url in urls if url]
@@ -215,14 +225,18 @@ def _by_stem(
 ) -> dict[str, list[tuple[str, Place]]]:
     """Return sidecars by the longest stem that their names start with; `a.b.json` belongs to `a.b`, else to `a`."""
     found: dict[str, list[tuple[str, Place]]] = {}
+    taken: set[str] = set()
     for name, place in sidecars.items():
         folder, base = posixpath.split(name)
         dots = [at for at, sign in enumerate(base) if sign == "."]
         cuts = [(posixpath.join(folder, base[:at]), base[at + 1 :]) for at in reversed(dots)]
         stem, part = next(((stem, part) for stem, part in cuts if stem in stems), ("", ""))
         if part:
-            taken = {other for other, _ in found.setdefault(stem, [])}
-            found[stem].append((part if part.lower() in taken else part.lower(), place))
+            plain = part.lower()
+            while f"{stem}.{plain}" in taken or (plain != part and f"{stem}.{plain}" in sidecars):
+                plain = f"{plain}_"  # another file has that name, of this image, or of `a.b` beside `a`
+            taken.add(f"{stem}.{plain}")
+            found.setdefault(stem, []).append((plain, place))
         else:
             left_behind[tars.suffix_label(name)] += 1
     return found
@@ -245,9 +259,7 @@ def _of_manifest(files: Any, path: str, wanted: Wanted) -> list[Sample] | None:
 def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Sample]:
     parts: dict[str, dict[str, Place]] = {}
     for about in record["files"]:
-        if {"", ".", ".."} & set(about["name"].split("/")):
-            raise ValueError(f"{about['name']!r} leads elsewhere")
-        name = posixpath.join(path, about["name"])
+        name = posixpath.join(path, below(about["name"]))
         if about["key"] is None:  # a file for all of the shard
             yield from _of_file(files, name, wanted, Counter())
         else:
@@ -258,12 +270,19 @@ def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> 
             yield Sample(key, found[main], tuple((part, place) for part, place in found.items() if part != main))
 
 
+def below(name: str) -> str:
+    """Return the name of a file below a folder; `ValueError` if it leads elsewhere."""
+    if {"", ".", ".."} & set(name.split("/")):
+        raise ValueError(f"{name!r} leads elsewhere")
+    return name
+
+
 def _of_file(files: Any, path: str, wanted: Wanted, left_behind: Counter[str]) -> Iterator[Sample]:
     """Yield the samples of a tar or Parquet file, at last what is wrong with it."""
     url, nbytes, stem = _url(files, path), files.size(path), stem_of(posixpath.basename(path))
     try:
         with files.open(path, "rb") as stream:
-            if path.endswith(".parquet"):
+            if path.lower().endswith(".parquet"):
                 for group, row, key, column in tables.rows(stream, wanted.columns):
                     yield Sample(key or f"{stem}-{row:09d}", Row(url, nbytes, group, row, column))
             else:

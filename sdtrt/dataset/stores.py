@@ -63,10 +63,19 @@ class Store:
         path = posixpath.join(self._path, name)
         if self._local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            replace_file(Path(path), data)
+            self._replace(path, data)
         else:
             self._files.pipe_file(path, data)  # stores of objects show one once it is whole
         return Written(name, len(data), hashlib.sha256(data).hexdigest(), key, part)
+
+    @staticmethod
+    def _replace(path: str, data: bytes) -> None:
+        try:
+            replace_file(Path(path), data)
+        except OSError as error:
+            if error.filename is None:  # as of a full disk
+                error.filename = path
+            raise
 
     def get(self, name: str) -> bytes | None:
         """Return a file, None if there is none."""

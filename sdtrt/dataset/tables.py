@@ -120,9 +120,20 @@ def _mark(field: Any) -> bytes | None:
 
 def values_of(row: Any) -> dict[str, Any]:
     """Return the further columns of a row by name, but for keys, nulls and what an earlier run added."""
-    found = row.to_pylist()[0] if row.num_columns else {}
+    found = {name: value_of_cell(column) for name, column in zip(row.schema.names, row.columns, strict=True)}
     hidden = {field.name for field in row.schema if _mark(field)} | set(KEYS)
     return {name: value for name, value in found.items() if value is not None and name not in hidden}
+
+
+def value_of_cell(column: Any) -> Any:
+    """Return the first value of a column; as Arrow's text where Python has no such value, as a day after year 9999."""
+    import pyarrow
+
+    try:
+        return column[0].as_py()
+    except (pyarrow.ArrowException, OverflowError, ValueError):
+        text = " ".join(column.slice(0, 1).combine_chunks().to_string().split())
+        return text[1:-1].strip() if text.startswith("[") else text
 
 
 def row_to_bytes(row: Any) -> bytes:
@@ -182,7 +193,7 @@ def joined(suffix: str, tables: Sequence[Any]) -> Any:
         table = pyarrow.concat_tables(renamed, promote_options="permissive")
     except pyarrow.ArrowException:
         names = dict.fromkeys(name for table in renamed for name in table.schema.names)
-        rows = [table.to_pylist()[0] if table.num_columns else {} for table in renamed]
+        rows = [dict(zip(table.schema.names, map(value_of_cell, table.columns), strict=True)) for table in renamed]
         table = pyarrow.table({name: column_of([row.get(name) for row in rows]) for name in names})
     return table.replace_schema_metadata(renamed[0].schema.metadata).unify_dictionaries().combine_chunks()
 

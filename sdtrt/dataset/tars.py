@@ -19,17 +19,34 @@ def samples(stream: BinaryIO, suffixes: Collection[str], left_behind: Counter[st
     """Yield the samples of a tar: name, where the first file of these suffixes lies, and where others do, by extension.
 
     Raises `ValueError` at what is broken, or breaks off; what comes before is yielded. What belongs to no sample is
-    counted in `left_behind`, by suffix.
+    counted in `left_behind`, by suffix. A name that comes again begins another sample.
     """
     for stem, group in groupby(_members(stream, left_behind), key=lambda member: member[0]):
         parts: dict[str, Where] = {}
+        names: set[str] = set()
         for _, extension, where in group:
-            parts[extension.lower() if extension.lower() not in parts else extension] = where
-        plain = [part for part in parts if part in suffixes]
-        longer = [part for part in parts if part.rpartition(".")[2] in suffixes]  # seg.png, if there is no png
-        main = next(iter(plain + longer), None)
-        others = tuple((part, where) for part, where in parts.items() if part != main)
-        yield stem, parts[main] if main else None, others
+            if extension in names:
+                yield _sample(stem, parts, suffixes)
+                parts, names = {}, set()
+            names.add(extension)
+            parts[_spelling(extension, parts)] = where
+        yield _sample(stem, parts, suffixes)
+
+
+def _sample(stem: str, parts: dict[str, Where], suffixes: Collection[str]) -> Found:
+    plain = [part for part in parts if part in suffixes]
+    longer = [part for part in parts if part.rpartition(".")[2] in suffixes]  # seg.png, if there is no png
+    main = next(iter(plain + longer), None)
+    others = tuple((part, where) for part, where in parts.items() if part != main)
+    return stem, parts[main] if main else None, others
+
+
+def _spelling(extension: str, taken: Collection[str]) -> str:
+    """Return an extension in lower case, or as it is or with `_` if another file has it."""
+    spelling = extension if extension.lower() in taken else extension.lower()
+    while spelling in taken:
+        spelling = f"{spelling}_"
+    return spelling
 
 
 def _members(stream: BinaryIO, left_behind: Counter[str]) -> Iterator[tuple[str, str, Where]]:

@@ -1,10 +1,12 @@
 """One shard: read its samples, do with them what the task says, write what comes of it. The same on any machine."""
 
+import errno
 import io
 import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +26,7 @@ from sdtrt.process.text import error_text, printable, without_addresses
 
 Record = dict[str, Any]
 Call = Callable[[bytes], tuple[bytes, dict[str, int]]]
+NAME_ERRORS = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 Advance = Callable[[int], None]  # takes how many samples of a shard are done
 
 
@@ -46,12 +49,11 @@ def do(task: Task, shard: Shard, advance: Advance | None = None) -> Record:
         advance(len(results))
     for index, result in results_of(task, shard, results.keys()):
         if store and task.form == "folder" and result.item:
-            result.files, result.item = store.write_item(result.item), None
-        elif not store:
-            result.item = None
-        results[index] = result
+            results[index] = written(store, shard.samples[index], result)
+        else:
+            results[index] = result if store else replace(result, item=None)
         if unfinished:
-            unfinished.add(index, result)
+            unfinished.add(index, results[index])
         if advance:
             advance(len(results))
     record = record_of(shard, [results[index] for index in range(len(shard.samples))])
@@ -62,6 +64,17 @@ def do(task: Task, shard: Shard, advance: Advance | None = None) -> Record:
         store.put(f"{DONE}/{shard.name}.json", json.dumps(record, allow_nan=False).encode())
         unfinished.remove()
     return record
+
+
+def written(store: Store, sample: Sample, result: Result) -> Result:
+    """Write the files of a result; an error if the destination has a folder of such a name, or takes no such name."""
+    assert result.item is not None
+    try:
+        return replace(result, files=store.write_item(result.item), item=None)
+    except OSError as error:
+        if error.errno not in NAME_ERRORS:
+            raise
+        return Result(error=problem(sample, error, again=True))
 
 
 def results_of(task: Task, shard: Shard, known: Collection[int]) -> Iterator[tuple[int, Result]]:

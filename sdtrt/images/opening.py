@@ -90,6 +90,8 @@ def open_any_size(file: FilePath | IO[bytes], formats: tuple[str, ...] | None = 
     Raises `ValueError` if the file is damaged, `PIL.UnidentifiedImageError` if it is of no such format, `OSError` if
     it cannot be read. `check_size` checks the number of pixels.
     """
+    if isinstance(file, str | os.PathLike):
+        file = os.fsdecode(file)  # raises `TypeError` for an object that names no path
     with reading():
         return Image.open(file, formats=formats)
 

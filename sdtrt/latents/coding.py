@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.latents import encoded_latents
 from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.format.limits import Limits
+from sdtrt.engine.format.arguments import checked_instance, digits, is_integer, shown
+from sdtrt.engine.format.limits import Limits, checked_limits
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.errors import LatentsWarning, LimitError
 from sdtrt.latents.arrays import array_of, checked_latents
 from sdtrt.latents.files import read_latents
 from sdtrt.latents.npy import check_size
 from sdtrt.latents.spread import warning_of_spread
+from sdtrt.process.text import printable
 
 LatentsLike = Any  # a NumPy array, a torch tensor, an object with DLPack or __array__, or the path of a file
 
@@ -37,6 +38,9 @@ def file_of(
 
     `size` is (width, height) of the image; `stacklevel` is how many calls above this one the user's own call is.
     """
+    checked_limits(limits)
+    if key is not None:
+        checked_instance("key", key, str, "the name of an array, or None")
     with named(latents):
         array = loaded(latents, key, limits)
         check_size(array.shape, limits)
@@ -55,7 +59,7 @@ def file_of(
 def loaded(latents: LatentsLike, key: str | None, limits: Limits) -> NDArray[Any]:
     """Return the array in memory or in a file, of any shape and dtype."""
     if isinstance(latents, str | os.PathLike):
-        with Path(latents).open("rb") as stream:
+        with Path(os.fsdecode(latents)).open("rb") as stream:
             return read_latents(stream, key, limits)
     if key is not None:
         raise ValueError(f"key {key!r} is for the path of a file with several arrays; latents in memory have no names")
@@ -71,7 +75,7 @@ def named(latents: LatentsLike) -> Iterator[None]:
         if not isinstance(latents, str | os.PathLike):
             raise
         kind = LimitError if isinstance(error, LimitError) else ValueError
-        raise kind(f"{os.fspath(latents)}: {error}") from error
+        raise kind(f"{printable(os.fsdecode(latents))}: {error}") from error
 
 
 def side(pixels: int | None, count: int, downscale: int, name: str) -> int:
@@ -79,12 +83,12 @@ def side(pixels: int | None, count: int, downscale: int, name: str) -> int:
     most = count * downscale
     if pixels is None:
         return most
-    if isinstance(pixels, bool) or not isinstance(pixels, int | np.integer):
-        raise TypeError(f"{name} is a {type(pixels).__name__}, expected a whole number of pixels")
+    if not is_integer(pixels):
+        raise TypeError(f"{name} is {shown(pixels)}, expected a whole number of pixels")
     if not most - downscale < pixels <= most:
         axis = "columns" if name == "width" else "rows"
         raise ValueError(
-            f"{name} {pixels} for latents of {count} {axis}, expected {most - downscale + 1} to {most} pixels; "
-            f"one latent covers {downscale}"
+            f"{name} {digits(int(pixels))} for latents of {count} {axis}, "
+            f"expected {most - downscale + 1} to {most} pixels; one latent covers {downscale}"
         )
     return int(pixels)

@@ -134,6 +134,8 @@ def read_npz(stream: IO[bytes], key: str | None, limits: Limits) -> NDArray[Any]
             info = members[f"{chosen(names, key)}.npy"]
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f".npz file with compression {info.compress_type}, expected none or deflate")
+            if info.flag_bits & 1:
+                raise ValueError(".npz file with an encrypted array, expected a plain one; save it without a password")
             with archive.open(info) as member:
                 return read_npy(member, info.file_size, limits)
     except CORRUPT as error:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.format.limits import Limits
 from sdtrt.latents.npy import check_size, chosen, exactly
+from sdtrt.process.text import printable
 
 LONGEST_HEADER = 1 << 22  # bytes, for some 40,000 tensors
 MOST_AXES = 8
@@ -40,9 +41,9 @@ def read_safetensors(stream: IO[bytes], nbytes: int, key: str | None, limits: Li
         raise ValueError(f"safetensors file with a header of {length} bytes, expected at most {LONGEST_HEADER}")
     entries = header_entries(exactly(stream, length), nbytes - 8 - length)
     filled = [name for name, entry in entries.items() if entry.begin < entry.end]  # ComfyUI marks files by empty ones
-    entry = entries[chosen(filled, key)]
+    entry = entries[chosen([*entries] if key in entries else filled, key)]
     if entry.dtype not in DTYPES:
-        raise ValueError(f"tensor of dtype {entry.dtype}, expected {', '.join(DTYPES)}; save it as F32")
+        raise ValueError(f"tensor of dtype {printable(entry.dtype[:40])}, expected {', '.join(DTYPES)}; save it as F32")
     check_size(entry.shape, limits)
     dtype = np.dtype(DTYPES[entry.dtype])
     needed = int(np.prod(np.array(entry.shape, dtype=object))) * dtype.itemsize

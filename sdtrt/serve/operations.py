@@ -1,5 +1,6 @@
 """What a service can be asked for: the table of which routes, checks of parameters and OpenAPI document are made."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from sdtrt.serve.problems import ProblemError
 
 JSON, NPY, HTML, TEXT = "application/json", "application/x-npy", "text/html", "text/plain"
 LARGEST_WIDTH = 1 << 16
+NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # as JSON has them, and a sign +
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Operation:
 
 def _within(text: str, kind: Callable[[str], float], low: float, high: float) -> float:
     try:
-        value = kind(text)
+        value = kind(text) if NUMBER.fullmatch(text) else None
     except ValueError:
         value = None
     if value is None or not low <= value <= high:

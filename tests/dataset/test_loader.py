@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,3 +198,41 @@ def test_torch_dataset_damaged_sample_is_named_by_workers(broken: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PictureWarning)
         assert len(list(loader)) == COUNT - 3
+
+
+@pytest.mark.parametrize("part", [5, None, (0,), (0, 1, 2), ("0", 1), (0, 1.5), (False, True), "01"])
+def test_loader_part_that_is_no_pair_of_numbers_is_refused_in_words(folder: str, part: Any) -> None:
+    with pytest.raises(TypeError, match=r"^part is .*, expected"):
+        Latents(folder, part=part)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 2, "world_size": 2}, "rank 2 of world_size 2"),
+        ({"rank": 3}, "rank 3 of world_size 1"),
+        ({"rank": -1}, "rank is -1, expected"),
+        ({"rank": "0"}, "rank is '0'"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"world_size": 2.0}, "world_size is 2.0"),
+        ({"world_size": True}, "world_size is True"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"shuffle": "no"}, "shuffle is 'no'"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+    ],
+)
+def test_torch_dataset_wrong_argument_is_refused_in_words(folder: str, options: dict[str, Any], message: str) -> None:
+    for_torch = pytest.importorskip("sdtrt.dataset.for_torch")
+    with pytest.raises((TypeError, ValueError), match=message):
+        for_torch.LatentsDataset(folder, **options)
+
+
+@pytest.mark.parametrize("epoch", [-1, 1.5, "1", True, 1 << 63])
+def test_torch_dataset_wrong_epoch_is_refused_in_words(
+    running: Running, folder: str, tmp_path: Path, epoch: Any
+) -> None:
+    for_torch = pytest.importorskip("sdtrt.dataset.for_torch")
+    running("encode", folder, str(tmp_path / "out"))
+    with pytest.raises((TypeError, ValueError), match=r"^epoch is"):
+        for_torch.LatentsDataset(str(tmp_path / "out")).set_epoch(epoch)

@@ -132,3 +132,27 @@ def test_loader_of_parquet_gives_values(running: Running, source: Path, tmp_path
     assert fields["a/b.c"]["nested"] == [{"b": 1, "c": [1.0, None]}]
     assert not {"key", "image.path", "nothing"} & fields["a/b.c"].keys()
     assert list(fields) == ["a/b.c", "_/d", "a/b.c_2", "e e", "\u00e9"]
+
+
+@pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
+@pytest.mark.parametrize("name", ["day", "zone", "nested"])
+def test_parquet_value_that_python_lacks_is_kept(
+    running: Running, picture_files: dict[str, bytes], tmp_path: Path, form: str, name: str
+) -> None:
+    """Python has no days after the year 9999, and not every time zone: the image goes on, the value is text."""
+    days = pyarrow.array([2**31 - 1], pyarrow.date32())
+    column = {
+        "day": days,
+        "zone": pyarrow.array([1000], pyarrow.timestamp("ms", "Nowhere/Nope")),
+        "nested": pyarrow.StructArray.from_arrays([days], ["day"]),
+    }[name]
+    image = picture_files["part 0/0"]
+    parquet.write_table(pyarrow.table({"image": [image], "key": ["k"], "odd": column}), tmp_path / "in.parquet")
+    summary = running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"), form=form)
+    assert (summary.errors, summary.sums["samples"]) == ([], 1)
+    [(key, _, fields)] = Latents(str(tmp_path / "out"))
+    assert key == "k"
+    text = fields["odd"].decode() if isinstance(fields["odd"], bytes) else fields["odd"]
+    assert {"day": "2147483647", "zone": "1970-01-01 00:00:01", "nested": "2147483647"}[name] in text
+    if form == "parquet":
+        assert whole(tmp_path / "out").column("odd").type == column.type

@@ -79,3 +79,23 @@ def test_watch_prints_while_libraries_are_captured(monkeypatch: pytest.MonkeyPat
             seconds[0] = 6.0
             watch.look()
     assert stream.getvalue().splitlines() == ["unet: to ONNX", "sdtrt export: unet: to ONNX, 6 s so far"]
+
+
+def test_captured_progress_bar_keeps_its_last_state(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that its many states do not push out the messages that help."""
+    with captured(verbose=False) as messages, quietly():
+        print("a hint", end="\r\n")
+        print(*(f"{percent} %" for percent in range(200)), sep="\r")
+        print("done")
+    assert list(messages.lines) == ["a hint", "199 %", "done"]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.ERROR])
+def test_captured_message_that_does_not_fit_its_arguments_ends_nothing(
+    capsys: pytest.CaptureFixture[str], level: int
+) -> None:
+    with captured(verbose=False) as messages:
+        logging.getLogger("torch.odd").log(level, "%d steps of %d", "many")
+    text = capsys.readouterr().err if level == logging.ERROR else "\n".join(messages.lines)
+    assert "torch.odd: %d steps of %d" in text or level == logging.INFO

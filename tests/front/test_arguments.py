@@ -2,13 +2,20 @@
 
 import inspect
 import io
+import mmap
+import os
 import re
+import tarfile
+import zipfile
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sdtrt
 from sdtrt.engine.picture import checked_region
@@ -64,6 +71,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "images": (5, None, "photo.png", b"image", [5], [None]),
     "files": (5, None, "photo.sdt", b"SDT", bytearray(3), [5], [None]),
     "rows": (5, None, "rows", [5], [[1, 2]]),
+    "key": (5, b"latents", True, ["latents"]),
     "max_pixels": (*INTEGERS, -1),
     "max_payload_nbytes": (*INTEGERS, -1),
     "max_chunk_nbytes": (*INTEGERS, -1),
@@ -220,7 +228,8 @@ def test_decode_batch_names_the_item(
     for bad, kind in ((b"not a file", sdtrt.FormatError), (tmp_path / "missing.sdt", FileNotFoundError)):
         with pytest.raises(kind) as raised:
             codec.decode_batch([good, bad], **options)
-        assert raised.value.__notes__ == ["number 1 of the batch, from 0"]
+        path = f": {bad}" if isinstance(bad, Path) else ""
+        assert raised.value.__notes__ == [f"number 1 of the batch, from 0{path}"]
 
 
 def test_encode_batch_names_the_item(codec: sdtrt.Codec, photo: Callable[..., Any], tmp_path: Path) -> None:
@@ -229,7 +238,7 @@ def test_encode_batch_names_the_item(codec: sdtrt.Codec, photo: Callable[..., An
         codec.encode_batch([good, None])  # type: ignore[list-item]
     with pytest.raises(FileNotFoundError) as raised:
         codec.encode_batch([good, good, tmp_path / "missing.png"])
-    assert raised.value.__notes__ == ["number 2 of the batch, from 0"]
+    assert raised.value.__notes__ == [f"number 2 of the batch, from 0: {tmp_path / 'missing.png'}"]
     with pytest.raises(ValueError, match="not within the picture, which is 20x20") as outside:
         codec.encode_batch([good, photo(20, 20)], roi=(20, 20, 20, 17))
     assert outside.value.__notes__ == ["number 1 of the batch, from 0"]
@@ -272,3 +281,149 @@ def test_palette_with_a_region_is_refused_before_any_network_runs(
     for call, images in ((codec.encode, photo(45, 37)), (codec.encode_batch, [photo(45, 37)])):
         with pytest.raises(ValueError, match="method is 'palette', which has no region of interest"):
             call(images, method="palette", roi=(0, 0, 8, 8))
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+VAST = 10**5000  # Python refuses to write out so many digits
+
+
+ODD_NUMBERS = {
+    "large": 10**400,
+    "vast": VAST,
+    "vast below 0": -VAST,
+    "vast fraction": Fraction(VAST),
+    "decimal": Decimal(5),
+    "array of one": np.array(5),
+    "without a text": Unshowable(),
+}
+
+
+@pytest.mark.parametrize("name", ODD_NUMBERS)
+@pytest.mark.parametrize("argument", ["quality", "bits_per_pixel", "psnr", "effort", "roi_weight"])
+def test_odd_numbers_are_refused_in_words(codec: sdtrt.Codec, argument: str, name: str) -> None:
+    value = ODD_NUMBERS[name]
+    with pytest.raises((TypeError, ValueError), match=rf"^{argument} is .*, expected a") as raised:
+        codec.encode(np.zeros((8, 8, 3), np.uint8), **{argument: value})
+    assert isinstance(raised.value, ValueError) or not isinstance(value, int)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda codec, data: codec.preview(data, scale=VAST), "scale is above 1e60, expected a whole number from 1"),
+        (lambda codec, data: codec.preview(data, scale=-VAST), "scale is below -1e60, expected"),
+        (lambda codec, data: codec.decode(data, region=(0, 0, VAST, 4)), "region above 1e60x4.*not within the picture"),
+        (lambda codec, data: codec.warm(VAST, 8), "width is above 1e60, expected"),
+        (lambda codec, data: codec.encode_latents(codec.decode_latents(data), width=VAST), "width above 1e60 for"),
+    ],
+)
+def test_vast_integers_are_refused_in_words(
+    codec: sdtrt.Codec, real_files: dict[str, bytes], call: Callable[..., Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(codec, real_files["colour"])
+
+
+READERS = ("sdtrt.decode", "sdtrt.preview", "sdtrt.info", "sdtrt.verify", "codec.decode", "codec.decode_rows")
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    ("mode", "kind", "message"),
+    [
+        ("closed", ValueError, "source is a closed file, .*open it again"),
+        ("memory", ValueError, "source is a closed file"),
+        ("r", TypeError, "source is a stream of text, expected bytes; open the file in mode 'rb'"),
+        ("r+", TypeError, "source is a stream of text"),
+        ("wb", ValueError, "source is a file that is open for writing only"),
+    ],
+)
+def test_stream_that_gives_no_bytes_is_refused_in_words(
+    codec: sdtrt.Codec,
+    real_files: dict[str, bytes],
+    tmp_path: Path,
+    name: str,
+    mode: str,
+    kind: type[Exception],
+    message: str,
+) -> None:
+    path = tmp_path / "a.sdt"
+    path.write_bytes(real_files["colour"])
+    stream: Any = io.BytesIO(real_files["colour"])
+    if mode != "memory":
+        stream = path.open("rb" if mode == "closed" else mode)
+    with stream:
+        if mode in {"closed", "memory"}:
+            stream.close()
+        with pytest.raises(kind, match=message):
+            function_of(name, codec)(stream)
+
+
+class PathAs:
+    """A path-like object that gives its path as it was made with."""
+
+    def __init__(self, path: Any) -> None:
+        self._path = path
+
+    def __fspath__(self) -> Any:
+        return self._path
+
+
+def test_path_like_object_of_bytes_is_a_path(
+    codec: sdtrt.Codec, real_files: dict[str, bytes], photo: Callable[..., Any], tmp_path: Path
+) -> None:
+    pixels, latents = photo(16, 16), codec.decode_latents(real_files["colour"])
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", latents)
+    (tmp_path / "a.sdt").write_bytes(real_files["colour"])
+    png, npy, sdt = (PathAs(os.fsencode(tmp_path / name)) for name in ("a.png", "a.npy", "a.sdt"))
+    assert codec.encode(png) == codec.encode(tmp_path / "a.png")
+    assert codec.encode_latents(npy) == codec.encode_latents(latents)
+    assert codec.decode(sdt).tobytes() == codec.decode(real_files["colour"]).tobytes()
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / 'a.png'))}: not a file of latents"):
+        codec.encode_latents(png)
+
+
+@pytest.mark.parametrize("name", ["codec.encode", "codec.decode", "codec.encode_latents"])
+def test_path_like_object_without_a_path_is_a_wrong_type(codec: sdtrt.Codec, name: str) -> None:
+    with pytest.raises(TypeError, match="__fspath__"):
+        function_of(name, codec)(PathAs(5))
+
+
+def test_streams_inside_archives_and_maps_are_sources(codec: sdtrt.Codec, real_files: dict[str, bytes]) -> None:
+    data, region = real_files["colour"], (0, 0, 8, 8)
+    expected = codec.decode(data, region=region).tobytes()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.sdt", data)
+    with zipfile.ZipFile(packed) as archive, archive.open("a.sdt") as member:
+        assert codec.decode(member, region=region).tobytes() == expected
+    tape = io.BytesIO()
+    with tarfile.open(fileobj=tape, mode="w") as archive:
+        about = tarfile.TarInfo("a.sdt")
+        about.size = len(data)
+        archive.addfile(about, io.BytesIO(data))
+    for mode in ("r:", "r|"):  # the second cannot seek back
+        tape.seek(0)
+        with tarfile.open(fileobj=tape, mode=mode) as archive:
+            assert codec.decode(archive.extractfile(archive.next()), region=region).tobytes() == expected
+    with mmap.mmap(-1, len(data)) as mapped:
+        mapped[:] = data
+        assert codec.decode(mapped, region=region).tobytes() == expected
+    with short_reads(data) as stream:
+        batch = codec.decode_batch([stream, stream])
+        assert [image.tobytes() for image in batch] == [codec.decode(data).tobytes()] * 2
+
+
+def short_reads(data: bytes) -> io.BytesIO:
+    class Short(io.BytesIO):
+        """A stream that gives fewer bytes than it is asked for, as pipes do."""
+
+        def read(self, nbytes: int | None = -1) -> bytes:
+            return super().read(nbytes if nbytes is None or nbytes < 0 else min(nbytes, 10))
+
+    return Short(data)

@@ -208,8 +208,8 @@ def test_encode_latents_takes_sizes_and_methods() -> None:
     [
         ({"width": 64}, ValueError, "width 64 for latents of 9 columns, expected 65 to 72 pixels"),
         ({"height": 49}, ValueError, "height 49 for latents of 6 rows, expected 41 to 48 pixels"),
-        ({"width": 70.0}, TypeError, "width is a float"),
-        ({"width": True}, TypeError, "width is a bool"),
+        ({"width": 70.0}, TypeError, r"width is 70\.0 \(float\)"),
+        ({"width": True}, TypeError, r"width is True \(bool\)"),
     ],
 )
 def test_encode_latents_of_another_size_is_refused(size: dict[str, Any], kind: type[Exception], message: str) -> None:
@@ -230,6 +230,10 @@ def test_encode_latents_for_an_unknown_space_names_those_there_are(monkeypatch: 
         sdtrt.encode_latents(SD1, latent_space="flux1")
     with pytest.raises(TypeError, match="int, expected the name"):
         sdtrt.encode_latents(SD1, latent_space=1)  # type: ignore[arg-type]
+    for name in ("SD1", "sd1 ", "", "../../sd1", "/", "x-", "x-0123abcd", "a\0b", "\ud800", "a" * 5000):
+        with pytest.raises(sdtrt.BundleError, match="there are: sd1, tiny") as raised:
+            sdtrt.encode_latents(SD1, latent_space=name)
+        assert len(str(raised.value)) < 300
 
 
 BLOCKED = """

@@ -126,6 +126,14 @@ def tensor_pickle(**options: Any) -> bytes:
     return stream.getvalue()
 
 
+def encrypted(archive: bytes) -> bytes:
+    """Return a zip whose members are marked as encrypted."""
+    data = bytearray(archive)
+    for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(start) + flags] |= 1
+    return bytes(data)
+
+
 DEEP = "(" * 30000
 WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", "empty"),
@@ -198,8 +206,17 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: safetensors({"x": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, bytes(4)),
         "no tensor by 'x'",
     ),
+    "dtype of control characters": (lambda: tensors(x=("F4\n\x1b[31m" * 99, (1,), bytes(4))), r"dtype F4\\n\\x1b\[31m"),
+    "npz with a password": (lambda: encrypted(npz(a=SMALL)), "encrypted array, .*save it without a password"),
     "many digits in JSON": (lambda: safetensors(b'{"x":' + b"9" * 9000 + b"}"), "damaged safetensors"),
 }
+
+
+def test_read_latents_of_an_empty_tensor_by_its_key_gives_its_shape() -> None:
+    """So that the error names the shape, and does not deny that there is such a tensor."""
+    data = tensors(latents=("F32", (4, 0, 3), b""), other=F32)
+    assert read(data, "latents").shape == (4, 0, 3)
+    assert read(data).shape == np.shape(read(data, "other"))
 
 
 @pytest.mark.parametrize("name", WRONG)

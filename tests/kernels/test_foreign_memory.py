@@ -78,3 +78,16 @@ def test_stream_of_the_default_stream_is_refused(view: SimpleNamespace, kind: An
 def test_stream_of_something_else_says_what_is_expected(stream: object) -> None:
     with pytest.raises(TypeError, match=r"stream is .*, expected an object with __cuda_stream__"):
         device.stream_of(stream)
+
+
+@pytest.mark.parametrize("handle", [-1, 1 << 64, 10**5000], ids=["negative", "large", "vast"])
+@pytest.mark.parametrize("kind", [int, Foreign])
+def test_stream_of_a_number_out_of_range_is_refused(view: SimpleNamespace, kind: Any, handle: int) -> None:
+    with pytest.raises(ValueError, match="stream is out of the range of handles"):
+        device.stream_of(kind(handle))
+
+
+@pytest.mark.parametrize("given", [None, 5, (0,), (0, "x"), (0, None)])
+def test_stream_of_a_malformed_protocol_is_a_wrong_type(view: SimpleNamespace, given: Any) -> None:
+    with pytest.raises(TypeError, match="__cuda_stream__ gives no version and handle"):
+        device.stream_of(SimpleNamespace(__cuda_stream__=lambda: given))
