@@ -282,8 +282,8 @@ def find_decoder(file: File) -> Bundle:
             else:
                 return bundle
         found.add(bundle.latent_space)
-    error = models_folder_error()
-    spaces, why = ", ".join(sorted(found)), near or broken or (error and f" ({error})")
+    folder_error = models_folder_error()
+    spaces, why = ", ".join(sorted(found)), near or broken or (folder_error and f" ({folder_error})")
     raise BundleError(
         f"the file is in latent space {latent_space}, there are models for: {spaces}{why}; "
         "put a bundle for it under $SDTRT_MODELS or name its folder with --model"

@@ -76,9 +76,9 @@ def models(options: argparse.Namespace) -> int:
             found.append(Bundle.open(folder))
         except SdtrtError as error:
             broken = fail(str(error))
-    error = models_folder_error()
-    if error:
-        fail(error)
+    folder_error = models_folder_error()
+    if folder_error:
+        fail(folder_error)
     if options.json:
         print_json([record_of(bundle) for bundle in found])
         return broken
