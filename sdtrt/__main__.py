@@ -1,5 +1,6 @@
 """The program: `sdtrt`, or `python -m sdtrt`. It is the command line in a process of its own."""
 
+import atexit
 import signal
 import sys
 
@@ -24,7 +25,10 @@ def program() -> int:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     signals.end_silently()  # while Python ends
     code = code if streams.close_all() else code or 1
-    return code if number is None else signals.die(number)
+    if number is None:
+        return code
+    atexit._run_exitfuncs()  # the signal leaves no time for them: semaphores of processes would stay, with a warning
+    return signals.die(number)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ COPIED = 1 << 20  # bytes that are copied at once
 STANDARD_STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 OWN_DESCRIPTORS = re.compile(r"/(?:dev|proc/(?:self|thread-self|(\d+)(?:/task/\d+)?))/fd")
 ACCESS_LIST = "system.posix_acl_access"
+# Errors of writing by which a file has no place on its disk. The system does not say the name of the file.
+FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 # Errors by which a folder or a file system refuses a new file, its mode, its owner or its renaming.
 REFUSALS = frozenset(
     getattr(errno, name)
@@ -200,6 +202,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     When the block fails, `path` stays as it was, and nothing is left beside it.
     """
+    try:
+        yield from _replacing(path)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _replacing(path: Path) -> Iterator[BinaryIO]:
     output = output_of(path)
     temporary = _temporary_beside(output)
     if temporary is None:
@@ -338,5 +349,5 @@ def _reserve(handle: int, before: int, nbytes: int) -> None:
         os.posix_fallocate(handle, before, nbytes - before)
     except OSError as error:
         os.ftruncate(handle, before)
-        if error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}:
+        if error.errno in FULL:
             raise

@@ -8,7 +8,7 @@ from pathlib import Path
 from sdtrt._version import __version__
 from sdtrt.engine.networks.backends.gpu import description
 from sdtrt.engine.networks.backends.trt_library import installed, remedy
-from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle
+from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle, models_folder_error
 from sdtrt.engine.networks.pipeline import WAYS
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.process.install import install_command
@@ -37,6 +37,8 @@ def examine() -> list[Finding]:
         *_ways(),
         *_engines(),
     ]
+    if error := models_folder_error():
+        findings.append(Finding("folder of models", None, error))
     return findings + [_model(folder) for folder in bundle_folders()]
 
 

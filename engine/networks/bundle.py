@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import struct
 from dataclasses import dataclass
 from importlib import resources
@@ -234,6 +235,14 @@ def bundle_folders() -> list[Path]:
     return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"))]
 
 
+def models_folder_error() -> str:
+    """Return what is wrong with the folder that `$SDTRT_MODELS` names; nothing if it can be read or none is named."""
+    models = variable("SDTRT_MODELS")
+    if models is None or (Path(models).is_dir() and os.access(models, os.R_OK | os.X_OK)):
+        return ""
+    return f"$SDTRT_MODELS names {models}, which is not a folder that can be read"
+
+
 def find_bundle(model: str | Path) -> Bundle:
     """Return the bundle of a name or folder; `BundleError` names those that there are."""
     folders = bundle_folders()
@@ -243,7 +252,8 @@ def find_bundle(model: str | Path) -> Bundle:
     if Path(model).is_dir():
         return Bundle.open(Path(model))
     names = ", ".join(folder.name for folder in folders)
-    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} (see: sdtrt models)")
+    error = models_folder_error() or "see: sdtrt models"
+    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} ({error})")
 
 
 def own_profile(file: File) -> LatentProfile | None:
@@ -272,7 +282,8 @@ def find_decoder(file: File) -> Bundle:
             else:
                 return bundle
         found.add(bundle.latent_space)
-    spaces, why = ", ".join(sorted(found)), near or broken
+    error = models_folder_error()
+    spaces, why = ", ".join(sorted(found)), near or broken or (error and f" ({error})")
     raise BundleError(
         f"the file is in latent space {latent_space}, there are models for: {spaces}{why}; "
         "put a bundle for it under $SDTRT_MODELS or name its folder with --model"

@@ -55,6 +55,9 @@ def run(arguments: Sequence[str] | None) -> int:
     products_by_one_thread()
     try:
         return int(options.command(options))
+    except OSError:
+        show_traceback(options)
+        raise
     except SdtrtError as error:
         show_traceback(options)
         return fail(str(error))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
+from sdtrt.cli.files import is_stdin
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT
 from sdtrt.engine.denoising.denoise import checked_steps
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
@@ -28,8 +29,20 @@ def add_command(
 
 
 def add_inputs(command: argparse.ArgumentParser, text: str) -> None:
-    command.add_argument("inputs", nargs="+", metavar="INPUT", help=text)
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=text, action=Inputs)
     add_quiet(command)
+
+
+class Inputs(argparse.Action):
+    """Keeps the names of inputs; refuses those that no command can read."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        if "" in values:
+            raise argparse.ArgumentError(self, "the name of an input is empty; name a file")
+        streams = [name for name in values if is_stdin(name)]
+        if len(streams) > 1:
+            raise argparse.ArgumentError(self, f"{' and '.join(streams)}: standard input can be read only once")
+        setattr(namespace, self.dest, values)
 
 
 def add_quiet(command: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from sdtrt.cli.files import Check, exists, is_same_file, is_stdout, require_writable
+from sdtrt.cli.files import Check, check_not_input, exists, is_stdout, require_writable
 from sdtrt.errors import SdtrtError
 from sdtrt.process.environment import variable
 from sdtrt.process.streams import print_json, print_message, print_result
@@ -58,8 +58,7 @@ def refusal(options: argparse.Namespace, source: str, target: str, check: Check 
     if getattr(options, "skip_existing", False) and exists(target):
         return {"skipped": True}
     try:
-        if not options.force and is_same_file(source, target):
-            raise ValueError("the output would replace this input; name another file with -o")
+        check_not_input(source, target)
         require_writable(target, force=options.force)
         if check:
             check(target)

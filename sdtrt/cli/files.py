@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,6 @@ def is_file(source: str) -> bool:
     return not is_stdin(source) and Path(source).is_file()
 
 
-def is_same_file(source: str, target: str) -> bool:
-    """Return whether an input and an output are one file on disk."""
-    try:
-        return is_file(source) and exists(target) and Path(source).samefile(target)
-    except OSError:
-        return False
-
-
 def write_output(target: str, data: bytes, *, force: bool) -> None:
     """Write a file, or standard output for `-`.
 
@@ -86,6 +79,12 @@ def require_writable(target: str, *, force: bool) -> None:
             f"folder {output.path.parent} does not exist; a folder named with -o is made if it ends in /"
         )
     check_output(Path(target))
+
+
+def check_not_input(source: str, target: str) -> None:
+    """Raise `ValueError` if an output is the file that the input is read from: that would be lost."""
+    if target != STREAM and is_file(source) and _identity(source) == _identity(target):
+        raise ValueError(f"the output {target} is the input itself; name another file with -o")
 
 
 def exists(target: str) -> bool:
@@ -122,23 +121,44 @@ def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list
     file of the input's name in that folder for several, or if it is a folder; one that ends in `/` is made.
     `ValueError` if two outputs coincide.
     """
+    if output == "":
+        raise ValueError("the name after -o is empty; name a file or a folder")
     named_folder = output is not None and (output.endswith("/") or _is_folder(output))
     into_folder = named_folder or (output not in {None, STREAM} and len(sources) > 1)
     if output is not None and len(sources) > 1:
         _check_shared(output)
     if output is not None and not into_folder:
         return [output]
-    names = [STREAM if is_stdin(source) else str(Path(source).with_suffix(suffix)) for source in sources]
+    names = [STREAM if is_stdin(source) else _with_suffix(source, suffix) for source in sources]
     if output is None:
         targets = names
     else:
         targets = [str(Path(output, Path(name).name if name != STREAM else f"{STREAM}{suffix}")) for name in names]
-    twice = {t for t in targets if targets.count(t) > 1}
-    if twice:
-        raise ValueError(f"several inputs would be written to {min(twice)}")
+    _check_targets(targets)
     if output is not None and output.endswith("/"):
         _make_folder(Path(output))
     return targets
+
+
+def _with_suffix(source: str, suffix: str) -> str:
+    """Return a name with another suffix; `.` and `/`, which name folders, have none and stay as they are."""
+    path = Path(source)
+    return str(path.with_suffix(suffix) if path.name else path)
+
+
+def _check_targets(targets: list[str]) -> None:
+    """Raise `ValueError` if two outputs coincide, by their names or as names of one file."""
+    twice = [target for target, count in Counter(targets).items() if count > 1]
+    if twice:
+        raise ValueError(f"several inputs would be written to {min(twice)}")
+    first: dict[Any, str] = {}
+    for target in targets:
+        try:
+            identity = _identity(target)
+        except OSError:  # that is the error of this one input
+            continue
+        if (other := first.setdefault(identity, target)) != target:
+            raise ValueError(f"several inputs would be written to one file, which {other} and {target} both name")
 
 
 def _check_shared(output: str) -> None:

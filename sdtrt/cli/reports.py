@@ -10,7 +10,7 @@ from sdtrt.cli.batch import Record, each_file, fail
 from sdtrt.cli.files import read_input
 from sdtrt.cli.inputs import limits_of
 from sdtrt.doctor import examine
-from sdtrt.engine.networks.bundle import Bundle, bundle_folders
+from sdtrt.engine.networks.bundle import Bundle, bundle_folders, models_folder_error
 from sdtrt.errors import SdtrtError
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
@@ -76,6 +76,9 @@ def models(options: argparse.Namespace) -> int:
             found.append(Bundle.open(folder))
         except SdtrtError as error:
             broken = fail(str(error))
+    error = models_folder_error()
+    if error:
+        fail(error)
     if options.json:
         print_json([record_of(bundle) for bundle in found])
         return broken
@@ -85,7 +88,7 @@ def models(options: argparse.Namespace) -> int:
         prior = ", with a prior" if bundle.prior else ""
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
         print_result(printable(text))
-    if all(bundle.is_built_in for bundle in found):
+    if not error and all(bundle.is_built_in for bundle in found):
         print_message("more: sdtrt export or import makes them, in a folder that $SDTRT_MODELS names")
     return broken
 

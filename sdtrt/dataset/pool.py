@@ -16,7 +16,7 @@ from multiprocessing.connection import wait as wait_for
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do
 from sdtrt.engine.coding.threads import products_by_one_thread
-from sdtrt.process.signals import interrupts_blocked
+from sdtrt.process.signals import blocked
 
 AHEAD = 2  # shards that are handed over for each worker
 POLL = 1.0  # seconds between looks at how far workers are
@@ -65,14 +65,15 @@ def _each(
     counts = context.RawArray("q", len(shards))  # samples that are done, written by one worker for each shard
     waiting, others = iter(enumerate(shards)), set(multiprocessing.active_children())
     if os.name == "posix":
-        resource_tracker.ensure_running()  # its start would end the block on interrupts that workers inherit
+        with blocked():  # this process removes semaphores at a signal, and needs the tracker for that
+            resource_tracker.ensure_running()  # its start would end the block on interrupts that workers inherit
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(counts,)) as pool:
         futures: dict[Future[Record], int] = {}
         try:
             while True:
                 while len(futures) < AHEAD * workers and (pair := next(waiting, None)):
                     begun.append(pair[1])
-                    with interrupts_blocked():  # the first call starts the workers
+                    with blocked("SIGINT"):  # the first call starts the workers
                         futures[pool.submit(_work, task, pair[1], pair[0])] = pair[0]
                 if not futures:
                     return

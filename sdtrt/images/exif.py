@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from PIL import Image, TiffImagePlugin
@@ -9,7 +10,8 @@ from PIL import Image, TiffImagePlugin
 PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, LENGTH, PIXEL_WIDTH, PIXEL_HEIGHT = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, EXIF_IFD, GPS_IFD = 0x011A, 0x011B, 0x0128, 0x8769, 0x8825
-INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types and `struct`'s; bytes are no numbers to Pillow
+# TIFF's types of integers and `struct`'s; to Pillow the types of bytes are none.
+INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I"}
 RATIONAL, INCH, CENTIMETRE = 5, 2, 3
 TURNED = range(2, 9)  # orientations that are not upright
 SIDES_SWAPPED = range(5, 9)  # orientations in which an upright image is as wide as its file is high
@@ -78,7 +80,25 @@ def _integer(tiff: bytes, directory: Directory, tag: int) -> int | None:
 
 def orientation_in(tiff: bytes) -> int | None:
     """Return the orientation in EXIF data, None if it has none; `ValueError` if it is damaged."""
-    return _integer(tiff, main_directory(tiff), ORIENTATION)
+    return next((value for *_, value in _orientations(tiff, main_directory(tiff))), None)
+
+
+def _orientations(tiff: bytes, directory: Directory) -> Iterator[tuple[str, int, int]]:
+    """Yield `struct`'s sign, place and value of each integer that stands as an orientation in a directory.
+
+    A damaged directory has the tag twice, or with several values. Readers differ in which of them they take.
+    """
+    (count,) = struct.unpack_from(f"{directory.order}H", tiff, directory.at)
+    for entry in range(directory.at + 2, directory.at + 2 + 12 * count, 12):
+        tag, kind, length, offset = struct.unpack_from(f"{directory.order}HHII", tiff, entry)
+        if tag != ORIENTATION or kind not in INTEGERS:
+            continue
+        sign = directory.order + INTEGERS[kind]
+        nbytes = struct.calcsize(sign) * length
+        at = entry + 8 if nbytes <= 4 else offset
+        if at + nbytes <= len(tiff):
+            for place in range(at, at + nbytes, struct.calcsize(sign)):
+                yield sign, place, struct.unpack_from(sign, tiff, place)[0]
 
 
 def upright(tiff: bytes, orientation: int) -> bytes:
@@ -96,9 +116,9 @@ def upright(tiff: bytes, orientation: int) -> bytes:
             except ValueError:
                 inner = Directory(directory.order, pointer, {}, 0)
             _swap(patched, inner.entries, PIXEL_WIDTH, PIXEL_HEIGHT)
-    if _integer(tiff, directory, ORIENTATION) in TURNED:
-        entry = directory.entries[ORIENTATION]
-        struct.pack_into(directory.order + INTEGERS[entry.kind], patched, entry.at + 8, 1)
+    for sign, at, value in _orientations(tiff, directory):
+        if value in TURNED:
+            struct.pack_into(sign, patched, at, 1)
     return bytes(patched)
 
 
@@ -109,7 +129,10 @@ def _swap(data: bytearray, entries: dict[int, Entry], first: int, second: int) -
 
 
 def without_orientation(tiff: bytes) -> bytes:
-    """Return EXIF data whose first directory has no orientation; the entries after it move up, all else stays."""
+    """Return EXIF data whose first directory has no orientation; the entries after it move up, all else stays.
+
+    A damaged directory may have several of them.
+    """
     directory = main_directory(tiff)
     if ORIENTATION not in directory.entries:
         return tiff
@@ -118,7 +141,7 @@ def without_orientation(tiff: bytes) -> bytes:
     end = min(directory.at + 2 + 12 * count + 4, len(tiff))
     patched[at:end] = tiff[at + 12 : end] + bytes(12)
     struct.pack_into(f"{directory.order}H", patched, directory.at, count - 1)
-    return bytes(patched)
+    return without_orientation(bytes(patched))
 
 
 def dpi_of(tiff: bytes) -> tuple[float, float] | None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,12 +161,14 @@ def raw_file(image: Image.Image) -> Iterator[IO[bytes]]:
             yield stream
         finally:
             stream.seek(position)
-    elif name and Path(_text(name)).is_file():
-        with Path(_text(name)).open("rb") as reopened:
-            yield reopened
     else:
-        yield io.BytesIO()
+        with _reopened(Path(os.fsdecode(name))) as reopened:
+            yield reopened
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+def _reopened(path: Path) -> IO[bytes]:
+    """Return a file, opened; an empty one if there is none any more, or this user may not read it."""
+    try:
+        return path.open("rb") if path.is_file() else io.BytesIO()
+    except OSError:
+        return io.BytesIO()

@@ -84,6 +84,8 @@ def loaded(image: Image.Image, *, strip: bool, limits: Limits) -> tuple[Image.Im
     Returns the image as it lies in the file, and its EXIF orientation. That is 1 for any image whose pixels are no
     longer those of a file.
     """
+    if 0 in image.size:
+        raise ValueError(f"the image has {image.width}x{image.height} pixels, expected at least 1x1")
     check_size(image, limits)
     warn_of_frames(image, limits)
     if not is_file_image(image):

@@ -66,7 +66,10 @@ def _path_of(url: str) -> Path:
 
 
 def _short(path: Path) -> str:
-    return "." if path == Path.cwd() else str(path)
+    try:
+        return "." if path == Path.cwd() else str(path)
+    except OSError:  # somebody has removed the current folder
+        return str(path)
 
 
 def _in_a_clone(suffix: str) -> str:

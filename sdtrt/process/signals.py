@@ -74,15 +74,18 @@ def end_silently() -> None:
 
 
 @contextlib.contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C within the block; processes that are started in it never get one. An interrupt is handled after it.
+def blocked(*names: str) -> Iterator[None]:
+    """Block signals within the block; processes that are started in it never get them. They are handled after it.
 
     Otherwise processes that are still importing modules at an interrupt print tracebacks.
+
+    Arguments:
+        names: str, such as "SIGINT"; default: those that end the program.
     """
     if os.name == "nt":
         yield
         return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in names or NAMES})
     try:
         yield
     finally:

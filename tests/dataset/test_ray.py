@@ -29,7 +29,8 @@ def folder_of(picture_files: dict[str, bytes], root: Path) -> Path:
 @contextmanager
 def rays_environment() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as short:  # Ray's sockets lie there: short names
-        yield os.environ | {"RAY_TMPDIR": short, "RAY_USAGE_STATS_ENABLED": "0"}
+        patience = {"RAY_raylet_start_wait_time_s": str(HANG)}  # for a node to start, 30 seconds otherwise
+        yield os.environ | {"RAY_TMPDIR": short, "RAY_USAGE_STATS_ENABLED": "0"} | patience
 
 
 @pytest.mark.slow

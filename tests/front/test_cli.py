@@ -18,6 +18,7 @@ from PIL import Image
 import sdtrt
 from sdtrt import cli
 from sdtrt.cli.inputs import open_image
+from sdtrt.engine.format.limits import Limits
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 Photo = Callable[[int, int], np.ndarray]
@@ -269,10 +270,10 @@ def test_batch_reader_that_raises_anything_goes_on(
 ) -> None:
     """Readers of damaged files raise more than their documentation says."""
 
-    def broken(source: str, frame: int) -> Image.Image:
+    def broken(source: str, frame: int, limits: Limits) -> Image.Image:
         if source == "a.png":
             raise kind("no <_io.BytesIO object at 0x7f12ab34>")
-        return open_image(source, frame)
+        return open_image(source, frame, limits)
 
     monkeypatch.setattr("sdtrt.cli.pictures.open_image", broken)
     monkeypatch.setenv("SDTRT_DEBUG", "1" if debug == "variable" else "")

@@ -113,9 +113,11 @@ def test_thumbnail_and_note_reach_the_image_file(codec: sdtrt.Codec, kind: str) 
     assert written[at:] == structure("<", 1)[at:]
 
 
-@pytest.mark.parametrize("count", [0, 2, 65535])
-@pytest.mark.parametrize("kind", [0, 1, 2, 3, 5, 12, 99])
-def test_orientation_that_is_no_single_integer_is_left_alone(count: int, kind: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "kind"),
+    [*((count, kind) for count in (0, 2, 65535) for kind in (0, 1, 2, 5, 12, 99)), (0, 3), (65535, 3)],
+)
+def test_orientation_that_is_no_integer_is_left_alone(count: int, kind: int) -> None:
     tiff = b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHI4s", 0x0112, kind, count, b"\6\0\0\0") + bytes(40)
     assert exif.upright(tiff, 1) == tiff
     assert picture_of(in_memory(tiff)).metadata.exif == tiff
@@ -150,3 +152,32 @@ def test_orientation_in_xmp_is_changed_where_it_stands(said: bytes) -> None:
     changed = picture_of(image).metadata.xmp
     assert len(changed) == len(image.info["xmp"])
     assert not any(digit in changed for digit in b"2345678")
+
+
+def directory_of(*entries: bytes, after: bytes = b"") -> bytes:
+    """Return EXIF data, little-endian, of these entries; what follows them begins at byte 14 + 12 for each."""
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4) + after
+
+
+@pytest.mark.parametrize(
+    "tiff",
+    [
+        directory_of(struct.pack("<HHIHH", 0x0112, 3, 2, 6, 6)),
+        directory_of(struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0), struct.pack("<HHIHH", 0x0112, 3, 1, 3, 0)),
+        directory_of(struct.pack("<HHII", 0x0112, 4, 2, 26), after=struct.pack("<II", 6, 8)),
+        directory_of(struct.pack("<HHII", 0x0112, 13, 1, 6)),
+    ],
+    ids=["two values", "twice", "two values elsewhere", "of a type for directories"],
+)
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_odd_orientation_that_pillow_applies_is_not_left_to_be_applied_again(tiff: bytes) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(stream, "JPEG", exif=b"Exif\0\0" + tiff)
+    assert exif.orientation_in(tiff) == 6
+    picture = picture_of(Image.open(stream))
+    assert picture.pixels.shape == (8, 6, 3)
+    assert len(picture.metadata.exif) == len(tiff)
+    again = Image.new("RGB", (6, 8))
+    again.info["exif"] = picture.metadata.exif
+    assert again.getexif()[0x0112] == 1
+    assert exif.orientation_in(exif.without_orientation(tiff)) is None

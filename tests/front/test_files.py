@@ -315,3 +315,90 @@ def test_commands_options_that_cannot_be_met_are_noticed_first(
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr
     assert sorted(path.name for path in images.iterdir()) == ["a.png", "b.png", "taken"]
     assert Path("taken").read_bytes() == b"old"
+
+
+@LINKS
+@pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "folder", "another spelling"])
+def test_prepare_outputs_two_names_of_one_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = ["a.png", "b.png"]
+    if kind in {"link", "hard link"}:
+        Path("b.sdt").write_bytes(b"old")
+    if kind == "hard link":
+        os.link("b.sdt", "a.sdt")
+    elif kind in {"link", "dangling"}:
+        Path("a.sdt").symlink_to("b.sdt")
+    elif kind == "folder":
+        Path("x").mkdir()
+        Path("y").symlink_to("x")
+        sources = ["x/a.png", "y/a.png"]
+    else:
+        Path("x").mkdir()
+        sources = ["a.png", "x/../a.png"]
+    with pytest.raises(ValueError, match="several inputs would be written to one file"):
+        prepare_outputs(sources, None, ".sdt")
+
+
+@LINKS
+def test_prepare_outputs_devices_may_have_several_names(tmp_path: Path) -> None:
+    for name in ("a.sdt", "b.sdt"):
+        (tmp_path / name).symlink_to("/dev/null")
+    assert len(prepare_outputs([str(tmp_path / name) for name in ("a.png", "b.png")], None, ".sdt")) == 2
+
+
+def test_prepare_outputs_empty_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="-o is empty"):
+        prepare_outputs(["a.png"], "", ".sdt")
+
+
+@LINKS
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("output", ["a.png", "./a.png", "link", "hard", "folder/a.png"])
+def test_encode_output_that_is_the_input_is_refused(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str, force: list[str]
+) -> None:
+    monkeypatch.chdir(images)
+    Path("link").symlink_to("a.png")
+    os.link("a.png", "hard")
+    Path("folder").symlink_to(".")
+    before = Path("a.png").read_bytes()
+    assert cli.main(["encode", "a.png", "-o", output, *force]) == 1
+    assert "is the input itself" in capsys.readouterr().err
+    assert Path("a.png").read_bytes() == before
+
+
+def test_encode_folder_among_inputs_fails_alone(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(images)
+    assert cli.main(["encode", ".", "a.png", os.sep]) == 1
+    assert "sdtrt: .: is a folder" in capsys.readouterr().err
+    assert Path("a.sdt").is_file()
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "info", "verify"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["-", "a", "-"], "- and -: standard input can be read only once"), (["a", ""], "the name of an input is empty")],
+)
+def test_commands_inputs_that_cannot_be_read_are_wrong_usage(
+    command: str, names: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([command, *names])
+    assert message in capsys.readouterr().err
+
+
+@LINKS
+def test_encode_in_a_folder_that_is_gone_writes_to_others(images: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    source = images / "a.png"
+    code = "import os, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); from sdtrt import cli; "
+    code += "print(cli.main(['encode', sys.argv[2]]), cli.main(['encode', 'a.png']))"
+    command = [sys.executable, "-c", code, str(gone), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "0 1\n", done.stderr
+    assert source.with_suffix(".sdt").is_file()

@@ -1,6 +1,7 @@
 """Pillow images, arrays and files to pictures: orientation, colour, depth, transparency."""
 
 import contextlib
+import errno
 import io
 import struct
 import zlib
@@ -375,3 +376,26 @@ def test_exif_that_pillow_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None
         picture = picture_of(image)
         np.testing.assert_array_equal(picture.pixels, RGB)
         assert picture.metadata.exif == b""
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_image_without_pixels_is_refused(size: tuple[int, int], mode: str) -> None:
+    with pytest.raises(ValueError, match=f"has {size[0]}x{size[1]} pixels"):
+        picture_of(Image.new(mode, size))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG2000"])
+def test_image_whose_file_cannot_be_read_again_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "image"
+    Image.new("L", (9, 7), 80).save(path, kind)
+
+    def refuse(self: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "denied", str(self))
+
+    with Image.open(path) as image:
+        image.load()
+        monkeypatch.setattr(Path, "open", refuse)
+        assert picture_of(image).pixels.shape == (7, 9, 3)

@@ -549,3 +549,33 @@ def test_output_of_file_of_another_process_is_written_in_place(tmp_path: Path, m
         assert output_of(name).is_in_place
         replace_file(name, b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
+@pytest.mark.parametrize("hard", [False, True])
+def test_replace_file_without_place_names_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, hard: bool
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    if hard:
+        os.link(path, tmp_path / "other")
+
+    def refuse(*_: Any) -> NoReturn:
+        raise OSError(code, os.strerror(code))  # without a name, as `write` raises it
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with pytest.raises(OSError, match="file") as failed:
+        replace_file(path, b"longer") if hard else write_half(path, OSError(code, os.strerror(code)))
+    assert failed.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    with pytest.raises(OSError, match="of a source") as other:
+        write_half(path, OSError(errno.EIO, "of a source"))
+    assert other.value.filename is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_replace_file_full_device_is_named() -> None:
+    with pytest.raises(OSError, match="No space left") as failed:
+        replace_file(Path("/dev/full"), b"new")
+    assert failed.value.filename == "/dev/full"

@@ -54,7 +54,7 @@ def good_files(photo: np.ndarray) -> dict[str, bytes]:
         "float.tiff": stored(Image.fromarray(photo[:, :, 0].astype(np.float32) / 255), "TIFF"),
         "progressive.jpg": stored(rgb, "JPEG", progressive=True, quality=95),
         "turned.jpg": stored(rgb, "JPEG", exif=turned, quality=95),
-        "Füße and spaces.webp": stored(rgb, "WEBP", lossless=True),
+        os.fsdecode("Füße and spaces.webp".encode()): stored(rgb, "WEBP", lossless=True),
         "animated.gif": stored(rgb, "GIF", save_all=True, append_images=[red]),
         "animated.webp": stored(rgb, "WEBP", save_all=True, append_images=[red], lossless=True),
         "pages.tiff": stored(rgb, "TIFF", save_all=True, append_images=[red]),

@@ -11,8 +11,10 @@ import pytest
 
 from sdtrt import cli
 from sdtrt.cli.serve import OPTIONS, Option, fill_in
+from sdtrt.doctor import examine
 from sdtrt.engine.networks.backends.cache import Cache, user_cache
-from sdtrt.engine.networks.bundle import bundle_folders
+from sdtrt.engine.networks.bundle import bundle_folders, find_bundle, models_folder_error
+from sdtrt.errors import BundleError
 from sdtrt.process import environment
 
 ROOT = Path(__file__).parents[2]
@@ -131,3 +133,21 @@ def test_serve_variable_with_bad_value_is_named(
     monkeypatch.setenv(name, value)
     assert cli.main(["serve"]) == 2
     assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "unreadable"])
+def test_models_variable_of_no_folder_is_named(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / kind
+    if kind == "file":
+        path.write_bytes(b"")
+    if kind == "unreadable":
+        path.mkdir()
+        monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setenv("SDTRT_MODELS", str(path))
+    with pytest.raises(BundleError, match=r"no model named 'x'.* which is not a folder that can be read"):
+        find_bundle("x")
+    assert cli.main(["models"]) == 0
+    assert f"$SDTRT_MODELS names {path}" in capsys.readouterr().err
+    assert [finding.detail for finding in examine() if finding.subject == "folder of models"] == [models_folder_error()]

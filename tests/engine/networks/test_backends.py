@@ -36,7 +36,7 @@ def test_unknown_names() -> None:
 @pytest.mark.parametrize(
     ("backend", "device", "words"),
     [
-        ("auto", "cuda", "trt on cuda: .*; ort on cuda: "),
+        ("auto", "cuda", r"trt on cuda: .*\n  ort on cuda: "),
         ("trt", "auto", "trt on cuda: "),
         ("ort", "cuda:1", "ort on cuda: "),
         ("trt", "cpu", "trt does not run on device cpu"),

@@ -162,7 +162,7 @@ def test_request_check_refuses_weights_before_they_are_read(tmp_path: Path, part
         ({"photos": Path("no-photos")}, "no-photos is not a folder"),
         ({"revision": "main"}, "--revision is of models on the hub"),
         ({"unet": True}, r"no folder unet.*there: "),
-        ({"out": Path("file") / "bundle"}, "nothing can be written into"),
+        ({"out": Path("file") / "bundle"}, "cannot be written"),
     ],
 )
 def test_request_check_refuses_the_impossible(
