@@ -34,7 +34,7 @@ def read_input(source: str) -> bytes:
     if not is_stdin(source):
         if Path(source).is_dir():
             raise IsADirectoryError(
-                "a folder, expected a file; name its files, or take sdtrt dataset for whole folders"
+                "a directory, expected a file; name its files, or take sdtrt dataset for a whole directory"
             )
         return Path(source).read_bytes()
     if sys.stdin is None:

@@ -47,9 +47,9 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("decode photo.png", "photo.png: the output photo.png is the input itself; name another file with -o"),
         ("encode photo.sdt -o new.sdt", "photo.sdt: an .sdt file, expected an image file; sdtrt decode makes one"),
         ("compare photo.sdt -o new.html", "photo.sdt: an .sdt file, expected an image file; sdtrt decode makes one"),
-        ("encode holiday", "holiday: a folder, expected a file"),
-        ("decode holiday", "holiday: a folder, expected a file"),
-        ("info holiday", "holiday: a folder, expected a file"),
+        ("encode holiday", "holiday: a directory, expected a file"),
+        ("decode holiday", "holiday: a directory, expected a file"),
+        ("info holiday", "holiday: a directory, expected a file"),
         (
             "decode photo.sdt --region 41x9+0+0 -o new.png",
             "region 41x9+0+0 is not within the picture, which is 40x30; expected width and height of at least 1",
