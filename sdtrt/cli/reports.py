@@ -88,7 +88,7 @@ def models(options: argparse.Namespace) -> int:
         prior = ", with a prior" if bundle.prior else ""
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
         print_result(printable(text))
-    if not error and all(bundle.is_built_in for bundle in found):
+    if not folder_error and all(bundle.is_built_in for bundle in found):
         print_message("more: sdtrt export or import makes them, in a folder that $SDTRT_MODELS names")
     return broken
 
