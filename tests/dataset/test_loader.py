@@ -17,6 +17,8 @@ from sdtrt.dataset import Latents
 from sdtrt.dataset.runs import Summary
 from sdtrt.errors import PictureWarning
 
+# Loaders here have more workers than some machines have cores.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 Running = Callable[..., Summary]
 COUNT = 7
 
