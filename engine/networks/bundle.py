@@ -252,8 +252,8 @@ def find_bundle(model: str | Path) -> Bundle:
     if Path(model).is_dir():
         return Bundle.open(Path(model))
     names = ", ".join(folder.name for folder in folders)
-    error = models_folder_error() or "see: sdtrt models"
-    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} ({error})")
+    hint = models_folder_error() or "see: sdtrt models"
+    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} ({hint})")
 
 
 def own_profile(file: File) -> LatentProfile | None:
@@ -282,8 +282,8 @@ def find_decoder(file: File) -> Bundle:
             else:
                 return bundle
         found.add(bundle.latent_space)
-    error = models_folder_error()
-    spaces, why = ", ".join(sorted(found)), near or broken or (error and f" ({error})")
+    unread = models_folder_error()
+    spaces, why = ", ".join(sorted(found)), near or broken or (unread and f" ({unread})")
     raise BundleError(
         f"the file is in latent space {latent_space}, there are models for: {spaces}{why}; "
         "put a bundle for it under $SDTRT_MODELS or name its folder with --model"

@@ -76,9 +76,9 @@ def models(options: argparse.Namespace) -> int:
             found.append(Bundle.open(folder))
         except SdtrtError as error:
             broken = fail(str(error))
-    error = models_folder_error()
-    if error:
-        fail(error)
+    unread = models_folder_error()
+    if unread:
+        fail(unread)
     if options.json:
         print_json([record_of(bundle) for bundle in found])
         return broken
@@ -88,7 +88,7 @@ def models(options: argparse.Namespace) -> int:
         prior = ", with a prior" if bundle.prior else ""
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
         print_result(printable(text))
-    if not error and all(bundle.is_built_in for bundle in found):
+    if not unread and all(bundle.is_built_in for bundle in found):
         print_message("more: sdtrt export or import makes them, in a folder that $SDTRT_MODELS names")
     return broken
 
