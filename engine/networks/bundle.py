@@ -252,8 +252,8 @@ def find_bundle(model: str | Path) -> Bundle:
     if Path(model).is_dir():
         return Bundle.open(Path(model))
     names = ", ".join(folder.name for folder in folders)
-    error = models_folder_error() or "see: sdtrt models"
-    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} ({error})")
+    hint = models_folder_error() or "see: sdtrt models"
+    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} ({hint})")
 
 
 def own_profile(file: File) -> LatentProfile | None:

@@ -21,7 +21,7 @@ from sdtrt.cli.arguments import (
     roi_options,
 )
 from sdtrt.cli.batch import Record, any_work, each_file
-from sdtrt.cli.files import check_distinct, is_stdin, require_writable, write_output
+from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_writable, write_output
 from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
@@ -41,6 +41,8 @@ def compare_command(options: argparse.Namespace) -> int:
     Wish(**wish)  # what makes no sense is wrong usage, not a wrong input
     outputs = {"-o": options.output} | ({"--png": options.png} if options.png else {})
     for target in outputs.values():
+        for source in options.inputs:
+            check_not_input(source, target)
         require_writable(target, force=options.force)
     check_distinct(outputs)
     targets, check = [options.output] * len(options.inputs), partial(check_roi, options)

@@ -82,9 +82,9 @@ def require_writable(target: str, *, force: bool) -> None:
 
 
 def check_not_input(source: str, target: str) -> None:
-    """Raise `ValueError` if an output is the file that the input is read from: that would be lost."""
+    """Raise `ValueError` if an output is a file that the command reads, which would be lost."""
     if target != STREAM and is_file(source) and _identity(source) == _identity(target):
-        raise ValueError(f"the output {target} is the input itself; name another file with -o")
+        raise ValueError(f"the output {target} is the input {source}; name another file")
 
 
 def exists(target: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sdtrt.cli.files import read_input
+from sdtrt.cli.files import check_not_input, read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.container import MAGIC
 from sdtrt.engine.format.limits import Limits
@@ -134,9 +134,10 @@ def open_image(source: str, frame: int, limits: Limits) -> Image.Image:
     return image
 
 
-def check_roi(options: argparse.Namespace, _target: str) -> None:
-    """Raise `OSError` or `ValueError` if the mask that `--roi` names is not there, or is no image."""
+def check_roi(options: argparse.Namespace, target: str) -> None:
+    """Raise `OSError` or `ValueError` if the mask that `--roi` names is not there, no image, or the output."""
     if options.roi is not None and isinstance(options.roi[0], str):
+        check_not_input(options.roi[0], target)
         try:
             open_any_size(options.roi[0]).close()
         except UnidentifiedImageError as error:

@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, LENGTH, PIXEL_WIDTH, PIXEL_HEIGHT = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, EXIF_IFD, GPS_IFD = 0x011A, 0x011B, 0x0128, 0x8769, 0x8825
-# TIFF's types of integers and `struct`'s; to Pillow the types of bytes are none.
+# `struct`'s sign for each TIFF type of integers. Pillow gives the values of byte types as bytes, so they do not count.
 INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I"}
 RATIONAL, INCH, CENTIMETRE = 5, 2, 3
 TURNED = range(2, 9)  # orientations that are not upright

@@ -21,18 +21,6 @@ def absolute_folder(name: str) -> Path | None:
     return folder if folder.is_absolute() else None
 
 
-def expanded(path: str) -> Path:
-    """Return a path in which the home folder stands for `~`; without a home folder `~` is a name like any other."""
-    first, *others = Path(path).parts or (".",)
-    if first == "~":
-        home = home_folder()
-        return home.joinpath(*others) if home else Path(path)
-    try:
-        return Path(path).expanduser()
-    except (KeyError, RuntimeError):  # a user who is unknown
-        return Path(path)
-
-
 def home_folder() -> Path | None:
     """Return the user's home folder, or None if the user has none, as in some containers."""
     if os.name == "posix":

@@ -365,7 +365,7 @@ def test_encode_output_that_is_the_input_is_refused(
     Path("folder").symlink_to(".")
     before = Path("a.png").read_bytes()
     assert cli.main(["encode", "a.png", "-o", output, *force]) == 1
-    assert "is the input itself" in capsys.readouterr().err
+    assert "is the input a.png; name another" in capsys.readouterr().err
     assert Path("a.png").read_bytes() == before
 
 
@@ -402,3 +402,21 @@ def test_encode_in_a_folder_that_is_gone_writes_to_others(images: Path, tmp_path
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "0 1\n", done.stderr
     assert source.with_suffix(".sdt").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("encode", "a.png", "--roi", "b.png", "-o", "b.png"),
+        ("compare", "a.png", "b.png", "-o", "b.png"),
+        ("compare", "a.png", "b.png", "-o", "page.html", "--png", "b.png"),
+        ("compare", "a.png", "--roi", "b.png", "-o", "b.png"),
+    ],
+)
+def test_commands_output_that_is_any_file_they_read_is_refused(
+    images: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    before = (images / "b.png").read_bytes()
+    assert cli.main([*words, "--force"]) in {1, 2}
+    assert "the output b.png is the input b.png" in capsys.readouterr().err
+    assert (images / "b.png").read_bytes() == before
