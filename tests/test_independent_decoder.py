@@ -55,9 +55,11 @@ REFUSALS = {
     "a level does not end with its last pass": ("level_early", "level_late"),
     "zero byte at the start of a stream": ("residual_zero_byte", "residual_zero_word"),
     "a residual of step 0": ("residual_step",),
-    "a residual does not end with its symbols": ("residual_extent", "residual_left_over", "residual_short"),
+    "a residual does not end with its symbols": (
+        *("residual_cut", "residual_extent", "residual_last_tile", "residual_left_over", "residual_short"),
+    ),
     "not a WebP file of a single VP8L chunk": ("overlay_extended", "overlay_lossy", "overlay_png"),
-    "another length than a WebP file says": ("overlay_behind", "overlay_chunk"),
+    "another length than a WebP file says": ("overlay_behind", "overlay_chunk", "overlay_last_tile"),
     "a damaged WebP file": ("overlay_cut",),
     "an overlay that is neither there nor not": ("overlay_half",),
     "another picture than the tile has": ("overlay_size",),

@@ -123,11 +123,11 @@ def in_units(seconds: float) -> str:
 def open_image(source: str, frame: int, limits: Limits) -> Image.Image:
     """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
     data = read_input(source)
+    if data.startswith(MAGIC):  # Pillow opens it, too, once its plugin is imported
+        raise ValueError("an .sdt file, expected an image file; sdtrt decode makes one of it")
     try:
         image = open_any_size(io.BytesIO(data))
     except UnidentifiedImageError as error:
-        if data.startswith(MAGIC):
-            raise ValueError("an .sdt file, expected an image file; sdtrt decode makes one of it") from error
         raise ValueError("not an image file that Pillow knows") from error
     if frame:
         seek(image, frame, limits)

@@ -150,8 +150,11 @@ def decode(options: argparse.Namespace) -> int:
     targets = prepare_outputs(options.inputs, options.output, suffix)
     limits = limits_of(options)
 
-    def check(target: str) -> None:
+    for target in targets if options.output_quality else ():
         check_output_quality(format_of(target, suffix), options.output_quality)
+
+    def check(target: str) -> None:
+        format_of(target, suffix)
 
     with opened_codecs(options) as codec_of:
         if options.model and any_work(options, targets, check):

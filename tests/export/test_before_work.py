@@ -76,7 +76,7 @@ def test_export_and_import_options_that_cannot_be_met_are_noticed_before_any_net
     monkeypatch.setattr(build, "locate", refuse)
     monkeypatch.setattr(adopt.onnx_graph, "read", refuse)
     with pytest.raises((BundleError, ValueError), match=words):
-        build.build(build.Request("nonesuch", Path("new"), **options))
+        build.build(build.Request("owner/name", Path("new"), **options))
     with pytest.raises((BundleError, ValueError), match=words):
         adopt.adopt(adopt.Adoption(Path("file"), Path("file"), Path("new"), **options))
     assert not Path("new").exists()

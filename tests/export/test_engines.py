@@ -186,7 +186,7 @@ def test_an_engine_without_a_gpu_says_so(cache: Path) -> None:
     build_engines(Order(bundle, ("portable",), shapes=(SMALL,)))
     with pytest.raises(BundleError, match=r"tensorrt_rtx .* cannot load encoder-.*CUDA driver"):
         TensorRt(cast(Any, None)).load(bundle, "encoder")
-    with pytest.raises(DeviceError, match=r"trt on cuda: no GPU.*--device cpu"):
+    with pytest.raises(DeviceError, match=r"(?s)trt on cuda: no GPU.*--device cpu"):
         open_pipeline(Tiled.of(bundle), "trt")
 
 

@@ -60,7 +60,7 @@ def test_encoding_in_python_has_one_set_of_options() -> None:
     assert options_of(api.encode) == ENCODING | {"model"}
     assert options_of(sdtrt.Codec.encode_batch) == ENCODING
     for name in ("encode_rows", "encode_latents"):
-        further = {"grey", "metadata"} if name == "encode_rows" else set()
+        further = {"grey", "metadata"} if name == "encode_rows" else {"width", "height", "key", "limits"}
         assert options_of(getattr(sdtrt.Codec, name)) == ENCODING - ENCODING_LEFT_OUT[name] | further
 
 
