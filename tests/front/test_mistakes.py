@@ -41,10 +41,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     ("line", "words"),
     [
         ("encode photo.png -o new.jpg", "new.jpg would be an .sdt file with the name of a JPEG file"),
-        ("encode photo.png -o photo.png --force", "photo.png: the output photo.png is the input itself"),
+        ("encode photo.png -o photo.png --force", "photo.png: the output photo.png is the input photo.png"),
         ("encode --from-latents photo.npy -o new.WEBP", "new.WEBP would be an .sdt file with the name of a WEBP file"),
-        ("encode photo.sdt", "photo.sdt: the output photo.sdt is the input itself; name another file with -o"),
-        ("decode photo.png", "photo.png: the output photo.png is the input itself; name another file with -o"),
+        ("encode photo.sdt", "photo.sdt: the output photo.sdt is the input photo.sdt; name another file"),
+        ("decode photo.png", "photo.png: the output photo.png is the input photo.png; name another file"),
         ("encode photo.sdt -o new.sdt", "photo.sdt: an .sdt file, expected an image file; sdtrt decode makes one"),
         ("compare photo.sdt -o new.html", "photo.sdt: an .sdt file, expected an image file; sdtrt decode makes one"),
         ("encode holiday", "holiday: a directory, expected a file"),
