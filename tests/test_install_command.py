@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environment import needs_names_in_utf_8
 
 from sdtrt.process import install as remedies
 from sdtrt.process.install import install_command, repair_command
@@ -43,6 +44,7 @@ def test_install_command_checkout_names_its_folder(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["sdtrt", "with spaces", "ünicode"])
 def test_install_command_folder_names_it(installed: Any, tmp_path: Path, name: str) -> None:
+    needs_names_in_utf_8()
     folder = tmp_path / name
     folder.mkdir()
     installed({"url": folder.as_uri(), "dir_info": {}})

@@ -62,7 +62,9 @@ class Shelf:
             raise _missing(name)
         if not self._local and without_surrogates(name) != name:
             raise _missing(name)
-        path = f"{self._root.rstrip('/')}/{name}"
+        # On disk a name is bytes, whatever the locale takes them for.
+        here = os.fsdecode(name.encode("utf-8", "surrogateescape")) if self._local else name
+        path = f"{self._root.rstrip('/')}/{here}"
         if self._local and not _is_within(path, self._root):
             raise _missing(name)
         return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environment import needs_names_in_utf_8
 
 from sdtrt import cli
 from sdtrt.dataset import stores
@@ -109,6 +110,7 @@ def test_list_of_pipes_devices_folders_and_itself_goes_on(running: Running, imag
 @pytest.mark.parametrize("name", ["l.txt", "L.TXT"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
 def test_list_in_encodings_of_windows_is_read(image: bytes, tmp_path: Path, encoding: str, name: str) -> None:
+    needs_names_in_utf_8()
     paths = [tmp_path / "caf\u00e9.png", tmp_path / "b.png"]
     text = "\r\n".join([*map(str, paths), ""])
     (tmp_path / name).write_text(f"\ufeff{text}" if encoding == "utf-16-be" else text, encoding, newline="")

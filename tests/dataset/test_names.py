@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from environment import needs_names_in_utf_8
 
 from sdtrt import cli
 from sdtrt.dataset.runs import Summary
@@ -50,6 +51,7 @@ NAMES = [
 @pytest.fixture
 def odd_folder(tmp_path: Path, picture_files: dict[str, bytes]) -> Path:
     """A folder with an image of each name that this file system allows."""
+    needs_names_in_utf_8()
     folder = tmp_path / "in"
     folder.mkdir()
     for name in NAMES:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from environment import file_name
 from PIL import Image
 
 from sdtrt.dataset import runs
@@ -136,8 +137,9 @@ def fill(out: Path, *, force: bool) -> None:
 
 
 @POSIX
-@pytest.mark.parametrize("name", ["bundle", "b" * 255, "写" * 85])
-def test_new_bundle_name_of_any_length_is_written(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("text", ["bundle", "b" * 255, "写" * 85])
+def test_new_bundle_name_of_any_length_is_written(tmp_path: Path, text: str) -> None:
+    name = file_name(text)
     fill(tmp_path / name, force=False)
     fill(tmp_path / name, force=True)
     assert Bundle.open(tmp_path / name).latent_space == find_bundle("tiny").latent_space

@@ -10,6 +10,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from extras import needs
 from PIL import Image, TiffImagePlugin
 
 import sdtrt
@@ -263,6 +264,7 @@ def test_limit_of_pillow_is_back_after_many_threads(tmp_path: Path, monkeypatch:
 
 
 def test_rows_know_no_limit_of_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("large")
     monkeypatch.setattr(rows, "LARGE", 0)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     photo().save(tmp_path / "a.png")

@@ -3,8 +3,11 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import MutableMapping
+
+import pytest
 
 SUITE = ("SDTRT_KILLS", "SDTRT_TORTURE", "SDTRT_TEST_")  # prefixes of what the suite itself reads
 REMOVED = {  # what changes output, warnings or folders
@@ -34,6 +37,17 @@ def enter() -> str:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return home
+
+
+def file_name(text: str) -> str:
+    """Return a text as the name of a file whose bytes are UTF-8; in some locales Python's names are not."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
+def needs_names_in_utf_8() -> None:
+    """Skip the test that calls this where Python's file names are ASCII, as by LC_ALL=C without its UTF-8 mode."""
+    if sys.getfilesystemencoding() != "utf-8":
+        pytest.skip(f"file names are {sys.getfilesystemencoding()} in this locale")
 
 
 def leave(home: str) -> None:

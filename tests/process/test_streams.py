@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from environment import file_name
 from PIL import Image
 
 import sdtrt
@@ -83,16 +84,16 @@ def test_help_in_any_encoding_is_printed(
 @POSIX
 @pytest.mark.parametrize("environment", ASCII, ids=str)
 def test_output_in_small_encodings_is_escaped(small: Path, environment: dict[str, str]) -> None:
-    name = "caf\u00e9 \u2713.sdt"
+    name = file_name("caf\u00e9 \u2713.sdt")
     (small / name).write_bytes((small / "a.sdt").read_bytes())
     assert run("decode", "--help", **environment).returncode == 0
-    done = run("verify", name, "missing \u2713.sdt", cwd=small, **environment)
+    done = run("verify", name, file_name("missing \u2713.sdt"), cwd=small, **environment)
     assert done.returncode == 1
     assert b"caf" in done.stdout
     assert b": ok" in done.stdout
     assert b"No such file" in done.stderr
     assert json.loads(run("info", name, "--json", cwd=small, **environment).stdout)[0]["input"]
-    usage = run("encode", "a.png", "--quality", "\u2713", cwd=small, **environment)
+    usage = run("encode", "a.png", "--quality", file_name("\u2713"), cwd=small, **environment)
     assert usage.returncode == 2
     assert b"quality" in usage.stderr
 
