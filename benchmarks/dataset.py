@@ -34,11 +34,11 @@ from PIL import Image
 from report import write_results
 
 from sdtrt.dataset import Latents
-from sdtrt.dataset.pool import THREADS
 from sdtrt.dataset.sources import SDT_FILES, samples_of
 from sdtrt.engine.codec import PictureCodec
 
 SIZE, QUALITY, JPEG_QUALITY = 256, 50, 95
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ROUNDS, SHARD = 3, 25
 READ = 500
 SMALL_SIZE, KILLED_AT = 64, (0.2, 0.4, 0.6)  # shares of the shards; the one in the middle kills a worker

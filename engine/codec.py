@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.dial import vividness
 from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.latents import Search, alpha_segments, encoded_latents, palette_file
+from sdtrt.engine.coding.latents import Search, alpha_segments, encode_latents_to_file, palette_file
 from sdtrt.engine.coding.quantized import padded
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.coding.stored import StoredLatents
 from sdtrt.engine.format import alpha, container, metadata
-from sdtrt.engine.format.arguments import shown
+from sdtrt.engine.format.arguments import value_text
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
@@ -82,19 +82,22 @@ class PictureCodec:
         self.__init__(**state)  # type: ignore[misc]
 
     def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
-        require_no_interest(wish, interest)
+        require_no_roi(wish, interest)
         overlay = overlay_for(picture, wish, wish.first_quality)
         pixels = seen_of(picture.pixels, overlay)
         return self._code((picture, Seen(pixels, self.analyse(pixels), overlay)), wish, interest)
 
     def encode_batch(
-        self, pictures: Iterable[Picture], wish: Wish, interest_of: Callable[[Picture], Interest | None] | None = None
+        self,
+        pictures: Iterable[Picture],
+        wish: Wish,
+        roi_weights_of: Callable[[Picture], Interest | None] | None = None,
     ) -> Iterator[bytes]:
         """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
-        require_no_interest(wish, interest_of)
+        require_no_roi(wish, roi_weights_of)
 
         def code(analysed: tuple[Picture, Seen]) -> bytes:
-            return self._code(analysed, wish, interest_of(analysed[0]) if interest_of else None)
+            return self._code(analysed, wish, roi_weights_of(analysed[0]) if roi_weights_of else None)
 
         return ahead(code, self._analysed(pictures, wish))
 
@@ -122,7 +125,7 @@ class PictureCodec:
 
     def encode_latents(self, latents: Floats, width: int, height: int, wish: Wish) -> bytes:
         """Return the file of a picture's latents alone, float32 (C, h, w)."""
-        return encoded_latents(latents, width, height, self.profile, wish)
+        return encode_latents_to_file(latents, width, height, self.profile, wish)
 
     def search(self, pixels: Pixels, latents: Floats, effort: int, structure: float = 1) -> Search | None:
         """Return what chooses the symbols of a picture at an effort, None for the choice that latents tell of.
@@ -214,13 +217,13 @@ def checked_model(model: str | Path) -> str | Path:
     """Return the name of a model or the folder of a bundle; an empty one would be the current folder."""
     expected = "expected the name of a model or the folder of a bundle"
     if not isinstance(model, str | Path):
-        raise TypeError(f"model is {shown(model)}, {expected}")
+        raise TypeError(f"model is {value_text(model)}, {expected}")
     if not str(model):
         raise ValueError(f"model is {model!r}, {expected}")
     return model
 
 
-def require_no_interest(wish: Wish, interest: object) -> None:
+def require_no_roi(wish: Wish, interest: object) -> None:
     """Raise `ValueError` if a region of interest is asked for that the method cannot take into account."""
     if interest is not None and wish.method == "palette":
         raise ValueError("method is 'palette', which has no region of interest; expected 'latents' beside roi")

@@ -12,7 +12,7 @@ from sdtrt.engine.codec import PictureCodec, picture_of_file
 from sdtrt.engine.coding.latents import FileBuilder
 from sdtrt.engine.coding.rate import Wish
 from sdtrt.engine.format import alpha, container, metadata
-from sdtrt.engine.format.arguments import checked_integer, checked_items, shown
+from sdtrt.engine.format.arguments import checked_integer, checked_items, value_text
 from sdtrt.engine.format.container import LARGEST_SIDE, File, Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
@@ -120,7 +120,7 @@ class RowBuffer:
             if band is None:
                 raise ValueError(f"{bottom} rows came, expected {self._height}")
             if not isinstance(band, np.ndarray):
-                raise TypeError(f"rows has {shown(band)}, expected {EXPECTED_BANDS}")
+                raise TypeError(f"rows has {value_text(band)}, expected {EXPECTED_BANDS}")
             if band.dtype != np.uint8 or band.shape[1:] != (self._width, 3):
                 raise ValueError(f"rows of {band.dtype} {band.shape}, expected uint8 (n, {self._width}, 3)")
             parts.append(band)

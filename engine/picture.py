@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.format.arguments import digits, is_integer, shown
+from sdtrt.engine.format.arguments import digits, is_integer, value_text
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 
 Pixels = NDArray[np.uint8]
@@ -61,11 +61,11 @@ def checked_region(region: object, width: int, height: int, name: str = "region"
     """
     expected = "expected (left, top, width, height), four whole numbers of pixels"
     if not isinstance(region, tuple | list | np.ndarray) or len(np.shape(region)) != 1:
-        raise TypeError(f"{name} is {shown(region)}, {expected}")
+        raise TypeError(f"{name} is {value_text(region)}, {expected}")
     if len(region) != 4:
-        raise ValueError(f"{name} is {shown(region)}, {expected}")
+        raise ValueError(f"{name} is {value_text(region)}, {expected}")
     if not all(is_integer(number) for number in region):
-        raise TypeError(f"{name} is {shown(region)}, {expected}")
+        raise TypeError(f"{name} is {value_text(region)}, {expected}")
     left, top, across, down = map(int, region)
     if min(left, top) < 0 or min(across, down) < 1 or left + across > width or top + down > height:
         sides = f"{digits(across)}x{digits(down)}+{digits(left)}+{digits(top)}"

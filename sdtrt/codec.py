@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine import parts
-from sdtrt.engine.codec import PictureCodec, require_no_interest
+from sdtrt.engine.codec import PictureCodec, require_no_roi
 from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
 from sdtrt.engine.coding.interest import Interest
 from sdtrt.engine.coding.latents import latents_of_file
 from sdtrt.engine.coding.rate import Method, Wish
 from sdtrt.engine.format import container
-from sdtrt.engine.format.arguments import checked_instance, checked_integer, checked_items, checked_truth, shown
+from sdtrt.engine.format.arguments import checked_instance, checked_integer, checked_items, checked_truth, value_text
 from sdtrt.engine.format.container import LARGEST_SIDE
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
@@ -76,7 +76,7 @@ class Codec:
         `DeviceError` if the machine cannot run it, `TypeError` or `ValueError` for a wrong argument.
         """
         if report is not None and not callable(report):
-            raise TypeError(f"report is {shown(report)}, expected a function of two numbers, or None")
+            raise TypeError(f"report is {value_text(report)}, expected a function of two numbers, or None")
         machine: dict[str, Any] = {"device": device, "backend": backend, "threads": threads, "precision": precision}
         return cls(PictureCodec(model, **machine, tile=tile, overlap=overlap, report=report))
 
@@ -143,7 +143,7 @@ class Codec:
             method=method,
             layers=layers,
         )
-        require_no_interest(wish, roi)
+        require_no_roi(wish, roi)
         codec, weight = self._opened(), checked_weight(roi_weight)
         picture = picture_of(image, strip=strip, limits=limits)
         height, width = picture.pixels.shape[:2]
@@ -272,7 +272,7 @@ class Codec:
             method=method,
             layers=layers,
         )
-        require_no_interest(wish, roi)
+        require_no_roi(wish, roi)
         checked_truth("strip", strip)
         checked_limits(limits)
         codec, weight = self._opened(), checked_weight(roi_weight)

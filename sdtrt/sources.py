@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from sdtrt.engine.format.arguments import shown
+from sdtrt.engine.format.arguments import value_text
 from sdtrt.errors import FormatError
 
 FilePath = str | os.PathLike[str]
@@ -36,7 +36,7 @@ def opened(source: Source, name: str = "source") -> Iterator[bytes | BinaryIO]:
         with Path(os.fsdecode(source)).open("rb") as stream:
             yield from _of_stream(stream, name)
     else:
-        raise TypeError(f"{name} is {shown(source)}, expected bytes, a path, or a binary stream")
+        raise TypeError(f"{name} is {value_text(source)}, expected bytes, a path, or a binary stream")
 
 
 def bytes_of(source: Source, name: str = "source") -> bytes:

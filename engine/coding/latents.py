@@ -207,7 +207,7 @@ def alpha_segments(plane: Plane | None, profile: LatentProfile, *, divided: bool
     return at_once(encode_alpha, [plane[slice(*down), slice(*across)] for down, across in places])
 
 
-def encoded_latents(latents: Floats, width: int, height: int, profile: LatentProfile, wish: Wish) -> bytes:
+def encode_latents_to_file(latents: Floats, width: int, height: int, profile: LatentProfile, wish: Wish) -> bytes:
     """Return the file that is asked for of a picture's latents alone, float32 (C, h, w).
 
     Raises `ValueError` if there is none so small, or as `file_of_latents` and `palette_file` do.

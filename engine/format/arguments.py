@@ -18,7 +18,7 @@ def checked_integer(name: str, value: object, low: int, high: int | None = None)
     """Return a whole number from `low` to `high`; `high` None is without an upper bound."""
     expected = f"a whole number from {low} to {high}" if high is not None else f"a whole number, at least {low}"
     if not is_integer(value):
-        raise TypeError(f"{name} is {shown(value)}, expected {expected}")
+        raise TypeError(f"{name} is {value_text(value)}, expected {expected}")
     number = int(value)  # type: ignore[call-overload]
     if number < low or (high is not None and number > high):
         raise ValueError(f"{name} is {digits(number)}, expected {expected}")
@@ -36,11 +36,11 @@ def checked_number(name: str, value: object, low: float, high: float = math.inf,
     if high == math.inf:
         expected = f"a finite number {'above' if above else 'from'} {low:g}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {shown(value)}, expected {expected}")
+        raise TypeError(f"{name} is {value_text(value)}, expected {expected}")
     try:
         number = float(value)
     except OverflowError as error:
-        raise ValueError(f"{name} is {shown(value)}, expected {expected}") from error
+        raise ValueError(f"{name} is {value_text(value)}, expected {expected}") from error
     if not low <= number <= high or math.isinf(number) or (above and number == low):
         raise ValueError(f"{name} is {number:g}, expected {expected}")
     return number
@@ -49,7 +49,7 @@ def checked_number(name: str, value: object, low: float, high: float = math.inf,
 def checked_truth(name: str, value: object) -> bool:
     """Return a truth value: a text such as "no" would count as true."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is {shown(value)}, expected True or False")
+        raise TypeError(f"{name} is {value_text(value)}, expected True or False")
     return bool(value)
 
 
@@ -57,7 +57,7 @@ def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """Return a text that is one of `choices`."""
     expected = f"expected one of {', '.join(choices)}"
     if not isinstance(value, str):
-        raise TypeError(f"{name} is {shown(value)}, {expected}")
+        raise TypeError(f"{name} is {value_text(value)}, {expected}")
     if value not in choices:
         raise ValueError(f"{name} {value!r}, {expected}")
     return value
@@ -66,18 +66,18 @@ def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
 def checked_instance(name: str, value: Any, kind: type, expected: str) -> Any:
     """Return a value of a type, of which `expected` is the description."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is {shown(value)}, expected {expected}")
+        raise TypeError(f"{name} is {value_text(value)}, expected {expected}")
     return value
 
 
 def checked_items(name: str, value: Any, expected: str) -> Iterator[Any]:
     """Return an iterator over several items; a text or bytes are one item, not several."""
     if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} is {shown(value)}, expected several: {expected}")
+        raise TypeError(f"{name} is {value_text(value)}, expected several: {expected}")
     return iter(value)
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """Return a value and its type for a message, on one line and not too long."""
     kind = type(value).__name__
     try:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.format.arguments import checked_choice, shown
+from sdtrt.engine.format.arguments import checked_choice, value_text
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.stored import Layers
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS, thread_count
@@ -113,7 +113,7 @@ def parse_device(text: str) -> tuple[str, int]:
     """Return the kind of device, `auto`, `cpu` or `cuda`, and its number; `ValueError` if `text` is none of them."""
     expected = "expected auto, cpu, cuda or cuda:N"
     if not isinstance(text, str):
-        raise TypeError(f"device is {shown(text)}, {expected}")
+        raise TypeError(f"device is {value_text(text)}, {expected}")
     match = re.fullmatch(r"(auto|cpu|cuda)(?::(\d{1,3}))?", text)
     if not match or (match[2] and match[1] != "cuda"):
         raise ValueError(f"device {text!r}, {expected}")

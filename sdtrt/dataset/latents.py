@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sdtrt import api
 from sdtrt.dataset.reading import Fields, Reader
 from sdtrt.dataset.sources import Sample, Wanted, samples_of
-from sdtrt.engine.format.arguments import is_integer, shown
+from sdtrt.engine.format.arguments import is_integer, value_text
 from sdtrt.errors import DeviceError, PictureWarning
 from sdtrt.latents.files import read_latents
 from sdtrt.latents.npy import NPY
@@ -45,10 +45,10 @@ class Latents:
         Raises `ValueError` if the dataset has no samples, or an argument is none of these.
         """
         if not isinstance(part, tuple | list) or len(part) != 2 or not all(map(is_integer, part)):
-            raise TypeError(f"part is {shown(part)}, expected (number, count)")
+            raise TypeError(f"part is {value_text(part)}, expected (number, count)")
         number, count = part
         if not 0 <= number < count:
-            raise ValueError(f"part is {shown(part)}, expected a number from 0 to count - 1")
+            raise ValueError(f"part is {value_text(part)}, expected a number from 0 to count - 1")
         self._samples: Sequence[Sample] = samples_of(str(source), LATENTS)[number::count]
         self._on_error = checked_on_error(on_error)
         self._readers = _Readers()

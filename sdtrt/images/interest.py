@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine.coding.interest import LARGEST_WEIGHT, Interest
-from sdtrt.engine.format.arguments import checked_number, shown
+from sdtrt.engine.format.arguments import checked_number, value_text
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.picture import Region, checked_region
 from sdtrt.images.opening import load, open_any_size
@@ -47,7 +47,7 @@ def mask_of(roi: Roi, width: int, height: int) -> NDArray[np.uint8]:
     if isinstance(roi, Image.Image):
         return _mask_of_image(roi, width, height)
     if not isinstance(roi, np.ndarray):
-        raise TypeError(f"roi is {shown(roi)}, expected (left, top, width, height), or a mask or its path")
+        raise TypeError(f"roi is {value_text(roi)}, expected (left, top, width, height), or a mask or its path")
     if roi.shape != (height, width) or roi.dtype != np.uint8:
         raise ValueError(f"roi is a mask of {roi.dtype} and shape {roi.shape}, expected uint8 {(height, width)}")
     return roi

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from sdtrt.engine.format.arguments import checked_truth, shown
+from sdtrt.engine.format.arguments import checked_truth, value_text
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
 from sdtrt.engine.format.metadata import NOTHING, Metadata
 from sdtrt.engine.picture import Picture, luma
@@ -71,7 +71,7 @@ def picture_of(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAUL
     if isinstance(image, np.ndarray):
         return picture_of(_image_of_array(image), strip=strip, limits=limits)
     if not isinstance(image, Image.Image):
-        raise TypeError(f"image is {shown(image)}, expected a Pillow image, a uint8 array or a path")
+        raise TypeError(f"image is {value_text(image)}, expected a Pillow image, a uint8 array or a path")
     checked_truth("strip", strip)
     pixels, orientation = loaded(image, strip=strip, limits=limits)
     metadata = NOTHING if strip else metadata_of(image, orientation)

@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.latents import encoded_latents
+from sdtrt.engine.coding.latents import encode_latents_to_file
 from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.format.arguments import checked_instance, digits, is_integer, shown
+from sdtrt.engine.format.arguments import checked_instance, digits, is_integer, value_text
 from sdtrt.engine.format.limits import Limits, checked_limits
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.errors import LatentsWarning, LimitError
@@ -53,7 +53,7 @@ def file_of(
         )
     if message := warning_of_spread(plane, profile):
         warnings.warn(message, LatentsWarning, stacklevel=stacklevel + 1)
-    return encoded_latents(plane, width, height, profile, wish)
+    return encode_latents_to_file(plane, width, height, profile, wish)
 
 
 def loaded(latents: LatentsLike, key: str | None, limits: Limits) -> NDArray[Any]:
@@ -84,7 +84,7 @@ def side(pixels: int | None, count: int, downscale: int, name: str) -> int:
     if pixels is None:
         return most
     if not is_integer(pixels):
-        raise TypeError(f"{name} is {shown(pixels)}, expected a whole number of pixels")
+        raise TypeError(f"{name} is {value_text(pixels)}, expected a whole number of pixels")
     if not most - downscale < pixels <= most:
         axis = "columns" if name == "width" else "rows"
         raise ValueError(
