@@ -1,5 +1,6 @@
 """Main path: picture -> latents and layers -> file, and back."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ class PictureCodec:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | os.PathLike[str],
         *,
         backend: str = "auto",
         device: str = "auto",
@@ -55,7 +56,8 @@ class PictureCodec:
     ) -> None:
         from sdtrt.engine.networks.pipeline import open_pipeline  # here, since `sdtrt info` needs no networks
 
-        bundle = find_bundle(checked_model(model))
+        model = checked_model(model)
+        bundle = find_bundle(model)
         # Networks are opened when they are first needed: the current folder may be another one by then.
         self.bundle: Bundle = replace(bundle, folder=bundle.folder.absolute())
         self.profile = self.bundle.latent_profile()
@@ -213,14 +215,15 @@ class PictureCodec:
         return self.pipeline.synthesise([Parsed(latents, header)])[0]
 
 
-def checked_model(model: str | Path) -> str | Path:
+def checked_model(model: str | os.PathLike[str]) -> str | Path:
     """Return the name of a model or the folder of a bundle; an empty one would be the current folder."""
     expected = "expected the name of a model or the folder of a bundle"
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | os.PathLike):
         raise TypeError(f"model is {value_text(model)}, {expected}")
-    if not str(model):
+    name = os.fsdecode(model)
+    if not name:
         raise ValueError(f"model is {model!r}, {expected}")
-    return model
+    return name if isinstance(model, str) else Path(name)
 
 
 def require_no_roi(wish: Wish, interest: object) -> None:

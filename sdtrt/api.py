@@ -1,5 +1,6 @@
 """Calls for a single image. `encode`, `decode` and `preview` open a `Codec` and close it; latents need none."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def encode(
     roi_weight: float = DEFAULT_WEIGHT,
     strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
-    model: str | Path = BUILT_IN,
+    model: str | os.PathLike[str] = BUILT_IN,
 ) -> bytes:
     """Return an image as the bytes of an `.sdt` file; see `Codec.encode`. For many images hold a `Codec`."""
     with Codec.open(model) as codec:
@@ -61,7 +62,7 @@ def decode(
     *,
     region: Region | None = None,
     partial: bool = False,
-    model: str | Path | None = None,
+    model: str | os.PathLike[str] | None = None,
     denoise: Denoise = "auto",
     look: Wanted = "auto",
     strip: bool = False,
@@ -83,7 +84,7 @@ def preview(
     source: Source,
     *,
     scale: int = 8,
-    model: str | Path | None = None,
+    model: str | os.PathLike[str] | None = None,
     strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:

@@ -1,8 +1,8 @@
 """`Codec`: a model, opened once for many calls."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -47,7 +47,7 @@ class Codec:
     @classmethod
     def open(
         cls,
-        model: str | Path = BUILT_IN,
+        model: str | os.PathLike[str] = BUILT_IN,
         *,
         device: str = "auto",
         backend: str = "auto",
@@ -304,9 +304,13 @@ class Codec:
         checked_truth("strip", strip)
         checked_limits(limits)
         if checked_truth("partial", partial) or region is not None:
-            options: dict[str, Any] = {"region": region, "partial": partial, "denoise": denoise, "look": look}
-            options |= {"strip": strip, "limits": limits}
-            return list(each_item("files", files, lambda source: self.decode(source, **options)))
+
+            def decode(source: Source) -> Image.Image:
+                return self.decode(
+                    source, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
+                )
+
+            return list(each_item("files", files, decode))
         pictures = codec.decode_batch(each_item("files", files, bytes_of), limits, view)
         return [image_of(picture, strip=strip) for picture in pictures]
 
@@ -407,7 +411,7 @@ def each_item(name: str, items: Iterable[In], work: Callable[[In], Out]) -> Iter
             except TypeError as error:
                 raise TypeError(f"{name}[{position}]: {error}") from error
             except Exception as error:
-                path = f": {printable(str(item))}" if isinstance(item, str | Path) else ""
+                path = f": {printable(os.fsdecode(item))}" if isinstance(item, str | os.PathLike) else ""
                 error.add_note(f"number {position} of the batch, from 0{path}")
                 raise
             yield result

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import cli
+from sdtrt.engine.networks.bundle import find_bundle
 
 Photo = Callable[[int, int], np.ndarray]
 REGION = (10, 3, 30, 25)
@@ -169,6 +171,17 @@ def test_sources_any_path_like_object_is_a_path(
     assert data == sdtrt.encode(tmp_path / "a.png", roi=tmp_path / "mask.png")
     assert sdtrt.info(kind(tmp_path / "a.sdt")) == sdtrt.info(real_files["colour"])
     assert sdtrt.decode(kind(tmp_path / "a.sdt")).size == (45, 37)
+
+
+@pytest.mark.parametrize("kind", [Name, Both])
+def test_model_any_path_like_object_is_a_folder(
+    real_files: dict[str, bytes], tmp_path: Path, kind: Callable[[Path], os.PathLike[str]]
+) -> None:
+    shutil.copytree(find_bundle("tiny").folder, tmp_path / "mine")
+    assert sdtrt.decode(real_files["colour"], model=kind(tmp_path / "mine")).size == (45, 37)
+    with sdtrt.Codec.open(kind(tmp_path / "mine")) as codec, pytest.raises(OSError, match="nonesuch") as caught:
+        codec.decode_batch([kind(tmp_path / "nonesuch.sdt")])
+    assert caught.value.__notes__ == [f"number 0 of the batch, from 0: {tmp_path / 'nonesuch.sdt'}"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

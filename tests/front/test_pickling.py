@@ -104,7 +104,10 @@ def own_bundle(tmp_path: Path) -> Path:
     return shutil.copytree(find_bundle("tiny").folder, tmp_path / "mine" / "other")
 
 
-def test_codec_and_errors_reach_a_process_that_is_spawned(used: sdtrt.Codec, photo: Photo) -> None:
+def test_codec_and_errors_reach_a_process_that_is_spawned(
+    used: sdtrt.Codec, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)  # the process imports this module by its name
     pixels = photo(45, 37)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(encoded, used, pixels).result() == encoded(used, pixels)
