@@ -1,7 +1,7 @@
 """Whether latents have the spread of their latent space, or were scaled once too often, or not at all.
 
-Images differ: between a flat one and one with hard edges the spread of their latents differs by a factor of 20. So
-only what no image has is a mistake: see the constants, which were set on photos and on images made to be extreme.
+The latents of a flat image spread far less than those of an image with hard edges. A warning therefore needs a spread
+that no image has. The constants were set on photos and on images made to be extreme.
 """
 
 from dataclasses import dataclass
