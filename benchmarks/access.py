@@ -27,14 +27,14 @@ from rivals import psnr
 from tiles import mosaic, run_command
 
 import sdtrt
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding import latents
-from sdtrt.engine.coding.latents import file_of_latents
-from sdtrt.engine.coding.stored import StoredLatents
-from sdtrt.engine.coding.threads import products_by_one_thread
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding import latent_file
+from sdtrt.engine.coding.latent_file import encode_latents_to_file
+from sdtrt.engine.coding.latent_reader import LatentReader
+from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.format import container
-from sdtrt.engine.format.layout import spans
-from sdtrt.engine.layers.preview import reduced
+from sdtrt.engine.format.layout import tile_spans
+from sdtrt.engine.layers.preview import box_downscale
 
 QUALITIES = (25, 50, 75)
 QUALITY = 50
@@ -47,7 +47,7 @@ Pixels = NDArray[np.uint8]
 
 
 def main() -> None:
-    products_by_one_thread()
+    limit_blas_to_one_thread()
     parser = argparse.ArgumentParser(description="Measure access to parts of large pictures.")
     parser.add_argument("photos", type=Path, nargs="+", help="photos of some 12 megapixels")
     parser.add_argument("--huge", type=int, metavar="SIDE", help="measure a mosaic of so many pixels a side")
@@ -83,16 +83,16 @@ def measure(path: Path) -> dict[str, Any]:
 
 def division(pixels: Pixels) -> dict[str, float]:
     """Return by how many per cent files are larger than those of a single stream, by quality."""
-    codec, (height, width) = PictureCodec("tiny"), pixels.shape[:2]
-    planes, usual = codec.analyse(pixels), latents.TILE
+    codec, (height, width) = EngineCodec("tiny"), pixels.shape[:2]
+    planes, usual = codec.analyse(pixels), latent_file.TILE
     found = {}
     for quality in QUALITIES:
         sizes = []
         for tile in (usual, 1 << 20):
-            latents.TILE = tile
-            file = file_of_latents(planes, width, height, codec.profile, codec.profile.step_code(quality))
+            latent_file.TILE = tile
+            file = encode_latents_to_file(planes, width, height, codec.profile, codec.profile.step_code(quality))
             sizes.append(len(container.write(file)))
-        latents.TILE = usual
+        latent_file.TILE = usual
         found[str(quality)] = round(100 * (sizes[0] / sizes[1] - 1), 2)
     return found
 
@@ -100,12 +100,12 @@ def division(pixels: Pixels) -> dict[str, float]:
 def entropy_speedup(data: bytes) -> float:
     """Return how many times as fast two threads decode the streams of a file's two halves as one does both."""
     file = container.read(data)
-    rows_of_tiles = spans(StoredLatents(file).shape[1], file.layout.rows)
+    rows_of_tiles = tile_spans(LatentReader(file).shape[1], file.layout.rows)
     middle = rows_of_tiles[len(rows_of_tiles) // 2][0]
     halves = [(0, middle), (middle, rows_of_tiles[-1][1])]
 
     def decode(rows: tuple[int, int]) -> None:
-        StoredLatents(file).part(rows)
+        LatentReader(file).read(rows)
 
     with ThreadPoolExecutor(2) as pool:
         one, two = in_turn(lambda: [decode(rows) for rows in halves], lambda: [*pool.map(decode, halves)])
@@ -138,13 +138,13 @@ def regions(codec: sdtrt.Codec, data: bytes, whole: Pixels) -> dict[str, Any]:
 def previews(codec: sdtrt.Codec, data: bytes, whole: Pixels, original: Pixels) -> dict[str, Any]:
     """Return times of preview and whole picture, and their PSNR at an eighth of the size."""
     preview, everything = in_turn(lambda: codec.preview(data), lambda: codec.decode(data))
-    expected = reduced(original, 8)
+    expected = box_downscale(original, 8)
     return {
         "preview_ms": round(1e3 * preview, 1),
         "decode_ms": round(1e3 * everything, 1),
         "preview_percent_of_decode": round(100 * preview / everything, 2),
         "preview_psnr": round(psnr(expected, np.asarray(codec.preview(data))), 2),
-        "reduced_psnr": round(psnr(expected, reduced(whole, 8)), 2),
+        "reduced_psnr": round(psnr(expected, box_downscale(whole, 8)), 2),
     }
 
 
@@ -152,7 +152,7 @@ def prefixes(codec: sdtrt.Codec, data: bytes, original: Pixels) -> dict[str, Any
     """Return the PSNR of the first quarter of a file, and of a whole file of so many bytes."""
     part = data[: int(PREFIX * len(data))]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sdtrt.PictureWarning)
+        warnings.simplefilter("ignore", sdtrt.ImageWarning)
         found = np.asarray(codec.decode(part, partial=True))
     try:
         complete = np.asarray(codec.decode(codec.encode(original, nbytes=len(part))))

@@ -31,7 +31,7 @@ from rivals import ALL_RIVALS
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.coding.threads import products_by_one_thread
+from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.networks.backends.openvino import best_precision, version
 
 SIZE = (768, 512)
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     runs = parser.parse_args().runs
     choices = [("ort", "fp32"), ("openvino", "fp32"), *([("openvino", "bf16")] if best_precision() == "bf16" else [])]
-    products_by_one_thread()
+    limit_blas_to_one_thread()
     photo = Image.fromarray(astronaut()).resize(SIZE, Image.Resampling.LANCZOS)
     figures: list[dict[str, Any]] = [{"backend": backend, "precision": precision} for backend, precision in choices]
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ from report import write_results
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.networks.backends.ort import OrtNetwork
 from sdtrt.viewer import SITE, ViewerServer
 
@@ -132,7 +132,7 @@ def times_of_process(path: Path, threads: int) -> list[Times]:
 def times_here(data: bytes, threads: int) -> list[Times]:
     """Return the milliseconds of decodes in this process, split as the browser's worker splits them."""
     spent: dict[str, float] = {}
-    StoredLatents.decoded = timed(StoredLatents.decoded, "entropy", spent)  # type: ignore[method-assign]
+    LatentReader.decoded = timed(LatentReader.decoded, "entropy", spent)  # type: ignore[method-assign]
     OrtNetwork.run = timed(OrtNetwork.run, "network", spent)  # type: ignore[method-assign]
     times: list[Times] = []
     with sdtrt.Codec.open(device="cpu", backend="ort", threads=threads) as codec:

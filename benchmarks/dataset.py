@@ -35,7 +35,7 @@ from report import write_results
 
 from sdtrt.dataset import Latents
 from sdtrt.dataset.sources import SDT_FILES, samples_of
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 
 SIZE, QUALITY, JPEG_QUALITY = 256, 50, 95
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -178,7 +178,7 @@ def pace(items: Iterable[Any]) -> float:
 
 
 def encoded(folder: Path) -> Iterable[Any]:
-    codec = PictureCodec("tiny", device="cpu", threads=1)
+    codec = EngineCodec("tiny", device="cpu", threads=1)
     analyse: Callable[[Any], Any] = codec.analyse
     analyse(np.zeros((SIZE, SIZE, 3), np.uint8))
     return (analyse(np.asarray(Image.open(path))) for path in sorted(folder.glob("*.jpg")))

@@ -20,7 +20,7 @@ from skimage.data import astronaut
 from skimage.metrics import structural_similarity
 
 import sdtrt
-from sdtrt.images.picture import picture_of
+from sdtrt.images.convert import to_engine_image
 
 OUT = Path("demo")
 QUALITY = 25
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("photo", type=Path, nargs="?", help="default: scikit-image's astronaut")
     parser.add_argument("--quality", type=float, default=QUALITY, help="of sdtrt; JPEG and WebP follow in bytes")
     arguments = parser.parse_args()
-    original = astronaut() if arguments.photo is None else picture_of(arguments.photo).pixels
+    original = astronaut() if arguments.photo is None else to_engine_image(arguments.photo).pixels
     name = "astronaut" if arguments.photo is None else arguments.photo.stem
     OUT.mkdir(exist_ok=True)
 

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.latents import latents_of_file
-from sdtrt.engine.coding.quantized import latents_of, padded
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.stored import deltas
-from sdtrt.engine.denoising.denoise import denoised
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.latent_file import decode_latents
+from sdtrt.engine.coding.latent_reader import channel_steps
+from sdtrt.engine.coding.quantized_latents import dequantize, pad_to_multiple
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.format import container
-from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.format.profile import resolve_profile
 from sdtrt.engine.networks.backends.ort import OrtCpu
 
 QUALITIES = (5, 15, 30, 50, 75)
@@ -39,10 +39,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of PNG pictures, such as the Kodak set")
     parser.add_argument("-m", "--model", required=True, help="folder of a bundle with a UNet")
     arguments = parser.parse_args()
-    codec = PictureCodec(arguments.model, device="cpu")
-    wishes = {f"quality {quality}": Wish(quality=quality) for quality in QUALITIES}
+    codec = EngineCodec(arguments.model, device="cpu")
+    wishes = {f"quality {quality}": EncodeOptions(quality=quality) for quality in QUALITIES}
     if codec.profile.channels == 4:
-        wishes["palette"] = Wish(method="palette")
+        wishes["palette"] = EncodeOptions(method="palette")
     denoise = Denoise(codec)
     figures: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
     paths = sorted(arguments.folder.glob("*.png"))
@@ -74,7 +74,7 @@ def main() -> None:
 class Denoise:
     """Files to latents, denoised."""
 
-    def __init__(self, codec: PictureCodec) -> None:
+    def __init__(self, codec: EngineCodec) -> None:
         self._network = OrtCpu().load(codec.bundle.file("unet.onnx"))
         self._unet = codec.bundle.unet
 
@@ -82,13 +82,15 @@ class Denoise:
         """Return a file's latents, float32 (C, h, w), after so many steps."""
         assert self._unet is not None
         file = container.read(data)
-        latents, header = latents_of_file(file), file.header
-        trajectory = self._unet.trajectory(header.prior, header.step, deltas(profile_of_file(file), header), steps)
+        latents, header = decode_latents(file), file.header
+        trajectory = self._unet.trajectory(
+            header.prior, header.step, channel_steps(resolve_profile(file), header), steps
+        )
         if trajectory is None:
             return latents
         _, height, width = latents.shape
-        whole = latents_of(padded(latents, self._unet.multiple))
-        return denoised(whole[None], trajectory, self._predict)[0, :, :height, :width]
+        whole = dequantize(pad_to_multiple(latents, self._unet.multiple))
+        return run_ddim(whole[None], trajectory, self._predict)[0, :, :height, :width]
 
     def _predict(self, latents: Floats, timestep: Floats) -> Floats:
         return self._network.run({"latents": latents, "timestep": timestep})["prediction"]

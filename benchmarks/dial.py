@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.dial import KNEE, UNIT
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.layers import stream
-from sdtrt.engine.layers.transform import WEIGHT_UNIT, WEIGHTS, ZIGZAG, coefficients, grid
-from sdtrt.engine.picture import Picture
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.quality_scale import KNEE, STEP_UNIT
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.layers import residual_codec
+from sdtrt.engine.layers.dct import QUANT_MATRIX, WEIGHT_UNIT, ZIGZAG, block_grid, forward_dct
 from sdtrt.kernels import reference
 
 PHOTOS = 14
@@ -76,20 +76,20 @@ def main() -> None:
 def points_of(path: Path) -> list[Point]:
     """Return the files of a photo."""
     torch.set_num_threads(1)
-    codec, image = PictureCodec("tiny", threads=1), Image.open(path).convert("RGB")
+    codec, image = EngineCodec("tiny", threads=1), Image.open(path).convert("RGB")
     size = round(image.width * SCALE), round(image.height * SCALE)
     pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
     points = []
     for quality in LATENTS:
-        data = codec.encode(Picture(pixels), Wish(quality=quality, layers=1))
+        data = codec.encode(ImageData(pixels), EncodeOptions(quality=quality, layers=1))
         shown = codec.decode(data).pixels
         points.append(point(pixels, shown, len(data), quality, SHIPPED, 0))
-        wanted = coefficients(pixels.astype(np.int16) - shown)
+        wanted = forward_dct(pixels.astype(np.int16) - shown)
         for name, step in itertools.product(weights_by_name() if quality == KNEE else [SHIPPED], STEPS):
-            stream.WEIGHTS = weights_by_name()[name]
-            coded = stream.encode(wanted, round(UNIT * step))
+            residual_codec.QUANT_MATRIX = weights_by_name()[name]
+            coded = residual_codec.encode_residual(wanted, round(STEP_UNIT * step))
             if coded:
-                values = stream.decode(coded, *grid(*pixels.shape[:2]), round(UNIT * step))
+                values = residual_codec.decode_residual(coded, *block_grid(*pixels.shape[:2]), round(STEP_UNIT * step))
                 whole = shown.copy()
                 reference.add_residual(whole, values)
                 points.append(point(pixels, whole, len(data) + len(coded), quality, name, step))
@@ -108,7 +108,9 @@ def weights_by_name() -> dict[str, NDArray[np.int32]]:
         f"frequency {slope:.4g}, red-blue {more}": np.outer((1, more, 1), 1 + slope * sums)
         for slope, more in itertools.product(FREQUENCY, RED_BLUE)
     }
-    return {SHIPPED: WEIGHTS} | {name: np.rint(WEIGHT_UNIT * each).astype(np.int32) for name, each in tried.items()}
+    return {SHIPPED: QUANT_MATRIX} | {
+        name: np.rint(WEIGHT_UNIT * each).astype(np.int32) for name, each in tried.items()
+    }
 
 
 def prices(photos: list[list[Point]], of: Any, order: Any) -> list[dict[str, float]]:

@@ -31,7 +31,7 @@ from rivals import ALL_RIVALS, decoded, psnr
 import sdtrt
 from sdtrt.compare.rivals import avif_444
 from sdtrt.engine.format import container
-from sdtrt.engine.layers.stored import Layers
+from sdtrt.engine.layers.layer_reader import LayerReader
 
 QUALITIES = {
     "sdtrt": (5, 20, 35, 50, 56, 62, 70, 78, 86, 93, 100),
@@ -153,7 +153,7 @@ def decoding_time(path: Path) -> list[dict[str, float]]:
                 start = time.perf_counter()
                 codec.decode(alone)
                 middle = time.perf_counter()
-                Layers(file).put(pixels)
+                LayerReader(file).apply(pixels)
                 networks.append(1e3 * (middle - start))
                 layers.append(1e3 * (time.perf_counter() - middle))
             without, over = statistics.median(networks), statistics.median(layers)

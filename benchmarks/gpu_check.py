@@ -132,7 +132,7 @@ def run_here(arguments: argparse.Namespace) -> int:
     error: Exception | None = None
     try:
         machine = machine_of(arguments)
-        machine.enter()
+        machine.set_current()
         check = Check(machine, arguments.seconds, arguments.decodes, arguments.bundle)
         for key, figures in SECTIONS[name](check):
             record.add(name, key, figures)

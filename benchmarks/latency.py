@@ -28,7 +28,7 @@ from rivals import ALL_RIVALS, decoded
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.coding.threads import products_by_one_thread
+from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.networks.backends.openvino import best_precision
 
 SIZE, QUALITY = (768, 512), 50
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=CALLS)
     parser.add_argument("--plot", type=Path, help="write a histogram of one thread's decodes as a picture, too")
     arguments = parser.parse_args()
-    products_by_one_thread()
+    limit_blas_to_one_thread()
     photo = np.asarray(Image.fromarray(astronaut()).resize(SIZE, Image.Resampling.LANCZOS))
     backends = [name for name, module in BACKENDS.items() if find_spec(module)]
     calls = {f"sdtrt, {name} in {precision_of(name)}": sdtrt_calls(name, photo) for name in backends}

@@ -13,8 +13,8 @@ from PIL import Image
 from report import write_results
 from rivals import psnr
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding import entropy, latents
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding import latent_file, stream_codec
 from sdtrt.engine.format import container
 
 MULTIPLIERS = (0.0, 0.05, 0.1, 0.15)
@@ -27,12 +27,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure multipliers.")
     parser.add_argument("folder", type=Path, help="folder of training photos")
     paths = sorted(p for p in parser.parse_args().folder.iterdir() if p.suffix in {".png", ".webp", ".jpg"})
-    codec = PictureCodec("tiny")
+    codec = EngineCodec("tiny")
     photos = [np.asarray(Image.open(path).convert("RGB")) for path in paths[::EVERY]]
     analysed = [codec.analyse(photo) for photo in photos]
     rows = []
     for multiplier in MULTIPLIERS:
-        entropy.MULTIPLIER = multiplier
+        stream_codec.RDOQ_LAMBDA = multiplier
         points = [point(codec, photos, analysed, quality) for quality in QUALITIES]
         logs, decibels = zip(*points, strict=True)
         rows.append({"multiplier": multiplier})
@@ -41,14 +41,16 @@ def main() -> None:
     print(write_results("multiplier", {"photos": len(photos), "rows": rows}))
 
 
-def point(codec: PictureCodec, photos: list, analysed: list, quality: int) -> tuple[float, float]:
+def point(codec: EngineCodec, photos: list, analysed: list, quality: int) -> tuple[float, float]:
     """Return log of the mean bits per pixel, and mean PSNR."""
     bpp, decibels = [], []
     for photo, values in zip(photos, analysed, strict=True):
         height, width = photo.shape[:2]
-        file = latents.file_of_latents(values, width, height, codec.profile, codec.profile.step_code(quality))
+        file = latent_file.encode_latents_to_file(
+            values, width, height, codec.profile, codec.profile.step_code(quality)
+        )
         bpp.append(8 * len(container.write(file)) / (width * height))
-        decibels.append(psnr(photo, codec.synthesise(latents.latents_of_file(file), file.header)))
+        decibels.append(psnr(photo, codec.synthesise(latent_file.decode_latents(file), file.header)))
     return float(np.log(np.mean(bpp))), float(np.mean(decibels))
 
 

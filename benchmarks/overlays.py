@@ -22,10 +22,10 @@ from PIL import Image
 from report import write_results
 
 from sdtrt.engine import codec as pictures
-from sdtrt.engine.coding.dial import setting
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.layers.overlay import overlay_of
-from sdtrt.engine.picture import Picture
+from sdtrt.engine.coding.quality_scale import operating_point
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.layers.overlay import choose_overlay
 
 QUALITIES = (15, 30, 50, 80)
 SHARES = (0.0, 0.1, 0.4, 1.0)  # of pixels, covered
@@ -67,7 +67,7 @@ def overlays_of(path: Path) -> list[Overlay]:
     """Return the overlays that a picture is given over a part of it."""
     pixels, found = np.asarray(Image.open(path).convert("RGB")), []
     for quality in QUALITIES:
-        overlay = overlay_of(pixels, setting(quality, layers=2).price)
+        overlay = choose_overlay(pixels, operating_point(quality, layers=2).lmbda)
         share = 0.0 if overlay is None else float((overlay[:, :, 3] > 0).mean())
         if 0 < share < 1:
             found.append(Overlay(share, cost(pixels, quality, True) / cost(pixels, quality, False) - 1))
@@ -76,16 +76,16 @@ def overlays_of(path: Path) -> list[Overlay]:
 
 def cost(pixels: Any, quality: float, overlays: bool) -> float:
     """Return what a picture's file costs: squared error, and bits at their price."""
-    codec, known = opened(), setting(quality, layers=2)
+    codec, known = opened(), operating_point(quality, layers=2)
     with nullcontext() if overlays else mock.patch.object(pictures, "overlay_for", return_value=None):
-        data = codec.encode(Picture(pixels), Wish(quality=quality))
+        data = codec.encode(ImageData(pixels), EncodeOptions(quality=quality))
     error = np.square(pixels.astype(np.float64) - codec.decode(data).pixels).sum()
-    return float(error) + known.price * 8 * len(data)
+    return float(error) + known.lmbda * 8 * len(data)
 
 
 @functools.cache
-def opened() -> pictures.PictureCodec:
-    return pictures.PictureCodec("tiny", threads=1)
+def opened() -> pictures.EngineCodec:
+    return pictures.EngineCodec("tiny", threads=1)
 
 
 if __name__ == "__main__":

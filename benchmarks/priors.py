@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from report import write_results
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import LatentProfile
 
@@ -35,12 +35,12 @@ def main() -> None:
     shipped = dict(pair.split("=", 1) for pair in arguments.against)
     rows = []
     for bundle in arguments.bundles:
-        codec = PictureCodec(bundle, device="cpu")
+        codec = EngineCodec(bundle, device="cpu")
         own = curve(codec, codec.profile, pictures)
-        adaptive = curve(codec, replace(codec.profile, id=0, prior=0, trained=None), pictures)
+        adaptive = curve(codec, replace(codec.profile, id=0, prior=0, prior_file=None), pictures)
         row = {"bundle": bundle.name, "own": own, "adaptive": adaptive, "over_adaptive": saving(own, adaptive)}
         if bundle.name in shipped:
-            reference = PictureCodec(shipped[bundle.name], device="cpu")
+            reference = EngineCodec(shipped[bundle.name], device="cpu")
             row["shipped"] = curve(reference, reference.profile, pictures)
             row["over_shipped"] = saving(own, row["shipped"])
         rows.append(row)
@@ -48,14 +48,14 @@ def main() -> None:
     print(write_results("priors", {"pictures": len(pictures), "qualities": QUALITIES, "rows": rows}))
 
 
-def curve(codec: PictureCodec, profile: LatentProfile, pictures: list[np.ndarray]) -> Curve:
+def curve(codec: EngineCodec, profile: LatentProfile, pictures: list[np.ndarray]) -> Curve:
     points = []
     for quality in QUALITIES:
         bits, errors = [], []
         for pixels in pictures:
             height, width = pixels.shape[:2]
-            file = file_of_latents(codec.analyse(pixels), width, height, profile, profile.step_code(quality))
-            shown = codec.synthesise(latents_of_file(file, own=profile), file.header)
+            file = encode_latents_to_file(codec.analyse(pixels), width, height, profile, profile.step_code(quality))
+            shown = codec.synthesise(decode_latents(file, model_profile=profile), file.header)
             bits.append(8 * len(container.write(file)) / (width * height))
             errors.append(np.square(shown.astype(np.float64) - pixels).mean())
         points.append((float(np.mean(bits)), float(10 * np.log10(255**2 / np.mean(errors)))))

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from report import write_results
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
-from sdtrt.engine.coding.latents import file_of_latents, latents_of_file, palette_file
-from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.search import costs_of
-from sdtrt.engine.coding.stored import deltas
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding import stream_codec
+from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file, encode_palette_file
+from sdtrt.engine.coding.latent_reader import channel_steps
+from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.coding.rdoq_search import rd_costs
+from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.profile import PRIOR_NAMES, LatentProfile
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of PNG pictures, such as the Kodak set")
     parser.add_argument("-m", "--model", required=True, help="folder of an sd1 bundle")
     arguments = parser.parse_args()
-    codec = PictureCodec(arguments.model)
+    codec = EngineCodec(arguments.model)
     crops = [square(Image.open(path).convert("RGB")) for path in sorted(arguments.folder.glob("*.png"))]
     latents = [codec.analyse(crop) for crop in crops]
     figures = measure(latents, codec.profile)
@@ -134,15 +134,15 @@ def error(latents: Latents, back: Latents) -> float:
 
 
 def by_palette(latents: Latents, profile: LatentProfile) -> tuple[int, Latents]:
-    data = container.write(palette_file(latents, *size_of(latents), profile))
-    return len(data), latents_of_file(container.read(data))
+    data = container.write(encode_palette_file(latents, *size_of(latents), profile))
+    return len(data), decode_latents(container.read(data))
 
 
 def by_sdtrt(profile: LatentProfile, effort: int) -> Code:
     def code(latents: Latents, step_code: float) -> tuple[float, Latents]:
-        file = file_of_latents(latents, *size_of(latents), profile, round(step_code), effort=effort)
+        file = encode_latents_to_file(latents, *size_of(latents), profile, round(step_code), effort=effort)
         data = container.write(file)
-        return len(data), latents_of_file(container.read(data))
+        return len(data), decode_latents(container.read(data))
 
     return code
 
@@ -175,15 +175,15 @@ def by_vaepack(latents: Latents) -> tuple[int, Latents]:
 def over_cross_entropy(latents: list[Latents], profile: LatentProfile, rows: list[dict[str, Any]]) -> float:
     """Return payload bytes over what the prior's own tables say that the symbols cost, at the default effort's step."""
     step_code = next(round(row["step"]) for row in rows if f"effort {DEFAULT_EFFORT}" in row["method"])
-    prior = network_prior(PRIOR_NAMES[profile.prior])
+    prior = shipped_prior(PRIOR_NAMES[profile.prior])
     coded = bound = 0.0
     for plane in latents:
         header = Header(*size_of(plane), profile.id, profile.prior, step_code)
-        scaled = reference.normalise(plane, profile.mean, deltas(profile, header))
-        payload = entropy.encode_best(scaled, prior, step_code, DEFAULT_EFFORT).data
-        symbols = entropy.decode(payload, plane.shape, prior, step_code).symbols
+        scaled = reference.normalise(plane, profile.mean, channel_steps(profile, header))
+        payload = stream_codec.quantize_and_encode(scaled, prior, step_code, DEFAULT_EFFORT).data
+        symbols = stream_codec.decode_stream(payload, plane.shape, prior, step_code).symbols
         coded += len(payload)
-        bound += costs_of(symbols, scaled, prior, step_code).bits.sum(dtype=np.float64) / 8
+        bound += rd_costs(symbols, scaled, prior, step_code).bits.sum(dtype=np.float64) / 8
     return coded / bound
 
 

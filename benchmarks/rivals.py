@@ -6,7 +6,7 @@ from PIL import Image
 
 from sdtrt.compare import rivals
 from sdtrt.compare.rivals import Encode, at_bytes
-from sdtrt.engine.picture import psnr
+from sdtrt.engine.image import psnr
 
 __all__ = ["ALL_RIVALS", "RIVALS", "at_bytes", "decoded", "psnr"]
 

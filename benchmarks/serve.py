@@ -32,7 +32,7 @@ from report import write_results
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.serve.calls import Calls
 from sdtrt.serve.handlers import Settings
 
@@ -123,7 +123,7 @@ async def load(codec: sdtrt.Codec, clients: int, seconds: float) -> dict[str, ob
         return figures | {"exit_code": process.wait(60)}
 
 
-async def overhead(pictures: PictureCodec, data: bytes) -> dict[str, float]:
+async def overhead(pictures: EngineCodec, data: bytes) -> dict[str, float]:
     calls = Calls(pictures, Settings().limits)
 
     def plain() -> float:
@@ -199,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Load a service.")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     seconds = parser.parse_args().seconds
-    pictures = PictureCodec("tiny", device="cpu")
+    pictures = EngineCodec("tiny", device="cpu")
     codec = sdtrt.Codec(pictures)
     photo = np.asarray(Image.fromarray(astronaut()).resize((768, 512), Image.Resampling.LANCZOS))
     figures = {

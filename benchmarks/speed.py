@@ -25,11 +25,11 @@ from rivals import RIVALS, decoded
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.latents import symbols_of_file
+from sdtrt.engine.coding import stream_codec
+from sdtrt.engine.coding.latent_file import decode_symbols
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
-from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.threads import products_by_one_thread
+from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.networks.backends.openvino import best_precision
@@ -47,7 +47,7 @@ START = "import time; t = time.perf_counter(); import sdtrt; print(time.perf_cou
 
 
 def main() -> None:
-    products_by_one_thread()
+    limit_blas_to_one_thread()
     photo = Image.fromarray(astronaut()).resize(SIZE, Image.Resampling.LANCZOS)
     figures = {
         "size": SIZE,
@@ -91,25 +91,27 @@ def entropy_ms(photo: Image.Image) -> dict[str, dict[str, float]]:
     `encode` chooses the symbols as well, at effort 1 and at the default effort.
     """
     file = container.read(sdtrt.encode(photo))
-    symbols = symbols_of_file(file)
+    symbols = decode_symbols(file)
     smooth = np.cumsum(np.random.default_rng(1).normal(size=(4, 64, 64)), axis=2).astype(np.float32) / 2
     adaptive = fit_adaptive(np.rint(smooth).astype(np.int16))
     cases = {
         f"tiny {symbols.shape}": (
             symbols.astype(np.float32),
-            network_prior(PRIOR_NAMES[file.header.prior]),
+            shipped_prior(PRIOR_NAMES[file.header.prior]),
             file.header.step_code,
         ),
-        f"sd1 {smooth.shape}": (smooth, network_prior("sd1-1"), 2048),
+        f"sd1 {smooth.shape}": (smooth, shipped_prior("sd1-1"), 2048),
         f"adaptive {smooth.shape}": (smooth, adaptive, 2048),
     }
     found: dict[str, dict[str, float]] = {}
     for name, (values, prior, code) in cases.items():
-        payload = entropy.encode_best(values, prior, code, entropy.DEFAULT_EFFORT).data
+        payload = stream_codec.quantize_and_encode(values, prior, code, stream_codec.DEFAULT_EFFORT).data
         works = {
-            "encode_effort_1": lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, 1),
-            "encode": lambda v=values, p=prior, c=code: entropy.encode_best(v, p, c, entropy.DEFAULT_EFFORT),
-            "decode": lambda v=values, p=prior, c=code, d=payload: entropy.decode(d, v.shape, p, c),
+            "encode_effort_1": lambda v=values, p=prior, c=code: stream_codec.quantize_and_encode(v, p, c, 1),
+            "encode": lambda v=values, p=prior, c=code: stream_codec.quantize_and_encode(
+                v, p, c, stream_codec.DEFAULT_EFFORT
+            ),
+            "decode": lambda v=values, p=prior, c=code, d=payload: stream_codec.decode_stream(d, v.shape, p, c),
         }
         found[name] = {work: round(1000 * seconds_of(call, ENTROPY_RUNS), 2) for work, call in works.items()}
     found[f"adaptive {smooth.shape}"]["fit"] = 1000 * seconds_of(lambda: fit_adaptive(np.rint(smooth).astype(np.int16)))

@@ -1,4 +1,4 @@
-"""The run time: pictures to files and back. The way in is `codec.PictureCodec`.
+"""The run time: images to files and back. The way in is `codec.PictureCodec`.
 
 Its folders, from the ground up: `format`, `coding`, `layers`, `denoising`, `networks`; docs/architecture.md describes
 them.

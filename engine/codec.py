@@ -6,40 +6,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sdtrt.engine.coding.dial import vividness
-from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.latents import Search, alpha_segments, encode_latents_to_file, palette_file
-from sdtrt.engine.coding.quantized import padded
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt._arrays import F32Array, U8Array
+from sdtrt.engine.coding.latent_file import SymbolSearch, alpha_segments, encode_latents_to_bytes, encode_palette_file
+from sdtrt.engine.coding.latent_reader import LatentReader
+from sdtrt.engine.coding.quality_scale import vivid_weight
+from sdtrt.engine.coding.quantized_latents import pad_to_multiple
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.roi import RoiWeights
+from sdtrt.engine.encoder import ImageEncoder, NetworkInput, Networks, network_pixels, overlay_if_useful
 from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.arguments import value_text
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
-from sdtrt.engine.format.profile import outline_of_file
-from sdtrt.engine.layered import LayeredPicture, Networks, Seen, overlay_for, seen_of
-from sdtrt.engine.layers.stored import Layers
-from sdtrt.engine.networks.batching import ahead, batches
+from sdtrt.engine.format.profile import read_space_info
+from sdtrt.engine.gradient_search import ITERATIONS_BY_EFFORT, GradientSearch
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.layers.layer_reader import LayerReader
+from sdtrt.engine.networks.batching import group_into_batches, prefetch
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.gradient import FILE, Gradient
-from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiled import Report, Tiled
-from sdtrt.engine.networks.view import FAITHFUL, RECOMMENDED, Look, View
-from sdtrt.engine.picture import Picture, Pixels
-from sdtrt.engine.refined import TURNS, Refiner
+from sdtrt.engine.networks.decode_options import DEFAULT_DECODE_OPTIONS, FAITHFUL, DecodeOptions, Look
+from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.engine.networks.gradient import FILE, DecoderGradient
+from sdtrt.engine.networks.tiled import Report, TiledRunner
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
     from sdtrt.engine.networks.pipeline import Pipeline
 
-Floats = NDArray[np.float32]
 
-
-class PictureCodec:
+class EngineCodec:
     """A bundle and where its networks run; may be used from several threads. For parts of pictures see `parts`."""
 
     def __init__(
@@ -61,9 +57,9 @@ class PictureCodec:
         # Networks are opened when they are first needed: the current folder may be another one by then.
         self.bundle: Bundle = replace(bundle, folder=bundle.folder.absolute())
         self.profile = self.bundle.latent_profile()
-        self._tiled = Tiled.of(self.bundle, tile, overlap, report)
+        self._tiled = TiledRunner.of(self.bundle, tile, overlap, report)
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
-        self._gradient = Gradient(self.bundle, threads) if FILE in self.bundle.files else None
+        self._gradient = DecoderGradient(self.bundle, threads) if FILE in self.bundle.files else None
         self._state: dict[str, Any] = {
             "model": str(self.bundle.folder if bundle.folder == Path(model) else model),
             "backend": backend,
@@ -83,97 +79,112 @@ class PictureCodec:
         """Open the model again, on the machine at hand."""
         self.__init__(**state)  # type: ignore[misc]
 
-    def encode(self, picture: Picture, wish: Wish, interest: Interest | None = None) -> bytes:
-        require_no_roi(wish, interest)
-        overlay = overlay_for(picture, wish, wish.first_quality)
-        pixels = seen_of(picture.pixels, overlay)
-        return self._code((picture, Seen(pixels, self.analyse(pixels), overlay)), wish, interest)
+    def encode(self, picture: ImageData, options: EncodeOptions, roi: RoiWeights | None = None) -> bytes:
+        require_no_roi(options, roi)
+        overlay = overlay_if_useful(picture, options, options.first_quality)
+        pixels = network_pixels(picture.pixels, overlay)
+        return self._encode_analysed((picture, NetworkInput(pixels, self.analyse(pixels), overlay)), options, roi)
 
     def encode_batch(
         self,
-        pictures: Iterable[Picture],
-        wish: Wish,
-        roi_weights_of: Callable[[Picture], Interest | None] | None = None,
+        pictures: Iterable[ImageData],
+        options: EncodeOptions,
+        roi_weights_of: Callable[[ImageData], RoiWeights | None] | None = None,
     ) -> Iterator[bytes]:
         """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
-        require_no_roi(wish, roi_weights_of)
+        require_no_roi(options, roi_weights_of)
 
-        def code(analysed: tuple[Picture, Seen]) -> bytes:
-            return self._code(analysed, wish, roi_weights_of(analysed[0]) if roi_weights_of else None)
+        def code(analysed: tuple[ImageData, NetworkInput]) -> bytes:
+            return self._encode_analysed(analysed, options, roi_weights_of(analysed[0]) if roi_weights_of else None)
 
-        return ahead(code, self._analysed(pictures, wish))
+        return prefetch(code, self._analysed(pictures, options))
 
-    def _analysed(self, pictures: Iterable[Picture], wish: Wish) -> Iterator[tuple[Picture, Seen]]:
-        for batch in batches(pictures, self.pipeline.largest_batch, lambda picture: picture.pixels.shape):
-            overlays = [overlay_for(picture, wish, wish.first_quality) for picture in batch]
-            seen = [seen_of(picture.pixels, overlay) for picture, overlay in zip(batch, overlays, strict=True)]
+    def _analysed(
+        self, pictures: Iterable[ImageData], options: EncodeOptions
+    ) -> Iterator[tuple[ImageData, NetworkInput]]:
+        for batch in group_into_batches(pictures, self.pipeline.largest_batch, lambda picture: picture.pixels.shape):
+            overlays = [overlay_if_useful(picture, options, options.first_quality) for picture in batch]
+            seen = [network_pixels(picture.pixels, overlay) for picture, overlay in zip(batch, overlays, strict=True)]
             latents = self.pipeline.analyse(seen)
-            yield from zip(batch, map(Seen, seen, latents, overlays), strict=True)
+            yield from zip(batch, map(NetworkInput, seen, latents, overlays), strict=True)
 
-    def _code(self, analysed: tuple[Picture, Seen], wish: Wish, interest: Interest | None = None) -> bytes:
+    def _encode_analysed(
+        self, analysed: tuple[ImageData, NetworkInput], options: EncodeOptions, roi: RoiWeights | None = None
+    ) -> bytes:
         picture, seen = analysed
         height, width = picture.pixels.shape[:2]
         parts: dict[str, Any] = {
             "grey": picture.grey,
-            "chunks": metadata.chunks_of(picture.metadata),
-            "alpha": alpha_segments(picture.alpha, self.profile, divided=wish.method != "palette"),
+            "chunks": metadata.to_chunks(picture.metadata),
+            "alpha": alpha_segments(picture.alpha, self.profile, divided=options.method != "palette"),
         }
-        if wish.method == "palette":
-            return container.write(palette_file(seen.latents, width, height, self.profile, **parts))
-        parts |= {"effort": wish.effort}
-        networks = Networks(self.analyse, self.shown, self.search)
-        coded = LayeredPicture(picture, wish, self.profile, networks, seen, interest, parts)
-        return wish.file(coded.file, width, height, coded.measure)
+        if options.method == "palette":
+            return container.write(encode_palette_file(seen.latents, width, height, self.profile, **parts))
+        parts |= {"effort": options.effort}
+        networks = Networks(self.analyse, self.reconstruct, self.symbol_search)
+        coded = ImageEncoder(picture, options, self.profile, networks, seen, roi, parts)
+        return options.file(coded.file, width, height, coded.measure)
 
-    def encode_latents(self, latents: Floats, width: int, height: int, wish: Wish) -> bytes:
+    def encode_latents(self, latents: F32Array, width: int, height: int, options: EncodeOptions) -> bytes:
         """Return the file of a picture's latents alone, float32 (C, h, w)."""
-        return encode_latents_to_file(latents, width, height, self.profile, wish)
+        return encode_latents_to_bytes(latents, width, height, self.profile, options)
 
-    def search(self, pixels: Pixels, latents: Floats, effort: int, structure: float = 1) -> Search | None:
+    def symbol_search(
+        self, pixels: U8Array, latents: F32Array, effort: int, structure: float = 1
+    ) -> SymbolSearch | None:
         """Return what chooses the symbols of a picture at an effort, None for the choice that latents tell of.
 
         `structure`, 0 to 1, is by how much of the usual lost structure counts beside squared error.
         """
-        if self._gradient is None or effort not in TURNS:
+        if self._gradient is None or effort not in ITERATIONS_BY_EFFORT:
             return None
-        return Refiner(self._gradient, self.profile, pixels, latents, TURNS[effort], structure)
+        return GradientSearch(self._gradient, self.profile, pixels, latents, ITERATIONS_BY_EFFORT[effort], structure)
 
-    def shown(self, file: File) -> Pixels:
+    def reconstruct(self, file: File) -> U8Array:
         """Return what networks make of a file's latents, uint8 (H, W, 3), without what lies over it."""
-        return self.pipeline.synthesise([self.parsed(self.stored(file, UNLIMITED), FAITHFUL)])[0]
+        return self.pipeline.synthesise([self.prepare(self.stored(file, UNLIMITED), FAITHFUL)])[0]
 
-    def decode(self, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:
+    def decode(
+        self, data: bytes, limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
+    ) -> ImageData:
         """Return the picture in a file."""
-        file = self.checked(container.read(data, limits))
-        parsed = self.parsed(self.stored(file, limits), view)
-        return picture_of_file(file, self.pipeline.synthesise([parsed])[0], look=parsed.look)
+        file = self.require_same_space(container.read(data, limits))
+        parsed = self.prepare(self.stored(file, limits), options)
+        return assemble_image(file, self.pipeline.synthesise([parsed])[0], look=parsed.look)
 
     def decode_batch(
-        self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED
-    ) -> Iterator[Picture]:
+        self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
+    ) -> Iterator[ImageData]:
         """Yield the picture of each file; a thread of its own parses and decodes symbols, ahead of the networks."""
 
-        def parse(data: bytes) -> tuple[File, Parsed]:
-            file = self.checked(container.read(data, limits))
-            return file, self.parsed(self.stored(file, limits), view)
+        def parse(data: bytes) -> tuple[File, DecodeRequest]:
+            file = self.require_same_space(container.read(data, limits))
+            return file, self.prepare(self.stored(file, limits), options)
 
-        for batch in batches(ahead(parse, files), self.pipeline.largest_batch, lambda one: one[1].sort):
+        for batch in group_into_batches(
+            prefetch(parse, files), self.pipeline.largest_batch, lambda one: one[1].batch_key
+        ):
             found = self.pipeline.synthesise([parsed for _, parsed in batch])
             for (file, parsed), pixels in zip(batch, found, strict=True):
-                yield picture_of_file(file, pixels, look=parsed.look)
+                yield assemble_image(file, pixels, look=parsed.look)
 
     def decode_into(
-        self, data: bytes, array: Any, stream: Any, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED
+        self,
+        data: bytes,
+        array: Any,
+        stream: Any,
+        limits: Limits = DEFAULT_LIMITS,
+        options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
-        file = self.checked(container.read(data, limits))
-        parsed = self.parsed(self.stored(file, limits), view)
-        whole = parsed.part((0, parsed.shape[1]), (0, parsed.shape[2]))
-        self.pipeline.synthesise_into(whole, Layers(file), array, stream)
+        file = self.require_same_space(container.read(data, limits))
+        parsed = self.prepare(self.stored(file, limits), options)
+        intact_segments = parsed.crop((0, parsed.shape[1]), (0, parsed.shape[2]))
+        self.pipeline.synthesise_into(intact_segments, LayerReader(file), array, stream)
 
-    def checked(self, file: File) -> File:
+    def require_same_space(self, file: File) -> File:
         """Return a file that this model decodes; `BundleError` if it is in another latent space."""
-        space = outline_of_file(file).latent_space
+        space = read_space_info(file).latent_space
         if space != self.bundle.latent_space:
             raise BundleError(
                 f"the file is in latent space {space}, model {self.bundle.name} decodes "
@@ -181,38 +192,42 @@ class PictureCodec:
             )
         return file
 
-    def stored(self, file: File, limits: Limits = DEFAULT_LIMITS, whole: Sequence[bool] | None = None) -> StoredLatents:
-        """Return a file's latents; errors as of `StoredLatents`."""
-        return StoredLatents(file, limits, whole, own=self.profile)
+    def stored(
+        self, file: File, limits: Limits = DEFAULT_LIMITS, intact_segments: Sequence[bool] | None = None
+    ) -> LatentReader:
+        """Return a file's latents; errors as of `LatentReader`."""
+        return LatentReader(file, limits, intact_segments, model_profile=self.profile)
 
-    def parsed(self, stored: StoredLatents, view: View = RECOMMENDED, *, now: bool = True) -> Parsed:
+    def prepare(
+        self, stored: LatentReader, options: DecodeOptions = DEFAULT_DECODE_OPTIONS, *, now: bool = True
+    ) -> DecodeRequest:
         """Return a file for the networks; of a picture that is one tile to them the latents are decoded `now`.
 
         Raises `BundleError` if the bundle cannot show it so.
         """
-        header, unet, vivid = stored.file.header, self.bundle.unet, self.vividness(stored.file, view)
-        if unet is None and view.denoise:
+        header, unet, vivid = stored.file.header, self.bundle.unet, self.vivid_weight(stored.file, options)
+        if unet is None and options.denoise:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
-        trajectory = unet.trajectory(header.prior, header.step, stored.deltas, view.denoise) if unet else None
+        trajectory = unet.trajectory(header.prior, header.step, stored.channel_steps, options.denoise) if unet else None
         if unet and trajectory:
-            return Parsed(padded(stored.part(), unet.multiple), header, trajectory, vivid)
-        now = now and self._tiled.is_one(*stored.shape[1:])
-        return Parsed(stored.part() if now else stored, header, vividness=vivid)
+            return DecodeRequest(pad_to_multiple(stored.read(), unet.multiple), header, trajectory, vivid)
+        now = now and self._tiled.fits_one_tile(*stored.shape[1:])
+        return DecodeRequest(stored.read() if now else stored, header, vivid_weight=vivid)
 
-    def vividness(self, file: File, view: View) -> float:
+    def vivid_weight(self, file: File, options: DecodeOptions) -> float:
         """Return the share, 0 to 1, that the bundle's vivid decoder has in a file's pixels."""
-        look = self.bundle.look if view.look == "auto" else view.look
-        if look == "vivid" and not self.bundle.is_vivid:
+        look = self.bundle.look if options.look == "auto" else options.look
+        if look == "vivid" and not self.bundle.has_vivid_decoder:
             raise BundleError(f"model {self.bundle.name} has no decoder for the vivid look; decode with look faithful")
-        return vividness(file.layout.residual) if look == "vivid" else 0.0
+        return vivid_weight(file.layout.residual) if look == "vivid" else 0.0
 
-    def analyse(self, pixels: Pixels) -> Floats:
+    def analyse(self, pixels: U8Array) -> F32Array:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
         return self.pipeline.analyse([pixels])[0]
 
-    def synthesise(self, latents: Floats, header: Header) -> Pixels:
+    def synthesise(self, latents: F32Array, header: Header) -> U8Array:
         """Return the RGB pixels, uint8 (H, W, 3), of latents, float32 (C, h, w); the header gives size and step."""
-        return self.pipeline.synthesise([Parsed(latents, header)])[0]
+        return self.pipeline.synthesise([DecodeRequest(latents, header)])[0]
 
 
 def checked_model(model: str | os.PathLike[str]) -> str | Path:
@@ -226,19 +241,19 @@ def checked_model(model: str | os.PathLike[str]) -> str | Path:
     return name if isinstance(model, str) else Path(name)
 
 
-def require_no_roi(wish: Wish, interest: object) -> None:
+def require_no_roi(options: EncodeOptions, roi: object) -> None:
     """Raise `ValueError` if a region of interest is asked for that the method cannot take into account."""
-    if interest is not None and wish.method == "palette":
+    if roi is not None and options.method == "palette":
         raise ValueError("method is 'palette', which has no region of interest; expected 'latents' beside roi")
 
 
-def picture_of_file(
-    file: File, pixels: Pixels, rows: Span | None = None, columns: Span | None = None, *, look: Look
-) -> Picture:
+def assemble_image(
+    file: File, pixels: U8Array, rows: Span | None = None, columns: Span | None = None, *, look: Look
+) -> ImageData:
     """Return the picture of which networks made `pixels`, some rows and columns (None: all), with all else in its file.
 
     The pixels are changed in place.
     """
-    plane = alpha.alpha_of_file(file, rows, columns)
-    shown = Layers(file).put(pixels, rows, columns)
-    return Picture(shown, plane, file.header.grey, metadata.metadata_of_file(file), look)
+    plane = alpha.read_alpha(file, rows, columns)
+    shown = LayerReader(file).apply(pixels, rows, columns)
+    return ImageData(shown, plane, file.header.grey, metadata.read_metadata(file), look)

@@ -1,4 +1,4 @@
-"""Pictures in parts: regions, bands of rows, previews, and what there is of a damaged file."""
+"""Images in parts: regions, bands of rows, previews, and what there is of a damaged file."""
 
 import io
 import warnings
@@ -8,108 +8,107 @@ from typing import BinaryIO
 
 import numpy as np
 
-from sdtrt.engine.codec import PictureCodec, picture_of_file
-from sdtrt.engine.coding.latents import FileBuilder
-from sdtrt.engine.coding.rate import Wish
+from sdtrt._arrays import U8Array
+from sdtrt.engine.codec import EngineCodec, assemble_image
+from sdtrt.engine.coding.latent_file import LatentFileWriter
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.arguments import checked_integer, checked_items, value_text
-from sdtrt.engine.format.container import LARGEST_SIDE, File, Header
+from sdtrt.engine.format.container import MAX_SIDE, File, Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.metadata import NOTHING, Metadata, chunks_of
-from sdtrt.engine.layers.preview import preview_of_file
-from sdtrt.engine.layers.stored import Layers, reduced
-from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.view import RECOMMENDED, View
-from sdtrt.engine.picture import Picture, Pixels, Region, checked_region
-from sdtrt.errors import FormatError, PictureWarning
+from sdtrt.engine.format.metadata import NO_METADATA, Metadata, to_chunks
+from sdtrt.engine.image import ImageData, Region, checked_region
+from sdtrt.engine.layers.layer_reader import LayerReader, box_downscale
+from sdtrt.engine.layers.preview import decode_preview
+from sdtrt.engine.networks.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
+from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.errors import FormatError, ImageWarning
 
 Source = bytes | BinaryIO  # a file's bytes, or a stream that can `seek`, of which only what is needed is read
-LARGEST_SCALE = 1024
+MAX_SCALE = 1024
 EXPECTED_BANDS = "arrays of rows, uint8 (n, width, 3)"
 
 
 def decode_region(
-    codec: PictureCodec,
+    codec: EngineCodec,
     source: Source,
     region: Region,
     limits: Limits = DEFAULT_LIMITS,
-    view: View = RECOMMENDED,
-) -> Picture:
-    """Return a region of the picture in a file, the same as if it were cropped from the whole.
+    options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
+) -> ImageData:
+    """Return a region of the image in a file, the same as if it were cropped from the whole.
 
     Only the streams are decoded that the region touches, or that the networks look at for it. Raises `ValueError` if
-    the region is not within the picture.
+    the region is not within the image.
     """
-    file = codec.checked(container.read_from(stream_of(source), limits))
+    file = codec.require_same_space(container.read_from(stream_of(source), limits))
     left, top, width, height = checked_region(region, file.header.width, file.header.height)
     rows, columns = (top, top + height), (left, left + width)
     stored = codec.stored(file, limits)
-    parsed = codec.parsed(stored, view, now=False)
-    pixels = codec.pipeline.pixels(parsed, rows, columns)
-    return picture_of_file(file, np.concatenate([*pixels]), rows, columns, look=parsed.look)
+    parsed = codec.prepare(stored, options, now=False)
+    pixels = codec.pipeline.synthesise_tiled(parsed, rows, columns)
+    return assemble_image(file, np.concatenate([*pixels]), rows, columns, look=parsed.look)
 
 
 def decode_rows(
-    codec: PictureCodec, source: Source, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED
-) -> tuple[Header, Iterator[Pixels]]:
+    codec: EngineCodec, source: Source, limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
+) -> tuple[Header, Iterator[U8Array]]:
     """Return the header of a file, and its RGB pixels in bands of rows, uint8 (n, width, 3), from top to bottom.
 
-    The picture is never held whole: memory is bounded by a row of tiles, but for the latents of one that is denoised.
+    The image is never held whole: memory is bounded by a row of tiles, but for the latents of one that is denoised.
     """
-    file = codec.checked(container.read_from(stream_of(source), limits))
-    return file.header, bands_of(codec, codec.parsed(codec.stored(file, limits), view, now=False), file)
+    file = codec.require_same_space(container.read_from(stream_of(source), limits))
+    return file.header, bands_of(codec, codec.prepare(codec.stored(file, limits), options, now=False), file)
 
 
-def bands_of(codec: PictureCodec, parsed: Parsed, file: File) -> Iterator[Pixels]:
+def bands_of(codec: EngineCodec, parsed: DecodeRequest, file: File) -> Iterator[U8Array]:
     """Return the RGB pixels of a file in bands of rows, with layers over them."""
-    bands = codec.pipeline.pixels(parsed, (0, file.header.height), (0, file.header.width))
-    return layered(bands, Layers(file))
+    bands = codec.pipeline.synthesise_tiled(parsed, (0, file.header.height), (0, file.header.width))
+    return apply_layers(bands, LayerReader(file))
 
 
-def layered(bands: Iterable[Pixels], layers: Layers) -> Iterator[Pixels]:
+def apply_layers(bands: Iterable[U8Array], layers: LayerReader) -> Iterator[U8Array]:
     """Yield bands of rows of the networks' pixels, from top to bottom, with layers over them."""
     top = 0
     for band in bands:
-        yield layers.put(band, (top, top + len(band)))
+        yield layers.apply(band, (top, top + len(band)))
         top += len(band)
 
 
 def encode_rows(
-    codec: PictureCodec,
-    rows: Iterable[Pixels],
+    codec: EngineCodec,
+    rows: Iterable[U8Array],
     width: int,
     height: int,
-    wish: Wish,
+    options: EncodeOptions,
     *,
     grey: bool = False,
-    metadata: Metadata = NOTHING,
+    metadata: Metadata = NO_METADATA,
 ) -> bytes:
-    """Return the file of a picture that comes in bands of rows, uint8 (n, width, 3), and is never held whole.
+    """Return the file of an image that comes in bands of rows, uint8 (n, width, 3), and is never held whole.
 
     Raises `ValueError` if they are too few or too many, or if a size or a PSNR is asked for, which takes more than one
-    look at the picture.
+    look at the image.
     """
-    width, height = (
-        checked_integer(name, side, 1, LARGEST_SIDE) for name, side in (("width", width), ("height", height))
-    )
+    width, height = (checked_integer(name, side, 1, MAX_SIDE) for name, side in (("width", width), ("height", height)))
     given = RowBuffer(rows, width, height)
-    code = codec.profile.step_code(wish.known_quality())
-    builder = FileBuilder(width, height, codec.profile, code, effort=wish.effort, grey=grey)
-    for latents in codec.pipeline.latents(given.rows, height, width):
+    code = codec.profile.step_code(options.known_quality())
+    builder = LatentFileWriter(width, height, codec.profile, code, effort=options.effort, grey=grey)
+    for latents in codec.pipeline.analyse_tiled(given.rows, height, width):
         builder.add(latents)
     given.close()
-    return container.write(builder.file(chunks=chunks_of(metadata)))
+    return container.write(builder.file(chunks=to_chunks(metadata)))
 
 
 class RowBuffer:
     """Bands of rows, of which some are wanted again by the next row of tiles."""
 
-    def __init__(self, bands: Iterable[Pixels], width: int, height: int) -> None:
+    def __init__(self, bands: Iterable[U8Array], width: int, height: int) -> None:
         self._bands = checked_items("rows", bands, EXPECTED_BANDS)
         self._width, self._height = width, height
         self._top, self._kept = 0, np.empty((0, width, 3), np.uint8)
 
-    def rows(self, first: int, last: int) -> Pixels:
+    def rows(self, first: int, last: int) -> U8Array:
         """Return rows `first` to before `last`; those before `first` are forgotten."""
         if first > self._top:
             self._kept = self._kept[first - self._top :].copy()
@@ -129,54 +128,59 @@ class RowBuffer:
         return self._kept[first - self._top : last - self._top]
 
     def close(self) -> None:
-        """Raise `ValueError` if there are more rows than the picture has."""
+        """Raise `ValueError` if there are more rows than the image has."""
         if self._top + len(self._kept) > self._height or any(len(band) for band in self._bands):
             raise ValueError(f"more than {self._height} rows came")
 
 
-def preview(codec: PictureCodec, source: Source, scale: int = 8, limits: Limits = DEFAULT_LIMITS) -> Picture:
-    """Return a file's picture at 1/`scale` of its size, sides rounded up, each pixel the mean of a block.
+def preview(codec: EngineCodec, source: Source, scale: int = 8, limits: Limits = DEFAULT_LIMITS) -> ImageData:
+    """Return a file's image at 1/`scale` of its size, sides rounded up, each pixel the mean of a block.
 
     Where the latent space's profile knows how, and `scale` is a multiple of its downscale, by coarse passes alone and
-    without a network, which is not quite the same; else from the whole picture.
+    without a network, which is not quite the same; else from the whole image.
     """
-    scale = checked_integer("scale", scale, 1, LARGEST_SCALE)
-    file = codec.checked(container.read_from(stream_of(source), limits))
+    scale = checked_integer("scale", scale, 1, MAX_SCALE)
+    file = codec.require_same_space(container.read_from(stream_of(source), limits))
     stored, look = codec.stored(file, limits), None
-    pixels = preview_of_file(file, stored, scale)
+    pixels = decode_preview(file, stored, scale)
     if pixels is None:
-        parsed = codec.parsed(stored, now=False)
-        pixels, look = reduced(np.concatenate([*bands_of(codec, parsed, file)]), scale), parsed.look
-    plane = alpha.alpha_of_file(file)
-    plane = None if plane is None else reduced(plane, scale)
-    return Picture(pixels, plane, file.header.grey, metadata.metadata_of_file(file), look)
+        parsed = codec.prepare(stored, now=False)
+        pixels, look = box_downscale(np.concatenate([*bands_of(codec, parsed, file)]), scale), parsed.look
+    plane = alpha.read_alpha(file)
+    plane = None if plane is None else box_downscale(plane, scale)
+    return ImageData(pixels, plane, file.header.grey, metadata.read_metadata(file), look)
 
 
-def salvage(codec: PictureCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, view: View = RECOMMENDED) -> Picture:
-    """Return what can be seen of a file that is cut short or damaged; a `PictureWarning`, too, tells what is missing.
+def salvage(
+    codec: EngineCodec, data: bytes, limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
+) -> ImageData:
+    """Return what can be seen of a file that is cut short or damaged; an `ImageWarning`, too, tells what is missing.
 
-    Where fine passes are missing the picture is coarse, where all are it is what the prior expects, a flat grey or so.
-    Alpha that is missing is opaque. Raises `FormatError` if not even the head is there, or if the picture is by method
+    Where fine passes are missing the image is coarse, where all are it is what the prior expects, a flat grey or so.
+    Alpha that is missing is opaque. Raises `FormatError` if not even the head is there, or if the image is by method
     palette, whose stream is whole or nothing.
     """
-    file, whole, intact = container.salvage(data, limits)
-    stored = codec.stored(codec.checked(file), limits, whole)
-    parsed = codec.parsed(stored, replace(view, denoise=0))
+    file, intact_segments, intact = container.salvage(data, limits)
+    stored = codec.stored(codec.require_same_space(file), limits, intact_segments)
+    parsed = codec.prepare(stored, replace(options, denoise=0))
     pixels = codec.pipeline.synthesise([parsed])[0]
-    layers = Layers(file, whole)
-    layers.put(pixels)
-    told, kept = [stored.lacking(), layers.lacking(), alpha.lacking(file.layout, whole)], metadata.NOTHING
+    layers = LayerReader(file, intact_segments)
+    layers.apply(pixels)
+    told, kept = (
+        [stored.missing_report(), layers.missing_report(), alpha.missing_report(file.layout, intact_segments)],
+        metadata.NO_METADATA,
+    )
     try:
-        kept = metadata.metadata_of_file(file)
+        kept = metadata.read_metadata(file)
     except FormatError as error:
         told.append(f"metadata is left out: {error}")
     if not (intact or any(told)):
         told = ["the checksum does not match: metadata is left out, and what is shown may be wrong"]
     missing = "; ".join(filter(None, told))
     if missing:
-        warnings.warn(missing, PictureWarning, stacklevel=3)
-    plane = alpha.alpha_of_file(file, whole=whole)
-    return Picture(pixels, plane, file.header.grey, kept, parsed.look, missing)
+        warnings.warn(missing, ImageWarning, stacklevel=3)
+    plane = alpha.read_alpha(file, intact_segments=intact_segments)
+    return ImageData(pixels, plane, file.header.grey, kept, parsed.look, missing)
 
 
 def stream_of(source: Source) -> BinaryIO:

@@ -21,7 +21,7 @@ from sdtrt.export.pair import decoders_of, run_once, trial_planes, write_network
 from sdtrt.progress import announce
 
 TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
-LEAST_GAIN = 3.0  # dB by which the round trip must be better than a picture of one colour
+MIN_GAIN = 3.0  # dB by which the round trip must be better than an image of one colour
 
 
 def adopt(wish: Adoption) -> list[str]:
@@ -98,7 +98,7 @@ def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str)
     except Exception as error:  # ONNX Runtime's exceptions have no common base but this
         raise BundleError(f"{path} fails on {source!r} of shape {values.shape}: {error}") from error
     if not np.isfinite(found).all():
-        raise BundleError(f"{path}: {target!r} holds values that are not finite for a picture in the input range")
+        raise BundleError(f"{path}: {target!r} holds values that are not finite for an image in the input range")
     return found
 
 
@@ -106,10 +106,10 @@ def _require_likeness(planes: np.ndarray, back: np.ndarray, path: Path, wish: Ad
     one_colour = np.mean((planes - planes.mean((2, 3), keepdims=True)) ** 2)
     error = np.mean((planes - np.clip(back, *wish.input_range)) ** 2)
     gain = 10 * np.log10(one_colour / max(error, 1e-9 * one_colour))
-    if not gain >= LEAST_GAIN:
+    if not gain >= MIN_GAIN:
         raise BundleError(
-            f"{path}: 'pixels' is not the picture that {wish.encoder} was given: {gain:.1f} dB better than one "
-            f"colour, expected at least {LEAST_GAIN}; do the two belong together, and are ranges and scale right?"
+            f"{path}: 'pixels' is not the image that {wish.encoder} was given: {gain:.1f} dB better than one "
+            f"colour, expected at least {MIN_GAIN}; do the two belong together, and are ranges and scale right?"
         )
 
 

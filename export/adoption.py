@@ -9,8 +9,8 @@ from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import valid_name
 from sdtrt.export.folder import require_vacant
 from sdtrt.export.graphs import onnx_graph
-from sdtrt.export.latents.picture import photos_in
 from sdtrt.export.latents.profiles import require_photos
+from sdtrt.export.latents.sample_images import photos_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from sdtrt.export.graphs.networks import Decoder, Denoiser, Encoder, downscale_o
 from sdtrt.export.graphs.part import Part, Written, write_part
 from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.denoising import record_auto
-from sdtrt.export.latents.picture import centre_of, made_picture, photos_in
 from sdtrt.export.latents.profiles import decide_profile, require_photos
 from sdtrt.export.latents.reach import find_reach
+from sdtrt.export.latents.sample_images import centre_of, made_image, photos_in
 from sdtrt.export.libraries import captured
 from sdtrt.export.request import Request
 from sdtrt.progress import announce
@@ -104,12 +104,12 @@ def coders(vae: Autoencoder, space: str) -> tuple[Encoder, Decoder]:
 
 
 def probe_pixels(photos: Path | None, downscale: int) -> Tensor:
-    """Return two pictures, float32 (2, 3, 256, 256), of the photos if there are any."""
+    """Return two images, float32 (2, 3, 256, 256), of the photos if there are any."""
     found = photos_in(photos)[:2] if photos else []
-    pictures = [p for path in found if (p := centre_of(path, PROBE_SIDE, downscale)) is not None]
-    pictures = [p for p in pictures if p.shape == (PROBE_SIDE, PROBE_SIDE, 3)]
-    pictures += [made_picture(PROBE_SIDE, PROBE_SIDE)] * (2 - len(pictures))
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = [p for path in found if (p := centre_of(path, PROBE_SIDE, downscale)) is not None]
+    images = [p for p in images if p.shape == (PROBE_SIDE, PROBE_SIDE, 3)]
+    images += [made_image(PROBE_SIDE, PROBE_SIDE)] * (2 - len(images))
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def unet_part(path: Path, latents: Tensor, request: Request, notes: list[str]) -> Part:

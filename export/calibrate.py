@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdtrt.atomic import check_folder, check_output, replace_file
-from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, unpack
+from sdtrt.engine.format.profile import LatentProfile, pack_profile, parse_profile, profile_from_json
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.picture import photos_in
 from sdtrt.export.latents.profiles import MeasuredSpace, measured_space
+from sdtrt.export.latents.sample_images import photos_in
 from sdtrt.export.latents.scale import measured_curve, own_error, scale_of
 
 if TYPE_CHECKING:
@@ -91,17 +91,17 @@ def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
         from sdtrt.export.prior.learn import learned_prior  # here, since it alone needs torch
 
         training = learned_prior(bundle, networks, profile, space.learned, lesson, quiet=wish.quiet)
-    with training as trained:
-        profile = scaled(space, networks, trained, quiet=wish.quiet) if trained else profile
+    with training as prior_file:
+        profile = scaled(space, networks, prior_file, quiet=wish.quiet) if prior_file else profile
         found = measured(networks, profile, space, quiet=wish.quiet)
-        write(bundle, space.fields | {"step_codes": [*profile.step_codes]}, trained)
+        write(bundle, space.fields | {"step_codes": [*profile.step_codes]}, prior_file)
     return found
 
 
-def scaled(space: MeasuredSpace, networks: Networks, trained: bytes | None, *, quiet: bool) -> LatentProfile:
+def scaled(space: MeasuredSpace, networks: Networks, prior_file: bytes | None, *, quiet: bool) -> LatentProfile:
     """Return a profile with its scale of qualities."""
     profile = profile_from_json(space.fields)
-    profile = profile.with_prior(trained) if trained else profile
+    profile = profile.with_prior(prior_file) if prior_file else profile
     return replace(profile, step_codes=scale_of(networks, profile, space.crops, quiet=quiet))
 
 
@@ -110,8 +110,8 @@ def measured(networks: Networks, profile: LatentProfile, space: MeasuredSpace, *
     codes = [profile.step_code(quality) for quality in SHOWN]
     points = measured_curve(networks, profile, crops, codes, quiet=quiet)
     plain = points
-    if profile.trained:
-        adaptive = replace(profile, id=0, prior=0, trained=None)
+    if profile.prior_file:
+        adaptive = replace(profile, id=0, prior=0, prior_file=None)
         plain = measured_curve(networks, adaptive, crops, codes, quiet=quiet)
     rows = [
         Row(quality, 3 * point.bits, psnr(point.error), 3 * other.bits)
@@ -124,22 +124,22 @@ def psnr(error: float) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-def write(bundle: Bundle, fields: dict[str, Any], trained: bytes | None) -> None:
+def write(bundle: Bundle, fields: dict[str, Any], prior_file: bytes | None) -> None:
     """Put a profile and a prior into a bundle: the manifest, which is replaced at once, says which prior is its own.
 
     Raises `BundleError` if the profile is none that a file could hold.
     """
     try:
-        unpack(pack(profile_from_json(fields)))
+        parse_profile(pack_profile(profile_from_json(fields)))
     except (ArithmeticError, FormatError, ValueError, struct.error) as error:
         raise BundleError(f"nothing can be coded with what the photos say: {error}") from error
     path = bundle.folder / MANIFEST
     manifest = json.loads(path.read_text("utf-8"))
     manifest["files"].pop(manifest.pop("prior", None), None)
-    if trained:
-        digest = hashlib.sha256(trained).hexdigest()
+    if prior_file:
+        digest = hashlib.sha256(prior_file).hexdigest()
         name = f"prior-{digest[:8]}.npz"
-        replace_file(bundle.folder / name, trained)
+        replace_file(bundle.folder / name, prior_file)
         manifest |= {"prior": name, "files": manifest["files"] | {name: digest}}
     replace_file(path, (json.dumps(manifest | {"profile": fields}, indent=2, allow_nan=False) + "\n").encode())
     for former in bundle.folder.glob("prior-*.npz"):

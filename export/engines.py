@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 
 from sdtrt.atomic import check_new_folder
-from sdtrt.engine.networks.backends.gpu import architecture
-from sdtrt.engine.networks.backends.ort import OrtCpu
-from sdtrt.engine.networks.backends.plans import (
+from sdtrt.engine.networks.backends.engine_index import (
     PORTABLE,
-    Index,
-    Key,
-    Plan,
+    EngineIndex,
+    EngineKey,
+    EngineRecord,
+    delete_engines,
+    engine_states,
     engines_folder,
     networks_of,
+    onnx_files,
     onnx_hash,
-    remove,
-    source_of,
-    states,
     write_whole,
 )
-from sdtrt.engine.networks.backends.shapes import Shapes
+from sdtrt.engine.networks.backends.gpu import architecture
+from sdtrt.engine.networks.backends.ort import OrtCpu
+from sdtrt.engine.networks.backends.shapes import ShapeRange
 from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_half import halved
-from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.latents.sample_images import made_image
 from sdtrt.kernels import reference
 from sdtrt.progress import Steps, announce
 
@@ -53,7 +53,9 @@ class Order:
     quiet: bool = True
 
 
-def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda plan, built: None) -> list[Plan]:
+def build_engines(
+    order: Order, report: Callable[[EngineRecord, bool], None] = lambda plan, built: None
+) -> list[EngineRecord]:
     """Build those engines of a bundle that are missing or no longer valid, and return them all.
 
     `report` is called after each with whether it was built or kept. An engine that another replaces is removed once
@@ -61,31 +63,31 @@ def build_engines(order: Order, report: Callable[[Plan, bool], None] = lambda pl
     cannot build, or has no memory for it, `OSError` if engines cannot be written.
     """
     shapes = canonical(order.shapes, order.bundle) if order.shapes else None
-    index = Index.of(order.bundle)
+    index = EngineIndex.of(order.bundle)
     index = replace(index, shapes=shapes or index.shapes)
     library, targets = choose(order)
     check_new_folder(engines_folder(order.bundle))
-    valid = {plan.key: plan for plan, state in states(order.bundle, index) if state.kind == "valid"}
+    valid = {plan.key: plan for plan, state in engine_states(order.bundle, index) if state.kind == "valid"}
     plans = []
     for key in keys(order.bundle, library, targets, index.shapes):
         kept = not order.force and key in valid
         plan = valid[key] if kept else build_engine(order, library, key, index.folder)
         if not kept:
             # Read again, lest what another process has built meanwhile be forgotten.
-            index = replace(Index.of(order.bundle), shapes=index.shapes).with_plan(plan)
+            index = replace(EngineIndex.of(order.bundle), shapes=index.shapes).with_plan(plan)
             index.write()
         plans.append(plan)
         report(plan, not kept)
     slots = {(plan.key.builder, plan.key.target) for plan in plans}
     replaced = [p for p in index.plans if p not in plans and (p.key.builder, p.key.target) in slots]
     if replaced or order.shapes:
-        remove(index, replaced)
+        delete_engines(index, replaced)
     return plans
 
 
 def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
     """Return shapes as they are written best, each once; `ValueError` if one does not fit the bundle."""
-    parsed = [Shapes.parse(text) for text in shapes]
+    parsed = [ShapeRange.parse(text) for text in shapes]
     for one in parsed:
         one.planes(1, bundle.latent_profile().downscale)
     return tuple(dict.fromkeys(map(str, parsed)))
@@ -128,26 +130,26 @@ def _target(name: str, library: Library, gpu: str | None) -> str:
     return name
 
 
-def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str, ...]) -> Iterator[Key]:
+def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str, ...]) -> Iterator[EngineKey]:
     """Yield the keys of all engines that a bundle should have."""
     for network in networks_of(bundle):
         digest = onnx_hash(bundle, network)
         for target in targets:
             for text in shapes:
-                yield Key(network, digest, library.name, library.version, target, text)
+                yield EngineKey(network, digest, library.name, library.version, target, text)
 
 
-def build_engine(order: Order, library: Library, key: Key, folder: Path) -> Plan:
+def build_engine(order: Order, library: Library, key: EngineKey, folder: Path) -> EngineRecord:
     """Build one engine and write it into `folder`."""
     started = time.monotonic()
-    path, *_ = [order.bundle.file(name) for name in source_of(order.bundle, key.network)]  # all hashes are checked
+    path, *_ = [order.bundle.file(name) for name in onnx_files(order.bundle, key.network)]  # all hashes are checked
     with tempfile.TemporaryDirectory() as scratch:
         if not path.name.endswith(".fp16.onnx"):
             path = _half(order.bundle, key.network, Path(scratch))
         data = serialize(path, library, key, order)
     seconds = round(time.monotonic() - started, 2)
     write_whole(folder / key.file_name(), data)
-    return Plan(key, key.file_name(), hashlib.sha256(data).hexdigest(), data.nbytes, seconds)
+    return EngineRecord(key, key.file_name(), hashlib.sha256(data).hexdigest(), data.nbytes, seconds)
 
 
 def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
@@ -159,9 +161,9 @@ def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
 
 
 def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
-    """Return inputs of a network as a picture gives them."""
+    """Return inputs of a network as an image gives them."""
     profile = bundle.latent_profile()
-    pixels = made_picture(PROBE_SIDE, PROBE_SIDE)
+    pixels = made_image(PROBE_SIDE, PROBE_SIDE)
     planes = reference.pixels_to_planes(pixels, profile.downscale, *bundle.pixel_range)[None]
     if network == "encoder":
         return {"pixels": planes}
@@ -170,7 +172,7 @@ def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     return {"latents": latents} | ({"step": np.ones(1, np.float32)} if bundle.decoder_takes_step else {})
 
 
-def serialize(path: Path, library: Library, key: Key, order: Order) -> memoryview:
+def serialize(path: Path, library: Library, key: EngineKey, order: Order) -> memoryview:
     """Return the engine of a half-precision ONNX file; `BundleError` or `DeviceError` with TensorRT's own words."""
     trt, log = library.module, Log(library.module)
     builder = trt.Builder(log.logger)
@@ -182,7 +184,7 @@ def serialize(path: Path, library: Library, key: Key, order: Order) -> memoryvie
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BundleError(f"{library.name} {library.version} cannot read {path.name}: {errors}")
     config = builder.create_builder_config()
-    config.add_optimization_profile(_profile(builder, network, Shapes.parse(key.shapes), order.bundle))
+    config.add_optimization_profile(_profile(builder, network, ShapeRange.parse(key.shapes), order.bundle))
     # TensorRT for RTX: without memory of its own an engine can be part of a CUDA graph.
     ours = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
     if ours is not None:
@@ -210,7 +212,7 @@ def failure(what: str, log: Log) -> Exception:
     return BundleError(f"{what}: {text}")
 
 
-def _profile(builder: Any, network: Any, shapes: Shapes, bundle: Bundle) -> Any:
+def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> Any:
     """Return the range of every input's shape: pixels at full size, latents `downscale` times smaller, vectors (N,)."""
     profile = builder.create_optimization_profile()
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):

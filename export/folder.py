@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt.atomic import check_new_folder
-from sdtrt.engine.networks.backends.plans import ENGINES
+from sdtrt.engine.networks.backends.engine_index import ENGINES
 from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA, Bundle, file_hash
 from sdtrt.errors import BundleError
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from sdtrt.errors import PictureWarning
+from sdtrt.errors import ImageWarning
 from sdtrt.process.streams import print_message
 from sdtrt.process.text import printable
 
@@ -103,7 +103,7 @@ def _kept_warnings(messages: Messages) -> Iterator[None]:
         show_former = warnings.showwarning
 
         def keep(message: Warning | str, category: type[Warning], *place: Any) -> None:
-            if issubclass(category, PictureWarning):
+            if issubclass(category, ImageWarning):
                 show_former(message, category, *place)
             else:
                 messages.add(f"{category.__name__}: {message}")

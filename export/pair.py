@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.errors import BundleError
 from sdtrt.export.adoption import Adoption
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_trial import Graph, described, require_channels_first
-from sdtrt.export.latents.picture import made_picture
-
-Floats = NDArray[np.float32]
+from sdtrt.export.latents.sample_images import made_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def run_once(wish: Adoption) -> Pair:
     return Pair(encoder, decoders, output, channels, first, planes, notes)
 
 
-def _latents_of(encoder: Graph, pixels: Floats, wish: Adoption) -> tuple[str, Floats]:
+def _latents_of(encoder: Graph, pixels: F32Array, wish: Adoption) -> tuple[str, F32Array]:
     """Return the name of the output that holds latents, and what it gave."""
     values = encoder.run(pixels)
     name = _chosen(values, encoder.path, wish.encoder_output, "--encoder-output")
@@ -74,7 +72,7 @@ def _latents_of(encoder: Graph, pixels: Floats, wish: Adoption) -> tuple[str, Fl
     return name, found
 
 
-def _channels(encoder: Graph, decoder: Graph, output: str, found: Floats) -> int:
+def _channels(encoder: Graph, decoder: Graph, output: str, found: F32Array) -> int:
     """Return how many of an encoder's channels the decoder takes: all, or the first half, which are the mean."""
     every = found.shape[1]
     taken = decoder.channels or (every if every % 2 or _takes(decoder, found) else every // 2)
@@ -86,7 +84,7 @@ def _channels(encoder: Graph, decoder: Graph, output: str, found: Floats) -> int
     return taken
 
 
-def _takes(decoder: Graph, latents: Floats) -> bool:
+def _takes(decoder: Graph, latents: F32Array) -> bool:
     try:
         decoder.run(latents)
     except BundleError:
@@ -94,7 +92,7 @@ def _takes(decoder: Graph, latents: Floats) -> bool:
     return True
 
 
-def _chosen(values: Mapping[str, Floats], path: Path, name: str | None, option: str) -> str:
+def _chosen(values: Mapping[str, F32Array], path: Path, name: str | None, option: str) -> str:
     if name is None and len(values) > 1:
         hint = ", or add them up with --sum-outputs" if option == "--decoder-output" else ""
         raise BundleError(f"{path} has outputs {described(values)}; name one with {option}{hint}")
@@ -108,7 +106,7 @@ def decoders_of(wish: Adoption) -> dict[str, Path]:
     return {"decoder.onnx": wish.decoder} | ({"vivid.onnx": wish.vivid} if wish.vivid else {})
 
 
-def _outputs_of(graph: Graph, latents: Floats, shape: tuple[int, ...], wish: Adoption) -> list[tuple[str, int]]:
+def _outputs_of(graph: Graph, latents: F32Array, shape: tuple[int, ...], wish: Adoption) -> list[tuple[str, int]]:
     """Return the outputs of a decoder that make the image, and by how much each must be enlarged."""
     values = graph.run(latents)
     if not wish.sum_outputs:
@@ -154,8 +152,8 @@ def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
         onnx_graph.write(adapted, folder / name)
 
 
-def trial_planes(width: int, height: int, wish: Adoption) -> Floats:
+def trial_planes(width: int, height: int, wish: Adoption) -> F32Array:
     """Return a batch of two images, made by formula, in the input range."""
     low, high = wish.input_range
-    planes = made_picture(width, height).transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
+    planes = made_image(width, height).transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
     return np.repeat(planes, 2, axis=0)

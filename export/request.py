@@ -8,8 +8,8 @@ from sdtrt.export.checkpoints.sources import part_of, require_path_or_id
 from sdtrt.export.checkpoints.spaces import valid_name
 from sdtrt.export.checkpoints.weights import find_weights, listing, read_json
 from sdtrt.export.folder import require_vacant
-from sdtrt.export.latents.picture import photos_in
 from sdtrt.export.latents.profiles import require_photos
+from sdtrt.export.latents.sample_images import photos_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sdtrt.atomic import replacing
-from sdtrt.engine.coding.threads import processors
+from sdtrt.engine.coding.threads import available_cpus
 
 REPORT_EVERY = 50
 SAVE_EVERY = 60.0  # seconds
@@ -115,7 +115,7 @@ class Run:
 
     def _drawn(self, draw: Draw) -> Iterator[Batch]:
         """Yield the batches of all iterations that are left; threads draw them ahead, on what cores are to spare."""
-        threads = max(1, processors() - 2)
+        threads = max(1, available_cpus() - 2)
         ahead = deque[Future[Batch]]()
         with ThreadPoolExecutor(threads) as pool:
             for iteration in range(self.iteration, self.recipe.iterations):

@@ -1,6 +1,6 @@
 """The door to a CUDA device: memory, order, kernels, graphs. The run time's only import of cuda-core.
 
-All work is queued on a stream. Nothing here waits for it, but the `sync` of an event that `mark` returns.
+All work is queued on a stream. Nothing here waits for it, but the `sync` of an event that `record_event` returns.
 """
 
 import ctypes
@@ -13,8 +13,9 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
+from sdtrt._arrays import AnyArray
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.launches import Launch
 from sdtrt.process.install import install_command
@@ -74,7 +75,7 @@ class Device(Protocol):
     name: str
     stream: Stream
 
-    def enter(self) -> None:
+    def set_current(self) -> None:
         """Make the device the calling thread's."""
 
     def array_of(self, array: Any) -> DeviceArray:
@@ -86,13 +87,13 @@ class Device(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Return device memory, not initialised."""
 
-    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
         """Return page-locked host memory, not initialised: copies from and to it do not block."""
 
-    def upload(self, target: DeviceArray, source: NDArray[Any], stream: Stream) -> None:
+    def upload(self, target: DeviceArray, source: AnyArray, stream: Stream) -> None:
         """Queue a copy of C-contiguous staging memory to the start of an array."""
 
-    def download(self, target: NDArray[Any], source: DeviceArray, stream: Stream) -> None:
+    def download(self, target: AnyArray, source: DeviceArray, stream: Stream) -> None:
         """Queue a copy of the start of an array to C-contiguous staging memory."""
 
     def launch(self, launch: Launch, stream: Stream) -> None:
@@ -101,7 +102,7 @@ class Device(Protocol):
     def capture(self, record: Callable[[Stream], None]) -> Graph:
         """Return a graph of what `record` queues on the stream that it is handed."""
 
-    def mark(self, stream: Stream) -> Any:
+    def record_event(self, stream: Stream) -> Any:
         """Return an event: its `sync` waits until all that has been queued on the stream so far is done."""
 
     def wait(self, stream: Stream, other: Stream) -> None:
@@ -113,7 +114,7 @@ class CudaDevice:
 
     def __init__(self, index: int = 0) -> None:
         self._core = import_cuda()
-        with naming(f"GPU {index}"):
+        with cuda_errors_as(f"GPU {index}"):
             self._device = self._core.Device(index)
             self._device.set_current()
             self.stream = self._device.create_stream()
@@ -122,7 +123,7 @@ class CudaDevice:
             self._program = self._core.ObjectCode.from_fatbin(fatbin())
         self._kernels: dict[str, Any] = {}
 
-    def enter(self) -> None:
+    def set_current(self) -> None:
         self._device.set_current()
 
     def array_of(self, array: Any) -> DeviceArray:
@@ -134,23 +135,23 @@ class CudaDevice:
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         dtype = np.dtype(dtype)
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        with naming(f"{nbytes} bytes of device memory"):
+        with cuda_errors_as(f"{nbytes} bytes of device memory"):
             buffer = self._device.allocate(-nbytes % ALIGNMENT + nbytes, stream=self.stream)
         return DeviceArray(int(buffer.handle), tuple(shape), dtype, buffer)
 
-    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
         dtype = np.dtype(dtype)
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        with naming(f"{nbytes} bytes of page-locked memory"):
+        with cuda_errors_as(f"{nbytes} bytes of page-locked memory"):
             buffer = self._page_locked.allocate(nbytes)
         block = (ctypes.c_byte * nbytes).from_address(int(buffer.handle))
         block.owner = buffer  # type: ignore[attr-defined]  # lives as long as the array
         return np.ctypeslib.as_array(block).view(dtype).reshape(shape)
 
-    def upload(self, target: DeviceArray, source: NDArray[Any], stream: Stream) -> None:
+    def upload(self, target: DeviceArray, source: AnyArray, stream: Stream) -> None:
         self._copy(target.pointer, source.ctypes.data, source.nbytes, stream)
 
-    def download(self, target: NDArray[Any], source: DeviceArray, stream: Stream) -> None:
+    def download(self, target: AnyArray, source: DeviceArray, stream: Stream) -> None:
         self._copy(target.ctypes.data, source.pointer, target.nbytes, stream)
 
     def copy(self, target: DeviceArray, source: DeviceArray, stream: Stream) -> None:
@@ -158,19 +159,19 @@ class CudaDevice:
         self._copy(target.pointer, source.pointer, source.nbytes, stream)
 
     def _copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
-        with naming(f"copy of {nbytes} bytes"):
+        with cuda_errors_as(f"copy of {nbytes} bytes"):
             ends = [self._core.Buffer.from_handle(pointer, nbytes) for pointer in (target, source)]
             ends[0].copy_from(ends[1], stream=stream)
 
     def launch(self, launch: Launch, stream: Stream) -> None:
-        with naming(str(launch)):
+        with cuda_errors_as(str(launch)):
             if launch.kernel not in self._kernels:
                 self._kernels[launch.kernel] = self._program.get_kernel(launch.kernel)
             config = self._core.LaunchConfig(grid=launch.grid, block=launch.block)
             self._core.launch(stream, config, self._kernels[launch.kernel], *launch.arguments)
 
     def capture(self, record: Callable[[Stream], None]) -> Graph:
-        with naming("capture of a graph"):
+        with cuda_errors_as("capture of a graph"):
             builder = self.stream.create_graph_builder().begin_building("thread_local")
             try:
                 record(builder)
@@ -178,14 +179,14 @@ class CudaDevice:
                 builder.end_building()
             return builder.complete()
 
-    def mark(self, stream: Stream) -> Any:
-        with naming("an event on a stream"):
+    def record_event(self, stream: Stream) -> Any:
+        with cuda_errors_as("an event on a stream"):
             return stream.record()
 
     def seconds(self, queue: Callable[[], None]) -> float:
         """Return the seconds that the device takes for what `queue` queues on its stream, by its own clock; waits."""
         timed = self._core.EventOptions(timing_enabled=True)
-        with naming("timing"):
+        with cuda_errors_as("timing"):
             started = self.stream.record(options=timed)
             queue()
             ended = self.stream.record(options=timed)
@@ -193,7 +194,7 @@ class CudaDevice:
             return float(ended - started) / 1000
 
     def wait(self, stream: Stream, other: Stream) -> None:
-        with naming("one stream's wait for another"):
+        with cuda_errors_as("one stream's wait for another"):
             stream.wait(other)
 
 
@@ -217,7 +218,7 @@ def fatbin() -> bytes:
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def cuda_errors_as(what: str) -> Iterator[None]:
     """Turn whatever the driver raises into a `DeviceError` that says what was being done."""
     try:
         yield
@@ -270,7 +271,7 @@ def array_of(array: Any) -> DeviceArray:
             f"array is {array!r:.80} ({type(array).__name__}), expected a device array "
             "with __cuda_array_interface__ or DLPack"
         )
-    with naming(f"a {type(array).__name__}"):
+    with cuda_errors_as(f"a {type(array).__name__}"):
         view = import_cuda().utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
     if not view.is_device_accessible:
         raise TypeError(f"a {type(array).__name__} in host memory, expected one on the device")

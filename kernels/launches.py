@@ -20,7 +20,7 @@ IN_FLIGHT, PIXELS_IN_FLIGHT = 2, 1
 VALUES_ALIGNMENT = 16  # bytes
 
 # So far below 2^31 that a sum of a coordinate and a group's size is not beyond.
-LARGEST_DIMENSION = 2**31 - 1 - PIXEL_GROUP
+MAX_DIMENSION = 2**31 - 1 - PIXEL_GROUP
 
 SUFFIXES = {np.dtype(np.float16): "f16", np.dtype(np.float32): "f32"}
 CHANNEL_NAMES = {1: "grey", 3: "rgb", 4: "rgba"}
@@ -43,7 +43,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageBatch:
     """Pictures of one size, uint8 (images, height, width, channels), and the planes that they become.
 
     Rows and pictures begin `row_stride` and `image_stride` bytes apart. Planes are (images, 3, H', W'), H' and W' the
@@ -109,7 +109,7 @@ def dequantize(
 
 
 def pixels_to_planes(
-    pixels: int, planes: int, *, pictures: Pictures, dtype: DTypeLike, low: float, high: float
+    pixels: int, planes: int, *, pictures: ImageBatch, dtype: DTypeLike, low: float, high: float
 ) -> Launch:
     """Pixels to planes; see `reference.pixels_to_planes`."""
     height, width = pictures.padded
@@ -119,7 +119,7 @@ def pixels_to_planes(
 
 
 def planes_to_pixels(
-    planes: int, pixels: int, flags: int, *, pictures: Pictures, dtype: DTypeLike, low: float, high: float
+    planes: int, pixels: int, flags: int, *, pictures: ImageBatch, dtype: DTypeLike, low: float, high: float
 ) -> Launch:
     """Planes to pixels, of 3 or 4 channels; see `reference.planes_to_pixels` and `reference.planes_flags`."""
     grid = blocks(pictures.images * pictures.height * groups(pictures.width, PIXEL_GROUP), PIXELS_IN_FLIGHT)
@@ -153,14 +153,14 @@ def blend(
     return Launch(f"blend_{suffix(dtype)}", grid, BLOCK, arguments)
 
 
-def step(latents: int, output: int, stepped: int, a: int, b: int, *, shape: Shape, dtype: DTypeLike) -> Launch:
-    """One step of denoising, (N, …), in place if `stepped` is `latents`; see `reference.step`."""
+def ddim_step(latents: int, output: int, stepped: int, a: int, b: int, *, shape: Shape, dtype: DTypeLike) -> Launch:
+    """One step of denoising, (N, …), in place if `stepped` is `latents`; see `reference.ddim_step`."""
     grid = element_blocks(shape)
     sizes = np.int64(math.prod(shape)), np.int64(math.prod(shape[1:]))
     return Launch(f"step_{suffix(dtype)}", grid, BLOCK, (latents, output, stepped, a, b, *sizes))
 
 
-def add_residual(values: int, pixels: int, *, pictures: Pictures) -> Launch:
+def add_residual(values: int, pixels: int, *, pictures: ImageBatch) -> Launch:
     """Values, int32 (images, 3, rows, columns, 8, 8), added to pixels of 3 or 4 channels; see `reference.add_residual`.
 
     Rows and columns are those of blocks, ceil(height / 8) and ceil(width / 8), whatever multiple the pictures have.
@@ -174,16 +174,16 @@ def add_residual(values: int, pixels: int, *, pictures: Pictures) -> Launch:
     return Launch(name, grid, BLOCK, (values, pixels, *pictures.pixel_sizes()))
 
 
-def put_overlay(overlay: int, pixels: int, *, pictures: Pictures) -> Launch:
-    """An overlay, uint8 (images, height, width, 4), over pixels of 3 or 4 channels; see `reference.put_overlay`."""
+def apply_overlay(overlay: int, pixels: int, *, pictures: ImageBatch) -> Launch:
+    """An overlay, uint8 (images, height, width, 4), over pixels of 3 or 4 channels; see `reference.apply_overlay`."""
     grid = blocks(pictures.images * pictures.height * groups(pictures.width, PIXEL_GROUP), PIXELS_IN_FLIGHT)
     name = f"put_overlay_{channel_name(pictures, (3, 4))}"
     return Launch(name, grid, BLOCK, (overlay, pixels, *pictures.pixel_sizes()))
 
 
 def check_shape(shape: Shape) -> None:
-    if not all(1 <= size <= LARGEST_DIMENSION for size in shape):
-        raise ValueError(f"shape {shape} has a dimension that is not within 1 to {LARGEST_DIMENSION}")
+    if not all(1 <= size <= MAX_DIMENSION for size in shape):
+        raise ValueError(f"shape {shape} has a dimension that is not within 1 to {MAX_DIMENSION}")
 
 
 def plane_sizes(shape: Shape) -> tuple[Argument, ...]:
@@ -198,7 +198,7 @@ def suffix(dtype: DTypeLike) -> str:
     return SUFFIXES[np.dtype(dtype)]
 
 
-def channel_name(pictures: Pictures, known: tuple[int, ...]) -> str:
+def channel_name(pictures: ImageBatch, known: tuple[int, ...]) -> str:
     if pictures.channels not in known:
         raise ValueError(f"no kernel for {pictures.channels} channels; there are those for {known}")
     return CHANNEL_NAMES[pictures.channels]

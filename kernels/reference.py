@@ -6,11 +6,8 @@ NaN are not specified.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
-Pixels = NDArray[np.uint8]
+from sdtrt._arrays import F16Array, F32Array, F64Array, I8Array, I16Array, I32Array, U8Array
 
 SYMBOL_LIMIT = 32767
 
@@ -20,13 +17,13 @@ NOT_FINITE = 1  # a value was NaN or infinite
 SATURATED = 2  # a symbol was out of range
 
 
-def scale(latents: Floats | Halves, mean: Floats, delta: Floats) -> Floats:
+def scale(latents: F32Array | F16Array, mean: F32Array, delta: F32Array) -> F32Array:
     """Return latents in steps, float32 (…, C, h, w), not finite where the latents or their quotients are not."""
     with np.errstate(over="ignore", invalid="ignore"):
         return (latents - mean[:, None, None]) / delta[:, None, None]
 
 
-def normalise(latents: Floats | Halves, mean: Floats, delta: Floats) -> Floats:
+def normalise(latents: F32Array | F16Array, mean: F32Array, delta: F32Array) -> F32Array:
     """Return latents in steps, float32 (…, C, h, w), saturated at +-32766.
 
     Arguments:
@@ -41,7 +38,7 @@ def normalise(latents: Floats | Halves, mean: Floats, delta: Floats) -> Floats:
     return np.clip(scaled, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
 
 
-def quantize(latents: Floats | Halves, mean: Floats, delta: Floats, dead_zone: float) -> NDArray[np.int16]:
+def quantize(latents: F32Array | F16Array, mean: F32Array, delta: F32Array, dead_zone: float) -> I16Array:
     """Return the symbols of latents, int16 (…, C, h, w); arguments and errors as in `normalise`.
 
     `dead_zone`, 0 to 0.5, is by how much of a step the zero bin, and each bin towards zero, is widened; 0 rounds to
@@ -51,8 +48,8 @@ def quantize(latents: Floats | Halves, mean: Floats, delta: Floats, dead_zone: f
 
 
 def quantize_flagged(
-    latents: Floats | Halves, mean: Floats, delta: Floats, dead_zone: float
-) -> tuple[NDArray[np.int16], int]:
+    latents: F32Array | F16Array, mean: F32Array, delta: F32Array, dead_zone: float
+) -> tuple[I16Array, int]:
     """Return the symbols of latents as a device gives them: it raises flags instead of `ValueError`.
 
     Arguments as in `quantize`. The symbol of what is not finite is 0, and `NOT_FINITE` is in the flags returned;
@@ -66,12 +63,12 @@ def quantize_flagged(
     return symbols_of(limited, dead_zone), flags
 
 
-def symbols_of(scaled: Floats, dead_zone: float) -> NDArray[np.int16]:
+def symbols_of(scaled: F32Array, dead_zone: float) -> I16Array:
     """Return the symbols, int16, of latents in steps, as `normalise` gives them."""
     return np.copysign(np.floor(np.abs(scaled) + np.float32(0.5 - dead_zone)), scaled).astype(np.int16)
 
 
-def dequantize(symbols: NDArray[np.int16], mean: Floats, delta: Floats, points: NDArray[np.int8] | Floats) -> Floats:
+def dequantize(symbols: I16Array, mean: F32Array, delta: F32Array, points: I8Array | F32Array) -> F32Array:
     """Return the latents that symbols stand for, float32 (…, C, h, w).
 
     `points` are where in a symbol's interval its latents lie: int8 (…, C, h, w), in 1/64 step from the symbol; or
@@ -95,7 +92,7 @@ def to_levels(low: float, high: float) -> tuple[np.float32, np.float32]:
     return np.float32(low), np.float32(255 / (high - low))
 
 
-def pixels_to_planes(pixels: Pixels, multiple: int, low: float, high: float) -> Floats:
+def pixels_to_planes(pixels: U8Array, multiple: int, low: float, high: float) -> F32Array:
     """Return pixels, uint8 (H, W, 1, 3 or 4), as float32 RGB planes (3, H', W') between `low` and `high`.
 
     H' and W' are the next multiples of `multiple`; the last row and column are repeated to fill them. One channel is
@@ -111,8 +108,8 @@ def pixels_to_planes(pixels: Pixels, multiple: int, low: float, high: float) -> 
 
 
 def planes_to_pixels(
-    planes: Floats | Halves, width: int, height: int, low: float, high: float, channels: int = 3
-) -> Pixels:
+    planes: F32Array | F16Array, width: int, height: int, low: float, high: float, channels: int = 3
+) -> U8Array:
     """Return RGB planes, float32 or float16 (3, H', W'), as pixels, uint8 (height, width, channels).
 
     Cropped to the top left, clamped to `low` … `high`, rounded half to even; NaN becomes 0. The last of four channels
@@ -127,12 +124,14 @@ def planes_to_pixels(
     return pixels
 
 
-def planes_flags(planes: Floats | Halves, width: int, height: int) -> int:
+def planes_flags(planes: F32Array | F16Array, width: int, height: int) -> int:
     """Return the flags that `planes_to_pixels` raises on a device: `NOT_FINITE` if a pixel comes of NaN or infinity."""
     return 0 if np.isfinite(planes[:, :height, :width]).all() else NOT_FINITE
 
 
-def blend(planes: Floats, tile: Floats | Halves, window_y: Floats, window_x: Floats, top: int, left: int) -> None:
+def blend(
+    planes: F32Array, tile: F32Array | F16Array, window_y: F32Array, window_x: F32Array, top: int, left: int
+) -> None:
     """Add a tile, weighted by a window, to the planes that tiles are cross-faded in, in place.
 
     The weight of an element is window_y[y] * window_x[x]. The windows of overlapping tiles add up to 1 where they
@@ -153,7 +152,7 @@ def blend(planes: Floats, tile: Floats | Halves, window_y: Floats, window_x: Flo
     inside += tile * (window_y[:, None] * window_x)
 
 
-def step(latents: Floats | Halves, output: Floats | Halves, a: Floats, b: Floats) -> Floats:
+def ddim_step(latents: F32Array | F16Array, output: F32Array | F16Array, a: F32Array, b: F32Array) -> F32Array:
     """Return a * latents + b * output, float32 (N, …): one step of denoising, both products and the sum rounded.
 
     Deterministic steps are linear in the latents and in the output of the network, whatever it predicts. From noise
@@ -193,18 +192,18 @@ COSINES = np.array(
 COLOURS = np.array([[2365, 2365, 2365], [2896, 0, -2896], [-1672, 3344, -1672]], np.int32)
 
 
-def add_residual(pixels: Pixels, values: NDArray[np.int32]) -> None:
+def add_residual(pixels: U8Array, values: I32Array) -> None:
     """Add the residual that blocks of values stand for to pixels, uint8 (H, W, 3 or 4), in place; alpha stays.
 
-    `values`, int32 (3, rows, columns, 8, 8), as of `residual_of`, with rows = ceil(H / 8) and columns = ceil(W / 8).
+    `values`, int32 (3, rows, columns, 8, 8), as of `inverse_dct`, with rows = ceil(H / 8) and columns = ceil(W / 8).
     What is added to is clamped to 0 … 255.
     """
     height, width = pixels.shape[:2]
-    whole = pixels[:, :, :3] + residual_of(values)[:height, :width]
+    whole = pixels[:, :, :3] + inverse_dct(values)[:height, :width]
     pixels[:, :, :3] = np.minimum(np.maximum(whole, 0), 255)
 
 
-def residual_of(values: NDArray[np.int32]) -> NDArray[np.int16]:
+def inverse_dct(values: I32Array) -> I16Array:
     """Return the residual that blocks of values stand for, in levels, int16 (8 * rows, 8 * columns, 3).
 
     `values`, int32 (3, rows, columns, 8, 8), are coefficients of the axes of colour in 1/16 level, row and column of
@@ -219,20 +218,20 @@ def residual_of(values: NDArray[np.int32]) -> NDArray[np.int16]:
     return levels
 
 
-def _residual_of_rows(values: NDArray[np.int32]) -> NDArray[np.int16]:
+def _residual_of_rows(values: I32Array) -> I16Array:
     _, rows, columns = values.shape[:3]
     blocks = values.reshape(-1, BLOCK, BLOCK)
     there = blocks.any((1, 2))
     planes = np.zeros(blocks.shape)  # float64: integers below 2**53 are exact in it, and its products are fast
     some = np.clip(blocks[there], -RESIDUAL_LIMIT, RESIDUAL_LIMIT).astype(np.float64)
-    planes[there] = _turned(_turned(some))
+    planes[there] = _inverse_dct_pass(_inverse_dct_pass(some))
     levels = COLOURS.T * 2.0**-16 @ planes.reshape(3, -1)
     levels += 0.5
     whole = np.floor(levels, out=levels).astype(np.int16).reshape(3, rows, columns, BLOCK, BLOCK)
     return whole.transpose(1, 3, 2, 4, 0).reshape(rows * BLOCK, columns * BLOCK, 3)
 
 
-def _turned(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+def _inverse_dct_pass(blocks: F64Array) -> F64Array:
     """Return blocks, (n, 8, 8), transformed back along their columns and transposed, limited to +-2**16."""
     sums = blocks.transpose(0, 2, 1).reshape(-1, BLOCK) @ (COSINES * 2.0**-12)
     sums += 0.5
@@ -240,10 +239,10 @@ def _turned(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(sums, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=sums).reshape(-1, BLOCK, BLOCK)
 
 
-def put_overlay(pixels: Pixels, overlay: Pixels) -> None:
+def apply_overlay(pixels: U8Array, overlay: U8Array) -> None:
     """Put an overlay, uint8 (H, W, 4), over pixels, uint8 (H, W, 3 or 4), in place.
 
-    Pixels take red, green and blue of the overlay where its alpha is 255; where it is not, they stay. So does their
+    U8Array take red, green and blue of the overlay where its alpha is 255; where it is not, they stay. So does their
     own alpha.
     """
     np.copyto(pixels[:, :, :3], overlay[:, :, :3], where=overlay[:, :, 3:] == 255)

@@ -23,23 +23,23 @@ if typing.TYPE_CHECKING:
         BundleError,
         DeviceError,
         FormatError,
+        ImageWarning,
         LatentsWarning,
         LimitError,
-        PictureWarning,
         SdtrtError,
     )
-    from sdtrt.information import Info, info, verify
+    from sdtrt.file_info import Info, info, verify
 
 __all__ = [
     "BundleError",
     "Codec",
     "DeviceError",
     "FormatError",
+    "ImageWarning",
     "Info",
     "LatentsWarning",
     "LimitError",
     "Limits",
-    "PictureWarning",
     "SdtrtError",
     "__version__",
     "decode",
@@ -63,10 +63,10 @@ if not typing.TYPE_CHECKING:
             "FormatError",
             "LatentsWarning",
             "LimitError",
-            "PictureWarning",
+            "ImageWarning",
             "SdtrtError",
         ),
-        "sdtrt.information": ("Info", "info", "verify"),
+        "sdtrt.file_info": ("Info", "info", "verify"),
     }
     _SUBMODULES = ("api", "codec", "engine", "errors", "images", "information", "kernels", "latents", "sources")
 

@@ -3,21 +3,20 @@
 import os
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from sdtrt._arrays import F32Array
 from sdtrt.codec import Codec
-from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
-from sdtrt.engine.coding.latents import latents_of_file
-from sdtrt.engine.coding.rate import Method, Wish
+from sdtrt.engine.coding import latent_file
+from sdtrt.engine.coding.rate_control import EncodeOptions, Method
+from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.networks.bundle import BUILT_IN, find_decoder, own_profile
-from sdtrt.engine.networks.view import Denoise, Wanted
-from sdtrt.engine.picture import Region
-from sdtrt.images.interest import DEFAULT_WEIGHT, Roi
-from sdtrt.images.picture import ImageLike
+from sdtrt.engine.image import Region
+from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle_for, model_profile_for
+from sdtrt.engine.networks.decode_options import Denoise, LookOption
+from sdtrt.images.convert import ImageLike
+from sdtrt.images.roi import DEFAULT_WEIGHT, Roi
 from sdtrt.latents.coding import LatentsLike, file_of
 from sdtrt.latents.spaces import profile_of_space
 from sdtrt.sources import Source, bytes_of, opened
@@ -64,7 +63,7 @@ def decode(
     partial: bool = False,
     model: str | os.PathLike[str] | None = None,
     denoise: Denoise = "auto",
-    look: Wanted = "auto",
+    look: LookOption = "auto",
     strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
@@ -73,7 +72,7 @@ def decode(
     See `Codec.decode`.
     """
     with opened(source) as found:
-        chosen = model_for(found, partial=partial, limits=limits) if model is None else model
+        chosen = find_model(found, partial=partial, limits=limits) if model is None else model
         with Codec.open(chosen) as codec:
             return codec.decode(
                 found, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
@@ -90,7 +89,7 @@ def preview(
 ) -> Image.Image:
     """Return the image in a file at 1/`scale` of its size; see `Codec.preview`."""
     with opened(source) as found:
-        chosen = model_for(found, limits=limits) if model is None else model
+        chosen = find_model(found, limits=limits) if model is None else model
         with Codec.open(chosen) as codec:
             return codec.preview(found, scale=scale, strip=strip, limits=limits)
 
@@ -129,12 +128,12 @@ def encode_latents(
     `TypeError` if they are no array, `BundleError` if the space is unknown, `LimitError` if they exceed `limits`.
     Latents whose spread no image has give a `LatentsWarning`, which says by what they probably were multiplied.
     """
-    wish = Wish(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
+    options = EncodeOptions(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
     profile = profile_of_space(latent_space)
-    return file_of(latents, profile, wish, size=(width, height), key=key, limits=limits, stacklevel=2)
+    return file_of(latents, profile, options, size=(width, height), key=key, limits=limits, stacklevel=2)
 
 
-def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
+def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> F32Array:
     """Return the latents in an `.sdt` file, float32 (C, h, w) at unit scale, as a decoder would see them.
 
     Arguments:
@@ -145,14 +144,14 @@ def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArra
     `limits`. A file that refers to a model's prior needs the model's bundle; without it `BundleError` is raised.
     """
     file = container.read(bytes_of(source), limits)
-    return latents_of_file(file, limits, own_profile(file))
+    return latent_file.decode_latents(file, limits, model_profile_for(file))
 
 
-def model_for(source: Source, *, partial: bool = False, limits: Limits = DEFAULT_LIMITS) -> Path:
+def find_model(source: Source, *, partial: bool = False, limits: Limits = DEFAULT_LIMITS) -> Path:
     """Return the folder of the first model that knows a file's latent space; `BundleError` if none does."""
     if partial:
         file = container.salvage(bytes_of(source), limits).file
     else:
         with opened(source) as found:
             file = container.read(found, limits) if isinstance(found, bytes) else container.read_from(found, limits)
-    return find_decoder(file).folder
+    return find_bundle_for(file).folder

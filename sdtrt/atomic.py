@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-MOST_LINKS = 40  # that lead from one to the next, as Linux has it
+MAX_LINKS = 40  # that lead from one to the next, as Linux has it
 IN_MEMORY = 1 << 27  # bytes that are collected in memory; more of them go to a temporary file
 COPIED = 1 << 20  # bytes that are copied at once
 STANDARD_STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
@@ -79,7 +79,7 @@ class Output:
 def output_of(path: Path) -> Output:
     """Return what a file name stands for; `OSError` for a loop of links, or a link that must not be followed."""
     here = path
-    for _ in range(MOST_LINKS + 1):
+    for _ in range(MAX_LINKS + 1):
         folder = os.path.realpath(here.parent)
         if (number := descriptor_of(str(here), folder)) is not None:
             return Output(here, number)

@@ -6,25 +6,25 @@ from contextlib import ExitStack
 from typing import Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine import parts
-from sdtrt.engine.codec import PictureCodec, require_no_roi
-from sdtrt.engine.coding.entropy import DEFAULT_EFFORT
-from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.latents import latents_of_file
-from sdtrt.engine.coding.rate import Method, Wish
+from sdtrt.engine.codec import EngineCodec, require_no_roi
+from sdtrt.engine.coding.latent_file import decode_latents
+from sdtrt.engine.coding.rate_control import EncodeOptions, Method
+from sdtrt.engine.coding.roi import RoiWeights
+from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import checked_instance, checked_integer, checked_items, checked_truth, value_text
-from sdtrt.engine.format.container import LARGEST_SIDE
+from sdtrt.engine.format.container import MAX_SIDE
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
-from sdtrt.engine.format.metadata import NOTHING, Metadata
+from sdtrt.engine.format.metadata import NO_METADATA, Metadata
+from sdtrt.engine.image import ImageData, Region
 from sdtrt.engine.networks.bundle import BUILT_IN
-from sdtrt.engine.networks.view import Denoise, View, Wanted
-from sdtrt.engine.picture import Picture, Region
-from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, checked_weight, interest_of
-from sdtrt.images.picture import ImageLike, image_of, picture_of
+from sdtrt.engine.networks.decode_options import DecodeOptions, Denoise, LookOption
+from sdtrt.images.convert import ImageLike, to_engine_image, to_pil
+from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, checked_weight, roi_weights
 from sdtrt.latents.coding import LatentsLike, file_of
 from sdtrt.process.text import printable
 from sdtrt.sources import Source, bytes_of, opened
@@ -40,9 +40,9 @@ class Codec:
     the pickle is loaded. A closed codec stays closed.
     """
 
-    def __init__(self, pictures: PictureCodec) -> None:
+    def __init__(self, pictures: EngineCodec) -> None:
         """Not for direct use: `Codec.open`."""
-        self._pictures: PictureCodec | None = pictures
+        self._pictures: EngineCodec | None = pictures
 
     @classmethod
     def open(
@@ -78,7 +78,7 @@ class Codec:
         if report is not None and not callable(report):
             raise TypeError(f"report is {value_text(report)}, expected a function of two numbers, or None")
         machine: dict[str, Any] = {"device": device, "backend": backend, "threads": threads, "precision": precision}
-        return cls(PictureCodec(model, **machine, tile=tile, overlap=overlap, report=report))
+        return cls(EngineCodec(model, **machine, tile=tile, overlap=overlap, report=report))
 
     def __enter__(self) -> Self:
         return self
@@ -90,9 +90,9 @@ class Codec:
         """Load the networks and run them on a picture of a size, so that no later call for that size waits for it."""
         codec = self._opened()
         height, width = (
-            checked_integer(name, side, 1, LARGEST_SIDE) for name, side in (("height", height), ("width", width))
+            checked_integer(name, side, 1, MAX_SIDE) for name, side in (("height", height), ("width", width))
         )
-        codec.decode(codec.encode(Picture(np.zeros((height, width, 3), np.uint8)), Wish()))
+        codec.decode(codec.encode(ImageData(np.zeros((height, width, 3), np.uint8)), EncodeOptions()))
 
     def close(self) -> None:
         """Release the networks, once the device has done what is queued; any later call raises `ValueError`."""
@@ -132,9 +132,9 @@ class Codec:
             strip: leave out EXIF, XMP and text, which are kept otherwise.
 
         Raises `ValueError` if the image has no file so small or so good, `LimitError` if it exceeds `limits`. What of
-        it will not be in the file, such as bits beyond 8, is told by a `PictureWarning`.
+        it will not be in the file, such as bits beyond 8, is told by an `ImageWarning`.
         """
-        wish = Wish(
+        options = EncodeOptions(
             quality=quality,
             nbytes=nbytes,
             bits_per_pixel=bits_per_pixel,
@@ -143,12 +143,12 @@ class Codec:
             method=method,
             layers=layers,
         )
-        require_no_roi(wish, roi)
+        require_no_roi(options, roi)
         codec, weight = self._opened(), checked_weight(roi_weight)
-        picture = picture_of(image, strip=strip, limits=limits)
+        picture = to_engine_image(image, strip=strip, limits=limits)
         height, width = picture.pixels.shape[:2]
-        interest = None if roi is None else interest_of(roi, weight, width, height)
-        return codec.encode(picture, wish, interest)
+        weights = None if roi is None else roi_weights(roi, weight, width, height)
+        return codec.encode(picture, options, weights)
 
     def decode(
         self,
@@ -157,7 +157,7 @@ class Codec:
         region: Region | None = None,
         partial: bool = False,
         denoise: Denoise = "auto",
-        look: Wanted = "auto",
+        look: LookOption = "auto",
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Image.Image:
@@ -168,7 +168,7 @@ class Codec:
             region: (left, top, width, height) in pixels: that part alone, the same as if it were cropped from the
                 whole; of a large file only the streams that it needs are read and decoded.
             partial: show what there is of a file that is cut short or damaged; what is missing, which is coarse or
-                grey, is told by a `PictureWarning` and in the image's `info["sdtrt:missing"]`.
+                grey, is told by an `ImageWarning` and in the image's `info["sdtrt:missing"]`.
             denoise: in how many steps the model's UNet cleans the latents, 0 for none; "auto" is what the model's
                 bundle recommends, which is none unless it was measured to help at the file's quality.
             look: "faithful", with the least error, or "vivid", as sharp and rich as the file leaves room for, if the
@@ -181,16 +181,16 @@ class Codec:
         another latent space than this model's, or is to be denoised and the model has no UNet, or to be vivid and it
         has no decoder for that; `ValueError` if the region is not within the image.
         """
-        codec, view = self._opened(), View.of(denoise, look)
+        codec, options = self._opened(), DecodeOptions.of(denoise, look)
         checked_truth("strip", strip)
         if checked_truth("partial", partial):
-            if region is not None or view.denoise:
+            if region is not None or options.denoise:
                 raise ValueError("a partial image has no region and is not denoised")
-            return image_of(parts.salvage(codec, bytes_of(source), limits, view), strip=strip)
+            return to_pil(parts.salvage(codec, bytes_of(source), limits, options), strip=strip)
         if region is None:
-            return image_of(codec.decode(bytes_of(source), limits, view), strip=strip)
+            return to_pil(codec.decode(bytes_of(source), limits, options), strip=strip)
         with opened(source) as found:
-            return image_of(parts.decode_region(codec, found, region, limits, view), strip=strip)
+            return to_pil(parts.decode_region(codec, found, region, limits, options), strip=strip)
 
     def preview(
         self, source: Source, *, scale: int = 8, strip: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -202,11 +202,11 @@ class Codec:
         """
         checked_truth("strip", strip)
         with opened(source) as found:
-            return image_of(parts.preview(self._opened(), found, scale, limits), strip=strip)
+            return to_pil(parts.preview(self._opened(), found, scale, limits), strip=strip)
 
     def decode_rows(
-        self, source: Source, *, denoise: Denoise = "auto", look: Wanted = "auto", limits: Limits = DEFAULT_LIMITS
-    ) -> Iterator[NDArray[np.uint8]]:
+        self, source: Source, *, denoise: Denoise = "auto", look: LookOption = "auto", limits: Limits = DEFAULT_LIMITS
+    ) -> Iterator[U8Array]:
         """Return an iterator over the RGB pixels in a file, in bands of rows, uint8 (n, width, 3), from top to bottom.
 
         The image is never held whole: memory is bounded by a row of tiles, or by the latents if they are denoised.
@@ -214,22 +214,22 @@ class Codec:
         raised at once, damage further on while iterating. A path is closed at the end, at an error, by the iterator's
         `close`, and when the iterator is dropped.
         """
-        codec, view = self._opened(), View.of(denoise, look)
+        codec, options = self._opened(), DecodeOptions.of(denoise, look)
         with ExitStack() as stack:
             found = stack.enter_context(opened(source))
-            _, rows = parts.decode_rows(codec, found, limits, view)
+            _, rows = parts.decode_rows(codec, found, limits, options)
             return RowIterator(rows, stack.pop_all())
 
     def encode_rows(
         self,
-        rows: Iterable[NDArray[np.uint8]],
+        rows: Iterable[U8Array],
         width: int,
         height: int,
         *,
         quality: float | None = None,
         effort: int = DEFAULT_EFFORT,
         grey: bool = False,
-        metadata: Metadata = NOTHING,
+        metadata: Metadata = NO_METADATA,
     ) -> bytes:
         """Return the file of an image that comes in bands of rows, uint8 (n, width, 3), from top to bottom.
 
@@ -238,10 +238,10 @@ class Codec:
         beside it. No limit applies, since the caller states the size. Raises `ValueError` if the rows do not make up
         the image.
         """
-        wish = Wish(quality=quality, effort=effort)
+        options = EncodeOptions(quality=quality, effort=effort)
         checked_instance("metadata", metadata, Metadata, "a Metadata")
         checked_truth("grey", grey)
-        return parts.encode_rows(self._opened(), rows, width, height, wish, grey=grey, metadata=metadata)
+        return parts.encode_rows(self._opened(), rows, width, height, options, grey=grey, metadata=metadata)
 
     def encode_batch(
         self,
@@ -263,7 +263,7 @@ class Codec:
 
         `roi` is the same for all images. An error has a note of the image's number, from 0, and of its path.
         """
-        wish = Wish(
+        options = EncodeOptions(
             quality=quality,
             nbytes=nbytes,
             bits_per_pixel=bits_per_pixel,
@@ -272,17 +272,17 @@ class Codec:
             method=method,
             layers=layers,
         )
-        require_no_roi(wish, roi)
+        require_no_roi(options, roi)
         checked_truth("strip", strip)
         checked_limits(limits)
         codec, weight = self._opened(), checked_weight(roi_weight)
 
-        def interest(picture: Picture) -> Interest:
+        def weights_of(picture: ImageData) -> RoiWeights:
             assert roi is not None  # else it is not called
-            return interest_of(roi, weight, picture.pixels.shape[1], picture.pixels.shape[0])
+            return roi_weights(roi, weight, picture.pixels.shape[1], picture.pixels.shape[0])
 
-        pictures = each_item("images", images, lambda image: picture_of(image, strip=strip, limits=limits))
-        return list(codec.encode_batch(pictures, wish, None if roi is None else interest))
+        pictures = each_item("images", images, lambda image: to_engine_image(image, strip=strip, limits=limits))
+        return list(codec.encode_batch(pictures, options, None if roi is None else weights_of))
 
     def decode_batch(
         self,
@@ -291,7 +291,7 @@ class Codec:
         region: Region | None = None,
         partial: bool = False,
         denoise: Denoise = "auto",
-        look: Wanted = "auto",
+        look: LookOption = "auto",
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[Image.Image]:
@@ -300,7 +300,7 @@ class Codec:
         With `region`, which is the same for all files, or `partial` they are decoded one after the other. An error has
         a note that says which file it comes from, counted from 0.
         """
-        codec, view = self._opened(), View.of(denoise, look)
+        codec, options = self._opened(), DecodeOptions.of(denoise, look)
         checked_truth("strip", strip)
         checked_limits(limits)
         if checked_truth("partial", partial) or region is not None:
@@ -311,8 +311,8 @@ class Codec:
                 )
 
             return list(each_item("files", files, decode))
-        pictures = codec.decode_batch(each_item("files", files, bytes_of), limits, view)
-        return [image_of(picture, strip=strip) for picture in pictures]
+        pictures = codec.decode_batch(each_item("files", files, bytes_of), limits, options)
+        return [to_pil(picture, strip=strip) for picture in pictures]
 
     def decode_into(
         self,
@@ -321,7 +321,7 @@ class Codec:
         *,
         stream: Any,
         denoise: Denoise = "auto",
-        look: Wanted = "auto",
+        look: LookOption = "auto",
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """Queue the decoding of a file into device memory, in order with a CUDA stream.
@@ -342,8 +342,8 @@ class Codec:
         array or stream is unfit. A damaged file or a limit is noticed before anything is queued for the array. If the
         device fails later, `stream` waits for all that may still be written into the array.
         """
-        codec, view = self._opened(), View.of(denoise, look)
-        codec.decode_into(bytes_of(source), array, stream, limits, view)
+        codec, options = self._opened(), DecodeOptions.of(denoise, look)
+        codec.decode_into(bytes_of(source), array, stream, limits, options)
 
     def encode_latents(
         self,
@@ -360,28 +360,30 @@ class Codec:
         limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
         """Return latents as a file; see `sdtrt.encode_latents`. They are of this model's latent space."""
-        wish = Wish(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
+        options = EncodeOptions(
+            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method
+        )
         profile = self._opened().profile
-        return file_of(latents, profile, wish, size=(width, height), key=key, limits=limits, stacklevel=2)
+        return file_of(latents, profile, options, size=(width, height), key=key, limits=limits, stacklevel=2)
 
-    def decode_latents(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.float32]:
+    def decode_latents(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> F32Array:
         """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
         profile = self._opened().profile
-        return latents_of_file(container.read(bytes_of(source), limits), limits, profile)
+        return decode_latents(container.read(bytes_of(source), limits), limits, profile)
 
-    def _opened(self) -> PictureCodec:
+    def _opened(self) -> EngineCodec:
         if self._pictures is None:
             raise ValueError("this codec is closed")
         return self._pictures
 
 
-class RowIterator(Iterator[NDArray[np.uint8]]):
+class RowIterator(Iterator[U8Array]):
     """Bands of rows, and the file that they come from, which is closed with them."""
 
-    def __init__(self, rows: Iterator[NDArray[np.uint8]], file: ExitStack) -> None:
+    def __init__(self, rows: Iterator[U8Array], file: ExitStack) -> None:
         self._rows, self._file = rows, file
 
-    def __next__(self) -> NDArray[np.uint8]:
+    def __next__(self) -> U8Array:
         try:
             return next(self._rows)
         except BaseException:

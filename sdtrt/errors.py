@@ -6,7 +6,7 @@ SdtrtError
 ├── BundleError   the models: a bundle or engine that is missing, damaged or does not fit
 └── DeviceError   the machine: a missing library, driver or device
 
-A wrong argument is a plain `ValueError` or `TypeError`; what is lost of a picture on its way in is a `PictureWarning`;
+A wrong argument is a plain `ValueError` or `TypeError`; what is lost of an image on its way in is an `ImageWarning`;
 latents that do not look like those of their latent space give a `LatentsWarning`.
 """
 
@@ -31,7 +31,7 @@ class DeviceError(SdtrtError):
     """This machine lacks a library, a driver or a device that the call needs."""
 
 
-class PictureWarning(UserWarning):
+class ImageWarning(UserWarning):
     """Something of an image will not be in its file (bits, colours, frames), or of a file not in its image."""
 
 

@@ -11,7 +11,7 @@ Examples:
 A file is read and checked when it is opened; its pixels are decoded when they are first needed. `draft`, and with it
 `thumbnail`, takes a preview of an eighth, a sixteenth, and so on, if it is large enough. With
 `ImageFile.LOAD_TRUNCATED_IMAGES` what there is of a file that is cut short or damaged is shown, with a
-`PictureWarning`. How large an image may be is Pillow's own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`,
+`ImageWarning`. How large an image may be is Pillow's own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`,
 `bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`, `layers`, `roi`, `roi_weight` and `strip` as `sdtrt.encode` does,
 and `model` by name or folder. `exif`, `xmp`, `comment` and `text` (a dictionary) replace what the image has of them;
 None or an empty value removes it. As with other formats, an orientation in `exif` is the one in which the image is
@@ -30,17 +30,17 @@ from sdtrt.codec import Codec
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED
-from sdtrt.engine.format.metadata import NOTHING, Metadata, metadata_of_file
+from sdtrt.engine.format.metadata import NO_METADATA, Metadata, read_metadata
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import FormatError, SdtrtError
+from sdtrt.file_info import verify
+from sdtrt.images.convert import with_metadata
 from sdtrt.images.marks import marked
 from sdtrt.images.metadata import MISSING, put_into
-from sdtrt.images.picture import with_metadata
-from sdtrt.information import verify
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
-SCALES = (64, 32, 16, 8)  # of previews, the smallest pictures first
+SCALES = (64, 32, 16, 8)  # of previews, the smallest images first
 METADATA = "exif", "xmp", "comment", "text"  # that `save` replaces
 OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "layers", "roi", "roi_weight", "strip"}
 
@@ -83,17 +83,17 @@ class SdtImageFile(ImageFile.ImageFile):
 
     def _metadata(self, file: File) -> Metadata:
         try:
-            return metadata_of_file(file)
+            return read_metadata(file)
         except FormatError:
             if not ImageFile.LOAD_TRUNCATED_IMAGES:
                 raise
         self._partial = True
-        return NOTHING
+        return NO_METADATA
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
         """Make this the smallest preview that is not smaller than `size`; the mode stays as it is.
 
-        As Pillow's own: returns the mode, and the box of the whole picture within the preview; None if nothing changes,
+        As Pillow's own: returns the mode, and the box of the whole image within the preview; None if nothing changes,
         for there is no such preview, or one has been chosen, or pixels are there.
         """
         if self._data is None or size is None or self._partial or self._scale > 1:
@@ -123,7 +123,7 @@ class SdtImageFile(ImageFile.ImageFile):
         return super().load()
 
     def _decoded(self, data: bytes) -> Image.Image:
-        codec = codec_of(api.model_for(data, partial=self._partial, limits=self._limits))
+        codec = codec_of(api.find_model(data, partial=self._partial, limits=self._limits))
         if self._scale > 1:
             return codec.preview(data, scale=self._scale, limits=self._limits)
         return codec.decode(data, partial=self._partial, limits=self._limits)
@@ -159,12 +159,12 @@ def accept(prefix: bytes) -> bool:
 def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """Write an image; see the module's text for the options."""
     options = dict(image.encoderinfo)
-    wish = {name: options.pop(name) for name in OPTIONS & options.keys()}
+    options = {name: options.pop(name) for name in OPTIONS & options.keys()}
     nbytes, model = options.pop("bytes", None), options.pop("model", BUILT_IN)
     changes = {name: options.pop(name) for name in METADATA if name in options}
     if changes:
         image = with_metadata(image, changes)
-    fp.write(codec_of(model).encode(image, nbytes=nbytes, limits=UNLIMITED, **wish))
+    fp.write(codec_of(model).encode(image, nbytes=nbytes, limits=UNLIMITED, **options))
 
 
 Image.register_open(FORMAT, SdtImageFile, accept)

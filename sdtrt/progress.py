@@ -125,7 +125,7 @@ class Rate:
 
 
 class TileBar:
-    """A bar for the tiles of one picture, if they are several; to be called as `Codec.open`'s `report`."""
+    """A bar for the tiles of one image, if they are several; to be called as `Codec.open`'s `report`."""
 
     def __init__(self, *, quiet: bool, clock: Clock = time.monotonic) -> None:
         self._quiet, self._drawn, self._clock = quiet, not quiet and is_terminal(), clock

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.format import container, lossless
+from sdtrt.engine.encoder import with_segments
+from sdtrt.engine.format import container, webp_lossless
 from sdtrt.engine.format.profile import LatentProfile
-from sdtrt.engine.layered import with_kind
 from sdtrt.engine.networks.backends import openvino
 
 # Seeded, and without a deadline: a busy machine must not change the verdict.
@@ -32,7 +32,7 @@ HOME = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[HOME] = environment.enter()
+    config.stash[HOME] = environment.set_current()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -104,7 +104,7 @@ def real_files(codec: sdtrt.Codec) -> dict[str, bytes]:
         "colour": codec.encode(pixels, quality=30),
         "grey": codec.encode(np.ascontiguousarray(pixels[:, :, 1]), quality=40),
         "alpha": codec.encode(np.dstack([pixels, alpha]), quality=20),
-        "layers": container.write(with_kind(layered, "overlay", [lossless.encode_rgba(drawn)], overlay=True)),
+        "layers": container.write(with_segments(layered, "overlay", [webp_lossless.encode_rgba(drawn)], overlay=True)),
     }
 
 

@@ -106,7 +106,7 @@ def test_every_folder_is_scanned() -> None:
         ("sdtrt.engine.codec", "import sdtrt"),
         ("sdtrt.engine", "def f():\n    from sdtrt.export import build"),
         ("sdtrt.engine.format.profile", "from sdtrt.engine.coding import tables"),
-        ("sdtrt.engine.coding.latents", "from sdtrt.engine.denoising.schedule import Schedule"),
+        ("sdtrt.engine.coding.latent_file", "from sdtrt.engine.denoising.schedule import Schedule"),
         ("sdtrt.engine.denoising.denoise", "from sdtrt.engine.networks.bundle import Bundle"),
         ("sdtrt.engine.networks.tiled", "from sdtrt.engine.codec import PictureCodec"),
         ("sdtrt.export.build", "from sdtrt.cli import main"),
@@ -131,7 +131,7 @@ def test_a_violation_is_seen(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("sdtrt", "from sdtrt._version import __version__\nfrom sdtrt.engine.picture import Codec"),
+        ("sdtrt", "from sdtrt._version import __version__\nfrom sdtrt.engine.image import Codec"),
         ("sdtrt.cli", "def export(args):\n    from sdtrt.export import build"),
         ("sdtrt.export.build", "import torch\nfrom sdtrt import errors\nfrom sdtrt.export.graphs import graph"),
         ("sdtrt.export.training.denoiser", "from sdtrt.export.training.tiny.model import Autoencoder"),

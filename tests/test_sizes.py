@@ -5,7 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FLOORS = ("sdtrt", "engine", "export", "kernels")
 SOURCES = {".py", ".cu", ".cuh", ".html"}
-LARGEST_FOLDER, LONGEST_FILE = 14, 500
+MAX_FOLDER, MAX_FILE = 14, 500
 
 
 def folders() -> dict[str, list[Path]]:
@@ -20,10 +20,10 @@ def folders() -> dict[str, list[Path]]:
 def test_folders() -> None:
     counts = {folder: len(files) for folder, files in folders().items()}
     assert set(FLOORS) <= counts.keys()
-    assert {folder: count for folder, count in counts.items() if count > LARGEST_FOLDER} == {}
+    assert {folder: count for folder, count in counts.items() if count > MAX_FOLDER} == {}
 
 
 def test_files() -> None:
     files = [path for found in folders().values() for path in found if path.suffix in SOURCES]
     lines = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in files}
-    assert {name: count for name, count in lines.items() if count > LONGEST_FILE} == {}
+    assert {name: count for name, count in lines.items() if count > MAX_FILE} == {}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.latents import latents_of_file
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.coding.latent_file import decode_latents
+from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
-from sdtrt.engine.format.alpha import alpha_of_file
+from sdtrt.engine.format.alpha import read_alpha
 from sdtrt.engine.format.container import BUNDLED
 from sdtrt.engine.format.layout import Layout
 from sdtrt.engine.format.profile import (
@@ -22,8 +22,8 @@ from sdtrt.engine.format.profile import (
     PALETTE,
     PRIOR_NAMES,
     LatentProfile,
-    profile_of_file,
-    unpack,
+    parse_profile,
+    resolve_profile,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def case(folder: Path) -> tuple[bytes, dict[str, Any]]:
 def model_of(expect: dict[str, Any]) -> LatentProfile | None:
     """Return the profile of the model that a file refers to, None if it refers to none."""
     said = expect.get("model")
-    return said and unpack(bytes.fromhex(said["profile"])).with_prior((ROOT / said["prior"]).read_bytes())
+    return said and parse_profile(bytes.fromhex(said["profile"])).with_prior((ROOT / said["prior"]).read_bytes())
 
 
 def sha256(data: bytes) -> str:
@@ -62,18 +62,18 @@ def test_decoding(folder: Path) -> None:
     assert dataclasses.asdict(file.header) == expect["header"]
     assert file.layout == Layout(**expect["layout"])
     if file.header.prior == PALETTE:
-        np.testing.assert_array_equal(latents_of_file(file), np.load(folder / "latents.npy"), strict=True)
+        np.testing.assert_array_equal(decode_latents(file), np.load(folder / "latents.npy"), strict=True)
     else:
-        stored = StoredLatents(file, own=model_of(expect))
+        stored = LatentReader(file, model_profile=model_of(expect))
         decoded = stored.decoded((0, stored.shape[1]), (0, stored.shape[2]))
         np.testing.assert_array_equal(decoded.symbols, np.load(folder / "symbols.npy"), strict=True)
         assert sha256(decoded.symbols.astype("<i2").tobytes()) == expect["symbols_sha256"]
-        assert (decoded.points is not None) == (folder / "points.npy").exists()
-        if decoded.points is not None:
-            np.testing.assert_array_equal(decoded.points, np.load(folder / "points.npy"), strict=True)
+        assert (decoded.recon_offsets is not None) == (folder / "points.npy").exists()
+        if decoded.recon_offsets is not None:
+            np.testing.assert_array_equal(decoded.recon_offsets, np.load(folder / "points.npy"), strict=True)
     assert {f"{kind:#04x}": sha256(chunk) for kind, chunk in file.chunks.items()} == expect["chunks_sha256"]
     if "alpha_sha256" in expect:
-        assert sha256(alpha_of_file(file).tobytes()) == expect["alpha_sha256"]
+        assert sha256(read_alpha(file).tobytes()) == expect["alpha_sha256"]
     layers = make["layers_of_file"](file)
     assert layers.keys() == {kind for kind in ("residual", "overlay") if (folder / f"{kind}.npy").exists()}
     for kind, array in layers.items():
@@ -86,7 +86,7 @@ def test_symbols_to_bytes(folder: Path) -> None:
     data, expect = case(folder)
     symbols = np.load(folder / "symbols.npy")
     file = container.read(data)
-    profile = profile_of_file(file, model_of(expect))
+    profile = resolve_profile(file, model_of(expect))
     header, layout = container.Header(**expect["header"] | {"alignment": 0}), Layout(**expect["layout"])
     alone = dataclasses.replace(layout, alpha=False, overlay=False, residual=0)
     made = make["file_of_symbols"](symbols, header, alone, profile, chunks=file.chunks)

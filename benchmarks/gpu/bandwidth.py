@@ -59,7 +59,7 @@ def latent_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
         "quantize": (launches.quantize(latents, ints, mean, delta, flags.pointer, dead_zone=0, **of), 4),
         "dequantize, offsets": (launches.dequantize(ints, latents, mean, delta, offset=offset, **of), 4),
         "dequantize, points": (launches.dequantize(ints, latents, mean, delta, points=points.pointer, **of), 5),
-        "step": (launches.step(latents, ints, latents, mean, delta, **of), 6),
+        "step": (launches.ddim_step(latents, ints, latents, mean, delta, **of), 6),
     }
     return [Work(name, launch, count * nbytes, kept) for name, (launch, nbytes) in works.items()]
 
@@ -67,7 +67,7 @@ def latent_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
 def pixel_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
     """Return the kernels over pixels; a residual is of zeros, an overlay is opaque everywhere."""
     images, side = shape[0], 2 * shape[2]
-    pictures = launches.Pictures(images, side, side, 3, 3 * side, 3 * side * side, 8)
+    pictures = launches.ImageBatch(images, side, side, 3, 3 * side, 3 * side * side, 8)
     few = replace(pictures, images=max(images // 4, 1))
     rgb, planes = (
         device.empty((images, side, side, 3), np.uint8),
@@ -80,7 +80,7 @@ def pixel_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
     there = launches.pixels_to_planes(rgb.pointer, planes.pointer, **of)
     back = launches.planes_to_pixels(planes.pointer, rgb.pointer, flags.pointer, **of)
     add = launches.add_residual(values.pointer, rgb.pointer, pictures=few)
-    put = launches.put_overlay(overlay.pointer, rgb.pointer, pictures=few)
+    put = launches.apply_overlay(overlay.pointer, rgb.pointer, pictures=few)
     moved, count = rgb.nbytes + planes.nbytes, few.images * side * side
     kept = [rgb, planes, flags, values, overlay]
     return [
@@ -103,7 +103,7 @@ def filled(device: Any, shape: tuple[int, ...], dtype: DTypeLike, value: int) ->
     staging[...] = value
     array: DeviceArray = device.empty(shape, dtype)
     device.upload(array, staging, device.stream)
-    device.mark(device.stream).sync()
+    device.record_event(device.stream).sync()
     return array
 
 

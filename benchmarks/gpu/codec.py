@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 import sdtrt
 from gpu.check import Check, NotMeasuredError, require, require_backend
 from gpu.timing import percentiles
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
-from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.export.latents.picture import made_picture
+from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.export.latents.sample_images import made_picture
 
 BACKENDS = ("trt", "ort")
 QUALITIES = (10, 50, 90)
@@ -73,10 +73,10 @@ def architecture(backend: str, check: Check) -> Iterator[tuple[str, Any]]:
 
 def latency(check: Check, model: str | Path, backend: str) -> Iterator[tuple[str, Any]]:
     require_backend(model, backend)
-    yield from calls(check, PictureCodec(model, device="cuda", backend=backend))
+    yield from calls(check, EngineCodec(model, device="cuda", backend=backend))
 
 
-def calls(check: Check, pictures: PictureCodec) -> Iterator[tuple[str, Any]]:
+def calls(check: Check, pictures: EngineCodec) -> Iterator[tuple[str, Any]]:
     """Yield milliseconds of whole calls, and of networks with kernels and copies: all but the entropy coder.
 
     There are no layers: what is compared with networks should be networks.
@@ -140,9 +140,9 @@ def used(check: Check) -> tuple[int, int]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, check.machine.memory_used()
 
 
-def parsed_file(data: bytes) -> Parsed:
+def parsed_file(data: bytes) -> DecodeRequest:
     file = container.read(data)
-    return Parsed(StoredLatents(file).part(), file.header)
+    return DecodeRequest(LatentReader(file).read(), file.header)
 
 
 def picture(width: int, height: int, seed: int) -> Pixels:

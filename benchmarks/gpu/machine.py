@@ -43,7 +43,7 @@ class Gpu:
 
         return description()
 
-    def enter(self) -> None:
+    def set_current(self) -> None:
         """Make it the one that is measured in this process."""
 
     def tensor(self, array: DeviceArray) -> Any:
@@ -86,7 +86,7 @@ class Emulated(Gpu):
     def name() -> str:
         return "emulated"
 
-    def enter(self) -> None:
+    def set_current(self) -> None:
         sys.path.append(str(EMULATION))
         import emulated
 

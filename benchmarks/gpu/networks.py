@@ -9,7 +9,7 @@ import numpy as np
 
 from gpu.check import Check, NotMeasuredError, require
 from gpu.timing import percentiles
-from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.latents.sample_images import made_picture
 
 LONGEST = 4  # times the seconds of a section: compilers take long for each shape
 PIXEL_RANGE = (-1.0, 1.0)

@@ -13,10 +13,10 @@ from gpu.check import Check, require
 from gpu.codec import calls, levels_apart, parsed_file, picture
 from gpu.machine import Gpu
 from gpu.networks import PIXEL_RANGE, half_coders, manifest, require_torch
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.networks.bundle import Bundle
-from sdtrt.engine.networks.device_pipeline import DevicePipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.export.folder import write_manifest
 from sdtrt.kernels import device as cuda
 from sdtrt.kernels import reference
@@ -67,9 +67,9 @@ def around_torch(check: Check) -> Iterator[tuple[str, Any]]:
     coders = half_coders(check)
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder), manifest())
-        pictures = PictureCodec(folder, device="cpu", tile=0)  # its networks would be opened when they are first needed
+        pictures = EngineCodec(folder, device="cpu", tile=0)  # its networks would be opened when they are first needed
         backend = TorchNetworks(coders, check.machine)
-        pictures.pipeline = DevicePipeline(cuda.CudaDevice(), backend, Tiled.of(pictures.bundle, tile=0))
+        pictures.pipeline = GpuPipeline(cuda.CudaDevice(), backend, TiledRunner.of(pictures.bundle, tile=0))
         codec = sdtrt.Codec(pictures)
         files = [codec.encode(picture(*size, n), layers=1) for n, size in enumerate(check.machine.compared)]
         expected = [by_reference(coders["decoder"], data, check) for data in files]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gpu.check import Check, require
 from gpu.networks import require_torch
-from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.latents.sample_images import made_picture
 
 
 def training(check: Check) -> Iterator[tuple[str, Any]]:

@@ -8,13 +8,10 @@ palette is found by k-means in all four dimensions, where libimagequant takes th
 import zlib
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array, F64Array, IndexArray, U8Array
 from sdtrt.engine.format.inflate import inflate
 from sdtrt.errors import FormatError
-
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 
 STEP = 0.18215**2  # of the bytes, in latents at unit scale: 0.18215 in those of the encoder
 MIDDLE = 127.5  # the byte of latent 0
@@ -23,14 +20,14 @@ ROUNDS = 20  # of k-means
 SHARES = ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16))  # Floyd & Steinberg, 1976
 
 
-def encode(latents: Floats) -> bytes:
+def encode_palette(latents: F32Array) -> bytes:
     """Return the payload of latents, float32 (C, h, w) at unit scale; what exceeds +-4.23 is clamped."""
     scaled = np.clip(latents.astype(np.float64) / STEP + MIDDLE, 0, 255)
     colours = np.rint(find_colours(np.rint(scaled).reshape(len(latents), -1).T)).astype(np.uint8)
-    return zlib.compress(colours.tobytes() + diffused(scaled, colours).tobytes(), 9)
+    return zlib.compress(colours.tobytes() + dither_floyd_steinberg(scaled, colours).tobytes(), 9)
 
 
-def decode(payload: bytes, shape: tuple[int, int, int]) -> Floats:
+def decode_palette(payload: bytes, shape: tuple[int, int, int]) -> F32Array:
     """Return a payload's latents, float32 `shape` = (C, h, w); `FormatError` if it is not one of that shape."""
     channels, height, width = shape
     nbytes = COLOURS * channels + height * width
@@ -42,7 +39,7 @@ def decode(payload: bytes, shape: tuple[int, int, int]) -> Floats:
     return ((colours[indices] - np.float32(MIDDLE)) * np.float32(STEP)).transpose(2, 0, 1)
 
 
-def find_colours(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def find_colours(points: F64Array) -> F64Array:
     """Return the palette, float64 (COLOURS, C), that k-means finds for points (n, C); always the same."""
     rng = np.random.default_rng(0)
     colours = points[rng.integers(len(points), size=COLOURS)] + rng.uniform(-0.5, 0.5, (COLOURS, points.shape[1]))
@@ -57,25 +54,25 @@ def find_colours(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return colours
 
 
-def diffused(scaled: NDArray[np.float64], colours: Bytes) -> Bytes:
+def dither_floyd_steinberg(scaled: F64Array, colours: U8Array) -> U8Array:
     """Return the index of each position's colour, uint8 (h, w): errors are passed on to what comes later."""
     channels, height, width = scaled.shape
-    wanted = np.zeros((height + 1, width + 2, channels))
-    wanted[:-1, 1:-1] = scaled.transpose(1, 2, 0)
+    target = np.zeros((height + 1, width + 2, channels))
+    target[:-1, 1:-1] = scaled.transpose(1, 2, 0)
     palette = colours.astype(np.float64)
     indices = np.empty((height, width), np.uint8)
     for y in range(height):
         for x in range(width):
-            point = wanted[y, x + 1]
+            point = target[y, x + 1]
             index = np.square(palette - point).sum(1).argmin()
             indices[y, x] = index
             error = point - palette[index]
             for dy, dx, share in SHARES:
-                wanted[y + dy, x + 1 + dx] += error * share
+                target[y + dy, x + 1 + dx] += error * share
     return indices
 
 
-def _nearest(points: NDArray[np.float64], colours: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _nearest(points: F64Array, colours: F64Array) -> tuple[IndexArray, F64Array]:
     """Return each point's nearest colour and its squared distance."""
     squares = np.square(colours).sum(1) - 2 * points @ colours.T
     nearest = squares.argmin(1)

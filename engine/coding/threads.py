@@ -25,17 +25,17 @@ CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 QUOTA_FILES = (("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("cpu.max",))  # of version 1 and of version 2
 
 
-def at_once(work: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+def parallel_map(work: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
     """Return `work(item)` for each item, in order; a single one is done in the caller's own thread."""
     todo = list(items)
-    workers = min(len(todo), processors())
+    workers = min(len(todo), available_cpus())
     if workers < 2:
         return [work(item) for item in todo]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, todo))
 
 
-def processors() -> int:
+def available_cpus() -> int:
     """Return how many processors this process may use, at least 1.
 
     The affinity mask limits the number, as `taskset` and batch systems set it. So does the CPU quota of the control
@@ -81,6 +81,6 @@ def _quotas(mount: Path, group: str) -> Iterator[float]:
                 continue
 
 
-def products_by_one_thread() -> None:
+def limit_blas_to_one_thread() -> None:
     """Have BLAS use one thread from now on: for all of the process, so only where that is sdtrt's own."""
     threadpool_limits(1, user_api="blas")

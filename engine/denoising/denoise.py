@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.denoising.schedule import Schedule, Trajectory
 from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.kernels import reference
 
-Floats = NDArray[np.float32]
-
-LARGEST_STEPS = 1000
-LARGEST_MULTIPLE = 64
+MAX_STEPS = 1000
+MAX_MULTIPLE = 64
 PALETTE_TIME = 45.0  # where the method of 2022 entered
 
 
 @dataclass(frozen=True, slots=True)
-class Auto:
+class RecommendedDenoising:
     """What measurement recommends: so many steps for files of a quantizer's step of `from_step` or more."""
 
     steps: int
@@ -32,7 +30,7 @@ class Auto:
 
 
 @dataclass(frozen=True, slots=True)
-class Denoiser:
+class UnetSpec:
     """What a bundle says of its `unet.onnx`: noisy latents and timesteps, float32 (N,), to a prediction.
 
     Both sides of the latents must be multiples of `multiple`. Noise is alike in all channels if each is divided by its
@@ -41,24 +39,24 @@ class Denoiser:
 
     schedule: Schedule
     multiple: int
-    unit: Floats
-    auto: Auto | None
+    unit: F32Array
+    auto: RecommendedDenoising | None
 
     @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> "Denoiser":
+    def from_fields(cls, fields: dict[str, Any]) -> "UnetSpec":
         """Return what a manifest says; `ValueError` and its like if it makes no sense."""
         multiple = fields["multiple"]
-        if type(multiple) is not int or not 1 <= multiple <= LARGEST_MULTIPLE:
-            raise ValueError(f"the UNet's multiple is {multiple!r}, expected 1 to {LARGEST_MULTIPLE}")
+        if type(multiple) is not int or not 1 <= multiple <= MAX_MULTIPLE:
+            raise ValueError(f"the UNet's multiple is {multiple!r}, expected 1 to {MAX_MULTIPLE}")
         unit = np.array(fields.get("unit", [1.0]), np.float32)
         if unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
             raise ValueError("the UNet's unit must be positive numbers, one for each channel")
         auto = fields.get("auto")
         if auto is not None:
-            auto = Auto(checked_steps(auto["steps"]), float(auto["from_step"]))
+            auto = RecommendedDenoising(validate_steps(auto["steps"]), float(auto["from_step"]))
         return cls(Schedule.from_fields(fields), multiple, unit, auto)
 
-    def trajectory(self, prior: int, step: float, deltas: Floats, denoise: int | None) -> Trajectory | None:
+    def trajectory(self, prior: int, step: float, deltas: F32Array, denoise: int | None) -> Trajectory | None:
         """Return how a file's latents are denoised, None if not at all.
 
         Arguments:
@@ -81,15 +79,15 @@ class Denoiser:
         return self.schedule.trajectory([first * (denoise - n) / denoise for n in range(denoise)], noisy=True)
 
 
-def denoised(latents: Floats, trajectory: Trajectory, predict: Callable[[Floats, Floats], Floats]) -> Floats:
+def run_ddim(latents: F32Array, trajectory: Trajectory, predict: Callable[[F32Array, F32Array], F32Array]) -> F32Array:
     """Return latents, float32 (N, C, h, w), at the end of a trajectory; `predict` is the UNet."""
     latents = latents * np.float32(trajectory.scale)
     for step in trajectory.steps:
         timestep, a, b = (np.full(len(latents), value, np.float32) for value in (step.timestep, step.a, step.b))
-        latents = reference.step(latents, predict(latents, timestep), a, b)
+        latents = reference.ddim_step(latents, predict(latents, timestep), a, b)
     return latents
 
 
-def checked_steps(steps: object) -> int:
+def validate_steps(steps: object) -> int:
     """Return a number of steps of denoising; errors as of `checked_integer`."""
-    return checked_integer("denoise", steps, 0, LARGEST_STEPS)
+    return checked_integer("denoise", steps, 0, MAX_STEPS)

@@ -12,18 +12,16 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F64Array
 from sdtrt.errors import BundleError
 
-Doubles = NDArray[np.float64]
-
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
-LARGEST_TIMESTEPS = 1 << 16
+MAX_TIMESTEPS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DdimStep:
     """One step: the network predicts at `timestep`, then latents become a * latents + b * prediction."""
 
     timestep: float
@@ -36,14 +34,14 @@ class Trajectory:
     """The way to clean latents: they are multiplied by `scale`, then go through the steps."""
 
     scale: float
-    steps: tuple[Step, ...]
+    steps: tuple[DdimStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The signal's share at each timestep, float64 (T,), falling; and what the network predicts."""
 
-    shares: Doubles
+    shares: F64Array
     prediction: str
 
     @classmethod
@@ -51,14 +49,14 @@ class Schedule:
         """Return the schedule of a bundle's manifest, in diffusers' words; `BundleError` if it makes no sense."""
         try:
             count = int(fields["num_train_timesteps"])
-            if not 1 <= count <= LARGEST_TIMESTEPS:
+            if not 1 <= count <= MAX_TIMESTEPS:
                 raise ValueError(f"{count} timesteps")
             if fields["prediction_type"] not in PREDICTIONS:
                 raise ValueError(f"prediction {fields['prediction_type']!r}, expected one of {', '.join(PREDICTIONS)}")
             start, end = float(fields["beta_start"]), float(fields["beta_end"])
             shares = np.cumprod(1 - betas(fields["beta_schedule"], start, end, count)).astype(np.float64)
             if fields["rescale_betas_zero_snr"]:
-                shares = without_signal_at_the_end(shares)
+                shares = rescale_zero_terminal_snr(shares)
         except (LookupError, TypeError, ValueError) as error:
             raise BundleError(f"the UNet's schedule makes no sense: {error!r}") from error
         if not (np.isfinite(shares).all() and (np.diff(shares) < 0).all() and shares[-1] >= 0 and shares[0] < 1):
@@ -66,7 +64,7 @@ class Schedule:
         return cls(shares, fields["prediction_type"])
 
     @property
-    def noise_levels(self) -> Doubles:
+    def noise_levels(self) -> F64Array:
         """The noise's standard deviation over the signal's at each timestep, float64 (T,); infinite without signal."""
         with np.errstate(divide="ignore"):
             return np.sqrt((1 - self.shares) / self.shares)
@@ -91,7 +89,7 @@ class Schedule:
         timestep; others go as they are.
         """
         shares = [*map(self.share_at, times), 1.0]
-        steps = [Step(time, *self.factors(*pair)) for time, pair in zip(times, pairwise(shares), strict=True)]
+        steps = [DdimStep(time, *self.factors(*pair)) for time, pair in zip(times, pairwise(shares), strict=True)]
         return Trajectory(shares[0] ** 0.5 if noisy else 1.0, tuple(steps))
 
     def factors(self, share: float, next_share: float) -> tuple[float, float]:
@@ -105,7 +103,7 @@ class Schedule:
         return next_noise / noise, next_signal - next_noise * signal / noise
 
 
-def betas(schedule: str, start: float, end: float, count: int) -> Doubles:
+def betas(schedule: str, start: float, end: float, count: int) -> F64Array:
     """Return the share of the signal that each timestep takes, float64 (count,); names are diffusers'."""
     if schedule == "linear":
         return np.linspace(start, end, count)
@@ -118,10 +116,10 @@ def betas(schedule: str, start: float, end: float, count: int) -> Doubles:
     raise ValueError(f"beta_schedule {schedule!r} is unknown; there are: linear, scaled_linear, squaredcos_cap_v2")
 
 
-def without_signal_at_the_end(shares: Doubles) -> Doubles:
+def rescale_zero_terminal_snr(shares: F64Array) -> F64Array:
     """Return shares shifted and scaled so that the last is 0 and the first as it was.
 
     Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2024, algorithm 1.
     """
-    roots: Doubles = np.sqrt(shares)
+    roots: F64Array = np.sqrt(shares)
     return ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2

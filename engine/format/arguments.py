@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-LONGEST_SHOWN = 60  # characters of a value in a message
+MAX_SHOWN = 60  # characters of a value in a message
 
 
 def checked_integer(name: str, value: object, low: int, high: int | None = None) -> int:
@@ -84,12 +84,12 @@ def value_text(value: object) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # of the value's class; Python itself refuses to write integers of thousands of digits
         return f"a value that cannot be shown ({kind})"
-    text = text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+    text = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
     return f"{text} ({kind})"
 
 
 def digits(number: int) -> str:
     """Return a whole number for a message; Python refuses to write one of thousands of digits."""
-    if abs(number) < 10**LONGEST_SHOWN:
+    if abs(number) < 10**MAX_SHOWN:
         return str(number)
-    return f"above 1e{LONGEST_SHOWN}" if number > 0 else f"below -1e{LONGEST_SHOWN}"
+    return f"above 1e{MAX_SHOWN}" if number > 0 else f"below -1e{MAX_SHOWN}"

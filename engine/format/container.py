@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 from sdtrt.engine.format.cursor import Cursor, read_fully, varint
-from sdtrt.engine.format.index import Index, StoredSegments, check_of, read_index, write_index
+from sdtrt.engine.format.index import Index, LazySegments, read_index, segment_crc, write_index
 from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.errors import FormatError, LimitError
@@ -26,8 +26,8 @@ MAGIC = b"SDT"
 VERSION = 1
 CHUNKS_FLAG, GREY_FLAG, INDEX_FLAG, UNKNOWN_FLAG = 0x10, 0x20, 0x40, 0x80
 STEP_BITS = 12
-LARGEST_SIDE = 1 << 24
-SHORTEST_FILE = 14
+MAX_SIDE = 1 << 24
+MIN_FILE = 14
 CHECKSUM_NBYTES = 4
 
 INLINE = 0  # profile id of files that carry their own, of so many bytes and 16 for each channel
@@ -48,7 +48,7 @@ class Header:
     """What a file says before its payload.
 
     `profile` and `prior` are ids of the format's tables; `step_code` 0 … 4095 stands for the quantizer's
-    step 2**((code - 2048) / 256); `grey` marks pictures to be given back with one channel. `alignment` is by how many
+    step 2**((code - 2048) / 256); `grey` marks images to be given back with one channel. `alignment` is by how many
     bytes the first stream's first word is short of 4.
     """
 
@@ -82,25 +82,25 @@ class File:
     def nbytes(self, kind: int | str, tile: int) -> int:
         """Return how many bytes a segment has, without reading it."""
         number = self.layout.segment(kind, tile)
-        return self.segments.nbytes(number) if isinstance(self.segments, StoredSegments) else len(self.segments[number])
+        return self.segments.nbytes(number) if isinstance(self.segments, LazySegments) else len(self.segments[number])
 
 
-class Salvaged(NamedTuple):
-    """What there is of a file: segments are cut short or empty where they are not `whole`.
+class SalvagedFile(NamedTuple):
+    """What there is of a file: segments are cut short or empty where they are not `intact_segments`.
 
-    If the file is not `intact`, chunks are left out.
+    If the file is not `checksum_ok`, chunks are left out.
     """
 
     file: File
-    whole: tuple[bool, ...]
-    intact: bool
+    intact_segments: tuple[bool, ...]
+    checksum_ok: bool
 
 
 def write(file: File) -> bytes:
     """Return the bytes of `file`; `ValueError` if a field is out of its range."""
     header = file.header
-    if not (0 < header.width <= LARGEST_SIDE and 0 < header.height <= LARGEST_SIDE):
-        raise ValueError(f"size {header.width}x{header.height} is outside 1 to {LARGEST_SIDE}")
+    if not (0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE):
+        raise ValueError(f"size {header.width}x{header.height} is outside 1 to {MAX_SIDE}")
     if not (0 <= header.step_code < 1 << STEP_BITS and 0 <= header.alignment < 4):
         raise ValueError(f"step code {header.step_code} or alignment {header.alignment} is out of range")
     if any(not 0 < kind < 1 << 8 for kind in file.chunks):
@@ -134,15 +134,15 @@ def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
     Raises `FormatError` if it is not exactly one undamaged file that this version can read, `LimitError` if it
     exceeds `limits`; nothing is allocated before the checks but copies of parts of `data`.
     """
-    _require_ours(data)
+    _check_magic_and_version(data)
     body = data[:-CHECKSUM_NBYTES]
     if zlib.crc32(body) != struct.unpack("<I", data[-CHECKSUM_NBYTES:])[0]:
         raise FormatError("damaged or truncated file: the checksum does not match")
-    head = _head(Cursor(io.BytesIO(body)), len(body), limits)
+    head = _parse_prologue(Cursor(io.BytesIO(body)), len(body), limits)
     if head.index.end > len(body):
         raise FormatError(f"truncated file: segments to byte {head.index.end}, {len(body)} bytes before the checksum")
     for number, segment in enumerate(segments := tuple(head.index.slices(body))):
-        head.index.check(number, segment)
+        head.index.verify_segment(number, segment)
     return head.file(segments, _chunks(body[head.index.end :], head.has_chunks, limits))
 
 
@@ -154,12 +154,12 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
     """
     nbytes = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    start = read_fully(stream, SHORTEST_FILE)
-    _require_ours(start)
+    start = read_fully(stream, MIN_FILE)
+    _check_magic_and_version(start)
     stream.seek(0)
     end = nbytes - CHECKSUM_NBYTES
-    head = _head(Cursor(stream), end, limits)
-    _require_few(end - head.index.end, limits)
+    head = _parse_prologue(Cursor(stream), end, limits)
+    _check_chunk_limit(end - head.index.end, limits)
     if not start[3] & INDEX_FLAG:
         stream.seek(0)
         return read(read_fully(stream, nbytes), limits)
@@ -171,10 +171,10 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
         chunks = read_fully(stream, end - head.index.end)
     elif head.index.end != end:
         raise FormatError("malformed file: bytes after the last segment")
-    return head.file(StoredSegments(stream, head.index), _chunks(chunks, head.has_chunks, limits))
+    return head.file(LazySegments(stream, head.index), _chunks(chunks, head.has_chunks, limits))
 
 
-def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
+def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SalvagedFile:
     """Return what there is of a file that is cut short or damaged; `FormatError` if its head is, `LimitError` as usual.
 
     `FormatError`, too, if it is not damaged, but has a chunk of a later version that must be understood. The head of a
@@ -182,26 +182,26 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     """
     try:
         file = read(data, limits)
-        return Salvaged(file, (True,) * len(file.segments), intact=True)
+        return SalvagedFile(file, (True,) * len(file.segments), checksum_ok=True)
     except _RequiredChunkError:
         raise
     except FormatError:
-        _require_ours(data)
-    head = _head(Cursor(io.BytesIO(data)), len(data), limits)
-    segments, whole = [], []
+        _check_magic_and_version(data)
+    head = _parse_prologue(Cursor(io.BytesIO(data)), len(data), limits)
+    segments, intact_segments = [], []
     for number, segment in enumerate(head.index.slices(data)):
-        complete = len(segment) == head.index.nbytes[number] and (head.index.checks != () or head.has_chunks)
-        sound = not complete or not head.index.checks or head.index.checks[number] == check_of(segment)
+        complete = len(segment) == head.index.nbytes[number] and (head.index.crcs != () or head.has_chunks)
+        sound = not complete or not head.index.crcs or head.index.crcs[number] == segment_crc(segment)
         segments.append(segment if sound else b"")
-        whole.append(complete and sound)
-    return Salvaged(head.file(tuple(segments), {}), tuple(whole), intact=False)
+        intact_segments.append(complete and sound)
+    return SalvagedFile(head.file(tuple(segments), {}), tuple(intact_segments), checksum_ok=False)
 
 
-def _require_ours(data: bytes) -> None:
+def _check_magic_and_version(data: bytes) -> None:
     if data[:3] != MAGIC:
         raise FormatError(f"not an .sdt file: it starts with {data[:3]!r}, expected {MAGIC!r}")
-    if len(data) < SHORTEST_FILE:
-        raise FormatError(f"truncated file: {len(data)} bytes, expected at least {SHORTEST_FILE}")
+    if len(data) < MIN_FILE:
+        raise FormatError(f"truncated file: {len(data)} bytes, expected at least {MIN_FILE}")
     if data[3] & 0x0F != VERSION:
         raise FormatError(
             f"file format version {data[3] & 0x0F}, this sdtrt reads version {VERSION}; a later one may read it"
@@ -209,7 +209,7 @@ def _require_ours(data: bytes) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class _Prologue:
     """All before the segments."""
 
     header: Header
@@ -222,14 +222,14 @@ class _Head:
         return File(self.header, segments, self.layout, self.profile, chunks)
 
 
-def _head(cursor: Cursor, nbytes: int, limits: Limits) -> _Head:
+def _parse_prologue(cursor: Cursor, nbytes: int, limits: Limits) -> _Prologue:
     """Return what `nbytes` bytes, those of a checksum at the end not counted, say before the segments."""
     checked_limits(limits)
     cursor.take(3)
     flags, profile, prior = cursor.take(3)
     width, height = cursor.varint() + 1, cursor.varint() + 1
-    if max(width, height) > LARGEST_SIDE:
-        raise FormatError(f"size {width}x{height}, sides go to {LARGEST_SIDE}")
+    if max(width, height) > MAX_SIDE:
+        raise FormatError(f"size {width}x{height}, sides go to {MAX_SIDE}")
     if width * height > limits.max_pixels:
         raise LimitError(f"{width}x{height} is {width * height} pixels, the limit is {limits.max_pixels}")
     step = cursor.u16()
@@ -249,16 +249,16 @@ def _head(cursor: Cursor, nbytes: int, limits: Limits) -> _Head:
         layout, index = SINGLE, Index(len(cursor.taken), (size,))
     if index.end - index.start > limits.max_payload_nbytes:
         raise LimitError(f"payload of {index.end - index.start} bytes, the limit is {limits.max_payload_nbytes}")
-    return _Head(header, layout, own, index, bool(flags & CHUNKS_FLAG))
+    return _Prologue(header, layout, own, index, bool(flags & CHUNKS_FLAG))
 
 
-def _require_few(nbytes: int, limits: Limits) -> None:
+def _check_chunk_limit(nbytes: int, limits: Limits) -> None:
     if nbytes > limits.max_chunk_nbytes:
         raise LimitError(f"{nbytes} bytes of chunks, the limit is {limits.max_chunk_nbytes}")
 
 
 def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
-    _require_few(len(data), limits)
+    _check_chunk_limit(len(data), limits)
     if announced != bool(data):
         raise FormatError("malformed file: chunks are announced and none follows, or the reverse")
     chunks: dict[int, bytes] = {}

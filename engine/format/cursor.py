@@ -4,7 +4,7 @@ from typing import BinaryIO
 
 from sdtrt.errors import FormatError
 
-LONGEST_VARINT = 5  # bytes
+MAX_VARINT = 5  # bytes
 
 
 def read_fully(stream: BinaryIO, nbytes: int) -> bytes:
@@ -42,14 +42,14 @@ class Cursor:
     def varint(self) -> int:
         """Return a number in groups of 7 bits, lowest first, the top bit set on all but the last (LEB128)."""
         value = 0
-        for position in range(LONGEST_VARINT):
+        for position in range(MAX_VARINT):
             byte = self.byte()
             value |= (byte & 0x7F) << (7 * position)
             if byte < 0x80:
                 if position and not byte:
                     raise FormatError("malformed number: it is longer than it needs to be")
                 return value
-        raise FormatError(f"malformed number: more than {LONGEST_VARINT} bytes")
+        raise FormatError(f"malformed number: more than {MAX_VARINT} bytes")
 
 
 def varint(value: int) -> bytes:

@@ -15,16 +15,16 @@ from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.errors import FormatError
 
 LEVELS_MASK, ALPHA_BIT, OVERLAY_BIT, RESIDUAL_BIT, UNKNOWN_BITS = 0x07, 0x08, 0x10, 0x20, 0xC0
-SMALLEST_ENTRY = 3  # bytes of a segment's entry
+MIN_ENTRY = 3  # bytes of a segment's entry
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where segments lie in a file, one behind the other from `start`; `checks` is empty where they have none."""
+    """Where segments lie in a file, one behind the other from `start`; `crcs` is empty where they have none."""
 
     start: int
     nbytes: tuple[int, ...]
-    checks: tuple[int, ...] = ()
+    crcs: tuple[int, ...] = ()
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -39,13 +39,13 @@ class Index:
         """Yield the segments, shorter or empty where `data` ends before they do."""
         return (data[first:last] for first, last in itertools.pairwise(self.offsets))
 
-    def check(self, number: int, segment: bytes) -> None:
+    def verify_segment(self, number: int, segment: bytes) -> None:
         """Raise `FormatError` if a segment is not the one that was written."""
-        if len(segment) != self.nbytes[number] or (self.checks and self.checks[number] != check_of(segment)):
+        if len(segment) != self.nbytes[number] or (self.crcs and self.crcs[number] != segment_crc(segment)):
             raise FormatError(f"damaged file: segment {number} at byte {self.offsets[number]} is not what was written")
 
 
-def check_of(segment: bytes) -> int:
+def segment_crc(segment: bytes) -> int:
     """Return a segment's check: CRC-16/XMODEM, which sees all changes within 16 bits."""
     return binascii.crc_hqx(segment, 0)
 
@@ -56,13 +56,13 @@ def write_index(layout: Layout, segments: Sequence[bytes], before: bytes) -> byt
     parts = [varint(layout.columns - 1), varint(layout.rows - 1), bytes([layout.levels | kinds])]
     if layout.residual:
         parts.append(struct.pack("<H", layout.residual))
-    parts += [varint(len(segment)) + struct.pack("<H", check_of(segment)) for segment in segments]
+    parts += [varint(len(segment)) + struct.pack("<H", segment_crc(segment)) for segment in segments]
     entries = b"".join(parts)
     return entries + struct.pack("<I", zlib.crc32(before + entries))
 
 
 def read_index(cursor: Cursor, nbytes: int, height: int, width: int) -> tuple[Layout, Index]:
-    """Return what the index of a picture of so many pixels says.
+    """Return what the index of an image of so many pixels says.
 
     Raises `FormatError` if it is damaged, or lists more than `nbytes` bytes, or a latent for each pixel, could hold.
     """
@@ -77,7 +77,7 @@ def read_index(cursor: Cursor, nbytes: int, height: int, width: int) -> tuple[La
         raise FormatError("malformed file: an index of a single segment")
     if not layout.fits(height, width):
         raise FormatError(f"malformed file: {layout.columns}x{layout.rows} tiles of {width}x{height} pixels")
-    if layout.segments * SMALLEST_ENTRY > nbytes:
+    if layout.segments * MIN_ENTRY > nbytes:
         raise FormatError(f"index of {layout.segments} segments in a file of {nbytes} bytes")
     entries = [(cursor.varint(), cursor.u16()) for _ in range(layout.segments)]
     found = zlib.crc32(cursor.taken)
@@ -87,7 +87,7 @@ def read_index(cursor: Cursor, nbytes: int, height: int, width: int) -> tuple[La
     return layout, Index(len(cursor.taken), sizes, checks)
 
 
-class StoredSegments(Sequence[bytes]):
+class LazySegments(Sequence[bytes]):
     """Segments in a stream, each read and checked when it is asked for; may be used from several threads."""
 
     def __init__(self, stream: BinaryIO, index: Index) -> None:
@@ -110,5 +110,5 @@ class StoredSegments(Sequence[bytes]):
         with self._lock:
             self._stream.seek(self._index.offsets[number])
             segment = read_fully(self._stream, self._index.nbytes[number])
-        self._index.check(number, segment)
+        self._index.verify_segment(number, segment)
         return segment

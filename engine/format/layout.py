@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
 
-from numpy.typing import NDArray
+from sdtrt._arrays import AnyArray
 
-GRAIN = 4  # latents: edges of tiles are multiples, as positions of passes are
-SMALLEST_TILE = 32  # latents a side, but for planes of a single tile
+TILE_ALIGNMENT = 4  # latents: edges of tiles are multiples, as positions of passes are
+MIN_TILE = 32  # latents a side, but for planes of a single tile
 
 Span = tuple[int, int]  # first, and one behind the last
 
@@ -51,35 +50,37 @@ class Layout:
 
     def fits(self, height: int, width: int) -> bool:
         """Return whether a plane of so many latents may be divided so."""
-        return self.rows <= most_tiles(height) and self.columns <= most_tiles(width)
+        return self.rows <= max_tiles(height) and self.columns <= max_tiles(width)
 
 
 SINGLE = Layout()
 
 
-def most_tiles(length: int) -> int:
+def max_tiles(length: int) -> int:
     """Return into how many tiles a side of so many latents may be divided at most."""
-    return max(1, length // SMALLEST_TILE)
+    return max(1, length // MIN_TILE)
 
 
-def spans(length: int, count: int) -> list[Span]:
+def tile_spans(length: int, count: int) -> list[Span]:
     """Return `count` tiles along a side of so many latents."""
-    grains = -(-length // GRAIN)
-    edges = [GRAIN * (n * grains // count) for n in range(count)] + [length]
+    grains = -(-length // TILE_ALIGNMENT)
+    edges = [TILE_ALIGNMENT * (n * grains // count) for n in range(count)] + [length]
     return list(pairwise(edges))
 
 
-def meet(first: Span, second: Span) -> bool:
+def overlaps(first: Span, second: Span) -> bool:
     """Return whether two spans have anything in common."""
     return max(first[0], second[0]) < min(first[1], second[1])
 
 
-def meeting(spans: Sequence[Span], span: Span) -> range:
+def overlapping(tile_spans: Sequence[Span], span: Span) -> range:
     """Return the numbers of those spans, of some side by side, that have anything in common with one."""
-    return range(bisect_right(spans, span[0], key=itemgetter(1)), bisect_left(spans, span[1], key=itemgetter(0)))
+    return range(
+        bisect_right(tile_spans, span[0], key=itemgetter(1)), bisect_left(tile_spans, span[1], key=itemgetter(0))
+    )
 
 
-def paste(plane: NDArray[Any], part: NDArray[Any], top: int, left: int) -> None:
+def paste(plane: AnyArray, part: AnyArray, top: int, left: int) -> None:
     """Put what of a part, (..., h, w), lies within a plane, (..., H, W), where it belongs."""
     into = plane[..., max(top, 0) : max(top + part.shape[-2], 0), max(left, 0) : max(left + part.shape[-1], 0)]
     down, right = max(-top, 0), max(-left, 0)

@@ -1,4 +1,4 @@
-"""What a file says of its picture besides pixels: EXIF, XMP and text, each a deflated chunk."""
+"""What a file says of its image besides pixels: EXIF, XMP and text, each a deflated chunk."""
 
 import zlib
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from sdtrt.engine.format.container import EXIF, TEXT, XMP, File
 from sdtrt.engine.format.inflate import inflate
 from sdtrt.errors import FormatError
 
-LARGEST_NBYTES = 1 << 24  # inflated
-LARGEST_TEXTS = 4096
+MAX_NBYTES = 1 << 24  # inflated
+MAX_TEXTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +26,29 @@ class Metadata:
     text: tuple[tuple[str, str], ...] = ()
 
 
-NOTHING = Metadata()
+NO_METADATA = Metadata()
 
 
-def chunks_of(metadata: Metadata) -> dict[int, bytes]:
+def to_chunks(metadata: Metadata) -> dict[int, bytes]:
     """Return the chunks of metadata by type; `ValueError` if they are too large to be read again."""
     text = "".join(f"{keyword}\0{said}\0" for keyword, said in metadata.text)
     contents = {EXIF: metadata.exif, XMP: metadata.xmp, TEXT: text.encode("utf-8", "replace")}
-    if len(metadata.text) > LARGEST_TEXTS:
-        raise ValueError(f"{len(metadata.text)} texts, at most {LARGEST_TEXTS} can be kept; leave them out (--strip)")
+    if len(metadata.text) > MAX_TEXTS:
+        raise ValueError(f"{len(metadata.text)} texts, at most {MAX_TEXTS} can be kept; leave them out (--strip)")
     largest = max(map(len, contents.values()))
-    if largest > LARGEST_NBYTES:
-        raise ValueError(f"metadata of {largest} bytes, at most {LARGEST_NBYTES} can be kept; leave it out (--strip)")
+    if largest > MAX_NBYTES:
+        raise ValueError(f"metadata of {largest} bytes, at most {MAX_NBYTES} can be kept; leave it out (--strip)")
     return {kind: zlib.compress(data, 9) for kind, data in contents.items() if data}
 
 
-def metadata_of_file(file: File) -> Metadata:
+def read_metadata(file: File) -> Metadata:
     """Return a file's metadata; `FormatError` if a chunk is damaged."""
     found = {
-        kind: inflate(file.chunks[kind], LARGEST_NBYTES, name) if kind in file.chunks else b""
+        kind: inflate(file.chunks[kind], MAX_NBYTES, name) if kind in file.chunks else b""
         for kind, name in ((EXIF, "EXIF"), (XMP, "XMP"), (TEXT, "text"))
     }
-    if found[TEXT].count(b"\0") > 2 * LARGEST_TEXTS:
-        raise FormatError(f"more than {LARGEST_TEXTS} texts")
+    if found[TEXT].count(b"\0") > 2 * MAX_TEXTS:
+        raise FormatError(f"more than {MAX_TEXTS} texts")
     try:
         parts = found[TEXT].decode("utf-8").split("\0")
     except UnicodeDecodeError as error:

@@ -9,8 +9,8 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.format.container import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES, STEP_BITS, File
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.kernels.reference import SYMBOL_LIMIT
@@ -19,14 +19,12 @@ ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
 PALETTE = 255  # in place of a prior: no symbols but palette indices
 PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
 PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1"}
-LARGEST_STEP = 1 << 8
-LARGEST_STEP_CODE = 4095
-
-Vector = NDArray[np.float32]
+MAX_STEP = 1 << 8
+MAX_STEP_CODE = 4095
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
+class LatentSpaceInfo:
     """What every file tells of its latent space: name, channels, pixels a latent is wide, and the scale of qualities.
 
     `step_codes` are those of qualities 1 and 100.
@@ -41,7 +39,7 @@ class Outline:
         """Return the step code of a quality, 1 to 100 or somewhat beyond: the step itself runs on a log scale."""
         first, last = self.step_codes
         code = round(first + (last - first) * (quality - 1) / 99)
-        return min(max(code, 0), LARGEST_STEP_CODE)
+        return min(max(code, 0), MAX_STEP_CODE)
 
     def quality(self, step_code: int) -> float:
         """Return the quality whose step is nearest, the inverse of `step_code`; below 1 or above 100 for odd files."""
@@ -49,12 +47,12 @@ class Outline:
         return 1 + 99 * (step_code - first) / (last - first)
 
     def grid(self, width: int, height: int) -> tuple[int, int, int]:
-        """Return the shape (channels, rows, columns) of the latents of a picture."""
+        """Return the shape (channels, rows, columns) of the latents of an image."""
         return self.channels, -(-height // self.downscale), -(-width // self.downscale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentProfile(Outline):
+class LatentProfile(LatentSpaceInfo):
     """How a latent space is quantized.
 
     A latent x of channel c is coded as the symbol of (x - mean[c]) / (spread[c] * weight[c] * step), where the file
@@ -62,35 +60,35 @@ class LatentProfile(Outline):
     Vectors are float32 (channels,). `masking` is how many channels, the first ones, tell encoders what masks errors:
     those of low frequencies of brightness, or none. `preview` tells the colours of blocks, None if the profile knows no
     way to them.
-    `trained` is the file of the prior that comes with a model, None where there is none.
+    `prior_file` is the file of the prior that comes with a model, None where there is none.
     """
 
-    mean: Vector
-    spread: Vector
-    weight: Vector
-    offset: Vector
+    mean: F32Array
+    spread: F32Array
+    weight: F32Array
+    offset: F32Array
     prior: int
     id: int = INLINE
     masking: int = 0
     preview: "Preview | None" = None
-    trained: bytes | None = None
+    prior_file: bytes | None = None
 
     def with_prior(self, trained: bytes) -> "LatentProfile":
         """Return the same profile with a model's own prior, to which files then refer."""
-        return replace(self, prior=BUNDLED, id=BUNDLED, trained=trained)
+        return replace(self, prior=BUNDLED, id=BUNDLED, prior_file=trained)
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The linear part of a latent space's way to pictures: the mean colour of the block that a latent stands for.
+    """The linear part of a latent space's way to images: the mean colour of the block that a latent stands for.
 
     RGB, in levels of 8 bits, is `bias` and the sum of `weights`, float32 (3, len(channels), 3, 3), times the latents of
     `channels` at and around the position, row by row.
     """
 
     channels: tuple[int, ...]
-    weights: NDArray[np.float32]
-    bias: Vector  # float32 (3,)
+    weights: F32Array
+    bias: F32Array  # float32 (3,)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Preview":
@@ -98,7 +96,7 @@ class Preview:
         weights = np.array(fields["weights"], np.float32).reshape(3, len(channels), 3, 3)
         return cls(channels, weights, np.array(fields["bias"], np.float32))
 
-    def picture(self, latents: Vector) -> NDArray[np.uint8]:
+    def render(self, latents: F32Array) -> U8Array:
         """Return RGB pixels, uint8 (h, w, 3), of the latents of `channels`, float32 (len(channels), h, w)."""
         _, height, width = latents.shape
         padded = np.pad(latents, ((0, 0), (1, 1), (1, 1)), mode="edge")
@@ -110,48 +108,51 @@ class Preview:
         return np.clip(np.rint(colours), 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def outline_of_file(file: File) -> Outline:
+def read_space_info(file: File) -> LatentSpaceInfo:
     """Return what a file tells of its latent space; `FormatError` if that is unknown or malformed."""
     header = file.header
     if (header.profile == BUNDLED) != (header.prior == BUNDLED):
         raise FormatError(f"malformed file: latent profile {header.profile} with prior {header.prior}")
     if header.profile == BUNDLED:
-        return Outline(**unpack_outline(file.profile, PROFILE_NBYTES + DIGEST_NBYTES))
+        return LatentSpaceInfo(**unpack_space_info(file.profile, PROFILE_NBYTES + DIGEST_NBYTES))
     if header.profile == INLINE:
         if header.prior != ADAPTIVE_PRIOR:
             raise FormatError(f"malformed file: prior {header.prior} with a latent profile of its own")
-        return unpack(file.profile)
+        return parse_profile(file.profile)
     if header.profile not in PROFILE_NAMES:
         raise FormatError(f"latent profile {header.profile} is unknown; a later sdtrt may read this file")
     return shipped_profile(header.profile)
 
 
-def profile_of_file(file: File, own: LatentProfile | None = None) -> LatentProfile:
-    """Return the profile that a file names, carries, or shares with its model, whose `own` is at hand.
+def resolve_profile(file: File, model_profile: LatentProfile | None = None) -> LatentProfile:
+    """Return the profile that a file names, carries, or shares with its model, whose `model_profile` is at hand.
 
     Raises `FormatError` if it is unknown or malformed, `BundleError` if it is another model's than that at hand.
     """
-    outline = outline_of_file(file)
-    if own is not None and (own.channels, own.downscale) != (outline.channels, outline.downscale):
+    space = read_space_info(file)
+    if model_profile is not None and (model_profile.channels, model_profile.downscale) != (
+        space.channels,
+        space.downscale,
+    ):
         raise BundleError(
-            f"latents of {outline.channels} channels at 1/{outline.downscale} of the picture, "
-            f"the model's are {own.channels} at 1/{own.downscale}"
+            f"latents of {space.channels} channels at 1/{space.downscale} of the image, "
+            f"the model's are {model_profile.channels} at 1/{model_profile.downscale}"
         )
-    if isinstance(outline, LatentProfile):
-        return outline
-    if own is None or own.id != BUNDLED or reference(own) != file.profile:
+    if isinstance(space, LatentProfile):
+        return space
+    if model_profile is None or model_profile.id != BUNDLED or model_reference(model_profile) != file.profile:
         wanted = file.profile[PROFILE_NBYTES:].hex()
         raise BundleError(
-            f"latents are by the prior {wanted} of a model of latent space {outline.latent_space}"
-            + (", which is not at hand" if own is None else f"; this model has {said_prior(own)}")
+            f"latents are by the prior {wanted} of a model of latent space {space.latent_space}"
+            + (", which is not at hand" if model_profile is None else f"; this model has {prior_label(model_profile)}")
         )
-    return own
+    return model_profile
 
 
-def said_prior(profile: LatentProfile) -> str:
+def prior_label(profile: LatentProfile) -> str:
     """Return in a word which prior a profile's files are coded by."""
     if profile.id == BUNDLED:
-        return reference(profile)[PROFILE_NBYTES:].hex()
+        return model_reference(profile)[PROFILE_NBYTES:].hex()
     return PRIOR_NAMES.get(profile.prior, "none of its own")
 
 
@@ -185,31 +186,31 @@ def profile_from_json(fields: dict[str, Any], identifier: int = INLINE) -> Laten
 _FIXED = struct.Struct("<4sBBHH")  # hash, channels, downscale, step codes of qualities 1 and 100
 
 
-def pack(profile: LatentProfile) -> bytes:
+def pack_profile(profile: LatentProfile) -> bytes:
     """Return a profile as files carry it, for a latent space named `x-` and 8 hexadecimal digits."""
     vectors = np.stack([profile.mean, profile.spread, profile.weight, profile.offset])
-    return pack_outline(profile) + vectors.astype("<f4").tobytes()
+    return pack_space_info(profile) + vectors.astype("<f4").tobytes()
 
 
-def reference(profile: LatentProfile) -> bytes:
+def model_reference(profile: LatentProfile) -> bytes:
     """Return what files have of a profile that is their model's: the outline, and a digest of it and the prior."""
-    assert profile.trained is not None
-    digest = hashlib.sha256(pack(profile) + profile.trained).digest()
-    return pack_outline(profile) + digest[:DIGEST_NBYTES]
+    assert profile.prior_file is not None
+    digest = hashlib.sha256(pack_profile(profile) + profile.prior_file).digest()
+    return pack_space_info(profile) + digest[:DIGEST_NBYTES]
 
 
-def bytes_in_file(profile: LatentProfile) -> bytes:
+def serialize_profile(profile: LatentProfile) -> bytes:
     """Return what a file has of its profile besides the id."""
-    return {INLINE: pack, BUNDLED: reference}.get(profile.id, lambda _: b"")(profile)
+    return {INLINE: pack_profile, BUNDLED: model_reference}.get(profile.id, lambda _: b"")(profile)
 
 
-def pack_outline(outline: Outline) -> bytes:
-    name = bytes.fromhex(outline.latent_space.removeprefix("x-"))
-    return _FIXED.pack(name, outline.channels, outline.downscale, *outline.step_codes)
+def pack_space_info(space: LatentSpaceInfo) -> bytes:
+    name = bytes.fromhex(space.latent_space.removeprefix("x-"))
+    return _FIXED.pack(name, space.channels, space.downscale, *space.step_codes)
 
 
-def unpack_outline(data: bytes, nbytes: int | None = None) -> dict[str, Any]:
-    """Return the fields of an `Outline` at the start of `nbytes` bytes, by default as many as a whole profile has."""
+def unpack_space_info(data: bytes, nbytes: int | None = None) -> dict[str, Any]:
+    """Return the fields of an `LatentSpaceInfo` at the start of `nbytes` bytes, by default as many as a whole profile has."""
     if len(data) < PROFILE_NBYTES:
         raise FormatError(f"latent profile of {len(data)} bytes, expected at least {PROFILE_NBYTES}")
     name, channels, downscale, first, last = _FIXED.unpack_from(data)
@@ -226,15 +227,15 @@ def unpack_outline(data: bytes, nbytes: int | None = None) -> dict[str, Any]:
     }
 
 
-def unpack(data: bytes) -> LatentProfile:
+def parse_profile(data: bytes) -> LatentProfile:
     """Return the profile that a file carries; `FormatError` if it is malformed."""
-    outline = unpack_outline(data)
+    space = unpack_space_info(data)
     vectors = np.frombuffer(data, "<f4", offset=PROFILE_NBYTES).reshape(4, -1).astype(np.float32)
     if not np.isfinite(vectors).all() or (vectors[1:3] <= 0).any():
         raise FormatError("latent profile has values that are not finite, or spreads or weights that are not positive")
     mean, spread, weight, offset = vectors
     with np.errstate(over="ignore"):
-        largest = np.abs(mean) + spread * weight * LARGEST_STEP * (SYMBOL_LIMIT + 1 + np.abs(offset))
+        largest = np.abs(mean) + spread * weight * MAX_STEP * (SYMBOL_LIMIT + 1 + np.abs(offset))
     if not np.isfinite(largest).all():
         raise FormatError("latent profile has values so large that latents would overflow")
-    return LatentProfile(mean=mean, spread=spread, weight=weight, offset=offset, prior=ADAPTIVE_PRIOR, **outline)
+    return LatentProfile(mean=mean, spread=spread, weight=weight, offset=offset, prior=ADAPTIVE_PRIOR, **space)

@@ -1,1 +1,1 @@
-"""Layers over the networks' picture: a residual, by a transform of blocks, and an overlay."""
+"""Layers over the networks' image: a residual, by a transform of blocks, and an overlay."""

@@ -1,21 +1,16 @@
 """Overlays, the encoder's choice: which pixels are better drawn in few colours than coded by networks, and in which.
 
-Costs are squared error, in squared levels summed over R, G and B, plus `price` times bits; `price` is what a bit may
-cost in squared error. Pictures are divided into blocks of 16x16 pixels: of text, plots and screens few pixels are
+Costs are squared error, in squared levels summed over R, G and B, plus `lmbda` times bits; `lmbda` is what a bit may
+cost in squared error. Images are divided into blocks of 16x16 pixels: of text, plots and screens few pixels are
 *fresh*, that is, differ both from the pixel to the left and from the one above, and lossless WebP codes the rest for
 next to nothing; of photos nearly all are.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sdtrt.engine.format.lossless import OPAQUE, encode_rgba
-from sdtrt.engine.layers.transform import coefficients
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Packed = NDArray[np.uint32]
+from sdtrt._arrays import BoolArray, F32Array, IndexArray, U8Array, U32Array
+from sdtrt.engine.format.webp_lossless import OPAQUE, encode_rgba
+from sdtrt.engine.layers.dct import forward_dct
 
 BLOCK = 16  # pixels
 FRESHEST = 0.8  # of a block's pixels: no block with more of them is looked at
@@ -32,18 +27,18 @@ STEPS_PER_PRICE = 1 / 0.12  # squared step of the transform whose slope is a pri
 ROUNDING = 0.35  # of coefficients: less than a half, as bits are saved
 COEFFICIENT_BITS = 2.5  # of a coefficient that is not 0; measured with AVIF on photos
 
-LARGEST_PALETTE = 255  # and one for what is not covered: WebP's palettes have 256 colours
-MOST_COLOURS = 4096  # told apart when a palette is chosen
+MAX_PALETTE = 255  # and one for what is not covered: WebP's palettes have 256 colours
+MAX_COLOURS = 4096  # told apart when a palette is chosen
 PALETTE_ROUNDS = 8
 SHARE = 1 / 3  # of the bits that a colour's frequency alone would ask for, the rest WebP saves by contexts
 
 GROUND = (110, 118, 125)  # the cheapest of some greys in latents of `tiny`: white takes five times as many bytes
 
 
-def overlay_of(pixels: Pixels, price: float) -> Pixels | None:
-    """Return the overlay of a picture, uint8 (H, W, 4) from (H, W, 3), or None if none pays.
+def choose_overlay(pixels: U8Array, lmbda: float) -> U8Array | None:
+    """Return the overlay of an image, uint8 (H, W, 4) from (H, W, 3), or None if none pays.
 
-    Its alpha is 255 where it stands for the picture, 0 with colour 0 elsewhere.
+    Its alpha is 255 where it stands for the image, 0 with colour 0 elsewhere.
     """
     packed = _packed(pixels)
     fresh, edges = _fresh(packed, pixels[:, :, 1])
@@ -51,28 +46,28 @@ def overlay_of(pixels: Pixels, price: float) -> Pixels | None:
     crisp = simple & (fresh > 0) & (edges >= EDGES * fresh)
     if np.count_nonzero(crisp) < CRISP * crisp.size:
         return None
-    drawn = price * FRESH_BITS * fresh
+    drawn = lmbda * FRESH_BITS * fresh
     coded = drawn / 2  # a guess, too good for most
-    coded[simple] = _transform_cost(_blocks(pixels)[simple], price)
+    coded[simple] = _transform_cost(_blocks(pixels)[simple], lmbda)
     soft = (fresh > 0) & ~crisp
     coded[soft] = np.minimum(coded, drawn)[soft]  # these gain nothing, since networks are good at them
-    covered = _voted(coded - drawn, price * BORDER_BITS)
+    covered = _voted(coded - drawn, lmbda * BORDER_BITS)
     if not covered.any():
         return None
     height, width = packed.shape
     mask = covered.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[:height, :width]
-    cost, overlay = _cheapest(packed, mask, price)
-    if cost + price * HEAD_BITS >= float(coded[covered].sum()):
+    cost, overlay = _cheapest(packed, mask, lmbda)
+    if cost + lmbda * HEAD_BITS >= float(coded[covered].sum()):
         return None
     if covered.all() or np.count_nonzero(simple) < MOSTLY * simple.size:
         return overlay
     rest = float(coded[~covered].sum())
-    whole, over_all = _cheapest(packed, np.ones_like(mask), price)
+    whole, over_all = _cheapest(packed, np.ones_like(mask), lmbda)
     return over_all if whole < cost + rest else overlay
 
 
-def filled(pixels: Pixels, overlay: Pixels) -> Pixels:
-    """Return what networks see instead of a picture, uint8 (H, W, 3): what the overlay covers costs little.
+def inpaint_covered(pixels: U8Array, overlay: U8Array) -> U8Array:
+    """Return what networks see instead of an image, uint8 (H, W, 3): what the overlay covers costs little.
 
     It is grey if all is covered, and else goes on smoothly from what is not.
     """
@@ -85,7 +80,7 @@ def filled(pixels: Pixels, overlay: Pixels) -> Pixels:
     return np.where(shown, pixels, smooth.astype(np.uint8))
 
 
-def _packed(pixels: Pixels) -> Packed:
+def _packed(pixels: U8Array) -> U32Array:
     """Return each pixel as one number, uint32 (H, W): red in the lowest byte, green, blue, 255."""
     from PIL import Image
 
@@ -93,7 +88,7 @@ def _packed(pixels: Pixels) -> Packed:
     return np.asarray(image).view("<u4")[:, :, 0]
 
 
-def _fresh(packed: Packed, green: Pixels) -> tuple[Floats, Floats]:
+def _fresh(packed: U32Array, green: U8Array) -> tuple[F32Array, F32Array]:
     """Return how many fresh pixels blocks have, and how many of those are at edges: float32 (rows, columns) each."""
     this, left, above = np.s_[1:, 1:], np.s_[1:, :-1], np.s_[:-1, 1:]
     fresh, edges = np.zeros((2, *packed.shape), np.bool_)
@@ -104,7 +99,7 @@ def _fresh(packed: Packed, green: Pixels) -> tuple[Floats, Floats]:
     return _counts(fresh), _counts(edges)
 
 
-def _counts(mask: Mask) -> Floats:
+def _counts(mask: BoolArray) -> F32Array:
     """Return how many pixels of a mask, bool (H, W), are set in each block: float32 (rows, columns)."""
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % BLOCK), (0, -width % BLOCK))).view(np.uint8)
@@ -112,27 +107,27 @@ def _counts(mask: Mask) -> Floats:
     return sums.reshape(len(sums), -1, BLOCK).sum(2, dtype=np.float32)
 
 
-def _blocks(pixels: Pixels) -> Pixels:
-    """Return a picture's blocks, uint8 (rows, columns, 16, 16, 3), where the last row and column are repeated."""
+def _blocks(pixels: U8Array) -> U8Array:
+    """Return an image's blocks, uint8 (rows, columns, 16, 16, 3), where the last row and column are repeated."""
     height, width = pixels.shape[:2]
     padded = np.pad(pixels, ((0, -height % BLOCK), (0, -width % BLOCK), (0, 0)), mode="edge")
     return padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK, 3).swapaxes(1, 2)
 
 
-def _transform_cost(blocks: Pixels, price: float) -> Floats:
+def _transform_cost(blocks: U8Array, lmbda: float) -> F32Array:
     """Return about what blocks, uint8 (n, 16, 16, 3), cost in a codec that transforms, float32 (n,).
 
-    A transform's quantizer of step s has the slope of `price` = 0.12 s^2.
+    A transform's quantizer of step s has the slope of `lmbda` = 0.12 s^2.
     """
-    squared = price * STEPS_PER_PRICE
+    squared = lmbda * STEPS_PER_PRICE
     stacked = blocks.reshape(-1, BLOCK, 3).astype(np.int16) - np.int16(128)
-    steps = np.abs(coefficients(stacked)) * np.float32(squared**-0.5)
+    steps = np.abs(forward_dct(stacked)) * np.float32(squared**-0.5)
     levels = np.floor(steps + np.float32(ROUNDING))
-    costs = np.square(steps - levels) * np.float32(squared) + (levels > 0) * np.float32(price * COEFFICIENT_BITS)
+    costs = np.square(steps - levels) * np.float32(squared) + (levels > 0) * np.float32(lmbda * COEFFICIENT_BITS)
     return costs.sum((0, 1)).reshape(len(blocks), -1).sum(1)
 
 
-def _voted(gains: Floats, border: float) -> Mask:
+def _voted(gains: F32Array, border: float) -> BoolArray:
     """Return which blocks are covered, bool (rows, columns): those that gain, unless neighbours outvote them.
 
     A side between a block that is covered and one that is not costs `border`.
@@ -147,21 +142,21 @@ def _voted(gains: Floats, border: float) -> Mask:
     return covered
 
 
-def _cheapest(packed: Packed, mask: Mask, price: float) -> tuple[float, Pixels]:
+def _cheapest(packed: U32Array, mask: BoolArray, lmbda: float) -> tuple[float, U8Array]:
     """Return the cost of the overlay, uint8 (H, W, 4), that is cheapest of some that cover `mask`, and it."""
     colours, counts, found, lost = _colours(packed[mask])
     numbers = np.full(mask.shape, len(colours))  # the last, of what is not covered, stands for nothing
     numbers[mask] = found
 
-    def tried(share: float) -> tuple[float, Pixels]:
+    def tried(share: float) -> tuple[float, U8Array]:
         if share:
-            reduced = _reduced(colours, counts, share * price)
+            reduced = _reduced(colours, counts, share * lmbda)
             error = lost + float(counts @ np.square(reduced - colours).sum(1))
             drawn = np.append(_packed(reduced[None]), np.uint32(0))[numbers]
         else:
             error, drawn = 0.0, np.where(mask, packed, np.uint32(0))
         overlay = drawn.view(np.uint8).reshape(*mask.shape, 4)
-        return error + price * 8 * len(encode_rgba(overlay, trial=True)), overlay
+        return error + lmbda * 8 * len(encode_rgba(overlay, trial=True)), overlay
 
     best = tried(SHARE)
     for shares in ((SHARE / 3, 0), (3 * SHARE,)):
@@ -176,7 +171,7 @@ def _cheapest(packed: Packed, mask: Mask, price: float) -> tuple[float, Pixels]:
     return best
 
 
-def _colours(packed: Packed) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp], float]:
+def _colours(packed: U32Array) -> tuple[F32Array, IndexArray, IndexArray, float]:
     """Return colours that stand for pixels (n,): float32 (k, 3), how many pixels each has, and each pixel's number.
 
     They are all colours that there are, or if those are too many, means of what low bits tell apart; last comes the
@@ -185,7 +180,7 @@ def _colours(packed: Packed) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]
     for shift in range(8):
         kept = packed & np.uint32(0x010101 * (0xFF >> shift << shift))
         distinct, counts = np.unique(kept, return_counts=True)
-        if len(distinct) <= MOST_COLOURS:
+        if len(distinct) <= MAX_COLOURS:
             break
     numbers = np.searchsorted(distinct, kept)
     channels = packed.view(np.uint8).reshape(-1, 4)[:, :3].T.astype(np.float64)
@@ -195,17 +190,17 @@ def _colours(packed: Packed) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]
     return means.astype(np.float32), counts, numbers, lost
 
 
-def _reduced(colours: Floats, counts: NDArray[np.intp], price: float) -> Pixels:
+def _reduced(colours: F32Array, counts: IndexArray, lmbda: float) -> U8Array:
     """Return colours, float32 (k, 3) that occur `counts` times, each replaced by one of a palette: uint8 (k, 3).
 
-    Entropy-constrained vector quantization (Chou, Lookabaugh & Gray, 1989): colours go where squared error plus `price`
+    Entropy-constrained vector quantization (Chou, Lookabaugh & Gray, 1989): colours go where squared error plus `lmbda`
     times the bits of that frequency is least, so that rare colours vanish whose neighbours are frequent.
     """
-    frequent = np.argsort(-counts, kind="stable")[:LARGEST_PALETTE]
+    frequent = np.argsort(-counts, kind="stable")[:MAX_PALETTE]
     palette, weights = colours[frequent], counts[frequent].astype(np.float64)
     for _ in range(PALETTE_ROUNDS):
         bits = np.log2(counts.sum() / weights)
-        costs = (np.square(palette).sum(1) + price * bits).astype(np.float32) - 2 * colours @ palette.T
+        costs = (np.square(palette).sum(1) + lmbda * bits).astype(np.float32) - 2 * colours @ palette.T
         chosen = costs.argmin(1)
         weights = np.bincount(chosen, counts, len(palette)).astype(np.float64)
         sums = np.stack([np.bincount(chosen, counts * channel, len(palette)) for channel in colours.T], axis=1)
@@ -216,7 +211,7 @@ def _reduced(colours: Floats, counts: NDArray[np.intp], price: float) -> Pixels:
     return np.rint(palette).astype(np.uint8)[chosen]
 
 
-def _grown(sums: Floats, weights: Floats) -> Floats:
+def _grown(sums: F32Array, weights: F32Array) -> F32Array:
     """Return colours everywhere, float32 (h, w, 3), from sums of colours times weights, 0 to 1, float32 (h, w, 1)."""
     known = np.where(weights > 0, sums / np.maximum(weights, np.float32(1e-9)), 0)
     if weights.all():
@@ -232,7 +227,7 @@ def _grown(sums: Floats, weights: Floats) -> Floats:
     return np.where(weights > 0, known, coarse[:height, :width])
 
 
-def _doubled(plane: Floats) -> Floats:
+def _doubled(plane: F32Array) -> F32Array:
     """Return a plane, float32 (h, w, 3), with twice the rows, interpolated."""
     padded = np.pad(plane, ((1, 1), (0, 0), (0, 0)), mode="edge")
     pairs = np.stack([plane * 3 + padded[:-2], plane * 3 + padded[2:]], axis=1) / 4

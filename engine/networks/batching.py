@@ -1,4 +1,4 @@
-"""Work on many pictures: one stage ahead of the next, pictures of one kind together."""
+"""Work on many images: one stage ahead of the next, images of one kind together."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -8,10 +8,10 @@ from typing import TypeVar
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-AHEAD = 4  # results that may wait to be fetched
+PREFETCH_DEPTH = 4  # results that may wait to be fetched
 
 
-def ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+def prefetch(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     """Yield `work(item)` for each item in order, done in a thread of its own while the caller uses earlier results.
 
     What `work` raises has a note of which item it was.
@@ -29,7 +29,7 @@ def ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
         try:
             for number, item in enumerate(items):
                 waiting.append(pool.submit(done, number, item))
-                if len(waiting) > AHEAD:
+                if len(waiting) > PREFETCH_DEPTH:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -37,7 +37,7 @@ def ahead(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
             pool.shutdown(cancel_futures=True)
 
 
-def batches(items: Iterable[In], largest: int, kind: Callable[[In], Hashable]) -> Iterator[list[In]]:
+def group_into_batches(items: Iterable[In], largest: int, kind: Callable[[In], Hashable]) -> Iterator[list[In]]:
     """Yield runs of up to `largest` neighbouring items of one kind."""
     batch: list[In] = []
     for item in items:

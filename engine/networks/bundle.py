@@ -9,19 +9,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sdtrt.engine.coding.priors.bundled import LARGEST_NBYTES, bundled_prior
-from sdtrt.engine.denoising.denoise import Denoiser
+from sdtrt.engine.coding.priors.prior_file import MAX_NBYTES, parse_prior
+from sdtrt.engine.denoising.denoise import UnetSpec
 from sdtrt.engine.format.container import BUNDLED, File
 from sdtrt.engine.format.profile import (
     LatentProfile,
-    outline_of_file,
-    pack,
+    pack_profile,
+    parse_profile,
     profile_from_json,
-    profile_of_file,
+    read_space_info,
+    resolve_profile,
     shipped_profile,
-    unpack,
 )
-from sdtrt.engine.networks.view import Look
+from sdtrt.engine.networks.decode_options import Look
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.process.environment import variable
 from sdtrt.process.install import repair_command
@@ -29,8 +29,8 @@ from sdtrt.process.install import repair_command
 SCHEMA = 1
 MANIFEST = "bundle.json"
 BUILT_IN = "tiny"
-SMALLEST_RANGE, LARGEST_RANGE = 1e-3, 1e6  # of pixel values
-LARGEST_REACH = 1 << 10
+MIN_RANGE, MAX_RANGE = 1e-3, 1e6  # of pixel values
+MAX_REACH = 1 << 10
 PRIOR_REMEDY = "training makes another one: take it from a copy of the bundle"
 
 
@@ -45,7 +45,7 @@ class Bundle:
     file of a prior for the numbers in `profile`, to which the bundle's files then refer. Files named `*.fp16.onnx` are
     the same networks in half precision, for engines. `gradient.onnx`, if there is one, is the decoder's gradient, for
     searches; see `networks.gradient`. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
-    known of `unet.onnx`, None without one. `reach` is how many latents away encoder and decoder look,
+    known of `unet.onnx`, None without one. `receptive_radius` is how many latents away encoder and decoder look,
     None if everywhere.
     """
 
@@ -55,8 +55,8 @@ class Bundle:
     profile: int | LatentProfile
     pixel_range: tuple[float, float]
     decoder_takes_step: bool
-    unet: Denoiser | None
-    reach: int | None
+    unet: UnetSpec | None
+    receptive_radius: int | None
     look: Look
     prior: str | None
     files: dict[str, str]  # name -> SHA-256
@@ -93,7 +93,7 @@ class Bundle:
         if fields["schema"] != SCHEMA:
             raise BundleError(f"{folder} has bundle schema {fields['schema']}, this sdtrt reads schema {SCHEMA}")
         low, high = map(float, fields["pixel_range"])
-        if not SMALLEST_RANGE <= high - low <= LARGEST_RANGE:
+        if not MIN_RANGE <= high - low <= MAX_RANGE:
             raise ValueError(f"pixel range {low} to {high}")
         if not isinstance(fields["decoder_takes_step"], bool) or not isinstance(fields["latent_space"], str):
             raise TypeError("decoder_takes_step must be true or false, latent_space a text")
@@ -107,8 +107,8 @@ class Bundle:
             profile=profile,
             pixel_range=(low, high),
             decoder_takes_step=fields["decoder_takes_step"],
-            unet=Denoiser.from_fields(fields["unet"]) if "unet" in fields else None,
-            reach=_reach(fields.get("reach")),
+            unet=UnetSpec.from_fields(fields["unet"]) if "unet" in fields else None,
+            receptive_radius=_reach(fields.get("reach")),
             look=_look(fields.get("look", "faithful"), fields["files"]),
             prior=_prior(fields.get("prior"), fields["files"], profile),
             files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
@@ -121,14 +121,14 @@ class Bundle:
         """
         if not isinstance(self.profile, LatentProfile):
             return shipped_profile(self.profile)
-        return self.profile.with_prior(self._trained(self.prior, self.profile)) if self.prior else self.profile
+        return self.profile.with_prior(self._read_prior(self.prior, self.profile)) if self.prior else self.profile
 
-    def _trained(self, name: str, profile: LatentProfile) -> bytes:
+    def _read_prior(self, name: str, profile: LatentProfile) -> bytes:
         path = self.file(name)
-        if path.stat().st_size > LARGEST_NBYTES:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes, a prior at most {LARGEST_NBYTES}")
+        if path.stat().st_size > MAX_NBYTES:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes, a prior at most {MAX_NBYTES}")
         trained = path.read_bytes()
-        channels = len(bundled_prior(trained).architecture.order)
+        channels = len(parse_prior(trained).architecture.order)
         if channels != profile.channels:
             raise BundleError(f"{path} is a prior for {channels} channels, the latents have {profile.channels}")
         return trained
@@ -136,7 +136,7 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
         path = self.folder / name
-        remedy = PRIOR_REMEDY if name == self.prior else self.remedy
+        remedy = PRIOR_REMEDY if name == self.prior else self.repair_hint
         if name not in self.files:
             raise BundleError(f"bundle {self.name} has no {name}; {remedy}")
         try:
@@ -150,7 +150,7 @@ class Bundle:
         return path
 
     @property
-    def is_vivid(self) -> bool:
+    def has_vivid_decoder(self) -> bool:
         """Whether there is a decoder for the vivid look."""
         return "vivid.onnx" in self.files
 
@@ -164,7 +164,7 @@ class Bundle:
         return self.folder.is_relative_to(built_in_root())
 
     @property
-    def remedy(self) -> str:
+    def repair_hint(self) -> str:
         """What to run when a file is missing or damaged."""
         if self.is_built_in:
             return _anew(self.folder)
@@ -194,15 +194,15 @@ def plain_name(name: str) -> str:
 def _profile(field: object) -> int | LatentProfile:
     """Return a manifest's profile; one given in full is rounded and checked as a file's own would be."""
     if isinstance(field, dict):
-        return unpack(pack(profile_from_json(field)))
+        return parse_profile(pack_profile(profile_from_json(field)))
     if type(field) is not int:
         raise TypeError(f"profile {field!r} is neither the id of one nor one in full")
     return field
 
 
 def _reach(field: object) -> int | None:
-    if field is not None and (type(field) is not int or not 0 <= field <= LARGEST_REACH):
-        raise ValueError(f"reach {field!r}, expected 0 to {LARGEST_REACH} latents")
+    if field is not None and (type(field) is not int or not 0 <= field <= MAX_REACH):
+        raise ValueError(f"reach {field!r}, expected 0 to {MAX_REACH} latents")
     return field
 
 
@@ -256,17 +256,17 @@ def find_bundle(model: str | Path) -> Bundle:
     raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} ({hint})")
 
 
-def own_profile(file: File) -> LatentProfile | None:
-    """Return the profile of the model to which a file refers; None if it refers to none. Errors of `find_decoder`."""
-    return find_decoder(file).latent_profile() if file.header.profile == BUNDLED else None
+def model_profile_for(file: File) -> LatentProfile | None:
+    """Return the profile of the model to which a file refers; None if it refers to none. Errors of `find_bundle_for`."""
+    return find_bundle_for(file).latent_profile() if file.header.profile == BUNDLED else None
 
 
-def find_decoder(file: File) -> Bundle:
+def find_bundle_for(file: File) -> Bundle:
     """Return the first bundle that decodes a file; `BundleError` if none does, `FormatError` if the file is malformed.
 
     It is one of the file's latent space, and if the file refers to a bundle's prior, one that has it.
     """
-    latent_space = outline_of_file(file).latent_space
+    latent_space = read_space_info(file).latent_space
     found, near, broken = set(), "", ""
     for folder in bundle_folders():
         try:
@@ -276,7 +276,7 @@ def find_decoder(file: File) -> Bundle:
             continue
         if bundle.latent_space == latent_space:
             try:
-                profile_of_file(file, bundle.latent_profile())
+                resolve_profile(file, bundle.latent_profile())
             except BundleError as error:  # it has another prior, or a damaged one
                 near = f" ({error})"
             else:

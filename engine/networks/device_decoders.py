@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sdtrt.engine.networks.backends import DeviceNetwork
-from sdtrt.engine.networks.parsed import Parsed
+from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import Device, DeviceArray, Stream
 
 
 class DeviceDecoders:
-    """One decoder, or two whose pixels are mixed; `fill` says how, each picture by its own shares.
+    """One decoder, or two whose pixels are mixed; `fill` says how, each image by its own shares.
 
     `arrays` are inputs and `pixels`, (N, 3, H, W), by name.
     """
@@ -33,10 +33,10 @@ class DeviceDecoders:
         self._shares = [device.staging((count,), np.float32) for _ in networks]
         self._sent = [device.empty((count,), np.float32) for _ in networks]
 
-    def fill(self, pictures: Sequence[Parsed]) -> None:
-        """Write the shares of each picture's decoders into staging memory."""
-        for n, picture in enumerate(pictures):
-            for staged, share in zip(self._shares, picture.shares.values(), strict=True):
+    def fill(self, images: Sequence[DecodeRequest]) -> None:
+        """Write the shares of each image's decoders into staging memory."""
+        for n, image in enumerate(images):
+            for staged, share in zip(self._shares, image.decoder_weights.values(), strict=True):
                 staged[n] = share
 
     def queue(self, stream: Stream) -> None:
@@ -49,7 +49,7 @@ class DeviceDecoders:
             self._device.upload(sent, staged, stream)
         pixels, other = self._planes
         shares = [sent.pointer for sent in self._sent]
-        step = launches.step(
+        step = launches.ddim_step(
             pixels.pointer, other.pointer, pixels.pointer, *shares, shape=pixels.shape, dtype=pixels.dtype
         )
         self._device.launch(step, stream)

@@ -12,7 +12,7 @@ from sdtrt.kernels.device import Device, DeviceArray, Stream
 
 
 class DeviceDenoiser:
-    """Denoises `latents`, (N, C, h, w), in place; `fill` says by which steps, each picture by its own."""
+    """Denoises `latents`, (N, C, h, w), in place; `fill` says by which steps, each image by its own."""
 
     def __init__(self, device: Device, network: DeviceNetwork, latents: DeviceArray, steps: int) -> None:
         kinds, count = network.dtypes, latents.shape[0]
@@ -30,7 +30,7 @@ class DeviceDenoiser:
         )
 
     def fill(self, trajectories: Sequence[Trajectory]) -> None:
-        """Write the steps of each picture into staging memory."""
+        """Write the steps of each image into staging memory."""
         for n, trajectory in enumerate(trajectories):
             self._rows["timestep"][:, n] = [0, *(step.timestep for step in trajectory.steps)]
             self._rows["a"][:, n] = [trajectory.scale, *(step.a for step in trajectory.steps)]
@@ -49,4 +49,4 @@ class DeviceDenoiser:
             self._device.upload(self._row[name], self._rows[name][n], stream)
         latents = self._latents
         arrays = [array.pointer for array in (latents, output, latents, self._row["a"], self._row["b"])]
-        self._device.launch(launches.step(*arrays, shape=latents.shape, dtype=latents.dtype), stream)
+        self._device.launch(launches.ddim_step(*arrays, shape=latents.shape, dtype=latents.dtype), stream)

@@ -5,9 +5,9 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sdtrt.engine.layers.stored import TileLayers
+from sdtrt._arrays import AnyArray
+from sdtrt.engine.layers.layer_reader import TileCoefficients
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import ALIGNMENT, Device, DeviceArray
 from sdtrt.kernels.launches import Launch
@@ -21,11 +21,11 @@ class DeviceLayers:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._staging: NDArray[Any] = np.empty(0, np.uint8)
+        self._staging: AnyArray = np.empty(0, np.uint8)
         self._block: DeviceArray | None = None
         self._last_use: Any = None  # an event, after which the staging memory may be filled again
 
-    def send(self, tiles: Sequence[TileLayers], pixels: DeviceArray) -> list[Launch]:
+    def send(self, tiles: Sequence[TileCoefficients], pixels: DeviceArray) -> list[Launch]:
         """Queue the upload of layers; return the launches that put them over an image, uint8 (H, W, 3), in order.
 
         Nothing is written into the image here.
@@ -40,20 +40,20 @@ class DeviceLayers:
         width, found = pixels.shape[1], []
         for down, across, residual, overlay in tiles:
             height, part = down[1] - down[0], pixels.pointer + 3 * (down[0] * width + across[0])
-            pictures = launches.Pictures(1, height, across[1] - across[0], 3, 3 * width, 0, multiple=8)
+            images = launches.ImageBatch(1, height, across[1] - across[0], 3, 3 * width, 0, multiple=8)
             if residual is not None:
-                found.append(launches.add_residual(next(pointers), part, pictures=pictures))
+                found.append(launches.add_residual(next(pointers), part, pictures=images))
             if overlay is not None:
-                found.append(launches.put_overlay(next(pointers), part, pictures=pictures))
+                found.append(launches.apply_overlay(next(pointers), part, pictures=images))
         return found
 
-    def _upload(self, arrays: Sequence[NDArray[Any]], ends: Sequence[int]) -> None:
+    def _upload(self, arrays: Sequence[AnyArray], ends: Sequence[int]) -> None:
         """Queue the upload of arrays to the starts of the block that `ends` names."""
         device, nbytes = self._device, ends[-1]
         if self._last_use is not None:
             self._last_use.sync()
         if self._block is None or self._block.nbytes < nbytes:
-            device.mark(device.stream).sync()  # kernels may still read the block that is given up here
+            device.record_event(device.stream).sync()  # kernels may still read the block that is given up here
             self._block, self._staging = None, np.empty(0, np.uint8)
             staging = device.staging((nbytes,), np.uint8)
             self._block, self._staging = device.empty((nbytes,), np.uint8), staging
@@ -61,4 +61,4 @@ class DeviceLayers:
             place = self._staging[start : start + array.nbytes].view(array.dtype)
             np.copyto(place.reshape(array.shape), array)
         device.upload(self._block, self._staging[:nbytes], device.stream)
-        self._last_use = device.mark(device.stream)
+        self._last_use = device.record_event(device.stream)

@@ -1,29 +1,27 @@
-"""How wrong a decoder's picture is, and how each latent could mend that: what a search for better symbols goes by."""
+"""How wrong a decoder's image is, and how each latent could mend that: what a search for better symbols goes by."""
 
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtNetwork
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
 
-Floats = NDArray[np.float32]
-
 FILE = "gradient.onnx"  # whose weights are those within decoder.onnx
 
 
-class Faults(NamedTuple):
+class Distortion(NamedTuple):
     """What is wrong at each latent, float32 (h, w), and the gradient of the weighted sum, float32 (C, h, w)."""
 
-    errors: Floats  # squared, of the latent's pixels, weighted
-    lost: Floats  # structure, 0 to 2
-    gradient: Floats
+    squared_error: F32Array  # squared, of the latent's pixels, weighted
+    structure_loss: F32Array  # structure, 0 to 2
+    gradient: F32Array
 
 
-class Gradient:
+class DecoderGradient:
     """The gradient of a bundle's decoder, by ONNX Runtime on the CPU wherever other networks run; errors as of those.
 
     Latents are float32 (C, h, w) of at least two rows and columns, `wanted` float32 (3, 8h, 8w) in the decoder's range,
@@ -33,15 +31,17 @@ class Gradient:
 
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
         self._bundle, self._threads = bundle, threads
-        self.pixel_range, self.reach = bundle.pixel_range, bundle.reach or 0
+        self.pixel_range, self.receptive_radius = bundle.pixel_range, bundle.receptive_radius or 0
 
     @cached_property
     def _network(self) -> OrtNetwork:
         self._bundle.file("decoder.onnx")  # checks the weights, too
         return OrtCpu(self._threads).load(self._bundle.file(FILE))
 
-    def at(self, latents: Floats, step: float, wanted: Floats, weights: Floats, structure: Floats) -> Faults:
-        """Return how wrong the picture of latents is, and how they could mend that.
+    def evaluate(
+        self, latents: F32Array, step: float, wanted: F32Array, weights: F32Array, structure: F32Array
+    ) -> Distortion:
+        """Return how wrong the image of latents is, and how they could mend that.
 
         Raises `BundleError` if what is found is not finite.
         """
@@ -52,4 +52,4 @@ class Gradient:
         found = self._network.run(inputs)
         if not all(np.isfinite(planes).all() for planes in found.values()):
             raise BundleError(f"{self._bundle.name}'s {FILE} gave values that are not finite")
-        return Faults(found["errors"][0, 0], found["lost"][0, 0], found["gradient"][0])
+        return Distortion(found["errors"][0, 0], found["lost"][0, 0], found["gradient"][0])

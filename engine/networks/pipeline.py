@@ -1,17 +1,16 @@
-"""Pictures to latents and back: the choice of where, and by which backend, a bundle's networks run."""
+"""Images to latents and back: the choice of where, and by which backend, a bundle's networks run."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.format.arguments import checked_choice, value_text
 from sdtrt.engine.format.layout import Span
-from sdtrt.engine.layers.stored import Layers
+from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS, thread_count
+from sdtrt.engine.networks.backends.engine_index import networks_of
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.openvino import (
     OpenVino,
@@ -22,42 +21,38 @@ from sdtrt.engine.networks.backends.openvino import (
     version,
 )
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda, has_cuda, import_onnxruntime
-from sdtrt.engine.networks.backends.plans import networks_of
 from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
 from sdtrt.engine.networks.backends.trt_library import import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
-from sdtrt.engine.networks.device_pipeline import DevicePipeline
-from sdtrt.engine.networks.host_pipeline import HostPipeline
-from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiled import Rows, Tiled
+from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
+from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import Rows, TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, fatbin
 from sdtrt.process.install import install_command
-
-Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 
 class Pipeline(Protocol):
     """A bundle's networks with the kernels around them; may be used from several threads."""
 
     name: str
-    largest_batch: int  # pictures that are worth handing over at once
+    largest_batch: int  # images that are worth handing over at once
 
-    def analyse(self, pixels: Sequence[Pixels]) -> list[Floats]:
+    def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         """Return the latents, float32 (C, h, w), of RGB pixels of one size, uint8 (H, W, 3) each."""
 
-    def synthesise(self, pictures: Sequence[Parsed]) -> list[Pixels]:
-        """Return the RGB pixels of pictures of one `sort`."""
+    def synthesise(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
+        """Return the RGB pixels of images of one `batch_key`."""
 
-    def latents(self, rows: Rows, height: int, width: int) -> Iterator[Floats]:
-        """Yield the latents of a picture of so many pixels from top to bottom, float32 (C, n, w); see `Tiled`."""
+    def analyse_tiled(self, rows: Rows, height: int, width: int) -> Iterator[F32Array]:
+        """Yield the latents of an image of so many pixels from top to bottom, float32 (C, n, w); see `TiledRunner`."""
 
-    def pixels(self, picture: Parsed, rows: Span, columns: Span) -> Iterator[Pixels]:
-        """Yield RGB pixels in some rows and columns of a picture from top to bottom, uint8 (n, W, 3)."""
+    def synthesise_tiled(self, image: DecodeRequest, rows: Span, columns: Span) -> Iterator[U8Array]:
+        """Yield RGB pixels in some rows and columns of an image from top to bottom, uint8 (n, W, 3)."""
 
-    def synthesise_into(self, picture: Parsed, layers: Layers, array: Any, stream: Any) -> None:
-        """Queue the decoding of a picture and its layers into a device array, uint8 (height, width, 3), on a stream.
+    def synthesise_into(self, image: DecodeRequest, layers: LayerReader, array: Any, stream: Any) -> None:
+        """Queue the decoding of an image and its layers into a device array, uint8 (height, width, 3), on a stream.
 
         Nothing waits: what is queued on the stream afterwards finds the pixels there. Nor is it checked, therefore,
         that the network's output is finite. Raises `ValueError` or `TypeError` if array or stream are unfit,
@@ -76,11 +71,11 @@ class Way:
     device: str
     runtime: Callable[[], str]  # what runs the networks, with its version
     obstacle: Callable[[Bundle, int, str], str]
-    open: Callable[[Tiled, int, int | None, str], Pipeline]
+    open: Callable[[TiledRunner, int, int | None, str], Pipeline]
 
 
 def open_pipeline(
-    tiled: Tiled,
+    tiled: TiledRunner,
     backend: str = "auto",
     device: str = "auto",
     threads: int | None = None,
@@ -167,22 +162,22 @@ def _first_fault(*checks: Callable[[], object]) -> str:
     return ""
 
 
-def _open_trt(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
+def _open_trt(tiled: TiledRunner, index: int, threads: int | None, precision: str) -> Pipeline:
     device = CudaDevice(index)
-    return DevicePipeline(device, TensorRt(device), tiled)
+    return GpuPipeline(device, TensorRt(device), tiled)
 
 
-def _open_ort_cuda(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
+def _open_ort_cuda(tiled: TiledRunner, index: int, threads: int | None, precision: str) -> Pipeline:
     device = CudaDevice(index)
-    return DevicePipeline(device, OrtCuda(device, index), tiled)
+    return GpuPipeline(device, OrtCuda(device, index), tiled)
 
 
-def _open_ort_cpu(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
-    return HostPipeline(OrtCpu(threads), tiled)
+def _open_ort_cpu(tiled: TiledRunner, index: int, threads: int | None, precision: str) -> Pipeline:
+    return CpuPipeline(OrtCpu(threads), tiled)
 
 
-def _open_openvino(tiled: Tiled, index: int, threads: int | None, precision: str) -> Pipeline:
-    return HostPipeline(OpenVino(threads, precision), tiled)
+def _open_openvino(tiled: TiledRunner, index: int, threads: int | None, precision: str) -> Pipeline:
+    return CpuPipeline(OpenVino(threads, precision), tiled)
 
 
 def _tensorrt() -> str:
@@ -198,7 +193,7 @@ def _openvino() -> str:
     return f"OpenVINO {version()}, precision {here}"
 
 
-# The fastest first, with what it takes to open a codec for one picture; `benchmarks/backends.py` tells. OpenVINO comes
+# The fastest first, with what it takes to open a codec for one image; `benchmarks/backends.py` tells. OpenVINO comes
 # before ONNX Runtime where it computes in bfloat16, and behind it where it does not.
 WAYS = (
     Way("trt", "cuda", _tensorrt, _trt_obstacle, _open_trt),

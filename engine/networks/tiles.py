@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.format.arguments import checked_integer
-from sdtrt.engine.format.container import LARGEST_SIDE
+from sdtrt.engine.format.container import MAX_SIDE
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels import reference
 
-Floats = NDArray[np.float32]
 CUT_TILE = 1536  # pixels
-FADED_TILE, FADED_OVERLAP = 1024, 128
+BLEND_TILE, BLEND_OVERLAP = 1024, 128
 
-Work = Callable[[Span, Span], Floats]  # rows and columns of a tile to its planes, float32 (C, h, w)
+Work = Callable[[Span, Span], F32Array]  # rows and columns of a tile to its planes, float32 (C, h, w)
 IsWanted = Callable[[Span, Span], bool]
 
 
@@ -39,7 +38,7 @@ class Tiling:
                 f"tiles of {self.tile} latents that overlap by {self.overlap}: they must be three times as large"
             )
 
-    def faded(self, overlap: int) -> "Tiling":
+    def blend(self, overlap: int) -> "Tiling":
         """Return tiles that fade: where they were cut, over `overlap` latents at least if they have room for it."""
         return Tiling(self.tile, max(self.overlap, min(overlap, self.tile // 3))) if self.cut else self
 
@@ -57,7 +56,7 @@ class Tiling:
         starts = [n * (length - size) // ((count - 1) * multiple) * multiple for n in range(count)]
         return [(start, start + size) for start in starts]
 
-    def windows(self, spans: list[Span], scale: int) -> list[Floats]:
+    def blend_windows(self, spans: list[Span], scale: int) -> list[F32Array]:
         """Return each tile's weights, float32 (size,), `scale` for each latent; those of all tiles add up to 1."""
         weights = [np.ones((stop - start) * scale, np.float32) for start, stop in spans]
         for n in range(1, len(spans)):
@@ -70,7 +69,7 @@ class Tiling:
             weights[n - 1][len(weights[n - 1]) - overlap :] *= 1 - ramp.astype(np.float32)
         return weights
 
-    def kept(self, spans: list[Span], scale: int) -> list[Span]:
+    def cut_spans(self, spans: list[Span], scale: int) -> list[Span]:
         """Return what is kept of each tile if they are cut, `scale` for each latent: together all, nothing twice."""
         edges = [scale * spans[0][0]]
         for (_, stop), (start, _) in pairwise(spans):
@@ -79,7 +78,7 @@ class Tiling:
 
     def bands(
         self, height: int, width: int, work: Work, *, scale: int, multiple: int = 1, is_wanted: IsWanted | None = None
-    ) -> Iterator[tuple[int, Floats]]:
+    ) -> Iterator[tuple[int, F32Array]]:
         """Yield (first row, planes) of bands that make up the whole, float32 (C, rows, scale * width).
 
         `height` and `width` are in latents; `work` gives a tile's planes, `scale` pixels for each latent. Tiles that
@@ -89,7 +88,7 @@ class Tiling:
         if len(rows) == len(columns) == 1:
             yield 0, work(rows[0], columns[0])
             return
-        windows_y, windows_x = self.windows(rows, scale), self.windows(columns, scale)
+        windows_y, windows_x = self.blend_windows(rows, scale), self.blend_windows(columns, scale)
         band, top = None, 0
         for n, (row, window_y) in enumerate(zip(rows, windows_y, strict=True)):
             for column, window_x in zip(columns, windows_x, strict=True):
@@ -114,16 +113,16 @@ def tiling_of(bundle: Bundle, tile: int | None = None, overlap: int | None = Non
     By default tiles are cut where the bundle says how far its networks look, and fade where it does not.
     Raises `ValueError` if tiles are not at least three times as large as their overlap.
     """
-    scale, reach = bundle.latent_profile().downscale, bundle.reach
+    scale, reach = bundle.latent_profile().downscale, bundle.receptive_radius
     if tile is None:
-        tile = FADED_TILE if reach is None else CUT_TILE
+        tile = BLEND_TILE if reach is None else CUT_TILE
     if overlap is None:
-        overlap = FADED_OVERLAP if reach is None else 2 * reach * scale
+        overlap = BLEND_OVERLAP if reach is None else 2 * reach * scale
     tile, overlap = checked_integer("tile", tile, 0), checked_integer("overlap", overlap, 0)
     if 0 < tile < 3 * overlap or 0 < tile < scale:
         raise ValueError(f"tiles of {tile} pixels that overlap by {overlap}: they must be three times as large")
     latents = -(-overlap // scale)
-    side = max(tile // scale, 3 * latents) if tile else LARGEST_SIDE
+    side = max(tile // scale, 3 * latents) if tile else MAX_SIDE
     return Tiling(side, latents, cut=reach is not None and latents >= 2 * reach)
 
 

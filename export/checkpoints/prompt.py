@@ -13,12 +13,12 @@ from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.weights import Weights, find_weights, read_json, under_usual_names
 from sdtrt.export.libraries import quietly
 
-SDXL_SIZE = 1024  # pixels, what SDXL is told of the picture's size by default
+SDXL_SIZE = 1024  # pixels, what SDXL is told of the image's size by default
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a conditional UNet is told besides the picture; float32.
+    """What a conditional UNet is told besides the image; float32.
 
     `embedding` is (1, tokens, width); SDXL also has `pooled` (1, width) and `time_ids` (1, 6).
     """

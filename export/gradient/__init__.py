@@ -1,1 +1,1 @@
-"""ONNX decoders -> how wrong their pictures are, and how latents could mend that, as ONNX files."""
+"""ONNX decoders -> how wrong their images are, and how latents could mend that, as ONNX files."""

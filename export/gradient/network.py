@@ -12,11 +12,11 @@ from sdtrt.export.gradient.nodes import Nodes
 from sdtrt.export.gradient.reverse import Reversed
 from sdtrt.export.gradient.structure import structure
 
-SMALLEST_SHARED = 256  # bytes of a weight; smaller ones are written once more
+MIN_SHARED = 256  # bytes of a weight; smaller ones are written once more
 
 
 def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: tuple[float, float]) -> onnx.ModelProto:
-    """Return the gradient of how wrong a decoder's picture is, whose weights it shares by name.
+    """Return the gradient of how wrong a decoder's image is, whose weights it shares by name.
 
     Beside the decoder's inputs it takes `wanted` pixels, float32 (N, 3, H, W), in the decoder's range, `weights`,
     float32 (N, 1, H, W), by which each one's squared error counts, and `structure`, float32 (N, 1, h, w), by how much
@@ -50,7 +50,7 @@ def write_gradient(decoder: Path, path: Path, downscale: int, pixel_range: tuple
         raise BundleError(f"there is no gradient of {decoder.name}, so large that its weights are in another file")
     model, data = gradient_of(onnx.load(decoder), downscale, pixel_range), decoder.read_bytes()
     for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < SMALLEST_SHARED or (offset := data.find(tensor.raw_data)) < 0:
+        if len(tensor.raw_data) < MIN_SHARED or (offset := data.find(tensor.raw_data)) < 0:
             continue
         external_data_helper.set_external_data(tensor, decoder.name, offset, len(tensor.raw_data))
         tensor.ClearField("raw_data")

@@ -1,4 +1,4 @@
-"""How much of a picture's structure is lost, and how its pixels could mend that: nodes of a graph.
+"""How much of an image's structure is lost, and how its pixels could mend that: nodes of a graph.
 
 Structure is what Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
 similarity", 2004, measure by contrast and correlation, and not the luminance term; at several scales, as in Wang,

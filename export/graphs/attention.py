@@ -101,7 +101,7 @@ class PlaneAttention(nn.Module):
 def attend(attn: nn.Module, query: Tensor, key: Tensor, value: Tensor, chunks: int = 1) -> Tensor:
     """Return attention, (N, heads, positions, width), in `chunks` parts of the queries.
 
-    It is computed in single precision where the checkpoint asks for it: SD 2.1 gives black pictures else.
+    It is computed in single precision where the checkpoint asks for it: SD 2.1 gives black images else.
     """
     dtype = query.dtype
     if attn.upcast_attention:

@@ -33,7 +33,7 @@ def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Pa
             verbose=False,
         )
     nbytes = sum(parameter.nbytes for parameter in network.state_dict().values())
-    program.save(path, external_data=nbytes > onnx_graph.LARGEST_INLINE)
+    program.save(path, external_data=nbytes > onnx_graph.MAX_INLINE)
     _name_axes(onnx_graph.strip(model := onnx.load(path, load_external_data=False)))
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(path)

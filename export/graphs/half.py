@@ -29,7 +29,7 @@ BLOCKS = (
 def to_half(network: nn.Module, probe: tuple[Tensor, ...]) -> list[str]:
     """Turn `network` to half precision in place and return the names of the blocks that stay single: islands.
 
-    Those are the blocks in which some value exceeds `LARGEST` while the network runs on `probe`, real pictures or
+    Those are the blocks in which some value exceeds `LARGEST` while the network runs on `probe`, real images or
     latents in single precision. Raises `BundleError` if the result still overflows on the probe.
     """
     units = dict(_units(network))

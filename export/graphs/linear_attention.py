@@ -1,6 +1,6 @@
-"""Attention of DC-AE for export: sums over positions come first, so that memory grows with the picture, not its square.
+"""Attention of DC-AE for export: sums over positions come first, so that memory grows with the image, not its square.
 
-diffusers has the other order too, for pictures of few positions, and would fix the one that the traced size takes.
+diffusers has the other order too, for images of few positions, and would fix the one that the traced size takes.
 """
 
 from collections.abc import Mapping

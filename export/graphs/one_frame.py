@@ -1,4 +1,4 @@
-"""Autoencoders of videos on pictures: exactly what they do with a video of one frame, without its time axis.
+"""Autoencoders of videos on images: exactly what they do with a video of one frame, without its time axis.
 
 Before the first frame such networks see zeros, so that of a kernel's three frames only the last one counts, and they
 neither shorten nor lengthen time until a second frame comes.

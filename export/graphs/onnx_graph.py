@@ -11,7 +11,7 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 from sdtrt.errors import BundleError
 
 OPSET = 21  # the first in which GroupNormalization is one node with statistics in single precision
-LARGEST_INLINE = 1 << 30  # bytes of weights above which they lie in a file beside the graph; protobuf ends at 2^31
+MAX_INLINE = 1 << 30  # bytes of weights above which they lie in a file beside the graph; protobuf ends at 2^31
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def require_file(path: Path) -> None:
 def write(model: onnx.ModelProto, path: Path) -> None:
     """Write a model, stripped; large ones with their weights in one file beside it, named like it and `.data`."""
     strip(model)
-    external = nbytes(model) > LARGEST_INLINE
+    external = nbytes(model) > MAX_INLINE
     onnx.save(model, path, save_as_external_data=external, location=f"{path.name}.data")
     try:
         onnx.checker.check_model(path, full_check=not external)

@@ -22,6 +22,6 @@ def run(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: Sequenc
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "exposed.onnx"
-        onnx.save(exposed, path, save_as_external_data=onnx_graph.nbytes(exposed) > onnx_graph.LARGEST_INLINE)
+        onnx.save(exposed, path, save_as_external_data=onnx_graph.nbytes(exposed) > onnx_graph.MAX_INLINE)
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))

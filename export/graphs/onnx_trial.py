@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.errors import BundleError
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_graph import Tensor
 from sdtrt.export.graphs.onnx_run import run
 from sdtrt.export.graphs.onnx_single import to_single
 
-Floats = NDArray[np.float32]
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
@@ -55,7 +54,7 @@ class Graph:
         """The declared number of the input's channels, None if it is not declared."""
         return self.source.shape[1] if self.source.shape else None
 
-    def run(self, planes: Floats) -> dict[str, Floats]:
+    def run(self, planes: F32Array) -> dict[str, F32Array]:
         """Return all outputs for a batch of planes.
 
         Raises:
@@ -69,12 +68,12 @@ class Graph:
         except Exception as error:  # ONNX Runtime's exceptions have no common base but this
             raise self._fault(planes, names, error) from error
 
-    def draws(self, value: Floats) -> bool:
+    def draws(self, value: F32Array) -> bool:
         """Return whether an output for a batch of equal images differs among them, as samples do."""
         random = not RANDOM.isdisjoint(node.op_type for node in self.model.graph.node)
         return random and not np.array_equal(value[0], value[-1])
 
-    def _fault(self, planes: Floats, names: list[str], error: Exception) -> BundleError:
+    def _fault(self, planes: F32Array, names: list[str], error: Exception) -> BundleError:
         text = " ".join(str(error).split())
         fixed = [n for n in ((self.source.shape or (None,))[0], *self.source.shape[2:]) if n is not None]
         if fixed:
@@ -103,7 +102,7 @@ def require_channels_first(path: Path, name: str, shape: tuple[int, ...], height
         raise channels_last(path, f"output {name!r} of shape {shape}")
 
 
-def described(values: Mapping[str, Floats]) -> str:
+def described(values: Mapping[str, F32Array]) -> str:
     """Return outputs in words, with the shapes that they have."""
     return ", ".join(f"{name!r} ({value.dtype}, {' x '.join(map(str, value.shape))})" for name, value in values.items())
 

@@ -18,7 +18,7 @@ NBYTES_PER_WEIGHT = 4 + 2  # in single and in half precision
 
 @dataclass(slots=True)
 class Part:
-    """A network with inputs of a real picture, planes (2, C, H, W) and vectors (2,), to be traced and checked with."""
+    """A network with inputs of a real image, planes (2, C, H, W) and vectors (2,), to be traced and checked with."""
 
     name: str
     network: nn.Module

@@ -6,27 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array, F64Array, U8Array
 from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, LatentProfile
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.latents.picture import crops_of
+from sdtrt.export.latents.sample_images import crops_of
 from sdtrt.kernels import reference
 from sdtrt.progress import Rate
 
 STEP_CODES = (2304, 1280)  # of qualities 1 and 100: steps 2 and 1/8 of a channel's spread
 DEAD_ZONE = 0.12  # by how much of a step bits widen the zero bin, about
 OFFSET_STEP = 0.5  # the step at which reconstruction offsets are measured
-LARGEST_OFFSET = 0.25
+MAX_OFFSET = 0.25
 CROPS, SIDE = 128, 256  # that mean and spread are measured on, and how many pixels wide they are
 SENSITIVITY_CROPS, SENSITIVITY_SIDE = 4, 128
 PROBE = 0.15  # noise that stands for quantization error, in spreads
 MEAN_TOLERANCE, SPREAD_TOLERANCE = 0.5, 1.5
-
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +54,11 @@ class Networks:
         downscale = (own if isinstance(own, LatentProfile) else bundle.latent_profile()).downscale
         return cls.load(*files, bundle.pixel_range, downscale, takes_step=bundle.decoder_takes_step)
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, pixels: U8Array) -> F32Array:
         planes = reference.pixels_to_planes(pixels, self.downscale, self.low, self.high)
         return self.encoder.run({"pixels": planes[None]})["latents"][0]
 
-    def decode(self, latents: NDArray[np.float32], step: float = 1.0) -> NDArray[np.float32]:
+    def decode(self, latents: F32Array, step: float = 1.0) -> F32Array:
         """Return planes, float32 (3, H, W), on the 8-bit scale."""
         told = {"step": np.full(1, step, np.float32)} if self.takes_step else {}
         planes = self.decoder.run({"latents": latents[None], **told})["pixels"][0]
@@ -74,10 +72,10 @@ class Statistics:
     `gain` is the squared error of pixels, on the 8-bit scale and per pixel value, for unit squared error of latents.
     """
 
-    mean: Vector
-    spread: Vector
-    gain: Vector
-    offset: Vector
+    mean: F64Array
+    spread: F64Array
+    gain: F64Array
+    offset: F64Array
     crops: int
 
 
@@ -101,12 +99,12 @@ def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -
     return Statistics(mean, spread, gain, _offset(values, mean, spread), len(planes))
 
 
-def _middle(plane: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def _middle(plane: F32Array, side: int) -> F32Array:
     top, left = (max(0, n - side) // 2 for n in plane.shape[1:])
     return plane[:, top : top + side, left : left + side]
 
 
-def _gain(networks: Networks, crops: Sequence[NDArray[np.float32]], spread: Vector, rate: Rate) -> Vector:
+def _gain(networks: Networks, crops: Sequence[F32Array], spread: F64Array, rate: Rate) -> F64Array:
     """Return the mean gain of crops of latents."""
     rng = np.random.default_rng(2)
     gains = np.zeros((len(crops), len(spread)))
@@ -121,20 +119,20 @@ def _gain(networks: Networks, crops: Sequence[NDArray[np.float32]], spread: Vect
     return np.asarray(gains.mean(0))
 
 
-def _offset(values: Vector, mean: Vector, spread: Vector) -> Vector:
+def _offset(values: F64Array, mean: F64Array, spread: F64Array) -> F64Array:
     """Return how far towards zero, in steps, the centroid of a symbol's latents lies."""
     magnitude = np.abs(values - mean[:, None]) / (spread[:, None] * OFFSET_STEP)
     symbols = np.floor(magnitude + 0.5 - DEAD_ZONE)
     coded = symbols > 0
     offset = ((symbols - magnitude) * coded).sum(1) / np.maximum(coded.sum(1), 1)
-    return np.asarray(np.clip(offset, -LARGEST_OFFSET, LARGEST_OFFSET))
+    return np.asarray(np.clip(offset, -MAX_OFFSET, MAX_OFFSET))
 
 
 def profile_fields(statistics: Statistics, latent_space: str, downscale: int) -> dict[str, Any]:
     """Return the fields of a profile's JSON file, vectors to the 7 digits that float32 holds.
 
     Steps are inverse to the root of the decoder's gain, which at high rate gives least error for the bits (Gersho &
-    Gray, "Vector Quantization and Signal Compression", 1992, section 8.3); their geometric mean is the spread.
+    Gray, "F64Array Quantization and Signal Compression", 1992, section 8.3); their geometric mean is the spread.
     """
     weight = 1 / (np.sqrt(np.maximum(statistics.gain, 1e-6 * statistics.gain.max())) * statistics.spread)
     weight /= np.exp(np.log(weight).mean())

@@ -5,25 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
+from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import MANIFEST
-from sdtrt.engine.networks.view import View
-from sdtrt.engine.picture import Picture, psnr
+from sdtrt.engine.networks.decode_options import DecodeOptions
 from sdtrt.errors import BundleError
-from sdtrt.export.latents.picture import centre_of, photos_in
+from sdtrt.export.latents.sample_images import centre_of, photos_in
 from sdtrt.progress import announce, progress
 
 QUALITIES = (5, 15, 25, 35, 50, 70)
 PHOTOS, SIDE = 8, 256  # pixels
 STEPS = 1  # one step is the mean of all pictures that it may have been, which no more steps improve in PSNR
-LEAST_GAIN = 0.02  # dB; less is not worth a network's time
+MIN_GAIN = 0.02  # dB; less is not worth a network's time
 
 
 def record_auto(folder: Path, photos: Path, *, quiet: bool) -> str:
     """Measure a bundle's UNet, write into its manifest when it is used by default, and return that in words."""
-    gains = measure_gains(PictureCodec(folder, device="cpu", precision="fp32"), photos_in(photos), quiet=quiet)
+    gains = measure_gains(EngineCodec(folder, device="cpu", precision="fp32"), photos_in(photos), quiet=quiet)
     auto = choose(gains)
     fields = json.loads((folder / MANIFEST).read_text())
     fields["unet"] |= {"auto": auto, "gains": [{"step": step, "psnr": gain} for step, gain in gains.items()]}
@@ -34,19 +34,20 @@ def record_auto(folder: Path, photos: Path, *, quiet: bool) -> str:
     return f"the UNet is used by default from step {auto['from_step']:.2f} up ({best:+.2f} dB at best)"
 
 
-def measure_gains(codec: PictureCodec, photos: Sequence[Path], *, quiet: bool) -> dict[float, float]:
+def measure_gains(codec: EngineCodec, photos: Sequence[Path], *, quiet: bool) -> dict[float, float]:
     """Return by quantizer's step, from the finest to the coarsest, how many dB of PSNR denoising brings on average."""
     some = photos[:: -(-len(photos) // PHOTOS)]
-    pictures = [Picture(pixels) for path in some if (pixels := centre_of(path, SIDE, 1)) is not None]
+    pictures = [ImageData(pixels) for path in some if (pixels := centre_of(path, SIDE, 1)) is not None]
     if not pictures:
         raise BundleError(f"none of {len(photos)} photos can be read")
     gains: dict[float, list[float]] = {}
     announce(f"measuring the UNet on {len(pictures)} photos", quiet=quiet)
     for picture in progress(pictures, quiet=quiet):
         for quality in reversed(QUALITIES):
-            data = codec.encode(picture, Wish(quality=quality))
+            data = codec.encode(picture, EncodeOptions(quality=quality))
             without, denoised = (
-                psnr(picture.pixels, codec.decode(data, view=View(n, "faithful")).pixels) for n in (0, STEPS)
+                psnr(picture.pixels, codec.decode(data, options=DecodeOptions(n, "faithful")).pixels)
+                for n in (0, STEPS)
             )
             gains.setdefault(container.read(data).header.step, []).append(denoised - without)
     return {step: round(sum(each) / len(each), 3) for step, each in gains.items()}
@@ -56,7 +57,7 @@ def choose(gains: Mapping[float, float]) -> dict[str, Any] | None:
     """Return `auto` for a manifest: the finest step from which on denoising helps at all coarser ones; None if none."""
     from_step = None
     for step, gain in sorted(gains.items(), reverse=True):
-        if gain < LEAST_GAIN:
+        if gain < MIN_GAIN:
             break
         from_step = step
     return None if from_step is None else {"steps": STEPS, "from_step": from_step}

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 
 
 def latents_of_photos(folder: Path, model: str, smallest: int) -> list[np.ndarray]:
     """Return normalised latents, float32 (C, h, w), of views of each photo with at least `smallest` latents a side."""
-    codec = PictureCodec(model)
+    codec = EngineCodec(model)
     profile = codec.profile
     unit = (profile.spread * profile.weight)[:, None, None]
     found = []

@@ -11,28 +11,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array, F64Array, U8Array
 from sdtrt.atomic import replace_file
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.quantized import latents_of
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.latent_reader import LatentReader
+from sdtrt.engine.coding.quantized_latents import dequantize
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import Preview
-from sdtrt.engine.layers.stored import reduced
-from sdtrt.engine.picture import Picture
-from sdtrt.export.latents.picture import centre_of, photos_in
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.layers.layer_reader import box_downscale
+from sdtrt.export.latents.sample_images import centre_of, photos_in
 from sdtrt.progress import progress
 
 QUALITIES = (10, 30, 50, 70, 90)
-LARGEST_SIDE = 512  # pixels
+MAX_SIDE = 512  # pixels
 CHANNELS = {"tiny": (0, 28, 34, 1, 2, 3, 4, 5)}  # those that are coarse; all of other spaces
 
-Doubles = NDArray[np.float64]
 
-
-def fit(samples: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]], channels: Sequence[int]) -> Preview:
+def fit(samples: Iterable[tuple[F32Array, U8Array]], channels: Sequence[int]) -> Preview:
     """Return the preview that is nearest to colours, uint8 (h, w, 3), for latents of `channels`, float32 (n, h, w)."""
     inputs = 9 * len(channels) + 1
     products, sums = np.zeros((inputs, inputs)), np.zeros((inputs, 3))
@@ -44,7 +42,7 @@ def fit(samples: Iterable[tuple[NDArray[np.float32], NDArray[np.uint8]]], channe
     return Preview(tuple(channels), solution[:, :-1].reshape(3, len(channels), 3, 3), solution[:, -1])
 
 
-def neighbourhoods(latents: NDArray[np.float32]) -> Doubles:
+def neighbourhoods(latents: F32Array) -> F64Array:
     """Return each position's latents and those around it, and a 1, float64 (h * w, 9 n + 1), as `Preview` sees them."""
     padded = np.pad(latents, ((0, 0), (1, 1), (1, 1)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
@@ -53,16 +51,14 @@ def neighbourhoods(latents: NDArray[np.float32]) -> Doubles:
     return np.concatenate([seen, np.ones((count, 1))], axis=1)
 
 
-def samples(
-    codec: PictureCodec, photos: Sequence[Path], channels: Sequence[int]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+def samples(codec: EngineCodec, photos: Sequence[Path], channels: Sequence[int]) -> Iterator[tuple[F32Array, U8Array]]:
     """Yield latents and colours of blocks of photos, one quality after the other."""
     scale = codec.profile.downscale
     for number, path in enumerate(progress(photos, quiet=False)):
-        pixels = centre_of(path, LARGEST_SIDE, scale)
+        pixels = centre_of(path, MAX_SIDE, scale)
         if pixels is not None:
-            data = codec.encode(Picture(pixels), Wish(quality=QUALITIES[number % len(QUALITIES)]))
-            yield latents_of(StoredLatents(container.read(data)).some(channels)), reduced(pixels, scale)
+            data = codec.encode(ImageData(pixels), EncodeOptions(quality=QUALITIES[number % len(QUALITIES)]))
+            yield dequantize(LatentReader(container.read(data)).some(channels)), box_downscale(pixels, scale)
 
 
 def main() -> None:
@@ -71,7 +67,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="folder of photos")
     parser.add_argument("--profile", type=Path, required=True, help="the profile's JSON file, which is rewritten")
     options = parser.parse_args()
-    codec = PictureCodec(options.model, device="cpu", precision="fp32")
+    codec = EngineCodec(options.model, device="cpu", precision="fp32")
     channels = CHANNELS.get(codec.bundle.latent_space, tuple(range(codec.profile.channels)))
     found = fit(samples(codec, photos_in(options.photos), channels), channels)
     fields = json.loads(options.profile.read_text())

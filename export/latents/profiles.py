@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import U8Array
 from sdtrt.engine.format.profile import profile_from_json, shipped_profile
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import name_in_files, shipped_profile_id
 from sdtrt.export.latents.calibrate import Networks, disagreement, measure, profile_fields
-from sdtrt.export.latents.picture import made_picture, photos_in
+from sdtrt.export.latents.sample_images import made_image, photos_in
 from sdtrt.export.latents.scale import divided, held_out_crops, scale_of
 
 MADE_SIDE = 256  # pixels
@@ -38,7 +38,7 @@ def decide_profile(
         scale = scale_of(networks, profile_from_json(measured.fields), measured.crops, quiet=quiet)
         return measured.fields | {"step_codes": [*scale]}, []
     profile = shipped_profile(identifier)
-    latents = networks.encode(made_picture(MADE_SIDE, MADE_SIDE))
+    latents = networks.encode(made_image(MADE_SIDE, MADE_SIDE))
     found, expected = (len(latents), networks.downscale), (profile.channels, profile.downscale)
     if found != expected:
         raise BundleError(
@@ -51,7 +51,7 @@ def decide_profile(
     size = float(np.sqrt(np.mean(latents**2) / np.mean(profile.mean**2 + profile.spread**2)))
     if 1 / ODD_SIZE <= size <= ODD_SIZE:
         return identifier, []
-    return identifier, [f"latents of a made picture are {size:.2g} times as large as {space}'s; is the scale right?"]
+    return identifier, [f"latents of a made image are {size:.2g} times as large as {space}'s; is the scale right?"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class MeasuredSpace:
 
     fields: dict[str, Any]
     learned: list[Path]
-    crops: list[NDArray[np.uint8]]
+    crops: list[U8Array]
     apart: bool
 
 

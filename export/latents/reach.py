@@ -13,27 +13,26 @@ from functools import partial
 from math import gcd
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.tiles import CUT_TILE, Tiling
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.latents.sample_images import made_image
 from sdtrt.kernels import reference
 
 ACROSS = 4  # latents, the short side of strips
 NUMBERS = (1e20, 3.0, 0.1)  # sizes of changes beside NaN
 
-Floats = NDArray[np.float32]
-Inputs = Callable[[int], tuple[Floats, Floats]]
+Inputs = Callable[[int], tuple[F32Array, F32Array]]
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A network along strips of n latents: float32 (C, 4 * before, n * before) to (D, 4 * after, n * after).
 
-    `inputs` gives two such strips for n: of a picture, and of noise. If `turned`, strips are upright to the network.
+    `inputs` gives two such strips for n: of an image, and of noise. If `turned`, strips are upright to the network.
     """
 
     name: str
@@ -43,10 +42,10 @@ class Stage:
     inputs: Inputs
     before: int
     after: int
-    step: Mapping[str, Floats]
+    step: Mapping[str, F32Array]
     turned: bool
 
-    def run(self, planes: Floats) -> Floats:
+    def run(self, planes: F32Array) -> F32Array:
         """Return what the network makes of a strip; `BundleError` if it fails, or the size is another."""
         given = planes.swapaxes(1, 2) if self.turned else planes
         found = self.network.run({self.source: np.ascontiguousarray(given)[None], **self.step})[self.target][0]
@@ -68,17 +67,17 @@ def find_reach(networks: Networks, vivid: Network | None = None) -> tuple[int | 
         for stage in _stages(networks, vivid):
             found = reach_of(stage, farthest)
             if found is None:
-                far = f"farther than {farthest} latents, perhaps at the whole picture"
-                return None, f"the {stage.name} looks {far}: tiles of large pictures fade into each other"
+                far = f"farther than {farthest} latents, perhaps at the whole image"
+                return None, f"the {stage.name} looks {far}: tiles of large images fade into each other"
             reach = max(reach, found)
         for stage in _stages(networks, vivid):
             difference = seam(stage, reach)
             if difference != 0:  # the engine promises the very bits, so not even rounding may differ
                 other = f"cut into tiles, the {stage.name} gives values that differ by {difference:.2g} of their size"
-                return None, f"{other}: tiles of large pictures fade into each other"
+                return None, f"{other}: tiles of large images fade into each other"
     except BundleError as error:
-        return None, f"how far the networks look is not known, so tiles of large pictures fade into each other: {error}"
-    return reach, f"reach {reach} latents: tiles of large pictures are exact"
+        return None, f"how far the networks look is not known, so tiles of large images fade into each other: {error}"
+    return reach, f"reach {reach} latents: tiles of large images are exact"
 
 
 def reach_of(stage: Stage, farthest: int) -> int | None:
@@ -136,17 +135,17 @@ def _stages(networks: Networks, vivid: Network | None) -> Iterator[Stage]:
             yield Stage(name, decoder, "latents", "pixels", partial(_latent_strips, encoder), 1, scale, step, turned)
 
 
-def _pixel_strips(networks: Networks, count: int) -> tuple[Floats, Floats]:
+def _pixel_strips(networks: Networks, count: int) -> tuple[F32Array, F32Array]:
     scale = networks.downscale
     height, width = ACROSS * scale, count * scale
     noise = np.random.default_rng(6).integers(0, 256, (height, width, 3), np.uint8)
-    picture, noise_planes = (
+    image, noise_planes = (
         reference.pixels_to_planes(pixels, scale, networks.low, networks.high)
-        for pixels in (made_picture(width, height), noise)
+        for pixels in (made_image(width, height), noise)
     )
-    return picture, noise_planes
+    return image, noise_planes
 
 
-def _latent_strips(encoder: Stage, count: int) -> tuple[Floats, Floats]:
+def _latent_strips(encoder: Stage, count: int) -> tuple[F32Array, F32Array]:
     latents = encoder.run(encoder.inputs(count)[0])
     return latents, np.random.default_rng(7).standard_normal(latents.shape, np.float32)

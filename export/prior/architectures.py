@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, Window
+from sdtrt.engine.coding.priors.padded_planes import MARGIN
 from sdtrt.engine.coding.priors.passes import CHECKERBOARD, PYRAMID, Offset, Phase
-from sdtrt.engine.coding.priors.planes import MARGIN
-from sdtrt.engine.coding.priors.tables import POINTS
+from sdtrt.engine.coding.priors.prior_layout import Architecture, ContextWindow, LatentPass
+from sdtrt.engine.coding.priors.tables import OFFSET_UNITS
 
 HIGH_PYRAMID = (
     Phase(8, ((0, 0),)),
@@ -48,7 +48,9 @@ class Plan:
     points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
     predicted: int = 0  # of how many groups, the first ones, symbols count from what is expected
     pyramid: tuple[Phase, ...] = PYRAMID  # the positions of the first group, and of all if those come first
-    spacings: tuple[int, ...] = (POINTS,) * len(PYRAMID)  # how far apart predicted symbols lie in each, in 1/64 step
+    spacings: tuple[int, ...] = (OFFSET_UNITS,) * len(
+        PYRAMID
+    )  # how far apart predicted symbols lie in each, in 1/64 step
 
 
 def plan_for(order: Sequence[int]) -> Plan:
@@ -120,17 +122,17 @@ def architecture(plan: Plan) -> Architecture:
     passes = []
     for number, (group, phase) in enumerate(steps):
         first, last = bounds[group], bounds[group + 1]
-        values: list[Window] = []
-        magnitudes: list[Window] = []
+        values: list[ContextWindow] = []
+        magnitudes: list[ContextWindow] = []
         for other in range(len(plan.groups)):
             done = [p for g, p in steps[:number] if g == other]
             known = [offset for offset in OFFSETS if _known(offset, phase, done)]
             span = bounds[other], bounds[other + 1]
             latents, strengths = counts(plan.looks[group], other, own=other == group)
-            values += [Window(*span, *offset) for offset in known[:latents]]
-            magnitudes += [Window(*span, *offset) for offset in known[:strengths]]
+            values += [ContextWindow(*span, *offset) for offset in known[:latents]]
+            magnitudes += [ContextWindow(*span, *offset) for offset in known[:strengths]]
         predicted = group < plan.predicted
-        spacing = plan.spacings[plan.pyramid.index(phase)] if predicted else POINTS
+        spacing = plan.spacings[plan.pyramid.index(phase)] if predicted else OFFSET_UNITS
         passes.append(LatentPass(first, last, phase, merged(values), merged(magnitudes), predicted, spacing))
     return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes), plan.cuts)
 
@@ -142,13 +144,13 @@ def counts(looks: Looks, other: int, *, own: bool) -> tuple[int, int]:
     return (looks.near_latents, looks.near_magnitudes) if other in looks.near else (0, looks.far_magnitudes)
 
 
-def merged(windows: list[Window]) -> tuple[Window, ...]:
+def merged(windows: list[ContextWindow]) -> tuple[ContextWindow, ...]:
     """Return the same windows, those of neighbouring channels at one offset as one."""
-    found: list[Window] = []
+    found: list[ContextWindow] = []
     for window in sorted(windows, key=lambda w: (OFFSETS.index((w.dy, w.dx)), w.first)):
         last = found[-1] if found else None
         if last and (last.dy, last.dx, last.last) == (window.dy, window.dx, window.first):
-            found[-1] = Window(last.first, window.last, window.dy, window.dx)
+            found[-1] = ContextWindow(last.first, window.last, window.dy, window.dx)
         else:
             found.append(window)
     return tuple(found)
@@ -171,7 +173,7 @@ def _known(offset: Offset, phase: Phase, done: list[Phase]) -> bool:
 
 def _positions(phase: Phase) -> Iterator[Offset]:
     """Yield a phase's positions within one period."""
-    for y, x in phase.origins:
+    for y, x in phase.offsets:
         for down in range(0, ORIGIN_PERIOD, phase.stride):
             for right in range(0, ORIGIN_PERIOD, phase.stride):
                 yield y + down, x + right

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, Window, units_of
-from sdtrt.engine.coding.priors.latents import LIMIT, MAGNITUDE, step_features
-from sdtrt.engine.coding.priors.planes import MARGIN
-from sdtrt.engine.coding.priors.tables import FRACTIONS, POINTS
+from sdtrt.engine.coding.priors.network_prior import LIMIT, MAGNITUDE, step_embedding
+from sdtrt.engine.coding.priors.padded_planes import MARGIN
+from sdtrt.engine.coding.priors.prior_layout import Architecture, ContextWindow, LatentPass, units_of
+from sdtrt.engine.coding.priors.tables import OFFSET_UNITS, SUBSYMBOL_STEPS
 from sdtrt.export.prior.network import steps_of
-from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, SMALLEST_SCALE, logistic_centroids
+from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, MIN_SCALE, logistic_centroids
 
 
 class Gatherer:
@@ -23,13 +23,13 @@ class Gatherer:
         self.channels = len(arch.order)
         self.passes = arch.passes
         self.places, self.targets, self.values, self.magnitudes = [], [], [], []
-        for step in arch.passes:
-            rows, columns = (np.concatenate(parts) for parts in zip(*self._positions(step, crop), strict=True))
+        for coding_pass in arch.passes:
+            rows, columns = (np.concatenate(parts) for parts in zip(*self._positions(coding_pass, crop), strict=True))
             places = torch.from_numpy((rows + MARGIN) * self.side + columns + MARGIN)[:, None]
             self.places.append(places[:, 0].to(device))
-            self.targets.append((places + self._planes(step.start, step.stop)).to(device))
-            self.values.append((places + self._offsets(step.values)).to(device))
-            self.magnitudes.append((places + self._offsets(step.magnitudes)).to(device))
+            self.targets.append((places + self._planes(coding_pass.start, coding_pass.stop)).to(device))
+            self.values.append((places + self._offsets(coding_pass.values)).to(device))
+            self.magnitudes.append((places + self._offsets(coding_pass.magnitudes)).to(device))
 
     def split(self, planes: Tensor) -> Sequence[Tensor]:
         """Return what each pass codes of (batch, channels, crop, crop): (batch, positions, group) each."""
@@ -51,15 +51,15 @@ class Gatherer:
         return planes[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     @staticmethod
-    def _positions(step: LatentPass, crop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for rows, columns in step.phase.slices(crop, crop):
+    def _positions(coding_pass: LatentPass, crop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for rows, columns in coding_pass.phase.slices(crop, crop):
             grid = np.mgrid[rows, columns]
             yield grid[0].ravel(), grid[1].ravel()
 
     def _planes(self, first: int, last: int) -> Tensor:
         return torch.arange(first, last) * self.side**2
 
-    def _offsets(self, windows: tuple[Window, ...]) -> Tensor:
+    def _offsets(self, windows: tuple[ContextWindow, ...]) -> Tensor:
         parts = [self._planes(w.first, w.last) + w.dy * self.side + w.dx for w in windows]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long)
 
@@ -67,7 +67,7 @@ class Gatherer:
 def code_batch(
     networks: nn.ModuleList, gatherer: Gatherer, exact: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield of each pass where its latents lie in padded planes, what is left of them, and their bits in each picture.
+    """Yield of each pass where its latents lie in padded planes, what is left of them, and their bits in each image.
 
     `exact` is normalised latents in units of their steps and in coding order, float32 (batch, C, crop, crop), and so is
     what is left; `multipliers`, float32 (batch, 1, crop, crop), are what bits cost where symbols are chosen. Bits have
@@ -78,20 +78,20 @@ def code_batch(
     known, strengths = gatherer.zeros(exact), gatherer.zeros(exact)
     prices, seen = gatherer.padded(multipliers), zip(gatherer.values, gatherer.magnitudes, strict=True)
     coded = zip(gatherer.places, gatherer.targets, gatherer.split(exact), strict=True)
-    for network, step, (place, target, wanted), (values, magnitudes) in zip(
+    for network, coding_pass, (place, target, wanted), (values, magnitudes) in zip(
         networks, gatherer.passes, coded, seen, strict=True
     ):
         inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)
         location, scale = network(inputs, features, codes)
         # What symbols count from, and where from there they are expected.
         zeros = torch.zeros_like(location)
-        origin, expected = (location, zeros) if step.predicted else (zeros, location)
-        spacing = step.spacing / POINTS
+        origin, expected = (location, zeros) if coding_pass.predicted else (zeros, location)
+        spacing = coding_pass.spacing / OFFSET_UNITS
         counted = (wanted - origin) / spacing
         with torch.no_grad():
             symbols = choose(counted, expected, scale, prices[:, place, None])
-            left = symbols * spacing + (origin * POINTS).round() / POINTS
-            units = (left * steps * units_of(step)).round().clamp(-LIMIT, LIMIT)
+            left = symbols * spacing + (origin * OFFSET_UNITS).round() / OFFSET_UNITS
+            units = (left * steps * units_of(coding_pass)).round().clamp(-LIMIT, LIMIT)
             known[:, target] = units
             strengths[:, target] = strength_of[units.abs().long()]
         yield target, left, bits_of(counted + (symbols - counted).detach(), expected, scale).sum((1, 2))
@@ -106,16 +106,16 @@ def constants(device: torch.device) -> tuple[Tensor, Tensor]:
 
 def features_of(codes: Sequence[int]) -> Tensor:
     """Return what networks are told of step codes, float32 (batch, KNOTS)."""
-    return torch.stack([torch.from_numpy(step_features(code)) for code in codes])
+    return torch.stack([torch.from_numpy(step_embedding(code)) for code in codes])
 
 
 def choose(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) -> Tensor:
     """Return the symbols that cost least, in squared error plus `multiplier` times bits."""
     centroids, _ = constants(wanted.device)
-    location = (location * FRACTIONS).round() / FRACTIONS
+    location = (location * SUBSYMBOL_STEPS).round() / SUBSYMBOL_STEPS
     scale = scale.round()
     base = location.floor()
-    rows = (scale * FRACTIONS + (location - base) * FRACTIONS).long()
+    rows = (scale * SUBSYMBOL_STEPS + (location - base) * SUBSYMBOL_STEPS).long()
     below = wanted.floor()
     costs = []
     for symbols in (below, below + 1):
@@ -126,7 +126,7 @@ def choose(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) 
 
 def bits_of(symbols: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     """Return the bits of symbols under logistic distributions."""
-    width = SMALLEST_SCALE * torch.exp2(scale / INDICES_PER_OCTAVE)
+    width = MIN_SCALE * torch.exp2(scale / INDICES_PER_OCTAVE)
     far = -(symbols - location).abs()
     probability = torch.sigmoid((far + 0.5) / width) - torch.sigmoid((far - 0.5) / width)
     return -torch.log2(probability.clamp_min(2.0**-22))

@@ -5,25 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from sdtrt.engine.coding.choice import choose
-from sdtrt.engine.coding.priors.architecture import Architecture
-from sdtrt.engine.coding.priors.latents import INDEX_SHIFT, LatentPrior, Network
+from sdtrt.engine.coding.priors.network_prior import INDEX_SHIFT, NetworkPrior, PassNetwork
 from sdtrt.engine.coding.priors.passes import gather, gather_plane
-from sdtrt.engine.coding.priors.tables import PRECISION, bins_of, bits_of_tables
+from sdtrt.engine.coding.priors.prior_layout import Architecture
+from sdtrt.engine.coding.priors.tables import PRECISION, bins_of, bit_costs
+from sdtrt.engine.coding.rdoq import quantize_rdo
 from sdtrt.export.prior.tables import integer_weights, logistic_centroids, logistic_tables
 
 PSEUDO_COUNTS = 300  # how much a logistic distribution weighs against counted symbols
 PSEUDO_POINTS = 30  # and how much its centroids do
 
 
-def integer_networks(networks: Iterable[Any]) -> list[Network]:
+def integer_networks(networks: Iterable[Any]) -> list[PassNetwork]:
     """Return trained networks with whole weights: `network.PassNetwork` has the units of theirs."""
     return [
         integer_network({k: v.detach().numpy().astype(np.float64) for k, v in n.named_parameters()}) for n in networks
     ]
 
 
-def integer_network(trained: dict[str, np.ndarray]) -> Network:
+def integer_network(trained: dict[str, np.ndarray]) -> PassNetwork:
     """Return one network; biases hold the half that turns rounding down into rounding to nearest."""
     hidden = np.concatenate([trained["hidden"], trained["hidden_features"]], axis=1)
     direct = np.concatenate([trained["direct"], trained["direct_features"]], axis=1)
@@ -36,12 +36,12 @@ def integer_network(trained: dict[str, np.ndarray]) -> Network:
         1024 * trained["second_bias"] + 256,
         128 * trained["output"],
     )
-    return Network(*(np.round(weights).astype(np.float32) for weights in whole))
+    return PassNetwork(*(np.round(weights).astype(np.float32) for weights in whole))
 
 
 def fitted(
     architecture: Architecture,
-    networks: list[Network],
+    networks: list[PassNetwork],
     crops: Iterable[tuple[np.ndarray, int, np.ndarray]],
     points: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -49,21 +49,21 @@ def fitted(
 
     Without `points` there are no centroids, and symbols are chosen as if latents lay at them.
     """
-    prior = LatentPrior(architecture, networks, logistic_tables(), logistic_centroids() if points else None)
-    costs = bits_of_tables(prior.tables)
+    prior = NetworkPrior(architecture, networks, logistic_tables(), logistic_centroids() if points else None)
+    costs = bit_costs(prior.tables)
     counts = np.zeros(prior.tables.shape, np.int64)
     errors = np.zeros(prior.tables.shape)
     for latents, code, multiplier in crops:
         planes = prior.planes(latents.shape, code)
         scaled = latents[list(architecture.order)] * np.float32(2.0 ** ((2048 - code) / 256))
-        for number, step in enumerate(architecture.passes):
-            context = prior.context(step, planes, number)
-            wanted = gather(scaled, step)
-            symbols = choose(wanted, context, costs, prior.centroids, gather_plane(multiplier, step))
-            planes.put(step, symbols, context.origin)
-            entries = context.rows(), bins_of(symbols - context.base(), context.low_bits())
+        for number, coding_pass in enumerate(architecture.passes):
+            context = prior.context(coding_pass, planes, number)
+            wanted = gather(scaled, coding_pass)
+            symbols = quantize_rdo(wanted, context, costs, prior.centroids, gather_plane(multiplier, coding_pass))
+            planes.put(coding_pass, symbols, context.origin)
+            entries = context.table_rows(), bins_of(symbols - context.base(), context.low_bits())
             np.add.at(counts, entries, 1)
-            np.add.at(errors, entries, context.counted(wanted) - symbols)
+            np.add.at(errors, entries, context.to_symbol_units(wanted) - symbols)
     return fitted_tables(counts), fitted_centroids(counts, errors) if points else None
 
 

@@ -9,22 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt._version import __version__
 from sdtrt.atomic import replace_file, replacing
-from sdtrt.engine.format.profile import LatentProfile, pack
+from sdtrt.engine.format.profile import LatentProfile, pack_profile
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.picture import crops_of
+from sdtrt.export.latents.sample_images import crops_of
 from sdtrt.export.prior.architectures import Plan, plan_for
 from sdtrt.export.prior.train import Recipe, train
 from sdtrt.progress import Rate
 
-SMALLEST_CROP = 8  # latents, of which there is something to be learned
-
-Floats = NDArray[np.float32]
+MIN_CROP = 8  # latents, of which there is something to be learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +67,12 @@ def learned_prior(
 
 
 def trained(
-    latents: Sequence[Floats], plan: Plan, step_codes: tuple[int, int], run: Path, lesson: Lesson, *, quiet: bool
+    latents: Sequence[F32Array], plan: Plan, step_codes: tuple[int, int], run: Path, lesson: Lesson, *, quiet: bool
 ) -> bytes:
     """Return the file of a prior trained on those latents that are large enough, or on the largest."""
     crop = min(lesson.crop, max((min(plane.shape[1:]) for plane in latents), default=0))
-    if crop < SMALLEST_CROP:
-        raise BundleError(f"no photo can be read and is {SMALLEST_CROP} latents wide and high")
+    if crop < MIN_CROP:
+        raise BundleError(f"no photo can be read and is {MIN_CROP} latents wide and high")
     recipe = Recipe(iterations=lesson.iterations, crop=crop, fitted_crops=lesson.fitted_crops)
     large = [plane for plane in latents if min(plane.shape[1:]) >= crop]
     threads = torch.get_num_threads()
@@ -89,13 +87,13 @@ def key_of(bundle: Bundle, profile: LatentProfile, photos: Sequence[Path], lesso
     """Return a digest of all that a prior depends on; of photos of their names and sizes, of code of its version."""
     names = "\n".join(f"{path} {path.stat().st_size}" for path in photos)
     recipe = f"{__version__} {lesson} {plan} {Recipe(iterations=lesson.iterations)}"
-    text = f"{bundle.folder.name} {bundle.files['encoder.onnx']} {pack(profile).hex()} {recipe} {names}"
+    text = f"{bundle.folder.name} {bundle.files['encoder.onnx']} {pack_profile(profile).hex()} {recipe} {names}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def normalised_latents(
     folder: Path, networks: Networks, profile: LatentProfile, photos: Sequence[Path], lesson: Lesson, *, quiet: bool
-) -> Iterator[Floats]:
+) -> Iterator[F32Array]:
     """Yield normalised latents, float32 (C, h, w), of crops of photos; those that the folder has are not made again."""
     rate, unit = Rate(quiet=quiet), (profile.spread * profile.weight)[:, None, None]
     for number, crop in enumerate(crops_of(photos, lesson.crops, lesson.side, networks.downscale)):

@@ -3,32 +3,39 @@
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.coding.priors.architecture import UNITS_PER_LATENT, LatentPass, units_of, width
-from sdtrt.engine.coding.priors.latents import FEATURE_LIMIT, INDEX_SHIFT, INDICES_PER_CODE, KNOTS, LIMIT, MAGNITUDE
-from sdtrt.engine.coding.priors.tables import SCALES
+from sdtrt.engine.coding.priors.network_prior import (
+    FEATURE_LIMIT,
+    INDEX_SHIFT,
+    INDICES_PER_CODE,
+    KNOTS,
+    LIMIT,
+    MAGNITUDE,
+)
+from sdtrt.engine.coding.priors.prior_layout import UNITS_PER_LATENT, LatentPass, num_channels, units_of
+from sdtrt.engine.coding.priors.tables import NUM_SCALES
 from sdtrt.export.prior.architectures import Plan
 
 FIRST_INDEX = 7.0  # of scales, at step 1
 UNITS_LIMIT = 127.0
-LARGEST_SUM = 0.95 * 2**24  # of the integer network: rounding its weights adds a little
+MAX_SUM = 0.95 * 2**24  # of the integer network: rounding its weights adds a little
 WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the network's
-LARGEST_FEATURE = SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # what moves a scale across all of them
+MAX_FEATURE = NUM_SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # what moves a scale across all of them
 
 
-class PassNetwork(nn.Module):
+class TrainablePassNetwork(nn.Module):
     """The trainable form of `engine.coding.priors.latents.Network`: 16 of a parameter's units to one of a weight's."""
 
-    def __init__(self, step: LatentPass, plan: Plan) -> None:
+    def __init__(self, coding_pass: LatentPass, plan: Plan) -> None:
         super().__init__()
-        self.group = step.stop - step.start
-        self.units_per_latent = units_of(step)
-        inputs = step.inputs
+        self.group = coding_pass.stop - coding_pass.start
+        self.units_per_latent = units_of(coding_pass)
+        inputs = coding_pass.inputs
         self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
         self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))
         self.hidden_bias = nn.Parameter(torch.rand(plan.units) * 60)
         self.second = nn.Parameter(torch.randn(plan.second_units, plan.units) * 4 / plan.units**0.5)
         self.second_bias = nn.Parameter(torch.rand(plan.second_units) * 60)
-        self.direct = nn.Parameter(first_guess(step))
+        self.direct = nn.Parameter(first_guess(coding_pass))
         self.direct_features = nn.Parameter(torch.zeros(2 * self.group, KNOTS))
         self.output = nn.Parameter(torch.zeros(2 * self.group, plan.second_units))
         first = FIRST_INDEX * UNITS_PER_LATENT / WEIGHT_UNIT
@@ -48,18 +55,18 @@ class PassNetwork(nn.Module):
         location = sums[..., : self.group] / self.units_per_latent / steps_of(codes)[:, None, None]
         offset = (2048 - codes) * (INDICES_PER_CODE / 2**INDEX_SHIFT)
         scale = sums[..., self.group :] + offset[:, None, None]
-        return location, scale + (scale.clamp(0, SCALES - 1) - scale).detach()  # what is out of range can come back
+        return location, scale + (scale.clamp(0, NUM_SCALES - 1) - scale).detach()  # what is out of range can come back
 
     @torch.no_grad()
-    def keep_exact(self, step: LatentPass) -> None:
+    def keep_exact(self, coding_pass: LatentPass) -> None:
         """Shrink what leads to sums that the integer network could not hold exactly.
 
         A channel that a step never leaves anything of drives its scale there down without end; all scales are enough.
         """
-        self.direct_features.clamp_(-LARGEST_FEATURE, LARGEST_FEATURE)
-        limits = self.hidden.new_full((step.inputs,), float(MAGNITUDE[-1]))
-        limits[: width(step.values)] = LIMIT
-        shrink([self.hidden_features], 128 * largest_of_features(self.hidden_features), torch.tensor(LARGEST_SUM / 2))
+        self.direct_features.clamp_(-MAX_FEATURE, MAX_FEATURE)
+        limits = self.hidden.new_full((coding_pass.inputs,), float(MAGNITUDE[-1]))
+        limits[: num_channels(coding_pass.values)] = LIMIT
+        shrink([self.hidden_features], 128 * largest_of_features(self.hidden_features), torch.tensor(MAX_SUM / 2))
         hidden = 128 * self.hidden.abs() @ limits
         rest = 128 * (largest_of_features(self.hidden_features) + self.hidden_bias.abs())
         shrink([self.hidden], hidden, rest)
@@ -76,16 +83,16 @@ def largest_of_features(weights: Tensor) -> Tensor:
 
 
 def shrink(rows: list[nn.Parameter], sums: Tensor, rest: Tensor) -> None:
-    """Scale rows whose largest sums, with the rest beside them, exceed `LARGEST_SUM` so that they do not."""
+    """Scale rows whose largest sums, with the rest beside them, exceed `MAX_SUM` so that they do not."""
     for parameters in rows:
-        parameters.mul_(((LARGEST_SUM - rest) / sums.clamp_min(1)).clamp(0, 1)[:, None])
+        parameters.mul_(((MAX_SUM - rest) / sums.clamp_min(1)).clamp(0, 1)[:, None])
 
 
-def first_guess(step: LatentPass) -> Tensor:
+def first_guess(coding_pass: LatentPass) -> Tensor:
     """Return direct weights that predict each channel from its nearest known neighbours."""
-    direct = torch.zeros(2 * (step.stop - step.start), step.inputs)
-    seen = [(channel, w.dy**2 + w.dx**2) for w in step.values for channel in range(w.first, w.last)]
-    for output, channel in enumerate(range(step.start, step.stop)):
+    direct = torch.zeros(2 * (coding_pass.stop - coding_pass.start), coding_pass.inputs)
+    seen = [(channel, w.dy**2 + w.dx**2) for w in coding_pass.values for channel in range(w.first, w.last)]
+    for output, channel in enumerate(range(coding_pass.start, coding_pass.stop)):
         distances = {n: distance for n, (other, distance) in enumerate(seen) if other == channel}
         nearest = [n for n, distance in distances.items() if distance == min(distances.values())]
         for n in nearest:

@@ -20,16 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from sdtrt.atomic import replace_file
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.masking import masking as prices
-from sdtrt.engine.coding.priors.architecture import Architecture
-from sdtrt.engine.coding.priors.latents import Network
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.perceptual_masking import masking_weights
+from sdtrt.engine.coding.priors.network_prior import PassNetwork
+from sdtrt.engine.coding.priors.prior_layout import Architecture
 from sdtrt.export import training_loop as training
 from sdtrt.export.latents.photo_latents import latents_of_photos
 from sdtrt.export.prior.architectures import PLANS, Plan, architecture
 from sdtrt.export.prior.coding import Gatherer, code_batch, features_of
 from sdtrt.export.prior.fit import fitted, integer_networks
-from sdtrt.export.prior.network import PassNetwork, steps_of
+from sdtrt.export.prior.network import TrainablePassNetwork, steps_of
 from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, add_device_option, averaged_weights
 
 
@@ -72,7 +72,7 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     arch = architecture(plan)
-    networks = nn.ModuleList([PassNetwork(step, plan) for step in arch.passes])
+    networks = nn.ModuleList([TrainablePassNetwork(coding_pass, plan) for coding_pass in arch.passes])
     gatherer = Gatherer(arch, recipe.crop, device)
     if start:
         networks.load_state_dict(averaged_weights(start, "prior"))
@@ -85,8 +85,8 @@ def train(
         return loss, {"bits per symbol": loss}
 
     def keep_exact() -> None:
-        for network, step in zip(networks, arch.passes, strict=True):
-            network.keep_exact(step)
+        for network, coding_pass in zip(networks, arch.passes, strict=True):
+            network.keep_exact(coding_pass)
 
     draw = crops_at_codes(latents, step_codes, masking, recipe, arch)
     Run(run, networks, networks, recipe).train(draw, loss_of, keep_exact, report)
@@ -122,7 +122,7 @@ def random_crop(
     code = int(rng.integers(fine - recipe.finer, coarse + recipe.coarser + 1))
     crop = plane[:, top : top + recipe.crop, left : left + recipe.crop]
     multiplier = np.full((recipe.crop, recipe.crop), rng.uniform(0, recipe.multiplier), np.float32)
-    return crop, code, multiplier * prices(crop[:masking]) if masking else multiplier
+    return crop, code, multiplier * masking_weights(crop[:masking]) if masking else multiplier
 
 
 def random_crops(
@@ -141,14 +141,17 @@ def random_crops(
 
 
 def packed(
-    plan: Plan, arch: Architecture, networks: list[Network], crops: Iterable[tuple[np.ndarray, int, np.ndarray]]
+    plan: Plan,
+    arch: Architecture,
+    networks: list[PassNetwork],
+    crops: Iterable[tuple[np.ndarray, int, np.ndarray]],
 ) -> bytes:
     """Return a prior's file, its tables and reconstruction points fitted to what its contexts see of the crops."""
     tables, centroids = fitted(arch, networks, crops, plan.points)
     arrays: dict[str, Any] = {
         f"{field}{n}": smallest_integers(getattr(network, field))
         for n, network in enumerate(networks)
-        for field in Network.__slots__
+        for field in PassNetwork.__slots__
     }
     if centroids is not None:
         arrays["centroids"] = centroids
@@ -178,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     recipe = Recipe(iterations=options.iterations, learning_rate=options.learning_rate)
     latents = latents_of_photos(options.photos, options.model, recipe.crop)
-    profile = PictureCodec(options.model).profile
+    profile = EngineCodec(options.model).profile
     prior = train(
         latents,
         PLANS[profile.latent_space],

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.dial import PRICE, START, UNIT, setting
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.layers import stream
-from sdtrt.engine.layers.contexts import (
+from sdtrt._arrays import F32Array, F64Array, I8Array, I32Array, I64Array
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.quality_scale import RESIDUAL_LAMBDA, RESIDUAL_START, STEP_UNIT, operating_point
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.layers import residual_codec
+from sdtrt.engine.layers.dct import forward_dct
+from sdtrt.engine.layers.residual_contexts import (
     BANDS,
     BINS,
     CHANNELS,
@@ -37,22 +39,19 @@ from sdtrt.engine.layers.contexts import (
     REACH,
     ROWS,
     SCORE_SHIFT,
-    Blocks,
+    BlockContexts,
     ResidualTables,
 )
-from sdtrt.engine.layers.transform import coefficients
-from sdtrt.engine.picture import Picture
 from sdtrt.export.prior.tables import integer_weights
 from sdtrt.export.training.tiny.photos import load_photos
 
 ROUNDS = 3
-PER_PASS = 200  # blocks of each pass of each picture that are looked at
+PER_PASS = 200  # blocks of each pass of each image that are looked at
 LARGEST = 20000  # blocks that a regression sees
 LOWEST, BIN = -7.0, 0.44  # log2 of the mean magnitude that the first bin stands for, and from one to the next
 WIDEST = 3.0  # a mean magnitude, above which low bits are sent as they are
 
 Key = tuple[int, int, int]  # channel, group, phase
-Floats = NDArray[np.float32]
 
 
 def main() -> None:
@@ -67,7 +66,10 @@ def main() -> None:
     tables = None
     for _ in range(ROUNDS):
         tables = fitted(samples, tables, rng)
-        print(f"{sum(len(stream.encode(*sample, trained=tables)) for sample in samples[::4])} bytes", flush=True)
+        print(
+            f"{sum(len(residual_codec.encode_residual(*sample, trained=tables)) for sample in samples[::4])} bytes",
+            flush=True,
+        )
     assert tables is not None
     np.savez_compressed(
         arguments.out,
@@ -79,29 +81,31 @@ def main() -> None:
     )
 
 
-def samples_of_photos(folder: Path, model: str, count: int, rng: np.random.Generator) -> Iterator[tuple[Floats, int]]:
+def samples_of_photos(folder: Path, model: str, count: int, rng: np.random.Generator) -> Iterator[tuple[F32Array, int]]:
     """Yield coefficients of what is missing of photos at random qualities, and steps to quantize them by."""
-    codec, photos = PictureCodec(model), load_photos(folder, 256)
+    codec, photos = EngineCodec(model), load_photos(folder, 256)
     for number in rng.permutation(len(photos))[:count]:
         height, width = (int(side * rng.choice([0.5, 0.6, 0.75])) for side in photos[number].shape[:2])
         pixels = np.asarray(Image.fromarray(photos[number]).resize((width, height), Image.Resampling.LANCZOS))
-        for quality in (float(rng.uniform(START, 100)), float(rng.uniform(10, 100))):
-            known = setting(quality, layers=2)
-            wish = Wish(quality=known.latents, layers=1)
-            decoded = codec.decode(codec.encode(Picture(pixels), wish)).pixels
-            residual = coefficients(pixels.astype(np.int16) - decoded)
-            for step in (known.residual * rng.uniform(0.7, 1.4), np.exp2(rng.uniform(np.log2(3), np.log2(90)))):
-                yield residual, round(UNIT * float(step))
+        for quality in (float(rng.uniform(RESIDUAL_START, 100)), float(rng.uniform(10, 100))):
+            known = operating_point(quality, layers=2)
+            wish = EncodeOptions(quality=known.latent_quality, layers=1)
+            decoded = codec.decode(codec.encode(ImageData(pixels), wish)).pixels
+            residual = forward_dct(pixels.astype(np.int16) - decoded)
+            for step in (known.residual_step * rng.uniform(0.7, 1.4), np.exp2(rng.uniform(np.log2(3), np.log2(90)))):
+                yield residual, round(STEP_UNIT * float(step))
 
 
-def fitted(samples: list[tuple[Floats, int]], last: ResidualTables | None, rng: np.random.Generator) -> ResidualTables:
+def fitted(
+    samples: list[tuple[F32Array, int]], last: ResidualTables | None, rng: np.random.Generator
+) -> ResidualTables:
     """Return the tables fitted to what `last` make of samples, None to a dead zone's symbols."""
-    seen: defaultdict[Key, list[tuple[Floats, NDArray[np.int32]]]] = defaultdict(list)
+    seen: defaultdict[Key, list[tuple[F32Array, I32Array]]] = defaultdict(list)
     extents = np.zeros((EXTENT_ROWS, ENTRIES))
     for residual, step in samples:
-        wanted = stream.in_steps(residual, step)
-        chosen = stream.extents_of(wanted, np.full(wanted.shape[2], PRICE, np.float32))
-        blocks = Blocks(residual.shape[2], residual.shape[3], last or untrained())
+        wanted = residual_codec.scale_coefficients(residual, step)
+        chosen = residual_codec.choose_last_groups(wanted, np.full(wanted.shape[2], RESIDUAL_LAMBDA, np.float32))
+        blocks = BlockContexts(residual.shape[2], residual.shape[3], last or untrained())
         for part in blocks.passes():
             if part.group < 0:
                 values = chosen[part.channel, part.blocks]
@@ -112,8 +116,10 @@ def fitted(samples: list[tuple[Floats, int]], last: ResidualTables | None, rng: 
             if last is None:
                 values = (np.sign(at) * np.floor(np.abs(at) + 0.36)).astype(np.int32)
             else:
-                price = np.full(len(part.blocks), PRICE, np.float32)
-                values, *_ = stream.choose(at, blocks.rows(part), last, stream.bits_of(last), price)
+                price = np.full(len(part.blocks), RESIDUAL_LAMBDA, np.float32)
+                values, *_ = residual_codec.quantize_rdo(
+                    at, blocks.rows(part), last, residual_codec.bit_costs(last), price
+                )
             some = rng.permutation(len(part.blocks))[:PER_PASS]
             features = blocks.features(part)[some]
             each = np.broadcast_to(features[None], (len(values), *features.shape))
@@ -125,7 +131,7 @@ def fitted(samples: list[tuple[Floats, int]], last: ResidualTables | None, rng: 
     return tables_of(seen, extents)
 
 
-def tables_of(seen: dict[Key, list[tuple[Floats, NDArray[np.int32]]]], extents: NDArray[np.float64]) -> ResidualTables:
+def tables_of(seen: dict[Key, list[tuple[F32Array, I32Array]]], extents: F64Array) -> ResidualTables:
     """Return the tables of what was seen in each pass: features, symbols, and coefficients in 1/1024 step."""
     found = untrained()
     found.tables[:EXTENT_ROWS] = [integer_weights(row) for row in smoothed_extents(extents)]
@@ -149,7 +155,7 @@ def tables_of(seen: dict[Key, list[tuple[Floats, NDArray[np.int32]]]], extents: 
     return found
 
 
-def regression(features: Floats, magnitudes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def regression(features: F32Array, magnitudes: I32Array) -> tuple[I32Array, I32Array]:
     """Return weights, int32 (FEATURES + 1,), and offsets, int32 (bands,), of the scores of features.
 
     The mean of a geometric distribution of magnitudes, (bands, n), is exp(features @ w + offset); the likelihood is
@@ -175,7 +181,7 @@ def regression(features: Floats, magnitudes: NDArray[np.int32]) -> tuple[NDArray
     return found, np.rint((offsets.detach().numpy() - LOWEST * np.log(2)) * unit).astype(np.int32)
 
 
-def count(found: ResidualTables, first: int, bins: NDArray[np.int64], known: NDArray[np.int32]) -> None:
+def count(found: ResidualTables, first: int, bins: I64Array, known: I32Array) -> None:
     """Fill the tables from row `first` on by what symbols were seen in each bin; where few were, by what bins mean."""
     for number in range(BINS):
         symbols, wanted = known[bins == number].T
@@ -193,7 +199,7 @@ def count(found: ResidualTables, first: int, bins: NDArray[np.int64], known: NDA
             found.points[first + number] = points_of(symbols, wanted)
 
 
-def geometric(mean: float, low: int) -> NDArray[np.float64]:
+def geometric(mean: float, low: int) -> F64Array:
     """Return the probabilities of entries by a geometric distribution of magnitudes, signs being equal."""
     symbols = np.arange(-(REACH << low), (REACH + 1) << low)
     chances = (mean / (1 + mean)) ** np.abs(symbols) / (1 + mean) * np.where(symbols == 0, 1, 0.5)
@@ -202,7 +208,7 @@ def geometric(mean: float, low: int) -> NDArray[np.float64]:
     return probabilities
 
 
-def points_of(symbols: NDArray[np.int32], wanted: NDArray[np.int32]) -> NDArray[np.int8]:
+def points_of(symbols: I32Array, wanted: I32Array) -> I8Array:
     """Return where coefficients of each symbol lie on average, in 1/64 step from it, alike on both sides."""
     points = np.zeros(ENTRIES, np.int8)
     for magnitude in range(1, REACH + 1):
@@ -214,7 +220,7 @@ def points_of(symbols: NDArray[np.int32], wanted: NDArray[np.int32]) -> NDArray[
     return points
 
 
-def smoothed_extents(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def smoothed_extents(counts: F64Array) -> F64Array:
     """Return counts of extents, with a little of what was seen at the same mean with any extent below, and of all."""
     parts = counts.reshape(CHANNELS, 3, EXTENTS, EXTENTS, ENTRIES)
     alike = parts.sum(3, keepdims=True)

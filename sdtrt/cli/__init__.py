@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sdtrt._version import __version__
-from sdtrt.cli import compare, completion, dataset, models, pictures, reports, serve, view
+from sdtrt.cli import compare, completion, dataset, images, models, reports, serve, view
 from sdtrt.cli.batch import fail, in_words, show_traceback
-from sdtrt.engine.coding.threads import products_by_one_thread
+from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.errors import SdtrtError
 from sdtrt.process import streams
 from sdtrt.process.signals import SignalExit, ending_signals
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: Sequence[str] | None) -> int:
     """Parse arguments, do what they ask for and return the exit code."""
     options = build_parser().parse_args(arguments)
-    products_by_one_thread()
+    limit_blas_to_one_thread()
     try:
         return int(options.command(options))
     except OSError:
@@ -88,6 +88,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"sdtrt {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for room in (pictures, reports, compare, view, models, serve, dataset, completion):
+    for room in (images, reports, compare, view, models, serve, dataset, completion):
         room.add_commands(commands)
     return parser

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from sdtrt.cli.files import is_stdin
-from sdtrt.engine.coding.interest import LARGEST_WEIGHT
-from sdtrt.engine.denoising.denoise import checked_steps
+from sdtrt.engine.coding.roi import MAX_WEIGHT
+from sdtrt.engine.denoising.denoise import validate_steps
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
+from sdtrt.engine.image import Region, region_of_text
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
-from sdtrt.engine.parts import LARGEST_SCALE
-from sdtrt.engine.picture import Region, region_of_text
-from sdtrt.images.interest import DEFAULT_WEIGHT
+from sdtrt.engine.parts import MAX_SCALE
+from sdtrt.images.roi import DEFAULT_WEIGHT
 
 Number = TypeVar("Number", int, float)
 
@@ -83,7 +83,7 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
     command.add_argument(
         "--precision", default="auto", choices=PRECISIONS, help="of the networks on the CPU; bf16 needs openvino"
     )
-    command.add_argument("--tile", type=int, metavar="N", help="cut larger pictures into tiles of N pixels; 0: never")
+    command.add_argument("--tile", type=int, metavar="N", help="cut larger images into tiles of N pixels; 0: never")
     command.add_argument("--overlap", type=int, metavar="N", help="pixels by which tiles overlap")
 
 
@@ -93,7 +93,7 @@ def add_frame(command: argparse.ArgumentParser) -> None:
 
 def add_limit(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger pictures (default %(default)s)"
+        "--max-pixels", type=int, default=DEFAULT_LIMITS.max_pixels, help="refuse larger images (default %(default)s)"
     )
 
 
@@ -141,15 +141,15 @@ def roi(text: str) -> tuple[Region | str, float]:
     assert match is not None
     where, weight = match.groups()
     found = region(where) if re.fullmatch(r"[\dx+]+", where) else where
-    if weight is not None and not 1 <= float(weight) <= LARGEST_WEIGHT:
-        raise argparse.ArgumentTypeError(f"weight {weight}, expected 1 to {LARGEST_WEIGHT:.0f}")
+    if weight is not None and not 1 <= float(weight) <= MAX_WEIGHT:
+        raise argparse.ArgumentTypeError(f"weight {weight}, expected 1 to {MAX_WEIGHT:.0f}")
     return found, DEFAULT_WEIGHT if weight is None else float(weight)
 
 
 def scale(text: str) -> int:
     """Return by how many times a preview is smaller."""
-    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= LARGEST_SCALE:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {LARGEST_SCALE}")
+    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {MAX_SCALE}")
     return int(text)
 
 
@@ -170,7 +170,7 @@ def roi_options(options: argparse.Namespace) -> dict[str, Any]:
 def denoise(text: str) -> int | Literal["auto"]:
     """Return a number of steps, 0 for `off`, or `auto`."""
     try:
-        return "auto" if text == "auto" else checked_steps(0 if text == "off" else int(text))
+        return "auto" if text == "auto" else validate_steps(0 if text == "off" else int(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a number of steps, auto or off") from error
 

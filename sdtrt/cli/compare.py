@@ -1,4 +1,4 @@
-"""The command `compare`: pictures by sdtrt and by other codecs, as an HTML report and as a picture."""
+"""The command `compare`: images by sdtrt and by other codecs, as an HTML report and as an image."""
 
 import argparse
 import io
@@ -25,9 +25,9 @@ from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_w
 from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.networks.bundle import BUILT_IN
-from sdtrt.images.picture import picture_of
+from sdtrt.images.convert import to_engine_image
 from sdtrt.process.text import printable
 
 QUALITY = 25
@@ -35,10 +35,10 @@ LINE = "sdtrt {bytes} bytes, {psnr} dB; {rivals}"
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    wish = {"quality": options.quality, "nbytes": options.bytes}
+    encoding = {"quality": options.quality, "nbytes": options.bytes}
     if options.quality is None and options.bytes is None:
-        wish["quality"] = QUALITY
-    Wish(**wish)  # what makes no sense is wrong usage, not a wrong input
+        encoding["quality"] = QUALITY
+    EncodeOptions(**encoding)  # what makes no sense is wrong usage, not a wrong input
     outputs = {"-o": options.output} | ({"--png": options.png} if options.png else {})
     for target in outputs.values():
         for source in options.inputs:
@@ -53,9 +53,9 @@ def compare_command(options: argparse.Namespace) -> int:
 
         def work(source: str, target: str) -> Record:
             with open_image(source, options.frame, limits_of(options)) as image:
-                pixels = picture_of(image, strip=True, limits=limits_of(options)).pixels
+                pixels = to_engine_image(image, strip=True, limits=limits_of(options)).pixels
             codec, name = codec_of(options.model), name_of(source)
-            comparisons.append(compare(codec, name, np.asarray(pixels), **wish, **roi_options(options)))
+            comparisons.append(compare(codec, name, np.asarray(pixels), **encoding, **roi_options(options)))
             return record_of(comparisons[-1])
 
         code = each_file(options, targets, work, LINE, check=check)
@@ -77,8 +77,8 @@ def record_of(comparison: Comparison) -> Record:
     figures = {r.codec: {"bytes": r.nbytes, "psnr": round(r.psnr, 2), "ssim": round(r.ssim, 4)} for r in rivals}
     told = ", ".join(f"{name} {figure['bytes']} bytes, {figure['psnr']} dB" for name, figure in figures.items())
     record: Record = {"bytes": ours.nbytes, "psnr": round(ours.psnr, 2), "ssim": round(ours.ssim, 4)}
-    if comparison.interest:
-        record["roi"] = {name: rounded(figure) for name, figure in asdict(comparison.interest).items()}
+    if comparison.roi:
+        record["roi"] = {name: rounded(figure) for name, figure in asdict(comparison.roi).items()}
         told += (
             f"; region of interest {record['roi']['region_with']} dB, without --roi {record['roi']['region_without']}"
         )

@@ -16,12 +16,12 @@ from sdtrt.cli.arguments import (
     whole_number,
 )
 from sdtrt.cli.inputs import extra
-from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.threads import processors
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
+from sdtrt.engine.coding.threads import available_cpus
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
-from sdtrt.engine.networks.view import LOOKS
+from sdtrt.engine.networks.decode_options import LOOKS
 from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
@@ -38,10 +38,17 @@ SHOWN = 5  # errors that are printed
 
 
 def encode(options: argparse.Namespace) -> int:
-    wish = {"quality": options.quality, "nbytes": options.bytes, "bits_per_pixel": options.bpp}
-    Wish(psnr=options.target_psnr, effort=options.effort, layers=options.layers, **wish)  # wrong usage, not input
-    wish |= {"psnr": options.target_psnr, "effort": options.effort, "layers": options.layers, "strip": options.strip}
-    return conclude(options, "encode", wish)
+    encoding = {"quality": options.quality, "nbytes": options.bytes, "bits_per_pixel": options.bpp}
+    EncodeOptions(
+        psnr=options.target_psnr, effort=options.effort, layers=options.layers, **encoding
+    )  # wrong usage, not input
+    encoding |= {
+        "psnr": options.target_psnr,
+        "effort": options.effort,
+        "layers": options.layers,
+        "strip": options.strip,
+    }
+    return conclude(options, "encode", encoding)
 
 
 def decode(options: argparse.Namespace) -> int:
@@ -73,7 +80,7 @@ def verify(options: argparse.Namespace) -> int:
     except ValueError:
         if wrong is None:
             raise
-        return 0  # pictures or latents, as they were written
+        return 0  # images or latents, as they were written
     return conclude(options, "verify", {})
 
 
@@ -222,8 +229,10 @@ def add_commands(commands: Any) -> None:
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
     rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
     rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
-    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose picture has so many dB")
-    one.add_argument("--effort", type=int, choices=TRIALS, default=DEFAULT_EFFORT, help="default %(default)s")
+    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose image has so many dB")
+    one.add_argument(
+        "--effort", type=int, choices=SEARCH_ITERATIONS, default=DEFAULT_EFFORT, help="default %(default)s"
+    )
     one.add_argument("--layers", type=int, choices=(1, 2), default=2, help="1: latents alone (default %(default)s)")
     one.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
     add_networks(one)
@@ -252,7 +261,7 @@ def add_operation(commands: Any, name: str, function: Any, text: str, *, writes:
     command.add_argument(
         "--shard-size", type=positive_count, default=SHARD_SIZE, help="samples in a shard (default %(default)s)"
     )
-    command.add_argument("--workers", type=positive_count, default=processors(), help="default: one per core")
+    command.add_argument("--workers", type=positive_count, default=available_cpus(), help="default: one per core")
     command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; auto: the one at hand, or one made here")
     command.add_argument("--gpus", type=float, default=0, help="GPUs of each of Ray's workers (default 0)")
     command.add_argument("--max-errors", type=whole_number, help="end when more samples failed (default: never)")

@@ -19,7 +19,7 @@ from sdtrt.cli.files import check_not_input, read_input
 from sdtrt.codec import Codec
 from sdtrt.engine.format.container import MAGIC
 from sdtrt.engine.format.limits import Limits
-from sdtrt.engine.refined import TURNS
+from sdtrt.engine.gradient_search import ITERATIONS_BY_EFFORT
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.images.opening import open_any_size, seek
 from sdtrt.process.install import install_command
@@ -27,7 +27,7 @@ from sdtrt.process.streams import print_message
 from sdtrt.process.text import printable
 from sdtrt.progress import Clock, TileBar, clear_bar
 
-PROBE_SIDE = 64  # pixels of the picture that the time of a search is measured on
+PROBE_SIDE = 64  # pixels of the image that the time of a search is measured on
 TRIALS_OF_SEARCH = 4  # files that a search for a size or a PSNR makes, about
 
 
@@ -54,12 +54,12 @@ def limits_of(options: argparse.Namespace) -> Limits:
 class SearchCost:
     """Says on standard error about how long the search of a high effort will take, before it starts.
 
-    The time is measured once, on a small picture made of numbers, and grows with the number of pixels.
+    The time is measured once, on a small image made of numbers, and grows with the number of pixels.
 
     Arguments:
-        encode: encodes a picture at an effort.
+        encode: encodes an image at an effort.
         effort: int, 1 to 9; those that do not search cost nothing that is worth a line.
-        trials: int, how many files will be made of each picture.
+        trials: int, how many files will be made of each image.
         quiet: bool, whether nothing is to be said.
         clock: gives the time in seconds; default: `time.perf_counter`.
     """
@@ -74,13 +74,13 @@ class SearchCost:
         clock: Clock = time.perf_counter,
     ) -> None:
         self._encode, self._effort, self._trials, self._clock = encode, effort, trials, clock
-        self._silent = quiet or effort not in TURNS
+        self._silent = quiet or effort not in ITERATIONS_BY_EFFORT
         self._seconds_per_pixel: float | None = None
 
     @classmethod
     def of(cls, codec: Codec, options: argparse.Namespace) -> "SearchCost":
         """Return the cost of what the options of `encode` ask for."""
-        searched = any(wish is not None for wish in (options.bytes, options.bpp, options.target_psnr))
+        searched = any(options is not None for options in (options.bytes, options.bpp, options.target_psnr))
 
         def encode(image: Image.Image, effort: int) -> object:
             return codec.encode(image, quality=options.quality, effort=effort, layers=options.layers)
@@ -89,7 +89,7 @@ class SearchCost:
         return cls(encode, options.effort, trials=TRIALS_OF_SEARCH if searched else 1, quiet=quiet)
 
     def say(self, source: str, width: int, height: int) -> None:
-        """Print the time for a picture, if it is large enough for that to matter."""
+        """Print the time for an image, if it is large enough for that to matter."""
         if self._silent or width * height <= (2 * PROBE_SIDE) ** 2:
             return
         seconds = self._per_pixel() * width * height * self._trials
@@ -98,7 +98,7 @@ class SearchCost:
         print_message(f"{text}, this takes about {in_units(seconds)}" if seconds else f"{text}: this may take minutes")
 
     def _per_pixel(self) -> float:
-        """Return the seconds for a pixel, 0 where networks refuse the small picture, as engines of one size do."""
+        """Return the seconds for a pixel, 0 where networks refuse the small image, as engines of one size do."""
         if self._seconds_per_pixel is None:
             y, x = np.mgrid[:PROBE_SIDE, :PROBE_SIDE]
             planes = np.stack([96 + x, 64 + 2 * y, 128 + 40 * np.sin(x / 3) * np.cos(y / 5)], axis=2)

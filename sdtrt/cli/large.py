@@ -10,9 +10,9 @@ from sdtrt.atomic import replacing
 from sdtrt.cli.files import is_file, require_writable
 from sdtrt.cli.inputs import SearchCost, limits_of
 from sdtrt.codec import Codec
-from sdtrt.errors import DeviceError, PictureWarning
+from sdtrt.errors import DeviceError, ImageWarning
+from sdtrt.file_info import size_of
 from sdtrt.images.rows import LARGE, rows_of_file, write_png
-from sdtrt.information import size_of
 
 
 def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: SearchCost) -> bytes | None:
@@ -22,7 +22,7 @@ def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: Se
         not is_file(source)
         or options.frame
         or options.method != "latents"
-        or any(wish is not None for wish in searched)
+        or any(options is not None for options in searched)
     ):
         return None
     try:
@@ -35,7 +35,7 @@ def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: Se
     if rows is None:
         return None
     if options.layers == 2:
-        warnings.warn("large image, read by rows: coded without layers, as by --layers 1", PictureWarning, stacklevel=2)
+        warnings.warn("large image, read by rows: coded without layers, as by --layers 1", ImageWarning, stacklevel=2)
     cost.say(source, rows.width, rows.height)
     return codec.encode_rows(
         rows.bands,
@@ -65,9 +65,9 @@ def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argpar
         _tell_of_memory(error)
         return None
     if not options.strip:
-        warnings.warn("an image this large is written without metadata", PictureWarning, stacklevel=2)
+        warnings.warn("an image this large is written without metadata", ImageWarning, stacklevel=2)
     return about.width, about.height
 
 
 def _tell_of_memory(error: DeviceError) -> None:
-    warnings.warn(f"the image is held whole in memory: {error}", PictureWarning, stacklevel=3)
+    warnings.warn(f"the image is held whole in memory: {error}", ImageWarning, stacklevel=3)

@@ -7,7 +7,14 @@ from typing import Any
 
 from sdtrt.cli.arguments import add_command, add_quiet, mebibytes, value_range
 from sdtrt.cli.inputs import extra, require_libraries
-from sdtrt.engine.networks.backends.plans import STANDARD_SHAPES, Index, Plan, engines_folder, remove, states
+from sdtrt.engine.networks.backends.engine_index import (
+    STANDARD_SHAPES,
+    EngineIndex,
+    EngineRecord,
+    delete_engines,
+    engine_states,
+    engines_folder,
+)
 from sdtrt.engine.networks.backends.trt_library import NAMES
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
 from sdtrt.errors import SdtrtError
@@ -59,7 +66,7 @@ def import_pair(options: argparse.Namespace) -> int:
     with extra("onnx"):
         from sdtrt.export.adopt import adopt
         from sdtrt.export.adoption import Adoption
-    wish = Adoption(
+    import_options = Adoption(
         encoder=options.encoder,
         decoder=options.decoder,
         vivid=options.vivid,
@@ -78,7 +85,7 @@ def import_pair(options: argparse.Namespace) -> int:
         quiet=options.quiet or options.json,
     )
     with Watch("sdtrt import", quiet=options.quiet):
-        notes = adopt(wish)
+        notes = adopt(import_options)
     return conclude(notes, options)
 
 
@@ -88,15 +95,15 @@ def calibrate(options: argparse.Namespace) -> int:
     from sdtrt.export.calibrate import Calibration, calibrate
 
     bundle = find_bundle(options.bundle)
-    wish = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet or options.json)
-    wish.check()  # before PyTorch is imported, which takes seconds
+    calibration = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet or options.json)
+    calibration.check()  # before PyTorch is imported, which takes seconds
     lesson = None
     if options.prior:
         with extra("export"):
             from sdtrt.export.prior.learn import Lesson
         lesson = Lesson()
     with Watch("sdtrt calibrate", quiet=options.quiet):
-        found = calibrate(wish, lesson)
+        found = calibrate(calibration, lesson)
     if options.json:
         print_json({"bundle": str(bundle.folder), **asdict(found)})
         return 0
@@ -126,10 +133,10 @@ def engines_build(options: argparse.Namespace) -> int:
     require_libraries("onnx", ("onnx",))
     with extra("onnx"):
         from sdtrt.export.engines import Order, build_engines
-    done: list[tuple[Plan, bool]] = []
+    done: list[tuple[EngineRecord, bool]] = []
     silent = options.json or options.quiet
 
-    def report(plan: Plan, built: bool) -> None:
+    def report(plan: EngineRecord, built: bool) -> None:
         if not silent:
             if not done:
                 print_head()
@@ -156,7 +163,7 @@ def engines_build(options: argparse.Namespace) -> int:
 
 def engines_list(options: argparse.Namespace) -> int:
     bundle = find_bundle(options.bundle)
-    found = states(bundle, Index.of(bundle))
+    found = engine_states(bundle, EngineIndex.of(bundle))
     if options.json:
         print_json([asdict(plan) | {"state": asdict(state)} for plan, state in found])
     elif not found:
@@ -173,12 +180,12 @@ def engines_list(options: argparse.Namespace) -> int:
 def engines_clean(options: argparse.Namespace) -> int:
     bundle = find_bundle(options.bundle)
     try:
-        index = Index.of(bundle)
+        index = EngineIndex.of(bundle)
     except SdtrtError:
-        index = Index(engines_folder(bundle))  # the index itself is what is broken, so it is written anew
-    unwanted = [p for p, state in states(bundle, index) if options.all or state.kind in {"stale", "damaged"}]
+        index = EngineIndex(engines_folder(bundle))  # the index itself is what is broken, so it is written anew
+    unwanted = [p for p, state in engine_states(bundle, index) if options.all or state.kind in {"stale", "damaged"}]
     if index.folder.is_dir():
-        index = remove(index, unwanted)
+        index = delete_engines(index, unwanted)
     known = {plan.file for plan in index.plans}
     strays = [path for path in index.folder.glob("*.engine") if path.name not in known and path.is_file()]
     for path in strays:
@@ -198,7 +205,7 @@ def print_head() -> None:
     print_result(ROW.format("engine", "target", "shapes", "size", "key", "state"))
 
 
-def columns(plan: Plan) -> tuple[str, ...]:
+def columns(plan: EngineRecord) -> tuple[str, ...]:
     key = plan.key
     return key.network, key.target, key.shapes, f"{plan.nbytes / 2**20:.1f} MiB", plan.file.split("-")[-1][:12]
 
@@ -286,6 +293,6 @@ def add_import(commands: Any) -> None:
         "--latent-shift", type=float, default=0.0, help="latents at unit scale are (raw - SHIFT) * scale (default 0)"
     )
     command.add_argument("--encoder-output", help="name of the output that holds the latents, if there are several")
-    command.add_argument("--decoder-output", help="name of the output that holds the picture, if there are several")
+    command.add_argument("--decoder-output", help="name of the output that holds the image, if there are several")
     command.add_argument("--sum-outputs", action="store_true", help="enlarge the decoder's outputs and add them up")
     command.add_argument("--gradient", action="store_true", help="the decoder's gradient, too, for --effort 6 and more")

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict, replace
 from typing import Any
 
-from sdtrt import information
+from sdtrt import file_info
 from sdtrt.cli.arguments import add_command, add_inputs, add_limit
 from sdtrt.cli.batch import Record, each_file, fail
 from sdtrt.cli.files import read_input
@@ -25,7 +25,7 @@ def info(options: argparse.Namespace) -> int:
     limits = limits_of(options)
 
     def work(source: str, _: str) -> Record:
-        return asdict(information.info(read_input(source), limits=limits))
+        return asdict(file_info.info(read_input(source), limits=limits))
 
     line = described_shortly if len(options.inputs) > 1 else described_fully
     return each_file(options, options.inputs, work, line, always=True)
@@ -59,7 +59,7 @@ def verify(options: argparse.Namespace) -> int:
     limits = limits_of(options)
 
     def work(source: str, _: str) -> Record:
-        unchecked = information.verify(read_input(source), limits=limits)
+        unchecked = file_info.verify(read_input(source), limits=limits)
         return {"unchecked": unchecked} if unchecked else {}
 
     return each_file(options, options.inputs, work, verified, always=True)
@@ -84,7 +84,7 @@ def models(options: argparse.Namespace) -> int:
         return broken
     for bundle in found:
         unet = ", with a UNet" if bundle.unet else ""
-        look = f", looks faithful and vivid ({bundle.look} by default)" if bundle.is_vivid else ""
+        look = f", looks faithful and vivid ({bundle.look} by default)" if bundle.has_vivid_decoder else ""
         prior = ", with a prior" if bundle.prior else ""
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
         print_result(printable(text))

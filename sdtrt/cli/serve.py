@@ -1,4 +1,4 @@
-"""The command that serves pictures over HTTP: `serve`."""
+"""The command that serves images over HTTP: `serve`."""
 
 import argparse
 import os
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, positive_count, seconds, whole_number
 from sdtrt.cli.inputs import extra, machine_options
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.threads import processors
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.threads import available_cpus
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
-from sdtrt.errors import PictureWarning
+from sdtrt.errors import ImageWarning
 from sdtrt.process.environment import variable
 from sdtrt.process.signals import die
 from sdtrt.process.streams import flush_results, print_json, print_message
@@ -58,9 +58,9 @@ def serve(options: argparse.Namespace) -> int:
     )
     if options.root:
         Shelf(options.root)  # a folder that is not there is noticed before the model is opened
-    codec = PictureCodec(options.model, **machine_options(options))
+    codec = EngineCodec(options.model, **machine_options(options))
     app = application(codec, settings)
-    warnings.simplefilter("ignore", PictureWarning)  # of pictures that others send
+    warnings.simplefilter("ignore", ImageWarning)  # of images that others send
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -137,7 +137,7 @@ OPTIONS = (
     Option(
         "--workers",
         positive_count,
-        lambda: min(WORKERS, processors()),
+        lambda: min(WORKERS, available_cpus()),
         f"requests that are computed at once (default {WORKERS}, or one per core)",
     ),
     Option("--waiting", whole_number, 16, "requests that may wait for that (default 16)"),
@@ -148,7 +148,7 @@ OPTIONS = (
         "--max-pixels",
         whole_number,
         DEFAULT_LIMITS.max_pixels,
-        f"refuse larger pictures (default {DEFAULT_LIMITS.max_pixels})",
+        f"refuse larger images (default {DEFAULT_LIMITS.max_pixels})",
     ),
     Option("--max-age", whole_number, 3600, "for how many seconds answers may be cached (default 3600)"),
 )
@@ -162,7 +162,7 @@ def fill_in(options: argparse.Namespace) -> None:
 
 
 def add_commands(commands: Any) -> None:
-    command = add_command(commands, "serve", serve, "pictures over HTTP")
+    command = add_command(commands, "serve", serve, "images over HTTP")
 
     for option in OPTIONS:
         command.add_argument(option.name, type=option.kind, help=option.text)

@@ -1,1 +1,1 @@
-"""A picture by several codecs -> figures -> a report. The way in is `comparison.compare`."""
+"""An image by several codecs -> figures -> a report. The way in is `comparison.compare`."""

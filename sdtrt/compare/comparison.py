@@ -1,37 +1,35 @@
-"""One picture, or its middle, by several codecs at the same number of bytes: files, figures and rate curves."""
+"""One image, or its middle, by several codecs at the same number of bytes: files, figures and rate curves."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from sdtrt._arrays import BoolArray, U8Array
 from sdtrt.codec import Codec
 from sdtrt.compare.likeness import psnr, ssim
 from sdtrt.compare.rivals import RIVALS, Encode, at_bytes, decoded
-from sdtrt.images.interest import DEFAULT_WEIGHT, Roi, mask_of
-from sdtrt.images.picture import ImageLike, picture_of
+from sdtrt.images.convert import ImageLike, to_engine_image
+from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, mask_of
 
 OURS = "sdtrt"
-LARGEST_COMPARED = 768  # pixels a side: of larger pictures the middle is compared, so that it takes seconds
+MAX_COMPARED = 768  # pixels a side: of larger images the middle is compared, so that it takes seconds
 QUALITIES = {OURS: (1, 10, 20, 30, 45, 60, 80), "JPEG": (2, 5, 10, 20, 35, 55), "WebP": (1, 10, 25, 45, 65)}
 OTHER_QUALITIES = (5, 20, 35, 50, 65)
 
 WHITE = 128  # in a mask, from where on a pixel counts as the region's
 
-Pixels = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a codec made of a picture; PSNR in dB, SSIM up to 1."""
+    """What a codec made of an image; PSNR in dB, SSIM up to 1."""
 
     codec: str
     nbytes: int
     bits_per_pixel: float
     psnr: float
     ssim: float
-    pixels: Pixels
+    pixels: U8Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +48,15 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One picture of a size, and what each codec made of it, or of its middle; `curves` are (bits per pixel, PSNR)."""
+    """One image of a size, and what each codec made of it, or of its middle; `curves` are (bits per pixel, PSNR)."""
 
     name: str
     width: int
     height: int
-    pixels: Pixels  # what was compared
+    pixels: U8Array  # what was compared
     results: list[Result]
     curves: dict[str, list[tuple[float, float]]]
-    interest: Gain | None = None
+    roi: Gain | None = None
 
 
 def compare(
@@ -73,15 +71,15 @@ def compare(
 ) -> Comparison:
     """Encode an image by sdtrt, and by each rival into at most as many bytes, or into the fewest that it can.
 
-    Of an image of more than `LARGEST_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`, and
+    Of an image of more than `MAX_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`, and
     `ValueError` if the middle has nothing of a region of interest. Alpha is left out: what is compared is colour.
     """
-    whole = picture_of(image).pixels
+    whole = to_engine_image(image).pixels
     pixels, mask = middle(whole), None
     if roi is not None:
         mask = middle(mask_of(roi, whole.shape[1], whole.shape[0]))
         if mask.max() < WHITE:
-            raise ValueError("the region of interest is not in the middle of the picture, which is compared")
+            raise ValueError("the region of interest is not in the middle of the image, which is compared")
     data = codec.encode(pixels, quality=quality, nbytes=nbytes, roi=mask, roi_weight=roi_weight)
     files = {OURS: data} | {
         rival: at_bytes(encode, Image.fromarray(pixels), len(data))[1] for rival, encode in RIVALS.items()
@@ -91,34 +89,34 @@ def compare(
     return Comparison(name, whole.shape[1], whole.shape[0], pixels, results, _curves(codec, pixels), gain)
 
 
-def _gain(codec: Codec, ours: Result, pixels: Pixels, region: NDArray[np.bool_], weight: float) -> Gain:
+def _gain(codec: Codec, ours: Result, pixels: U8Array, region: BoolArray, weight: float) -> Gain:
     plain = _decoded(codec, codec.encode(pixels, nbytes=ours.nbytes))
 
-    def likeness(found: Pixels, where: NDArray[np.bool_]) -> float | None:
+    def likeness(found: U8Array, where: BoolArray) -> float | None:
         return psnr(pixels[where], found[where]) if where.any() else None
 
     inside, inside_plain = (psnr(pixels[region], found[region]) for found in (ours.pixels, plain))
     return Gain(weight, inside, inside_plain, likeness(ours.pixels, ~region), likeness(plain, ~region))
 
 
-def middle(pixels: Pixels) -> Pixels:
-    """Return the middle of a picture or mask, of at most so many pixels a side as are compared."""
-    top, left = (max(0, side - LARGEST_COMPARED) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + LARGEST_COMPARED, left : left + LARGEST_COMPARED]
+def middle(pixels: U8Array) -> U8Array:
+    """Return the middle of an image or mask, of at most so many pixels a side as are compared."""
+    top, left = (max(0, side - MAX_COMPARED) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + MAX_COMPARED, left : left + MAX_COMPARED]
 
 
-def _result(codec: str, original: Pixels, pixels: Pixels, nbytes: int) -> Result:
+def _result(codec: str, original: U8Array, pixels: U8Array, nbytes: int) -> Result:
     rate = 8 * nbytes / (original.shape[0] * original.shape[1])
     return Result(codec, nbytes, rate, psnr(original, pixels), ssim(original, pixels), pixels)
 
 
-def _decoded(codec: Codec, file: bytes) -> Pixels:
+def _decoded(codec: Codec, file: bytes) -> U8Array:
     if file.startswith(b"SDT"):
         return np.asarray(codec.decode(file, strip=True).convert("RGB"))
     return decoded(file)
 
 
-def _curves(codec: Codec, pixels: Pixels) -> dict[str, list[tuple[float, float]]]:
+def _curves(codec: Codec, pixels: U8Array) -> dict[str, list[tuple[float, float]]]:
     encoders: dict[str, Encode] = {OURS: lambda image, quality: codec.encode(image, quality=quality), **RIVALS}
     image, count = Image.fromarray(pixels), pixels.shape[0] * pixels.shape[1]
     curves = {}

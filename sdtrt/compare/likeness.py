@@ -1,20 +1,20 @@
-"""How like two pictures are."""
+"""How like two images are."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sdtrt.engine.picture import luma, psnr
+from sdtrt._arrays import F64Array, U8Array
+from sdtrt.engine.image import luma, psnr
 
 __all__ = ["psnr", "ssim"]
 
 WINDOW = 8  # pixels a side
 
 
-def ssim(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Return the mean structural similarity of two RGB pictures' brightness, uint8 (H, W, 3); 1 if they are equal.
+def ssim(first: U8Array, second: U8Array) -> float:
+    """Return the mean structural similarity of two RGB images' brightness, uint8 (H, W, 3); 1 if they are equal.
 
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
-    2004, equation 13, over plain windows of 8x8 pixels, or the whole picture where it is smaller.
+    2004, equation 13, over plain windows of 8x8 pixels, or the whole image where it is smaller.
     """
     x, y = luma(first).astype(np.float64), luma(second).astype(np.float64)
     mean_x, mean_y = _means(x), _means(y)
@@ -27,7 +27,7 @@ def ssim(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     return float(likeness.mean())
 
 
-def _means(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+def _means(plane: F64Array) -> F64Array:
     """Return the mean of every window."""
     for axis in (0, 1):
         side = min(WINDOW, plane.shape[axis])

@@ -1,4 +1,4 @@
-"""Comparisons as one HTML file that needs no network, and as one picture."""
+"""Comparisons as one HTML file that needs no network, and as one image."""
 
 import base64
 import html
@@ -10,8 +10,9 @@ from string import Template
 import PIL
 from PIL import Image, ImageDraw, ImageFont
 
+from sdtrt._arrays import U8Array
 from sdtrt._version import __version__
-from sdtrt.compare.comparison import OURS, Comparison, Pixels
+from sdtrt.compare.comparison import OURS, Comparison
 
 COLOURS = {OURS: "#d1410c", "JPEG": "#7a7a7a", "WebP": "#2e8b57", "AVIF": "#3a6fd8"}
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 260, 44
@@ -20,9 +21,9 @@ PANEL, GAP, LABEL = 512, 8, 26  # of the contact sheet, in pixels
 
 
 def page(comparisons: Sequence[Comparison]) -> str:
-    """Return an HTML document with all pictures in it."""
+    """Return an HTML document with all images in it."""
     template = Template(resources.files("sdtrt.compare").joinpath("page.html").read_text("utf-8"))
-    title = comparisons[0].name if len(comparisons) == 1 else f"{len(comparisons)} pictures"
+    title = comparisons[0].name if len(comparisons) == 1 else f"{len(comparisons)} images"
     return template.substitute(
         title=f"sdtrt compare: {html.escape(title)}",
         sections="\n".join(_section(one, number) for number, one in enumerate(comparisons)),
@@ -47,7 +48,7 @@ def _section(one: Comparison, number: int) -> str:
 <img class="original" alt="original" src="{_data_uri(one.pixels)}">
 <img class="other" alt="{OURS}" src="{sources[OURS]}">
 </div></div>
-<input class="split" type="range" min="0" max="100" step="0.1" value="50" aria-label="line between the pictures"></div>
+<input class="split" type="range" min="0" max="100" step="0.1" value="50" aria-label="line between the images"></div>
 <div class="controls">{choices}
 <label>zoom <select class="zoom"><option value="0">fit</option><option>1</option><option>2</option><option>4</option>
 </select></label>
@@ -67,7 +68,7 @@ def _table(one: Comparison) -> str:
 
 
 def _gain(one: Comparison) -> str:
-    gain = one.interest
+    gain = one.roi
     if gain is None:
         return ""
     rest = [("-" if figure is None else f"{figure:.2f}") for figure in (gain.rest_with, gain.rest_without)]
@@ -123,14 +124,14 @@ def _plot(one: Comparison) -> str:
     )
 
 
-def _data_uri(pixels: Pixels) -> str:
+def _data_uri(pixels: U8Array) -> str:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def contact_sheet(comparisons: Sequence[Comparison]) -> Image.Image:
-    """Return all pictures in rows: the middle of the original, then of what each codec made of it."""
+    """Return all images in rows: the middle of the original, then of what each codec made of it."""
     rows = [_row(one) for one in comparisons]
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0

@@ -4,10 +4,10 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+from sdtrt._arrays import U8Array
+
 Encode = Callable[[Image.Image, int], bytes]
 
 
@@ -53,6 +53,6 @@ def at_bytes(encode: Encode, image: Image.Image, nbytes: int) -> tuple[int, byte
     return low, best or encode(image, low)
 
 
-def decoded(data: bytes) -> Pixels:
+def decoded(data: bytes) -> U8Array:
     """Return the RGB pixels of an image file's bytes, uint8 (H, W, 3)."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

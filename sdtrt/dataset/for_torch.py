@@ -11,7 +11,7 @@ from sdtrt.dataset.latents import LATENTS, LatentsIterator, OnError, checked_on_
 from sdtrt.dataset.sources import samples_of
 from sdtrt.engine.format.arguments import checked_integer, checked_truth
 
-LARGEST_EPOCH = (1 << 63) - 1
+MAX_EPOCH = (1 << 63) - 1
 
 
 class LatentsDataset(IterableDataset):  # type: ignore[misc]  # of a library that need not be there
@@ -58,7 +58,7 @@ class LatentsDataset(IterableDataset):  # type: ignore[misc]  # of a library tha
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, at least 0, that the order of the samples depends on; all ranks need the same."""
-        self._epoch.fill_(checked_integer("epoch", epoch, 0, LARGEST_EPOCH))
+        self._epoch.fill_(checked_integer("epoch", epoch, 0, MAX_EPOCH))
 
     def __len__(self) -> int:
         """Return how many samples this rank has."""

@@ -9,20 +9,20 @@ from operator import index
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sdtrt import api
+from sdtrt._arrays import F32Array
 from sdtrt.dataset.reading import Fields, Reader
 from sdtrt.dataset.sources import Sample, Wanted, samples_of
 from sdtrt.engine.format.arguments import is_integer, value_text
-from sdtrt.errors import DeviceError, PictureWarning
+from sdtrt.errors import DeviceError, ImageWarning
 from sdtrt.latents.files import read_latents
 from sdtrt.latents.npy import NPY
 from sdtrt.process.text import error_text
 
 LATENTS = Wanted(frozenset({"sdt", "npy"}), ("sdt", "npy"))
 OnError = Literal["raise", "skip"]
-Loaded = tuple[str, NDArray[np.float32], Fields]
+Loaded = tuple[str, F32Array, Fields]
 
 
 class Latents:
@@ -39,7 +39,7 @@ class Latents:
             source: a folder, a list of paths (`.txt`), tars or Parquet files, as `sdtrt dataset` takes them.
             part: (number, count): every count-th sample alone, for one of several loaders (default all).
             on_error: "raise" (default) raises the error of a sample that cannot be read, with a note of its key and its
-                file; the next call of `next` goes on after it. "skip" gives a `PictureWarning` instead, and goes on.
+                file; the next call of `next` goes on after it. "skip" gives an `ImageWarning` instead, and goes on.
                 An index always raises.
 
         Raises `ValueError` if the dataset has no samples, or an argument is none of these.
@@ -87,7 +87,7 @@ class LatentsIterator(Iterator[Loaded]):
                     raise
                 warnings.warn(
                     f"sample {sample.key} of {sample.source} is skipped: {error_text(error)}",
-                    PictureWarning,
+                    ImageWarning,
                     stacklevel=2,
                 )
         self._reader.close()
@@ -126,7 +126,7 @@ def load(reader: Reader, sample: Sample) -> Loaded:
         raise
 
 
-def latents_of(data: bytes) -> NDArray[np.float32]:
+def latents_of(data: bytes) -> F32Array:
     """Return the latents in an `.sdt` or `.npy` file, float32 (C, h, w)."""
     if data.startswith(NPY):
         return read_latents(io.BytesIO(data)).astype(np.float32)

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait as wait_for
 
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do
-from sdtrt.engine.coding.threads import products_by_one_thread
+from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.process.signals import blocked
 
 AHEAD = 2  # shards that are handed over for each worker
@@ -98,7 +98,7 @@ def _begin(counts: "Array[c_longlong]") -> None:
     """Prepare a worker, which ends with its parent, however that ends."""
     _counts[:] = [counts]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
-    products_by_one_thread()  # there is a worker for each core
+    limit_blas_to_one_thread()  # there is a worker for each core
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()

@@ -16,7 +16,7 @@ Operation = Literal["encode", "decode", "latents", "verify", "stats"]
 class Task:
     """What is to be done with a dataset; without a `destination` nothing is written.
 
-    `options` go to the codec's call, `machine` to its opening; decoded pictures are files of `kind`, a media type.
+    `options` go to the codec's call, `machine` to its opening; decoded images are files of `kind`, a media type.
     """
 
     operation: Operation

@@ -22,7 +22,7 @@ from sdtrt.process.text import error_text, printable
 
 MANIFEST = "manifest.jsonl"
 FORMAT = "sdtrt dataset, version 1"  # in the first line of a manifest
-LONGEST_PART = 200  # bytes of a folder or name in a key; longer ones end in a hash
+MAX_PART = 200  # bytes of a folder or name in a key; longer ones end in a hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +316,7 @@ def safe(name: str) -> str:
 
 def _safe_part(part: str) -> str:
     named = "".join(_named(sign) for sign in part)
-    kept = shortened(re.sub(r"[\x00-\x1f\x7f]", "_", named).strip(".") or "_", LONGEST_PART)
+    kept = shortened(re.sub(r"[\x00-\x1f\x7f]", "_", named).strip(".") or "_", MAX_PART)
     return f"{kept}_" if kept == stem_of(MANIFEST) else kept
 
 

@@ -21,7 +21,7 @@ from sdtrt.process.text import json_text
 Form = Literal["folder", "tar", "parquet"]
 File = dict[str, Any]  # name, nbytes, sha256, and the key and part of a sample; None for a file of many
 DONE = ".shards"  # the folder that says which shards are done
-LONGEST_NAME = 40  # bytes of an extension
+MAX_NAME = 40  # bytes of an extension
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -157,7 +157,7 @@ def plain_names(fields: Mapping[str, Any], suffix: str) -> Fields:
     found: Fields = {}
     for name, value in fields.items():
         plain = re.sub(r"[^\w.+-]", "_", name).strip(".").lower() or "_"
-        plain = shortened(f"source.{plain}" if plain == suffix else plain, LONGEST_NAME)
+        plain = shortened(f"source.{plain}" if plain == suffix else plain, MAX_NAME)
         while plain in found:
             plain = f"{plain}_"
         found[plain] = value

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from sdtrt import api, information
+from sdtrt import api, file_info
 from sdtrt.codec import Codec
 from sdtrt.dataset.reading import Reader
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.sources import Sample
 from sdtrt.dataset.stores import DONE, Item, Store
 from sdtrt.dataset.unfinished import Result, Unfinished
-from sdtrt.errors import DeviceError, PictureWarning
+from sdtrt.errors import DeviceError, ImageWarning
 from sdtrt.images.files import FORMATS, SUFFIXES, image_of_bytes, picture_file
 from sdtrt.process.text import error_text, printable, without_addresses
 
@@ -113,12 +113,12 @@ def attempted(reader: Reader, sample: Sample, call: Call, suffix: str) -> Result
     except Exception as error:  # of whatever library reads there
         return Result(error=problem(sample, error, again=isinstance(error, OSError | MemoryError)))
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PictureWarning)
+        warnings.simplefilter("always", ImageWarning)
         try:
             made, figures = call(data)
         except DeviceError:
             raise
-        except Exception as error:  # of a picture: the others are done
+        except Exception as error:  # of an image: the others are done
             return Result(error=problem(sample, error, again=isinstance(error, MemoryError)))
     texts = sorted({without_addresses(printable(str(one.message))) for one in caught})
     figures = {"samples": 1, "made_nbytes": len(made), "nbytes": len(data)} | figures
@@ -159,11 +159,11 @@ def opened(machine: str) -> Codec:
 
 
 def verified(data: bytes) -> tuple[bytes, dict[str, int]]:
-    return b"", {"unchecked": 1} if information.verify(data) else {}
+    return b"", {"unchecked": 1} if file_info.verify(data) else {}
 
 
 def measured(data: bytes) -> tuple[bytes, dict[str, int]]:
-    about = information.info(data)
+    about = file_info.info(data)
     return b"", {"pixels": about.width * about.height, **{f"{name}_nbytes": n for name, n in about.spent.items()}}
 
 

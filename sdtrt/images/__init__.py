@@ -1,1 +1,1 @@
-"""Pillow images and arrays <-> `Picture`, with all that they carry. The way in is `picture`."""
+"""Pillow images and arrays <-> `Image`, with all that they carry. The way in is `image`."""

@@ -16,7 +16,7 @@ FORMATS = tuple(
 NAMES = {"image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF", "image/jpeg": "JPEG"}
 SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/avif": "avif", "image/jpeg": "jpg"}
 KINDS = tuple(kind for kind in NAMES if kind != "image/avif" or features.check("avif"))  # that can be written
-LARGEST_SIDES = {"image/png": 1 << 31, "image/webp": 16383, "image/avif": 32768, "image/jpeg": 65500}  # pixels
+MAX_SIDES = {"image/png": 1 << 31, "image/webp": 16383, "image/avif": 32768, "image/jpeg": 65500}  # pixels
 LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # by Pillow's names, whose writers take a quality
 OPAQUE_FORMATS = {"JPEG", "MPO"}  # without an alpha channel
 LOSSY_QUALITY = 90
@@ -44,7 +44,7 @@ def image_file(image: Image.Image, name: str, quality: int | None = None) -> byt
 
     Arguments:
         image: of mode L, LA, RGB or RGBA. JPEG has no alpha channel: the image is laid on white, with a
-            `PictureWarning`.
+            `ImageWarning`.
         name: Pillow's name of the format.
         quality: 1 to 100, of JPEG, WebP and AVIF only; 90 if None.
 

@@ -1,4 +1,4 @@
-"""What of an image file does not go into an `.sdt` file: each loss is a `PictureWarning`."""
+"""What of an image file does not go into an `.sdt` file: each loss is an `ImageWarning`."""
 
 import re
 import warnings
@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from sdtrt.engine.format.limits import Limits
-from sdtrt.errors import PictureWarning
+from sdtrt.errors import ImageWarning
 from sdtrt.images.headers import GEO_TAGS, JUMBF, TIFF_IPTC, TIFF_LAYERS, TIFF_PHOTOSHOP, Head
 from sdtrt.images.opening import FrameLostError, frames_of, raw_file
 
@@ -23,7 +23,7 @@ GAIN_MAP_VERSION = re.compile(rb"\shdrgm:Version\s*=\s*([\"'])[^\"'<>]*\1")
 
 def warn(message: str) -> None:
     """Warn of a loss."""
-    warnings.warn(message, PictureWarning, stacklevel=4)
+    warnings.warn(message, ImageWarning, stacklevel=4)
 
 
 def warn_of_frames(image: Image.Image, limits: Limits) -> None:

@@ -5,7 +5,7 @@ from xml.parsers import expat
 
 from sdtrt.engine.format.metadata import Metadata
 
-# The reconstruction of a picture changes it, but not what it tells: https://cv.iptc.org/newscodes/digitalsourcetype/
+# The reconstruction of an image changes it, but not what it tells: https://cv.iptc.org/newscodes/digitalsourcetype/
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 SOURCE = re.compile(
     rb"\s[\w.-]+:DigitalSourceType\s*=\s*(\"[^\"]*\"|'[^']*')"
@@ -30,7 +30,7 @@ PACKET = (
 
 
 def marked(metadata: Metadata, look: str | None = None) -> Metadata:
-    """Return metadata that says, in IPTC's words, that the picture was reconstructed by an algorithm; and its look."""
+    """Return metadata that says, in IPTC's words, that the image was reconstructed by an algorithm; and its look."""
     xmp, mark = metadata.xmp, MARKS[look]
     for earlier in MARKS.values():
         xmp = xmp.replace(earlier, b"")

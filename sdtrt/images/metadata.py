@@ -26,10 +26,10 @@ XMP_KEYS = "xmp", "XML:com.adobe.xmp"  # of `info`, the one first that counts
 RAW_PROFILE = "Raw profile type "
 COMMENT = "Comment"  # the keyword of text that comes from a comment
 FORMATS_WITH_TEXT = {"PNG", "SDT"}
-LARGEST_JPEG_XMP = 65_502  # bytes, what fits into one segment beside its name
-LARGEST_JPEG_SEGMENT = 65_533
+MAX_JPEG_XMP = 65_502  # bytes, what fits into one segment beside its name
+MAX_JPEG_SEGMENT = 65_533
 FORMATS_WITH_DPI = {"PNG", "JPEG", "TIFF", "BMP"}  # that take `dpi` of `Image.save`
-LONGEST_KEYWORD = 79  # of PNG
+MAX_KEYWORD = 79  # of PNG
 # What Pillow's writers take from `info` as something else than text.
 NO_TEXT = {
     *("append_images", "background", "blend", "bpp", "compression", "default_image", "disposal", "duration", "exif"),
@@ -74,7 +74,7 @@ def metadata_of(image: Image.Image, orientation: int = 1) -> Metadata:
     """Return what an opened image carries, as if it had been turned upright from an orientation of 1 to 8.
 
     EXIF data stays as it is, byte by byte, but for the tags of orientation and size that no longer match. What cannot
-    be read is left out with a `PictureWarning`.
+    be read is left out with an `ImageWarning`.
     """
     xmp = _upright_xmp(_xmp_of(image))
     if is_file_image(image) and has_gain_map(image):  # which is not in the file any more
@@ -225,9 +225,9 @@ def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
         return options | {"pnginfo": _png_text(image), "exif": exif}
     if kind == "JPEG":
         return options | {
-            "exif": _fitting("EXIF data", exif, LARGEST_JPEG_SEGMENT),
-            "xmp": _fitting("XMP", xmp, LARGEST_JPEG_XMP),
-            "comment": _fitting("text", "\n".join(text for _, text in _strings(image)).encode(), LARGEST_JPEG_SEGMENT),
+            "exif": _fitting("EXIF data", exif, MAX_JPEG_SEGMENT),
+            "xmp": _fitting("XMP", xmp, MAX_JPEG_XMP),
+            "comment": _fitting("text", "\n".join(text for _, text in _strings(image)).encode(), MAX_JPEG_SEGMENT),
         }
     if kind == "AVIF":
         exif = _for_avif(exif)
@@ -241,7 +241,7 @@ def _strings(image: Image.Image) -> list[tuple[str, str]]:
 def _png_text(image: Image.Image) -> PngInfo:
     chunks = PngInfo()
     for keyword, text in _strings(image):
-        chunks.add_itxt(keyword.encode("latin-1", "replace")[:LONGEST_KEYWORD] or COMMENT.encode(), text)
+        chunks.add_itxt(keyword.encode("latin-1", "replace")[:MAX_KEYWORD] or COMMENT.encode(), text)
     if xmp := image.info.get("xmp", b""):
         chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     return chunks

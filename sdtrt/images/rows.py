@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from sdtrt._arrays import U8Array
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.metadata import NOTHING, Metadata
-from sdtrt.engine.picture import luma
+from sdtrt.engine.format.metadata import NO_METADATA, Metadata
+from sdtrt.engine.image import luma
 from sdtrt.errors import DeviceError
+from sdtrt.images.convert import warn_of_gamut
 from sdtrt.images.headers import head_of
 from sdtrt.images.losses import warn_of_file, warn_of_frames
 from sdtrt.images.metadata import metadata_of, orientation_of
 from sdtrt.images.opening import check_size, open_any_size
-from sdtrt.images.picture import warn_of_gamut
 from sdtrt.process.install import install_command
-
-Pixels = NDArray[np.uint8]
 
 LARGE = 1 << 26  # pixels: more than that is not held whole if it need not be
 BAND = 256  # rows that are read at once
@@ -32,7 +30,7 @@ class Rows:
 
     width: int
     height: int
-    bands: Iterator[Pixels]
+    bands: Iterator[U8Array]
     grey: bool
     metadata: Metadata
 
@@ -55,7 +53,7 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
         warn_of_frames(image, limits)
         warn_of_file(image, head_of(image), strip=strip)
         warn_of_gamut(image)
-        metadata = NOTHING if strip else metadata_of(image)
+        metadata = NO_METADATA if strip else metadata_of(image)
         return Rows(image.width, image.height, bands, image.mode == "L", metadata)
 
 
@@ -66,7 +64,7 @@ def _bare(image: Image.Image) -> Image.Image:
     return bare
 
 
-def _bands(path: Path, channels: int) -> Iterator[Pixels] | None:
+def _bands(path: Path, channels: int) -> Iterator[U8Array] | None:
     """Return an image's rows; None if it is not of 8 bits and so many channels to libvips."""
     try:
         import pyvips
@@ -79,7 +77,7 @@ def _bands(path: Path, channels: int) -> Iterator[Pixels] | None:
     if (opened.format, opened.bands) != ("uchar", channels):
         return None
 
-    def bands() -> Iterator[Pixels]:
+    def bands() -> Iterator[U8Array]:
         try:
             image = opened
             if image.get_typeof("icc-profile-data"):
@@ -96,7 +94,7 @@ def _bands(path: Path, channels: int) -> Iterator[Pixels] | None:
     return bands()
 
 
-def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[Pixels], *, grey: bool) -> None:
+def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[U8Array], *, grey: bool) -> None:
     """Write a PNG file of RGB pixels that come in bands of rows; `grey` ones as one channel.
 
     Raises `DeviceError` if pypng is missing.

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt._arrays import U8Array
+
 BLOCK = 8
 
-Pixels = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 
 
-def filled(pixels: Pixels, alpha: NDArray[np.uint8]) -> Pixels:
+def filled(pixels: U8Array, alpha: U8Array) -> U8Array:
     """Return RGB pixels, uint8 (H, W, 3), whose wholly transparent ones take on the colour of visible neighbours.
 
     Visible pixels are averaged over blocks of 8x8 and ever larger ones; a transparent pixel takes the colour of the

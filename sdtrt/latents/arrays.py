@@ -4,17 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sdtrt.engine.format.profile import Outline
-
-Floats = NDArray[np.float32]
+from sdtrt._arrays import AnyArray, F32Array
+from sdtrt.engine.format.profile import LatentSpaceInfo
 
 EXPECTED = "a NumPy array, a torch tensor, an object with DLPack or __array__, or the path of a file of latents"
 OTHER_FLOATS = ("bfloat16", "float8")  # of ml_dtypes: NumPy does not count them as floats
 
 
-def array_of(latents: object) -> NDArray[Any]:
+def array_of(latents: object) -> AnyArray:
     """Return the numbers of an array or tensor as a NumPy array of any dtype; device memory is copied.
 
     Raises `TypeError` if the object is neither, `ValueError` if its numbers cannot be had.
@@ -41,7 +39,7 @@ def is_tensor(latents: object) -> bool:
     )
 
 
-def array_of_tensor(tensor: Any) -> NDArray[Any]:
+def array_of_tensor(tensor: Any) -> AnyArray:
     """Return a torch tensor's numbers; of floats NumPy does not know as float32, which holds them exactly."""
     values = tensor.detach().cpu().resolve_neg()
     if values.is_floating_point():
@@ -49,7 +47,7 @@ def array_of_tensor(tensor: Any) -> NDArray[Any]:
     return np.asarray(values.numpy())
 
 
-def converted(latents: Any, convert: Callable[[Any], Any]) -> NDArray[Any]:
+def converted(latents: Any, convert: Callable[[Any], Any]) -> AnyArray:
     """Return what `convert` makes of an array; `ValueError` instead of other libraries' errors."""
     try:
         return np.asarray(convert(latents))
@@ -71,7 +69,7 @@ def remedy_of(latents: object) -> str:
     return ""
 
 
-def checked_latents(array: NDArray[Any], profile: Outline) -> Floats:
+def checked_latents(array: AnyArray, profile: LatentSpaceInfo) -> F32Array:
     """Return latents, float32 (C, h, w), C-contiguous, of an array of any float dtype; a batch axis of 1 is dropped.
 
     Raises `ValueError` if dtype, shape or values are not those of latents of the profile's latent space.
@@ -92,7 +90,7 @@ def checked_latents(array: NDArray[Any], profile: Outline) -> Floats:
     return latents
 
 
-def check_dtype(array: NDArray[Any]) -> None:
+def check_dtype(array: AnyArray) -> None:
     """Raise `ValueError` if an array's dtype is no floating-point one."""
     if array.dtype.kind == "f" or array.dtype.name.startswith(OTHER_FLOATS):
         return
@@ -102,7 +100,7 @@ def check_dtype(array: NDArray[Any]) -> None:
     raise ValueError(f"latents of dtype {array.dtype}, expected a floating-point dtype; {remedy}")
 
 
-def check_shape(array: NDArray[Any], profile: Outline) -> None:
+def check_shape(array: AnyArray, profile: LatentSpaceInfo) -> None:
     """Raise `ValueError` if a shape is not (C, h, w) of the latent space, with at least one row and column."""
     channels, shape = profile.channels, array.shape
     if array.ndim == 3 and shape[0] == channels and array.size:

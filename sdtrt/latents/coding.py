@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from sdtrt.engine.coding.latents import encode_latents_to_file
-from sdtrt.engine.coding.rate import Wish
+from sdtrt._arrays import AnyArray
+from sdtrt.engine.coding.latent_file import encode_latents_to_bytes
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format.arguments import checked_instance, digits, is_integer, value_text
 from sdtrt.engine.format.limits import Limits, checked_limits
 from sdtrt.engine.format.profile import LatentProfile
@@ -27,7 +26,7 @@ LatentsLike = Any  # a NumPy array, a torch tensor, an object with DLPack or __a
 def file_of(
     latents: LatentsLike,
     profile: LatentProfile,
-    wish: Wish,
+    options: EncodeOptions,
     *,
     size: tuple[int | None, int | None],
     key: str | None,
@@ -53,10 +52,10 @@ def file_of(
         )
     if message := warning_of_spread(plane, profile):
         warnings.warn(message, LatentsWarning, stacklevel=stacklevel + 1)
-    return encode_latents_to_file(plane, width, height, profile, wish)
+    return encode_latents_to_bytes(plane, width, height, profile, options)
 
 
-def loaded(latents: LatentsLike, key: str | None, limits: Limits) -> NDArray[Any]:
+def loaded(latents: LatentsLike, key: str | None, limits: Limits) -> AnyArray:
     """Return the array in memory or in a file, of any shape and dtype."""
     if isinstance(latents, str | os.PathLike):
         with Path(os.fsdecode(latents)).open("rb") as stream:

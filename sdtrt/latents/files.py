@@ -3,11 +3,11 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import AnyArray, F32Array
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.latents.npy import NPY, PICKLED, ZIP, read_npy, read_npz
 from sdtrt.latents.safetensors import looks_like_safetensors, read_safetensors, safetensors_file
@@ -15,7 +15,7 @@ from sdtrt.latents.safetensors import looks_like_safetensors, read_safetensors, 
 KINDS = ".npy, .npz or .safetensors"
 
 
-def read_latents(stream: IO[bytes], key: str | None = None, limits: Limits = DEFAULT_LIMITS) -> NDArray[Any]:
+def read_latents(stream: IO[bytes], key: str | None = None, limits: Limits = DEFAULT_LIMITS) -> AnyArray:
     """Return the array of latents in a file, of any shape and floating-point dtype.
 
     Arguments:
@@ -51,19 +51,19 @@ def fault_of(start: bytes) -> str:
     return f"not a file of latents, {KINDS}: it starts with {start[:8]!r}; images are encoded without --from-latents"
 
 
-def npy_file(latents: NDArray[np.float32]) -> bytes:
+def npy_file(latents: F32Array) -> bytes:
     stream = io.BytesIO()
     np.save(stream, latents)
     return stream.getvalue()
 
 
-def npz_file(latents: NDArray[np.float32]) -> bytes:
+def npz_file(latents: F32Array) -> bytes:
     stream = io.BytesIO()
     np.savez(stream, latents=latents)
     return stream.getvalue()
 
 
-WRITERS: dict[str, Callable[[NDArray[np.float32]], bytes]] = {
+WRITERS: dict[str, Callable[[F32Array], bytes]] = {
     ".npy": npy_file,
     ".npz": npz_file,
     ".safetensors": safetensors_file,

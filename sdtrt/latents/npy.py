@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import AnyArray
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
 
 NPY, ZIP = b"\x93NUMPY", b"PK"
-LONGEST_HEADER = 1 << 16  # bytes: those of arrays of numbers have some 128
-MOST_AXES = 8
-LARGEST_AXIS = 1 << 40
+MAX_HEADER = 1 << 16  # bytes: those of arrays of numbers have some 128
+MAX_AXES = 8
+MAX_AXIS = 1 << 40
 NAMES = ("latents", "latent_tensor")  # taken without being asked for; the second is ComfyUI's
 # One entry of the dictionary in a header. Quantifiers are possessive: no header makes matching slow.
 ENTRY = re.compile(r"\s*+['\"](\w++)['\"]\s*+:\s*+('[^']*+'|\"[^\"]*+\"|True|False|\([^()]*+\)|\[[^\[\]]*+\])\s*+")
@@ -39,7 +39,7 @@ CORRUPT = (
 )
 
 
-def read_npy(stream: IO[bytes], nbytes: int, limits: Limits) -> NDArray[Any]:
+def read_npy(stream: IO[bytes], nbytes: int, limits: Limits) -> AnyArray:
     """Return the array in a `.npy` file of `nbytes` bytes.
 
     Raises `ValueError` if it is damaged or its numbers are not floating-point, `LimitError` if it is too large.
@@ -51,8 +51,8 @@ def read_npy(stream: IO[bytes], nbytes: int, limits: Limits) -> NDArray[Any]:
     if width is None:
         raise ValueError(f".npy file of version {start[6]}.{start[7]}, expected 1.0 to 3.0; save it again")
     length = int.from_bytes(exactly(stream, width), "little")
-    if length > LONGEST_HEADER:
-        raise ValueError(f"damaged .npy file: a header of {length} bytes, expected at most {LONGEST_HEADER}")
+    if length > MAX_HEADER:
+        raise ValueError(f"damaged .npy file: a header of {length} bytes, expected at most {MAX_HEADER}")
     fields = header_fields(exactly(stream, length).decode("latin-1"))
     dtype, shape = dtype_of(fields["descr"]), shape_of(fields["shape"])
     check_size(shape, limits)
@@ -109,7 +109,7 @@ def shape_of(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\((?:\s*\d{1,19}L?\s*,)*(?:\s*\d{1,19}L?)?\s*\)", text):
         raise ValueError(f"damaged .npy file: its header gives no shape, but {text[:40]}")
     shape = tuple(int(n) for n in re.findall(r"\d+", text))
-    if len(shape) > MOST_AXES or max(shape, default=0) > LARGEST_AXIS:
+    if len(shape) > MAX_AXES or max(shape, default=0) > MAX_AXIS:
         raise ValueError(f"damaged .npy file: shape {text[:80]} has too many axes or too long ones")
     return shape
 
@@ -123,7 +123,7 @@ def check_size(shape: Sequence[int], limits: Limits) -> None:
         )
 
 
-def read_npz(stream: IO[bytes], key: str | None, limits: Limits) -> NDArray[Any]:
+def read_npz(stream: IO[bytes], key: str | None, limits: Limits) -> AnyArray:
     """Return one array of a `.npz` file; see `chosen`. Raises as `read_npy` does."""
     try:
         with zipfile.ZipFile(stream) as archive:

@@ -4,14 +4,14 @@ import json
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import AnyArray, F32Array
 from sdtrt.engine.format.limits import Limits
 from sdtrt.latents.npy import check_size, chosen, exactly
 from sdtrt.process.text import printable
 
-LONGEST_HEADER = 1 << 22  # bytes, for some 40,000 tensors
-MOST_AXES = 8
+MAX_HEADER = 1 << 22  # bytes, for some 40,000 tensors
+MAX_AXES = 8
 DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 METADATA = "__metadata__"
 
@@ -30,15 +30,15 @@ def looks_like_safetensors(start: bytes, nbytes: int) -> bool:
     return len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= nbytes - 8
 
 
-def read_safetensors(stream: IO[bytes], nbytes: int, key: str | None, limits: Limits) -> NDArray[Any]:
+def read_safetensors(stream: IO[bytes], nbytes: int, key: str | None, limits: Limits) -> AnyArray:
     """Return one tensor of a file of `nbytes` bytes; see `chosen`. BF16 becomes float32.
 
     Raises `ValueError` if it is damaged or the tensor's numbers are not floating-point, `LimitError` if it is too
     large.
     """
     length = int.from_bytes(exactly(stream, 8), "little")
-    if length > LONGEST_HEADER:
-        raise ValueError(f"safetensors file with a header of {length} bytes, expected at most {LONGEST_HEADER}")
+    if length > MAX_HEADER:
+        raise ValueError(f"safetensors file with a header of {length} bytes, expected at most {MAX_HEADER}")
     entries = header_entries(exactly(stream, length), nbytes - 8 - length)
     filled = [name for name, entry in entries.items() if entry.begin < entry.end]  # ComfyUI marks files by empty ones
     entry = entries[chosen([*entries] if key in entries else filled, key)]
@@ -75,7 +75,7 @@ def entry_of(name: str, field: Any) -> Entry:
     """Return what a header gives of a tensor; `ValueError` if that is malformed."""
     match field:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if (
-            all(type(n) is int and n >= 0 for n in (*shape, begin, end)) and len(shape) <= MOST_AXES
+            all(type(n) is int and n >= 0 for n in (*shape, begin, end)) and len(shape) <= MAX_AXES
         ):
             return Entry(dtype, tuple(shape), begin, end)
     raise damaged(f"its header describes no tensor by {name!r}")
@@ -93,7 +93,7 @@ def damaged(fault: str) -> ValueError:
     return ValueError(f"damaged safetensors file: {fault}")
 
 
-def safetensors_file(latents: NDArray[np.float32]) -> bytes:
+def safetensors_file(latents: F32Array) -> bytes:
     """Return a file of one tensor named `latents`."""
     data = latents.astype("<f4", copy=False).tobytes()
     entry = {"dtype": "F32", "shape": list(latents.shape), "data_offsets": [0, len(data)]}

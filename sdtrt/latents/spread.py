@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.latents.spaces import known_name, scaling_of_space
 
-MOST_POSITIONS = 1 << 12  # that are looked at, evenly spread
+MAX_POSITIONS = 1 << 12  # that are looked at, evenly spread
 FEWEST_POSITIONS = 256  # fewer tell nothing
 USUAL_RATIO = 0.75  # of the spread of an image's latents to that of the profile, by the median of photos
 USUAL_RATIOS = 0.35, 1.5  # those of nearly all photos
@@ -49,7 +50,7 @@ def spread_of(values: NDArray[np.floating], profile: LatentProfile) -> Spread:
     return Spread(float(np.exp(np.log(ratios).mean())), float(ratios.min()), float(ratios.max()), busy)
 
 
-def warning_of_spread(latents: NDArray[np.float32], profile: LatentProfile) -> str | None:
+def warning_of_spread(latents: F32Array, profile: LatentProfile) -> str | None:
     """Return what to warn of about latents, finite float32 (C, h, w); None if an image may well have them.
 
     Latents of fewer than `FEWEST_POSITIONS` positions are not judged.
@@ -57,7 +58,7 @@ def warning_of_spread(latents: NDArray[np.float32], profile: LatentProfile) -> s
     positions = latents[0].size
     if positions < FEWEST_POSITIONS:
         return None
-    values = latents.reshape(len(latents), -1)[:, :: -(-positions // MOST_POSITIONS)].astype(np.float64)
+    values = latents.reshape(len(latents), -1)[:, :: -(-positions // MAX_POSITIONS)].astype(np.float64)
     space, scaling = known_name(profile.latent_space) or profile.latent_space, scaling_of_space(profile.latent_space)
     if values.min() >= 0 and 60 < values.max() <= 255 and values.std() > 10:
         return f"these latents look like 8-bit values, 0 to 255; {space} expects latents at unit scale, around 0"

@@ -3,7 +3,7 @@
 application  routes; the way of a request
 operations   what can be asked for, by which parameters
 handlers     how it is answered
-delivery     pictures and files as responses: negotiation, sizes, ranges, entity tags
+delivery     images and files as responses: negotiation, sizes, ranges, entity tags
 shelf        the files under `--root`
 workers      a bounded number of calls at once, off the event loop
 together     calls of one kind that a device takes in one go

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.serve.handlers import Service, Settings
 from sdtrt.serve.operations import OPERATIONS, Operation
 from sdtrt.serve.problems import ProblemError, problem_of
@@ -24,7 +24,7 @@ SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 CLOSED = "default-src 'none'; frame-ancestors 'none'; sandbox"  # nothing that is sent may do anything
 
 
-def application(codec: PictureCodec, settings: Settings) -> Starlette:
+def application(codec: EngineCodec, settings: Settings) -> Starlette:
     """Return the ASGI application of a service, which closes the codec at its end."""
     service = Service(codec, settings)
 

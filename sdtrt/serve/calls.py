@@ -5,13 +5,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from sdtrt import information
+from sdtrt import file_info
 from sdtrt._version import __version__
 from sdtrt.codec import Codec
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
-from sdtrt.images.files import FORMATS, LARGEST_SIDES, image_of_bytes, on_white, picture_file
+from sdtrt.images.files import FORMATS, MAX_SIDES, image_of_bytes, on_white, picture_file
 from sdtrt.images.opening import load
 from sdtrt.process.text import printable, without_addresses
 from sdtrt.serve.problems import ProblemError
@@ -39,7 +39,7 @@ class Shown(NamedTuple):
 class Calls:
     """A codec, used within limits."""
 
-    def __init__(self, codec: PictureCodec, limits: Limits) -> None:
+    def __init__(self, codec: EngineCodec, limits: Limits) -> None:
         self.codec = Codec(codec)
         self.version = f"{__version__} {codec.bundle.name} {codec.bundle.files} {codec.pipeline.name}"
         self._limits = limits
@@ -90,7 +90,7 @@ class Calls:
         plain = options.keys() <= {"strip"}
         if scale and (width or not plain):
             raise ProblemError(422, "preview goes with no other size, no region and no look")
-        if width and plain and information.size_of(source, limits=self._limits).width >= PREVIEW * width:
+        if width and plain and file_info.size_of(source, limits=self._limits).width >= PREVIEW * width:
             scale = PREVIEW
         if scale:
             image = self.codec.preview(source, scale=scale, **options, limits=self._limits)
@@ -121,7 +121,7 @@ def attempted(call: Callable[[In], Out], item: In) -> Out | Exception:
 def shown(image: Image.Image, kinds: Kinds) -> Shown:
     """Return an image as a file of the first media type that can hold it; a `ProblemError` if none can."""
     for kind in kinds:
-        if max(image.size) <= LARGEST_SIDES[kind]:
+        if max(image.size) <= MAX_SIDES[kind]:
             return Shown(kind, picture_file(on_white(image) if kind == "image/jpeg" else image, kind))
     raise ProblemError(406, f"{image.width}x{image.height} pixels are too many for {', '.join(kinds)}")
 

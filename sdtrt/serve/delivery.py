@@ -13,7 +13,7 @@ from sdtrt.engine.format.container import MAGIC
 from sdtrt.serve.problems import ProblemError
 
 SDT = "image/x-sdt"
-LONGEST_ACCEPT = 2000
+MAX_ACCEPT = 2000
 CHECKSUM_NBYTES = 4  # the last of a file
 
 
@@ -23,7 +23,7 @@ def media_types(headers: Headers, offered: Sequence[str]) -> tuple[str, ...]:
     Of those that it likes as much, those that it names come first, then those that are offered first. A `ProblemError`
     if it accepts none.
     """
-    said = ",".join(headers.getlist("accept"))[:LONGEST_ACCEPT] or "*/*"
+    said = ",".join(headers.getlist("accept"))[:MAX_ACCEPT] or "*/*"
     ranges = dict(map(_range_of_accept, said.lower().split(",")))
     liking = {kind: _liking(ranges, kind) for kind in offered}
     accepted = sorted((kind for kind in offered if liking[kind][0]), key=lambda kind: liking[kind], reverse=True)

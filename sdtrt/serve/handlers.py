@@ -14,8 +14,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from sdtrt import information
-from sdtrt.engine.codec import PictureCodec
+from sdtrt import file_info
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.images.files import KINDS
 from sdtrt.process.text import json_text
@@ -73,7 +73,7 @@ class Settings:
 class Service:
     """A codec, the workers that use it, and the files that are served; a method for each operation."""
 
-    def __init__(self, codec: PictureCodec, settings: Settings) -> None:
+    def __init__(self, codec: EngineCodec, settings: Settings) -> None:
         self.workers = Workers(settings.workers, settings.waiting, settings.timeout)
         self.counts = Metrics(lambda: self.workers.taken)
         self._settings = settings
@@ -132,14 +132,14 @@ class Service:
     async def decode(self, request: Request, wanted: Options) -> Response:
         kinds = delivery.media_types(request.headers, KINDS)
         body = await self._body(request)
-        picture = await self.workers.outcome(request, self._decodings.call((kinds, told(wanted)), body))
-        return Response(picture.data, media_type=picture.kind, headers={"Vary": "Accept"})
+        image = await self.workers.outcome(request, self._decodings.call((kinds, told(wanted)), body))
+        return Response(image.data, media_type=image.kind, headers={"Vary": "Accept"})
 
     async def info(self, request: Request, wanted: Options) -> Response:
-        return json_response(asdict(await self._of_body(request, information.info)))
+        return json_response(asdict(await self._of_body(request, file_info.info)))
 
     async def verify(self, request: Request, wanted: Options) -> Response:
-        unchecked = await self._of_body(request, information.verify)
+        unchecked = await self._of_body(request, file_info.verify)
         return json_response({"whole": True} | ({"unchecked": unchecked} if unchecked else {}))
 
     async def latents(self, request: Request, wanted: Options) -> Response:
@@ -166,8 +166,8 @@ class Service:
                 ranged = headers if request.method == "GET" else Headers()
                 response = delivery.file_response(stream, ranged, tag, self._settings.max_nbytes)
             else:
-                picture = self._calls.picture(stream, tuple(kind for kind in kinds if kind != SDT), wanted)
-                response = Response(picture.data, media_type=picture.kind)
+                image = self._calls.picture(stream, tuple(kind for kind in kinds if kind != SDT), wanted)
+                response = Response(image.data, media_type=image.kind)
         access = "private" if self._settings.token else "public"
         response.headers["ETag"], response.headers["Vary"] = tag, "Accept"
         response.headers["Cache-Control"] = f"{access}, max-age={self._settings.max_age}"

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sdtrt.engine.coding.entropy import DEFAULT_EFFORT, TRIALS
-from sdtrt.engine.coding.interest import LARGEST_WEIGHT
-from sdtrt.engine.coding.rate import METHODS
-from sdtrt.engine.denoising.denoise import LARGEST_STEPS
-from sdtrt.engine.networks.view import LOOKS
-from sdtrt.engine.parts import LARGEST_SCALE
-from sdtrt.engine.picture import region_of_text
+from sdtrt.engine.coding.rate_control import METHODS
+from sdtrt.engine.coding.roi import MAX_WEIGHT
+from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
+from sdtrt.engine.denoising.denoise import MAX_STEPS
+from sdtrt.engine.image import region_of_text
+from sdtrt.engine.networks.decode_options import LOOKS
+from sdtrt.engine.parts import MAX_SCALE
 from sdtrt.images.files import KINDS
-from sdtrt.images.interest import DEFAULT_WEIGHT
+from sdtrt.images.roi import DEFAULT_WEIGHT
 from sdtrt.serve.delivery import SDT
 from sdtrt.serve.problems import ProblemError
 
 JSON, NPY, HTML, TEXT = "application/json", "application/x-npy", "text/html", "text/plain"
-LARGEST_WIDTH = 1 << 16
+MAX_WIDTH = 1 << 16
 NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # as JSON has them, and a sign +
 
 
@@ -106,27 +106,32 @@ def region(name: str, text: str) -> Parameter:
 
 def steps_of_text(text: str) -> int | str:
     """Return a number of steps of denoising, or `auto`."""
-    return text if text == "auto" else int(_within(text, int, 0, LARGEST_STEPS))
+    return text if text == "auto" else int(_within(text, int, 0, MAX_STEPS))
 
 
-DENOISE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST_STEPS}, {"const": "auto"}]}
+DENOISE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_STEPS}, {"const": "auto"}]}
 STRIP = word("strip", {"true": True, "false": False}, "leave out EXIF, XMP and text")
 ENCODING = (
     number("quality", 1, 100, "1 (smallest) to 100 (best); 50 if nothing is asked for"),
     whole("bytes", 1, 1 << 40, "the largest size of the file"),
     number("bpp", 1e-6, 1e3, "the same in bits per pixel"),
     number("psnr", 1, 200, "the lowest PSNR in dB"),
-    whole("effort", min(TRIALS), max(TRIALS), f"how hard better pictures of a size are looked for; {DEFAULT_EFFORT}"),
+    whole(
+        "effort",
+        min(SEARCH_ITERATIONS),
+        max(SEARCH_ITERATIONS),
+        f"how hard better images of a size are looked for; {DEFAULT_EFFORT}",
+    ),
     word("method", {name: name for name in METHODS}, "latents, or palette, the method of 2022, a baseline; latents"),
     word("layers", {"1": 1, "2": 2}, "1: latents alone"),
     region("roi", "a region that matters more: width, height, left, top"),
-    number("roi_weight", 1, LARGEST_WEIGHT, f"how many times as much; {DEFAULT_WEIGHT:g}"),
+    number("roi_weight", 1, MAX_WEIGHT, f"how many times as much; {DEFAULT_WEIGHT:g}"),
     STRIP,
 )
 VIEWING = (
-    region("region", "a part of the picture: width, height, left, top"),
-    whole("preview", 1, LARGEST_SCALE, "the picture at such a part of its size, quickly for 8, 16, …"),
-    whole("width", 1, LARGEST_WIDTH, "the picture made smaller to so many pixels across; never larger"),
+    region("region", "a part of the image: width, height, left, top"),
+    whole("preview", 1, MAX_SCALE, "the image at such a part of its size, quickly for 8, 16, …"),
+    whole("width", 1, MAX_WIDTH, "the image made smaller to so many pixels across; never larger"),
     word("look", {look: look for look in LOOKS}, "faithful: least error; vivid: sharp and rich; auto: the model's"),
     Parameter(
         "denoise", steps_of_text, DENOISE_SCHEMA, "by so many steps of the model's UNet; auto: as its bundle says"
@@ -160,7 +165,7 @@ OPERATIONS = (
         name="decode",
         method="POST",
         path="/decode",
-        summary="An .sdt file to a picture of the kind that is accepted",
+        summary="An .sdt file to an image of the kind that is accepted",
         takes=SDT,
         gives=KINDS,
         problems=(406, *WITH_BODY),
@@ -170,7 +175,7 @@ OPERATIONS = (
         name="file",
         method="GET",
         path="/files/{name:name}",
-        summary="An .sdt file under the root, or its picture: what is accepted",
+        summary="An .sdt file under the root, or its image: what is accepted",
         gives=(SDT, *KINDS),
         problems=(404, 406, 412, 413, 416, 422, 502, 503),
         parameters=VIEWING,

@@ -14,7 +14,7 @@ from sdtrt.process.text import printable, without_surrogates
 from sdtrt.serve.problems import ProblemError, log
 
 SUFFIX = ".sdt"
-LONGEST_NAME = 255  # bytes, of a file or folder
+MAX_NAME = 255  # bytes, of a file or folder
 CONTROLS = {chr(code) for code in range(32)} | {"\x7f"}
 FORBIDDEN = {"\0"} if os.sep == "/" else set('\\:*?"<>|') | CONTROLS  # in names of this machine's files
 FORBIDDEN_ELSEWHERE = set('\\:*?"<>|%#') | CONTROLS  # and in those of other locations, where they may be syntax
@@ -114,7 +114,7 @@ def _reach(name: str) -> Iterator[None]:
 def _is_plain(part: str, forbidden: set[str]) -> bool:
     return (
         part not in {"", ".", ".."}
-        and len(part.encode("utf-8", "surrogateescape")) <= LONGEST_NAME
+        and len(part.encode("utf-8", "surrogateescape")) <= MAX_NAME
         and not forbidden & set(part)
     )
 

@@ -15,7 +15,7 @@ import pytest
 import sdtrt
 from sdtrt.dataset import Latents
 from sdtrt.dataset.runs import Summary
-from sdtrt.errors import PictureWarning
+from sdtrt.errors import ImageWarning
 
 # Loaders here have more workers than some machines have cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -64,7 +64,7 @@ def test_loader_skips_with_warnings_that_name_samples(broken: Path) -> None:
         warnings.simplefilter("always")
         keys = [key for key, _, _ in Latents(str(broken), on_error="skip")]
     assert keys == ["part 0/0", "part 0/6", "part 1/1", "part 1/3"]
-    assert [one.category for one in caught] == [PictureWarning] * 3
+    assert [one.category for one in caught] == [ImageWarning] * 3
     for one, n in zip(caught, (2, 4, 5), strict=True):
         assert f"part {n % 2}/{n} of {broken}/part {n % 2}/{n}.sdt" in str(one.message)
         assert "object at 0x" not in str(one.message)
@@ -198,7 +198,7 @@ def test_torch_dataset_damaged_sample_is_named_by_workers(broken: Path) -> None:
         assert "sample 'part " in text
     loader = DataLoader(LatentsDataset(str(broken), on_error="skip"), batch_size=None, num_workers=2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PictureWarning)
+        warnings.simplefilter("ignore", ImageWarning)
         assert len(list(loader)) == COUNT - 3
 
 

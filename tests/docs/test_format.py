@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdtrt.engine.coding.latents import symbols_of_file
-from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.latent_file import decode_symbols
+from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PRIOR_NAMES
 
@@ -25,11 +25,11 @@ def test_example() -> None:
     for channel, row, column, symbol in re.findall(r"\((\d+),\s(\d+),\s(\d+)\)\sis\s(-?\d+)", SECTION):
         expected[int(channel), int(row), int(column)] = int(symbol)
     assert expected.any()
-    np.testing.assert_array_equal(symbols_of_file(file), expected)
+    np.testing.assert_array_equal(decode_symbols(file), expected)
 
 
 def test_levels() -> None:
     for identifier, name in PRIOR_NAMES.items():
         levels, ends = re.search(rf"^\| {identifier} \| (\d) \| ([\d, ]+) \|$", TEXT, re.MULTILINE).groups()
-        assert tuple(map(int, ends.split(", "))) == network_prior(name).cuts
-        assert int(levels) == len(network_prior(name).cuts) + 1
+        assert tuple(map(int, ends.split(", "))) == shipped_prior(name).cuts
+        assert int(levels) == len(shipped_prior(name).cuts) + 1

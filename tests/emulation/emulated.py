@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from sdtrt.engine.networks import pipeline
 from sdtrt.engine.networks.backends import gpu
+from sdtrt.engine.networks.backends.engine_index import onnx_files
 from sdtrt.engine.networks.backends.ort import OrtDeviceNetwork
-from sdtrt.engine.networks.backends.plans import source_of
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import DeviceError
 from sdtrt.kernels import device as cuda
@@ -87,7 +87,7 @@ class EmulatedDevice:
         self.stream = Stream()
         self.graphs: list[Recorded] = []
 
-    def enter(self) -> None:
+    def set_current(self) -> None:
         pass
 
     def array_of(self, array: Any) -> DeviceArray:
@@ -132,7 +132,7 @@ class EmulatedDevice:
         self.graphs.append(Recorded(list(queue.works)))
         return self.graphs[-1]
 
-    def mark(self, stream: Stream) -> Event:
+    def record_event(self, stream: Stream) -> Event:
         return Event(stream)
 
     def wait(self, stream: Stream, other: Stream) -> None:
@@ -140,10 +140,10 @@ class EmulatedDevice:
 
     def seconds(self, queue: Callable[[], None]) -> float:
         """Return the seconds that what `queue` queues takes here."""
-        self.mark(self.stream).sync()
+        self.record_event(self.stream).sync()
         started = time.perf_counter()
         queue()
-        self.mark(self.stream).sync()
+        self.record_event(self.stream).sync()
         return time.perf_counter() - started
 
 
@@ -153,7 +153,7 @@ class EmulatedBackend:
     name = "ort"
 
     def load(self, bundle: Bundle, network: str) -> "EmulatedNetwork":
-        path, *_ = [bundle.file(name) for name in source_of(bundle, network)]
+        path, *_ = [bundle.file(name) for name in onnx_files(bundle, network)]
         session = OrtDeviceNetwork(path, "CPUExecutionProvider", ("cpu", 0))
         return EmulatedNetwork(session)
 

@@ -11,8 +11,8 @@ from extras import needs
 from numpy.typing import NDArray
 
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
-from sdtrt.engine.networks.device_pipeline import DevicePipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 
 SD1_SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -44,8 +44,8 @@ def backend() -> EmulatedBackend:
 
 
 @pytest.fixture
-def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> DevicePipeline:
-    return DevicePipeline(device, backend, Tiled.of(find_bundle("tiny")))
+def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> GpuPipeline:
+    return GpuPipeline(device, backend, TiledRunner.of(find_bundle("tiny")))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.coding.latents import file_of_latents, symbols_of_file
+from sdtrt.engine.coding.latent_file import decode_symbols, encode_latents_to_file
 from sdtrt.engine.format import container
 
 Photo = Callable[[int, int], np.ndarray]
@@ -211,10 +211,10 @@ def test_module_functions(real_files: dict[str, bytes], photo: Photo, codec: sdt
 
 
 def test_another_latent_space(codec: sdtrt.Codec, inline_profile: Callable) -> None:
-    file = file_of_latents(np.zeros((4, 1, 1), np.float32), 8, 8, inline_profile(4), 2048)
+    file = encode_latents_to_file(np.zeros((4, 1, 1), np.float32), 8, 8, inline_profile(4), 2048)
     with pytest.raises(sdtrt.BundleError, match="x-0123abcd"):
         codec.decode(container.write(file))
 
 
 def test_symbols_are_read_without_networks(real_files: dict[str, bytes]) -> None:
-    assert symbols_of_file(container.read(real_files["colour"])).shape == (40, 5, 6)
+    assert decode_symbols(container.read(real_files["colour"])).shape == (40, 5, 6)

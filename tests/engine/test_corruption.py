@@ -13,7 +13,7 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import BundleError, FormatError, LimitError
-from sdtrt.engine.coding.latents import file_of_latents
+from sdtrt.engine.coding.latent_file import encode_latents_to_file
 from sdtrt.engine.format import container, index
 from sdtrt.engine.format.container import File, Header, write
 from sdtrt.engine.format.profile import shipped_profile
@@ -52,7 +52,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = SimpleNamespace(crc32=lambda data: 0)
     for module in (container, index):
         monkeypatch.setattr(module, "zlib", nothing)
-        monkeypatch.setattr(module, "check_of", lambda segment: 0)
+        monkeypatch.setattr(module, "segment_crc", lambda segment: 0)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "tiles"])
@@ -104,7 +104,9 @@ def with_other_latents(file: File, rng: np.random.Generator) -> File:
     grid = profile.grid(header.width, header.height)
     latents = profile.mean[:, None, None] + rng.laplace(0, 1, grid) * (profile.spread * header.step)[:, None, None]
     size = header.width, header.height
-    return file_of_latents(latents.astype(np.float32), *size, profile, header.step_code, effort=1, chunks=file.chunks)
+    return encode_latents_to_file(
+        latents.astype(np.float32), *size, profile, header.step_code, effort=1, chunks=file.chunks
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +126,7 @@ def test_verify_and_decode_agree(
 def salvaged(codec: sdtrt.Codec, data: bytes, limits: sdtrt.Limits) -> None:
     """Decode what there is of a damaged file: a picture and a warning, or an error of ours."""
     with warnings.catch_warnings(), contextlib.suppress(*DAMAGE, BundleError):
-        warnings.simplefilter("ignore", sdtrt.PictureWarning)
+        warnings.simplefilter("ignore", sdtrt.ImageWarning)
         assert isinstance(codec.decode(data, partial=True, limits=limits), Image.Image)
 
 

@@ -13,14 +13,14 @@ import pytest
 
 import sdtrt
 from sdtrt import api
-from sdtrt.engine.coding.latents import file_of_latents
+from sdtrt.engine.coding.latent_file import encode_latents_to_file
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
 from sdtrt.engine.format.profile import (
     LatentProfile,
-    bytes_in_file,
-    outline_of_file,
-    profile_of_file,
+    read_space_info,
+    resolve_profile,
+    serialize_profile,
     shipped_profile,
 )
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
@@ -83,7 +83,7 @@ def test_parts(models: Make) -> None:
         data = codec.encode(big, quality=20)
         whole = np.asarray(codec.decode(data))
         np.testing.assert_array_equal(np.asarray(codec.decode(data, region=(50, 40, 64, 32))), whole[40:72, 50:114])
-        with pytest.warns(sdtrt.PictureWarning, match="incomplete"):
+        with pytest.warns(sdtrt.ImageWarning, match="incomplete"):
             codec.decode(data[:-200], partial=True)
         assert [np.asarray(image).shape for image in codec.decode_batch([data, data])] == [whole.shape] * 2
 
@@ -122,10 +122,10 @@ def test_another_prior_is_not_taken_for_it(models: Make, pixels: np.ndarray) -> 
 @pytest.mark.parametrize("downscale", [1, 4, 16, 255])
 def test_latents_of_another_shape(models: Make, downscale: int) -> None:
     """A file's own profile may say what it likes; the model's networks take what they take."""
-    outline = replace(own_profile(), id=INLINE, prior=0, trained=None)
+    outline = replace(own_profile(), id=INLINE, prior=0, prior_file=None)
     for profile in (replace(outline, downscale=downscale), channels_of(outline, 39)):
         latents = np.zeros(profile.grid(64, 48), np.float32)
-        data = container.write(file_of_latents(latents, 64, 48, profile, 2048))
+        data = container.write(encode_latents_to_file(latents, 64, 48, profile, 2048))
         assert sdtrt.verify(data) == ""
         for decode in (sdtrt.decode, sdtrt.preview, partial(sdtrt.decode, region=(0, 0, 9, 9))):
             with pytest.raises(sdtrt.BundleError, match=r"at 1/\d+ of the picture"):
@@ -140,7 +140,7 @@ def channels_of(profile: LatentProfile, count: int) -> LatentProfile:
 def test_too_many_latents_of_a_model_that_is_not_there() -> None:
     vast = replace(bundled(), header=replace(bundled().header, width=1 << 13, height=1 << 13))
     whole = container.write(vast)
-    outline = bytes_in_file(own_profile())
+    outline = serialize_profile(own_profile())
     assert sdtrt.verify(whole, limits=sdtrt.Limits(max_pixels=1 << 27)).startswith("latents not checked")
     many = container.write(replace(vast, profile=outline[:4] + b"\xff\x01" + outline[6:]))
     with pytest.raises(sdtrt.LimitError, match="latents"):
@@ -165,7 +165,7 @@ def bundled(**changes: Any) -> File:
     return File(
         Header(8, 8, **{"profile": BUNDLED, "prior": BUNDLED, "step_code": 2048} | changes),
         (b"",),
-        profile=bytes_in_file(own),
+        profile=serialize_profile(own),
     )
 
 
@@ -177,10 +177,10 @@ def own_profile() -> LatentProfile:
 
 
 def test_outline() -> None:
-    own, outline = own_profile(), outline_of_file(bundled())
+    own, outline = own_profile(), read_space_info(bundled())
     assert (outline.latent_space, outline.grid(9, 8)) == ("x-01020304", (40, 1, 2))
     assert outline.step_code(50) == own.step_code(50)
-    assert profile_of_file(bundled(), own) is own
+    assert resolve_profile(bundled(), own) is own
     for changes in ({"profile": 1}, {"prior": 1}, {"prior": 255}, {"profile": 0}):
         with pytest.raises(sdtrt.FormatError, match="malformed"):
-            outline_of_file(bundled(**changes))
+            read_space_info(bundled(**changes))

@@ -10,80 +10,82 @@ import numpy as np
 import pytest
 
 from sdtrt.engine import parts
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding import latents
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.format import container, lossless
-from sdtrt.engine.format.alpha import tiles_of_pixels
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding import latent_file
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.encoder import with_segments
+from sdtrt.engine.format import container, webp_lossless
+from sdtrt.engine.format.alpha import pixel_tiles
 from sdtrt.engine.format.metadata import Metadata
-from sdtrt.engine.layered import with_kind
-from sdtrt.engine.layers.stored import Layers
+from sdtrt.engine.image import ImageData, psnr
+from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.bundle import find_bundle
-from sdtrt.engine.picture import Picture, psnr
-from sdtrt.errors import FormatError, PictureWarning
+from sdtrt.errors import FormatError, ImageWarning
 
 Photo = Callable[[int, int], np.ndarray]
-REACH = 8 * (find_bundle("tiny").reach or 0)
+REACH = 8 * (find_bundle("tiny").receptive_radius or 0)
 VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 @pytest.fixture(scope="module")
-def codec() -> PictureCodec:
-    return PictureCodec("tiny", threads=1, precision="fp32")
+def codec() -> EngineCodec:
+    return EngineCodec("tiny", threads=1, precision="fp32")
 
 
 @pytest.fixture(scope="module")
-def tiled(codec: PictureCodec, photo: Photo) -> Iterator[bytes]:
+def tiled(codec: EngineCodec, photo: Photo) -> Iterator[bytes]:
     """A file of 3 tiles in 4 levels, with alpha and metadata."""
     alpha = np.add.outer(np.arange(72), np.arange(900)).astype(np.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latents, "TILE", 32)
-        yield codec.encode(Picture(photo(900, 72), alpha, metadata=Metadata(xmp=b"<x/>")), Wish(quality=60, layers=1))
+        patch.setattr(latent_file, "TILE", 32)
+        yield codec.encode(
+            ImageData(photo(900, 72), alpha, metadata=Metadata(xmp=b"<x/>")), EncodeOptions(quality=60, layers=1)
+        )
 
 
 @pytest.fixture(scope="module")
-def single(codec: PictureCodec, photo: Photo) -> bytes:
-    return codec.encode(Picture(photo(93, 61)), Wish(quality=60, layers=1))
+def single(codec: EngineCodec, photo: Photo) -> bytes:
+    return codec.encode(ImageData(photo(93, 61)), EncodeOptions(quality=60, layers=1))
 
 
 @pytest.fixture(scope="module")
-def layered(codec: PictureCodec, photo: Photo) -> bytes:
+def layered(codec: EngineCodec, photo: Photo) -> bytes:
     """A file of 3 tiles with alpha, a residual and an overlay, each of which is in every tile."""
     alpha = np.add.outer(np.arange(72), np.arange(900)).astype(np.uint8)
     drawn = np.zeros((72, 900, 4), np.uint8)
     drawn[::9] = drawn[:, ::31] = 20, 200, 90, 255
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latents, "TILE", 32)
-        file = container.read(codec.encode(Picture(photo(900, 72), alpha), Wish(quality=95)))
-    places = tiles_of_pixels(900, 72, 8, file.layout)
-    segments = [lossless.encode_rgba(drawn[slice(*rows), slice(*columns)]) for rows, columns in places]
-    return container.write(with_kind(file, "overlay", segments, overlay=True))
+        patch.setattr(latent_file, "TILE", 32)
+        file = container.read(codec.encode(ImageData(photo(900, 72), alpha), EncodeOptions(quality=95)))
+    places = pixel_tiles(900, 72, 8, file.layout)
+    segments = [webp_lossless.encode_rgba(drawn[slice(*rows), slice(*columns)]) for rows, columns in places]
+    return container.write(with_segments(file, "overlay", segments, overlay=True))
 
 
-def salvaged(codec: PictureCodec, data: bytes) -> tuple[Picture, str]:
+def salvaged(codec: EngineCodec, data: bytes) -> tuple[ImageData, str]:
     """Return what there is, and what is said of it."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = parts.salvage(codec, data)
-    assert all(warning.category is PictureWarning for warning in told)
+    assert all(warning.category is ImageWarning for warning in told)
     assert len(told) < 2
     return found, "".join(str(warning.message) for warning in told)
 
 
-def assert_same(found: Picture, expected: Picture) -> None:
+def assert_same(found: ImageData, expected: ImageData) -> None:
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     np.testing.assert_array_equal(found.alpha, expected.alpha)
     assert (found.grey, found.metadata) == (expected.grey, expected.metadata)
 
 
-def test_whole_files(codec: PictureCodec, single: bytes, tiled: bytes, layered: bytes) -> None:
+def test_whole_files(codec: EngineCodec, single: bytes, tiled: bytes, layered: bytes) -> None:
     for data in (single, tiled, layered):
         found, told = salvaged(codec, data)
         assert not told
         assert_same(found, codec.decode(data))
 
 
-def test_prefixes_of_a_single_stream(codec: PictureCodec, single: bytes, photo: Photo) -> None:
+def test_prefixes_of_a_single_stream(codec: EngineCodec, single: bytes, photo: Photo) -> None:
     """More of a file is a nearer picture, within a little: a pass alone may mislead."""
     original = photo(93, 61)
     nearness = []
@@ -96,9 +98,9 @@ def test_prefixes_of_a_single_stream(codec: PictureCodec, single: bytes, photo: 
     assert all(later > earlier - 1.5 for earlier, later in pairwise(nearness))
 
 
-def test_a_single_stream_that_is_whole(codec: PictureCodec, single: bytes, photo: Photo) -> None:
+def test_a_single_stream_that_is_whole(codec: EngineCodec, single: bytes, photo: Photo) -> None:
     """Damage behind it costs no pixel."""
-    named = codec.encode(Picture(photo(93, 61), metadata=Metadata(xmp=b"<x/>")), Wish(quality=60, layers=1))
+    named = codec.encode(ImageData(photo(93, 61), metadata=Metadata(xmp=b"<x/>")), EncodeOptions(quality=60, layers=1))
     whole = codec.decode(single)
     for data in (single[:-1] + b"?", named[:-1] + b"?", named[:-6] + b"?" + named[-5:], named[:-1], named[:-16]):
         found, told = salvaged(codec, data)
@@ -106,7 +108,7 @@ def test_a_single_stream_that_is_whole(codec: PictureCodec, single: bytes, photo
         np.testing.assert_array_equal(found.pixels, whole.pixels)
 
 
-def test_prefixes_of_several_tiles(codec: PictureCodec, tiled: bytes, photo: Photo) -> None:
+def test_prefixes_of_several_tiles(codec: EngineCodec, tiled: bytes, photo: Photo) -> None:
     """The first level alone shows the whole picture, and each level more of it."""
     file, original = container.read(tiled), photo(900, 72)
     start = tiled.index(file.segments[0])
@@ -136,12 +138,12 @@ def test_prefixes_of_several_tiles(codec: PictureCodec, tiled: bytes, photo: Pho
 
 @pytest.mark.parametrize("level", range(4))
 @pytest.mark.parametrize("tile", range(3))
-def test_damage_stays_where_it_is(codec: PictureCodec, tiled: bytes, level: int, tile: int) -> None:
+def test_damage_stays_where_it_is(codec: EngineCodec, tiled: bytes, level: int, tile: int) -> None:
     file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
     data[data.index(file.segment(level, tile)) + len(file.segment(level, tile)) // 2] ^= 0x10
     found, told = salvaged(codec, bytes(data))
     assert told == f"tiles: {'1 of 3 missing, 0' if level == 0 else '0 of 3 missing, 1'} incomplete"
-    _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[tile]
+    _, (left, right) = pixel_tiles(900, 72, 8, file.layout)[tile]
     affected = np.zeros(900, bool)
     affected[max(left - REACH, 0) : right + REACH] = True
     np.testing.assert_array_equal(found.pixels[:, ~affected], whole.pixels[:, ~affected])
@@ -149,12 +151,12 @@ def test_damage_stays_where_it_is(codec: PictureCodec, tiled: bytes, level: int,
     np.testing.assert_array_equal(found.alpha, whole.alpha)
 
 
-def test_damaged_alpha(codec: PictureCodec, tiled: bytes) -> None:
+def test_damaged_alpha(codec: EngineCodec, tiled: bytes) -> None:
     file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
     data[data.index(file.segment(4, 1)) + 30] ^= 1
     found, told = salvaged(codec, bytes(data))
     assert told == "alpha of tiles: 1 of 3 missing"
-    _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[1]
+    _, (left, right) = pixel_tiles(900, 72, 8, file.layout)[1]
     assert found.alpha is not None
     assert whole.alpha is not None
     assert (found.alpha[:, left:right] == 255).all()
@@ -164,7 +166,7 @@ def test_damaged_alpha(codec: PictureCodec, tiled: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["overlay", "residual"])
 @pytest.mark.parametrize("tile", range(3))
-def test_damaged_layers(codec: PictureCodec, layered: bytes, kind: str, tile: int) -> None:
+def test_damaged_layers(codec: EngineCodec, layered: bytes, kind: str, tile: int) -> None:
     """The tile is shown without it, and others as ever."""
     file, data, whole = container.read(layered), bytearray(layered), codec.decode(layered)
     number = file.layout.segment(kind, tile)
@@ -174,28 +176,28 @@ def test_damaged_layers(codec: PictureCodec, layered: bytes, kind: str, tile: in
     without = [b"" if n == number else segment for n, segment in enumerate(file.segments)]
     expected = codec.decode(container.write(replace(file, segments=without)))
     assert_same(found, expected)
-    _, (left, right) = tiles_of_pixels(900, 72, 8, file.layout)[tile]
+    _, (left, right) = pixel_tiles(900, 72, 8, file.layout)[tile]
     changed = (found.pixels != whole.pixels).any((0, 2))
     assert changed[left:right].any()
     assert not changed[:left].any()
     assert not changed[right:].any()
 
 
-def test_prefixes_of_layers(codec: PictureCodec, layered: bytes) -> None:
+def test_prefixes_of_layers(codec: EngineCodec, layered: bytes) -> None:
     """Overlays come before residuals, and those before alpha; as many tiles have them as are there."""
     file, start = container.read(layered), layered.index(container.read(layered).segments[0])
     ends = np.cumsum([0, *map(len, file.segments)]) + start
-    bare = codec.shown(file)
+    bare = codec.reconstruct(file)
     for count in range(7):
         found, told = salvaged(codec, layered[: ends[12 + count]])
         missing = {"overlay": max(3 - count, 0), "residual": min(6 - count, 3), "alpha": 3}
         assert told == "; ".join(f"{kind} of tiles: {n} of 3 missing" for kind, n in missing.items() if n)
         whole = [n < 12 + count for n in range(len(file.segments))]
-        np.testing.assert_array_equal(found.pixels, Layers(file, whole).put(bare.copy()))
+        np.testing.assert_array_equal(found.pixels, LayerReader(file, whole).apply(bare.copy()))
     np.testing.assert_array_equal(found.pixels, codec.decode(layered).pixels)
 
 
-def test_damaged_metadata_is_told_of(codec: PictureCodec, tiled: bytes) -> None:
+def test_damaged_metadata_is_told_of(codec: EngineCodec, tiled: bytes) -> None:
     data = bytearray(tiled)
     data[-9] ^= 1
     found, told = salvaged(codec, bytes(data))
@@ -203,7 +205,7 @@ def test_damaged_metadata_is_told_of(codec: PictureCodec, tiled: bytes) -> None:
     np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
 
 
-def test_metadata_that_is_none(codec: PictureCodec, tiled: bytes) -> None:
+def test_metadata_that_is_none(codec: EngineCodec, tiled: bytes) -> None:
     """The checksum is right, and so is the picture."""
     data = container.write(replace(container.read(tiled), chunks={container.EXIF: b"not deflated"}))
     found, told = salvaged(codec, data)
@@ -213,7 +215,7 @@ def test_metadata_that_is_none(codec: PictureCodec, tiled: bytes) -> None:
     assert codec.decode(tiled).missing == ""
 
 
-def test_damaged_heads(codec: PictureCodec, tiled: bytes, single: bytes) -> None:
+def test_damaged_heads(codec: EngineCodec, tiled: bytes, single: bytes) -> None:
     """An index has a check of its own, and nothing is believed of a file without it."""
     start = tiled.index(container.read(tiled).segments[0])
     for at in range(start):
@@ -229,7 +231,7 @@ def test_damaged_heads(codec: PictureCodec, tiled: bytes, single: bytes) -> None
 
 
 @pytest.mark.parametrize("name", ["x_left_over", "x_short_payload", "x_alignment", "x_swapped_tiles", "x_behind"])
-def test_what_decode_refuses_is_not_passed_off_as_whole(codec: PictureCodec, name: str) -> None:
+def test_what_decode_refuses_is_not_passed_off_as_whole(codec: EngineCodec, name: str) -> None:
     """Checksums that fit, and streams that contradict themselves."""
     data = (VECTORS / name / "input.sdt").read_bytes()
     with pytest.raises(FormatError):

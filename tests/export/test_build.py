@@ -63,7 +63,7 @@ def test_autoencoder_kl(
     told = build(Request(str(tmp_path / "vae"), tmp_path / "bundle", photos=needed, half=half))
     assert "perhaps at the whole picture" in told[1]
     bundle = Bundle.open(tmp_path / "bundle")
-    assert bundle.reach is None
+    assert bundle.receptive_radius is None
     suffixes = [suffix for suffix in TOLERANCES if half or not suffix]
     assert set(bundle.files) == {f"{coder}{suffix}.onnx" for coder in ("encoder", "decoder") for suffix in suffixes}
     pixels = torch.rand(1, 3, 40, 72) * 2 - 1

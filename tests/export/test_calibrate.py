@@ -14,15 +14,15 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import cli
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.dial import setting
-from sdtrt.engine.coding.priors.bundled import bundled_prior
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.priors.prior_file import parse_prior
+from sdtrt.engine.coding.quality_scale import operating_point
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, find_bundle
 from sdtrt.errors import BundleError
 from sdtrt.export import calibrate as calibration
 from sdtrt.export.calibrate import SHOWN, Calibration, calibrate
 from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.picture import crops_of, made_picture, photos_in
+from sdtrt.export.latents.sample_images import crops_of, made_picture, photos_in
 from sdtrt.export.latents.scale import CODES_PER_QUALITY, Point, code_of_slope, step_codes
 from sdtrt.export.prior import learn
 from sdtrt.export.prior.architectures import architecture, plan_for
@@ -52,7 +52,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def test_a_profile(bundle: Path, photos: Path, pixels: np.ndarray) -> None:
     found = calibrate(Calibration(bundle, photos))
-    profile, codec = Bundle.open(bundle).latent_profile(), PictureCodec("tiny", device="cpu", precision="fp32")
+    profile, codec = Bundle.open(bundle).latent_profile(), EngineCodec("tiny", device="cpu", precision="fp32")
     planes = [codec.analyse(np.asarray(Image.open(path))).reshape(40, -1) for path in photos_in(photos)]
     np.testing.assert_allclose(profile.mean, np.concatenate(planes, 1).mean(1), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(profile.spread, np.concatenate(planes, 1).std(1), rtol=1e-3)
@@ -137,7 +137,7 @@ def test_a_damaged_prior_can_be_replaced(bundle: Path) -> None:
     (bundle / "prior-00000000.npz").write_bytes(b"left by a calibration that was killed")
     assert Networks.of_bundle(Bundle.open(bundle)).downscale == 8
     calibration.write(Bundle.open(bundle), fields, shipped)
-    assert Bundle.open(bundle).latent_profile().trained == shipped
+    assert Bundle.open(bundle).latent_profile().prior_file == shipped
     assert [path.name for path in bundle.glob("prior-*.npz")] == [name]
 
 
@@ -171,7 +171,7 @@ def test_photos_that_are_too_small_for_a_crop(tmp_path: Path) -> None:
     """A prior is learned from the others; where there are no others, from smaller crops, or from none."""
     sizes, plan, run = [(16, 16), (1, 40), (12, 20)], plan_for(range(2)), tmp_path / "run"
     latents = [np.random.default_rng(1).normal(0, 1, (2, *size)).astype(np.float32) for size in sizes]
-    assert bundled_prior(learn.trained(latents, plan, (2304, 1280), run, LESSON, quiet=True))
+    assert parse_prior(learn.trained(latents, plan, (2304, 1280), run, LESSON, quiet=True))
     for lesson in (LESSON, Lesson(crops=3, side=64, iterations=1, crop=64, fitted_crops=2)):
         with pytest.raises(BundleError, match="8 latents wide and high"):
             learn.trained(latents[1:2], plan, (2304, 1280), run, lesson, quiet=True)
@@ -223,7 +223,7 @@ def test_the_scale_of_a_space_of_known_slope() -> None:
         return Point(code, 4 - np.log2(step), 100 * step**2)
 
     points = [point(code) for code in range(2560, 1216, -64)]
-    price = setting(50, layers=1).price
+    price = operating_point(50, layers=1).lmbda
     # The derivative of error by bits is 2 ln 2 times the error.
     expected = 2048 + 128 * np.log2(price / (2 * np.log(2) * 100))
     assert code_of_slope(points, price) == pytest.approx(expected, abs=3)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sdtrt.engine.denoising.denoise import Denoiser, denoised
+from sdtrt.engine.denoising.denoise import UnetSpec, run_ddim
 from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.engine.networks.backends.ort import OrtCpu
@@ -27,7 +27,7 @@ Make = Callable[..., Path]
 
 def ours(bundle: Bundle, latents: np.ndarray, trajectory: Trajectory) -> np.ndarray:
     network = OrtCpu(1).load(bundle.file("unet.onnx"))
-    return denoised(
+    return run_ddim(
         latents, trajectory, lambda x, timestep: network.run({"latents": x, "timestep": timestep})["prediction"]
     )
 
@@ -82,7 +82,7 @@ def test_a_bundle_with_a_unet(tmp_path: Path, photos: Path, pipeline: Make, mode
 
 
 def denoises_as_diffusers_does(bundle: Bundle, folder: Path, unet: Any) -> None:
-    assert isinstance(bundle.unet, Denoiser)
+    assert isinstance(bundle.unet, UnetSpec)
     assert bundle.unet.multiple == 8
     latents = np.random.default_rng(1).normal(size=(2, 4, 16, 24)).astype(np.float32)
 

@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from sdtrt.engine.networks.backends import trt_library as trt
+from sdtrt.engine.networks.backends.engine_index import EngineIndex, kernels_file, require_valid
 from sdtrt.engine.networks.backends.gpu import architecture
-from sdtrt.engine.networks.backends.plans import Index, kernels_file, require_valid
 from sdtrt.engine.networks.backends.trt import TensorRt, shapes_of, usable_engines
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export import engines
 from sdtrt.export.engines import Order, build_engines
@@ -54,9 +54,9 @@ def test_build_keep_list_clean(run_cli: Run, cache: Path) -> None:
 
 def test_other_shapes_replace_engines(run_cli: Run, cache: Path) -> None:
     assert run_cli("engines", "build", "--shapes", SMALL).returncode == 0
-    before = {plan.file for plan in Index.of(find_bundle("tiny")).plans}
+    before = {plan.file for plan in EngineIndex.of(find_bundle("tiny")).plans}
     assert run_cli("engines", "build", "--shapes", "64x64..64x128..128x128*2").returncode == 0
-    index = Index.of(find_bundle("tiny"))
+    index = EngineIndex.of(find_bundle("tiny"))
     assert index.shapes == ("64x64..64x128..128x128*2",)
     assert before.isdisjoint(plan.file for plan in index.plans)
     assert {path.name for path in cache.glob("*.engine")} == {plan.file for plan in index.plans}
@@ -101,7 +101,7 @@ def test_nonsense_shapes(run_cli: Run, cache: Path, shapes: str) -> None:
 def test_shapes_have_one_way_to_be_written(cache: Path) -> None:
     bundle = find_bundle("tiny")
     (first, _) = build_engines(Order(bundle, ("sm89", "sm89"), shapes=("64x64*1", "064x64..64x64..64x64")))
-    assert Index.of(bundle).shapes == ("64x64",)
+    assert EngineIndex.of(bundle).shapes == ("64x64",)
     assert build_engines(Order(bundle, ("sm89",)))[0] == first
 
 
@@ -162,7 +162,7 @@ def test_a_bundle_with_a_wrong_hash_builds_nothing(tmp_path: Path, cache: Path) 
         file.write(b"!")
     with pytest.raises(BundleError, match=r"decoder\.onnx is damaged"):
         build_engines(Order(find_bundle(copy), ("sm89",), shapes=(SMALL,)))
-    assert len(Index.of(find_bundle(copy)).plans) == 1  # the encoder's
+    assert len(EngineIndex.of(find_bundle(copy)).plans) == 1  # the encoder's
 
 
 def test_what_an_engine_is_for(cache: Path) -> None:
@@ -187,7 +187,7 @@ def test_an_engine_without_a_gpu_says_so(cache: Path) -> None:
     with pytest.raises(BundleError, match=r"tensorrt_rtx .* cannot load encoder-.*CUDA driver"):
         TensorRt(cast(Any, None)).load(bundle, "encoder")
     with pytest.raises(DeviceError, match=r"(?s)trt on cuda: no GPU.*--device cpu"):
-        open_pipeline(Tiled.of(bundle), "trt")
+        open_pipeline(TiledRunner.of(bundle), "trt")
 
 
 def test_what_was_compiled_of_an_engine_goes_with_it(run_cli: Run, cache: Path) -> None:

@@ -20,7 +20,7 @@ from sdtrt.export.build import Request, build, coders
 from sdtrt.export.checkpoints.checkpoint import load_autoencoder
 from sdtrt.export.checkpoints.spaces import KNOWN, identify, name_in_files
 from sdtrt.export.graphs.networks import downscale_of
-from sdtrt.export.latents.picture import made_picture
+from sdtrt.export.latents.sample_images import made_picture
 
 TOLERANCES = {"": 1e-4, ".fp16": 0.1}
 GROUPS = {"norm_num_groups": 4}

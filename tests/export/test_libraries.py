@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from sdtrt.errors import PictureWarning
+from sdtrt.errors import ImageWarning
 from sdtrt.export.libraries import captured, quietly
 from sdtrt.progress import Watch, announce
 
@@ -50,8 +50,8 @@ def test_captured_errors_of_libraries_arrive(capfd: pytest.CaptureFixture[str]) 
 
 
 def test_captured_own_warnings_arrive() -> None:
-    with pytest.warns(PictureWarning, match="colours"), captured(verbose=False):
-        warnings.warn("colours are lost", PictureWarning, stacklevel=1)
+    with pytest.warns(ImageWarning, match="colours"), captured(verbose=False):
+        warnings.warn("colours are lost", ImageWarning, stacklevel=1)
 
 
 def test_captured_verbose_shows_all(capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.picture import checked_region
+from sdtrt.engine.image import checked_region
 
 NUMBERS = ("many", None, True, np.bool_(True), 2 + 1j, [3], np.array([3.0]))
 INTEGERS = (*NUMBERS, 2.5, 5.0, np.float32(5), float("nan"), float("inf"))

@@ -275,7 +275,7 @@ def test_batch_reader_that_raises_anything_goes_on(
             raise kind("no <_io.BytesIO object at 0x7f12ab34>")
         return open_image(source, frame, limits)
 
-    monkeypatch.setattr("sdtrt.cli.pictures.open_image", broken)
+    monkeypatch.setattr("sdtrt.cli.images.open_image", broken)
     monkeypatch.setenv("SDTRT_DEBUG", "1" if debug == "variable" else "")
     options = ["--debug"] if debug == "option" else []
     assert main("encode", "a.png", "b.png", *options) == 1

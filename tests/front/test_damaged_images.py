@@ -16,12 +16,12 @@ from PIL import Image, TiffImagePlugin
 import sdtrt
 from sdtrt import cli
 from sdtrt.engine.format.container import Limits
-from sdtrt.errors import LimitError, PictureWarning, SdtrtError
+from sdtrt.errors import ImageWarning, LimitError, SdtrtError
 from sdtrt.images import rows
+from sdtrt.images.convert import to_engine_image
 from sdtrt.images.files import image_of_bytes
-from sdtrt.images.interest import mask_of
 from sdtrt.images.opening import cause_of, load, open_any_size, reading, seek
-from sdtrt.images.picture import picture_of
+from sdtrt.images.roi import mask_of
 from sdtrt.images.rows import rows_of_file
 
 SMALL = Limits(max_pixels=1 << 14)
@@ -97,12 +97,12 @@ def psd_file() -> bytes:
 
 
 def by_image(data: bytes, folder: Path) -> None:
-    picture_of(open_any_size(io.BytesIO(data)), limits=SMALL)
+    to_engine_image(open_any_size(io.BytesIO(data)), limits=SMALL)
 
 
 def by_path(data: bytes, folder: Path) -> None:
     (folder / "image").write_bytes(data)
-    picture_of(folder / "image", limits=SMALL)
+    to_engine_image(folder / "image", limits=SMALL)
 
 
 def by_request(data: bytes, folder: Path) -> None:
@@ -112,7 +112,7 @@ def by_request(data: bytes, folder: Path) -> None:
 def by_frame(data: bytes, folder: Path) -> None:
     image = open_any_size(io.BytesIO(data))
     seek(image, 1, SMALL)
-    picture_of(image, limits=SMALL)
+    to_engine_image(image, limits=SMALL)
 
 
 def by_mask(data: bytes, folder: Path) -> None:
@@ -174,8 +174,8 @@ def tiff_with_a_damaged_second_page() -> bytes:
 
 def test_damaged_page_after_the_one_that_is_taken_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "raw.tif").write_bytes(tiff_with_a_damaged_second_page())
-    with pytest.warns(PictureWarning, match="the frames after this one cannot be read"):
-        pixels = picture_of(tmp_path / "raw.tif").pixels
+    with pytest.warns(ImageWarning, match="the frames after this one cannot be read"):
+        pixels = to_engine_image(tmp_path / "raw.tif").pixels
     assert pixels[:, :, 0].tobytes() == bytes(range(64))
 
 
@@ -250,7 +250,7 @@ def test_limit_of_pillow_is_back_after_many_threads(tmp_path: Path, monkeypatch:
     def work() -> None:
         try:
             for _ in range(30):
-                picture_of(tmp_path / "a.png", limits=SMALL)
+                to_engine_image(tmp_path / "a.png", limits=SMALL)
         except Exception as error:
             failures.append(error)
 
@@ -280,4 +280,4 @@ def test_tiff_tags_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tag_v2", "fp"):
         monkeypatch.delattr(image, name, raising=False)
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
-    assert picture_of(image).pixels.shape == (20, 12, 3)
+    assert to_engine_image(image).pixels.shape == (20, 12, 3)

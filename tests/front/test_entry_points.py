@@ -14,8 +14,8 @@ import sdtrt
 from sdtrt import api, cli, pillow_plugin
 from sdtrt.dataset.shards import Task
 from sdtrt.dataset.work import calls
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.serve import operations
 from sdtrt.serve.calls import Calls
@@ -100,7 +100,7 @@ def test_defaults_are_the_same() -> None:
         for name in options & {one for one in options if SHELL.get(one, one) in said}:
             assert said[SHELL.get(name, name)] == usual[name].default, (command, name)
         assert said.get("max_pixels", DEFAULT_LIMITS.max_pixels) == DEFAULT_LIMITS.max_pixels
-    wish = Wish()
+    wish = EncodeOptions()
     assert {usual[name].default for name in RATE} == {None}
     assert all(getattr(wish, name) == usual[name].default for name in ("effort", "method", "layers"))
 
@@ -128,7 +128,7 @@ def files_of(source: Path, options: dict[str, Any]) -> dict[str, bytes]:
         image.save("pillow.sdt", **{"bytes" if name == "nbytes" else name: value for name, value in options.items()})
     made["pillow"] = Path("pillow.sdt").read_bytes()
     told = tuple((HTTP.get(name, name), value) for name, value in options.items())
-    [made["http"]] = Calls(PictureCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
+    [made["http"]] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
     return made
 
 
@@ -152,7 +152,7 @@ def test_all_entry_points_show_the_same_pixels(folder: Path, codec: sdtrt.Codec)
         [found["partial"]] = opened.decode_batch([path], partial=True)
         found["decode_rows"] = np.concatenate([*opened.decode_rows(path)])
     assert cli.main(["decode", str(path), "-o", "shell.png", "--quiet"]) == 0
-    [answer] = Calls(PictureCodec("tiny"), DEFAULT_LIMITS).decode((("image/png",), ()), [data])
+    [answer] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).decode((("image/png",), ()), [data])
     [of_dataset, _] = calls(Task(operation="decode", source=""))[0](data)
     pictures = {"shell": Path("shell.png").read_bytes(), "dataset": of_dataset, "http": answer.data}
     found |= {name: Image.open(io.BytesIO(picture)) for name, picture in pictures.items()}
@@ -173,7 +173,7 @@ def test_all_entry_points_have_the_same_limit(folder: Path, codec: sdtrt.Codec, 
                     call(one, limits=limits)
             assert cli.main(["encode", str(source), "-o", "x.sdt", "--max-pixels", "1664"]) == 1
             assert "45x37 pixels; the limit is 1664" in capfd.readouterr().err
-            [answer] = Calls(PictureCodec("tiny"), limits).encode((), [source.read_bytes()])
+            [answer] = Calls(EngineCodec("tiny"), limits).encode((), [source.read_bytes()])
             assert isinstance(answer, sdtrt.LimitError)
     data = codec.encode(source)
     for decode in (sdtrt.decode, codec.decode, lambda one, limits: codec.decode_batch([one], limits=limits)):
@@ -206,7 +206,7 @@ def test_batch_with_a_region_is_each_alone(codec: sdtrt.Codec, photo: Photo, rea
     region = (4, 5, 20, 16)
     assert codec.decode_batch(expected, region=region) == [codec.decode(data, region=region) for data in expected]
     cut = [real_files[name][:-30] for name in ("layers", "alpha")]
-    with pytest.warns(sdtrt.PictureWarning):
+    with pytest.warns(sdtrt.ImageWarning):
         found = codec.decode_batch(cut, partial=True)
-    with pytest.warns(sdtrt.PictureWarning):
+    with pytest.warns(sdtrt.ImageWarning):
         assert found == [codec.decode(data, partial=True) for data in cut]

@@ -9,8 +9,8 @@ from PIL import Image
 
 import sdtrt
 from sdtrt.images import exif
+from sdtrt.images.convert import to_engine_image
 from sdtrt.images.files import image_file
-from sdtrt.images.picture import picture_of
 
 TYPES = {"SHORT": 3, "LONG": 4, "SBYTE": 6, "SSHORT": 8, "SLONG": 9}
 THUMBNAIL = b"\xff\xd8thumbnail\xff\xd9"
@@ -60,7 +60,7 @@ def through(tiff: bytes, size: tuple[int, int] = (8, 6)) -> bytes:
     """Return what becomes of EXIF data in a JPEG file by way of a picture."""
     stream = io.BytesIO()
     Image.new("RGB", size).save(stream, "JPEG", exif=b"Exif\0\0" + tiff)
-    return picture_of(Image.open(stream)).metadata.exif
+    return to_engine_image(Image.open(stream)).metadata.exif
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -120,7 +120,7 @@ def test_thumbnail_and_note_reach_the_image_file(codec: sdtrt.Codec, kind: str) 
 def test_orientation_that_is_no_integer_is_left_alone(count: int, kind: int) -> None:
     tiff = b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHI4s", 0x0112, kind, count, b"\6\0\0\0") + bytes(40)
     assert exif.upright(tiff, 1) == tiff
-    assert picture_of(in_memory(tiff)).metadata.exif == tiff
+    assert to_engine_image(in_memory(tiff)).metadata.exif == tiff
 
 
 def in_memory(tiff: bytes) -> Image.Image:
@@ -149,7 +149,7 @@ def test_damaged_structures_are_value_errors() -> None:
 def test_orientation_in_xmp_is_changed_where_it_stands(said: bytes) -> None:
     image = in_memory(b"")
     image.info = {"xmp": b"<x " + said + b"/>"}
-    changed = picture_of(image).metadata.xmp
+    changed = to_engine_image(image).metadata.xmp
     assert len(changed) == len(image.info["xmp"])
     assert not any(digit in changed for digit in b"2345678")
 
@@ -174,7 +174,7 @@ def test_odd_orientation_that_pillow_applies_is_not_left_to_be_applied_again(tif
     stream = io.BytesIO()
     Image.new("RGB", (8, 6)).save(stream, "JPEG", exif=b"Exif\0\0" + tiff)
     assert exif.orientation_in(tiff) == 6
-    picture = picture_of(Image.open(stream))
+    picture = to_engine_image(Image.open(stream))
     assert picture.pixels.shape == (8, 6, 3)
     assert len(picture.metadata.exif) == len(tiff)
     again = Image.new("RGB", (6, 8))

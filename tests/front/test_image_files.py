@@ -86,7 +86,7 @@ def test_quality_that_is_no_whole_number_from_1_to_100_is_a_value_error(quality:
 def test_jpeg_of_an_image_with_alpha_lies_on_white_with_a_warning(packed: Path, mode: str) -> None:
     image = Image.new(mode, (8, 8), (0,) * len(mode))
     image.info["Title"] = "Moonrise"
-    with pytest.warns(sdtrt.PictureWarning, match="the alpha channel is dropped: JPEG has none"):
+    with pytest.warns(sdtrt.ImageWarning, match="the alpha channel is dropped: JPEG has none"):
         back = Image.open(io.BytesIO(image_file(image, "JPEG")))
     assert back.mode == ("L" if mode == "LA" else "RGB")
     assert np.asarray(back).min() == 255

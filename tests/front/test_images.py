@@ -13,10 +13,10 @@ from extras import needs
 from PIL import Image, ImageCms
 
 from sdtrt.engine.format.container import Limits
-from sdtrt.engine.picture import Picture
-from sdtrt.errors import LimitError, PictureWarning
+from sdtrt.engine.image import ImageData
+from sdtrt.errors import ImageWarning, LimitError
 from sdtrt.images import rows
-from sdtrt.images.picture import image_of, picture_of
+from sdtrt.images.convert import to_engine_image, to_pil
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
 
@@ -29,47 +29,47 @@ def stored(image: Image.Image, kind: str = "PNG", **options: object) -> Image.Im
 
 
 def test_arrays() -> None:
-    picture = picture_of(RGB)
+    picture = to_engine_image(RGB)
     np.testing.assert_array_equal(picture.pixels, RGB)
     assert (picture.alpha, picture.grey) == (None, False)
-    picture = picture_of(RGB[:, :, 0])
+    picture = to_engine_image(RGB[:, :, 0])
     np.testing.assert_array_equal(picture.pixels, np.repeat(RGB[:, :, :1], 3, axis=2))
     assert picture.grey
     alpha = RGB[:, :, 2]
-    picture = picture_of(np.dstack([RGB, alpha]))
+    picture = to_engine_image(np.dstack([RGB, alpha]))
     np.testing.assert_array_equal(picture.alpha, alpha)
     np.testing.assert_array_equal(picture.pixels, RGB)
 
 
 def test_views() -> None:
-    np.testing.assert_array_equal(picture_of(RGB[::-1, ::2]).pixels, RGB[::-1, ::2])
+    np.testing.assert_array_equal(to_engine_image(RGB[::-1, ::2]).pixels, RGB[::-1, ::2])
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 6, 2), (4, 6, 1), (4, 6, 5), (1, 4, 6, 3), (0, 6, 3), (4, 0), ()])
 def test_array_shapes_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shape"):
-        picture_of(np.zeros(shape, np.uint8))
+        to_engine_image(np.zeros(shape, np.uint8))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int8, np.bool_, object])
 def test_array_types_refused(dtype: type) -> None:
     with pytest.raises(ValueError, match="uint8"):
-        picture_of(np.zeros((4, 6, 3), dtype))
+        to_engine_image(np.zeros((4, 6, 3), dtype))
 
 
 @pytest.mark.parametrize("thing", [None, 7, b"bytes", [[1, 2]]])
 def test_other_things_refused(thing: object) -> None:
     with pytest.raises(TypeError, match=type(thing).__name__):
-        picture_of(thing)
+        to_engine_image(thing)
 
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.fromarray(RGB).save(path)
-    np.testing.assert_array_equal(picture_of(path).pixels, RGB)
-    np.testing.assert_array_equal(picture_of(str(path)).pixels, RGB)
+    np.testing.assert_array_equal(to_engine_image(path).pixels, RGB)
+    np.testing.assert_array_equal(to_engine_image(str(path)).pixels, RGB)
     with pytest.raises(FileNotFoundError):
-        picture_of(tmp_path / "missing.png")
+        to_engine_image(tmp_path / "missing.png")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_files(tmp_path: Path) -> None:
 def test_exif_orientation(orientation: int, turned: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = picture_of(stored(Image.fromarray(RGB), exif=exif))
+    picture = to_engine_image(stored(Image.fromarray(RGB), exif=exif))
     np.testing.assert_array_equal(picture.pixels, turned)
 
 
@@ -94,8 +94,8 @@ def test_exif_orientation(orientation: int, turned: np.ndarray) -> None:
 def test_exif_that_is_none(exif: bytes) -> None:
     image = Image.fromarray(RGB)
     image.info["exif"] = exif
-    with pytest.warns(PictureWarning, match="EXIF data is damaged"):
-        np.testing.assert_array_equal(picture_of(image).pixels, RGB)
+    with pytest.warns(ImageWarning, match="EXIF data is damaged"):
+        np.testing.assert_array_equal(to_engine_image(image).pixels, RGB)
 
 
 def swapped_profile() -> bytes:
@@ -111,7 +111,7 @@ def swapped_profile() -> bytes:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_icc_profile_is_applied(mode: str) -> None:
     colour = (250, 20, 30, 77)[: len(mode)]
-    picture = picture_of(stored(Image.new(mode, (5, 4), colour), icc_profile=swapped_profile()))
+    picture = to_engine_image(stored(Image.new(mode, (5, 4), colour), icc_profile=swapped_profile()))
     assert np.abs(picture.pixels.astype(int) - [20, 250, 30]).max() <= 3
     if mode == "RGBA":
         assert (picture.alpha == 77).all()
@@ -119,7 +119,7 @@ def test_icc_profile_is_applied(mode: str) -> None:
 
 def test_srgb_profile_changes_nothing() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    picture = picture_of(stored(Image.fromarray(RGB), icc_profile=srgb))
+    picture = to_engine_image(stored(Image.fromarray(RGB), icc_profile=srgb))
     assert np.abs(picture.pixels.astype(int) - RGB).max() <= 1
 
 
@@ -128,29 +128,29 @@ def test_srgb_profile_changes_nothing() -> None:
 def test_icc_profile_that_is_damaged_is_warned_of(profile: bytes | None, mode: str) -> None:
     image = Image.fromarray(RGB).convert(mode)
     image.info["icc_profile"] = profile
-    with pytest.warns(PictureWarning, match="ICC profile is damaged"):
-        pixels = picture_of(image).pixels
+    with pytest.warns(ImageWarning, match="ICC profile is damaged"):
+        pixels = to_engine_image(image).pixels
     np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")))
 
 
 def test_icc_profile_that_is_empty_is_none() -> None:
     image = Image.fromarray(RGB)
     image.info["icc_profile"] = b""
-    np.testing.assert_array_equal(picture_of(image).pixels, RGB)
+    np.testing.assert_array_equal(to_engine_image(image).pixels, RGB)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "CMYK"])
 def test_icc_profile_of_the_mode_before_a_conversion_is_left_out(mode: str) -> None:
     image = Image.fromarray(RGB).convert(mode)
     image.info["icc_profile"] = swapped_profile()
-    assert picture_of(image).grey == mode.startswith("L")
-    np.testing.assert_array_equal(picture_of(image).pixels, np.asarray(image.convert("RGB")))
+    assert to_engine_image(image).grey == mode.startswith("L")
+    np.testing.assert_array_equal(to_engine_image(image).pixels, np.asarray(image.convert("RGB")))
 
 
 def test_icc_profile_of_another_mode_in_a_file_is_warned_of() -> None:
     image = stored(Image.fromarray(RGB[:, :, 0]), icc_profile=swapped_profile())
-    with pytest.warns(PictureWarning, match="ICC profile is of RGB, the image of GRAY"):
-        picture = picture_of(image)
+    with pytest.warns(ImageWarning, match="ICC profile is of RGB, the image of GRAY"):
+        picture = to_engine_image(image)
     assert picture.grey
     np.testing.assert_array_equal(picture.pixels[:, :, 0], RGB[:, :, 0])
 
@@ -175,15 +175,15 @@ def test_16_bits(dtype: str) -> None:
     image = Image.fromarray(SIXTEEN)
     if dtype == ">u2":
         image = Image.frombytes("I;16B", (4, 2), SIXTEEN.astype(dtype).tobytes())
-    with pytest.warns(PictureWarning, match="16 bits are reduced to 8"):
-        picture = picture_of(image)
+    with pytest.warns(ImageWarning, match="16 bits are reduced to 8"):
+        picture = to_engine_image(image)
     assert picture.grey
     assert picture.pixels[:, :, 1].tolist() == EIGHT
 
 
 def test_16_bits_with_a_transparent_level() -> None:
-    with pytest.warns(PictureWarning, match="16 bits are reduced to 8"):
-        picture = picture_of(stored(Image.fromarray(SIXTEEN), transparency=40000))
+    with pytest.warns(ImageWarning, match="16 bits are reduced to 8"):
+        picture = to_engine_image(stored(Image.fromarray(SIXTEEN), transparency=40000))
     assert picture.grey
     assert picture.alpha.tolist() == [[255] * 4, [255, 0, 255, 255]]
     seen = picture.alpha > 0
@@ -194,35 +194,35 @@ def test_palette_with_transparency() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putdata([0, 1])
-    picture = picture_of(stored(image, transparency=b"\x40\xff"))
+    picture = to_engine_image(stored(image, transparency=b"\x40\xff"))
     assert picture.pixels.tolist() == [[[10, 20, 30], [200, 100, 50]]]
     assert picture.alpha.tolist() == [[0x40, 0xFF]]
-    picture = picture_of(stored(image))
+    picture = to_engine_image(stored(image))
     assert picture.alpha is None
     assert picture.pixels.tolist() == [[[10, 20, 30], [200, 100, 50]]]
 
 
 def test_transparent_level_of_grey() -> None:
-    picture = picture_of(stored(Image.fromarray(np.array([[7, 8]], np.uint8)), transparency=7))
+    picture = to_engine_image(stored(Image.fromarray(np.array([[7, 8]], np.uint8)), transparency=7))
     assert picture.grey
     assert picture.alpha.tolist() == [[0, 255]]
 
 
 def test_opaque_alpha_is_dropped() -> None:
-    assert picture_of(Image.new("RGBA", (3, 3), (1, 2, 3, 255))).alpha is None
-    assert picture_of(Image.new("LA", (3, 3), (1, 254))).alpha is not None
-    assert picture_of(Image.new("LA", (3, 3), (1, 254)).convert("La")).alpha is not None
+    assert to_engine_image(Image.new("RGBA", (3, 3), (1, 2, 3, 255))).alpha is None
+    assert to_engine_image(Image.new("LA", (3, 3), (1, 254))).alpha is not None
+    assert to_engine_image(Image.new("LA", (3, 3), (1, 254)).convert("La")).alpha is not None
 
 
 def test_one_bit() -> None:
-    picture = picture_of(Image.fromarray(np.array([[True, False]])))
+    picture = to_engine_image(Image.fromarray(np.array([[True, False]])))
     assert picture.grey
     assert picture.pixels.tolist() == [[[255] * 3, [0] * 3]]
 
 
 @pytest.mark.parametrize(("ink", "seen"), [((0, 0, 0, 0), 255), ((0, 0, 0, 255), 0)])
 def test_cmyk(ink: tuple[int, ...], seen: int) -> None:
-    picture = picture_of(Image.new("CMYK", (3, 2), ink))
+    picture = to_engine_image(Image.new("CMYK", (3, 2), ink))
     assert (picture.pixels == seen).all()
     assert not picture.grey
 
@@ -230,7 +230,7 @@ def test_cmyk(ink: tuple[int, ...], seen: int) -> None:
 @pytest.mark.parametrize(("mode", "value"), [("F", float("nan")), ("F", -1.0), ("I", -1), ("I", 65536), ("F", 7e4)])
 def test_values_without_a_range_refused(mode: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"mode {mode} whose values are not all within 0 to 65535"):
-        picture_of(Image.new(mode, (3, 3), value))
+        to_engine_image(Image.new(mode, (3, 3), value))
 
 
 @pytest.mark.parametrize(
@@ -242,16 +242,16 @@ def test_values_without_a_range_refused(mode: str, value: float) -> None:
     ],
 )
 def test_32_bits(array: np.ndarray, levels: list[int]) -> None:
-    with pytest.warns(PictureWarning, match="32 bits are reduced to 8"):
-        picture = picture_of(Image.fromarray(array))
+    with pytest.warns(ImageWarning, match="32 bits are reduced to 8"):
+        picture = to_engine_image(Image.fromarray(array))
     assert picture.grey
     assert picture.pixels[0, :, 0].tolist() == levels
 
 
 def test_16_bits_of_colours_are_told_of() -> None:
     stream = io.BytesIO(png_of_16_bits(5, 4, 40000))
-    with pytest.warns(PictureWarning, match="16 bits are reduced to 8"):
-        assert (picture_of(Image.open(stream)).pixels == 40000 >> 8).all()
+    with pytest.warns(ImageWarning, match="16 bits are reduced to 8"):
+        assert (to_engine_image(Image.open(stream)).pixels == 40000 >> 8).all()
 
 
 def test_a_broken_png_is_a_value_error() -> None:
@@ -263,13 +263,13 @@ def test_a_broken_png_is_a_value_error() -> None:
         damaged = bytearray(data)
         damaged[at] ^= 0xA5
         with contextlib.suppress(OSError, ValueError):
-            picture_of(Image.open(io.BytesIO(bytes(damaged))))
+            to_engine_image(Image.open(io.BytesIO(bytes(damaged))))
 
 
 @pytest.mark.parametrize(("grey", "alpha", "mode"), [(0, 0, "RGB"), (0, 1, "RGBA"), (1, 0, "L"), (1, 1, "LA")])
 def test_pictures_to_images(grey: int, alpha: int, mode: str) -> None:
     pixels = np.repeat(RGB[:, :, :1], 3, axis=2) if grey else RGB
-    image = image_of(Picture(pixels, RGB[:, :, 1] if alpha else None, bool(grey)))
+    image = to_pil(ImageData(pixels, RGB[:, :, 1] if alpha else None, bool(grey)))
     assert image.mode == mode
     np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
     if alpha:
@@ -279,7 +279,7 @@ def test_pictures_to_images(grey: int, alpha: int, mode: str) -> None:
 def test_grey_is_delivered_as_pillow_would() -> None:
     levels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     levels[0] = np.arange(192).reshape(64, 3)
-    grey = image_of(Picture(levels, grey=True))
+    grey = to_pil(ImageData(levels, grey=True))
     assert grey.mode == "L"
     assert grey.tobytes() == Image.fromarray(levels).convert("L").tobytes()
 
@@ -287,15 +287,15 @@ def test_grey_is_delivered_as_pillow_would() -> None:
 def test_wide_gamuts_are_told_of() -> None:
     image = Image.new("RGB", (3, 3), (255, 0, 0))
     image.info["icc_profile"] = stretched_profile()
-    with pytest.warns(PictureWarning, match="colours beyond sRGB are clipped"):
-        picture_of(image)
+    with pytest.warns(ImageWarning, match="colours beyond sRGB are clipped"):
+        to_engine_image(image)
 
 
 def test_wide_gamuts_are_told_of_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("large")
     monkeypatch.setattr(rows, "LARGE", 0)
     Image.new("RGB", (3, 3)).save(tmp_path / "a.png", icc_profile=stretched_profile())
-    with pytest.warns(PictureWarning, match="colours beyond sRGB are clipped"):
+    with pytest.warns(ImageWarning, match="colours beyond sRGB are clipped"):
         assert rows.rows_of_file(tmp_path / "a.png")
     Image.new("RGB", (3, 3)).save(tmp_path / "b.png", icc_profile=b"junk")
     assert rows.rows_of_file(tmp_path / "b.png")
@@ -313,20 +313,20 @@ def stretched_profile() -> bytes:
 def test_frames_are_told_of() -> None:
     frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
     image = stored(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-    with pytest.warns(PictureWarning, match="one of 2 frames is taken"):
-        assert picture_of(image).pixels[0, 0].tolist() == [255, 0, 0]
+    with pytest.warns(ImageWarning, match="one of 2 frames is taken"):
+        assert to_engine_image(image).pixels[0, 0].tolist() == [255, 0, 0]
     image.seek(1)
-    with pytest.warns(PictureWarning, match="one of 2 frames is taken"):
-        assert picture_of(image).pixels[0, 0].tolist() == [0, 0, 255]
+    with pytest.warns(ImageWarning, match="one of 2 frames is taken"):
+        assert to_engine_image(image).pixels[0, 0].tolist() == [0, 0, 255]
 
 
 def test_limits() -> None:
     image = Image.new("L", (5, 4))
-    assert picture_of(image, limits=Limits(max_pixels=20)).grey
+    assert to_engine_image(image, limits=Limits(max_pixels=20)).grey
     with pytest.raises(LimitError, match=r"5x4 pixels; the limit is 19 \(--max-pixels\)"):
-        picture_of(image, limits=Limits(max_pixels=19))
+        to_engine_image(image, limits=Limits(max_pixels=19))
     with pytest.raises(LimitError):
-        picture_of(np.zeros((4, 5), np.uint8), limits=Limits(max_pixels=19))
+        to_engine_image(np.zeros((4, 5), np.uint8), limits=Limits(max_pixels=19))
 
 
 def test_colour_under_transparency_continues_what_is_seen() -> None:
@@ -335,7 +335,7 @@ def test_colour_under_transparency_continues_what_is_seen() -> None:
     alpha[10:20, 10:40] = 255
     alpha[12, 12] = 1
     pixels[alpha == 0] = np.random.default_rng(1).integers(0, 256, (np.count_nonzero(alpha == 0), 3))
-    picture = picture_of(np.dstack([pixels, alpha]))
+    picture = to_engine_image(np.dstack([pixels, alpha]))
     assert (picture.pixels == (200, 100, 50)).all()
     np.testing.assert_array_equal(picture.alpha, alpha)
 
@@ -345,13 +345,13 @@ def test_colour_under_transparency_is_near() -> None:
     pixels[:, :8], pixels[:, 56:] = (255, 0, 0), (0, 0, 255)
     alpha = np.zeros((16, 64), np.uint8)
     alpha[:, :8] = alpha[:, 56:] = 255
-    found = picture_of(np.dstack([pixels, alpha])).pixels
+    found = to_engine_image(np.dstack([pixels, alpha])).pixels
     assert (found[:, :16] == (255, 0, 0)).all()
     assert (found[:, 48:] == (0, 0, 255)).all()
 
 
 def test_nothing_is_seen() -> None:
-    picture = picture_of(np.zeros((9, 3, 4), np.uint8) + np.array([9, 8, 7, 0], np.uint8))
+    picture = to_engine_image(np.zeros((9, 3, 4), np.uint8) + np.array([9, 8, 7, 0], np.uint8))
     assert (picture.pixels == 0).all()
     assert (picture.alpha == 0).all()
 
@@ -361,7 +361,7 @@ def test_damage_that_pillow_answers_with_whatever_it_stumbles_over(tmp_path: Pat
     Image.fromarray(RGB.repeat(8, 0).repeat(8, 1)).save(stream, "AVIF")
     (tmp_path / "a.avif").write_bytes(stream.getvalue().replace(b"pitm", b"none"))
     with pytest.raises(ValueError, match="damaged image"):
-        picture_of(tmp_path / "a.avif")
+        to_engine_image(tmp_path / "a.avif")
 
 
 def test_exif_that_pillow_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +373,7 @@ def test_exif_that_pillow_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None
             raise error
 
         monkeypatch.setattr(Image.Image, "getexif", stumble)
-        picture = picture_of(image)
+        picture = to_engine_image(image)
         np.testing.assert_array_equal(picture.pixels, RGB)
         assert picture.metadata.exif == b""
 
@@ -382,7 +382,7 @@ def test_exif_that_pillow_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
 def test_image_without_pixels_is_refused(size: tuple[int, int], mode: str) -> None:
     with pytest.raises(ValueError, match=f"has {size[0]}x{size[1]} pixels"):
-        picture_of(Image.new(mode, size))
+        to_engine_image(Image.new(mode, size))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG2000"])
@@ -398,4 +398,4 @@ def test_image_whose_file_cannot_be_read_again_is_taken(
     with Image.open(path) as image:
         image.load()
         monkeypatch.setattr(Path, "open", refuse)
-        assert picture_of(image).pixels.shape == (7, 9, 3)
+        assert to_engine_image(image).pixels.shape == (7, 9, 3)

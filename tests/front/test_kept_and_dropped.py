@@ -441,7 +441,7 @@ def test_item_of_the_table_is_kept_converted_or_dropped(codec: sdtrt.Codec, item
         warnings.simplefilter("always")
         data = codec.encode(image)
     losses = [str(loss.message) for loss in caught]
-    assert {loss.category for loss in caught} <= {sdtrt.PictureWarning}
+    assert {loss.category for loss in caught} <= {sdtrt.ImageWarning}
     if outcome == "dropped":
         assert [loss for loss in losses if re.search(case.warning, loss)], losses
         assert case.warning

@@ -14,7 +14,7 @@ from PIL import Image
 import sdtrt
 from sdtrt import cli
 from sdtrt.cli import large
-from sdtrt.engine.picture import luma
+from sdtrt.engine.image import luma
 from sdtrt.errors import DeviceError
 from sdtrt.images import rows
 
@@ -99,7 +99,7 @@ def same_as_whole(path: Path, codec: sdtrt.Codec) -> bool:
     """Return whether the shell makes of an image, by rows or not, the file that `encode` makes."""
     assert cli.main(["encode", str(path), "-q", "40", "-f", "-o", str(path.with_suffix(".sdt"))]) == 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sdtrt.PictureWarning)
+        warnings.simplefilter("ignore", sdtrt.ImageWarning)
         return codec.encode(path, quality=40) == path.with_suffix(".sdt").read_bytes()
 
 

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 import sdtrt
 from sdtrt import cli
 from sdtrt.engine.format import container
-from sdtrt.engine.format.metadata import LARGEST_NBYTES, Metadata, chunks_of
+from sdtrt.engine.format.metadata import MAX_NBYTES, Metadata, to_chunks
 from sdtrt.images.marks import MARKS, SOURCE_TYPE, marked
 from sdtrt.images.metadata import NO_TEXT
 
@@ -147,7 +147,7 @@ def test_the_mark_is_seen(xmp: bytes) -> None:
 @pytest.mark.parametrize("part", [b"<a:DigitalSourceType ", b" a:DigitalSourceType='", b"<!--", b"<a>", b"</rdf:RDF"])
 def test_long_packets_take_no_time(part: bytes) -> None:
     started = time.process_time()
-    marked(Metadata(xmp=part * (LARGEST_NBYTES // len(part))))
+    marked(Metadata(xmp=part * (MAX_NBYTES // len(part))))
     assert time.process_time() - started < 20
 
 
@@ -174,7 +174,7 @@ def test_orientation_in_exif_that_pillow_cannot_write(field: str) -> None:
 def test_broken_exif_is_left_out(exif: bytes, photo: Photo) -> None:
     image = Image.fromarray(photo(16, 16))
     image.info["exif"] = exif
-    with pytest.warns(sdtrt.PictureWarning, match="EXIF data is damaged"):
+    with pytest.warns(sdtrt.ImageWarning, match="EXIF data is damaged"):
         data = sdtrt.encode(image)
     assert "exif" not in sdtrt.decode(data).info
 
@@ -194,7 +194,7 @@ def test_any_keyword_of_text(codec: sdtrt.Codec, photo: Photo, tmp_path: Path, k
     """Pillow's writers know some, and expect no text there."""
     pixels = photo(9, 5)
     file = container.read(codec.encode(np.ascontiguousarray(pixels[:, :, 0]) if grey else pixels))
-    chunks = chunks_of(Metadata(text=((keyword, "said"),)))
+    chunks = to_chunks(Metadata(text=((keyword, "said"),)))
     (tmp_path / "a.sdt").write_bytes(container.write(replace(file, chunks=chunks)))
     for suffix in ("png", "jpg", "webp", "gif", "tif", "avif"):
         assert cli.main(["decode", str(tmp_path / "a.sdt"), "-f", "-o", str(tmp_path / f"a.{suffix}")]) == 0
@@ -205,7 +205,7 @@ def test_exif_data_that_is_none_in_a_file(codec: sdtrt.Codec, photo: Photo, tmp_
     """It is handed on, but left out of AVIF, for Pillow looks into it there."""
     file = container.read(codec.encode(photo(9, 5)))
     path, target = str(tmp_path / "a.sdt"), str(tmp_path / "a.avif")
-    Path(path).write_bytes(container.write(replace(file, chunks=chunks_of(Metadata(exif=exif)))))
+    Path(path).write_bytes(container.write(replace(file, chunks=to_chunks(Metadata(exif=exif)))))
     assert cli.main(["decode", path, "-o", target]) == 0
     with Image.open(target) as image:
         assert not image.getexif()

@@ -205,7 +205,7 @@ def test_partial(codec: sdtrt.Codec, photo: Photo) -> None:
     with pytest.raises(sdtrt.FormatError):
         codec.decode(data[:-40])
     for decode in (codec.decode, sdtrt.decode):
-        with pytest.warns(sdtrt.PictureWarning, match="tiles: 0 of 1 missing, 1 incomplete"):
+        with pytest.warns(sdtrt.ImageWarning, match="tiles: 0 of 1 missing, 1 incomplete"):
             assert decode(data[:-40], partial=True).size == (160, 120)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtNetwork
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.errors import SdtrtError
@@ -148,10 +148,10 @@ def test_error_pickles_with_message_and_notes(kind: Any) -> None:
 
 
 def test_exceptions_are_found() -> None:
-    assert {SdtrtError, sdtrt.FormatError, sdtrt.PictureWarning} <= set(exceptions())
+    assert {SdtrtError, sdtrt.FormatError, sdtrt.ImageWarning} <= set(exceptions())
 
 
 def test_no_network_is_pickled(used: sdtrt.Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (OrtNetwork, OrtCpu):
         monkeypatch.setattr(kind, "__reduce_ex__", lambda *_: pytest.fail("a network is pickled"))
-    assert isinstance(pickle.loads(pickle.dumps(used))._opened(), PictureCodec)
+    assert isinstance(pickle.loads(pickle.dumps(used))._opened(), EngineCodec)

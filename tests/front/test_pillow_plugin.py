@@ -16,8 +16,8 @@ import sdtrt
 import sdtrt.pillow_plugin
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
-from sdtrt.engine.format.profile import LatentProfile, pack
-from sdtrt.images.picture import picture_of
+from sdtrt.engine.format.profile import LatentProfile, pack_profile
+from sdtrt.images.convert import to_engine_image
 
 Photo = Callable[[int, int], np.ndarray]
 ARTIST, ORIENTATION = 0x013B, 0x0112
@@ -148,7 +148,7 @@ def test_verify_finds_what_the_header_does_not_tell() -> None:
 def test_verify_has_limits_of_latents(inline_profile: Callable[..., LatentProfile]) -> None:
     """Pillow bounds pixels; a file's own profile may give each of them 255 latents."""
     segment = bytes(3 * 255) + b"\1"
-    own = pack(inline_profile(255, downscale=1))
+    own = pack_profile(inline_profile(255, downscale=1))
     vast = container.write(File(Header(8000, 8000, 0, 0, 2048, alignment=3), (segment,), profile=own))
     with pytest.raises(SyntaxError, match="limit"):
         opened(vast).verify()
@@ -165,12 +165,12 @@ def test_truncated_images(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None
     data = sdtrt.encode(np.dstack([photo(40, 30), photo(40, 30)[:, :, 0]]))
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     for damaged in (data[:-1], data[:-100], data[:60], data + b"\0"):
-        with pytest.warns(sdtrt.PictureWarning):
+        with pytest.warns(sdtrt.ImageWarning):
             expected = sdtrt.decode(damaged, partial=True)
         image = opened(damaged)
         assert (image.mode, image.size) == ("RGBA", (40, 30))
         assert image.draft(None, (2, 2)) is None
-        with pytest.warns(sdtrt.PictureWarning):
+        with pytest.warns(sdtrt.ImageWarning):
             assert image.tobytes() == expected.tobytes()
         assert image.info["sdtrt:missing"] == expected.info["sdtrt:missing"]
     for damaged in (data[:9], b"SDT", data[:3] + b"\x02" + data[4:]):
@@ -243,7 +243,7 @@ def test_copies_and_pickles_keep_pixels_mode_and_info(
         if kind != "decoded" and duplicate in {copy.deepcopy, pickled}:
             assert (again.format, again.text) == ("SDT", {"Title": "Moonrise"})
             assert again.convert("L").size == again.size
-        assert picture_of(again).metadata == picture_of(image).metadata
+        assert to_engine_image(again).metadata == to_engine_image(image).metadata
 
 
 def described(image: Image.Image) -> Image.Image:

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from sdtrt import cli
-from sdtrt.engine.picture import psnr
+from sdtrt.engine.image import psnr
 
-LEAST_PSNR = 15  # dB at quality 90, from afar: enough to tell a wrong picture, colour or orientation from a right one
+MIN_PSNR = 15  # dB at quality 90, from afar: enough to tell a wrong picture, colour or orientation from a right one
 FOLDER = Path(os.environ["SDTRT_TORTURE"]) if "SDTRT_TORTURE" in os.environ else None
 LISTED = list(csv.DictReader((FOLDER / "README.tsv").read_text().splitlines(), delimiter="\t")) if FOLDER else []
 Photo = Callable[[int, int], np.ndarray]
@@ -133,7 +133,7 @@ def require_right(path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) 
         opaque = np.asarray(expected.convert("RGBA"))[:, :, 3]
         np.testing.assert_array_equal(np.asarray(back.convert("RGBA"))[:, :, 3], opaque)
         if "icc_profile" not in image.info:
-            assert psnr(from_afar(expected), from_afar(back)) > LEAST_PSNR
+            assert psnr(from_afar(expected), from_afar(back)) > MIN_PSNR
 
 
 def from_afar(image: Image.Image) -> np.ndarray:

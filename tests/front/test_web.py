@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.picture import psnr
+from sdtrt.engine.image import psnr
 
 WEB = Path(__file__).parents[2] / "web"
 NODE = 20  # the least major version that web/package.json takes

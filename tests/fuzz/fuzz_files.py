@@ -22,11 +22,11 @@ with atheris.instrument_imports(include=["sdtrt"]):
     import numpy as np
 
     import sdtrt
-    from sdtrt.engine.coding.stored import StoredLatents
+    from sdtrt.engine.coding.latent_reader import LatentReader
     from sdtrt.engine.format import container, index
-    from sdtrt.engine.format.alpha import alpha_of_file
-    from sdtrt.engine.layers.preview import preview_of_file
-    from sdtrt.engine.layers.stored import Layers
+    from sdtrt.engine.format.alpha import read_alpha
+    from sdtrt.engine.layers.layer_reader import LayerReader
+    from sdtrt.engine.layers.preview import decode_preview
 
 LIMITS = sdtrt.Limits(max_pixels=1 << 14, max_payload_nbytes=1 << 16, max_chunk_nbytes=1 << 16)
 DAMAGE = (sdtrt.FormatError, sdtrt.LimitError, sdtrt.BundleError)
@@ -37,15 +37,15 @@ def test_one_input(body: bytes) -> None:
     data = body + bytes(4)
     with contextlib.suppress(*DAMAGE):
         salvaged = container.salvage(data, LIMITS)
-        stored = StoredLatents(salvaged.file, LIMITS, salvaged.whole)
-        stored.part()
-        stored.lacking()
-        alpha_of_file(salvaged.file, whole=salvaged.whole)
+        stored = LatentReader(salvaged.file, LIMITS, salvaged.intact_segments)
+        stored.read()
+        stored.missing_report()
+        read_alpha(salvaged.file, intact_segments=salvaged.intact_segments)
     with contextlib.suppress(*DAMAGE):
         put_layers(container.salvage(data, LIMITS))
     with contextlib.suppress(*DAMAGE):
         file = container.read_from(io.BytesIO(data), LIMITS)
-        preview_of_file(file, StoredLatents(file, LIMITS), 8)
+        decode_preview(file, LatentReader(file, LIMITS), 8)
     try:
         file = container.read(data, LIMITS)
     except DAMAGE:
@@ -57,14 +57,14 @@ def test_one_input(body: bytes) -> None:
             function(data, limits=LIMITS)
 
 
-def put_layers(salvaged: container.Salvaged) -> None:
+def put_layers(salvaged: container.SalvagedFile) -> None:
     """Put what there is over a grey picture, in one go and in halves, and see that it is the same."""
-    header, layers = salvaged.file.header, Layers(salvaged.file, salvaged.whole)
-    layers.lacking()
+    header, layers = salvaged.file.header, LayerReader(salvaged.file, salvaged.intact_segments)
+    layers.missing_report()
     layers.verify()
     grey = np.full((header.height, header.width, 3), 128, np.uint8)
-    whole, middle = layers.put(grey.copy()), header.height // 2
-    halves = [layers.put(grey[slice(*rows)].copy(), rows) for rows in ((0, middle), (middle, header.height))]
+    whole, middle = layers.apply(grey.copy()), header.height // 2
+    halves = [layers.apply(grey[slice(*rows)].copy(), rows) for rows in ((0, middle), (middle, header.height))]
     if not np.array_equal(np.concatenate(halves), whole):
         raise AssertionError("layers in parts are not those of the whole")
 
@@ -72,8 +72,8 @@ def put_layers(salvaged: container.Salvaged) -> None:
 def forget_checksums() -> None:
     """Let all checksums be 0, of what is read and of what is written."""
     nothing = SimpleNamespace(crc32=lambda data: 0)
-    container.zlib, index.zlib, index.check_of = nothing, nothing, lambda segment: 0
-    container.check_of = index.check_of
+    container.zlib, index.zlib, index.segment_crc = nothing, nothing, lambda segment: 0
+    container.check_of = index.segment_crc
 
 
 def write_seeds(folder: Path) -> None:

@@ -35,7 +35,7 @@ class OnDevice:
     def values(self, array: DeviceArray) -> np.ndarray:
         staging = self.device.staging(array.shape, array.dtype)
         self.device.download(staging, array, self.stream)
-        self.device.mark(self.stream).sync()
+        self.device.record_event(self.stream).sync()
         return staging.copy()
 
 
@@ -50,5 +50,5 @@ def device() -> CudaDevice:
 
 @pytest.fixture
 def gpu(device: CudaDevice) -> OnDevice:
-    device.enter()
+    device.set_current()
     return OnDevice(device)

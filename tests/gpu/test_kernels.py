@@ -72,7 +72,7 @@ def test_pixels(gpu: Any, size: tuple[int, int], channels: int, kind: type) -> N
     rng = np.random.default_rng(3)
     pixels = rng.integers(0, 256, (2, height, width, channels), dtype=np.uint8)
     row = width * channels
-    pictures = launches.Pictures(2, height, width, channels, row, row * height, 8)
+    pictures = launches.ImageBatch(2, height, width, channels, row, row * height, 8)
     planes = gpu.poisoned((2, 3, *pictures.padded), kind)
     into = launches.pixels_to_planes(
         gpu.array(pixels).pointer, planes.pointer, pictures=pictures, dtype=kind, low=-1, high=1
@@ -96,7 +96,7 @@ def test_residual_and_overlay(gpu: Any, size: tuple[int, int], channels: int) ->
     height, width = size
     rng = np.random.default_rng(5)
     row = width * channels + 5
-    pictures = launches.Pictures(2, height, width, channels, row, row * height, 8)
+    pictures = launches.ImageBatch(2, height, width, channels, row, row * height, 8)
     values = rng.laplace(0, 150, (2, 3, -(-height // 8), -(-width // 8), 8, 8)).astype(np.int32)
     values[:, :, -1, -1] = rng.choice(np.int32([2**16, -(2**16), 2**31 - 1, -(2**31)]), (2, 3, 8, 8))
     overlay = rng.integers(0, 256, (2, height, width, 4), dtype=np.uint8)
@@ -105,13 +105,13 @@ def test_residual_and_overlay(gpu: Any, size: tuple[int, int], channels: int) ->
     there = gpu.array(content)
     gpu.device.launch(launches.add_residual(gpu.array(values).pointer, there.pointer, pictures=pictures), gpu.stream)
     added = gpu.values(there)
-    gpu.device.launch(launches.put_overlay(gpu.array(overlay).pointer, there.pointer, pictures=pictures), gpu.stream)
+    gpu.device.launch(launches.apply_overlay(gpu.array(overlay).pointer, there.pointer, pictures=pictures), gpu.stream)
     whole = content[:, :, : width * channels].reshape(2, height, width, channels)  # a view
     for one, what in zip(whole, values, strict=True):
         reference.add_residual(one, what)
     same(added, content)
     for one, what in zip(whole, overlay, strict=True):
-        reference.put_overlay(one, what)
+        reference.apply_overlay(one, what)
     same(gpu.values(there), content)
 
 
@@ -130,6 +130,6 @@ def test_blend_and_step(gpu: Any, kind: type) -> None:
     a, b = np.float32([0.9, 1.1]), np.float32([-0.3, 0.2])
     stepped = gpu.poisoned(latents.shape, kind)
     pointers = [gpu.array(latents).pointer, gpu.array(output).pointer, stepped.pointer]
-    launch = launches.step(*pointers, gpu.array(a).pointer, gpu.array(b).pointer, shape=latents.shape, dtype=kind)
+    launch = launches.ddim_step(*pointers, gpu.array(a).pointer, gpu.array(b).pointer, shape=latents.shape, dtype=kind)
     gpu.device.launch(launch, gpu.stream)
-    same(gpu.values(stepped), reference.step(latents, output, a, b).astype(kind))
+    same(gpu.values(stepped), reference.ddim_step(latents, output, a, b).astype(kind))

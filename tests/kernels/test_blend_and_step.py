@@ -32,10 +32,10 @@ def check_step(host, place, same_bits, latents, output, shift=0, in_place=False)
     d_a, d_b = place(a), place(b)
     stepped = d_latents if in_place else place(latents.shape, latents.dtype, shift=shift)
     addresses = (each.address for each in (d_latents, d_output, stepped, d_a, d_b))
-    host.run(launches.step(*addresses, shape=latents.shape, dtype=latents.dtype))
+    host.run(launches.ddim_step(*addresses, shape=latents.shape, dtype=latents.dtype))
     assert stepped.intact()
     with np.errstate(invalid="ignore", over="ignore"):
-        expected = reference.step(latents, output, a, b).astype(latents.dtype)
+        expected = reference.ddim_step(latents, output, a, b).astype(latents.dtype)
     same_bits(stepped.array, expected)
 
 
@@ -100,4 +100,4 @@ def test_step_to_no_noise_recovers_the_latents() -> None:
     kept = 0.8  # cumulative product
     noisy = np.sqrt(np.float32(kept)) * clean + np.sqrt(np.float32(1 - kept)) * noise
     a, b = np.array([1 / np.sqrt(kept)], np.float32), np.array([-np.sqrt((1 - kept) / kept)], np.float32)
-    np.testing.assert_allclose(reference.step(noisy, noise, a, b), clean, atol=1e-6)
+    np.testing.assert_allclose(reference.ddim_step(noisy, noise, a, b), clean, atol=1e-6)

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from sdtrt.kernels import launches
-from sdtrt.kernels.launches import Launch, Pictures
+from sdtrt.kernels.launches import ImageBatch, Launch
 
 F16, F32 = np.float16, np.float32
 ELEMENTS_OF_A_BLOCK = launches.BLOCK * launches.GROUP * launches.IN_FLIGHT
 PIXELS_OF_A_BLOCK = launches.BLOCK * launches.PIXEL_GROUP * launches.PIXELS_IN_FLIGHT
 
 
-def rgb(height: int, width: int, multiple: int = 8) -> Pictures:
-    return Pictures(1, height, width, 3, 3 * width, 3 * width * height, multiple)
+def rgb(height: int, width: int, multiple: int = 8) -> ImageBatch:
+    return ImageBatch(1, height, width, 3, 3 * width, 3 * width * height, multiple)
 
 
 def grid_of_elements(count: int) -> int:
-    return launches.step(1, 1, 1, 1, 1, shape=(1, count), dtype=F16).grid
+    return launches.ddim_step(1, 1, 1, 1, 1, shape=(1, count), dtype=F16).grid
 
 
 def test_every_kernel_has_a_launch(host) -> None:
@@ -28,15 +28,15 @@ def test_every_kernel_has_a_launch(host) -> None:
         tile = {"tile_shape": (1, 1, 1), "planes_shape": (1, 1, 1), "dtype": dtype, "top": 0, "left": 0}
         names.add(launches.quantize(1, 1, 1, 1, 1, **plane, dead_zone=0).kernel)
         names.add(launches.dequantize(1, 1, 1, 1, **plane, points=1).kernel)
-        names.add(launches.step(1, 1, 1, 1, 1, **plane).kernel)
+        names.add(launches.ddim_step(1, 1, 1, 1, 1, **plane).kernel)
         names.add(launches.blend(1, 1, 1, 1, **tile).kernel)
         for channels in (1, 3, 4):
-            values = {"pictures": Pictures(1, 1, 1, channels, channels, 0, 1), "dtype": dtype, "low": 0, "high": 1}
+            values = {"pictures": ImageBatch(1, 1, 1, channels, channels, 0, 1), "dtype": dtype, "low": 0, "high": 1}
             names.add(launches.pixels_to_planes(1, 1, **values).kernel)
             if channels > 1:
                 names.add(launches.planes_to_pixels(1, 1, 1, **values).kernel)
                 names.add(launches.add_residual(16, 1, pictures=values["pictures"]).kernel)
-                names.add(launches.put_overlay(1, 1, pictures=values["pictures"]).kernel)
+                names.add(launches.apply_overlay(1, 1, pictures=values["pictures"]).kernel)
     assert names == set(host.signatures)
 
 
@@ -45,7 +45,7 @@ def test_every_kernel_has_a_launch(host) -> None:
 )
 def test_grid_of_elements(count: int, grid: int) -> None:
     shape = (count,) if count < 2**31 else (count >> 20, 2**20)
-    assert launches.step(1, 1, 1, 1, 1, shape=shape, dtype=F16).grid == grid
+    assert launches.ddim_step(1, 1, 1, 1, 1, shape=shape, dtype=F16).grid == grid
 
 
 def test_grid_of_pictures_counts_groups_of_rows() -> None:
@@ -60,8 +60,8 @@ def test_grid_of_residuals_counts_groups_of_rows_of_blocks() -> None:
     # A row of 17 pixels is two groups; blocks have more rows than the picture, whatever its planes have.
     assert launches.add_residual(16, 1, pictures=rgb(128, 17)).grid == 1
     assert launches.add_residual(16, 1, pictures=rgb(129, 17, 1)).grid == 2
-    assert launches.put_overlay(1, 1, pictures=rgb(128, 17)).grid == 1
-    assert launches.put_overlay(1, 1, pictures=rgb(129, 17, 128)).grid == 2
+    assert launches.apply_overlay(1, 1, pictures=rgb(128, 17)).grid == 1
+    assert launches.apply_overlay(1, 1, pictures=rgb(129, 17, 128)).grid == 2
 
 
 def run_on_ones(host, place, count: int, blocks: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def run_on_ones(host, place, count: int, blocks: int) -> np.ndarray:
     latents, output = place(np.ones((1, count), F32)), place(np.ones((1, count), F32))
     a, b, stepped = place(np.full(1, 2, F32)), place(np.ones(1, F32)), place((1, count), F32)
     addresses = (each.address for each in (latents, output, stepped, a, b))
-    launch = launches.step(*addresses, shape=(1, count), dtype=F32)
+    launch = launches.ddim_step(*addresses, shape=(1, count), dtype=F32)
     host.run(replace(launch, grid=launch.grid + blocks))
     assert stepped.intact()
     return stepped.array == 3
@@ -107,10 +107,10 @@ def test_each_element_is_done_once(host, place) -> None:
 def test_arguments_are_in_order() -> None:
     launch = launches.quantize(1, 2, 3, 4, 5, shape=(6, 7, 8, 9), dtype="float16", dead_zone=0.25)
     assert launch == Launch("quantize_f16", 1, 256, (1, 2, 3, 4, 5, 3024, 72, 7, 0.25))
-    pictures = Pictures(3, 41, 501, 4, 2048, 90000, 1)
+    pictures = ImageBatch(3, 41, 501, 4, 2048, 90000, 1)
     launch = launches.add_residual(16, 2, pictures=pictures)
     assert launch == Launch("add_residual_rgba", 3 * 48 * 32 // 256, 256, (16, 2, 90000, 2048, 3, 41, 501))
-    launch = launches.put_overlay(1, 2, pictures=pictures)
+    launch = launches.apply_overlay(1, 2, pictures=pictures)
     assert launch == Launch("put_overlay_rgba", 16, 256, (1, 2, 90000, 2048, 3, 41, 501))
 
 
@@ -122,18 +122,18 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="float64"):
         launches.quantize(1, 1, 1, 1, 1, shape=(1, 1, 1, 1), dtype=np.float64, dead_zone=0)
     with pytest.raises(ValueError, match="dimension"):
-        launches.step(1, 1, 1, 1, 1, shape=(0, 4), dtype=F16)
+        launches.ddim_step(1, 1, 1, 1, 1, shape=(0, 4), dtype=F16)
     with pytest.raises(ValueError, match="either"):
         launches.dequantize(1, 1, 1, 1, **plane)
     with pytest.raises(ValueError, match="either"):
         launches.dequantize(1, 1, 1, 1, **plane, points=1, offset=1)
     with pytest.raises(ValueError, match="channels"):
-        launches.planes_to_pixels(1, 1, 1, **values | {"pictures": Pictures(1, 2, 2, 1, 2, 4, 8)})
+        launches.planes_to_pixels(1, 1, 1, **values | {"pictures": ImageBatch(1, 2, 2, 1, 2, 4, 8)})
     with pytest.raises(ValueError, match="channels"):
-        launches.pixels_to_planes(1, 1, **values | {"pictures": Pictures(1, 2, 2, 2, 4, 8, 8)})
-    for launcher in (launches.add_residual, launches.put_overlay):
+        launches.pixels_to_planes(1, 1, **values | {"pictures": ImageBatch(1, 2, 2, 2, 4, 8, 8)})
+    for launcher in (launches.add_residual, launches.apply_overlay):
         with pytest.raises(ValueError, match="channels"):
-            launcher(16, 1, pictures=Pictures(1, 2, 2, 1, 2, 4, 8))
+            launcher(16, 1, pictures=ImageBatch(1, 2, 2, 1, 2, 4, 8))
     with pytest.raises(ValueError, match="multiple of 16"):
         launches.add_residual(8, 1, pictures=rgb(2, 2))
 
@@ -143,7 +143,7 @@ def test_refusals() -> None:
 )
 def test_pictures_that_cannot_be(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"overlap|dimension"):
-        Pictures(*sizes)
+        ImageBatch(*sizes)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ LAYOUTS = [(0, 0, 0), (0, 0, 1), (1, 5, 0), (4, 0, 4), (16, 48, 0), (3, 7, 3)]
 
 def pictures_of(images, height, width, channels, multiple, row_gap=0, image_gap=0):
     row_stride = width * channels + row_gap
-    return launches.Pictures(images, height, width, channels, row_stride, height * row_stride + image_gap, multiple)
+    return launches.ImageBatch(images, height, width, channels, row_stride, height * row_stride + image_gap, multiple)
 
 
-def strided(memory: np.ndarray, pictures: launches.Pictures) -> np.ndarray:
+def strided(memory: np.ndarray, pictures: launches.ImageBatch) -> np.ndarray:
     """Return a view of the pixels in the bytes of a batch."""
     return np.lib.stride_tricks.as_strided(
         memory,
@@ -28,7 +28,7 @@ def strided(memory: np.ndarray, pictures: launches.Pictures) -> np.ndarray:
     )
 
 
-def nbytes(pictures: launches.Pictures) -> int:
+def nbytes(pictures: launches.ImageBatch) -> int:
     last = (pictures.height - 1) * pictures.row_stride + pictures.width * pictures.channels
     return (pictures.images - 1) * pictures.image_stride + last
 

@@ -16,10 +16,10 @@ LAYOUTS = [(0, 0, 0), (0, 0, 1), (1, 5, 0), (4, 0, 4), (16, 48, 0), (3, 7, 3)]
 
 def pictures_of(images, height, width, channels, row_gap=0, image_gap=0):
     row_stride = width * channels + row_gap
-    return launches.Pictures(images, height, width, channels, row_stride, height * row_stride + image_gap, 1)
+    return launches.ImageBatch(images, height, width, channels, row_stride, height * row_stride + image_gap, 1)
 
 
-def strided(memory: np.ndarray, pictures: launches.Pictures) -> np.ndarray:
+def strided(memory: np.ndarray, pictures: launches.ImageBatch) -> np.ndarray:
     """Return a view of the pixels in the bytes of a batch."""
     return np.lib.stride_tricks.as_strided(
         memory,
@@ -28,12 +28,12 @@ def strided(memory: np.ndarray, pictures: launches.Pictures) -> np.ndarray:
     )
 
 
-def nbytes(pictures: launches.Pictures) -> int:
+def nbytes(pictures: launches.ImageBatch) -> int:
     last = (pictures.height - 1) * pictures.row_stride + pictures.width * pictures.channels
     return (pictures.images - 1) * pictures.image_stride + last
 
 
-def values_shape(pictures: launches.Pictures) -> tuple[int, ...]:
+def values_shape(pictures: launches.ImageBatch) -> tuple[int, ...]:
     return pictures.images, 3, -(-pictures.height // 8), -(-pictures.width // 8), 8, 8
 
 
@@ -58,10 +58,10 @@ def check_residual(host, place, same_bits, values, pictures, shift=0, content=No
 
 
 def check_overlay(host, place, same_bits, overlay, pictures, shift=0):
-    check(host, place, same_bits, launches.put_overlay, reference.put_overlay, overlay, pictures, shift)
+    check(host, place, same_bits, launches.apply_overlay, reference.apply_overlay, overlay, pictures, shift)
 
 
-def overlay_of(pictures: launches.Pictures, opaque: float, seed: int = 2) -> np.ndarray:
+def overlay_of(pictures: launches.ImageBatch, opaque: float, seed: int = 2) -> np.ndarray:
     """Return an overlay whose pixels are opaque with this probability, and nearly so otherwise."""
     rng = np.random.default_rng(seed)
     overlay = rng.integers(0, 256, (pictures.images, pictures.height, pictures.width, 4), np.uint8)
@@ -143,7 +143,7 @@ def test_only_opaque_pixels_are_put() -> None:
     overlay = np.array([[[1, 2, 3, 255], [4, 5, 6, 254], [7, 8, 9, 0]]], np.uint8)
     for channels in (3, 4):
         pixels = np.full((1, 3, channels), 100, np.uint8)
-        reference.put_overlay(pixels, overlay)
+        reference.apply_overlay(pixels, overlay)
         assert pixels[0, :, :3].tolist() == [[1, 2, 3], [100] * 3, [100] * 3]
         assert (pixels[:, :, 3:] == 100).all()
 

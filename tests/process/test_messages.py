@@ -6,7 +6,7 @@ from sdtrt.cli.batch import in_words
 from sdtrt.cli.dataset import label, share
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import DeviceError
 
 
@@ -36,7 +36,7 @@ def test_backend_errors_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sdtrt.engine.networks.pipeline._gpu_obstacle", lambda _: obstacle)
     monkeypatch.setattr("sdtrt.engine.networks.pipeline._precision_obstacle", lambda _: obstacle)
     with pytest.raises(DeviceError) as error:
-        open_pipeline(Tiled.of(find_bundle("tiny")), device="cuda")
+        open_pipeline(TiledRunner.of(find_bundle("tiny")), device="cuda")
     first, *backends, last = str(error.value).split("\n  ")
     assert first == "no backend can run model tiny here"
     assert [line.split(": ")[0] for line in backends] == ["trt on cuda", "ort on cuda"]

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from environment import HANG
 
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.serve.application import application
 from sdtrt.serve.handlers import Settings
 
@@ -20,12 +20,12 @@ Serving = Callable[..., httpx.Client]
 
 
 @pytest.fixture(scope="session")
-def pictures() -> PictureCodec:
-    return PictureCodec("tiny", threads=1)
+def pictures() -> EngineCodec:
+    return EngineCodec("tiny", threads=1)
 
 
 @contextmanager
-def running(codec: PictureCodec, **settings: Any) -> Iterator[httpx.Client]:
+def running(codec: EngineCodec, **settings: Any) -> Iterator[httpx.Client]:
     """Yield a client of a service."""
     server = uvicorn.Server(uvicorn.Config(application(codec, Settings(**settings)), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -48,7 +48,7 @@ def running_service() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def serving(pictures: PictureCodec) -> Iterator[Serving]:
+def serving(pictures: EngineCodec) -> Iterator[Serving]:
     """What starts services that end with the test."""
     with ExitStack() as stack:
         yield lambda codec=pictures, **settings: stack.enter_context(running(codec, **settings))
@@ -69,7 +69,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, bytes])
 
 
 @pytest.fixture(scope="session")
-def shared(pictures: PictureCodec, root: Path) -> Iterator[httpx.Client]:
+def shared(pictures: EngineCodec, root: Path) -> Iterator[httpx.Client]:
     """A client of one service for tests that leave it as it is."""
     with running(pictures, root=str(root)) as client:
         yield client

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.serve.problems import ProblemError
 from sdtrt.serve.shelf import Shelf
 
@@ -188,7 +188,7 @@ def odd_root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, byt
 
 
 @pytest.fixture(scope="module")
-def odd(running_service: Callable[..., Any], pictures: PictureCodec, odd_root: Path) -> Iterator[httpx.Client]:
+def odd(running_service: Callable[..., Any], pictures: EngineCodec, odd_root: Path) -> Iterator[httpx.Client]:
     with running_service(pictures, root=str(odd_root)) as client:
         yield client
 
@@ -223,7 +223,7 @@ def test_no_root(serving: object) -> None:
     assert serving().get("/files/colour.sdt").status_code == 404
 
 
-def test_a_root_that_is_none(pictures: PictureCodec, tmp_path: Path) -> None:
+def test_a_root_that_is_none(pictures: EngineCodec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
         Shelf(str(tmp_path / "nothing"))
 

@@ -16,7 +16,7 @@ import pytest
 from environment import HANG
 from PIL import Image
 
-from sdtrt.engine.codec import PictureCodec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.serve.handlers import Settings
 from sdtrt.serve.workers import Workers
 
@@ -24,7 +24,7 @@ Serving = Callable[..., httpx.Client]
 
 
 @pytest.fixture
-def slow(pictures: PictureCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+def slow(pictures: EngineCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Networks that wait for an event, or for the end of the test."""
     event, decoded = threading.Event(), pictures.pipeline.synthesise
 
@@ -68,7 +68,7 @@ def test_timeout(serving: Serving, slow: threading.Event, real_files: dict[str, 
 
 
 def test_what_is_given_up_is_not_begun(
-    serving: Serving, pictures: PictureCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    serving: Serving, pictures: EngineCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, event = [], threading.Event()
 
@@ -198,7 +198,7 @@ def test_token(serving: Serving, real_files: dict[str, bytes], root: object) -> 
 
 
 def test_a_fault_is_told_to_nobody(
-    serving: Serving, pictures: PictureCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    serving: Serving, pictures: EngineCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serving()
 

@@ -12,9 +12,9 @@ from emulated import EmulatedBackend, EmulatedDevice
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.networks.device_pipeline import DevicePipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.serve.calls import outcomes
 from sdtrt.serve.together import Together
 
@@ -85,10 +85,10 @@ def test_one_by_one_where_not_together() -> None:
 
 
 @pytest.fixture
-def on_a_device(host: Any) -> PictureCodec:
+def on_a_device(host: Any) -> EngineCodec:
     """The built-in model on the emulated device, which notes how many pictures it is given at once."""
-    codec = PictureCodec("tiny")
-    codec.pipeline = DevicePipeline(EmulatedDevice(host), EmulatedBackend(), Tiled.of(codec.bundle))
+    codec = EngineCodec("tiny")
+    codec.pipeline = GpuPipeline(EmulatedDevice(host), EmulatedBackend(), TiledRunner.of(codec.bundle))
     for name in ("analyse", "synthesise"):
         setattr(codec.pipeline, name, noting(codec.pipeline, name))
     return codec
@@ -105,7 +105,7 @@ def noting(pipeline: Any, name: str) -> Any:
     return noted
 
 
-def test_on_a_device(on_a_device: PictureCodec, serving: Any, photo: Any) -> None:
+def test_on_a_device(on_a_device: EngineCodec, serving: Any, photo: Any) -> None:
     client, codec = serving(codec=on_a_device, batch_wait=5), sdtrt.Codec.open(precision="fp32")
     pixels = photo(40, 24)
     files = [codec.encode(pixels, quality=quality) for quality in (20, 30, 40)]

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.coder import Writer
-from sdtrt.engine.format import alpha, lossless
+from sdtrt.engine.coding.ans import AnsEncoder
+from sdtrt.engine.format import alpha, webp_lossless
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Span
-from sdtrt.engine.layers.contexts import EDGES, ESCAPE, REACH, Blocks, residual_tables
-from sdtrt.engine.layers.stored import Layers
-from sdtrt.engine.layers.transform import grid
+from sdtrt.engine.layers.dct import block_grid
+from sdtrt.engine.layers.layer_reader import LayerReader
+from sdtrt.engine.layers.residual_contexts import EDGES, ESCAPE, REACH, BlockContexts, residual_tables
 from sdtrt.kernels import reference
 
 Ints = NDArray[np.int32]
@@ -23,13 +23,13 @@ def drawing(width: int, height: int) -> NDArray[np.uint8]:
     y, x = np.ogrid[:height, :width]
     there = (x * x + 3 * y * y) % 97 < 30
     colours = np.stack([7 * (x // 9) + 0 * y, 11 * (y // 7) + 0 * x, 200 + (x + y) % 3], 2) % 256
-    return np.dstack([colours * there[:, :, None], lossless.OPAQUE * there]).astype(np.uint8)
+    return np.dstack([colours * there[:, :, None], webp_lossless.OPAQUE * there]).astype(np.uint8)
 
 
 def with_overlay(file: File, overlay: NDArray[np.uint8]) -> File:
     """Return a file without residual and alpha with an overlay, uint8 (H, W, 4), over it."""
     parts = [overlay[slice(*rows), slice(*columns)] for rows, columns in tiles_of(file)]
-    segments = [lossless.encode_rgba(part) if part.any() else b"" for part in parts]
+    segments = [webp_lossless.encode_rgba(part) if part.any() else b"" for part in parts]
     layout = dataclasses.replace(file.layout, overlay=True)
     return dataclasses.replace(file, segments=(*file.segments, *segments), layout=layout)
 
@@ -38,7 +38,7 @@ def with_residual(file: File, step: int, seed: int, missing: int | None = None) 
     """Return a file without alpha with a residual, of seeded noise; nothing in tile `missing`."""
     sizes = [(rows[1] - rows[0], columns[1] - columns[0]) for rows, columns in tiles_of(file)]
     segments = [
-        b"" if n == missing else residual_stream(*residual_noise(seed + n, *grid(*size)))
+        b"" if n == missing else residual_stream(*residual_noise(seed + n, *block_grid(*size)))
         for n, size in enumerate(sizes)
     ]
     layout = dataclasses.replace(file.layout, residual=step)
@@ -46,7 +46,7 @@ def with_residual(file: File, step: int, seed: int, missing: int | None = None) 
 
 
 def tiles_of(file: File) -> list[tuple[Span, Span]]:
-    return alpha.tiles_of_pixels(file.header.width, file.header.height, 8, file.layout)
+    return alpha.pixel_tiles(file.header.width, file.header.height, 8, file.layout)
 
 
 def residual_noise(seed: int, rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -64,7 +64,7 @@ def residual_noise(seed: int, rows: int, columns: int) -> tuple[NDArray[np.int32
 def residual_stream(extents: NDArray[np.int32], symbols: NDArray[np.int32]) -> bytes:
     """Return the stream of a residual; symbols of groups that are not sent must be 0."""
     trained = residual_tables()
-    blocks, coded = Blocks(*extents.shape[1:], trained), []
+    blocks, coded = BlockContexts(*extents.shape[1:], trained), []
     flat_extents, flat_symbols = extents.reshape(3, -1), symbols.reshape(3, 64, -1)
     for part in blocks.passes():
         rows = blocks.rows(part)
@@ -72,7 +72,7 @@ def residual_stream(extents: NDArray[np.int32], symbols: NDArray[np.int32]) -> b
         values = flat_extents[part.channel] if of_extents else flat_symbols[part.channel][part.bands]
         coded.append((of_extents, rows, values := values[..., part.blocks]))
         blocks.put(part, values)
-    writer = Writer(trained.tables)
+    writer = AnsEncoder(trained.tables)
     for of_extents, rows, values in reversed(coded):
         entries, low_bits = values, trained.low_bits[rows]
         if not of_extents:
@@ -81,7 +81,7 @@ def residual_stream(extents: NDArray[np.int32], symbols: NDArray[np.int32]) -> b
             escaped, wide = entries == ESCAPE, (low_bits > 0) & (entries != ESCAPE)
             writer.raw(values[escaped] + (1 << 15), np.full(escaped.sum(), 1 << 16, np.int32))
             writer.raw(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
-        writer.entries(entries.ravel(), rows.ravel())
+        writer.write_bins(entries.ravel(), rows.ravel())
     return writer.stream()
 
 
@@ -90,10 +90,10 @@ def layers_of_file(file: File) -> dict[str, NDArray[Any]]:
     size, layout = (file.header.height, file.header.width), file.layout
     found: dict[str, NDArray[Any]] = {"residual": np.zeros((*size, 3), np.int16)} if layout.residual else {}
     found |= {"overlay": np.zeros((*size, 4), np.uint8)} if layout.overlay else {}
-    for rows, columns, values, overlay in Layers(file).parts():
+    for rows, columns, values, overlay in LayerReader(file).tiles():
         place = slice(*rows), slice(*columns)
         if values is not None:
-            found["residual"][place] = reference.residual_of(values)[: rows[1] - rows[0], : columns[1] - columns[0]]
+            found["residual"][place] = reference.inverse_dct(values)[: rows[1] - rows[0], : columns[1] - columns[0]]
         if overlay is not None:
             found["overlay"][place] = overlay
     return found

@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.latents import latents_of_file, palette_file
+from sdtrt.engine.coding import stream_codec
+from sdtrt.engine.coding.latent_file import decode_latents, encode_palette_file
+from sdtrt.engine.coding.latent_reader import LatentReader, inner_edges, load_prior, num_levels
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
-from sdtrt.engine.coding.priors.passes import Inner
-from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.stored import StoredLatents, inner_of, levels_of, prior_of
-from sdtrt.engine.format import alpha, container, lossless
+from sdtrt.engine.coding.priors.passes import InnerEdges
+from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.format import alpha, container, webp_lossless
 from sdtrt.engine.format.container import BUNDLED, File, Header
-from sdtrt.engine.format.layout import SINGLE, Layout, spans
-from sdtrt.engine.format.metadata import Metadata, chunks_of
+from sdtrt.engine.format.layout import SINGLE, Layout, tile_spans
+from sdtrt.engine.format.metadata import Metadata, to_chunks
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
     INLINE,
     PALETTE,
     PRIOR_NAMES,
     LatentProfile,
-    bytes_in_file,
-    pack,
+    pack_profile,
+    serialize_profile,
     shipped_profile,
 )
 
@@ -53,7 +53,7 @@ def main() -> None:
     write_case("tiny_1x1", "the smallest picture", tiny_file(noise(2, TINY, 1, 1), 1, 1, 4095))
     write_case("tiny_all_zero", "symbols that cost next to nothing", tiny_file(0 * noise(3, TINY, 64, 64), 64, 64, 0))
     coarse = noise(13, TINY, 200, 136)
-    coarse[network_prior(PRIOR_NAMES[TINY]).order(40)[8:]] = 0
+    coarse[shipped_prior(PRIOR_NAMES[TINY]).order(40)[8:]] = 0
     write_case("tiny_few_passes", "a stream that does not hold all passes", tiny_file(coarse, 200, 136, 2600))
     write_case("tiny_grey", "the grey flag", tiny_file(noise(4, TINY, 24, 40), 24, 40, 2048, grey=True))
     escapes = noise(5, TINY, 33, 17)
@@ -61,7 +61,7 @@ def main() -> None:
     escapes.flat[:2] = -32768, 32767
     write_case("tiny_escapes", "symbols over all 16 bits", tiny_file(escapes, 33, 17, 1500))
     plane = (np.add.outer(np.arange(20) ** 2, 5 * np.arange(30)) % 256).astype(np.uint8)
-    chunks = {**chunks_of(Metadata(text=(("Comment", "made for a test"),))), 0x70: b"of a later version"}
+    chunks = {**to_chunks(Metadata(text=(("Comment", "made for a test"),))), 0x70: b"of a later version"}
     write_case(
         "tiny_alpha",
         "an alpha plane, a text, and an optional chunk that no version knows",
@@ -93,7 +93,7 @@ def main() -> None:
     write_tiles()
     write_layers()
     latents = smooth(10, SD1, 70, 45)
-    write_case("sd1_palette", "the method that came first", palette_file(latents, 70, 45, shipped_profile(SD1)))
+    write_case("sd1_palette", "the method that came first", encode_palette_file(latents, 70, 45, shipped_profile(SD1)))
 
 
 def noise(seed: int, identifier: int, width: int, height: int) -> Symbols:
@@ -139,31 +139,31 @@ def write_tiles() -> None:
 
 def file_of_symbols(symbols: Symbols, header: Header, layout: Layout, profile: LatentProfile, **parts: Any) -> File:
     """Return the file of symbols, int16 (C, h, w), in tiles as `layout` has them; `parts` as of `File`."""
-    assert layout.levels in {1, levels_of(profile, header.prior)}
+    assert layout.levels in {1, num_levels(profile, header.prior)}
     _, height, width = symbols.shape
     streams, alignment = [], 0
-    for rows in spans(height, layout.rows):
-        for columns in spans(width, layout.columns):
-            inner = inner_of(rows, columns, height, width)
+    for rows in tile_spans(height, layout.rows):
+        for columns in tile_spans(width, layout.columns):
+            inner = inner_edges(rows, columns, height, width)
             part = symbols[:, slice(*rows), slice(*columns)]
             levels, short = segments_of(part, header, layout.levels, inner, profile)
             alignment = alignment if streams else short
             streams.append(levels)
     segments = tuple(stream[level] for level in range(layout.levels) for stream in streams)
-    own = bytes_in_file(profile)
+    own = serialize_profile(profile)
     return File(dataclasses.replace(header, alignment=alignment), segments, layout, own, **parts)
 
 
 def segments_of(
-    symbols: Symbols, header: Header, levels: int, inner: Inner, profile: LatentProfile
+    symbols: Symbols, header: Header, levels: int, inner: InnerEdges, profile: LatentProfile
 ) -> tuple[list[bytes], int]:
     """Return a tile's levels, and by how many bytes the first word of its stream is short."""
     parameters = b""
-    prior = prior_of(header.prior, profile)
+    prior = load_prior(header.prior, profile)
     if prior is None:
         prior = fit_adaptive(symbols, inner)
         parameters = prior.parameters.tobytes()
-    stream = entropy.encode(symbols, prior, header.step_code, inner)
+    stream = stream_codec.encode_stream(symbols, prior, header.step_code, inner)
     first, *rest = [stream.data] if levels == 1 else stream.levels()
     return [parameters + first, *rest], -len(first) % 4
 
@@ -175,13 +175,13 @@ def write_layers() -> None:
     write_case("residual_1x1", "the smallest residual", with_residual(plain(1, 1), 1, 17))
     write_case("residual_coarse", "values beyond their limits", with_residual(plain(90, 33), 65535, 18))
     write_case("overlay", "an overlay", with_overlay(plain(61, 43), drawing(61, 43)))
-    covered = np.dstack([drawing(30, 20)[:, :, :3], np.full((20, 30), lossless.OPAQUE, np.uint8)])
+    covered = np.dstack([drawing(30, 20)[:, :, :3], np.full((20, 30), webp_lossless.OPAQUE, np.uint8)])
     write_case("overlay_covers", "an overlay without alpha, over all", with_overlay(plain(30, 20), covered))
     width, height = 1040, 21
     symbols, header = noise(20, TINY, width, height), Header(width, height, TINY, TINY, 2200)
     file = file_of_symbols(symbols, header, Layout(4, 1, 4), shipped_profile(TINY))
     overlay = drawing(width, height)
-    overlay[:, 256:512], overlay[:, 768:, 3] = 0, lossless.OPAQUE
+    overlay[:, 256:512], overlay[:, 768:, 3] = 0, webp_lossless.OPAQUE
     plane = (np.add.outer(np.arange(height), np.arange(width) // 5) % 256).astype(np.uint8)
     file = with_alpha(with_residual(with_overlay(file, overlay), 60, 21, missing=2), plane)
     write_case(
@@ -195,7 +195,7 @@ def plain(width: int, height: int, grey: bool = False) -> File:
 
 def with_alpha(file: File, plane: NDArray[np.uint8]) -> File:
     """Return a file with an alpha plane, uint8 (H, W)."""
-    segments = [alpha.encode(plane[slice(*rows), slice(*columns)]) for rows, columns in tiles_of(file)]
+    segments = [alpha.encode_alpha(plane[slice(*rows), slice(*columns)]) for rows, columns in tiles_of(file)]
     layout = dataclasses.replace(file.layout, alpha=True)
     return dataclasses.replace(file, segments=(*file.segments, *segments), layout=layout)
 
@@ -265,18 +265,18 @@ def write_case(
     }
     arrays: dict[str, NDArray[Any]] = layers_of_file(file)
     if file.header.prior == PALETTE:
-        arrays["latents"] = latents_of_file(file)
+        arrays["latents"] = decode_latents(file)
     else:
-        stored = StoredLatents(file, own=own)
+        stored = LatentReader(file, model_profile=own)
         decoded = stored.decoded((0, stored.shape[1]), (0, stored.shape[2]))
         arrays["symbols"] = decoded.symbols
         expect["symbols_sha256"] = sha256(decoded.symbols.astype("<i2").tobytes())
-        if decoded.points is not None:
-            arrays["points"] = decoded.points
+        if decoded.recon_offsets is not None:
+            arrays["points"] = decoded.recon_offsets
     expect["chunks_sha256"] = {f"{kind:#04x}": sha256(data) for kind, data in sorted(file.chunks.items())}
     if own is not None:
         prior = PRIORS.relative_to(ROOT) / f"{PRIOR_NAMES[SD1]}.npz"
-        expect["model"] = {"profile": pack(own).hex(), "prior": prior.as_posix()}
+        expect["model"] = {"profile": pack_profile(own).hex(), "prior": prior.as_posix()}
     if alpha is not None:
         expect["alpha_sha256"] = sha256(alpha.tobytes())
     write(name, container.write(file), expect)

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.engine.coding.coder import WORD, Writer
-from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.ans import WORD, AnsEncoder
+from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.priors.tables import bins_of
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
 from sdtrt.engine.format.profile import PALETTE, PRIOR_NAMES, shipped_profile
-from sdtrt.engine.layers.contexts import residual_tables
+from sdtrt.engine.layers.residual_contexts import residual_tables
 
 make = runpy.run_path(str(Path(__file__).with_name("make.py")))
 file_of_symbols, noise, write = make["file_of_symbols"], make["noise"], make["write"]
@@ -64,12 +64,12 @@ def write_failures(data: bytes) -> None:
 
 def write_wrong_counts() -> None:
     """Write files whose streams tell of passes that they cannot hold."""
-    prior, header = network_prior(PRIOR_NAMES[TINY]), Header(61, 43, TINY, TINY, 3000)
+    prior, header = shipped_prior(PRIOR_NAMES[TINY]), Header(61, 43, TINY, TINY, 3000)
     shape = shipped_profile(TINY).grid(header.width, header.height)
     context = prior.context(prior.passes(shape[0])[0], prior.planes(shape, header.step_code), 0)
-    too_many, of_zeros = Writer(prior.tables), Writer(prior.tables)
+    too_many, of_zeros = AnsEncoder(prior.tables), AnsEncoder(prior.tables)
     too_many.number(len(prior.passes(shape[0])) + 1, 32)
-    of_zeros.entries(bins_of(-context.base(), context.low_bits()).ravel(), context.rows().ravel())
+    of_zeros.write_bins(bins_of(-context.base(), context.low_bits()).ravel(), context.table_rows().ravel())
     of_zeros.number(1, 32)
     cases = {"x_passes": ("more passes than there are", too_many), "x_zeros": ("a last pass of zeros", of_zeros)}
     for name, (tests, writer) in cases.items():
@@ -185,8 +185,8 @@ def reindexed(file: File, kinds: bytes) -> bytes:
 
 def stream_of_extent(extent: int) -> bytes:
     """Return a residual of which the last entry read is an extent, out of range, of the first block."""
-    writer = Writer(residual_tables().tables)
-    writer.entries(np.array([extent], np.int32), np.array([0], np.int32))
+    writer = AnsEncoder(residual_tables().tables)
+    writer.write_bins(np.array([extent], np.int32), np.array([0], np.int32))
     return writer.stream()
 
 

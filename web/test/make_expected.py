@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
+from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
-from sdtrt.engine.format.profile import profile_of_file
+from sdtrt.engine.format.profile import resolve_profile
 from sdtrt.errors import SdtrtError
 
 HERE = Path(__file__).parent
@@ -62,7 +62,7 @@ def of_latents(data: bytes) -> dict[str, Any]:
     """Return what there is of a file's latents, or the error that refuses it."""
     try:
         file, whole, _ = container.salvage(data)
-        stored = StoredLatents(file, DEFAULT_LIMITS, whole)
+        stored = LatentReader(file, DEFAULT_LIMITS, whole)
         if stored.kind == "latents":
             return {}
         _, height, width = stored.shape
@@ -97,8 +97,8 @@ def add_encoded(arrays: dict[str, Any]) -> None:
     digests = {}
     for name in ENCODED:
         file = container.read((VECTORS / name / "input.sdt").read_bytes())
-        latents, size = latents_of_file(file), (file.header.width, file.header.height)
-        found = container.write(file_of_latents(latents, *size, profile_of_file(file), STEP_CODE))
+        latents, size = decode_latents(file), (file.header.width, file.header.height)
+        found = container.write(encode_latents_to_file(latents, *size, resolve_profile(file), STEP_CODE))
         digests[name] = hashlib.sha256(found).hexdigest()
     arrays["encoded"] = text(digests)
 

@@ -7,29 +7,29 @@ part of the format: `docs/format.md`, "Passes".
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+
+from sdtrt._arrays import AnyArray, IndexArray
 
 Offset = tuple[int, int]  # (rows, columns)
-Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A subset of the plane: every `stride`-th row and column from each of `origins`."""
+    """A subset of the plane: every `stride`-th row and column from each of `offsets`."""
 
     stride: int
-    origins: tuple[Offset, ...]
+    offsets: tuple[Offset, ...]
 
     def slices(self, height: int, width: int) -> list[tuple[slice, slice]]:
         """Return the plane's row and column slices of this phase, one pair for each origin that lies inside."""
-        inside = [(y, x) for y, x in self.origins if y < height and x < width]
+        inside = [(y, x) for y, x in self.offsets if y < height and x < width]
         return [(slice(y, height, self.stride), slice(x, width, self.stride)) for y, x in inside]
 
     def covers(self, y: int, x: int) -> bool:
-        return (y % self.stride, x % self.stride) in self.origins
+        return (y % self.stride, x % self.stride) in self.offsets
 
 
 # Coarse to fine: every phase after the first lies between symbols already known on both sides.
@@ -59,31 +59,33 @@ class Pass(Protocol):
 P = TypeVar("P", bound=Pass)
 
 
-def present(passes: Sequence[P], height: int, width: int) -> list[tuple[int, P]]:
+def non_empty(passes: Sequence[P], height: int, width: int) -> list[tuple[int, P]]:
     """Return those passes that have positions in a plane, each with its number among all."""
-    return [(number, step) for number, step in enumerate(passes) if step.phase.slices(height, width)]
+    return [
+        (number, coding_pass) for number, coding_pass in enumerate(passes) if coding_pass.phase.slices(height, width)
+    ]
 
 
 @lru_cache(1024)
-def parts_of(phase: Phase, height: int, width: int) -> tuple[tuple[slice, slice, slice], ...]:
+def positions_of(phase: Phase, height: int, width: int) -> tuple[tuple[slice, slice, slice], ...]:
     """Return each origin's share of a phase's positions, with its rows and columns."""
     parts = []
     first = 0
     for rows, columns in phase.slices(height, width):
-        last = first + length(rows) * length(columns)
+        last = first + len_of_slice(rows) * len_of_slice(columns)
         parts.append((slice(first, last), rows, columns))
         first = last
     return tuple(parts)
 
 
-def length(along: slice) -> int:
+def len_of_slice(along: slice) -> int:
     """Return how many rows or columns a slice of `Phase.slices` takes."""
     return len(range(along.start, along.stop, along.step))
 
 
 @dataclass(frozen=True, slots=True)
-class Inner:
-    """Which edges of a tile lie within the picture."""
+class InnerEdges:
+    """Which edges of a tile lie within the image."""
 
     top: bool = False
     bottom: bool = False
@@ -91,32 +93,34 @@ class Inner:
     right: bool = False
 
 
-OUTER = Inner()  # of a picture of a single tile
+NO_INNER_EDGES = InnerEdges()  # of an image of a single tile
 
 
-def gather(planes: NDArray[Any], step: Pass) -> NDArray[Any]:
+def gather(planes: AnyArray, coding_pass: Pass) -> AnyArray:
     """Return a pass's share of planes (C, h, w) in coding order: (channels of the pass, positions)."""
-    parts = parts_of(step.phase, *planes.shape[1:])
-    taken = np.empty((step.stop - step.start, parts[-1][0].stop), planes.dtype)
+    parts = positions_of(coding_pass.phase, *planes.shape[1:])
+    taken = np.empty((coding_pass.stop - coding_pass.start, parts[-1][0].stop), planes.dtype)
     for part, rows, columns in parts:
-        taken[:, part] = planes[step.start : step.stop, rows, columns].reshape(len(taken), part.stop - part.start)
+        taken[:, part] = planes[coding_pass.start : coding_pass.stop, rows, columns].reshape(
+            len(taken), part.stop - part.start
+        )
     return taken
 
 
-def gather_plane(plane: NDArray[Any], step: Pass) -> NDArray[Any]:
+def gather_plane(plane: AnyArray, coding_pass: Pass) -> AnyArray:
     """Return a pass's share of one plane (h, w), that all channels see: (positions,)."""
-    parts = parts_of(step.phase, *plane.shape)
+    parts = positions_of(coding_pass.phase, *plane.shape)
     return np.concatenate([plane[rows, columns].ravel() for _, rows, columns in parts])
 
 
-def scatter(planes: NDArray[Any], step: Pass, values: NDArray[Any]) -> None:
+def scatter(planes: AnyArray, coding_pass: Pass, values: AnyArray) -> None:
     """Put back what `gather` took."""
-    for part, rows, columns in parts_of(step.phase, *planes.shape[1:]):
-        into = planes[step.start : step.stop, rows, columns]
+    for part, rows, columns in positions_of(coding_pass.phase, *planes.shape[1:]):
+        into = planes[coding_pass.start : coding_pass.stop, rows, columns]
         into[...] = values[:, part].reshape(into.shape)
 
 
-def restored(planes: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
+def undo_channel_order(planes: AnyArray, order: IndexArray) -> AnyArray:
     """Return planes in coding order, `original[order]`, in the original order."""
     original = np.empty_like(planes)
     original[order] = planes

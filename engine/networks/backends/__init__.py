@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.coding import threads as coding_threads
 from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels.device import DeviceArray, Stream
 
-Floats = NDArray[np.float32]
-
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
-LARGEST_THREADS = 1 << 12
+MAX_THREADS = 1 << 12
 
 
 def thread_count(threads: int | None) -> int | None:
@@ -26,15 +24,15 @@ def thread_count(threads: int | None) -> int | None:
     A process that may not use all cores of the machine gets one thread for each that it may use.
     """
     if threads is not None:
-        return checked_integer("threads", threads, 1, LARGEST_THREADS)
-    allowed = coding_threads.processors()
+        return checked_integer("threads", threads, 1, MAX_THREADS)
+    allowed = coding_threads.available_cpus()
     return allowed if allowed < (os.cpu_count() or 1) else None
 
 
 class Network(Protocol):
     """A network on the host; safe to run from several threads."""
 
-    def run(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    def run(self, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
         """Return all outputs by name for inputs by name."""
 
 
@@ -60,7 +58,7 @@ class DeviceNetwork(Protocol):
 
     @property
     def largest_batch(self) -> int:
-        """How many pictures it takes at once."""
+        """How many images it takes at once."""
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
         """Return what queues the network's work on these arrays, inputs and outputs by name, whenever it is called.

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.errors import BundleError, DeviceError
@@ -22,11 +22,9 @@ TELEMETRY = "openvino_telemetry"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 NARROW = 16  # columns: OpenVINO 2026.4 computes strided convolutions with one of results wrongly in bfloat16 on AMX
 UNLIKE = 0.1  # of what fp32 gives, root mean squares both: by which bfloat16 may be off, some ten times what is usual
-LARGEST_KEPT = 64 << 20  # bytes of a network's file
-LARGEST_CACHE = 256 << 20  # bytes of all that are kept compiled
+MAX_KEPT = 64 << 20  # bytes of a network's file
+MAX_CACHE = 256 << 20  # bytes of all that are kept compiled
 TOLD_ELSEWHERE = ("Exception from ", "Check '", "FrontEnd API failed")  # where in OpenVINO an error came up
-
-Floats = NDArray[np.float32]
 
 
 def import_openvino() -> ModuleType:
@@ -93,16 +91,16 @@ class OpenVino:
     The precision is `fp32`, `bf16`, or `auto`, the best that the processor has.
 
     A network that gives something else in bfloat16 than in fp32, which no rounding explains, is refused in `bf16` and
-    computed in fp32, with a warning, in `auto`. So are, without one, narrow pictures.
+    computed in fp32, with a warning, in `auto`. So are, without one, narrow images.
     """
 
     name = "openvino on the CPU"
 
     def __init__(self, threads: int | None = None, precision: str = "auto") -> None:
         self._asked, self._precision = precision, precision_here(precision)
-        self._cache = Cache("openvino", LARGEST_CACHE)
+        self._cache = Cache("openvino", MAX_CACHE)
         self._properties: dict[str, Any] = {
-            # Calls from several threads wait for each other: all threads work on one picture, none on two.
+            # Calls from several threads wait for each other: all threads work on one image, none on two.
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             # A thread that is bound to a core waits while another process has that core.
@@ -145,7 +143,7 @@ class OpenVino:
     def _name_in_cache(self, path: Path, precision: str) -> str | None:
         """Return a name that tells all that a compiled network depends on; None for networks that are not kept."""
         try:
-            if path.with_name(f"{path.name}.data").exists() or path.stat().st_size > LARGEST_KEPT:
+            if path.with_name(f"{path.name}.data").exists() or path.stat().st_size > MAX_KEPT:
                 return None
             digest = hashlib.sha256(path.read_bytes())
         except OSError as error:
@@ -180,14 +178,14 @@ class OpenVino:
 
 
 class OpenVinoNetwork:
-    """A compiled network, and how to get one in fp32 for narrow pictures; each call has a request of its own."""
+    """A compiled network, and how to get one in fp32 for narrow images; each call has a request of its own."""
 
     def __init__(self, path: Path, compiled: Any, exact: Callable[[], Any]) -> None:
         self.path, self._compiled, self._exact = path, compiled, exact
         self._inputs = [port.names for port in compiled.inputs]
         self._outputs = [port.names for port in compiled.outputs]
 
-    def run(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    def run(self, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
         # OpenVINO leaves an input that is not given empty, and computes.
         if len(inputs) != len(self._inputs) or any(names.isdisjoint(inputs) for names in self._inputs):
             expected = ", ".join("/".join(sorted(names)) for names in self._inputs)
@@ -197,7 +195,7 @@ class OpenVinoNetwork:
         found = self.computed(self._compiled, inputs)
         return self.computed(self._exact(), inputs) if narrow(found) else found
 
-    def computed(self, compiled: Any, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    def computed(self, compiled: Any, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
         """Return what a compiled network gives; `BundleError` if it cannot run on such inputs."""
         try:
             found = compiled.create_infer_request().infer(dict(inputs), share_inputs=True)
@@ -215,8 +213,8 @@ class OpenVinoNetwork:
                 here = f"OpenVINO {version()} on {processor()}"
                 raise BundleError(f"{self.path}'s {name} in bfloat16 are not those in fp32, by {here}")
 
-    def _noise(self, side: int = 64) -> dict[str, Floats]:
-        """Return inputs for a try: noise of planes and the like, ones where there is but a number for each picture."""
+    def _noise(self, side: int = 64) -> dict[str, F32Array]:
+        """Return inputs for a try: noise of planes and the like, ones where there is but a number for each image."""
         rng = np.random.default_rng(1)
         found = {}
         for port in self._compiled.inputs:
@@ -232,7 +230,7 @@ class OpenVinoNetwork:
         return found
 
 
-def narrow(arrays: Mapping[str, Floats]) -> bool:
+def narrow(arrays: Mapping[str, F32Array]) -> bool:
     """Return whether any of some planes are so narrow that layers between them may have a single column."""
     return any(array.ndim == 4 and array.shape[3] < NARROW for array in arrays.values())
 

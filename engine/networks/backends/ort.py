@@ -6,10 +6,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdtrt._arrays import F32Array
 from sdtrt.engine.networks.backends import thread_count
-from sdtrt.engine.networks.backends.plans import source_of
+from sdtrt.engine.networks.backends.engine_index import onnx_files
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
@@ -17,7 +17,7 @@ from sdtrt.process.environment import set_default
 from sdtrt.process.install import install_command
 
 CUDA = "CUDAExecutionProvider"
-LARGEST_BATCH = 8
+MAX_BATCH = 8
 # Convolutions are prepared anew whenever shapes change, exhaustively unless told otherwise (microsoft/onnxruntime,
 # issue 23006); on an H200 decodes of changing shapes took 0.3 s each, searched for exhaustively.
 SEARCH = "HEURISTIC"
@@ -25,8 +25,6 @@ ELEMENT_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
 }
-
-Floats = NDArray[np.float32]
 
 
 def import_onnxruntime() -> ModuleType:
@@ -58,7 +56,7 @@ def open_session(path: Path, threads: int | None, providers: list[Any]) -> Any:
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    # Shapes change from picture to picture: memory planned for one shape is of no use to the next.
+    # Shapes change from image to image: memory planned for one shape is of no use to the next.
     options.enable_mem_pattern = False
     # Threads that wait by spinning take the cores from the entropy coder's matrix products.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -76,7 +74,7 @@ class OrtNetwork:
         self._session = open_session(path, threads, ["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, Floats]) -> dict[str, Floats]:
+    def run(self, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
         try:
             found = self._session.run(self._outputs, dict(inputs))
         except Exception as error:  # as above
@@ -102,7 +100,7 @@ class OrtDeviceNetwork:
     """An inference session that reads and writes device memory, on a stream of ours."""
 
     capturable = False  # a session may allocate whenever it runs
-    largest_batch = LARGEST_BATCH
+    largest_batch = MAX_BATCH
 
     def __init__(self, path: Path, provider: Any, where: tuple[str, int]) -> None:
         self._path, self._where = path, where
@@ -144,5 +142,5 @@ class OrtCuda:
         self._provider = CUDA, {"device_id": index, "user_compute_stream": stream, "cudnn_conv_algo_search": SEARCH}
 
     def load(self, bundle: Bundle, network: str) -> OrtDeviceNetwork:
-        path, *_ = [bundle.file(name) for name in source_of(bundle, network)]
+        path, *_ = [bundle.file(name) for name in onnx_files(bundle, network)]
         return OrtDeviceNetwork(path, self._provider, self._where)

@@ -1,17 +1,17 @@
-"""The sizes of pictures that an engine is built for."""
+"""The sizes of images that an engine is built for."""
 
 import math
 import re
 from dataclasses import dataclass
 
-LARGEST_SIDE = 1 << 14
+MAX_SIDE = 1 << 14
 
 Size = tuple[int, int, int]  # batch, width, height in pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Shapes:
-    """Smallest, most common and largest batch and picture; all three equal for an engine of one size.
+class ShapeRange:
+    """Smallest, most common and largest batch and image; all three equal for an engine of one size.
 
     Written `512x512`, `512x512*8` for a batch of 8, `256x256..512x512..1024x1024*4` for a range with batches up to 4.
     """
@@ -21,7 +21,7 @@ class Shapes:
     largest: Size
 
     @classmethod
-    def parse(cls, text: str) -> "Shapes":
+    def parse(cls, text: str) -> "ShapeRange":
         """Return the shapes that `text` writes; `ValueError` if it does not write any."""
         match = re.fullmatch(r"(\d{1,9}x\d{1,9})(?:\.\.(\d{1,9}x\d{1,9})\.\.(\d{1,9}x\d{1,9}))?(?:\*(\d{1,9}))?", text)
         if not match:
@@ -30,8 +30,8 @@ class Shapes:
         sides = [_sides(part or first) for part in (first, middle, last)]
         batches = (1, 1, int(batch or 1)) if middle else (int(batch or 1),) * 3
         sizes = [(n, *pair) for n, pair in zip(batches, sides, strict=True)]
-        if max(max(size) for size in sizes) > LARGEST_SIDE:
-            raise ValueError(f"shapes {text!r}: sides and batches may be {LARGEST_SIDE} at most")
+        if max(max(size) for size in sizes) > MAX_SIDE:
+            raise ValueError(f"shapes {text!r}: sides and batches may be {MAX_SIDE} at most")
         ordered = all(a <= b <= c for a, b, c in zip(*sizes, strict=True))
         if not ordered or min(sizes[0]) < 1:
             raise ValueError(f"shapes {text!r}: sizes must be positive, and rise from smallest to largest")
@@ -44,7 +44,7 @@ class Shapes:
         return f"{text}*{batch}" if batch > 1 else text
 
     def cover(self, size: Size) -> bool:
-        """Return whether an engine for these shapes takes a batch of pictures of a size."""
+        """Return whether an engine for these shapes takes a batch of images of a size."""
         return all(a <= b <= c for a, b, c in zip(self.smallest, size, self.largest, strict=True))
 
     @property
@@ -53,7 +53,7 @@ class Shapes:
         return math.prod(self.largest) - math.prod(self.smallest)
 
     def planes(self, channels: int, divisor: int) -> list[tuple[int, int, int, int]]:
-        """Return the three shapes (N, C, H, W) of planes `divisor` times smaller than the pictures.
+        """Return the three shapes (N, C, H, W) of planes `divisor` times smaller than the images.
 
         `ValueError` if the sizes are no multiples of it.
         """

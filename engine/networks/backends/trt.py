@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sdtrt.atomic import replace_file
-from sdtrt.engine.networks.backends.plans import Index, Plan, kernels_file, states
-from sdtrt.engine.networks.backends.shapes import Shapes
+from sdtrt.engine.networks.backends.engine_index import EngineIndex, EngineRecord, engine_states, kernels_file
+from sdtrt.engine.networks.backends.shapes import ShapeRange
 from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
@@ -43,14 +43,14 @@ class TrtNetwork:
 
     def __init__(self, backend: TensorRt, bundle: Bundle, network: str) -> None:
         self._backend, self._bundle, self._network = backend, bundle, network
-        self._folder = Index.of(bundle).folder
+        self._folder = EngineIndex.of(bundle).folder
         self._plans = usable_engines(bundle, network)
         self._engines: dict[str, Engine] = {}
         self.largest_batch = max(shapes_of(plan).largest[0] for plan in self._plans)
         self.dtypes = self._engine(self._plans[0]).dtypes
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
-        batch, height, width = self._pictures(arrays)
+        batch, height, width = self._images(arrays)
         plan = next((p for p in self._plans if shapes_of(p).cover((batch, width, height))), None)
         if plan is None:
             have = ", ".join(p.key.shapes for p in self._plans)
@@ -61,8 +61,8 @@ class TrtNetwork:
         engine = self._engine(plan)
         return engine.bind(arrays, self._backend.memory(engine.memory_nbytes))
 
-    def _pictures(self, arrays: Mapping[str, DeviceArray]) -> tuple[int, int, int]:
-        """Return how many pictures there are, and their height and width; the UNet sees none, only latents."""
+    def _images(self, arrays: Mapping[str, DeviceArray]) -> tuple[int, int, int]:
+        """Return how many images there are, and their height and width; the UNet sees none, only latents."""
         if "pixels" in arrays:
             batch, _, height, width = arrays["pixels"].shape
             return batch, height, width
@@ -70,7 +70,7 @@ class TrtNetwork:
         height, width = (side * self._bundle.latent_profile().downscale for side in sides)
         return batch, height, width
 
-    def _engine(self, plan: Plan) -> "Engine":
+    def _engine(self, plan: EngineRecord) -> "Engine":
         if plan.file not in self._engines:
             self._engines[plan.file] = Engine(self._folder / plan.file, import_tensorrt(plan.key.builder))
         return self._engines[plan.file]
@@ -100,7 +100,7 @@ class Engine:
             if tuple(context.get_tensor_shape(name)) != array.shape:
                 raise BundleError(f"{self._name}'s {name} is {context.get_tensor_shape(name)}, expected {array.shape}")
         context.set_device_memory(memory.pointer, self.memory_nbytes)
-        return Bound(self, context, memory, dict(arrays))
+        return BoundContext(self, context, memory, dict(arrays))
 
     def _context(self) -> Any:
         """Return a context that uses our memory; TensorRT for RTX compiles its kernels here, all of them at once."""
@@ -133,7 +133,7 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class BoundContext:
     """A context with all that its work needs, which it keeps alive."""
 
     engine: Engine
@@ -146,17 +146,17 @@ class Bound:
             raise self.engine.failure()
 
 
-def shapes_of(plan: Plan) -> Shapes:
-    return Shapes.parse(plan.key.shapes)
+def shapes_of(plan: EngineRecord) -> ShapeRange:
+    return ShapeRange.parse(plan.key.shapes)
 
 
-def usable_engines(bundle: Bundle, network: str) -> list[Plan]:
+def usable_engines(bundle: Bundle, network: str) -> list[EngineRecord]:
     """Return a network's engines that may be used here, those for the fewest sizes first.
 
     Raises `BundleError` if there are none, with what is wrong with those that there are.
     """
-    index = Index.of(bundle)
-    found = [(plan, state) for plan, state in states(bundle, index) if plan.key.network == network]
+    index = EngineIndex.of(bundle)
+    found = [(plan, state) for plan, state in engine_states(bundle, index) if plan.key.network == network]
     valid = [plan for plan, state in found if state.kind == "valid"]
     if not valid:
         faults = "; ".join(f"{plan.file} is {state.kind}: {state.why}" for plan, state in found) or "none was built"

@@ -1,7 +1,7 @@
-"""What eyes miss first in a decoded picture, as a loss: the measures of SSIMULACRA2 that weigh something.
+"""What eyes miss first in a decoded image, as a loss: the measures of SSIMULACRA2 that weigh something.
 
 Jon Sneyers, "SSIMULACRA 2 - Structural SIMilarity Unveiling Local And Compression Related Artifacts", 2022-2023
-(https://github.com/cloudinary/ssimulacra2), fitted 108 measures to what people say of compressed pictures: how much
+(https://github.com/cloudinary/ssimulacra2), fitted 108 measures to what people say of compressed images: how much
 structure is lost, where there are edges that were none, and where edges are lost; of three channels, at six scales, as
 means and as the fourth roots of mean fourth powers. Most of their weights are next to nothing.
 """
@@ -54,7 +54,7 @@ WEIGHTS = (  # all above 0.3
 def unlikeness(decoded: Tensor, original: Tensor) -> Tensor:
     """Return the weighted sum of SSIMULACRA2's measures, float32 (N,): about 11 at a score of 30, next to 0 at 100.
 
-    Pictures are float32 (N, 3, H, W) in [-1, 1], of at least 64 pixels a side; what is out of range is clamped.
+    Images are float32 (N, 3, H, W) in [-1, 1], of at least 64 pixels a side; what is out of range is clamped.
     """
     first, second, scale = linear(original), linear(decoded), 0
     total = original.new_zeros(len(original))

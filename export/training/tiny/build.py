@@ -29,7 +29,7 @@ from sdtrt.export.training_loop import averaged_weights
 PROFILE_ID, PRIOR_ID = 1, 1
 STEP_CODES = (2640, 1600)  # of qualities 1 and 100: steps 4.97 and 0.30
 PIXEL_RANGE = (-1, 1)
-SMALLEST_HALF = 256  # smaller tensors stay in single precision
+MIN_HALF = 256  # smaller tensors stay in single precision
 HALF = ".half"  # after the names of those that do not
 PARITY_TOLERANCE = 1e-3
 
@@ -79,7 +79,7 @@ def load_model(run: Path) -> Autoencoder:
     model.load_state_dict(averaged_weights(run, "autoencoder"))
     for network in (model.encoder, model.decoder):
         for parameter in network.parameters():
-            if parameter.numel() >= SMALLEST_HALF:
+            if parameter.numel() >= MIN_HALF:
                 parameter.data = parameter.data.half().float()
     return model.eval()
 
@@ -127,7 +127,7 @@ def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     casts = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size >= SMALLEST_HALF:
+        if values.dtype == np.float32 and values.size >= MIN_HALF:
             name = tensor.name
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}{HALF}"))
             casts.append(helper.make_node("Cast", [f"{name}{HALF}"], [name], to=TensorProto.FLOAT))

@@ -48,7 +48,7 @@ def grid_penalty(decoded: Tensor, original: Tensor, step: Tensor) -> Tensor:
     """Return how uneven the mean step in flat places is over the positions of a block: 0 is no grid.
 
     The variance over positions of the mean absolute step, relative to its squared mean. Rows and columns count
-    together, and so do positions as far from a border on either side: of few means each is less by chance. Pictures
+    together, and so do positions as far from a border on either side: of few means each is less by chance. Images
     whose quantizer `step`, float32 (N,), is fine, middling or coarse count apart, as far as there are any: what grid
     one leaves another cannot make up for.
     """

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdtrt.engine.coding import masking
+from sdtrt.engine.coding import perceptual_masking
 from sdtrt.export.prior.architectures import PLANS, architecture
 from sdtrt.export.prior.coding import Gatherer, code_batch, features_of
-from sdtrt.export.prior.network import PassNetwork
+from sdtrt.export.prior.network import TrainablePassNetwork
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
 from sdtrt.export.training.tiny.loop import Recipe, in_bfloat16
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, MASKING_CHANNELS, Autoencoder
@@ -42,7 +42,7 @@ class Coded(nn.Module):
         plan = PLANS["tiny"]
         self.architecture = architecture(plan)
         self.autoencoder = Autoencoder(torch.ones(LATENT_CHANNELS))
-        self.prior = nn.ModuleList([PassNetwork(step, plan) for step in self.architecture.passes])
+        self.prior = nn.ModuleList([TrainablePassNetwork(step, plan) for step in self.architecture.passes])
         order = torch.tensor(self.architecture.order)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("natural", order.argsort(), persistent=False)
@@ -50,7 +50,7 @@ class Coded(nn.Module):
     def latents_and_bits(
         self, pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor, gatherer: Gatherer
     ) -> tuple[Tensor, Tensor]:
-        """Return latents as a decoder would get them, float32 (N, 40, h, w), and bits of each picture, float32 (N,).
+        """Return latents as a decoder would get them, float32 (N, 40, h, w), and bits of each image, float32 (N,).
 
         Rounding passes gradients straight through. `features` are those of the steps' codes, `multipliers` weights of
         bits against squared error where symbols are chosen and nothing is masked, float32 (N,).
@@ -73,13 +73,15 @@ def masked(latents: Tensor) -> Tensor:
     """Return `engine.coding.masking` of latents in steps at step 1, (N, 40, h, w): float32 (N, 1, h, w)."""
     low = latents[:, :MASKING_CHANNELS]
     activity = (windowed(low.square()) - windowed(low).square()).clamp_min(0).sum(1, keepdim=True)
-    price = ((activity + float(masking.FLOOR)) / float(masking.USUAL)) ** 0.25
-    return price.clamp(float(masking.CHEAPEST), float(masking.DEAREST))
+    price = (
+        (activity + float(perceptual_masking.ACTIVITY_FLOOR)) / float(perceptual_masking.REFERENCE_ACTIVITY)
+    ) ** 0.25
+    return price.clamp(float(perceptual_masking.MIN_WEIGHT), float(perceptual_masking.MAX_WEIGHT))
 
 
 def windowed(planes: Tensor) -> Tensor:
-    padded = nn.functional.pad(planes, (masking.RADIUS,) * 4, mode="replicate")
-    return nn.functional.avg_pool2d(padded, 2 * masking.RADIUS + 1, 1)
+    padded = nn.functional.pad(planes, (perceptual_masking.RADIUS,) * 4, mode="replicate")
+    return nn.functional.avg_pool2d(padded, 2 * perceptual_masking.RADIUS + 1, 1)
 
 
 def joint(

@@ -21,7 +21,7 @@ LUMA_CHANNELS, CHROMA_CHANNELS = 28, 6
 MASKING_CHANNELS = 4  # of brightness, the lowest frequencies, which tell where errors are seen least
 ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS = 6, 7, 3
 # How many latents away the decoder looks, the encoder less: a 3x3 convolution looks 1 further, a block has two of them;
-# at a quarter of the picture 2 make a latent, and the two over pixels a quarter of one.
+# at a quarter of the image 2 make a latent, and the two over pixels a quarter of one.
 REACH = math.ceil(1 + 2 * COARSE_BLOCKS + 1 + (2 * FINE_BLOCKS + 1) / 2 + 1 / 4)
 STEP_OF_PIXELS = 50.0  # first guess of the quantizer's step at step 1, on the 8-bit scale
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 PAGES_SHARE = 1 / 6
 SCALED_SHARE, SCALES = 1 / 2, (0.5, 2.0)
-GRAINY_SHARE, LARGEST_GRAIN = 1 / 4, 4.0  # standard deviation, in levels of 8 bits
+GRAINY_SHARE, MAX_GRAIN = 1 / 4, 4.0  # standard deviation, in levels of 8 bits
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg"}
 
 
@@ -47,7 +47,7 @@ def varied_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random
             side, large = size, photos
         (crop,) = random_crops(large, 1, side, rng)
         if rng.random() < GRAINY_SHARE:
-            grain = rng.standard_normal(crop.shape, np.float32) * np.float32(rng.uniform(0, LARGEST_GRAIN))
+            grain = rng.standard_normal(crop.shape, np.float32) * np.float32(rng.uniform(0, MAX_GRAIN))
             crop = (crop + grain + 0.5).clip(0, 255).astype(np.uint8)
         if side != size:
             crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))

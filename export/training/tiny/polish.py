@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.engine.coding.latents import file_of_latents, latents_of_file
+from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
 from sdtrt.engine.format.profile import LatentProfile, shipped_profile
 from sdtrt.export.training.tiny.build import PROFILE_ID, load_model
 from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
@@ -54,9 +54,9 @@ def polish(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
 
 
 def coded(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.ndarray:
-    """Return a picture's latents, float32 (C, h, w), as its file would hold them."""
+    """Return an image's latents, float32 (C, h, w), as its file would hold them."""
     height, width = (profile.downscale * side for side in latents.shape[1:])
-    return latents_of_file(file_of_latents(latents, width, height, profile, step_code))
+    return decode_latents(encode_latents_to_file(latents, width, height, profile, step_code))
 
 
 def main() -> None:

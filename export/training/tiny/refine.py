@@ -46,12 +46,12 @@ def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
 
 
 def squared_error(decoded: Tensor, original: Tensor) -> Tensor:
-    """Return each picture's mean squared error, in levels."""
+    """Return each image's mean squared error, in levels."""
     return (decoded - original).mul(127.5).square().mean((1, 2, 3))
 
 
 def distortion_of(decoded: Tensor, original: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return each picture's squared error, in levels, part of it exchanged for unlikeness; and figures."""
+    """Return each image's squared error, in levels, part of it exchanged for unlikeness; and figures."""
     error = squared_error(decoded, original)
     unlike = unlikeness(decoded, original)
     distortion = (1 - UNLIKENESS_SHARE) * error + UNLIKENESS_SHARE * UNLIKENESS_SCALE * unlike

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.coder import Reader, Writer
+from sdtrt.engine.coding import stream_codec
+from sdtrt.engine.coding.ans import AnsDecoder, AnsEncoder
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
-from sdtrt.engine.coding.priors.passes import OUTER, PYRAMID, Inner, gather, restored, scatter
-from sdtrt.engine.coding.priors.prior import Prior, network_prior
-from sdtrt.engine.coding.priors.symbol_planes import SymbolPass, SymbolPlanes, symbol_passes
-from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, REACH, SCALES, Context, bins_of
+from sdtrt.engine.coding.priors.known_symbols import AdaptivePass, KnownSymbols, adaptive_passes
+from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges, gather, scatter, undo_channel_order
+from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
+from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, MAX_BIN, NUM_SCALES, Context, bins_of
 from sdtrt.engine.format.profile import PRIOR_NAMES
-from sdtrt.engine.layers.contexts import residual_tables
+from sdtrt.engine.layers.residual_contexts import residual_tables
 from sdtrt.errors import FormatError
 
 CHANNELS = {"tiny-1": 40, "sd1-1": 4}
@@ -46,13 +46,13 @@ SIDES = st.integers(1, 9)
 @given(st.integers(0, 1 << 32), SIDES, SIDES, KINDS, st.integers(0, 4095))
 def test_network_prior_round_trip(name: str, seed: int, height: int, width: int, kind: str, step_code: int) -> None:
     symbols = noise(seed, (CHANNELS[name], height, width), kind)
-    prior = network_prior(name)
-    payload = entropy.encode(symbols, prior, step_code).data
-    decoded = entropy.decode(payload, symbols.shape, prior, step_code)
+    prior = shipped_prior(name)
+    payload = stream_codec.encode_stream(symbols, prior, step_code).data
+    decoded = stream_codec.decode_stream(payload, symbols.shape, prior, step_code)
     np.testing.assert_array_equal(decoded.symbols, symbols, strict=True)
-    assert (decoded.points is None) == (not prior.has_points)
-    if decoded.points is not None:
-        assert (decoded.points.shape, decoded.points.dtype) == (symbols.shape, np.int32)
+    assert (decoded.recon_offsets is None) == (not prior.has_recon_offsets)
+    if decoded.recon_offsets is not None:
+        assert (decoded.recon_offsets.shape, decoded.recon_offsets.dtype) == (symbols.shape, np.int32)
 
 
 @settings(max_examples=60)
@@ -62,57 +62,61 @@ def test_adaptive_round_trip(seed: int, channels: int, height: int, width: int, 
     if fit:
         prior = fit_adaptive(symbols)
     else:
-        parameters = np.random.default_rng(seed).integers(0, [9, SCALES, SCALES], (channels, 3)).astype(np.uint8)
+        parameters = (
+            np.random.default_rng(seed).integers(0, [9, NUM_SCALES, NUM_SCALES], (channels, 3)).astype(np.uint8)
+        )
         prior = AdaptivePrior(parameters)
     assert prior.parameters.shape == (channels, 3)
-    payload = entropy.encode(symbols, prior, 0).data
-    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, prior, 0).symbols, symbols)
+    payload = stream_codec.encode_stream(symbols, prior, 0).data
+    np.testing.assert_array_equal(stream_codec.decode_stream(payload, symbols.shape, prior, 0).symbols, symbols)
 
 
 @PRIORS
 def test_larger_planes(name: str) -> None:
     symbols = noise(0, (CHANNELS[name], 33, 70), "mixed")
-    payload = entropy.encode(symbols, network_prior(name), 2048).data
-    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, network_prior(name), 2048).symbols, symbols)
+    payload = stream_codec.encode_stream(symbols, shipped_prior(name), 2048).data
+    np.testing.assert_array_equal(
+        stream_codec.decode_stream(payload, symbols.shape, shipped_prior(name), 2048).symbols, symbols
+    )
 
 
 def test_fitting_pays() -> None:
     """Fitted parameters code Laplacian noise near its entropy, and no worse than any others tried."""
     rng = np.random.default_rng(2)
     symbols = np.rint(rng.laplace(0, [[[1.0]], [[12.0]]], (2, 40, 40))).astype(np.int16)
-    fitted = len(entropy.encode(symbols, fit_adaptive(symbols), 0).data)
+    fitted = len(stream_codec.encode_stream(symbols, fit_adaptive(symbols), 0).data)
     histograms = [np.unique(plane, return_counts=True)[1] / 1600 for plane in symbols]
     floor = sum(-1600 * (p * np.log2(p)).sum() / 8 for p in histograms)
     assert fitted < 1.08 * floor
     for _ in range(20):
-        parameters = rng.integers(0, [9, SCALES, SCALES], (2, 3)).astype(np.uint8)
-        assert fitted <= len(entropy.encode(symbols, AdaptivePrior(parameters), 0).data) + 4
+        parameters = rng.integers(0, [9, NUM_SCALES, NUM_SCALES], (2, 3)).astype(np.uint8)
+        assert fitted <= len(stream_codec.encode_stream(symbols, AdaptivePrior(parameters), 0).data) + 4
 
 
 class ArbitraryPrior:
     """Contexts that are seeded noise over their whole range."""
 
-    centroids, has_points = None, False
+    centroids, has_recon_offsets = None, False
     cuts = (1, 4)
 
     def __init__(self, channels: int) -> None:
         self.tables = TABLES
         self._order = np.random.default_rng(channels).permutation(channels)
 
-    def passes(self, channels: int) -> list[SymbolPass]:
-        return symbol_passes(channels, PYRAMID, reach=2)
+    def passes(self, channels: int) -> list[AdaptivePass]:
+        return adaptive_passes(channels, PYRAMID, reach=2)
 
     def order(self, channels: int) -> NDArray[np.intp]:
         return self._order
 
-    def planes(self, shape: tuple[int, int, int], step_code: int, inner: Inner = OUTER) -> SymbolPlanes:
-        return SymbolPlanes(shape, inner)
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> KnownSymbols:
+        return KnownSymbols(shape, inner)
 
-    def context(self, step: SymbolPass, planes: SymbolPlanes, number: int) -> Context:
+    def context(self, step: AdaptivePass, planes: KnownSymbols, number: int) -> Context:
         rng = np.random.default_rng(number)
         shape = step.stop, planes.positions(step)
         location = rng.integers(-200, 200, shape)
-        return Context(location.astype(np.int32), rng.integers(0, SCALES, shape).astype(np.int32))
+        return Context(location.astype(np.int32), rng.integers(0, NUM_SCALES, shape).astype(np.int32))
 
 
 class FixedPrior(ArbitraryPrior):
@@ -122,7 +126,7 @@ class FixedPrior(ArbitraryPrior):
         super().__init__(1)
         self._location = location
 
-    def context(self, step: SymbolPass, planes: SymbolPlanes, number: int) -> Context:
+    def context(self, step: AdaptivePass, planes: KnownSymbols, number: int) -> Context:
         flat = np.zeros((step.stop, planes.positions(step)), np.int32)
         return Context(flat + self._location * 8, flat)
 
@@ -130,10 +134,12 @@ class FixedPrior(ArbitraryPrior):
 @pytest.mark.parametrize(("symbol", "too_far"), [(32767, 32768), (-32768, -32769)])
 def test_symbols_that_do_not_fit_16_bits(symbol: int, too_far: int) -> None:
     symbols = np.full((1, 2, 2), symbol, np.int16)
-    payload = entropy.encode(symbols, FixedPrior(symbol), 0).data
-    np.testing.assert_array_equal(entropy.decode(payload, symbols.shape, FixedPrior(symbol), 0).symbols, symbols)
+    payload = stream_codec.encode_stream(symbols, FixedPrior(symbol), 0).data
+    np.testing.assert_array_equal(
+        stream_codec.decode_stream(payload, symbols.shape, FixedPrior(symbol), 0).symbols, symbols
+    )
     with pytest.raises(FormatError, match="16 bits"):
-        entropy.decode(payload, symbols.shape, FixedPrior(too_far), 0)
+        stream_codec.decode_stream(payload, symbols.shape, FixedPrior(too_far), 0)
 
 
 class Ans:
@@ -199,7 +205,7 @@ def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) 
         places = [
             (channel, y, x)
             for channel in prior.order(shape[0])
-            for first_y, first_x in step.phase.origins
+            for first_y, first_x in step.phase.offsets
             for y in range(first_y, shape[1], step.phase.stride)
             for x in range(first_x, shape[2], step.phase.stride)
         ]
@@ -208,7 +214,7 @@ def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) 
         bins = ans.take_entries([prior.tables[scale * 8 + location % 8].tolist() for location, scale in contexts])
         coded = [(*one, bin_) for one, bin_ in zip(contexts, bins, strict=True)]
         values = [
-            None if bin_ == ESCAPE else (location // 8) + (bin_ - REACH) * 2 ** int(LOW_BITS[scale])
+            None if bin_ == ESCAPE else (location // 8) + (bin_ - MAX_BIN) * 2 ** int(LOW_BITS[scale])
             for location, scale, bin_ in coded
         ]
         for n, (_, scale, _) in enumerate(coded):
@@ -226,7 +232,7 @@ def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) 
 def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
     symbols = noise(9, shape, kind)
     prior = ArbitraryPrior(shape[0])
-    payload = entropy.encode(symbols, prior, 0).data
+    payload = stream_codec.encode_stream(symbols, prior, 0).data
     np.testing.assert_array_equal(decode_in_python(payload, shape, prior), symbols)
 
 
@@ -235,10 +241,10 @@ def test_the_library_keeps_our_weights(tables: NDArray[np.uint32]) -> None:
     """Handed weights less 1, constriction codes with exactly these weights: every row, every entry, in both steps."""
     rows = np.repeat(np.arange(len(tables)), tables.shape[1])
     entries = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
-    writer = Writer(tables)
-    writer.entries(entries, rows)
+    writer = AnsEncoder(tables)
+    writer.write_bins(entries, rows)
     stream = writer.stream()
-    np.testing.assert_array_equal(Reader(stream, tables).entries(rows), entries)
+    np.testing.assert_array_equal(AnsDecoder(stream, tables).read_bins(rows), entries)
     ans = Ans(stream)
     weights = tables.tolist()
     assert ans.take_entries([weights[row] for row in rows.tolist()]) == entries.tolist()
@@ -254,7 +260,7 @@ def test_a_likely_entry_told_as_another_is_refused() -> None:
     coder.encode_reverse(np.array([1], np.int32), model, np.array([[weight - 1, (1 << 24) - weight - 1]], np.float32))
     stream = coder.get_compressed()[::-1].astype(">u4").tobytes().lstrip(b"\0")
     with pytest.raises(FormatError, match="likely"):
-        Reader(stream, TABLES).entries(np.array([row]))
+        AnsDecoder(stream, TABLES).read_bins(np.array([row]))
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 1 << 16])
@@ -270,27 +276,27 @@ def test_the_librarys_uniform(size: int) -> None:
 @settings(max_examples=100)
 @given(st.binary(max_size=120), st.sampled_from([(1, 1), (2, 3), (5, 4)]), st.integers(0, 4095))
 def test_random_payloads(name: str, payload: bytes, size: tuple[int, int], step_code: int) -> None:
-    prior = network_prior(name)
+    prior = shipped_prior(name)
     try:
-        symbols = entropy.decode(payload, (CHANNELS[name], *size), prior, step_code).symbols
+        symbols = stream_codec.decode_stream(payload, (CHANNELS[name], *size), prior, step_code).symbols
     except FormatError:
         return
-    assert entropy.encode(symbols, prior, step_code).data == payload
+    assert stream_codec.encode_stream(symbols, prior, step_code).data == payload
 
 
 @PRIORS
 def test_passes_of_zeros_at_the_end_take_nothing(name: str) -> None:
     """Whatever follows the last symbol other than 0, in coding order, is not in the stream."""
-    prior, symbols = network_prior(name), noise(3, (CHANNELS[name], 12, 17), "mixed")
+    prior, symbols = shipped_prior(name), noise(3, (CHANNELS[name], 12, 17), "mixed")
     order, passes = prior.order(len(symbols)), prior.passes(CHANNELS[name])
     lengths = []
     for held in range(len(passes) + 1):
         coded = symbols[order]
         for step in passes[held:]:
             scatter(coded, step, np.zeros_like(gather(coded, step)))
-        stream = entropy.encode(restored(coded, order), prior, 2048).data
-        decoded = entropy.decode(stream, symbols.shape, prior, 2048)
-        assert decoded.there == held
+        stream = stream_codec.encode_stream(undo_channel_order(coded, order), prior, 2048).data
+        decoded = stream_codec.decode_stream(stream, symbols.shape, prior, 2048)
+        assert decoded.passes_read == held
         np.testing.assert_array_equal(decoded.symbols[order], coded)
         lengths.append(len(stream))
     assert lengths[0] == 0
@@ -300,33 +306,33 @@ def test_passes_of_zeros_at_the_end_take_nothing(name: str) -> None:
 @PRIORS
 def test_counts_of_passes_that_cannot_be(name: str) -> None:
     """More than there are, or a last one of nothing but zeros, which has a shorter stream."""
-    prior, shape = network_prior(name), (CHANNELS[name], 12, 17)
+    prior, shape = shipped_prior(name), (CHANNELS[name], 12, 17)
     passes = prior.passes(CHANNELS[name])
-    writer = Writer(prior.tables)
+    writer = AnsEncoder(prior.tables)
     writer.number(len(passes) + 1, 1 << len(passes).bit_length())
     with pytest.raises(FormatError, match=f"{len(passes) + 1} passes"):
-        entropy.decode(writer.stream(), shape, prior, 3000)
+        stream_codec.decode_stream(writer.stream(), shape, prior, 3000)
     context = prior.context(passes[0], prior.planes(shape, 3000), 0)
-    writer = Writer(prior.tables)
+    writer = AnsEncoder(prior.tables)
     assert not context.low_bits().any()
-    writer.entries(bins_of(-context.base(), context.low_bits()).ravel(), context.rows().ravel())
+    writer.write_bins(bins_of(-context.base(), context.low_bits()).ravel(), context.table_rows().ravel())
     writer.number(1, 1 << len(passes).bit_length())
     with pytest.raises(FormatError, match="zeros alone"):
-        entropy.decode(writer.stream(), shape, prior, 3000)
+        stream_codec.decode_stream(writer.stream(), shape, prior, 3000)
 
 
 @PRIORS
 def test_damaged_payloads(name: str) -> None:
     symbols = noise(4, (CHANNELS[name], 18, 15), "mixed")
-    prior = network_prior(name)
-    payload = entropy.encode(symbols, prior, 2048).data
+    prior = shipped_prior(name)
+    payload = stream_codec.encode_stream(symbols, prior, 2048).data
     rng = np.random.default_rng(8)
     outcomes = {"refused": 0, "other": 0}
     for _ in range(100):
         damaged = bytearray(payload)
         damaged[rng.integers(len(damaged))] ^= rng.integers(1, 256)
         try:
-            decoded = entropy.decode(bytes(damaged), symbols.shape, prior, 2048).symbols
+            decoded = stream_codec.decode_stream(bytes(damaged), symbols.shape, prior, 2048).symbols
             assert (decoded != symbols).any()
             outcomes["other"] += 1
         except FormatError:
@@ -334,13 +340,13 @@ def test_damaged_payloads(name: str) -> None:
     assert outcomes["refused"] > 50
     for damaged in (b"\0" + payload, b"\1" + payload, payload + payload, payload[:-1], payload[4:]):
         with pytest.raises(FormatError):
-            entropy.decode(damaged, symbols.shape, prior, 2048)
+            stream_codec.decode_stream(damaged, symbols.shape, prior, 2048)
 
 
 @PRIORS
 def test_a_prior_for_other_channels(name: str) -> None:
     with pytest.raises(FormatError, match="channels"):
-        entropy.decode(b"", (CHANNELS[name] + 1, 2, 2), network_prior(name), 2048)
+        stream_codec.decode_stream(b"", (CHANNELS[name] + 1, 2, 2), shipped_prior(name), 2048)
 
 
 def laplacian(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -355,17 +361,17 @@ def laplacian(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
 def test_effort(name: str, size: tuple[int, int]) -> None:
     """Effort 1 rounds, others find a better bargain, every file is decoded to what it was made of."""
     scaled = laplacian(5, (CHANNELS[name], *size))
-    prior = network_prior(name)
+    prior = shipped_prior(name)
     lagrangians = []
     for effort in (1, 2, 6):
-        payload = entropy.encode_best(scaled, prior, 2048, effort).data
-        assert payload == entropy.encode_best(scaled, prior, 2048, effort).data
-        decoded = entropy.decode(payload, scaled.shape, prior, 2048)
-        points = np.float32(0) if decoded.points is None else decoded.points / np.float32(64)
+        payload = stream_codec.quantize_and_encode(scaled, prior, 2048, effort).data
+        assert payload == stream_codec.quantize_and_encode(scaled, prior, 2048, effort).data
+        decoded = stream_codec.decode_stream(payload, scaled.shape, prior, 2048)
+        points = np.float32(0) if decoded.recon_offsets is None else decoded.recon_offsets / np.float32(64)
         assert np.abs(decoded.symbols + points - scaled).max() < 1.3
         error = np.square(decoded.symbols + points - scaled).sum()
-        lagrangians.append(error + entropy.MULTIPLIER * 8 * len(payload))
-        assert entropy.encode(decoded.symbols, prior, 2048).data == payload
+        lagrangians.append(error + stream_codec.RDOQ_LAMBDA * 8 * len(payload))
+        assert stream_codec.encode_stream(decoded.symbols, prior, 2048).data == payload
     if size != (1, 1):
         assert lagrangians[0] > lagrangians[1] > lagrangians[2]
 
@@ -374,34 +380,34 @@ def test_effort(name: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (24, 20)])
 def test_levels_tell_their_passes(name: str, shape: tuple[int, int]) -> None:
     """What is cut off at the end of a level is enough for all passes up to there, and for no more."""
-    prior, symbols = network_prior(name), noise(5, (CHANNELS[name], *shape), "mixed")
-    stream = entropy.encode(symbols, prior, 2048)
+    prior, symbols = shipped_prior(name), noise(5, (CHANNELS[name], *shape), "mixed")
+    stream = stream_codec.encode_stream(symbols, prior, 2048)
     assert b"".join(stream.levels()) == stream.data
     assert all(len(level) % 4 == 0 for level in stream.levels()[1:])
     for end, passes in zip(stream.ends, prior.cuts, strict=False):
         alignment = -len(stream.data) % 4
-        found = entropy.salvage(stream.data[:end], symbols.shape, prior, 2048, alignment, passes)
+        found = stream_codec.salvage_stream(stream.data[:end], symbols.shape, prior, 2048, alignment, passes)
         assert_passes_are(found.symbols, symbols, prior, passes)
     for levels, (end, passes) in enumerate(zip(stream.ends, prior.cuts, strict=False), 1):
-        coarse = entropy.decode_coarse(stream.data[:end], symbols.shape, prior, 2048, levels)
+        coarse = stream_codec.decode_levels(stream.data[:end], symbols.shape, prior, 2048, levels)
         assert_passes_are(coarse.symbols, symbols, prior, passes)
 
 
 @PRIORS
 def test_every_prefix_tells_what_it_can(name: str) -> None:
     """Passes that are there are right; the more there is, the more of them; all of it is all."""
-    prior, symbols = network_prior(name), noise(6, (CHANNELS[name], 9, 11), "small")
-    data = entropy.encode(symbols, prior, 2048).data
+    prior, symbols = shipped_prior(name), noise(6, (CHANNELS[name], 9, 11), "small")
+    data = stream_codec.encode_stream(symbols, prior, 2048).data
     counts = []
     for length in range(0, len(data) + 1, 3):
-        found = entropy.salvage(data[:length], symbols.shape, prior, 2048, -len(data) % 4, 0)
-        counts.append(found.there)
-        assert found.there + found.missing == len(prior.passes(CHANNELS[name]))
-        assert_passes_are(found.symbols, symbols, prior, found.there)
+        found = stream_codec.salvage_stream(data[:length], symbols.shape, prior, 2048, -len(data) % 4, 0)
+        counts.append(found.passes_read)
+        assert found.passes_read + found.passes_missing == len(prior.passes(CHANNELS[name]))
+        assert_passes_are(found.symbols, symbols, prior, found.passes_read)
     assert counts == sorted(counts)
     assert counts[0] == 0
     everything = len(prior.passes(CHANNELS[name]))
-    whole = entropy.salvage(data, symbols.shape, prior, 2048, -len(data) % 4, everything)
+    whole = stream_codec.salvage_stream(data, symbols.shape, prior, 2048, -len(data) % 4, everything)
     np.testing.assert_array_equal(whole.symbols, symbols)
 
 
@@ -416,25 +422,30 @@ def test_what_is_missing_is_what_the_prior_expects() -> None:
     """Of a smooth plane: nearer to it than zeros are, and with more passes ever nearer."""
     y, x = np.mgrid[:32, :40]
     waves = 40 * np.sin(y / 9)[None] * np.cos(x / 11)[None] * np.array([1, 0.5, -1, 2])[:, None, None]
-    symbols, prior = np.rint(waves).astype(np.int16), network_prior("sd1-1")
-    stream = entropy.encode(symbols, prior, 1800)
+    symbols, prior = np.rint(waves).astype(np.int16), shipped_prior("sd1-1")
+    stream = stream_codec.encode_stream(symbols, prior, 1800)
     errors = [float(np.square(symbols.astype(float)).mean())]
     for end, passes in zip(stream.ends[:-1], prior.cuts, strict=True):
-        found = entropy.salvage(stream.data[:end], symbols.shape, prior, 1800, -len(stream.data) % 4, passes)
+        found = stream_codec.salvage_stream(
+            stream.data[:end], symbols.shape, prior, 1800, -len(stream.data) % 4, passes
+        )
         errors.append(float(np.square(found.symbols.astype(float) - symbols).mean()))
     assert errors[0] > 4 * errors[1] > 4 * errors[2]
 
 
 def test_dearer_bits_cost_detail_where_they_are_dear() -> None:
-    scaled, prior = laplacian(9, (40, 24, 24)) / 4, network_prior("tiny-1")
+    scaled, prior = laplacian(9, (40, 24, 24)) / 4, shipped_prior("tiny-1")
     price = np.ones((24, 24), np.float32)
-    plain = entropy.encode_best(scaled, prior, 2048, 5)
-    assert entropy.decode(entropy.encode_best(scaled, prior, 2048, 5, price).data, scaled.shape, prior, 2048)
+    plain = stream_codec.quantize_and_encode(scaled, prior, 2048, 5)
+    assert stream_codec.decode_stream(
+        stream_codec.quantize_and_encode(scaled, prior, 2048, 5, price).data, scaled.shape, prior, 2048
+    )
     price[:, 12:] = 16
-    dear = entropy.encode_best(scaled, prior, 2048, 5, price)
+    dear = stream_codec.quantize_and_encode(scaled, prior, 2048, 5, price)
     assert len(dear.data) < 0.9 * len(plain.data)
     errors = [
-        np.square(entropy.decode(stream.data, scaled.shape, prior, 2048).symbols - scaled) for stream in (plain, dear)
+        np.square(stream_codec.decode_stream(stream.data, scaled.shape, prior, 2048).symbols - scaled)
+        for stream in (plain, dear)
     ]
     assert errors[1][:, :, 12:].mean() > 1.5 * errors[0][:, :, 12:].mean()
     assert errors[1][:, :, :11].mean() < 1.1 * errors[0][:, :, :11].mean()
@@ -444,27 +455,29 @@ def test_dearer_bits_cost_detail_where_they_are_dear() -> None:
 @pytest.mark.parametrize("size", [20_000.0, 32_766.0])
 def test_latents_far_away(size: float, effort: int) -> None:
     """What lies too far from where symbols count is told as well as it can be, and the rest as usual."""
-    scaled, prior = laplacian(6, (40, 9, 9)), network_prior("tiny-1")
+    scaled, prior = laplacian(6, (40, 9, 9)), shipped_prior("tiny-1")
     scaled[0, 4:6] = size
     scaled[28, 1] = -size
-    decoded = entropy.decode(entropy.encode_best(scaled, prior, 0, effort).data, scaled.shape, prior, 0)
-    assert decoded.points is not None
+    decoded = stream_codec.decode_stream(
+        stream_codec.quantize_and_encode(scaled, prior, 0, effort).data, scaled.shape, prior, 0
+    )
+    assert decoded.recon_offsets is not None
     near = np.abs(scaled) < 100
-    assert np.abs(decoded.symbols + decoded.points / 64 - scaled)[near].max() < 16_384
+    assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled)[near].max() < 16_384
     assert np.abs(decoded.symbols - scaled)[6:28].max() < 1.3
 
 
 def test_effort_1_is_nearest() -> None:
     scaled = laplacian(6, (40, 9, 9))
-    payload = entropy.encode_best(scaled, network_prior("tiny-1"), 2048, 1).data
-    decoded = entropy.decode(payload, scaled.shape, network_prior("tiny-1"), 2048)
-    assert decoded.points is not None
-    spacing = max(step.spacing for step in network_prior("tiny-1").passes(40)) / 64
-    assert np.abs(decoded.symbols + decoded.points / 64 - scaled).max() <= 0.5 * spacing + 1 / 64
+    payload = stream_codec.quantize_and_encode(scaled, shipped_prior("tiny-1"), 2048, 1).data
+    decoded = stream_codec.decode_stream(payload, scaled.shape, shipped_prior("tiny-1"), 2048)
+    assert decoded.recon_offsets is not None
+    spacing = max(step.spacing for step in shipped_prior("tiny-1").passes(40)) / 64
+    assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled).max() <= 0.5 * spacing + 1 / 64
 
 
 SLOW = """
-from sdtrt.engine.coding.priors import latents as prior_latents
+from sdtrt.engine.coding.priors import network_prior
 
 def matmul_free(weights, inputs):
     return (weights.astype(np.int64)[:, :, None] * inputs.astype(np.int64)[None]).sum(1)
@@ -476,23 +489,23 @@ def network(self, inputs, features):
     seconds = (matmul_free(self.second, (units >> 6).clip(0, 1023)) + self.second_bias.astype(np.int64)[:, None]) >> 9
     return (direct + matmul_free(self.output, seconds.clip(0, 1023))).astype(np.int32)
 
-prior_latents.Network.__call__ = network
+network_prior.PassNetwork.__call__ = network
 """
 
 PRINT_HASHES = """
 import hashlib
-from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.coder import Reader, Writer
-from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding import stream_codec
+from sdtrt.engine.coding.ans import AnsDecoder
+from sdtrt.engine.coding.priors.prior import shipped_prior
 
 SHAPES = {"tiny-1": (40, 20, 31), "sd1-1": (4, 50, 61)}
 for name, shape in SHAPES.items():
     rng = np.random.default_rng(11)
     symbols = np.rint(rng.laplace(0, rng.choice([0.1, 1, 300], (shape[0], 1, 1)), shape)).astype(np.int16)
-    payload = entropy.encode(symbols, network_prior(name), 2000).data
-    decoded = entropy.decode(payload, symbols.shape, network_prior(name), 2000)
+    payload = stream_codec.encode_stream(symbols, shipped_prior(name), 2000).data
+    decoded = stream_codec.decode_stream(payload, symbols.shape, shipped_prior(name), 2000)
     assert (decoded.symbols == symbols).all()
-    points = b"" if decoded.points is None else decoded.points.tobytes()
+    points = b"" if decoded.recon_offsets is None else decoded.recon_offsets.tobytes()
     print(name, hashlib.sha256(payload + points).hexdigest())
 """
 

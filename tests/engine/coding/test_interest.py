@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.dial import setting, weighted
-from sdtrt.engine.coding.interest import Interest
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.quality_scale import operating_point, quality_for_weight
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.format import container
-from sdtrt.engine.picture import Picture, psnr
+from sdtrt.engine.image import ImageData, psnr
 
 
 def weights(value: float) -> np.ndarray:
@@ -24,15 +24,15 @@ def test_price() -> None:
     """Blocks with any of the region, and those around them, pay 1; the rest pays the weight."""
     expected = np.full((8, 10), 9, np.float32)
     expected[1:6, 5:9] = 1  # rows 2 to 4 and columns 6 to 7 of blocks, and one more on each side
-    np.testing.assert_array_equal(Interest(weights(9)).price(8), expected)
-    assert Interest(weights(4)[:61, :59]).price(8).shape == (8, 8)
-    np.testing.assert_array_equal(Interest(np.full((9, 7), 5, np.float32)).price(8), np.ones((2, 1)))
+    np.testing.assert_array_equal(RoiWeights(weights(9)).rate_weights(8), expected)
+    assert RoiWeights(weights(4)[:61, :59]).rate_weights(8).shape == (8, 8)
+    np.testing.assert_array_equal(RoiWeights(np.full((9, 7), 5, np.float32)).rate_weights(8), np.ones((2, 1)))
 
 
 @pytest.mark.parametrize("value", [0, 0.99, 64.1, np.inf, np.nan, -1])
 def test_weights_that_are_none(value: float) -> None:
     with pytest.raises(ValueError, match="expected 1"):
-        Interest(weights(value))
+        RoiWeights(weights(value))
 
 
 @pytest.mark.parametrize("effort", [1, 6])
@@ -41,32 +41,32 @@ def test_the_same_interest_everywhere_is_a_higher_quality(
     photo: Callable[[int, int], np.ndarray], effort: int, layers: int
 ) -> None:
     """And of weight 1 not even that, whatever the effort."""
-    codec, picture = PictureCodec("tiny", threads=1), Picture(photo(61, 45))
+    codec, picture = EngineCodec("tiny", threads=1), ImageData(photo(61, 45))
     for weight, quality in ((1, 30), (4, 30), (4, 60)):
-        wish = Wish(quality=quality, effort=effort, layers=layers)
-        found = codec.encode(picture, wish, Interest(np.full((45, 61), weight, np.float32)))
-        higher = weighted(quality, weight, layers=layers)
-        assert found == codec.encode(picture, replace(wish, quality=higher))
+        options = EncodeOptions(quality=quality, effort=effort, layers=layers)
+        found = codec.encode(picture, options, RoiWeights(np.full((45, 61), weight, np.float32)))
+        higher = quality_for_weight(quality, weight, layers=layers)
+        assert found == codec.encode(picture, replace(options, quality=higher))
 
 
 def test_method_palette_knows_none(photo: Callable[[int, int], np.ndarray]) -> None:
-    codec, interest = PictureCodec("tiny", threads=1), Interest(np.ones((16, 16), np.float32))
+    codec, roi = EngineCodec("tiny", threads=1), RoiWeights(np.ones((16, 16), np.float32))
     with pytest.raises(ValueError, match="no region of interest"):
-        codec.encode(Picture(photo(16, 16)), Wish(method="palette"), interest)
+        codec.encode(ImageData(photo(16, 16)), EncodeOptions(method="palette"), roi)
 
 
 @pytest.mark.parametrize("effort", [2, 5])
 def test_a_region_gains_at_equal_quality_and_the_file_grows(
     photo: Callable[[int, int], np.ndarray], effort: int
 ) -> None:
-    codec, pixels = PictureCodec("tiny", threads=1), photo(200, 120)
+    codec, pixels = EngineCodec("tiny", threads=1), photo(200, 120)
     region = np.ones((120, 200), np.float32)
     region[:, :64] = 16
-    wish = Wish(quality=45, effort=effort)
-    plain, keen = (codec.encode(Picture(pixels), wish, interest) for interest in (None, Interest(region)))
-    assert codec.encode(Picture(pixels), wish, Interest(np.ones((120, 200), np.float32))) == plain
+    options = EncodeOptions(quality=45, effort=effort)
+    plain, keen = (codec.encode(ImageData(pixels), options, roi) for roi in (None, RoiWeights(region)))
+    assert codec.encode(ImageData(pixels), options, RoiWeights(np.ones((120, 200), np.float32))) == plain
     codes = [container.read(data).header.step_code for data in (plain, keen)]
-    qualities = [45, setting(weighted(45, 16, layers=2), layers=2).latents]
+    qualities = [45, operating_point(quality_for_weight(45, 16, layers=2), layers=2).latent_quality]
     assert codes == [codec.profile.step_code(quality) for quality in qualities]
     assert codes[0] - codes[1] == 237
     before, after = (codec.decode(data).pixels for data in (plain, keen))

@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.latents import file_of_latents, latents_of_file, palette_file, symbols_of_file
+from sdtrt.engine.coding.latent_file import decode_latents, decode_symbols, encode_latents_to_file, encode_palette_file
+from sdtrt.engine.coding.latent_reader import channel_steps
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
-from sdtrt.engine.coding.stored import deltas
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.limits import Limits
-from sdtrt.engine.format.profile import PALETTE, PRIOR_NAMES, PROFILE_NAMES, LatentProfile, pack, shipped_profile
+from sdtrt.engine.format.profile import (
+    PALETTE,
+    PRIOR_NAMES,
+    PROFILE_NAMES,
+    LatentProfile,
+    pack_profile,
+    shipped_profile,
+)
 from sdtrt.errors import BundleError, FormatError, LimitError
 
 Make = Callable[..., LatentProfile]
@@ -32,13 +39,15 @@ def smooth_latents(shape: tuple[int, int, int]) -> np.ndarray:
 def test_inline_profile(inline_profile: Make, channels: int, width: int, height: int) -> None:
     profile = inline_profile(channels)
     latents = smooth_latents(profile.grid(width, height))
-    data = container.write(file_of_latents(latents, width, height, profile, 2000, grey=True, chunks={0x70: b"text"}))
+    data = container.write(
+        encode_latents_to_file(latents, width, height, profile, 2000, grey=True, chunks={0x70: b"text"})
+    )
     file = container.read(data)
     assert dataclasses.replace(file.header, alignment=0) == Header(width, height, 0, 0, 2000, True)
     assert file.chunks == {0x70: b"text"}
-    assert file.profile == pack(profile)
-    step = deltas(profile, file.header)[:, None, None]
-    assert (abs(latents_of_file(file) - latents) <= step * 1.07).all()
+    assert file.profile == pack_profile(profile)
+    step = channel_steps(profile, file.header)[:, None, None]
+    assert (abs(decode_latents(file) - latents) <= step * 1.07).all()
     sdtrt.verify(data)
     assert sdtrt.info(data).latent_space == "x-0123abcd"
     with pytest.raises(BundleError, match="x-0123abcd"):
@@ -49,10 +58,10 @@ def test_inline_profile(inline_profile: Make, channels: int, width: int, height:
 def test_shipped_profile(identifier: int) -> None:
     profile = shipped_profile(identifier)
     latents = smooth_latents(profile.grid(50, 30))
-    file = file_of_latents(latents, 50, 30, profile, 2048)
+    file = encode_latents_to_file(latents, 50, 30, profile, 2048)
     assert file.chunks == {}
-    step = deltas(profile, file.header)[:, None, None]
-    again = latents_of_file(container.read(container.write(file)))
+    step = channel_steps(profile, file.header)[:, None, None]
+    again = decode_latents(container.read(container.write(file)))
     assert (abs(again - latents) <= step * 2.01).all()
     assert np.square((again - latents) / step).mean() < 0.14
 
@@ -60,8 +69,8 @@ def test_shipped_profile(identifier: int) -> None:
 def test_smaller_steps_are_nearer_and_larger(inline_profile: Make) -> None:
     profile = inline_profile(4)
     latents = smooth_latents(profile.grid(200, 160))
-    files = [file_of_latents(latents, 200, 160, profile, code) for code in (2400, 2000, 1600)]
-    errors = [float(np.square(latents_of_file(file) - latents).mean()) for file in files]
+    files = [encode_latents_to_file(latents, 200, 160, profile, code) for code in (2400, 2000, 1600)]
+    errors = [float(np.square(decode_latents(file) - latents).mean()) for file in files]
     assert errors == sorted(errors, reverse=True)
     sizes = [len(file.segments[0]) for file in files]
     assert sizes == sorted(sizes)
@@ -70,7 +79,7 @@ def test_smaller_steps_are_nearer_and_larger(inline_profile: Make) -> None:
 @pytest.mark.parametrize("shape", [(4, 4, 6), (3, 4, 5), (4, 5, 4), (4, 20), (1, 4, 4, 5)])
 def test_latents_of_the_wrong_shape(inline_profile: Make, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shape"):
-        file_of_latents(np.zeros(shape, np.float32), 40, 32, inline_profile(4), 2048)
+        encode_latents_to_file(np.zeros(shape, np.float32), 40, 32, inline_profile(4), 2048)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -78,26 +87,26 @@ def test_latents_that_are_not_finite(inline_profile: Make, bad: float) -> None:
     latents = np.zeros((4, 1, 1), np.float32)
     latents[2] = bad
     with pytest.raises(ValueError, match="finite"):
-        file_of_latents(latents, 8, 8, inline_profile(4), 2048)
+        encode_latents_to_file(latents, 8, 8, inline_profile(4), 2048)
 
 
 @pytest.mark.parametrize("identifier", [*PRIOR_NAMES, PALETTE])
 def test_profiles_of_their_own_have_the_adaptive_prior(inline_profile: Make, identifier: int) -> None:
-    file = File(Header(8, 8, 0, identifier, 2048), (b"",), profile=pack(inline_profile(4)))
-    for function in (symbols_of_file, latents_of_file):
+    file = File(Header(8, 8, 0, identifier, 2048), (b"",), profile=pack_profile(inline_profile(4)))
+    for function in (decode_symbols, decode_latents):
         with pytest.raises(FormatError, match="profile of its own"):
             function(file)
 
 
 def test_an_unknown_prior() -> None:
     with pytest.raises(FormatError, match="prior 99"):
-        symbols_of_file(File(Header(8, 8, 1, 99, 2048), (b"",)))
+        decode_symbols(File(Header(8, 8, 1, 99, 2048), (b"",)))
 
 
 def test_parameters_cut_short(inline_profile: Make) -> None:
-    file = File(Header(8, 8, 0, 0, 2048, alignment=1), (b"\1" * 11,), profile=pack(inline_profile(4)))
+    file = File(Header(8, 8, 0, 0, 2048, alignment=1), (b"\1" * 11,), profile=pack_profile(inline_profile(4)))
     with pytest.raises(FormatError, match="parameters"):
-        symbols_of_file(file)
+        decode_symbols(file)
 
 
 def test_adaptive_prior_with_a_shipped_profile() -> None:
@@ -105,19 +114,19 @@ def test_adaptive_prior_with_a_shipped_profile() -> None:
     profile = shipped_profile(1)
     symbols = np.random.default_rng(0).integers(-3, 4, profile.grid(24, 24)).astype(np.int16)
     latents = (
-        symbols * deltas(profile, Header(24, 24, 1, 0, 2048))[:, None, None] + profile.mean[:, None, None]
+        symbols * channel_steps(profile, Header(24, 24, 1, 0, 2048))[:, None, None] + profile.mean[:, None, None]
     ).astype(np.float32)
-    file = file_of_latents(latents, 24, 24, dataclasses.replace(profile, prior=0), 2048, effort=1)
-    np.testing.assert_array_equal(symbols_of_file(container.read(container.write(file))), symbols)
+    file = encode_latents_to_file(latents, 24, 24, dataclasses.replace(profile, prior=0), 2048, effort=1)
+    np.testing.assert_array_equal(decode_symbols(container.read(container.write(file))), symbols)
 
 
 def test_limits_hold_for_symbols(inline_profile: Make) -> None:
     """A profile of 255 channels at full resolution turns 2**26 pixels into 2**34 symbols: refused, not allocated."""
     profile = inline_profile(255, 1)
-    data = container.write(File(Header(8192, 8192, 0, 0, 2048), (bytes(765) + b"\1",), profile=pack(profile)))
+    data = container.write(File(Header(8192, 8192, 0, 0, 2048), (bytes(765) + b"\1",), profile=pack_profile(profile)))
     tracemalloc.start()
     try:
-        for function in (sdtrt.verify, lambda data: latents_of_file(container.read(data))):
+        for function in (sdtrt.verify, lambda data: decode_latents(container.read(data))):
             with pytest.raises(LimitError, match="limit"):
                 function(data)
         assert tracemalloc.get_traced_memory()[1] < 1 << 22
@@ -127,16 +136,16 @@ def test_limits_hold_for_symbols(inline_profile: Make) -> None:
 
 def test_limits_are_an_argument(inline_profile: Make) -> None:
     profile = inline_profile(16, 2)
-    file = file_of_latents(np.zeros(profile.grid(10, 10), np.float32), 10, 10, profile, 2048)
-    assert symbols_of_file(file, Limits(max_pixels=400)).shape == (16, 5, 5)
+    file = encode_latents_to_file(np.zeros(profile.grid(10, 10), np.float32), 10, 10, profile, 2048)
+    assert decode_symbols(file, Limits(max_pixels=400)).shape == (16, 5, 5)
     with pytest.raises(LimitError):
-        symbols_of_file(file, Limits(max_pixels=399))
+        decode_symbols(file, Limits(max_pixels=399))
 
 
 def test_fitted_parameters_lead_the_payload(inline_profile: Make) -> None:
     profile = inline_profile(4)
-    file = file_of_latents(smooth_latents(profile.grid(64, 64)), 64, 64, profile, 2048, effort=1)
-    assert file.segments[0][:12] == fit_adaptive(symbols_of_file(file)).parameters.tobytes()
+    file = encode_latents_to_file(smooth_latents(profile.grid(64, 64)), 64, 64, profile, 2048, effort=1)
+    assert file.segments[0][:12] == fit_adaptive(decode_symbols(file)).parameters.tobytes()
 
 
 SD1 = shipped_profile(2)
@@ -145,47 +154,47 @@ SD1 = shipped_profile(2)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (61, 43), (256, 192)])
 def test_palette(width: int, height: int) -> None:
     latents = smooth_latents(SD1.grid(width, height)) / 2
-    file = palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})
+    file = encode_palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})
     assert dataclasses.replace(file.header, alignment=0) == Header(width, height, 2, PALETTE, 0, True)
     data = container.write(file)
-    assert container.write(palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})) == data
-    again = latents_of_file(container.read(data))
+    assert container.write(encode_palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})) == data
+    again = decode_latents(container.read(data))
     assert (again.shape, again.dtype) == (latents.shape, np.float32)
     assert np.square(again - latents).mean() < 0.05
     sdtrt.verify(data)
     about = sdtrt.info(data)
     assert (about.method, about.quality, about.step) == ("palette", None, None)
     with pytest.raises(FormatError, match="palette"):
-        symbols_of_file(file)
+        decode_symbols(file)
 
 
 def test_palette_diffuses_errors() -> None:
     """The mean of a flat plane survives, though no palette colour has its value: that is what diffusion is for."""
     latents = np.full((4, 32, 32), 0.3, np.float32) + np.random.default_rng(3).normal(0, 1e-3, (4, 32, 32))
     latents = latents.astype(np.float32)
-    again = latents_of_file(palette_file(latents, 256, 256, SD1))
+    again = decode_latents(encode_palette_file(latents, 256, 256, SD1))
     assert abs(float(again.mean()) - 0.3) < 2e-3
 
 
 def test_palettes_that_cannot_be(inline_profile: Make) -> None:
     for profile in (inline_profile(4), shipped_profile(1)):
         with pytest.raises(ValueError, match="4 channels"):
-            palette_file(np.zeros(profile.grid(16, 16), np.float32), 16, 16, profile)
+            encode_palette_file(np.zeros(profile.grid(16, 16), np.float32), 16, 16, profile)
     with pytest.raises(ValueError, match="finite"):
-        palette_file(np.full((4, 2, 2), np.nan, np.float32), 16, 16, SD1)
+        encode_palette_file(np.full((4, 2, 2), np.nan, np.float32), 16, 16, SD1)
     with pytest.raises(ValueError, match="shape"):
-        palette_file(np.zeros((4, 2, 3), np.float32), 16, 16, SD1)
+        encode_palette_file(np.zeros((4, 2, 3), np.float32), 16, 16, SD1)
 
 
 def test_damaged_palettes() -> None:
-    file = palette_file(smooth_latents((4, 4, 4)), 32, 32, SD1)
+    file = encode_palette_file(smooth_latents((4, 4, 4)), 32, 32, SD1)
     payloads = [b"", file.segments[0][:-1], file.segments[0] + b"\0", b"\0" + file.segments[0], file.segments[0][:40]]
     for payload in payloads:
         header = dataclasses.replace(file.header, alignment=-len(payload) % 4)
         with pytest.raises(FormatError, match="payload"):
-            latents_of_file(dataclasses.replace(file, header=header, segments=(payload,)))
+            decode_latents(dataclasses.replace(file, header=header, segments=(payload,)))
     for width in (24, 40):  # of another size
         with pytest.raises(FormatError, match="payload"):
-            latents_of_file(dataclasses.replace(file, header=dataclasses.replace(file.header, width=width)))
+            decode_latents(dataclasses.replace(file, header=dataclasses.replace(file.header, width=width)))
     with pytest.raises(LimitError):
-        latents_of_file(file, Limits(max_pixels=63))
+        decode_latents(file, Limits(max_pixels=63))

@@ -7,14 +7,23 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import COARSEST, FINEST, NEAR, NOTCH, SPARED, Wish, coarsest_above, finest_within
-from sdtrt.engine.picture import psnr
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.rate_control import (
+    MAX_QUALITY,
+    MIN_QUALITY,
+    PSNR_TOLERANCE,
+    QUALITY_GRID,
+    SIZE_TOLERANCE,
+    EncodeOptions,
+    highest_quality_within,
+    lowest_quality_above,
+)
+from sdtrt.engine.image import psnr
 
 
 def sizes(quality: float) -> bytes:
     """Files that grow with quality, unevenly."""
-    notches = round((quality - COARSEST) / NOTCH)
+    notches = round((quality - MIN_QUALITY) / QUALITY_GRID)
     return bytes(20 + notches * 3 + notches % 2)
 
 
@@ -26,18 +35,18 @@ def test_sizes_are_met_soon(nbytes: int) -> None:
         trials.append(quality)
         return sizes(quality)
 
-    found = len(finest_within(nbytes, 100, code_file))
-    assert nbytes - max(5, SPARED * nbytes) <= found <= nbytes
+    found = len(highest_quality_within(nbytes, 100, code_file))
+    assert nbytes - max(5, SIZE_TOLERANCE * nbytes) <= found <= nbytes
     assert len(trials) <= 12
 
 
 def test_too_few_bytes_tell_the_smallest() -> None:
     with pytest.raises(ValueError, match=r"19 bytes are too few.*has 2[01]"):
-        finest_within(19, 100, sizes)
+        highest_quality_within(19, 100, sizes)
 
 
 def test_more_bytes_than_quality_100_takes() -> None:
-    assert finest_within(1 << 20, 100, sizes) == sizes(100)
+    assert highest_quality_within(1 << 20, 100, sizes) == sizes(100)
 
 
 @pytest.mark.parametrize("nbytes", [150, 300, 700, 1400])
@@ -66,18 +75,18 @@ def test_interpolation(wanted: float) -> None:
         trials.append(data)
         return likeness(data)
 
-    found = likeness(coarsest_above(wanted, FINEST, sizes, measure))
-    assert wanted <= found < wanted + NEAR
+    found = likeness(lowest_quality_above(wanted, MAX_QUALITY, sizes, measure))
+    assert wanted <= found < wanted + PSNR_TOLERANCE
     assert len(trials) <= 8
 
 
 def test_too_many_decibels_tell_the_most() -> None:
     with pytest.raises(ValueError, match=r"60 dB cannot be reached.*has 3\d\.\d\d"):
-        coarsest_above(60, FINEST, sizes, likeness)
+        lowest_quality_above(60, MAX_QUALITY, sizes, likeness)
 
 
 def test_fewer_decibels_than_the_coarsest_step_has() -> None:
-    assert coarsest_above(1, FINEST, sizes, likeness) == sizes(COARSEST)
+    assert lowest_quality_above(1, MAX_QUALITY, sizes, likeness) == sizes(MIN_QUALITY)
 
 
 @pytest.mark.parametrize("wanted", [26.0, 28.0])
@@ -103,13 +112,13 @@ def test_a_search_for_psnr_ends_soon() -> None:
 
     def code_file(quality: float) -> bytes:
         trials.append(quality)
-        return round(1000 + quality / NOTCH).to_bytes(2, "big")
+        return round(1000 + quality / QUALITY_GRID).to_bytes(2, "big")
 
     def cliff(data: bytes) -> float:
         notches = int.from_bytes(data, "big")
         return 60 - 1e-5 * (4000 - notches) if notches >= 1550 else 20
 
-    assert coarsest_above(59.9, FINEST, code_file, cliff) == (1550).to_bytes(2, "big")
+    assert lowest_quality_above(59.9, MAX_QUALITY, code_file, cliff) == (1550).to_bytes(2, "big")
     assert len(trials) <= 24
 
 
@@ -121,7 +130,7 @@ def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callab
 
 def test_latents_have_no_psnr() -> None:
     with pytest.raises(ValueError, match="no picture"):
-        PictureCodec("tiny").encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, Wish(psnr=30))
+        EngineCodec("tiny").encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, EncodeOptions(psnr=30))
 
 
 def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
@@ -148,17 +157,19 @@ def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
 )
 def test_wishes_that_make_no_sense(codec: sdtrt.Codec, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Wish(**asked)
+        EncodeOptions(**asked)
     with pytest.raises(ValueError, match=words):
         codec.encode(np.zeros((8, 8, 3), np.uint8), **asked)
 
 
-@pytest.mark.parametrize("wish", [Wish(psnr=1e307), Wish(bits_per_pixel=1e-4), Wish(nbytes=1)])
-def test_wishes_that_nobody_can_grant(wish: Wish) -> None:
+@pytest.mark.parametrize(
+    "options", [EncodeOptions(psnr=1e307), EncodeOptions(bits_per_pixel=1e-4), EncodeOptions(nbytes=1)]
+)
+def test_wishes_that_nobody_can_grant(options: EncodeOptions) -> None:
     with pytest.raises(ValueError, match=r"cannot be reached|too few"):
-        wish.file(lambda quality: bytes(100), 8, 8, lambda data: 30.0)
+        options.file(lambda quality: bytes(100), 8, 8, lambda data: 30.0)
 
 
-@pytest.mark.parametrize("wish", [Wish(bits_per_pixel=1e308), Wish(nbytes=10**400)])
-def test_wishes_for_more_than_there_is(wish: Wish) -> None:
-    assert wish.file(lambda quality: bytes(round(100 + quality)), 8, 8, lambda data: 30.0) == bytes(230)
+@pytest.mark.parametrize("options", [EncodeOptions(bits_per_pixel=1e308), EncodeOptions(nbytes=10**400)])
+def test_wishes_for_more_than_there_is(options: EncodeOptions) -> None:
+    assert options.file(lambda quality: bytes(round(100 + quality)), 8, 8, lambda data: 30.0) == bytes(230)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding import entropy, latents
-from sdtrt.engine.coding.latents import file_of_latents
-from sdtrt.engine.coding.quantized import latents_of
-from sdtrt.engine.coding.stored import KEPT_ROWS, StoredLatents, levels_of, prior_of, quantized
+from sdtrt.engine.coding import latent_file, stream_codec
+from sdtrt.engine.coding.latent_file import encode_latents_to_file
+from sdtrt.engine.coding.latent_reader import KEPT_ROWS, LatentReader, attach_recon_offsets, load_prior, num_levels
+from sdtrt.engine.coding.quantized_latents import dequantize
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
@@ -26,8 +26,8 @@ def stored_file(profile: LatentProfile, height: int = HEIGHT, width: int = WIDTH
     shape = (profile.channels, height, width)
     plane = np.random.default_rng(2).laplace(0, 1, shape).astype(np.float32) * profile.spread[:, None, None]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latents, "TILE", 32)
-        return file_of_latents(plane, 8 * width - 3, 8 * height - 3, profile, 2100, effort=1)
+        patch.setattr(latent_file, "TILE", 32)
+        return encode_latents_to_file(plane, 8 * width - 3, 8 * height - 3, profile, 2100, effort=1)
 
 
 @pytest.fixture(scope="module", params=["sd1", "own"])
@@ -40,52 +40,52 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """The shapes of the streams that are decoded."""
     found: list[tuple[int, ...]] = []
 
-    def watched(stream: bytes, shape: tuple[int, int, int], *rest: Any, **options: Any) -> entropy.Decoded:
+    def watched(stream: bytes, shape: tuple[int, int, int], *rest: Any, **options: Any) -> stream_codec.DecodedStream:
         found.append(shape)
         return original(stream, shape, *rest, **options)
 
-    original = entropy.decode
-    monkeypatch.setattr(entropy, "decode", watched)
+    original = stream_codec.decode_stream
+    monkeypatch.setattr(stream_codec, "decode_stream", watched)
     return found
 
 
 def test_parts_are_those_of_the_whole(file: File) -> None:
     assert (file.layout.columns, file.layout.rows) == (3, 5)
-    whole = latents_of(StoredLatents(file).part())
+    whole = dequantize(LatentReader(file).read())
     assert whole.shape[1:] == (HEIGHT, WIDTH)
-    stored, rng = StoredLatents(file), np.random.default_rng(3)
+    stored, rng = LatentReader(file), np.random.default_rng(3)
     for _ in range(30):
         (top, bottom), (left, right) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (HEIGHT, WIDTH))
-        part = latents_of(stored.part((top, bottom), (left, right)))
+        part = dequantize(stored.read((top, bottom), (left, right)))
         np.testing.assert_array_equal(part, whole[:, top:bottom, left:right])
 
 
 def test_only_tiles_that_are_touched_are_decoded(file: File, decoded: list[tuple[int, ...]]) -> None:
-    stored = StoredLatents(file)
-    stored.part((0, 1), (0, 1))
+    stored = LatentReader(file)
+    stored.read((0, 1), (0, 1))
     assert len(decoded) == 1
-    stored.part((0, 36), (0, 36))  # which end at multiples of 4: 32 or 36
+    stored.read((0, 36), (0, 36))  # which end at multiples of 4: 32 or 36
     assert 2 <= len(decoded) <= 4
     count = len(decoded)
-    stored.part((0, 30), (0, 20))
+    stored.read((0, 30), (0, 20))
     assert len(decoded) == count  # it is kept
 
 
 def test_from_top_to_bottom_each_tile_is_decoded_once(file: File, decoded: list[tuple[int, ...]]) -> None:
-    stored = StoredLatents(file)
+    stored = LatentReader(file)
     for top in range(0, HEIGHT - 40, 10):
-        stored.part((top, top + 40), None)
-    stored.part((HEIGHT - 40, HEIGHT), None)
+        stored.read((top, top + 40), None)
+    stored.read((HEIGHT - 40, HEIGHT), None)
     assert len(decoded) == file.layout.tiles
     assert len(stored._tiles) <= KEPT_ROWS * file.layout.columns
-    stored.part((0, 1), (0, 1))
+    stored.read((0, 1), (0, 1))
     assert len(decoded) == file.layout.tiles + 1  # forgotten
 
 
 def test_some_channels(file: File) -> None:
-    whole = latents_of(StoredLatents(file).part())
+    whole = dequantize(LatentReader(file).read())
     for channels in ((0,), (2, 0)):
-        np.testing.assert_array_equal(latents_of(StoredLatents(file).some(channels)), whole[list(channels)])
+        np.testing.assert_array_equal(dequantize(LatentReader(file).some(channels)), whole[list(channels)])
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_some_channels(file: File) -> None:
 )
 def test_coarse_channels_do_without_later_levels(channels: list[int], levels: int) -> None:
     file = stored_file(shipped_profile(1), 70, 70)
-    whole = latents_of(StoredLatents(file).part())
+    whole = dequantize(LatentReader(file).read())
     data, later = bytearray(container.write(file)), b"".join(file.segments[levels * file.layout.tiles :])
     start = data.index(later) if later else len(data)
     data[start : start + len(later)] = bytes(byte ^ 0xFF for byte in later)
-    coarse = StoredLatents(container.read_from(io.BytesIO(data)))
-    np.testing.assert_array_equal(latents_of(coarse.some(channels)), whole[channels])
+    coarse = LatentReader(container.read_from(io.BytesIO(data)))
+    np.testing.assert_array_equal(dequantize(coarse.some(channels)), whole[channels])
     if levels < 4:
         with pytest.raises(FormatError, match="not what was written"):
             coarse.some(range(40))
@@ -112,9 +112,9 @@ def test_levels_end_where_their_last_pass_does(level: int, moved: int) -> None:
     number = level * tiles + 1
     both, end = segments[number] + segments[number + tiles], len(segments[number]) + moved
     segments[number], segments[number + tiles] = both[:end], both[end:]
-    wrong = StoredLatents(File(file.header, segments, file.layout))
+    wrong = LatentReader(File(file.header, segments, file.layout))
     with pytest.raises(FormatError, match="damaged stream: a level"):
-        wrong.part()
+        wrong.read()
     with pytest.raises(FormatError, match="damaged stream: a level"):
         wrong.some((0, 3))
 
@@ -123,13 +123,13 @@ def test_some_channels_of_a_stream_that_starts_or_ends_elsewhere() -> None:
     file = stored_file(shipped_profile(1), 70, 70)
     wrong = replace(file, header=replace(file.header, alignment=(file.header.alignment + 1) % 4))
     with pytest.raises(FormatError, match="alignment"):
-        StoredLatents(wrong).some((0,))
+        LatentReader(wrong).some((0,))
     short = [segment[:-1] if n == file.layout.tiles else segment for n, segment in enumerate(file.segments)]
     with pytest.raises(FormatError, match="no multiple of 4 bytes"):
-        StoredLatents(replace(file, segments=short)).some((0,))
+        LatentReader(replace(file, segments=short)).some((0,))
     zero = [b"\0" + segment if n == 1 else segment for n, segment in enumerate(file.segments)]
     with pytest.raises(FormatError, match="zero byte"):
-        StoredLatents(replace(file, segments=zero)).some((0,))
+        LatentReader(replace(file, segments=zero)).some((0,))
 
 
 def test_what_is_missing_is_counted() -> None:
@@ -137,12 +137,12 @@ def test_what_is_missing_is_counted() -> None:
     tiles, whole = file.layout.tiles, [True] * len(file.segments)
     whole[0] = whole[tiles + 1] = whole[2 * tiles + 2] = False
     segments = [segment if there else b"" for segment, there in zip(file.segments, whole, strict=True)]
-    stored = StoredLatents(File(file.header, segments, file.layout), whole=whole)
-    assert not stored.lacking()  # nothing has been asked for
-    stored.part((HEIGHT - 1, HEIGHT), (0, 1))
-    assert not stored.lacking()
-    stored.part()
-    assert stored.lacking() == "tiles: 1 of 15 missing, 2 incomplete"
+    stored = LatentReader(File(file.header, segments, file.layout), intact_segments=whole)
+    assert not stored.missing_report()  # nothing has been asked for
+    stored.read((HEIGHT - 1, HEIGHT), (0, 1))
+    assert not stored.missing_report()
+    stored.read()
+    assert stored.missing_report() == "tiles: 1 of 15 missing, 2 incomplete"
 
 
 def test_contradictions(inline_profile: Callable[..., LatentProfile]) -> None:
@@ -153,16 +153,16 @@ def test_contradictions(inline_profile: Callable[..., LatentProfile]) -> None:
         (Layout(1, 1, 2), "2 levels"),
     ):
         with pytest.raises(FormatError, match=words):
-            StoredLatents(File(header, [b""] * layout.segments, layout))
+            LatentReader(File(header, [b""] * layout.segments, layout))
     with pytest.raises(LimitError, match="values"):
-        StoredLatents(stored_file(shipped_profile(2)), Limits(max_pixels=4 * HEIGHT * WIDTH - 1))
+        LatentReader(stored_file(shipped_profile(2)), Limits(max_pixels=4 * HEIGHT * WIDTH - 1))
     with pytest.raises(FormatError, match="prior 77"):
-        prior_of(77, inline_profile(4))
+        load_prior(77, inline_profile(4))
 
 
 def test_levels() -> None:
     tiny, sd1 = shipped_profile(1), shipped_profile(2)
-    assert [levels_of(sd1, 0), levels_of(tiny, 1), levels_of(sd1, 2)] == [3, 4, 3]
+    assert [num_levels(sd1, 0), num_levels(tiny, 1), num_levels(sd1, 2)] == [3, 4, 3]
 
 
 def test_points_of_many_steps_and_symbols_at_the_ends() -> None:
@@ -170,5 +170,5 @@ def test_points_of_many_steps_and_symbols_at_the_ends() -> None:
     symbols = np.array([[[-32768, -32768, -32768, -4, 0, 3, 32767, 32767, 32767]]], np.int16)
     points = np.array([[[-128, 0, 6400, 300, -33, 32, -6400, 0, 127]]], np.int32)
     one = np.ones(1, np.float32)
-    found = latents_of(quantized(entropy.Decoded(symbols, points), 0 * one, one, 0 * one))
+    found = dequantize(attach_recon_offsets(stream_codec.DecodedStream(symbols, points), 0 * one, one, 0 * one))
     np.testing.assert_array_equal(found, symbols + points / np.float32(64))

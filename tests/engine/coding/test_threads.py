@@ -10,7 +10,7 @@ import pytest
 from sdtrt import cli
 from sdtrt.cli.serve import fill_in
 from sdtrt.engine.coding import threads
-from sdtrt.engine.coding.threads import cpu_quota, processors
+from sdtrt.engine.coding.threads import available_cpus, cpu_quota
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def restrict(monkeypatch: pytest.MonkeyPatch, count: int, of: int = 64) -> None:
 @pytest.mark.parametrize("count", [1, 3, 64])
 def test_processors_affinity_mask_limits_number(monkeypatch: pytest.MonkeyPatch, groups: Path, count: int) -> None:
     restrict(monkeypatch, count)
-    assert processors() == count
+    assert available_cpus() == count
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_processors_quota_limits_number(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     restrict(monkeypatch, 8)
-    assert processors() == expected
+    assert available_cpus() == expected
 
 
 def test_processors_without_affinity_counts_machine(monkeypatch: pytest.MonkeyPatch, groups: Path) -> None:
     restrict(monkeypatch, 1, of=5)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert processors() == 5
+    assert available_cpus() == 5
     assert cpu_quota(groups / "none", groups / "none") == math.inf
 
 

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.quantized import Quantized, latents_of, padded
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.stored import StoredLatents
-from sdtrt.engine.denoising.denoise import Auto, Denoiser, checked_steps, denoised
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.latent_reader import LatentReader
+from sdtrt.engine.coding.quantized_latents import QuantizedLatents, dequantize, pad_to_multiple
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.denoising.denoise import RecommendedDenoising, UnetSpec, run_ddim, validate_steps
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PALETTE
+from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle
-from sdtrt.engine.networks.view import View
-from sdtrt.engine.picture import Picture
+from sdtrt.engine.networks.decode_options import DecodeOptions
 from sdtrt.errors import BundleError
 
 Photo = Callable[[int, int], np.ndarray]
@@ -33,7 +33,7 @@ PRIOR, DELTAS = 3, np.full(4, 0.5, np.float32)
 
 
 def test_the_entry_knows_as_much_noise_as_there_is() -> None:
-    unet = Denoiser.from_fields(FIELDS)
+    unet = UnetSpec.from_fields(FIELDS)
     trajectory = unet.trajectory(PRIOR, 1.0, np.array([0.3, 0.6, 0.5, 0.7], np.float32), 4)
     assert trajectory is not None
     noise = np.sqrt((0.3**2 + 0.6**2 + 0.5**2 + 0.7**2) / 4 / 12)
@@ -48,15 +48,15 @@ def test_a_network_that_knows_the_noise_removes_all_of_it() -> None:
     rng = np.random.default_rng(1)
     clean = rng.normal(size=(1, 4, 8, 8)).astype(np.float32)
     noise = rng.normal(size=clean.shape).astype(np.float32)
-    trajectory = Denoiser.from_fields(FIELDS).trajectory(PRIOR, 1.0, DELTAS, 3)
+    trajectory = UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 1.0, DELTAS, 3)
     assert trajectory is not None
     level = np.float32(0.5 / 12**0.5)
-    found = denoised(clean + level * noise, trajectory, lambda latents, timestep: noise)
+    found = run_ddim(clean + level * noise, trajectory, lambda latents, timestep: noise)
     np.testing.assert_allclose(found, clean, atol=2e-4)
 
 
 def test_palette_files_go_the_way_of_2022() -> None:
-    unet = Denoiser.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 0.1}})
+    unet = UnetSpec.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 0.1}})
     trajectory = unet.trajectory(PALETTE, 1.0, DELTAS, 4)
     assert trajectory is not None
     assert trajectory.scale == 1
@@ -66,17 +66,17 @@ def test_palette_files_go_the_way_of_2022() -> None:
 
 
 def test_auto_is_what_was_measured_to_help() -> None:
-    unet = Denoiser.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 1.5}})
-    assert unet.auto == Auto(2, 1.5)
+    unet = UnetSpec.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 1.5}})
+    assert unet.auto == RecommendedDenoising(2, 1.5)
     assert unet.trajectory(PRIOR, 1.4, DELTAS, None) is None
     trajectory = unet.trajectory(PRIOR, 1.5, DELTAS, None)
     assert trajectory is not None
     assert len(trajectory.steps) == 2
-    assert Denoiser.from_fields(FIELDS).trajectory(PRIOR, 4.0, DELTAS, None) is None
+    assert UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 4.0, DELTAS, None) is None
 
 
 def test_nothing_is_removed_where_there_is_nothing() -> None:
-    assert Denoiser.from_fields(FIELDS).trajectory(PRIOR, 0.1, np.full(4, 0.1, np.float32), 3) is None
+    assert UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 0.1, np.full(4, 0.1, np.float32), 3) is None
 
 
 @pytest.mark.parametrize(
@@ -95,57 +95,61 @@ def test_nothing_is_removed_where_there_is_nothing() -> None:
 )
 def test_manifests_that_make_no_sense(change: dict[str, Any]) -> None:
     with pytest.raises((ValueError, LookupError, TypeError, BundleError)):
-        Denoiser.from_fields(FIELDS | change)
+        UnetSpec.from_fields(FIELDS | change)
 
 
 @pytest.mark.parametrize("steps", [-1, 1001, 1.0, True, "2", None])
 def test_numbers_of_steps(steps: object) -> None:
-    assert checked_steps(1000) == 1000
+    assert validate_steps(1000) == 1000
     kind = ValueError if type(steps) is int else TypeError
     with pytest.raises(kind, match=r"denoise is .*, expected a whole number from 0 to 1000"):
-        checked_steps(steps)
+        validate_steps(steps)
 
 
 def test_padding_repeats_the_edges() -> None:
     symbols = np.arange(12, dtype=np.int16).reshape(2, 2, 3)
     vector = np.ones(2, np.float32)
     for points in (np.zeros(2, np.float32), (symbols % 5).astype(np.int8)):
-        whole = padded(Quantized(symbols, 0 * vector, vector, points), 4)
-        expected = np.pad(latents_of(Quantized(symbols, 0 * vector, vector, points)), ((0, 0), (0, 2), (0, 1)), "edge")
-        np.testing.assert_array_equal(latents_of(whole), expected)
+        whole = pad_to_multiple(QuantizedLatents(symbols, 0 * vector, vector, points), 4)
+        expected = np.pad(
+            dequantize(QuantizedLatents(symbols, 0 * vector, vector, points)), ((0, 0), (0, 2), (0, 1)), "edge"
+        )
+        np.testing.assert_array_equal(dequantize(whole), expected)
 
 
 def test_decoding(denoising: Bundle, photo: Photo) -> None:
     """The decoder gets what the trajectory leads to, and by default where the bundle recommends it."""
-    codec = PictureCodec(denoising.folder, device="cpu")
-    coarse, fine = (codec.encode(Picture(photo(37, 26)), Wish(quality=q)) for q in (20, 90))
-    plain = PictureCodec("tiny", device="cpu")
+    codec = EngineCodec(denoising.folder, device="cpu")
+    coarse, fine = (codec.encode(ImageData(photo(37, 26)), EncodeOptions(quality=q)) for q in (20, 90))
+    plain = EngineCodec("tiny", device="cpu")
     for data, steps in ((coarse, 2), (fine, 0)):
         found = codec.decode(data).pixels
-        np.testing.assert_array_equal(found, codec.decode(data, view=View(steps)).pixels)
+        np.testing.assert_array_equal(found, codec.decode(data, options=DecodeOptions(steps)).pixels)
         assert (found == plain.decode(data).pixels).all() == (steps == 0)
         assert found.shape == (26, 37, 3)
 
 
 def test_the_decoder_gets_what_the_steps_lead_to(denoising: Bundle, photo: Photo) -> None:
-    codec = PictureCodec(denoising.folder, device="cpu")
-    data = codec.encode(Picture(photo(32, 32)), Wish(quality=20))
+    codec = EngineCodec(denoising.folder, device="cpu")
+    data = codec.encode(ImageData(photo(32, 32)), EncodeOptions(quality=20))
     file = container.read(data)
-    parsed = codec.parsed(StoredLatents(file), View(3))
+    parsed = codec.prepare(LatentReader(file), DecodeOptions(3))
     assert parsed.trajectory is not None
-    latents = denoised(
-        latents_of(StoredLatents(file).part())[None],
+    latents = run_ddim(
+        dequantize(LatentReader(file).read())[None],
         parsed.trajectory,
         lambda latents, timestep: np.float32(0.01) * latents + np.float32(1e-6) * timestep.reshape(-1, 1, 1, 1),
     )
-    np.testing.assert_array_equal(codec.decode(data, view=View(3)).pixels, codec.synthesise(latents[0], file.header))
+    np.testing.assert_array_equal(
+        codec.decode(data, options=DecodeOptions(3)).pixels, codec.synthesise(latents[0], file.header)
+    )
 
 
 def test_without_a_unet(photo: Photo) -> None:
-    codec = PictureCodec("tiny", device="cpu")
-    data = codec.encode(Picture(photo(16, 16)), Wish())
+    codec = EngineCodec("tiny", device="cpu")
+    data = codec.encode(ImageData(photo(16, 16)), EncodeOptions())
     with pytest.raises(BundleError, match="no UNet to denoise with; export one with --unet"):
-        codec.decode(data, view=View(1))
+        codec.decode(data, options=DecodeOptions(1))
 
 
 def test_a_manifest_with_a_broken_unet(denoising: Bundle, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from sdtrt.engine.coding.latents import alpha_segments, file_of_latents
+from sdtrt.engine.coding.latent_file import alpha_segments, encode_latents_to_file
 from sdtrt.engine.format import alpha
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.profile import shipped_profile
@@ -22,14 +22,14 @@ SD1 = shipped_profile(2)
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
 def test_round_trip(plane: np.ndarray) -> None:
-    np.testing.assert_array_equal(alpha.decode(alpha.encode(plane), *plane.shape), plane)
+    np.testing.assert_array_equal(alpha.decode_alpha(alpha.encode_alpha(plane), *plane.shape), plane)
 
 
 def test_flat_planes_are_small() -> None:
-    assert len(alpha.encode(np.full((512, 512), 128, np.uint8))) < 100
+    assert len(alpha.encode_alpha(np.full((512, 512), 128, np.uint8))) < 100
 
 
-DATA = alpha.encode(PLANE)
+DATA = alpha.encode_alpha(PLANE)
 
 
 def image_file(kind: str, **options: object) -> bytes:
@@ -54,7 +54,7 @@ def image_file(kind: str, **options: object) -> bytes:
 )
 def test_damaged(data: bytes) -> None:
     with pytest.raises(FormatError, match="damaged alpha"):
-        alpha.decode(data, 5, 7)
+        alpha.decode_alpha(data, 5, 7)
 
 
 def test_other_pictures() -> None:
@@ -62,33 +62,33 @@ def test_other_pictures() -> None:
     frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
     frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     with pytest.raises(FormatError, match="damaged alpha"):
-        alpha.decode(stream.getvalue(), 5, 7)
+        alpha.decode_alpha(stream.getvalue(), 5, 7)
     stream = io.BytesIO()
     Image.new("RGBA", (7, 5), (1, 2, 3, 4)).save(stream, "WEBP", lossless=True)
     with pytest.raises(FormatError, match="damaged alpha"):
-        alpha.decode(stream.getvalue(), 5, 7)
+        alpha.decode_alpha(stream.getvalue(), 5, 7)
 
 
 def test_every_flipped_bit() -> None:
     plane = (4 * np.hypot(*np.mgrid[:64, :64])).clip(0, 255).astype(np.uint8)
-    data = alpha.encode(plane)
+    data = alpha.encode_alpha(plane)
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with contextlib.suppress(FormatError):
-            alpha.decode(bytes(damaged), 64, 64)
+            alpha.decode_alpha(bytes(damaged), 64, 64)
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 4), (6, 7), (5, 6), (1, 1)])
 def test_another_size(height: int, width: int) -> None:
     with pytest.raises(FormatError):
-        alpha.decode(DATA, height, width)
+        alpha.decode_alpha(DATA, height, width)
 
 
 @given(st.binary(max_size=60))
 def test_random_data(data: bytes) -> None:
     with pytest.raises(FormatError):
-        alpha.decode(data, 5, 7)
+        alpha.decode_alpha(data, 5, 7)
 
 
 @pytest.fixture(scope="module")
@@ -96,28 +96,28 @@ def tiled() -> tuple[np.ndarray, File]:
     plane = np.random.default_rng(0).integers(0, 256, (1600, 1701), np.uint8)
     plane[::2] = 7
     latents = np.zeros(SD1.grid(1701, 1600), np.float32)
-    return plane, file_of_latents(latents, 1701, 1600, SD1, 2048, alpha=alpha_segments(plane, SD1))
+    return plane, encode_latents_to_file(latents, 1701, 1600, SD1, 2048, alpha=alpha_segments(plane, SD1))
 
 
 def test_tiles(tiled: tuple[np.ndarray, File]) -> None:
     plane, file = tiled
     assert file.layout.tiles == 4
-    np.testing.assert_array_equal(alpha.alpha_of_file(file), plane)
+    np.testing.assert_array_equal(alpha.read_alpha(file), plane)
 
 
 @pytest.mark.parametrize("rows", [(0, 1600), (3, 4), (700, 901), (1500, 1600)])
 @pytest.mark.parametrize("columns", [(0, 1701), (0, 1), (600, 700), (1700, 1701)])
 def test_parts(tiled: tuple[np.ndarray, File], rows: tuple[int, int], columns: tuple[int, int]) -> None:
     plane, file = tiled
-    np.testing.assert_array_equal(alpha.alpha_of_file(file, rows, columns), plane[slice(*rows), slice(*columns)])
+    np.testing.assert_array_equal(alpha.read_alpha(file, rows, columns), plane[slice(*rows), slice(*columns)])
 
 
 def test_a_missing_tile_is_opaque(tiled: tuple[np.ndarray, File]) -> None:
     plane, file = tiled
     whole = [True] * len(file.segments)
     whole[-1] = False
-    found = alpha.alpha_of_file(file, whole=whole)
-    (rows, columns) = alpha.tiles_of_pixels(1701, 1600, 8, file.layout)[-1]
+    found = alpha.read_alpha(file, intact_segments=whole)
+    (rows, columns) = alpha.pixel_tiles(1701, 1600, 8, file.layout)[-1]
     assert found is not None
     assert (found[slice(*rows), slice(*columns)] == 255).all()
     found[slice(*rows), slice(*columns)] = plane[slice(*rows), slice(*columns)]

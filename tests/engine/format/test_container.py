@@ -28,7 +28,7 @@ from sdtrt.engine.format.container import (
     salvage,
     write,
 )
-from sdtrt.engine.format.layout import SINGLE, Layout, most_tiles
+from sdtrt.engine.format.layout import SINGLE, Layout, max_tiles
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import FormatError, LimitError
 
@@ -51,7 +51,7 @@ HEADERS = st.builds(
 @st.composite
 def files(draw: st.DrawFn) -> File:
     header = draw(HEADERS)
-    columns, rows = (min(draw(st.integers(1, 4)), most_tiles(side)) for side in (header.width, header.height))
+    columns, rows = (min(draw(st.integers(1, 4)), max_tiles(side)) for side in (header.width, header.height))
     layout = Layout(
         columns,
         rows,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sdtrt.engine.format.cursor import Cursor
-from sdtrt.engine.format.index import Index, StoredSegments, check_of, read_index, write_index
+from sdtrt.engine.format.index import Index, LazySegments, read_index, segment_crc, write_index
 from sdtrt.engine.format.layout import Layout
 from sdtrt.errors import FormatError
 
@@ -22,7 +22,7 @@ def read_behind(head: bytes, index: bytes, nbytes: int = 1 << 20) -> tuple[Layou
 
 
 def test_check() -> None:
-    assert check_of(b"123456789") == 0x31C3  # CRC-16/XMODEM's
+    assert segment_crc(b"123456789") == 0x31C3  # CRC-16/XMODEM's
 
 
 def test_round_trip() -> None:
@@ -87,15 +87,15 @@ def test_more_tiles_than_pixels() -> None:
 def test_stored_segments() -> None:
     _, index = read_behind(HEAD, data := write_index(LAYOUT, SEGMENTS, HEAD))
     everything = bytearray(HEAD + data + b"".join(SEGMENTS))
-    stored = StoredSegments(io.BytesIO(everything), index)
+    stored = LazySegments(io.BytesIO(everything), index)
     assert len(stored) == 8
     assert stored[2:4] == SEGMENTS[2:4]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(stored.__getitem__, [*range(8)] * 50)) == SEGMENTS * 50
     everything[index.offsets[5]] ^= 1
-    damaged = StoredSegments(io.BytesIO(everything), index)
+    damaged = LazySegments(io.BytesIO(everything), index)
     assert damaged[4] == SEGMENTS[4]
     with pytest.raises(FormatError, match="segment 5"):
         damaged[5]
     with pytest.raises(FormatError, match="segment 7"):
-        StoredSegments(io.BytesIO(everything[:-1]), index)[7]
+        LazySegments(io.BytesIO(everything[:-1]), index)[7]

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdtrt.engine.format.layout import GRAIN, SMALLEST_TILE, Layout, meet, meeting, most_tiles, paste, spans
+from sdtrt.engine.format.layout import (
+    MIN_TILE,
+    TILE_ALIGNMENT,
+    Layout,
+    max_tiles,
+    overlapping,
+    overlaps,
+    paste,
+    tile_spans,
+)
 
 LENGTHS = st.integers(1, 3000)
 
@@ -15,19 +24,19 @@ LENGTHS = st.integers(1, 3000)
 @given(LENGTHS, st.data())
 def test_spans(length: int, data: st.DataObject) -> None:
     """They cover the side without a gap, at the edges that docs/format.md gives, and none is small."""
-    count = data.draw(st.integers(1, most_tiles(length)))
-    found = spans(length, count)
+    count = data.draw(st.integers(1, max_tiles(length)))
+    found = tile_spans(length, count)
     assert len(found) == count
     assert (found[0][0], found[-1][1]) == (0, length)
     assert all(stop == start for (_, stop), (start, _) in pairwise(found))
     assert [start for start, _ in found[1:]] == [4 * (i * -(-length // 4) // count) for i in range(1, count)]
-    assert all(start % GRAIN == 0 for start, _ in found)
-    assert count == 1 or min(stop - start for start, stop in found) > SMALLEST_TILE - 2 * GRAIN
+    assert all(start % TILE_ALIGNMENT == 0 for start, _ in found)
+    assert count == 1 or min(stop - start for start, stop in found) > MIN_TILE - 2 * TILE_ALIGNMENT
 
 
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (31, 1), (63, 1), (64, 2), (95, 2), (96, 3)])
 def test_most_tiles(length: int, count: int) -> None:
-    assert most_tiles(length) == count
+    assert max_tiles(length) == count
     assert Layout(1, count).fits(length, 9)
     assert Layout(count, 1).fits(9, length)
     assert not Layout(count + 1, 1).fits(9, length)
@@ -63,15 +72,15 @@ def test_kinds(layout: Layout, kinds: tuple[str, ...]) -> None:
     [((0, 4), (4, 8), False), ((0, 5), (4, 8), True), ((2, 3), (0, 9), True), ((5, 6), (0, 5), False)],
 )
 def test_meet(first: tuple[int, int], second: tuple[int, int], do: bool) -> None:
-    assert meet(first, second) == meet(second, first) == do
+    assert overlaps(first, second) == overlaps(second, first) == do
 
 
 @given(st.integers(1, 300), st.integers(1, 9), st.data())
 def test_meeting(length: int, count: int, data: st.DataObject) -> None:
-    tiles = spans(length, min(count, most_tiles(length)))
+    tiles = tile_spans(length, min(count, max_tiles(length)))
     first = data.draw(st.integers(0, length - 1))
     span = first, data.draw(st.integers(first + 1, length))
-    assert [*meeting(tiles, span)] == [n for n, tile in enumerate(tiles) if meet(tile, span)]
+    assert [*overlapping(tiles, span)] == [n for n, tile in enumerate(tiles) if overlaps(tile, span)]
 
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 8), st.integers(1, 8))

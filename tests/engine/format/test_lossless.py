@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from sdtrt.engine.format import alpha, lossless
+from sdtrt.engine.format import alpha, webp_lossless
 from sdtrt.errors import FormatError
 
 SIMPLE = b"WEBPVP8L"
@@ -35,9 +35,9 @@ def file_of(pixels: np.ndarray, **options: object) -> bytes:
 def test_overlays_come_back(plane, data):
     shown = data.draw(hnp.arrays(np.bool_, plane.shape))
     pixels = np.dstack([plane, plane[::-1], 255 - plane, np.where(shown, 255, 0).astype(np.uint8)])
-    segment = lossless.encode_rgba(pixels)
+    segment = webp_lossless.encode_rgba(pixels)
     assert segment[8:16] == SIMPLE
-    found = lossless.decode_rgba(segment, *plane.shape, "overlay")
+    found = webp_lossless.decode_rgba(segment, *plane.shape, "overlay")
     assert np.array_equal(found[:, :, 3], pixels[:, :, 3])
     assert np.array_equal(found[shown], pixels[shown])
 
@@ -45,9 +45,9 @@ def test_overlays_come_back(plane, data):
 def test_one_that_covers_everything_has_no_alpha():
     pixels = overlay()
     pixels[:, :, 3] = 255
-    segment = lossless.encode_rgba(pixels)
-    assert np.array_equal(lossless.decode_rgb(segment, 40, 56, "overlay"), pixels[:, :, :3])
-    assert np.array_equal(lossless.decode_rgba(segment, 40, 56, "overlay"), pixels)
+    segment = webp_lossless.encode_rgba(pixels)
+    assert np.array_equal(webp_lossless.decode_rgb(segment, 40, 56, "overlay"), pixels[:, :, :3])
+    assert np.array_equal(webp_lossless.decode_rgba(segment, 40, 56, "overlay"), pixels)
 
 
 def test_colours_that_are_not_shown_cost_nothing():
@@ -55,19 +55,19 @@ def test_colours_that_are_not_shown_cost_nothing():
     noisy = pixels.copy()
     hidden = pixels[:, :, 3] == 0
     noisy[hidden, :3] = np.random.default_rng(1).integers(0, 256, (hidden.sum(), 3))
-    assert lossless.encode_rgba(noisy) == lossless.encode_rgba(pixels)
+    assert webp_lossless.encode_rgba(noisy) == webp_lossless.encode_rgba(pixels)
 
 
 def test_the_bytes_of_alpha_are_those_of_pillow():
     plane = overlay()[:, :, 0]
-    assert alpha.encode(plane) == file_of(np.dstack([plane] * 3), lossless=True, quality=100)
+    assert alpha.encode_alpha(plane) == file_of(np.dstack([plane] * 3), lossless=True, quality=100)
 
 
 def test_alpha_is_0_or_255():
     pixels = overlay()
     pixels[3, 4, 3] = 128
     with pytest.raises(FormatError, match="damaged overlay: alpha is neither"):
-        lossless.decode_rgba(file_of(pixels, lossless=True), 40, 56, "overlay")
+        webp_lossless.decode_rgba(file_of(pixels, lossless=True), 40, 56, "overlay")
 
 
 def animation() -> bytes:
@@ -77,7 +77,7 @@ def animation() -> bytes:
     return stream.getvalue()
 
 
-SEGMENT = lossless.encode_rgba(overlay())
+SEGMENT = webp_lossless.encode_rgba(overlay())
 OTHERS = {
     "nothing": b"",
     "junk": b"junk",
@@ -96,13 +96,13 @@ OTHERS = {
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
 def test_damaged(data):
     with pytest.raises(FormatError, match="damaged overlay"):
-        lossless.decode_rgba(data, 40, 56, "overlay")
+        webp_lossless.decode_rgba(data, 40, 56, "overlay")
 
 
 @pytest.mark.parametrize(("height", "width"), [(56, 40), (41, 56), (40, 55), (1, 1)])
 def test_another_size(height, width):
     with pytest.raises(FormatError):
-        lossless.decode_rgba(SEGMENT, height, width, "overlay")
+        webp_lossless.decode_rgba(SEGMENT, height, width, "overlay")
 
 
 def test_every_flipped_bit():
@@ -110,11 +110,11 @@ def test_every_flipped_bit():
         damaged = bytearray(SEGMENT)
         damaged[bit // 8] ^= 1 << bit % 8
         with contextlib.suppress(FormatError):
-            found = lossless.decode_rgba(bytes(damaged), 40, 56, "overlay")
+            found = webp_lossless.decode_rgba(bytes(damaged), 40, 56, "overlay")
             assert set(np.unique(found[:, :, 3])) <= {0, 255}
 
 
 @given(st.binary(max_size=60))
 def test_random_data(data):
     with pytest.raises(FormatError):
-        lossless.decode_rgba(data, 40, 56, "overlay")
+        webp_lossless.decode_rgba(data, 40, 56, "overlay")

@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from sdtrt.engine.format.container import EXIF, TEXT, XMP, File, Header
-from sdtrt.engine.format.metadata import LARGEST_NBYTES, NOTHING, Metadata, chunks_of, metadata_of_file
+from sdtrt.engine.format.metadata import MAX_NBYTES, NO_METADATA, Metadata, read_metadata, to_chunks
 from sdtrt.errors import FormatError
 
 FULL = Metadata(b"II*\0" + bytes(20), b"<x:xmpmeta/>", (("Title", "Über"), ("empty", ""), ("Title", "twice")))
@@ -15,13 +15,13 @@ def file_with(chunks: dict[int, bytes]) -> File:
     return File(Header(1, 1, 1, 3, 2048), (b"",), chunks=chunks)
 
 
-@pytest.mark.parametrize("metadata", [NOTHING, FULL, Metadata(xmp=b"x"), Metadata(text=(("", ""),))])
+@pytest.mark.parametrize("metadata", [NO_METADATA, FULL, Metadata(xmp=b"x"), Metadata(text=(("", ""),))])
 def test_round_trip(metadata: Metadata) -> None:
-    assert metadata_of_file(file_with(chunks_of(metadata))) == metadata
+    assert read_metadata(file_with(to_chunks(metadata))) == metadata
 
 
 def test_nothing_takes_no_bytes() -> None:
-    assert chunks_of(NOTHING) == {}
+    assert to_chunks(NO_METADATA) == {}
 
 
 @pytest.mark.parametrize("kind", [EXIF, XMP, TEXT])
@@ -31,15 +31,15 @@ def test_nothing_takes_no_bytes() -> None:
 )
 def test_streams_that_are_none(kind: int, data: bytes) -> None:
     with pytest.raises(FormatError, match=r"EXIF|XMP|text"):
-        metadata_of_file(file_with({kind: data}))
+        read_metadata(file_with({kind: data}))
 
 
 @pytest.mark.parametrize("text", [b"a", b"a\0", b"a\0b", b"a\0b\0c\0", b"\xff\0b\0"])
 def test_texts_that_are_none(text: bytes) -> None:
     with pytest.raises(FormatError, match="damaged text"):
-        metadata_of_file(file_with({TEXT: zlib.compress(text)}))
+        read_metadata(file_with({TEXT: zlib.compress(text)}))
 
 
 def test_too_much() -> None:
     with pytest.raises(ValueError, match=r"leave it out \(--strip\)"):
-        chunks_of(Metadata(xmp=bytes(LARGEST_NBYTES + 1)))
+        to_chunks(Metadata(xmp=bytes(MAX_NBYTES + 1)))

@@ -15,8 +15,8 @@ from sdtrt.engine.format.profile import (
     PRIOR_NAMES,
     PROFILE_NAMES,
     LatentProfile,
-    pack,
-    profile_of_file,
+    pack_profile,
+    resolve_profile,
     shipped_profile,
 )
 from sdtrt.errors import BundleError, FormatError
@@ -25,7 +25,7 @@ Make = Callable[..., LatentProfile]
 
 
 def carried(data: bytes) -> LatentProfile:
-    return profile_of_file(File(Header(8, 8, INLINE, 0, 2048), (b"",), profile=data))
+    return resolve_profile(File(Header(8, 8, INLINE, 0, 2048), (b"",), profile=data))
 
 
 def assert_same(one: LatentProfile, other: LatentProfile) -> None:
@@ -38,8 +38,8 @@ def assert_same(one: LatentProfile, other: LatentProfile) -> None:
 @pytest.mark.parametrize("downscale", [1, 8, 255])
 def test_pack_round_trip(inline_profile: Make, channels: int, downscale: int) -> None:
     made = inline_profile(channels, downscale)
-    assert len(pack(made)) == 10 + 16 * channels
-    assert_same(carried(pack(made)), made)
+    assert len(pack_profile(made)) == 10 + 16 * channels
+    assert_same(carried(pack_profile(made)), made)
 
 
 @pytest.mark.parametrize("identifier", PROFILE_NAMES)
@@ -54,7 +54,7 @@ def test_shipped(identifier: int) -> None:
     assert (shipped.spread > 0).all()
     assert (shipped.weight > 0).all()
     assert all(0 <= code < 4096 for code in shipped.step_codes)
-    assert_same(profile_of_file(File(Header(8, 8, identifier, 1, 2048), (b"",))), shipped)
+    assert_same(resolve_profile(File(Header(8, 8, identifier, 1, 2048), (b"",))), shipped)
 
 
 def test_quality_and_step(inline_profile: Make) -> None:
@@ -81,7 +81,7 @@ def test_grid(inline_profile: Make) -> None:
 
 def test_unknown_profiles() -> None:
     with pytest.raises(FormatError, match="profile 200"):
-        profile_of_file(File(Header(8, 8, 200, 1, 2048), (b"",)))
+        resolve_profile(File(Header(8, 8, 200, 1, 2048), (b"",)))
     with pytest.raises(BundleError, match="profile 200"):
         shipped_profile(200)
 

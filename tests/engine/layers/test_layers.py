@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.format import container, lossless
+from sdtrt.engine.format import container, webp_lossless
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
-from sdtrt.engine.layers import stream
-from sdtrt.engine.layers.stored import Layers, reduced
+from sdtrt.engine.layers import residual_codec
+from sdtrt.engine.layers.layer_reader import LayerReader, box_downscale
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 
@@ -51,13 +51,13 @@ def pixels() -> np.ndarray:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     """The residuals that are decoded."""
     found: list[bytes] = []
-    original = stream.decode
+    original = residual_codec.decode_residual
 
     def watched(segment: bytes, *rest: int) -> np.ndarray:
         found.append(segment)
         return original(segment, *rest)
 
-    monkeypatch.setattr(stream, "decode", watched)
+    monkeypatch.setattr(residual_codec, "decode_residual", watched)
     return found
 
 
@@ -70,7 +70,7 @@ def test_what_is_put_over_pixels(file: File, pixels: np.ndarray) -> None:
     assert not there[:256, :256].any()
     assert {0, 255} <= {*(pixels + layers["residual"]).clip(0, 255).ravel()[:5000].tolist()}
     given = pixels.copy()
-    found = Layers(file).put(given)
+    found = LayerReader(file).apply(given)
     assert found is given
     np.testing.assert_array_equal(found, expected)
 
@@ -85,21 +85,21 @@ def test_one_alone(overlay: np.ndarray, pixels: np.ndarray, kind: str) -> None:
         expected = np.where(overlay[:, :, 3:] == 255, overlay[:, :, :3], pixels)
     else:
         expected = np.clip(pixels + layers[kind], 0, 255)
-    np.testing.assert_array_equal(Layers(file).put(pixels.copy()), expected)
+    np.testing.assert_array_equal(LayerReader(file).apply(pixels.copy()), expected)
 
 
 def test_nothing_over_pixels(pixels: np.ndarray) -> None:
     given = pixels.copy()
-    layers = Layers(bare())
-    assert layers.put(given) is given
-    assert layers.put_reduced(given, 1) is given
-    assert not layers.lacking()
+    layers = LayerReader(bare())
+    assert layers.apply(given) is given
+    assert layers.apply_to_preview(given, 1) is given
+    assert not layers.missing_report()
     np.testing.assert_array_equal(given, pixels)
     layers.verify()
 
 
 def test_parts_are_those_of_the_whole(file: File, pixels: np.ndarray) -> None:
-    layers, whole = Layers(file), Layers(file).put(pixels.copy())
+    layers, whole = LayerReader(file), LayerReader(file).apply(pixels.copy())
     places = [((255, 257), (255, 257)), ((0, 1), (0, 1)), ((517, 518), (530, 531))]
     for _ in range(30):
         top, bottom = np.sort(RNG.choice(HEIGHT + 1, 2, replace=False)).tolist()
@@ -107,26 +107,26 @@ def test_parts_are_those_of_the_whole(file: File, pixels: np.ndarray) -> None:
         places.append(((top, bottom), (left, right)))
     for rows, columns in places:
         within = np.s_[slice(*rows), slice(*columns)]
-        np.testing.assert_array_equal(layers.put(pixels[within].copy(), rows, columns), whole[within])
+        np.testing.assert_array_equal(layers.apply(pixels[within].copy(), rows, columns), whole[within])
 
 
 def test_bands_decode_each_tile_once(file: File, pixels: np.ndarray, decoded: list[bytes]) -> None:
-    layers, bands = Layers(file), []
+    layers, bands = LayerReader(file), []
     for top in range(0, HEIGHT, 37):
         rows = (top, min(top + 37, HEIGHT))
-        bands.append(layers.put(pixels[slice(*rows)].copy(), rows))
+        bands.append(layers.apply(pixels[slice(*rows)].copy(), rows))
     assert len(decoded) == 3
-    np.testing.assert_array_equal(np.concatenate(bands), Layers(file).put(pixels.copy()))
+    np.testing.assert_array_equal(np.concatenate(bands), LayerReader(file).apply(pixels.copy()))
 
 
 def test_only_tiles_that_are_touched_are_decoded(file: File, pixels: np.ndarray, decoded: list[bytes]) -> None:
     first = file.layout.segment("residual", 0)
     damaged = [*file.segments[: first + 1], b"\xff\xff\xff", *file.segments[first + 2 :]]
-    layers = Layers(dataclasses.replace(file, segments=damaged))
-    layers.put(pixels[:256, :256].copy(), (0, 256), (0, 256))
+    layers = LayerReader(dataclasses.replace(file, segments=damaged))
+    layers.apply(pixels[:256, :256].copy(), (0, 256), (0, 256))
     assert decoded == [file.segments[first]]
     with pytest.raises(FormatError, match="damaged residual"):
-        layers.put(pixels[:256, :257].copy(), (0, 256), (0, 257))
+        layers.apply(pixels[:256, :257].copy(), (0, 256), (0, 257))
 
 
 @pytest.mark.parametrize("scale", [8, 16, 7, 1024])
@@ -135,65 +135,68 @@ def test_reduced_pictures(overlay: np.ndarray, scale: int) -> None:
     file = LAYERED["with_overlay"](bare(), overlay)
     size = -(-HEIGHT // scale), -(-WIDTH // scale)
     small = RNG.integers(0, 256, (*size, 3), np.uint8)
-    whole = Layers(file).put(small.repeat(scale, 0).repeat(scale, 1)[:HEIGHT, :WIDTH].copy())
-    found = Layers(file).put_reduced(small.copy(), scale)
-    assert abs(found.astype(int) - reduced(whole, scale)).max() <= 2
+    whole = LayerReader(file).apply(small.repeat(scale, 0).repeat(scale, 1)[:HEIGHT, :WIDTH].copy())
+    found = LayerReader(file).apply_to_preview(small.copy(), scale)
+    assert abs(found.astype(int) - box_downscale(whole, scale)).max() <= 2
 
 
 def test_reduced_pictures_under_a_whole_overlay(overlay: np.ndarray) -> None:
     covered = np.dstack([overlay[:, :, :3], np.full((HEIGHT, WIDTH), 255, np.uint8)])
-    found = Layers(LAYERED["with_overlay"](bare(), covered)).put_reduced(np.zeros((65, 67, 3), np.uint8), 8)
-    np.testing.assert_array_equal(found, reduced(covered[:, :, :3], 8))
+    found = LayerReader(LAYERED["with_overlay"](bare(), covered)).apply_to_preview(np.zeros((65, 67, 3), np.uint8), 8)
+    np.testing.assert_array_equal(found, box_downscale(covered[:, :, :3], 8))
 
 
 def test_tiles_for_devices(file: File, pixels: np.ndarray) -> None:
     """What `parts` yields makes the same picture by the reference's arithmetic."""
     found = pixels.copy()
-    for rows, columns, values, drawn in Layers(file).parts():
+    for rows, columns, values, drawn in LayerReader(file).tiles():
         tile = found[slice(*rows), slice(*columns)]
         if values is not None:
             reference.add_residual(tile, values)
         if drawn is not None:
-            reference.put_overlay(tile, drawn)
-    np.testing.assert_array_equal(found, Layers(file).put(pixels.copy()))
+            reference.apply_overlay(tile, drawn)
+    np.testing.assert_array_equal(found, LayerReader(file).apply(pixels.copy()))
 
 
 @pytest.mark.parametrize(("kind", "tile"), [("overlay", 1), ("residual", 0), ("residual", 2)])
 def test_what_is_not_whole_is_left_out_and_told(file: File, pixels: np.ndarray, kind: str, tile: int) -> None:
     whole = [True] * len(file.segments)
-    assert not Layers(file, whole).lacking()
+    assert not LayerReader(file, whole).missing_report()
     number = file.layout.segment(kind, tile)
     whole[number] = False
-    layers = Layers(file, whole)
-    assert layers.lacking() == f"{kind} of tiles: 1 of 4 missing"
+    layers = LayerReader(file, whole)
+    assert layers.missing_report() == f"{kind} of tiles: 1 of 4 missing"
     without = [b"" if n == number else segment for n, segment in enumerate(file.segments)]
-    expected = Layers(dataclasses.replace(file, segments=without)).put(pixels.copy())
-    np.testing.assert_array_equal(layers.put(pixels.copy()), expected)
-    assert (expected != Layers(file).put(pixels.copy())).any()
+    expected = LayerReader(dataclasses.replace(file, segments=without)).apply(pixels.copy())
+    np.testing.assert_array_equal(layers.apply(pixels.copy()), expected)
+    assert (expected != LayerReader(file).apply(pixels.copy())).any()
 
 
 def test_what_is_missing_of_both(file: File) -> None:
     whole = [n < 4 for n in range(len(file.segments))]
-    assert Layers(file, whole).lacking() == "overlay of tiles: 4 of 4 missing; residual of tiles: 4 of 4 missing"
+    assert (
+        LayerReader(file, whole).missing_report()
+        == "overlay of tiles: 4 of 4 missing; residual of tiles: 4 of 4 missing"
+    )
 
 
 @pytest.mark.parametrize("kind", ["overlay", "residual"])
 @pytest.mark.parametrize("damage", [b"\xff\xff\xff", b"\0", bytes(40)])
 def test_verify(file: File, kind: str, damage: bytes) -> None:
-    Layers(file).verify()
+    LayerReader(file).verify()
     for tile in range(4):
         segments = list(file.segments)
         segments[file.layout.segment(kind, tile)] = damage
         with pytest.raises(FormatError, match=f"damaged {kind}"):
-            Layers(dataclasses.replace(file, segments=segments)).verify()
+            LayerReader(dataclasses.replace(file, segments=segments)).verify()
 
 
 @pytest.mark.parametrize("size", [(256, 274), (255, 275), (1, 1)])
 def test_overlays_of_another_size(file: File, size: tuple[int, int]) -> None:
     segments = list(file.segments)
-    segments[file.layout.segment("overlay", 1)] = lossless.encode_rgba(np.full((*size, 4), 255, np.uint8))
+    segments[file.layout.segment("overlay", 1)] = webp_lossless.encode_rgba(np.full((*size, 4), 255, np.uint8))
     with pytest.raises(FormatError, match="damaged overlay"):
-        Layers(dataclasses.replace(file, segments=segments)).verify()
+        LayerReader(dataclasses.replace(file, segments=segments)).verify()
 
 
 @pytest.mark.parametrize("name", ["x_residual_left_over", "x_residual_extent", "x_overlay_half", "x_overlay_cut"])

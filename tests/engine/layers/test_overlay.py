@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sdtrt.engine.format.lossless import encode_rgba
-from sdtrt.engine.layers.overlay import filled, overlay_of
+from sdtrt.engine.format.webp_lossless import encode_rgba
+from sdtrt.engine.layers.overlay import choose_overlay, inpaint_covered
 
 PRICES = [0.12 * step**2 for step in (5, 24, 50, 130)]
 
@@ -30,7 +30,7 @@ def photo(height: int = 240, width: int = 320) -> np.ndarray:
 @pytest.mark.parametrize("price", PRICES)
 def test_text_is_covered(price):
     pixels = page()
-    overlay = overlay_of(pixels, price)
+    overlay = choose_overlay(pixels, price)
     assert overlay is not None
     covered = overlay[:, :, 3] == 255
     assert covered.mean() > 0.9
@@ -42,14 +42,14 @@ def test_text_is_covered(price):
 @pytest.mark.parametrize("price", PRICES)
 @pytest.mark.parametrize("pixels", [photo(), np.full((200, 200, 3), 77, np.uint8), photo(1, 1), photo(3, 40)])
 def test_photos_and_flat_pictures_get_none(pixels, price):
-    assert overlay_of(pixels, price) is None
+    assert choose_overlay(pixels, price) is None
 
 
 @pytest.mark.parametrize("size", [(240, 320), (233, 311)])
 def test_a_photo_within_a_page_is_left_out(size):
     pixels = page(*size)
     pixels[96:192, 64:224] = photo()[96:192, 64:224]
-    overlay = overlay_of(pixels, PRICES[2])
+    overlay = choose_overlay(pixels, PRICES[2])
     assert overlay is not None
     covered = overlay[:, :, 3] == 255
     assert not covered[96:192, 64:224].any()
@@ -59,14 +59,14 @@ def test_a_photo_within_a_page_is_left_out(size):
 
 def test_few_colours_are_kept_exactly():
     pixels = np.where(page() > 128, 250, 10).astype(np.uint8)
-    overlay = overlay_of(pixels, PRICES[0])
+    overlay = choose_overlay(pixels, PRICES[0])
     assert overlay is not None
     covered = overlay[:, :, 3] == 255
     assert np.array_equal(overlay[covered, :3], pixels[covered])
 
 
 def test_dearer_bits_leave_fewer_colours():
-    found = [overlay_of(page(), price) for price in PRICES]
+    found = [choose_overlay(page(), price) for price in PRICES]
     counts = [len(np.unique(overlay.reshape(-1, 4), axis=0)) for overlay in found if overlay is not None]
     assert len(counts) == len(PRICES)
     assert counts == sorted(counts, reverse=True)
@@ -81,16 +81,16 @@ def overlay_on(pixels: np.ndarray, covered: np.ndarray) -> np.ndarray:
 def test_filling_keeps_what_is_not_covered(size):
     pixels = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     covered = np.random.default_rng(4).random(size) < 0.7
-    found = filled(pixels, overlay_on(pixels, covered))
+    found = inpaint_covered(pixels, overlay_on(pixels, covered))
     assert np.array_equal(found[~covered], pixels[~covered])
     assert found[covered].std() < pixels[covered].std()
 
 
 def test_filling_of_all_or_nothing():
     pixels = page()
-    whole = filled(pixels, overlay_on(pixels, np.ones(pixels.shape[:2], np.bool_)))
+    whole = inpaint_covered(pixels, overlay_on(pixels, np.ones(pixels.shape[:2], np.bool_)))
     assert (whole == whole[0, 0]).all()
-    assert np.array_equal(filled(pixels, overlay_on(pixels, np.zeros(pixels.shape[:2], np.bool_))), pixels)
+    assert np.array_equal(inpaint_covered(pixels, overlay_on(pixels, np.zeros(pixels.shape[:2], np.bool_))), pixels)
 
 
 def test_a_flat_surrounding_fills_flat():
@@ -98,4 +98,4 @@ def test_a_flat_surrounding_fills_flat():
     covered = np.zeros(pixels.shape[:2], np.bool_)
     covered[32:200, 16:300] = True
     pixels = np.where(covered[:, :, None], pixels, np.uint8(90))
-    assert (filled(pixels, overlay_on(pixels, covered)) == 90).all()
+    assert (inpaint_covered(pixels, overlay_on(pixels, covered)) == 90).all()

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
-from sdtrt.engine.layers.preview import preview_of_file, reduced
+from sdtrt.engine.layers.preview import box_downscale, decode_preview
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 
@@ -16,7 +16,7 @@ VECTORS = Path(__file__).parents[2] / "vectors"
 @pytest.mark.parametrize("factor", [1, 2, 3, 8, 100])
 def test_reduced(shape: tuple[int, ...], factor: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-    found = reduced(pixels, factor)
+    found = box_downscale(pixels, factor)
     assert found.shape[:2] == tuple(-(-side // factor) for side in shape[:2])
     for y, x in np.ndindex(found.shape[:2]):
         block = pixels[factor * y : factor * (y + 1), factor * x : factor * (x + 1)]
@@ -41,8 +41,8 @@ def test_which_files_have_one(name: str, is_there: bool) -> None:
     file = container.read((VECTORS / name / "input.sdt").read_bytes())
     header = file.header
     for scale in (8, 16):
-        found = preview_of_file(file, StoredLatents(file), scale)
+        found = decode_preview(file, LatentReader(file), scale)
         assert (found is not None) == is_there
         assert found is None or found.shape == (-(-header.height // scale), -(-header.width // scale), 3)
     for scale in (1, 4, 12):
-        assert preview_of_file(file, StoredLatents(file), scale) is None
+        assert decode_preview(file, LatentReader(file), scale) is None

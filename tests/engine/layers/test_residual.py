@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdtrt.engine.coding.coder import Writer
-from sdtrt.engine.coding.dial import PRICE
-from sdtrt.engine.layers import stream
-from sdtrt.engine.layers.contexts import residual_tables
-from sdtrt.engine.layers.transform import WEIGHT_UNIT, WEIGHTS, ZIGZAG, coefficients, grid
+from sdtrt.engine.coding.ans import AnsEncoder
+from sdtrt.engine.coding.quality_scale import RESIDUAL_LAMBDA
+from sdtrt.engine.layers import residual_codec
+from sdtrt.engine.layers.dct import QUANT_MATRIX, WEIGHT_UNIT, ZIGZAG, block_grid, forward_dct
+from sdtrt.engine.layers.residual_contexts import residual_tables
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 
@@ -21,19 +21,19 @@ LAYERED = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "layered.py
 SIZES = [(1, 1), (8, 8), (9, 23), (40, 3), (61, 43)]
 
 
-def values_of(coefficients: np.ndarray) -> np.ndarray:
+def values_of(forward_dct: np.ndarray) -> np.ndarray:
     """Return coefficients as `reference.add_residual` takes them."""
-    _, count, rows, columns = coefficients.shape
+    _, count, rows, columns = forward_dct.shape
     values = np.empty((3, rows, columns, count), np.int32)
-    values[..., ZIGZAG] = np.rint(16 * coefficients).transpose(0, 2, 3, 1)
+    values[..., ZIGZAG] = np.rint(16 * forward_dct).transpose(0, 2, 3, 1)
     return values.reshape(3, rows, columns, 8, 8)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (21, 50), (64, 3)])
 def test_a_residual_comes_back_from_its_coefficients(size: tuple[int, int]) -> None:
     residual = np.random.default_rng(3).integers(-120, 120, (*size, 3)).astype(np.int16)
-    found = coefficients(residual)
-    assert found.shape == (3, 64, *grid(*size))
+    found = forward_dct(residual)
+    assert found.shape == (3, 64, *block_grid(*size))
     pixels = np.full((*size, 3), 128, np.uint8)
     reference.add_residual(pixels, values_of(found))
     assert np.array_equal(pixels - 128.0, residual)
@@ -41,7 +41,7 @@ def test_a_residual_comes_back_from_its_coefficients(size: tuple[int, int]) -> N
 
 def test_coefficients_have_the_energy_of_the_residual() -> None:
     residual = np.random.default_rng(4).integers(-255, 256, (16, 24, 3)).astype(np.int16)
-    assert np.square(coefficients(residual)).sum() == pytest.approx(np.square(residual.astype(float)).sum(), rel=1e-3)
+    assert np.square(forward_dct(residual)).sum() == pytest.approx(np.square(residual.astype(float)).sum(), rel=1e-3)
 
 
 def test_pixels_are_clamped_and_alpha_stays() -> None:
@@ -63,18 +63,20 @@ def noise(height: int, width: int, reach: int = 255) -> np.ndarray:
 
 def decoded(data: bytes, height: int, width: int, step: int) -> np.ndarray:
     """Return the residual in a stream, empty or not."""
-    return reference.residual_of(stream.decode(data, *grid(height, width), step))[:height, :width]
+    return reference.inverse_dct(residual_codec.decode_residual(data, *block_grid(height, width), step))[
+        :height, :width
+    ]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_symbols_come_back(size: tuple[int, int]) -> None:
     """Those of all 16 bits, too, with low bits and without: points lie less than half a step off them."""
-    rows, columns = grid(*size)
+    rows, columns = block_grid(*size)
     extents, symbols = LAYERED["residual_noise"](7, rows, columns)
     assert np.ptp(symbols) == 65535
-    values = stream.decode(LAYERED["residual_stream"](extents, symbols), rows, columns, 64)
+    values = residual_codec.decode_residual(LAYERED["residual_stream"](extents, symbols), rows, columns, 64)
     found = values.reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
-    steps = 64 * WEIGHTS[:, :, None, None] / WEIGHT_UNIT
+    steps = 64 * QUANT_MATRIX[:, :, None, None] / WEIGHT_UNIT
     wanted = np.clip(symbols * steps, -1 << 16, 1 << 16)
     assert (abs(found - wanted) < steps / 2).all()
     assert (abs(symbols * steps) > 1 << 16).any()
@@ -85,7 +87,7 @@ def test_symbols_come_back(size: tuple[int, int]) -> None:
 def test_fine_steps_are_exact(size: tuple[int, int], step: int, off: int) -> None:
     """Of 1/8 level, and of 1/4 to a level, as the last coefficients' steps are nearly thrice as coarse."""
     residual = noise(*size)
-    data = stream.encode(coefficients(residual), step, price=0)
+    data = residual_codec.encode_residual(forward_dct(residual), step, lmbda=0)
     assert abs(decoded(data, *size, step).astype(int) - residual).max() <= off
 
 
@@ -93,34 +95,38 @@ def test_fine_steps_are_exact(size: tuple[int, int], step: int, off: int) -> Non
 def test_the_largest_residuals(level: int) -> None:
     """At the finest step some coefficients are beyond 16 bits: the nearest symbols stand for them."""
     residual = np.full((16, 9, 3), level, np.int16)
-    found = decoded(stream.encode(coefficients(residual), 1), 16, 9, 1)
+    found = decoded(residual_codec.encode_residual(forward_dct(residual), 1), 16, 9, 1)
     assert (np.sign(found) == np.sign(level)).all()
     assert (abs(found) >= 145).all()
 
 
 @pytest.mark.parametrize("step", [1, 100, 65535])
 def test_nothing_is_empty(step: int) -> None:
-    assert stream.encode(np.zeros((3, 64, 4, 5), np.float32), step) == b""
-    assert not stream.decode(b"", 4, 5, step).any()
+    assert residual_codec.encode_residual(np.zeros((3, 64, 4, 5), np.float32), step) == b""
+    assert not residual_codec.decode_residual(b"", 4, 5, step).any()
 
 
 def test_what_is_not_worth_its_bits_is_left_out() -> None:
     """Noise far below a step, and anything at a price that nothing is worth."""
-    assert stream.encode(coefficients(noise(30, 40, reach=2)), 1000) == b""
-    assert stream.encode(coefficients(noise(30, 40)), 100, price=1e9) == b""
+    assert residual_codec.encode_residual(forward_dct(noise(30, 40, reach=2)), 1000) == b""
+    assert residual_codec.encode_residual(forward_dct(noise(30, 40)), 100, lmbda=1e9) == b""
 
 
 @pytest.mark.parametrize("level", [0.1, 0.2, 0.3, 0.4, 0.7])
 def test_what_is_sent_is_worth_its_bits(level: float) -> None:
     """In squared steps, each coefficient's own, at what a bit may cost: the bits that tell where anything is, too."""
-    step, (rows, columns) = 160, grid(256, 384)
-    steps = step / 16 * WEIGHTS[:, :, None, None] / WEIGHT_UNIT
+    step, (rows, columns) = 160, block_grid(256, 384)
+    steps = step / 16 * QUANT_MATRIX[:, :, None, None] / WEIGHT_UNIT
     spread = level * step / 16 / (1 + np.arange(64)[:, None, None] / 4)
     wanted = np.random.default_rng(step).laplace(0, spread, (3, 64, rows, columns)).astype(np.float32)
-    data = stream.encode(wanted, step)
-    found = stream.decode(data, rows, columns, step).reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
+    data = residual_codec.encode_residual(wanted, step)
+    found = (
+        residual_codec.decode_residual(data, rows, columns, step)
+        .reshape(3, rows, columns, 64)[..., ZIGZAG]
+        .transpose(0, 3, 1, 2)
+    )
     gained = np.square(wanted / steps).sum() - np.square((wanted - found / 16) / steps).sum()
-    assert gained >= PRICE * 8 * len(data)
+    assert gained >= RESIDUAL_LAMBDA * 8 * len(data)
     assert bool(data) == (level > 0.25)
 
 
@@ -128,39 +134,39 @@ def test_what_is_sent_is_worth_its_bits(level: float) -> None:
 def test_values_are_exact_whatever_their_width(step: int, symbols: list[int]) -> None:
     """Beside Python's own integers: the largest symbols and steps take more than 32 bits."""
     factors, points = (
-        step * WEIGHTS[1, :, None],
+        step * QUANT_MATRIX[1, :, None],
         (np.arange(-60, 4)[:, None] + np.zeros(len(symbols), int)).astype(np.int8),
     )
-    found = stream.values_of(np.broadcast_to(np.array(symbols, np.int32), points.shape), points, factors)
+    found = residual_codec.dequantize(np.broadcast_to(np.array(symbols, np.int32), points.shape), points, factors)
     for band in (0, 31, 63):
         exact = [(64 * symbol + band - 60) * int(factors[band, 0]) + 1024 >> 11 for symbol in symbols]
         assert found[band].tolist() == [min(max(value, -1 << 16), 1 << 16) for value in exact]
 
 
 def test_coarser_steps_and_higher_prices_make_less_of_it() -> None:
-    wanted = coefficients(noise(61, 43, reach=60))
+    wanted = forward_dct(noise(61, 43, reach=60))
     for settings in ([(step, 0.12) for step in (20, 60, 180, 500)], [(60, price) for price in (0.0, 0.1, 0.4, 2.0)]):
-        sizes = [len(stream.encode(wanted, step, price)) for step, price in settings]
+        sizes = [len(residual_codec.encode_residual(wanted, step, price)) for step, price in settings]
         assert sizes == sorted(sizes, reverse=True)
         assert len({*sizes}) == 4
 
 
 def test_prices_by_block() -> None:
-    wanted = coefficients(noise(32, 48, reach=60))
+    wanted = forward_dct(noise(32, 48, reach=60))
     prices = np.full((4, 6), 0.12, np.float32)
-    assert stream.encode(wanted, 60, prices) == stream.encode(wanted, 60)
+    assert residual_codec.encode_residual(wanted, 60, prices) == residual_codec.encode_residual(wanted, 60)
     prices[:, :3] = 1e9
-    values = stream.decode(stream.encode(wanted, 60, prices), 4, 6, 60)
+    values = residual_codec.decode_residual(residual_codec.encode_residual(wanted, 60, prices), 4, 6, 60)
     assert not values[:, :, :3].any()
     assert values[:, :, 3:].any((0, 3, 4)).all()
 
 
 def test_the_same_coefficients_give_the_same_bytes() -> None:
-    wanted = coefficients(noise(61, 43))
-    assert stream.encode(wanted, 33) == stream.encode(wanted.copy(), 33)
+    wanted = forward_dct(noise(61, 43))
+    assert residual_codec.encode_residual(wanted, 33) == residual_codec.encode_residual(wanted.copy(), 33)
 
 
-DATA = stream.encode(coefficients(noise(20, 12, reach=9)), 20)
+DATA = residual_codec.encode_residual(forward_dct(noise(20, 12, reach=9)), 20)
 
 
 def test_every_truncation() -> None:
@@ -172,7 +178,7 @@ def test_every_truncation() -> None:
 
 def is_refused(data: bytes) -> bool:
     try:
-        stream.decode(data, 3, 2, 20)
+        residual_codec.decode_residual(data, 3, 2, 20)
     except FormatError:
         return True
     return False
@@ -181,7 +187,7 @@ def is_refused(data: bytes) -> bool:
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 3)])
 def test_another_size(size: tuple[int, int]) -> None:
     with pytest.raises(FormatError, match="damaged"):
-        stream.decode(DATA, *size, 20)
+        residual_codec.decode_residual(DATA, *size, 20)
 
 
 @pytest.mark.parametrize("data", [b"\0" + DATA, bytes(3) + DATA, bytes(4) + DATA, DATA + b"\0", DATA * 2])
@@ -193,12 +199,12 @@ def test_anything_before_or_behind(data: bytes) -> None:
 def test_random_data(data: bytes, rows: int, columns: int, step: int) -> None:
     """An error of ours, or values within their limit."""
     with contextlib.suppress(FormatError):
-        assert abs(stream.decode(data, rows, columns, step)).max() <= 1 << 16
+        assert abs(residual_codec.decode_residual(data, rows, columns, step)).max() <= 1 << 16
 
 
 @pytest.mark.parametrize("extent", range(9, 16))
 def test_extents_out_of_range(extent: int) -> None:
-    writer = Writer(residual_tables().tables)
-    writer.entries(np.array([extent], np.int32), np.array([0], np.int32))
+    writer = AnsEncoder(residual_tables().tables)
+    writer.write_bins(np.array([extent], np.int32), np.array([0], np.int32))
     with pytest.raises(FormatError, match="extent"):
-        stream.decode(writer.stream(), 1, 1, 40)
+        residual_codec.decode_residual(writer.stream(), 1, 1, 40)

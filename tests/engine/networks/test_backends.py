@@ -16,11 +16,11 @@ from sdtrt.engine.networks.backends.openvino import OpenVino
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
-TILED = Tiled.of(TINY)
+TILED = TiledRunner.of(TINY)
 
 
 def test_unknown_names() -> None:
@@ -111,7 +111,7 @@ def test_a_restricted_process_has_as_many_threads_as_it_may_use(
     monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int | None, threads: int
 ) -> None:
     """By its affinity or a quota; 0 is what the library takes for all cores of the machine."""
-    monkeypatch.setattr(coding_threads, "processors", lambda: allowed)
+    monkeypatch.setattr(coding_threads, "available_cpus", lambda: allowed)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     for asked, expected in ((None, threads), (2, 2)):
         options = OrtCpu(asked).load(TINY.file("decoder.onnx"))._session.get_session_options()
@@ -125,7 +125,7 @@ def test_a_restricted_process_has_as_many_threads_as_it_may_use(
 def test_thread_count_is_left_to_the_library_on_a_whole_machine(
     monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int, expected: int | None
 ) -> None:
-    monkeypatch.setattr(coding_threads, "processors", lambda: allowed)
+    monkeypatch.setattr(coding_threads, "available_cpus", lambda: allowed)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert thread_count(None) == expected
     assert thread_count(7) == 7
@@ -133,7 +133,7 @@ def test_thread_count_is_left_to_the_library_on_a_whole_machine(
 
 def test_openvino_in_a_restricted_process_has_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(coding_threads, "processors", lambda: 1)
+    monkeypatch.setattr(coding_threads, "available_cpus", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     network = OpenVino(precision="fp32").load(TINY.file("decoder.onnx"))
     assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1

@@ -11,7 +11,7 @@ import pytest
 
 import sdtrt
 from sdtrt.engine.format.container import INLINE, File, Header
-from sdtrt.engine.networks.bundle import BUILT_IN, MANIFEST, Bundle, bundle_folders, find_bundle, find_decoder
+from sdtrt.engine.networks.bundle import BUILT_IN, MANIFEST, Bundle, bundle_folders, find_bundle, find_bundle_for
 from sdtrt.errors import BundleError
 
 FIELDS: dict[str, Any] = {
@@ -147,16 +147,16 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path, monkeypat
 def test_decoders_are_found_by_latent_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle_in(tmp_path / "sd-test")
     monkeypatch.setenv("SDTRT_MODELS", str(tmp_path))
-    assert find_decoder(file_in("x-01020304")).name == "mine"
-    assert find_decoder(file_in("tiny")).name == "tiny"
+    assert find_bundle_for(file_in("x-01020304")).name == "mine"
+    assert find_bundle_for(file_in("tiny")).name == "tiny"
     with pytest.raises(BundleError, match=r"x-ffffffff.*tiny, x-01020304"):
-        find_decoder(file_in("x-ffffffff"))
+        find_bundle_for(file_in("x-ffffffff"))
 
 
 def test_a_broken_bundle_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle_in(tmp_path / "broken", "{")
     monkeypatch.setenv("SDTRT_MODELS", str(tmp_path))
-    assert find_decoder(file_in("tiny")).name == "tiny"
+    assert find_bundle_for(file_in("tiny")).name == "tiny"
 
 
 def test_a_missing_models_folder_is_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

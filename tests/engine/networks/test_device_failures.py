@@ -13,15 +13,15 @@ from emulated import POISON, EmulatedBackend, EmulatedDevice, EmulatedNetwork, Q
 
 import sdtrt
 from sdtrt.engine import parts
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
+from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.device_pipeline import DevicePipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.engine.networks.tiles import Tiling
-from sdtrt.engine.networks.view import View
-from sdtrt.engine.picture import Picture
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.device import DeviceArray
 
@@ -29,7 +29,7 @@ Photo = Callable[[int, int], np.ndarray]
 TINY = find_bundle("tiny")
 VECTORS = Path(__file__).parents[2] / "vectors"
 BROKEN = sorted(path.parent for path in VECTORS.glob("x_*/expect.json"))
-OPERATIONS = ("empty", "staging", "upload", "download", "launch", "capture", "mark", "wait")
+OPERATIONS = ("empty", "staging", "upload", "download", "launch", "capture", "record_event", "wait")
 MOST = 400  # operations of a call: far more than there are
 
 
@@ -83,17 +83,17 @@ def failing() -> FailingBackend:
 
 
 @pytest.fixture
-def opened(host: Any, failing: FailingBackend) -> Callable[..., PictureCodec]:
-    def open_codec(tiled: Tiled | None = None) -> PictureCodec:
+def opened(host: Any, failing: FailingBackend) -> Callable[..., EngineCodec]:
+    def open_codec(tiled: TiledRunner | None = None) -> EngineCodec:
         failing.device = FailingDevice(host)
-        codec = PictureCodec(TINY.folder if tiled is None else tiled.bundle.folder, device="cpu")
-        codec.pipeline = DevicePipeline(failing.device, failing, tiled or Tiled.of(TINY))
+        codec = EngineCodec(TINY.folder if tiled is None else tiled.bundle.folder, device="cpu")
+        codec.pipeline = GpuPipeline(failing.device, failing, tiled or TiledRunner.of(TINY))
         return codec
 
     return open_codec
 
 
-def device_of(codec: PictureCodec) -> FailingDevice:
+def device_of(codec: EngineCodec) -> FailingDevice:
     device = codec.pipeline._device
     assert isinstance(device, FailingDevice)
     return device
@@ -101,16 +101,16 @@ def device_of(codec: PictureCodec) -> FailingDevice:
 
 def require_untouched(device: FailingDevice, stream: Stream, target: DeviceArray) -> None:
     """Once its stream is done the array is its owner's, whatever the codec's stream does from then on."""
-    device.mark(stream).sync()
+    device.record_event(stream).sync()
     target.owner[:] = 7
-    device.mark(device.stream).sync()
+    device.record_event(device.stream).sync()
     assert (target.owner == 7).all()
 
 
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("name", ["colour", "layers"])
 def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
-    opened: Callable[..., PictureCodec], real_files: dict[str, bytes], name: str, warm: bool
+    opened: Callable[..., EngineCodec], real_files: dict[str, bytes], name: str, warm: bool
 ) -> None:
     data, expected = real_files[name], None
     codec = opened()
@@ -121,7 +121,7 @@ def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
         if warm and left == 0:
             for _ in range(2):  # the second time as a graph
                 codec.decode_into(data, target, stream)
-            device.mark(stream).sync()
+            device.record_event(stream).sync()
             expected = target.owner.copy()
         device.left = left
         try:
@@ -132,16 +132,14 @@ def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
             break
         require_untouched(device, stream, target)
         codec.decode_into(data, target, stream)
-        device.mark(stream).sync()
+        device.record_event(stream).sync()
         expected = target.owner.copy() if expected is None else expected
         np.testing.assert_array_equal(target.owner, expected)
     assert (3 if warm else 30) < left < MOST
 
 
 @pytest.mark.parametrize("folder", BROKEN, ids=lambda folder: folder.name)
-def test_decode_into_of_a_broken_file_never_touches_the_array(
-    opened: Callable[..., PictureCodec], folder: Path
-) -> None:
+def test_decode_into_of_a_broken_file_never_touches_the_array(opened: Callable[..., EngineCodec], folder: Path) -> None:
     """Limits and damage are noticed while nothing has been queued for the array or its stream."""
     data, expect = (folder / "input.sdt").read_bytes(), json.loads((folder / "expect.json").read_text())
     codec = opened()
@@ -151,7 +149,7 @@ def test_decode_into_of_a_broken_file_never_touches_the_array(
         with pytest.raises(getattr(sdtrt, expect["error"])):
             codec.decode_into(data, target, stream)
         assert stream.queued == 0
-        device_of(codec).mark(device_of(codec).stream).sync()
+        device_of(codec).record_event(device_of(codec).stream).sync()
         assert (target.owner == POISON).all()
 
 
@@ -164,33 +162,36 @@ def of_shape(data: bytes, shape: tuple[int, ...]) -> bool:
     return (header.height, header.width, 3) == shape
 
 
-def encoded(codec: PictureCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
+def encoded(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
     return codec.pipeline.analyse([pixels, pixels])
 
 
-def decoded(codec: PictureCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
+def decoded(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
     return [codec.decode(data).pixels for data in files]
 
 
-def decoded_at_once(codec: PictureCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
+def decoded_at_once(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
     return [picture.pixels for picture in codec.decode_batch(files)]
 
 
-def regions(codec: PictureCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
+def regions(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
     return [parts.decode_region(codec, data, (3, 2, 90, 50)).pixels for data in files]
 
 
 @pytest.mark.parametrize("call", [encoded, decoded, decoded_at_once, regions])
 @pytest.mark.parametrize("tiling", [None, Tiling(9, 3)], ids=["whole", "faded tiles"])
 def test_any_call_failing_at_each_operation_ends_its_work(
-    opened: Callable[..., PictureCodec],
+    opened: Callable[..., EngineCodec],
     photo: Photo,
     tiling: Tiling | None,
-    call: Callable[[PictureCodec, np.ndarray, list[bytes]], list[np.ndarray]],
+    call: Callable[[EngineCodec, np.ndarray, list[bytes]], list[np.ndarray]],
 ) -> None:
-    tiled = Tiled(TINY, tiling) if tiling else None
+    tiled = TiledRunner(TINY, tiling) if tiling else None
     codec, pixels = opened(tiled), photo(100, 60)
-    files = [PictureCodec("tiny", device="cpu").encode(Picture(pixels), Wish(quality=q, layers=1)) for q in (20, 60)]
+    files = [
+        EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=q, layers=1))
+        for q in (20, 60)
+    ]
     expected = call(codec, pixels, files)
     step = 7 if tiling else 1  # of many tiles, which are much alike, some
     for left in count(0, step):
@@ -208,26 +209,26 @@ def test_any_call_failing_at_each_operation_ends_its_work(
 
 
 def test_denoising_failing_at_each_operation_ends_its_work(
-    opened: Callable[..., PictureCodec], denoising: Bundle, photo: Photo
+    opened: Callable[..., EngineCodec], denoising: Bundle, photo: Photo
 ) -> None:
-    codec = opened(Tiled.of(denoising))
-    data = PictureCodec("tiny", device="cpu").encode(Picture(photo(41, 30)), Wish(quality=20))
-    expected = codec.decode(data, view=View(2)).pixels
-    codec.decode(data, view=View(2))  # as a graph from now on
+    codec = opened(TiledRunner.of(denoising))
+    data = EngineCodec("tiny", device="cpu").encode(ImageData(photo(41, 30)), EncodeOptions(quality=20))
+    expected = codec.decode(data, options=DecodeOptions(2)).pixels
+    codec.decode(data, options=DecodeOptions(2))  # as a graph from now on
     for left in count():
         device_of(codec).left = left
         try:
-            codec.decode(data, view=View(2))
+            codec.decode(data, options=DecodeOptions(2))
         except DeviceError:
             assert not device_of(codec).stream.works
         else:
             break
-        np.testing.assert_array_equal(codec.decode(data, view=View(2)).pixels, expected)
+        np.testing.assert_array_equal(codec.decode(data, options=DecodeOptions(2)).pixels, expected)
     assert 3 < left < MOST
 
 
 def test_a_codec_that_is_closed_waits_for_what_is_queued(
-    opened: Callable[..., PictureCodec], real_files: dict[str, bytes]
+    opened: Callable[..., EngineCodec], real_files: dict[str, bytes]
 ) -> None:
     """Its memory is freed then: page-locked memory at once, although a copy may be reading it."""
     codec = sdtrt.Codec(opened())
@@ -241,11 +242,11 @@ def test_a_codec_that_is_closed_waits_for_what_is_queued(
 
 
 def test_layers_of_changing_sizes_use_one_block(
-    opened: Callable[..., PictureCodec], photo: Photo, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., EngineCodec], photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codec, host = opened(), PictureCodec("tiny", device="cpu")
+    codec, host = opened(), EngineCodec("tiny", device="cpu")
     device, sizes = device_of(codec), [(40, 30), (61, 43), (8, 8), (61, 43)]
-    files = [host.encode(Picture(photo(*size)), Wish(quality=95)) for size in sizes]
+    files = [host.encode(ImageData(photo(*size)), EncodeOptions(quality=95)) for size in sizes]
     assert all(container.read(data).layout.residual for data in files)
     targets = [device.empty((height, width, 3), np.uint8) for width, height in sizes]
     stream = Stream()
@@ -257,7 +258,7 @@ def test_layers_of_changing_sizes_use_one_block(
     for data, target in zip(files, targets, strict=True):  # nothing is waited for between them
         codec.decode_into(data, target, stream)
     assert made == []
-    device.mark(stream).sync()
+    device.record_event(stream).sync()
     for data, target in zip(files, targets, strict=True):
         difference = target.owner.astype(int) - host.decode(data).pixels
         assert abs(difference).max() <= 1

@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.quantized import Quantized
-from sdtrt.engine.coding.rate import Wish
-from sdtrt.engine.coding.stored import StoredLatents
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.latent_reader import LatentReader
+from sdtrt.engine.coding.quantized_latents import QuantizedLatents
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
-from sdtrt.engine.layers.stored import Layers
-from sdtrt.engine.networks import device_pipeline
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.layers.layer_reader import LayerReader
+from sdtrt.engine.networks import gpu_pipeline
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.device_pipeline import DevicePipeline
-from sdtrt.engine.networks.host_pipeline import HostPipeline
-from sdtrt.engine.networks.parsed import Parsed
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
+from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.engine.networks.tiles import Tiling
-from sdtrt.engine.networks.view import View
-from sdtrt.engine.picture import Picture
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
@@ -33,31 +33,31 @@ SIZES = [(1, 1), (8, 8), (40, 30), (33, 17), (7, 50)]
 
 
 @pytest.fixture(scope="module")
-def alone() -> HostPipeline:
-    return HostPipeline(OrtCpu(), Tiled.of(TINY))
+def alone() -> CpuPipeline:
+    return CpuPipeline(OrtCpu(), TiledRunner.of(TINY))
 
 
 @pytest.fixture
-def on_device(pipeline: DevicePipeline) -> PictureCodec:
-    on_device = PictureCodec("tiny", device="cpu")
+def on_device(pipeline: GpuPipeline) -> EngineCodec:
+    on_device = EngineCodec("tiny", device="cpu")
     on_device.pipeline = pipeline
     return on_device
 
 
-def parsed(data: bytes) -> Parsed:
+def parsed(data: bytes) -> DecodeRequest:
     file = container.read(data)
-    return Parsed(StoredLatents(file).part(), file.header)
+    return DecodeRequest(LatentReader(file).read(), file.header)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_same_as_on_the_host(
-    pipeline: DevicePipeline, alone: HostPipeline, photo: Photo, size: tuple[int, int]
+    pipeline: GpuPipeline, alone: CpuPipeline, photo: Photo, size: tuple[int, int]
 ) -> None:
     pixels = photo(*size)
     for _ in range(3):  # as it is, then twice as a graph
         np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
     for quality in (20, 90, 50):
-        picture = parsed(PictureCodec("tiny", device="cpu").encode(Picture(pixels), Wish(quality=quality)))
+        picture = parsed(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=quality)))
         np.testing.assert_array_equal(pipeline.synthesise([picture])[0], alone.synthesise([picture])[0])
 
 
@@ -65,11 +65,11 @@ def test_the_same_as_on_the_host(
 @pytest.mark.parametrize("size", [(150, 90), (60, 200)])
 def test_tiles(device: Any, backend: Any, photo: Photo, size: tuple[int, int], cut: bool) -> None:
     told = []
-    tiled = Tiled(TINY, Tiling(9, 3, cut), lambda *counts: told.append(counts))
-    pipeline, alone = DevicePipeline(device, backend, tiled), HostPipeline(OrtCpu(), replace(tiled, report=None))
+    tiled = TiledRunner(TINY, Tiling(9, 3, cut), lambda *counts: told.append(counts))
+    pipeline, alone = GpuPipeline(device, backend, tiled), CpuPipeline(OrtCpu(), replace(tiled, report=None))
     pixels = photo(*size)
     np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
-    picture = parsed(PictureCodec("tiny", device="cpu").encode(Picture(pixels), Wish(quality=50)))
+    picture = parsed(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=50)))
     found = pipeline.synthesise([picture, picture])
     assert told.count((0, told[0][1])) == 3
     assert told == [(n, told[0][1]) for n in range(told[0][1] + 1)] * 3
@@ -78,7 +78,7 @@ def test_tiles(device: Any, backend: Any, photo: Photo, size: tuple[int, int], c
         np.testing.assert_array_equal(one, alone.synthesise([picture])[0])
 
 
-def test_points_offsets_and_latents(pipeline: DevicePipeline, alone: HostPipeline) -> None:
+def test_points_offsets_and_latents(pipeline: GpuPipeline, alone: CpuPipeline) -> None:
     """What priors leave open lies at offsets, at points, or, by method palette, nothing is open."""
     rng = np.random.default_rng(2)
     header = Header(20, 15, 1, 3, 2000)
@@ -86,31 +86,33 @@ def test_points_offsets_and_latents(pipeline: DevicePipeline, alone: HostPipelin
     mean, delta, offset = (rng.random(40).astype(np.float32) for _ in range(3))
     points = rng.integers(-64, 65, symbols.shape).astype(np.int8)
     for contents in (
-        Quantized(symbols, mean, delta, offset),
-        Quantized(symbols, mean, delta, points),
+        QuantizedLatents(symbols, mean, delta, offset),
+        QuantizedLatents(symbols, mean, delta, points),
         rng.normal(size=symbols.shape).astype(np.float32),
     ):
         for _ in range(2):
-            found = pipeline.synthesise([Parsed(contents, header)])[0]
-            np.testing.assert_array_equal(found, alone.synthesise([Parsed(contents, header)])[0])
+            found = pipeline.synthesise([DecodeRequest(contents, header)])[0]
+            np.testing.assert_array_equal(found, alone.synthesise([DecodeRequest(contents, header)])[0])
 
 
-def test_batches(on_device: PictureCodec, photo: Photo) -> None:
-    pictures = [Picture(photo(*size)) for size in ((40, 30), (39, 26), (40, 30), (40, 30), (40, 30), (8, 8), (16, 16))]
-    host = PictureCodec("tiny", device="cpu")
-    files = list(on_device.encode_batch(pictures, Wish()))
-    assert [len(data) for data in files] == [len(host.encode(picture, Wish())) for picture in pictures]
+def test_batches(on_device: EngineCodec, photo: Photo) -> None:
+    pictures = [
+        ImageData(photo(*size)) for size in ((40, 30), (39, 26), (40, 30), (40, 30), (40, 30), (8, 8), (16, 16))
+    ]
+    host = EngineCodec("tiny", device="cpu")
+    files = list(on_device.encode_batch(pictures, EncodeOptions()))
+    assert [len(data) for data in files] == [len(host.encode(picture, EncodeOptions())) for picture in pictures]
     for back, data in zip(on_device.decode_batch(files), files, strict=True):
         difference = back.pixels.astype(int) - host.decode(data).pixels
         assert abs(difference).max() <= 1  # a batch's sums may be in another order
 
 
 def test_a_batch_of_more_than_networks_can_take(
-    pipeline: DevicePipeline, photo: Photo, monkeypatch: pytest.MonkeyPatch
+    pipeline: GpuPipeline, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = [np.roll(photo(40, 30), n, axis=1) for n in range(5)]
     expected = [pipeline.analyse([one])[0] for one in pictures]
-    monkeypatch.setattr(device_pipeline, "LARGEST_AREA", 2 * 40 * 32)
+    monkeypatch.setattr(gpu_pipeline, "MAX_AREA", 2 * 40 * 32)
     sizes = []
     monkeypatch.setattr(
         pipeline, "_encoded", lambda part, encode=pipeline._encoded: sizes.append(len(part)) or encode(part)
@@ -118,80 +120,83 @@ def test_a_batch_of_more_than_networks_can_take(
     np.testing.assert_allclose(pipeline.analyse(pictures), expected, atol=1e-5)
     assert sizes == [2, 2, 1]
     header = Header(40, 30, 1, 3, 2048)
-    pixels = pipeline.synthesise([Parsed(latents, header) for latents in expected])
+    pixels = pipeline.synthesise([DecodeRequest(latents, header) for latents in expected])
     for found, latents in zip(pixels, expected, strict=True):
-        alone = pipeline.synthesise([Parsed(latents, header)])[0]
+        alone = pipeline.synthesise([DecodeRequest(latents, header)])[0]
         assert np.abs(found.astype(int) - alone).max() <= 1
 
 
-def test_graphs_are_captured_once_and_kept(pipeline: DevicePipeline, device: Any, photo: Photo) -> None:
+def test_graphs_are_captured_once_and_kept(pipeline: GpuPipeline, device: Any, photo: Photo) -> None:
     for _ in range(4):
         pipeline.analyse([photo(40, 30)])
     assert [graph.launches for graph in device.graphs] == [3]
     pipeline.analyse([photo(39, 25)])  # of the same shape, once padded
     assert len(device.graphs) == 1
-    for n in range(1, device_pipeline.KEPT_PLANS + 1):
+    for n in range(1, gpu_pipeline.KEPT_PLANS + 1):
         pipeline.analyse([photo(8 * n, 8)])
-    assert len(device.graphs) == device_pipeline.KEPT_PLANS + 1
+    assert len(device.graphs) == gpu_pipeline.KEPT_PLANS + 1
     pipeline.analyse([photo(40, 30)])  # was dropped
-    assert len(device.graphs) == device_pipeline.KEPT_PLANS + 2
+    assert len(device.graphs) == gpu_pipeline.KEPT_PLANS + 2
 
 
 def test_into_device_memory(
-    pipeline: DevicePipeline, alone: HostPipeline, device: Any, on_device: PictureCodec, photo: Photo
+    pipeline: GpuPipeline, alone: CpuPipeline, device: Any, on_device: EngineCodec, photo: Photo
 ) -> None:
     pixels = photo(33, 17)
     pixels[:, 16:] = np.where(np.indices((17, 17)).sum(0)[:, :, None] % 5 == 0, 20, 230)  # lines, for an overlay
-    files = [on_device.encode(Picture(pixels), Wish(quality=q)) for q in (20, 50, 80)]
+    files = [on_device.encode(ImageData(pixels), EncodeOptions(quality=q)) for q in (20, 50, 80)]
     assert container.read(files[2]).layout.residual
     stream = type(device.stream)()
     targets = [device.empty((17, 33, 3), np.uint8) for _ in files]
     for data, target in zip(files, targets, strict=True):
         on_device.decode_into(data, target, stream)
-    device.mark(stream).sync()
+    device.record_event(stream).sync()
     for data, target in zip(files, targets, strict=True):
-        layers = Layers(container.read(data))
-        np.testing.assert_array_equal(target.owner, layers.put(alone.synthesise([parsed(data)])[0]))
+        layers = LayerReader(container.read(data))
+        np.testing.assert_array_equal(target.owner, layers.apply(alone.synthesise([parsed(data)])[0]))
     with pytest.raises(ValueError, match=r"uint8 \(17, 33, 3\)"):
         on_device.decode_into(files[0], device.empty((33, 17, 3), np.uint8), stream)
     with pytest.raises(ValueError, match="float32"):
         on_device.decode_into(files[0], device.empty((17, 33, 3), np.float32), stream)
 
 
-def test_what_is_not_finite_is_found(pipeline: DevicePipeline) -> None:
+def test_what_is_not_finite_is_found(pipeline: GpuPipeline) -> None:
     header = Header(16, 16, 1, 3, 2048)
     good, bad = np.zeros((40, 2, 2), np.float32), np.full((40, 2, 2), np.nan, np.float32)
-    assert pipeline.synthesise([Parsed(good, header)])[0].shape == (16, 16, 3)
+    assert pipeline.synthesise([DecodeRequest(good, header)])[0].shape == (16, 16, 3)
     for _ in range(2):
         with pytest.raises(BundleError, match="not finite"):
-            pipeline.synthesise([Parsed(bad, header)])
-    assert pipeline.synthesise([Parsed(good, header)])[0].shape == (16, 16, 3)
+            pipeline.synthesise([DecodeRequest(bad, header)])
+    assert pipeline.synthesise([DecodeRequest(good, header)])[0].shape == (16, 16, 3)
 
 
-def test_threads(on_device: PictureCodec, photo: Photo) -> None:
-    pictures = [Picture(photo(8 + 8 * (n % 5), 16 + n % 3)) for n in range(24)]
-    files = [on_device.encode(picture, Wish()) for picture in pictures]
+def test_threads(on_device: EngineCodec, photo: Photo) -> None:
+    pictures = [ImageData(photo(8 + 8 * (n % 5), 16 + n % 3)) for n in range(24)]
+    files = [on_device.encode(picture, EncodeOptions()) for picture in pictures]
     expected = [on_device.decode(data).pixels for data in files]
     with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(lambda picture: on_device.encode(picture, Wish()), pictures)) == files
+        assert list(pool.map(lambda picture: on_device.encode(picture, EncodeOptions()), pictures)) == files
         for found, pixels in zip(pool.map(on_device.decode, files), expected, strict=True):
             np.testing.assert_array_equal(found.pixels, pixels)
 
 
 def test_decode_into_needs_a_device(real_files: dict[str, bytes]) -> None:
-    codec = PictureCodec("tiny", device="cpu")
+    codec = EngineCodec("tiny", device="cpu")
     with pytest.raises(DeviceError, match="needs a GPU"):
         codec.decode_into(real_files["colour"], None, 1)
 
 
 def test_denoising_on_the_device(device: Any, backend: Any, denoising: Bundle, photo: Photo) -> None:
     """Batches of files of several qualities, each denoised from its own timestep, as on the host."""
-    host, on_device = (PictureCodec(denoising.folder, device="cpu") for _ in range(2))
-    on_device._pipeline = DevicePipeline(device, backend, Tiled.of(denoising))
-    files = [host.encode(Picture(photo(41, 30)), Wish(quality=q)) for q in (10, 30, 50)]
+    host, on_device = (EngineCodec(denoising.folder, device="cpu") for _ in range(2))
+    on_device._pipeline = GpuPipeline(device, backend, TiledRunner.of(denoising))
+    files = [host.encode(ImageData(photo(41, 30)), EncodeOptions(quality=q)) for q in (10, 30, 50)]
     for steps in (1, 3, 0, 3):
-        for back, data in zip(on_device.decode_batch(files, view=View(steps)), files, strict=True):
-            expected = host.decode(data, view=View(steps)).pixels
+        for back, data in zip(on_device.decode_batch(files, options=DecodeOptions(steps)), files, strict=True):
+            expected = host.decode(data, options=DecodeOptions(steps)).pixels
             assert abs(back.pixels.astype(int) - expected).max() <= 1  # a batch's sums may be in another order
-    changed = host.decode(files[0], view=View(1)).pixels, host.decode(files[0], view=View(0)).pixels
+    changed = (
+        host.decode(files[0], options=DecodeOptions(1)).pixels,
+        host.decode(files[0], options=DecodeOptions(0)).pixels,
+    )
     assert (changed[0] != changed[1]).any()

@@ -7,37 +7,37 @@ import numpy as np
 import pytest
 
 from sdtrt.engine import parts
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
+from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.device_pipeline import DevicePipeline
-from sdtrt.engine.networks.tiled import Tiled
-from sdtrt.engine.networks.view import FAITHFUL, View
-from sdtrt.engine.picture import Picture
+from sdtrt.engine.networks.decode_options import FAITHFUL, DecodeOptions
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError
 
-VIVID = View(look="vivid")
+VIVID = DecodeOptions(look="vivid")
 BRIGHTER = 20  # levels, by which the fixture's vivid decoder differs
 
 
 @pytest.fixture(scope="module")
-def codec(vivid: Bundle) -> PictureCodec:
-    return PictureCodec(vivid.folder, device="cpu", threads=1)
+def codec(vivid: Bundle) -> EngineCodec:
+    return EngineCodec(vivid.folder, device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
-def files(codec: PictureCodec, photo: Callable[[int, int], np.ndarray]) -> dict[float, bytes]:
+def files(codec: EngineCodec, photo: Callable[[int, int], np.ndarray]) -> dict[float, bytes]:
     """A picture with letters by quality: without a residual, with one that has just come in, with one that is fine."""
     pixels = photo(45, 37)
     pixels[8:30:5, 6:30] = 255
-    files = {quality: codec.encode(Picture(pixels), Wish(quality=quality)) for quality in (30, 57, 80)}
+    files = {quality: codec.encode(ImageData(pixels), EncodeOptions(quality=quality)) for quality in (30, 57, 80)}
     assert [bool(container.read(data).layout.residual) for data in files.values()] == [False, True, True]
     return files
 
 
-def decoded(codec: PictureCodec, data: bytes, view: View = VIVID) -> np.ndarray:
-    return codec.decode(data, view=view).pixels.astype(int)
+def decoded(codec: EngineCodec, data: bytes, view: DecodeOptions = VIVID) -> np.ndarray:
+    return codec.decode(data, options=view).pixels.astype(int)
 
 
 def within(pixels: np.ndarray) -> np.ndarray:
@@ -45,67 +45,67 @@ def within(pixels: np.ndarray) -> np.ndarray:
     return (pixels > 0) & (pixels < 255 - BRIGHTER)
 
 
-def test_vivid(codec: PictureCodec, files: dict[float, bytes]) -> None:
+def test_vivid(codec: EngineCodec, files: dict[float, bytes]) -> None:
     faithful, vivid = decoded(codec, files[30], FAITHFUL), decoded(codec, files[30])
     np.testing.assert_array_equal((vivid - faithful)[within(faithful)], BRIGHTER)
 
 
-def test_what_the_bundle_recommends(codec: PictureCodec, files: dict[float, bytes]) -> None:
-    np.testing.assert_array_equal(decoded(codec, files[30], View()), decoded(codec, files[30]))
+def test_what_the_bundle_recommends(codec: EngineCodec, files: dict[float, bytes]) -> None:
+    np.testing.assert_array_equal(decoded(codec, files[30], DecodeOptions()), decoded(codec, files[30]))
     assert codec.decode(files[30]).look == codec.decode(files[57]).look == "vivid"
-    assert codec.decode(files[30], view=FAITHFUL).look == codec.decode(files[80]).look == "faithful"
+    assert codec.decode(files[30], options=FAITHFUL).look == codec.decode(files[80]).look == "faithful"
 
 
-def test_files_do_not_depend_on_it(codec: PictureCodec, files: dict[float, bytes]) -> None:
+def test_files_do_not_depend_on_it(codec: EngineCodec, files: dict[float, bytes]) -> None:
     """A residual is what the faithful decoder needs, whatever look the bundle recommends."""
-    built_in = PictureCodec("tiny", device="cpu", threads=1)
+    built_in = EngineCodec("tiny", device="cpu", threads=1)
     for data in files.values():
         np.testing.assert_array_equal(decoded(built_in, data, FAITHFUL), decoded(codec, data, FAITHFUL))
-    picture = built_in.decode(files[57], view=FAITHFUL)
+    picture = built_in.decode(files[57], options=FAITHFUL)
     for quality in files:
-        assert built_in.encode(picture, Wish(quality=quality)) == codec.encode(picture, Wish(quality=quality))
+        assert built_in.encode(picture, EncodeOptions(quality=quality)) == codec.encode(
+            picture, EncodeOptions(quality=quality)
+        )
 
 
-def test_it_fades_where_a_residual_comes_in(codec: PictureCodec, files: dict[float, bytes]) -> None:
+def test_it_fades_where_a_residual_comes_in(codec: EngineCodec, files: dict[float, bytes]) -> None:
     step = container.read(files[57]).layout.residual / 16
     share = 25 * np.log2(step / 36) / (65 - 50)  # the step halves for 25 of quality
     assert 0.4 < share < 0.6
     change = decoded(codec, files[57]) - decoded(codec, files[57], FAITHFUL)
-    shown = codec.shown(container.read(files[57])).astype(int)
+    shown = codec.reconstruct(container.read(files[57])).astype(int)
     assert abs(change[within(shown) & within(decoded(codec, files[57], FAITHFUL))] - share * BRIGHTER).max() <= 1
     np.testing.assert_array_equal(decoded(codec, files[80]), decoded(codec, files[80], FAITHFUL))
 
 
-def test_parts(codec: PictureCodec, files: dict[float, bytes]) -> None:
+def test_parts(codec: EngineCodec, files: dict[float, bytes]) -> None:
     for data in files.values():
-        for view in (VIVID, FAITHFUL, View()):
-            whole = codec.decode(data, view=view)
-            region = parts.decode_region(codec, data, (5, 3, 20, 30), view=view)
+        for view in (VIVID, FAITHFUL, DecodeOptions()):
+            whole = codec.decode(data, options=view)
+            region = parts.decode_region(codec, data, (5, 3, 20, 30), options=view)
             np.testing.assert_array_equal(region.pixels, whole.pixels[3:33, 5:25])
-            _, rows = parts.decode_rows(codec, data, view=view)
+            _, rows = parts.decode_rows(codec, data, options=view)
             np.testing.assert_array_equal(np.concatenate([*rows]), whole.pixels)
-            found = parts.salvage(codec, data, view=view)
+            found = parts.salvage(codec, data, options=view)
             np.testing.assert_array_equal(found.pixels, whole.pixels)
             assert whole.look == region.look == found.look
 
 
-def test_preview_by_the_networks_has_the_look_of_the_bundle(codec: PictureCodec, files: dict[float, bytes]) -> None:
+def test_preview_by_the_networks_has_the_look_of_the_bundle(codec: EngineCodec, files: dict[float, bytes]) -> None:
     """One from coarse passes alone is in no look: no decoder was run for it."""
     for data in files.values():
         assert parts.preview(codec, data, 3).look == codec.decode(data).look
         assert parts.preview(codec, data, 8).look is None
 
 
-def test_on_the_device(
-    device: Any, backend: Any, vivid: Bundle, codec: PictureCodec, files: dict[float, bytes]
-) -> None:
+def test_on_the_device(device: Any, backend: Any, vivid: Bundle, codec: EngineCodec, files: dict[float, bytes]) -> None:
     """Batches in which each picture has a share of its own, also where the device must not wait."""
-    on_device = PictureCodec(vivid.folder, device="cpu")
-    on_device.pipeline = DevicePipeline(device, backend, Tiled.of(vivid))
-    nearly = codec.encode(codec.decode(files[57], view=FAITHFUL), Wish(quality=61))
+    on_device = EngineCodec(vivid.folder, device="cpu")
+    on_device.pipeline = GpuPipeline(device, backend, TiledRunner.of(vivid))
+    nearly = codec.encode(codec.decode(files[57], options=FAITHFUL), EncodeOptions(quality=61))
     many = [files[57], nearly, files[57], files[30], files[30], files[80]]
     for view in (VIVID, FAITHFUL, VIVID):
-        for back, data in zip(on_device.decode_batch(many, view=view), many, strict=True):
+        for back, data in zip(on_device.decode_batch(many, options=view), many, strict=True):
             assert abs(back.pixels.astype(int) - decoded(codec, data, view)).max() <= 1  # sums in another order
     array = device.empty((37, 45, 3), np.uint8)
     on_device.decode_into(files[57], array, device.stream)
@@ -114,12 +114,12 @@ def test_on_the_device(
 
 
 def test_a_model_without(files: dict[float, bytes]) -> None:
-    codec = PictureCodec(find_bundle("tiny").folder, device="cpu", threads=1)
+    codec = EngineCodec(find_bundle("tiny").folder, device="cpu", threads=1)
     with pytest.raises(BundleError, match="no decoder for the vivid look; decode with look faithful"):
-        codec.decode(files[30], view=VIVID)
+        codec.decode(files[30], options=VIVID)
     assert codec.decode(files[30]).look == "faithful"
 
 
 def test_a_look_that_is_none() -> None:
     with pytest.raises(ValueError, match="look 'pretty', expected one of auto, faithful, vivid"):
-        View(look="pretty")  # type: ignore[arg-type]
+        DecodeOptions(look="pretty")  # type: ignore[arg-type]

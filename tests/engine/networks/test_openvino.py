@@ -20,7 +20,7 @@ from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoNetwork, b
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import Tiled
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
@@ -131,9 +131,9 @@ def test_precision_without_bfloat16_is_refused_not_replaced(bfloat16: bool) -> N
     with pytest.raises(DeviceError, match=r"this processor \(.+\) has no bfloat16; choose precision auto or fp32"):
         OpenVino(1, "bf16")
     with pytest.raises(DeviceError, match=r"openvino on cpu: this processor .* has no bfloat16"):
-        open_pipeline(Tiled.of(TINY), "openvino", precision="bf16")
+        open_pipeline(TiledRunner.of(TINY), "openvino", precision="bf16")
     with pytest.raises(DeviceError, match=r"openvino on cpu: .* no bfloat16.*\n  ort on cpu: .* in fp32"):
-        open_pipeline(Tiled.of(TINY), device="cpu", precision="bf16")
+        open_pipeline(TiledRunner.of(TINY), device="cpu", precision="bf16")
 
 
 def test_narrow_pictures_are_computed_in_fp32() -> None:
@@ -215,8 +215,8 @@ def test_a_processor_that_is_wrong_in_bfloat16(cache: Path, monkeypatch: pytest.
 
 def test_it_comes_first_where_it_computes_in_bfloat16(bfloat16: bool) -> None:
     first = "openvino on the CPU" if bfloat16 else "ort on the CPU"
-    assert open_pipeline(Tiled.of(TINY), device="cpu").name == first
-    assert open_pipeline(Tiled.of(TINY), device="cpu", precision="fp32").name == "ort on the CPU"
+    assert open_pipeline(TiledRunner.of(TINY), device="cpu").name == first
+    assert open_pipeline(TiledRunner.of(TINY), device="cpu", precision="fp32").name == "ort on the CPU"
 
 
 def test_features_without_bfloat16_are_believed_before_openvino_is_asked(
@@ -226,7 +226,7 @@ def test_features_without_bfloat16_are_believed_before_openvino_is_asked(
     features.write_text("flags : fpu avx2\n")
     monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.CPU_FEATURES", features)
     monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.capabilities", lambda: ["BF16", "FP32"])
-    assert open_pipeline(Tiled.of(TINY), device="cpu").name == "ort on the CPU"
+    assert open_pipeline(TiledRunner.of(TINY), device="cpu").name == "ort on the CPU"
 
 
 @pytest.mark.parametrize("threads", [0, -1])
@@ -357,10 +357,10 @@ def test_nobody_is_told(tmp_path: Path) -> None:
 
 def test_without_openvino_the_extra_is_named(no_openvino: None) -> None:
     with pytest.raises(DeviceError, match=r"openvino on cpu: OpenVINO is missing .*pip install .*\[openvino\]"):
-        open_pipeline(Tiled.of(TINY), "openvino")
-    assert open_pipeline(Tiled.of(TINY), device="cpu").name == "ort on the CPU"
+        open_pipeline(TiledRunner.of(TINY), "openvino")
+    assert open_pipeline(TiledRunner.of(TINY), device="cpu").name == "ort on the CPU"
 
 
 def test_without_onnxruntime_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert open_pipeline(Tiled.of(TINY)).name == "openvino on the CPU"
+    assert open_pipeline(TiledRunner.of(TINY)).name == "openvino on the CPU"

@@ -8,17 +8,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from sdtrt.engine.networks.backends import plans
-from sdtrt.engine.networks.backends.plans import (
-    Index,
-    Key,
-    Plan,
-    State,
+from sdtrt.engine.networks.backends import engine_index
+from sdtrt.engine.networks.backends.engine_index import (
+    EngineIndex,
+    EngineKey,
+    EngineRecord,
+    EngineState,
+    delete_engines,
+    engine_states,
     engines_folder,
     onnx_hash,
-    remove,
     require_valid,
-    states,
 )
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.errors import BundleError, DeviceError
@@ -46,9 +46,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise DeviceError("no GPU")
         return about.gpu
 
-    monkeypatch.setattr(plans, "architecture", architecture)
-    monkeypatch.setattr(plans, "installed", lambda: ["tensorrt_rtx"])
-    monkeypatch.setattr(plans, "import_tensorrt", lambda name: Lenient())
+    monkeypatch.setattr(engine_index, "architecture", architecture)
+    monkeypatch.setattr(engine_index, "installed", lambda: ["tensorrt_rtx"])
+    monkeypatch.setattr(engine_index, "import_tensorrt", lambda name: Lenient())
     return about
 
 
@@ -77,19 +77,19 @@ def bundle(tmp_path: Path) -> Bundle:
     return Bundle.open(folder)
 
 
-def built(bundle: Bundle, network: str = "decoder", **changes: object) -> Plan:
+def built(bundle: Bundle, network: str = "decoder", **changes: object) -> EngineRecord:
     fields = {"builder": "tensorrt_rtx", "version": "1.2.3", "target": "sm89", "shapes": SHAPES} | changes
-    key = Key(network, onnx_hash(bundle, network), **fields)  # type: ignore[arg-type]
-    plan = Plan(key, key.file_name(), hashlib.sha256(DATA).hexdigest(), len(DATA), 1.5)
-    index = Index.of(bundle).with_plan(plan)
+    key = EngineKey(network, onnx_hash(bundle, network), **fields)  # type: ignore[arg-type]
+    plan = EngineRecord(key, key.file_name(), hashlib.sha256(DATA).hexdigest(), len(DATA), 1.5)
+    index = EngineIndex.of(bundle).with_plan(plan)
     index.folder.mkdir(exist_ok=True)
     (index.folder / plan.file).write_bytes(DATA)
     index.write()
     return plan
 
 
-def state_of(bundle: Bundle, plan: Plan) -> State:
-    return dict(states(bundle, Index.of(bundle)))[plan]
+def state_of(bundle: Bundle, plan: EngineRecord) -> EngineState:
+    return dict(engine_states(bundle, EngineIndex.of(bundle)))[plan]
 
 
 def test_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
@@ -105,7 +105,7 @@ def test_one_byte_of_the_network(bundle: Bundle, machine: SimpleNamespace, name:
     decoder, encoder = built(bundle), built(bundle, "encoder")
     path = bundle.folder / name
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    assert state_of(bundle, decoder) == State("stale", "decoder's ONNX has changed")
+    assert state_of(bundle, decoder) == EngineState("stale", "decoder's ONNX has changed")
     assert state_of(bundle, encoder).kind == "valid"
 
 
@@ -139,17 +139,17 @@ def test_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
         built(bundle, target="sm120"),
         built(bundle, target="portable"),
     )
-    assert state_of(bundle, other_library) == State("foreign", "built by tensorrt, which is not installed")
+    assert state_of(bundle, other_library) == EngineState("foreign", "built by tensorrt, which is not installed")
     assert state_of(bundle, other_gpu).kind == "valid"  # no GPU here: engines for others may be kept ready
     machine.gpu = "sm89"
-    assert state_of(bundle, other_gpu) == State("foreign", "built for sm120, this GPU is sm89")
+    assert state_of(bundle, other_gpu) == EngineState("foreign", "built for sm120, this GPU is sm89")
     assert state_of(bundle, portable).kind == "valid"
 
 
 @pytest.mark.parametrize("data", [None, DATA[:-1], b"AN ENGINE", b""])
 def test_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -> None:
     plan = built(bundle)
-    path = Index.of(bundle).folder / plan.file
+    path = EngineIndex.of(bundle).folder / plan.file
     path.unlink() if data is None else path.write_bytes(data)
     assert state_of(bundle, plan).kind == "damaged"
     with pytest.raises(BundleError, match=r"damaged.*missing, truncated or changed; run: sdtrt engines build /.*mine"):
@@ -158,8 +158,8 @@ def test_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -
 
 def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
     first, second = built(bundle), built(bundle, "encoder")
-    index = remove(Index.of(bundle), [first])
-    assert Index.of(bundle) == index
+    index = delete_engines(EngineIndex.of(bundle), [first])
+    assert EngineIndex.of(bundle) == index
     assert index.plans == (second,)
     assert not (index.folder / first.file).exists()
 
@@ -180,17 +180,17 @@ def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
 def test_a_broken_index(bundle: Bundle, text: str) -> None:
     folder = engines_folder(bundle)
     folder.mkdir()
-    (folder / plans.INDEX).write_text(text)
+    (folder / engine_index.INDEX).write_text(text)
     with pytest.raises(BundleError, match=r"sdtrt engines clean /.*mine"):
-        Index.of(bundle)
+        EngineIndex.of(bundle)
 
 
 def test_an_index_cannot_name_files_elsewhere(bundle: Bundle, machine: SimpleNamespace) -> None:
     plan = built(bundle)
-    path = engines_folder(bundle) / plans.INDEX
+    path = engines_folder(bundle) / engine_index.INDEX
     path.write_text(path.read_text().replace(plan.file, "../decoder.onnx"))
     with pytest.raises(BundleError, match="not the name of that engine"):
-        Index.of(bundle)
+        EngineIndex.of(bundle)
 
 
 def test_every_field_is_in_the_key(bundle: Bundle) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdtrt.engine.networks.backends.shapes import Shapes
+from sdtrt.engine.networks.backends.shapes import ShapeRange
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from sdtrt.engine.networks.backends.shapes import Shapes
     ],
 )
 def test_parse(text: str, sizes: list[tuple[int, int, int]]) -> None:
-    shapes = Shapes.parse(text)
+    shapes = ShapeRange.parse(text)
     assert [shapes.smallest, shapes.common, shapes.largest] == sizes
     assert str(shapes) == text
 
@@ -38,10 +38,10 @@ def test_parse(text: str, sizes: list[tuple[int, int, int]]) -> None:
 )
 def test_nonsense(text: str) -> None:
     with pytest.raises(ValueError, match="shapes"):
-        Shapes.parse(text)
+        ShapeRange.parse(text)
 
 
 def test_planes() -> None:
-    assert Shapes.parse("64x128*2").planes(4, 8) == [(2, 4, 16, 8)] * 3
+    assert ShapeRange.parse("64x128*2").planes(4, 8) == [(2, 4, 16, 8)] * 3
     with pytest.raises(ValueError, match="multiples of 8"):
-        Shapes.parse("60x64").planes(4, 8)
+        ShapeRange.parse("60x64").planes(4, 8)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from extras import needs
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.tiles import CUT_TILE, FADED_OVERLAP, FADED_TILE, Span, Tiling, tiling_of
-from sdtrt.engine.networks.view import View
-from sdtrt.engine.picture import Picture, psnr
+from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.tiles import BLEND_OVERLAP, BLEND_TILE, CUT_TILE, Span, Tiling, tiling_of
 
-LEAST_TILE = 3 * 2 * (find_bundle("tiny").reach or 0) * 8
+MIN_TILE = 3 * 2 * (find_bundle("tiny").receptive_radius or 0) * 8
 TILINGS = [
     Tiling(8, 2),
     Tiling(8, 2, True),
@@ -49,14 +49,14 @@ def test_weights_add_up_to_one(tiling: Tiling, scale: int) -> None:
     for length in (1, 5, 9, 17, 50, 121, 200):
         spans = tiling.spans(length)
         total = np.zeros(length * scale)
-        for (start, stop), window in zip(spans, tiling.windows(spans, scale), strict=True):
+        for (start, stop), window in zip(spans, tiling.blend_windows(spans, scale), strict=True):
             total[start * scale : stop * scale] += window
         np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
 def test_cut_tiles_count_only_beyond_half_the_overlap() -> None:
     tiling = Tiling(30, 10, cut=True)
-    windows = tiling.windows(tiling.spans(70), 2)
+    windows = tiling.blend_windows(tiling.spans(70), 2)
     assert len(windows) == 3
     for n, window in enumerate(windows):
         assert set(window.tolist()) <= {0, 1}
@@ -65,10 +65,10 @@ def test_cut_tiles_count_only_beyond_half_the_overlap() -> None:
 
 
 def test_tiles_that_were_cut_fade_far_enough() -> None:
-    assert Tiling(48, 2, cut=True).faded(16) == Tiling(48, 16)
-    assert Tiling(120, 40, cut=True).faded(16) == Tiling(120, 40)
-    assert Tiling(12, 0, cut=True).faded(16) == Tiling(12, 4)
-    assert Tiling(48, 2).faded(16) == Tiling(48, 2)
+    assert Tiling(48, 2, cut=True).blend(16) == Tiling(48, 16)
+    assert Tiling(120, 40, cut=True).blend(16) == Tiling(120, 40)
+    assert Tiling(12, 0, cut=True).blend(16) == Tiling(12, 4)
+    assert Tiling(48, 2).blend(16) == Tiling(48, 2)
 
 
 @pytest.mark.parametrize(("height", "width"), [(5, 5), (40, 7), (7, 40), (33, 41)])
@@ -101,12 +101,12 @@ def test_tiles_change_nothing_where_networks_look_not_far(
     """OpenVINO's sums depend on the planes' shapes, on some processors: a few samples may be a level off."""
     if backend == "openvino":
         needs("openvino")
-    whole, tiled = (PictureCodec("tiny", tile=tile, backend=backend) for tile in (0, LEAST_TILE))
-    pixels = photo(LEAST_TILE + 131, 90)
+    whole, tiled = (EngineCodec("tiny", tile=tile, backend=backend) for tile in (0, MIN_TILE))
+    pixels = photo(MIN_TILE + 131, 90)
     for turned in (pixels, pixels.swapaxes(0, 1)):
         np.testing.assert_array_equal(tiled.analyse(turned), whole.analyse(turned))
-        data = whole.encode(Picture(turned), Wish(quality=30))
-        assert tiled.encode(Picture(turned), Wish(quality=30)) == data
+        data = whole.encode(ImageData(turned), EncodeOptions(quality=30))
+        assert tiled.encode(ImageData(turned), EncodeOptions(quality=30)) == data
         off = np.abs(tiled.decode(data).pixels.astype(int) - whole.decode(data).pixels)
         assert off.max() <= levels
         assert np.count_nonzero(off) <= off.size / 10_000
@@ -114,26 +114,26 @@ def test_tiles_change_nothing_where_networks_look_not_far(
 
 def test_tiles_that_fade(photo: Callable[[int, int], np.ndarray]) -> None:
     pixels = photo(200, 50)
-    whole, tiled = PictureCodec("tiny", tile=0), PictureCodec("tiny", tile=96, overlap=32)
-    data = tiled.encode(Picture(pixels), Wish(quality=30))
+    whole, tiled = EngineCodec("tiny", tile=0), EngineCodec("tiny", tile=96, overlap=32)
+    data = tiled.encode(ImageData(pixels), EncodeOptions(quality=30))
     first, second = whole.decode(data).pixels, tiled.decode(data).pixels
     assert 0 < np.abs(first.astype(int) - second).max() < 10
 
 
 def test_denoised_tiles(denoising: Bundle, photo: Callable[[int, int], np.ndarray]) -> None:
-    codec = PictureCodec(denoising.folder, tile=96, overlap=32)
-    data = codec.encode(Picture(photo(203, 121)), Wish(quality=10))
-    whole = PictureCodec(denoising.folder, tile=0).decode(data, view=View(2))
-    assert codec.decode(data, view=View(2)).pixels.shape == (121, 203, 3)
-    assert psnr(codec.decode(data, view=View(2)).pixels, whole.pixels) > 40
+    codec = EngineCodec(denoising.folder, tile=96, overlap=32)
+    data = codec.encode(ImageData(photo(203, 121)), EncodeOptions(quality=10))
+    whole = EngineCodec(denoising.folder, tile=0).decode(data, options=DecodeOptions(2))
+    assert codec.decode(data, options=DecodeOptions(2)).pixels.shape == (121, 203, 3)
+    assert psnr(codec.decode(data, options=DecodeOptions(2)).pixels, whole.pixels) > 40
 
 
 def test_tilings_of_bundles() -> None:
     tiny = find_bundle("tiny")
-    assert tiny.reach
-    assert tiling_of(tiny) == Tiling(CUT_TILE // 8, 2 * tiny.reach, cut=True)
+    assert tiny.receptive_radius
+    assert tiling_of(tiny) == Tiling(CUT_TILE // 8, 2 * tiny.receptive_radius, cut=True)
     assert tiling_of(tiny, 1000, 100) == Tiling(125, 13)
-    assert tiling_of(replace(tiny, reach=None)) == Tiling(FADED_TILE // 8, FADED_OVERLAP // 8)
+    assert tiling_of(replace(tiny, receptive_radius=None)) == Tiling(BLEND_TILE // 8, BLEND_OVERLAP // 8)
     assert tiling_of(tiny, 0).spans(1 << 20) == [(0, 1 << 20)]
     for tile, overlap in ((-1, 0), (300, 101), (7, 0), (100, -1)):
         with pytest.raises(

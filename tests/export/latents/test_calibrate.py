@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdtrt.engine.format.profile import LatentProfile, pack, profile_from_json, unpack
+from sdtrt.engine.format.profile import LatentProfile, pack_profile, parse_profile, profile_from_json
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.calibrate import Networks, disagreement, measure, profile_fields
-from sdtrt.export.latents.picture import centre_of, crops_of, made_picture, photos_in
+from sdtrt.export.latents.sample_images import centre_of, crops_of, made_picture, photos_in
 
 SCALES = np.array([1.0, 4.0, 0.5], np.float32)
 
@@ -35,7 +35,7 @@ NETWORKS = Networks(Blocks(), Blocks(), -1.0, 1.0, 8)
 @pytest.fixture
 def profile(photos: Path) -> LatentProfile:
     fields = profile_fields(measure(NETWORKS, photos_in(photos)), "x-01234567", 8)
-    return unpack(pack(profile_from_json(fields)))
+    return parse_profile(pack_profile(profile_from_json(fields)))
 
 
 def test_measure(photos: Path) -> None:

@@ -11,12 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sdtrt.engine.codec import PictureCodec
-from sdtrt.engine.coding.rate import Wish
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
-from sdtrt.engine.picture import Picture
 from sdtrt.export.adopt import Adoption, adopt
 from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.reach import find_reach
@@ -187,7 +187,7 @@ def test_a_vivid_decoder_may_look_farther(load: Load) -> None:
 def test_tiny_looks_as_far_as_its_manifest_says() -> None:
     tiny = find_bundle("tiny")
     encoder, decoder = (OrtCpu().load(tiny.file(f"{name}.onnx")) for name in ("encoder", "decoder"))
-    assert find_reach(Networks(encoder, decoder, *tiny.pixel_range, 8, takes_step=True))[0] == tiny.reach
+    assert find_reach(Networks(encoder, decoder, *tiny.pixel_range, 8, takes_step=True))[0] == tiny.receptive_radius
 
 
 def test_an_imported_bundle_is_cut_into_tiles(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> None:
@@ -202,10 +202,10 @@ def test_an_imported_bundle_is_cut_into_tiles(tmp_path: Path, photo: Callable[[i
     assert told == "reach 2 latents: tiles of large pictures are exact"
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["reach"] == 2
     whole, tiled = (
-        PictureCodec(tmp_path / "bundle", tile=0, precision="fp32"),
-        PictureCodec(tmp_path / "bundle", tile=96, precision="fp32"),
+        EngineCodec(tmp_path / "bundle", tile=0, precision="fp32"),
+        EngineCodec(tmp_path / "bundle", tile=96, precision="fp32"),
     )
-    picture = Picture(photo(403, 213))
-    data = whole.encode(picture, Wish(quality=60))
-    assert tiled.encode(picture, Wish(quality=60)) == data
+    picture = ImageData(photo(403, 213))
+    data = whole.encode(picture, EncodeOptions(quality=60))
+    assert tiled.encode(picture, EncodeOptions(quality=60)) == data
     np.testing.assert_array_equal(tiled.decode(data).pixels, whole.decode(data).pixels)

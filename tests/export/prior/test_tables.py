@@ -3,7 +3,7 @@
 import numpy as np
 
 from sdtrt.engine.coding.priors.adaptive import adaptive_tables
-from sdtrt.engine.coding.priors.tables import LOW_BITS, SCALES
+from sdtrt.engine.coding.priors.tables import LOW_BITS, NUM_SCALES
 from sdtrt.export.prior.tables import integer_weights, logistic_row, logistic_tables, scale_of_index
 
 
@@ -23,7 +23,7 @@ def test_integer_weights() -> None:
 def test_what_raw_low_bits_cost() -> None:
     """The bits lost because the symbols of a bin count as equally likely: docs/architecture.md, "A small alphabet"."""
     losses = []
-    for k in range(17, SCALES):
+    for k in range(17, NUM_SCALES):
         edges = np.arange(-4000, 4001) - 0.5
         exact = np.diff(0.5 * (1 + np.tanh(edges / scale_of_index(k) / 2)))
         bins = exact.reshape(-1, 1 << int(LOW_BITS[k]))

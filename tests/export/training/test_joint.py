@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sdtrt.engine.coding.masking import masking
+from sdtrt.engine.coding.perceptual_masking import masking_weights
 from sdtrt.export import training_loop as training
 from sdtrt.export.prior.architectures import PLANS
 from sdtrt.export.prior.coding import Gatherer, features_of
@@ -79,7 +79,7 @@ def test_what_masks_errors_is_what_the_engine_says() -> None:
         np.random.default_rng(1).laplace(0, [[[0.1]], [[1]], [[3]], [[20]], [[9]]], (5, 20, 33)).astype(np.float32)
     )
     found = masked(torch.from_numpy(latents)[None])[0, 0].numpy()
-    np.testing.assert_allclose(found, masking(latents[:MASKING_CHANNELS]), rtol=1e-3)
+    np.testing.assert_allclose(found, masking_weights(latents[:MASKING_CHANNELS]), rtol=1e-3)
 
 
 def test_features_are_those_of_the_steps() -> None:

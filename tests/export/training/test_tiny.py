@@ -14,7 +14,7 @@ from sdtrt.export.training.tiny.appearance import channel, linear, unlikeness
 from sdtrt.export.training.tiny.finish import grid_penalty
 from sdtrt.export.training.tiny.photos import (
     GRAINY_SHARE,
-    LARGEST_GRAIN,
+    MAX_GRAIN,
     PAGES_SHARE,
     SCALED_SHARE,
     SCALES,
@@ -109,7 +109,7 @@ def test_crops_are_scaled_and_get_grain() -> None:
     assert (steepness < 0.95).mean() == pytest.approx((steepness > 1.05).mean(), abs=0.1)
     grain = np.minimum(crops.std(1).mean(1), crops.std(2).mean(1))
     assert (grain > 0.5).mean() == pytest.approx(GRAINY_SHARE, abs=0.1)
-    assert grain.max() < 1.2 * LARGEST_GRAIN
+    assert grain.max() < 1.2 * MAX_GRAIN
 
 
 def test_a_bundle_restored(crops: Tensor) -> None:

@@ -1,4 +1,4 @@
-/** Where errors are seen least: activity around them masks them, so bits are dearer there. As `engine/coding/masking.py`. */
+/** Where errors are seen least: activity around them masks them, so bits are dearer there. As `engine/coding/perceptual_masking.py`. */
 
 const RADIUS = 2, FLOOR = 1, USUAL = 6, CHEAPEST = 0.25, DEAREST = 4;
 const SHARE = Math.fround(1 / (2 * RADIUS + 1) ** 2);

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding import entropy
-from sdtrt.engine.coding.priors import bundled
-from sdtrt.engine.coding.priors.bundled import bundled_prior, unpacked
+from sdtrt.engine.coding import stream_codec
+from sdtrt.engine.coding.priors import prior_file
+from sdtrt.engine.coding.priors.prior_file import parse_prior, read_npz
 from sdtrt.errors import BundleError
 
 Arrays = dict[str, np.ndarray]
@@ -32,10 +32,10 @@ def with_architecture(arrays: Arrays, change: Callable[[dict[str, Any]], Any]) -
 
 
 def test_a_prior() -> None:
-    found = bundled_prior(SHIPPED)
+    found = parse_prior(SHIPPED)
     assert found.cuts == (12, 16)
     assert [*found.order(4)] == [0, 1, 2, 3]
-    assert found is bundled_prior(bytes(bytearray(SHIPPED)))
+    assert found is parse_prior(bytes(bytearray(SHIPPED)))
 
 
 @pytest.mark.parametrize("code", [0, 1600, 2400, 4095])
@@ -43,22 +43,22 @@ def test_predicted_passes_with_points_of_their_own(code: int) -> None:
     """Symbols come back, and what both tell of latents is nearer to them than half a step, and a bit."""
     data = packed(
         with_architecture(
-            unpacked(SHIPPED), lambda fields: [p.update(predicted=True, spacing=40) for p in fields["passes"]]
+            read_npz(SHIPPED), lambda fields: [p.update(predicted=True, spacing=40) for p in fields["passes"]]
         )
     )
-    prior, scaled = bundled_prior(data), np.random.default_rng(1).laplace(0, 9, (4, 21, 30)).astype(np.float32)
-    stream = entropy.encode_best(scaled, prior, code, 1).data
-    decoded = entropy.decode(stream, scaled.shape, prior, code)
-    assert decoded.points is not None
-    assert entropy.encode(decoded.symbols, prior, code).data == stream
-    assert np.abs(decoded.symbols + decoded.points / 64 - scaled).max() < 1.6
+    prior, scaled = parse_prior(data), np.random.default_rng(1).laplace(0, 9, (4, 21, 30)).astype(np.float32)
+    stream = stream_codec.quantize_and_encode(scaled, prior, code, 1).data
+    decoded = stream_codec.decode_stream(stream, scaled.shape, prior, code)
+    assert decoded.recon_offsets is not None
+    assert stream_codec.encode_stream(decoded.symbols, prior, code).data == stream
+    assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled).max() < 1.6
     assert any(step.predicted for step in prior.passes(4))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", SHIPPED[:-30], SHIPPED[:1000], b"\x93NUMPY" + bytes(99), packed({})])
 def test_no_archive(data: bytes) -> None:
     with pytest.raises(BundleError, match="prior is"):
-        bundled_prior(data)
+        parse_prior(data)
 
 
 def test_every_byte_that_is_lost_is_noticed() -> None:
@@ -67,7 +67,7 @@ def test_every_byte_that_is_lost_is_noticed() -> None:
         damaged = bytearray(SHIPPED)
         damaged[place] ^= 1 << int(rng.integers(8))
         try:
-            found = bundled_prior(bytes(damaged))
+            found = parse_prior(bytes(damaged))
         except BundleError:
             continue
         assert found.largest_sum() < 1 << 24  # names and dates in the archive are not its contents
@@ -75,7 +75,7 @@ def test_every_byte_that_is_lost_is_noticed() -> None:
 
 def test_too_large() -> None:
     with pytest.raises(BundleError, match="the limit is"):
-        bundled_prior(packed({"tables": np.zeros(bundled.LARGEST_NBYTES + 1, np.uint8)}))
+        parse_prior(packed({"tables": np.zeros(prior_file.MAX_NBYTES + 1, np.uint8)}))
 
 
 def test_an_archive_that_understates_its_size() -> None:
@@ -84,7 +84,7 @@ def test_an_archive_that_understates_its_size() -> None:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("tables.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40,)})
     with pytest.raises(BundleError, match="prior is"):
-        bundled_prior(stream.getvalue())
+        parse_prior(stream.getvalue())
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (), 'fortran_order': False, 'shape': ()}", b"-" * 9000 + b"1"])
@@ -93,7 +93,7 @@ def test_headers_that_numpy_trips_over(header: bytes) -> None:
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("tables.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     with pytest.raises(BundleError, match="prior is"):
-        bundled_prior(stream.getvalue())
+        parse_prior(stream.getvalue())
 
 
 def test_damage_that_another_compression_finds() -> None:
@@ -103,7 +103,7 @@ def test_damage_that_another_compression_finds() -> None:
     data = bytearray(stream.getvalue())
     data[60:75] = bytes(15)
     with pytest.raises(BundleError, match="prior is"):
-        bundled_prior(bytes(data))
+        parse_prior(bytes(data))
 
 
 def replaced(name: str, value: np.ndarray) -> Callable[[Arrays], Arrays]:
@@ -167,7 +167,7 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
     "a window of fractions": changed(lambda fields: fields["passes"][3]["values"].append([0, 1, 0.5, 0])),
     "a window of whole fractions": changed(lambda fields: fields["passes"][3]["values"][0].__setitem__(3, 1.0)),
     "too many inputs": changed(lambda fields: fields["passes"][3].update(values=[[0, 4, 0, 1]] * 1025)),
-    "too long a text": changed(lambda fields: fields.update(more="x" * bundled.LARGEST_ARCHITECTURE)),
+    "too long a text": changed(lambda fields: fields.update(more="x" * prior_file.MAX_ARCHITECTURE)),
     "windows without end": changed(lambda fields: fields["passes"][3].update(values=[[0, 1, 0, 1]] * 10_000)),
     "an origin that is elsewhere": changed(lambda fields: fields["passes"][0].update(origins=[[9, 9]])),
 }
@@ -176,4 +176,4 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile(hostile: Callable[[Arrays], Arrays]) -> None:
     with pytest.raises(BundleError, match="prior"):
-        bundled_prior(packed(hostile(unpacked(SHIPPED))))
+        parse_prior(packed(hostile(read_npz(SHIPPED))))

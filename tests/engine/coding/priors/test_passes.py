@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
-from sdtrt.engine.coding.priors.passes import PYRAMID, Inner, gather, restored, scatter
-from sdtrt.engine.coding.priors.planes import MARGIN
-from sdtrt.engine.coding.priors.symbol_planes import MAGNITUDE, SymbolPass, SymbolPlanes, symbol_passes
+from sdtrt.engine.coding.priors.known_symbols import MAGNITUDE, AdaptivePass, KnownSymbols, adaptive_passes
+from sdtrt.engine.coding.priors.padded_planes import MARGIN
+from sdtrt.engine.coding.priors.passes import PYRAMID, InnerEdges, gather, scatter, undo_channel_order
 
 PASSES = {n: AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n) for n in (1, 6)}
-INNER = Inner(True, True, True, True)
+INNER = InnerEdges(True, True, True, True)
 SIZES = [*itertools.product((1, 2, 3, 4, 5), repeat=2), (7, 13), (16, 9), (1, 17)]
 
 
-def positions(step: SymbolPass, height: int, width: int) -> list[tuple[int, int]]:
+def positions(step: AdaptivePass, height: int, width: int) -> list[tuple[int, int]]:
     """Return the positions of a pass in coding order, from the definition of its phase."""
     return [
         (y, x)
-        for origin in step.phase.origins
+        for origin in step.phase.offsets
         for y in range(origin[0], height, step.phase.stride)
         for x in range(origin[1], width, step.phase.stride)
     ]
@@ -66,12 +66,12 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (channels, height, width))
     symbols[rng.random(symbols.shape) < 0.7] //= 500
-    planes = SymbolPlanes((channels, height, width), INNER)
+    planes = KnownSymbols((channels, height, width), INNER)
     for number, step in enumerate(passes):
         places = positions(step, height, width)
         assert planes.positions(step) == len(places)
 
-        def seen(channel: int, y: int, x: int, done: list[SymbolPass] = passes[:number]) -> int:
+        def seen(channel: int, y: int, x: int, done: list[AdaptivePass] = passes[:number]) -> int:
             phase = next(p.phase for p in done if p.phase.covers(y, x))
             within = [nearest_of(n, side, phase.stride) for n, side in ((y, height), (x, width))]
             return 0 if None in within else int(symbols[channel, within[0], within[1]])
@@ -93,7 +93,7 @@ def nearest_of(n: int, side: int, stride: int) -> int | None:
 
 
 def test_first_pass_has_no_taps_and_the_last_sees_all_around() -> None:
-    passes = symbol_passes(2, PYRAMID, reach=2)
+    passes = adaptive_passes(2, PYRAMID, reach=2)
     assert passes[0].taps == ()
     assert {(-1, 0), (1, 0), (0, -1), (0, 1)} <= set(passes[-1].taps)
     assert {(-1, -1), (-1, 1), (1, -1), (1, 1)} <= set(passes[-2].taps)
@@ -120,4 +120,4 @@ def test_what_is_gathered_is_scattered_back(size: tuple[int, int]) -> None:
             expected = [[planes[c, y, x] for y, x in places] for c in order[step.start : step.stop]]
             np.testing.assert_array_equal(values, expected)
             scatter(again, step, values)
-    np.testing.assert_array_equal(restored(again, order), planes)
+    np.testing.assert_array_equal(undo_channel_order(again, order), planes)

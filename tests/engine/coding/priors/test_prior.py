@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding.priors.passes import parts_of
-from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, LOCATION_LIMIT, SCALES
+from sdtrt.engine.coding.priors.passes import positions_of
+from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, NUM_BINS, NUM_SCALES, SUBSYMBOL_STEPS
 from sdtrt.engine.format.profile import PRIOR_NAMES, PROFILE_NAMES, shipped_profile
 from sdtrt.errors import BundleError
 
@@ -15,26 +15,26 @@ CHANNELS = {"tiny-1": 40, "sd1-1": 4}
 @pytest.mark.parametrize("name", PRIOR_NAMES.values())
 @pytest.mark.parametrize("step_code", [0, 768, 2048, 3333, 4095])
 def test_contexts_stay_in_range(name: str, step_code: int) -> None:
-    prior = network_prior(name)
+    prior = shipped_prior(name)
     channels = CHANNELS[name]
     rng = np.random.default_rng(6)
     planes = prior.planes((channels, 6, 7), step_code)
     for number, step in enumerate(prior.passes(channels)):
         context = prior.context(step, planes, number)
-        positions = sum(part.stop - part.start for part, _, _ in parts_of(step.phase, 6, 7))
+        positions = sum(part.stop - part.start for part, _, _ in positions_of(step.phase, 6, 7))
         assert context.location.shape == context.scale.shape == (step.stop - step.start, positions)
         assert context.location.dtype == context.scale.dtype == np.int32
         assert abs(context.location + 0.5).max() < LOCATION_LIMIT
         assert context.scale.min() >= 0
-        assert context.scale.max() < SCALES
+        assert context.scale.max() < NUM_SCALES
         planes.put(step, rng.choice([-32768, -1, 0, 32767], context.location.shape).astype(np.int32))
 
 
 @pytest.mark.parametrize("name", PRIOR_NAMES.values())
 def test_centroids(name: str) -> None:
-    centroids = network_prior(name).centroids
+    centroids = shipped_prior(name).centroids
     if centroids is not None:
-        assert centroids.shape == (SCALES * FRACTIONS, BINS)
+        assert centroids.shape == (NUM_SCALES * SUBSYMBOL_STEPS, NUM_BINS)
         assert centroids.dtype == np.int8
         assert np.abs(centroids.astype(int)).max() <= 64
 
@@ -42,10 +42,10 @@ def test_centroids(name: str) -> None:
 @pytest.mark.parametrize("identifier", PROFILE_NAMES)
 def test_profiles_name_a_prior_for_their_channels(identifier: int) -> None:
     profile = shipped_profile(identifier)
-    order = network_prior(PRIOR_NAMES[profile.prior]).order(profile.channels)
+    order = shipped_prior(PRIOR_NAMES[profile.prior]).order(profile.channels)
     assert sorted(order) == list(range(profile.channels))
 
 
 def test_a_prior_that_is_not_shipped_is_named() -> None:
     with pytest.raises(BundleError, match="nonesuch-9"):
-        network_prior("nonesuch-9")
+        shipped_prior("nonesuch-9")

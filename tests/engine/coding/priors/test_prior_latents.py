@@ -7,22 +7,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdtrt.engine.coding.priors.architecture import Architecture, LatentPass, Window, parse_architecture, width
-from sdtrt.engine.coding.priors.latents import (
+from sdtrt.engine.coding.priors.network_prior import (
     FEATURE_LIMIT,
     KNOTS,
     LIMIT,
     MAGNITUDE,
-    LatentPlanes,
-    LatentPrior,
-    Network,
-    latent_units,
-    power,
-    step_features,
+    KnownLatents,
+    NetworkPrior,
+    PassNetwork,
+    step_embedding,
+    step_fixed_point,
+    to_units_64,
 )
-from sdtrt.engine.coding.priors.passes import OUTER, Inner, Phase
-from sdtrt.engine.coding.priors.planes import MARGIN
-from sdtrt.engine.coding.priors.prior import network_prior
+from sdtrt.engine.coding.priors.padded_planes import MARGIN
+from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges, Phase
+from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.coding.priors.prior_layout import (
+    Architecture,
+    ContextWindow,
+    LatentPass,
+    num_channels,
+    parse_architecture,
+)
 from sdtrt.errors import BundleError, FormatError
 
 PRIORS = pytest.mark.parametrize("name", ["sd1-1", "tiny-1"])
@@ -30,23 +36,29 @@ TOY = Architecture(
     (1, 0),
     (
         LatentPass(0, 2, Phase(2, ((0, 0), (1, 1))), (), ()),
-        LatentPass(0, 1, Phase(2, ((0, 1), (1, 0))), (Window(0, 2, 0, -1), Window(1, 2, 1, 0)), (Window(0, 1, -1, 0),)),
-        LatentPass(1, 2, Phase(2, ((0, 1), (1, 0))), (Window(0, 1, 0, 0),), (Window(0, 2, 0, 1),)),
+        LatentPass(
+            0,
+            1,
+            Phase(2, ((0, 1), (1, 0))),
+            (ContextWindow(0, 2, 0, -1), ContextWindow(1, 2, 1, 0)),
+            (ContextWindow(0, 1, -1, 0),),
+        ),
+        LatentPass(1, 2, Phase(2, ((0, 1), (1, 0))), (ContextWindow(0, 1, 0, 0),), (ContextWindow(0, 2, 0, 1),)),
     ),
     (1,),
 )
 
 
-def prior_of(name: str) -> LatentPrior:
-    prior = network_prior(name)
-    assert isinstance(prior, LatentPrior)
+def prior_of(name: str) -> NetworkPrior:
+    prior = shipped_prior(name)
+    assert isinstance(prior, NetworkPrior)
     return prior
 
 
 def limits_of(step: LatentPass) -> np.ndarray:
     """Return the largest magnitude of each input besides step features."""
     limits = np.full(step.inputs, MAGNITUDE[-1], np.int64)
-    limits[: width(step.values)] = LIMIT
+    limits[: num_channels(step.values)] = LIMIT
     return limits
 
 
@@ -68,16 +80,16 @@ def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
     prior = prior_of(name)
     assert prior.largest_sum() < 1 << 24
     for step, network in zip(prior.passes(0), prior.networks, strict=True):
-        limits, features = limits_of(step), step_features(int(rng.integers(4096)))
+        limits, features = limits_of(step), step_embedding(int(rng.integers(4096)))
         inputs = rng.integers(-limits[:, None], limits[:, None] + 1, (len(limits), 12))
         inputs[:, 4:8] = np.sign(inputs[:, 4:8]) * limits[:, None]
         inputs[:, 8] = np.sign(network.first[-1, : step.inputs]) * limits  # all that pushes one output up
         inputs[:, 9] = np.sign(network.first[0, : step.inputs]) * limits
-        inputs[width(step.values) :] = np.abs(inputs[width(step.values) :])
+        inputs[num_channels(step.values) :] = np.abs(inputs[num_channels(step.values) :])
         found = network(inputs.astype(np.float32), features)
         inputs = np.concatenate([inputs, np.repeat(features[:, None].astype(np.int64), 12, axis=1)])
         for product in (lambda w, x: w.astype(np.int64) @ x, lambda w, x: any_order(w, x, rng).astype(np.int64)):
-            whole = {field: getattr(network, field).astype(np.int64) for field in Network.__slots__}
+            whole = {field: getattr(network, field).astype(np.int64) for field in PassNetwork.__slots__}
             sums = product(network.first, inputs) + whole["first_bias"][:, None]
             units, direct = np.split(sums, [len(sums) - len(network.output)])
             seconds = product(network.second, (units >> 6).clip(0, LIMIT)) + whole["second_bias"][:, None]
@@ -87,7 +99,7 @@ def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
 @PRIORS
 def test_weights_are_whole(name: str) -> None:
     for network in prior_of(name).networks:
-        for field in Network.__slots__:
+        for field in PassNetwork.__slots__:
             array = getattr(network, field)
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, np.rint(array))
@@ -118,16 +130,18 @@ def test_windows_are_known_already(name: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 9)])
 @pytest.mark.parametrize("step_code", [0, 2048, 3000])
-@pytest.mark.parametrize("inner", [OUTER, Inner(True, True, True, True), Inner(top=True, right=True)])
-def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: Inner) -> None:
+@pytest.mark.parametrize(
+    "inner", [NO_INNER_EDGES, InnerEdges(True, True, True, True), InnerEdges(top=True, right=True)]
+)
+def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: InnerEdges) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (2, *size)) // rng.choice([1, 500], (2, *size))
-    latents = np.clip(symbols * power(step_code) + 32768 >> 16, -1023, 1023)
-    planes = LatentPlanes((2, *size), step_code, inner=inner)
+    latents = np.clip(symbols * step_fixed_point(step_code) + 32768 >> 16, -1023, 1023)
+    planes = KnownLatents((2, *size), step_code, inner=inner)
     for number, step in enumerate(TOY.passes):
         places = [
             (y, x)
-            for first_y, first_x in step.phase.origins
+            for first_y, first_x in step.phase.offsets
             for y in range(first_y, size[0], 2)
             for x in range(first_x, size[1], 2)
         ]
@@ -149,7 +163,7 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code:
                 return 0
             return int(latents[channel, np.clip(y, rows[0], rows[-1]), np.clip(x, columns[0], columns[-1])])
 
-        def taken(windows: tuple[Window, ...], places: list[tuple[int, int]]) -> list[list[int]]:
+        def taken(windows: tuple[ContextWindow, ...], places: list[tuple[int, int]]) -> list[list[int]]:
             return [
                 [seen(channel, y + window.dy, x + window.dx) for y, x in places]
                 for window in windows
@@ -165,13 +179,13 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code:
 
 @given(st.integers(0, 4096))
 def test_power(code: int) -> None:
-    found = power(code)
+    found = step_fixed_point(code)
     assert found**256 <= 2 ** (3584 + code) < (found + 1) ** 256
 
 
 @given(st.integers(-32768, 32767), st.integers(0, 4095))
 def test_latent_units(symbol: int, step_code: int) -> None:
-    found = latent_units(np.array([symbol], np.int32), power(step_code))
+    found = to_units_64(np.array([symbol], np.int32), step_fixed_point(step_code))
     assert found.dtype == np.int32
     assert abs(found[0] - np.clip(symbol * 64 * 2 ** ((step_code - 2048) / 256), -LIMIT, LIMIT)) < 0.52
 
@@ -184,7 +198,7 @@ def test_magnitudes_are_part_of_the_format() -> None:
 
 @given(st.integers(0, 4095))
 def test_step_features_share_out_one_hat(step_code: int) -> None:
-    features = step_features(step_code)
+    features = step_embedding(step_code)
     assert features.dtype == np.float32
     assert np.count_nonzero(features) in {1, 2}
     assert 127 <= features.sum() <= 128
@@ -202,7 +216,7 @@ def test_architectures_are_what_their_json_says(name: str) -> None:
     ]
 
 
-def toy_networks(weight: float) -> list[Network]:
+def toy_networks(weight: float) -> list[PassNetwork]:
     made = []
     for step in TOY.passes:
         inputs, outputs = step.inputs + KNOTS, 2 * (step.stop - step.start)
@@ -213,18 +227,18 @@ def toy_networks(weight: float) -> list[Network]:
             "second_bias": (2,),
             "output": (outputs, 2),
         }
-        made.append(Network(**{field: np.full(shape, weight, np.float32) for field, shape in shapes.items()}))
+        made.append(PassNetwork(**{field: np.full(shape, weight, np.float32) for field, shape in shapes.items()}))
     return made
 
 
 def test_a_prior_whose_sums_could_round_is_refused() -> None:
     tables = prior_of("sd1-1").tables
-    prior = LatentPrior(TOY, toy_networks(1), tables, None)
+    prior = NetworkPrior(TOY, toy_networks(1), tables, None)
     assert prior.order(2).tolist() == [1, 0]
     with pytest.raises(BundleError, match="exact"):
-        LatentPrior(TOY, toy_networks(1 << 12), tables, None)
+        NetworkPrior(TOY, toy_networks(1 << 12), tables, None)
     with pytest.raises(BundleError, match="2 networks for 3"):
-        LatentPrior(TOY, toy_networks(1)[1:], tables, None)
+        NetworkPrior(TOY, toy_networks(1)[1:], tables, None)
     with pytest.raises(FormatError, match="2 channels, found 3"):
         prior.order(3)
 

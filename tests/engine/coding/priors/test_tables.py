@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sdtrt.engine.coding.priors.adaptive import adaptive_tables
-from sdtrt.engine.coding.priors.prior import network_prior
-from sdtrt.engine.coding.priors.tables import BINS, FRACTIONS, LOW_BITS, REACH, SCALES
+from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.coding.priors.tables import LOW_BITS, MAX_BIN, NUM_BINS, NUM_SCALES, SUBSYMBOL_STEPS
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.export.prior import tables  # NumPy alone
 
@@ -18,8 +18,8 @@ ADAPTIVE = adaptive_tables()
 @pytest.mark.parametrize("name", ["logistic", "adaptive", *PRIOR_NAMES.values()])
 def test_tables_are_whole(name: str) -> None:
     made = {"logistic": tables.logistic_tables, "adaptive": lambda: ADAPTIVE}
-    weights = made[name]() if name in made else network_prior(name).tables
-    assert weights.shape == (SCALES * FRACTIONS, BINS)
+    weights = made[name]() if name in made else shipped_prior(name).tables
+    assert weights.shape == (NUM_SCALES * SUBSYMBOL_STEPS, NUM_BINS)
     assert weights.dtype == np.uint32
     assert weights.min() >= 1
     assert set(weights.sum(1, dtype=np.int64)) == {1 << 24}
@@ -34,10 +34,10 @@ def test_integer_weights(probabilities: np.ndarray) -> None:
 
 
 def test_tables_spread_with_the_scale_and_lean_with_the_fraction() -> None:
-    weights = ADAPTIVE.astype(np.int64).reshape(SCALES, FRACTIONS, BINS)
+    weights = ADAPTIVE.astype(np.int64).reshape(NUM_SCALES, SUBSYMBOL_STEPS, NUM_BINS)
     narrow = weights[: np.flatnonzero(LOW_BITS)[0], 0]
-    assert (np.diff(narrow[:, REACH]) < 0).all()
-    assert weights[9, 7, REACH + 1] > weights[9, 7, REACH] > weights[9, 0, REACH + 1]
+    assert (np.diff(narrow[:, MAX_BIN]) < 0).all()
+    assert weights[9, 7, MAX_BIN + 1] > weights[9, 7, MAX_BIN] > weights[9, 0, MAX_BIN + 1]
 
 
 def test_low_bits_follow_the_scale() -> None:

@@ -1,0 +1,310 @@
+"""The commands that make files and images: `encode`, `decode`."""
+
+import argparse
+import io
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sdtrt import api
+from sdtrt.cli.arguments import (
+    add_command,
+    add_frame,
+    add_inputs,
+    add_limit,
+    add_machine,
+    add_output,
+    add_output_quality,
+    add_roi,
+    denoise,
+    image_size,
+    positive,
+    positive_count,
+    quality,
+    region,
+    roi_options,
+    scale,
+)
+from sdtrt.cli.batch import Record, any_work, each_file
+from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
+from sdtrt.cli.inputs import SearchCost, check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.large import decode_rows, encode_rows
+from sdtrt.codec import Codec
+from sdtrt.engine.coding.rate_control import METHODS, EncodeOptions
+from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
+from sdtrt.engine.format.limits import UNLIMITED
+from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
+from sdtrt.engine.networks.decode_options import LOOKS
+from sdtrt.file_info import info
+from sdtrt.images.files import check_output_quality, image_file
+from sdtrt.latents.coding import file_of
+from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
+from sdtrt.latents.spaces import profile_of_space
+
+ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
+
+
+def encode(options: argparse.Namespace) -> int:
+    encoding = {
+        "quality": options.quality,
+        "nbytes": options.bytes,
+        "bits_per_pixel": options.bpp,
+        "effort": options.effort,
+        "method": options.method,
+    }
+    if options.from_latents:
+        return encode_latents(options, encoding)
+    for name in ("key", "latent_space", "size"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for latents; give --from-latents, too")
+    EncodeOptions(
+        psnr=options.target_psnr, layers=options.layers, **encoding
+    )  # what makes no sense is wrong usage, not input
+    if options.roi and options.method == "palette":
+        raise ValueError("--method palette knows no region of interest")
+
+    def check(target: str) -> None:
+        check_is_no_image(target)
+        check_roi(options, target)
+
+    targets = prepare_outputs(options.inputs, options.output, ".sdt")
+    with opened_codecs(options) as codec_of:
+        model = options.model or BUILT_IN
+        if any_work(options, targets, check):
+            codec_of(model)
+        cost_of = cache(lambda codec: SearchCost.of(codec, options))
+
+        def encode_whole(codec: Codec, source: str) -> bytes:
+            with open_image(source, options.frame, limits_of(options)) as image:
+                cost_of(codec).say(source, image.width, image.height)
+                return codec.encode(
+                    image,
+                    psnr=options.target_psnr,
+                    layers=options.layers,
+                    **encoding,
+                    **roi_options(options),
+                    strip=options.strip,
+                    limits=limits_of(options),
+                )
+
+        def work(source: str, target: str) -> Record:
+            codec, started = codec_of(model), time.perf_counter()
+            data = encode_rows(codec, source, options, cost_of(codec)) or encode_whole(codec, source)
+            seconds = time.perf_counter() - started
+            write_output(target, data, force=options.force)
+            return encoded_record(data, seconds)
+
+        return each_file(options, targets, work, ENCODED, check=check)
+
+
+def encoded_record(data: bytes, seconds: float) -> Record:
+    about = info(data, limits=UNLIMITED)
+    return {
+        "width": about.width,
+        "height": about.height,
+        "nbytes": len(data),
+        "bits_per_pixel": round(about.bits_per_pixel, 4),
+        "seconds": round(seconds, 4),
+    }
+
+
+def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int:
+    """Encode files of latents; no network is opened."""
+    if options.target_psnr is not None:
+        raise ValueError("--target-psnr needs images: latents alone have none to compare with")
+    if options.roi:
+        raise ValueError("--roi is a part of an image: latents alone have none")
+    if options.latent_space and options.model:
+        raise ValueError("--latent-space and --model both give the latent space; leave one of them out")
+    asked, limits = EncodeOptions(**encoding), limits_of(options)
+    if options.latent_space:
+        profile = profile_of_space(options.latent_space)
+    else:
+        profile = find_bundle(options.model or BUILT_IN).latent_profile()
+    targets = prepare_outputs(options.inputs, options.output, ".sdt")
+
+    def work(source: str, target: str) -> Record:
+        started = time.perf_counter()
+        with Path(source).open("rb") if is_file(source) else io.BytesIO(read_input(source)) as stream:
+            array = read_latents(stream, options.key, limits)
+        size = options.size or (None, None)
+        data = file_of(array, profile, asked, size=size, key=None, limits=limits, stacklevel=2)
+        seconds = time.perf_counter() - started
+        write_output(target, data, force=options.force)
+        return encoded_record(data, seconds)
+
+    return each_file(options, targets, work, ENCODED, check=check_is_no_image)
+
+
+def decode(options: argparse.Namespace) -> int:
+    if options.to_latents and (options.region or options.preview or options.partial or options.output_quality):
+        raise ValueError("--to-latents gives all latents of a file: no region, preview, part or output quality")
+    if options.preview and options.denoise not in {"auto", 0}:
+        raise ValueError("--preview does without --denoise")
+    if options.to_latents:
+        return decode_latents(options)
+    suffix = f".{options.format}"
+    if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
+    targets = prepare_outputs(options.inputs, options.output, suffix)
+    limits = limits_of(options)
+
+    for target in targets if options.output_quality else ():
+        check_output_quality(format_of(target, suffix), options.output_quality)
+
+    def check(target: str) -> None:
+        format_of(target, suffix)
+
+    with opened_codecs(options) as codec_of:
+        if options.model and any_work(options, targets, check):
+            codec_of(options.model)
+
+        def work(source: str, target: str) -> Record:
+            data = Path(source) if is_file(source) else read_input(source)
+            codec = codec_of(options.model or str(api.find_model(data, partial=options.partial, limits=limits)))
+            started = time.perf_counter()
+            if size := decode_rows(codec, data, target, options):
+                seconds = time.perf_counter() - started
+                return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
+            image = decoded(codec, data, options)
+            seconds = time.perf_counter() - started
+            file = image_file(image, format_of(target, suffix), options.output_quality)
+            write_output(target, file, force=options.force)
+            return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
+
+        return each_file(options, targets, work, "{width}x{height} {mode}, {seconds:.2f} s", check=check)
+
+
+def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> Image.Image:
+    """Return of a file's image what the options ask for."""
+    limits = limits_of(options)
+    if options.preview:
+        return codec.preview(source, scale=options.preview, strip=options.strip, limits=limits)
+    return codec.decode(
+        source,
+        region=options.region,
+        partial=options.partial,
+        denoise=options.denoise,
+        look=options.look,
+        strip=options.strip,
+        limits=limits,
+    )
+
+
+def decode_latents(options: argparse.Namespace) -> int:
+    """Write the latents of files; no network is opened."""
+    limits = limits_of(options)
+    if options.output is not None and not (options.output.endswith("/") or Path(options.output).is_dir()):
+        suffix_of_latents(options.output)  # refuses what cannot be written before any work
+    targets = prepare_outputs(options.inputs, options.output, ".npy")
+
+    def work(source: str, target: str) -> Record:
+        latents = api.decode_latents(read_input(source), limits=limits)
+        write_output(target, WRITERS[suffix_of_latents(target)](latents), force=options.force)
+        return {"shape": list(latents.shape)}
+
+    return each_file(options, targets, work, "latents {shape}")
+
+
+def check_is_no_image(target: str) -> None:
+    """Raise `ValueError` if the name of an `.sdt` file's output is one of an image file."""
+    suffix = Path(target).suffix.lower()
+    kind = Image.registered_extensions().get(suffix)
+    if kind in Image.SAVE and suffix != ".sdt":
+        raise ValueError(f"{target} would be an .sdt file with the name of a {kind} file; expected a name in .sdt")
+
+
+def format_of(target: str, suffix: str) -> str:
+    """Return the image format, in Pillow's words, that an output's name, or else `suffix`, asks for.
+
+    `ValueError` if Pillow writes none of that name.
+    """
+    extension = Path(target).suffix.lower() or suffix
+    kind = Image.registered_extensions().get(extension)
+    if kind not in Image.SAVE:
+        raise ValueError(f"{target}: Pillow writes no image format of the name {extension}; name a .png file")
+    return kind
+
+
+def add_commands(commands: Any) -> None:
+    command = add_command(commands, "encode", encode, "images to .sdt files")
+    add_inputs(command, "image files, - or /dev/stdin for standard input")
+    rate = command.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
+    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
+    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose image has so many dB")
+    command.add_argument(
+        "--effort",
+        type=int,
+        choices=SEARCH_ITERATIONS,
+        default=DEFAULT_EFFORT,
+        help="1 (fast) to 9 (slow, better at equal size), default %(default)s",
+    )
+    command.add_argument(
+        "--method",
+        choices=METHODS,
+        default="latents",
+        help="palette: the method of 2022, 256 colours of latents, deflated; a baseline (default %(default)s)",
+    )
+    command.add_argument(
+        "--layers",
+        type=int,
+        choices=(1, 2),
+        default=2,
+        help="1: latents alone, without what networks cannot hold (default %(default)s)",
+    )
+    command.add_argument(
+        "--from-latents",
+        action="store_true",
+        help="inputs are .npy, .npz or .safetensors files with latents, (C, h, w) at unit scale; needs no networks",
+    )
+    command.add_argument(
+        "--latent-space", metavar="NAME", help="of --from-latents: sd1, tiny, … (default: that of the model)"
+    )
+    command.add_argument("--key", metavar="NAME", help="of --from-latents: which array of .npz or .safetensors files")
+    command.add_argument(
+        "--size", type=image_size, metavar="WxH", help="of --from-latents: the image's size (default: whole latents)"
+    )
+    add_roi(command)
+    add_frame(command)
+    command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
+    add_limit(command)
+    add_output(command)
+    add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", None)
+
+    command = add_command(commands, "decode", decode, ".sdt files to images")
+    add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
+    add_output(command)
+    command.add_argument(
+        "--format", default="png", help="image format of outputs whose name does not tell (default png)"
+    )
+    add_output_quality(command)
+    command.add_argument(
+        "--denoise",
+        type=denoise,
+        default="auto",
+        metavar="N",
+        help="clean the latents by N steps of the model's UNet; auto (default): as its bundle recommends; off: not",
+    )
+    command.add_argument(
+        "--look",
+        choices=LOOKS,
+        default="auto",
+        help="faithful: least error; vivid: sharp and rich; auto (default): as the model's bundle recommends",
+    )
+    part = command.add_mutually_exclusive_group()
+    part.add_argument("--region", type=region, metavar="WxH+X+Y", help="a part of the image: 800x600+1200+400")
+    part.add_argument("--preview", type=scale, metavar="N", help="the image at 1/N of its size, quickly for 8, 16, …")
+    part.add_argument("--partial", action="store_true", help="what there is of files that are cut short or damaged")
+    command.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
+    command.add_argument(
+        "--to-latents",
+        action="store_true",
+        help="write the latents as .npy files, or as -o FILE.npz or FILE.safetensors; needs no networks",
+    )
+    add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)
+    add_limit(command)

@@ -1,0 +1,276 @@
+"""Pillow images and arrays to pictures, and back."""
+
+import io
+import os
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from sdtrt._arrays import U8Array
+from sdtrt.engine.format.arguments import checked_truth, value_text
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
+from sdtrt.engine.format.metadata import NO_METADATA, Metadata
+from sdtrt.engine.image import ImageData, luma
+from sdtrt.images.headers import head_of
+from sdtrt.images.losses import warn, warn_of_file, warn_of_frames
+from sdtrt.images.marks import marked
+from sdtrt.images.metadata import (
+    MISSING,
+    exif_given,
+    metadata_of,
+    orientation_in,
+    orientation_of,
+    put_into,
+    replaced,
+)
+from sdtrt.images.opening import check_size, is_file_image, load, open_any_size
+from sdtrt.images.transparency import filled
+from sdtrt.sources import FilePath
+
+ImageLike = Image.Image | U8Array | FilePath
+
+GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+ICC_MODES = {"RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK", "L": "GRAY", "LAB": "Lab"}  # and the profile's colour space
+PIXEL_INFO = "icc_profile", "transparency"  # that says what pixels mean
+RGB_LIKE = {"P", "PA", "YCbCr", "RGBX", "RGBa", "HSV"}  # modes whose profile is one of RGB
+# By EXIF's orientation, what turns an image upright; none for 1.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SRGB_AREA = 0.1121  # IEC 61966-2-1: red 0.64 0.33, green 0.30 0.60, blue 0.15 0.06
+
+
+def to_engine_image(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS) -> ImageData:
+    """Return the picture of a Pillow image, an array or an image file.
+
+    Arguments:
+        image: a Pillow image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or the path of an image file. Of an
+            animation the current frame is taken, of a file the first.
+        strip: leave out EXIF, XMP and text.
+        limits: how many pixels are allowed. Pillow's own limit does not count.
+
+    The EXIF orientation is applied to a file, and to an image whose pixels are still those of its file. Any other image
+    in memory is taken as its pixels are, as Pillow's own writers take it. An embedded ICC profile is converted to sRGB.
+    An alpha channel that is opaque everywhere is dropped.
+
+    Raises `LimitError` for more pixels than `limits` has, `ValueError` for a damaged image or one without a range of
+    values. Each loss that a user may not expect (more than 8 bits, colours, frames, metadata) is an `ImageWarning`.
+    """
+    if isinstance(image, str | os.PathLike):
+        with open_any_size(image) as opened:
+            return to_engine_image(opened, strip=strip, limits=limits)
+    if isinstance(image, np.ndarray):
+        return to_engine_image(_image_of_array(image), strip=strip, limits=limits)
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"image is {value_text(image)}, expected a Pillow image, a uint8 array or a path")
+    checked_truth("strip", strip)
+    pixels, orientation = loaded(image, strip=strip, limits=limits)
+    metadata = NO_METADATA if strip else metadata_of(image, orientation)
+    return _picture_of(turned(pixels, orientation), metadata, described=is_file_image(image))
+
+
+def loaded(image: Image.Image, *, strip: bool, limits: Limits) -> tuple[Image.Image, int]:
+    """Load an image and warn of what will be lost of its file.
+
+    Returns the image as it lies in the file, and its EXIF orientation. That is 1 for any image whose pixels are no
+    longer those of a file.
+    """
+    if 0 in image.size:
+        raise ValueError(f"the image has {image.width}x{image.height} pixels, expected at least 1x1")
+    check_size(image, limits)
+    warn_of_frames(image, limits)
+    if not is_file_image(image):
+        return image, 1
+    head = head_of(image)
+    warn_of_file(image, head, strip=strip)
+    load(image, limits)
+    narrow = image
+    if head.bits > 8 and image.mode not in DEEP_MODES:
+        warn(f"{head.bits} bits are reduced to 8")
+        narrow = _with_narrow_transparency(image, head.bits)
+    return narrow, orientation_of(image)
+
+
+def with_metadata(image: Image.Image, changes: dict[str, Any]) -> Image.Image:
+    """Return an upright image in memory with other metadata, which `to_engine_image` takes as it is.
+
+    `changes` are those of `sdtrt.images.metadata.replaced`. The orientation in EXIF data that replaces another is
+    applied; without such data, the one that the image has.
+    """
+    pixels, orientation = loaded(image, strip=False, limits=UNLIMITED)
+    if tiff := exif_given(changes):
+        orientation = orientation_in(tiff) or 1
+    upright = turned(pixels, orientation).copy()
+    upright.info = {name: pixels.info[name] for name in PIXEL_INFO if name in pixels.info}
+    put_into(upright, replaced(image, orientation, changes))
+    return upright
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return an image turned upright from an EXIF orientation of 1 to 8; itself if it is upright."""
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def _with_narrow_transparency(image: Image.Image, bits: int) -> Image.Image:
+    """Return an image of 8 bits whose transparent colour, which is of more bits in its file, is of 8 bits, too."""
+    colour = image.info.get("transparency")
+    if not isinstance(colour, tuple):
+        return image
+    narrow = image.copy()
+    narrow.info["transparency"] = tuple(level >> (bits - 8) for level in colour)
+    return narrow
+
+
+def _picture_of(image: Image.Image, metadata: Metadata, *, described: bool) -> ImageData:
+    """Return the picture of an image; `described` says that its ICC profile must be one for its mode."""
+    grey, image = image.mode in GREY_MODES, _with_fitting_transparency(image)
+    if image.mode in DEEP_MODES:
+        image = _in_8_bits(image)
+    elif image.mode == "La":  # premultiplied: of this mode Pillow makes no other but LA
+        image = image.convert("LA")
+    image, alpha = _without_alpha(_in_srgb(image, described=described))
+    pixels = np.asarray(image.convert("RGB"))
+    if alpha is not None:
+        pixels = filled(pixels, alpha)
+    return ImageData(pixels, alpha, grey, metadata)
+
+
+def to_pil(picture: ImageData, *, strip: bool = False) -> Image.Image:
+    """Return a picture as a Pillow image of mode L, LA, RGB or RGBA, with metadata in its `info` unless `strip`.
+
+    There, too, what is missing of the file it is from.
+    """
+    image = Image.fromarray(luma(picture.pixels) if picture.grey else picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    if not strip:
+        put_into(image, marked(picture.metadata, picture.look))
+    if picture.missing:
+        image.info[MISSING] = picture.missing
+    return image
+
+
+def _image_of_array(array: U8Array) -> Image.Image:
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {3, 4})):
+        raise ValueError(
+            f"array of {array.dtype} and shape {array.shape}; expected uint8 (H, W), (H, W, 3) or (H, W, 4)"
+        )
+    if not array.size:
+        raise ValueError(f"array of shape {array.shape} has no pixels")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 or 32 bits in 8, its transparent level as an alpha channel.
+
+    Numbers are levels of 16 bits, but those of floating-point images that lie between 0 and 1 are taken as that range.
+    """
+    levels, transparent = np.asarray(image), image.info.get("transparency")
+    if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 65535:
+        raise ValueError(f"an image of mode {image.mode} whose values are not all within 0 to 65535")
+    scale = 255 if image.mode == "F" and levels.max() <= 1 else 1 / 257
+    warn(f"{'16' if image.mode.startswith('I;16') else '32'} bits are reduced to 8")
+    narrow = Image.fromarray(np.rint(levels * np.float64(scale)).astype(np.uint8))
+    narrow.info = {name: value for name, value in image.info.items() if name != "transparency"}
+    if isinstance(transparent, int):
+        narrow.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    return narrow
+
+
+def _without_alpha(image: Image.Image) -> tuple[Image.Image, U8Array | None]:
+    """Return an image without its alpha channel, and that, None if it is opaque everywhere."""
+    if not image.has_transparency_data:
+        return image, None
+    image = image.convert("RGBA")
+    alpha = np.array(image.getchannel("A"))
+    return image.convert("RGB"), None if alpha.min(initial=255) == 255 else alpha
+
+
+def _with_fitting_transparency(image: Image.Image) -> Image.Image:
+    """Return an image without a transparent colour, with a warning, if that is none of the image's mode."""
+    if "transparency" not in image.info or image.mode in DEEP_MODES:
+        return image
+    try:
+        image.convert("RGBA")
+    except (OverflowError, SystemError, TypeError, ValueError):
+        warn(f"the transparency does not fit an image of mode {image.mode}: it is dropped")
+        image = image.copy()
+        del image.info["transparency"]
+    return image
+
+
+def _in_srgb(image: Image.Image, *, described: bool) -> Image.Image:
+    """Return an image converted from its embedded profile to sRGB; as it is, with a warning, where that fails.
+
+    An image in memory may have a profile of the mode that it had before: unless the image is `described` by it, that
+    profile is left out without a warning.
+    """
+    if "icc_profile" not in image.info or image.info["icc_profile"] == b"":
+        return image
+    profile = image.info["icc_profile"]
+    if image.mode in RGB_LIKE:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode == "LA":
+        grey = _in_srgb(_with_profile(image.getchannel("L"), profile), described=described)
+        grey.putalpha(image.getchannel("A"))
+        return grey
+    if image.mode not in ICC_MODES:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+    except (ImageCms.PyCMSError, OSError, TypeError, AttributeError):  # no profile at all
+        warn("colours are taken as sRGB: the ICC profile is damaged")
+        return image
+    if space != ICC_MODES[image.mode]:
+        if described:
+            warn(f"colours are taken as sRGB: the ICC profile is of {space}, the image of {ICC_MODES[image.mode]}")
+        return image
+    return _converted(image, source)
+
+
+def _converted(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
+    target = ImageCms.createProfile("sRGB")
+    output = {"CMYK": "RGB", "LAB": "RGB", "L": "RGB"}.get(image.mode, image.mode)
+    _warn_of_gamut(source)
+    try:
+        converted = ImageCms.profileToProfile(image, source, target, outputMode=output) or image
+    except (ImageCms.PyCMSError, OSError):
+        warn("colours are taken as sRGB: the ICC profile cannot be applied")
+        return image
+    return converted.convert("L") if image.mode == "L" else converted  # a grey profile has one channel, sRGB three
+
+
+def _with_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    image.info["icc_profile"] = profile
+    return image
+
+
+def warn_of_gamut(image: Image.Image) -> None:
+    """Warn if an image has a profile with colours beyond sRGB."""
+    with suppress(ImageCms.PyCMSError, OSError):
+        if profile := image.info.get("icc_profile"):
+            _warn_of_gamut(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+
+
+def _warn_of_gamut(profile: ImageCms.ImageCmsProfile) -> None:
+    if is_wide(profile):
+        warn(f"colours beyond sRGB are clipped ({ImageCms.getProfileDescription(profile).strip()})")
+
+
+def is_wide(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Return whether a profile's primaries span more than sRGB's: by the area of their triangle in CIE 1931 x, y."""
+    primaries = [getattr(profile.profile, f"{colour}_primary") for colour in ("red", "green", "blue")]
+    if any(primary is None for primary in primaries):
+        return False
+    (ax, ay), (bx, by), (cx, cy) = (primary[1][:2] for primary in primaries)
+    return abs((bx - ax) * (cy - ay) - (cx - ax) * (by - ay)) / 2 > 1.05 * SRGB_AREA
