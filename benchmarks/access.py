@@ -31,10 +31,10 @@ from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding import latent_file
 from sdtrt.engine.coding.latent_file import encode_latents_to_file
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.format import container
 from sdtrt.engine.format.layout import tile_spans
 from sdtrt.engine.layers.preview import box_downscale
+from sdtrt.process.threads import limit_blas_to_one_thread
 
 QUALITIES = (25, 50, 75)
 QUALITY = 50

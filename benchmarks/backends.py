@@ -31,8 +31,8 @@ from rivals import ALL_RIVALS
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.networks.backends.openvino import best_precision, version
+from sdtrt.process.threads import limit_blas_to_one_thread
 
 SIZE = (768, 512)
 RUNS = 7

@@ -19,11 +19,11 @@ from PIL import Image
 from report import write_results
 
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_file import decode_latents
 from sdtrt.engine.coding.latent_reader import channel_steps
-from sdtrt.engine.coding.quantized_latents import dequantize, pad_to_multiple
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.denoising.denoise import run_ddim
+from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import resolve_profile
 from sdtrt.engine.networks.backends.ort import OrtCpu
@@ -50,7 +50,7 @@ def main() -> None:
         pixels = np.asarray(Image.open(path).convert("RGB"))
         latents = codec.analyse(pixels)
         for name, wish in wishes.items():
-            data = codec.encode_latents(latents, pixels.shape[1], pixels.shape[0], wish)
+            data = encode_latents(latents, pixels.shape[1], pixels.shape[0], codec.profile, wish)
             for steps in STEPS:
                 found = denoise(data, steps)
                 back = codec.synthesise(found, container.read(data).header)
@@ -89,7 +89,7 @@ class Denoise:
         if trajectory is None:
             return latents
         _, height, width = latents.shape
-        whole = dequantize(pad_to_multiple(latents, self._unet.multiple))
+        whole = latents.pad_to_multiple(self._unet.multiple).dequantize()
         return run_ddim(whole[None], trajectory, self._predict)[0, :, :height, :width]
 
     def _predict(self, latents: Floats, timestep: Floats) -> Floats:

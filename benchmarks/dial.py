@@ -24,8 +24,8 @@ from PIL import Image
 from report import write_results
 
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.quality_scale import KNEE, STEP_UNIT
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import QUANT_MATRIX, WEIGHT_UNIT, ZIGZAG, block_grid, forward_dct

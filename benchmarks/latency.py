@@ -28,8 +28,8 @@ from rivals import ALL_RIVALS, decoded
 from skimage.data import astronaut
 
 import sdtrt
-from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.networks.backends.openvino import best_precision
+from sdtrt.process.threads import limit_blas_to_one_thread
 
 SIZE, QUALITY = (768, 512), 50
 CALLS, TURN, WARM_UP = 2000, 25, 5

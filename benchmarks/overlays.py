@@ -22,8 +22,8 @@ from PIL import Image
 from report import write_results
 
 from sdtrt.engine import codec as pictures
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.quality_scale import operating_point
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers.overlay import choose_overlay
 

@@ -22,7 +22,12 @@ from report import write_results
 
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding import stream_codec
-from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file, encode_palette_file
+from sdtrt.engine.coding.latent_file import (
+    TileCodingOptions,
+    decode_latents,
+    encode_latents_to_file,
+    encode_palette_file,
+)
 from sdtrt.engine.coding.latent_reader import channel_steps
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.rdoq_search import rd_costs
@@ -140,7 +145,9 @@ def by_palette(latents: Latents, profile: LatentProfile) -> tuple[int, Latents]:
 
 def by_sdtrt(profile: LatentProfile, effort: int) -> Code:
     def code(latents: Latents, step_code: float) -> tuple[float, Latents]:
-        file = encode_latents_to_file(latents, *size_of(latents), profile, round(step_code), effort=effort)
+        file = encode_latents_to_file(
+            latents, *size_of(latents), profile, round(step_code), TileCodingOptions(effort=effort)
+        )
         data = container.write(file)
         return len(data), decode_latents(container.read(data))
 

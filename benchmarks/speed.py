@@ -29,10 +29,10 @@ from sdtrt.engine.coding import stream_codec
 from sdtrt.engine.coding.latent_file import decode_symbols
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.prior import shipped_prior
-from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.networks.backends.openvino import best_precision
+from sdtrt.process.threads import limit_blas_to_one_thread
 
 SIZE = (768, 512)
 ENTROPY_RUNS = 31  # they are short, and the machine is not always of one mind

@@ -1,19 +1,19 @@
-"""Main path: picture -> latents and layers -> file, and back."""
+"""The codec: from an image to a file, and back. The main path of the run time."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdtrt._arrays import F32Array, U8Array
-from sdtrt.engine.coding.latent_file import SymbolSearch, alpha_segments, encode_latents_to_bytes, encode_palette_file
+from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.engine.coding.latent_file import SymbolSearch
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.coding.quality_scale import vivid_weight
-from sdtrt.engine.coding.quantized_latents import pad_to_multiple
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.quantized_latents import FloatLatents
 from sdtrt.engine.coding.roi import RoiWeights
-from sdtrt.engine.encoder import ImageEncoder, NetworkInput, Networks, network_pixels, overlay_if_useful
+from sdtrt.engine.encoder import NetworkInput, encode_image, network_pixels, overlay_if_useful
 from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.arguments import value_text
 from sdtrt.engine.format.container import File, Header
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 
 class EngineCodec:
-    """A bundle and where its networks run; may be used from several threads. For parts of pictures see `parts`."""
+    """A bundle, and a pipeline that runs its networks. Several threads may use it.
+
+    `engine.regions` decodes parts of images, `engine.salvage` damaged files.
+    """
 
     def __init__(
         self,
@@ -50,11 +53,11 @@ class EngineCodec:
         overlap: int | None = None,
         report: Report | None = None,
     ) -> None:
-        from sdtrt.engine.networks.pipeline import open_pipeline  # here, since `sdtrt info` needs no networks
+        from sdtrt.engine.networks.pipeline import open_pipeline  # not above, since `sdtrt info` runs no networks
 
         model = checked_model(model)
         bundle = find_bundle(model)
-        # Networks are opened when they are first needed: the current folder may be another one by then.
+        # The networks are opened at their first use, when the current folder may be another one.
         self.bundle: Bundle = replace(bundle, folder=bundle.folder.absolute())
         self.profile = self.bundle.latent_profile()
         self._tiled = TiledRunner.of(self.bundle, tile, overlap, report)
@@ -72,154 +75,158 @@ class EngineCodec:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the model and the options: networks, locks and memory belong to this process."""
+        """Return the options to open the model again; networks, locks and memory belong to one process."""
         return self._state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the model again, on the machine at hand."""
         self.__init__(**state)  # type: ignore[misc]
 
-    def encode(self, picture: ImageData, options: EncodeOptions, roi: RoiWeights | None = None) -> bytes:
+    def encode(self, image: ImageData, options: EncodeOptions, roi: RoiWeights | None = None) -> bytes:
+        """Encode an image; arguments and errors of `encoder.encode_image`."""
         require_no_roi(options, roi)
-        overlay = overlay_if_useful(picture, options, options.first_quality)
-        pixels = network_pixels(picture.pixels, overlay)
-        return self._encode_analysed((picture, NetworkInput(pixels, self.analyse(pixels), overlay)), options, roi)
+        return encode_image(self, image, options, roi)
 
     def encode_batch(
         self,
-        pictures: Iterable[ImageData],
+        images: Iterable[ImageData],
         options: EncodeOptions,
         roi_weights_of: Callable[[ImageData], RoiWeights | None] | None = None,
     ) -> Iterator[bytes]:
-        """Yield the file of each picture; a thread of its own quantizes and codes, behind the networks."""
+        """Yield the file of each image; a second thread quantizes and codes while the networks run."""
         require_no_roi(options, roi_weights_of)
 
-        def code(analysed: tuple[ImageData, NetworkInput]) -> bytes:
-            return self._encode_analysed(analysed, options, roi_weights_of(analysed[0]) if roi_weights_of else None)
+        def encode(analysed: tuple[ImageData, NetworkInput]) -> bytes:
+            image, network_input = analysed
+            roi = roi_weights_of(image) if roi_weights_of else None
+            return encode_image(self, image, options, roi, network_input)
 
-        return prefetch(code, self._analysed(pictures, options))
+        return prefetch(encode, self._analyse_batches(images, options))
 
-    def _analysed(
-        self, pictures: Iterable[ImageData], options: EncodeOptions
+    def _analyse_batches(
+        self, images: Iterable[ImageData], options: EncodeOptions
     ) -> Iterator[tuple[ImageData, NetworkInput]]:
-        for batch in group_into_batches(pictures, self.pipeline.largest_batch, lambda picture: picture.pixels.shape):
-            overlays = [overlay_if_useful(picture, options, options.first_quality) for picture in batch]
-            seen = [network_pixels(picture.pixels, overlay) for picture, overlay in zip(batch, overlays, strict=True)]
-            latents = self.pipeline.analyse(seen)
-            yield from zip(batch, map(NetworkInput, seen, latents, overlays), strict=True)
-
-    def _encode_analysed(
-        self, analysed: tuple[ImageData, NetworkInput], options: EncodeOptions, roi: RoiWeights | None = None
-    ) -> bytes:
-        picture, seen = analysed
-        height, width = picture.pixels.shape[:2]
-        parts: dict[str, Any] = {
-            "grey": picture.grey,
-            "chunks": metadata.to_chunks(picture.metadata),
-            "alpha": alpha_segments(picture.alpha, self.profile, divided=options.method != "palette"),
-        }
-        if options.method == "palette":
-            return container.write(encode_palette_file(seen.latents, width, height, self.profile, **parts))
-        parts |= {"effort": options.effort}
-        networks = Networks(self.analyse, self.reconstruct, self.symbol_search)
-        coded = ImageEncoder(picture, options, self.profile, networks, seen, roi, parts)
-        return options.file(coded.file, width, height, coded.measure)
-
-    def encode_latents(self, latents: F32Array, width: int, height: int, options: EncodeOptions) -> bytes:
-        """Return the file of a picture's latents alone, float32 (C, h, w)."""
-        return encode_latents_to_bytes(latents, width, height, self.profile, options)
+        for batch in group_into_batches(images, self.pipeline.largest_batch, lambda image: image.pixels.shape):
+            overlays = [overlay_if_useful(image, options, options.first_quality) for image in batch]
+            pixels = [network_pixels(image.pixels, overlay) for image, overlay in zip(batch, overlays, strict=True)]
+            latents = self.pipeline.analyse(pixels)
+            yield from zip(batch, map(NetworkInput, pixels, latents, overlays), strict=True)
 
     def symbol_search(
         self, pixels: U8Array, latents: F32Array, effort: int, structure: float = 1
     ) -> SymbolSearch | None:
-        """Return what chooses the symbols of a picture at an effort, None for the choice that latents tell of.
+        """Return the search by the decoder's gradient for an effort; None if RDOQ alone is used.
 
-        `structure`, 0 to 1, is by how much of the usual lost structure counts beside squared error.
+        Arguments:
+            pixels: uint8 (H, W, 3), the input of the encoder network.
+            latents: float32 (C, h, w), its output.
+            effort: 1 to 9.
+            structure: 0 to 1, share of the usual weight of lost structure next to the squared error.
         """
         if self._gradient is None or effort not in ITERATIONS_BY_EFFORT:
             return None
         return GradientSearch(self._gradient, self.profile, pixels, latents, ITERATIONS_BY_EFFORT[effort], structure)
 
     def reconstruct(self, file: File) -> U8Array:
-        """Return what networks make of a file's latents, uint8 (H, W, 3), without what lies over it."""
-        return self.pipeline.synthesise([self.prepare(self.stored(file, UNLIMITED), FAITHFUL)])[0]
+        """Return the output of the networks for a file's latents, uint8 (H, W, 3), without the layers."""
+        return self.pipeline.synthesise([self.prepare(self.read_latents(file, UNLIMITED), FAITHFUL)])[0]
 
     def decode(
-        self, data: bytes, limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
+        self, source: bytes | File, limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
     ) -> ImageData:
-        """Return the picture in a file."""
-        file = self.require_same_space(container.read(data, limits))
-        parsed = self.prepare(self.stored(file, limits), options)
-        return assemble_image(file, self.pipeline.synthesise([parsed])[0], look=parsed.look)
+        """Decode the image in a file.
+
+        Arguments:
+            source: the bytes of a file, or the parsed file.
+            limits: bounds of what a file may ask for.
+            options: look and denoising.
+
+        Raises:
+            FormatError: if the file is damaged.
+            LimitError: if the file exceeds the limits.
+            BundleError: if the file is in another latent space, or the bundle lacks a network for the options.
+        """
+        file = parse(source, limits)
+        request = self.prepare(self.read_latents(file, limits), options)
+        return assemble_image(file, self.pipeline.synthesise([request])[0], look=request.look)
 
     def decode_batch(
-        self, files: Iterable[bytes], limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
+        self,
+        sources: Iterable[bytes | File],
+        limits: Limits = DEFAULT_LIMITS,
+        options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     ) -> Iterator[ImageData]:
-        """Yield the picture of each file; a thread of its own parses and decodes symbols, ahead of the networks."""
+        """Yield the image of each file; a second thread parses and decodes symbols while the networks run."""
 
-        def parse(data: bytes) -> tuple[File, DecodeRequest]:
-            file = self.require_same_space(container.read(data, limits))
-            return file, self.prepare(self.stored(file, limits), options)
+        def prepare(source: bytes | File) -> tuple[File, DecodeRequest]:
+            file = parse(source, limits)
+            return file, self.prepare(self.read_latents(file, limits), options)
 
-        for batch in group_into_batches(
-            prefetch(parse, files), self.pipeline.largest_batch, lambda one: one[1].batch_key
-        ):
-            found = self.pipeline.synthesise([parsed for _, parsed in batch])
-            for (file, parsed), pixels in zip(batch, found, strict=True):
-                yield assemble_image(file, pixels, look=parsed.look)
+        prepared = prefetch(prepare, sources)
+        for batch in group_into_batches(prepared, self.pipeline.largest_batch, lambda pair: pair[1].batch_key):
+            outputs = self.pipeline.synthesise([request for _, request in batch])
+            for (file, request), pixels in zip(batch, outputs, strict=True):
+                yield assemble_image(file, pixels, look=request.look)
 
     def decode_into(
         self,
-        data: bytes,
+        source: bytes | File,
         array: Any,
         stream: Any,
         limits: Limits = DEFAULT_LIMITS,
         options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
-        file = self.require_same_space(container.read(data, limits))
-        parsed = self.prepare(self.stored(file, limits), options)
-        intact_segments = parsed.crop((0, parsed.shape[1]), (0, parsed.shape[2]))
-        self.pipeline.synthesise_into(intact_segments, LayerReader(file), array, stream)
+        file = parse(source, limits)
+        request = self.prepare(self.read_latents(file, limits), options)
+        whole = request.crop((0, request.shape[1]), (0, request.shape[2]))
+        self.pipeline.synthesise_into(whole, LayerReader(file), array, stream)
 
-    def require_same_space(self, file: File) -> File:
-        """Return a file that this model decodes; `BundleError` if it is in another latent space."""
+    def read_latents(self, file: File, limits: Limits, intact_segments: Iterable[bool] | None = None) -> LatentReader:
+        """Return a reader of a file's latents.
+
+        Raises:
+            BundleError: if the file is in another latent space than this model.
+        """
         space = read_space_info(file).latent_space
         if space != self.bundle.latent_space:
             raise BundleError(
                 f"the file is in latent space {space}, model {self.bundle.name} decodes "
                 f"{self.bundle.latent_space}; name a model of that space (see: sdtrt models)"
             )
-        return file
-
-    def stored(
-        self, file: File, limits: Limits = DEFAULT_LIMITS, intact_segments: Sequence[bool] | None = None
-    ) -> LatentReader:
-        """Return a file's latents; errors as of `LatentReader`."""
-        return LatentReader(file, limits, intact_segments, model_profile=self.profile)
+        intact = None if intact_segments is None else [*intact_segments]
+        return LatentReader(file, limits, intact, model_profile=self.profile)
 
     def prepare(
-        self, stored: LatentReader, options: DecodeOptions = DEFAULT_DECODE_OPTIONS, *, now: bool = True
+        self, reader: LatentReader, options: DecodeOptions = DEFAULT_DECODE_OPTIONS, *, decode_now: bool = True
     ) -> DecodeRequest:
-        """Return a file for the networks; of a picture that is one tile to them the latents are decoded `now`.
+        """Return the input of the networks.
 
-        Raises `BundleError` if the bundle cannot show it so.
+        Arguments:
+            reader: the latents of a file.
+            options: look and denoising.
+            decode_now: whether to decode the symbols here, if the image is one tile to the networks.
+
+        Raises:
+            BundleError: if the bundle lacks a network for the options.
         """
-        header, unet, vivid = stored.file.header, self.bundle.unet, self.vivid_weight(stored.file, options)
+        header, unet, vivid = reader.file.header, self.bundle.unet, self._vivid_weight(reader.file, options)
         if unet is None and options.denoise:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
-        trajectory = unet.trajectory(header.prior, header.step, stored.channel_steps, options.denoise) if unet else None
-        if unet and trajectory:
-            return DecodeRequest(pad_to_multiple(stored.read(), unet.multiple), header, trajectory, vivid)
-        now = now and self._tiled.fits_one_tile(*stored.shape[1:])
-        return DecodeRequest(stored.read() if now else stored, header, vivid_weight=vivid)
+        if unet is not None:
+            trajectory = unet.trajectory(header.prior, header.step, reader.channel_steps, options.denoise)
+            if trajectory is not None:
+                return DecodeRequest(reader.read().pad_to_multiple(unet.multiple), header, trajectory, vivid)
+        decode_now = decode_now and self._tiled.fits_one_tile(*reader.shape[1:])
+        return DecodeRequest(reader.read() if decode_now else reader, header, vivid_weight=vivid)
 
-    def vivid_weight(self, file: File, options: DecodeOptions) -> float:
-        """Return the share, 0 to 1, that the bundle's vivid decoder has in a file's pixels."""
+    def _vivid_weight(self, file: File, options: DecodeOptions) -> float:
+        """Return the weight of the vivid decoder, 0 to 1, in a file's pixels."""
         look = self.bundle.look if options.look == "auto" else options.look
-        if look == "vivid" and not self.bundle.has_vivid_decoder:
+        if look == "faithful":
+            return 0.0
+        if not self.bundle.has_vivid_decoder:
             raise BundleError(f"model {self.bundle.name} has no decoder for the vivid look; decode with look faithful")
-        return vivid_weight(file.layout.residual) if look == "vivid" else 0.0
+        return vivid_weight(file.layout.residual)
 
     def analyse(self, pixels: U8Array) -> F32Array:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
@@ -227,7 +234,7 @@ class EngineCodec:
 
     def synthesise(self, latents: F32Array, header: Header) -> U8Array:
         """Return the RGB pixels, uint8 (H, W, 3), of latents, float32 (C, h, w); the header gives size and step."""
-        return self.pipeline.synthesise([DecodeRequest(latents, header)])[0]
+        return self.pipeline.synthesise([DecodeRequest(FloatLatents(latents), header)])[0]
 
 
 def checked_model(model: str | os.PathLike[str]) -> str | Path:
@@ -242,18 +249,30 @@ def checked_model(model: str | os.PathLike[str]) -> str | Path:
 
 
 def require_no_roi(options: EncodeOptions, roi: object) -> None:
-    """Raise `ValueError` if a region of interest is asked for that the method cannot take into account."""
+    """Raise `ValueError` if there is a region of interest, and the method cannot take it into account."""
     if roi is not None and options.method == "palette":
         raise ValueError("method is 'palette', which has no region of interest; expected 'latents' beside roi")
+
+
+def parse(source: bytes | File, limits: Limits) -> File:
+    """Return a parsed file; the bytes of a file are parsed."""
+    return source if isinstance(source, File) else container.read(source, limits)
 
 
 def assemble_image(
     file: File, pixels: U8Array, rows: Span | None = None, columns: Span | None = None, *, look: Look
 ) -> ImageData:
-    """Return the picture of which networks made `pixels`, some rows and columns (None: all), with all else in its file.
+    """Combine the output of the networks with layers, alpha and metadata.
 
-    The pixels are changed in place.
+    Arguments:
+        file: the parsed file.
+        pixels: uint8 (H, W, 3), output of the networks; changed in place.
+        rows, columns: the part of the image that `pixels` are; None for all.
+        look: the look of the pixels.
     """
-    plane = alpha.read_alpha(file, rows, columns)
-    shown = LayerReader(file).apply(pixels, rows, columns)
-    return ImageData(shown, plane, file.header.grey, metadata.read_metadata(file), look)
+    layout = file.layout
+    if layout.overlay or layout.residual:
+        pixels = LayerReader(file).apply(pixels, rows, columns)
+    plane = alpha.read_alpha(file, rows, columns) if layout.alpha else None
+    kept = metadata.read_metadata(file) if file.chunks else metadata.NO_METADATA
+    return ImageData(pixels, plane, file.header.grey, kept, look)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sdtrt.atomic import replacing
-from sdtrt.engine.coding.threads import available_cpus
+from sdtrt.process.threads import available_cpus
 
 REPORT_EVERY = 50
 SAVE_EVERY = 60.0  # seconds

@@ -8,7 +8,7 @@ from PIL import Image
 from sdtrt._arrays import F32Array
 from sdtrt.codec import Codec
 from sdtrt.engine.coding import latent_file
-from sdtrt.engine.coding.rate_control import EncodeOptions, Method
+from sdtrt.engine.coding.encode_options import EncodeOptions, Method
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from sdtrt._arrays import F32Array, U8Array
-from sdtrt.engine import parts
+from sdtrt.engine import regions, salvage
 from sdtrt.engine.codec import EngineCodec, require_no_roi
+from sdtrt.engine.coding.encode_options import EncodeOptions, Method
 from sdtrt.engine.coding.latent_file import decode_latents
-from sdtrt.engine.coding.rate_control import EncodeOptions, Method
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
@@ -186,11 +186,11 @@ class Codec:
         if checked_truth("partial", partial):
             if region is not None or options.denoise:
                 raise ValueError("a partial image has no region and is not denoised")
-            return to_pil(parts.salvage(codec, bytes_of(source), limits, options), strip=strip)
+            return to_pil(salvage.salvage(codec, bytes_of(source), limits, options), strip=strip)
         if region is None:
             return to_pil(codec.decode(bytes_of(source), limits, options), strip=strip)
         with opened(source) as found:
-            return to_pil(parts.decode_region(codec, found, region, limits, options), strip=strip)
+            return to_pil(regions.decode_region(codec, found, region, limits, options), strip=strip)
 
     def preview(
         self, source: Source, *, scale: int = 8, strip: bool = False, limits: Limits = DEFAULT_LIMITS
@@ -202,7 +202,7 @@ class Codec:
         """
         checked_truth("strip", strip)
         with opened(source) as found:
-            return to_pil(parts.preview(self._opened(), found, scale, limits), strip=strip)
+            return to_pil(regions.preview(self._opened(), found, scale, limits), strip=strip)
 
     def decode_rows(
         self, source: Source, *, denoise: Denoise = "auto", look: LookOption = "auto", limits: Limits = DEFAULT_LIMITS
@@ -217,7 +217,7 @@ class Codec:
         codec, options = self._opened(), DecodeOptions.of(denoise, look)
         with ExitStack() as stack:
             found = stack.enter_context(opened(source))
-            _, rows = parts.decode_rows(codec, found, limits, options)
+            _, rows = regions.decode_rows(codec, found, limits, options)
             return RowIterator(rows, stack.pop_all())
 
     def encode_rows(
@@ -241,7 +241,7 @@ class Codec:
         options = EncodeOptions(quality=quality, effort=effort)
         checked_instance("metadata", metadata, Metadata, "a Metadata")
         checked_truth("grey", grey)
-        return parts.encode_rows(self._opened(), rows, width, height, options, grey=grey, metadata=metadata)
+        return regions.encode_rows(self._opened(), rows, width, height, options, grey=grey, metadata=metadata)
 
     def encode_batch(
         self,

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sdtrt.engine.coding.encode_options import Method
 from sdtrt.engine.coding.latent_file import decode_latents
 from sdtrt.engine.coding.latent_reader import check_latent_size
 from sdtrt.engine.coding.quality_scale import quality_of, vivid_weight
-from sdtrt.engine.coding.rate_control import Method
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import read_alpha
 from sdtrt.engine.format.container import BUNDLED, PROFILE_NBYTES, File

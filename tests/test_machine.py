@@ -15,7 +15,7 @@ from environment import HANG
 ROOT = Path(__file__).parents[1]
 PROBE = """
 import importlib.util, os
-from sdtrt.engine.coding.threads import processors
+from sdtrt.process.threads import processors
 from sdtrt.engine.networks.backends import openvino, trt_library
 from sdtrt.errors import DeviceError
 try:

@@ -65,7 +65,7 @@ def test_decoding(folder: Path) -> None:
         np.testing.assert_array_equal(decode_latents(file), np.load(folder / "latents.npy"), strict=True)
     else:
         stored = LatentReader(file, model_profile=model_of(expect))
-        decoded = stored.decoded((0, stored.shape[1]), (0, stored.shape[2]))
+        decoded = stored.decode_symbols((0, stored.shape[1]), (0, stored.shape[2]))
         np.testing.assert_array_equal(decoded.symbols, np.load(folder / "symbols.npy"), strict=True)
         assert sha256(decoded.symbols.astype("<i2").tobytes()) == expect["symbols_sha256"]
         assert (decoded.recon_offsets is not None) == (folder / "points.npy").exists()

@@ -1,12 +1,13 @@
-"""The entropy coder: constriction's `AnsCoder`, an asymmetric numeral system of 32-bit words and 64-bit state.
+"""The entropy coder: `AnsCoder` of the library constriction, a range asymmetric numeral system (rANS).
 
-It turns weights into probabilities by itself, giving each entry 1 and sharing out the rest in proportion to what it is
-handed: handed `weight - 1`, which sum to exactly that rest, nothing is left to round. `docs/format.md` has the
-arithmetic. The coder is a stack, and streams hold it from the top: words in the order in which they are read, so that
-a part of a stream from its start tells what comes first.
+It has 32-bit words and a 64-bit state. `docs/format.md` has the arithmetic.
 
-Nearly all entries are the likely ones of their tables. Those are told from the others by tables of two, which is
-quicker; only the others need tables of all.
+constriction turns weights into probabilities itself: it gives each bin 1 and distributes the rest in proportion to the
+weights. Given `weight - 1`, whose sum is exactly this rest, it rounds nothing. The coder is a stack. A stream holds the
+stack from its top, in the order in which words are read, so a prefix of a stream decodes to its first symbols.
+
+Most symbols are the mode of their distribution. A binary flag therefore codes "is the mode" first, and the full table
+is used only otherwise, which is faster.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,18 +23,25 @@ from sdtrt.errors import FormatError
 Item = TypeVar("Item")
 
 WORD = 4  # bytes
-ESCAPE_OFFSET = 1 << 15  # escaped symbols are sent as symbol + 2**15 in 16 bits
-STATE_MIN = 1 << 32  # a state below it is filled up from the stack, unless that is empty
+ESCAPE_OFFSET = 1 << 15  # an escaped symbol is coded as symbol + 2**15 in 16 bits
+STATE_MIN = 1 << 32  # a smaller state is refilled from the stack, unless the stack is empty
 
 _CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
 _UNIFORM = constriction.stream.model.Uniform()
-_BATCH = 1 << 18  # entries that are handed to the coder at once: each weighs as much as 32 floats
+_BATCH = 1 << 18  # bins per call of the coder: each needs memory for 32 floats
 
 
 class AnsDecoder:
-    """Reads a stream from its start; `alignment`, by how many bytes its first word is short, tells itself if whole.
+    """Reads a stream from its start.
 
-    Raises `FormatError` if it starts with a zero word, which no stream does.
+    Arguments:
+        stream: the bytes of a stream, or of its start.
+        tables: uint32 (rows, bins), weights that sum to 2**24 in each row.
+        alignment: number of bytes that the first word lacks to 4; by default computed from the length of the stream,
+            which must then be complete.
+
+    Raises:
+        FormatError: if the stream starts with a zero word, which no encoder writes.
     """
 
     def __init__(self, stream: bytes, tables: U32Array, alignment: int | None = None) -> None:
@@ -41,138 +49,162 @@ class AnsDecoder:
         words = np.frombuffer(aligned[: len(aligned) // WORD * WORD], ">u4")[::-1].astype(np.uint32)
         if words.size and not words[-1]:
             raise FormatError("damaged stream: it starts with a zero word")
-        self._models = _models(tables.tobytes(), tables.shape[1])
+        self._models = _two_step_models(tables.tobytes(), tables.shape[1])
         self._coder = constriction.stream.stack.AnsCoder(words)
 
     def read_bins(self, rows: I32Array) -> I32Array:
-        """Return entries of the tables' rows, in the shape of `rows`; `FormatError` for a likely one among others."""
-        flat = rows.ravel()
-        likely = self._models.mode.take(flat)
-        others = likely < 0
-        told = ~others
-        others[told] = self._decoded(self._models.not_mode, flat[told]) == 1
-        found = likely
-        missed = likely[others]
-        found[others] = self._decoded(self._models.rest, flat[others])
-        if (found[others] == missed).any():
-            raise FormatError("damaged stream: the most likely entry is coded as one of the others")
-        return found.reshape(rows.shape)
+        """Read one bin for each table row in `rows`; the result has the shape of `rows`.
 
-    def _decoded(self, weights: F32Array, rows: I32Array) -> I32Array:
-        parts = [rows[at : at + _BATCH] for at in range(0, rows.size, _BATCH)]
-        found = [self._coder.decode(_CATEGORICAL, weights.take(part, 0)) for part in parts]
-        return np.concatenate([np.empty(0, np.int32), *found])
+        Raises:
+            FormatError: if the mode of a table is coded by the table of the other bins.
+        """
+        flat = rows.ravel()
+        bins = self._models.mode.take(flat)
+        is_other = bins < 0
+        has_mode = ~is_other
+        is_other[has_mode] = self._decode(self._models.not_mode, flat[has_mode]) == 1
+        modes = bins[is_other]
+        bins[is_other] = self._decode(self._models.rest, flat[is_other])
+        if (bins[is_other] == modes).any():
+            raise FormatError("damaged stream: non-canonical bin (the mode of a table, coded as another bin)")
+        return bins.reshape(rows.shape)
+
+    def _decode(self, weights: F32Array, rows: I32Array) -> I32Array:
+        batches = [rows[start : start + _BATCH] for start in range(0, rows.size, _BATCH)]
+        bins = [self._coder.decode(_CATEGORICAL, weights.take(batch, 0)) for batch in batches]
+        return np.concatenate([np.empty(0, np.int32), *bins])
 
     def read_low_bits_and_escapes(self, symbols: I32Array, escaped: BoolArray, low_bits: I32Array) -> None:
-        """Read what entries leave open of symbols, in place: low bits, then those that are `escaped`."""
-        wide = (low_bits > 0) & ~escaped
-        if wide.any():
-            symbols[wide] += self.raw(1 << low_bits[wide])
-        if escaped.any():
-            symbols[escaped] = self.raw(np.full(escaped.sum(), 2 * ESCAPE_OFFSET, np.int32)) - ESCAPE_OFFSET
+        """Complete symbols in place: read the low bits of wide bins, then the whole symbols that are escaped.
 
-    def raw(self, sizes: I32Array) -> I32Array:
-        """Return a number below each of `sizes`."""
+        Arguments:
+            symbols: int32, base plus bin times bin width.
+            escaped: which symbols follow as 16 bits.
+            low_bits: number of low bits of each symbol.
+        """
+        has_low_bits = (low_bits > 0) & ~escaped
+        if has_low_bits.any():
+            symbols[has_low_bits] += self.read_uniform(1 << low_bits[has_low_bits])
+        if escaped.any():
+            sizes = np.full(escaped.sum(), 2 * ESCAPE_OFFSET, np.int32)
+            symbols[escaped] = self.read_uniform(sizes) - ESCAPE_OFFSET
+
+    def read_uniform(self, sizes: I32Array) -> I32Array:
+        """Read one number for each of `sizes`, uniformly distributed from 0 to below it."""
         return self._coder.decode(_UNIFORM, sizes)
 
-    def number(self, below: int) -> int:
-        """Return one number below `below`."""
-        return int(self.raw(np.array([below], np.int32))[0])
+    def read_number(self, size: int) -> int:
+        """Read one number, uniformly distributed from 0 to below `size`."""
+        return int(self.read_uniform(np.array([size], np.int32))[0])
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all that was written has been read."""
+        """Whether the whole stream has been read."""
         return bool(self._coder.is_empty())
 
     @property
     def words_remaining(self) -> int:
-        """How many words are left."""
+        """Number of words that have not been read."""
         return int(self._coder.pos()[0])
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether, if the stream is not whole, more may have been read than it holds."""
+        """Whether more may have been read than the stream holds, if the stream was truncated."""
         words_remaining, state = self._coder.pos()
         return words_remaining == 0 and state < STATE_MIN
 
 
 class LevelEnds:
-    """Where levels of a stream end: checks, as passes are read, that as many words are left as later levels hold."""
+    """Checks, while passes are read, that each level of a stream ends where its length says.
 
-    def __init__(self, reader: AnsDecoder, cuts: Sequence[int], words_remaining: Sequence[int]) -> None:
-        self._reader, self._ends = reader, [*zip(cuts, words_remaining, strict=False)]
-        self.exhausted = False  # whether the stream may have ended before the last pass that was read
+    Arguments:
+        decoder: the decoder of the stream.
+        cuts: number of passes up to the end of each level but the last.
+        words_remaining: number of words after the end of each level; empty if the stream is not cut.
+    """
+
+    def __init__(self, decoder: AnsDecoder, cuts: Sequence[int], words_remaining: Sequence[int]) -> None:
+        self._decoder, self._ends = decoder, [*zip(cuts, words_remaining, strict=False)]
+        self.exhausted = False  # whether a truncated stream may have ended before the pass that was read last
 
     def read_pass(self, number: int, read: Callable[[], Item]) -> Item:
-        """Read pass `number`, if the levels before it have ended where they are said to."""
+        """Call `read` for pass `number` after a check of the levels before it."""
         self.check(number)
-        self.exhausted = self._reader.is_exhausted
+        self.exhausted = self._decoder.is_exhausted
         return read()
 
     def check(self, number: int) -> None:
         """Raise `FormatError` if a level that ends before pass `number` does not end here."""
         while self._ends and self._ends[0][0] <= number:
-            if self._ends.pop(0)[1] != self._reader.words_remaining:
+            if self._ends.pop(0)[1] != self._decoder.words_remaining:
                 raise FormatError("damaged stream: a level does not end where its last pass does")
 
 
 class AnsEncoder:
-    """Writes a stream from its end: what is to be read first is written last."""
+    """Writes a stream from its end: the data that a decoder reads first is written last."""
 
     def __init__(self, tables: U32Array) -> None:
-        self._models = _models(tables.tobytes(), tables.shape[1])
+        self._models = _two_step_models(tables.tobytes(), tables.shape[1])
         self._coder = constriction.stream.stack.AnsCoder()
 
-    def write_bins(self, entries: I32Array, rows: I32Array) -> None:
-        """Write entries of the tables' rows, (entries,) both."""
-        likely = self._models.mode.take(rows)
-        others, told = entries != likely, likely >= 0
-        self._encode(entries[others], self._models.rest, rows[others])
-        self._encode(others[told].astype(np.int32), self._models.not_mode, rows[told])
+    def write_bins(self, bins: I32Array, rows: I32Array) -> None:
+        """Write bins of table rows, int32 (n,) both."""
+        modes = self._models.mode.take(rows)
+        is_other, has_mode = bins != modes, modes >= 0
+        self._encode(bins[is_other], self._models.rest, rows[is_other])
+        self._encode(is_other[has_mode].astype(np.int32), self._models.not_mode, rows[has_mode])
 
-    def _encode(self, entries: I32Array, weights: F32Array, rows: I32Array) -> None:
-        for at in reversed(range(0, entries.size, _BATCH)):
-            part = slice(at, at + _BATCH)
-            self._coder.encode_reverse(entries[part], _CATEGORICAL, weights.take(rows[part], 0))
+    def _encode(self, bins: I32Array, weights: F32Array, rows: I32Array) -> None:
+        for start in reversed(range(0, bins.size, _BATCH)):
+            batch = slice(start, start + _BATCH)
+            self._coder.encode_reverse(bins[batch], _CATEGORICAL, weights.take(rows[batch], 0))
 
-    def raw(self, numbers: I32Array, sizes: I32Array) -> None:
+    def write_uniform(self, numbers: I32Array, sizes: I32Array) -> None:
+        """Write numbers, each uniformly distributed from 0 to below its size, int32 (n,) both."""
         if numbers.size:
             self._coder.encode_reverse(numbers, _UNIFORM, sizes)
 
-    def number(self, number: int, below: int) -> None:
-        self.raw(np.array([number], np.int32), np.array([below], np.int32))
+    def write_number(self, number: int, size: int) -> None:
+        """Write one number, uniformly distributed from 0 to below `size`."""
+        self.write_uniform(np.array([number], np.int32), np.array([size], np.int32))
 
     @property
     def words(self) -> int:
-        """How many words what has been written so far takes that nothing written later can change."""
+        """Number of complete 32-bit words written so far; later writes cannot change them."""
         return int(self._coder.pos()[0])
 
     def stream(self) -> bytes:
-        """Return the stream; its first word less the zero bytes before it."""
+        """Return the stream; zero bytes at the start of its first word are left out."""
         words: U32Array = self._coder.get_compressed()
         return words[::-1].astype(">u4").tobytes().lstrip(b"\0")
 
 
 class _TwoStepModels(NamedTuple):
-    """U32Array in two steps; weights are less 1, as the coder wants them."""
+    """Tables split into "is the mode" and "which other bin". Weights are less 1, as constriction takes them.
 
-    mode: I32Array  # (rows,): the entry that has more than half of the weight; -1 if none has
-    not_mode: F32Array  # (rows, 2): of likely entries, and of all others
-    rest: F32Array  # (rows, entries): once an entry is known not to be the likely one
+    Attributes:
+        mode: int32 (rows,), the bin that has more than half of the weight, or -1 if none has.
+        not_mode: float32 (rows, 2), weights of the mode and of all other bins.
+        rest: float32 (rows, bins), weights of the bins other than the mode.
+    """
+
+    mode: I32Array
+    not_mode: F32Array
+    rest: F32Array
 
 
 @lru_cache(8)
-def _models(data: bytes, entries: int) -> _TwoStepModels:
-    """Return the models of tables, given as the bytes of uint32 (rows, entries)."""
-    tables = np.frombuffer(data, np.uint32).reshape(-1, entries).astype(np.int64)
+def _two_step_models(data: bytes, num_bins: int) -> _TwoStepModels:
+    """Split tables, given as the bytes of uint32 (rows, bins)."""
+    tables = np.frombuffer(data, np.uint32).reshape(-1, num_bins).astype(np.int64)
     total, rows = 1 << 24, np.arange(len(tables))
     largest = tables.argmax(1)
     weight = tables[rows, largest]
-    likely = np.where(weight > total // 2, largest, -1)
-    is_other = np.stack([weight, total - weight], axis=1) - 1
-    others = tables * (total - 1) // (total - weight)[:, None]
-    others[rows, largest] = 0
-    others[rows, others.argmax(1)] += total - 1 - others.sum(1)
-    others[rows, largest] = 1
-    others = np.where(likely[:, None] < 0, tables, others) - 1
-    return _TwoStepModels(likely.astype(np.int32), is_other.astype(np.float32), others.astype(np.float32))
+    mode = np.where(weight > total // 2, largest, -1)
+    not_mode = np.stack([weight, total - weight], axis=1) - 1
+    rest = tables * (total - 1) // (total - weight)[:, None]
+    rest[rows, largest] = 0
+    rest[rows, rest.argmax(1)] += total - 1 - rest.sum(1)
+    rest[rows, largest] = 1
+    rest = np.where(mode[:, None] < 0, tables, rest) - 1
+    return _TwoStepModels(mode.astype(np.int32), not_mode.astype(np.float32), rest.astype(np.float32))

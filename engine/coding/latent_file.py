@@ -1,7 +1,10 @@
-"""Latents to files and back: all between networks and bytes. Needs no model, but those files that refer to one."""
+"""Latents to files and back: quantization, entropy coding and the container, without networks.
+
+A model is only needed for files that refer to the prior of a model.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +17,7 @@ from sdtrt.engine.coding.perceptual_masking import masking_weights
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior
-from sdtrt.engine.coding.quantized_latents import dequantize
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
-from sdtrt.engine.coding.threads import parallel_map
-from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import encode_alpha, pixel_tiles
 from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, Span, max_tiles, tile_spans
@@ -27,19 +26,30 @@ from sdtrt.engine.format.profile import PALETTE, LatentProfile, serialize_profil
 from sdtrt.engine.format.webp_lossless import MAX_SIDE
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
+from sdtrt.process.threads import parallel_map
 
-TILE = 128  # latents: the usual side of a tile; planes of up to one and a half are not divided
+TILE = 128  # latents: the usual side of a tile; planes of up to one and a half tiles are not divided
 
 
 class TileToQuantize(NamedTuple):
-    """What is known of a tile when its symbols are chosen."""
+    """The input of a symbol search: a tile and its context.
+
+    Attributes:
+        header: the header of the file.
+        rows, columns: place of the tile in the plane of latents.
+        scaled: float32 (C, h, w), the latents of the tile in quantization steps.
+        rate_weight: float32 (h, w), factor of lambda at each position, from ROI and masking.
+        roi: float32 (h, w), factor of the squared error at each position, from the ROI alone.
+        prior: the entropy model.
+        inner: which edges of the tile touch another tile.
+    """
 
     header: Header
     rows: Span
     columns: Span
-    scaled: F32Array  # its latents in steps, float32 (C, h, w)
-    rate_weight: F32Array  # by how much dearer than usual bits are at each, float32 (h, w)
-    roi: F32Array  # by how much errors count at each, float32 (h, w)
+    scaled: F32Array
+    rate_weight: F32Array
+    roi: F32Array
     prior: Prior
     inner: InnerEdges
 
@@ -47,18 +57,40 @@ class TileToQuantize(NamedTuple):
 SymbolSearch = Callable[[TileToQuantize], I16Array]  # from a tile to its symbols, int16 (C, h, w)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileCodingOptions:
+    """How tiles are quantized.
+
+    Attributes:
+        effort: 1 (fast) to 9 (slow); see `stream_codec.quantize_and_encode`.
+        rate_weight: float32 (h, w) for all latents of the image, factor of lambda at each position; default 1.
+        search: chooses the symbols of a tile; default RDOQ.
+    """
+
+    effort: int = DEFAULT_EFFORT
+    rate_weight: F32Array | None = None
+    search: SymbolSearch | None = None
+
+
+DEFAULT_TILE_CODING = TileCodingOptions()
+
+
 class TileStream(NamedTuple):
-    """A tile's segments, and by how many bytes the first word of its stream is short."""
+    """The segments of a tile, and the number of bytes that the first word of its stream lacks to 4."""
 
     segments: list[bytes]
     alignment: int
 
 
 class LatentFileWriter:
-    """An image's file, made while its latents come, rows of tiles after rows of tiles.
+    """Makes the file of an image while its latents arrive from top to bottom.
 
-    `effort` is 1 (fast) to 9 (slow); `rate_weight`, float32 (h, w), is by how much dearer than usual bits are at each latent;
-    `search`, if given, chooses the symbols.
+    Arguments:
+        width, height: size of the image in pixels.
+        profile: latent profile of the model.
+        step_code: code of the quantization step, 0 to 4095.
+        options: how tiles are quantized.
+        grey: whether the image is to be decoded with one channel.
     """
 
     def __init__(
@@ -67,85 +99,89 @@ class LatentFileWriter:
         height: int,
         profile: LatentProfile,
         step_code: int,
+        options: TileCodingOptions = DEFAULT_TILE_CODING,
         *,
-        effort: int = DEFAULT_EFFORT,
         grey: bool = False,
-        rate_weight: F32Array | None = None,
-        search: SymbolSearch | None = None,
     ) -> None:
         self._header = Header(width, height, profile.id, profile.prior, step_code, grey)
-        self._profile, self._effort, self._rate_weight, self._search = profile, effort, rate_weight, search
-        _, *sides = profile.grid(width, height)
+        self._profile, self._options = profile, options
+        self._prior = load_prior(profile.prior, profile)
+        _, *sides = self._shape = profile.grid(width, height)
         self._layout = choose_layout(sides[0], sides[1], profile)
-        self._rows, self._columns = tile_spans(sides[0], self._layout.rows), tile_spans(sides[1], self._layout.columns)
+        self._tile_rows = tile_spans(sides[0], self._layout.rows)
+        self._tile_columns = tile_spans(sides[1], self._layout.columns)
         self._streams: list[TileStream] = []
-        self._waiting: list[F32Array] = []
-        self._count = 0  # of rows that came
+        self._pending: list[F32Array] = []
+        self._rows_added = 0
 
     def add(self, latents: F32Array) -> None:
-        """Take the next rows of latents, float32 (C, n, w); `ValueError` if they are not finite or do not fit."""
-        channels, _, width = self._profile.grid(self._header.width, self._header.height)
+        """Take the next rows of latents.
+
+        Arguments:
+            latents: float32 (C, n, w).
+
+        Raises:
+            ValueError: if the latents are not finite, or have another shape.
+        """
+        channels, height, width = self._shape
         if latents.ndim != 3 or (latents.shape[0], latents.shape[2]) != (channels, width):
             raise ValueError(f"latents of shape {latents.shape}, expected ({channels}, rows, {width})")
-        self._waiting.append(latents)
-        self._count += latents.shape[1]
-        if self._count > self._rows[-1][1]:
-            raise ValueError(f"{self._count} rows of latents came, expected {self._rows[-1][1]}")
-        for rows in self._rows[len(self._streams) // self._layout.columns :]:
-            if rows[1] <= self._count:
-                self._code_row(rows)
+        self._pending.append(latents)
+        self._rows_added += latents.shape[1]
+        if self._rows_added > height:
+            raise ValueError(f"{self._rows_added} rows of latents came, expected {height}")
+        for rows in self._tile_rows[len(self._streams) // self._layout.columns :]:
+            if rows[1] <= self._rows_added:
+                self._encode_row_of_tiles(rows)
 
-    def _code_row(self, rows: Span) -> None:
-        together = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
-        taken = rows[1] - rows[0]
-        self._waiting = [together[:, taken:]]
-        scaled = reference.normalise(
-            together[:, :taken], self._profile.mean, channel_steps(self._profile, self._header)
-        )
+    def _encode_row_of_tiles(self, rows: Span) -> None:
+        latents = np.concatenate(self._pending, axis=1) if len(self._pending) > 1 else self._pending[0]
+        count = rows[1] - rows[0]
+        self._pending = [latents[:, count:]]
+        steps = channel_steps(self._profile, self._header)
+        scaled = reference.normalise(latents[:, :count], self._profile.mean, steps)
+        for columns in self._tile_columns:
+            tile = np.ascontiguousarray(scaled[:, :, slice(*columns)])
+            self._streams.append(self._encode_tile(tile, rows, columns))
 
-        def work(columns: Span) -> TileStream:
-            rate_weight = None if self._rate_weight is None else self._rate_weight[slice(*rows), slice(*columns)]
-            inner = inner_edges(rows, columns, self._rows[-1][1], self._columns[-1][1])
-            return self._stream(
-                np.ascontiguousarray(scaled[:, :, slice(*columns)]), rate_weight, inner, (rows, columns)
-            )
-
-        self._streams += map(work, self._columns)
-
-    def _stream(
-        self, scaled: F32Array, rate_weight: F32Array | None, inner: InnerEdges, place: tuple[Span, Span]
-    ) -> TileStream:
-        parameters, code = b"", self._header.step_code
-        prior = load_prior(self._profile.prior, self._profile)
+    def _encode_tile(self, scaled: F32Array, rows: Span, columns: Span) -> TileStream:
+        options, code, prior, parameters = self._options, self._header.step_code, self._prior, b""
+        edges = inner_edges(rows, columns, *self._shape[1:])
         if prior is None:
-            prior = fit_adaptive(np.rint(scaled).astype(np.int16), inner)
-            parameters = prior.parameters.tobytes()
-        roi_weight = rate_weight
-        if self._profile.masking and self._effort > 1:
+            adaptive = fit_adaptive(np.rint(scaled).astype(np.int16), edges)
+            prior, parameters = adaptive, adaptive.parameters.tobytes()
+        roi_weight = None if options.rate_weight is None else options.rate_weight[slice(*rows), slice(*columns)]
+        rate_weight = roi_weight
+        if self._profile.masking and options.effort > 1:
             mask = masking_weights(scaled[: self._profile.masking] * np.float32(self._header.step))
-            rate_weight = mask if rate_weight is None else mask * rate_weight
-        if self._search:
-            even = np.ones(scaled.shape[1:], np.float32)
-            masked, roi = (
-                even if rate_weight is None else rate_weight,
-                even if roi_weight is None else even / roi_weight,
-            )
-            symbols = self._search(TileToQuantize(self._header, *place, scaled, masked, roi, prior, inner))
-            stream = stream_codec.encode_stream(symbols, prior, code, inner)
+            rate_weight = mask if roi_weight is None else mask * roi_weight
+        if options.search:
+            ones = np.ones(scaled.shape[1:], np.float32)
+            error_weight = ones if roi_weight is None else ones / roi_weight
+            weight = ones if rate_weight is None else rate_weight
+            tile = TileToQuantize(self._header, rows, columns, scaled, weight, error_weight, prior, edges)
+            stream = stream_codec.encode_stream(options.search(tile), prior, code, edges)
         else:
-            stream = stream_codec.quantize_and_encode(scaled, prior, code, self._effort, rate_weight, inner)
+            stream = stream_codec.quantize_and_encode(scaled, prior, code, options.effort, rate_weight, edges)
         first, *rest = [stream.data] if self._layout.levels == 1 else stream.levels()
         return TileStream([parameters + first, *rest], -len(first) % WORD)
 
-    def file(self, alpha: Sequence[bytes] | None = None, chunks: Mapping[int, bytes] | None = None) -> File:
-        """Return the file; `alpha` are its segments, see `alpha_segments`. `ValueError` if latents are missing."""
+    def finish(self, alpha: Sequence[bytes] | None = None, chunks: Mapping[int, bytes] | None = None) -> File:
+        """Return the file.
+
+        Arguments:
+            alpha: segments of the alpha plane, see `alpha_segments`; None without alpha.
+            chunks: metadata by chunk type.
+
+        Raises:
+            ValueError: if rows of latents are missing.
+        """
         if len(self._streams) != self._layout.tiles:
-            raise ValueError(f"{self._count} rows of latents came, expected {self._rows[-1][1]}")
+            raise ValueError(f"{self._rows_added} rows of latents came, expected {self._shape[1]}")
         segments = [stream.segments[level] for level in range(self._layout.levels) for stream in self._streams]
         header = replace(self._header, alignment=self._streams[0].alignment)
-        own_profile = serialize_profile(self._profile)
         layout = replace(self._layout, alpha=alpha is not None)
-        return File(header, [*segments, *(alpha or ())], layout, own_profile, dict(chunks or {}))
+        return File(header, [*segments, *(alpha or ())], layout, serialize_profile(self._profile), dict(chunks or {}))
 
 
 def encode_latents_to_file(
@@ -154,24 +190,31 @@ def encode_latents_to_file(
     height: int,
     profile: LatentProfile,
     step_code: int,
+    options: TileCodingOptions = DEFAULT_TILE_CODING,
     *,
-    effort: int = DEFAULT_EFFORT,
     grey: bool = False,
-    rate_weight: F32Array | None = None,
-    search: SymbolSearch | None = None,
     alpha: Sequence[bytes] | None = None,
     chunks: Mapping[int, bytes] | None = None,
 ) -> File:
-    """Return the file of an image's latents, float32 (C, h, w); arguments as of `LatentFileWriter`.
+    """Encode the latents of an image at a quantization step.
 
-    Raises `ValueError` if the latents are not finite or their shape is not that of a `width` x `height` image.
+    Arguments:
+        latents: float32 (C, h, w) at unit scale.
+        width, height: size of the image in pixels.
+        profile: latent profile of the model.
+        step_code: code of the quantization step, 0 to 4095.
+        options: how tiles are quantized.
+        grey: whether the image is to be decoded with one channel.
+        alpha: segments of the alpha plane, see `alpha_segments`; None without alpha.
+        chunks: metadata by chunk type.
+
+    Raises:
+        ValueError: if the latents are not finite, or do not have the shape of a `width` x `height` image.
     """
     check_latent_shape(latents, width, height, profile)
-    builder = LatentFileWriter(
-        width, height, profile, step_code, effort=effort, grey=grey, rate_weight=rate_weight, search=search
-    )
-    builder.add(latents)
-    return builder.file(alpha, chunks)
+    writer = LatentFileWriter(width, height, profile, step_code, options, grey=grey)
+    writer.add(latents)
+    return writer.finish(alpha, chunks)
 
 
 def encode_palette_file(
@@ -184,7 +227,13 @@ def encode_palette_file(
     alpha: Sequence[bytes] | None = None,
     chunks: Mapping[int, bytes] | None = None,
 ) -> File:
-    """Return a file by the method of `palette`; errors as in `encode_latents_to_file`, and for other than 4 channels."""
+    """Encode latents by the method of `palette`.
+
+    The arguments are those of `encode_latents_to_file`.
+
+    Raises:
+        ValueError: as in `encode_latents_to_file`, and for latent spaces of other than 4 channels.
+    """
     check_latent_shape(latents, width, height, profile)
     if profile.channels != palette.CHANNELS or profile.id in {INLINE, BUNDLED}:
         raise ValueError(f"method palette is for known latent spaces of 4 channels; {profile.latent_space} is none")
@@ -196,14 +245,24 @@ def encode_palette_file(
 
 
 def choose_layout(height: int, width: int, profile: LatentProfile) -> Layout:
-    """Return how a plane of so many latents is divided."""
-    side = min(TILE, 2 * MAX_SIDE // (3 * profile.downscale))  # so that a tile's alpha is one image, too
+    """Choose the tiles and levels for a plane of `height` x `width` latents."""
+    side = min(TILE, 2 * MAX_SIDE // (3 * profile.downscale))  # so that the alpha of a tile fits one WebP image
     rows, columns = (min(max(1, -(-(length - side // 2) // side)), max_tiles(length)) for length in (height, width))
-    return SINGLE if rows * columns == 1 else Layout(columns, rows, num_levels(profile, profile.prior))
+    if rows * columns == 1:
+        return SINGLE
+    return Layout(columns, rows, num_levels(load_prior(profile.prior, profile)))
 
 
 def alpha_segments(plane: U8Array | None, profile: LatentProfile, *, divided: bool = True) -> list[bytes] | None:
-    """Return the segments of an alpha plane, uint8 (H, W), in the tiles that latents have, or in one; None of None."""
+    """Encode an alpha plane.
+
+    Arguments:
+        plane: uint8 (H, W), or None.
+        profile: latent profile of the model.
+        divided: whether the plane has the tiles of the latents; otherwise it is one tile.
+
+    Returns the segments of the tiles; None without a plane.
+    """
     if plane is None:
         return None
     height, width = plane.shape
@@ -213,38 +272,27 @@ def alpha_segments(plane: U8Array | None, profile: LatentProfile, *, divided: bo
     return parallel_map(encode_alpha, [plane[slice(*down), slice(*across)] for down, across in places])
 
 
-def encode_latents_to_bytes(
-    latents: F32Array, width: int, height: int, profile: LatentProfile, options: EncodeOptions
-) -> bytes:
-    """Return the file that is asked for of an image's latents alone, float32 (C, h, w).
-
-    Raises `ValueError` if there is none so small, or as `encode_latents_to_file` and `encode_palette_file` do.
-    """
-    if options.method == "palette":
-        return container.write(encode_palette_file(latents, width, height, profile))
-
-    def code_file(quality: float) -> bytes:
-        code = profile.step_code(quality)
-        return container.write(encode_latents_to_file(latents, width, height, profile, code, effort=options.effort))
-
-    return options.file(code_file, width, height, None)
-
-
 def check_latent_shape(latents: F32Array, width: int, height: int, profile: LatentProfile) -> None:
-    """Raise `ValueError` if latents do not have the shape of a `width` x `height` image's."""
+    """Raise `ValueError` unless latents have the shape of those of a `width` x `height` image."""
     grid = profile.grid(width, height)
     if latents.shape != grid:
         raise ValueError(f"latents of shape {latents.shape}; {width}x{height} in {profile.latent_space} has {grid}")
 
 
 def decode_latents(file: File, limits: Limits = DEFAULT_LIMITS, model_profile: LatentProfile | None = None) -> F32Array:
-    """Return a file's latents, float32 (C, h, w); errors as of `LatentReader`."""
-    return dequantize(LatentReader(file, limits, model_profile=model_profile).read())
+    """Decode the latents of a file, float32 (C, h, w) at unit scale; arguments and errors of `LatentReader`."""
+    return LatentReader(file, limits, model_profile=model_profile).read().dequantize()
 
 
 def decode_symbols(file: File, limits: Limits = DEFAULT_LIMITS, model_profile: LatentProfile | None = None) -> I16Array:
-    """Return a file's symbols, int16 (C, h, w); errors as of `LatentReader`, `FormatError` if it has none."""
-    stored = LatentReader(file, limits, model_profile=model_profile)
-    if stored.offset_kind == "latents":
+    """Decode the symbols of a file, int16 (C, h, w), as they were coded.
+
+    Arguments and errors are those of `LatentReader`.
+
+    Raises:
+        FormatError: also if the file was made by method palette.
+    """
+    reader = LatentReader(file, limits, model_profile=model_profile)
+    if file.header.prior == PALETTE:
         raise FormatError("the file was made by method palette: it has latents, but no symbols")
-    return stored.decoded((0, stored.shape[1]), (0, stored.shape[2])).symbols
+    return reader.decode_symbols((0, reader.shape[1]), (0, reader.shape[2])).symbols

@@ -1,4 +1,4 @@
-"""The latents that a file holds, decoded tile by tile when they are asked for."""
+"""The latents in a file, decoded tile by tile when they are asked for."""
 
 import math
 from collections import OrderedDict
@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from sdtrt._arrays import F32Array
+from sdtrt._arrays import F32Array, I8Array, I16Array
 from sdtrt.engine.coding import palette, stream_codec
 from sdtrt.engine.coding.ans import WORD
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
@@ -16,7 +16,7 @@ from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
 from sdtrt.engine.coding.priors.prior_file import parse_prior
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS
-from sdtrt.engine.coding.quantized_latents import Contents, QuantizedLatents, crop, select_channels
+from sdtrt.engine.coding.quantized_latents import OffsetKind, QuantizedLatents
 from sdtrt.engine.coding.stream_codec import DecodedStream, levels_holding
 from sdtrt.engine.format.container import BUNDLED, CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, overlapping, paste, tile_spans
@@ -31,18 +31,29 @@ from sdtrt.engine.format.profile import (
 )
 from sdtrt.errors import FormatError, LimitError
 
-KEPT_ROWS = 3  # of tiles: what is asked for from top to bottom is decoded once
+CACHED_TILE_ROWS = 3  # so that a caller who goes from top to bottom decodes each tile once
 
 
 class LatentReader:
-    """A file's latents, (C, h, w), by parts; for one thread at a time.
+    """The latents in a file; for one thread at a time.
 
-    `intact_segments` tells which segments of a salvaged file are whole: what is missing is then what the prior expects. `model_profile` is
-    the profile of the model at hand, for files that refer to it.
+    Arguments:
+        file: the parsed file.
+        limits: `max_pixels` also limits the number of latents, since a file's own profile may have 255 per pixel.
+        intact_segments: of a salvaged file, which segments are intact. Missing symbols get the values that the prior
+            predicts.
+        model_profile: the profile of the model at hand, for files that refer to a model's profile.
 
-    Raises `FormatError` if the file contradicts itself, or if parts that are asked for are damaged; `BundleError` if
-    it refers to another model; `LimitError` if there are more latents than `limits` has pixels: a file's own profile
-    may give each pixel 255 of them.
+    Attributes:
+        file: the parsed file.
+        profile: the latent profile of the file.
+        shape: (C, h, w) of all latents.
+        channel_steps: float32 (C,), the quantization step of each channel in latents at unit scale.
+
+    Raises:
+        FormatError: if the file contradicts itself, or a part that is read is damaged.
+        BundleError: if the file refers to another model.
+        LimitError: if the file has more latents than `limits` allows.
     """
 
     def __init__(
@@ -56,142 +67,150 @@ class LatentReader:
         self.file, self.profile, self._intact_segments = file, resolve_profile(file, model_profile), intact_segments
         self.shape = check_latent_size(file, self.profile, limits)
         _, height, width = self.shape
-        levels = sorted({1, num_levels(self.profile, file.header.prior)})
+        self._prior = load_prior(file.header.prior, self.profile)
+        levels = sorted({1, num_levels(self._prior)})
         if file.layout.levels not in levels:
             expected = " or ".join(map(str, levels))
-            raise FormatError(f"malformed file: it has {file.layout.levels} levels, its prior expects {expected}")
-        self._down, self._across = tile_spans(height, file.layout.rows), tile_spans(width, file.layout.columns)
-        self._places = [*product(self._down, self._across)]
+            raise FormatError(f"malformed file: {file.layout.levels} levels, expected {expected} with this prior")
+        self._tile_rows, self._tile_columns = (
+            tile_spans(height, file.layout.rows),
+            tile_spans(width, file.layout.columns),
+        )
+        self._places = [*product(self._tile_rows, self._tile_columns)]
         self.channel_steps = channel_steps(self.profile, file.header)
-        self._prior = load_prior(file.header.prior, self.profile)
-        self._palette = self._of_palette() if file.header.prior == PALETTE else None
+        self._palette = self._decode_palette() if file.header.prior == PALETTE else None
         self._tiles: OrderedDict[int, DecodedStream] = OrderedDict()
-        self._in_part: set[int] = set()
-        self._missing: set[int] = set()
+        self._incomplete_tiles: set[int] = set()
+        self._missing_tiles: set[int] = set()
 
     @property
-    def offset_kind(self) -> str:
-        """What is known of where latents lie beside their symbols: `recon_offsets`, `offset`, or `latents` themselves."""
+    def offset_kind(self) -> OffsetKind:
+        has_offsets = self._palette is not None or (self._prior is not None and self._prior.has_recon_offsets)
+        return OffsetKind.PER_SYMBOL if has_offsets else OffsetKind.PER_CHANNEL
+
+    def read(self) -> QuantizedLatents:
+        """Decode all latents."""
+        return self.crop((0, self.shape[1]), (0, self.shape[2]))
+
+    def crop(self, rows: Span, columns: Span) -> QuantizedLatents:
+        """Decode the latents in some rows and columns, each from a first one to before a last one."""
         if self._palette is not None:
-            return "latents"
-        return "points" if self._prior is not None and self._prior.has_recon_offsets else "offset"
-
-    def read(self, rows: Span | None = None, columns: Span | None = None) -> Contents:
-        """Return the latents in some rows and columns (None: all), those of method palette as float32 (C, h, w)."""
-        rows, columns = rows or (0, self.shape[1]), columns or (0, self.shape[2])
-        if self._palette is not None:
-            return crop(self._palette, rows, columns)
-        return self._quantized(self.decoded(rows, columns))
-
-    def decoded(self, rows: Span, columns: Span) -> DecodedStream:
-        """Return the symbols in some rows and columns, and what their prior tells of them."""
-        down, across = overlapping(self._down, rows), overlapping(self._across, columns)
-        wanted = [self.file.layout.columns * row + column for row in down for column in across]
-        fresh = [tile for tile in wanted if tile not in self._tiles]
-        self._tiles |= {tile: self._tile(tile) for tile in fresh}
-        found = self._together(((tile, self._tiles[tile]) for tile in wanted), rows, columns)
-        while len(self._tiles) > KEPT_ROWS * self.file.layout.columns:
-            self._tiles.popitem(last=False)
-        return found
-
-    def some(self, channels: Collection[int]) -> QuantizedLatents:
-        """Return the latents of some channels; of levels only the coarsest are read, those that hold them.
-
-        Raises `ValueError` for method palette.
-        """
-        if self._palette is not None:
-            raise ValueError("method palette has no channels of its own")
-        _, height, width = self.shape
-        rows, columns = (0, height), (0, width)
-        prior = self._prior
-        levels = 0 if prior is None else levels_holding(channels, prior, self.shape[0])
-        if prior is None or levels > len(prior.cuts) or prior.centroids is not None:
-            return select_channels(self._quantized(self.decoded(rows, columns)), channels)
-
-        def work(tile: int) -> DecodedStream:
-            file, stored = self.file, min(levels, self.file.layout.levels)
-            segments = [file.segment(level, tile) for level in range(stored)]
-            words_remaining, code = self._left(tile, segments), file.header.step_code
-            more = any(file.nbytes(level, tile) for level in range(stored, file.layout.levels))
-            decoded = stream_codec.decode_levels(
-                b"".join(segments),
-                self._shape(tile),
-                prior,
-                code,
-                levels,
-                self._inner(tile),
-                words_remaining,
-                more=more,
-            )
-            points = None if decoded.recon_offsets is None else decoded.recon_offsets[[*channels]]
-            return DecodedStream(decoded.symbols[[*channels]], points)
-
-        tiles = map(work, range(len(self._places)))
-        some = np.array([*channels], np.intp)
-        found = self._together(enumerate(tiles), rows, columns)
-        return attach_recon_offsets(found, self.profile.mean[some], self.channel_steps[some], self.profile.offset[some])
-
-    def missing_report(self) -> str:
-        """Return in words what is missing of what has been asked for, nothing if nothing is."""
-        if not self._in_part | self._missing:
-            return ""
-        return f"tiles: {len(self._missing)} of {len(self._places)} missing, {len(self._in_part)} incomplete"
-
-    def _quantized(self, decoded: DecodedStream) -> QuantizedLatents:
+            return self._palette.crop(rows, columns)
+        decoded = self.decode_symbols(rows, columns)
         return attach_recon_offsets(decoded, self.profile.mean, self.channel_steps, self.profile.offset)
 
-    def _together(self, tiles: Iterable[tuple[int, DecodedStream]], rows: Span, columns: Span) -> DecodedStream:
-        """Return what tiles hold in some rows and columns."""
-        found: DecodedStream | None = None
-        for tile, decoded in tiles:
-            if found is None:
-                shape = len(decoded.symbols), rows[1] - rows[0], columns[1] - columns[0]
-                points = None if decoded.recon_offsets is None else np.empty(shape, np.int32)
-                found = DecodedStream(np.empty(shape, np.int16), points)
-            (top, _), (words_remaining, _) = self._places[tile]
-            paste(found.symbols, decoded.symbols, top - rows[0], words_remaining - columns[0])
-            if found.recon_offsets is not None and decoded.recon_offsets is not None:
-                paste(found.recon_offsets, decoded.recon_offsets, top - rows[0], words_remaining - columns[0])
-        assert found is not None  # any rows and columns meet a tile
-        return found
+    def decode_symbols(self, rows: Span, columns: Span) -> DecodedStream:
+        """Decode the symbols, and their reconstruction offsets, in some rows and columns."""
+        layout = self.file.layout
+        tiles = [
+            layout.columns * row + column
+            for row in overlapping(self._tile_rows, rows)
+            for column in overlapping(self._tile_columns, columns)
+        ]
+        for tile in tiles:
+            if tile not in self._tiles:
+                self._tiles[tile] = self._decode_or_salvage_tile(tile)
+        decoded = self._assemble(((tile, self._tiles[tile]) for tile in tiles), rows, columns)
+        while len(self._tiles) > CACHED_TILE_ROWS * layout.columns:
+            self._tiles.popitem(last=False)
+        return decoded
 
-    def _tile(self, tile: int) -> DecodedStream:
+    def read_channels(self, channels: Collection[int]) -> QuantizedLatents:
+        """Decode some channels, from as few levels as hold them.
+
+        Raises:
+            ValueError: if the file was made by method palette, whose channels are not coded separately.
+        """
+        if self._palette is not None:
+            raise ValueError("method palette has no channels that could be decoded alone")
+        prior, layout = self._prior, self.file.layout
+        levels = 0 if prior is None else levels_holding(channels, prior, self.shape[0])
+        if prior is None or levels > len(prior.cuts) or prior.centroids is not None:
+            return self.read().select_channels(channels)
+        chosen = np.array([*channels], np.intp)
+
+        def decode_tile(tile: int) -> DecodedStream:
+            file, in_file = self.file, min(levels, layout.levels)
+            segments = [file.segment(level, tile) for level in range(in_file)]
+            decoded = stream_codec.decode_levels(
+                b"".join(segments),
+                self._tile_shape(tile),
+                prior,
+                file.header.step_code,
+                levels,
+                self._inner_edges(tile),
+                self._words_after_levels(tile, segments),
+                more=any(file.nbytes(level, tile) for level in range(in_file, layout.levels)),
+            )
+            offsets = None if decoded.recon_offsets is None else decoded.recon_offsets[chosen]
+            return DecodedStream(decoded.symbols[chosen], offsets)
+
+        tiles = enumerate(map(decode_tile, range(len(self._places))))
+        decoded = self._assemble(tiles, (0, self.shape[1]), (0, self.shape[2]))
+        steps, profile = self.channel_steps[chosen], self.profile
+        return attach_recon_offsets(decoded, profile.mean[chosen], steps, profile.offset[chosen])
+
+    def missing_report(self) -> str:
+        """Say which tiles that were read are missing or incomplete; an empty string if all are complete."""
+        if not self._incomplete_tiles | self._missing_tiles:
+            return ""
+        missing, incomplete = len(self._missing_tiles), len(self._incomplete_tiles)
+        return f"tiles: {missing} of {len(self._places)} missing, {incomplete} incomplete"
+
+    def _assemble(self, tiles: Iterable[tuple[int, DecodedStream]], rows: Span, columns: Span) -> DecodedStream:
+        """Put tiles together in some rows and columns."""
+        whole: DecodedStream | None = None
+        for tile, decoded in tiles:
+            if whole is None:
+                shape = len(decoded.symbols), rows[1] - rows[0], columns[1] - columns[0]
+                offsets = None if decoded.recon_offsets is None else np.empty(shape, np.int32)
+                whole = DecodedStream(np.empty(shape, np.int16), offsets)
+            (top, _), (left, _) = self._places[tile]
+            paste(whole.symbols, decoded.symbols, top - rows[0], left - columns[0])
+            if whole.recon_offsets is not None and decoded.recon_offsets is not None:
+                paste(whole.recon_offsets, decoded.recon_offsets, top - rows[0], left - columns[0])
+        assert whole is not None  # any rows and columns overlap a tile
+        return whole
+
+    def _decode_or_salvage_tile(self, tile: int) -> DecodedStream:
         numbers = [self.file.layout.segment(level, tile) for level in range(self.file.layout.levels)]
         segments = [self.file.segments[n] for n in numbers]
         if self._intact_segments is None:
-            return self._checked(tile, segments)
-        intact_segments = [self._intact_segments[n] for n in numbers]
-        if all(intact_segments):
+            return self._decode_tile(tile, segments)
+        intact = [self._intact_segments[n] for n in numbers]
+        if all(intact):
             with suppress(FormatError):
-                return self._checked(tile, segments)
-            self._in_part.add(tile)  # what is there contradicts itself
-        elif self.file.layout == SINGLE and (decoded := self._before_checksum(segments[0])):
-            return decoded
-        return self._salvaged(tile, segments, intact_segments)
+                return self._decode_tile(tile, segments)
+            self._incomplete_tiles.add(tile)  # its segments contradict each other
+        elif self.file.layout == SINGLE:
+            # If the file's checksum follows the stream, the stream alone may still be complete.
+            with suppress(FormatError):
+                return self._decode_tile(0, [segments[0][:-CHECKSUM_NBYTES]], maybe_truncated=True)
+        return self._salvage_tile(tile, segments, intact)
 
-    def _before_checksum(self, data: bytes) -> DecodedStream | None:
-        """Return a single tile if the file's checksum is behind its stream, which alone is whole then."""
-        with suppress(FormatError):
-            return self._checked(0, [data[:-CHECKSUM_NBYTES]], maybe_truncated=True)
-        return None
-
-    def _checked(self, tile: int, segments: list[bytes], *, maybe_truncated: bool = False) -> DecodedStream:
-        """Return what a tile's segments hold; `FormatError` if they are not exactly a tile's."""
-        words_remaining, code = self._left(tile, segments), self.file.header.step_code
-        prior, stream = self._stream(b"".join(segments))
+    def _decode_tile(self, tile: int, segments: list[bytes], *, maybe_truncated: bool = False) -> DecodedStream:
+        """Decode the segments of a tile; `FormatError` if they are anything but one complete tile."""
+        words = self._words_after_levels(tile, segments)
+        prior, stream = self._tile_prior(b"".join(segments))
         return stream_codec.decode_stream(
-            stream, self._shape(tile), prior, code, self._inner(tile), words_remaining, maybe_truncated=maybe_truncated
+            stream,
+            self._tile_shape(tile),
+            prior,
+            self.file.header.step_code,
+            self._inner_edges(tile),
+            words,
+            maybe_truncated=maybe_truncated,
         )
 
-    def _left(self, tile: int, segments: list[bytes]) -> list[int]:
-        """Return how many words are left behind each of a tile's segments, of which the first may be all.
+    def _words_after_levels(self, tile: int, segments: list[bytes]) -> list[int]:
+        """Count the words after each segment of a tile; empty if the stream is not cut into levels.
 
-        `FormatError` if they have no whole words.
+        Raises `FormatError` if the segments have no whole words.
         """
-        alignment, expected = self.file.header.alignment, -(len(segments[0]) - self._parameters) % WORD
+        alignment, expected = self.file.header.alignment, -(len(segments[0]) - self._parameters_nbytes) % WORD
         if tile == 0 and alignment != expected:
             raise FormatError(
-                f"malformed file: alignment {alignment}, the length of its first stream asks for {expected}"
+                f"malformed file: alignment {alignment}, expected {expected} from the length of the first stream"
             )
         if any(len(segment) % WORD for segment in segments[1:]):
             raise FormatError(f"malformed file: the length of a level is no multiple of {WORD} bytes")
@@ -199,70 +218,90 @@ class LatentReader:
             return []
         return [sum(map(len, segments[n:])) // WORD for n in range(1, len(segments) + 1)]
 
-    def _salvaged(self, tile: int, segments: list[bytes], intact_segments: list[bool]) -> DecodedStream:
-        """Return what there is of a tile: its levels up to the first that is not whole, and what there is of that."""
-        count = next((n for n, is_whole in enumerate(intact_segments) if not is_whole), len(intact_segments))
-        alignment = -(len(segments[0]) - self._parameters) % WORD if count else self.file.header.alignment
-        if count == 0 and (tile or len(segments[0]) < self._parameters):
-            segments = [bytes(self._parameters)]  # what is there starts nobody knows where in a word
-        prior, stream = self._stream(b"".join(segments[: count + 1]))
-        ends = [0, *(prior.cuts if len(intact_segments) > 1 else ()), len(prior.passes(self.shape[0]))]
-        shape, code, inner = self._shape(tile), self.file.header.step_code, self._inner(tile)
-        decoded = stream_codec.salvage_stream(stream, shape, prior, code, alignment, ends[count], inner)
+    def _salvage_tile(self, tile: int, segments: list[bytes], intact: list[bool]) -> DecodedStream:
+        """Decode a damaged tile: all levels before the first incomplete one, and the readable part of that one."""
+        count = next((n for n, is_intact in enumerate(intact) if not is_intact), len(intact))
+        alignment = -(len(segments[0]) - self._parameters_nbytes) % WORD if count else self.file.header.alignment
+        if count == 0 and (tile or len(segments[0]) < self._parameters_nbytes):
+            segments = [bytes(self._parameters_nbytes)]  # the alignment of the remaining bytes is unknown
+        prior, stream = self._tile_prior(b"".join(segments[: count + 1]))
+        ends = [0, *(prior.cuts if len(intact) > 1 else ()), len(prior.passes(self.shape[0]))]
+        decoded = stream_codec.salvage_stream(
+            stream,
+            self._tile_shape(tile),
+            prior,
+            self.file.header.step_code,
+            alignment,
+            ends[count],
+            self._inner_edges(tile),
+        )
         if decoded.passes_missing:
-            (self._in_part if decoded.passes_read else self._missing).add(tile)
+            (self._incomplete_tiles if decoded.passes_read else self._missing_tiles).add(tile)
         return decoded
 
-    def _stream(self, data: bytes) -> tuple[Prior, bytes]:
-        """Return the prior of a tile's stream, and the stream without its parameters."""
+    def _tile_prior(self, data: bytes) -> tuple[Prior, bytes]:
+        """Return the prior of a tile, and its stream; the parameters of an adaptive prior precede the stream."""
         if self._prior is not None:
             return self._prior, data
-        if len(data) < self._parameters:
-            raise FormatError(f"stream of {len(data)} bytes, the prior's parameters alone take {self._parameters}")
-        parameters = np.frombuffer(data, np.uint8, self._parameters).reshape(self.shape[0], -1)
-        return AdaptivePrior(parameters), data[self._parameters :]
+        nbytes = self._parameters_nbytes
+        if len(data) < nbytes:
+            raise FormatError(f"truncated stream: {len(data)} bytes, the parameters of its prior alone have {nbytes}")
+        parameters = np.frombuffer(data, np.uint8, nbytes).reshape(self.shape[0], AdaptivePrior.PARAMETERS)
+        return AdaptivePrior(parameters), data[nbytes:]
 
     @property
-    def _parameters(self) -> int:
-        """How many bytes of parameters there are before each stream."""
+    def _parameters_nbytes(self) -> int:
+        """Number of bytes of an adaptive prior's parameters before each stream."""
         return 0 if self._prior is not None else AdaptivePrior.PARAMETERS * self.shape[0]
 
-    def _inner(self, tile: int) -> InnerEdges:
+    def _inner_edges(self, tile: int) -> InnerEdges:
         return inner_edges(*self._places[tile], *self.shape[1:])
 
-    def _shape(self, tile: int) -> tuple[int, int, int]:
-        (top, bottom), (words_remaining, right) = self._places[tile]
-        return self.shape[0], bottom - top, right - words_remaining
+    def _tile_shape(self, tile: int) -> tuple[int, int, int]:
+        (top, bottom), (left, right) = self._places[tile]
+        return self.shape[0], bottom - top, right - left
 
-    def _of_palette(self) -> F32Array:
+    def _decode_palette(self) -> QuantizedLatents:
         if self.profile.channels != palette.CHANNELS or self.file.layout.levels * self.file.layout.tiles != 1:
             raise FormatError(f"method palette is for 4 channels in one stream, not {self.profile.latent_space}'s")
         if self.file.header.alignment != -len(self.file.segments[0]) % WORD:
-            raise FormatError("malformed file: an alignment that its palette has not")
+            raise FormatError("malformed file: the alignment does not fit the length of the palette's stream")
         return palette.decode_palette(self.file.segments[0], self.shape)
 
 
-def attach_recon_offsets(decoded: DecodedStream, mean: F32Array, delta: F32Array, offset: F32Array) -> QuantizedLatents:
-    """Return what is decoded with what turns it into latents; `offset` serves where the prior tells no points.
+def attach_recon_offsets(
+    decoded: DecodedStream, mean: F32Array, steps: F32Array, channel_offsets: F32Array
+) -> QuantizedLatents:
+    """Combine symbols with their reconstruction offsets.
 
-    Points may be many steps, and kernels take them as int8: then symbols are those that are nearest.
+    Offsets may be many quantization steps, but kernels take them as int8. The symbols are then moved to the nearest
+    ones.
+
+    Arguments:
+        decoded: symbols and, if the prior has any, their reconstruction offsets.
+        mean, steps: float32 (C,), see `QuantizedLatents`.
+        channel_offsets: float32 (C,), used if the prior has no offsets for single symbols.
     """
     if decoded.recon_offsets is None:
-        return QuantizedLatents(decoded.symbols, mean, delta, offset)
+        return QuantizedLatents(decoded.symbols, mean, steps, channel_offsets)
     fine = OFFSET_UNITS * decoded.symbols.astype(np.int32) + decoded.recon_offsets
-    symbols = np.clip((fine + OFFSET_UNITS // 2) >> 6, -(1 << 15), (1 << 15) - 1)  # POINTS is 2**6
-    return QuantizedLatents(symbols.astype(np.int16), mean, delta, (fine - OFFSET_UNITS * symbols).astype(np.int8))
+    nearest = np.clip((fine + OFFSET_UNITS // 2) >> 6, -(1 << 15), (1 << 15) - 1)  # OFFSET_UNITS is 2**6
+    symbols: I16Array = nearest.astype(np.int16)
+    offsets: I8Array = (fine - OFFSET_UNITS * nearest).astype(np.int8)
+    return QuantizedLatents(symbols, mean, steps, offsets)
 
 
 def inner_edges(rows: Span, columns: Span, height: int, width: int) -> InnerEdges:
-    """Return which edges of a tile lie within an image of so many latents."""
+    """Return which edges of a tile touch another tile, in a plane of `height` x `width` latents."""
     return InnerEdges(rows[0] > 0, rows[1] < height, columns[0] > 0, columns[1] < width)
 
 
 def check_latent_size(file: File, space: LatentSpaceInfo, limits: Limits) -> tuple[int, int, int]:
     """Return the shape of a file's latents, (C, h, w).
 
-    Raises `LimitError` if there are more of them than `limits` has pixels, `FormatError` if there are more tiles.
+    Raises:
+        LimitError: if the file has more latents than `limits` has pixels.
+        FormatError: if the file has more tiles than its size allows.
     """
     shape = space.grid(file.header.width, file.header.height)
     if math.prod(shape) > limits.max_pixels:
@@ -273,12 +312,17 @@ def check_latent_size(file: File, space: LatentSpaceInfo, limits: Limits) -> tup
 
 
 def channel_steps(profile: LatentProfile, header: Header) -> F32Array:
-    """Return the quantizer's step of each channel in units of its latents, float32 (C,)."""
+    """Compute the quantization step of each channel in latents at unit scale, float32 (C,)."""
     return profile.spread * profile.weight * np.float32(header.step)
 
 
 def load_prior(identifier: int, profile: LatentProfile) -> Prior | None:
-    """Return the prior that a file names, None if each stream brings its own; `FormatError` if it is not to be had."""
+    """Return the prior with an id of the format; None if each stream brings its own.
+
+    Raises:
+        FormatError: if the id is unknown, or the prior is for another number of channels.
+        BundleError: if the prior is malformed.
+    """
     if identifier in {ADAPTIVE_PRIOR, PALETTE}:
         return None
     if identifier == BUNDLED and profile.prior_file is not None:
@@ -291,7 +335,6 @@ def load_prior(identifier: int, profile: LatentProfile) -> Prior | None:
     return prior
 
 
-def num_levels(profile: LatentProfile, identifier: int) -> int:
-    """Return into how many levels a prior cuts streams; errors as of `load_prior`."""
-    prior = load_prior(identifier, profile)
+def num_levels(prior: Prior | None) -> int:
+    """Count the levels into which a prior cuts streams; None stands for the adaptive prior."""
     return len(AdaptivePrior.cuts if prior is None else prior.cuts) + 1

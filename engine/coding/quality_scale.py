@@ -1,9 +1,9 @@
-"""What a quality means: the step of latents, that of the residual, and what a bit may cost.
+"""The quality scale: from a quality to the quantization step of latents, the residual's step, and lambda.
 
-At the knee a bit buys as much in both layers. Up to it a quality is that of latents, and the residual, which from the
-start on there may be, holds only what networks fail at. Beyond it the latents gain little more, since what networks
-cannot hold no step of theirs brings back. The residual's step goes with the square root of what a bit may cost. How
-this was measured: `docs/quality.md`.
+Lambda is in squared 8-bit error per bit, in J = D + lambda R. Up to the knee a quality is the quality of the latents.
+Beyond the knee latents change little, since finer latents do not bring back detail that the networks lost, and the
+residual layer takes over. At the knee a bit lowers the error equally in both layers. A residual is allowed from
+`RESIDUAL_START` on. Its step is proportional to sqrt(lambda). `docs/quality.md` has the measurements.
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,24 @@ from math import log2, sqrt
 
 from sdtrt.engine.format.profile import LatentSpaceInfo
 
-STEP_UNIT = 16  # residual steps are in 1/16 level
-RESIDUAL_START = 50.0  # the quality from which there may be a residual
-KNEE, KNEE_LAMBDA = 65.0, 272.0  # the quality at which a bit buys as much in both, and that: error, in squared levels
-KNEE_STEP = 36.0  # levels, of a residual there
-QUALITY_PER_STEP_HALVING = 10.6  # of quality beyond the knee, for which the step of a residual halves
-QUALITY_PER_LAMBDA_HALVING = 12.5  # of quality, for which a bit of latents may cost half
-LATENT_SHARE = 0.2  # of the change of quality beyond the knee that concerns latents
-RESIDUAL_LAMBDA = 0.12  # squared error, in squared steps of a residual, for a bit
+STEP_UNIT = 16  # residual steps in files are in 1/16 of an 8-bit value
+RESIDUAL_START = 50.0  # quality from which on a file may have a residual
+KNEE, KNEE_LAMBDA = 65.0, 272.0  # quality of the knee, and lambda there
+KNEE_STEP = 36.0  # residual step at the knee, in 8-bit values
+QUALITY_PER_STEP_HALVING = 10.6  # beyond the knee: the residual step halves
+QUALITY_PER_LAMBDA_HALVING = 12.5  # up to the knee: lambda halves
+LATENT_SHARE = 0.2  # beyond the knee: change of latent quality per change of quality
+RESIDUAL_LAMBDA = 0.12  # lambda in squared residual steps per bit
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A setting of the dial: the quality of latents, the step of a residual in levels, and what a bit may cost.
+    """Quantizer parameters of a quality.
 
-    `lmbda` is squared error, in squared levels.
+    Attributes:
+        latent_quality: quality of the latents, which gives their quantization step.
+        residual_step: quantization step of the residual, in 8-bit values.
+        lmbda: squared 8-bit error per bit.
     """
 
     latent_quality: float
@@ -34,7 +37,7 @@ class OperatingPoint:
 
 
 def operating_point(quality: float, *, layers: int) -> OperatingPoint:
-    """Return the setting of a quality; with a single layer latents have all of it."""
+    """Return the quantizer parameters of a quality; with 1 layer the latents take all of the quality."""
     beyond = quality - KNEE
     if layers == 1 or beyond <= 0:
         latent_quality, lmbda = quality, KNEE_LAMBDA * 2 ** (-beyond / QUALITY_PER_LAMBDA_HALVING)
@@ -44,26 +47,33 @@ def operating_point(quality: float, *, layers: int) -> OperatingPoint:
 
 
 def quality_for_weight(quality: float, weight: float, *, layers: int) -> float:
-    """Return the quality of what counts `weight` times as much as at a quality: a bit may cost so much less."""
+    """Return the quality of a region whose error counts `weight` times: the one where lambda is as much smaller."""
     return _quality_at_lambda(operating_point(quality, layers=layers).lmbda / weight, layers)
 
 
 def vivid_weight(residual_step: int) -> float:
-    """Return how much of a vivid look a file has beside a residual of this step, in 1/16 level, or 0 for none: 1 to 0.
+    """Return the weight of the vivid decoder, 1 to 0, next to a residual.
 
-    A residual mends a faithful look. Where it first comes in it mends failures alone, and vividness is whole; from the
-    knee on nothing is left of it.
+    A residual corrects the faithful look. At `RESIDUAL_START` it corrects only failures, and the weight is 1. From the
+    knee on the weight is 0.
+
+    Arguments:
+        residual_step: in 1/16 of an 8-bit value, 0 without a residual.
     """
-    return (
-        min(max((KNEE - _quality_at_residual_step(residual_step)) / (KNEE - RESIDUAL_START), 0.0), 1.0)
-        if residual_step
-        else 1.0
-    )
+    if not residual_step:
+        return 1.0
+    return min(max((KNEE - _quality_at_residual_step(residual_step)) / (KNEE - RESIDUAL_START), 0.0), 1.0)
 
 
-def quality_of(profile: LatentSpaceInfo, step_code: int, residual_step: int) -> float:
-    """Return the quality of a file whose residual has this step, in 1/16 level, or which has none, 0."""
-    return _quality_at_residual_step(residual_step) if residual_step else profile.quality(step_code)
+def quality_of(space: LatentSpaceInfo, step_code: int, residual_step: int) -> float:
+    """Return the quality of a file from its quantization steps.
+
+    Arguments:
+        space: latent space of the file.
+        step_code: code of the latents' quantization step.
+        residual_step: in 1/16 of an 8-bit value, 0 without a residual.
+    """
+    return _quality_at_residual_step(residual_step) if residual_step else space.quality(step_code)
 
 
 def _quality_at_residual_step(residual_step: int) -> float:
@@ -71,8 +81,6 @@ def _quality_at_residual_step(residual_step: int) -> float:
 
 
 def _quality_at_lambda(lmbda: float, layers: int) -> float:
-    """Return the quality at which a bit may cost so much."""
-    octaves = log2(KNEE_LAMBDA / lmbda)
-    return KNEE + octaves * (
-        QUALITY_PER_LAMBDA_HALVING if layers == 1 or octaves <= 0 else QUALITY_PER_STEP_HALVING / 2
-    )
+    halvings = log2(KNEE_LAMBDA / lmbda)
+    is_up_to_knee = layers == 1 or halvings <= 0
+    return KNEE + halvings * (QUALITY_PER_LAMBDA_HALVING if is_up_to_knee else QUALITY_PER_STEP_HALVING / 2)

@@ -1,59 +1,118 @@
-"""Latents as a file holds them: symbols with what turns them into latents, or latents themselves."""
+"""Latents on their way to a decoder network: quantized, or as floats.
+
+`QuantizedLatents` is the one type for coded latents. `LatentSource` is its interface: crops of latents for tiles.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt._arrays import F32Array, I8Array, I16Array
+from sdtrt.engine.format.layout import Span
 from sdtrt.kernels import reference
+
+
+class OffsetKind(Enum):
+    """How reconstruction offsets are given."""
+
+    PER_SYMBOL = 1  # int8 (C, h, w), in 1/64 quantization step from the symbol
+    PER_CHANNEL = 2  # float32 (C,), in quantization steps towards zero
+    NONE = 3  # the latents are floats: nothing is left to reconstruct
+
+
+class LatentSource(Protocol):
+    """Latents of an image, of which networks get crops."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, h, w)."""
+
+    @property
+    def offset_kind(self) -> OffsetKind: ...
+
+    def crop(self, rows: Span, columns: Span) -> "QuantizedLatents | FloatLatents":
+        """Take some rows and columns, each from a first one to before a last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLatents:
-    """I16Array, int16 (C, h, w), and what turns them into latents; the fields are `dequantize`'s arguments."""
+    """Quantized latents of an image, or of a part of it. The fields are the arguments of the kernel `dequantize`.
+
+    Attributes:
+        symbols: int16 (C, h, w).
+        mean: float32 (C,), the latent of symbol 0.
+        channel_steps: float32 (C,), the quantization step of each channel in latents at unit scale.
+        recon_offsets: int8 (C, h, w) or float32 (C,); see `OffsetKind`.
+    """
 
     symbols: I16Array
-    mean: F32Array  # float32 (C,), as is `delta`
-    delta: F32Array
-    points: I8Array | F32Array  # int8 (C, h, w), or float32 (C,)
+    mean: F32Array
+    channel_steps: F32Array
+    recon_offsets: I8Array | F32Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, h, w)."""
+        return self.symbols.shape
+
+    @property
+    def offset_kind(self) -> OffsetKind:
+        return OffsetKind.PER_SYMBOL if self.recon_offsets.ndim == 3 else OffsetKind.PER_CHANNEL
+
+    def dequantize(self) -> F32Array:
+        """Compute the latents, float32 (C, h, w)."""
+        return reference.dequantize(self.symbols, self.mean, self.channel_steps, self.recon_offsets)
+
+    def crop(self, rows: Span, columns: Span) -> "QuantizedLatents":
+        """Take some rows and columns, each from a first one to before a last one."""
+        part = np.s_[:, slice(*rows), slice(*columns)]
+        offsets = self.recon_offsets[part] if self.recon_offsets.ndim == 3 else self.recon_offsets
+        return replace(self, symbols=self.symbols[part], recon_offsets=offsets)
+
+    def select_channels(self, channels: Collection[int]) -> "QuantizedLatents":
+        """Take some channels, in the given order."""
+        chosen = np.array([*channels], np.intp)
+        return QuantizedLatents(
+            self.symbols[chosen], self.mean[chosen], self.channel_steps[chosen], self.recon_offsets[chosen]
+        )
+
+    def pad_to_multiple(self, multiple: int) -> "QuantizedLatents":
+        """Repeat the last row and column until height and width are multiples of a number."""
+        offsets = self.recon_offsets
+        return replace(
+            self,
+            symbols=_pad(self.symbols, multiple),
+            recon_offsets=_pad(offsets, multiple) if offsets.ndim == 3 else offsets,
+        )
 
 
-Contents = QuantizedLatents | F32Array  # latents are float32 (C, h, w)
+@dataclass(frozen=True, slots=True)
+class FloatLatents:
+    """Latents that were never quantized, float32 (C, h, w) at unit scale."""
+
+    latents: F32Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, h, w)."""
+        return self.latents.shape
+
+    @property
+    def offset_kind(self) -> OffsetKind:
+        return OffsetKind.NONE
+
+    def dequantize(self) -> F32Array:
+        """Return the latents."""
+        return self.latents
+
+    def crop(self, rows: Span, columns: Span) -> "FloatLatents":
+        """Take some rows and columns, each from a first one to before a last one."""
+        return FloatLatents(self.latents[:, slice(*rows), slice(*columns)])
 
 
-def dequantize(contents: Contents) -> F32Array:
-    """Return the latents, float32 (C, h, w)."""
-    if not isinstance(contents, QuantizedLatents):
-        return contents
-    return reference.dequantize(contents.symbols, contents.mean, contents.delta, contents.points)
-
-
-def crop(contents: Contents, rows: tuple[int, int], columns: tuple[int, int]) -> Contents:
-    """Return the latents in some rows and columns, from the first to before the last."""
-    within = np.s_[:, slice(*rows), slice(*columns)]
-    if not isinstance(contents, QuantizedLatents):
-        return contents[within]
-    points = contents.points[within] if contents.points.ndim == 3 else contents.points
-    return replace(contents, symbols=contents.symbols[within], points=points)
-
-
-def select_channels(quantized: QuantizedLatents, channels: Collection[int]) -> QuantizedLatents:
-    """Return the latents of some channels."""
-    some = np.array([*channels], np.intp)
-    fields = {name: getattr(quantized, name)[some] for name in ("symbols", "mean", "delta", "points")}
-    return QuantizedLatents(**fields)
-
-
-def pad_to_multiple(contents: Contents, multiple: int) -> Contents:
-    """Return latents with their last row and column repeated, until height and width are multiples of a number."""
-
-    def pad(planes: NDArray[np.generic]) -> NDArray[np.generic]:
-        edges = [(0, -side % multiple) for side in planes.shape[1:]]
-        return np.pad(planes, [(0, 0), *edges], mode="edge")
-
-    if not isinstance(contents, QuantizedLatents):
-        return pad(contents)  # type: ignore[return-value]
-    points = pad(contents.points) if contents.points.ndim == 3 else contents.points
-    return replace(contents, symbols=pad(contents.symbols), points=points)  # type: ignore[arg-type]
+def _pad(planes: NDArray[Any], multiple: int) -> NDArray[Any]:
+    return np.pad(planes, [(0, 0), *((0, -side % multiple) for side in planes.shape[1:])], mode="edge")

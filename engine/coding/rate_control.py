@@ -1,182 +1,165 @@
-"""What an encoder is asked for, and rate control: the quality of a size, or of a likeness."""
+"""Rate control: the search for the quality whose file has a given size or PSNR."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
-from sdtrt.engine.format.arguments import checked_choice, checked_integer, checked_number
+from sdtrt.engine.coding.encode_options import DEFAULT_QUALITY, EncodeOptions
 
-DEFAULT_QUALITY = 50.0
-MIN_QUALITY, MAX_QUALITY = (
-    -47.0,
-    130.0,
-)  # qualities that searches try: as far as priors are trained, and steps of a level
-MAX_GRID_INDEX = 1e6  # notches that a search may think of: more than there are
-QUALITY_GRID = 0.1  # of quality, between files that are tried
-SIZE_TOLERANCE = 0.005  # share of the bytes with which a search for a size ends although they are left over
-PSNR_TOLERANCE = 0.05  # dB above what is asked for with which a search for a PSNR ends
-MAX_NBYTES = 1 << 62  # bytes that are asked for
-OCTAVES_PER_QUALITY, DB_PER_QUALITY = 1 / 22, 1 / 7  # by which sizes and PSNR rise, about
+MIN_QUALITY = -47.0  # of a search: priors are trained for quantization steps up to it
+MAX_QUALITY = 130.0  # of a search: from there on residual steps are below one 8-bit value
+MAX_LATENT_QUALITY = 100.0  # of a search without a residual layer: finer latents gain nothing
+QUALITY_GRID = 0.1  # distance of the qualities that a search tries
+MAX_GRID_INDEX = 1e6  # bound of extrapolations, far above the number of qualities
+SIZE_TOLERANCE = 0.005  # a search for a size ends with a file that is smaller by less than this share
+PSNR_TOLERANCE = 0.05  # a search for a PSNR ends with an image that is better by less than this, in dB
+MAX_NBYTES = 1 << 62  # larger targets are reduced to it
+OCTAVES_PER_QUALITY = 1 / 22  # approximate slope of log2(file size)
+DB_PER_QUALITY = 1 / 7  # approximate slope of PSNR
 
-Method = Literal["latents", "palette"]
-METHODS: tuple[Method, ...] = ("latents", "palette")
-CodeFile = Callable[[float], bytes]  # from a quality to a file
-Measure = Callable[[bytes], float]  # from a file to the PSNR of its image, in dB
+EncodeAt = Callable[[float], bytes]  # from a quality to a file
+PsnrOfFile = Callable[[bytes], float]  # from a file to the PSNR of its image, in dB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeOptions:
-    """What is asked for: one of the first four at most, quality 50 if none. `ValueError` if it makes no sense."""
+def encode_to_target(
+    options: EncodeOptions, width: int, height: int, encode_at: EncodeAt, psnr_of_file: PsnrOfFile | None
+) -> bytes:
+    """Encode an image at the rate target of the options.
 
-    quality: float | None = None  # 1 (smallest) to 100 (best)
-    nbytes: int | None = None  # of the whole file, at most
-    bits_per_pixel: float | None = None  # the same, for an image of any size
-    psnr: float | None = None  # dB of the decoded image, at least
-    effort: int = DEFAULT_EFFORT  # 1 (fast) to 9 (slow)
-    method: Method = "latents"
-    layers: int = 2  # 1: latents alone; 2: with what they cannot hold
+    Arguments:
+        options: one rate target, or none for the default quality.
+        width, height: size of the image in pixels.
+        encode_at: encodes the image at a quality.
+        psnr_of_file: measures a file, or None for latents without an image.
 
-    def __post_init__(self) -> None:
-        asked = sum(options is not None for options in (self.quality, self.nbytes, self.bits_per_pixel, self.psnr))
-        if asked > 1:
-            raise ValueError("quality, nbytes, bits_per_pixel and psnr: ask for one of them only")
-        if self.quality is not None:
-            self._set("quality", checked_number("quality", self.quality, 1, 100))
-        if self.nbytes is not None:
-            self._set("nbytes", checked_integer("nbytes", self.nbytes, 1))
-        for name in ("bits_per_pixel", "psnr"):
-            if getattr(self, name) is not None:
-                self._set(name, checked_number(name, getattr(self, name), 0, above=True))
-        self._set("effort", checked_integer("effort", self.effort, min(SEARCH_ITERATIONS), max(SEARCH_ITERATIONS)))
-        self._set("layers", checked_integer("layers", self.layers, 1, 2))
-        checked_choice("method", self.method, METHODS)
-        if self.method == "palette" and asked:
-            raise ValueError("method palette has one rate only: it takes no quality, size or PSNR")
-
-    def _set(self, name: str, number: float) -> None:
-        """Keep a checked number as Python's own, whatever type it came in."""
-        object.__setattr__(self, name, number)
-
-    @property
-    def first_quality(self) -> float:
-        """The quality that is asked for, or where a search for a size or a PSNR may well begin."""
-        return DEFAULT_QUALITY if self.quality is None else self.quality
-
-    def known_quality(self) -> float:
-        """Return the quality that is asked for; `ValueError` if it is a size or a PSNR."""
-        if self.method == "palette" or any(
-            options is not None for options in (self.nbytes, self.bits_per_pixel, self.psnr)
-        ):
-            raise ValueError("rows that come one after the other have a quality, but no size, PSNR or palette")
-        return self.first_quality
-
-    def file(self, code_file: CodeFile, width: int, height: int, measure: Measure | None) -> bytes:
-        """Return the file that is asked for of a `width` x `height` image.
-
-        Raises `ValueError` if there is none so small or so good, or if a PSNR is asked for and there is no `measure`.
-        """
-        finest = MAX_QUALITY if self.layers == 2 and measure else 100.0  # beyond it latents alone buy nothing
-        if self.psnr is not None:
-            if measure is None:
-                raise ValueError("latents alone have no image whose PSNR could be aimed at")
-            return lowest_quality_above(self.psnr, finest, code_file, measure)
-        if self.bits_per_pixel is not None:
-            nbytes = min(self.bits_per_pixel * width * height / 8, MAX_NBYTES)
-            return highest_quality_within(max(int(nbytes), 1), finest, code_file)
-        if self.nbytes is not None:
-            return highest_quality_within(min(self.nbytes, MAX_NBYTES), finest, code_file)
-        return code_file(self.first_quality)
+    Raises:
+        ValueError: if no file is that small or that good, or a PSNR is asked for without `psnr_of_file`.
+    """
+    max_quality = MAX_QUALITY if options.layers == 2 and psnr_of_file else MAX_LATENT_QUALITY
+    if options.psnr is not None:
+        if psnr_of_file is None:
+            raise ValueError("latents alone have no image whose PSNR could be aimed at")
+        return lowest_quality_above(options.psnr, max_quality, encode_at, psnr_of_file)
+    if options.bits_per_pixel is not None:
+        nbytes = min(options.bits_per_pixel * width * height / 8, MAX_NBYTES)
+        return highest_quality_within(max(int(nbytes), 1), max_quality, encode_at)
+    if options.nbytes is not None:
+        return highest_quality_within(min(options.nbytes, MAX_NBYTES), max_quality, encode_at)
+    return encode_at(options.first_quality)
 
 
-def highest_quality_within(nbytes: int, finest: float, code_file: CodeFile) -> bytes:
-    """Return the file of about the highest quality, up to `finest`, among those of at most `nbytes` bytes.
+def highest_quality_within(nbytes: int, max_quality: float, encode_at: EncodeAt) -> bytes:
+    """Find the file of about the highest quality among those of at most `nbytes` bytes.
 
-    Some 4 trials: the logarithm of sizes rises nearly evenly with quality. Files of qualities next to each other may
-    not be ordered by size, so the result may be a notch or two from the best, but is never too large. Raises
-    `ValueError`, which tells the smallest possible size, if there is none.
+    The search takes about 4 files, because the logarithm of the size rises almost linearly with quality. The sizes of
+    neighbouring qualities may be out of order. The result may then be a grid point or two from the best, but it is
+    never too large.
+
+    Arguments:
+        nbytes: largest size in bytes.
+        max_quality: upper bound of the search.
+        encode_at: encodes the image at a quality.
+
+    Raises:
+        ValueError: if even the smallest file is too large; the message says its size.
     """
 
     def excess(data: bytes) -> float:
-        return math.log2((len(data) - 0.5) / nbytes)  # so that a file of just so many bytes falls short
+        return math.log2((len(data) - 0.5) / nbytes)  # a file of exactly `nbytes` bytes is below the target
 
-    near = math.log2(1 - SIZE_TOLERANCE), 0.0
-    fits, exceeds = _search(code_file, excess, finest, OCTAVES_PER_QUALITY, near)
+    fits, exceeds = _search(encode_at, excess, max_quality, OCTAVES_PER_QUALITY, (math.log2(1 - SIZE_TOLERANCE), 0.0))
     if fits:
         return fits.data
     smallest = len(exceeds.data) if exceeds else 0
     raise ValueError(f"{nbytes} bytes are too few for this image: its smallest file has {smallest}")
 
 
-def lowest_quality_above(psnr: float, finest: float, code_file: CodeFile, measure: Measure) -> bytes:
-    """Return the file of about the lowest quality, up to `finest`, among those whose image has at least `psnr` dB.
+def lowest_quality_above(psnr: float, max_quality: float, encode_at: EncodeAt, psnr_of_file: PsnrOfFile) -> bytes:
+    """Find the file of about the lowest quality among those whose image has at least a PSNR.
 
-    Some 4 trials: PSNR rises nearly evenly with quality, but not for every image. Raises `ValueError`, which tells
-    the highest PSNR that was found, if none is so high.
+    The search takes about 4 files, because PSNR rises almost linearly with quality for most images.
+
+    Arguments:
+        psnr: smallest PSNR in dB.
+        max_quality: upper bound of the search.
+        encode_at: encodes the image at a quality.
+        psnr_of_file: measures a file.
+
+    Raises:
+        ValueError: if no file is that good; the message says the best PSNR that was tried.
     """
-    found: list[float] = []
+    measured: list[float] = []
 
     def excess(data: bytes) -> float:
-        found.append(measure(data))
-        return found[-1] - psnr
+        measured.append(psnr_of_file(data))
+        return measured[-1] - psnr
 
-    _, enough = _search(code_file, excess, finest, DB_PER_QUALITY, (0.0, PSNR_TOLERANCE))
+    _, enough = _search(encode_at, excess, max_quality, DB_PER_QUALITY, (0.0, PSNR_TOLERANCE))
     if enough:
         return enough.data
-    most = math.floor(100 * max(found)) / 100
-    raise ValueError(f"{psnr} dB cannot be reached for this image and model: the best file found has {most:.2f} dB")
+    best = math.floor(100 * max(measured)) / 100
+    raise ValueError(f"{psnr} dB cannot be reached for this image and model: the best file found has {best:.2f} dB")
 
 
 class _Trial(NamedTuple):
-    grid_index: int  # 0 for the coarsest quality
+    grid_index: int  # of the quality, 0 for the lowest one
     excess: float
     data: bytes
 
 
 def _search(
-    code_file: CodeFile, excess: Measure, finest: float, slope: float, near: tuple[float, float]
+    encode_at: EncodeAt,
+    excess: Callable[[bytes], float],
+    max_quality: float,
+    slope: float,
+    tolerance: tuple[float, float],
 ) -> tuple[_Trial | None, _Trial | None]:
-    """Return the finest trial that falls short of what is asked for, and the coarsest that does not, None without one.
+    """Return the trial of highest quality with negative excess, and that of lowest quality without; None for neither.
 
-    `excess` is by how much a file does not fall short; it rises with quality, by about `slope` for each. The search
-    ends with a trial whose excess lies within `near`, with trials that are neighbours, or at an end of all qualities.
+    The search ends with a trial whose excess is within the tolerance, with two trials of neighbouring qualities, or at
+    an end of the range.
+
+    Arguments:
+        encode_at: encodes the image at a quality.
+        excess: distance of a file above the target; it rises with quality, by about `slope` per unit.
+        max_quality: upper bound of the search.
+        slope: see `excess`.
+        tolerance: smallest and largest excess to end with.
     """
-    last, goal, rise = round((finest - MIN_QUALITY) / QUALITY_GRID), sum(near) / 2, slope * QUALITY_GRID
-    grid_index, leap, halved = round((min(DEFAULT_QUALITY, finest) - MIN_QUALITY) / QUALITY_GRID), 1, False
+    last, goal, rise = round((max_quality - MIN_QUALITY) / QUALITY_GRID), sum(tolerance) / 2, slope * QUALITY_GRID
+    index, leap, halved = round((min(DEFAULT_QUALITY, max_quality) - MIN_QUALITY) / QUALITY_GRID), 1, False
     below: _Trial | None = None
     above: _Trial | None = None
-    trials: list[_Trial] = []  # those nearest to the goal first
+    trials: list[_Trial] = []  # nearest to the goal first
     while True:
-        data = code_file(finest - QUALITY_GRID * (last - grid_index))
-        trial = _Trial(grid_index, excess(data), data)
+        data = encode_at(max_quality - QUALITY_GRID * (last - index))
+        trial = _Trial(index, excess(data), data)
         below, above = (below, trial) if trial.excess >= 0 else (trial, above)
-        if near[0] <= trial.excess < near[1]:
+        if tolerance[0] <= trial.excess < tolerance[1]:
             return below, above
-        slow = bool(trials) and 2 * abs(trial.excess - goal) > abs(trials[0].excess - goal)
+        is_slow = bool(trials) and 2 * abs(trial.excess - goal) > abs(trials[0].excess - goal)
         trials = sorted([*trials, trial], key=lambda one: abs(one.excess - goal))
-        aim = _aim(trials, goal, rise)
+        next_index = _extrapolate(trials, goal, rise)
         if below and above:
             if above.grid_index - below.grid_index < 2:
                 return below, above
-            halved = slow and not halved  # lines through trials have not told much
-            aim = (below.grid_index + above.grid_index) // 2 if halved else aim
-            grid_index = min(max(aim, below.grid_index + 1), above.grid_index - 1)
+            halved = is_slow and not halved  # interpolation has gained little: bisect once
+            next_index = (below.grid_index + above.grid_index) // 2 if halved else next_index
+            index = min(max(next_index, below.grid_index + 1), above.grid_index - 1)
         else:
-            if grid_index == (0 if above else last):
+            if index == (0 if above else last):
                 return below, above
-            aim = min(aim, grid_index - leap) if above else max(aim, grid_index + leap)
+            next_index = min(next_index, index - leap) if above else max(next_index, index + leap)
             leap *= 2
-            grid_index = min(max(aim, 0), last)
+            index = min(max(next_index, 0), last)
 
 
-def _aim(trials: list[_Trial], goal: float, rise: float) -> int:
-    """Return the notch whose excess is the goal on a line through the first two trials, or one of about that rise."""
+def _extrapolate(trials: list[_Trial], goal: float, rise: float) -> int:
+    """Return the grid index of the goal on the line through the first two trials, or on one of slope `rise`."""
     first, *others = trials
     if math.isinf(first.excess):
         return 0
     if others:
-        rise = min(
-            max((first.excess - others[0].excess) / (first.grid_index - others[0].grid_index), rise / 4), 4 * rise
-        )
+        slope = (first.excess - others[0].excess) / (first.grid_index - others[0].grid_index)
+        rise = min(max(slope, rise / 4), 4 * rise)
     return first.grid_index + round(min(max((goal - first.excess) / rise, -MAX_GRID_INDEX), MAX_GRID_INDEX))

@@ -1,4 +1,4 @@
-"""Regions of interest, in the encoder alone: squared error counts more in some places, or, the same, bits less."""
+"""Region of interest (ROI): weights of the squared error, used by the encoder alone."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,16 @@ MAX_WEIGHT = 64.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoiWeights:
-    """How many times as usual squared error counts at each pixel: `weights`, float32 (H, W), 1 to 64.
+    """The weight of the squared error of each pixel.
 
-    All of an image has the steps of the largest weight; elsewhere bits are dearer by as much as the weight is smaller.
+    The whole image gets the quantization steps of the largest weight. Where the weight is smaller, lambda is larger in
+    proportion.
+
+    Attributes:
+        weights: float32 (H, W), 1 (normal) to 64.
+
+    Raises:
+        ValueError: if a weight is out of range.
     """
 
     weights: F32Array
@@ -21,7 +28,7 @@ class RoiWeights:
     def __post_init__(self) -> None:
         low, high = self.weights.min(initial=1), self.weights.max(initial=1)
         if not (np.isfinite([low, high]).all() and low >= 1 and high <= MAX_WEIGHT):
-            raise ValueError(f"weights of interest from {low} to {high}, expected 1 (as usual) to {MAX_WEIGHT:.0f}")
+            raise ValueError(f"ROI weights from {low} to {high}, expected 1 (normal) to {MAX_WEIGHT:.0f}")
 
     @property
     def largest(self) -> float:
@@ -30,13 +37,16 @@ class RoiWeights:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether it is the same everywhere: the image has a higher quality then, and that is all."""
+        """Whether all weights are equal, which only means a higher quality for the whole image."""
         return bool(self.weights.min() == self.weights.max())
 
     def rate_weights(self, size: int) -> F32Array:
-        """Return by how much dearer bits are than at the largest weight, float32 (h, w), for each block of a size.
+        """Compute the factor of lambda for each block, float32 (blocks down, blocks across), at least 1.
 
-        A block takes the largest weight of its own and of those around it, which latents reach into.
+        A block takes the largest weight of itself and its neighbours, since latents affect the pixels around them.
+
+        Arguments:
+            size: side of a block in pixels.
         """
         height, width = self.weights.shape
         rows, columns = np.arange(0, height, size), np.arange(0, width, size)

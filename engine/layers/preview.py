@@ -1,20 +1,28 @@
-"""A file's image at an eighth of its size, or less, by the linear part of its latent space alone: no network."""
+"""Previews by the linear part of a latent space, without a network: images at 1/8 of their size, or less."""
 
 from sdtrt._arrays import U8Array
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quantized_latents import dequantize
 from sdtrt.engine.format.container import File
+from sdtrt.engine.format.profile import PALETTE
 from sdtrt.engine.layers.layer_reader import LayerReader, box_downscale
 
 
-def decode_preview(file: File, stored: LatentReader, scale: int) -> U8Array | None:
-    """Return RGB pixels, uint8 (H, W, 3), at 1/`scale` of the size, each the mean of a block; sides are rounded up.
+def decode_preview(file: File, reader: LatentReader, scale: int) -> U8Array | None:
+    """Decode an image at 1/`scale` of its size, from coarse passes and the overlay, without the residual.
 
-    Only coarse passes are read, and the overlay, if there is one; residuals are left out. None if there is no such way:
-    the profile knows none, or `scale` is no multiple of its downscale. `FormatError` as of `LatentReader`.
+    Arguments:
+        file: the parsed file.
+        reader: its latents.
+        scale: 1 or more; sides are rounded up.
+
+    Returns RGB pixels, uint8 (H, W, 3); None if the profile has no linear preview, `scale` is no multiple of its
+    downscale, or the file was made by method palette.
+
+    Raises:
+        FormatError: if a segment that is needed is damaged.
     """
-    linear_preview, downscale = stored.profile.preview, stored.profile.downscale
-    if linear_preview is None or stored.offset_kind == "latents" or scale % downscale:
+    linear_preview, downscale = reader.profile.preview, reader.profile.downscale
+    if linear_preview is None or file.header.prior == PALETTE or scale % downscale:
         return None
-    latents = dequantize(stored.some(linear_preview.channels))
+    latents = reader.read_channels(linear_preview.channels).dequantize()
     return LayerReader(file).apply_to_preview(box_downscale(linear_preview.render(latents), scale // downscale), scale)

@@ -63,8 +63,8 @@ def encode_residual(
     writer = AnsEncoder(trained.tables)
     for rows, bins, values, low_bits in reversed(coded):
         escaped, wide = bins == ESCAPE, (low_bits > 0) & (bins != ESCAPE)
-        writer.raw(values[escaped] + ESCAPE_OFFSET, np.full(escaped.sum(), 1 << 16, np.int32))
-        writer.raw(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
+        writer.write_uniform(values[escaped] + ESCAPE_OFFSET, np.full(escaped.sum(), 1 << 16, np.int32))
+        writer.write_uniform(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
         writer.write_bins(bins.ravel(), rows.ravel())
     return writer.stream()
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import F32Array, U8Array
-from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quantized_latents import dequantize
+from sdtrt.engine.coding.quantized_latents import FloatLatents, QuantizedLatents
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
@@ -49,8 +48,8 @@ class CpuPipeline:
         return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
 
     def _decoded(self, image: DecodeRequest) -> F32Array:
-        assert not isinstance(image.contents, LatentReader)  # a part of those, by now
-        latents = dequantize(image.contents)[None]
+        assert isinstance(image.contents, QuantizedLatents | FloatLatents)  # a crop of a tile
+        latents = image.contents.dequantize()[None]
         if image.trajectory:
             latents = run_ddim(latents, image.trajectory, self._predict)
         step = {"step": np.array([image.header.step], np.float32)} if self._bundle.decoder_takes_step else {}

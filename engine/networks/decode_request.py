@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quantized_latents import Contents, QuantizedLatents, crop
+from sdtrt.engine.coding.quantized_latents import LatentSource, OffsetKind
 from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.layout import Span
@@ -18,30 +17,23 @@ class DecodeRequest:
     latents of an image of several tiles may still be `LatentReader`, of which each tile asks for its `crop`.
     """
 
-    contents: Contents | LatentReader
+    contents: LatentSource
     header: Header
     trajectory: Trajectory | None = None
     vivid_weight: float = 0.0
 
     def crop(self, rows: Span, columns: Span) -> "DecodeRequest":
         """Return some rows and columns of the latents; the header still is that of the whole."""
-        if isinstance(self.contents, LatentReader):
-            return replace(self, contents=self.contents.read(rows, columns))
-        return replace(self, contents=crop(self.contents, rows, columns))
+        return replace(self, contents=self.contents.crop(rows, columns))
 
     @property
-    def offset_kind(self) -> str:
-        """What is known of where latents lie beside their symbols: `points`, `offset`, or `latents` themselves."""
-        if isinstance(self.contents, LatentReader):
-            return self.contents.offset_kind
-        if not isinstance(self.contents, QuantizedLatents):
-            return "latents"
-        return "points" if self.contents.points.ndim == 3 else "offset"
+    def offset_kind(self) -> OffsetKind:
+        return self.contents.offset_kind
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the latents, (C, h, w)."""
-        return (self.contents.symbols if isinstance(self.contents, QuantizedLatents) else self.contents).shape
+        return self.contents.shape
 
     @property
     def batch_key(self) -> tuple[object, ...]:

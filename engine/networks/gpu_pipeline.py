@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sdtrt._arrays import AnyArray, F32Array, U8Array
-from sdtrt.engine.coding.quantized_latents import QuantizedLatents
+from sdtrt.engine.coding.quantized_latents import FloatLatents, OffsetKind, QuantizedLatents
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.backends import DeviceBackend
@@ -216,7 +216,9 @@ class GpuPipeline:
         network = self._encoder.bind({name: arrays[name] for name in ("pixels", "latents")})
         return ExecutionPlan(staging, arrays, network, self._encoder.capturable)
 
-    def _decode_plan(self, kind: str, steps: int, decoders: tuple[str, ...], shape: tuple[int, ...]) -> ExecutionPlan:
+    def _decode_plan(
+        self, kind: OffsetKind, steps: int, decoders: tuple[str, ...], shape: tuple[int, ...]
+    ) -> ExecutionPlan:
         device, kinds = self._device, self._decoder.dtypes
         count, channels, *sides = shape
         height, width = (side * self._profile.downscale for side in sides)
@@ -235,7 +237,7 @@ class GpuPipeline:
         def queue(stream: Stream) -> None:
             for name in sent:
                 device.upload(arrays[name], staging[name], stream)
-            if kind != "latents":
+            if kind is not OffsetKind.NONE:
                 device.launch(dequantize_of(kind, arrays, (1, count * channels, *sides)), stream)
             if denoiser is not None:
                 denoiser.queue(stream)
@@ -280,16 +282,16 @@ def drain(device: Device) -> None:
 
 
 def upload_specs(
-    kind: str, shape: tuple[int, ...], kinds: Mapping[str, np.dtype[Any]]
+    kind: OffsetKind, shape: tuple[int, ...], kinds: Mapping[str, np.dtype[Any]]
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Return shape and type of each array that the device is sent, in order to decode latents of a shape."""
     vector = (shape[0] * shape[1],), np.float32
     sent: dict[str, tuple[tuple[int, ...], Any]] = {"flags": ((1,), np.uint32)}
     sent["step"] = (shape[0],), kinds.get("step", np.float32)
-    if kind == "latents":
+    if kind is OffsetKind.NONE:
         return sent | {"latents": (shape, kinds["latents"])}
-    of_symbols = {"points": (shape, np.int8), "offset": vector}[kind]
-    return sent | {"symbols": (shape, np.int16), "mean": vector, "delta": vector, kind: of_symbols}
+    offsets = (shape, np.int8) if kind is OffsetKind.PER_SYMBOL else vector
+    return sent | {"symbols": (shape, np.int16), "mean": vector, "delta": vector, "recon_offsets": offsets}
 
 
 def write_staging(staging: Mapping[str, AnyArray], pictures: Sequence[DecodeRequest]) -> None:
@@ -297,19 +299,23 @@ def write_staging(staging: Mapping[str, AnyArray], pictures: Sequence[DecodeRequ
     for n, picture in enumerate(pictures):
         staging["step"][n] = picture.header.step
         one = picture.contents
-        if not isinstance(one, QuantizedLatents):
-            staging["latents"][n] = one
+        if isinstance(one, FloatLatents):
+            staging["latents"][n] = one.latents
             continue
+        assert isinstance(one, QuantizedLatents)  # a crop of a tile
         staging["symbols"][n] = one.symbols
-        for name, values in (("mean", one.mean), ("delta", one.delta), (picture.offset_kind, one.points)):
+        for name, values in (("mean", one.mean), ("delta", one.channel_steps), ("recon_offsets", one.recon_offsets)):
             staging[name].reshape(len(pictures), -1)[n] = values.ravel()
 
 
-def dequantize_of(kind: str, arrays: Mapping[str, DeviceArray], shape: tuple[int, ...]) -> launches.Launch:
+def dequantize_of(kind: OffsetKind, arrays: Mapping[str, DeviceArray], shape: tuple[int, ...]) -> launches.Launch:
     """Return the launch that turns a batch's symbols into latents; each picture has channels of its own."""
     latents = arrays["latents"]
-    symbols, mean, delta, last = (arrays[name].pointer for name in ("symbols", "mean", "delta", kind))
-    return launches.dequantize(symbols, latents.pointer, mean, delta, shape=shape, dtype=latents.dtype, **{kind: last})
+    symbols, mean, delta, offsets = (arrays[name].pointer for name in ("symbols", "mean", "delta", "recon_offsets"))
+    argument = "points" if kind is OffsetKind.PER_SYMBOL else "offset"
+    return launches.dequantize(
+        symbols, latents.pointer, mean, delta, shape=shape, dtype=latents.dtype, **{argument: offsets}
+    )
 
 
 def split_batch(pictures: Sequence[Item], area: int) -> Iterator[Sequence[Item]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import MANIFEST

@@ -15,9 +15,8 @@ import numpy as np
 from sdtrt._arrays import F32Array, F64Array, U8Array
 from sdtrt.atomic import replace_file
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quantized_latents import dequantize
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import Preview
 from sdtrt.engine.image import ImageData
@@ -58,7 +57,7 @@ def samples(codec: EngineCodec, photos: Sequence[Path], channels: Sequence[int])
         pixels = centre_of(path, MAX_SIDE, scale)
         if pixels is not None:
             data = codec.encode(ImageData(pixels), EncodeOptions(quality=QUALITIES[number % len(QUALITIES)]))
-            yield dequantize(LatentReader(container.read(data)).some(channels)), box_downscale(pixels, scale)
+            yield LatentReader(container.read(data)).read_channels(channels).dequantize(), box_downscale(pixels, scale)
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from PIL import Image
 
 from sdtrt._arrays import F32Array, F64Array, I8Array, I32Array, I64Array
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.quality_scale import RESIDUAL_LAMBDA, RESIDUAL_START, STEP_UNIT, operating_point
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import forward_dct

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from sdtrt._version import __version__
 from sdtrt.cli import compare, completion, dataset, images, models, reports, serve, view
 from sdtrt.cli.batch import fail, in_words, show_traceback
-from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.errors import SdtrtError
 from sdtrt.process import streams
 from sdtrt.process.signals import SignalExit, ending_signals
 from sdtrt.process.text import printable, printable_message
+from sdtrt.process.threads import limit_blas_to_one_thread
 from sdtrt.progress import clear_bar
 
 __all__ = ["main"]

@@ -12,7 +12,7 @@ from sdtrt.engine.denoising.denoise import validate_steps
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.image import Region, region_of_text
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
-from sdtrt.engine.parts import MAX_SCALE
+from sdtrt.engine.regions import MAX_SCALE
 from sdtrt.images.roi import DEFAULT_WEIGHT
 
 Number = TypeVar("Number", int, float)

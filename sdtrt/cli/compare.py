@@ -25,7 +25,7 @@ from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_w
 from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.convert import to_engine_image
 from sdtrt.process.text import printable

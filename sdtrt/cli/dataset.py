@@ -16,15 +16,15 @@ from sdtrt.cli.arguments import (
     whole_number,
 )
 from sdtrt.cli.inputs import extra
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
-from sdtrt.engine.coding.threads import available_cpus
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.decode_options import LOOKS
 from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
+from sdtrt.process.threads import available_cpus
 from sdtrt.progress import Rate, Watch, clear_bar
 
 if TYPE_CHECKING:

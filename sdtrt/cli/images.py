@@ -33,7 +33,7 @@ from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
 from sdtrt.cli.inputs import SearchCost, check_roi, limits_of, open_image, opened_codecs
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
-from sdtrt.engine.coding.rate_control import METHODS, EncodeOptions
+from sdtrt.engine.coding.encode_options import METHODS, EncodeOptions
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle

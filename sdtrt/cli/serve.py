@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from sdtrt.cli.arguments import add_command, add_machine, mebibytes, port, positive_count, seconds, whole_number
 from sdtrt.cli.inputs import extra, machine_options
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.threads import available_cpus
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import ImageWarning
 from sdtrt.process.environment import variable
 from sdtrt.process.signals import die
 from sdtrt.process.streams import flush_results, print_json, print_message
+from sdtrt.process.threads import available_cpus
 
 PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for options
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

@@ -15,8 +15,8 @@ from multiprocessing.connection import wait as wait_for
 
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.work import Record, do
-from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.process.signals import blocked
+from sdtrt.process.threads import limit_blas_to_one_thread
 
 AHEAD = 2  # shards that are handed over for each worker
 POLL = 1.0  # seconds between looks at how far workers are

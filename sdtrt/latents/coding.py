@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt._arrays import AnyArray
-from sdtrt.engine.coding.latent_file import encode_latents_to_bytes
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.format.arguments import checked_instance, digits, is_integer, value_text
 from sdtrt.engine.format.limits import Limits, checked_limits
 from sdtrt.engine.format.profile import LatentProfile
@@ -52,7 +52,7 @@ def file_of(
         )
     if message := warning_of_spread(plane, profile):
         warnings.warn(message, LatentsWarning, stacklevel=stacklevel + 1)
-    return encode_latents_to_bytes(plane, width, height, profile, options)
+    return encode_latents(plane, width, height, profile, options)
 
 
 def loaded(latents: LatentsLike, key: str | None, limits: Limits) -> AnyArray:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sdtrt.engine.coding.rate_control import METHODS
+from sdtrt.engine.coding.encode_options import METHODS
 from sdtrt.engine.coding.roi import MAX_WEIGHT
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.denoising.denoise import MAX_STEPS
 from sdtrt.engine.image import region_of_text
 from sdtrt.engine.networks.decode_options import LOOKS
-from sdtrt.engine.parts import MAX_SCALE
+from sdtrt.engine.regions import MAX_SCALE
 from sdtrt.images.files import KINDS
 from sdtrt.images.roi import DEFAULT_WEIGHT
 from sdtrt.serve.delivery import SDT

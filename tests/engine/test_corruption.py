@@ -13,7 +13,7 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import BundleError, FormatError, LimitError
-from sdtrt.engine.coding.latent_file import encode_latents_to_file
+from sdtrt.engine.coding.latent_file import TileCodingOptions, encode_latents_to_file
 from sdtrt.engine.format import container, index
 from sdtrt.engine.format.container import File, Header, write
 from sdtrt.engine.format.profile import shipped_profile
@@ -105,7 +105,12 @@ def with_other_latents(file: File, rng: np.random.Generator) -> File:
     latents = profile.mean[:, None, None] + rng.laplace(0, 1, grid) * (profile.spread * header.step)[:, None, None]
     size = header.width, header.height
     return encode_latents_to_file(
-        latents.astype(np.float32), *size, profile, header.step_code, effort=1, chunks=file.chunks
+        latents.astype(np.float32),
+        *size,
+        profile,
+        header.step_code,
+        options=TileCodingOptions(effort=1),
+        chunks=file.chunks,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.encoder import with_segments
 from sdtrt.engine.format import container

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.latent_file import encode_latents_to_file
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.engine.coding.latent_file import TileCodingOptions, encode_latents_to_file
 from sdtrt.engine.coding.rdoq_search import sums_around
 from sdtrt.engine.coding.roi import RoiWeights
+from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.format import container
+from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.engine.gradient_search import ITERATIONS_BY_EFFORT, _best_moves
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import MANIFEST, find_bundle
@@ -69,7 +71,9 @@ def test_structure_is_kept(codec: EngineCodec, photo: Photo) -> None:
 
     def coded(quality: float, structure: float) -> tuple[float, float, float]:
         search, code = codec.symbol_search(pixels, latents, 7, structure), codec.profile.step_code(quality)
-        data = container.write(encode_latents_to_file(latents, 192, 160, codec.profile, code, search=search))
+        data = container.write(
+            encode_latents_to_file(latents, 192, 160, codec.profile, code, TileCodingOptions(search=search))
+        )
         found = codec.decode(data).pixels
         return np.log(len(data)), lost_structure(found, pixels), -psnr(found, pixels)
 
@@ -158,10 +162,10 @@ def test_symbols_at_their_limits_stay_there(codec: EngineCodec) -> None:
     latents = np.full((40, 4, 5), 1e9, np.float32)
     pixels = np.full((32, 40, 3), 255, np.uint8)
     search = codec.symbol_search(pixels, latents, 6)
-    file = encode_latents_to_file(latents, 40, 32, codec.profile, 2048, search=search)
+    file = encode_latents_to_file(latents, 40, 32, codec.profile, 2048, TileCodingOptions(search=search))
     usual = encode_latents_to_file(latents, 40, 32, codec.profile, 2048)
-    assert (np.sign(codec.stored(file).read().symbols) >= 0).all()
-    assert (np.sign(codec.stored(usual).read().symbols) >= 0).all()
+    assert (np.sign(codec.read_latents(file, DEFAULT_LIMITS).read().symbols) >= 0).all()
+    assert (np.sign(codec.read_latents(usual, DEFAULT_LIMITS).read().symbols) >= 0).all()
 
 
 def test_a_bundle_without_gradient(codec: EngineCodec, photo: Photo, tmp_path: Path) -> None:
@@ -170,7 +174,9 @@ def test_a_bundle_without_gradient(codec: EngineCodec, photo: Photo, tmp_path: P
     bare = without_gradient(tmp_path / "bare")
     assert bare.symbol_search(pixels, bare.analyse(pixels), 9) is None
     options = EncodeOptions(quality=40, layers=1, effort=7)
-    assert bare.encode(ImageData(pixels), options) == codec.encode_latents(codec.analyse(pixels), 64, 48, options)
+    assert bare.encode(ImageData(pixels), options) == encode_latents(
+        codec.analyse(pixels), 64, 48, codec.profile, options
+    )
 
 
 def test_damage_is_found(photo: Photo, tmp_path: Path) -> None:

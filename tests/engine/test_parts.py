@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdtrt.engine import parts
+from sdtrt.engine import regions, salvage
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding import latent_file
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.encoder import with_segments
 from sdtrt.engine.format import container, webp_lossless
 from sdtrt.engine.format.alpha import pixel_tiles
@@ -87,27 +87,27 @@ def test_regions_are_crops(codec: EngineCodec, files: dict[str, bytes], name: st
     assert layout.overlay == (name == "drawn")
     height, width = whole.pixels.shape[:2]
     for region in places(width, height, count):
-        assert_is_crop(parts.decode_region(codec, files[name], region), whole, region)
-        assert_is_crop(parts.decode_region(codec, io.BytesIO(files[name]), region), whole, region)
+        assert_is_crop(regions.decode_region(codec, files[name], region), whole, region)
+        assert_is_crop(regions.decode_region(codec, io.BytesIO(files[name]), region), whole, region)
 
 
 def test_denoised_regions_are_crops(denoising: Bundle, files: dict[str, bytes]) -> None:
     codec = EngineCodec(denoising.folder, threads=1, tile=96, overlap=32)
     whole = codec.decode(files["strip"], options=DecodeOptions(2))
     for region in ((0, 0, 1, 1), (533, 13, 99, 40)):
-        assert_is_crop(parts.decode_region(codec, files["strip"], region, options=DecodeOptions(2)), whole, region)
+        assert_is_crop(regions.decode_region(codec, files["strip"], region, options=DecodeOptions(2)), whole, region)
 
 
 @pytest.mark.parametrize("region", [(0, 0, 46, 1), (-1, 0, 3, 3), (45, 0, 1, 1), (3, 3, 0, 1), (3, 36, 1, 2)])
 def test_regions_outside(codec: EngineCodec, files: dict[str, bytes], region: Region) -> None:
     with pytest.raises(ValueError, match="within the picture, which is 45x37"):
-        parts.decode_region(codec, files["small"], region)
+        regions.decode_region(codec, files["small"], region)
 
 
 @pytest.mark.parametrize("region", [(0, 0, 1.5, 1), (0, 0, float("inf"), 1), ("0", "0", "1", "1")])
 def test_regions_of_no_whole_pixels(codec: EngineCodec, files: dict[str, bytes], region: Region) -> None:
     with pytest.raises(TypeError, match=r"expected \(left, top, width, height\), four whole numbers"):
-        parts.decode_region(codec, files["small"], region)
+        regions.decode_region(codec, files["small"], region)
 
 
 def damaged(data: bytes, level: int, tile: int) -> bytes:
@@ -135,22 +135,22 @@ def test_only_what_is_needed_is_read(files: dict[str, bytes], tmp_path: Path) ->
     codec, data = EngineCodec("tiny", threads=1), files["strip"]
     file = container.read(data)
     stream, region = Watched(data), (1000, 8, 20, 20)
-    expected = parts.decode_region(codec, stream, region)
+    expected = regions.decode_region(codec, stream, region)
     others = sum(len(file.segment(kind, tile)) for kind in range(len(file.layout.kinds)) for tile in range(3))
     assert file.layout.columns == 4
     assert stream.taken == container.MIN_FILE + len(data) - others - container.CHECKSUM_NBYTES
     (tmp_path / "a.sdt").write_bytes(data)
     with (tmp_path / "a.sdt").open("rb") as opened:
-        assert_is_crop(parts.decode_region(codec, opened, region), expected, (0, 0, 20, 20))
+        assert_is_crop(regions.decode_region(codec, opened, region), expected, (0, 0, 20, 20))
     broken = damaged(data, 3, 0)
-    assert_is_crop(parts.decode_region(codec, broken, region), expected, (0, 0, 20, 20))
+    assert_is_crop(regions.decode_region(codec, broken, region), expected, (0, 0, 20, 20))
     with pytest.raises(FormatError, match="segment 12"):
-        parts.decode_region(codec, broken, (0, 0, 5, 5))
+        regions.decode_region(codec, broken, (0, 0, 5, 5))
 
 
 @pytest.mark.parametrize("name", ["small", "tiles", "drawn"])
 def test_rows_out(codec: EngineCodec, files: dict[str, bytes], name: str) -> None:
-    header, bands = parts.decode_rows(codec, files[name])
+    header, bands = regions.decode_rows(codec, files[name])
     whole = codec.decode(files[name]).pixels
     assert (header.height, header.width) == whole.shape[:2]
     np.testing.assert_array_equal(np.concatenate([*bands]), whole)
@@ -162,8 +162,8 @@ def test_denoised_rows_out(denoising: Bundle, files: dict[str, bytes]) -> None:
     coarse = codec.encode(codec.decode(files["small"]), EncodeOptions(quality=5))
     whole = codec.decode(coarse).pixels
     assert (whole != codec.decode(coarse, options=DecodeOptions(0)).pixels).any()
-    np.testing.assert_array_equal(np.concatenate([*parts.decode_rows(codec, coarse)[1]]), whole)
-    np.testing.assert_array_equal(parts.preview(codec, coarse, 2).pixels, box_downscale(whole, 2))
+    np.testing.assert_array_equal(np.concatenate([*regions.decode_rows(codec, coarse)[1]]), whole)
+    np.testing.assert_array_equal(regions.preview(codec, coarse, 2).pixels, box_downscale(whole, 2))
 
 
 def banded(pixels: np.ndarray, bands: str) -> Iterator[np.ndarray]:
@@ -178,19 +178,19 @@ def banded(pixels: np.ndarray, bands: str) -> Iterator[np.ndarray]:
 @pytest.mark.parametrize("size", [(1, 1), (45, 37), (40, 1103)])
 def test_rows_in(codec: EngineCodec, photo: Photo, size: tuple[int, int], bands: str) -> None:
     pixels, options = photo(*size), EncodeOptions(quality=30, effort=2)
-    data = parts.encode_rows(codec, banded(pixels, bands), *size, options)
+    data = regions.encode_rows(codec, banded(pixels, bands), *size, options)
     assert data == codec.encode(ImageData(pixels), options)
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 1), (5, -1), ((1 << 24) + 1, 1)])
 def test_rows_of_no_size(codec: EngineCodec, size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="expected a whole number from 1 to"):
-        parts.encode_rows(codec, [], *size, EncodeOptions())
+        regions.encode_rows(codec, [], *size, EncodeOptions())
 
 
 def test_grey_rows(codec: EngineCodec, photo: Photo) -> None:
     pixels = np.repeat(photo(45, 37)[:, :, :1], 3, axis=2)
-    data = parts.encode_rows(codec, [pixels], 45, 37, EncodeOptions(), grey=True)
+    data = regions.encode_rows(codec, [pixels], 45, 37, EncodeOptions(), grey=True)
     assert data == codec.encode(ImageData(pixels, grey=True), EncodeOptions())
 
 
@@ -206,10 +206,10 @@ def test_rows_that_do_not_make_up_the_picture(codec: EngineCodec, photo: Photo) 
         ([pixels.astype(np.float32)], "rows of float32"),
     ):
         with pytest.raises(ValueError, match=words):
-            parts.encode_rows(codec, rows, 45, 37, EncodeOptions())
+            regions.encode_rows(codec, rows, 45, 37, EncodeOptions())
     for options in (EncodeOptions(nbytes=900), EncodeOptions(psnr=30), EncodeOptions(bits_per_pixel=1)):
         with pytest.raises(ValueError, match=r"size|PSNR"):
-            parts.encode_rows(codec, [pixels], 45, 37, options)
+            regions.encode_rows(codec, [pixels], 45, 37, options)
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def blind() -> EngineCodec:
 @pytest.mark.parametrize("name", ["small", "grey", "tiles", "strip"])
 def test_sizes_of_previews(blind: EngineCodec, files: dict[str, bytes], name: str, scale: int) -> None:
     header = container.read(files[name]).header
-    found = parts.preview(blind, files[name], scale)
+    found = regions.preview(blind, files[name], scale)
     assert found.pixels.shape == (-(-header.height // scale), -(-header.width // scale), 3)
     assert found.grey == (name == "grey")
     assert (found.alpha is None) == (name in {"small", "strip"})
@@ -233,7 +233,7 @@ def test_sizes_of_previews(blind: EngineCodec, files: dict[str, bytes], name: st
 @pytest.mark.parametrize("scale", [8, 24])
 def test_alpha_of_previews(blind: EngineCodec, files: dict[str, bytes], scale: int) -> None:
     alpha = np.add.outer(np.arange(520), 3 * np.arange(600)).astype(np.uint8)
-    np.testing.assert_array_equal(parts.preview(blind, files["tiles"], scale).alpha, box_downscale(alpha, scale))
+    np.testing.assert_array_equal(regions.preview(blind, files["tiles"], scale).alpha, box_downscale(alpha, scale))
 
 
 @pytest.mark.parametrize(("quality", "nearness", "loss"), [(10, 34, 2.5), (25, 37, 2.5), (50, 42, 2.5), (80, 44, 3.75)])
@@ -244,7 +244,7 @@ def test_previews_are_near_the_picture(
     codec, original = EngineCodec("tiny", threads=1), astronaut[:400]
     data = codec.encode(ImageData(original), EncodeOptions(quality=quality, layers=1))
     small = box_downscale(codec.decode(data).pixels, 8)
-    found = parts.preview(blind, data).pixels
+    found = regions.preview(blind, data).pixels
     assert psnr(found, small) > nearness
     assert psnr(found, box_downscale(original, 8)) > psnr(small, box_downscale(original, 8)) - loss
 
@@ -252,44 +252,44 @@ def test_previews_are_near_the_picture(
 @pytest.mark.parametrize("scale", [1, 2, 12])
 def test_other_scales_are_made_from_the_whole(codec: EngineCodec, files: dict[str, bytes], scale: int) -> None:
     for name in ("small", "grey", "drawn"):
-        whole, found = codec.decode(files[name]), parts.preview(codec, files[name], scale)
+        whole, found = codec.decode(files[name]), regions.preview(codec, files[name], scale)
         np.testing.assert_array_equal(found.pixels, box_downscale(whole.pixels, scale))
 
 
 def test_previews_do_not_read_the_finest_level(blind: EngineCodec, files: dict[str, bytes]) -> None:
     file, stream = container.read(files["strip"]), Watched(files["strip"])
-    expected = parts.preview(blind, stream).pixels
+    expected = regions.preview(blind, stream).pixels
     finest = sum(len(file.segment(3, tile)) for tile in range(4))
     assert stream.taken <= container.MIN_FILE + len(files["strip"]) - finest
-    np.testing.assert_array_equal(parts.preview(blind, damaged(files["strip"], 3, 1)).pixels, expected)
+    np.testing.assert_array_equal(regions.preview(blind, damaged(files["strip"], 3, 1)).pixels, expected)
     with pytest.raises(FormatError, match="segment 5"):
-        parts.preview(blind, damaged(files["strip"], 1, 1))
+        regions.preview(blind, damaged(files["strip"], 1, 1))
 
 
 def test_previews_have_the_overlay_and_not_the_residual(blind: EngineCodec, files: dict[str, bytes]) -> None:
-    file, bare = container.read(files["drawn"]), parts.preview(blind, files["strip"]).pixels
-    found, residual = parts.preview(blind, files["drawn"]).pixels, file.layout.kinds.index("residual")
+    file, bare = container.read(files["drawn"]), regions.preview(blind, files["strip"]).pixels
+    found, residual = regions.preview(blind, files["drawn"]).pixels, file.layout.kinds.index("residual")
     shown = (found != bare).any(2)
     assert shown[0, :32].all()
     assert not shown[:, 40:64].any()
-    np.testing.assert_array_equal(parts.preview(blind, damaged(files["drawn"], residual, 0)).pixels, found)
+    np.testing.assert_array_equal(regions.preview(blind, damaged(files["drawn"], residual, 0)).pixels, found)
     with pytest.raises(FormatError, match="segment 16"):
-        parts.preview(blind, damaged(files["drawn"], 4, 0))
+        regions.preview(blind, damaged(files["drawn"], 4, 0))
 
 
 @pytest.mark.parametrize("scale", [0, -8, 1025])
 def test_scales_that_are_none(blind: EngineCodec, files: dict[str, bytes], scale: int) -> None:
     with pytest.raises(ValueError, match=r"scale is .*, expected a whole number from 1 to 1024"):
-        parts.preview(blind, files["small"], scale)
+        regions.preview(blind, files["small"], scale)
 
 
 def test_limits(blind: EngineCodec, files: dict[str, bytes]) -> None:
     limits = Limits(max_pixels=45 * 37 - 1)
     for call in (
-        lambda: parts.decode_region(blind, files["small"], (0, 0, 1, 1), limits),
-        lambda: parts.decode_rows(blind, files["small"], limits),
-        lambda: parts.preview(blind, files["small"], 8, limits),
-        lambda: parts.salvage(blind, files["small"][:-9], limits),
+        lambda: regions.decode_region(blind, files["small"], (0, 0, 1, 1), limits),
+        lambda: regions.decode_rows(blind, files["small"], limits),
+        lambda: regions.preview(blind, files["small"], 8, limits),
+        lambda: salvage.salvage(blind, files["small"][:-9], limits),
     ):
         with pytest.raises(LimitError):
             call()

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdtrt.engine import parts
+from sdtrt.engine import salvage
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding import latent_file
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.encoder import with_segments
 from sdtrt.engine.format import container, webp_lossless
 from sdtrt.engine.format.alpha import pixel_tiles
@@ -66,7 +66,7 @@ def salvaged(codec: EngineCodec, data: bytes) -> tuple[ImageData, str]:
     """Return what there is, and what is said of it."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        found = parts.salvage(codec, data)
+        found = salvage.salvage(codec, data)
     assert all(warning.category is ImageWarning for warning in told)
     assert len(told) < 2
     return found, "".join(str(warning.message) for warning in told)
@@ -222,12 +222,12 @@ def test_damaged_heads(codec: EngineCodec, tiled: bytes, single: bytes) -> None:
         data = bytearray(tiled)
         data[at] ^= 0x04
         with pytest.raises(FormatError):
-            parts.salvage(codec, bytes(data))
+            salvage.salvage(codec, bytes(data))
         with pytest.raises(FormatError):
-            parts.salvage(codec, tiled[:at])
+            salvage.salvage(codec, tiled[:at])
     for data in (b"", b"SDT", single[:13], b"PNG" + single[3:], b"SDT\x02" + single[4:]):
         with pytest.raises(FormatError):
-            parts.salvage(codec, data)
+            salvage.salvage(codec, data)
 
 
 @pytest.mark.parametrize("name", ["x_left_over", "x_short_payload", "x_alignment", "x_swapped_tiles", "x_behind"])

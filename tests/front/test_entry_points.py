@@ -15,7 +15,7 @@ from sdtrt import api, cli, pillow_plugin
 from sdtrt.dataset.shards import Task
 from sdtrt.dataset.work import calls
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.serve import operations
 from sdtrt.serve.calls import Calls

@@ -79,8 +79,8 @@ def residual_stream(extents: NDArray[np.int32], symbols: NDArray[np.int32]) -> b
             entries = (values >> low_bits) + REACH
             entries = np.where((entries < 0) | (entries >= ESCAPE), ESCAPE, entries).astype(np.int32)
             escaped, wide = entries == ESCAPE, (low_bits > 0) & (entries != ESCAPE)
-            writer.raw(values[escaped] + (1 << 15), np.full(escaped.sum(), 1 << 16, np.int32))
-            writer.raw(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
+            writer.write_uniform(values[escaped] + (1 << 15), np.full(escaped.sum(), 1 << 16, np.int32))
+            writer.write_uniform(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
         writer.write_bins(entries.ravel(), rows.ravel())
     return writer.stream()
 

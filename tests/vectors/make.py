@@ -139,7 +139,7 @@ def write_tiles() -> None:
 
 def file_of_symbols(symbols: Symbols, header: Header, layout: Layout, profile: LatentProfile, **parts: Any) -> File:
     """Return the file of symbols, int16 (C, h, w), in tiles as `layout` has them; `parts` as of `File`."""
-    assert layout.levels in {1, num_levels(profile, header.prior)}
+    assert layout.levels in {1, num_levels(load_prior(header.prior, profile))}
     _, height, width = symbols.shape
     streams, alignment = [], 0
     for rows in tile_spans(height, layout.rows):
@@ -268,7 +268,7 @@ def write_case(
         arrays["latents"] = decode_latents(file)
     else:
         stored = LatentReader(file, model_profile=own)
-        decoded = stored.decoded((0, stored.shape[1]), (0, stored.shape[2]))
+        decoded = stored.decode_symbols((0, stored.shape[1]), (0, stored.shape[2]))
         arrays["symbols"] = decoded.symbols
         expect["symbols_sha256"] = sha256(decoded.symbols.astype("<i2").tobytes())
         if decoded.recon_offsets is not None:

@@ -68,9 +68,9 @@ def write_wrong_counts() -> None:
     shape = shipped_profile(TINY).grid(header.width, header.height)
     context = prior.context(prior.passes(shape[0])[0], prior.planes(shape, header.step_code), 0)
     too_many, of_zeros = AnsEncoder(prior.tables), AnsEncoder(prior.tables)
-    too_many.number(len(prior.passes(shape[0])) + 1, 32)
+    too_many.write_number(len(prior.passes(shape[0])) + 1, 32)
     of_zeros.write_bins(bins_of(-context.base(), context.low_bits()).ravel(), context.table_rows().ravel())
-    of_zeros.number(1, 32)
+    of_zeros.write_number(1, 32)
     cases = {"x_passes": ("more passes than there are", too_many), "x_zeros": ("a last pass of zeros", of_zeros)}
     for name, (tests, writer) in cases.items():
         stream = writer.stream()

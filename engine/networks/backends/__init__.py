@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from sdtrt._arrays import F32Array
-from sdtrt.engine.coding import threads as coding_threads
 from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels.device import DeviceArray, Stream
+from sdtrt.process import threads as process_threads
 
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -25,7 +25,7 @@ def thread_count(threads: int | None) -> int | None:
     """
     if threads is not None:
         return checked_integer("threads", threads, 1, MAX_THREADS)
-    allowed = coding_threads.available_cpus()
+    allowed = process_threads.available_cpus()
     return allowed if allowed < (os.cpu_count() or 1) else None
 
 

@@ -309,14 +309,14 @@ def test_counts_of_passes_that_cannot_be(name: str) -> None:
     prior, shape = shipped_prior(name), (CHANNELS[name], 12, 17)
     passes = prior.passes(CHANNELS[name])
     writer = AnsEncoder(prior.tables)
-    writer.number(len(passes) + 1, 1 << len(passes).bit_length())
+    writer.write_number(len(passes) + 1, 1 << len(passes).bit_length())
     with pytest.raises(FormatError, match=f"{len(passes) + 1} passes"):
         stream_codec.decode_stream(writer.stream(), shape, prior, 3000)
     context = prior.context(passes[0], prior.planes(shape, 3000), 0)
     writer = AnsEncoder(prior.tables)
     assert not context.low_bits().any()
     writer.write_bins(bins_of(-context.base(), context.low_bits()).ravel(), context.table_rows().ravel())
-    writer.number(1, 1 << len(passes).bit_length())
+    writer.write_number(1, 1 << len(passes).bit_length())
     with pytest.raises(FormatError, match="zeros alone"):
         stream_codec.decode_stream(writer.stream(), shape, prior, 3000)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.quality_scale import operating_point, quality_for_weight
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData, psnr

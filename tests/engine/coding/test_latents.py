@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding.latent_file import decode_latents, decode_symbols, encode_latents_to_file, encode_palette_file
+from sdtrt.engine.coding.latent_file import (
+    TileCodingOptions,
+    decode_latents,
+    decode_symbols,
+    encode_latents_to_file,
+    encode_palette_file,
+)
 from sdtrt.engine.coding.latent_reader import channel_steps
 from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.format import container
@@ -116,7 +122,9 @@ def test_adaptive_prior_with_a_shipped_profile() -> None:
     latents = (
         symbols * channel_steps(profile, Header(24, 24, 1, 0, 2048))[:, None, None] + profile.mean[:, None, None]
     ).astype(np.float32)
-    file = encode_latents_to_file(latents, 24, 24, dataclasses.replace(profile, prior=0), 2048, effort=1)
+    file = encode_latents_to_file(
+        latents, 24, 24, dataclasses.replace(profile, prior=0), 2048, TileCodingOptions(effort=1)
+    )
     np.testing.assert_array_equal(decode_symbols(container.read(container.write(file))), symbols)
 
 
@@ -144,7 +152,9 @@ def test_limits_are_an_argument(inline_profile: Make) -> None:
 
 def test_fitted_parameters_lead_the_payload(inline_profile: Make) -> None:
     profile = inline_profile(4)
-    file = encode_latents_to_file(smooth_latents(profile.grid(64, 64)), 64, 64, profile, 2048, effort=1)
+    file = encode_latents_to_file(
+        smooth_latents(profile.grid(64, 64)), 64, 64, profile, 2048, TileCodingOptions(effort=1)
+    )
     assert file.segments[0][:12] == fit_adaptive(decode_symbols(file)).parameters.tobytes()
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
+from sdtrt.engine.coding.latent_file import TileCodingOptions, decode_latents, encode_latents_to_file
 from sdtrt.engine.coding.perceptual_masking import (
     ACTIVITY_FLOOR,
     MAX_WEIGHT,
@@ -51,7 +51,9 @@ def test_errors_are_where_they_are_masked() -> None:
 
     def errors(masking_weights: int, effort: int) -> list[float]:
         profile = replace(TINY, masking=masking_weights)
-        back = decode_latents(encode_latents_to_file(latents, 512, 256, profile, 2048, effort=effort))
+        back = decode_latents(
+            encode_latents_to_file(latents, 512, 256, profile, 2048, TileCodingOptions(effort=effort))
+        )
         error = np.square((back - latents) / TINY.weight[:, None, None])[4:]
         return [float(part.mean()) for part in (error[:, :, :28], error[:, :, 36:])]
 

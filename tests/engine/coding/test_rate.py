@@ -8,16 +8,18 @@ import pytest
 
 import sdtrt
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.rate_control import (
     MAX_QUALITY,
     MIN_QUALITY,
     PSNR_TOLERANCE,
     QUALITY_GRID,
     SIZE_TOLERANCE,
-    EncodeOptions,
+    encode_to_target,
     highest_quality_within,
     lowest_quality_above,
 )
+from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.image import psnr
 
 
@@ -130,7 +132,7 @@ def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callab
 
 def test_latents_have_no_psnr() -> None:
     with pytest.raises(ValueError, match="no picture"):
-        EngineCodec("tiny").encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, EncodeOptions(psnr=30))
+        encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, EngineCodec("tiny").profile, EncodeOptions(psnr=30))
 
 
 def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
@@ -167,9 +169,9 @@ def test_wishes_that_make_no_sense(codec: sdtrt.Codec, asked: dict[str, Any], wo
 )
 def test_wishes_that_nobody_can_grant(options: EncodeOptions) -> None:
     with pytest.raises(ValueError, match=r"cannot be reached|too few"):
-        options.file(lambda quality: bytes(100), 8, 8, lambda data: 30.0)
+        encode_to_target(options, 8, 8, lambda quality: bytes(100), lambda data: 30.0)
 
 
 @pytest.mark.parametrize("options", [EncodeOptions(bits_per_pixel=1e308), EncodeOptions(nbytes=10**400)])
 def test_wishes_for_more_than_there_is(options: EncodeOptions) -> None:
-    assert options.file(lambda quality: bytes(round(100 + quality)), 8, 8, lambda data: 30.0) == bytes(230)
+    assert encode_to_target(options, 8, 8, lambda quality: bytes(round(100 + quality)), lambda data: 30.0) == bytes(230)

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding import latent_file, stream_codec
-from sdtrt.engine.coding.latent_file import encode_latents_to_file
-from sdtrt.engine.coding.latent_reader import KEPT_ROWS, LatentReader, attach_recon_offsets, load_prior, num_levels
-from sdtrt.engine.coding.quantized_latents import dequantize
+from sdtrt.engine.coding.latent_file import TileCodingOptions, encode_latents_to_file
+from sdtrt.engine.coding.latent_reader import (
+    CACHED_TILE_ROWS,
+    LatentReader,
+    attach_recon_offsets,
+    load_prior,
+    num_levels,
+)
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
@@ -27,7 +32,7 @@ def stored_file(profile: LatentProfile, height: int = HEIGHT, width: int = WIDTH
     plane = np.random.default_rng(2).laplace(0, 1, shape).astype(np.float32) * profile.spread[:, None, None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latent_file, "TILE", 32)
-        return encode_latents_to_file(plane, 8 * width - 3, 8 * height - 3, profile, 2100, effort=1)
+        return encode_latents_to_file(plane, 8 * width - 3, 8 * height - 3, profile, 2100, TileCodingOptions(effort=1))
 
 
 @pytest.fixture(scope="module", params=["sd1", "own"])
@@ -51,41 +56,41 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
 
 def test_parts_are_those_of_the_whole(file: File) -> None:
     assert (file.layout.columns, file.layout.rows) == (3, 5)
-    whole = dequantize(LatentReader(file).read())
+    whole = LatentReader(file).read().dequantize()
     assert whole.shape[1:] == (HEIGHT, WIDTH)
     stored, rng = LatentReader(file), np.random.default_rng(3)
     for _ in range(30):
         (top, bottom), (left, right) = (np.sort(rng.choice(n + 1, 2, replace=False)) for n in (HEIGHT, WIDTH))
-        part = dequantize(stored.read((top, bottom), (left, right)))
+        part = stored.crop((top, bottom), (left, right)).dequantize()
         np.testing.assert_array_equal(part, whole[:, top:bottom, left:right])
 
 
 def test_only_tiles_that_are_touched_are_decoded(file: File, decoded: list[tuple[int, ...]]) -> None:
     stored = LatentReader(file)
-    stored.read((0, 1), (0, 1))
+    stored.crop((0, 1), (0, 1))
     assert len(decoded) == 1
-    stored.read((0, 36), (0, 36))  # which end at multiples of 4: 32 or 36
+    stored.crop((0, 36), (0, 36))  # which end at multiples of 4: 32 or 36
     assert 2 <= len(decoded) <= 4
     count = len(decoded)
-    stored.read((0, 30), (0, 20))
+    stored.crop((0, 30), (0, 20))
     assert len(decoded) == count  # it is kept
 
 
 def test_from_top_to_bottom_each_tile_is_decoded_once(file: File, decoded: list[tuple[int, ...]]) -> None:
     stored = LatentReader(file)
     for top in range(0, HEIGHT - 40, 10):
-        stored.read((top, top + 40), None)
-    stored.read((HEIGHT - 40, HEIGHT), None)
+        stored.crop((top, top + 40), (0, WIDTH))
+    stored.crop((HEIGHT - 40, HEIGHT), (0, WIDTH))
     assert len(decoded) == file.layout.tiles
-    assert len(stored._tiles) <= KEPT_ROWS * file.layout.columns
-    stored.read((0, 1), (0, 1))
+    assert len(stored._tiles) <= CACHED_TILE_ROWS * file.layout.columns
+    stored.crop((0, 1), (0, 1))
     assert len(decoded) == file.layout.tiles + 1  # forgotten
 
 
 def test_some_channels(file: File) -> None:
-    whole = dequantize(LatentReader(file).read())
+    whole = LatentReader(file).read().dequantize()
     for channels in ((0,), (2, 0)):
-        np.testing.assert_array_equal(dequantize(LatentReader(file).some(channels)), whole[list(channels)])
+        np.testing.assert_array_equal(LatentReader(file).read_channels(channels).dequantize(), whole[list(channels)])
 
 
 @pytest.mark.parametrize(
@@ -93,15 +98,15 @@ def test_some_channels(file: File) -> None:
 )
 def test_coarse_channels_do_without_later_levels(channels: list[int], levels: int) -> None:
     file = stored_file(shipped_profile(1), 70, 70)
-    whole = dequantize(LatentReader(file).read())
+    whole = LatentReader(file).read().dequantize()
     data, later = bytearray(container.write(file)), b"".join(file.segments[levels * file.layout.tiles :])
     start = data.index(later) if later else len(data)
     data[start : start + len(later)] = bytes(byte ^ 0xFF for byte in later)
     coarse = LatentReader(container.read_from(io.BytesIO(data)))
-    np.testing.assert_array_equal(dequantize(coarse.some(channels)), whole[channels])
+    np.testing.assert_array_equal(coarse.read_channels(channels).dequantize(), whole[channels])
     if levels < 4:
         with pytest.raises(FormatError, match="not what was written"):
-            coarse.some(range(40))
+            coarse.read_channels(range(40))
 
 
 @pytest.mark.parametrize("moved", [-4, 4, 8])
@@ -116,20 +121,20 @@ def test_levels_end_where_their_last_pass_does(level: int, moved: int) -> None:
     with pytest.raises(FormatError, match="damaged stream: a level"):
         wrong.read()
     with pytest.raises(FormatError, match="damaged stream: a level"):
-        wrong.some((0, 3))
+        wrong.read_channels((0, 3))
 
 
 def test_some_channels_of_a_stream_that_starts_or_ends_elsewhere() -> None:
     file = stored_file(shipped_profile(1), 70, 70)
     wrong = replace(file, header=replace(file.header, alignment=(file.header.alignment + 1) % 4))
     with pytest.raises(FormatError, match="alignment"):
-        LatentReader(wrong).some((0,))
+        LatentReader(wrong).read_channels((0,))
     short = [segment[:-1] if n == file.layout.tiles else segment for n, segment in enumerate(file.segments)]
     with pytest.raises(FormatError, match="no multiple of 4 bytes"):
-        LatentReader(replace(file, segments=short)).some((0,))
+        LatentReader(replace(file, segments=short)).read_channels((0,))
     zero = [b"\0" + segment if n == 1 else segment for n, segment in enumerate(file.segments)]
     with pytest.raises(FormatError, match="zero byte"):
-        LatentReader(replace(file, segments=zero)).some((0,))
+        LatentReader(replace(file, segments=zero)).read_channels((0,))
 
 
 def test_what_is_missing_is_counted() -> None:
@@ -139,7 +144,7 @@ def test_what_is_missing_is_counted() -> None:
     segments = [segment if there else b"" for segment, there in zip(file.segments, whole, strict=True)]
     stored = LatentReader(File(file.header, segments, file.layout), intact_segments=whole)
     assert not stored.missing_report()  # nothing has been asked for
-    stored.read((HEIGHT - 1, HEIGHT), (0, 1))
+    stored.crop((HEIGHT - 1, HEIGHT), (0, 1))
     assert not stored.missing_report()
     stored.read()
     assert stored.missing_report() == "tiles: 1 of 15 missing, 2 incomplete"
@@ -162,7 +167,7 @@ def test_contradictions(inline_profile: Callable[..., LatentProfile]) -> None:
 
 def test_levels() -> None:
     tiny, sd1 = shipped_profile(1), shipped_profile(2)
-    assert [num_levels(sd1, 0), num_levels(tiny, 1), num_levels(sd1, 2)] == [3, 4, 3]
+    assert [num_levels(load_prior(n, profile)) for n, profile in ((0, sd1), (1, tiny), (2, sd1))] == [3, 4, 3]
 
 
 def test_points_of_many_steps_and_symbols_at_the_ends() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from sdtrt import cli
 from sdtrt.cli.serve import fill_in
-from sdtrt.engine.coding import threads
-from sdtrt.engine.coding.threads import available_cpus, cpu_quota
+from sdtrt.process import threads
+from sdtrt.process.threads import available_cpus, cpu_quota
 
 
 @pytest.fixture

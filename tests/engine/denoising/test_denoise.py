@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quantized_latents import QuantizedLatents, dequantize, pad_to_multiple
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.quantized_latents import QuantizedLatents
 from sdtrt.engine.denoising.denoise import RecommendedDenoising, UnetSpec, run_ddim, validate_steps
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PALETTE
@@ -110,11 +110,11 @@ def test_padding_repeats_the_edges() -> None:
     symbols = np.arange(12, dtype=np.int16).reshape(2, 2, 3)
     vector = np.ones(2, np.float32)
     for points in (np.zeros(2, np.float32), (symbols % 5).astype(np.int8)):
-        whole = pad_to_multiple(QuantizedLatents(symbols, 0 * vector, vector, points), 4)
+        whole = QuantizedLatents(symbols, 0 * vector, vector, points).pad_to_multiple(4)
         expected = np.pad(
-            dequantize(QuantizedLatents(symbols, 0 * vector, vector, points)), ((0, 0), (0, 2), (0, 1)), "edge"
+            QuantizedLatents(symbols, 0 * vector, vector, points).dequantize(), ((0, 0), (0, 2), (0, 1)), "edge"
         )
-        np.testing.assert_array_equal(dequantize(whole), expected)
+        np.testing.assert_array_equal(whole.dequantize(), expected)
 
 
 def test_decoding(denoising: Bundle, photo: Photo) -> None:
@@ -136,7 +136,7 @@ def test_the_decoder_gets_what_the_steps_lead_to(denoising: Bundle, photo: Photo
     parsed = codec.prepare(LatentReader(file), DecodeOptions(3))
     assert parsed.trajectory is not None
     latents = run_ddim(
-        dequantize(LatentReader(file).read())[None],
+        LatentReader(file).read().dequantize()[None],
         parsed.trajectory,
         lambda latents, timestep: np.float32(0.01) * latents + np.float32(1e-6) * timestep.reshape(-1, 1, 1, 1),
     )

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.coding import threads as coding_threads
 from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.openvino import OpenVino
@@ -18,6 +17,7 @@ from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
 from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
+from sdtrt.process import threads as process_threads
 
 TINY = find_bundle("tiny")
 TILED = TiledRunner.of(TINY)
@@ -111,7 +111,7 @@ def test_a_restricted_process_has_as_many_threads_as_it_may_use(
     monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int | None, threads: int
 ) -> None:
     """By its affinity or a quota; 0 is what the library takes for all cores of the machine."""
-    monkeypatch.setattr(coding_threads, "available_cpus", lambda: allowed)
+    monkeypatch.setattr(process_threads, "available_cpus", lambda: allowed)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     for asked, expected in ((None, threads), (2, 2)):
         options = OrtCpu(asked).load(TINY.file("decoder.onnx"))._session.get_session_options()
@@ -125,7 +125,7 @@ def test_a_restricted_process_has_as_many_threads_as_it_may_use(
 def test_thread_count_is_left_to_the_library_on_a_whole_machine(
     monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int, expected: int | None
 ) -> None:
-    monkeypatch.setattr(coding_threads, "available_cpus", lambda: allowed)
+    monkeypatch.setattr(process_threads, "available_cpus", lambda: allowed)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert thread_count(None) == expected
     assert thread_count(7) == 7
@@ -133,7 +133,7 @@ def test_thread_count_is_left_to_the_library_on_a_whole_machine(
 
 def test_openvino_in_a_restricted_process_has_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(coding_threads, "available_cpus", lambda: 1)
+    monkeypatch.setattr(process_threads, "available_cpus", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     network = OpenVino(precision="fp32").load(TINY.file("decoder.onnx"))
     assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1

@@ -12,9 +12,9 @@ import pytest
 from emulated import POISON, EmulatedBackend, EmulatedDevice, EmulatedNetwork, Queue, Stream
 
 import sdtrt
-from sdtrt.engine import parts
+from sdtrt.engine import regions
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
@@ -175,7 +175,7 @@ def decoded_at_once(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) 
 
 
 def regions(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
-    return [parts.decode_region(codec, data, (3, 2, 90, 50)).pixels for data in files]
+    return [regions.decode_region(codec, data, (3, 2, 90, 50)).pixels for data in files]
 
 
 @pytest.mark.parametrize("call", [encoded, decoded, decoded_at_once, regions])

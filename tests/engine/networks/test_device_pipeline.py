@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quantized_latents import QuantizedLatents
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.quantized_latents import FloatLatents, QuantizedLatents
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.image import ImageData
@@ -88,7 +88,7 @@ def test_points_offsets_and_latents(pipeline: GpuPipeline, alone: CpuPipeline) -
     for contents in (
         QuantizedLatents(symbols, mean, delta, offset),
         QuantizedLatents(symbols, mean, delta, points),
-        rng.normal(size=symbols.shape).astype(np.float32),
+        FloatLatents(rng.normal(size=symbols.shape).astype(np.float32)),
     ):
         for _ in range(2):
             found = pipeline.synthesise([DecodeRequest(contents, header)])[0]
@@ -120,9 +120,9 @@ def test_a_batch_of_more_than_networks_can_take(
     np.testing.assert_allclose(pipeline.analyse(pictures), expected, atol=1e-5)
     assert sizes == [2, 2, 1]
     header = Header(40, 30, 1, 3, 2048)
-    pixels = pipeline.synthesise([DecodeRequest(latents, header) for latents in expected])
+    pixels = pipeline.synthesise([DecodeRequest(FloatLatents(latents), header) for latents in expected])
     for found, latents in zip(pixels, expected, strict=True):
-        alone = pipeline.synthesise([DecodeRequest(latents, header)])[0]
+        alone = pipeline.synthesise([DecodeRequest(FloatLatents(latents), header)])[0]
         assert np.abs(found.astype(int) - alone).max() <= 1
 
 
@@ -163,11 +163,11 @@ def test_into_device_memory(
 def test_what_is_not_finite_is_found(pipeline: GpuPipeline) -> None:
     header = Header(16, 16, 1, 3, 2048)
     good, bad = np.zeros((40, 2, 2), np.float32), np.full((40, 2, 2), np.nan, np.float32)
-    assert pipeline.synthesise([DecodeRequest(good, header)])[0].shape == (16, 16, 3)
+    assert pipeline.synthesise([DecodeRequest(FloatLatents(good), header)])[0].shape == (16, 16, 3)
     for _ in range(2):
         with pytest.raises(BundleError, match="not finite"):
-            pipeline.synthesise([DecodeRequest(bad, header)])
-    assert pipeline.synthesise([DecodeRequest(good, header)])[0].shape == (16, 16, 3)
+            pipeline.synthesise([DecodeRequest(FloatLatents(bad), header)])
+    assert pipeline.synthesise([DecodeRequest(FloatLatents(good), header)])[0].shape == (16, 16, 3)
 
 
 def test_threads(on_device: EngineCodec, photo: Photo) -> None:

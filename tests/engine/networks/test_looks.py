@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine import parts
+from sdtrt.engine import regions, salvage
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
@@ -82,11 +82,11 @@ def test_parts(codec: EngineCodec, files: dict[float, bytes]) -> None:
     for data in files.values():
         for view in (VIVID, FAITHFUL, DecodeOptions()):
             whole = codec.decode(data, options=view)
-            region = parts.decode_region(codec, data, (5, 3, 20, 30), options=view)
+            region = regions.decode_region(codec, data, (5, 3, 20, 30), options=view)
             np.testing.assert_array_equal(region.pixels, whole.pixels[3:33, 5:25])
-            _, rows = parts.decode_rows(codec, data, options=view)
+            _, rows = regions.decode_rows(codec, data, options=view)
             np.testing.assert_array_equal(np.concatenate([*rows]), whole.pixels)
-            found = parts.salvage(codec, data, options=view)
+            found = salvage.salvage(codec, data, options=view)
             np.testing.assert_array_equal(found.pixels, whole.pixels)
             assert whole.look == region.look == found.look
 
@@ -94,8 +94,8 @@ def test_parts(codec: EngineCodec, files: dict[float, bytes]) -> None:
 def test_preview_by_the_networks_has_the_look_of_the_bundle(codec: EngineCodec, files: dict[float, bytes]) -> None:
     """One from coarse passes alone is in no look: no decoder was run for it."""
     for data in files.values():
-        assert parts.preview(codec, data, 3).look == codec.decode(data).look
-        assert parts.preview(codec, data, 8).look is None
+        assert regions.preview(codec, data, 3).look == codec.decode(data).look
+        assert regions.preview(codec, data, 8).look is None
 
 
 def test_on_the_device(device: Any, backend: Any, vivid: Bundle, codec: EngineCodec, files: dict[float, bytes]) -> None:

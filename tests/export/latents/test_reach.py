@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
