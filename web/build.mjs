@@ -25,7 +25,7 @@ const COPIES = new Map([
   ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
 ]);
 
-/** Groups of what is printed that most pictures do not need. */
+/** Groups of what is printed that most images do not need. */
 const AT_TIMES = new Set(["data/bundles/tiny/encoder.onnx", "data/webp_dec.wasm", "lib/webp/", "licences"]);
 
 /** Whose work the site holds, and where the texts of their licences lie. */
@@ -68,7 +68,7 @@ function data(path) {
  */
 export async function build(folder) {
   await rm(folder, { recursive: true, force: true });
-  const sources = [...(await textsOf("src/", "src/")), ...(await textsOf("viewer/", ""))];
+  const sources = [...(await stringsOf("src/", "src/")), ...(await stringsOf("viewer/", ""))];
   sources.push(["LICENSES.txt", await licences()]);
   for (const [path, text] of sources) await put(new URL(path, folder), text);
   for (const [path, source] of COPIES) {
@@ -88,7 +88,7 @@ export async function build(folder) {
  * @param {string} into
  * @returns {Promise<[string, string][]>} paths in the site, and what is written there
  */
-async function textsOf(folder, into) {
+async function stringsOf(folder, into) {
   const found = await readdir(new URL(folder, HERE), { recursive: true });
   const names = found.filter((name) => posix.extname(name)).map((name) => name.replaceAll("\\", "/")).sort();
   return Promise.all(names.map(async (name) => {
@@ -147,7 +147,7 @@ async function printSizes(folder, files) {
   for (const backend of Object.keys(BACKENDS)) {
     const its = rows.filter(({ group }) => !Object.hasOwn(BACKENDS, group) || group === backend);
     sum(`all, with ${backend}`, its);
-    sum(`for a picture, with ${backend}`, its.filter(({ group }) => !AT_TIMES.has(group)));
+    sum(`for a image, with ${backend}`, its.filter(({ group }) => !AT_TIMES.has(group)));
   }
 }
 

@@ -1,10 +1,10 @@
-/** The element `<sdt-image>`: an `.sdt` file in the place of an image, first its preview, then the picture. */
+/** The element `<sdt-image>`: an `.sdt` file in the place of an image, first its preview, then the image. */
 
 import { open } from "./client.js";
 import { FormatError } from "./error.js";
 
 /** @typedef {import("./client.js").Client} Client */
-/** @typedef {import("./picture.js").Picture} Picture */
+/** @typedef {import("./decoder.js").RgbaImage} RgbaImage */
 
 const NAME = "sdt-image", SCALE = 8, LAZY_MARGIN = "400px";
 const STYLE = `
@@ -20,7 +20,7 @@ let settings;
 let client;
 
 /**
- * Make the element known to the page. All elements share one worker, which starts with the first picture.
+ * Make the element known to the page. All elements share one worker, which starts with the first image.
  * @param {Parameters<typeof open>[0]} [options] of `open`
  */
 export function define(options) {
@@ -30,7 +30,7 @@ export function define(options) {
 
 /**
  * Attributes are those of `<img>`: `src`, `alt`, `width`, `height`, `loading`. There is an event `load`, or `error`,
- * whose `error` is what the decoder threw. A picture is loaded while its element is in a document. Of a file that is
+ * whose `error` is what the decoder threw. A image is loaded while its element is in a document. Of a file that is
  * cut short or damaged there is what can be shown, as of other images.
  */
 export class SdtImage extends HTMLElement {
@@ -75,7 +75,7 @@ export class SdtImage extends HTMLElement {
     this.setAttribute("alt", value);
   }
 
-  /** The width of the picture in pixels, known before the picture is; 0 until then. */
+  /** The width of the image in pixels, known before the image is; 0 until then. */
   get naturalWidth() {
     return this._canvas.width;
   }
@@ -84,19 +84,19 @@ export class SdtImage extends HTMLElement {
     return this._canvas.height;
   }
 
-  /** What is missing of the picture that is shown, in words: "" unless its file is damaged. */
+  /** What is missing of the image that is shown, in words: "" unless its file is damaged. */
   get missing() {
     return this._missing;
   }
 
-  /** Whether nothing is awaited: the picture is there, it failed, or there is none. */
+  /** Whether nothing is awaited: the image is there, it failed, or there is none. */
   get complete() {
     return this._state !== "loading" && this._state !== "waiting";
   }
 
   /**
-   * Load the picture now, even a lazy one.
-   * @returns {Promise<void>} that the picture is there; it fails as `error` tells, or if `src` changes meanwhile
+   * Load the image now, even a lazy one.
+   * @returns {Promise<void>} that the image is there; it fails as `error` tells, or if `src` changes meanwhile
    */
   async decode() {
     if (!this.currentSrc) throw new DOMException("there is no src", "EncodingError");
@@ -127,7 +127,7 @@ export class SdtImage extends HTMLElement {
 
   /** Forget what is loaded or awaited. */
   _reset() {
-    this._control.abort(new DOMException("another picture is wanted", "AbortError"));
+    this._control.abort(new DOMException("another image is wanted", "AbortError"));
     this._control = new AbortController();
     this._state = "none";
     this._missing = "";
@@ -205,7 +205,7 @@ export class SdtImage extends HTMLElement {
   }
 
   /**
-   * @param {Picture} picture
+   * @param {RgbaImage} image
    * @param {AbortSignal} signal
    */
   async _draw({ data, width, height }, signal) {
@@ -218,7 +218,7 @@ export class SdtImage extends HTMLElement {
     bitmap.close();
   }
 
-  /** Say what the picture shows to those who do not see it, and to all if it cannot be shown. */
+  /** Say what the image shows to those who do not see it, and to all if it cannot be shown. */
   _describe() {
     const isFailed = this._state === "failed";
     this._canvas.setAttribute("role", this.getAttribute("alt") === "" ? "presentation" : "img");

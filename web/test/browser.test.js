@@ -12,7 +12,7 @@ import test, { after } from "node:test";
 import { pathToFileURL } from "node:url";
 import { build } from "../build.mjs";
 
-const HERE = new URL("./", import.meta.url), ROOT = new URL("../../", HERE), MOST_MS = 240_000;
+const HERE = new URL("./", import.meta.url), ROOT = new URL("../../", HERE), MAX_MS = 240_000;
 const TYPES = new Map([
   [".html", "text/html"], [".js", "text/javascript"], [".mjs", "text/javascript"], [".css", "text/css"],
   [".wasm", "application/wasm"], [".json", "application/json"],
@@ -96,10 +96,10 @@ async function resultsOf(program) {
   const options = ["--headless", "--no-sandbox", "--disable-gpu", ...WEBGPU, `--user-data-dir=${folder}/profile`];
   const browser = spawn(program, [...options, `http://127.0.0.1:${port}/test/browser/`], { stdio: "ignore" });
   const exit = once(browser, "exit");
-  const timer = setTimeout(() => browser.kill(), MOST_MS);
+  const timer = setTimeout(() => browser.kill(), MAX_MS);
   try {
     const isWhole = await Promise.race([end.then(() => true), exit.then(() => false)]);
-    const late = { name: "all tests", skip: "", error: `${program} ended, or took over ${MOST_MS} ms` };
+    const late = { name: "all tests", skip: "", error: `${program} ended, or took over ${MAX_MS} ms` };
     return isWhole ? results : [...results, late];
   } finally {
     clearTimeout(timer);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
-import { StoredLatents } from "../src/coding/latents.js";
+import { LatentReader } from "../src/coding/latent_reader.js";
 import { crc32 } from "../src/format/checksum.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { load } from "./vectors.js";
@@ -21,9 +21,9 @@ function sealed(file) {
 }
 
 test("the worked example", async () => {
-  const stored = await StoredLatents.open(readFile(EXAMPLE), new Assets(load), DEFAULT_LIMITS);
-  assert.deepEqual(stored.shape, [40, 1, 2]);
-  const found = [...stored.decoded().symbols].flatMap((symbol, n) => (symbol ? [[n >> 1, n & 1, symbol]] : []));
+  const reader = await LatentReader.open(readFile(EXAMPLE), new Assets(load), DEFAULT_LIMITS);
+  assert.deepEqual(reader.shape, [40, 1, 2]);
+  const found = [...reader.decoded().symbols].flatMap((symbol, n) => (symbol ? [[n >> 1, n & 1, symbol]] : []));
   assert.deepEqual(found, [[0, 0, -7], [0, 1, 3], [1, 1, 2], [5, 1, -1], [28, 0, 1]]);
 });
 
@@ -44,5 +44,5 @@ test("a file of every length that is too short", () => {
 
 test("what the loading of files throws is passed on", async () => {
   const assets = new Assets(() => Promise.reject(new Error("not there")));
-  await assert.rejects(StoredLatents.open(readFile(EXAMPLE), assets, DEFAULT_LIMITS), { message: "not there" });
+  await assert.rejects(LatentReader.open(readFile(EXAMPLE), assets, DEFAULT_LIMITS), { message: "not there" });
 });

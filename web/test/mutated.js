@@ -8,7 +8,7 @@ import { WHOLE, WRONG, modelOf } from "./vectors.js";
 /** @typedef {import("../src/format/profile.js").Model} Model */
 /** @typedef {{name: string, data: Bytes, parts: Parts | null, model: Model | undefined}} Source */
 
-const LARGEST_SOURCE = 30_000; // bytes: larger ones take long and show nothing else
+const MAX_SOURCE_NBYTES = 30_000; // bytes: larger ones take long and show nothing else
 const CHECKSUM_NBYTES = 4, CHECK_NBYTES = 2;
 
 /** What a file consists of, to be put together with right checksums: an attacker has those, too. */
@@ -30,15 +30,15 @@ class Parts {
    * Return a file of these parts, some of which are replaced.
    * @param {{head?: Bytes, segments?: Bytes[], chunks?: Bytes}} [changed]
    */
-  joined({ head = this.head, segments = this.segments, chunks = this.chunks } = {}) {
-    const index = this.hasIndex ? withChecksum(joined([head, this._entries(segments)])) : head;
+  assemble({ head = this.head, segments = this.segments, chunks = this.chunks } = {}) {
+    const index = this.hasIndex ? withChecksum(concatBytes([head, this._entries(segments)])) : head;
     const size = !this.hasIndex && this.chunks.length ? varint(segments[0].length) : new Uint8Array();
-    return withChecksum(joined([index, size, ...segments, chunks]));
+    return withChecksum(concatBytes([index, size, ...segments, chunks]));
   }
 
   /** @param {Bytes[]} segments */
   _entries(segments = this.segments) {
-    return joined(segments.flatMap((segment) => [varint(segment.length), littleEndian(crc16(segment), CHECK_NBYTES)]));
+    return concatBytes(segments.flatMap((segment) => [varint(segment.length), littleEndian(crc16(segment), CHECK_NBYTES)]));
   }
 }
 
@@ -46,7 +46,7 @@ class Parts {
 const SOURCES = [];
 for (const vector of [...WHOLE, ...WRONG]) {
   const data = await vector.input(), isWhole = WHOLE.includes(vector);
-  if (data.length > LARGEST_SOURCE) continue;
+  if (data.length > MAX_SOURCE_NBYTES) continue;
   const model = isWhole ? await modelOf(await vector.expect()) : undefined;
   SOURCES.push({ name: vector.name, data, parts: isWhole ? new Parts(data) : null, model });
 }
@@ -92,12 +92,12 @@ export function mutated(number) {
     const body = data.subarray(0, data.length - CHECKSUM_NBYTES);
     return { name, model, data: withChecksum(changed(body, random)) };
   }
-  if (kind === 2) return { name, model, data: parts.joined({ head: changed(parts.head, random) }) };
-  if (kind === 3) return { name, model, data: parts.joined({ chunks: changed(parts.chunks, random) }) };
+  if (kind === 2) return { name, model, data: parts.assemble({ head: changed(parts.head, random) }) };
+  if (kind === 3) return { name, model, data: parts.assemble({ chunks: changed(parts.chunks, random) }) };
   const segments = [...parts.segments], which = random.below(segments.length), segment = segments[which];
   // Mostly of the same length: the header tells the first one's, modulo 4.
   segments[which] = random.below(4) ? overwritten(segment, random) : changed(segment, random);
-  return { name, model, data: parts.joined({ segments }) };
+  return { name, model, data: parts.assemble({ segments }) };
 }
 
 /**
@@ -133,11 +133,11 @@ function changedOnce(bytes, random) {
   const at = random.below(bytes.length + 1), before = bytes.subarray(0, at);
   const kind = random.below(6);
   if (kind === 0) return before;
-  if (kind === 1) return joined([before, bytes.subarray(Math.min(at + 1 + random.below(8), bytes.length))]);
+  if (kind === 1) return concatBytes([before, bytes.subarray(Math.min(at + 1 + random.below(8), bytes.length))]);
   if (kind === 2) {
     const other = random.of(SOURCES).data, from = random.below(other.length);
     const part = other.subarray(from, from + random.below(64));
-    return joined([before, part, bytes.subarray(random.of([at, Math.min(at + part.length, bytes.length)]))]);
+    return concatBytes([before, part, bytes.subarray(random.of([at, Math.min(at + part.length, bytes.length)]))]);
   }
   const copy = bytes.slice();
   if (at < copy.length) copy[at] = kind === 3 ? random.of([0, 1, 0x7f, 0x80, 0xff]) : copy[at] ^ (1 << random.below(8));
@@ -146,11 +146,11 @@ function changedOnce(bytes, random) {
 
 /** @param {Bytes} bytes */
 function withChecksum(bytes) {
-  return joined([bytes, littleEndian(crc32(bytes), CHECKSUM_NBYTES)]);
+  return concatBytes([bytes, littleEndian(crc32(bytes), CHECKSUM_NBYTES)]);
 }
 
 /** @param {Uint8Array[]} parts */
-function joined(parts) {
+function concatBytes(parts) {
   return new Uint8Array(Buffer.concat(parts));
 }
 
@@ -170,5 +170,5 @@ function varint(value) {
 }
 
 for (const { name, data, parts } of SOURCES) {
-  if (parts && Buffer.compare(parts.joined(), data)) throw new Error(`${name} is put together as another file`);
+  if (parts && Buffer.compare(parts.assemble(), data)) throw new Error(`${name} is put together as another file`);
 }

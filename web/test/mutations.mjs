@@ -1,7 +1,7 @@
 /**
  * `node test/mutations.mjs [COUNT [FIRST]]`: what the decoder makes of hostile files, from number FIRST on.
  *
- * Each must become a picture, or be refused by an error of `src/error.js`, in `MOST_MS` of work, and memory must not
+ * Each must become a image, or be refused by an error of `src/error.js`, in `MAX_MS` of work, and memory must not
  * grow; so must what there is of those that are refused. The network is left out: all that a file says is read before
  * it. Files are decoded in a thread that can be ended.
  */
@@ -12,19 +12,19 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 import { Assets } from "../src/assets/assets.js";
-import { StoredLatents } from "../src/coding/latents.js";
-import { SalvagedLatents } from "../src/coding/salvaged_latents.js";
+import { LatentReader } from "../src/coding/latent_reader.js";
+import { SalvagedLatentReader } from "../src/coding/salvaged_latent_reader.js";
 import { SdtError } from "../src/error.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { salvageFile } from "../src/format/salvage.js";
-import { Layers } from "../src/layers/layers.js";
+import { LayerReader } from "../src/layers/layer_reader.js";
 import { linearPreview } from "../src/layers/preview.js";
 import { mutated } from "./mutated.js";
 import { load } from "./vectors.js";
 
 export const COUNT = 2000;
 const SCALE = 8;
-const MOST_MS = 5000, MOST_GROWTH = 64e6; // bytes, once the first third of the files is done
+const MAX_MS = 5000, MAX_GROWTH = 64e6; // bytes, once the first third of the files is done
 const LIMITS = { ...DEFAULT_LIMITS, maxPixels: 1 << 20 };
 
 /** @typedef {{outcomes: Map<string, number>, slowest: number, growth: number}} Found `growth` in bytes */
@@ -47,7 +47,7 @@ export async function attack(count, first = 0) {
     else found = message;
   });
   const end = once(worker, "exit");
-  const watch = setInterval(() => performance.now() - last > 4 * MOST_MS && worker.terminate(), MOST_MS);
+  const watch = setInterval(() => performance.now() - last > 4 * MAX_MS && worker.terminate(), MAX_MS);
   try {
     await end;
   } finally {
@@ -58,20 +58,20 @@ export async function attack(count, first = 0) {
 }
 
 /**
- * Return what becomes of a file: `picture`, or the error that refuses it.
+ * Return what becomes of a file: `image`, or the error that refuses it.
  * @param {number} number
  * @param {Assets} assets
  */
 async function outcomeOf(number, assets) {
-  const outcome = await outcomeBy(readFile, StoredLatents, number, assets);
-  if (outcome !== "picture") await outcomeBy(salvageFile, SalvagedLatents, number, assets);
+  const outcome = await outcomeBy(readFile, LatentReader, number, assets);
+  if (outcome !== "image") await outcomeBy(salvageFile, SalvagedLatentReader, number, assets);
   return outcome;
 }
 
 /**
  * Return what becomes of a file that is read as a whole one, or as one that is damaged.
  * @param {typeof readFile} read
- * @param {typeof StoredLatents} latentsOf
+ * @param {typeof LatentReader} latentsOf
  * @param {number} number
  * @param {Assets} assets
  */
@@ -79,13 +79,13 @@ async function outcomeBy(read, latentsOf, number, assets) {
   const { name, data, model } = mutated(number);
   try {
     const file = read(data, LIMITS), { width, height } = file.header;
-    const stored = await latentsOf.open(file, assets, LIMITS, model);
-    const layers = new Layers(file, stored.profile.downscale, assets);
-    const latents = await stored.latents();
+    const reader = await latentsOf.open(file, assets, LIMITS, model);
+    const layers = new LayerReader(file, reader.profile.downscale, assets);
+    const latents = await reader.latents();
     if (!latents.every(Number.isFinite)) throw new Error("latents are not finite");
-    await layers.put(new Uint8ClampedArray(4 * width * height), { rows: [0, height], columns: [0, width] });
-    await linearPreview(stored, layers, SCALE);
-    return "picture";
+    await layers.apply(new Uint8ClampedArray(4 * width * height), { rows: [0, height], columns: [0, width] });
+    await linearPreview(reader, layers, SCALE);
+    return "image";
   } catch (error) {
     if (!(error instanceof SdtError)) throw new Error(`file ${number}, of ${name}`, { cause: error });
     return `${error.name}: ${error.message.replace(/x-[0-9a-f]+|\d+/g, "N").replace(/payload: .*/, "payload")}`;
@@ -104,12 +104,12 @@ async function attacked(count, first) {
     parentPort?.postMessage(first + n);
     const started = cpuMs(), outcome = await outcomeOf(first + n, assets), took = cpuMs() - started;
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
-    if (took > MOST_MS) throw new Error(`file ${first + n} took ${Math.round(took)} ms`);
+    if (took > MAX_MS) throw new Error(`file ${first + n} took ${Math.round(took)} ms`);
     slowest = Math.max(slowest, took);
     if (n === Math.floor(count / 3)) memory = usedMemory();
   }
   const growth = usedMemory() - memory;
-  if (growth > MOST_GROWTH) throw new Error(`memory grew by ${growth} bytes`);
+  if (growth > MAX_GROWTH) throw new Error(`memory grew by ${growth} bytes`);
   return { outcomes, slowest, growth };
 }
 

@@ -3,14 +3,14 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
-import { SalvagedLatents } from "../src/coding/salvaged_latents.js";
+import { SalvagedLatentReader } from "../src/coding/salvaged_latent_reader.js";
 import { DEFAULT_LIMITS } from "../src/format/container.js";
 import { salvageFile } from "../src/format/salvage.js";
-import { Decoder } from "../src/picture.js";
+import { Decoder } from "../src/decoder.js";
 import { EXPECTED, Vector, assertAlike, expectedText, load, sha256 } from "./vectors.js";
 
 /**
- * What is done to a vector, and what comes of it: an error, or symbols and points, what is told of them, and maybe a
+ * What is done to a vector, and what comes of it: an error, or symbols and reconOffsets, what is told of them, and maybe a
  * picture, of which all is told that is missing.
  * @typedef {{vector: string, length: number, at: number, flip: number, error?: string, sha256?: string,
  *   missing?: string, picture?: string, told?: string}} Case
@@ -29,8 +29,8 @@ async function damaged({ vector, length, at, flip }) {
 
 /** @param {Uint8Array<ArrayBuffer>} bytes */
 async function salvaged(bytes) {
-  const stored = await SalvagedLatents.open(salvageFile(bytes), assets, DEFAULT_LIMITS);
-  return { stored, ...stored.decoded() };
+  const reader = await SalvagedLatentReader.open(salvageFile(bytes), assets, DEFAULT_LIMITS);
+  return { reader, ...reader.decoded() };
 }
 
 for (const vector of new Set(CASES.map(({ vector: name }) => name))) {
@@ -40,9 +40,9 @@ for (const vector of new Set(CASES.map(({ vector: name }) => name))) {
       if (one.error) {
         await assert.rejects(salvaged(bytes), { name: one.error }, where);
       } else if (one.sha256) {
-        const { stored, symbols, points } = await salvaged(bytes);
-        assert.equal(stored.missing, one.missing, where);
-        const digest = sha256(Buffer.concat([symbols, points ?? []].map(bytesOfArray)));
+        const { reader, symbols, reconOffsets } = await salvaged(bytes);
+        assert.equal(reader.missingReport, one.missing, where);
+        const digest = sha256(Buffer.concat([symbols, reconOffsets ?? []].map(bytesOfArray)));
         assert.equal(digest.slice(0, 16), one.sha256, where);
       }
     }

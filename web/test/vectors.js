@@ -43,7 +43,7 @@ export function expectedText(name) {
 
 /**
  * Fail unless nearly all samples are at most one level off, and the size is the same.
- * @param {import("../src/picture.js").Picture} found
+ * @param {import("../src/decoder.js").RgbaImage} found
  * @param {import("../src/assets/npz.js").NumpyArray | undefined} expected
  */
 export function assertAlike({ width, height, data }, expected) {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { InferenceSession, Tensor } from "onnxruntime-web";
-import { fieldsOf } from "../src/networks/onnx.js";
+import { parseFields } from "../src/networks/onnx.js";
 import { withWinograd } from "../src/networks/winograd.js";
 import { load } from "./vectors.js";
 
@@ -25,5 +25,5 @@ for (const [height, width] of [[1, 1], [5, 3], [4, 8], [11, 14]]) {
 }
 
 test("a file that is cut short is a BundleError", () => {
-  assert.throws(() => fieldsOf(model.subarray(0, model.length - 1)), { name: "BundleError" });
+  assert.throws(() => parseFields(model.subarray(0, model.length - 1)), { name: "BundleError" });
 });

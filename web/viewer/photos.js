@@ -25,7 +25,7 @@ export async function canvasOf(photo) {
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @returns {import("../src/picture.js").Picture}
+ * @returns {import("../src/decoder.js").RgbaImage}
  */
 export function pixelsOf(canvas) {
   const { width, height } = canvas;

@@ -1,16 +1,16 @@
-/** What the browser's own encoders make of a picture in as many bytes as an `.sdt` file took. */
+/** What the browser's own encoders make of a image in as many bytes as an `.sdt` file took. */
 
 const STEPS = 7; // of the search: a hundredth of the scale of qualities
 
 /**
- * Draw a picture over the whole of a canvas, which takes the size of a bitmap.
+ * Draw a image over the whole of a canvas, which takes the size of a bitmap.
  * @param {HTMLCanvasElement} canvas
- * @param {import("../src/picture.js").Picture | ImageBitmap} picture
+ * @param {import("../src/decoder.js").RgbaImage | ImageBitmap} image
  * @param {AbortSignal} signal
  */
-export async function drawn(canvas, picture, signal) {
-  const isBitmap = picture instanceof ImageBitmap, { width, height } = picture;
-  const bitmap = isBitmap ? picture : await createImageBitmap(new ImageData(picture.data, width, height));
+export async function drawn(canvas, image, signal) {
+  const isBitmap = image instanceof ImageBitmap, { width, height } = image;
+  const bitmap = isBitmap ? image : await createImageBitmap(new ImageData(image.data, width, height));
   signal.throwIfAborted();
   if (isBitmap) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d"), { width: across, height: down } = canvas;
@@ -21,7 +21,7 @@ export async function drawn(canvas, picture, signal) {
 }
 
 /**
- * Return the best that an encoder makes of a picture in so many bytes, or its smallest if that is larger.
+ * Return the best that an encoder makes of a image in so many bytes, or its smallest if that is larger.
  * @param {HTMLCanvasElement} canvas
  * @param {string} type a media type
  * @param {number} nbytes

@@ -1,11 +1,11 @@
-/** A picture in a frame: zoomed by wheel, pinch and keys, moved by pointers and arrows, cut by a line. */
+/** A image in a frame: zoomed by wheel, pinch and keys, moved by pointers and arrows, cut by a line. */
 
 const STEP = 1.25, LARGEST = 32, PAN = 60, NEAR = 3; // PAN in pixels; from NEAR on single pixels are shown
 const WHEEL = 0.002; // how much of a zoom a pixel of wheel is, as a logarithm
 
 /** @typedef {{x: number, y: number}} Point in pixels of the frame */
 
-/** A frame whose `.sheet` holds pictures, the `.rival` of which is seen right of the `.line`. */
+/** A frame whose `.sheet` holds images, the `.rival` of which is seen right of the `.line`. */
 export class Stage {
   /**
    * @param {HTMLElement} frame
@@ -29,7 +29,7 @@ export class Stage {
   }
 
   /**
-   * Take a picture of another size, and show the whole of it.
+   * Take a image of another size, and show the whole of it.
    * @param {number} width
    * @param {number} height
    */
@@ -45,7 +45,7 @@ export class Stage {
     this._put();
   }
 
-  /** Show the whole picture; a small one at its own size. */
+  /** Show the whole image; a small one at its own size. */
   fit() {
     this._scale = this._fitting();
     this._put();

@@ -1,6 +1,6 @@
 /**
  * The service worker: keeps the files of the site, so that it opens without a network after the first visit; of the
- * backends of networks only that which the page names. Pictures are not kept. `files.js`, which `build.mjs` writes, says
+ * backends of networks only that which the page names. Images are not kept. `files.js`, which `build.mjs` writes, says
  * which files there are; with another version all come anew.
  */
 

@@ -10,13 +10,13 @@ import { readNpz } from "./npz.js";
  * @returns {Promise<ArrayBuffer>}
  */
 
-/** A cache of files and of what was made of them. */
+/** A cache of files and of what was cached of them. */
 export class Assets {
   /** @param {Load} load */
   constructor(load) {
     this.load = load;
     /** @type {Map<string, Promise<unknown>>} */
-    this._made = new Map();
+    this._cache = new Map();
   }
 
   /**
@@ -26,14 +26,14 @@ export class Assets {
    * @param {() => Promise<T>} make
    * @returns {Promise<T>}
    */
-  made(name, make) {
-    let made = /** @type {Promise<T> | undefined} */ (this._made.get(name));
-    if (!made) {
-      made = make();
-      made.catch(() => this._made.delete(name));
-      this._made.set(name, made);
+  cached(name, make) {
+    let cached = /** @type {Promise<T> | undefined} */ (this._cache.get(name));
+    if (!cached) {
+      cached = make();
+      cached.catch(() => this._cache.delete(name));
+      this._cache.set(name, cached);
     }
-    return made;
+    return cached;
   }
 
   /**
@@ -43,7 +43,7 @@ export class Assets {
    */
   arrays(name) {
     const path = `priors/${name}.npz`;
-    return this.made(path, async () => readNpz(new Uint8Array(await this.load(path))));
+    return this.cached(path, async () => readNpz(new Uint8Array(await this.load(path))));
   }
 
   /**
@@ -53,7 +53,7 @@ export class Assets {
    * @throws {BundleError} if it is none
    */
   json(path) {
-    return this.made(path, async () => {
+    return this.cached(path, async () => {
       const text = new TextDecoder().decode(await this.load(path));
       try {
         return JSON.parse(text);

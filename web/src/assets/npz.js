@@ -17,7 +17,7 @@ const END_SIGNATURE = 0x06054b50, ENTRY_SIGNATURE = 0x02014b50;
 const END_NBYTES = 22, ENTRY_NBYTES = 46, LOCAL_NBYTES = 30;
 const STORED = 0, DEFLATED = 8;
 const NPY_MAGIC = "\x93NUMPY\x01\x00";
-const LARGEST_NBYTES = 1 << 26; // of all arrays, unpacked
+const MAX_NBYTES = 1 << 26; // of all arrays, unpacked
 
 /** @type {Record<string, (data: ArrayBuffer) => Integers>} */
 const KINDS = {
@@ -37,7 +37,7 @@ const KINDS = {
  */
 export async function readNpz(data) {
   const members = [...membersOf(data)], unpacked = members.reduce((sum, { nbytes }) => sum + nbytes, 0);
-  need(unpacked <= LARGEST_NBYTES, `it holds more than ${LARGEST_NBYTES} bytes`);
+  need(unpacked <= MAX_NBYTES, `it holds more than ${MAX_NBYTES} bytes`);
   return new Map(await Promise.all(members.map(async (member) => {
     const packed = data.subarray(member.start, member.start + member.packedNbytes);
     const bytes = member.method === DEFLATED ? await inflated(packed) : packed;

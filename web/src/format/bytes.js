@@ -1,8 +1,8 @@
 /**
- * Return the bytes of all parts, one behind the other.
+ * Concatenate byte arrays.
  * @param {Uint8Array[]} parts
  */
-export function joined(parts) {
+export function concatBytes(parts) {
   const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {

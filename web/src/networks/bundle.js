@@ -18,7 +18,7 @@ const FOLDERS = new Map([["tiny", "bundles/tiny"]]);
  * @param {string} latentSpace
  * @throws {BundleError} if there is none
  */
-export function folderOf(latentSpace) {
+export function bundleFolder(latentSpace) {
   const folder = FOLDERS.get(latentSpace);
   if (!folder) throw new BundleError(`there is no model for latent space ${latentSpace}, only for: tiny`);
   return folder;
@@ -30,7 +30,7 @@ export function folderOf(latentSpace) {
  * @param {Assets} assets
  * @throws {BundleError} if it is one that this version cannot run
  */
-export async function manifestOf(folder, assets) {
+export async function loadManifest(folder, assets) {
   const manifest = /** @type {Manifest} */ (await assets.json(`${folder}/bundle.json`));
   const isKnown = manifest.schema === SCHEMA && manifest.reach !== undefined;
   if (!isKnown) throw new BundleError(`${folder} is of another schema`);

@@ -1,7 +1,7 @@
 /** What is read and written of ONNX models, which are protobuf messages: fields of numbers, texts and messages. */
 
 import { BundleError } from "../error.js";
-import { joined } from "../format/bytes.js";
+import { concatBytes } from "../format/bytes.js";
 
 /** A field of a message: its number in it, what it holds, and all its bytes. */
 /** @typedef {{number: number, value: number | Uint8Array, bytes: Uint8Array}} Field */
@@ -21,7 +21,7 @@ const TENSOR = { dims: 1, type: 2, name: 8, data: 9 };
  * @returns {Field[]}
  * @throws {BundleError} if it is none
  */
-export function fieldsOf(message) {
+export function parseFields(message) {
   const fields = [];
   for (let at = 0; at < message.length;) {
     const start = at, key = varintAt(message, at), kind = key.value % 8;
@@ -47,9 +47,9 @@ export function fieldsOf(message) {
  * @param {number | string | Uint8Array} value
  */
 export function field(number, value) {
-  if (typeof value === "number") return joined([varint(8 * number + VARINT), varint(value)]);
+  if (typeof value === "number") return concatBytes([varint(8 * number + VARINT), varint(value)]);
   const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value;
-  return joined([varint(8 * number + LENGTH), varint(bytes.length), bytes]);
+  return concatBytes([varint(8 * number + LENGTH), varint(bytes.length), bytes]);
 }
 
 /**
@@ -57,15 +57,15 @@ export function field(number, value) {
  * @param {Field} node
  * @returns {Node}
  */
-export function nodeOf(node) {
-  const fields = fieldsOf(bytesOf(node)), attributes = fields.filter(({ number }) => number === NODE.attribute);
+export function parseNode(node) {
+  const fields = parseFields(bytesOf(node)), attributes = fields.filter(({ number }) => number === NODE.attribute);
   return {
-    inputs: textsOf(fields, NODE.input),
-    outputs: textsOf(fields, NODE.output),
-    operator: textsOf(fields, NODE.operator)[0],
+    inputs: stringsOf(fields, NODE.input),
+    outputs: stringsOf(fields, NODE.output),
+    operator: stringsOf(fields, NODE.operator)[0],
     attributes: new Map(attributes.map((one) => {
-      const parts = fieldsOf(bytesOf(one));
-      return [textsOf(parts, ATTRIBUTE.name)[0], numbersOf(parts, [ATTRIBUTE.int, ATTRIBUTE.ints])];
+      const parts = parseFields(bytesOf(one));
+      return [stringsOf(parts, ATTRIBUTE.name)[0], numbersOf(parts, [ATTRIBUTE.int, ATTRIBUTE.ints])];
     })),
   };
 }
@@ -75,9 +75,9 @@ export function nodeOf(node) {
  * @param {Field} tensor
  * @returns {[name: string, shape: number[]]}
  */
-export function tensorOf(tensor) {
-  const fields = fieldsOf(bytesOf(tensor));
-  return [textsOf(fields, TENSOR.name)[0], numbersOf(fields, [TENSOR.dims])];
+export function parseTensor(tensor) {
+  const fields = parseFields(bytesOf(tensor));
+  return [stringsOf(fields, TENSOR.name)[0], numbersOf(fields, [TENSOR.dims])];
 }
 
 /**
@@ -88,12 +88,12 @@ export function tensorOf(tensor) {
  * @param {Record<string, number | number[]>} [attributes]
  */
 export function node(operator, inputs, output, attributes = {}) {
-  const told = Object.entries(attributes).map(([name, value]) => joined([
+  const told = Object.entries(attributes).map(([name, value]) => concatBytes([
     field(ATTRIBUTE.name, name),
     ...(Array.isArray(value) ? value.map((one) => field(ATTRIBUTE.ints, one)) : [field(ATTRIBUTE.int, value)]),
     field(ATTRIBUTE.type, Array.isArray(value) ? INTS : INT),
   ]));
-  return field(GRAPH.node, joined([
+  return field(GRAPH.node, concatBytes([
     ...inputs.map((name) => field(NODE.input, name)), field(NODE.output, output), field(NODE.name, output),
     field(NODE.operator, operator), ...told.map((attribute) => field(NODE.attribute, attribute)),
   ]));
@@ -107,7 +107,7 @@ export function node(operator, inputs, output, attributes = {}) {
  */
 export function constant(name, shape, values) {
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return field(GRAPH.initializer, joined([
+  return field(GRAPH.initializer, concatBytes([
     ...shape.map((side) => field(TENSOR.dims, side)),
     field(TENSOR.type, values instanceof Float32Array ? FLOAT32 : INT64),
     field(TENSOR.name, name),
@@ -128,7 +128,7 @@ export function bytesOf({ value }) {
  * @param {Field[]} fields
  * @param {number} number
  */
-function textsOf(fields, number) {
+function stringsOf(fields, number) {
   return fields.filter((one) => one.number === number).map((one) => new TextDecoder().decode(bytesOf(one)));
 }
 

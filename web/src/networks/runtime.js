@@ -13,7 +13,7 @@
  */
 /** @typedef {{values: Float32Array, shape: number[]}} Input */
 
-const MOST_THREADS = 4; // more gain little
+const MAX_THREADS = 4; // more gain little
 const LIBRARIES = {
   /** @returns {Promise<Library>} */
   wasm: () => import("onnxruntime-web"),
@@ -69,7 +69,7 @@ export class Session {
     this._runtime = runtime;
     this._load = load;
     /** @type {{backend: Backend, session: InferenceSession} | undefined} */
-    this._made = undefined;
+    this._active = undefined;
   }
 
   /**
@@ -84,13 +84,13 @@ export class Session {
     return session;
   }
 
-  get _opened() {
-    return /** @type {NonNullable<typeof this._made>} */ (this._made);
+  get _activeSession() {
+    return /** @type {NonNullable<typeof this._active>} */ (this._active);
   }
 
   /** By what the network ran last, or will run. */
   get backend() {
-    return this._opened.backend;
+    return this._activeSession.backend;
   }
 
   /**
@@ -103,7 +103,7 @@ export class Session {
       const given = Object.entries(inputs).map(([name, { values, shape }]) => {
         return [name, new Tensor("float32", values, shape)];
       });
-      const found = Object.entries(await this._opened.session.run(Object.fromEntries(given)));
+      const found = Object.entries(await this._activeSession.session.run(Object.fromEntries(given)));
       return Object.fromEntries(found.map(([name, { data }]) => [name, /** @type {Float32Array} */ (data)]));
     });
   }
@@ -118,10 +118,10 @@ export class Session {
     const backend = await this._runtime.backend();
     const started = LIBRARIES[backend]();
     started.catch(() => {}); // told below, unless the model fails before
-    const model = this._made?.backend === backend ? null : await this._load(backend);
+    const model = this._active?.backend === backend ? null : await this._load(backend);
     try {
       const library = await started;
-      if (model) this._made = { backend, session: await sessionOf(library, model, backend) };
+      if (model) this._active = { backend, session: await sessionOf(library, model, backend) };
       return await act(library);
     } catch (error) {
       if (backend === "wasm") throw error;
@@ -139,7 +139,7 @@ export class Session {
 function sessionOf({ InferenceSession, env }, { bytes, ...options }, backend) {
   // By itself ONNX Runtime takes half of the cores; with WebGPU next to nothing is left for threads.
   if (globalThis.crossOriginIsolated) {
-    env.wasm.numThreads ||= backend === "wasm" ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+    env.wasm.numThreads ||= backend === "wasm" ? Math.min(navigator.hardwareConcurrency, MAX_THREADS) : 1;
   }
   return InferenceSession.create(bytes, { executionProviders: [backend], ...options });
 }

@@ -1,11 +1,11 @@
-/** How a large picture goes through a network: tiles that overlap by what the network looks at, cut in the middle. */
+/** How a large image goes through a network: tiles that overlap by what the network looks at, cut in the middle. */
 
 /** @typedef {import("../format/layout.js").Place} Place */
 /** @typedef {import("../format/layout.js").Span} Span */
 
 const TILE = 1536; // pixels a side
 
-/** Tiles such that what is kept of each is as it would be without tiles. */
+/** Tiles such that what is core of each is as it would be without tiles. */
 export class Tiling {
   /**
    * @param {number} scale pixels a latent is wide
@@ -19,26 +19,26 @@ export class Tiling {
   }
 
   /**
-   * Yield the tiles of a plane of latents that some pixels take, each with those of the pixels that are kept of it.
-   * @param {Place} wanted in pixels
+   * Yield the tiles of a plane of latents that some pixels take, each with those of the pixels that are core of it.
+   * @param {Place} area in pixels
    * @param {number} height of the plane, in latents
    * @param {number} width
-   * @returns {Generator<{latents: Place, kept: Place}>}
+   * @returns {Generator<{latents: Place, core: Place}>}
    */
-  *tiles(wanted, height, width) {
-    const across = this._along(wanted.columns, width);
-    for (const down of this._along(wanted.rows, height)) {
-      for (const { span, kept } of across) {
-        yield { latents: { rows: down.span, columns: span }, kept: { rows: down.kept, columns: kept } };
+  *tiles(area, height, width) {
+    const across = this._along(area.columns, width);
+    for (const down of this._along(area.rows, height)) {
+      for (const { span, core } of across) {
+        yield { latents: { rows: down.span, columns: span }, core: { rows: down.core, columns: core } };
       }
     }
   }
 
   /**
-   * Return the tiles along a side, and which of some pixels are kept of each.
+   * Return the tiles along a side, and which of some pixels are core of each.
    * @param {Span} pixels
    * @param {number} length in latents
-   * @returns {{span: Span, kept: Span}[]}
+   * @returns {{span: Span, core: Span}[]}
    */
   _along(pixels, length) {
     const scale = this._scale, first = Math.max(Math.floor(pixels[0] / scale) - this._reach, 0);
@@ -46,7 +46,7 @@ export class Tiling {
     const spans = this._spans(end - first).map(([from, to]) => /** @type {Span} */ ([first + from, first + to]));
     const edges = spans.slice(1).map(([start], n) => scale * start + Math.floor((scale * (spans[n][1] - start)) / 2));
     const bounds = [pixels[0], ...edges, pixels[1]];
-    return spans.map((span, n) => ({ span, kept: [bounds[n], bounds[n + 1]] }));
+    return spans.map((span, n) => ({ span, core: [bounds[n], bounds[n + 1]] }));
   }
 
   /**

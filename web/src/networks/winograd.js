@@ -2,15 +2,15 @@
  * Convolutions of 3 x 3 by Winograd's way, F(4 x 4, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural
  * Networks" (2015): a quarter of the products, which ONNX Runtime's WebAssembly spends nearly all its time on.
  *
- * Blocks of 6 x 6 inputs become 36 sums each, which are convolved by themselves, and become 4 x 4 outputs. The model is
+ * BlockContexts of 6 x 6 inputs become 36 sums each, which are convolved by themselves, and become 4 x 4 outputs. The model is
  * rewritten in operators that say so; results differ by rounding alone.
  */
 
-import { joined } from "../format/bytes.js";
-import { GRAPH, MODEL, bytesOf, constant, field, fieldsOf, node, nodeOf, tensorOf } from "./onnx.js";
+import { concatBytes } from "../format/bytes.js";
+import { GRAPH, MODEL, bytesOf, constant, field, parseFields, node, parseNode, parseTensor } from "./onnx.js";
 
 const TAPS = 3, IN = 6, OUT = 4, SUMS = IN * IN;
-const FEWEST_CHANNELS = 32; // with fewer, blocks cost more than products
+const MIN_CHANNELS = 32; // with fewer, blocks cost more than products
 
 const INPUT = [
   [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
@@ -37,22 +37,22 @@ const SHARED = [
  * @throws {import("../error.js").BundleError} if it is damaged
  */
 export function withWinograd(model) {
-  return joined(fieldsOf(model).map((one) => {
-    return one.number === MODEL.graph ? field(MODEL.graph, graphOf(bytesOf(one))) : one.bytes;
+  return concatBytes(parseFields(model).map((one) => {
+    return one.number === MODEL.graph ? field(MODEL.graph, convertGraph(bytesOf(one))) : one.bytes;
   }));
 }
 
 /** @param {Uint8Array} graph */
-function graphOf(graph) {
-  const fields = fieldsOf(graph);
-  const shapes = new Map(fields.filter(({ number }) => number === GRAPH.initializer).map(tensorOf));
+function convertGraph(graph) {
+  const fields = parseFields(graph);
+  const shapes = new Map(fields.filter(({ number }) => number === GRAPH.initializer).map(parseTensor));
   const parts = fields.map((one) => {
     if (one.number !== GRAPH.node) return one.bytes;
-    const found = nodeOf(one), shape = shapes.get(found.inputs[found.operator === "Conv" ? 1 : 0]);
+    const found = parseNode(one), shape = shapes.get(found.inputs[found.operator === "Conv" ? 1 : 0]);
     if (found.operator === "Cast" && shape) shapes.set(found.outputs[0], shape);
-    return shape && canBe(found, shape) ? convolution(found, shape) : one.bytes;
+    return shape && isConvertible(found, shape) ? convolution(found, shape) : one.bytes;
   });
-  return joined([...parts, ...SHARED]);
+  return concatBytes([...parts, ...SHARED]);
 }
 
 /**
@@ -60,10 +60,10 @@ function graphOf(graph) {
  * @param {import("./onnx.js").Node} node
  * @param {number[]} shape of its weights
  */
-function canBe({ operator, attributes }, [outputs, inputs, ...kernel]) {
+function isConvertible({ operator, attributes }, [outputs, inputs, ...kernel]) {
   const isAll = (/** @type {string} */ name, /** @type {number} */ value) =>
     (attributes.get(name) ?? [1]).every((one) => one === value);
-  return operator === "Conv" && Math.min(outputs, inputs) >= FEWEST_CHANNELS && kernel.every((side) => side === TAPS)
+  return operator === "Conv" && Math.min(outputs, inputs) >= MIN_CHANNELS && kernel.every((side) => side === TAPS)
     && attributes.has("pads") && ["pads", "strides", "dilations", "group"].every((name) => isAll(name, 1));
 }
 
@@ -76,7 +76,7 @@ function convolution({ inputs: [input, weights, ...bias], outputs: [result] }, [
   const name = (/** @type {string} */ part) => `${result}.${part}`;
   const sizes = (/** @type {string} */ part, /** @type {number[]} */ ...values) =>
     constant(name(part), [values.length], BigInt64Array.from(values, BigInt));
-  return joined([
+  return concatBytes([
     sizes("rows", outputs * inputs, TAPS * TAPS),
     sizes("each", SUMS, outputs, inputs),
     sizes("inputs", inputs, 1, 1, 1),

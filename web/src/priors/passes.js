@@ -1,38 +1,38 @@
 /**
- * The order in which symbols are coded: passes over channels and interleaved subsets of the plane. `docs/format.md`,
- * section 3.3.
+ * The coding order of symbols: passes over channels and interleaved subsets of the plane. `docs/format.md`, section
+ * 3.3.
  *
- * Planes of what is known have a margin around them, as far as passes look.
+ * Planes of known values have a margin as wide as the context windows reach.
  */
 
-/** How far passes look beyond a plane. */
+/** Width of the margin of a padded plane. */
 export const MARGIN = 4;
 
 /**
- * A subset of the plane: every `stride`-th row and column from each of `origins`, (row, column).
+ * A subset of the plane: every `stride`-th row and column, starting at each of `origins` (row, column).
  * @typedef {{stride: number, origins: [number, number][]}} Phase
  */
-/** @typedef {import("../format/layout.js").Inner} Inner */
+/** @typedef {import("../format/layout.js").InnerEdges} InnerEdges */
 
 /**
- * The positions of a phase in their order: where they are in a plane, and in one with a margin.
+ * The positions of a phase in coding order: indices in a plane, and in a padded plane.
  *
- * What lies in the margin beyond inner edges takes the place `margins`[2 n] from `margins`[2 n + 1].
+ * At inner edges the margin repeats the nearest known value: `margins`[2 n] is copied from `margins`[2 n + 1].
  * @typedef {{plane: Int32Array, padded: Int32Array, margins: Int32Array}} Positions
  */
 
-/** Finds the positions of phases in a plane of so many latents, each once. */
+/** The positions of phases in a plane. Each phase is computed once. */
 export class Grid {
   /**
    * @param {number} height
    * @param {number} width
-   * @param {Inner} inner
+   * @param {InnerEdges} inner
    */
   constructor(height, width, inner) {
     this.height = height;
     this.width = width;
     this.inner = inner;
-    /** How far rows are apart in planes with a margin, and how many elements those have. */
+    /** Row pitch and number of elements of a padded plane. */
     this.pitch = width + 2 * MARGIN;
     this.paddedSize = (height + 2 * MARGIN) * this.pitch;
     /** @type {Map<string, Positions>} */
@@ -51,7 +51,7 @@ export class Grid {
   }
 
   /**
-   * Return how many positions a phase has.
+   * Return the number of positions of a phase.
    * @param {Phase} phase
    */
   count(phase) {
@@ -94,13 +94,13 @@ export class Grid {
 }
 
 /**
- * Return the rows or columns of a phase along a side, those in the margin beyond inner edges too, each with the nearest
- * that lies inside.
+ * Return the rows or columns of a phase along a side, including the margin at inner edges, each with the nearest
+ * position inside the plane.
  * @param {number} first below `length`
  * @param {number} stride
  * @param {number} length
- * @param {boolean} before whether the edge before the first lies within the picture
- * @param {boolean} behind
+ * @param {boolean} before whether the first edge is an inner edge
+ * @param {boolean} behind whether the last edge is an inner edge
  */
 function along(first, stride, length, before, behind) {
   const last = first + Math.floor((length - 1 - first) / stride) * stride;

@@ -66,7 +66,7 @@ export async function addBackendTests() {
   const lacking = await lackingGpu(), one = lacking ? null : opened("lost_gpu");
   const expected = readNpz(new Uint8Array(await (await fetch("/expected.npz")).arrayBuffer()));
   for (const name of BY_GPU) {
-    test(`picture of ${name} by WebGPU`, async () => {
+    test(`image of ${name} by WebGPU`, async () => {
       const found = await /** @type {NonNullable<typeof one>} */ (one).client.decode(await vector(`${name}/input.sdt`));
       equal(found.backend, "webgpu");
       alike(found, (await expected).get(name));

@@ -1,6 +1,6 @@
 /** What tests in a browser need: a list of them, assertions, files of the server. */
 
-const MOST_MS = 45_000; // for a test; WebGPU by the processor takes its time to begin
+const MAX_MS = 45_000; // for a test; WebGPU by the processor takes its time to begin
 const SHARE = 0.999;
 
 /** @typedef {{name: string, error: string | null, skip: string}} Result `skip` says why it was not run */
@@ -23,7 +23,7 @@ export function test(name, body, skip = "") {
  */
 export async function runAll(tell) {
   for (const { name, body, skip } of tests) {
-    const late = new Promise((_, reject) => setTimeout(reject, MOST_MS, `not done after ${MOST_MS} ms`));
+    const late = new Promise((_, reject) => setTimeout(reject, MAX_MS, `not done after ${MAX_MS} ms`));
     const done = skip ? Promise.resolve() : Promise.race([body(), late]);
     await tell({ name, skip, error: await done.then(() => null, (thrown) => `${thrown?.stack ?? thrown}`) });
   }
@@ -41,7 +41,7 @@ export function equal(found, expected, what = "found") {
 
 /**
  * Fail unless nearly all samples are at most one level off, and the size is the same.
- * @param {import("../../src/picture.js").Picture} found
+ * @param {import("../../src/decoder.js").RgbaImage} found
  * @param {import("../../src/assets/npz.js").NumpyArray | undefined} expected
  */
 export function alike({ width, height, data }, expected) {

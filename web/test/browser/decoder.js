@@ -3,7 +3,7 @@
 import { Assets } from "../../src/assets/assets.js";
 import { readNpz } from "../../src/assets/npz.js";
 import { open } from "../../src/client.js";
-import { StoredLatents } from "../../src/coding/latents.js";
+import { LatentReader } from "../../src/coding/latent_reader.js";
 import { DEFAULT_LIMITS, readFile } from "../../src/format/container.js";
 import { alike, equal, fails, json, test, vector } from "./check.js";
 
@@ -25,11 +25,11 @@ export function addDecoderTests(names) {
     test(`symbols of ${name}`, async () => {
       const { symbols_sha256: hash, model } = await json(`/vectors/${name}/expect.json`);
       const file = readFile(await vector(`${name}/input.sdt`));
-      const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, model && await modelOf(model));
-      if (!stored.isPalette) equal(await sha256(stored.decoded().symbols), hash);
+      const reader = await LatentReader.open(file, assets, DEFAULT_LIMITS, model && await modelOf(model));
+      if (!reader.isPalette) equal(await sha256(reader.decoded().symbols), hash);
     });
 
-    test(`picture and preview of ${name}, where they are known`, async () => {
+    test(`image and preview of ${name}, where they are known`, async () => {
       const wanted = await expected, bytes = await vector(`${name}/input.sdt`);
       if (!wanted.has(name)) return;
       alike(await client.decode(bytes), wanted.get(name));

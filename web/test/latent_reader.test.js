@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
-import { StoredLatents } from "../src/coding/latents.js";
+import { LatentReader } from "../src/coding/latent_reader.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
-import { NetworkPrior } from "../src/priors/prior.js";
+import { NetworkPrior } from "../src/priors/network_prior.js";
 import { WHOLE, WRONG, load, modelOf, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);
@@ -13,16 +13,16 @@ const assets = new Assets(load);
 for (const vector of WHOLE) {
   test(`latents of ${vector.name}`, async () => {
     const expect = await vector.expect(), file = readFile(await vector.input());
-    const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, await modelOf(expect));
-    if (stored.isPalette) {
-      assert.deepEqual(await stored.latents(), await vector.array("latents.npy"));
+    const reader = await LatentReader.open(file, assets, DEFAULT_LIMITS, await modelOf(expect));
+    if (reader.isPalette) {
+      assert.deepEqual(await reader.latents(), await vector.array("latents.npy"));
       return;
     }
-    const { symbols, points } = stored.decoded();
+    const { symbols, reconOffsets } = reader.decoded();
     assert.deepEqual(symbols, await vector.array("symbols.npy"));
     assert.equal(sha256(symbols), expect.symbols_sha256);
-    assert.equal(points !== null, vector.has("points.npy"));
-    if (points) assert.deepEqual(points, await vector.array("points.npy"));
+    assert.equal(reconOffsets !== null, vector.has("points.npy"));
+    if (reconOffsets) assert.deepEqual(reconOffsets, await vector.array("points.npy"));
   });
 
   test(`head of ${vector.name}`, async () => {
@@ -39,8 +39,8 @@ for (const vector of WRONG) {
   const { latents } = await vector.expect();
   if (latents !== "whole") continue;
   test(`latents of ${vector.name} are whole, its layers are not`, async () => {
-    const stored = await StoredLatents.open(readFile(await vector.input()), assets, DEFAULT_LIMITS);
-    assert.doesNotThrow(() => stored.decoded());
+    const reader = await LatentReader.open(readFile(await vector.input()), assets, DEFAULT_LIMITS);
+    assert.doesNotThrow(() => reader.decoded());
   });
 }
 

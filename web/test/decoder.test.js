@@ -1,8 +1,8 @@
-/** Vectors to pictures, which must be those of the Python decoder but for what networks differ by. */
+/** Vectors to images, which must be those of the Python decoder but for what networks differ by. */
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Decoder } from "../src/picture.js";
+import { Decoder } from "../src/decoder.js";
 import { EXPECTED, WHOLE, WRONG, assertAlike, expectedText, load } from "./vectors.js";
 
 const SCALE = 8;
@@ -17,7 +17,7 @@ function vectorNamed(name) {
 }
 
 for (const vector of WHOLE.filter(({ name }) => EXPECTED.has(name))) {
-  test(`picture of ${vector.name}`, async () => {
+  test(`image of ${vector.name}`, async () => {
     assertAlike(await decoder.decode(await vector.input()), EXPECTED.get(vector.name));
   });
 
@@ -44,12 +44,12 @@ test("a region is the crop of the whole", async () => {
   assertAlike(part, { shape: [region.height, region.width, 4], values: new Uint8Array(crop) });
 });
 
-test("a region beyond the picture is a RangeError", async () => {
+test("a region beyond the image is a RangeError", async () => {
   const bytes = await vectorNamed("tiny_grey");
   await assert.rejects(decoder.decode(bytes, { region: { left: 20, top: 0, width: 5, height: 1 } }), RangeError);
 });
 
-test("a preview at another scale than the profile knows is the mean of the picture", async () => {
+test("a preview at another scale than the profile knows is the mean of the image", async () => {
   const { width, height, data } = await decoder.preview(await vectorNamed("tiny_odd_size"), 1000);
   assert.deepEqual([width, height, data.length], [1, 1, 4]);
 });
@@ -59,7 +59,7 @@ test("a file of another latent space has no decoder", async () => {
   await assert.rejects(decoder.decode(await vectorNamed("model_prior")), { name: "BundleError" });
 });
 
-test("a network is asked for before the prior, for a preview after it if a picture is to follow", async () => {
+test("a network is asked for before the prior, for a preview after it if a image is to follow", async () => {
   const bytes = await vectorNamed("tiny_odd_size"), network = "bundles/tiny/decoder.onnx", prior = "priors/tiny-1.npz";
   const asked = /** @type {string[]} */ ([]);
   const told = () => new Decoder({ load: (path) => (asked.push(path), load(path)) });
@@ -75,7 +75,7 @@ test("a network is asked for before the prior, for a preview after it if a pictu
   assert.equal(asked.filter((path) => path === network).length, 1);
 });
 
-test("a network that cannot be loaded fails the picture, not the preview before it", async () => {
+test("a network that cannot be loaded fails the image, not the preview before it", async () => {
   const bytes = await vectorNamed("tiny_odd_size");
   const decoder = new Decoder({ load: async (path) => {
     if (path.startsWith("bundles/")) throw new Error(`${path} is not there`);
@@ -93,7 +93,7 @@ test("limits are arguments", async () => {
   }
 });
 
-test("what a file says of its picture", async () => {
+test("what a file says of its image", async () => {
   const info = await decoder.info(await vectorNamed("tiny_alpha"));
   assert.deepEqual([info.width, info.height, info.alpha, info.latentSpace], [30, 20, true, "tiny"]);
   assert.equal(info.quality?.toFixed(1), "90.5");

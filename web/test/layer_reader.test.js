@@ -4,22 +4,22 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
 import { readFile } from "../src/format/container.js";
-import { outlineOf } from "../src/format/profile.js";
-import { Layers } from "../src/layers/layers.js";
+import { readSpaceInfo } from "../src/format/profile.js";
+import { LayerReader } from "../src/layers/layer_reader.js";
 import { WHOLE, load, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);
 
 /**
- * Return a layer of a whole picture, 0 where tiles have none.
+ * Return a layer of a whole image, 0 where tiles have none.
  * @param {import("./vectors.js").Vector} vector
  * @param {"residual" | "overlay" | "alpha"} kind
  * @param {number} from of how many channels each pixel is in a tile
  * @param {number} count how many of them are wanted
  */
-async function layerOf(vector, kind, from, count) {
+async function decodeLayer(vector, kind, from, count) {
   const file = readFile(await vector.input()), { width, height } = file.header;
-  const layers = new Layers(file, (await outlineOf(file, assets)).downscale, assets);
+  const layers = new LayerReader(file, (await readSpaceInfo(file, assets)).downscale, assets);
   const whole = new Int16Array(height * width * count);
   for (const [tile, { rows, columns }] of layers.places.entries()) {
     const found = await layers[kind](tile);
@@ -40,10 +40,10 @@ for (const vector of WHOLE) {
 
   test(`layers of ${vector.name}`, async () => {
     assert.deepEqual({ residual: layout.residual > 0, overlay: layout.overlay ?? false, alpha: layout.alpha }, has);
-    if (has.residual) assert.deepEqual(await layerOf(vector, "residual", 3, 3), await vector.array("residual.npy"));
+    if (has.residual) assert.deepEqual(await decodeLayer(vector, "residual", 3, 3), await vector.array("residual.npy"));
     if (has.overlay) {
-      assert.deepEqual(Uint8Array.from(await layerOf(vector, "overlay", 4, 4)), await vector.array("overlay.npy"));
+      assert.deepEqual(Uint8Array.from(await decodeLayer(vector, "overlay", 4, 4)), await vector.array("overlay.npy"));
     }
-    if (has.alpha) assert.equal(sha256(Uint8Array.from(await layerOf(vector, "alpha", 4, 1))), digest);
+    if (has.alpha) assert.equal(sha256(Uint8Array.from(await decodeLayer(vector, "alpha", 4, 1))), digest);
   });
 }

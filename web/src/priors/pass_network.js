@@ -2,7 +2,7 @@
  * The network of one pass of a prior: two layers of units, and inputs straight to outputs beside them.
  *
  * No sum of a network reaches 2^24, whatever its order, so that two of them fit a double exactly, one of them times
- * 2^26: weights are kept in such pairs, and each product counts twice. Inputs that are 0, which most are, are left out.
+ * 2^26: weights are kept in such pairs, and each product counts twice. SparseInputs that are 0, which most are, are left out.
  */
 
 import { arrayNamed } from "../assets/npz.js";
@@ -12,7 +12,7 @@ import { BundleError } from "../error.js";
 export const LIMIT = 1023;
 /** How many step features there are, the last inputs, and the limit of each; at most two neighbours are not 0. */
 export const KNOTS = 17, FEATURE_LIMIT = 127;
-const PAIR = 2 ** 26, LARGEST_SUM = 2 ** 24;
+const PAIR = 2 ** 26, MAX_SUM = 2 ** 24;
 const BLOCK = 8; // pairs that are summed at once
 /** What pairs of sums have on top: their last bits are then the last of their doubles, the lower sum 2^25 higher. */
 const BASE = 1.5 * 2 ** 52 + PAIR / 2;
@@ -47,7 +47,7 @@ export class Layer {
   /**
    * Find sums: a bias, and what some inputs contribute. A block of sums stays in registers meanwhile.
    * @param {Float64Array} bias in pairs
-   * @param {Inputs} inputs
+   * @param {SparseInputs} inputs
    */
   sum(bias, { places, values, count }) {
     const { weights, pairs, sums } = this;
@@ -92,7 +92,7 @@ export class Layer {
    * @param {number} units
    * @param {number} shift
    * @param {Layer} next
-   * @param {Inputs} inputs of that, where to list them
+   * @param {SparseInputs} inputs of that, where to list them
    */
   list(units, shift, { pairs }, inputs) {
     const { places, values } = inputs;
@@ -108,7 +108,7 @@ export class Layer {
 }
 
 /** A list of the inputs of a layer that are not 0: their values, and where the weights of each begin. */
-export class Inputs {
+export class SparseInputs {
   /** @param {number} most how many there can be */
   constructor(most) {
     this.places = new Int32Array(most);
@@ -118,7 +118,7 @@ export class Inputs {
 }
 
 /** Integers in, integers out. */
-export class Network {
+export class PassNetwork {
   /**
    * @param {Layer} first sums for units, then those that go straight to outputs
    * @param {Layer} second
@@ -128,7 +128,7 @@ export class Network {
     this.first = first;
     this.second = second;
     this.output = output;
-    this._open = new Inputs(Math.max(second.inputs, output.inputs));
+    this._open = new SparseInputs(Math.max(second.inputs, output.inputs));
     /** What `run` gives: locations of the pass's channels, then scales. */
     this.outputs = new Int32Array(output.outputs);
   }
@@ -136,7 +136,7 @@ export class Network {
   /**
    * Find the outputs for some inputs.
    * @param {Float64Array} bias of the first layer, in pairs
-   * @param {Inputs} inputs
+   * @param {SparseInputs} inputs
    */
   run(bias, inputs) {
     const { first, second, output, outputs, _open: open } = this, units = second.inputs;
@@ -156,7 +156,7 @@ export class Network {
  * @param {number[]} limits of the magnitudes of what the network sees, but for the features of the step
  * @throws {BundleError} if an array is missing or of another shape, or if sums might be too large
  */
-export function networkOf(arrays, number, limits) {
+export function parsePassNetwork(arrays, number, limits) {
   const array = (/** @type {string} */ name) => arrayNamed(arrays, `${name}${number}`);
   const first = array("first"), second = array("second"), output = array("output");
   const [outputs, seconds] = output.shape, units = second.shape[1];
@@ -164,12 +164,12 @@ export function networkOf(arrays, number, limits) {
     && second.shape[0] === seconds;
   if (!fits) throw new BundleError(`the prior's network ${number} has arrays of other shapes`);
   const bias = array("first_bias").values, secondBias = array("second_bias").values, none = new Int32Array(outputs);
-  const outputSums = sumsOf(output, none, Array(seconds).fill(LIMIT));
-  const firstSums = sumsOf(first, bias, limits).map((sum, n) => (n < units ? sum : sum + outputSums[n - units]));
-  const secondSums = sumsOf(second, secondBias, Array(units).fill(LIMIT));
-  const isExact = [...firstSums, ...secondSums].every((sum) => sum < LARGEST_SUM);
+  const outputSums = boundsOfSums(output, none, Array(seconds).fill(LIMIT));
+  const firstSums = boundsOfSums(first, bias, limits).map((sum, n) => (n < units ? sum : sum + outputSums[n - units]));
+  const secondSums = boundsOfSums(second, secondBias, Array(units).fill(LIMIT));
+  const isExact = [...firstSums, ...secondSums].every((sum) => sum < MAX_SUM);
   if (!isExact) throw new BundleError(`sums of the prior's network ${number} may be too large`);
-  return new Network(new Layer(first, bias), new Layer(second, secondBias), new Layer(output, none));
+  return new PassNetwork(new Layer(first, bias), new Layer(second, secondBias), new Layer(output, none));
 }
 
 /**
@@ -178,8 +178,8 @@ export function networkOf(arrays, number, limits) {
  * @param {import("../assets/npz.js").Integers} bias
  * @param {number[]} limits of the magnitudes of inputs; those behind are features of the step
  */
-function sumsOf(matrix, bias, limits) {
-  return Array.from(bias, (value, output) => Math.abs(value) + sumOf(matrix, output, limits));
+function boundsOfSums(matrix, bias, limits) {
+  return Array.from(bias, (value, output) => Math.abs(value) + boundOfRow(matrix, output, limits));
 }
 
 /**
@@ -187,7 +187,7 @@ function sumsOf(matrix, bias, limits) {
  * @param {number} output
  * @param {number[]} limits
  */
-function sumOf({ shape: [, inputs], values }, output, limits) {
+function boundOfRow({ shape: [, inputs], values }, output, limits) {
   const weights = Array.from(values.subarray(output * inputs, (output + 1) * inputs), Math.abs);
   const features = weights.slice(limits.length), pairs = features.slice(1).map((weight, n) => weight + features[n]);
   const largest = FEATURE_LIMIT * Math.max(0, ...pairs);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Inputs, Layer } from "../src/priors/prior_network.js";
+import { SparseInputs, Layer } from "../src/priors/pass_network.js";
 
 const LARGEST = 2 ** 24 - 1;
 
@@ -15,7 +15,7 @@ const LARGEST = 2 ** 24 - 1;
 function sumsOf(matrix, bias, values) {
   const shape = [matrix.length, values.length];
   const layer = new Layer({ shape, values: Int32Array.from(matrix.flat()) }, Int32Array.from(bias));
-  const inputs = new Inputs(values.length);
+  const inputs = new SparseInputs(values.length);
   inputs.places.set(values.map((_, n) => n * layer.pairs));
   inputs.values.set(values);
   inputs.count = values.length;

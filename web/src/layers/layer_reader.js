@@ -1,10 +1,10 @@
-/** What a file has beside its latents: a residual that is added to the network's picture, an overlay, and alpha. */
+/** Decodes the layers over the network's output: a residual that is added, an overlay, and alpha. */
 
 import { need } from "../error.js";
-import { layerOf } from "../format/container.js";
-import { common, pixelsOf, placesOf } from "../format/layout.js";
-import { decodeResidual, residualPriorOf } from "./residual.js";
-import { decodeWebp } from "./webp.js";
+import { intactLayerSegment } from "../format/container.js";
+import { intersect, pixelPlace, tilePlaces } from "../format/layout.js";
+import { decodeResidual, buildResidualTables } from "./residual_codec.js";
+import { decodeWebp } from "./webp_lossless.js";
 
 /** @typedef {import("../assets/assets.js").Assets} Assets */
 /** @typedef {import("../format/container.js").File} File */
@@ -12,35 +12,37 @@ import { decodeWebp } from "./webp.js";
 
 const OPAQUE = 255;
 
-/** The layers of a file, tile by tile. Every method throws `FormatError` if a layer that it needs is damaged. */
-export class Layers {
+/**
+ * The layers of a file, decoded tile by tile. Every method throws `FormatError` if a layer that it needs is damaged.
+ */
+export class LayerReader {
   /**
    * @param {File} file
-   * @param {number} downscale pixels a latent is wide
+   * @param {number} downscale width of a latent in pixels
    * @param {Assets} assets
    */
   constructor(file, downscale, assets) {
     const { width, height } = file.header;
-    const latents = placesOf(file.layout, Math.ceil(height / downscale), Math.ceil(width / downscale));
+    const latents = tilePlaces(file.layout, Math.ceil(height / downscale), Math.ceil(width / downscale));
     this._file = file;
     this._assets = assets;
-    /** Where tiles are, in pixels. */
-    this.places = latents.map((place) => pixelsOf(place, downscale, height, width));
+    /** The tiles, in pixels. */
+    this.places = latents.map((place) => pixelPlace(place, downscale, height, width));
   }
 
   /**
-   * Put all layers over the network's pixels of some rows and columns, in place.
-   * @param {Uint8ClampedArray} pixels (height, width, RGBA) of `wanted`
-   * @param {Place} wanted in pixels
+   * Apply all layers to the network's pixels, in place.
+   * @param {Uint8ClampedArray} pixels (rows, columns, RGBA) of `area`
+   * @param {Place} area in pixels
    */
-  async put(pixels, wanted) {
+  async apply(pixels, area) {
     for (const [tile, place] of this.places.entries()) {
-      const shared = common(wanted, place);
+      const shared = intersect(area, place);
       if (!shared) continue;
       const residual = await this.residual(tile), overlay = await this.overlay(tile), alpha = await this.alpha(tile);
       const { rows: [top, bottom], columns: [left, right] } = shared;
       for (let y = top; y < bottom; y++) {
-        const into = 4 * placeIn(wanted, y, left), from = placeIn(place, y, left), count = right - left;
+        const into = 4 * placeIn(area, y, left), from = placeIn(place, y, left), count = right - left;
         if (residual) addRow(pixels, into, residual, 3 * from, count);
         if (overlay) coverRow(pixels, into, overlay, 4 * from, count);
         if (alpha) for (let n = 0; n < count; n++) pixels[into + 4 * n + 3] = alpha[4 * (from + n)];
@@ -49,24 +51,24 @@ export class Layers {
   }
 
   /**
-   * Return a tile's residual, (height, width, RGB), in levels, null if it has none.
+   * Return a tile's residual, (height, width, RGB), in levels; null if the tile has none.
    * @param {number} tile
    */
   async residual(tile) {
     const { layout } = this._file, [height, width] = this._size(tile);
-    const segment = layerOf(this._file, "residual", tile);
+    const segment = intactLayerSegment(this._file, "residual", tile);
     if (!segment?.length) return null;
     const assets = this._assets;
-    const prior = await assets.made("residual prior", async () => residualPriorOf(await assets.arrays("residual-1")));
+    const prior = await assets.cached("residual prior", async () => buildResidualTables(await assets.arrays("residual-1")));
     return decodeResidual(segment, height, width, layout.residual, prior);
   }
 
   /**
-   * Return a tile's overlay, (height, width, RGBA), its alpha 0 or 255; null if it has none.
+   * Return a tile's overlay, (height, width, RGBA), with alpha 0 or 255; null if the tile has none.
    * @param {number} tile
    */
   async overlay(tile) {
-    const segment = layerOf(this._file, "overlay", tile);
+    const segment = intactLayerSegment(this._file, "overlay", tile);
     if (!segment?.length) return null;
     const overlay = await decodeWebp(segment, ...this._size(tile), { alpha: true, what: "overlay" }, this._assets);
     for (let n = 3; n < overlay.length; n += 4) {
@@ -76,29 +78,35 @@ export class Layers {
   }
 
   /**
-   * Return a tile's alpha as the first of four channels, (height, width, RGBA); null if it has none.
+   * Return a tile's alpha, stored in the first of four channels (height, width, 4); null if the tile has none.
    * @param {number} tile
    */
   async alpha(tile) {
-    const segment = layerOf(this._file, "alpha", tile);
+    const segment = intactLayerSegment(this._file, "alpha", tile);
     return segment && decodeWebp(segment, ...this._size(tile), { alpha: false, what: "alpha" }, this._assets);
   }
 
-  /** Return all overlays, (height, width, RGBA), zeros where they cover nothing; null if the file has none. */
-  async wholeOverlay() {
+  /**
+   * Return the overlay of the whole image, (height, width, RGBA), all zeros where it is transparent; null if there is
+   * none.
+   */
+  async fullOverlay() {
     if (!this._file.layout.overlay) return null;
-    const whole = await this._together((tile) => this.overlay(tile));
+    const whole = await this._assemble((tile) => this.overlay(tile));
     for (let n = 0; n < whole.length; n += 4) if (whole[n + 3] !== OPAQUE) whole.fill(0, n, n + 4);
     return whole;
   }
 
-  /** Return all alpha as the first of four channels, (height, width, RGBA); null if the file has none. */
-  async wholeAlpha() {
-    return this._file.layout.alpha ? this._together((tile) => this.alpha(tile)) : null;
+  /**
+   * Return the alpha of the whole image, stored in the first of four channels (height, width, 4); null if there is
+   * none.
+   */
+  async fullAlpha() {
+    return this._file.layout.alpha ? this._assemble((tile) => this.alpha(tile)) : null;
   }
 
   /** @param {(tile: number) => Promise<Uint8ClampedArray | null>} decode */
-  async _together(decode) {
+  async _assemble(decode) {
     const { width, height } = this._file.header, whole = new Uint8ClampedArray(4 * width * height);
     for (const [tile, { rows, columns: [left, right] }] of this.places.entries()) {
       const found = await decode(tile);
@@ -120,9 +128,9 @@ export class Layers {
 }
 
 /**
- * Return the number of a pixel in a place, row by row.
+ * Return the index of a pixel in a place, row by row.
  * @param {Place} place
- * @param {number} y in the picture
+ * @param {number} y in the image
  * @param {number} x
  */
 function placeIn({ rows, columns }, y, x) {
@@ -130,12 +138,12 @@ function placeIn({ rows, columns }, y, x) {
 }
 
 /**
- * Add a row of a residual to pixels, which are limited.
+ * Add a row of a residual to pixels. The array clamps the sums.
  * @param {Uint8ClampedArray} pixels
  * @param {number} into
  * @param {Int16Array} residual
  * @param {number} from
- * @param {number} count of pixels
+ * @param {number} count number of pixels
  */
 function addRow(pixels, into, residual, from, count) {
   for (let n = 0; n < count; n++, into += 4, from += 3) {
@@ -146,12 +154,12 @@ function addRow(pixels, into, residual, from, count) {
 }
 
 /**
- * Put what a row of an overlay covers over pixels.
+ * Copy the opaque pixels of an overlay's row.
  * @param {Uint8ClampedArray} pixels
  * @param {number} into
  * @param {Uint8ClampedArray} overlay
  * @param {number} from
- * @param {number} count of pixels
+ * @param {number} count number of pixels
  */
 function coverRow(pixels, into, overlay, from, count) {
   for (let n = 0; n < count; n++, into += 4, from += 4) {

@@ -1,11 +1,11 @@
-/** The entropy coder's other direction: what `ans.js` reads from the start is written from the end. */
+/** The entropy encoder. It writes from the end what `ans.js` reads from the start. */
 
 /** @typedef {import("./tables.js").Tables} Tables */
 
 const TOTAL = 2 ** 24, BYTE = 2 ** 8, WORD = 4; // bytes
 
-/** Writes a stream. A state is kept as its upper 40 bits and its lower 24, as by `Reader`. */
-export class Writer {
+/** Encodes a stream. The state is split like that of `AnsDecoder`. */
+export class AnsEncoder {
   constructor() {
     /** @type {number[]} */
     this._words = [];
@@ -13,42 +13,42 @@ export class Writer {
     this._low = 0;
   }
 
-  /** How many words what has been written so far takes that nothing written later can change. */
+  /** Number of complete words written so far; later writes cannot change them. */
   get words() {
     return this._words.length;
   }
 
   /**
-   * Write an entry of each of some tables.
+   * Write one bin of each of some tables.
    * @param {Tables} tables
    * @param {Uint16Array} rows the numbers of the tables
-   * @param {Uint8Array} entries
+   * @param {Uint8Array} bins
    */
-  entries({ likely, weights, bounds, entries: size }, rows, entries) {
+  writeBins({ modes, modeWeights, bounds, numBins }, rows, bins) {
     for (let n = rows.length - 1; n >= 0; n--) {
-      const row = rows[n], at = row * (size + 1) + entries[n];
-      const isOther = weights[row] === 0 || entries[n] !== likely[row];
+      const row = rows[n], at = row * (numBins + 1) + bins[n];
+      const isOther = modeWeights[row] === 0 || bins[n] !== modes[row];
       if (isOther) this._put(bounds[at], bounds[at + 1] - bounds[at]);
     }
     for (let n = rows.length - 1; n >= 0; n--) {
-      const weight = weights[rows[n]];
+      const weight = modeWeights[rows[n]];
       if (weight === 0) continue;
-      if (entries[n] === likely[rows[n]]) this._put(0, weight);
+      if (bins[n] === modes[rows[n]]) this._put(0, weight);
       else this._put(weight, TOTAL - weight);
     }
   }
 
   /**
-   * Write so many raw bits.
-   * @param {number} number
-   * @param {number} bits 0 … 16
+   * Write raw bits.
+   * @param {number} number their value
+   * @param {number} bits their number, 0 … 16
    */
   raw(number, bits) {
     const size = 1 << (24 - bits);
     this._put(number * size, size);
   }
 
-  /** Return the stream, less the zero bytes at its start. */
+  /** Return the stream without the zero bytes at its start. */
   stream() {
     const upper = Math.floor(this._high / BYTE), lower = this._lowerWord();
     const state = upper ? [upper, lower] : lower ? [lower] : [];
@@ -59,7 +59,7 @@ export class Writer {
   }
 
   /**
-   * Divide the state by an entry's weight, and put the rest, from where the entry starts, below the quotient.
+   * Divide the state by a bin's weight. The remainder, offset by the start of the bin, becomes the lower part.
    * @param {number} start
    * @param {number} weight 1 … 2^24
    */

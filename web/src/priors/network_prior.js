@@ -1,30 +1,34 @@
-/** Priors 1, 2 and 254: small networks of integers that see the latents known so far. `docs/format.md`, section 3.5. */
+/**
+ * Priors 1, 2 and 254: small integer networks that predict symbols from the known latents. `docs/format.md`, section
+ * 3.5.
+ */
 
 import { arrayNamed } from "../assets/npz.js";
-import { tablesOf } from "../entropy/tables.js";
+import { buildTables } from "../entropy/tables.js";
 import { BundleError } from "../error.js";
-import { MAGNITUDE, PriorContexts } from "./prior_contexts.js";
-import { LIMIT, networkOf } from "./prior_network.js";
+import { MAGNITUDE, KnownLatents } from "./known_latents.js";
+import { LIMIT, parsePassNetwork } from "./pass_network.js";
 
 /** @typedef {import("../assets/npz.js").Arrays} Arrays */
 /** @typedef {import("./passes.js").Phase} Phase */
 /** @typedef {[first: number, end: number, dy: number, dx: number]} Window channels in coding order, at an offset */
 
 /**
- * Channels [first, end) in coding order at the positions of a phase, and what their network looks at.
- * Where latents are `predicted`, symbols count from what the network expects, not from 0, and lie `spacing` / 64 steps
+ * A pass: channels [first, end) in coding order at the positions of a phase, and the context windows of its network.
+ *
+ * With `predicted`, symbols are coded relative to the network's prediction instead of 0, and lie `spacing` / 64 steps
  * apart.
- * @typedef {Phase & {channels: [first: number, end: number], values: Window[], magnitudes: Window[],
- *   predicted: boolean, spacing: number}} LatentPass
+ * @typedef {Phase & {channels: [first: number, end: number], values: Window[], magnitudes: Window[], predicted:
+ *   boolean, spacing: number}} LatentPass
  */
 
-const STEP = 64, LARGEST_SPACING = 255; // in 1/64 step
+const STEP = 64, MAX_SPACING = 255; // in 1/64 step
 
-/** A trained prior, for latent spaces of as many channels as `order` has. */
+/** A trained prior. It fits latent spaces with as many channels as `order` has. */
 export class NetworkPrior {
   /**
    * @param {Arrays} arrays of a prior's file
-   * @throws {BundleError} if there is not what a prior needs
+   * @throws {BundleError} if an array is missing or malformed
    */
   constructor(arrays) {
     const text = new TextDecoder().decode(arrayNamed(arrays, "architecture").values);
@@ -32,39 +36,42 @@ export class NetworkPrior {
     const { order, cuts, passes } = JSON.parse(text);
     const tables = arrayNamed(arrays, "tables"), centroids = arrays.get("centroids")?.values;
     if (centroids && !(centroids instanceof Int8Array)) throw new BundleError("centroids are not int8");
-    /** Which channel comes n-th. */
+    /** Channels in coding order. */
     this.order = order;
-    /** After which passes levels end. */
+    /** The numbers of passes after which a level ends. */
     this.cuts = cuts;
     this.passes = passes.map((one) => ({ ...one, ...predictionOf(one) }));
-    this.tables = tablesOf(tables);
-    /** Where in a symbol's interval its latent is, in 1/64 step, for each entry of the tables; null if not told. */
+    this.tables = buildTables(tables);
+    /**
+     * Offset of the latent within a symbol's interval, in 1/64 symbol, for each bin of each table; null if there are
+     * none.
+     */
     this.centroids = centroids ?? null;
-    /** Whether it tells where latents are beside their symbols. */
-    this.hasPoints = !!centroids || this.passes.some(({ predicted }) => predicted);
+    /** Whether the prior gives reconstruction offsets. */
+    this.hasReconOffsets = !!centroids || this.passes.some(({ predicted }) => predicted);
     this.networks = passes.map(({ values, magnitudes }, n) => {
       const limits = [...values.flatMap(limitsOf(LIMIT)), ...magnitudes.flatMap(limitsOf(MAGNITUDE[LIMIT]))];
-      return networkOf(arrays, n, limits);
+      return parsePassNetwork(arrays, n, limits);
     });
   }
 
   /**
-   * Return what finds the contexts of a plane's symbols.
+   * Return an object that computes the contexts of a plane's symbols.
    * @param {import("./passes.js").Grid} grid
    * @param {number} stepCode 0 … 4095
    */
   contexts(grid, stepCode) {
-    return new PriorContexts(this, grid, stepCode);
+    return new KnownLatents(this, grid, stepCode);
   }
 }
 
 /**
- * Return whether latents of a pass are predicted, and how far apart symbols lie.
+ * Return whether a pass is predicted, and the spacing of its symbols.
  * @param {{predicted?: unknown, spacing?: unknown}} pass
- * @throws {BundleError} if that cannot be
+ * @throws {BundleError} if the values are invalid
  */
 function predictionOf({ predicted = false, spacing = STEP }) {
-  const isSpacing = typeof spacing === "number" && Number.isInteger(spacing) && spacing > 0 && spacing <= LARGEST_SPACING;
+  const isSpacing = typeof spacing === "number" && Number.isInteger(spacing) && spacing > 0 && spacing <= MAX_SPACING;
   if (typeof predicted !== "boolean" || !isSpacing || (spacing !== STEP && !predicted)) {
     throw new BundleError(`a pass is predicted ${predicted}, with a spacing of ${spacing}`);
   }
@@ -72,7 +79,7 @@ function predictionOf({ predicted = false, spacing = STEP }) {
 }
 
 /**
- * Return what gives a limit for each channel that a window sees.
+ * Return a function from a window to the magnitude limit of each of its channels.
  * @param {number} limit
  * @returns {(window: Window) => number[]}
  */

@@ -1,14 +1,14 @@
 /** Main path: the bytes of an `.sdt` file -> symbols and layers -> network -> pixels. */
 
 import { Assets } from "./assets/assets.js";
-import { StoredLatents } from "./coding/latents.js";
-import { SalvagedLatents } from "./coding/salvaged_latents.js";
+import { LatentReader } from "./coding/latent_reader.js";
+import { SalvagedLatentReader } from "./coding/salvaged_latent_reader.js";
 import { CHUNK_NAMES, DEFAULT_LIMITS, readFile } from "./format/container.js";
-import { kindsOf } from "./format/layout.js";
-import { PALETTE, gridOf, outlineOf, qualityOf } from "./format/profile.js";
-import { missingOf, salvageFile } from "./format/salvage.js";
-import { Layers } from "./layers/layers.js";
-import { makeGrey, reduced } from "./layers/pixels.js";
+import { segmentKinds } from "./format/layout.js";
+import { PALETTE, latentGrid, readSpaceInfo, qualityOf } from "./format/profile.js";
+import { missingReport, salvageFile } from "./format/salvage.js";
+import { LayerReader } from "./layers/layer_reader.js";
+import { makeGrey, boxDownscale } from "./layers/pixels.js";
 import { linearPreview } from "./layers/preview.js";
 import { DecoderNetwork } from "./networks/decoder_network.js";
 import { Runtime } from "./networks/runtime.js";
@@ -18,14 +18,14 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 /** @typedef {import("./format/container.js").Limits} Limits */
 /** @typedef {import("./format/layout.js").Layout} Layout */
 /** @typedef {import("./format/layout.js").Place} Place */
-/** @typedef {import("./layers/pixels.js").Picture} Picture */
+/** @typedef {import("./layers/pixels.js").RgbaImage} RgbaImage */
 /** @typedef {import("./networks/runtime.js").Backend} Backend */
 
-/** @typedef {Picture & {backend: Backend}} Decoded a picture, and by what the network ran */
+/** @typedef {RgbaImage & {backend: Backend}} DecodedImage a image, and by what the network ran */
 /** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
 
 /**
- * What a file says of its picture. `quality` is that which its steps stand for, null with method palette; `grid` are
+ * What a file says of its image. `quality` is that which its steps stand for, null with method palette; `grid` are
  * channels, rows and columns of latents. `metadata` are names of what it has of that, such as EXIF; `spent` tells how
  * many bytes go where: `latents`, of several levels `level 1`, which is the coarsest, and so on.
  * @typedef {{width: number, height: number, grey: boolean, alpha: boolean, latentSpace: string,
@@ -34,7 +34,7 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
  *   spent: Record<string, number>}} Info
  */
 
-const LARGEST_SCALE = 1024;
+const MAX_SCALE = 1024;
 
 /**
  * Decodes `.sdt` files; what it loads it keeps. Networks run by `onnxruntime-web`, whose `env` tells where its own
@@ -59,73 +59,73 @@ export class Decoder {
   }
 
   /**
-   * Return the picture in a file, or a region of it, the same as if it were cropped from the whole.
+   * Return the image in a file, or a region of it, the same as if it were cropped from the whole.
    *
    * A `partial` one shows what there is of a file that is cut short or damaged, if its head is whole: coarse where fine
    * passes are missing, flat where all are, opaque where alpha is.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {{limits?: Partial<Limits>, region?: Region, partial?: boolean}} [options]
-   * @returns {Promise<Decoded>}
-   * @throws {RangeError} if the region is not within the picture
-   * @throws {TypeError} for a region of a partial picture
+   * @returns {Promise<DecodedImage>}
+   * @throws {RangeError} if the region is not within the image
+   * @throws {TypeError} for a region of a partial image
    */
   async decode(bytes, { limits, region, partial = false } = {}) {
-    if (partial && region) throw new TypeError("a partial picture has no region");
-    const { file, stored, layers } = await this._open(bytes, limits, { partial, withNetwork: true });
-    const wanted = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
-    const { data, backend } = await this._pixels(stored, layers, wanted);
+    if (partial && region) throw new TypeError("a partial image has no region");
+    const { file, reader, layers } = await this._open(bytes, limits, { partial, withNetwork: true });
+    const area = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
+    const { data, backend } = await this._pixels(reader, layers, area);
     if (file.header.grey) makeGrey(data);
-    const width = wanted.columns[1] - wanted.columns[0], height = wanted.rows[1] - wanted.rows[0];
-    return { width, height, data, backend, ...(partial && { missing: missingOf(file, stored.missing) }) };
+    const width = area.columns[1] - area.columns[0], height = area.rows[1] - area.rows[0];
+    return { width, height, data, backend, ...(partial && { missing: missingReport(file, reader.missingReport) }) };
   }
 
   /**
-   * Return the picture in a file at 1/`scale` of its size, sides rounded up, each pixel the mean of a block.
+   * Return the image in a file at 1/`scale` of its size, sides rounded up, each pixel the mean of a block.
    *
    * Where the latent space knows how, and `scale` is a multiple of its downscale, that is by coarse passes alone and
-   * without a network, which is not quite the same; else the whole picture is decoded.
+   * without a network, which is not quite the same; else the whole image is decoded.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale] 1 … 1024
    * @param {{limits?: Partial<Limits>, ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile, for a
    *   `decode` to come
-   * @returns {Promise<Picture>}
+   * @returns {Promise<RgbaImage>}
    * @throws {RangeError} if the scale is out of range
    */
   async preview(bytes, scale = 8, { limits, ahead = false } = {}) {
-    const isScale = Number.isInteger(scale) && scale >= 1 && scale <= LARGEST_SCALE;
-    if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${LARGEST_SCALE}`);
-    const { file, stored, layers } = await this._open(bytes, limits), { width, height } = file.header;
+    const isScale = Number.isInteger(scale) && scale >= 1 && scale <= MAX_SCALE;
+    if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${MAX_SCALE}`);
+    const { file, reader, layers } = await this._open(bytes, limits), { width, height } = file.header;
     // Only now, since the preview's own prior goes first.
-    if (ahead) DecoderNetwork.begin(stored.profile.latentSpace, this._assets, this._runtime);
-    const data = await linearPreview(stored, layers, scale);
-    const alpha = data && (await layers.wholeAlpha());
+    if (ahead) DecoderNetwork.begin(reader.profile.latentSpace, this._assets, this._runtime);
+    const data = await linearPreview(reader, layers, scale);
+    const alpha = data && (await layers.fullAlpha());
     if (data && alpha) {
-      const small = reduced(alpha, height, width, scale);
+      const small = boxDownscale(alpha, height, width, scale);
       for (let n = 0; n < data.length; n += 4) data[n + 3] = small[n];
     }
     const whole = placeOf({ left: 0, top: 0, width, height }, file.header);
-    const found = data ?? reduced((await this._pixels(stored, layers, whole)).data, height, width, scale);
+    const found = data ?? boxDownscale((await this._pixels(reader, layers, whole)).data, height, width, scale);
     if (file.header.grey) makeGrey(found);
     return { width: Math.ceil(width / scale), height: Math.ceil(height / scale), data: found };
   }
 
   /**
-   * Return what a file says of its picture, for which no pixels are decoded.
+   * Return what a file says of its image, for which no pixels are decoded.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {{limits?: Partial<Limits>}} [options]
    * @returns {Promise<Info>}
    */
   async info(bytes, { limits } = {}) {
     const file = readFile(bytes, { ...DEFAULT_LIMITS, ...limits }), { header, layout, chunks } = file;
-    const outline = await outlineOf(file, this._assets), { stepCode, grey } = header;
+    const space = await readSpaceInfo(file, this._assets), { stepCode, grey } = header;
     const isPalette = header.prior === PALETTE;
     return {
       ...sizeOf(header), grey, stepCode, layout,
       alpha: layout.alpha,
-      latentSpace: outline.latentSpace,
+      latentSpace: space.latentSpace,
       method: isPalette ? "palette" : "latents",
-      quality: isPalette ? null : qualityOf(outline, stepCode, layout.residual),
-      grid: gridOf(outline, header),
+      quality: isPalette ? null : qualityOf(space, stepCode, layout.residual),
+      grid: latentGrid(space, header),
       metadata: [...chunks.keys()].flatMap((kind) => CHUNK_NAMES.get(kind) ?? []),
       spent: spentBy(file, bytes.length),
     };
@@ -141,23 +141,23 @@ export class Decoder {
     const allowed = { ...DEFAULT_LIMITS, ...limits };
     const file = partial ? salvageFile(bytes, allowed) : readFile(bytes, allowed);
     if (withNetwork) {
-      DecoderNetwork.begin((await outlineOf(file, this._assets)).latentSpace, this._assets, this._runtime);
+      DecoderNetwork.begin((await readSpaceInfo(file, this._assets)).latentSpace, this._assets, this._runtime);
     }
-    const stored = await (partial ? SalvagedLatents : StoredLatents).open(file, this._assets, allowed);
-    return { file, stored, layers: new Layers(file, stored.profile.downscale, this._assets) };
+    const reader = await (partial ? SalvagedLatentReader : LatentReader).open(file, this._assets, allowed);
+    return { file, reader, layers: new LayerReader(file, reader.profile.downscale, this._assets) };
   }
 
   /**
    * Return pixels with layers over them, (height, width, RGBA), and by what the network ran.
-   * @param {StoredLatents} stored
-   * @param {Layers} layers
-   * @param {Place} wanted in pixels
+   * @param {LatentReader} reader
+   * @param {LayerReader} layers
+   * @param {Place} area in pixels
    */
-  async _pixels(stored, layers, wanted) {
-    stored.keep(inLatents(wanted, stored.profile.downscale)); // while the network is on its way
-    const network = await DecoderNetwork.open(stored.profile.latentSpace, this._assets, this._runtime);
-    const data = await network.pixels(stored, wanted);
-    await layers.put(data, wanted);
+  async _pixels(reader, layers, area) {
+    reader.prefetch(inLatents(area, reader.profile.downscale)); // while the network is on its way
+    const network = await DecoderNetwork.open(reader.profile.latentSpace, this._assets, this._runtime);
+    const data = await network.pixels(reader, area);
+    await layers.apply(data, area);
     return { data, backend: network.backend };
   }
 }
@@ -170,7 +170,7 @@ export class Decoder {
 function spentBy({ layout, segments, chunks }, nbytes) {
   const tiles = layout.columns * layout.rows, sum = (/** @type {Uint8Array[]} */ parts) =>
     parts.reduce((total, { length }) => total + length, 0);
-  const spent = kindsOf(layout).map((kind, n) => [
+  const spent = segmentKinds(layout).map((kind, n) => [
     typeof kind === "string" ? kind : layout.levels === 1 ? "latents" : `level ${kind + 1}`,
     sum(segments.slice(n * tiles, (n + 1) * tiles)),
   ]);
@@ -197,16 +197,16 @@ function inLatents({ rows, columns }, downscale) {
 
 /**
  * @param {Region} region
- * @param {{width: number, height: number}} picture
+ * @param {{width: number, height: number}} image
  * @returns {Place}
  */
-function placeOf({ left, top, width, height }, picture) {
+function placeOf({ left, top, width, height }, image) {
   const isWithin = [left, top, width, height].every(Number.isInteger) && left >= 0 && top >= 0 && width >= 1
-    && height >= 1 && left + width <= picture.width && top + height <= picture.height;
+    && height >= 1 && left + width <= image.width && top + height <= image.height;
   if (!isWithin) {
-    const { width: across, height: down } = picture;
+    const { width: across, height: down } = image;
     const said = `${width}x${height}+${left}+${top}`;
-    throw new RangeError(`region ${said} is not within the picture, which is ${across}x${down}`);
+    throw new RangeError(`region ${said} is not within the image, which is ${across}x${down}`);
   }
   return { rows: [top, top + height], columns: [left, left + width] };
 }
