@@ -1,4 +1,7 @@
-/** The decoder in a Web Worker, so that a page stays quick: requests wait their turn, small ones first. */
+/**
+ * Runs the decoder in a Web Worker, so that the page stays responsive. Requests wait in a queue; small requests go
+ * first.
+ */
 
 import { BundleError, FormatError, LimitError } from "./error.js";
 
@@ -10,7 +13,7 @@ import { BundleError, FormatError, LimitError } from "./error.js";
 /** @typedef {import("./decoder.js").Region} Region */
 /** @typedef {import("./worker.js").Request} Request */
 
-/** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options a request that is aborted is not begun */
+/** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options an aborted request is not started */
 /** @typedef {{request: Request, resolve: (result: any) => void, reject: (error: unknown) => void}} PendingRequest */
 
 const SMALL = new Set(["preview", "info", "backend"]);
@@ -23,10 +26,12 @@ const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */
 ]));
 
 /**
- * Return a decoder in a worker of its own, which loads what it needs when that is first needed.
- * @param {{data?: string | URL, worker?: string | URL, backend?: Backend}} [options] `data` is the folder of what
- *   `Decoder` loads, ending in a slash (default: `data/` beside the folder of this module), `worker` another place of
- *   `worker.js`, `backend` the only one that may run networks (default: WebGPU if it works, else WebAssembly)
+ * Open a decoder in its own worker. It loads its files on first use.
+ *
+ * - `data`: folder of the files that `Decoder` loads, ending in a slash (default: `data/` beside this module's folder)
+ * - `worker`: another location of `worker.js`
+ * - `backend`: the only backend that may run networks (default: WebGPU if it works, else WebAssembly)
+ * @param {{data?: string | URL, worker?: string | URL, backend?: Backend}} [options]
  * @returns {Client}
  */
 export function open({ data = new URL("../data/", import.meta.url), worker, backend } = {}) {
@@ -37,8 +42,8 @@ export function open({ data = new URL("../data/", import.meta.url), worker, back
 }
 
 /**
- * A decoder like `Decoder` of `image.js`, with its errors. What it is given is copied, so that it can be asked for
- * several things of one file; pixels are handed over by the worker.
+ * The asynchronous counterpart of `Decoder` and `Encoder`, with the same errors. Arguments are copied, so a file can be
+ * used for several requests; pixels are transferred from the worker.
  */
 export class Client {
   /**
@@ -62,8 +67,8 @@ export class Client {
   }
 
   /**
-   * Return the image in a file, or a region of it, or what there is of a damaged one; `backend` tells by what the
-   * network ran.
+   * Decode an image, a region of it, or the readable part of a damaged file. `backend` names the backend that ran the
+   * network.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Options & {region?: Region, partial?: boolean}} [options]
    * @returns {Promise<DecodedImage>}
@@ -73,10 +78,10 @@ export class Client {
   }
 
   /**
-   * Return the image in a file at 1/`scale` of its size.
+   * Decode an image at 1/`scale` of its size.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale]
-   * @param {Options & {ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile
+   * @param {Options & {ahead?: boolean}} [options] with `ahead`, the network is loaded in the meantime
    * @returns {Promise<RgbaImage>}
    */
   preview(bytes, scale = 8, { signal, ...options } = {}) {
@@ -84,7 +89,7 @@ export class Client {
   }
 
   /**
-   * Return what a file says of its image.
+   * Return a file's metadata without decoding pixels.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Options} [options]
    * @returns {Promise<Info>}
@@ -94,7 +99,7 @@ export class Client {
   }
 
   /**
-   * Return the file of a image.
+   * Encode an image.
    * @param {RgbaImage} image an opaque one
    * @param {{quality?: number, maxPixels?: number, signal?: AbortSignal}} [options]
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
@@ -104,14 +109,14 @@ export class Client {
   }
 
   /**
-   * Return by what networks will run.
+   * Return the backend that runs networks.
    * @returns {Promise<Backend>}
    */
   backend() {
     return this._request("backend", []);
   }
 
-  /** End the worker; what is not done by then, and what is asked for later, fails. */
+  /** End the worker. Pending and later requests fail. */
   close() {
     this._fail(new Error("the decoder is closed"));
   }
@@ -131,7 +136,7 @@ export class Client {
       return await new Promise((resolve, reject) => {
         const pending = { request, resolve, reject };
         drop = () => {
-          this._queue = this._queue.filter((one) => one !== pending);
+          this._queue = this._queue.filter((request) => request !== pending);
           reject(signal?.reason);
         };
         signal?.addEventListener("abort", drop);
@@ -143,7 +148,7 @@ export class Client {
     }
   }
 
-  /** Begin a request, if none is in work. */
+  /** Send the next request if none is running. */
   _sendNext() {
     if (this._current || !this._queue.length) return;
     const small = this._queue.findIndex(({ request }) => SMALL.has(request.method));
@@ -151,7 +156,7 @@ export class Client {
     const { request, reject } = this._current;
     try {
       this._worker.postMessage(request);
-    } catch (error) { // what cannot be copied: no answer will come
+    } catch (error) { // the request cannot be copied, so no answer will come
       this._current = null;
       reject(error);
       this._sendNext();
@@ -177,7 +182,7 @@ export class Client {
   }
 }
 
-/** @param {{name: string, message: string}} told */
+/** @param {{name: string, message: string}} error */
 function rebuildError({ name, message }) {
   return new (ERRORS.get(name) ?? Error)(message);
 }

@@ -1,4 +1,4 @@
-/** Main path: the bytes of an `.sdt` file -> symbols and layers -> network -> pixels. */
+/** The main path of the decoder: bytes of an `.sdt` file -> symbols and layers -> network -> pixels. */
 
 import { Assets } from "./assets/assets.js";
 import { LatentReader } from "./coding/latent_reader.js";
@@ -21,56 +21,60 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 /** @typedef {import("./layers/pixels.js").RgbaImage} RgbaImage */
 /** @typedef {import("./networks/runtime.js").Backend} Backend */
 
-/** @typedef {RgbaImage & {backend: Backend}} DecodedImage a image, and by what the network ran */
+/** @typedef {RgbaImage & {backend: Backend}} DecodedImage an image, and the backend that ran the network */
 /** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
 
 /**
- * What a file says of its image. `quality` is that which its steps stand for, null with method palette; `grid` are
- * channels, rows and columns of latents. `metadata` are names of what it has of that, such as EXIF; `spent` tells how
- * many bytes go where: `latents`, of several levels `level 1`, which is the coarsest, and so on.
- * @typedef {{width: number, height: number, grey: boolean, alpha: boolean, latentSpace: string,
- *   method: "latents" | "palette", quality: number | null, stepCode: number,
- *   grid: [channels: number, height: number, width: number], layout: Layout, metadata: string[],
- *   spent: Record<string, number>}} Info
+ * Properties of a file.
+ *
+ * - `quality`: the quality that corresponds to the quantization steps, null with method palette
+ * - `grid`: channels, rows and columns of latents
+ * - `metadata`: names of the metadata chunks, such as EXIF
+ * - `spent`: bytes by part: `latents`, or `level 1` (the coarsest), `level 2` … with several levels, then layers,
+ *   `metadata`
+ * and `head`
+ * @typedef {{width: number, height: number, grey: boolean, alpha: boolean, latentSpace: string, method: "latents" |
+ *   "palette", quality: number | null, stepCode: number, grid: [channels: number, height: number, width: number],
+ *   layout: Layout, metadata: string[], spent: Record<string, number>}} Info
  */
 
 const MAX_SCALE = 1024;
 
 /**
- * Decodes `.sdt` files; what it loads it keeps. Networks run by `onnxruntime-web`, whose `env` tells where its own
- * files lie and how many threads it takes.
+ * Decodes `.sdt` files. Loaded files are cached. Networks are run by `onnxruntime-web`; its `env` sets the location of
+ * its own files and the number of threads.
  *
- * All methods throw `FormatError` for what is not a whole, undamaged file that this version can read, `LimitError` for
- * what exceeds `limits`, `BundleError` if a model is missing, and what `load` throws.
+ * All methods throw `FormatError` for a damaged or unsupported file, `LimitError` for a file that exceeds `limits`,
+ * `BundleError` for a missing model, and the errors of `load`.
  */
 export class Decoder {
   /**
-   * @param {{load: import("./assets/assets.js").Load, backend?: Backend}} options `load` gives the files that ship with
-   *   sdtrt, by their paths in `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`; `backend` is as in `Runtime`
+   * @param {{load: import("./assets/assets.js").Load, backend?: Backend}} options `load` returns the files that ship
+   *   with sdtrt, by their paths in `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`; `backend` as in `Runtime`
    */
   constructor({ load, backend }) {
     this._assets = new Assets(load);
     this._runtime = new Runtime(backend);
   }
 
-  /** Return by what the network will run. */
+  /** Return the backend that runs the network. */
   backend() {
     return this._runtime.backend();
   }
 
   /**
-   * Return the image in a file, or a region of it, the same as if it were cropped from the whole.
+   * Decode an image, or a region of it. A region equals the same crop of the whole image.
    *
-   * A `partial` one shows what there is of a file that is cut short or damaged, if its head is whole: coarse where fine
-   * passes are missing, flat where all are, opaque where alpha is.
+   * With `partial`, the readable part of a damaged or truncated file is decoded if its header is undamaged. Areas are
+   * coarse where fine passes are missing, flat where all passes are missing, and opaque where alpha is missing.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {{limits?: Partial<Limits>, region?: Region, partial?: boolean}} [options]
    * @returns {Promise<DecodedImage>}
    * @throws {RangeError} if the region is not within the image
-   * @throws {TypeError} for a region of a partial image
+   * @throws {TypeError} if both `partial` and `region` are set
    */
   async decode(bytes, { limits, region, partial = false } = {}) {
-    if (partial && region) throw new TypeError("a partial image has no region");
+    if (partial && region) throw new TypeError("partial cannot be combined with a region");
     const { file, reader, layers } = await this._open(bytes, limits, { partial, withNetwork: true });
     const area = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
     const { data, backend } = await this._pixels(reader, layers, area);
@@ -80,14 +84,14 @@ export class Decoder {
   }
 
   /**
-   * Return the image in a file at 1/`scale` of its size, sides rounded up, each pixel the mean of a block.
+   * Decode an image at 1/`scale` of its size, sides rounded up. Each pixel is the mean of a block.
    *
-   * Where the latent space knows how, and `scale` is a multiple of its downscale, that is by coarse passes alone and
-   * without a network, which is not quite the same; else the whole image is decoded.
+   * If the latent space has a preview and `scale` is a multiple of its downscale, only coarse passes are decoded and no
+   * network runs; the result is approximate. Otherwise the whole image is decoded.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale] 1 … 1024
-   * @param {{limits?: Partial<Limits>, ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile, for a
-   *   `decode` to come
+   * @param {{limits?: Partial<Limits>, ahead?: boolean}} [options] with `ahead`, the network of a later `decode` is
+   *   loaded in the meantime
    * @returns {Promise<RgbaImage>}
    * @throws {RangeError} if the scale is out of range
    */
@@ -95,22 +99,22 @@ export class Decoder {
     const isScale = Number.isInteger(scale) && scale >= 1 && scale <= MAX_SCALE;
     if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${MAX_SCALE}`);
     const { file, reader, layers } = await this._open(bytes, limits), { width, height } = file.header;
-    // Only now, since the preview's own prior goes first.
+    // Not earlier: the preview needs its own prior first.
     if (ahead) DecoderNetwork.begin(reader.profile.latentSpace, this._assets, this._runtime);
     const data = await linearPreview(reader, layers, scale);
     const alpha = data && (await layers.fullAlpha());
     if (data && alpha) {
-      const small = boxDownscale(alpha, height, width, scale);
-      for (let n = 0; n < data.length; n += 4) data[n + 3] = small[n];
+      const smallAlpha = boxDownscale(alpha, height, width, scale);
+      for (let n = 0; n < data.length; n += 4) data[n + 3] = smallAlpha[n];
     }
-    const whole = placeOf({ left: 0, top: 0, width, height }, file.header);
-    const found = data ?? boxDownscale((await this._pixels(reader, layers, whole)).data, height, width, scale);
-    if (file.header.grey) makeGrey(found);
-    return { width: Math.ceil(width / scale), height: Math.ceil(height / scale), data: found };
+    const fullPlace = placeOf({ left: 0, top: 0, width, height }, file.header);
+    const small = data ?? boxDownscale((await this._pixels(reader, layers, fullPlace)).data, height, width, scale);
+    if (file.header.grey) makeGrey(small);
+    return { width: Math.ceil(width / scale), height: Math.ceil(height / scale), data: small };
   }
 
   /**
-   * Return what a file says of its image, for which no pixels are decoded.
+   * Return the properties of a file. No pixels are decoded.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {{limits?: Partial<Limits>}} [options]
    * @returns {Promise<Info>}
@@ -134,8 +138,8 @@ export class Decoder {
   /**
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Partial<Limits>} [limits]
-   * @param {{partial?: boolean, withNetwork?: boolean}} [options] whether to take what there is of a damaged file, and
-   *   whether to begin to load the network, too
+   * @param {{partial?: boolean, withNetwork?: boolean}} [options] whether to accept a damaged file, and whether to
+   *   start loading the network
    */
   async _open(bytes, limits, { partial = false, withNetwork = false } = {}) {
     const allowed = { ...DEFAULT_LIMITS, ...limits };
@@ -148,13 +152,13 @@ export class Decoder {
   }
 
   /**
-   * Return pixels with layers over them, (height, width, RGBA), and by what the network ran.
+   * Return the pixels of an area with all layers, (rows, columns, RGBA), and the backend that ran the network.
    * @param {LatentReader} reader
    * @param {LayerReader} layers
    * @param {Place} area in pixels
    */
   async _pixels(reader, layers, area) {
-    reader.prefetch(inLatents(area, reader.profile.downscale)); // while the network is on its way
+    reader.prefetch(inLatents(area, reader.profile.downscale)); // while the network is loading
     const network = await DecoderNetwork.open(reader.profile.latentSpace, this._assets, this._runtime);
     const data = await network.pixels(reader, area);
     await layers.apply(data, area);
@@ -163,8 +167,8 @@ export class Decoder {
 }
 
 /**
- * Return how many bytes of a file go where: levels of latents, layers, metadata, and `head`, all else.
- * @param {import("./format/container.js").File} file a whole one
+ * Return the bytes of each part of a file: levels of latents, layers, metadata, and the rest as `head`.
+ * @param {import("./format/container.js").File} file an undamaged one
  * @param {number} nbytes
  */
 function spentBy({ layout, segments, chunks }, nbytes) {
@@ -184,7 +188,7 @@ function sizeOf({ width, height }) {
 }
 
 /**
- * Return the rows and columns of latents that some pixels lie in.
+ * Return the rows and columns of the latents that cover some pixels.
  * @param {Place} pixels
  * @param {number} downscale
  * @returns {Place}
@@ -205,8 +209,8 @@ function placeOf({ left, top, width, height }, image) {
     && height >= 1 && left + width <= image.width && top + height <= image.height;
   if (!isWithin) {
     const { width: across, height: down } = image;
-    const said = `${width}x${height}+${left}+${top}`;
-    throw new RangeError(`region ${said} is not within the image, which is ${across}x${down}`);
+    const text = `${width}x${height}+${left}+${top}`;
+    throw new RangeError(`region ${text} is not within the image of ${across}x${down}`);
   }
   return { rows: [top, top + height], columns: [left, left + width] };
 }

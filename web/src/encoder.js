@@ -1,4 +1,4 @@
-/** Main path of the other direction: pixels -> network -> symbols -> the bytes of an `.sdt` file of latents alone. */
+/** The main path of the encoder: pixels -> network -> symbols -> bytes of an `.sdt` file with latents only. */
 
 import { Assets } from "./assets/assets.js";
 import { arrayNamed } from "./assets/npz.js";
@@ -25,25 +25,27 @@ import { NetworkPrior } from "./priors/network_prior.js";
 /** @typedef {import("./networks/runtime.js").Backend} Backend */
 
 const PROFILE = 1, PRIOR = 1, NAME = "tiny-1"; // of latent space tiny
-const TILE = 128; // latents: the usual side of a tile; planes of up to one and a half are not divided
+const TILE = 128; // target side of a tile, in latents; planes of up to 1.5 tiles are not divided
 const MAX_SYMBOL = 32766, OPAQUE = 255;
 
-/** Encodes images in latent space `tiny`, as `sdtrt encode --layers 1` does with its default effort. */
+/** Encodes images in latent space `tiny`, like `sdtrt encode --layers 1` with its default effort. */
 export class Encoder {
-  /** @param {{load: import("./assets/assets.js").Load, backend?: Backend}} options as of `Decoder` */
+  /** @param {{load: import("./assets/assets.js").Load, backend?: Backend}} options as for `Decoder` */
   constructor({ load, backend }) {
     this._assets = new Assets(load);
     this._runtime = new Runtime(backend);
   }
 
   /**
-   * Return the file of a image.
+   * Encode an image.
    * @param {RgbaImage} image an opaque one
-   * @param {{quality?: number, maxPixels?: number}} [options] `quality` is 1 (smallest) to 100 (best)
+   * @param {{quality?: number, maxPixels?: number}} [options] `quality` is 1 (smallest file) to 100 (best image),
+   *   default 50; `maxPixels` is a limit
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
-   * @throws {RangeError} if the image has alpha, no pixels or others than its size, or the quality is out of range
-   * @throws {LimitError} if it has more than `maxPixels`
-   * @throws {import("./error.js").BundleError} if the network gives values that are not finite
+   * @throws {RangeError} if the image has alpha, its size is invalid or does not fit `data`, or the quality is out of
+   *   range
+   * @throws {LimitError} if the image has more than `maxPixels`
+   * @throws {import("./error.js").BundleError} if the network's output is not finite
    */
   async encode(image, { quality = 50, maxPixels = DEFAULT_LIMITS.maxPixels } = {}) {
     if (!(quality >= 1 && quality <= 100)) throw new RangeError(`quality ${quality}, expected 1 to 100`);
@@ -55,24 +57,26 @@ export class Encoder {
   }
 
   /**
-   * Return the file of a image's latents, (channels, height, width).
+   * Encode the latents of an image, (channels, height, width).
    * @param {Float32Array} latents
-   * @param {{width: number, height: number}} size of the image
+   * @param {{width: number, height: number}} size of the image, in pixels
    * @param {number} stepCode 0 … 4095
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
   async encodeLatents(latents, { width, height }, stepCode) {
     const profile = await shippedProfile(PROFILE, this._assets), arrays = await this._assets.arrays(NAME);
     const prior = await this._assets.cached(`prior ${NAME}`, async () => new NetworkPrior(arrays));
-    const [channels, down, across] = latentGrid(profile, { width, height }), scaled = scaleToSteps(latents, profile, stepCode);
+    const [channels, down, across] = latentGrid(profile, { width, height });
+    const scaled = scaleToSteps(latents, profile, stepCode);
     const layout = chooseLayout(down, across, prior), weights = arrayNamed(arrays, "tables").values;
     /** @type {Place} */
-    const whole = { rows: [0, down], columns: [0, across] };
+    const fullPlace = { rows: [0, down], columns: [0, across] };
     const streams = tilePlaces(layout, down, across).map((place) => {
       const { rows: [top, bottom], columns: [left, right] } = place, part = new Float32Array(channels * areaOf(place));
-      paste(part, place, scaled, whole);
+      paste(part, place, scaled, fullPlace);
       const grid = new Grid(bottom - top, right - left, innerEdges(place, down, across));
-      const rateWeights = maskingWeights(part.subarray(0, profile.masking * areaOf(place)), quantStepOf(stepCode), grid);
+      const lowFrequencies = part.subarray(0, profile.masking * areaOf(place));
+      const rateWeights = maskingWeights(lowFrequencies, quantStepOf(stepCode), grid);
       return encodeStream(new TileQuantizer(part, grid, prior, weights, rateWeights), grid, prior, stepCode);
     });
     const segments = Array.from({ length: layout.levels }, (_, n) => n).flatMap((level) => {
@@ -94,12 +98,12 @@ function requireEncodable({ width, height, data }, maxPixels) {
   if (isSize && !(count <= maxPixels)) throw new LimitError(`${count} pixels, the limit is ${maxPixels}`);
   if (!isSize || data.length !== 4 * count) throw new RangeError(`${data.length} bytes for ${width}x${height} pixels`);
   for (let n = 3; n < data.length; n += 4) {
-    if (data[n] !== OPAQUE) throw new RangeError("the image has alpha, which `sdtrt encode` keeps, but not this encoder");
+    if (data[n] !== OPAQUE) throw new RangeError("the image has alpha; this encoder takes opaque images only");
   }
 }
 
 /**
- * Return latents in steps.
+ * Return the latents in quantization steps, clamped to the range of symbols.
  * @param {Float32Array} latents
  * @param {Profile} profile
  * @param {number} stepCode
@@ -113,7 +117,7 @@ function scaleToSteps(latents, profile, stepCode) {
 }
 
 /**
- * Return how a plane of so many latents is divided.
+ * Return the division of a plane of latents into tiles and levels.
  * @param {number} height
  * @param {number} width
  * @param {NetworkPrior} prior

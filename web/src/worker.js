@@ -1,13 +1,13 @@
-/** A module worker: requests of `client.js`, one after the other; the buffers of images are handed over. */
+/** The worker's side of `client.js`: handles requests in turn, and transfers the pixels of results. */
 
 import { Encoder } from "./encoder.js";
 import { BundleError } from "./error.js";
 import { Decoder } from "./decoder.js";
 
 /**
- * `data` is where the decoder's files lie, `args` are those of the method of the decoder, or of the encoder.
- * @typedef {{id: number, data: string, backend?: import("./networks/runtime.js").Backend,
- *   method: "decode" | "preview" | "info" | "backend" | "encode", args: any[]}} Request
+ * `data` is the folder of the decoder's files. `args` are the arguments of the method.
+ * @typedef {{id: number, data: string, backend?: import("./networks/runtime.js").Backend, method: "decode" | "preview"
+ *   | "info" | "backend" | "encode", args: any[]}} Request
  */
 /** @typedef {{id: number, result?: any, error?: {name: string, message: string}}} Answer */
 

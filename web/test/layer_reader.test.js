@@ -1,4 +1,4 @@
-/** Vectors to layers: residuals, overlays and alpha, bit for bit. */
+/** Decodes vectors to layers: residuals, overlays and alpha, which must be bit-exact. */
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -11,34 +11,34 @@ import { WHOLE, load, sha256 } from "./vectors.js";
 const assets = new Assets(load);
 
 /**
- * Return a layer of a whole image, 0 where tiles have none.
+ * Return a layer of a whole image, 0 in tiles without the layer.
  * @param {import("./vectors.js").Vector} vector
  * @param {"residual" | "overlay" | "alpha"} kind
- * @param {number} from of how many channels each pixel is in a tile
- * @param {number} count how many of them are wanted
+ * @param {number} from channels of a pixel in a tile
+ * @param {number} count number of channels to return
  */
 async function decodeLayer(vector, kind, from, count) {
   const file = readFile(await vector.input()), { width, height } = file.header;
   const layers = new LayerReader(file, (await readSpaceInfo(file, assets)).downscale, assets);
-  const whole = new Int16Array(height * width * count);
+  const image = new Int16Array(height * width * count);
   for (const [tile, { rows, columns }] of layers.places.entries()) {
-    const found = await layers[kind](tile);
+    const layer = await layers[kind](tile);
     let at = 0;
-    for (let y = rows[0]; found && y < rows[1]; y++) {
+    for (let y = rows[0]; layer && y < rows[1]; y++) {
       for (let x = columns[0]; x < columns[1]; x++, at += from) {
-        const isThere = kind !== "overlay" || found[at + 3] === 255;
-        if (isThere) whole.set(found.subarray(at, at + count), (y * width + x) * count);
+        const isOpaque = kind !== "overlay" || layer[at + 3] === 255;
+        if (isOpaque) image.set(layer.subarray(at, at + count), (y * width + x) * count);
       }
     }
   }
-  return whole;
+  return image;
 }
 
 for (const vector of WHOLE) {
   const { layout, alpha_sha256: digest } = await vector.expect();
   const has = { residual: vector.has("residual.npy"), overlay: vector.has("overlay.npy"), alpha: Boolean(digest) };
 
-  test(`layers of ${vector.name}`, async () => {
+  test(`LayerReader decodes the layers of ${vector.name}`, async () => {
     assert.deepEqual({ residual: layout.residual > 0, overlay: layout.overlay ?? false, alpha: layout.alpha }, has);
     if (has.residual) assert.deepEqual(await decodeLayer(vector, "residual", 3, 3), await vector.array("residual.npy"));
     if (has.overlay) {

@@ -1,9 +1,9 @@
 /**
- * `node test/mutations.mjs [COUNT [FIRST]]`: what the decoder makes of hostile files, from number FIRST on.
+ * `node test/mutations.mjs [COUNT [FIRST]]` decodes hostile files, from number FIRST on.
  *
- * Each must become a image, or be refused by an error of `src/error.js`, in `MAX_MS` of work, and memory must not
- * grow; so must what there is of those that are refused. The network is left out: all that a file says is read before
- * it. Files are decoded in a thread that can be ended.
+ * Each file must decode, or be refused with an error of `src/error.js`, within `MAX_MS` of CPU time and without memory
+ * growth. The same holds for salvaging a refused file. The network is not run: a file is parsed completely before it.
+ * Files are decoded in a thread that can be terminated.
  */
 
 import { once } from "node:events";
@@ -24,27 +24,27 @@ import { load } from "./vectors.js";
 
 export const COUNT = 2000;
 const SCALE = 8;
-const MAX_MS = 5000, MAX_GROWTH = 64e6; // bytes, once the first third of the files is done
+const MAX_MS = 5000, MAX_GROWTH = 64e6; // bytes, measured after the first third of the files
 const LIMITS = { ...DEFAULT_LIMITS, maxPixels: 1 << 20 };
 
-/** @typedef {{outcomes: Map<string, number>, slowest: number, growth: number}} Found `growth` in bytes */
+/** @typedef {{outcomes: Map<string, number>, slowest: number, growth: number}} AttackResult `growth` in bytes */
 
 /**
  * Decode hostile files.
  * @param {number} count
  * @param {number} [first]
- * @returns {Promise<Found>}
- * @throws {Error} by the number of the file that was not refused as it should be
+ * @returns {Promise<AttackResult>}
+ * @throws {Error} with the number of a file that fails the test
  */
 export async function attack(count, first = 0) {
   const worker = new Worker(new URL(import.meta.url), { workerData: { count, first } });
   let number = first, last = performance.now();
-  /** @type {Found | undefined} */
-  let found;
+  /** @type {AttackResult | undefined} */
+  let result;
   worker.on("message", (message) => {
     last = performance.now();
     if (typeof message === "number") number = message;
-    else found = message;
+    else result = message;
   });
   const end = once(worker, "exit");
   const watch = setInterval(() => performance.now() - last > 4 * MAX_MS && worker.terminate(), MAX_MS);
@@ -53,33 +53,33 @@ export async function attack(count, first = 0) {
   } finally {
     clearInterval(watch);
   }
-  if (!found) throw new Error(`file ${number} does not end`);
-  return found;
+  if (!result) throw new Error(`file ${number} does not terminate`);
+  return result;
 }
 
 /**
- * Return what becomes of a file: `image`, or the error that refuses it.
+ * Return the outcome of a file: `image`, or the error that refuses it.
  * @param {number} number
  * @param {Assets} assets
  */
 async function outcomeOf(number, assets) {
-  const outcome = await outcomeBy(readFile, LatentReader, number, assets);
-  if (outcome !== "image") await outcomeBy(salvageFile, SalvagedLatentReader, number, assets);
+  const outcome = await outcomeWith(readFile, LatentReader, number, assets);
+  if (outcome !== "image") await outcomeWith(salvageFile, SalvagedLatentReader, number, assets);
   return outcome;
 }
 
 /**
- * Return what becomes of a file that is read as a whole one, or as one that is damaged.
+ * Return the outcome of a file when it is read, or when it is salvaged.
  * @param {typeof readFile} read
- * @param {typeof LatentReader} latentsOf
+ * @param {typeof LatentReader} LatentsClass
  * @param {number} number
  * @param {Assets} assets
  */
-async function outcomeBy(read, latentsOf, number, assets) {
+async function outcomeWith(read, LatentsClass, number, assets) {
   const { name, data, model } = mutated(number);
   try {
     const file = read(data, LIMITS), { width, height } = file.header;
-    const reader = await latentsOf.open(file, assets, LIMITS, model);
+    const reader = await LatentsClass.open(file, assets, LIMITS, model);
     const layers = new LayerReader(file, reader.profile.downscale, assets);
     const latents = await reader.latents();
     if (!latents.every(Number.isFinite)) throw new Error("latents are not finite");
@@ -95,9 +95,9 @@ async function outcomeBy(read, latentsOf, number, assets) {
 /**
  * @param {number} count
  * @param {number} first
- * @returns {Promise<Found>}
+ * @returns {Promise<AttackResult>}
  */
-async function attacked(count, first) {
+async function decodeAll(count, first) {
   const assets = new Assets(load), outcomes = new Map();
   let slowest = 0, memory = 0;
   for (let n = 0; n < count; n++) {
@@ -113,13 +113,13 @@ async function attacked(count, first) {
   return { outcomes, slowest, growth };
 }
 
-/** Return what this process has worked so far: a busy machine must not change the verdict. */
+/** Return the CPU time of this process. Wall time would depend on the load of the machine. */
 function cpuMs() {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
 }
 
-/** Return how many bytes of memory this process has once what is not needed is collected. */
+/** Return the resident memory of this process after a garbage collection. */
 function usedMemory() {
   setFlagsFromString("--expose-gc");
   runInNewContext("gc")();
@@ -127,7 +127,7 @@ function usedMemory() {
 }
 
 if (!isMainThread && workerData?.count) {
-  parentPort?.postMessage(await attacked(workerData.count, workerData.first));
+  parentPort?.postMessage(await decodeAll(workerData.count, workerData.first));
 } else if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [count = COUNT, first = 0] = process.argv.slice(2).map(Number);
   const { outcomes, slowest, growth } = await attack(count, first);

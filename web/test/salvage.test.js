@@ -1,4 +1,4 @@
-/** Vectors that are cut short or damaged: what there is of them is what the Python decoder finds there. */
+/** Salvages damaged or truncated vectors. The results must equal the Python decoder's. */
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -10,10 +10,11 @@ import { Decoder } from "../src/decoder.js";
 import { EXPECTED, Vector, assertAlike, expectedText, load, sha256 } from "./vectors.js";
 
 /**
- * What is done to a vector, and what comes of it: an error, or symbols and reconOffsets, what is told of them, and maybe a
- * picture, of which all is told that is missing.
- * @typedef {{vector: string, length: number, at: number, flip: number, error?: string, sha256?: string,
- *   missing?: string, picture?: string, told?: string}} Case
+ * A damaged vector and its expected result: an error, or a digest of symbols and reconstruction offsets with a report
+ * of missing tiles. Some have an expected image, and `told`, the report of all missing parts. `make_expected.py` writes
+ * these keys.
+ * @typedef {{vector: string, length: number, at: number, flip: number, error?: string, sha256?: string, missing?:
+ *   string, picture?: string, told?: string}} Case
  */
 /** @type {Case[]} */
 const CASES = expectedText("partial");
@@ -34,37 +35,37 @@ async function salvaged(bytes) {
 }
 
 for (const vector of new Set(CASES.map(({ vector: name }) => name))) {
-  test(`latents that there are of ${vector}`, async () => {
+  test(`SalvagedLatentReader decodes damaged files of ${vector} like Python`, async () => {
     for (const one of CASES.filter(({ vector: name }) => name === vector)) {
-      const bytes = await damaged(one), where = JSON.stringify(one);
+      const bytes = await damaged(one), label = JSON.stringify(one);
       if (one.error) {
-        await assert.rejects(salvaged(bytes), { name: one.error }, where);
+        await assert.rejects(salvaged(bytes), { name: one.error }, label);
       } else if (one.sha256) {
         const { reader, symbols, reconOffsets } = await salvaged(bytes);
-        assert.equal(reader.missingReport, one.missing, where);
+        assert.equal(reader.missingReport, one.missing, label);
         const digest = sha256(Buffer.concat([symbols, reconOffsets ?? []].map(bytesOfArray)));
-        assert.equal(digest.slice(0, 16), one.sha256, where);
+        assert.equal(digest.slice(0, 16), one.sha256, label);
       }
     }
   });
 }
 
 for (const one of CASES.filter(({ picture }) => picture)) {
-  test(`${one.picture}`, async () => {
-    const found = await decoder.decode(await damaged(one), { partial: true });
-    assert.equal(found.missing, one.told);
-    assertAlike(found, EXPECTED.get(String(one.picture)));
+  test(`Decoder with partial decodes ${one.picture} like Python`, async () => {
+    const image = await decoder.decode(await damaged(one), { partial: true });
+    assert.equal(image.missing, one.told);
+    assertAlike(image, EXPECTED.get(String(one.picture)));
   });
 }
 
-test("nothing is missing of a whole file", async () => {
+test("Decoder with partial reports nothing missing in an undamaged file", async () => {
   const bytes = await new Vector("layers_tiles_alpha").input();
   const { missing, ...whole } = await decoder.decode(bytes, { partial: true });
   assert.equal(missing, "");
   assert.deepEqual(whole, await decoder.decode(bytes));
 });
 
-test("a partial picture has no region", async () => {
+test("Decoder refuses partial together with a region", async () => {
   const options = { partial: true, region: { left: 0, top: 0, width: 1, height: 1 } };
   await assert.rejects(decoder.decode(await new Vector("tiny_grey").input(), options), TypeError);
 });

@@ -1,4 +1,4 @@
-/** Tiles of large images: each pixel once, and of a tile that has all latents that the network looks at for it. */
+/** Tiles of large images: they cover each pixel once, with the network's whole receptive field. */
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -17,7 +17,7 @@ const SIDES = [
 ];
 
 for (const [area, length] of SIDES) {
-  test(`pixels ${area.join(" to ")} of ${length} latents`, () => {
+  test(`Tiling covers pixels ${area.join(" to ")} of ${length} latents`, () => {
     const place = { rows: /** @type {[number, number]} */ ([0, SCALE]), columns: area };
     let next = area[0];
     for (const tile of new Tiling(SCALE, REACH).tiles(place, 1, length)) {

@@ -1,4 +1,4 @@
-/** What a file says of itself, in words. */
+/** The details of a file as text. */
 
 /** @typedef {[name: string, said: string]} Row */
 
@@ -26,7 +26,7 @@ export function detailsOf(info, nbytes) {
 }
 
 /**
- * Return what is told of a file that is damaged, too.
+ * Return the details that are known even for a damaged file.
  * @param {{width: number, height: number}} image
  * @param {number} nbytes of the file
  * @returns {Row[]}

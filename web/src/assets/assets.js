@@ -1,16 +1,16 @@
-/** The files that ship with sdtrt, each loaded once: priors, profiles, networks, by their path in `engine/data`. */
+/** The files that ship with sdtrt: priors, profiles and networks. Each is loaded once, by its path in `engine/data`. */
 
 import { BundleError } from "../error.js";
 import { readNpz } from "./npz.js";
 
 /**
- * Gives a file's bytes by its path, such as `priors/tiny-1.npz`; whatever it throws is passed on.
+ * Load a file by its path, such as `priors/tiny-1.npz`. Its errors reach the caller.
  * @callback Load
  * @param {string} path
  * @returns {Promise<ArrayBuffer>}
  */
 
-/** A cache of files and of what was cached of them. */
+/** A cache of files and of the objects that are built from them. */
 export class Assets {
   /** @param {Load} load */
   constructor(load) {
@@ -20,7 +20,7 @@ export class Assets {
   }
 
   /**
-   * Return what `make` makes, the first time that this is asked for by its name; what failed is tried again.
+   * Return the cached result of `make`, calling `make` on the first use of a name. A failure is not cached.
    * @template T
    * @param {string} name
    * @param {() => Promise<T>} make
@@ -39,7 +39,7 @@ export class Assets {
   /**
    * Return the arrays of a prior.
    * @param {string} name such as `tiny-1`
-   * @throws {BundleError} if its file is damaged
+   * @throws {BundleError} if the file is damaged
    */
   arrays(name) {
     const path = `priors/${name}.npz`;
@@ -50,7 +50,7 @@ export class Assets {
    * Return the content of a JSON file.
    * @param {string} path
    * @returns {Promise<any>}
-   * @throws {BundleError} if it is none
+   * @throws {BundleError} if the file is malformed
    */
   json(path) {
     return this.cached(path, async () => {

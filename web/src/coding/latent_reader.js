@@ -66,10 +66,11 @@ export class LatentReader {
       need(channels === 4 && isSingle, `method palette is for 4 channels in one stream, not ${profile.latentSpace}'s`);
     }
     const prior = await loadPrior(file, assets, model);
-    need(!prior || prior.order.length === channels, `prior ${header.prior} is for another number of channels`);
+    const isForChannels = !prior || prior.order.length === channels;
+    need(isForChannels, `prior ${header.prior} is for ${prior?.order.length} channels, expected ${channels}`);
     const levels = 1 + (prior ? prior.cuts : CUTS).length;
     const fitsPrior = layout.levels === 1 || layout.levels === levels;
-    need(fitsPrior, `malformed file: ${layout.levels} levels, its prior has others`);
+    need(fitsPrior, `malformed file: ${layout.levels} levels, expected 1 or ${levels}`);
     const tables = prior ? prior.tables : await adaptiveTables(assets);
     return new this(file, profile, (parameters) => prior ?? new AdaptivePrior(tables, parameters), prior);
   }
@@ -133,7 +134,8 @@ export class LatentReader {
     const prior = this._prior, { stepCode } = this.file.header;
     const levels = prior && !prior.centroids ? levelsHolding(channels, prior) : Infinity;
     const isCoarse = prior && levels <= prior.cuts.length;
-    const decoded = isCoarse ? this._assemble(this.fullPlace, (tile) => this._decodeTile(tile, levels)) : this.decoded();
+    const decodeCoarse = (/** @type {number} */ tile) => this._decodeTile(tile, levels);
+    const decoded = isCoarse ? this._assemble(this.fullPlace, decodeCoarse) : this.decoded();
     return dequantize(decoded, this.profile, stepCode);
   }
 
@@ -157,7 +159,9 @@ export class LatentReader {
       if (!intersect(area, place)) return;
       const decoded = decode(tile);
       paste(symbols, area, decoded.symbols, place);
-      if (decoded.reconOffsets) paste((reconOffsets ??= new Int32Array(symbols.length)), area, decoded.reconOffsets, place);
+      if (!decoded.reconOffsets) return;
+      reconOffsets ??= new Int32Array(symbols.length);
+      paste(reconOffsets, area, decoded.reconOffsets, place);
     });
     return { symbols, reconOffsets };
   }
@@ -190,7 +194,7 @@ export class LatentReader {
   _decodeSegments(tile, segments, end, maybeTruncated = false) {
     if (tile === 0) this._requireAlignment(segments[0].length - this._parameterNbytes);
     const isAligned = segments.slice(1).every(({ length }) => length % WORD === 0);
-    need(isAligned, "malformed file: a level that ends between words");
+    need(isAligned, "malformed file: the length of a level is no multiple of 4 bytes");
     const { prior, stream } = this._stream(segments), { height, width, inner } = this._tileExtent(tile);
     const levels = { ...this._levels(tile, segments, prior), maybeTruncated };
     return decodeStream(stream, height, width, prior, this.file.header.stepCode, inner, levels, end);
@@ -206,7 +210,8 @@ export class LatentReader {
   _levels(tile, segments, prior) {
     if (this.file.layout.levels === 1) return { wordsRemaining: [], hasMore: false };
     const words = segments.map(({ length }) => length / WORD);
-    const wordsRemaining = prior.cuts.slice(0, segments.length).map((_, n) => words.slice(n + 1).reduce((a, b) => a + b, 0));
+    const wordsRemaining = prior.cuts.slice(0, segments.length)
+      .map((_, n) => words.slice(n + 1).reduce((sum, count) => sum + count, 0));
     return { wordsRemaining, hasMore: this._segments(tile).slice(segments.length).some(({ length }) => length > 0) };
   }
 
@@ -229,7 +234,7 @@ export class LatentReader {
    */
   _stream(segments) {
     const data = concatBytes(segments), parameters = this._parameterNbytes;
-    need(data.length >= parameters, "damaged stream: it lacks the prior's parameters");
+    need(data.length >= parameters, "damaged stream: it is shorter than the prior's parameters");
     return { prior: this._priorOf(data.subarray(0, parameters)), stream: data.subarray(parameters) };
   }
 
@@ -245,8 +250,8 @@ export class LatentReader {
   /** @param {number} nbytes of the first stream */
   _requireAlignment(nbytes) {
     const { alignment } = this.file.header;
-    const found = (WORD - (nbytes % WORD)) % WORD;
-    need(alignment === found, `malformed file: alignment ${alignment} of a stream that has ${found}`);
+    const expected = (WORD - (nbytes % WORD)) % WORD;
+    need(alignment === expected, `malformed file: alignment ${alignment}, expected ${expected}`);
   }
 }
 
@@ -293,10 +298,10 @@ export function dequantize({ symbols, reconOffsets }, profile, stepCode) {
   const { mean, offset } = profile, steps = channelSteps(profile, stepCode), size = symbols.length / mean.length;
   const latents = new Float32Array(symbols.length);
   for (let channel = 0, n = 0; channel < mean.length; channel++) {
-    const delta = steps[channel], centre = mean[channel];
+    const step = steps[channel], centre = mean[channel];
     for (const end = n + size; n < end; n++) {
-      const within = reconOffsets ? reconOffsets[n] / 64 : -Math.sign(symbols[n]) * offset[channel];
-      latents[n] = Math.fround(Math.fround(symbols[n] + within) * delta) + centre;
+      const reconOffset = reconOffsets ? reconOffsets[n] / 64 : -Math.sign(symbols[n]) * offset[channel];
+      latents[n] = Math.fround(Math.fround(symbols[n] + reconOffset) * step) + centre;
     }
   }
   return latents;

@@ -44,11 +44,11 @@ async function inflated(packed, nbytes) {
   } catch (error) {
     throw error instanceof FormatError ? error : new FormatError(`damaged payload: ${error}`);
   } finally {
-    reader.cancel().catch(() => {}); // what is not read any more is of no interest
+    reader.cancel().catch(() => {}); // the rest of the stream is not needed
   }
   need(at === nbytes, `damaged payload: it holds ${at} bytes, expected ${nbytes}`);
-  // Not all platforms refuse what is behind a stream; its own checksum must be the last of it.
+  // Some platforms accept data after the end of a stream. Its checksum must therefore be the last four bytes.
   const end = new DataView(packed.buffer, packed.byteOffset + packed.length - 4, 4).getUint32(0);
-  need(end === adler32(data), "damaged payload: its stream does not end where it should");
+  need(end === adler32(data), "damaged payload: data after the end of its stream");
   return data;
 }

@@ -15,14 +15,16 @@ const { fround, sqrt } = Math;
  * @param {{height: number, width: number}} size of the plane, in latents
  */
 export function maskingWeights(scaled, quantStep, { height, width }) {
-  const size = height * width, activity = new Float32Array(size), latents = scaled.map((latent) => latent * fround(quantStep));
+  const size = height * width, activity = new Float32Array(size);
+  const latents = scaled.map((latent) => latent * fround(quantStep));
   for (let first = 0; first < latents.length; first += size) {
     const plane = latents.subarray(first, first + size);
-    const means = windowMeans(plane, height, width), squares = windowMeans(plane.map((latent) => latent ** 2), height, width);
+    const means = windowMeans(plane, height, width);
+    const squares = windowMeans(plane.map((latent) => latent ** 2), height, width);
     for (let n = 0; n < size; n++) activity[n] += Math.max(fround(squares[n] - fround(means[n] ** 2)), 0);
   }
-  return activity.map((one) => {
-    const rateWeight = fround(sqrt(fround(sqrt(fround(fround(one + ACTIVITY_FLOOR) / REFERENCE_ACTIVITY)))));
+  return activity.map((variance) => {
+    const rateWeight = fround(sqrt(fround(sqrt(fround(fround(variance + ACTIVITY_FLOOR) / REFERENCE_ACTIVITY)))));
     return Math.min(Math.max(rateWeight, MIN_WEIGHT), MAX_WEIGHT);
   });
 }

@@ -8,9 +8,9 @@ import { LOW_BITS, TOTAL } from "../entropy/tables.js";
 /** @typedef {import("./stream_encoder.js").Contexts} Contexts */
 
 const MAX_SYMBOL = 32766, MAX_BIN = 15, ESCAPE = 31, ESCAPE_BITS = 16, SUBSYMBOL_STEPS = 8;
-const RDOQ_LAMBDA = Math.fround(0.1); // what a bit may cost in squared error, in squared steps
-const MIN_NONZERO_BITS = 9; // bits, at the least, of a symbol other than 0 where nearly all are 0
-const SKIP_TOLERANCE = 1e-5; // squared steps for each symbol: a thousandth, or less, of what quantizing costs
+const RDOQ_LAMBDA = Math.fround(0.1); // lambda of D + lambda R, in squared steps per bit
+const MIN_NONZERO_BITS = 9; // lower bound on the rate of a symbol other than 0 in a pass of almost only zeros
+const SKIP_TOLERANCE = 1e-5; // squared steps a symbol: at most a thousandth of the quantization error
 
 /**
  * Return the bin of a residual in a table; `ESCAPE` if the table has no bin for it.
@@ -45,7 +45,8 @@ export class TileQuantizer {
     /** Bits per symbol for each bin, with its low bits or its escape bits. */
     this._bits = Float32Array.from(tableWeights, (weight, n) => {
       const row = Math.floor(n / (ESCAPE + 1)), isEscape = n % (ESCAPE + 1) === ESCAPE;
-      return Math.log2(TOTAL) - Math.log2(weight) + (isEscape ? ESCAPE_BITS : LOW_BITS[Math.floor(row / SUBSYMBOL_STEPS)]);
+      return Math.log2(TOTAL) - Math.log2(weight)
+        + (isEscape ? ESCAPE_BITS : LOW_BITS[Math.floor(row / SUBSYMBOL_STEPS)]);
     });
   }
 
@@ -55,16 +56,16 @@ export class TileQuantizer {
    * @param {Pass[]} nonEmpty
    */
   countUsefulPasses(nonEmpty) {
-    for (let count = nonEmpty.length, lost = 0, spare = 0; count > 0; count--) {
+    for (let count = nonEmpty.length, loss = 0, tolerance = 0; count > 0; count--) {
       if (nonEmpty[count - 1].predicted) return count;
       const lambdas = this._lambdasOf(nonEmpty[count - 1]);
       let n = 0;
       for (const target of this._targets(nonEmpty[count - 1])) {
-        const least = MIN_NONZERO_BITS * lambdas[n++ % lambdas.length];
-        lost += Math.max(target ** 2 - (target - Math.round(target)) ** 2 - least, 0);
-        spare += SKIP_TOLERANCE;
+        const minCost = MIN_NONZERO_BITS * lambdas[n++ % lambdas.length];
+        loss += Math.max(target ** 2 - (target - Math.round(target)) ** 2 - minCost, 0);
+        tolerance += SKIP_TOLERANCE;
       }
-      if (lost > spare) return count;
+      if (loss > tolerance) return count;
     }
     return 0;
   }
@@ -76,16 +77,18 @@ export class TileQuantizer {
    * @param {Int32Array} symbols receives the symbols
    */
   quantizeRdo(codingPass, { rows, bases, lowBits, origins }, symbols) {
-    const { fround } = Math, bits = this._bits, lambdas = this._lambdasOf(codingPass), perStep = fround(64 / codingPass.spacing);
+    const { fround } = Math, { predicted, spacing } = codingPass;
+    const bits = this._bits, lambdas = this._lambdasOf(codingPass), symbolsPerStep = fround(64 / spacing);
     let n = 0;
     for (const latent of this._targets(codingPass)) {
       const lmbda = lambdas[n % lambdas.length];
-      const target = codingPass.predicted ? clampToSymbolRange(fround(fround(latent - fround(origins[n] / 64)) * perStep)) : latent;
+      const offset = fround(latent - fround(origins[n] / 64));
+      const target = predicted ? clampToSymbolRange(fround(offset * symbolsPerStep)) : latent;
       const below = Math.floor(target), at = rows[n] * (ESCAPE + 1), residual = below - bases[n];
       const left = fround(target - below), right = fround(left - 1);
-      const spent = fround(bits[at + binOf(residual, lowBits[n])] - bits[at + binOf(residual + 1, lowBits[n])]);
-      const gained = fround(fround(left * left) - fround(right * right));
-      symbols[n++] = below + Number(fround(gained + fround(lmbda * spent)) > 0);
+      const rateDelta = fround(bits[at + binOf(residual, lowBits[n])] - bits[at + binOf(residual + 1, lowBits[n])]);
+      const errorDelta = fround(fround(left * left) - fround(right * right));
+      symbols[n++] = below + Number(fround(errorDelta + fround(lmbda * rateDelta)) > 0);
     }
   }
 
@@ -95,7 +98,7 @@ export class TileQuantizer {
    */
   _lambdasOf(codingPass) {
     const { plane } = this._grid.positions(codingPass);
-    return Float32Array.from(plane, (place) => RDOQ_LAMBDA * this._rateWeights[place]);
+    return Float32Array.from(plane, (position) => RDOQ_LAMBDA * this._rateWeights[position]);
   }
 
   /**

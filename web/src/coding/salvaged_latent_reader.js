@@ -4,14 +4,12 @@ import { AnsDecoder } from "../entropy/ans.js";
 import { FormatError, need } from "../error.js";
 import { CHECKSUM_NBYTES } from "../format/container.js";
 import { SINGLE } from "../format/layout.js";
-import { Grid } from "../priors/passes.js";
+import { Grid, countSymbols, nonEmptyPasses } from "../priors/passes.js";
 import { LatentReader, WORD } from "./latent_reader.js";
 import { PassReader } from "./stream_codec.js";
 
-/** @typedef {import("../format/layout.js").InnerEdges} InnerEdges */
 /** @typedef {import("./stream_codec.js").DecodedStream} DecodedStream */
 /** @typedef {import("./stream_codec.js").Prior} Prior */
-/** @typedef {import("./stream_codec.js").Prior["passes"][number]} Pass */
 
 /** The latents of a salvaged file. `missingReport` covers the tiles that have been requested so far. */
 export class SalvagedLatentReader extends LatentReader {
@@ -34,16 +32,16 @@ export class SalvagedLatentReader extends LatentReader {
    */
   _decodeTile(tile) {
     const { intactSegments, layout } = this.file, segments = this._segments(tile), tiles = this._tilePlaces.length;
-    const sound = segments.map((_, level) => !intactSegments || intactSegments[level * tiles + tile]);
-    if (sound.every(Boolean)) {
-      const decoded = decodedOrNull(() => this._decodeSegments(tile, segments));
+    const intact = segments.map((_, level) => !intactSegments || intactSegments[level * tiles + tile]);
+    if (intact.every(Boolean)) {
+      const decoded = resultOrNull(() => this._decodeSegments(tile, segments));
       if (decoded) return decoded;
-      this._incomplete.add(tile); // what is there contradicts itself
+      this._incomplete.add(tile); // the segments are intact, but malformed
     } else if (layout === SINGLE) {
       const decoded = this._decodeBeforeChecksum(segments[0]);
       if (decoded) return decoded;
     }
-    return this._salvageTile(tile, segments, sound);
+    return this._salvageTile(tile, segments, intact);
   }
 
   /**
@@ -52,28 +50,28 @@ export class SalvagedLatentReader extends LatentReader {
    * @param {Uint8Array<ArrayBuffer>} data
    */
   _decodeBeforeChecksum(data) {
-    return decodedOrNull(() => this._decodeSegments(0, [data.subarray(0, -CHECKSUM_NBYTES)], undefined, true));
+    return resultOrNull(() => this._decodeSegments(0, [data.subarray(0, -CHECKSUM_NBYTES)], undefined, true));
   }
 
   /**
    * Decode a damaged tile: all levels before the first incomplete one, and the readable part of that one.
    * @param {number} tile
    * @param {Uint8Array<ArrayBuffer>[]} segments
-   * @param {boolean[]} sound whether each segment is intact
+   * @param {boolean[]} intact whether each segment is intact
    * @returns {DecodedStream}
    */
-  _salvageTile(tile, segments, sound) {
+  _salvageTile(tile, segments, intact) {
     const parameters = this._parameterNbytes, { alignment, stepCode } = this.file.header;
-    const count = sound.every(Boolean) ? sound.length : sound.indexOf(false);
-    const short = count ? (WORD - ((segments[0].length - parameters) % WORD)) % WORD : alignment;
-    // Where in a word a stream starts is told of the first alone.
-    const isUseless = count === 0 && (tile > 0 || segments[0].length < parameters);
-    const found = isUseless ? [new Uint8Array(parameters)] : segments.slice(0, count + 1);
-    const { prior, stream } = this._stream(found), { height, width, inner } = this._tileExtent(tile);
-    const sure = [0, ...(sound.length > 1 ? prior.cuts : []), prior.passes.length][count];
-    const salvaged = new SalvagedStream(stream, short, sure, prior), grid = new Grid(height, width, inner);
+    const count = intact.every(Boolean) ? intact.length : intact.indexOf(false);
+    const wordAlignment = count ? (WORD - ((segments[0].length - parameters) % WORD)) % WORD : alignment;
+    // The header gives the alignment of the first tile's stream only.
+    const isUnreadable = count === 0 && (tile > 0 || segments[0].length < parameters);
+    const readable = isUnreadable ? [new Uint8Array(parameters)] : segments.slice(0, count + 1);
+    const { prior, stream } = this._stream(readable), { height, width, inner } = this._tileExtent(tile);
+    const sure = [0, ...(intact.length > 1 ? prior.cuts : []), prior.passes.length][count];
+    const salvaged = new SalvagedStream(stream, wordAlignment, sure, prior), grid = new Grid(height, width, inner);
     const decoded = salvaged.decoded(grid, height * width, stepCode);
-    if (salvaged.missing) (salvaged.there ? this._incomplete : this._missing).add(tile);
+    if (salvaged.passesMissing) (salvaged.passesRead ? this._incomplete : this._missing).add(tile);
     return decoded;
   }
 }
@@ -88,12 +86,12 @@ class SalvagedStream {
    */
   constructor(data, alignment, sure, prior) {
     /** Numbers of passes that were read and that are missing. */
-    this.there = 0;
-    this.missing = 0;
+    this.passesRead = 0;
+    this.passesMissing = 0;
     this._sure = sure;
     this._prior = prior;
-    const reader = decodedOrNull(() => new AnsDecoder(data, alignment));
-    this._isOver = !reader;
+    const reader = resultOrNull(() => new AnsDecoder(data, alignment));
+    this._isAtEnd = !reader;
     this._reader = reader ?? new AnsDecoder(data.subarray(0, 0));
   }
 
@@ -107,20 +105,20 @@ class SalvagedStream {
   decoded(grid, size, stepCode) {
     const prior = this._prior, symbols = new Int16Array(prior.order.length * size);
     const reconOffsets = prior.hasReconOffsets ? new Int32Array(symbols.length) : null;
-    const nonEmpty = prior.passes.flatMap((codingPass, number) => (grid.count(codingPass) ? [{ codingPass, number }] : []));
-    const held = this._count(nonEmpty.length) ?? nonEmpty.length;
-    const largest = Math.max(0, ...nonEmpty.map(({ codingPass }) => countOf(codingPass, grid)));
+    const nonEmpty = nonEmptyPasses(prior.passes, grid);
+    const passesInStream = this._readPassCount(nonEmpty.length) ?? nonEmpty.length;
+    const largest = Math.max(0, ...nonEmpty.map(({ codingPass }) => countSymbols(codingPass, grid)));
     const contexts = prior.contexts(grid, stepCode), pass = new PassReader(this._reader, prior.tables, largest);
     for (const [n, { codingPass, number }] of nonEmpty.entries()) {
-      const count = countOf(codingPass, grid), isInStream = n < held;
+      const count = countSymbols(codingPass, grid), isInStream = n < passesInStream;
       if (!isInStream && !codingPass.predicted) continue;
       contexts.find(number, pass.locations, pass.scales, pass.origins);
-      const isThere = isInStream && this._known(number, () => pass.read(count) ?? true) === true;
-      if (isThere) this.there++;
-      else if (isInStream) this.missing++;
-      if (!isThere) for (let k = 0; k < count; k++) pass.symbols[k] = (pass.locations[k] + 4) >> 3;
+      const wasRead = isInStream && this._readOrNull(number, () => pass.read(count) ?? true) === true;
+      if (wasRead) this.passesRead++;
+      else if (isInStream) this.passesMissing++;
+      if (!wasRead) for (let k = 0; k < count; k++) pass.symbols[k] = (pass.locations[k] + 4) >> 3;
       contexts.put(number, pass.symbols, pass.origins);
-      pass.putInto({ symbols, reconOffsets, size }, prior, codingPass, grid.positions(codingPass).plane, isThere);
+      pass.putInto({ symbols, reconOffsets, size }, prior, codingPass, grid.positions(codingPass).plane, wasRead);
     }
     return { symbols, reconOffsets };
   }
@@ -129,10 +127,10 @@ class SalvagedStream {
    * Return the number of passes in the stream, null if it is missing.
    * @param {number} nonEmpty number of passes that have positions
    */
-  _count(nonEmpty) {
-    return this._known(0, () => {
+  _readPassCount(nonEmpty) {
+    return this._readOrNull(0, () => {
       const count = this._reader.raw(32 - Math.clz32(nonEmpty));
-      need(count <= nonEmpty, `damaged stream: it tells of ${count} passes, there are ${nonEmpty}`);
+      need(count <= nonEmpty, `damaged stream: ${count} passes, expected at most ${nonEmpty}`);
       return count;
     });
   }
@@ -144,19 +142,11 @@ class SalvagedStream {
    * @param {() => T} read
    * @returns {T | null}
    */
-  _known(number, read) {
-    const found = this._isOver ? null : decodedOrNull(read);
-    this._isOver ||= found === null || (number >= this._sure && this._reader.isExhausted);
-    return this._isOver ? null : found;
+  _readOrNull(number, read) {
+    const result = this._isAtEnd ? null : resultOrNull(read);
+    this._isAtEnd ||= result === null || (number >= this._sure && this._reader.isExhausted);
+    return this._isAtEnd ? null : result;
   }
-}
-
-/**
- * @param {Pass} codingPass
- * @param {Grid} grid
- */
-function countOf(codingPass, grid) {
-  return (codingPass.channels[1] - codingPass.channels[0]) * grid.count(codingPass);
 }
 
 /**
@@ -165,7 +155,7 @@ function countOf(codingPass, grid) {
  * @param {() => T} decode
  * @returns {T | null}
  */
-function decodedOrNull(decode) {
+function resultOrNull(decode) {
   try {
     return decode();
   } catch (error) {

@@ -6,12 +6,15 @@
 import { AnsDecoder } from "../entropy/ans.js";
 import { LOW_BITS, readSymbols } from "../entropy/tables.js";
 import { need } from "../error.js";
-import { Grid } from "../priors/passes.js";
+import { Grid, countSymbols, nonEmptyPasses } from "../priors/passes.js";
 
-const STEP = 64, LATENT_LIMIT = STEP << 15; // in 1/64 codingPass
+const OFFSET_UNITS = 64; // offsets are in 1/64 step
+const LATENT_LIMIT = OFFSET_UNITS << 15;
 
 /** @typedef {import("../format/layout.js").InnerEdges} InnerEdges */
-/** @typedef {import("../priors/adaptive.js").AdaptivePrior | import("../priors/network_prior.js").NetworkPrior} Prior */
+/** @typedef {import("../priors/adaptive.js").AdaptivePrior} AdaptivePrior */
+/** @typedef {import("../priors/network_prior.js").NetworkPrior} NetworkPrior */
+/** @typedef {AdaptivePrior | NetworkPrior} Prior */
 
 /**
  * Symbols of a tile, (channels, height, width), and the offset of each latent from its symbol, in 1/64 step. The
@@ -48,29 +51,29 @@ export function decodeStream(data, height, width, prior, stepCode, inner, levels
   const reader = new AnsDecoder(data), grid = new Grid(height, width, inner);
   const symbols = new Int16Array(prior.order.length * height * width);
   const reconOffsets = prior.hasReconOffsets ? new Int32Array(symbols.length) : null;
-  const nonEmpty = prior.passes.flatMap((codingPass, number) => (grid.count(codingPass) ? [{ codingPass, number }] : []));
-  let isZero = false, isDry = reader.isExhausted;
+  const nonEmpty = nonEmptyPasses(prior.passes, grid);
+  let isZero = false, wasExhausted = reader.isExhausted;
   const count = reader.raw(32 - Math.clz32(nonEmpty.length));
-  need(count <= nonEmpty.length, `damaged stream: it tells of ${count} passes, there are ${nonEmpty.length}`);
-  const largest = Math.max(0, ...nonEmpty.map(({ codingPass }) => grid.count(codingPass) * (codingPass.channels[1] - codingPass.channels[0])));
+  need(count <= nonEmpty.length, `damaged stream: ${count} passes, expected at most ${nonEmpty.length}`);
+  const largest = Math.max(0, ...nonEmpty.map(({ codingPass }) => countSymbols(codingPass, grid)));
   const contexts = prior.contexts(grid, stepCode), pass = new PassReader(reader, prior.tables, largest);
   const ends = levels.wordsRemaining.map((wordsRemaining, n) => ({ cut: prior.cuts[n], wordsRemaining }));
   /** @param {number} number of the next pass */
   const requireEnds = (number) => {
     while (ends.length > 0 && ends[0].cut <= number) {
-      const wasRead = reader.wordsRemaining === ends.shift()?.wordsRemaining;
-      need(wasRead, "damaged stream: a level does not end where its last pass does");
+      const isAtEnd = reader.wordsRemaining === ends.shift()?.wordsRemaining;
+      need(isAtEnd, "damaged stream: a level does not end with its last pass");
     }
   };
   for (const [n, { codingPass, number }] of nonEmpty.entries()) {
     const isInStream = n < count;
     if (number >= end) break;
     if (!isInStream && !codingPass.predicted) continue;
-    const { plane } = grid.positions(codingPass), size = (codingPass.channels[1] - codingPass.channels[0]) * plane.length;
+    const { plane } = grid.positions(codingPass), size = countSymbols(codingPass, grid);
     contexts.find(number, pass.locations, pass.scales, pass.origins);
     if (isInStream) {
       requireEnds(number);
-      isDry = reader.isExhausted;
+      wasExhausted = reader.isExhausted;
       pass.read(size);
     } else {
       pass.symbols.fill(0);
@@ -81,9 +84,9 @@ export function decodeStream(data, height, width, prior, stepCode, inner, levels
   }
   requireEnds(end);
   need(!levels.hasMore || !reader.isExhausted, "damaged stream: a level ends before its last pass");
-  need(end < prior.passes.length || reader.isAtEnd, "damaged stream: data wordsRemaining over after the last symbol");
-  need(!levels.maybeTruncated || !isDry, "damaged stream: it may end before its last pass");
-  need(end < prior.passes.length || !isZero, "damaged stream: its last pass holds zeros alone");
+  need(end < prior.passes.length || reader.isAtEnd, "damaged stream: unread data after the last symbol");
+  need(!levels.maybeTruncated || !wasExhausted, "damaged stream: it may end before its last pass");
+  need(end < prior.passes.length || !isZero, "damaged stream: its last pass has only zeros");
   return { symbols, reconOffsets };
 }
 
@@ -128,14 +131,17 @@ export class PassReader {
    * @param {Int32Array} plane positions of the pass in a channel
    * @param {boolean} wasRead whether the symbols were read; predicted symbols have no centroid
    */
-  putInto({ symbols, reconOffsets, size }, { order, centroids }, { channels: [first, end], predicted, spacing }, plane, wasRead) {
+  putInto({ symbols, reconOffsets, size }, { order, centroids }, codingPass, plane, wasRead) {
+    const { channels: [first, end], predicted, spacing } = codingPass;
     const { numBins } = this._tables, hasCentroid = wasRead && centroids;
     for (let channel = first, n = 0; channel < end; channel++) {
       const at = order[channel] * size;
       for (let k = 0; k < plane.length; k++, n++) {
         const symbol = this.symbols[n], centroid = hasCentroid ? centroids[this._rows[n] * numBins + this._bins[n]] : 0;
         symbols[at + plane[k]] = symbol;
-        if (reconOffsets) reconOffsets[at + plane[k]] = predicted ? reconOffset(symbol, centroid, this.origins[n], spacing) : centroid;
+        if (!reconOffsets) continue;
+        const origin = this.origins[n];
+        reconOffsets[at + plane[k]] = predicted ? reconOffset(symbol, centroid, origin, spacing) : centroid;
       }
     }
   }
@@ -149,6 +155,6 @@ export class PassReader {
  * @param {number} spacing distance of two symbols, in 1/64 step
  */
 function reconOffset(symbol, centroid, origin, spacing) {
-  const latent = origin + (((STEP * symbol + centroid) * spacing) >> 6); // STEP is 2^6
-  return Math.min(Math.max(latent, -LATENT_LIMIT), LATENT_LIMIT - STEP) - STEP * symbol;
+  const latent = origin + (((OFFSET_UNITS * symbol + centroid) * spacing) >> 6); // OFFSET_UNITS is 2^6
+  return Math.min(Math.max(latent, -LATENT_LIMIT), LATENT_LIMIT - OFFSET_UNITS) - OFFSET_UNITS * symbol;
 }

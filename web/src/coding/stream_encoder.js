@@ -2,8 +2,9 @@
 
 import { AnsEncoder } from "../entropy/ans_encoder.js";
 import { ESCAPE_BITS, ESCAPE_OFFSET, LOW_BITS } from "../entropy/tables.js";
-import { binOf } from "./rdoq.js";
+import { countSymbols, nonEmptyPasses } from "../priors/passes.js";
 import { WORD } from "./latent_reader.js";
+import { binOf } from "./rdoq.js";
 
 /** @typedef {import("../priors/passes.js").Grid} Grid */
 /** @typedef {import("./stream_codec.js").Prior} Prior */
@@ -13,7 +14,7 @@ import { WORD } from "./latent_reader.js";
  * Contexts of the symbols of a pass:
  *
  * - `rows`: the table of each symbol
- * - `bases`: the symbol that bin 0 stands for
+ * - `bases`: the symbol of residual 0
  * - `lowBits`: the number of low bits
  * - `origins`: the predicted latent that the symbol is relative to, in 1/64 step
  * @typedef {{rows: Uint16Array, bases: Int32Array, lowBits: Uint8Array, origins: Int32Array}} Contexts
@@ -34,11 +35,12 @@ import { WORD } from "./latent_reader.js";
  * @returns {Uint8Array<ArrayBuffer>[]}
  */
 export function encodeStream(source, grid, prior, stepCode) {
-  const nonEmpty = prior.passes.flatMap((codingPass, number) => (grid.count(codingPass) ? [{ codingPass, number }] : []));
+  const nonEmpty = nonEmptyPasses(prior.passes, grid);
   const contextFinder = prior.contexts(grid, stepCode), passesToWrite = [];
   let passesInStream = 0;
-  for (const { codingPass, number } of nonEmpty.slice(0, source.countUsefulPasses(nonEmpty.map(({ codingPass }) => codingPass)))) {
-    const count = (codingPass.channels[1] - codingPass.channels[0]) * grid.count(codingPass), symbols = new Int32Array(count);
+  const usefulPasses = source.countUsefulPasses(nonEmpty.map(({ codingPass }) => codingPass));
+  for (const { codingPass, number } of nonEmpty.slice(0, usefulPasses)) {
+    const count = countSymbols(codingPass, grid), symbols = new Int32Array(count);
     const locations = new Int16Array(count), scales = new Uint8Array(count), origins = new Int32Array(count);
     contextFinder.find(number, locations, scales, origins);
     const contexts = { ...contextsOf(locations, scales), origins };
@@ -47,7 +49,7 @@ export function encodeStream(source, grid, prior, stepCode) {
     passesToWrite.push({ number, contexts, symbols });
     if (symbols.some(Boolean)) passesInStream = passesToWrite.length;
   }
-  const writer = new AnsEncoder(), wordsAfterCut = prior.cuts.map(() => 0); // words of what follows each cut
+  const writer = new AnsEncoder(), wordsAfterCut = prior.cuts.map(() => 0); // words of all later passes
   for (const { number, contexts, symbols } of passesToWrite.slice(0, passesInStream).reverse()) {
     writePass(writer, prior, contexts, symbols);
     prior.cuts.forEach((cut, n) => {

@@ -12,7 +12,7 @@ import { need } from "../error.js";
 
 const WORD = 4; // bytes
 const TOTAL = 2 ** 24, TOTAL_MASK = TOTAL - 1;
-const STATE_MIN = 2 ** 8; // of the upper part: a state below 2^32 is filled up from the stack, unless that is empty
+const STATE_MIN = 2 ** 8; // of the upper part: a state below 2^32 takes the next word, if there is one
 
 /** Decodes a stream from its start. */
 export class AnsDecoder {
@@ -60,24 +60,25 @@ export class AnsDecoder {
    */
   readBins(tables, rows, count, bins) {
     const { modes, modeWeights } = tables;
-    let remaining = 0;
+    let pendingCount = 0;
     const pending = new Uint32Array(count);
     for (let n = 0; n < count; n++) {
       const row = rows[n], weight = modeWeights[row];
       if (weight === 0) {
-        pending[remaining++] = n;
+        pending[pendingCount++] = n;
       } else if (this._low < weight) {
         bins[n] = modes[row];
         this._advance(weight, this._low);
       } else {
-        pending[remaining++] = n;
+        pending[pendingCount++] = n;
         this._advance(TOTAL - weight, this._low - weight);
       }
     }
-    for (let n = 0; n < remaining; n++) {
+    for (let n = 0; n < pendingCount; n++) {
       const at = pending[n], row = rows[at];
       const bin = this._readOtherBin(tables, row);
-      need(modeWeights[row] === 0 || bin !== modes[row], "damaged stream: a modes bin told as another");
+      const isValid = modeWeights[row] === 0 || bin !== modes[row];
+      need(isValid, "damaged stream: the mode of a table is coded as one of the other bins");
       bins[at] = bin;
     }
   }
@@ -115,7 +116,7 @@ export class AnsDecoder {
    * @param {number} within the offset, below `weight`
    */
   _advance(weight, within) {
-    // Two products of less than 2^53 instead of one of 2^64.
+    // Two products below 2^53 replace one product below 2^64.
     const upper = Math.floor(this._high / 65536), product = upper * weight;
     const top = Math.floor(product / 256);
     const sum = (product - top * 256) * 65536 + (this._high - upper * 65536) * weight + within;

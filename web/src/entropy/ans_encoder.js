@@ -27,8 +27,8 @@ export class AnsEncoder {
   writeBins({ modes, modeWeights, bounds, numBins }, rows, bins) {
     for (let n = rows.length - 1; n >= 0; n--) {
       const row = rows[n], at = row * (numBins + 1) + bins[n];
-      const isOther = modeWeights[row] === 0 || bins[n] !== modes[row];
-      if (isOther) this._put(bounds[at], bounds[at + 1] - bounds[at]);
+      const isMode = modeWeights[row] > 0 && bins[n] === modes[row];
+      if (!isMode) this._put(bounds[at], bounds[at + 1] - bounds[at]);
     }
     for (let n = rows.length - 1; n >= 0; n--) {
       const weight = modeWeights[rows[n]];
@@ -66,14 +66,14 @@ export class AnsEncoder {
   _put(start, weight) {
     if (Math.floor(this._high / 65536) >= weight) {
       this._words.push(this._lowerWord());
-      const rest = Math.floor(this._high / BYTE);
-      this._high = Math.floor(rest / TOTAL);
-      this._low = rest % TOTAL;
+      const high = Math.floor(this._high / BYTE);
+      this._high = Math.floor(high / TOTAL);
+      this._low = high % TOTAL;
     }
-    // Two divisions of less than 2^48 instead of one of 2^64.
-    const upper = Math.floor(this._high / weight), left = (this._high % weight) * TOTAL + this._low;
-    this._high = upper * TOTAL + Math.floor(left / weight);
-    this._low = start + (left % weight);
+    // Two divisions of numbers below 2^48 replace one of a number below 2^64.
+    const upper = Math.floor(this._high / weight), dividend = (this._high % weight) * TOTAL + this._low;
+    this._high = upper * TOTAL + Math.floor(dividend / weight);
+    this._low = start + (dividend % weight);
   }
 
   _lowerWord() {

@@ -7,7 +7,9 @@ export const TOTAL = 2 ** 24;
 /** Number of raw bits of an escaped symbol, and the offset that is added to it. */
 export const ESCAPE_BITS = 16, ESCAPE_OFFSET = 1 << 15;
 /** Number of low bits of a symbol, by scale. */
-export const LOW_BITS = Uint8Array.from({ length: 32 }, (_, scale) => scale < 17 ? 0 : 1 + Math.floor((scale - 17) / 3));
+export const LOW_BITS = Uint8Array.from({ length: 32 }, (_, scale) => {
+  return scale < 17 ? 0 : 1 + Math.floor((scale - 17) / 3);
+});
 
 /**
  * Probability tables, row by row, in the form that the coder needs.
@@ -44,7 +46,7 @@ export function buildTables({ shape: [rows, numBins], values }) {
  * @param {AnsDecoder} reader
  * @param {Tables} tables
  * @param {{count: number, rows: Uint16Array, bases: Int32Array | null, lowBits: Uint8Array}} contexts `rows` are the
- *   numbers of the tables. `bases` are the symbols of bin 0, null if all are 0.
+ *   numbers of the tables. `bases` are the symbols of residual 0, null if all are 0.
  * @param {Uint8Array} bins receives the bins
  * @param {Int32Array} symbols receives the symbols
  * @throws {import("../error.js").FormatError} if the stream is damaged
@@ -72,15 +74,15 @@ export function readSymbols(reader, tables, { count, rows, bases, lowBits }, bin
 /**
  * Return the weights of all bins given that the bin is not the mode.
  * @param {import("../assets/npz.js").Integers} row
- * @param {number} modes
+ * @param {number} mode
  */
-function weightsWithoutMode(row, modes) {
-  const rest = TOTAL - row[modes];
-  const others = Int32Array.from(row, (weight) => Math.floor((weight * (TOTAL - 1)) / rest));
-  others[modes] = 0;
+function weightsWithoutMode(row, mode) {
+  const otherWeights = TOTAL - row[mode];
+  const others = Int32Array.from(row, (weight) => Math.floor((weight * (TOTAL - 1)) / otherWeights));
+  others[mode] = 0;
   const sum = others.reduce((total, weight) => total + weight, 0);
   others[indexOfLargest(others)] += TOTAL - 1 - sum;
-  others[modes] = 1;
+  others[mode] = 1;
   return others;
 }
 
@@ -89,7 +91,7 @@ function weightsWithoutMode(row, modes) {
  * @param {import("../assets/npz.js").Integers} numbers
  */
 function indexOfLargest(numbers) {
-  let found = 0;
-  for (let n = 1; n < numbers.length; n++) if (numbers[n] > numbers[found]) found = n;
-  return found;
+  let index = 0;
+  for (let n = 1; n < numbers.length; n++) if (numbers[n] > numbers[index]) index = n;
+  return index;
 }

@@ -42,7 +42,7 @@ export class RequiredChunkError extends FormatError {
   /** @param {string} message */
   constructor(message) {
     super(message);
-    this.name = "FormatError"; // to all others it is that
+    this.name = "FormatError"; // the name that callers see
   }
 }
 
@@ -79,9 +79,10 @@ export function readFile(data, limits = DEFAULT_LIMITS) {
   need(crc32(body) === checksum, "damaged or truncated file: the checksum does not match");
   const { header, layout, profile, index, hasChunks } = readPrologue(new Cursor(body), limits);
   const end = endOf(index);
-  need(end <= body.length, `truncated file: segments to byte ${end} of ${body.length}`);
+  need(end <= body.length, `truncated file: segments end at byte ${end}, the file at ${body.length}`);
   const segments = segmentsOf(body, index);
-  return { header, layout, profile, segments, chunks: readChunks(body.subarray(end), hasChunks, limits), intactSegments: null };
+  const chunks = readChunks(body.subarray(end), hasChunks, limits);
+  return { header, layout, profile, segments, chunks, intactSegments: null };
 }
 
 /**
@@ -126,7 +127,7 @@ export function readPrologue(cursor, limits) {
   cursor.take(MAGIC.length);
   const [flags, profileId, prior] = cursor.take(3);
   const width = cursor.varint() + 1, height = cursor.varint() + 1;
-  need(Math.max(width, height) <= MAX_SIDE, `size ${width}x${height}, sides go to ${MAX_SIDE}`);
+  need(Math.max(width, height) <= MAX_SIDE, `size ${width}x${height}, the largest side is ${MAX_SIDE}`);
   requireWithin(width * height, limits.maxPixels, "pixels");
   const step = cursor.u16();
   need(!(flags & UNKNOWN_FLAG) && step < 1 << (STEP_BITS + 2), "unknown flags; a later version may read this file");
@@ -165,19 +166,19 @@ function takeIndex(cursor, flags, { height, width }) {
 
 /**
  * @param {Uint8Array<ArrayBuffer>} data
- * @param {boolean} announced
+ * @param {boolean} hasChunks
  * @param {Limits} limits
  */
-function readChunks(data, announced, limits) {
+function readChunks(data, hasChunks, limits) {
   requireWithin(data.length, limits.maxChunkBytes, "bytes of chunks");
-  need(announced === data.length > 0, "malformed file: chunks are announced and none follows, or the reverse");
+  need(hasChunks === (data.length > 0), "malformed file: the chunk flag contradicts the data after the segments");
   /** @type {Map<number, Uint8Array<ArrayBuffer>>} */
   const chunks = new Map();
   const cursor = new Cursor(data);
   let last = 0;
   while (cursor.offset < data.length) {
     const kind = cursor.byte(), nbytes = cursor.varint();
-    need(kind > last, `chunk ${kind} after ${last}: types must rise`);
+    need(kind > last, `chunk ${kind} after ${last}: types must be in ascending order`);
     if (kind >= REQUIRED_CHUNK) {
       throw new RequiredChunkError(`unknown required chunk ${kind}; a later version may read this file`);
     }
@@ -188,10 +189,10 @@ function readChunks(data, announced, limits) {
 }
 
 /**
- * @param {number} found
+ * @param {number} value
  * @param {number} limit
- * @param {string} what
+ * @param {string} unit
  */
-function requireWithin(found, limit, what) {
-  if (!(found <= limit)) throw new LimitError(`${found} ${what}, the limit is ${limit}`);
+function requireWithin(value, limit, unit) {
+  if (!(value <= limit)) throw new LimitError(`${value} ${unit}, the limit is ${limit}`);
 }

@@ -29,9 +29,9 @@ export function writeFile({ header, layout, segments }) {
  * @param {number} value
  */
 function varint(value) {
-  const found = [];
-  for (; value >= 0x80; value = Math.floor(value / 0x80)) found.push((value % 0x80) + 0x80);
-  return [...found, value];
+  const groups = [];
+  for (; value >= 0x80; value = Math.floor(value / 0x80)) groups.push((value % 0x80) + 0x80);
+  return [...groups, value];
 }
 
 /**

@@ -20,9 +20,9 @@ export class Cursor {
   take(nbytes) {
     const end = this.offset + nbytes;
     need(end <= this.data.length, `truncated file: ${nbytes} bytes expected at offset ${this.offset}`);
-    const taken = this.data.subarray(this.offset, end);
+    const bytes = this.data.subarray(this.offset, end);
     this.offset = end;
-    return taken;
+    return bytes;
   }
 
   byte() {
@@ -45,7 +45,7 @@ export class Cursor {
       const byte = this.byte();
       value += (byte & 0x7f) * 2 ** (7 * position);
       if (byte < 0x80) {
-        need(position === 0 || byte > 0, "malformed number: it is longer than it needs to be");
+        need(position === 0 || byte > 0, "malformed number: it is longer than necessary");
         return value;
       }
     }

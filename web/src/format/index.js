@@ -8,7 +8,7 @@ import { fits, segmentCount } from "./layout.js";
 /** @typedef {import("./layout.js").Layout} Layout */
 
 const LEVELS_MASK = 0x07, ALPHA_BIT = 0x08, OVERLAY_BIT = 0x10, RESIDUAL_BIT = 0x20, UNKNOWN_BITS = 0xc0;
-const MIN_ENTRY_NBYTES = 3; // bytes of a segment's entry
+const MIN_ENTRY_NBYTES = 3; // bytes of the entry of a segment
 
 /**
  * Positions of the segments, which follow each other from `start`. `checks` are their CRC-16s; it is empty for files
@@ -35,16 +35,16 @@ export function readIndex(cursor, nbytes, height, width) {
   const layout = { columns, rows, levels: kinds & LEVELS_MASK, alpha, overlay, residual };
   need(fits(layout, height, width), `malformed file: ${columns}x${rows} tiles of ${width}x${height} pixels`);
   const count = segmentCount(layout);
-  need(count > 1, "malformed file: an index of a single segment");
-  need(count * MIN_ENTRY_NBYTES <= nbytes, `index of ${count} segments in a file of ${nbytes} bytes`);
+  need(count > 1, "malformed file: an index with a single segment");
+  need(count * MIN_ENTRY_NBYTES <= nbytes, `malformed file: ${count} segments in ${nbytes} bytes`);
   /** @type {Index} */
   const index = { start: 0, nbytes: [], checks: [] };
   for (let n = 0; n < count; n++) {
     index.nbytes.push(cursor.varint());
     index.checks.push(cursor.u16());
   }
-  const found = crc32(cursor.data.subarray(0, cursor.offset));
-  need(found === cursor.u32(), "damaged file: the checksum of its index does not match");
+  const checksum = crc32(cursor.data.subarray(0, cursor.offset));
+  need(checksum === cursor.u32(), "damaged file: the checksum of the index does not match");
   index.start = cursor.offset;
   return { layout, index };
 }
@@ -68,8 +68,8 @@ export function segmentsOf(data, index) {
   let at = index.start;
   return index.nbytes.map((nbytes, number) => {
     const segment = data.subarray(at, (at += nbytes));
-    const sound = !index.checks.length || index.checks[number] === crc16(segment);
-    need(sound, `damaged file: segment ${number} before byte ${at} is not what was written`);
+    const isIntact = !index.checks.length || index.checks[number] === crc16(segment);
+    need(isIntact, `damaged file: the checksum of segment ${number} does not match`);
     return segment;
   });
 }

@@ -1,7 +1,7 @@
 /** The division of a file's payload: tiles of the plane of latents, each with one segment of every kind. */
 
-const TILE_ALIGNMENT = 4; // latents: edges of tiles are multiples, as positions of passes are
-const MIN_TILE = 32; // latents a side, but for planes of a single tile
+const TILE_ALIGNMENT = 4; // latents: tile edges are multiples of the period of the passes
+const MIN_TILE = 32; // latents a side; a single tile may be smaller
 
 /** @typedef {[first: number, end: number]} Span `end` is exclusive */
 /** @typedef {{rows: Span, columns: Span}} Place */
@@ -126,7 +126,7 @@ function overlap(first, second) {
  * @returns {Span[]}
  */
 function tileSpans(length, count) {
-  const grains = Math.ceil(length / TILE_ALIGNMENT);
-  const edge = (/** @type {number} */ n) => (n === count ? length : TILE_ALIGNMENT * Math.floor((n * grains) / count));
+  const units = Math.ceil(length / TILE_ALIGNMENT);
+  const edge = (/** @type {number} */ n) => (n === count ? length : TILE_ALIGNMENT * Math.floor((n * units) / count));
   return Array.from({ length: count }, (_, n) => [edge(n), edge(n + 1)]);
 }

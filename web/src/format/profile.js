@@ -14,7 +14,7 @@ export const ADAPTIVE = 0, PALETTE = 255;
 const NAMES = new Map([[1, "tiny-1"], [2, "sd1-1"]]);
 const MAX_STEP_CODE = 4095, MAX_STEP = 2 ** 8, MAX_SYMBOL = 2 ** 15;
 
-// The quality at which a residual has that step, in 1/16 level, and by how much it rises or falls for half or twice it.
+// The residual step in 1/16 level at quality KNEE, and the quality points per halving of the step above and below it.
 const KNEE = 65, KNEE_STEP = 36 * 16, FINE_OCTAVE = 10.6, COARSE_OCTAVE = 25;
 
 /**
@@ -54,7 +54,7 @@ export async function readSpaceInfo({ header, profile }, assets) {
   need(isBundled === (header.prior === BUNDLED), `malformed file: profile ${header.profile}, prior ${header.prior}`);
   if (isBundled) return unpackSpaceInfo(profile);
   if (header.profile === INLINE) {
-    need(header.prior === ADAPTIVE, `malformed file: prior ${header.prior} with a latent profile of its own`);
+    need(header.prior === ADAPTIVE, `malformed file: prior ${header.prior} with an inline latent profile`);
     return parseProfile(profile);
   }
   return shippedProfile(header.profile, assets);
@@ -73,7 +73,7 @@ export async function resolveProfile(file, assets, model) {
   const space = await readSpaceInfo(file, assets);
   if (file.header.profile !== BUNDLED) return /** @type {Profile} */ (space);
   if (!model || !(await refersTo(file, model))) {
-    throw new BundleError(`latents are by the prior of a model of latent space ${space.latentSpace}, not at hand`);
+    throw new BundleError(`the file needs its model, of latent space ${space.latentSpace}`);
   }
   return parseProfile(model.profile);
 }
@@ -106,10 +106,10 @@ export function qualityOf({ stepCodes: [first, last] }, stepCode, residual) {
  * @param {Model} model
  */
 async function refersTo({ profile }, model) {
-  const both = new Uint8Array(model.profile.length + model.prior.length);
-  both.set(model.profile);
-  both.set(model.prior, model.profile.length);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", both)).subarray(0, DIGEST_NBYTES);
+  const profileAndPrior = new Uint8Array(model.profile.length + model.prior.length);
+  profileAndPrior.set(model.profile);
+  profileAndPrior.set(model.prior, model.profile.length);
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", profileAndPrior)).subarray(0, DIGEST_NBYTES);
   const expected = [...model.profile.subarray(0, PROFILE_NBYTES), ...digest];
   return profile.every((byte, n) => byte === expected[n]);
 }
@@ -121,7 +121,7 @@ async function refersTo({ profile }, model) {
  */
 export function channelSteps({ spread, weight }, stepCode) {
   const step = quantStepOf(stepCode);
-  return spread.map((one, channel) => Math.fround(Math.fround(one * weight[channel]) * step));
+  return spread.map((std, channel) => Math.fround(Math.fround(std * weight[channel]) * step));
 }
 
 /**
@@ -157,7 +157,8 @@ export async function shippedProfile(id, assets) {
   const vector = (/** @type {string} */ key) => Float32Array.from(fields[key]);
   const [mean, spread, weight, offset] = ["mean", "spread", "weight", "offset"].map(vector);
   const preview = fields.preview ? previewOf(fields.preview) : null;
-  return { latentSpace, channels, downscale, stepCodes, mean, spread, weight, offset, masking: fields.masking ?? 0, preview };
+  const { masking = 0 } = fields;
+  return { latentSpace, channels, downscale, stepCodes, mean, spread, weight, offset, masking, preview };
 }
 
 /**
@@ -177,8 +178,9 @@ function unpackSpaceInfo(data) {
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   const name = Array.from(data.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const first = view.getUint16(6, true), last = view.getUint16(8, true);
-  need(data[4] && data[5], "malformed file: a latent profile without channels, or of no size");
-  need(Math.max(first, last) <= MAX_STEP_CODE && first !== last, `latent profile has step codes ${first}, ${last}`);
+  need(data[4] && data[5], "malformed file: a latent profile with no channels or downscale 0");
+  const areValid = Math.max(first, last) <= MAX_STEP_CODE && first !== last;
+  need(areValid, `malformed file: a latent profile with step codes ${first}, ${last}`);
   return { latentSpace: `x-${name}`, channels: data[4], downscale: data[5], stepCodes: [first, last] };
 }
 
@@ -190,15 +192,16 @@ function unpackSpaceInfo(data) {
 function parseProfile(data) {
   const space = unpackSpaceInfo(data), { channels } = space;
   const view = new DataView(data.buffer, data.byteOffset, data.length);
-  need(data.length === PROFILE_NBYTES + 16 * channels, `latent profile of ${data.length} bytes`);
+  need(data.length === PROFILE_NBYTES + 16 * channels, `malformed file: a latent profile of ${data.length} bytes`);
   const [mean, spread, weight, offset] = [0, 1, 2, 3].map((vector) => Float32Array.from(
     { length: channels }, (_, n) => view.getFloat32(PROFILE_NBYTES + 4 * (vector * channels + n), true)));
   for (let n = 0; n < channels; n++) {
     const isValid = [mean[n], spread[n], weight[n], offset[n]].every(Number.isFinite) && spread[n] > 0 && weight[n] > 0;
-    need(isValid, "latent profile has values that are not finite, or spreads or weights that are not positive");
-    const reach = Math.fround(MAX_SYMBOL + Math.abs(offset[n]));
-    const largest = Math.fround(Math.fround(Math.fround(spread[n] * weight[n]) * MAX_STEP) * reach);
-    need(Number.isFinite(Math.fround(Math.abs(mean[n]) + largest)), "latent profile has values that are too large");
+    need(isValid, "malformed file: a latent profile with values out of range");
+    const maxMagnitude = Math.fround(MAX_SYMBOL + Math.abs(offset[n]));
+    const largest = Math.fround(Math.fround(Math.fround(spread[n] * weight[n]) * MAX_STEP) * maxMagnitude);
+    const isBounded = Number.isFinite(Math.fround(Math.abs(mean[n]) + largest));
+    need(isBounded, "malformed file: a latent profile with values that are too large");
   }
   return { ...space, mean, spread, weight, offset, masking: 0, preview: null };
 }

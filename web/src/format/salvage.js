@@ -31,9 +31,9 @@ export function salvageFile(data, limits = DEFAULT_LIMITS) {
   for (let number = 0, at = index.start; number < index.nbytes.length; number++) {
     const nbytes = index.nbytes[number], segment = data.subarray(at, (at += nbytes));
     const isComplete = segment.length === nbytes && (isChecked || hasChunks);
-    const isSound = !isComplete || !isChecked || index.checks[number] === crc16(segment);
-    segments.push(isSound ? segment : data.subarray(0, 0));
-    intactSegments.push(isComplete && isSound);
+    const isIntact = !isComplete || !isChecked || index.checks[number] === crc16(segment);
+    segments.push(isIntact ? segment : data.subarray(0, 0));
+    intactSegments.push(isComplete && isIntact);
   }
   return { header, layout, profile, segments, chunks: new Map(), intactSegments };
 }
@@ -47,9 +47,10 @@ export function missingReport({ layout, intactSegments }, latents) {
   if (!intactSegments) return latents;
   const tiles = layout.columns * layout.rows, kinds = segmentKinds(layout);
   const layers = kinds.filter((kind) => typeof kind === "string").map((kind) => {
-    const first = kinds.indexOf(kind) * tiles, count = intactSegments.slice(first, first + tiles).filter((one) => !one).length;
+    const first = kinds.indexOf(kind) * tiles;
+    const count = intactSegments.slice(first, first + tiles).filter((isIntact) => !isIntact).length;
     return count ? `${kind} of tiles: ${count} of ${tiles} missing` : "";
   });
-  const told = [latents, ...layers].filter(Boolean).join("; ");
-  return told || "the checksum does not match: metadata is left out, and what is shown may be wrong";
+  const report = [latents, ...layers].filter(Boolean).join("; ");
+  return report || "the checksum does not match: metadata is left out, and what is shown may be wrong";
 }

@@ -42,7 +42,7 @@ export class LayerReader {
       const residual = await this.residual(tile), overlay = await this.overlay(tile), alpha = await this.alpha(tile);
       const { rows: [top, bottom], columns: [left, right] } = shared;
       for (let y = top; y < bottom; y++) {
-        const into = 4 * placeIn(area, y, left), from = placeIn(place, y, left), count = right - left;
+        const into = 4 * pixelIndex(area, y, left), from = pixelIndex(place, y, left), count = right - left;
         if (residual) addRow(pixels, into, residual, 3 * from, count);
         if (overlay) coverRow(pixels, into, overlay, 4 * from, count);
         if (alpha) for (let n = 0; n < count; n++) pixels[into + 4 * n + 3] = alpha[4 * (from + n)];
@@ -59,8 +59,10 @@ export class LayerReader {
     const segment = intactLayerSegment(this._file, "residual", tile);
     if (!segment?.length) return null;
     const assets = this._assets;
-    const prior = await assets.cached("residual prior", async () => buildResidualTables(await assets.arrays("residual-1")));
-    return decodeResidual(segment, height, width, layout.residual, prior);
+    const tables = await assets.cached("residual tables", async () => {
+      return buildResidualTables(await assets.arrays("residual-1"));
+    });
+    return decodeResidual(segment, height, width, layout.residual, tables);
   }
 
   /**
@@ -72,7 +74,7 @@ export class LayerReader {
     if (!segment?.length) return null;
     const overlay = await decodeWebp(segment, ...this._size(tile), { alpha: true, what: "overlay" }, this._assets);
     for (let n = 3; n < overlay.length; n += 4) {
-      need(overlay[n] === 0 || overlay[n] === OPAQUE, `damaged overlay: alpha is neither 0 nor ${OPAQUE} everywhere`);
+      need(overlay[n] === 0 || overlay[n] === OPAQUE, `damaged overlay: alpha ${overlay[n]}, expected 0 or ${OPAQUE}`);
     }
     return overlay;
   }
@@ -92,9 +94,9 @@ export class LayerReader {
    */
   async fullOverlay() {
     if (!this._file.layout.overlay) return null;
-    const whole = await this._assemble((tile) => this.overlay(tile));
-    for (let n = 0; n < whole.length; n += 4) if (whole[n + 3] !== OPAQUE) whole.fill(0, n, n + 4);
-    return whole;
+    const overlay = await this._assemble((tile) => this.overlay(tile));
+    for (let n = 0; n < overlay.length; n += 4) if (overlay[n + 3] !== OPAQUE) overlay.fill(0, n, n + 4);
+    return overlay;
   }
 
   /**
@@ -107,14 +109,14 @@ export class LayerReader {
 
   /** @param {(tile: number) => Promise<Uint8ClampedArray | null>} decode */
   async _assemble(decode) {
-    const { width, height } = this._file.header, whole = new Uint8ClampedArray(4 * width * height);
+    const { width, height } = this._file.header, image = new Uint8ClampedArray(4 * width * height);
     for (const [tile, { rows, columns: [left, right] }] of this.places.entries()) {
-      const found = await decode(tile);
-      for (let y = rows[0], at = 0; found && y < rows[1]; y++) {
-        whole.set(found.subarray(at, (at += 4 * (right - left))), 4 * (y * width + left));
+      const pixels = await decode(tile);
+      for (let y = rows[0], at = 0; pixels && y < rows[1]; y++) {
+        image.set(pixels.subarray(at, (at += 4 * (right - left))), 4 * (y * width + left));
       }
     }
-    return whole;
+    return image;
   }
 
   /**
@@ -133,7 +135,7 @@ export class LayerReader {
  * @param {number} y in the image
  * @param {number} x
  */
-function placeIn({ rows, columns }, y, x) {
+function pixelIndex({ rows, columns }, y, x) {
   return (y - rows[0]) * (columns[1] - columns[0]) + x - columns[0];
 }
 

@@ -16,11 +16,11 @@ import { AXES, BANDS, BLOCK, VALUE_LIMIT, inverseDct } from "./dct.js";
  *   Int32Array, offsets: Int32Array}} ResidualTables
  */
 
-// Each band's vertical and horizontal frequency, by their sum, then by the vertical one.
+// Vertical and horizontal frequency of each band, sorted by their sum, then by the vertical one.
 const FREQUENCIES = Array.from({ length: BANDS }, (_, n) => ({ u: n >> 3, v: n & 7 }))
   .sort((a, b) => a.u + a.v - b.u - b.v || a.u - b.u);
 const ZIGZAG = FREQUENCIES.map(({ u, v }) => BLOCK * u + v);
-// How much coarser steps are than that of the first band, in 1/32.
+// Quantization step of each band in 1/32 of the step of the residual, by colour axis.
 const QUANT_MATRIX = [2, 3, 2].map((factor) => FREQUENCIES.map(({ u, v }) => factor * (16 + u + v)));
 
 /**
@@ -83,14 +83,14 @@ class ResidualStream {
 
   readExtents() {
     const blocks = this._blocks;
-    const thirds = [
+    const phases = [
       blocks.where((row, column) => ((row | column) & 1) === 0),
       blocks.where((row, column) => (row & column & 1) === 1),
       blocks.where((row, column) => ((row ^ column) & 1) === 1),
     ];
     for (let axis = 0; axis < AXES; axis++) {
-      thirds.forEach((part, third) => {
-        blocks.findExtentRows(axis, third, part, this._rows);
+      phases.forEach((part, phase) => {
+        blocks.findExtentRows(axis, phase, part, this._rows);
         this._reader.readBins(this._prior.tables, this._rows, part.framed.length, this._bins);
         part.framed.forEach((at, n) => {
           need(this._bins[n] < EXTENTS, "damaged residual: an extent is out of range");
@@ -133,7 +133,7 @@ class ResidualStream {
       const factor = quantStep * QUANT_MATRIX[axis][band], place = ZIGZAG[band];
       for (let k = 0; k < plain.length; k++, n++) {
         const fine = 64 * this._symbols[n] + reconOffsets[this._rows[n] * tables.numBins + this._bins[n]];
-        // Up to 2^45, which is exact, where 32 bits would not do.
+        // The product reaches 2^45: exact in a double, too large for 32 bits.
         const value = Math.floor((fine * factor + 1024) / 2048);
         values[(start + plain[k]) * BANDS + place] = Math.min(Math.max(value, -VALUE_LIMIT), VALUE_LIMIT);
       }
@@ -141,6 +141,6 @@ class ResidualStream {
   }
 
   requireEnd() {
-    need(this._reader.isAtEnd, "damaged residual: data left over after the last symbol");
+    need(this._reader.isAtEnd, "damaged residual: unread data after the last symbol");
   }
 }

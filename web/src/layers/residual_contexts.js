@@ -14,7 +14,7 @@ export const EXTENTS = 9;
 
 const EXTENT_ROWS = 3 * 3 * EXTENTS * EXTENTS, BINS = 24, SCORE_SHIFT = 10, FEATURES = 12, MAX_SUM = 255;
 
-// 16 * log2(1 + n), rounded.
+// 16 * log2(1 + n), rounded, at most 127.
 const MAGNITUDE = Uint8Array.from({ length: 256 }, (_, n) => Math.min(Math.round(16 * Math.log2(1 + n)), 127));
 
 /**
@@ -68,17 +68,17 @@ export class BlockContexts {
   /**
    * Find the tables of the extents.
    * @param {number} axis
-   * @param {number} third 0 … 2
+   * @param {number} phase 0 … 2
    * @param {BlockSet} part
    * @param {Uint16Array} rows receives the numbers of the tables
    */
-  findExtentRows(axis, third, { framed }, rows) {
-    const extents = this.extents[axis], around = [none, diagonalSum, directSum][third];
+  findExtentRows(axis, phase, { framed }, rows) {
+    const extents = this.extents[axis], neighbourSum = [none, diagonalSum, directSum][phase];
     for (let n = 0; n < framed.length; n++) {
-      const at = framed[n], known = Math.max(around(this._inside, at, this._pitch), 1);
-      const mean = Math.floor((around(extents, at, this._pitch) + (known >> 1)) / known);
+      const at = framed[n], count = Math.max(neighbourSum(this._inside, at, this._pitch), 1);
+      const mean = Math.floor((neighbourSum(extents, at, this._pitch) + (count >> 1)) / count);
       const below = axis ? this.extents[axis - 1][at] : 0;
-      rows[n] = ((3 * axis + third) * EXTENTS + mean) * EXTENTS + below;
+      rows[n] = ((3 * axis + phase) * EXTENTS + mean) * EXTENTS + below;
     }
   }
 

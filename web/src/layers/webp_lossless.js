@@ -23,7 +23,8 @@ export async function decodeWebp(segment, height, width, { alpha, what }, assets
   await assets.cached("WebP decoder", async () => init({ wasmBinary: await assets.load("webp_dec.wasm") }));
   try {
     const { data } = await decode(segment.slice().buffer);
-    need(data.length === 4 * height * width, `damaged ${what}: another size than it says`);
+    const nbytes = 4 * height * width;
+    need(data.length === nbytes, `damaged ${what}: ${data.length} bytes of pixels, expected ${nbytes}`);
     return data;
   } catch (error) {
     throw error instanceof FormatError ? error : new FormatError(`damaged ${what}: ${error}`);

@@ -1,4 +1,4 @@
-/** Latents to pixels: the decoder network of a bundle, run by ONNX Runtime, over large images in tiles. */
+/** The decoder network of a bundle: latents to pixels, by ONNX Runtime, in tiles for large images. */
 
 import { areaOf } from "../coding/planes.js";
 import { BundleError } from "../error.js";
@@ -28,12 +28,12 @@ export class DecoderNetwork {
   }
 
   /**
-   * Return the network of a latent space, which is loaded once.
+   * Return the network of a latent space. It is loaded once.
    * @param {string} latentSpace
    * @param {Assets} assets
    * @param {Runtime} runtime
    * @returns {Promise<DecoderNetwork>}
-   * @throws {BundleError} if there is none, or one that this version cannot run
+   * @throws {BundleError} if there is no bundle, or this version cannot run it
    */
   static async open(latentSpace, assets, runtime) {
     const folder = bundleFolder(latentSpace);
@@ -47,7 +47,7 @@ export class DecoderNetwork {
   }
 
   /**
-   * Begin to load the network of a latent space, for an `open` to come, which also tells whether that failed.
+   * Start loading a network for a later `open`, which also reports any error.
    * @param {string} latentSpace
    * @param {Assets} assets
    * @param {Runtime} runtime
@@ -56,18 +56,18 @@ export class DecoderNetwork {
     DecoderNetwork.open(latentSpace, assets, runtime).catch(() => {});
   }
 
-  /** By what the network ran last, or will run. */
+  /** The backend that ran the network last, or that will run it. */
   get backend() {
     return this._session.backend;
   }
 
   /**
-   * Return the pixels of some rows and columns, (height, width, RGBA), all opaque.
+   * Return the pixels of an area, (rows, columns, RGBA), all opaque.
    * @param {LatentReader} reader
    * @param {Place} area in pixels
    * @returns {Promise<Uint8ClampedArray<ArrayBuffer>>}
-   * @throws {import("../error.js").FormatError} if the latents that it takes are damaged
-   * @throws {BundleError} if the network gives values that are not finite
+   * @throws {import("../error.js").FormatError} if latents in the area are damaged
+   * @throws {BundleError} if the network's output is not finite
    */
   async pixels(reader, area) {
     const pixels = new Uint8ClampedArray(4 * areaOf(area)).fill(LEVELS);
@@ -79,7 +79,7 @@ export class DecoderNetwork {
   }
 
   /**
-   * Return the planes that the network makes of a tile.
+   * Run the network on a tile. Return its planes, (3, height, width).
    * @param {LatentReader} reader
    * @param {Place} tile in latents
    */
@@ -92,7 +92,7 @@ export class DecoderNetwork {
   }
 
   /**
-   * Put what is core of a tile's planes among pixels, as levels, rounded half to even.
+   * Convert the core of a tile's planes to levels, rounded half to even, and store it.
    * @param {Float32Array} planes (3, height, width) of the tile's pixels
    * @param {Place} tile in latents
    * @param {Place} core in pixels
@@ -116,17 +116,17 @@ export class DecoderNetwork {
         }
       }
     }
-    if (!isFinite) throw new BundleError("the decoder network gave values that are not finite");
+    if (!isFinite) throw new BundleError("the decoder network's output is not finite");
   }
 }
 
 /**
- * Return a model as a backend runs it best.
+ * Return the form of a model that is fastest in a backend.
  * @param {import("./runtime.js").Backend} backend
  * @param {Uint8Array} bytes
  * @returns {import("./runtime.js").Model}
  */
 function modelFor(backend, bytes) {
-  // "basic": what "all" does beyond is for other processors, and fuses products that are faster by themselves.
+  // The optimizations beyond "basic" are for other processors; some fuse operations that are faster separately.
   return backend === "wasm" ? { bytes: withWinograd(bytes), graphOptimizationLevel: "basic" } : { bytes };
 }

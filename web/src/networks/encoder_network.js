@@ -1,4 +1,4 @@
-/** Pixels to latents: the encoder network of the bundle `tiny`, run by ONNX Runtime, over large images in tiles. */
+/** The encoder network of the bundle `tiny`: pixels to latents, by ONNX Runtime, in tiles for large images. */
 
 import { BundleError } from "../error.js";
 import { bundleFolder, loadManifest } from "./bundle.js";
@@ -27,11 +27,11 @@ export class EncoderNetwork {
   }
 
   /**
-   * Return the network, which is loaded once.
+   * Return the network. It is loaded once.
    * @param {Assets} assets
    * @param {Runtime} runtime
    * @returns {Promise<EncoderNetwork>}
-   * @throws {BundleError} if it is one that this version cannot run
+   * @throws {BundleError} if this version cannot run the bundle
    */
   static open(assets, runtime) {
     return assets.cached("network encoder", async () => {
@@ -43,26 +43,27 @@ export class EncoderNetwork {
   }
 
   /**
-   * Return the latents of a image, (channels, height, width).
+   * Return the latents of an image, (channels, height, width).
    * @param {RgbaImage} image
-   * @param {LatentSpaceInfo} space of the latent space
+   * @param {LatentSpaceInfo} space the latent space
    * @returns {Promise<Float32Array>}
-   * @throws {BundleError} if the network gives values that are not finite
+   * @throws {BundleError} if the network's output is not finite
    */
   async latents(image, { channels, downscale }) {
     const height = Math.ceil(image.height / downscale), width = Math.ceil(image.width / downscale);
     const latents = new Float32Array(channels * height * width), tiling = new Tiling(downscale, this._manifest.reach);
     /** @type {Place} */
-    const whole = { rows: [0, downscale * height], columns: [0, downscale * width] };
-    for (const { latents: tile, core } of tiling.tiles(whole, height, width)) {
-      const found = await this._latents(image, tile, downscale);
-      if (!found.every(Number.isFinite)) throw new BundleError("the encoder network gave values that are not finite");
-      const [top, bottom] = core.rows.map((edge) => Math.floor(edge / downscale)), pitch = tile.columns[1] - tile.columns[0];
-      const [left, right] = core.columns.map((edge) => Math.floor(edge / downscale)), size = found.length / channels;
+    const area = { rows: [0, downscale * height], columns: [0, downscale * width] };
+    for (const { latents: tile, core } of tiling.tiles(area, height, width)) {
+      const part = await this._latents(image, tile, downscale);
+      if (!part.every(Number.isFinite)) throw new BundleError("the encoder network's output is not finite");
+      const [top, bottom] = core.rows.map((edge) => Math.floor(edge / downscale));
+      const [left, right] = core.columns.map((edge) => Math.floor(edge / downscale));
+      const pitch = tile.columns[1] - tile.columns[0], size = part.length / channels;
       for (let channel = 0; channel < channels; channel++) {
         for (let y = top; y < bottom; y++) {
           const from = channel * size + (y - tile.rows[0]) * pitch - tile.columns[0];
-          latents.set(found.subarray(from + left, from + right), (channel * height + y) * width + left);
+          latents.set(part.subarray(from + left, from + right), (channel * height + y) * width + left);
         }
       }
     }
@@ -70,7 +71,7 @@ export class EncoderNetwork {
   }
 
   /**
-   * Return the latents of a tile, for which the last row and column of the image are repeated to fill blocks.
+   * Return the latents of a tile. The last row and column of the image are repeated to complete blocks.
    * @param {RgbaImage} image
    * @param {Place} tile in latents
    * @param {number} downscale

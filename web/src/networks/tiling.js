@@ -1,15 +1,15 @@
-/** How a large image goes through a network: tiles that overlap by what the network looks at, cut in the middle. */
+/** Divides large images into tiles for a network. Tiles overlap by the receptive field and are cut in the middle. */
 
 /** @typedef {import("../format/layout.js").Place} Place */
 /** @typedef {import("../format/layout.js").Span} Span */
 
 const TILE = 1536; // pixels a side
 
-/** Tiles such that what is core of each is as it would be without tiles. */
+/** Tiles whose core is the same as without tiles. */
 export class Tiling {
   /**
-   * @param {number} scale pixels a latent is wide
-   * @param {number} reach how many latents away the network looks
+   * @param {number} scale width of a latent in pixels
+   * @param {number} reach radius of the network's receptive field, in latents
    */
   constructor(scale, reach) {
     this._scale = scale;
@@ -19,7 +19,7 @@ export class Tiling {
   }
 
   /**
-   * Yield the tiles of a plane of latents that some pixels take, each with those of the pixels that are core of it.
+   * Yield the tiles that cover an area, each with its core: the pixels that are used.
    * @param {Place} area in pixels
    * @param {number} height of the plane, in latents
    * @param {number} width
@@ -35,9 +35,9 @@ export class Tiling {
   }
 
   /**
-   * Return the tiles along a side, and which of some pixels are core of each.
+   * Return the tiles along a side, with the core of each.
    * @param {Span} pixels
-   * @param {number} length in latents
+   * @param {number} length of the side, in latents
    * @returns {{span: Span, core: Span}[]}
    */
   _along(pixels, length) {
@@ -50,8 +50,8 @@ export class Tiling {
   }
 
   /**
-   * Return the tiles along a side of so many latents: all of one length, in order, to the very ends.
-   * @param {number} length
+   * Return the spans of tiles along a side: all of one length, in order, covering the side exactly.
+   * @param {number} length of the side, in latents
    * @returns {Span[]}
    */
   _spans(length) {

@@ -20,7 +20,7 @@ const PYRAMID = [
 /** The numbers of passes after which a level ends. */
 export const CUTS = [3, 4];
 
-// 16 * log2(1 + n), rounded.
+// 16 * log2(1 + n), rounded, at most 127.
 const MAGNITUDE = Uint8Array.from({ length: 256 }, (_, n) => Math.min(Math.round(16 * Math.log2(1 + n)), 127));
 
 /** The adaptive prior, with the parameters of a stream. */
@@ -78,7 +78,7 @@ class KnownSymbols {
    */
   find(number, locations, scales, _origins) {
     const { weight, base, first } = this._prior, { padded } = this._grid.positions(PYRAMID[number]);
-    const { near, taps } = this._taps(number), count = padded.length, seen = taps.length + near.length;
+    const { near, taps } = this._taps(number), count = padded.length, tapCount = taps.length + near.length;
     for (let channel = 0; channel < weight.length; channel++) {
       if (number === 0) {
         locations.fill(0, channel * count, (channel + 1) * count);
@@ -94,7 +94,7 @@ class KnownSymbols {
           magnitudes += this._magnitudes[at + near[k]];
         }
         const mean = Math.floor((8 * sum + (near.length >> 1)) / near.length);
-        const magnitude = Math.floor((8 * magnitudes) / seen);
+        const magnitude = Math.floor((8 * magnitudes) / tapCount);
         locations[channel * count + n] = (mean * weight[channel]) >> 3;
         scales[channel * count + n] = Math.min(base[channel] + ((magnitude * 3) >> 7), SCALES - 1);
       }

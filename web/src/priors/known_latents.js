@@ -7,7 +7,7 @@ import { FEATURE_LIMIT, SparseInputs, KNOTS, LIMIT } from "./pass_network.js";
 
 const FIRST_KNOT = 768, KNOT_SPACING = 160;
 const INDICES_PER_CODE = 48, INDEX_SHIFT = 12, SCALES = 32, LOCATION_LIMIT = 1 << 15;
-const ORIGIN_LIMIT = 8 * LOCATION_LIMIT; // as far, in 1/64 step
+const ORIGIN_LIMIT = 8 * LOCATION_LIMIT; // the same limit in 1/64 step
 
 const WORD = 32; // bits
 
@@ -26,9 +26,9 @@ export class KnownLatents {
     this._grid = grid;
     this._stepCode = stepCode;
     this._channels = prior.order.length;
-    this._power = stepFixedPoint(stepCode);
-    this._inverse = stepFixedPoint(4096 - stepCode);
-    this._features = stepEmbedding(stepCode);
+    this._stepPower = stepFixedPoint(stepCode);
+    this._inversePower = stepFixedPoint(4096 - stepCode);
+    this._stepEmbedding = stepEmbedding(stepCode);
     this._latents = new Int16Array(grid.paddedSize * this._channels);
     /** One bit a latent of each position: 1 if the latent is not 0. The networks skip latents of 0. */
     this._wordsPerPosition = Math.ceil(this._channels / WORD);
@@ -44,10 +44,11 @@ export class KnownLatents {
    *   prediction
    */
   find(number, locations, scales, origins) {
-    const step = this._prior.passes[number], network = this._prior.networks[number];
-    const { padded } = this._grid.positions(step), count = padded.length;
+    const codingPass = this._prior.passes[number], network = this._prior.networks[number];
+    const { padded } = this._grid.positions(codingPass), count = padded.length;
     const { first, outputs } = network, group = outputs.length / 2;
-    const { predicted } = step, seen = [...step.values, ...step.magnitudes], views = this._views(seen, step.values.length, first.pairs);
+    const { predicted, values, magnitudes } = codingPass;
+    const views = this._views([...values, ...magnitudes], values.length, first.pairs);
     const bias = this._bias(first), inputs = new SparseInputs(first.inputs);
     for (let n = 0; n < count; n++) {
       this._listInputs(padded[n], views, first.pairs, inputs);
@@ -150,7 +151,7 @@ export class KnownLatents {
     const inputs = new SparseInputs(KNOTS);
     for (; inputs.count < KNOTS; inputs.count++) {
       inputs.places[inputs.count] = (first.inputs - KNOTS + inputs.count) * first.pairs;
-      inputs.values[inputs.count] = this._features[inputs.count];
+      inputs.values[inputs.count] = this._stepEmbedding[inputs.count];
     }
     first.sum(first.bias, inputs);
     return first.sums.slice();
@@ -161,7 +162,7 @@ export class KnownLatents {
    * @param {number} symbol
    */
   _toUnits64(symbol) {
-    const latent = Math.floor((symbol * this._power + 32768) / 65536);
+    const latent = Math.floor((symbol * this._stepPower + 32768) / 65536);
     return Math.min(Math.max(latent, -LIMIT), LIMIT);
   }
 
@@ -170,7 +171,7 @@ export class KnownLatents {
    * @param {number} fine the latent in 1/64 step
    */
   _toUnits32(fine) {
-    const latent = Math.floor((fine * this._power + 2 ** 22) / 2 ** 23);
+    const latent = Math.floor((fine * this._stepPower + 2 ** 22) / 2 ** 23);
     return Math.min(Math.max(latent, -LIMIT), LIMIT);
   }
 
@@ -182,9 +183,9 @@ export class KnownLatents {
    * @param {number} limit
    */
   _location(output, shift, limit) {
-    const high = Math.floor(this._inverse / 32768), low = this._inverse - high * 32768;
-    const rest = Math.floor((output * low + 2 ** (shift - 1)) / 32768);
-    const location = Math.floor((output * high + rest) / 2 ** (shift - 15));
+    const high = Math.floor(this._inversePower / 32768), low = this._inversePower - high * 32768;
+    const lowProduct = Math.floor((output * low + 2 ** (shift - 1)) / 32768);
+    const location = Math.floor((output * high + lowProduct) / 2 ** (shift - 15));
     return Math.min(Math.max(location, -limit), limit - 1);
   }
 
@@ -200,9 +201,9 @@ export class KnownLatents {
  * @param {number} code 0 … 4096
  */
 function stepFixedPoint(code) {
-  let found = Math.floor(2 ** (14 + code / 256)) + 1;
-  while (BigInt(found) ** 256n > 1n << BigInt(3584 + code)) found--;
-  return found;
+  let power = Math.floor(2 ** (14 + code / 256)) + 1;
+  while (BigInt(power) ** 256n > 1n << BigInt(3584 + code)) power--;
+  return power;
 }
 
 /**

@@ -22,7 +22,7 @@ import { LIMIT, parsePassNetwork } from "./pass_network.js";
  *   boolean, spacing: number}} LatentPass
  */
 
-const STEP = 64, MAX_SPACING = 255; // in 1/64 step
+const OFFSET_UNITS = 64, MAX_SPACING = 255; // of spacings, in 1/64 step
 
 /** A trained prior. It fits latent spaces with as many channels as `order` has. */
 export class NetworkPrior {
@@ -35,12 +35,13 @@ export class NetworkPrior {
     /** @type {{order: number[], cuts: number[], passes: LatentPass[]}} */
     const { order, cuts, passes } = JSON.parse(text);
     const tables = arrayNamed(arrays, "tables"), centroids = arrays.get("centroids")?.values;
-    if (centroids && !(centroids instanceof Int8Array)) throw new BundleError("centroids are not int8");
+    const isInt8 = !centroids || centroids instanceof Int8Array;
+    if (!isInt8) throw new BundleError("malformed prior: centroids are not int8");
     /** Channels in coding order. */
     this.order = order;
     /** The numbers of passes after which a level ends. */
     this.cuts = cuts;
-    this.passes = passes.map((one) => ({ ...one, ...predictionOf(one) }));
+    this.passes = passes.map((fields) => ({ ...fields, ...parsePrediction(fields) }));
     this.tables = buildTables(tables);
     /**
      * Offset of the latent within a symbol's interval, in 1/64 symbol, for each bin of each table; null if there are
@@ -70,10 +71,10 @@ export class NetworkPrior {
  * @param {{predicted?: unknown, spacing?: unknown}} pass
  * @throws {BundleError} if the values are invalid
  */
-function predictionOf({ predicted = false, spacing = STEP }) {
+function parsePrediction({ predicted = false, spacing = OFFSET_UNITS }) {
   const isSpacing = typeof spacing === "number" && Number.isInteger(spacing) && spacing > 0 && spacing <= MAX_SPACING;
-  if (typeof predicted !== "boolean" || !isSpacing || (spacing !== STEP && !predicted)) {
-    throw new BundleError(`a pass is predicted ${predicted}, with a spacing of ${spacing}`);
+  if (typeof predicted !== "boolean" || !isSpacing || (spacing !== OFFSET_UNITS && !predicted)) {
+    throw new BundleError(`malformed prior: a pass with predicted ${predicted}, spacing ${spacing}`);
   }
   return { predicted, spacing };
 }

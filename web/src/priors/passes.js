@@ -21,6 +21,25 @@ export const MARGIN = 4;
  * @typedef {{plane: Int32Array, padded: Int32Array, margins: Int32Array}} Positions
  */
 
+/**
+ * Return the passes that have positions in a grid, with their numbers.
+ * @template {Phase} P
+ * @param {P[]} passes
+ * @param {Grid} grid
+ */
+export function nonEmptyPasses(passes, grid) {
+  return passes.flatMap((codingPass, number) => (grid.count(codingPass) ? [{ codingPass, number }] : []));
+}
+
+/**
+ * Return the number of symbols of a pass.
+ * @param {Phase & {channels: [first: number, end: number]}} codingPass
+ * @param {Grid} grid
+ */
+export function countSymbols(codingPass, grid) {
+  return (codingPass.channels[1] - codingPass.channels[0]) * grid.count(codingPass);
+}
+
 /** The positions of phases in a plane. Each phase is computed once. */
 export class Grid {
   /**
@@ -36,7 +55,7 @@ export class Grid {
     this.pitch = width + 2 * MARGIN;
     this.paddedSize = (height + 2 * MARGIN) * this.pitch;
     /** @type {Map<string, Positions>} */
-    this._known = new Map();
+    this._cache = new Map();
   }
 
   /**
@@ -45,9 +64,9 @@ export class Grid {
    */
   positions(phase) {
     const key = `${phase.stride}:${phase.origins.join(";")}`;
-    const known = this._known.get(key) ?? this._find(phase);
-    this._known.set(key, known);
-    return known;
+    const positions = this._cache.get(key) ?? this._find(phase);
+    this._cache.set(key, positions);
+    return positions;
   }
 
   /**
@@ -105,9 +124,9 @@ export class Grid {
 function along(first, stride, length, before, behind) {
   const last = first + Math.floor((length - 1 - first) / stride) * stride;
   const end = length + (behind ? MARGIN : 0);
-  const found = [];
+  const coordinates = [];
   let at = first;
   if (before) while (at - stride >= -MARGIN) at -= stride;
-  for (; at < end; at += stride) found.push({ at, nearest: Math.min(Math.max(at, first), last) });
-  return found;
+  for (; at < end; at += stride) coordinates.push({ at, nearest: Math.min(Math.max(at, first), last) });
+  return coordinates;
 }
