@@ -2,21 +2,21 @@
 
 import { Assets } from "./assets/assets.js";
 import { arrayNamed } from "./assets/npz.js";
-import { TileQuantizer } from "./coding/rdoq.js";
 import { WORD } from "./coding/latent_reader.js";
 import { maskingWeights } from "./coding/perceptual_masking.js";
 import { areaOf, paste } from "./coding/planes.js";
+import { TileQuantizer } from "./coding/rdoq.js";
 import { encodeStream } from "./coding/stream_encoder.js";
 import { LimitError } from "./error.js";
 import { concatBytes } from "./format/bytes.js";
 import { DEFAULT_LIMITS } from "./format/container.js";
 import { writeFile } from "./format/container_writer.js";
 import { SINGLE, innerEdges, maxTiles, tilePlaces } from "./format/layout.js";
-import { channelSteps, latentGrid, shippedProfile, stepCodeForQuality, quantStepOf } from "./format/profile.js";
+import { channelSteps, latentGrid, quantStepOf, shippedProfile, stepCodeForQuality } from "./format/profile.js";
 import { EncoderNetwork } from "./networks/encoder_network.js";
 import { Runtime } from "./networks/runtime.js";
-import { Grid } from "./priors/passes.js";
 import { NetworkPrior } from "./priors/network_prior.js";
+import { Grid } from "./priors/passes.js";
 
 /** @typedef {import("./format/layout.js").Layout} Layout */
 /** @typedef {import("./format/layout.js").Place} Place */

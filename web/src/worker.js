@@ -1,8 +1,8 @@
 /** The worker's side of `client.js`: handles requests in turn, and transfers the pixels of results. */
 
+import { Decoder } from "./decoder.js";
 import { Encoder } from "./encoder.js";
 import { BundleError } from "./error.js";
-import { Decoder } from "./decoder.js";
 
 /**
  * `data` is the folder of the decoder's files. `args` are the arguments of the method.

@@ -5,9 +5,9 @@ import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
 import { LatentReader } from "../src/coding/latent_reader.js";
 import { encodeStream } from "../src/coding/stream_encoder.js";
+import { Decoder } from "../src/decoder.js";
 import { Encoder } from "../src/encoder.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
-import { Decoder } from "../src/decoder.js";
 import { Grid } from "../src/priors/passes.js";
 import { Vector, WHOLE, expectedText, load, modelOf, sha256 } from "./vectors.js";
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { SparseInputs, Layer } from "../src/priors/pass_network.js";
+import { Layer, SparseInputs } from "../src/priors/pass_network.js";
 
 const MAX_ABS_SUM = 2 ** 24 - 1;
 

@@ -4,24 +4,23 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
 import { SalvagedLatentReader } from "../src/coding/salvaged_latent_reader.js";
+import { Decoder } from "../src/decoder.js";
 import { DEFAULT_LIMITS } from "../src/format/container.js";
 import { salvageFile } from "../src/format/salvage.js";
-import { Decoder } from "../src/decoder.js";
 import { EXPECTED, Vector, assertAlike, expectedText, load, sha256 } from "./vectors.js";
 
 /**
  * A damaged vector and its expected result: an error, or a digest of symbols and reconstruction offsets with a report
- * of missing tiles. Some have an expected image, and `told`, the report of all missing parts. `make_expected.py` writes
- * these keys.
- * @typedef {{vector: string, length: number, at: number, flip: number, error?: string, sha256?: string, missing?:
- *   string, picture?: string, told?: string}} Case
+ * of missing tiles. Some have an expected image, and a report of all missing parts.
+ * @typedef {{vector: string, length: number, at: number, flip: number, error?: string, sha256?: string,
+ *   missing?: string, image?: string, report?: string}} Case
  */
 /** @type {Case[]} */
 const CASES = expectedText("partial");
 
 const assets = new Assets(load), decoder = new Decoder({ load });
 
-/** @param {Case} of */
+/** @param {Case} damage */
 async function damaged({ vector, length, at, flip }) {
   const bytes = (await new Vector(vector).input()).slice(0, length);
   bytes[at] ^= flip;
@@ -36,25 +35,25 @@ async function salvaged(bytes) {
 
 for (const vector of new Set(CASES.map(({ vector: name }) => name))) {
   test(`SalvagedLatentReader decodes damaged files of ${vector} like Python`, async () => {
-    for (const one of CASES.filter(({ vector: name }) => name === vector)) {
-      const bytes = await damaged(one), label = JSON.stringify(one);
-      if (one.error) {
-        await assert.rejects(salvaged(bytes), { name: one.error }, label);
-      } else if (one.sha256) {
+    for (const testCase of CASES.filter(({ vector: name }) => name === vector)) {
+      const bytes = await damaged(testCase), label = JSON.stringify(testCase);
+      if (testCase.error) {
+        await assert.rejects(salvaged(bytes), { name: testCase.error }, label);
+      } else if (testCase.sha256) {
         const { reader, symbols, reconOffsets } = await salvaged(bytes);
-        assert.equal(reader.missingReport, one.missing, label);
+        assert.equal(reader.missingReport, testCase.missing, label);
         const digest = sha256(Buffer.concat([symbols, reconOffsets ?? []].map(bytesOfArray)));
-        assert.equal(digest.slice(0, 16), one.sha256, label);
+        assert.equal(digest.slice(0, 16), testCase.sha256, label);
       }
     }
   });
 }
 
-for (const one of CASES.filter(({ picture }) => picture)) {
-  test(`Decoder with partial decodes ${one.picture} like Python`, async () => {
-    const image = await decoder.decode(await damaged(one), { partial: true });
-    assert.equal(image.missing, one.told);
-    assertAlike(image, EXPECTED.get(String(one.picture)));
+for (const testCase of CASES.filter(({ image }) => image)) {
+  test(`Decoder with partial decodes ${testCase.image} like Python`, async () => {
+    const image = await decoder.decode(await damaged(testCase), { partial: true });
+    assert.equal(image.missing, testCase.report);
+    assertAlike(image, EXPECTED.get(String(testCase.image)));
   });
 }
 

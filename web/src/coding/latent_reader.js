@@ -5,12 +5,13 @@ import { buildTables } from "../entropy/tables.js";
 import { LimitError, need } from "../error.js";
 import { concatBytes } from "../format/bytes.js";
 import { BUNDLED, tileSegment } from "../format/container.js";
-import { intersect, fits, innerEdges, tilePlaces } from "../format/layout.js";
-import { ADAPTIVE, PALETTE, channelSteps, latentGrid, resolveProfile } from "../format/profile.js";
+import { fits, innerEdges, intersect, tilePlaces } from "../format/layout.js";
+import { ADAPTIVE, PALETTE, latentGrid, resolveProfile } from "../format/profile.js";
 import { AdaptivePrior, CUTS, PARAMETERS } from "../priors/adaptive.js";
 import { NetworkPrior } from "../priors/network_prior.js";
 import { decodePalette } from "./palette.js";
 import { areaOf, paste } from "./planes.js";
+import { dequantize } from "./quantized_latents.js";
 import { decodeStream } from "./stream_codec.js";
 
 /** @typedef {import("../assets/assets.js").Assets} Assets */
@@ -286,23 +287,4 @@ function levelsHolding(channels, { passes, order, cuts }) {
     return order.slice(first, end).some((channel) => channels.includes(channel));
   });
   return 1 + cuts.filter((cut) => cut <= last).length;
-}
-
-/**
- * Return the latents of some symbols. Each operation is rounded to float32 separately, as the format requires.
- * @param {DecodedStream} decoded
- * @param {Profile} profile
- * @param {number} stepCode
- */
-export function dequantize({ symbols, reconOffsets }, profile, stepCode) {
-  const { mean, offset } = profile, steps = channelSteps(profile, stepCode), size = symbols.length / mean.length;
-  const latents = new Float32Array(symbols.length);
-  for (let channel = 0, n = 0; channel < mean.length; channel++) {
-    const step = steps[channel], centre = mean[channel];
-    for (const end = n + size; n < end; n++) {
-      const reconOffset = reconOffsets ? reconOffsets[n] / 64 : -Math.sign(symbols[n]) * offset[channel];
-      latents[n] = Math.fround(Math.fround(symbols[n] + reconOffset) * step) + centre;
-    }
-  }
-  return latents;
 }

@@ -2,7 +2,7 @@
 
 import { FormatError } from "../error.js";
 import { crc16 } from "./checksum.js";
-import { DEFAULT_LIMITS, RequiredChunkError, readFile, readPrologue, checkMagicAndVersion } from "./container.js";
+import { DEFAULT_LIMITS, RequiredChunkError, checkMagicAndVersion, readFile, readPrologue } from "./container.js";
 import { Cursor } from "./cursor.js";
 import { segmentKinds } from "./layout.js";
 

@@ -3,7 +3,7 @@
 import { need } from "../error.js";
 import { intactLayerSegment } from "../format/container.js";
 import { intersect, pixelPlace, tilePlaces } from "../format/layout.js";
-import { decodeResidual, buildResidualTables } from "./residual_codec.js";
+import { buildResidualTables, decodeResidual } from "./residual_codec.js";
 import { decodeWebp } from "./webp_lossless.js";
 
 /** @typedef {import("../assets/assets.js").Assets} Assets */

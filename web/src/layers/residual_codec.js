@@ -2,10 +2,10 @@
 
 import { arrayNamed } from "../assets/npz.js";
 import { AnsDecoder } from "../entropy/ans.js";
-import { readSymbols, buildTables } from "../entropy/tables.js";
+import { buildTables, readSymbols } from "../entropy/tables.js";
 import { need } from "../error.js";
-import { BlockContexts, EDGES, EXTENTS, GROUPS } from "./residual_contexts.js";
 import { AXES, BANDS, BLOCK, VALUE_LIMIT, inverseDct } from "./dct.js";
+import { BlockContexts, EDGES, EXTENTS, GROUPS } from "./residual_contexts.js";
 
 /** @typedef {import("./residual_contexts.js").BlockSet} BlockSet */
 

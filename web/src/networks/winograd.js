@@ -8,7 +8,7 @@
  */
 
 import { concatBytes } from "../format/bytes.js";
-import { GRAPH, MODEL, bytesOf, constant, field, parseFields, node, parseNode, parseTensor } from "./onnx.js";
+import { GRAPH, MODEL, bytesOf, constant, field, node, parseFields, parseNode, parseTensor } from "./onnx.js";
 
 const TAPS = 3, IN = 6, OUT = 4, SUMS = IN * IN;
 const MIN_CHANNELS = 32; // with fewer, the transforms cost more than they save

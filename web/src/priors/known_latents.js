@@ -1,6 +1,6 @@
 /** The inputs of a prior's networks in a plane, and the locations and scales that their outputs give. */
 
-import { FEATURE_LIMIT, SparseInputs, KNOTS, LIMIT } from "./pass_network.js";
+import { FEATURE_LIMIT, KNOTS, LIMIT, SparseInputs } from "./pass_network.js";
 
 /** @typedef {import("./passes.js").Grid} Grid */
 /** @typedef {import("./network_prior.js").NetworkPrior} NetworkPrior */

@@ -6,7 +6,7 @@
 import { arrayNamed } from "../assets/npz.js";
 import { buildTables } from "../entropy/tables.js";
 import { BundleError } from "../error.js";
-import { MAGNITUDE, KnownLatents } from "./known_latents.js";
+import { KnownLatents, MAGNITUDE } from "./known_latents.js";
 import { LIMIT, parsePassNetwork } from "./pass_network.js";
 
 /** @typedef {import("../assets/npz.js").Arrays} Arrays */

@@ -1,7 +1,7 @@
 /** Tests of the element `<sdt-image>`, and of the polyfill. */
 
-import { Encoder } from "../../src/encoder.js";
 import { SdtImage, define } from "../../src/element.js";
+import { Encoder } from "../../src/encoder.js";
 import { polyfill } from "../../src/polyfill.js";
 import { equal, fails, next, test } from "./check.js";
 
