@@ -1,4 +1,4 @@
-/** `node build.mjs`: the viewer as a static site in `dist/`, which needs nothing beside it; prints what it weighs. */
+/** `node build.mjs` writes the viewer to `dist/` as a self-contained static site, and prints the sizes of its files. */
 
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -9,13 +9,13 @@ import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 const HERE = new URL("./", import.meta.url), DATA = new URL("../engine/data/", HERE);
 const RUNTIME = "onnxruntime-web", WEBP = "@jsquash/webp";
 
-/** What runs networks, of which a browser loads one: a module, and what that loads. */
+/** The builds of ONNX Runtime: a module, and the WebAssembly file that it loads. A browser loads one of them. */
 const BACKENDS = {
   wasm: ["lib/ort.wasm.bundle.min.mjs", "lib/ort-wasm-simd-threaded.wasm"],
   webgpu: ["lib/ort.webgpu.bundle.min.mjs", "lib/ort-wasm-simd-threaded.asyncify.wasm"],
 };
 
-/** What is copied from elsewhere: files of the site, by where they come from. */
+/** Files that are copied into the site: source files by their paths in the site. */
 const COPIES = new Map([
   ...Object.values(BACKENDS).flat().map((path) => from(`${RUNTIME}/dist/`, posix.basename(path), "lib/")),
   ...["decode.js", "utils.js", "codec/dec/webp_dec.js"].map((name) => from(`${WEBP}/`, name, "lib/webp/")),
@@ -25,18 +25,20 @@ const COPIES = new Map([
   ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
 ]);
 
-/** Groups of what is printed that most pictures do not need. */
-const AT_TIMES = new Set(["data/bundles/tiny/encoder.onnx", "data/webp_dec.wasm", "lib/webp/", "licences"]);
+/** Groups of files that most images do not need. */
+const OCCASIONAL = new Set(["data/bundles/tiny/encoder.onnx", "data/webp_dec.wasm", "lib/webp/", "licences"]);
 
-/** Whose work the site holds, and where the texts of their licences lie. */
+/** The works in the site, and the files of their licences. */
 const LICENCES = new Map([
   ["sdtrt: all but what is named below", new URL("../LICENSE", HERE)],
-  ["ONNX Runtime Web: lib/ort*", new URL("licences/onnxruntime-web.txt", HERE)], // its package brings no text
+  ["ONNX Runtime Web: lib/ort*", new URL("licences/onnxruntime-web.txt", HERE)], // its npm package has no licence file
   [`${WEBP}: lib/webp/ and data/webp_dec.wasm`, new URL(`node_modules/${WEBP}/LICENSE`, HERE)],
   ["libwebp: data/webp_dec.wasm", new URL(`node_modules/${WEBP}/codec/LICENSE.codec.md`, HERE)],
 ]);
 
-/** Import maps do not reach workers, so libraries are named by where they lie, from the folder of each module. */
+/**
+ * Paths of the libraries in the site. Import maps do not reach workers, so modules import libraries by relative paths.
+ */
 const LIBRARIES = [
   [RUNTIME, BACKENDS.wasm[0]],
   [`${RUNTIME}/webgpu`, BACKENDS.webgpu[0]],
@@ -62,13 +64,13 @@ function data(path) {
 }
 
 /**
- * Write the site to a folder, which is emptied.
+ * Write the site to a folder. Existing contents are removed.
  * @param {URL} folder ending in a slash
- * @returns {Promise<string[]>} its files, by their paths there
+ * @returns {Promise<string[]>} paths of its files, relative to the folder
  */
 export async function build(folder) {
   await rm(folder, { recursive: true, force: true });
-  const sources = [...(await textsOf("src/", "src/")), ...(await textsOf("viewer/", ""))];
+  const sources = [...(await sourceTexts("src/", "src/")), ...(await sourceTexts("viewer/", ""))];
   sources.push(["LICENSES.txt", await licences()]);
   for (const [path, text] of sources) await put(new URL(path, folder), text);
   for (const [path, source] of COPIES) {
@@ -78,38 +80,38 @@ export async function build(folder) {
   const files = [...sources.map(([path]) => path), ...COPIES.keys()].sort(), hash = createHash("sha256");
   for (const path of files) hash.update(path).update(await readFile(new URL(path, folder)));
   const shared = files.filter((path) => !backendOf(path));
-  const told = { version: hash.digest("hex").slice(0, 16), files: shared, backends: BACKENDS };
-  await put(new URL("files.js", folder), `self.SITE = ${JSON.stringify(told, null, 1)};\n`);
+  const site = { version: hash.digest("hex").slice(0, 16), files: shared, backends: BACKENDS };
+  await put(new URL("files.js", folder), `self.SITE = ${JSON.stringify(site, null, 1)};\n`);
   return [...files, "files.js"];
 }
 
 /**
  * @param {string} folder
  * @param {string} into
- * @returns {Promise<[string, string][]>} paths in the site, and what is written there
+ * @returns {Promise<[string, string][]>} paths in the site, and their texts
  */
-async function textsOf(folder, into) {
-  const found = await readdir(new URL(folder, HERE), { recursive: true });
-  const names = found.filter((name) => posix.extname(name)).map((name) => name.replaceAll("\\", "/")).sort();
+async function sourceTexts(folder, into) {
+  const paths = await readdir(new URL(folder, HERE), { recursive: true });
+  const names = paths.filter((name) => posix.extname(name)).map((name) => name.replaceAll("\\", "/")).sort();
   return Promise.all(names.map(async (name) => {
     const text = await readFile(new URL(folder + name, HERE), "utf8"), path = into + name;
-    return /** @type {[string, string]} */ ([path, moved(text, posix.dirname(path))]);
+    return /** @type {[string, string]} */ ([path, withSitePaths(text, posix.dirname(path))]);
   }));
 }
 
 /**
- * Return a module's text with the names of what lies elsewhere in the site; the viewer lies beside `src/` there.
+ * Replace the imports in a module's text by relative paths in the site, where the viewer lies beside `src/`.
  * @param {string} text
  * @param {string} folder of the module in the site
  */
-function moved(text, folder) {
-  const named = LIBRARIES.reduce((all, [name, place]) => {
+function withSitePaths(text, folder) {
+  const replaced = LIBRARIES.reduce((all, [name, place]) => {
     return all.replaceAll(`"${name}"`, `"${posix.relative(folder, place)}"`);
   }, text);
-  return named.replaceAll('"../src/', '"./src/');
+  return replaced.replaceAll('"../src/', '"./src/');
 }
 
-/** Return the texts of all licences, each below its works. */
+/** Return the texts of all licences, each under its works. */
 async function licences() {
   const texts = await Promise.all([...LICENCES].map(async ([works, source]) => {
     return `${works}\n${"=".repeat(works.length)}\n\n${(await readFile(source, "utf8")).trim()}\n`;
@@ -127,7 +129,7 @@ async function put(target, text) {
 }
 
 /**
- * Print what files weigh, and what is sent of them by servers that compress.
+ * Print the sizes of files: uncompressed, and as sent by servers that compress.
  * @param {URL} folder
  * @param {string[]} files
  */
@@ -147,16 +149,16 @@ async function printSizes(folder, files) {
   for (const backend of Object.keys(BACKENDS)) {
     const its = rows.filter(({ group }) => !Object.hasOwn(BACKENDS, group) || group === backend);
     sum(`all, with ${backend}`, its);
-    sum(`for a picture, with ${backend}`, its.filter(({ group }) => !AT_TIMES.has(group)));
+    sum(`for an image, with ${backend}`, its.filter(({ group }) => !OCCASIONAL.has(group)));
   }
 }
 
 /**
- * Return whose file of the site it is, undefined for what is loaded with each backend.
+ * Return the backend that a file belongs to, undefined for files of all backends.
  * @param {string} path
  */
 function backendOf(path) {
-  return Object.entries(BACKENDS).find(([, its]) => its.includes(path))?.[0];
+  return Object.entries(BACKENDS).find(([, paths]) => paths.includes(path))?.[0];
 }
 
 /** @param {string} path */

@@ -1,28 +1,28 @@
-/** A module worker for `benchmarks/browser.py`: decodes a file again and again, and tells how long each time takes. */
+/** A module worker for `benchmarks/browser.py`: decodes a file repeatedly and reports the time of each decode. */
 
 import { InferenceSession, env } from "onnxruntime-web";
-import { StoredLatents } from "../src/coding/latents.js";
-import { Decoder } from "../src/picture.js";
+import { LatentReader } from "../src/coding/latent_reader.js";
+import { Decoder } from "../src/decoder.js";
 
 /** @typedef {{whole: number, entropy: number, network: number}} Times milliseconds of one decode */
-/** @typedef {{threads: number, runs: number, file: string, data: string}} Request `data` is as in `worker.js` */
+/** @typedef {{threads: number, runs: number, file: string, data: string}} Request `data` as in `src/worker.js` */
 
 const spent = { entropy: 0, network: 0 };
 /** @type {Decoder | undefined} */
 let decoder;
 
-const { keep } = StoredLatents.prototype;
-StoredLatents.prototype.keep = function (/** @type {import("../src/format/layout.js").Place} */ wanted) {
+const { prefetch } = LatentReader.prototype;
+LatentReader.prototype.prefetch = function (/** @type {import("../src/format/layout.js").Place} */ area) {
   const started = performance.now();
-  keep.call(this, wanted);
+  prefetch.call(this, area);
   spent.entropy += performance.now() - started;
 };
 
 const session = /** @type {any} */ (InferenceSession).prototype, { run } = session;
 session.run = async function (/** @type {unknown[]} */ ...args) {
-  const started = performance.now(), found = await run.apply(this, args);
+  const started = performance.now(), outputs = await run.apply(this, args);
   spent.network += performance.now() - started;
-  return found;
+  return outputs;
 };
 
 /** @param {string} path */

@@ -1,17 +1,20 @@
-/** The decoder in a Web Worker, so that a page stays quick: requests wait their turn, small ones first. */
+/**
+ * Runs the decoder in a Web Worker, so that the page stays responsive. Requests wait in a queue; small requests go
+ * first.
+ */
 
 import { BundleError, FormatError, LimitError } from "./error.js";
 
 /** @typedef {import("./format/container.js").Limits} Limits */
 /** @typedef {import("./networks/runtime.js").Backend} Backend */
-/** @typedef {import("./picture.js").Decoded} Decoded */
-/** @typedef {import("./picture.js").Info} Info */
-/** @typedef {import("./picture.js").Picture} Picture */
-/** @typedef {import("./picture.js").Region} Region */
+/** @typedef {import("./decoder.js").DecodedImage} DecodedImage */
+/** @typedef {import("./decoder.js").Info} Info */
+/** @typedef {import("./decoder.js").RgbaImage} RgbaImage */
+/** @typedef {import("./decoder.js").Region} Region */
 /** @typedef {import("./worker.js").Request} Request */
 
-/** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options a request that is aborted is not begun */
-/** @typedef {{request: Request, resolve: (found: any) => void, reject: (error: unknown) => void}} Waiting */
+/** @typedef {{limits?: Partial<Limits>, signal?: AbortSignal}} Options an aborted request is not started */
+/** @typedef {{request: Request, resolve: (result: any) => void, reject: (error: unknown) => void}} PendingRequest */
 
 const SMALL = new Set(["preview", "info", "backend"]);
 const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */ ([
@@ -23,10 +26,12 @@ const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */
 ]));
 
 /**
- * Return a decoder in a worker of its own, which loads what it needs when that is first needed.
- * @param {{data?: string | URL, worker?: string | URL, backend?: Backend}} [options] `data` is the folder of what
- *   `Decoder` loads, ending in a slash (default: `data/` beside the folder of this module), `worker` another place of
- *   `worker.js`, `backend` the only one that may run networks (default: WebGPU if it works, else WebAssembly)
+ * Open a decoder in its own worker. It loads its files on first use.
+ *
+ * - `data`: folder of the files that `Decoder` loads, ending in a slash (default: `data/` beside this module's folder)
+ * - `worker`: another location of `worker.js`
+ * - `backend`: the only backend that may run networks (default: WebGPU if it works, else WebAssembly)
+ * @param {{data?: string | URL, worker?: string | URL, backend?: Backend}} [options]
  * @returns {Client}
  */
 export function open({ data = new URL("../data/", import.meta.url), worker, backend } = {}) {
@@ -37,8 +42,8 @@ export function open({ data = new URL("../data/", import.meta.url), worker, back
 }
 
 /**
- * A decoder like `Decoder` of `picture.js`, with its errors. What it is given is copied, so that it can be asked for
- * several things of one file; pixels are handed over by the worker.
+ * The asynchronous counterpart of `Decoder` and `Encoder`, with the same errors. Arguments are copied, so a file can be
+ * used for several requests; pixels are transferred from the worker.
  */
 export class Client {
   /**
@@ -51,67 +56,67 @@ export class Client {
     this._worker = worker;
     this._settings = { data, backend };
     this._count = 0;
-    /** @type {Waiting[]} */
+    /** @type {PendingRequest[]} */
     this._queue = [];
-    /** @type {Waiting | null} */
+    /** @type {PendingRequest | null} */
     this._current = null;
     /** @type {Error | null} */
     this._failure = null;
-    worker.onmessage = ({ data: answer }) => this._take(answer);
+    worker.onmessage = ({ data: answer }) => this._settle(answer);
     worker.onerror = ({ message }) => this._fail(new Error(`the decoder's worker failed: ${message || "not loaded"}`));
   }
 
   /**
-   * Return the picture in a file, or a region of it, or what there is of a damaged one; `backend` tells by what the
-   * network ran.
+   * Decode an image, a region of it, or the readable part of a damaged file. `backend` names the backend that ran the
+   * network.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Options & {region?: Region, partial?: boolean}} [options]
-   * @returns {Promise<Decoded>}
+   * @returns {Promise<DecodedImage>}
    */
   decode(bytes, { signal, ...options } = {}) {
-    return this._ask("decode", [bytes, options], signal);
+    return this._request("decode", [bytes, options], signal);
   }
 
   /**
-   * Return the picture in a file at 1/`scale` of its size.
+   * Decode an image at 1/`scale` of its size.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale]
-   * @param {Options & {ahead?: boolean}} [options] with `ahead` the network is loaded meanwhile
-   * @returns {Promise<Picture>}
+   * @param {Options & {ahead?: boolean}} [options] with `ahead`, the network is loaded in the meantime
+   * @returns {Promise<RgbaImage>}
    */
   preview(bytes, scale = 8, { signal, ...options } = {}) {
-    return this._ask("preview", [bytes, scale, options], signal);
+    return this._request("preview", [bytes, scale, options], signal);
   }
 
   /**
-   * Return what a file says of its picture.
+   * Return a file's metadata without decoding pixels.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Options} [options]
    * @returns {Promise<Info>}
    */
   info(bytes, { signal, ...options } = {}) {
-    return this._ask("info", [bytes, options], signal);
+    return this._request("info", [bytes, options], signal);
   }
 
   /**
-   * Return the file of a picture.
-   * @param {Picture} picture an opaque one
+   * Encode an image.
+   * @param {RgbaImage} image an opaque one
    * @param {{quality?: number, maxPixels?: number, signal?: AbortSignal}} [options]
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
    */
-  encode(picture, { signal, ...options } = {}) {
-    return this._ask("encode", [picture, options], signal);
+  encode(image, { signal, ...options } = {}) {
+    return this._request("encode", [image, options], signal);
   }
 
   /**
-   * Return by what networks will run.
+   * Return the backend that runs networks.
    * @returns {Promise<Backend>}
    */
   backend() {
-    return this._ask("backend", []);
+    return this._request("backend", []);
   }
 
-  /** End the worker; what is not done by then, and what is asked for later, fails. */
+  /** End the worker. Pending and later requests fail. */
   close() {
     this._fail(new Error("the decoder is closed"));
   }
@@ -122,49 +127,49 @@ export class Client {
    * @param {AbortSignal} [signal]
    * @returns {Promise<any>}
    */
-  async _ask(method, args, signal) {
+  async _request(method, args, signal) {
     signal?.throwIfAborted();
     if (this._failure) throw this._failure;
     const request = { id: ++this._count, ...this._settings, method, args };
     let drop = () => {};
     try {
       return await new Promise((resolve, reject) => {
-        const waiting = { request, resolve, reject };
+        const pending = { request, resolve, reject };
         drop = () => {
-          this._queue = this._queue.filter((one) => one !== waiting);
+          this._queue = this._queue.filter((request) => request !== pending);
           reject(signal?.reason);
         };
         signal?.addEventListener("abort", drop);
-        this._queue.push(waiting);
-        this._next();
+        this._queue.push(pending);
+        this._sendNext();
       });
     } finally {
       signal?.removeEventListener("abort", drop);
     }
   }
 
-  /** Begin a request, if none is in work. */
-  _next() {
+  /** Send the next request if none is running. */
+  _sendNext() {
     if (this._current || !this._queue.length) return;
     const small = this._queue.findIndex(({ request }) => SMALL.has(request.method));
     [this._current] = this._queue.splice(Math.max(small, 0), 1);
     const { request, reject } = this._current;
     try {
       this._worker.postMessage(request);
-    } catch (error) { // what cannot be copied: no answer will come
+    } catch (error) { // the request cannot be copied, so no answer will come
       this._current = null;
       reject(error);
-      this._next();
+      this._sendNext();
     }
   }
 
   /** @param {import("./worker.js").Answer} answer */
-  _take({ found, error }) {
-    const { resolve, reject } = /** @type {Waiting} */ (this._current);
+  _settle({ result, error }) {
+    const { resolve, reject } = /** @type {PendingRequest} */ (this._current);
     this._current = null;
-    if (error) reject(errorOf(error));
-    else resolve(found);
-    this._next();
+    if (error) reject(rebuildError(error));
+    else resolve(result);
+    this._sendNext();
   }
 
   /** @param {Error} failure */
@@ -177,7 +182,7 @@ export class Client {
   }
 }
 
-/** @param {{name: string, message: string}} told */
-function errorOf({ name, message }) {
+/** @param {{name: string, message: string}} error */
+function rebuildError({ name, message }) {
   return new (ERRORS.get(name) ?? Error)(message);
 }

@@ -1,10 +1,10 @@
-/** The element `<sdt-image>`: an `.sdt` file in the place of an image, first its preview, then the picture. */
+/** The element `<sdt-image>`: shows an `.sdt` file in a page, first its preview, then the image. */
 
 import { open } from "./client.js";
 import { FormatError } from "./error.js";
 
 /** @typedef {import("./client.js").Client} Client */
-/** @typedef {import("./picture.js").Picture} Picture */
+/** @typedef {import("./decoder.js").RgbaImage} RgbaImage */
 
 const NAME = "sdt-image", SCALE = 8, LAZY_MARGIN = "400px";
 const STYLE = `
@@ -20,8 +20,8 @@ let settings;
 let client;
 
 /**
- * Make the element known to the page. All elements share one worker, which starts with the first picture.
- * @param {Parameters<typeof open>[0]} [options] of `open`
+ * Register the element in the page. All elements share one worker, which starts with the first image.
+ * @param {Parameters<typeof open>[0]} [options] passed to `open`
  */
 export function define(options) {
   settings = options;
@@ -29,9 +29,9 @@ export function define(options) {
 }
 
 /**
- * Attributes are those of `<img>`: `src`, `alt`, `width`, `height`, `loading`. There is an event `load`, or `error`,
- * whose `error` is what the decoder threw. A picture is loaded while its element is in a document. Of a file that is
- * cut short or damaged there is what can be shown, as of other images.
+ * The attributes are those of `<img>`: `src`, `alt`, `width`, `height`, `loading`. The events are `load`, and `error`
+ * with the decoder's error as its `error`. The image is loaded while the element is in a document. Of a damaged or
+ * truncated file the readable part is shown, as browsers do with other formats.
  */
 export class SdtImage extends HTMLElement {
   static observedAttributes = ["src", "alt", "width", "height", "loading"];
@@ -61,7 +61,7 @@ export class SdtImage extends HTMLElement {
     this.setAttribute("src", value);
   }
 
-  /** The address of the file, as it is written if it is none; "" without one. */
+  /** The absolute address of the file, the attribute itself if it is not a valid address, or "". */
   get currentSrc() {
     const src = this.getAttribute("src");
     return src && URL.canParse(src, document.baseURI) ? new URL(src, document.baseURI).href : src ?? "";
@@ -75,7 +75,7 @@ export class SdtImage extends HTMLElement {
     this.setAttribute("alt", value);
   }
 
-  /** The width of the picture in pixels, known before the picture is; 0 until then. */
+  /** The width of the image in pixels. It is known before the pixels are; 0 until then. */
   get naturalWidth() {
     return this._canvas.width;
   }
@@ -84,23 +84,24 @@ export class SdtImage extends HTMLElement {
     return this._canvas.height;
   }
 
-  /** What is missing of the picture that is shown, in words: "" unless its file is damaged. */
+  /** A report of the missing parts of the image, "" unless its file is damaged. */
   get missing() {
     return this._missing;
   }
 
-  /** Whether nothing is awaited: the picture is there, it failed, or there is none. */
+  /** Whether loading has ended or there is nothing to load. */
   get complete() {
     return this._state !== "loading" && this._state !== "waiting";
   }
 
   /**
-   * Load the picture now, even a lazy one.
-   * @returns {Promise<void>} that the picture is there; it fails as `error` tells, or if `src` changes meanwhile
+   * Load the image now, even with `loading="lazy"`.
+   * @returns {Promise<void>} resolves when the image is shown; rejects with the error of the `error` event, or if `src`
+   *   changes
    */
   async decode() {
-    if (!this.currentSrc) throw new DOMException("there is no src", "EncodingError");
-    if (!this.isConnected) throw new DOMException("the element is in no document", "EncodingError");
+    if (!this.currentSrc) throw new DOMException("src is not set", "EncodingError");
+    if (!this.isConnected) throw new DOMException("the element is not in a document", "EncodingError");
     this._begin();
     return this._done;
   }
@@ -125,9 +126,9 @@ export class SdtImage extends HTMLElement {
     else if (value !== "lazy") this._begin();
   }
 
-  /** Forget what is loaded or awaited. */
+  /** Discard the image, and abort loading. */
   _reset() {
-    this._control.abort(new DOMException("another picture is wanted", "AbortError"));
+    this._control.abort(new DOMException("the image has changed", "AbortError"));
     this._control = new AbortController();
     this._state = "none";
     this._missing = "";
@@ -139,12 +140,12 @@ export class SdtImage extends HTMLElement {
     this._reset();
     if (!this.isConnected || !this.currentSrc) return;
     this._state = "waiting";
-    if (this.getAttribute("loading") === "lazy") this._awaitView();
+    if (this.getAttribute("loading") === "lazy") this._loadNearView();
     else this._begin();
   }
 
-  /** Begin when the element comes near the view, or when the page is printed. */
-  _awaitView() {
+  /** Start loading when the element comes near the viewport, or when the page is printed. */
+  _loadNearView() {
     const observer = new IntersectionObserver((entries) => {
       if (entries.some(({ isIntersecting }) => isIntersecting)) this._begin();
     }, { rootMargin: LAZY_MARGIN });
@@ -157,7 +158,7 @@ export class SdtImage extends HTMLElement {
     if (this._state !== "waiting") return;
     this._state = "loading";
     this._done = this._load(this._control.signal);
-    this._done.catch(() => {}); // told by the event, too
+    this._done.catch(() => {}); // the event reports the error as well
   }
 
   /** @param {AbortSignal} signal */
@@ -185,9 +186,9 @@ export class SdtImage extends HTMLElement {
       await this._showWhole(client, bytes, signal);
     } catch (error) {
       if (!(error instanceof FormatError)) throw error;
-      const { missing = "", ...found } = await client.decode(bytes, { signal, partial: true });
-      Object.assign(this._canvas, { width: found.width, height: found.height });
-      await this._draw(found, signal);
+      const { missing = "", ...image } = await client.decode(bytes, { signal, partial: true });
+      Object.assign(this._canvas, { width: image.width, height: image.height });
+      await this._draw(image, signal);
       this._missing = missing;
     }
   }
@@ -205,7 +206,7 @@ export class SdtImage extends HTMLElement {
   }
 
   /**
-   * @param {Picture} picture
+   * @param {RgbaImage} image
    * @param {AbortSignal} signal
    */
   async _draw({ data, width, height }, signal) {
@@ -218,7 +219,7 @@ export class SdtImage extends HTMLElement {
     bitmap.close();
   }
 
-  /** Say what the picture shows to those who do not see it, and to all if it cannot be shown. */
+  /** Set the accessible description, and show the alt text if the image cannot be shown. */
   _describe() {
     const isFailed = this._state === "failed";
     this._canvas.setAttribute("role", this.getAttribute("alt") === "" ? "presentation" : "img");
@@ -228,7 +229,7 @@ export class SdtImage extends HTMLElement {
     this._text.textContent = this.alt;
   }
 
-  /** Take the size that attributes give, which style sheets of the page outweigh. */
+  /** Apply the size in the attributes. The page's style sheets override it. */
   _hint() {
     const [width, height] = ["width", "height"].map((name) => Number.parseInt(this.getAttribute(name) ?? "", 10));
     const rules = [

@@ -1,9 +1,9 @@
 /**
- * Everything that the decoder throws on purpose, split by who can act: the names are those of sdtrt's Python errors.
- * A wrong argument is a plain `RangeError` or `TypeError`.
+ * The errors of this package, by the party that can act on them. Their names are those of sdtrt's Python errors. A
+ * wrong argument is a plain `RangeError` or `TypeError`.
  */
 
-/** Base of all errors of this package. */
+/** Base class of all errors of this package. */
 export class SdtError extends Error {
   /** @param {string} message */
   constructor(message) {
@@ -12,19 +12,19 @@ export class SdtError extends Error {
   }
 }
 
-/** The file: it is not a whole, undamaged `.sdt` file that this version can read. */
+/** The file is damaged, or needs a later version. */
 export class FormatError extends SdtError {}
 
-/** Policy: the file exceeds a limit; limits are arguments and can be raised. */
+/** The file exceeds a limit. Limits are arguments; the caller can raise them. */
 export class LimitError extends SdtError {}
 
-/** The models: one is missing, damaged, or does not fit the file. */
+/** A model is missing, damaged, or does not fit the file. */
 export class BundleError extends SdtError {}
 
 /**
  * Throw a `FormatError` unless a condition holds.
  * @param {unknown} condition
- * @param {string} message what was found and what was expected
+ * @param {string} message the value found and the value expected
  * @returns {asserts condition}
  */
 export function need(condition, message) {

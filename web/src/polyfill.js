@@ -1,13 +1,15 @@
-/** Pages as they are: `<img src="photo.sdt">`, and `<source type="image/x-sdt">` within `<picture>`, show. */
+/**
+ * Shows `.sdt` files in existing markup: `<img src="photo.sdt">`, and `<source type="image/x-sdt">` within `<picture>`.
+ */
 
 import { define } from "./element.js";
 
 const TYPE = "image/x-sdt", SDT = /\.sdt(?:[?#]|$)/i;
 
 /**
- * Put an `<sdt-image>` with the same attributes in the place of each image of an `.sdt` file, those that come later
- * included. Where that fails within `<picture>`, the `<img>` comes back.
- * @param {Parameters<typeof define>[0]} [options] of `define`
+ * Replace each image of an `.sdt` file, including later ones, by an `<sdt-image>` with the same attributes. If that
+ * fails within `<picture>`, the `<img>` is restored.
+ * @param {Parameters<typeof define>[0]} [options] passed to `define`
  */
 export function polyfill(options) {
   define(options);

@@ -1,15 +1,15 @@
-/** A module worker: requests of `client.js`, one after the other; the buffers of pictures are handed over. */
+/** The worker's side of `client.js`: handles requests in turn, and transfers the pixels of results. */
 
+import { Decoder } from "./decoder.js";
 import { Encoder } from "./encoder.js";
 import { BundleError } from "./error.js";
-import { Decoder } from "./picture.js";
 
 /**
- * `data` is where the decoder's files lie, `args` are those of the method of the decoder, or of the encoder.
- * @typedef {{id: number, data: string, backend?: import("./networks/runtime.js").Backend,
- *   method: "decode" | "preview" | "info" | "backend" | "encode", args: any[]}} Request
+ * `data` is the folder of the decoder's files. `args` are the arguments of the method.
+ * @typedef {{id: number, data: string, backend?: import("./networks/runtime.js").Backend, method: "decode" | "preview"
+ *   | "info" | "backend" | "encode", args: any[]}} Request
  */
-/** @typedef {{id: number, found?: any, error?: {name: string, message: string}}} Answer */
+/** @typedef {{id: number, result?: any, error?: {name: string, message: string}}} Answer */
 
 /** @type {Decoder | undefined} */
 let decoder;
@@ -36,11 +36,11 @@ self.onmessage = async ({ data: { id, data, backend, method, args } }) => {
     const worker = method === "encode"
       ? (encoder ??= new Encoder({ load: loadFrom(data), backend }))
       : (decoder ??= new Decoder({ load: loadFrom(data), backend }));
-    answer = { id, found: await (/** @type {any} */ (worker))[method](...args) };
+    answer = { id, result: await (/** @type {any} */ (worker))[method](...args) };
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
     answer = { id, error: { name, message } };
   }
-  const pixels = answer.found?.data?.buffer;
+  const pixels = answer.result?.data?.buffer;
   postMessage(answer, { transfer: pixels ? [pixels] : [] });
 };

@@ -1,4 +1,4 @@
-/** The built site in headless Chromium, which runs `test/browser/`; skipped where there is none. */
+/** Runs `test/browser/` on the built site in headless Chromium. Without Chromium the test is skipped. */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -12,13 +12,13 @@ import test, { after } from "node:test";
 import { pathToFileURL } from "node:url";
 import { build } from "../build.mjs";
 
-const HERE = new URL("./", import.meta.url), ROOT = new URL("../../", HERE), MOST_MS = 240_000;
+const HERE = new URL("./", import.meta.url), ROOT = new URL("../../", HERE), MAX_MS = 240_000;
 const TYPES = new Map([
   [".html", "text/html"], [".js", "text/javascript"], [".mjs", "text/javascript"], [".css", "text/css"],
   [".wasm", "application/wasm"], [".json", "application/json"],
 ]);
 const ISOLATED = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
-/** WebGPU by the processor. */
+/** Options for WebGPU emulated by the CPU. */
 const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 const chromium = chromiumPath();
@@ -29,7 +29,7 @@ after(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
 function chromiumPath() {
   const names = process.env.CHROMIUM ? [process.env.CHROMIUM] : ["chromium", "chromium-browser", "google-chrome"];
   const folders = (process.env.PATH ?? "").split(delimiter);
-  const paths = names.flatMap((name) => (name.includes("/") ? [name] : folders.map((one) => join(one, name))));
+  const paths = names.flatMap((name) => (name.includes("/") ? [name] : folders.map((folder) => join(folder, name))));
   return paths.find((path) => {
     try {
       return accessSync(path, constants.X_OK) === undefined;
@@ -40,7 +40,7 @@ function chromiumPath() {
 }
 
 /**
- * Return where a path of the server lies: the site, this folder, the repository's vectors and what they refer to.
+ * Return the file of a path on the server: in the site, this folder, or the repository's vectors and models.
  * @param {string} path
  * @param {URL} site
  */
@@ -52,14 +52,14 @@ function fileOf(path, site) {
 }
 
 /**
- * Serve a page, and take its results.
+ * Serve a page, and collect its results.
  * @param {URL} site
  */
-async function served(site) {
+async function serve(site) {
   const vectors = (await readdir(new URL("tests/vectors/", ROOT), { withFileTypes: true }))
     .filter((entry) => entry.isDirectory() && entry.name !== "__pycache__").map(({ name }) => name);
-  let isOffline = false; // from when on a page asks for that, nothing is found
-  const results = /** @type {import("./browser/check.js").Result[]} */ ([]), told = new EventEmitter();
+  let isOffline = false; // set by a request of a page; from then on every answer is 404
+  const results = /** @type {import("./browser/check.js").Result[]} */ ([]), events = new EventEmitter();
   const server = createServer(async (request, response) => {
     const path = new URL(request.url ?? "/", "http://localhost").pathname.replace(/\/$/, "/index.html");
     if (request.method === "POST") {
@@ -67,7 +67,7 @@ async function served(site) {
       for await (const part of request) parts.push(part);
       const result = JSON.parse(Buffer.concat(parts).toString());
       if (result) results.push(result);
-      else told.emit("end");
+      else events.emit("end");
       response.end();
     } else if (path === "/vectors.json") {
       response.end(JSON.stringify(vectors));
@@ -82,25 +82,25 @@ async function served(site) {
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(null)));
   const address = /** @type {import("node:net").AddressInfo} */ (server.address());
-  return { server, port: address.port, results, end: once(told, "end") };
+  return { server, port: address.port, results, end: once(events, "end") };
 }
 
 /**
- * Return what Chromium makes of the tests.
+ * Run the tests in Chromium. Return their results.
  * @param {string} program
  */
-async function resultsOf(program) {
+async function runInChromium(program) {
   const site = pathToFileURL(`${join(folder, "site")}/`);
   await build(site);
-  const { server, port, results, end } = await served(site);
+  const { server, port, results, end } = await serve(site);
   const options = ["--headless", "--no-sandbox", "--disable-gpu", ...WEBGPU, `--user-data-dir=${folder}/profile`];
   const browser = spawn(program, [...options, `http://127.0.0.1:${port}/test/browser/`], { stdio: "ignore" });
   const exit = once(browser, "exit");
-  const timer = setTimeout(() => browser.kill(), MOST_MS);
+  const timer = setTimeout(() => browser.kill(), MAX_MS);
   try {
-    const isWhole = await Promise.race([end.then(() => true), exit.then(() => false)]);
-    const late = { name: "all tests", skip: "", error: `${program} ended, or took over ${MOST_MS} ms` };
-    return isWhole ? results : [...results, late];
+    const isComplete = await Promise.race([end.then(() => true), exit.then(() => false)]);
+    const late = { name: "all tests", skip: "", error: `${program} ended, or took over ${MAX_MS} ms` };
+    return isComplete ? results : [...results, late];
   } finally {
     clearTimeout(timer);
     browser.kill();
@@ -110,8 +110,8 @@ async function resultsOf(program) {
   }
 }
 
-test("in Chromium", { skip: !chromium && "no Chromium; name one by CHROMIUM=" }, async (context) => {
-  for (const { name, error, skip } of await resultsOf(String(chromium))) {
+test("the built site passes its tests in Chromium", { skip: !chromium && "no Chromium; name one by CHROMIUM=" }, async (context) => {
+  for (const { name, error, skip } of await runInChromium(String(chromium))) {
     await context.test(name, { skip: skip || false }, () => assert.equal(error, null));
   }
 });

@@ -1,4 +1,4 @@
-/** What a reader takes in at once, of the sources: folders of few files, short files, and imports that point down. */
+/** Limits on the structure of the sources: files per folder, lines per file, and the direction of imports. */
 
 import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
@@ -7,13 +7,13 @@ import test from "node:test";
 
 const { dirname, extname, join } = posix;
 const WEB = new URL("../", import.meta.url), FOLDERS = ["src", "viewer", "bench"];
-const MOST_FILES = 14, MOST_LINES = 300;
+const MAX_FILES = 14, MAX_LINES = 300;
 
-/** What lies on which floor: a module takes from its own and from those below, by its imports and by its types. */
+/** The layer of each folder. A module imports from its own layer and lower ones only, including types. */
 const FLOORS = new Map([
   ["viewer", 9],
   ["bench", 9],
-  ["src", 8], // the main paths, and what pages take
+  ["src", 8], // the main paths, and the modules for pages
   ["src/networks", 7],
   ["src/layers", 6],
   ["src/coding", 5],
@@ -26,25 +26,25 @@ const FLOORS = new Map([
 
 /** @returns {Promise<[path: string, text: string][]>} the files of all folders */
 async function sources() {
-  const found = await Promise.all(FOLDERS.map(async (folder) => {
+  const paths = await Promise.all(FOLDERS.map(async (folder) => {
     const names = await readdir(new URL(folder, WEB), { recursive: true });
     return names.filter((name) => extname(name)).map((name) => `${folder}/${name.replaceAll("\\", "/")}`);
   }));
-  return Promise.all(found.flat().map(async (path) => [path, await readFile(new URL(path, WEB), "utf8")]));
+  return Promise.all(paths.flat().map(async (path) => [path, await readFile(new URL(path, WEB), "utf8")]));
 }
 
 /**
- * Return the floor of a path.
+ * Return the layer of a path.
  * @param {string} path
  */
 function floorOf(path) {
   const floor = FLOORS.get(path) ?? FLOORS.get(dirname(path));
-  assert.notEqual(floor, undefined, `${path} is on no floor`);
+  assert.notEqual(floor, undefined, `${path} has no layer`);
   return Number(floor);
 }
 
 /**
- * Return the imports of a module that point up.
+ * Return the imports of a module that point to a higher layer.
  * @param {string} path
  * @param {string} text
  */
@@ -52,28 +52,28 @@ function upward(path, text) {
   const targets = [...text.matchAll(/(?:from |import\(|import )"(\.[^"]+)"/g)].map(([, name]) => {
     return join(dirname(path), name);
   });
-  return targets.filter((target) => floorOf(target) > floorOf(path)).map((target) => `${path} takes ${target}`);
+  return targets.filter((target) => floorOf(target) > floorOf(path)).map((target) => `${path} imports ${target}`);
 }
 
-test("a folder has few files", async () => {
+test("folders have at most 14 files", async () => {
   const counts = new Map();
   for (const [path] of await sources()) counts.set(dirname(path), (counts.get(dirname(path)) ?? 0) + 1);
   assert.deepEqual([...counts.keys()].filter((folder) => !FLOORS.has(folder)), []);
-  assert.deepEqual([...counts].filter(([, count]) => count > MOST_FILES), []);
+  assert.deepEqual([...counts].filter(([, count]) => count > MAX_FILES), []);
 });
 
-test("a file is short", async () => {
+test("files have at most 300 lines", async () => {
   const lines = (await sources()).map(([path, text]) => /** @type {const} */ ([path, text.split("\n").length - 1]));
-  assert.deepEqual(lines.filter(([, count]) => count > MOST_LINES), []);
+  assert.deepEqual(lines.filter(([, count]) => count > MAX_LINES), []);
 });
 
-test("imports point down", async () => {
+test("imports point to the same layer or a lower one", async () => {
   const modules = (await sources()).filter(([path]) => path.endsWith(".js"));
   assert.deepEqual(modules.flatMap(([path, text]) => upward(path, text)), []);
 });
 
-test("an import that points up is seen", () => {
+test("upward finds imports of a higher layer", () => {
   assert.equal(upward("src/format/layout.js", 'import { Grid } from "../priors/passes.js";').length, 1);
-  assert.equal(upward("src/error.js", '/** @typedef {import("./picture.js").Picture} Picture */').length, 1);
+  assert.equal(upward("src/error.js", '/** @typedef {import("./decoder.js").RgbaImage} RgbaImage */').length, 1);
   assert.equal(upward("src/networks/onnx.js", 'import { need } from "../error.js";').length, 0);
 });

@@ -1,10 +1,11 @@
-"""Write what the Python decoder makes of vectors: `expected.npz`.
+"""Write `expected.npz`, the Python decoder's results for the conformance vectors.
 
-Of the smaller ones of latent space tiny the pictures, RGBA, and previews; of those that are cut short or damaged the
-symbols, by their digests, of some pictures, and what is told of them. And where the bytes of whole ones go, and
-what files their latents make at another step.
+- Images (RGBA) and previews of the smaller vectors of latent space tiny.
+- `partial`: digests of the symbols of damaged vectors, with reports of their missing parts, and some images.
+- `spent`: the bytes of each part of the valid vectors.
+- `encoded`: digests of files that are encoded from the latents of some vectors at another step code.
 
-Run it as `python web/test/make_expected.py` where sdtrt is installed, if a vector or a network is changed.
+Run it as `python web/test/make_expected.py`, with sdtrt installed, after a vector or a network has changed.
 """
 
 import hashlib
@@ -28,28 +29,28 @@ from sdtrt.errors import SdtrtError
 
 HERE = Path(__file__).parent
 VECTORS = HERE.parents[1] / "tests" / "vectors"
-TINY, LARGEST = 1, 22_000  # pixels of a picture: all together they shall stay small
+TINY = 1  # profile id
+MAX_PIXELS = 22_000  # of an image, to keep expected.npz small
 SCALE = 8
 ENCODED, STEP_CODE = ("tiny_odd_size", "tiny_tiles", "tiny_1x1"), 2300  # as in encoder.test.js
-CUTS, FLIPS = 6, 5  # how many ways to cut a vector short, and to damage it
-OF_MODEL = "model_prior"  # which needs a model of its own
-CODEC = sdtrt.Codec.open("tiny", precision="fp32")  # what bfloat16 rounds is no standard
-SHOWN, PICTURES = (
-    ("tiny_grey", "tiny_alpha", "layers_tiles_alpha", "residual", "overlay"),
-    (3, 9),
-)  # of which vectors and ways there are pictures
+CUTS, FLIPS = 6, 5  # numbers of truncated and of damaged versions of a vector
+NEEDS_MODEL = "model_prior"  # a vector with an external model
+CODEC = sdtrt.Codec.open("tiny", precision="fp32")  # bfloat16 results depend on the CPU
+# Vectors and numbers of damages that get an image.
+WITH_IMAGE = ("tiny_grey", "tiny_alpha", "layers_tiles_alpha", "residual", "overlay")
+IMAGE_NUMBERS = (3, 9)
 
 
-def text(told: Any) -> NDArray[np.uint8]:
-    return np.frombuffer(json.dumps(told).encode(), np.uint8)
+def json_array(value: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
 def rgba(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGBA"))
 
 
-def partial(nbytes: int) -> Iterator[dict[str, int]]:
-    """Yield what is done to a file of so many bytes: cut to a length, and one byte's bits flipped."""
+def damages(nbytes: int) -> Iterator[dict[str, int]]:
+    """Yield damages to a file of `nbytes` bytes: its new length, and the bits to flip in one byte."""
     for n in range(1, CUTS):
         yield {"length": nbytes * n // CUTS, "at": 0, "flip": 0}
     for length in (nbytes - 5, nbytes - 3):
@@ -58,62 +59,64 @@ def partial(nbytes: int) -> Iterator[dict[str, int]]:
         yield {"length": nbytes, "at": 14 + (nbytes - 15) * n // (FLIPS - 1), "flip": 1 << n}
 
 
-def of_latents(data: bytes) -> dict[str, Any]:
-    """Return what there is of a file's latents, or the error that refuses it."""
+def salvage_latents(data: bytes) -> dict[str, Any]:
+    """Return the digest of a file's symbols with the report of missing tiles, or the error that refuses the file."""
     try:
-        file, whole, _ = container.salvage(data)
-        stored = LatentReader(file, DEFAULT_LIMITS, whole)
-        if stored.kind == "latents":
+        file, intact_segments, _ = container.salvage(data)
+        reader = LatentReader(file, DEFAULT_LIMITS, intact_segments)
+        if reader.offset_kind == "latents":
             return {}
-        _, height, width = stored.shape
-        decoded = stored.decoded((0, height), (0, width))
+        _, height, width = reader.shape
+        decoded = reader.decoded((0, height), (0, width))
     except SdtrtError as error:
         return {"error": type(error).__name__}
-    points = b"" if decoded.points is None else decoded.points.tobytes()
-    return {"sha256": hashlib.sha256(decoded.symbols.tobytes() + points).hexdigest()[:16], "missing": stored.lacking()}
+    offsets = b"" if decoded.recon_offsets is None else decoded.recon_offsets.tobytes()
+    digest = hashlib.sha256(decoded.symbols.tobytes() + offsets).hexdigest()[:16]
+    return {"sha256": digest, "missing": reader.missing_report()}
 
 
 def add_partial(arrays: dict[str, Any]) -> None:
-    told = []
-    for folder in sorted(path.parent for path in VECTORS.glob("*/expect.json") if path.parent.name != OF_MODEL):
-        whole = (folder / "input.sdt").read_bytes()
-        for number, done in enumerate(partial(len(whole))):
-            data = bytearray(whole[: done["length"]])
-            if done["at"] < len(data):
-                data[done["at"]] ^= done["flip"]
-            said = {"vector": folder.name, **done, **of_latents(bytes(data))}
-            if folder.name in SHOWN and "error" not in said and number in PICTURES:
-                with warnings.catch_warnings(record=True) as caught:
+    """Add the results of salvaging damaged vectors."""
+    cases = []
+    for folder in sorted(path.parent for path in VECTORS.glob("*/expect.json") if path.parent.name != NEEDS_MODEL):
+        original = (folder / "input.sdt").read_bytes()
+        for number, damage in enumerate(damages(len(original))):
+            data = bytearray(original[: damage["length"]])
+            if damage["at"] < len(data):
+                data[damage["at"]] ^= damage["flip"]
+            case = {"vector": folder.name, **damage, **salvage_latents(bytes(data))}
+            if folder.name in WITH_IMAGE and "error" not in case and number in IMAGE_NUMBERS:
+                with warnings.catch_warnings(record=True) as messages:
                     warnings.simplefilter("always")
-                    said["picture"] = f"{folder.name}.partial{number}"
-                    arrays[said["picture"]] = rgba(CODEC.decode(bytes(data), partial=True))
-                said["told"] = "".join(str(one.message) for one in caught)
-            told.append(said)
-    arrays["partial"] = text(told)
+                    case["image"] = f"{folder.name}.partial{number}"
+                    arrays[case["image"]] = rgba(CODEC.decode(bytes(data), partial=True))
+                case["report"] = "".join(str(message.message) for message in messages)
+            cases.append(case)
+    arrays["partial"] = json_array(cases)
 
 
 def add_encoded(arrays: dict[str, Any]) -> None:
-    """Add the digests of the files of some vectors' latents at another step."""
+    """Add the digests of files that are encoded from the latents of some vectors at another step code."""
     digests = {}
     for name in ENCODED:
         file = container.read((VECTORS / name / "input.sdt").read_bytes())
         latents, size = decode_latents(file), (file.header.width, file.header.height)
-        found = container.write(encode_latents_to_file(latents, *size, resolve_profile(file), STEP_CODE))
-        digests[name] = hashlib.sha256(found).hexdigest()
-    arrays["encoded"] = text(digests)
+        encoded = container.write(encode_latents_to_file(latents, *size, resolve_profile(file), STEP_CODE))
+        digests[name] = hashlib.sha256(encoded).hexdigest()
+    arrays["encoded"] = json_array(digests)
 
 
 def main() -> None:
     arrays: dict[str, Any] = {}
     for folder in sorted(path.parent for path in VECTORS.glob("[!x]*/expect.json")):
         header = json.loads((folder / "expect.json").read_text())["header"]
-        if header["profile"] == TINY and header["width"] * header["height"] <= LARGEST:
+        if header["profile"] == TINY and header["width"] * header["height"] <= MAX_PIXELS:
             arrays[folder.name] = rgba(CODEC.decode((folder / "input.sdt").read_bytes()))
             arrays[f"{folder.name}.preview"] = rgba(sdtrt.preview((folder / "input.sdt").read_bytes(), scale=SCALE))
     spent = {
         path.parent.name: sdtrt.info(path.parent / "input.sdt").spent for path in VECTORS.glob("[!x]*/expect.json")
     }
-    arrays["spent"] = text(spent)
+    arrays["spent"] = json_array(spent)
     add_partial(arrays)
     add_encoded(arrays)
     np.savez_compressed(HERE / "expected.npz", **arrays)

@@ -1,4 +1,4 @@
-/** Files as an attacker might send them, made of the conformance vectors: each by its number, always the same. */
+/** Hostile files, made from the conformance vectors. Each number always gives the same file. */
 
 import { crc16, crc32 } from "../src/format/checksum.js";
 import { readFile } from "../src/format/container.js";
@@ -8,12 +8,12 @@ import { WHOLE, WRONG, modelOf } from "./vectors.js";
 /** @typedef {import("../src/format/profile.js").Model} Model */
 /** @typedef {{name: string, data: Bytes, parts: Parts | null, model: Model | undefined}} Source */
 
-const LARGEST_SOURCE = 30_000; // bytes: larger ones take long and show nothing else
+const MAX_SOURCE_NBYTES = 30_000; // larger files take long and add no coverage
 const CHECKSUM_NBYTES = 4, CHECK_NBYTES = 2;
 
-/** What a file consists of, to be put together with right checksums: an attacker has those, too. */
+/** The parts of a file. They can be reassembled with correct checksums, as an attacker would. */
 class Parts {
-  /** @param {Bytes} data a file that can be read */
+  /** @param {Bytes} data a valid file */
   constructor(data) {
     const { segments, layout } = readFile(data), start = segments[0].byteOffset;
     const end = segments.reduce((sum, { length }) => sum + length, start);
@@ -27,31 +27,31 @@ class Parts {
   }
 
   /**
-   * Return a file of these parts, some of which are replaced.
+   * Assemble a file from these parts and their replacements.
    * @param {{head?: Bytes, segments?: Bytes[], chunks?: Bytes}} [changed]
    */
-  joined({ head = this.head, segments = this.segments, chunks = this.chunks } = {}) {
-    const index = this.hasIndex ? withChecksum(joined([head, this._entries(segments)])) : head;
+  assemble({ head = this.head, segments = this.segments, chunks = this.chunks } = {}) {
+    const index = this.hasIndex ? withChecksum(concatBytes([head, this._entries(segments)])) : head;
     const size = !this.hasIndex && this.chunks.length ? varint(segments[0].length) : new Uint8Array();
-    return withChecksum(joined([index, size, ...segments, chunks]));
+    return withChecksum(concatBytes([index, size, ...segments, chunks]));
   }
 
   /** @param {Bytes[]} segments */
   _entries(segments = this.segments) {
-    return joined(segments.flatMap((segment) => [varint(segment.length), littleEndian(crc16(segment), CHECK_NBYTES)]));
+    return concatBytes(segments.flatMap((segment) => [varint(segment.length), littleEndian(crc16(segment), CHECK_NBYTES)]));
   }
 }
 
 /** @type {Source[]} */
 const SOURCES = [];
 for (const vector of [...WHOLE, ...WRONG]) {
-  const data = await vector.input(), isWhole = WHOLE.includes(vector);
-  if (data.length > LARGEST_SOURCE) continue;
-  const model = isWhole ? await modelOf(await vector.expect()) : undefined;
-  SOURCES.push({ name: vector.name, data, parts: isWhole ? new Parts(data) : null, model });
+  const data = await vector.input(), isValid = WHOLE.includes(vector);
+  if (data.length > MAX_SOURCE_NBYTES) continue;
+  const model = isValid ? await modelOf(await vector.expect()) : undefined;
+  SOURCES.push({ name: vector.name, data, parts: isValid ? new Parts(data) : null, model });
 }
 
-/** Numbers that look random and follow from a first one ("mulberry32"). */
+/** A pseudo-random number generator with a seed ("mulberry32"). */
 export class Random {
   /** @param {number} seed */
   constructor(seed) {
@@ -59,8 +59,8 @@ export class Random {
   }
 
   /**
-   * Return a whole number.
-   * @param {number} end above all that may come
+   * Return an integer from 0 on.
+   * @param {number} end exclusive
    */
   below(end) {
     this._state = (this._state + 0x6d2b79f5) | 0;
@@ -80,8 +80,8 @@ export class Random {
 }
 
 /**
- * Return file `number`: bytes changed anywhere, with a right checksum at the end or without one; or a part changed, and
- * all checksums right.
+ * Return hostile file `number`. Either bytes change anywhere, with or without a correct checksum at the end, or one
+ * part changes and all checksums are correct.
  * @param {number} number
  * @returns {{name: string, data: Bytes, model: Model | undefined}}
  */
@@ -92,36 +92,36 @@ export function mutated(number) {
     const body = data.subarray(0, data.length - CHECKSUM_NBYTES);
     return { name, model, data: withChecksum(changed(body, random)) };
   }
-  if (kind === 2) return { name, model, data: parts.joined({ head: changed(parts.head, random) }) };
-  if (kind === 3) return { name, model, data: parts.joined({ chunks: changed(parts.chunks, random) }) };
-  const segments = [...parts.segments], which = random.below(segments.length), segment = segments[which];
-  // Mostly of the same length: the header tells the first one's, modulo 4.
-  segments[which] = random.below(4) ? overwritten(segment, random) : changed(segment, random);
-  return { name, model, data: parts.joined({ segments }) };
+  if (kind === 2) return { name, model, data: parts.assemble({ head: changed(parts.head, random) }) };
+  if (kind === 3) return { name, model, data: parts.assemble({ chunks: changed(parts.chunks, random) }) };
+  const segments = [...parts.segments], index = random.below(segments.length), segment = segments[index];
+  // Usually keep the length: the header contains the length of the first segment modulo 4.
+  segments[index] = random.below(4) ? overwritten(segment, random) : changed(segment, random);
+  return { name, model, data: parts.assemble({ segments }) };
 }
 
 /**
- * Return as many bytes, some of which are others.
+ * Return a copy of the same length with some bytes changed.
  * @param {Bytes} bytes
  * @param {Random} random
  */
 function overwritten(bytes, random) {
-  const found = bytes.slice();
+  const copy = bytes.slice();
   for (let count = 1 + random.below(random.of([1, 8, 64])); count > 0; count--) {
-    if (found.length) found[random.below(found.length)] ^= random.of([1 << random.below(8), random.below(256)]);
+    if (copy.length) copy[random.below(copy.length)] ^= random.of([1 << random.below(8), random.below(256)]);
   }
-  return found;
+  return copy;
 }
 
 /**
- * Return bytes with one to eight changes.
+ * Return a copy with one to eight changes.
  * @param {Bytes} bytes
  * @param {Random} random
  */
 function changed(bytes, random) {
-  let found = bytes.slice();
-  for (let count = 1 + random.below(random.of([1, 1, 8])); count > 0; count--) found = changedOnce(found, random);
-  return found;
+  let mutatedBytes = bytes.slice();
+  for (let count = 1 + random.below(random.of([1, 1, 8])); count > 0; count--) mutatedBytes = changedOnce(mutatedBytes, random);
+  return mutatedBytes;
 }
 
 /**
@@ -133,11 +133,11 @@ function changedOnce(bytes, random) {
   const at = random.below(bytes.length + 1), before = bytes.subarray(0, at);
   const kind = random.below(6);
   if (kind === 0) return before;
-  if (kind === 1) return joined([before, bytes.subarray(Math.min(at + 1 + random.below(8), bytes.length))]);
+  if (kind === 1) return concatBytes([before, bytes.subarray(Math.min(at + 1 + random.below(8), bytes.length))]);
   if (kind === 2) {
     const other = random.of(SOURCES).data, from = random.below(other.length);
     const part = other.subarray(from, from + random.below(64));
-    return joined([before, part, bytes.subarray(random.of([at, Math.min(at + part.length, bytes.length)]))]);
+    return concatBytes([before, part, bytes.subarray(random.of([at, Math.min(at + part.length, bytes.length)]))]);
   }
   const copy = bytes.slice();
   if (at < copy.length) copy[at] = kind === 3 ? random.of([0, 1, 0x7f, 0x80, 0xff]) : copy[at] ^ (1 << random.below(8));
@@ -146,11 +146,11 @@ function changedOnce(bytes, random) {
 
 /** @param {Bytes} bytes */
 function withChecksum(bytes) {
-  return joined([bytes, littleEndian(crc32(bytes), CHECKSUM_NBYTES)]);
+  return concatBytes([bytes, littleEndian(crc32(bytes), CHECKSUM_NBYTES)]);
 }
 
 /** @param {Uint8Array[]} parts */
-function joined(parts) {
+function concatBytes(parts) {
   return new Uint8Array(Buffer.concat(parts));
 }
 
@@ -170,5 +170,5 @@ function varint(value) {
 }
 
 for (const { name, data, parts } of SOURCES) {
-  if (parts && Buffer.compare(parts.joined(), data)) throw new Error(`${name} is put together as another file`);
+  if (parts && Buffer.compare(parts.assemble(), data)) throw new Error(`${name} is reassembled as a different file`);
 }

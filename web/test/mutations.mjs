@@ -1,9 +1,9 @@
 /**
- * `node test/mutations.mjs [COUNT [FIRST]]`: what the decoder makes of hostile files, from number FIRST on.
+ * `node test/mutations.mjs [COUNT [FIRST]]` decodes hostile files, from number FIRST on.
  *
- * Each must become a picture, or be refused by an error of `src/error.js`, in `MOST_MS` of work, and memory must not
- * grow; so must what there is of those that are refused. The network is left out: all that a file says is read before
- * it. Files are decoded in a thread that can be ended.
+ * Each file must decode, or be refused with an error of `src/error.js`, within `MAX_MS` of CPU time and without memory
+ * growth. The same holds for salvaging a refused file. The network is not run: a file is parsed completely before it.
+ * Files are decoded in a thread that can be terminated.
  */
 
 import { once } from "node:events";
@@ -12,80 +12,80 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 import { Assets } from "../src/assets/assets.js";
-import { StoredLatents } from "../src/coding/latents.js";
-import { SalvagedLatents } from "../src/coding/salvaged_latents.js";
+import { LatentReader } from "../src/coding/latent_reader.js";
+import { SalvagedLatentReader } from "../src/coding/salvaged_latent_reader.js";
 import { SdtError } from "../src/error.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
 import { salvageFile } from "../src/format/salvage.js";
-import { Layers } from "../src/layers/layers.js";
+import { LayerReader } from "../src/layers/layer_reader.js";
 import { linearPreview } from "../src/layers/preview.js";
 import { mutated } from "./mutated.js";
 import { load } from "./vectors.js";
 
 export const COUNT = 2000;
 const SCALE = 8;
-const MOST_MS = 5000, MOST_GROWTH = 64e6; // bytes, once the first third of the files is done
+const MAX_MS = 5000, MAX_GROWTH = 64e6; // bytes, measured after the first third of the files
 const LIMITS = { ...DEFAULT_LIMITS, maxPixels: 1 << 20 };
 
-/** @typedef {{outcomes: Map<string, number>, slowest: number, growth: number}} Found `growth` in bytes */
+/** @typedef {{outcomes: Map<string, number>, slowest: number, growth: number}} AttackResult `growth` in bytes */
 
 /**
  * Decode hostile files.
  * @param {number} count
  * @param {number} [first]
- * @returns {Promise<Found>}
- * @throws {Error} by the number of the file that was not refused as it should be
+ * @returns {Promise<AttackResult>}
+ * @throws {Error} with the number of a file that fails the test
  */
 export async function attack(count, first = 0) {
   const worker = new Worker(new URL(import.meta.url), { workerData: { count, first } });
   let number = first, last = performance.now();
-  /** @type {Found | undefined} */
-  let found;
+  /** @type {AttackResult | undefined} */
+  let result;
   worker.on("message", (message) => {
     last = performance.now();
     if (typeof message === "number") number = message;
-    else found = message;
+    else result = message;
   });
   const end = once(worker, "exit");
-  const watch = setInterval(() => performance.now() - last > 4 * MOST_MS && worker.terminate(), MOST_MS);
+  const watch = setInterval(() => performance.now() - last > 4 * MAX_MS && worker.terminate(), MAX_MS);
   try {
     await end;
   } finally {
     clearInterval(watch);
   }
-  if (!found) throw new Error(`file ${number} does not end`);
-  return found;
+  if (!result) throw new Error(`file ${number} does not terminate`);
+  return result;
 }
 
 /**
- * Return what becomes of a file: `picture`, or the error that refuses it.
+ * Return the outcome of a file: `image`, or the error that refuses it.
  * @param {number} number
  * @param {Assets} assets
  */
 async function outcomeOf(number, assets) {
-  const outcome = await outcomeBy(readFile, StoredLatents, number, assets);
-  if (outcome !== "picture") await outcomeBy(salvageFile, SalvagedLatents, number, assets);
+  const outcome = await outcomeWith(readFile, LatentReader, number, assets);
+  if (outcome !== "image") await outcomeWith(salvageFile, SalvagedLatentReader, number, assets);
   return outcome;
 }
 
 /**
- * Return what becomes of a file that is read as a whole one, or as one that is damaged.
+ * Return the outcome of a file when it is read, or when it is salvaged.
  * @param {typeof readFile} read
- * @param {typeof StoredLatents} latentsOf
+ * @param {typeof LatentReader} LatentsClass
  * @param {number} number
  * @param {Assets} assets
  */
-async function outcomeBy(read, latentsOf, number, assets) {
+async function outcomeWith(read, LatentsClass, number, assets) {
   const { name, data, model } = mutated(number);
   try {
     const file = read(data, LIMITS), { width, height } = file.header;
-    const stored = await latentsOf.open(file, assets, LIMITS, model);
-    const layers = new Layers(file, stored.profile.downscale, assets);
-    const latents = await stored.latents();
+    const reader = await LatentsClass.open(file, assets, LIMITS, model);
+    const layers = new LayerReader(file, reader.profile.downscale, assets);
+    const latents = await reader.latents();
     if (!latents.every(Number.isFinite)) throw new Error("latents are not finite");
-    await layers.put(new Uint8ClampedArray(4 * width * height), { rows: [0, height], columns: [0, width] });
-    await linearPreview(stored, layers, SCALE);
-    return "picture";
+    await layers.apply(new Uint8ClampedArray(4 * width * height), { rows: [0, height], columns: [0, width] });
+    await linearPreview(reader, layers, SCALE);
+    return "image";
   } catch (error) {
     if (!(error instanceof SdtError)) throw new Error(`file ${number}, of ${name}`, { cause: error });
     return `${error.name}: ${error.message.replace(/x-[0-9a-f]+|\d+/g, "N").replace(/payload: .*/, "payload")}`;
@@ -95,31 +95,31 @@ async function outcomeBy(read, latentsOf, number, assets) {
 /**
  * @param {number} count
  * @param {number} first
- * @returns {Promise<Found>}
+ * @returns {Promise<AttackResult>}
  */
-async function attacked(count, first) {
+async function decodeAll(count, first) {
   const assets = new Assets(load), outcomes = new Map();
   let slowest = 0, memory = 0;
   for (let n = 0; n < count; n++) {
     parentPort?.postMessage(first + n);
     const started = cpuMs(), outcome = await outcomeOf(first + n, assets), took = cpuMs() - started;
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
-    if (took > MOST_MS) throw new Error(`file ${first + n} took ${Math.round(took)} ms`);
+    if (took > MAX_MS) throw new Error(`file ${first + n} took ${Math.round(took)} ms`);
     slowest = Math.max(slowest, took);
     if (n === Math.floor(count / 3)) memory = usedMemory();
   }
   const growth = usedMemory() - memory;
-  if (growth > MOST_GROWTH) throw new Error(`memory grew by ${growth} bytes`);
+  if (growth > MAX_GROWTH) throw new Error(`memory grew by ${growth} bytes`);
   return { outcomes, slowest, growth };
 }
 
-/** Return what this process has worked so far: a busy machine must not change the verdict. */
+/** Return the CPU time of this process. Wall time would depend on the load of the machine. */
 function cpuMs() {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
 }
 
-/** Return how many bytes of memory this process has once what is not needed is collected. */
+/** Return the resident memory of this process after a garbage collection. */
 function usedMemory() {
   setFlagsFromString("--expose-gc");
   runInNewContext("gc")();
@@ -127,7 +127,7 @@ function usedMemory() {
 }
 
 if (!isMainThread && workerData?.count) {
-  parentPort?.postMessage(await attacked(workerData.count, workerData.first));
+  parentPort?.postMessage(await decodeAll(workerData.count, workerData.first));
 } else if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [count = COUNT, first = 0] = process.argv.slice(2).map(Number);
   const { outcomes, slowest, growth } = await attack(count, first);

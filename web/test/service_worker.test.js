@@ -1,4 +1,4 @@
-/** What the service worker of the viewer keeps, and what it throws away. */
+/** The caches of the viewer's service worker. */
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -9,10 +9,10 @@ const SOURCE = await readFile(new URL("../viewer/sw.js", import.meta.url), "utf8
 
 /**
  * Install and activate a service worker in an origin with some caches.
- * @param {string} folder where it lies
- * @param {Map<string, Request[]>} caches what is kept, by name
+ * @param {string} folder of the viewer
+ * @param {Map<string, Request[]>} caches cached requests, by the name of the cache
  */
-async function activated(folder, caches) {
+async function activate(folder, caches) {
   const handlers = /** @type {Map<string, (event: any) => void>} */ (new Map());
   const scope = {
     URL, Request,
@@ -32,22 +32,22 @@ async function activated(folder, caches) {
   }
 }
 
-test("files come from the server, not from what the browser has of another version", async () => {
+test("service worker fetches files past the HTTP cache", async () => {
   const caches = new Map();
-  await activated("/viewer/", caches);
+  await activate("/viewer/", caches);
   const [requests] = caches.values();
   assert.deepEqual(Array.from(requests, ({ url, cache }) => [url, cache]), [
     ["https://example.org/viewer/", "reload"], ["https://example.org/viewer/index.html", "reload"],
   ]);
 });
 
-test("what an older version kept goes, that of another viewer of the same origin stays", async () => {
+test("service worker deletes caches of its older versions only", async () => {
   const caches = new Map();
-  await activated("/a/", caches);
-  const [[name, kept]] = caches;
-  caches.set(name.replace(/new$/, "old"), kept);
-  await activated("/b/", caches);
+  await activate("/a/", caches);
+  const [[name, requests]] = caches;
+  caches.set(name.replace(/new$/, "old"), requests);
+  await activate("/b/", caches);
   assert.equal(caches.size, 3);
-  await activated("/a/", caches);
+  await activate("/a/", caches);
   assert.deepEqual([caches.size, caches.has(name)], [2, true]);
 });

@@ -1,4 +1,4 @@
-/** The conformance vectors of `tests/vectors`, and what the decoder loads, from this checkout. */
+/** The conformance vectors in `tests/vectors`, and the decoder's files, from this checkout. */
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -20,7 +20,7 @@ export async function load(path) {
 }
 
 /**
- * Return a file's bytes, at the start of a buffer of their own.
+ * Return a file's bytes, at the start of their own buffer.
  * @param {URL | string} path
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
@@ -28,12 +28,12 @@ export async function bytesOf(path) {
   return new Uint8Array(await readFile(path));
 }
 
-/** What the Python decoder makes of vectors, by make_expected.py. */
+/** Results of the Python decoder for the vectors, written by make_expected.py. */
 export const EXPECTED = await readNpz(await bytesOf(new URL("expected.npz", import.meta.url)));
 const SHARE = 0.999;
 
 /**
- * Return what is told there as JSON.
+ * Return the value of a JSON entry in the expected results.
  * @param {string} name
  * @returns {any}
  */
@@ -42,8 +42,8 @@ export function expectedText(name) {
 }
 
 /**
- * Fail unless nearly all samples are at most one level off, and the size is the same.
- * @param {import("../src/picture.js").Picture} found
+ * Fail unless the sizes are equal and nearly all samples differ by at most one level.
+ * @param {import("../src/decoder.js").RgbaImage} image
  * @param {import("../src/assets/npz.js").NumpyArray | undefined} expected
  */
 export function assertAlike({ width, height, data }, expected) {
@@ -52,7 +52,7 @@ export function assertAlike({ width, height, data }, expected) {
   assert.ok(near >= SHARE * data.length, `${data.length - near} of ${data.length} samples are more than one level off`);
 }
 
-/** One of the vectors: a folder with `input.sdt`, `expect.json` and what must come of it. */
+/** A vector: a folder with `input.sdt`, `expect.json` and expected results. */
 export class Vector {
   /** @param {string} name */
   constructor(name) {
@@ -75,7 +75,7 @@ export class Vector {
   }
 
   /**
-   * Return the values of a NumPy array, row by row.
+   * Return the values of a NumPy array in row-major order.
    * @param {string} file
    * @returns {Promise<Uint8Array | Int16Array | Int32Array | Float32Array>}
    */
@@ -94,12 +94,12 @@ const ALL = (await readdir(VECTORS, { withFileTypes: true }))
   .filter((entry) => entry.isDirectory() && entry.name !== "__pycache__")
   .map((entry) => new Vector(entry.name));
 
-/** Vectors to be decoded, and those to be refused. */
+/** Valid vectors, and invalid ones that must be refused. */
 export const WHOLE = ALL.filter(({ name }) => !name.startsWith("x_"));
 export const WRONG = ALL.filter(({ name }) => name.startsWith("x_"));
 
 /**
- * Return the model that a vector's file refers to, if it refers to one.
+ * Return the model that a vector's file refers to, undefined for files without one.
  * @param {any} expect
  * @returns {Promise<import("../src/format/profile.js").Model | undefined>}
  */

@@ -1,9 +1,9 @@
-/** What a file says of itself, in words. */
+/** The details of a file as text. */
 
 /** @typedef {[name: string, said: string]} Row */
 
 /**
- * @param {import("../src/picture.js").Info} info
+ * @param {import("../src/decoder.js").Info} info
  * @param {number} nbytes of the file
  * @returns {Row[]}
  */
@@ -18,7 +18,7 @@ export function detailsOf(info, nbytes) {
     ["Colours", `${grey ? "grey" : "RGB"}${alpha ? " with alpha" : ""}`],
     ["Model", latentSpace],
     ["Latents", `${grid.join(" × ")}${method === "palette" ? ", palette" : ""}`],
-    ["Layers", layers.join(", ") || "none"],
+    ["LayerReader", layers.join(", ") || "none"],
     ["Metadata", metadata.join(", ") || "none"],
     ["Bytes", parts.map(([name, count]) => `${name} ${count.toLocaleString()}`).join(", ")],
     ["Tiles", `${layout.columns} × ${layout.rows}, ${layout.levels} ${layout.levels === 1 ? "level" : "levels"}`],
@@ -26,8 +26,8 @@ export function detailsOf(info, nbytes) {
 }
 
 /**
- * Return what is told of a file that is damaged, too.
- * @param {{width: number, height: number}} picture
+ * Return the details that are known even for a damaged file.
+ * @param {{width: number, height: number}} image
  * @param {number} nbytes of the file
  * @returns {Row[]}
  */

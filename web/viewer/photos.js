@@ -1,7 +1,7 @@
-/** Photos that are to become files. */
+/** Photos to encode. */
 
 /**
- * Return whether a file is of a kind that browsers show by themselves.
+ * Return whether a browser can show a file without the codec.
  * @param {File} file
  */
 export function isPhoto({ type }) {
@@ -9,7 +9,7 @@ export function isPhoto({ type }) {
 }
 
 /**
- * Return a photo, drawn upright.
+ * Draw a photo upright.
  * @param {File} photo
  * @returns {Promise<HTMLCanvasElement>}
  */
@@ -25,7 +25,7 @@ export async function canvasOf(photo) {
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @returns {import("../src/picture.js").Picture}
+ * @returns {import("../src/decoder.js").RgbaImage}
  */
 export function pixelsOf(canvas) {
   const { width, height } = canvas;

@@ -1,16 +1,16 @@
-/** What the browser's own encoders make of a picture in as many bytes as an `.sdt` file took. */
+/** Comparison with the browser's own encoders at the size of an `.sdt` file. */
 
-const STEPS = 7; // of the search: a hundredth of the scale of qualities
+const STEPS = 7; // bisection steps: a precision of about 1/100 of the quality range
 
 /**
- * Draw a picture over the whole of a canvas, which takes the size of a bitmap.
+ * Draw an image over the whole canvas. The canvas takes the size of a bitmap.
  * @param {HTMLCanvasElement} canvas
- * @param {import("../src/picture.js").Picture | ImageBitmap} picture
+ * @param {import("../src/decoder.js").RgbaImage | ImageBitmap} image
  * @param {AbortSignal} signal
  */
-export async function drawn(canvas, picture, signal) {
-  const isBitmap = picture instanceof ImageBitmap, { width, height } = picture;
-  const bitmap = isBitmap ? picture : await createImageBitmap(new ImageData(picture.data, width, height));
+export async function drawn(canvas, image, signal) {
+  const isBitmap = image instanceof ImageBitmap, { width, height } = image;
+  const bitmap = isBitmap ? image : await createImageBitmap(new ImageData(image.data, width, height));
   signal.throwIfAborted();
   if (isBitmap) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d"), { width: across, height: down } = canvas;
@@ -21,11 +21,12 @@ export async function drawn(canvas, picture, signal) {
 }
 
 /**
- * Return the best that an encoder makes of a picture in so many bytes, or its smallest if that is larger.
+ * Encode an image with another codec at the highest quality that fits into a number of bytes, or at the lowest quality
+ * if none fits.
  * @param {HTMLCanvasElement} canvas
  * @param {string} type a media type
  * @param {number} nbytes
- * @returns {Promise<{bitmap: ImageBitmap, nbytes: number} | null>} null if the browser has no such encoder
+ * @returns {Promise<{bitmap: ImageBitmap, nbytes: number} | null>} null if the browser does not have the encoder
  */
 export async function rivalOf(canvas, type, nbytes) {
   let low = 0, high = 1, best = await encoded(canvas, type, low);
@@ -52,5 +53,5 @@ async function encoded(canvas, type, quality) {
   const blob = await new Promise((/** @type {(blob: Blob | null) => void} */ resolve) => {
     canvas.toBlob(resolve, type, quality);
   });
-  return blob?.type === type ? blob : null; // browsers fall back to PNG
+  return blob?.type === type ? blob : null; // a browser without the encoder returns PNG
 }

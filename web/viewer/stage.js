@@ -1,15 +1,15 @@
-/** A picture in a frame: zoomed by wheel, pinch and keys, moved by pointers and arrows, cut by a line. */
+/** A frame for an image: zoomed by wheel, pinch and keys, moved by pointers and arrow keys, divided by a line. */
 
-const STEP = 1.25, LARGEST = 32, PAN = 60, NEAR = 3; // PAN in pixels; from NEAR on single pixels are shown
-const WHEEL = 0.002; // how much of a zoom a pixel of wheel is, as a logarithm
+const STEP = 1.25, LARGEST = 32, PAN = 60, NEAR = 3; // PAN in pixels; scales from NEAR on show single pixels
+const WHEEL = 0.002; // log of the zoom factor per pixel of the wheel
 
 /** @typedef {{x: number, y: number}} Point in pixels of the frame */
 
-/** A frame whose `.sheet` holds pictures, the `.rival` of which is seen right of the `.line`. */
+/** A frame. Its `.sheet` holds the images; the `.rival` is visible to the right of the `.line`. */
 export class Stage {
   /**
    * @param {HTMLElement} frame
-   * @param {(scale: number) => void} tell is called when the scale changes
+   * @param {(scale: number) => void} tell called when the scale changes
    */
   constructor(frame, tell) {
     this._frame = frame;
@@ -29,7 +29,7 @@ export class Stage {
   }
 
   /**
-   * Take a picture of another size, and show the whole of it.
+   * Set the size of the image, and fit it into the frame.
    * @param {number} width
    * @param {number} height
    */
@@ -39,25 +39,25 @@ export class Stage {
     this.fit();
   }
 
-  /** @param {number} share of the frame's width where the line is */
+  /** @param {number} share position of the line, as a fraction of the frame's width */
   setSplit(share) {
     this._split = share;
     this._put();
   }
 
-  /** Show the whole picture; a small one at its own size. */
+  /** Fit the image into the frame. A small image is not enlarged. */
   fit() {
     this._scale = this._fitting();
     this._put();
     this._isFitted = true;
   }
 
-  /** Show pixels as they are. */
+  /** Show one image pixel per screen pixel. */
   full() {
     this._zoomTo(1 / devicePixelRatio, this._middle());
   }
 
-  /** @param {number} steps in, out if negative */
+  /** @param {number} steps positive to zoom in, negative to zoom out */
   zoom(steps) {
     this._zoomTo(this._scale * STEP ** steps, this._middle());
   }
@@ -74,7 +74,7 @@ export class Stage {
 
   /**
    * @param {number} scale
-   * @param {Point} fixed that stays where it is
+   * @param {Point} fixed point that keeps its position
    */
   _zoomTo(scale, { x, y }) {
     const least = Math.min(this._fitting(), 1 / devicePixelRatio) / 2;
@@ -95,7 +95,7 @@ export class Stage {
     this._put();
   }
 
-  /** Put the sheet in the middle where it is smaller than the frame, else without a gap beside it. */
+  /** Centre the sheet where it is smaller than the frame; otherwise leave no gap. */
   _put() {
     const { clientWidth, clientHeight } = this._frame, width = this._scale * this._width;
     this._isFitted = false;
@@ -132,7 +132,7 @@ export class Stage {
     });
   }
 
-  /** @param {PointerEvent} event of one pointer, which pans, or of one of two, which pinch */
+  /** @param {PointerEvent} event moves the image with one pointer, and zooms it with two */
   _drag(event) {
     const before = this._pointers.get(event.pointerId), now = this._pointOf(event);
     if (!before) return;
@@ -144,7 +144,7 @@ export class Stage {
 
   /**
    * @param {string} key
-   * @returns {boolean} whether it means something
+   * @returns {boolean} whether the key has a function
    */
   _press(key) {
     const act = /** @type {Record<string, () => void>} */ ({
@@ -173,9 +173,9 @@ export class Stage {
 }
 
 /**
- * Return where a sheet begins that leaves `room` in its frame, less than 0 where it is larger than that.
+ * Return the start of a sheet in its frame.
  * @param {number} start
- * @param {number} room
+ * @param {number} room size of the frame minus size of the sheet
  */
 function within(start, room) {
   return room >= 0 ? room / 2 : Math.min(Math.max(start, room), 0);

@@ -1,14 +1,14 @@
 /**
- * The service worker: keeps the files of the site, so that it opens without a network after the first visit; of the
- * backends of networks only that which the page names. Pictures are not kept. `files.js`, which `build.mjs` writes, says
- * which files there are; with another version all come anew.
+ * The service worker. It caches the files of the site, so that the site opens offline after the first visit. Of the
+ * network backends it caches only the one in use. Images are not cached. `files.js`, written by `build.mjs`, lists the
+ * files; a new version replaces all of them.
  */
 
 const scope = /** @type {any} */ (self);
 scope.importScripts("files.js");
 
 const { version, files, backends } = scope.SITE;
-/** Caches are the origin's, which may have other viewers, too. */
+/** Caches belong to the origin, which may host several viewers. */
 const OURS = `sdt-viewer-${new URL(".", location.href).pathname}-`, CACHE = OURS + version;
 const SHARED = addressesOf([".", ...files]);
 const ADDRESSES = new Set([...SHARED, ...addressesOf(Object.values(backends).flat())]);
@@ -25,7 +25,7 @@ async function fill() {
 }
 
 /**
- * Keep a backend, too, unless it is there.
+ * Cache the files of a backend that are not cached yet.
  * @param {string} backend
  */
 async function keep(backend) {
@@ -35,7 +35,7 @@ async function keep(backend) {
 }
 
 /**
- * Return a request past what the browser has of a file already, which may be another version's.
+ * Return a request that bypasses the browser's HTTP cache, which may hold a file of another version.
  * @param {string} address
  */
 function fresh(address) {

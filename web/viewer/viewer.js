@@ -1,4 +1,4 @@
-/** The viewer: files that are dropped, chosen or linked to, or made of photos, shown one at a time. */
+/** The viewer shows files that are dropped, chosen or linked, or encoded from photos, one at a time. */
 
 import { open } from "../src/client.js";
 import { FormatError } from "../src/error.js";
@@ -8,9 +8,9 @@ import { drawn, rivalOf } from "./rivals.js";
 import { Stage } from "./stage.js";
 
 /**
- * A file that can be shown; one that is made of a `photo` has that, once it is read, as its `original`.
- * @typedef {{name: string, read: (signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>, photo?: File,
- *   original?: Promise<HTMLCanvasElement>}} Item
+ * A file to show. One that is encoded from a `photo` gets its `original` when the photo has been read.
+ * @typedef {{name: string, read: (signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>, photo?: File, original?:
+ *   Promise<HTMLCanvasElement>}} Item
  */
 
 const SCALE = 8, ORIGINAL = "original", BACKENDS = { wasm: "WebAssembly", webgpu: "WebGPU" };
@@ -36,7 +36,7 @@ const stage = new Stage(at("stage"), (scale) => {
 
 /** @type {Item[]} */
 let items = [];
-/** What is shown is of the newest request; what was asked before it is dropped. */
+/** Controls the newest request; older requests are aborted. */
 let control = new AbortController();
 /** @type {Item | null} */
 let shown = null;
@@ -79,7 +79,7 @@ async function show(item) {
 }
 
 /**
- * Return what a file says of itself, null if it is damaged.
+ * Return the properties of a file, null if it is damaged.
  * @param {Uint8Array<ArrayBuffer>} bytes
  * @param {AbortSignal} signal
  */
@@ -93,7 +93,7 @@ async function infoOf(bytes, signal) {
 }
 
 /**
- * Offer what there is for files that are made of photos: another quality, the original beside it, and to save it.
+ * Show the controls for files that are encoded from photos: quality, comparison with the original, and saving.
  * @param {Item} item
  * @param {Uint8Array<ArrayBuffer>} bytes
  */
@@ -108,7 +108,7 @@ function offer({ name, photo }, bytes) {
 }
 
 /**
- * Show what there is of a damaged file, and say what there is not.
+ * Show the readable part of a damaged file, and a report of the missing parts.
  * @param {Item} item
  * @param {Uint8Array<ArrayBuffer>} bytes
  * @param {AbortSignal} signal
@@ -119,11 +119,11 @@ async function showPart(item, bytes, signal) {
   at("lacking").textContent = `Cut short or damaged: ${found.missing}`;
   at("lacking").hidden = false;
   await drawn(picture, found, signal);
-  say("what there is of the file");
+  say("readable part of the file");
 }
 
 /**
- * Show the stage, of a picture's size, and the details.
+ * Show the stage, with the size of an image, and the details.
  * @param {Item} item
  * @param {{width: number, height: number}} size
  * @param {import("./details.js").Row[]} details
@@ -140,7 +140,7 @@ function tell(item, { width, height }, details) {
   at("details").replaceChildren(...details.flatMap((row) => row.map((text, n) => {
     return Object.assign(document.createElement(n ? "dd" : "dt"), { textContent: text });
   })));
-  if (item === shown) return; // at another quality: what is looked at stays
+  if (item === shown) return; // only the quality changed: keep the zoom and the position
   for (const other of items) if (other !== item) delete other.original;
   shown = item;
   stage.setSize(width, height);
@@ -162,7 +162,7 @@ function say(text) {
 }
 
 /**
- * Show the original, or what another codec makes of as many bytes, if one is chosen.
+ * Show the original, or the image of another codec at the same size, if one is chosen.
  * @param {AbortSignal} signal
  */
 async function compare(signal) {
@@ -180,8 +180,8 @@ async function compare(signal) {
   if (!found) return say(`${name}: not available in this browser`);
   await drawn(rival, found.bitmap, signal);
   compareWith(name);
-  const isLarger = found.nbytes > nbytes ? ", the smallest that it can" : "";
-  const source = original ? "original" : "decoded picture";
+  const isLarger = found.nbytes > nbytes ? ", its smallest size" : "";
+  const source = original ? "original" : "decoded image";
   say(`right of the line: ${name} of the ${source}, ${found.nbytes.toLocaleString()} bytes${isLarger}`);
 }
 
@@ -217,12 +217,12 @@ function madeOf(photo) {
   return item;
 }
 
-/** Take what the address names behind `#`: paths of this server, with `&` between several. */
+/** Open the files in the address after `#`: paths on this server, separated by `&`. */
 function takeLinks() {
   const links = location.hash.slice(1).split("&").filter(Boolean);
   const addresses = links.map((link) => (URL.canParse(link, location.href) ? new URL(link, location.href) : null));
   if (addresses.some((address) => address?.origin !== location.origin)) {
-    fail("Only files of the server that this page comes from are opened by a link.");
+    fail("Only files of the server that hosts this page can be opened by a link.");
     return;
   }
   take(addresses.filter((address) => address !== null).map((address) => ({
@@ -232,7 +232,7 @@ function takeLinks() {
 }
 
 /**
- * Return the name that a part of an address stands for, itself if it stands for none.
+ * Decode a part of an address. Return it unchanged if it is malformed.
  * @param {string} part
  */
 function decoded(part) {
@@ -254,7 +254,7 @@ async function fetched(address, signal) {
 }
 
 /**
- * Have the service worker keep what runs networks: of the two backends the one that is taken.
+ * Let the service worker cache the files of the backend in use.
  * @param {import("../src/networks/runtime.js").Backend} backend
  */
 async function keep(backend) {
@@ -287,6 +287,6 @@ at("full").addEventListener("click", () => stage.full());
 addEventListener("hashchange", takeLinks);
 takeLinks();
 if ("serviceWorker" in navigator) {
-  navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch(() => {}); // it works without
+  navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch(() => {}); // the viewer also works without it
 }
 void decoder.backend().then(keep);

@@ -1,4 +1,4 @@
-/** Method palette: 256 colours of 4 channels, and the number of one at each position, deflated. */
+/** Method palette: 256 colours of 4 channels and a colour index for each position, deflated. */
 
 import { FormatError, need } from "../error.js";
 import { adler32 } from "../format/checksum.js";
@@ -11,7 +11,7 @@ const CHANNELS = 4, COLOURS = 256, MIDDLE = 127.5, STEP = Math.fround(0.18215 **
  * @param {number} height
  * @param {number} width
  * @returns {Promise<Float32Array<ArrayBuffer>>}
- * @throws {FormatError} if it is not one of that size
+ * @throws {FormatError} if the payload does not have that size
  */
 export async function decodePalette(payload, height, width) {
   const size = height * width;
@@ -27,9 +27,9 @@ export async function decodePalette(payload, height, width) {
 }
 
 /**
- * Return what a zlib stream holds, no more than which is ever kept.
+ * Inflate a zlib stream, holding at most `nbytes` bytes in memory.
  * @param {Uint8Array<ArrayBuffer>} packed
- * @param {number} nbytes that it must hold
+ * @param {number} nbytes the required size of the result
  */
 async function inflated(packed, nbytes) {
   const reader = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
@@ -44,11 +44,11 @@ async function inflated(packed, nbytes) {
   } catch (error) {
     throw error instanceof FormatError ? error : new FormatError(`damaged payload: ${error}`);
   } finally {
-    reader.cancel().catch(() => {}); // what is not read any more is of no interest
+    reader.cancel().catch(() => {}); // the rest of the stream is not needed
   }
   need(at === nbytes, `damaged payload: it holds ${at} bytes, expected ${nbytes}`);
-  // Not all platforms refuse what is behind a stream; its own checksum must be the last of it.
+  // Some platforms accept data after the end of a stream. Its checksum must therefore be the last four bytes.
   const end = new DataView(packed.buffer, packed.byteOffset + packed.length - 4, 4).getUint32(0);
-  need(end === adler32(data), "damaged payload: its stream does not end where it should");
+  need(end === adler32(data), "damaged payload: data after the end of its stream");
   return data;
 }

@@ -1,12 +1,12 @@
-/** Parts of planes. */
+/** Copies parts of planes. */
 
-import { common } from "../format/layout.js";
+import { intersect } from "../format/layout.js";
 
 /** @typedef {import("../format/layout.js").Place} Place */
 /** @typedef {Uint8Array | Uint8ClampedArray | Int16Array | Int32Array | Float32Array} Values */
 
 /**
- * Return how many positions a place has.
+ * Return the number of positions in a place.
  * @param {Place} place
  */
 export function areaOf({ rows, columns }) {
@@ -14,14 +14,14 @@ export function areaOf({ rows, columns }) {
 }
 
 /**
- * Put what planes of one place have in common with those of another where it belongs.
+ * Copy the intersection of two places from one array of planes to another.
  * @param {Values} into planes (n, height, width)
  * @param {Place} place of `into`
  * @param {Values} from as many planes
- * @param {Place} origin of `from`
+ * @param {Place} origin the place of `from`
  */
 export function paste(into, place, from, origin) {
-  const shared = common(place, origin);
+  const shared = intersect(place, origin);
   if (!shared) return;
   const { rows: [top, bottom], columns: [left, right] } = shared;
   const planes = into.length / areaOf(place);

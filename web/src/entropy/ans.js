@@ -1,8 +1,9 @@
 /**
- * The entropy coder: an asymmetric numeral system of 32-bit words and 64-bit state. `docs/format.md`, section 3.1.
+ * The entropy decoder: an asymmetric numeral system (rANS) with 32-bit words and a 64-bit state. `docs/format.md`,
+ * section 3.1.
  *
- * A state is kept as its upper 40 bits and its lower 24, since probabilities are in 1/2^24: both are exact in doubles,
- * and so is each step of their arithmetic.
+ * Probabilities are multiples of 1/2^24. The state is therefore kept as its upper 40 and its lower 24 bits: both fit a
+ * double exactly, and so does each intermediate result.
  */
 
 import { need } from "../error.js";
@@ -11,14 +12,16 @@ import { need } from "../error.js";
 
 const WORD = 4; // bytes
 const TOTAL = 2 ** 24, TOTAL_MASK = TOTAL - 1;
-const FULL = 2 ** 8; // of the upper part: a state below 2^32 is filled up from the stack, unless that is empty
+const STATE_MIN = 2 ** 8; // of the upper part: a state below 2^32 takes the next word, if there is one
 
-/** Reads a stream from its start. */
-export class Reader {
+/** Decodes a stream from its start. */
+export class AnsDecoder {
   /**
    * @param {Uint8Array} stream
-   * @param {number} [alignment] by how many bytes its first word is short, if its end may be missing
-   * @throws {import("../error.js").FormatError} if it starts with a zero byte, or word, which no stream does
+   * @param {number} [alignment] bytes by which the first word is shorter than 4. Set it if the end of the stream may be
+   *   missing.
+   * @throws {import("../error.js").FormatError} if the stream starts with a zero byte or word, which no valid stream
+   *   does
    */
   constructor(stream, alignment) {
     need(alignment !== undefined || stream[0] !== 0, "damaged stream: it starts with a zero byte");
@@ -31,56 +34,58 @@ export class Reader {
     this._refill();
   }
 
-  /** Whether all that was written has been read. */
+  /** Whether the whole stream has been read. */
   get isAtEnd() {
     return this._next === this._words.length && this._high === 0 && this._low === 0;
   }
 
-  /** How many words are left. */
-  get left() {
+  /** Number of unread words. */
+  get wordsRemaining() {
     return this._words.length - this._next;
   }
 
-  /** Whether, if the stream is not whole, more may have been read than it holds. */
-  get ranDry() {
-    return this._next === this._words.length && this._high < FULL;
+  /** Whether the reads may have gone past the end of a truncated stream. */
+  get isExhausted() {
+    return this._next === this._words.length && this._high < STATE_MIN;
   }
 
   /**
-   * Read an entry of each of some tables: first of all those that have a likely entry whether it is that.
+   * Read one bin from each of some tables. First come the flags "is the mode" of all tables that have a mode, then the
+   * other bins.
    * @param {Tables} tables
    * @param {Uint16Array} rows the numbers of the tables
    * @param {number} count how many of `rows` to read
-   * @param {Uint8Array} entries where to put what was read
-   * @throws {import("../error.js").FormatError} for a likely entry that is told as another
+   * @param {Uint8Array} bins receives the bins
+   * @throws {import("../error.js").FormatError} if a bin that is flagged as another one is the mode
    */
-  entries(tables, rows, count, entries) {
-    const { likely, weights } = tables;
-    let open = 0;
-    const waiting = new Uint32Array(count);
+  readBins(tables, rows, count, bins) {
+    const { modes, modeWeights } = tables;
+    let pendingCount = 0;
+    const pending = new Uint32Array(count);
     for (let n = 0; n < count; n++) {
-      const row = rows[n], weight = weights[row];
+      const row = rows[n], weight = modeWeights[row];
       if (weight === 0) {
-        waiting[open++] = n;
+        pending[pendingCount++] = n;
       } else if (this._low < weight) {
-        entries[n] = likely[row];
+        bins[n] = modes[row];
         this._advance(weight, this._low);
       } else {
-        waiting[open++] = n;
+        pending[pendingCount++] = n;
         this._advance(TOTAL - weight, this._low - weight);
       }
     }
-    for (let n = 0; n < open; n++) {
-      const at = waiting[n], row = rows[at];
-      const entry = this._other(tables, row);
-      need(weights[row] === 0 || entry !== likely[row], "damaged stream: a likely entry told as another");
-      entries[at] = entry;
+    for (let n = 0; n < pendingCount; n++) {
+      const at = pending[n], row = rows[at];
+      const bin = this._readOtherBin(tables, row);
+      const isValid = modeWeights[row] === 0 || bin !== modes[row];
+      need(isValid, "damaged stream: the mode of a table is coded as one of the other bins");
+      bins[at] = bin;
     }
   }
 
   /**
-   * Return so many raw bits.
-   * @param {number} bits 0 … 16
+   * Read raw bits.
+   * @param {number} bits their number, 0 … 16
    */
   raw(bits) {
     const size = 1 << (24 - bits), low = this._low;
@@ -89,13 +94,13 @@ export class Reader {
   }
 
   /**
-   * Return an entry of a table, once it is known not to be its likely one if it has that.
+   * Read a bin that is known not to be the mode of its table.
    * @param {Tables} tables
    * @param {number} row
    */
-  _other({ bounds, entries }, row) {
-    const start = row * (entries + 1), low = this._low;
-    let first = start, end = start + entries;
+  _readOtherBin({ bounds, numBins }, row) {
+    const start = row * (numBins + 1), low = this._low;
+    let first = start, end = start + numBins;
     while (end - first > 1) {
       const middle = (first + end) >> 1;
       if (bounds[middle] <= low) first = middle;
@@ -106,24 +111,24 @@ export class Reader {
   }
 
   /**
-   * Multiply the upper part of the state by an entry's weight, and add how far the lower part is within it.
+   * Multiply the upper part of the state by a bin's weight, and add the offset of the lower part within the bin.
    * @param {number} weight 1 … 2^24
-   * @param {number} within below `weight`
+   * @param {number} within the offset, below `weight`
    */
   _advance(weight, within) {
-    // Two products of less than 2^53 instead of one of 2^64.
+    // Two products below 2^53 replace one product below 2^64.
     const upper = Math.floor(this._high / 65536), product = upper * weight;
     const top = Math.floor(product / 256);
     const sum = (product - top * 256) * 65536 + (this._high - upper * 65536) * weight + within;
     const carry = Math.floor(sum / TOTAL);
     this._high = top + carry;
     this._low = sum - carry * TOTAL;
-    if (this._high < FULL) this._refill();
+    if (this._high < STATE_MIN) this._refill();
   }
 
-  /** Take a word into a state below 2^32, if there is one left. */
+  /** Append a word to a state below 2^32, if any word is left. */
   _refill() {
-    if (this._next === this._words.length || this._high >= FULL) return;
+    if (this._next === this._words.length || this._high >= STATE_MIN) return;
     const word = this._words[this._next++];
     this._high = (this._high * TOTAL + this._low) * 256 + (word >>> 24);
     this._low = word & TOTAL_MASK;
@@ -131,9 +136,9 @@ export class Reader {
 }
 
 /**
- * Return the words of a stream, the first filled up with so many zero bytes; less what there is of another at the end.
+ * Return the words of a stream. Zero bytes complete the first word; an incomplete last word is dropped.
  * @param {Uint8Array} stream
- * @param {number} alignment
+ * @param {number} alignment number of the zero bytes
  */
 function wordsOf(stream, alignment) {
   const padded = new Uint8Array(alignment + stream.length);

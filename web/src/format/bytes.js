@@ -1,13 +1,13 @@
 /**
- * Return the bytes of all parts, one behind the other.
+ * Concatenate byte arrays.
  * @param {Uint8Array[]} parts
  */
-export function joined(parts) {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+export function concatBytes(parts) {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {
-    whole.set(part, at);
+    bytes.set(part, at);
     at += part.length;
   }
-  return whole;
+  return bytes;
 }

@@ -1,4 +1,4 @@
-/** Checksums of the container and of zlib. */
+/** Checksums of the container and of zlib streams. */
 
 const CRC32 = Uint32Array.from({ length: 256 }, (_, byte) => {
   let register = byte;
@@ -35,7 +35,7 @@ export function crc16(data) {
 }
 
 /**
- * Return the Adler-32 at the end of zlib streams.
+ * Return the Adler-32, which ends zlib streams.
  * @param {Uint8Array} data
  * @returns {number} 0 … 2^32 - 1
  */

@@ -1,125 +1,133 @@
 /**
- * Bytes to a parsed file: the `.sdt` container, version 1. Normative text: `docs/format.md`, section 1.
+ * Parses the `.sdt` container, version 1. Normative text: `docs/format.md`, section 1.
  *
- * A file is parsed once; what comes out needs no further check of its structure.
+ * A file is parsed once. The structure of the result needs no further checks.
  */
 
 import { FormatError, LimitError, need } from "../error.js";
 import { crc32 } from "./checksum.js";
 import { Cursor } from "./cursor.js";
 import { endOf, readIndex, segmentsOf } from "./index.js";
-import { SINGLE, kindsOf } from "./layout.js";
+import { SINGLE, segmentKinds } from "./layout.js";
 
 /** @typedef {import("./index.js").Index} Index */
 /** @typedef {import("./layout.js").Layout} Layout */
 
 /**
- * What a file may ask for before it is refused with `LimitError`.
+ * Limits on the resources that a file may take. Larger files raise `LimitError`.
  * @typedef {{maxPixels: number, maxPayloadBytes: number, maxChunkBytes: number}} Limits
  */
 /** @type {Readonly<Limits>} */
 export const DEFAULT_LIMITS = Object.freeze({ maxPixels: 1 << 26, maxPayloadBytes: 1 << 28, maxChunkBytes: 1 << 26 });
 
 /**
- * What a file says before its payload. `profile` and `prior` are ids of the format's tables; `alignment` is by how many
- * bytes the first stream's first word is short of 4.
- * @typedef {{width: number, height: number, profile: number, prior: number, stepCode: number, grey: boolean,
- *   alignment: number}} Header
+ * The file's header. `profile` and `prior` are ids of the format's tables. `alignment` is the number of bytes that the
+ * first word of the first stream lacks.
+ * @typedef {{width: number, height: number, profile: number, prior: number, stepCode: number, grey: boolean, alignment:
+ *   number}} Header
  */
 
 /**
- * A file. `profile` are the bytes that it has of its own, or of its model's; `chunks` are by type. `whole` tells which
- * segments are not cut short or damaged, null if none is.
+ * A parsed file.
+ *
+ * - `profile`: bytes of the file's own profile, or of its reference to a model
+ * - `chunks`: metadata by chunk type
+ * - `intactSegments`: for a salvaged file, whether each segment is complete and undamaged; null otherwise
  * @typedef {{header: Header, layout: Layout, segments: Uint8Array<ArrayBuffer>[], profile: Uint8Array<ArrayBuffer>,
- *   chunks: Map<number, Uint8Array<ArrayBuffer>>, whole: boolean[] | null}} File
+ *   chunks: Map<number, Uint8Array<ArrayBuffer>>, intactSegments: boolean[] | null}} File
  */
 
-/** A file that is not damaged, but of a later version. */
+/** The file needs a later version of the decoder; it is not damaged. */
 export class RequiredChunkError extends FormatError {
   /** @param {string} message */
   constructor(message) {
     super(message);
-    this.name = "FormatError"; // to all others it is that
+    this.name = "FormatError"; // the name that callers see
   }
 }
 
-/** Profile id of files that carry their own, and profile and prior id of those that refer to their model's. */
+/**
+ * `INLINE` is the profile id of files with a profile of their own. `BUNDLED` is the profile id and prior id of files
+ * that refer to a model.
+ */
 export const INLINE = 0, BUNDLED = 254;
-/** Bytes that both have of a profile, and those of a digest behind them. */
+/** Size of the fixed part of a profile, and of the digest that follows it in a reference to a model. */
 export const PROFILE_NBYTES = 10, DIGEST_NBYTES = 8;
 
-/** Types of chunks of metadata, by name. */
+/** Names of the metadata chunks, by type. */
 export const CHUNK_NAMES = new Map([[1, "ICC"], [2, "EXIF"], [3, "XMP"], [4, "text"]]);
 
 const MAGIC = [0x53, 0x44, 0x54], VERSION = 1;
 const VERSION_MASK = 0x0f, CHUNKS_FLAG = 0x10, GREY_FLAG = 0x20, INDEX_FLAG = 0x40, UNKNOWN_FLAG = 0x80;
 const STEP_BITS = 12, REQUIRED_CHUNK = 0x80;
-const LARGEST_SIDE = 1 << 24, SHORTEST_FILE = 14;
-/** Bytes of the checksum at the end. */
+const MAX_SIDE = 1 << 24, MIN_FILE_NBYTES = 14;
+/** Size of the checksum at the end. */
 export const CHECKSUM_NBYTES = 4;
 
 /**
- * Return the file in `data`, whose parts are not copied.
+ * Parse a file. Its parts are views of `data`, not copies.
  * @param {Uint8Array<ArrayBuffer>} data
  * @param {Limits} [limits]
  * @returns {File}
- * @throws {import("../error.js").FormatError} if it is not exactly one undamaged file that this version can read
- * @throws {LimitError} if it exceeds `limits`
+ * @throws {import("../error.js").FormatError} if `data` is not exactly one undamaged file of this version
+ * @throws {LimitError} if the file exceeds `limits`
  */
 export function readFile(data, limits = DEFAULT_LIMITS) {
-  requireOurs(data);
+  checkMagicAndVersion(data);
   const body = data.subarray(0, data.length - CHECKSUM_NBYTES);
   const checksum = new Cursor(data.subarray(body.length)).u32();
   need(crc32(body) === checksum, "damaged or truncated file: the checksum does not match");
-  const { header, layout, profile, index, hasChunks } = readHead(new Cursor(body), limits);
+  const { header, layout, profile, index, hasChunks } = readPrologue(new Cursor(body), limits);
   const end = endOf(index);
-  need(end <= body.length, `truncated file: segments to byte ${end} of ${body.length}`);
+  need(end <= body.length, `truncated file: segments end at byte ${end}, the file at ${body.length}`);
   const segments = segmentsOf(body, index);
-  return { header, layout, profile, segments, chunks: readChunks(body.subarray(end), hasChunks, limits), whole: null };
+  const chunks = readChunks(body.subarray(end), hasChunks, limits);
+  return { header, layout, profile, segments, chunks, intactSegments: null };
 }
 
 /**
- * Return a tile's segment of a kind, which is the number of a level or a name.
+ * Return a tile's segment.
  * @param {File} file
- * @param {number | "overlay" | "residual" | "alpha"} kind one that the file has
+ * @param {number | "overlay" | "residual" | "alpha"} kind the number of a level or the name of a layer that the file
+ *   has
  * @param {number} tile
  */
-export function segmentOf({ layout, segments }, kind, tile) {
-  return segments[kindsOf(layout).indexOf(kind) * layout.columns * layout.rows + tile];
+export function tileSegment({ layout, segments }, kind, tile) {
+  return segments[segmentKinds(layout).indexOf(kind) * layout.columns * layout.rows + tile];
 }
 
 /**
- * Return a tile's segment of a kind, null if the file has none, or not a whole one.
+ * Return a tile's segment of a layer. It is null if the file lacks the layer or the segment is not intact.
  * @param {File} file
  * @param {"overlay" | "residual" | "alpha"} kind
  * @param {number} tile
  */
-export function layerOf({ layout, segments, whole }, kind, tile) {
-  const kinds = kindsOf(layout), number = kinds.indexOf(kind) * layout.columns * layout.rows + tile;
-  return kinds.includes(kind) && (!whole || whole[number]) ? segments[number] : null;
+export function intactLayerSegment({ layout, segments, intactSegments }, kind, tile) {
+  const kinds = segmentKinds(layout), number = kinds.indexOf(kind) * layout.columns * layout.rows + tile;
+  return kinds.includes(kind) && (!intactSegments || intactSegments[number]) ? segments[number] : null;
 }
 
 /**
  * @param {Uint8Array} data
- * @throws {FormatError} if it is no file of this version
+ * @throws {FormatError} if it is not a file of this version
  */
-export function requireOurs(data) {
+export function checkMagicAndVersion(data) {
   need(MAGIC.every((byte, n) => data[n] === byte), "not an .sdt file: it does not start with SDT");
-  need(data.length >= SHORTEST_FILE, `truncated file: ${data.length} bytes, expected at least ${SHORTEST_FILE}`);
+  need(data.length >= MIN_FILE_NBYTES, `truncated file: ${data.length} bytes, expected at least ${MIN_FILE_NBYTES}`);
   const version = data[3] & VERSION_MASK;
   need(version === VERSION, `file format version ${version}, this decoder reads version ${VERSION}`);
 }
 
 /**
- * Return what comes before the segments.
+ * Parse the part of a file before its segments.
  * @param {Cursor} cursor at the start of the file
  * @param {Limits} limits
  */
-export function readHead(cursor, limits) {
+export function readPrologue(cursor, limits) {
   cursor.take(MAGIC.length);
   const [flags, profileId, prior] = cursor.take(3);
   const width = cursor.varint() + 1, height = cursor.varint() + 1;
-  need(Math.max(width, height) <= LARGEST_SIDE, `size ${width}x${height}, sides go to ${LARGEST_SIDE}`);
+  need(Math.max(width, height) <= MAX_SIDE, `size ${width}x${height}, the largest side is ${MAX_SIDE}`);
   requireWithin(width * height, limits.maxPixels, "pixels");
   const step = cursor.u16();
   need(!(flags & UNKNOWN_FLAG) && step < 1 << (STEP_BITS + 2), "unknown flags; a later version may read this file");
@@ -132,7 +140,7 @@ export function readHead(cursor, limits) {
 }
 
 /**
- * Return the bytes that a file has of its profile.
+ * Return the bytes of the file's profile, or of its reference to a model.
  * @param {Cursor} cursor
  * @param {number} id
  */
@@ -158,19 +166,19 @@ function takeIndex(cursor, flags, { height, width }) {
 
 /**
  * @param {Uint8Array<ArrayBuffer>} data
- * @param {boolean} announced
+ * @param {boolean} hasChunks
  * @param {Limits} limits
  */
-function readChunks(data, announced, limits) {
+function readChunks(data, hasChunks, limits) {
   requireWithin(data.length, limits.maxChunkBytes, "bytes of chunks");
-  need(announced === data.length > 0, "malformed file: chunks are announced and none follows, or the reverse");
+  need(hasChunks === (data.length > 0), "malformed file: the chunk flag contradicts the data after the segments");
   /** @type {Map<number, Uint8Array<ArrayBuffer>>} */
   const chunks = new Map();
   const cursor = new Cursor(data);
   let last = 0;
   while (cursor.offset < data.length) {
     const kind = cursor.byte(), nbytes = cursor.varint();
-    need(kind > last, `chunk ${kind} after ${last}: types must rise`);
+    need(kind > last, `chunk ${kind} after ${last}: types must be in ascending order`);
     if (kind >= REQUIRED_CHUNK) {
       throw new RequiredChunkError(`unknown required chunk ${kind}; a later version may read this file`);
     }
@@ -181,10 +189,10 @@ function readChunks(data, announced, limits) {
 }
 
 /**
- * @param {number} found
+ * @param {number} value
  * @param {number} limit
- * @param {string} what
+ * @param {string} unit
  */
-function requireWithin(found, limit, what) {
-  if (!(found <= limit)) throw new LimitError(`${found} ${what}, the limit is ${limit}`);
+function requireWithin(value, limit, unit) {
+  if (!(value <= limit)) throw new LimitError(`${value} ${unit}, the limit is ${limit}`);
 }

@@ -1,13 +1,13 @@
-/** A file to its bytes. Normative text: `docs/format.md`, section 1. */
+/** Serializes files. Normative text: `docs/format.md`, section 1. */
 
-import { joined } from "./bytes.js";
+import { concatBytes } from "./bytes.js";
 import { crc16, crc32 } from "./checksum.js";
 import { SINGLE } from "./layout.js";
 
 const MAGIC = [0x53, 0x44, 0x54], VERSION = 1, INDEX_FLAG = 0x40;
 
 /**
- * Return the bytes of a file of latents alone, in a latent space that is known by its number.
+ * Return the bytes of a file with latents only, in a latent space that has an id.
  * @param {Pick<import("./container.js").File, "header" | "layout" | "segments">} file
  * @returns {Uint8Array<ArrayBuffer>}
  */
@@ -20,22 +20,22 @@ export function writeFile({ header, layout, segments }) {
     for (const segment of segments) head.push(...varint(segment.length), ...little(crc16(segment), 2));
     head.push(...little(crc32(Uint8Array.from(head)), 4));
   }
-  const body = joined([Uint8Array.from(head), ...segments]);
-  return joined([body, Uint8Array.from(little(crc32(body), 4))]);
+  const body = concatBytes([Uint8Array.from(head), ...segments]);
+  return concatBytes([body, Uint8Array.from(little(crc32(body), 4))]);
 }
 
 /**
- * Return a number in groups of 7 bits, lowest first.
+ * Return the bytes of a number in groups of 7 bits, lowest first.
  * @param {number} value
  */
 function varint(value) {
-  const found = [];
-  for (; value >= 0x80; value = Math.floor(value / 0x80)) found.push((value % 0x80) + 0x80);
-  return [...found, value];
+  const groups = [];
+  for (; value >= 0x80; value = Math.floor(value / 0x80)) groups.push((value % 0x80) + 0x80);
+  return [...groups, value];
 }
 
 /**
- * Return the lowest bytes of a number.
+ * Return the lowest bytes of a number, in little-endian order.
  * @param {number} value
  * @param {number} count
  */

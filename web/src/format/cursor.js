@@ -1,28 +1,28 @@
-/** Reading bytes one after the other. */
+/** Sequential reading of bytes. */
 
 import { need } from "../error.js";
 
-const LONGEST_VARINT = 5; // bytes
+const MAX_VARINT_NBYTES = 5; // bytes
 
-/** Takes numbers from the start of `data`; every method throws `FormatError` where it ends too early. */
+/** Reads numbers from `data`. Every method throws `FormatError` at the end of the data. */
 export class Cursor {
   /** @param {Uint8Array<ArrayBuffer>} data */
   constructor(data) {
     this.data = data;
-    /** How many bytes have been taken. */
+    /** Number of bytes read. */
     this.offset = 0;
   }
 
   /**
-   * Return the next bytes, which are not copied.
+   * Return the next bytes as a view, not a copy.
    * @param {number} nbytes
    */
   take(nbytes) {
     const end = this.offset + nbytes;
     need(end <= this.data.length, `truncated file: ${nbytes} bytes expected at offset ${this.offset}`);
-    const taken = this.data.subarray(this.offset, end);
+    const bytes = this.data.subarray(this.offset, end);
     this.offset = end;
-    return taken;
+    return bytes;
   }
 
   byte() {
@@ -38,18 +38,18 @@ export class Cursor {
     return this.u16() + 65536 * this.u16();
   }
 
-  /** Return a number in groups of 7 bits, lowest first, the top bit set on all but the last; below 2^35. */
+  /** Read a number in groups of 7 bits, lowest first, below 2^35. The top bit marks all groups but the last. */
   varint() {
     let value = 0;
-    for (let position = 0; position < LONGEST_VARINT; position++) {
+    for (let position = 0; position < MAX_VARINT_NBYTES; position++) {
       const byte = this.byte();
       value += (byte & 0x7f) * 2 ** (7 * position);
       if (byte < 0x80) {
-        need(position === 0 || byte > 0, "malformed number: it is longer than it needs to be");
+        need(position === 0 || byte > 0, "malformed number: it is longer than necessary");
         return value;
       }
     }
-    need(false, `malformed number: more than ${LONGEST_VARINT} bytes`);
+    need(false, `malformed number: more than ${MAX_VARINT_NBYTES} bytes`);
     return value;
   }
 }

@@ -1,4 +1,4 @@
-/** The index of a file: how it is divided, where its segments lie, and a check of each. */
+/** The index of a file: its layout, and the position and checksum of each segment. */
 
 import { need } from "../error.js";
 import { crc16, crc32 } from "./checksum.js";
@@ -8,21 +8,22 @@ import { fits, segmentCount } from "./layout.js";
 /** @typedef {import("./layout.js").Layout} Layout */
 
 const LEVELS_MASK = 0x07, ALPHA_BIT = 0x08, OVERLAY_BIT = 0x10, RESIDUAL_BIT = 0x20, UNKNOWN_BITS = 0xc0;
-const SMALLEST_ENTRY = 3; // bytes of a segment's entry
+const MIN_ENTRY_NBYTES = 3; // bytes of the entry of a segment
 
 /**
- * Where segments lie, one behind the other from `start`; `checks` is empty where they have none.
+ * Positions of the segments, which follow each other from `start`. `checks` are their CRC-16s; it is empty for files
+ * without an index.
  * @typedef {{start: number, nbytes: number[], checks: number[]}} Index
  */
 
 /**
- * Return what the index of a picture of so many pixels says; it may list no more than `nbytes` bytes could hold.
- * @param {Cursor} cursor at the index, from the start of the file
- * @param {number} nbytes of the file, without its checksum
+ * Read the index of an image.
+ * @param {Cursor} cursor at the index; offset 0 is the start of the file
+ * @param {number} nbytes of the file, without its checksum. An index with more segments than fit there is refused.
  * @param {number} height
  * @param {number} width
  * @returns {{layout: Layout, index: Index}}
- * @throws {import("../error.js").FormatError} if it is damaged or malformed
+ * @throws {import("../error.js").FormatError} if the index is damaged or malformed
  */
 export function readIndex(cursor, nbytes, height, width) {
   const columns = cursor.varint() + 1, rows = cursor.varint() + 1, kinds = cursor.byte();
@@ -34,22 +35,22 @@ export function readIndex(cursor, nbytes, height, width) {
   const layout = { columns, rows, levels: kinds & LEVELS_MASK, alpha, overlay, residual };
   need(fits(layout, height, width), `malformed file: ${columns}x${rows} tiles of ${width}x${height} pixels`);
   const count = segmentCount(layout);
-  need(count > 1, "malformed file: an index of a single segment");
-  need(count * SMALLEST_ENTRY <= nbytes, `index of ${count} segments in a file of ${nbytes} bytes`);
+  need(count > 1, "malformed file: an index with a single segment");
+  need(count * MIN_ENTRY_NBYTES <= nbytes, `malformed file: ${count} segments in ${nbytes} bytes`);
   /** @type {Index} */
   const index = { start: 0, nbytes: [], checks: [] };
   for (let n = 0; n < count; n++) {
     index.nbytes.push(cursor.varint());
     index.checks.push(cursor.u16());
   }
-  const found = crc32(cursor.data.subarray(0, cursor.offset));
-  need(found === cursor.u32(), "damaged file: the checksum of its index does not match");
+  const checksum = crc32(cursor.data.subarray(0, cursor.offset));
+  need(checksum === cursor.u32(), "damaged file: the checksum of the index does not match");
   index.start = cursor.offset;
   return { layout, index };
 }
 
 /**
- * Return where the last segment ends.
+ * Return the end of the last segment.
  * @param {Index} index
  */
 export function endOf(index) {
@@ -57,18 +58,18 @@ export function endOf(index) {
 }
 
 /**
- * Return the segments, which are not copied.
- * @param {Uint8Array<ArrayBuffer>} data the file, long enough
+ * Return the segments as views, not copies.
+ * @param {Uint8Array<ArrayBuffer>} data the file; it must hold all segments
  * @param {Index} index
  * @returns {Uint8Array<ArrayBuffer>[]}
- * @throws {import("../error.js").FormatError} if one is not what was written
+ * @throws {import("../error.js").FormatError} if the checksum of a segment does not match
  */
 export function segmentsOf(data, index) {
   let at = index.start;
   return index.nbytes.map((nbytes, number) => {
     const segment = data.subarray(at, (at += nbytes));
-    const sound = !index.checks.length || index.checks[number] === crc16(segment);
-    need(sound, `damaged file: segment ${number} before byte ${at} is not what was written`);
+    const isIntact = !index.checks.length || index.checks[number] === crc16(segment);
+    need(isIntact, `damaged file: the checksum of segment ${number} does not match`);
     return segment;
   });
 }

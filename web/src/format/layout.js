@@ -1,16 +1,19 @@
-/** How a file's payload is divided: tiles of the plane of latents, and for each a segment of every kind. */
+/** The division of a file's payload: tiles of the plane of latents, each with one segment of every kind. */
 
-const GRAIN = 4; // latents: edges of tiles are multiples, as positions of passes are
-const SMALLEST_TILE = 32; // latents a side, but for planes of a single tile
+const TILE_ALIGNMENT = 4; // latents: tile edges are multiples of the period of the passes
+const MIN_TILE = 32; // latents a side; a single tile may be smaller
 
-/** @typedef {[first: number, end: number]} Span `end` is one behind the last */
+/** @typedef {[first: number, end: number]} Span `end` is exclusive */
 /** @typedef {{rows: Span, columns: Span}} Place */
-/** @typedef {{top: boolean, bottom: boolean, left: boolean, right: boolean}} Inner edges that lie within the picture */
+/**
+ * @typedef {{top: boolean, bottom: boolean, left: boolean, right: boolean}} InnerEdges whether each edge lies inside
+ *   the image, next to another tile
+ */
 
 /**
- * Tiles across and down, and of what kinds each has a segment: its stream's `levels`, and what else there is.
+ * Numbers of tiles, and the kinds of segments of each tile: `levels` segments of its stream, and the layers.
  *
- * `residual` is the step of the residual layer in 1/16 level, 0 where there is none.
+ * `residual` is the quantization step of the residual layer in 1/16 level, 0 without that layer.
  * @typedef {{columns: number, rows: number, levels: number, alpha: boolean, overlay: boolean, residual: number}} Layout
  */
 
@@ -18,11 +21,11 @@ const SMALLEST_TILE = 32; // latents a side, but for planes of a single tile
 export const SINGLE = Object.freeze({ columns: 1, rows: 1, levels: 1, alpha: false, overlay: false, residual: 0 });
 
 /**
- * Return the kinds of segments in their order: levels by number, from 0, then the others by name.
+ * Return the kinds of segments in file order: levels by number from 0, then layers by name.
  * @param {Layout} layout
  * @returns {(number | "overlay" | "residual" | "alpha")[]}
  */
-export function kindsOf(layout) {
+export function segmentKinds(layout) {
   return [
     ...Array(layout.levels).keys(),
     ...(layout.overlay ? /** @type {const} */ (["overlay"]) : []),
@@ -32,29 +35,29 @@ export function kindsOf(layout) {
 }
 
 /**
- * Return how many segments there are.
+ * Return the number of segments.
  * @param {Layout} layout
  */
 export function segmentCount(layout) {
-  return layout.columns * layout.rows * kindsOf(layout).length;
+  return layout.columns * layout.rows * segmentKinds(layout).length;
 }
 
 /**
- * Return whether a plane of so many latents may be divided so.
+ * Return whether a plane of latents may be divided into that many tiles.
  * @param {Layout} layout
  * @param {number} height
  * @param {number} width
  */
 export function fits(layout, height, width) {
-  return layout.rows <= mostTiles(height) && layout.columns <= mostTiles(width);
+  return layout.rows <= maxTiles(height) && layout.columns <= maxTiles(width);
 }
 
 /**
- * Return into how many tiles a side of so many latents may be divided.
- * @param {number} length
+ * Return the largest number of tiles along a side.
+ * @param {number} length of the side, in latents
  */
-export function mostTiles(length) {
-  return Math.max(1, Math.floor(length / SMALLEST_TILE));
+export function maxTiles(length) {
+  return Math.max(1, Math.floor(length / MIN_TILE));
 }
 
 /**
@@ -64,20 +67,20 @@ export function mostTiles(length) {
  * @param {number} width
  * @returns {Place[]}
  */
-export function placesOf(layout, height, width) {
-  const across = spans(width, layout.columns);
-  return spans(height, layout.rows).flatMap((rows) => across.map((columns) => ({ rows, columns })));
+export function tilePlaces(layout, height, width) {
+  const across = tileSpans(width, layout.columns);
+  return tileSpans(height, layout.rows).flatMap((rows) => across.map((columns) => ({ rows, columns })));
 }
 
 /**
  * Return the pixels of a tile of latents.
  * @param {Place} place in latents
- * @param {number} downscale pixels a latent is wide
- * @param {number} height of the picture
+ * @param {number} downscale width of a latent in pixels
+ * @param {number} height of the image
  * @param {number} width
  * @returns {Place}
  */
-export function pixelsOf({ rows, columns }, downscale, height, width) {
+export function pixelPlace({ rows, columns }, downscale, height, width) {
   return {
     rows: [downscale * rows[0], Math.min(downscale * rows[1], height)],
     columns: [downscale * columns[0], Math.min(downscale * columns[1], width)],
@@ -85,24 +88,24 @@ export function pixelsOf({ rows, columns }, downscale, height, width) {
 }
 
 /**
- * Return which edges of a tile lie within a picture of so many latents.
+ * Return which edges of a tile lie inside the image.
  * @param {Place} tile
- * @param {number} height
+ * @param {number} height of the plane, in latents
  * @param {number} width
- * @returns {Inner}
+ * @returns {InnerEdges}
  */
-export function innerOf({ rows, columns }, height, width) {
+export function innerEdges({ rows, columns }, height, width) {
   return { top: rows[0] > 0, bottom: rows[1] < height, left: columns[0] > 0, right: columns[1] < width };
 }
 
 /**
- * Return what two places have in common, null if that is nothing.
+ * Return the intersection of two places, null if it is empty.
  * @param {Place} first
  * @param {Place} second
  * @returns {Place | null}
  */
-export function common(first, second) {
-  const rows = meet(first.rows, second.rows), columns = meet(first.columns, second.columns);
+export function intersect(first, second) {
+  const rows = overlap(first.rows, second.rows), columns = overlap(first.columns, second.columns);
   return rows && columns && { rows, columns };
 }
 
@@ -111,19 +114,19 @@ export function common(first, second) {
  * @param {Span} second
  * @returns {Span | null}
  */
-function meet(first, second) {
+function overlap(first, second) {
   const start = Math.max(first[0], second[0]), end = Math.min(first[1], second[1]);
   return start < end ? [start, end] : null;
 }
 
 /**
- * Return `count` tiles along a side of so many latents.
- * @param {number} length
- * @param {number} count
+ * Return the tiles along a side.
+ * @param {number} length of the side, in latents
+ * @param {number} count number of tiles
  * @returns {Span[]}
  */
-function spans(length, count) {
-  const grains = Math.ceil(length / GRAIN);
-  const edge = (/** @type {number} */ n) => (n === count ? length : GRAIN * Math.floor((n * grains) / count));
+function tileSpans(length, count) {
+  const units = Math.ceil(length / TILE_ALIGNMENT);
+  const edge = (/** @type {number} */ n) => (n === count ? length : TILE_ALIGNMENT * Math.floor((n * units) / count));
   return Array.from({ length: count }, (_, n) => [edge(n), edge(n + 1)]);
 }

@@ -1,53 +1,56 @@
-/** What there is of files that are cut short or damaged. Normative text: `docs/format.md`, section 4. */
+/** Salvages damaged or truncated files. Normative text: `docs/format.md`, section 4. */
 
 import { FormatError } from "../error.js";
 import { crc16 } from "./checksum.js";
-import { DEFAULT_LIMITS, RequiredChunkError, readFile, readHead, requireOurs } from "./container.js";
+import { DEFAULT_LIMITS, RequiredChunkError, checkMagicAndVersion, readFile, readPrologue } from "./container.js";
 import { Cursor } from "./cursor.js";
-import { kindsOf } from "./layout.js";
+import { segmentKinds } from "./layout.js";
 
 /** @typedef {import("./container.js").File} File */
 
 /**
- * Return what there is of a file: segments are cut short or empty where they are not whole, and chunks are left out
- * unless all is. The head of a file without an index has no check of its own: what comes of it may be wrong in any way.
+ * Return the readable part of a file. Incomplete segments are cut short; damaged segments are empty. Chunks are kept
+ * only for an undamaged file.
+ *
+ * The header of a file without an index has no checksum of its own, so a damaged one can give any result.
  * @param {Uint8Array<ArrayBuffer>} data
  * @param {import("./container.js").Limits} [limits]
- * @returns {File} with `whole` unless it is undamaged
- * @throws {FormatError} if the head is damaged, or if the file is not, but of a later version
- * @throws {import("../error.js").LimitError} if it exceeds `limits`
+ * @returns {File} with `intactSegments`, which is null for an undamaged file
+ * @throws {FormatError} if the header is damaged, or if the file needs a later version
+ * @throws {import("../error.js").LimitError} if the file exceeds `limits`
  */
 export function salvageFile(data, limits = DEFAULT_LIMITS) {
   try {
     return readFile(data, limits);
   } catch (error) {
     if (!(error instanceof FormatError) || error instanceof RequiredChunkError) throw error;
-    requireOurs(data);
+    checkMagicAndVersion(data);
   }
-  const { header, layout, profile, index, hasChunks } = readHead(new Cursor(data), limits);
-  const isChecked = index.checks.length > 0, segments = [], whole = [];
+  const { header, layout, profile, index, hasChunks } = readPrologue(new Cursor(data), limits);
+  const isChecked = index.checks.length > 0, segments = [], intactSegments = [];
   for (let number = 0, at = index.start; number < index.nbytes.length; number++) {
     const nbytes = index.nbytes[number], segment = data.subarray(at, (at += nbytes));
     const isComplete = segment.length === nbytes && (isChecked || hasChunks);
-    const isSound = !isComplete || !isChecked || index.checks[number] === crc16(segment);
-    segments.push(isSound ? segment : data.subarray(0, 0));
-    whole.push(isComplete && isSound);
+    const isIntact = !isComplete || !isChecked || index.checks[number] === crc16(segment);
+    segments.push(isIntact ? segment : data.subarray(0, 0));
+    intactSegments.push(isComplete && isIntact);
   }
-  return { header, layout, profile, segments, chunks: new Map(), whole };
+  return { header, layout, profile, segments, chunks: new Map(), intactSegments };
 }
 
 /**
- * Return in words what is missing, "" if nothing is.
+ * Return a report of the missing parts, "" for a complete file.
  * @param {File} file
- * @param {string} latents what is missing of those
+ * @param {string} latents report of the missing latents
  */
-export function missingOf({ layout, whole }, latents) {
-  if (!whole) return latents;
-  const tiles = layout.columns * layout.rows, kinds = kindsOf(layout);
+export function missingReport({ layout, intactSegments }, latents) {
+  if (!intactSegments) return latents;
+  const tiles = layout.columns * layout.rows, kinds = segmentKinds(layout);
   const layers = kinds.filter((kind) => typeof kind === "string").map((kind) => {
-    const first = kinds.indexOf(kind) * tiles, count = whole.slice(first, first + tiles).filter((one) => !one).length;
+    const first = kinds.indexOf(kind) * tiles;
+    const count = intactSegments.slice(first, first + tiles).filter((isIntact) => !isIntact).length;
     return count ? `${kind} of tiles: ${count} of ${tiles} missing` : "";
   });
-  const told = [latents, ...layers].filter(Boolean).join("; ");
-  return told || "the checksum does not match: metadata is left out, and what is shown may be wrong";
+  const report = [latents, ...layers].filter(Boolean).join("; ");
+  return report || "the checksum does not match: metadata is left out, and what is shown may be wrong";
 }

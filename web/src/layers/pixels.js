@@ -1,19 +1,19 @@
-/** Pictures of four channels, RGBA, made smaller or grey. */
+/** Downscaling and grey conversion of RGBA images. */
 
 /**
- * A picture: `data` are `height` x `width` pixels RGBA, row by row, not premultiplied. `missing` is only there if it was
- * made of what there is of a file, and tells in words what there is not, "" for nothing.
- * @typedef {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>, missing?: string}} Picture
+ * An image. `data` are `height` x `width` RGBA pixels, row by row, not premultiplied. `missing` exists only for a
+ * partial decode: a report of the missing parts, "" if nothing is missing.
+ * @typedef {{width: number, height: number, data: Uint8ClampedArray<ArrayBuffer>, missing?: string}} RgbaImage
  */
 
 /**
- * Return the means of blocks of pixels, rounded half to even; sides are rounded up, blocks at the end may be smaller.
+ * Return the means of blocks of pixels, rounded half to even. Blocks at the end may be smaller.
  * @param {Uint8ClampedArray} pixels (height, width, RGBA)
  * @param {number} height
  * @param {number} width
- * @param {number} factor pixels a block is wide and high
+ * @param {number} factor block size in pixels
  */
-export function reduced(pixels, height, width, factor) {
+export function boxDownscale(pixels, height, width, factor) {
   const rows = Math.ceil(height / factor), columns = Math.ceil(width / factor);
   const small = new Uint8ClampedArray(4 * rows * columns), sums = new Float64Array(4 * columns);
   for (let row = 0; row < rows; row++) {
@@ -34,7 +34,7 @@ export function reduced(pixels, height, width, factor) {
 }
 
 /**
- * Give pixels three equal channels, of their brightness: ITU-R BT.601's weights in 1/65536, rounded.
+ * Set all three colours to the luma: the weights of ITU-R BT.601 in 1/65536, rounded.
  * @param {Uint8ClampedArray} pixels RGBA, changed in place
  */
 export function makeGrey(pixels) {

@@ -1,41 +1,41 @@
-/** A picture at an eighth of its size, or less, by the linear part of its latent space alone: no network. */
+/** Decodes a preview without a network, by a linear approximation of the decoder. */
 
-import { reduced } from "./pixels.js";
+import { boxDownscale } from "./pixels.js";
 
-/** @typedef {import("../coding/latents.js").StoredLatents} StoredLatents */
-/** @typedef {import("./layers.js").Layers} Layers */
+/** @typedef {import("../coding/latent_reader.js").LatentReader} LatentReader */
+/** @typedef {import("./layer_reader.js").LayerReader} LayerReader */
 
 /**
- * Return RGBA pixels at 1/`scale` of the size, each the mean of a block, all opaque; sides are rounded up.
+ * Return RGBA pixels at 1/`scale` of the size, each the mean of a block, all opaque. Sides are rounded up.
  *
- * Only coarse passes are read, and the overlay; residuals are left out. Null if there is no such way: the profile knows
- * none, or `scale` is no multiple of its downscale.
- * @param {StoredLatents} stored
- * @param {Layers} layers
+ * Only coarse passes and the overlay are decoded, not the residual. The result is null if the profile has no preview,
+ * or if `scale` is not a multiple of its downscale.
+ * @param {LatentReader} reader
+ * @param {LayerReader} layers
  * @param {number} scale
- * @throws {import("../error.js").FormatError} if what was read is damaged
+ * @throws {import("../error.js").FormatError} if the decoded part is damaged
  */
-export async function linearPreview(stored, layers, scale) {
-  const { preview, downscale } = stored.profile, [, height, width] = stored.shape;
-  if (!preview || stored.isPalette || scale % downscale) return null;
-  const colours = coloursOf(stored.coarse(preview.channels), height, width, preview);
-  const pixels = reduced(colours, height, width, scale / downscale);
-  const overlay = await layers.wholeOverlay();
+export async function linearPreview(reader, layers, scale) {
+  const { preview, downscale } = reader.profile, [, height, width] = reader.shape;
+  if (!preview || reader.isPalette || scale % downscale) return null;
+  const colours = linearColours(reader.readCoarse(preview.channels), height, width, preview);
+  const pixels = boxDownscale(colours, height, width, scale / downscale);
+  const overlay = await layers.fullOverlay();
   if (overlay) {
-    const { width: across, height: down } = stored.file.header;
-    cover(pixels, reduced(overlay, down, across, scale));
+    const { width: across, height: down } = reader.file.header;
+    compositeOverlay(pixels, boxDownscale(overlay, down, across, scale));
   }
   return pixels;
 }
 
 /**
- * Return a pixel for each latent.
+ * Return one pixel for each latent.
  * @param {Float32Array} latents (channels, height, width)
  * @param {number} height
  * @param {number} width
  * @param {import("../format/profile.js").Preview} preview
  */
-function coloursOf(latents, height, width, { channels, weights, bias }) {
+function linearColours(latents, height, width, { channels, weights, bias }) {
   const pixels = new Uint8ClampedArray(4 * height * width).fill(255), size = height * width;
   for (let y = 0, at = 0; y < height; y++) {
     for (let x = 0; x < width; x++, at += 4) {
@@ -57,11 +57,11 @@ function coloursOf(latents, height, width, { channels, weights, bias }) {
 }
 
 /**
- * Put an overlay over pixels, as opaque as its alpha says, whose colours are multiplied by it already.
+ * Blend an overlay over pixels. The colours of the overlay are premultiplied.
  * @param {Uint8ClampedArray} pixels RGBA
  * @param {Uint8ClampedArray} overlay RGBA
  */
-function cover(pixels, overlay) {
+function compositeOverlay(pixels, overlay) {
   for (let n = 0; n < pixels.length; n += 4) {
     const bare = 1 - overlay[n + 3] / 255;
     for (let colour = n; colour < n + 3; colour++) pixels[colour] = overlay[colour] + bare * pixels[colour];

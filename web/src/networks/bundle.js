@@ -1,12 +1,12 @@
-/** The bundles of networks that can be loaded: where they lie, and what they say of themselves. */
+/** The available bundles of networks, and their manifests. */
 
 import { BundleError } from "../error.js";
 
 /** @typedef {import("../assets/assets.js").Assets} Assets */
 
 /**
- * What a bundle's manifest says: `pixel_range` are the values of levels 0 and 255, `reach` is how many latents away the
- * networks look.
+ * The manifest of a bundle. `pixel_range` are the network's values of levels 0 and 255. `reach` is the radius of the
+ * networks' receptive field, in latents.
  * @typedef {{schema: number, pixel_range: [number, number], decoder_takes_step: boolean, reach: number}} Manifest
  */
 
@@ -14,25 +14,25 @@ const SCHEMA = 1;
 const FOLDERS = new Map([["tiny", "bundles/tiny"]]);
 
 /**
- * Return the folder of the bundle of a latent space.
+ * Return the folder of a latent space's bundle.
  * @param {string} latentSpace
- * @throws {BundleError} if there is none
+ * @throws {BundleError} if there is no bundle
  */
-export function folderOf(latentSpace) {
+export function bundleFolder(latentSpace) {
   const folder = FOLDERS.get(latentSpace);
-  if (!folder) throw new BundleError(`there is no model for latent space ${latentSpace}, only for: tiny`);
+  if (!folder) throw new BundleError(`no model for latent space ${latentSpace}; this decoder has: tiny`);
   return folder;
 }
 
 /**
- * Return the manifest of the bundle in a folder.
+ * Load the manifest of a bundle.
  * @param {string} folder
  * @param {Assets} assets
- * @throws {BundleError} if it is one that this version cannot run
+ * @throws {BundleError} if this version cannot run the bundle
  */
-export async function manifestOf(folder, assets) {
+export async function loadManifest(folder, assets) {
   const manifest = /** @type {Manifest} */ (await assets.json(`${folder}/bundle.json`));
   const isKnown = manifest.schema === SCHEMA && manifest.reach !== undefined;
-  if (!isKnown) throw new BundleError(`${folder} is of another schema`);
+  if (!isKnown) throw new BundleError(`${folder}: schema ${manifest.schema}, expected ${SCHEMA}`);
   return manifest;
 }

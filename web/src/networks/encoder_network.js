@@ -1,14 +1,14 @@
-/** Pixels to latents: the encoder network of the bundle `tiny`, run by ONNX Runtime, over large pictures in tiles. */
+/** The encoder network of the bundle `tiny`: pixels to latents, by ONNX Runtime, in tiles for large images. */
 
 import { BundleError } from "../error.js";
-import { folderOf, manifestOf } from "./bundle.js";
+import { bundleFolder, loadManifest } from "./bundle.js";
 import { Session } from "./runtime.js";
 import { Tiling } from "./tiling.js";
 
 /** @typedef {import("../assets/assets.js").Assets} Assets */
 /** @typedef {import("../format/layout.js").Place} Place */
-/** @typedef {import("../format/profile.js").Outline} Outline */
-/** @typedef {import("../layers/pixels.js").Picture} Picture */
+/** @typedef {import("../format/profile.js").LatentSpaceInfo} LatentSpaceInfo */
+/** @typedef {import("../layers/pixels.js").RgbaImage} RgbaImage */
 /** @typedef {import("./bundle.js").Manifest} Manifest */
 /** @typedef {import("./runtime.js").Runtime} Runtime */
 
@@ -27,42 +27,43 @@ export class EncoderNetwork {
   }
 
   /**
-   * Return the network, which is loaded once.
+   * Return the network. It is loaded once.
    * @param {Assets} assets
    * @param {Runtime} runtime
    * @returns {Promise<EncoderNetwork>}
-   * @throws {BundleError} if it is one that this version cannot run
+   * @throws {BundleError} if this version cannot run the bundle
    */
   static open(assets, runtime) {
-    return assets.made("network encoder", async () => {
-      const folder = folderOf("tiny");
+    return assets.cached("network encoder", async () => {
+      const folder = bundleFolder("tiny");
       const load = async () => ({ bytes: new Uint8Array(await assets.load(`${folder}/encoder.onnx`)) });
-      const [manifest, session] = await Promise.all([manifestOf(folder, assets), Session.open(runtime, load)]);
+      const [manifest, session] = await Promise.all([loadManifest(folder, assets), Session.open(runtime, load)]);
       return new EncoderNetwork(session, manifest);
     });
   }
 
   /**
-   * Return the latents of a picture, (channels, height, width).
-   * @param {Picture} picture
-   * @param {Outline} outline of the latent space
+   * Return the latents of an image, (channels, height, width).
+   * @param {RgbaImage} image
+   * @param {LatentSpaceInfo} space the latent space
    * @returns {Promise<Float32Array>}
-   * @throws {BundleError} if the network gives values that are not finite
+   * @throws {BundleError} if the network's output is not finite
    */
-  async latents(picture, { channels, downscale }) {
-    const height = Math.ceil(picture.height / downscale), width = Math.ceil(picture.width / downscale);
+  async latents(image, { channels, downscale }) {
+    const height = Math.ceil(image.height / downscale), width = Math.ceil(image.width / downscale);
     const latents = new Float32Array(channels * height * width), tiling = new Tiling(downscale, this._manifest.reach);
     /** @type {Place} */
-    const whole = { rows: [0, downscale * height], columns: [0, downscale * width] };
-    for (const { latents: tile, kept } of tiling.tiles(whole, height, width)) {
-      const found = await this._latents(picture, tile, downscale);
-      if (!found.every(Number.isFinite)) throw new BundleError("the encoder network gave values that are not finite");
-      const [top, bottom] = kept.rows.map((edge) => Math.floor(edge / downscale)), pitch = tile.columns[1] - tile.columns[0];
-      const [left, right] = kept.columns.map((edge) => Math.floor(edge / downscale)), size = found.length / channels;
+    const area = { rows: [0, downscale * height], columns: [0, downscale * width] };
+    for (const { latents: tile, core } of tiling.tiles(area, height, width)) {
+      const part = await this._latents(image, tile, downscale);
+      if (!part.every(Number.isFinite)) throw new BundleError("the encoder network's output is not finite");
+      const [top, bottom] = core.rows.map((edge) => Math.floor(edge / downscale));
+      const [left, right] = core.columns.map((edge) => Math.floor(edge / downscale));
+      const pitch = tile.columns[1] - tile.columns[0], size = part.length / channels;
       for (let channel = 0; channel < channels; channel++) {
         for (let y = top; y < bottom; y++) {
           const from = channel * size + (y - tile.rows[0]) * pitch - tile.columns[0];
-          latents.set(found.subarray(from + left, from + right), (channel * height + y) * width + left);
+          latents.set(part.subarray(from + left, from + right), (channel * height + y) * width + left);
         }
       }
     }
@@ -70,8 +71,8 @@ export class EncoderNetwork {
   }
 
   /**
-   * Return the latents of a tile, for which the last row and column of the picture are repeated to fill blocks.
-   * @param {Picture} picture
+   * Return the latents of a tile. The last row and column of the image are repeated to complete blocks.
+   * @param {RgbaImage} image
    * @param {Place} tile in latents
    * @param {number} downscale
    */

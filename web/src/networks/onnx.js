@@ -1,27 +1,27 @@
-/** What is read and written of ONNX models, which are protobuf messages: fields of numbers, texts and messages. */
+/** Reads and writes parts of ONNX models, which are protobuf messages: fields of numbers, strings and messages. */
 
 import { BundleError } from "../error.js";
-import { joined } from "../format/bytes.js";
+import { concatBytes } from "../format/bytes.js";
 
-/** A field of a message: its number in it, what it holds, and all its bytes. */
+/** A field of a message: its number, its value, and all its bytes. */
 /** @typedef {{number: number, value: number | Uint8Array, bytes: Uint8Array}} Field */
 /** @typedef {{inputs: string[], outputs: string[], operator: string, attributes: Map<string, number[]>}} Node */
 
 const VARINT = 0, FIXED_64 = 1, LENGTH = 2, FIXED_32 = 5;
 const FLOAT32 = 1, INT64 = 7, INT = 2, INTS = 7;
-/** Numbers of fields, by the names of their messages in ONNX's own definition. */
+/** Field numbers, by message name, from the ONNX protobuf definition. */
 export const MODEL = { graph: 7 }, GRAPH = { node: 1, initializer: 5 };
 const NODE = { input: 1, output: 2, name: 3, operator: 4, attribute: 5 };
 const ATTRIBUTE = { name: 1, int: 3, ints: 8, type: 20 };
 const TENSOR = { dims: 1, type: 2, name: 8, data: 9 };
 
 /**
- * Return the fields of a message.
+ * Parse the fields of a message.
  * @param {Uint8Array} message
  * @returns {Field[]}
- * @throws {BundleError} if it is none
+ * @throws {BundleError} if it is malformed
  */
-export function fieldsOf(message) {
+export function parseFields(message) {
   const fields = [];
   for (let at = 0; at < message.length;) {
     const start = at, key = varintAt(message, at), kind = key.value % 8;
@@ -34,7 +34,7 @@ export function fieldsOf(message) {
     const length = kind === LENGTH ? varintAt(message, at) : { value: kind === FIXED_64 ? 8 : 4, end: at };
     at = length.end + length.value;
     const isKnown = [FIXED_64, LENGTH, FIXED_32].includes(kind) && at <= message.length;
-    if (!isKnown) throw new BundleError("a network's file is damaged");
+    if (!isKnown) throw new BundleError("damaged ONNX file");
     const value = message.subarray(length.end, at);
     fields.push({ number: key.value >> 3, value, bytes: message.subarray(start, at) });
   }
@@ -42,72 +42,72 @@ export function fieldsOf(message) {
 }
 
 /**
- * Return a field of a message.
+ * Serialize a field.
  * @param {number} number
  * @param {number | string | Uint8Array} value
  */
 export function field(number, value) {
-  if (typeof value === "number") return joined([varint(8 * number + VARINT), varint(value)]);
+  if (typeof value === "number") return concatBytes([varint(8 * number + VARINT), varint(value)]);
   const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value;
-  return joined([varint(8 * number + LENGTH), varint(bytes.length), bytes]);
+  return concatBytes([varint(8 * number + LENGTH), varint(bytes.length), bytes]);
 }
 
 /**
- * Return what a node says of itself; of attributes, those that are whole numbers.
+ * Parse a node. Of its attributes only integers are kept.
  * @param {Field} node
  * @returns {Node}
  */
-export function nodeOf(node) {
-  const fields = fieldsOf(bytesOf(node)), attributes = fields.filter(({ number }) => number === NODE.attribute);
+export function parseNode(node) {
+  const fields = parseFields(bytesOf(node)), attributes = fields.filter(({ number }) => number === NODE.attribute);
   return {
-    inputs: textsOf(fields, NODE.input),
-    outputs: textsOf(fields, NODE.output),
-    operator: textsOf(fields, NODE.operator)[0],
-    attributes: new Map(attributes.map((one) => {
-      const parts = fieldsOf(bytesOf(one));
-      return [textsOf(parts, ATTRIBUTE.name)[0], numbersOf(parts, [ATTRIBUTE.int, ATTRIBUTE.ints])];
+    inputs: stringsOf(fields, NODE.input),
+    outputs: stringsOf(fields, NODE.output),
+    operator: stringsOf(fields, NODE.operator)[0],
+    attributes: new Map(attributes.map((attribute) => {
+      const parts = parseFields(bytesOf(attribute));
+      return [stringsOf(parts, ATTRIBUTE.name)[0], numbersOf(parts, [ATTRIBUTE.int, ATTRIBUTE.ints])];
     })),
   };
 }
 
 /**
- * Return the name and the shape of a tensor.
+ * Parse the name and the shape of a tensor.
  * @param {Field} tensor
  * @returns {[name: string, shape: number[]]}
  */
-export function tensorOf(tensor) {
-  const fields = fieldsOf(bytesOf(tensor));
-  return [textsOf(fields, TENSOR.name)[0], numbersOf(fields, [TENSOR.dims])];
+export function parseTensor(tensor) {
+  const fields = parseFields(bytesOf(tensor));
+  return [stringsOf(fields, TENSOR.name)[0], numbersOf(fields, [TENSOR.dims])];
 }
 
 /**
- * Return a node as a field of a graph.
+ * Serialize a node as a field of a graph.
  * @param {string} operator
  * @param {string[]} inputs
- * @param {string} output which the node is named after, too
+ * @param {string} output also the node's name
  * @param {Record<string, number | number[]>} [attributes]
  */
 export function node(operator, inputs, output, attributes = {}) {
-  const told = Object.entries(attributes).map(([name, value]) => joined([
+  const serialized = Object.entries(attributes).map(([name, value]) => concatBytes([
     field(ATTRIBUTE.name, name),
-    ...(Array.isArray(value) ? value.map((one) => field(ATTRIBUTE.ints, one)) : [field(ATTRIBUTE.int, value)]),
+    ...(Array.isArray(value) ? value.map((item) => field(ATTRIBUTE.ints, item)) : [field(ATTRIBUTE.int, value)]),
     field(ATTRIBUTE.type, Array.isArray(value) ? INTS : INT),
   ]));
-  return field(GRAPH.node, joined([
+  return field(GRAPH.node, concatBytes([
     ...inputs.map((name) => field(NODE.input, name)), field(NODE.output, output), field(NODE.name, output),
-    field(NODE.operator, operator), ...told.map((attribute) => field(NODE.attribute, attribute)),
+    field(NODE.operator, operator), ...serialized.map((attribute) => field(NODE.attribute, attribute)),
   ]));
 }
 
 /**
- * Return a constant as a field of a graph.
+ * Serialize a constant as a field of a graph.
  * @param {string} name
  * @param {number[]} shape
  * @param {Float32Array | BigInt64Array} values
  */
 export function constant(name, shape, values) {
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return field(GRAPH.initializer, joined([
+  return field(GRAPH.initializer, concatBytes([
     ...shape.map((side) => field(TENSOR.dims, side)),
     field(TENSOR.type, values instanceof Float32Array ? FLOAT32 : INT64),
     field(TENSOR.name, name),
@@ -116,11 +116,11 @@ export function constant(name, shape, values) {
 }
 
 /**
- * Return the bytes of a field that holds some.
+ * Return the bytes of a field that has a length.
  * @param {Field} field
  */
 export function bytesOf({ value }) {
-  if (typeof value === "number") throw new BundleError("a network's file is damaged");
+  if (typeof value === "number") throw new BundleError("damaged ONNX file");
   return value;
 }
 
@@ -128,8 +128,9 @@ export function bytesOf({ value }) {
  * @param {Field[]} fields
  * @param {number} number
  */
-function textsOf(fields, number) {
-  return fields.filter((one) => one.number === number).map((one) => new TextDecoder().decode(bytesOf(one)));
+function stringsOf(fields, number) {
+  const matching = fields.filter((field) => field.number === number);
+  return matching.map((field) => new TextDecoder().decode(bytesOf(field)));
 }
 
 /**
@@ -154,7 +155,7 @@ function varintAt(data, at) {
   }
 }
 
-/** @param {number} value from 0 on, exact in a double */
+/** @param {number} value at least 0, exact in a double */
 function varint(value) {
   const bytes = [];
   let rest = value;

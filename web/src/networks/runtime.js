@@ -1,6 +1,6 @@
 /**
- * What runs networks: ONNX Runtime, in its build for WebGPU where a browser has an adapter, else in that for
- * WebAssembly. Only the build that is taken is loaded.
+ * Runs networks by ONNX Runtime: its WebGPU build if the browser has an adapter, else its WebAssembly build. Only the
+ * chosen build is loaded.
  */
 
 /** @typedef {"wasm" | "webgpu"} Backend */
@@ -8,12 +8,12 @@
 /** @typedef {import("onnxruntime-web").InferenceSession} InferenceSession */
 
 /**
- * A model as a backend takes it.
+ * A model in the form for a backend.
  * @typedef {{bytes: Uint8Array, graphOptimizationLevel?: "basic" | "all"}} Model
  */
 /** @typedef {{values: Float32Array, shape: number[]}} Input */
 
-const MOST_THREADS = 4; // more gain little
+const MAX_THREADS = 4; // more threads are hardly faster
 const LIBRARIES = {
   /** @returns {Promise<Library>} */
   wasm: () => import("onnxruntime-web"),
@@ -21,24 +21,24 @@ const LIBRARIES = {
   webgpu: () => import("onnxruntime-web/webgpu"),
 };
 
-/** The choice of a backend, for all networks that are opened by it. */
+/** The choice of a backend, shared by all networks of a runtime. */
 export class Runtime {
   /**
-   * @param {Backend} [backend] the only one that may be taken; else it is WebGPU where that is to be had by a real
-   *   device, and WebAssembly from then on if that fails
-   * @throws {RangeError} if there is none of that name
+   * @param {Backend} [backend] the only backend to use. By default it is WebGPU if a real device exists, and
+   *   WebAssembly after WebGPU fails.
+   * @throws {RangeError} if the backend is unknown
    */
   constructor(backend) {
     if (backend && !Object.hasOwn(LIBRARIES, backend)) {
       throw new RangeError(`backend ${backend}, expected wasm or webgpu`);
     }
-    this._isOpen = !backend;
+    this._mayFallBack = !backend;
     /** @type {Promise<Backend> | undefined} */
     this._backend = backend && Promise.resolve(backend);
   }
 
   /**
-   * Return the backend that is taken.
+   * Return the chosen backend.
    * @returns {Promise<Backend>}
    */
   backend() {
@@ -47,13 +47,13 @@ export class Runtime {
   }
 
   /**
-   * Take WebAssembly from now on, and say so, since WebGPU failed; if it must be WebGPU, throw.
+   * Switch to WebAssembly with a warning, after WebGPU failed. Rethrow the error if WebGPU was requested.
    * @param {unknown} error
    */
-  giveUp(error) {
-    if (!this._isOpen) throw error;
-    console.warn(`WebGPU failed, so that networks run by WebAssembly from now on: ${error}`);
-    this._isOpen = false;
+  fallBack(error) {
+    if (!this._mayFallBack) throw error;
+    console.warn(`WebGPU failed; networks now run by WebAssembly: ${error}`);
+    this._mayFallBack = false;
     this._backend = Promise.resolve("wasm");
   }
 }
@@ -69,13 +69,14 @@ export class Session {
     this._runtime = runtime;
     this._load = load;
     /** @type {{backend: Backend, session: InferenceSession} | undefined} */
-    this._made = undefined;
+    this._active = undefined;
   }
 
   /**
-   * Return a network by the backend that a runtime takes.
+   * Open a network with the runtime's backend.
    * @param {Runtime} runtime
-   * @param {(backend: Backend) => Promise<Model>} load gives the model, again if a backend fails
+   * @param {(backend: Backend) => Promise<Model>} load returns the model for a backend; it is called again after a
+   *   backend fails
    * @returns {Promise<Session>}
    */
   static async open(runtime, load) {
@@ -84,32 +85,32 @@ export class Session {
     return session;
   }
 
-  get _opened() {
-    return /** @type {NonNullable<typeof this._made>} */ (this._made);
+  get _activeSession() {
+    return /** @type {NonNullable<typeof this._active>} */ (this._active);
   }
 
-  /** By what the network ran last, or will run. */
+  /** The backend that ran the network last, or that will run it. */
   get backend() {
-    return this._opened.backend;
+    return this._activeSession.backend;
   }
 
   /**
-   * Return the values of the network's outputs, by name.
+   * Run the network. Return the values of its outputs by name.
    * @param {Record<string, Input>} inputs
    * @returns {Promise<Record<string, Float32Array>>}
    */
   run(inputs) {
     return this._with(async ({ Tensor }) => {
-      const given = Object.entries(inputs).map(([name, { values, shape }]) => {
+      const tensors = Object.entries(inputs).map(([name, { values, shape }]) => {
         return [name, new Tensor("float32", values, shape)];
       });
-      const found = Object.entries(await this._opened.session.run(Object.fromEntries(given)));
-      return Object.fromEntries(found.map(([name, { data }]) => [name, /** @type {Float32Array} */ (data)]));
+      const outputs = Object.entries(await this._activeSession.session.run(Object.fromEntries(tensors)));
+      return Object.fromEntries(outputs.map(([name, { data }]) => [name, /** @type {Float32Array} */ (data)]));
     });
   }
 
   /**
-   * Do something by the backend that is taken, and again by the next if that fails.
+   * Call `act` with the chosen backend, and again with the next one if that fails.
    * @template T
    * @param {(library: Library) => Promise<T>} act
    * @returns {Promise<T>}
@@ -117,15 +118,16 @@ export class Session {
   async _with(act) {
     const backend = await this._runtime.backend();
     const started = LIBRARIES[backend]();
-    started.catch(() => {}); // told below, unless the model fails before
-    const model = this._made?.backend === backend ? null : await this._load(backend);
+    started.catch(() => {}); // the error is thrown below, unless loading the model fails first
+    const model = this._active?.backend === backend ? null : await this._load(backend);
     try {
       const library = await started;
-      if (model) this._made = { backend, session: await sessionOf(library, model, backend) };
+      if (model) this._active = { backend, session: await sessionOf(library, model, backend) };
       return await act(library);
     } catch (error) {
       if (backend === "wasm") throw error;
-      if (await this._runtime.backend() === backend) this._runtime.giveUp(error); // unless another network's did
+      // Another network may have switched to WebAssembly already.
+      if (await this._runtime.backend() === backend) this._runtime.fallBack(error);
       return this._with(act);
     }
   }
@@ -137,14 +139,14 @@ export class Session {
  * @param {Backend} backend
  */
 function sessionOf({ InferenceSession, env }, { bytes, ...options }, backend) {
-  // By itself ONNX Runtime takes half of the cores; with WebGPU next to nothing is left for threads.
+  // ONNX Runtime's default is half of the cores. With WebGPU threads have almost no work.
   if (globalThis.crossOriginIsolated) {
-    env.wasm.numThreads ||= backend === "wasm" ? Math.min(navigator.hardwareConcurrency, MOST_THREADS) : 1;
+    env.wasm.numThreads ||= backend === "wasm" ? Math.min(navigator.hardwareConcurrency, MAX_THREADS) : 1;
   }
   return InferenceSession.create(bytes, { executionProviders: [backend], ...options });
 }
 
-/** Return whether there is an adapter of WebGPU that is no emulation by the processor, as WebAssembly is faster. */
+/** Return whether a WebGPU adapter exists that is not emulated by the CPU. WebAssembly is faster than emulation. */
 async function hasDevice() {
   const { gpu } = /** @type {{gpu?: {requestAdapter: () => Promise<any>}}} */ (globalThis.navigator ?? {});
   const adapter = await gpu?.requestAdapter();

@@ -1,15 +1,15 @@
-/** How a large picture goes through a network: tiles that overlap by what the network looks at, cut in the middle. */
+/** Divides large images into tiles for a network. Tiles overlap by the receptive field and are cut in the middle. */
 
 /** @typedef {import("../format/layout.js").Place} Place */
 /** @typedef {import("../format/layout.js").Span} Span */
 
 const TILE = 1536; // pixels a side
 
-/** Tiles such that what is kept of each is as it would be without tiles. */
+/** Tiles whose core is the same as without tiles. */
 export class Tiling {
   /**
-   * @param {number} scale pixels a latent is wide
-   * @param {number} reach how many latents away the network looks
+   * @param {number} scale width of a latent in pixels
+   * @param {number} reach radius of the network's receptive field, in latents
    */
   constructor(scale, reach) {
     this._scale = scale;
@@ -19,26 +19,26 @@ export class Tiling {
   }
 
   /**
-   * Yield the tiles of a plane of latents that some pixels take, each with those of the pixels that are kept of it.
-   * @param {Place} wanted in pixels
+   * Yield the tiles that cover an area, each with its core: the pixels that are used.
+   * @param {Place} area in pixels
    * @param {number} height of the plane, in latents
    * @param {number} width
-   * @returns {Generator<{latents: Place, kept: Place}>}
+   * @returns {Generator<{latents: Place, core: Place}>}
    */
-  *tiles(wanted, height, width) {
-    const across = this._along(wanted.columns, width);
-    for (const down of this._along(wanted.rows, height)) {
-      for (const { span, kept } of across) {
-        yield { latents: { rows: down.span, columns: span }, kept: { rows: down.kept, columns: kept } };
+  *tiles(area, height, width) {
+    const across = this._along(area.columns, width);
+    for (const down of this._along(area.rows, height)) {
+      for (const { span, core } of across) {
+        yield { latents: { rows: down.span, columns: span }, core: { rows: down.core, columns: core } };
       }
     }
   }
 
   /**
-   * Return the tiles along a side, and which of some pixels are kept of each.
+   * Return the tiles along a side, with the core of each.
    * @param {Span} pixels
-   * @param {number} length in latents
-   * @returns {{span: Span, kept: Span}[]}
+   * @param {number} length of the side, in latents
+   * @returns {{span: Span, core: Span}[]}
    */
   _along(pixels, length) {
     const scale = this._scale, first = Math.max(Math.floor(pixels[0] / scale) - this._reach, 0);
@@ -46,12 +46,12 @@ export class Tiling {
     const spans = this._spans(end - first).map(([from, to]) => /** @type {Span} */ ([first + from, first + to]));
     const edges = spans.slice(1).map(([start], n) => scale * start + Math.floor((scale * (spans[n][1] - start)) / 2));
     const bounds = [pixels[0], ...edges, pixels[1]];
-    return spans.map((span, n) => ({ span, kept: [bounds[n], bounds[n + 1]] }));
+    return spans.map((span, n) => ({ span, core: [bounds[n], bounds[n + 1]] }));
   }
 
   /**
-   * Return the tiles along a side of so many latents: all of one length, in order, to the very ends.
-   * @param {number} length
+   * Return the spans of tiles along a side: all of one length, in order, covering the side exactly.
+   * @param {number} length of the side, in latents
    * @returns {Span[]}
    */
   _spans(length) {

@@ -1,16 +1,17 @@
 /**
- * Convolutions of 3 x 3 by Winograd's way, F(4 x 4, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural
- * Networks" (2015): a quarter of the products, which ONNX Runtime's WebAssembly spends nearly all its time on.
+ * Winograd convolutions, F(4 x 4, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015).
+ * They need a quarter of the multiplications of 3 x 3 convolutions, on which ONNX Runtime's WebAssembly build spends
+ * nearly all of its time.
  *
- * Blocks of 6 x 6 inputs become 36 sums each, which are convolved by themselves, and become 4 x 4 outputs. The model is
- * rewritten in operators that say so; results differ by rounding alone.
+ * Each block of 6 x 6 inputs is transformed to 36 values. The values are multiplied with the transformed weights, and
+ * transformed back to 4 x 4 outputs. The model is rewritten with standard operators. Results differ by rounding only.
  */
 
-import { joined } from "../format/bytes.js";
-import { GRAPH, MODEL, bytesOf, constant, field, fieldsOf, node, nodeOf, tensorOf } from "./onnx.js";
+import { concatBytes } from "../format/bytes.js";
+import { GRAPH, MODEL, bytesOf, constant, field, node, parseFields, parseNode, parseTensor } from "./onnx.js";
 
 const TAPS = 3, IN = 6, OUT = 4, SUMS = IN * IN;
-const FEWEST_CHANNELS = 32; // with fewer, blocks cost more than products
+const MIN_CHANNELS = 32; // with fewer, the transforms cost more than they save
 
 const INPUT = [
   [4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
@@ -32,43 +33,43 @@ const SHARED = [
 ];
 
 /**
- * Return a model for batches of one, with such convolutions instead of its own.
+ * Return a model for batch size 1 whose 3 x 3 convolutions are replaced.
  * @param {Uint8Array} model
- * @throws {import("../error.js").BundleError} if it is damaged
+ * @throws {import("../error.js").BundleError} if the model is damaged
  */
 export function withWinograd(model) {
-  return joined(fieldsOf(model).map((one) => {
-    return one.number === MODEL.graph ? field(MODEL.graph, graphOf(bytesOf(one))) : one.bytes;
+  return concatBytes(parseFields(model).map((part) => {
+    return part.number === MODEL.graph ? field(MODEL.graph, convertGraph(bytesOf(part))) : part.bytes;
   }));
 }
 
 /** @param {Uint8Array} graph */
-function graphOf(graph) {
-  const fields = fieldsOf(graph);
-  const shapes = new Map(fields.filter(({ number }) => number === GRAPH.initializer).map(tensorOf));
-  const parts = fields.map((one) => {
-    if (one.number !== GRAPH.node) return one.bytes;
-    const found = nodeOf(one), shape = shapes.get(found.inputs[found.operator === "Conv" ? 1 : 0]);
-    if (found.operator === "Cast" && shape) shapes.set(found.outputs[0], shape);
-    return shape && canBe(found, shape) ? convolution(found, shape) : one.bytes;
+function convertGraph(graph) {
+  const fields = parseFields(graph);
+  const shapes = new Map(fields.filter(({ number }) => number === GRAPH.initializer).map(parseTensor));
+  const parts = fields.map((part) => {
+    if (part.number !== GRAPH.node) return part.bytes;
+    const node = parseNode(part), shape = shapes.get(node.inputs[node.operator === "Conv" ? 1 : 0]);
+    if (node.operator === "Cast" && shape) shapes.set(node.outputs[0], shape);
+    return shape && isConvertible(node, shape) ? convolution(node, shape) : part.bytes;
   });
-  return joined([...parts, ...SHARED]);
+  return concatBytes([...parts, ...SHARED]);
 }
 
 /**
- * Return whether a node is a convolution of 3 x 3, its plane as large as it was, of enough channels.
+ * Return whether a node is a 3 x 3 convolution of stride 1 that keeps the plane's size and has enough channels.
  * @param {import("./onnx.js").Node} node
  * @param {number[]} shape of its weights
  */
-function canBe({ operator, attributes }, [outputs, inputs, ...kernel]) {
+function isConvertible({ operator, attributes }, [outputs, inputs, ...kernel]) {
   const isAll = (/** @type {string} */ name, /** @type {number} */ value) =>
-    (attributes.get(name) ?? [1]).every((one) => one === value);
-  return operator === "Conv" && Math.min(outputs, inputs) >= FEWEST_CHANNELS && kernel.every((side) => side === TAPS)
+    (attributes.get(name) ?? [1]).every((item) => item === value);
+  return operator === "Conv" && Math.min(outputs, inputs) >= MIN_CHANNELS && kernel.every((side) => side === TAPS)
     && attributes.has("pads") && ["pads", "strides", "dilations", "group"].every((name) => isAll(name, 1));
 }
 
 /**
- * Return the nodes of a convolution, with constants of their own.
+ * Return the nodes and constants of a convolution.
  * @param {import("./onnx.js").Node} node
  * @param {number[]} shape of its weights
  */
@@ -76,7 +77,7 @@ function convolution({ inputs: [input, weights, ...bias], outputs: [result] }, [
   const name = (/** @type {string} */ part) => `${result}.${part}`;
   const sizes = (/** @type {string} */ part, /** @type {number[]} */ ...values) =>
     constant(name(part), [values.length], BigInt64Array.from(values, BigInt));
-  return joined([
+  return concatBytes([
     sizes("rows", outputs * inputs, TAPS * TAPS),
     sizes("each", SUMS, outputs, inputs),
     sizes("inputs", inputs, 1, 1, 1),
@@ -89,7 +90,7 @@ function convolution({ inputs: [input, weights, ...bias], outputs: [result] }, [
     node("Reshape", [name("weights.sums"), name("each")], name("weights")),
     node("Tile", ["winograd.input", name("inputs")], name("input.kernels")),
     node("Tile", ["winograd.output", name("outputs")], name("output.kernels")),
-    // Padded by what a last block may lack, too; of a padding that no block reaches nothing is computed.
+    // The padding also completes the last block. Padding outside all blocks costs nothing.
     node("Conv", [input, name("input.kernels")], name("blocks"),
       { group: inputs, strides: [OUT, OUT], kernel_shape: [IN, IN], pads: [1, 1, OUT, OUT] }),
     node("Reshape", [name("blocks"), name("split")], name("blocks.split")),
@@ -99,15 +100,15 @@ function convolution({ inputs: [input, weights, ...bias], outputs: [result] }, [
     node("Shape", [name("blocks")], name("blocks.plane"), { start: 2 }),
     node("Concat", [name("channels"), name("blocks.plane")], name("sums.shape"), { axis: 0 }),
     node("Reshape", [name("sums.channels"), name("sums.shape")], name("sums.plane")),
-    node("ConvTranspose", [name("sums.plane"), name("output.kernels"), ...bias], name("whole"),
+    node("ConvTranspose", [name("sums.plane"), name("output.kernels"), ...bias], name("padded"),
       { group: outputs, strides: [OUT, OUT], kernel_shape: [OUT, OUT] }),
     node("Shape", [input], name("plane"), { start: 2 }),
-    node("Slice", [name("whole"), "winograd.zeros", name("plane"), "winograd.plane"], result),
+    node("Slice", [name("padded"), "winograd.zeros", name("plane"), "winograd.plane"], result),
   ]);
 }
 
 /**
- * Return the products of all rows with all rows, in each of all elements with all elements.
+ * Return the Kronecker products of all pairs of rows.
  * @param {number[][]} rows
  */
 function products(rows) {

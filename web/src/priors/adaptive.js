@@ -1,4 +1,4 @@
-/** Prior 0: three numbers per channel, which each stream brings. `docs/format.md`, section 3.4. */
+/** Prior 0, which has no network: each stream carries three numbers a channel. `docs/format.md`, section 3.4. */
 
 import { need } from "../error.js";
 
@@ -6,7 +6,7 @@ import { need } from "../error.js";
 /** @typedef {import("./passes.js").Phase} Phase */
 
 const SCALES = 32, LIMIT = 1023, REACH = 2, PERIOD = 4;
-/** Bytes per channel: weight 0 … 8, base 0 … 31, first 0 … 31. */
+/** Bytes of parameters a channel: weight 0 … 8, base scale 0 … 31, first scale 0 … 31. */
 export const PARAMETERS = 3;
 
 /** @type {Phase[]} */
@@ -17,18 +17,18 @@ const PYRAMID = [
   { stride: 2, origins: [[1, 1]] },
   { stride: 2, origins: [[0, 1], [1, 0]] },
 ];
-/** After which passes levels end. */
+/** The numbers of passes after which a level ends. */
 export const CUTS = [3, 4];
 
-// 16 * log2(1 + n), rounded.
+// 16 * log2(1 + n), rounded, at most 127.
 const MAGNITUDE = Uint8Array.from({ length: 256 }, (_, n) => Math.min(Math.round(16 * Math.log2(1 + n)), 127));
 
-/** A prior of a stream's own parameters. */
+/** The adaptive prior, with the parameters of a stream. */
 export class AdaptivePrior {
   /**
    * @param {import("../entropy/tables.js").Tables} tables
    * @param {Uint8Array} parameters (channels, 3)
-   * @throws {import("../error.js").FormatError} if one is out of range
+   * @throws {import("../error.js").FormatError} if a parameter is out of range
    */
   constructor(tables, parameters) {
     const channels = parameters.length / PARAMETERS;
@@ -42,22 +42,22 @@ export class AdaptivePrior {
     this.order = [...Array(channels).keys()];
     this.cuts = CUTS;
     this.centroids = /** @type {Int8Array | null} */ (null);
-    this.hasPoints = false;
+    this.hasReconOffsets = false;
     const all = /** @type {[number, number]} */ ([0, channels]);
     this.passes = PYRAMID.map((phase) => ({ ...phase, channels: all, predicted: false, spacing: 64 }));
   }
 
   /**
-   * Return what finds the contexts of a plane's symbols.
+   * Return an object that computes the contexts of a plane's symbols.
    * @param {Grid} grid
    */
   contexts(grid) {
-    return new AdaptiveContexts(this, grid);
+    return new KnownSymbols(this, grid);
   }
 }
 
-/** The symbols of a plane that are known so far, limited, and their magnitudes. */
-class AdaptiveContexts {
+/** The known symbols of a plane, clamped, and their compressed magnitudes. */
+class KnownSymbols {
   /**
    * @param {AdaptivePrior} prior
    * @param {Grid} grid
@@ -70,15 +70,15 @@ class AdaptiveContexts {
   }
 
   /**
-   * Find the contexts of a pass's symbols, channel after channel, in each position after position.
+   * Compute the contexts of a pass's symbols, channel by channel, position by position.
    * @param {number} number of the pass
-   * @param {Int16Array} locations in eighths of a symbol
+   * @param {Int16Array} locations in 1/8 symbol
    * @param {Uint8Array} scales 0 … 31
-   * @param {Int32Array} _origins which stay 0: nothing is predicted
+   * @param {Int32Array} _origins left at 0: this prior predicts no latents
    */
   find(number, locations, scales, _origins) {
     const { weight, base, first } = this._prior, { padded } = this._grid.positions(PYRAMID[number]);
-    const { near, taps } = this._taps(number), count = padded.length, seen = taps.length + near.length;
+    const { near, taps } = this._taps(number), count = padded.length, tapCount = taps.length + near.length;
     for (let channel = 0; channel < weight.length; channel++) {
       if (number === 0) {
         locations.fill(0, channel * count, (channel + 1) * count);
@@ -94,7 +94,7 @@ class AdaptiveContexts {
           magnitudes += this._magnitudes[at + near[k]];
         }
         const mean = Math.floor((8 * sum + (near.length >> 1)) / near.length);
-        const magnitude = Math.floor((8 * magnitudes) / seen);
+        const magnitude = Math.floor((8 * magnitudes) / tapCount);
         locations[channel * count + n] = (mean * weight[channel]) >> 3;
         scales[channel * count + n] = Math.min(base[channel] + ((magnitude * 3) >> 7), SCALES - 1);
       }
@@ -102,7 +102,7 @@ class AdaptiveContexts {
   }
 
   /**
-   * Store a pass's symbols, channel after channel.
+   * Store a pass's symbols, channel by channel.
    * @param {number} number of the pass
    * @param {Int32Array} symbols
    * @param {Int32Array} _origins
@@ -123,7 +123,7 @@ class AdaptiveContexts {
   }
 
   /**
-   * Return the distances of a pass's taps, and of the nearest of them.
+   * Return the taps of a pass as distances in the padded plane: all of them, and the nearest ones.
    * @param {number} number of the pass
    */
   _taps(number) {
@@ -141,7 +141,7 @@ class AdaptiveContexts {
 }
 
 /**
- * Return the positions of a phase within the period of all.
+ * Return the positions of a phase within one period.
  * @param {Phase} phase
  * @returns {[number, number][]}
  */

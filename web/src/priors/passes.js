@@ -1,42 +1,61 @@
 /**
- * The order in which symbols are coded: passes over channels and interleaved subsets of the plane. `docs/format.md`,
- * section 3.3.
+ * The coding order of symbols: passes over channels and interleaved subsets of the plane. `docs/format.md`, section
+ * 3.3.
  *
- * Planes of what is known have a margin around them, as far as passes look.
+ * Planes of known values have a margin as wide as the context windows reach.
  */
 
-/** How far passes look beyond a plane. */
+/** Width of the margin of a padded plane. */
 export const MARGIN = 4;
 
 /**
- * A subset of the plane: every `stride`-th row and column from each of `origins`, (row, column).
+ * A subset of the plane: every `stride`-th row and column, starting at each of `origins` (row, column).
  * @typedef {{stride: number, origins: [number, number][]}} Phase
  */
-/** @typedef {import("../format/layout.js").Inner} Inner */
+/** @typedef {import("../format/layout.js").InnerEdges} InnerEdges */
 
 /**
- * The positions of a phase in their order: where they are in a plane, and in one with a margin.
+ * The positions of a phase in coding order: indices in a plane, and in a padded plane.
  *
- * What lies in the margin beyond inner edges takes the place `margins`[2 n] from `margins`[2 n + 1].
+ * At inner edges the margin repeats the nearest known value: `margins`[2 n] is copied from `margins`[2 n + 1].
  * @typedef {{plane: Int32Array, padded: Int32Array, margins: Int32Array}} Positions
  */
 
-/** Finds the positions of phases in a plane of so many latents, each once. */
+/**
+ * Return the passes that have positions in a grid, with their numbers.
+ * @template {Phase} P
+ * @param {P[]} passes
+ * @param {Grid} grid
+ */
+export function nonEmptyPasses(passes, grid) {
+  return passes.flatMap((codingPass, number) => (grid.count(codingPass) ? [{ codingPass, number }] : []));
+}
+
+/**
+ * Return the number of symbols of a pass.
+ * @param {Phase & {channels: [first: number, end: number]}} codingPass
+ * @param {Grid} grid
+ */
+export function countSymbols(codingPass, grid) {
+  return (codingPass.channels[1] - codingPass.channels[0]) * grid.count(codingPass);
+}
+
+/** The positions of phases in a plane. Each phase is computed once. */
 export class Grid {
   /**
    * @param {number} height
    * @param {number} width
-   * @param {Inner} inner
+   * @param {InnerEdges} inner
    */
   constructor(height, width, inner) {
     this.height = height;
     this.width = width;
     this.inner = inner;
-    /** How far rows are apart in planes with a margin, and how many elements those have. */
+    /** Row pitch and number of elements of a padded plane. */
     this.pitch = width + 2 * MARGIN;
     this.paddedSize = (height + 2 * MARGIN) * this.pitch;
     /** @type {Map<string, Positions>} */
-    this._known = new Map();
+    this._cache = new Map();
   }
 
   /**
@@ -45,13 +64,13 @@ export class Grid {
    */
   positions(phase) {
     const key = `${phase.stride}:${phase.origins.join(";")}`;
-    const known = this._known.get(key) ?? this._find(phase);
-    this._known.set(key, known);
-    return known;
+    const positions = this._cache.get(key) ?? this._find(phase);
+    this._cache.set(key, positions);
+    return positions;
   }
 
   /**
-   * Return how many positions a phase has.
+   * Return the number of positions of a phase.
    * @param {Phase} phase
    */
   count(phase) {
@@ -94,20 +113,20 @@ export class Grid {
 }
 
 /**
- * Return the rows or columns of a phase along a side, those in the margin beyond inner edges too, each with the nearest
- * that lies inside.
+ * Return the rows or columns of a phase along a side, including the margin at inner edges, each with the nearest
+ * position inside the plane.
  * @param {number} first below `length`
  * @param {number} stride
  * @param {number} length
- * @param {boolean} before whether the edge before the first lies within the picture
- * @param {boolean} behind
+ * @param {boolean} before whether the first edge is an inner edge
+ * @param {boolean} behind whether the last edge is an inner edge
  */
 function along(first, stride, length, before, behind) {
   const last = first + Math.floor((length - 1 - first) / stride) * stride;
   const end = length + (behind ? MARGIN : 0);
-  const found = [];
+  const coordinates = [];
   let at = first;
   if (before) while (at - stride >= -MARGIN) at -= stride;
-  for (; at < end; at += stride) found.push({ at, nearest: Math.min(Math.max(at, first), last) });
-  return found;
+  for (; at < end; at += stride) coordinates.push({ at, nearest: Math.min(Math.max(at, first), last) });
+  return coordinates;
 }

@@ -1,4 +1,4 @@
-/** In a worker: an adapter of WebGPU that gives no device; the page is told what is warned of. */
+/** For a worker: a WebGPU adapter that provides no device. Warnings are sent to the page. */
 
 const channel = new BroadcastChannel("broken_gpu");
 const adapter = { info: {}, features: new Set(), limits: {}, requestDevice: () => Promise.reject(new Error("no device")) };

@@ -1,4 +1,4 @@
-/** The decoder's worker where a browser promises WebGPU and does not keep it; its warnings are told to the page. */
+/** The decoder's worker in a browser whose WebGPU does not work. */
 
 import "./broken_gpu.js";
 import "../../src/worker.js";

@@ -1,9 +1,9 @@
-/** What tests in a browser need: a list of them, assertions, files of the server. */
+/** A small test framework for the browser: a list of tests, assertions, and files of the server. */
 
-const MOST_MS = 45_000; // for a test; WebGPU by the processor takes its time to begin
+const MAX_MS = 45_000; // for each test; emulated WebGPU starts slowly
 const SHARE = 0.999;
 
-/** @typedef {{name: string, error: string | null, skip: string}} Result `skip` says why it was not run */
+/** @typedef {{name: string, error: string | null, skip: string}} Result `skip` is the reason for skipping the test */
 
 /** @type {{name: string, body: () => Promise<unknown>, skip: string}[]} */
 const tests = [];
@@ -11,37 +11,37 @@ const tests = [];
 /**
  * @param {string} name
  * @param {() => Promise<unknown>} body
- * @param {string} [skip] why it cannot be run here
+ * @param {string} [skip] the reason why it cannot run here
  */
 export function test(name, body, skip = "") {
   tests.push({ name, body, skip });
 }
 
 /**
- * Run all tests, one after the other.
+ * Run all tests in turn.
  * @param {(result: Result) => unknown} tell
  */
 export async function runAll(tell) {
   for (const { name, body, skip } of tests) {
-    const late = new Promise((_, reject) => setTimeout(reject, MOST_MS, `not done after ${MOST_MS} ms`));
+    const late = new Promise((_, reject) => setTimeout(reject, MAX_MS, `not finished after ${MAX_MS} ms`));
     const done = skip ? Promise.resolve() : Promise.race([body(), late]);
     await tell({ name, skip, error: await done.then(() => null, (thrown) => `${thrown?.stack ?? thrown}`) });
   }
 }
 
 /**
- * @param {unknown} found
+ * @param {unknown} actual
  * @param {unknown} expected
  * @param {string} [what]
  */
-export function equal(found, expected, what = "found") {
-  const [told, wanted] = [found, expected].map((value) => JSON.stringify(value) ?? String(value));
-  if (told !== wanted) throw new Error(`${what} ${told}, expected ${wanted}`);
+export function equal(actual, expected, what = "value") {
+  const [actualText, expectedText] = [actual, expected].map((value) => JSON.stringify(value) ?? String(value));
+  if (actualText !== expectedText) throw new Error(`${what} ${actualText}, expected ${expectedText}`);
 }
 
 /**
- * Fail unless nearly all samples are at most one level off, and the size is the same.
- * @param {import("../../src/picture.js").Picture} found
+ * Fail unless the sizes are equal and nearly all samples differ by at most one level.
+ * @param {import("../../src/decoder.js").RgbaImage} found
  * @param {import("../../src/assets/npz.js").NumpyArray | undefined} expected
  */
 export function alike({ width, height, data }, expected) {
@@ -49,11 +49,11 @@ export function alike({ width, height, data }, expected) {
   const isNear = (/** @type {number} */ level, /** @type {number} */ n) =>
     Math.abs(level - (expected?.values[n] ?? NaN)) <= 1;
   const near = data.filter(isNear).length;
-  if (near < SHARE * data.length) throw new Error(`${data.length - near} of ${data.length} samples are off`);
+  if (near < SHARE * data.length) throw new Error(`${data.length - near} of ${data.length} samples differ by more than one level`);
 }
 
 /**
- * Fail unless a promise fails with an error of a name.
+ * Fail unless a promise rejects with an error of that name.
  * @param {Promise<unknown>} promise
  * @param {string} name
  */
@@ -78,7 +78,7 @@ export async function json(path) {
 }
 
 /**
- * Return the next event of a kind.
+ * Return the next event of a type.
  * @param {EventTarget} target
  * @param {string} kind
  * @returns {Promise<any>}

@@ -1,9 +1,9 @@
-/** Conformance vectors in a browser, and the decoder in its worker. */
+/** Tests of the conformance vectors in a browser, and of the decoder in its worker. */
 
 import { Assets } from "../../src/assets/assets.js";
 import { readNpz } from "../../src/assets/npz.js";
 import { open } from "../../src/client.js";
-import { StoredLatents } from "../../src/coding/latents.js";
+import { LatentReader } from "../../src/coding/latent_reader.js";
 import { DEFAULT_LIMITS, readFile } from "../../src/format/container.js";
 import { alike, equal, fails, json, test, vector } from "./check.js";
 
@@ -21,71 +21,71 @@ export function addDecoderTests(names) {
   const client = open();
   const expected = fetch("/expected.npz").then(async (answer) => readNpz(new Uint8Array(await answer.arrayBuffer())));
 
-  for (const name of names.filter((one) => !one.startsWith("x_"))) {
-    test(`symbols of ${name}`, async () => {
+  for (const name of names.filter((name) => !name.startsWith("x_"))) {
+    test(`LatentReader decodes the symbols of ${name}`, async () => {
       const { symbols_sha256: hash, model } = await json(`/vectors/${name}/expect.json`);
       const file = readFile(await vector(`${name}/input.sdt`));
-      const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, model && await modelOf(model));
-      if (!stored.isPalette) equal(await sha256(stored.decoded().symbols), hash);
+      const reader = await LatentReader.open(file, assets, DEFAULT_LIMITS, model && await modelOf(model));
+      if (!reader.isPalette) equal(await sha256(reader.decoded().symbols), hash);
     });
 
-    test(`picture and preview of ${name}, where they are known`, async () => {
-      const wanted = await expected, bytes = await vector(`${name}/input.sdt`);
-      if (!wanted.has(name)) return;
-      alike(await client.decode(bytes), wanted.get(name));
-      alike(await client.preview(bytes), wanted.get(`${name}.preview`));
+    test(`Client decodes image and preview of ${name} like Python`, async () => {
+      const images = await expected, bytes = await vector(`${name}/input.sdt`);
+      if (!images.has(name)) return;
+      alike(await client.decode(bytes), images.get(name));
+      alike(await client.preview(bytes), images.get(`${name}.preview`));
     });
   }
 
-  for (const name of names.filter((one) => one.startsWith("x_"))) {
-    test(`${name} is refused`, async () => {
+  for (const name of names.filter((name) => name.startsWith("x_"))) {
+    test(`Client refuses ${name}`, async () => {
       const { error } = await json(`/vectors/${name}/expect.json`);
       await fails(client.decode(await vector(`${name}/input.sdt`)), error);
     });
   }
 
-  test("a wrong argument is a RangeError", async () => {
+  test("Client raises RangeError for a region outside the image", async () => {
     const region = { left: 0, top: 0, width: 5000, height: 1 };
     await fails(client.decode(await vector(SMALL), { region }), "RangeError");
   });
 
-  test("small requests go first, and one that is aborted is not begun", async () => {
+  test("Client sends small requests first and skips aborted ones", async () => {
     const large = await vector(`${LARGE}/input.sdt`), control = new AbortController();
     const order = /** @type {string[]} */ ([]);
-    const asked = [
+    const requests = [
       client.decode(large).then(() => order.push("first")),
       client.decode(large, { signal: control.signal }).catch((error) => order.push(error.name)),
       client.decode(large).then(() => order.push("last")),
       client.info(large).then(() => order.push("info")),
     ];
     control.abort();
-    await Promise.all(asked);
+    await Promise.all(requests);
     equal(order, ["AbortError", "first", "info", "last"]);
     await fails(client.info(large, { signal: control.signal }), "AbortError");
   });
 
-  test("what cannot be handed over fails, and what is asked for later does not wait for it", async () => {
-    const other = open(), bytes = await vector(SMALL), gone = bytes.slice();
-    structuredClone(gone.buffer, { transfer: [gone.buffer] });
-    const asked = [other.info(bytes), other.decode(gone), other.info(bytes)];
-    equal(await Promise.all(asked.map((one) => one.then(() => "done", ({ name }) => name))), ["done", "DataCloneError", "done"]);
+  test("Client continues after a request that cannot be copied to the worker", async () => {
+    const other = open(), bytes = await vector(SMALL), detached = bytes.slice();
+    structuredClone(detached.buffer, { transfer: [detached.buffer] });
+    const requests = [other.info(bytes), other.decode(detached), other.info(bytes)];
+    equal(await Promise.all(requests.map((request) => request.then(() => "done", ({ name }) => name))), ["done", "DataCloneError", "done"]);
     other.close();
   });
 
-  test("what is not done when a decoder is closed fails, and all that is asked later", async () => {
-    const other = open(), bytes = await vector(SMALL), asked = other.decode(bytes);
+  test("Client.close fails pending and later requests", async () => {
+    const other = open(), bytes = await vector(SMALL), requests = other.decode(bytes);
     other.close();
-    await fails(asked, "Error");
+    await fails(requests, "Error");
     await fails(other.info(bytes), "Error");
   });
 
-  test("files of the decoder that are not there are a BundleError", async () => {
+  test("Client raises BundleError for missing files of the decoder", async () => {
     const other = open({ data: "/nowhere/" });
     await fails(other.decode(await vector(SMALL)), "BundleError");
     other.close();
   });
 
-  test("a worker that is not there fails what is asked of it", async () => {
+  test("Client raises Error for a missing worker", async () => {
     await fails(open({ worker: "/nowhere.js" }).info(await vector(SMALL)), "Error");
   });
 }

@@ -1,19 +1,19 @@
-/** The element `<sdt-image>` in a page, and images that it takes the place of. */
+/** Tests of the element `<sdt-image>`, and of the polyfill. */
 
-import { Encoder } from "../../src/encoder.js";
 import { SdtImage, define } from "../../src/element.js";
+import { Encoder } from "../../src/encoder.js";
 import { polyfill } from "../../src/polyfill.js";
 import { equal, fails, next, test } from "./check.js";
 
 const ODD = "/vectors/tiny_odd_size/input.sdt", GREY = "/vectors/tiny_grey/input.sdt", FAR = 5000; // pixels
-const BROKEN = "/vectors/x_version/input.sdt"; // of which nothing can be shown
+const BROKEN = "/vectors/x_version/input.sdt"; // a file that cannot be shown
 const CHANNELS = 40; // of latents
 const [WIDTH, HEIGHT] = [61, 43]; // of ODD
 
 const stage = /** @type {HTMLElement} */ (document.getElementById("stage"));
 
 /**
- * Return an element on the stage, which is emptied before.
+ * Empty the stage and put an element on it.
  * @param {Record<string, string>} attributes
  */
 function staged(attributes) {
@@ -48,7 +48,7 @@ export function addElementTests() {
 }
 
 function addLoading() {
-  test("a picture is loaded, its size known before", async () => {
+  test("SdtImage knows its size before the image is loaded", async () => {
     const element = staged({ src: ODD, alt: "noise" });
     equal([element.complete, element.naturalWidth], [false, 0]);
     while (!element.naturalWidth) await new Promise(requestAnimationFrame);
@@ -60,16 +60,16 @@ function addLoading() {
     await element.decode();
   });
 
-  test("the preview comes before the picture", async () => {
+  test("SdtImage shows the preview before the image", async () => {
     const element = staged({ src: "/vectors/tiny_tiles/input.sdt" }), done = next(element, "load");
     while (!element.naturalWidth || !middleOf(element)[3]) await new Promise(requestAnimationFrame);
     equal(element.complete, false);
     const preview = canvasOf(element).toDataURL();
     await done;
-    equal(canvasOf(element).toDataURL() !== preview, true, "another picture");
+    equal(canvasOf(element).toDataURL() !== preview, true, "the image differs from the preview");
   });
 
-  test("a broken file is an error, and its alt text is shown", async () => {
+  test("SdtImage fires error and shows the alt text for a file that cannot be decoded", async () => {
     const element = staged({ src: BROKEN, alt: "a cat" });
     const { error } = await next(element, "error");
     equal([error.name, element.complete], ["FormatError", true]);
@@ -78,7 +78,7 @@ function addLoading() {
     await fails(element.decode(), "FormatError");
   });
 
-  test("of a file that is cut short what there is is shown", async () => {
+  test("SdtImage shows the readable part of a truncated file", async () => {
     const element = staged({ src: "/vectors/x_truncated/input.sdt" });
     equal(element.missing, "");
     await next(element, "load");
@@ -86,33 +86,33 @@ function addLoading() {
     equal([element.complete, middleOf(element)[3]], [true, 255]);
     element.src = GREY;
     await element.decode();
-    equal(element.missing, "", "missing of a whole file");
+    equal(element.missing, "", "missing of an undamaged file");
   });
 
-  test("a file that is not there is an error", async () => {
+  test("SdtImage fires error for a missing file", async () => {
     const { error } = await next(staged({ src: "/nowhere.sdt" }), "error");
     equal(error.message.endsWith("404 Not Found"), true);
   });
 
-  test("what is no address is an error", async () => {
+  test("SdtImage fires error for an invalid address", async () => {
     const element = staged({ src: "http://[", alt: "a cat" });
     equal([(await next(element, "error")).error.name, element.src], ["TypeError", "http://["]);
   });
 
-  test("a picture that is too long for a canvas is an error", async () => {
+  test("SdtImage fires error for an image that is too long for a canvas", async () => {
     const encoder = new Encoder({ load: async (path) => (await fetch(`/data/${path}`)).arrayBuffer() }), height = 66_000;
     const file = await encoder.encodeLatents(new Float32Array((CHANNELS * height) / 8), { width: 1, height }, 2048);
     const { error } = await next(staged({ src: URL.createObjectURL(new Blob([file])) }), "error");
     equal(error.message, "this browser has no canvas of 1x66000 pixels");
   });
 
-  test("without src there is nothing to decode", async () => {
+  test("SdtImage.decode fails without src", async () => {
     const element = staged({});
     equal([element.complete, element.currentSrc], [true, ""]);
     await fails(element.decode(), "EncodingError");
   });
 
-  test("of a src that changes meanwhile only the last is loaded", async () => {
+  test("SdtImage loads only the last src", async () => {
     const element = staged({ src: ODD }), first = element.decode();
     let count = 0;
     element.addEventListener("load", () => count++);
@@ -122,7 +122,7 @@ function addLoading() {
     equal([element.naturalWidth !== WIDTH, element.src.endsWith(GREY), count], [true, true, 1]);
   });
 
-  test("an element that is taken out stops, and begins anew", async () => {
+  test("SdtImage stops loading when it is removed and restarts when it is inserted", async () => {
     const element = staged({ src: ODD }), first = element.decode();
     element.remove();
     await fails(first, "AbortError");
@@ -133,7 +133,7 @@ function addLoading() {
     equal([element.complete, element.naturalWidth], [true, WIDTH]);
   });
 
-  test("a lazy picture waits until it is near, or asked for, or printed", async () => {
+  test("a lazy SdtImage waits until it is near the view, decoded, or printed", async () => {
     const below = { src: ODD, loading: "lazy", width: "61", height: "43", style: `position: absolute; top: ${FAR}px` };
     for (const act of [
       (/** @type {SdtImage} */ element) => element.scrollIntoView(),
@@ -154,7 +154,7 @@ function addLoading() {
 }
 
 function addLooks() {
-  test("its size is the picture's, or what attributes or style sheets say", async () => {
+  test("SdtImage takes its size from the image, attributes, or style sheets", async () => {
     for (const [attributes, size] of /** @type {[Record<string, string>, number[]][]} */ ([
       [{}, [WIDTH, HEIGHT]],
       [{ width: "122" }, [122, 86]],
@@ -171,28 +171,28 @@ function addLooks() {
     }
   });
 
-  test("its size is kept free by its attributes alone", async () => {
+  test("SdtImage reserves the size of its attributes", async () => {
     equal(sizeOf(staged({ width: "122", height: "86", class: "fluid" })), [122, 86]);
   });
 
-  test("object-fit and object-position hold within", async () => {
+  test("SdtImage applies object-fit and object-position to its canvas", async () => {
     const element = staged({ src: ODD, class: "box" });
     await element.decode();
     const { objectFit, objectPosition } = getComputedStyle(canvasOf(element));
     equal([objectFit, objectPosition, ...sizeOf(element)], ["none", "0px 0px", 40, 40]);
   });
 
-  test("its alt text is read", async () => {
+  test("SdtImage exposes its alt text to assistive technology", async () => {
     const element = staged({ src: ODD, alt: "noise" });
-    const told = () => ["role", "aria-label"].map((name) => canvasOf(element).getAttribute(name));
-    equal(told(), ["img", "noise"]);
+    const labels = () => ["role", "aria-label"].map((name) => canvasOf(element).getAttribute(name));
+    equal(labels(), ["img", "noise"]);
     element.alt = "";
-    equal(told(), ["presentation", ""]);
+    equal(labels(), ["presentation", ""]);
   });
 }
 
 function addPolyfill() {
-  test("images of .sdt files are replaced, early or late; others are not", async () => {
+  test("polyfill replaces present and later images of .sdt files only", async () => {
     stage.innerHTML = `<img src="${ODD}#early" class="half" alt="noise"><img src="${ODD}" alt="" hidden><img>`;
     polyfill();
     stage.insertAdjacentHTML("beforeend", `<p><img id="late" src="${GREY}?late"></p>`);
@@ -203,7 +203,7 @@ function addPolyfill() {
     equal(stage.querySelectorAll("img").length, 1);
   });
 
-  test("a source of the type is taken, and what is beside it where that fails", async () => {
+  test("polyfill restores the img of a picture whose source fails", async () => {
     const other = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
     const html = (/** @type {string} */ src) =>
       `<picture><source type="image/x-sdt" srcset="${src}"><img src="${other}" alt="dot"></picture>`;

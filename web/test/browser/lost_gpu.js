@@ -1,4 +1,7 @@
-/** In a worker: devices of WebGPU that are lost when the page says so, of an adapter that passes for a real one. */
+/**
+ * For a worker: WebGPU devices that are lost on a message of the page. Their adapter does not report being emulated.
+ * Warnings are sent to the page.
+ */
 
 const channel = new BroadcastChannel("lost_gpu"), { GPUAdapter, GPUAdapterInfo } = /** @type {any} */ (globalThis);
 const { requestDevice } = GPUAdapter.prototype;

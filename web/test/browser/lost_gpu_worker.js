@@ -1,4 +1,4 @@
-/** The decoder's worker where WebGPU works until the page says so; its warnings are told to the page. */
+/** The decoder's worker with WebGPU that fails on a message of the page. */
 
 import "./lost_gpu.js";
 import "../../src/worker.js";

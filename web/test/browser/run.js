@@ -1,4 +1,4 @@
-/** Runs in a browser: all tests, each of whose results the server is told. */
+/** Runs all tests in a browser, and sends each result to the server. */
 
 import { addBackendTests } from "./backends.js";
 import { json, runAll } from "./check.js";

@@ -1,4 +1,4 @@
-/** The viewer, in a frame of the page. */
+/** Tests of the viewer, in a frame of the page. */
 
 import { equal, next, test } from "./check.js";
 
@@ -13,7 +13,7 @@ function at(name) {
 }
 
 /**
- * Wait until something holds.
+ * Wait until a condition holds.
  * @param {() => unknown} holds
  */
 async function until(holds) {
@@ -36,7 +36,7 @@ async function shown(hash) {
 }
 
 /**
- * Choose a codec beside the file.
+ * Choose a codec for the comparison.
  * @param {string} type
  */
 function choose(type) {
@@ -62,7 +62,7 @@ function press(key) {
 export function addViewerTests() {
   addShowing();
 
-  test("what is zoomed by keys stays within the frame", async () => {
+  test("viewer keeps an image that is zoomed by keys within the frame", async () => {
     await shown(`#${ODD}`);
     equal([press("+"), press("-"), press("1")], ["125 %", "100 %", "100 %"]);
     for (let n = 0; n < 20; n++) press("+");
@@ -73,7 +73,7 @@ export function addViewerTests() {
     equal(press("0"), "100 %");
   });
 
-  test("JPEG and WebP stand beside the file", async () => {
+  test("viewer compares the file with JPEG and WebP", async () => {
     await shown(`#${ODD}`);
     for (const [type, name] of [["image/jpeg", "JPEG"], ["image/webp", "WebP"]]) {
       choose(type);
@@ -84,36 +84,36 @@ export function addViewerTests() {
     await until(() => at("rival").hidden);
   });
 
-  test("of what runs networks the service worker keeps what is taken alone", async () => {
+  test("service worker caches only the network backend in use", async () => {
     const lib = "/lib/ort-wasm-simd-threaded";
     await until(() => caches.match(`${lib}.wasm`).then(Boolean));
-    equal(await caches.match(`${lib}.asyncify.wasm`).then(Boolean), false, "WebGPU's kept");
+    equal(await caches.match(`${lib}.asyncify.wasm`).then(Boolean), false, "WebGPU's build is cached");
   });
 
-  test("after the first visit the viewer opens without a network", async () => {
+  test("viewer opens offline after the first visit", async () => {
     await navigator.serviceWorker.ready;
     await fetch("/offline");
     await opened("");
     await until(() => at("drop").getClientRects().length);
     const paths = ["/data/bundles/tiny/decoder.onnx", ODD];
-    const found = await Promise.all(paths.map((path) => frame.contentWindow?.fetch(path)));
-    equal(found.map((answer) => answer?.status), [200, 404]);
+    const answers = await Promise.all(paths.map((path) => frame.contentWindow?.fetch(path)));
+    equal(answers.map((answer) => answer?.status), [200, 404]);
   });
 }
 
 function addShowing() {
-  test("the viewer waits for files", async () => {
+  test("viewer without files shows the drop zone", async () => {
     await opened("");
     equal([at("view").hidden, at("drop").getClientRects().length], [true, 1]);
   });
 
-  test("it shows what its address names", async () => {
+  test("viewer shows the file in its address", async () => {
     await shown(`#${ODD}`);
     const { width, height } = /** @type {HTMLCanvasElement} */ (at("picture"));
     equal([width, height, at("details").innerText.includes("61 × 43 pixels")], [61, 43, true]);
   });
 
-  test("it shows files that are dropped, of several one at a time", async () => {
+  test("viewer shows several dropped files one at a time", async () => {
     await opened("");
     const bytes = await (await fetch(ODD)).arrayBuffer(), transfer = new DataTransfer();
     for (const name of ["one.sdt", "two.sdt"]) transfer.items.add(new File([bytes], name));
@@ -122,13 +122,13 @@ function addShowing() {
     equal([at("shelf").hidden, /** @type {HTMLSelectElement} */ (at("files")).length], [false, 2]);
   });
 
-  test("an address that names nothing is told of by its name as it is written", async () => {
+  test("viewer reports a malformed name in its address unchanged", async () => {
     await opened("#/%ff.sdt");
     await until(() => !at("wrong").hidden);
     equal(at("wrong").textContent, "%ff.sdt: 404 Not Found");
   });
 
-  test("another quality is that of the file which is chosen, not of the one before it", async () => {
+  test("viewer applies a new quality to the chosen file", async () => {
     await opened("");
     const transfer = new DataTransfer(), files = /** @type {HTMLSelectElement} */ (at("files"));
     for (const name of ["one.png", "two.png"]) transfer.items.add(await photo(name));
@@ -141,13 +141,13 @@ function addShowing() {
     equal(frame.contentDocument?.title, "two.png – sdt viewer");
   });
 
-  test("it says what is wrong with a file", async () => {
+  test("viewer reports why a file cannot be shown", async () => {
     await opened(`#${BROKEN}`);
     await until(() => !at("wrong").hidden);
     equal([at("wrong").textContent?.startsWith("input.sdt: "), at("view").hidden], [true, true]);
   });
 
-  test("a photo becomes a file, which lies beside it and can be saved", async () => {
+  test("viewer encodes a photo, compares it with the original, and offers to save it", async () => {
     await opened("");
     const transfer = new DataTransfer();
     transfer.items.add(await photo("dark.room.png"));
@@ -160,16 +160,16 @@ function addShowing() {
     equal([at("making").hidden, /** @type {HTMLSelectElement} */ (at("beside")).value], [true, ""]);
   });
 
-  test("it shows what there is of a file that is cut short, and says what is missing", async () => {
+  test("viewer shows the readable part of a truncated file and reports the missing parts", async () => {
     await opened(`#${CUT}`);
-    await until(() => at("said").textContent?.startsWith("what there is"));
+    await until(() => at("said").textContent?.startsWith("readable part"));
     equal(at("lacking").textContent, "Cut short or damaged: tiles: 0 of 1 missing, 1 incomplete");
     equal([at("lacking").hidden, at("view").hidden, at("wrong").hidden], [false, false, true]);
     await shown(`#${ODD}`);
-    equal(at("lacking").hidden, true, "of a whole file");
+    equal(at("lacking").hidden, true, "lacking of an undamaged file");
   });
 
-  test("it opens nothing of other servers", async () => {
+  test("viewer refuses addresses on other servers", async () => {
     await opened("#https://example.org/photo.sdt");
     await until(() => !at("wrong").hidden);
     equal(at("wrong").textContent?.startsWith("Only files of the server"), true);

@@ -1,50 +1,50 @@
-/** Vectors to symbols: all before networks and layers, bit for bit. */
+/** Decodes vectors to symbols, which must be bit-exact. */
 
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Assets } from "../src/assets/assets.js";
-import { StoredLatents } from "../src/coding/latents.js";
+import { LatentReader } from "../src/coding/latent_reader.js";
 import { DEFAULT_LIMITS, readFile } from "../src/format/container.js";
-import { NetworkPrior } from "../src/priors/prior.js";
+import { NetworkPrior } from "../src/priors/network_prior.js";
 import { WHOLE, WRONG, load, modelOf, sha256 } from "./vectors.js";
 
 const assets = new Assets(load);
 
 for (const vector of WHOLE) {
-  test(`latents of ${vector.name}`, async () => {
+  test(`LatentReader decodes ${vector.name}`, async () => {
     const expect = await vector.expect(), file = readFile(await vector.input());
-    const stored = await StoredLatents.open(file, assets, DEFAULT_LIMITS, await modelOf(expect));
-    if (stored.isPalette) {
-      assert.deepEqual(await stored.latents(), await vector.array("latents.npy"));
+    const reader = await LatentReader.open(file, assets, DEFAULT_LIMITS, await modelOf(expect));
+    if (reader.isPalette) {
+      assert.deepEqual(await reader.latents(), await vector.array("latents.npy"));
       return;
     }
-    const { symbols, points } = stored.decoded();
+    const { symbols, reconOffsets } = reader.decoded();
     assert.deepEqual(symbols, await vector.array("symbols.npy"));
     assert.equal(sha256(symbols), expect.symbols_sha256);
-    assert.equal(points !== null, vector.has("points.npy"));
-    if (points) assert.deepEqual(points, await vector.array("points.npy"));
+    assert.equal(reconOffsets !== null, vector.has("points.npy"));
+    if (reconOffsets) assert.deepEqual(reconOffsets, await vector.array("points.npy"));
   });
 
-  test(`head of ${vector.name}`, async () => {
+  test(`readFile parses the header and chunks of ${vector.name}`, async () => {
     const { header, layout, chunks_sha256: chunks } = await vector.expect(), file = readFile(await vector.input());
     const { step_code: stepCode, ...rest } = header;
     assert.deepEqual(file.header, { ...rest, stepCode });
     assert.deepEqual(file.layout, { overlay: false, residual: 0, ...layout });
-    const found = [...file.chunks].map(([kind, data]) => [`0x${kind.toString(16).padStart(2, "0")}`, sha256(data)]);
-    assert.deepEqual(Object.fromEntries(found), chunks);
+    const digests = [...file.chunks].map(([kind, data]) => [`0x${kind.toString(16).padStart(2, "0")}`, sha256(data)]);
+    assert.deepEqual(Object.fromEntries(digests), chunks);
   });
 }
 
 for (const vector of WRONG) {
   const { latents } = await vector.expect();
   if (latents !== "whole") continue;
-  test(`latents of ${vector.name} are whole, its layers are not`, async () => {
-    const stored = await StoredLatents.open(readFile(await vector.input()), assets, DEFAULT_LIMITS);
-    assert.doesNotThrow(() => stored.decoded());
+  test(`LatentReader decodes ${vector.name}, whose layers are damaged`, async () => {
+    const reader = await LatentReader.open(readFile(await vector.input()), assets, DEFAULT_LIMITS);
+    assert.doesNotThrow(() => reader.decoded());
   });
 }
 
-test("predictions that cannot be", async () => {
+test("NetworkPrior refuses invalid predictions", async () => {
   const arrays = await assets.arrays("tiny-1"), text = arrays.get("architecture");
   assert(text);
   for (const [predicted, spacing] of [[1, 64], [true, 0], [true, 256], [true, 8.5], [false, 32]]) {

@@ -1,8 +1,8 @@
-/** Coefficients to a residual: a cosine transform back, then axes of colour. `docs/format.md`, section 3.7. */
+/** Inverse transform of the residual: a DCT, then a colour transform. `docs/format.md`, section 3.7. */
 
-/** Pixels a block is wide and high, coefficients of a block, and axes of colour. */
+/** Block size in pixels, coefficients of a block, and colour axes. */
 export const BLOCK = 8, BANDS = 64, AXES = 3;
-/** Limit of the magnitude of values and sums, in 1/16 level. */
+/** Magnitude limit of values and sums, in 1/16 level. */
 export const VALUE_LIMIT = 1 << 16;
 
 const COSINES = Int32Array.of(
@@ -18,64 +18,68 @@ const COSINES = Int32Array.of(
 
 /**
  * Return the residual of a tile, (height, width, RGB), in levels.
- * @param {Int32Array} values of each axis and block, row by row, 64 each: vertical frequency times 8 and horizontal
+ * @param {Int32Array} values coefficients, (axes, block rows, block columns, 64), where the last index is 8 * vertical
+ *   + horizontal frequency
  * @param {number} height
  * @param {number} width
  */
-export function residualOf(values, height, width) {
+export function inverseDct(values, height, width) {
   const residual = new Int16Array(height * width * 3);
   const rows = Math.ceil(height / BLOCK), columns = Math.ceil(width / BLOCK), size = rows * columns * BANDS;
-  const turned = Array.from({ length: AXES }, () => new Int32Array(BANDS));
+  const blocks = Array.from({ length: AXES }, () => new Int32Array(BANDS));
   for (let row = 0, at = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++, at += BANDS) {
       let isZero = true;
       for (let axis = 0; axis < AXES; axis++) {
-        if (turnBack(values, axis * size + at, turned[axis])) isZero = false;
+        if (inverseDctBlock(values, axis * size + at, blocks[axis])) isZero = false;
       }
-      if (!isZero) putBlock(turned, residual, row * BLOCK, column * BLOCK, height, width);
+      if (!isZero) putBlock(blocks, residual, row * BLOCK, column * BLOCK, height, width);
     }
   }
   return residual;
 }
 
-const halfway = new Int32Array(BANDS);
+const columnPass = new Int32Array(BANDS);
 
 /**
- * Transform a block back, vertically, then horizontally; return whether there was anything but zeros.
+ * Transform a block, first vertically, then horizontally. Return false if the block is all zeros.
  * @param {Int32Array} values
- * @param {number} at where the block begins
- * @param {Int32Array} pixels where to put the block, row by row
+ * @param {number} at index of the block's first coefficient
+ * @param {Int32Array} pixels receives the block, row by row
  */
-function turnBack(values, at, pixels) {
+function inverseDctBlock(values, at, pixels) {
   let any = false;
-  halfway.fill(0);
+  columnPass.fill(0);
   pixels.fill(0);
   for (let n = 0; n < BANDS; n++) {
     const value = values[at + n];
     if (value === 0) continue;
     any = true;
-    for (let y = 0, u = n & ~7, v = n & 7; y < BLOCK; y++) halfway[8 * y + v] += Math.imul(COSINES[u + y], value);
+    for (let y = 0, u = n & ~7, v = n & 7; y < BLOCK; y++) columnPass[8 * y + v] += Math.imul(COSINES[u + y], value);
   }
   if (!any) return false;
-  divide(halfway);
+  roundAndClamp(columnPass);
   for (let n = 0; n < BANDS; n++) {
-    const value = halfway[n];
+    const value = columnPass[n];
     if (value === 0) continue;
     for (let x = 0, y = n & ~7, v = 8 * (n & 7); x < BLOCK; x++) pixels[y + x] += Math.imul(COSINES[v + x], value);
   }
-  divide(pixels);
+  roundAndClamp(pixels);
   return true;
 }
 
-/** @param {Int32Array} sums divided by 4096, rounded half up, and limited */
-function divide(sums) {
+/**
+ * Divide sums by 4096, round half up, and clamp, in place.
+ * @param {Int32Array} sums
+ */
+function roundAndClamp(sums) {
   for (let n = 0; n < BANDS; n++) {
     sums[n] = Math.min(Math.max((sums[n] + 2048) >> 12, -VALUE_LIMIT), VALUE_LIMIT);
   }
 }
 
 /**
- * Put what lies within the tile of a block of the three axes into the residual, as levels of colours.
+ * Convert a block from colour axes to RGB levels, and store the part inside the tile.
  * @param {Int32Array[]} axes
  * @param {Int16Array} residual
  * @param {number} top

@@ -1,27 +1,32 @@
 /**
- * The network of one pass of a prior: two layers of units, and inputs straight to outputs beside them.
+ * The network of one pass of a prior: two hidden layers, plus direct connections from the inputs to the outputs.
  *
- * No sum of a network reaches 2^24, whatever its order, so that two of them fit a double exactly, one of them times
- * 2^26: weights are kept in such pairs, and each product counts twice. Inputs that are 0, which most are, are left out.
+ * The magnitude of every partial sum stays below 2^24. Two sums therefore fit one double exactly, one of them scaled by
  */
 
 import { arrayNamed } from "../assets/npz.js";
 import { BundleError } from "../error.js";
 
-/** Limit of latents, in 1/64 of a normalised unit, and of units. */
+/** Magnitude limit of latents in 1/64 of a normalised unit, and of hidden units. */
 export const LIMIT = 1023;
-/** How many step features there are, the last inputs, and the limit of each; at most two neighbours are not 0. */
+/**
+ * Size of the step embedding, whose values are the last inputs, and the limit of each value. At most two neighbouring
+ * values are not 0.
+ */
 export const KNOTS = 17, FEATURE_LIMIT = 127;
-const PAIR = 2 ** 26, LARGEST_SUM = 2 ** 24;
-const BLOCK = 8; // pairs that are summed at once
-/** What pairs of sums have on top: their last bits are then the last of their doubles, the lower sum 2^25 higher. */
+const PAIR = 2 ** 26, MAX_SUM = 2 ** 24;
+const BLOCK = 8; // pairs whose sums are computed together
+/**
+ * An offset added to each pair of sums. It aligns the last bit of the pair with the last bit of its double, and makes
+ * the lower sum positive by adding 2^25.
+ */
 const BASE = 1.5 * 2 ** 52 + PAIR / 2;
 const HIDDEN_SHIFT = 6, SECOND_SHIFT = 9;
 
-/** A matrix and a bias; pair n holds the outputs n and n + `pairs`, which are filled up with zeros to whole blocks. */
+/** A matrix and a bias. Pair n holds the outputs n and n + `pairs`. Zeros fill up the last block of pairs. */
 export class Layer {
   /**
-   * @param {import("../assets/npz.js").NumpyArray} matrix with a row for each output
+   * @param {import("../assets/npz.js").NumpyArray} matrix one row for each output
    * @param {import("../assets/npz.js").Integers} bias
    */
   constructor({ shape: [outputs, inputs], values }, bias) {
@@ -37,17 +42,19 @@ export class Layer {
         weights[input * this.pairs + pair] += factor * values[output * inputs + input];
       }
     }
-    /** What `sum` finds, in pairs, and the bits of these: two numbers each, the lower first. */
+    /** Results of `sum`, in pairs. `_bits` views each pair as two integers, the lower first. */
     this.sums = new Float64Array(this.pairs);
     this._bits = new Int32Array(this.sums.buffer);
-    /** For each input its pairs of weights. V8 reads plain arrays twice as fast as typed ones, which it checks more. */
+    /**
+     * The pairs of weights of each input. V8 reads plain arrays twice as fast as typed arrays, which need more checks.
+     */
     this.weights = Array.from(weights);
   }
 
   /**
-   * Find sums: a bias, and what some inputs contribute. A block of sums stays in registers meanwhile.
+   * Compute the sums: the bias plus the contributions of some inputs. The sums of a block of pairs stay in registers.
    * @param {Float64Array} bias in pairs
-   * @param {Inputs} inputs
+   * @param {SparseInputs} inputs
    */
   sum(bias, { places, values, count }) {
     const { weights, pairs, sums } = this;
@@ -77,7 +84,7 @@ export class Layer {
   }
 
   /**
-   * Return the sum of an output; by integers, since doubles are slow to convert.
+   * Return the sum of an output. It uses integer operations because conversions from doubles are slow.
    * @param {number} output
    */
   at(output) {
@@ -88,11 +95,11 @@ export class Layer {
   }
 
   /**
-   * List those of the first units that are not 0.
-   * @param {number} units
+   * List the hidden units that are not 0 as inputs of the next layer.
+   * @param {number} units number of hidden units, the first outputs of this layer
    * @param {number} shift
    * @param {Layer} next
-   * @param {Inputs} inputs of that, where to list them
+   * @param {SparseInputs} inputs receives the list
    */
   list(units, shift, { pairs }, inputs) {
     const { places, values } = inputs;
@@ -101,15 +108,15 @@ export class Layer {
       const unit = this.at(n) >> shift;
       places[count] = n * pairs;
       values[count] = Math.min(unit, LIMIT);
-      count += (0 - unit) >>> 31; // 1 if it is above 0: a jump would be guessed wrong too often
+      count += (0 - unit) >>> 31; // 1 if the unit is positive; a branch would often be mispredicted
     }
     inputs.count = count;
   }
 }
 
-/** A list of the inputs of a layer that are not 0: their values, and where the weights of each begin. */
-export class Inputs {
-  /** @param {number} most how many there can be */
+/** The inputs of a layer that are not 0: their values, and the index of the first weight of each. */
+export class SparseInputs {
+  /** @param {number} most maximum number of inputs */
   constructor(most) {
     this.places = new Int32Array(most);
     this.values = new Float64Array(most);
@@ -117,10 +124,10 @@ export class Inputs {
   }
 }
 
-/** Integers in, integers out. */
-export class Network {
+/** A network of integer arithmetic. */
+export class PassNetwork {
   /**
-   * @param {Layer} first sums for units, then those that go straight to outputs
+   * @param {Layer} first sums of the hidden units, then of the direct connections to the outputs
    * @param {Layer} second
    * @param {Layer} output
    */
@@ -128,58 +135,58 @@ export class Network {
     this.first = first;
     this.second = second;
     this.output = output;
-    this._open = new Inputs(Math.max(second.inputs, output.inputs));
-    /** What `run` gives: locations of the pass's channels, then scales. */
+    this._active = new SparseInputs(Math.max(second.inputs, output.inputs));
+    /** Outputs of `run`: the locations of the pass's channels, then the scales. */
     this.outputs = new Int32Array(output.outputs);
   }
 
   /**
-   * Find the outputs for some inputs.
+   * Compute the outputs.
    * @param {Float64Array} bias of the first layer, in pairs
-   * @param {Inputs} inputs
+   * @param {SparseInputs} inputs
    */
   run(bias, inputs) {
-    const { first, second, output, outputs, _open: open } = this, units = second.inputs;
+    const { first, second, output, outputs, _active: active } = this, units = second.inputs;
     first.sum(bias, inputs);
-    first.list(units, HIDDEN_SHIFT, second, open);
-    second.sum(second.bias, open);
-    second.list(output.inputs, SECOND_SHIFT, output, open);
-    output.sum(output.bias, open);
+    first.list(units, HIDDEN_SHIFT, second, active);
+    second.sum(second.bias, active);
+    second.list(output.inputs, SECOND_SHIFT, output, active);
+    output.sum(output.bias, active);
     for (let n = 0; n < outputs.length; n++) outputs[n] = first.at(units + n) + output.at(n);
   }
 }
 
 /**
- * Return the network of a prior's pass.
+ * Build the network of a pass from the arrays of a prior's file.
  * @param {import("../assets/npz.js").Arrays} arrays of the prior's file
  * @param {number} number of the pass
- * @param {number[]} limits of the magnitudes of what the network sees, but for the features of the step
- * @throws {BundleError} if an array is missing or of another shape, or if sums might be too large
+ * @param {number[]} limits of the magnitudes of the inputs, without the step embedding
+ * @throws {BundleError} if an array is missing or has another shape, or if sums may reach 2^24
  */
-export function networkOf(arrays, number, limits) {
+export function parsePassNetwork(arrays, number, limits) {
   const array = (/** @type {string} */ name) => arrayNamed(arrays, `${name}${number}`);
   const first = array("first"), second = array("second"), output = array("output");
   const [outputs, seconds] = output.shape, units = second.shape[1];
   const fits = first.shape[0] === units + outputs && first.shape[1] === limits.length + KNOTS
     && second.shape[0] === seconds;
-  if (!fits) throw new BundleError(`the prior's network ${number} has arrays of other shapes`);
+  if (!fits) throw new BundleError(`malformed prior: network ${number} has arrays of other shapes`);
   const bias = array("first_bias").values, secondBias = array("second_bias").values, none = new Int32Array(outputs);
-  const outputSums = sumsOf(output, none, Array(seconds).fill(LIMIT));
-  const firstSums = sumsOf(first, bias, limits).map((sum, n) => (n < units ? sum : sum + outputSums[n - units]));
-  const secondSums = sumsOf(second, secondBias, Array(units).fill(LIMIT));
-  const isExact = [...firstSums, ...secondSums].every((sum) => sum < LARGEST_SUM);
-  if (!isExact) throw new BundleError(`sums of the prior's network ${number} may be too large`);
-  return new Network(new Layer(first, bias), new Layer(second, secondBias), new Layer(output, none));
+  const outputSums = boundsOfSums(output, none, Array(seconds).fill(LIMIT));
+  const firstSums = boundsOfSums(first, bias, limits).map((sum, n) => (n < units ? sum : sum + outputSums[n - units]));
+  const secondSums = boundsOfSums(second, secondBias, Array(units).fill(LIMIT));
+  const isExact = [...firstSums, ...secondSums].every((sum) => sum < MAX_SUM);
+  if (!isExact) throw new BundleError(`malformed prior: sums of network ${number} may reach 2^24`);
+  return new PassNetwork(new Layer(first, bias), new Layer(second, secondBias), new Layer(output, none));
 }
 
 /**
- * Return bounds on the magnitudes of a layer's sums, those of any part of them, too.
+ * Return bounds on the magnitudes of a layer's sums, including all partial sums.
  * @param {import("../assets/npz.js").NumpyArray} matrix
  * @param {import("../assets/npz.js").Integers} bias
- * @param {number[]} limits of the magnitudes of inputs; those behind are features of the step
+ * @param {number[]} limits of the magnitudes of the inputs; the inputs after them are the step embedding
  */
-function sumsOf(matrix, bias, limits) {
-  return Array.from(bias, (value, output) => Math.abs(value) + sumOf(matrix, output, limits));
+function boundsOfSums(matrix, bias, limits) {
+  return Array.from(bias, (value, output) => Math.abs(value) + boundOfRow(matrix, output, limits));
 }
 
 /**
@@ -187,7 +194,7 @@ function sumsOf(matrix, bias, limits) {
  * @param {number} output
  * @param {number[]} limits
  */
-function sumOf({ shape: [, inputs], values }, output, limits) {
+function boundOfRow({ shape: [, inputs], values }, output, limits) {
   const weights = Array.from(values.subarray(output * inputs, (output + 1) * inputs), Math.abs);
   const features = weights.slice(limits.length), pairs = features.slice(1).map((weight, n) => weight + features[n]);
   const largest = FEATURE_LIMIT * Math.max(0, ...pairs);

@@ -1,4 +1,4 @@
-/** Lossless WebP files of the simple kind, a single VP8L chunk, which alpha and overlays are stored as. */
+/** Decodes lossless WebP files with a single VP8L chunk, the format of alpha and overlays. */
 
 import decode, { init } from "@jsquash/webp/decode.js";
 import { FormatError, need } from "../error.js";
@@ -6,23 +6,25 @@ import { FormatError, need } from "../error.js";
 const HEAD_NBYTES = 25, SIGNATURE = 0x2f, CHUNK_NBYTES = 20;
 
 /**
- * Return a file's pixels, (height, width, RGBA), their colours as they are stored.
+ * Return the pixels of a file, (height, width, RGBA), with the stored colour values.
  * @param {Uint8Array<ArrayBuffer>} segment
- * @param {number} height that it must have
+ * @param {number} height the required height
  * @param {number} width
- * @param {{alpha: boolean, what: string}} options whether the file may have an alpha channel, and what to call it
+ * @param {{alpha: boolean, what: string}} options whether the file may have an alpha channel, and its name in error
+ *   messages
  * @param {import("../assets/assets.js").Assets} assets
  * @returns {Promise<Uint8ClampedArray>}
- * @throws {FormatError} if the segment holds anything else
+ * @throws {FormatError} if the segment is anything else
  */
 export async function decodeWebp(segment, height, width, { alpha, what }, assets) {
   const size = sizeOf(segment, alpha);
   const isOfSize = size?.height === height && size.width === width;
   need(isOfSize, `damaged ${what}: not a lossless WebP file of ${width}x${height}`);
-  await assets.made("WebP decoder", async () => init({ wasmBinary: await assets.load("webp_dec.wasm") }));
+  await assets.cached("WebP decoder", async () => init({ wasmBinary: await assets.load("webp_dec.wasm") }));
   try {
     const { data } = await decode(segment.slice().buffer);
-    need(data.length === 4 * height * width, `damaged ${what}: another size than it says`);
+    const nbytes = 4 * height * width;
+    need(data.length === nbytes, `damaged ${what}: ${data.length} bytes of pixels, expected ${nbytes}`);
     return data;
   } catch (error) {
     throw error instanceof FormatError ? error : new FormatError(`damaged ${what}: ${error}`);
@@ -30,9 +32,9 @@ export async function decodeWebp(segment, height, width, { alpha, what }, assets
 }
 
 /**
- * Return the size that a file gives itself, null if it is not one of the simple, lossless kind, or has alpha and must
- * not. "WebP Lossless Bitstream Specification", section 3: 14 bits each of width - 1 and height - 1, one of alpha, and
- * three of the version.
+ * Return the size in a file's header. It is null for another kind of file, or for an alpha channel that is not allowed.
+ * "WebP Lossless Bitstream Specification", section 3: 14 bits each of width - 1 and height - 1, one of alpha, and three
+ * of the version.
  * @param {Uint8Array<ArrayBuffer>} segment
  * @param {boolean} alpha
  */
