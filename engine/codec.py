@@ -19,7 +19,6 @@ from sdtrt.engine.format.arguments import value_text
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
-from sdtrt.engine.format.profile import read_space_info
 from sdtrt.engine.gradient_search import ITERATIONS_BY_EFFORT, GradientSearch
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers.layer_reader import LayerReader
@@ -184,7 +183,7 @@ class EngineCodec:
 
     def require_same_space(self, file: File) -> File:
         """Return a file that this model decodes; `BundleError` if it is in another latent space."""
-        space = read_space_info(file).latent_space
+        space = file.space.latent_space
         if space != self.bundle.latent_space:
             raise BundleError(
                 f"the file is in latent space {space}, model {self.bundle.name} decodes "
@@ -208,7 +207,9 @@ class EngineCodec:
         header, unet, vivid = stored.file.header, self.bundle.unet, self.vivid_weight(stored.file, options)
         if unet is None and options.denoise:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
-        trajectory = unet.trajectory(header.prior, header.step, stored.channel_steps, options.denoise) if unet else None
+        trajectory = (
+            unet.trajectory(header.prior, header.quant_step, stored.channel_steps, options.denoise) if unet else None
+        )
         if unet and trajectory:
             return DecodeRequest(pad_to_multiple(stored.read(), unet.multiple), header, trajectory, vivid)
         now = now and self._tiled.fits_one_tile(*stored.shape[1:])
@@ -219,7 +220,7 @@ class EngineCodec:
         look = self.bundle.look if options.look == "auto" else options.look
         if look == "vivid" and not self.bundle.has_vivid_decoder:
             raise BundleError(f"model {self.bundle.name} has no decoder for the vivid look; decode with look faithful")
-        return vivid_weight(file.layout.residual) if look == "vivid" else 0.0
+        return vivid_weight(file.layout.residual_step) if look == "vivid" else 0.0
 
     def analyse(self, pixels: U8Array) -> F32Array:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""

@@ -22,9 +22,8 @@ from sdtrt.engine.coding.quality_scale import (
 from sdtrt.engine.coding.rate_control import MIN_QUALITY, EncodeOptions
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.format import container, webp_lossless
-from sdtrt.engine.format.alpha import pixel_tiles
 from sdtrt.engine.format.container import File
-from sdtrt.engine.format.layout import Span
+from sdtrt.engine.format.layout import Span, pixel_tiles
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.image import ImageData, luma, psnr
@@ -129,7 +128,7 @@ class ImageEncoder:
         tried = (0.0, *LATENT_QUALITY_OFFSETS) if self._options.effort >= RESIDUAL_SEARCH_EFFORT else (0.0,)
         files = [self._without_residual(known.latent_quality + more, quality, beside=step) for more in tried]
         layered = [self._with_residual(file, step, self._seen_at(quality).overlay) for file in files]
-        return [file for file in layered if file.layout.residual]
+        return [file for file in layered if file.layout.residual_step]
 
     def _without_residual(self, latents: float, quality: float, beside: int = 0) -> File:
         """Return the file of a quality of latents, with the overlay of another one.
@@ -173,7 +172,7 @@ class ImageEncoder:
             )
             for down, across in places
         ]
-        return with_segments(file, "residual", segments, residual=step) if any(segments) else file
+        return with_segments(file, "residual", segments, residual_step=step) if any(segments) else file
 
     def _latents_price(self, quality: float) -> F32Array | None:
         """Return by how much dearer a bit of each latent is than where interest is greatest; None if of none.
@@ -209,7 +208,7 @@ class ImageEncoder:
 
     def _networks_picture(self, file: File) -> U8Array:
         """Return what networks make of a file's latents, which are shown once whatever lies over them."""
-        latents = file.segments[: file.layout.levels * file.layout.tiles]
+        latents = file.segments[: file.layout.levels * file.layout.num_tiles]
         key = (file.header.step_code, *latents)
         if key not in self._networks_pictures:
             self._networks_pictures[key] = self._networks.show(file)
@@ -233,14 +232,14 @@ def lambda_octave(quality: float) -> int:
 
 def residual_share(file: File) -> float:
     """Return the share of a file's bytes that its residual takes."""
-    residual = sum(len(file.segment("residual", tile)) for tile in range(file.layout.tiles))
+    residual = sum(len(file.segment("residual", tile)) for tile in range(file.layout.num_tiles))
     return residual / sum(map(len, file.segments))
 
 
 def with_segments(file: File, kind: str, segments: list[bytes], **changes: Any) -> File:
     """Return a file with segments of one more kind, which `changes` of its layout stand for."""
     layout = replace(file.layout, **changes)
-    first = layout.segment(kind, 0)
+    first = layout.segment_index(kind, 0)
     return replace(file, segments=[*file.segments[:first], *segments, *file.segments[first:]], layout=layout)
 
 

@@ -81,7 +81,7 @@ class _TileNeighbourhood:
     """A tile, and as much around it as its latents are seen in."""
 
     def __init__(self, refiner: GradientSearch, tile: TileToQuantize) -> None:
-        self._gradient, self._step = refiner.gradient, tile.header.step
+        self._gradient, self._step = refiner.gradient, tile.header.quant_step
         scale, reach, (_, height, width) = (
             refiner.profile.downscale,
             refiner.gradient.receptive_radius,

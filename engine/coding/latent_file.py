@@ -19,11 +19,11 @@ from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.coding.threads import parallel_map
 from sdtrt.engine.format import container
-from sdtrt.engine.format.alpha import encode_alpha, pixel_tiles
-from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
-from sdtrt.engine.format.layout import SINGLE, Layout, Span, max_tiles, tile_spans
+from sdtrt.engine.format.alpha import encode_alpha
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.layout import SINGLE, Layout, Span, max_tiles, pixel_tiles, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.profile import PALETTE, LatentProfile, serialize_profile
+from sdtrt.engine.format.profile import BUNDLED, INLINE, PALETTE, LatentProfile, serialize_profile
 from sdtrt.engine.format.webp_lossless import MAX_SIDE
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
@@ -99,7 +99,7 @@ class LatentFileWriter:
         together = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
         taken = rows[1] - rows[0]
         self._waiting = [together[:, taken:]]
-        scaled = reference.normalise(
+        scaled = reference.scale_to_steps(
             together[:, :taken], self._profile.mean, channel_steps(self._profile, self._header)
         )
 
@@ -122,7 +122,7 @@ class LatentFileWriter:
             parameters = prior.parameters.tobytes()
         roi_weight = rate_weight
         if self._profile.masking and self._effort > 1:
-            mask = masking_weights(scaled[: self._profile.masking] * np.float32(self._header.step))
+            mask = masking_weights(scaled[: self._profile.masking] * np.float32(self._header.quant_step))
             rate_weight = mask if rate_weight is None else mask * rate_weight
         if self._search:
             even = np.ones(scaled.shape[1:], np.float32)
@@ -139,7 +139,7 @@ class LatentFileWriter:
 
     def file(self, alpha: Sequence[bytes] | None = None, chunks: Mapping[int, bytes] | None = None) -> File:
         """Return the file; `alpha` are its segments, see `alpha_segments`. `ValueError` if latents are missing."""
-        if len(self._streams) != self._layout.tiles:
+        if len(self._streams) != self._layout.num_tiles:
             raise ValueError(f"{self._count} rows of latents came, expected {self._rows[-1][1]}")
         segments = [stream.segments[level] for level in range(self._layout.levels) for stream in self._streams]
         header = replace(self._header, alignment=self._streams[0].alignment)

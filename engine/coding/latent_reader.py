@@ -18,16 +18,17 @@ from sdtrt.engine.coding.priors.prior_file import parse_prior
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS
 from sdtrt.engine.coding.quantized_latents import Contents, QuantizedLatents, crop, select_channels
 from sdtrt.engine.coding.stream_codec import DecodedStream, levels_holding
-from sdtrt.engine.format.container import BUNDLED, CHECKSUM_NBYTES, File, Header
+from sdtrt.engine.format.container import CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, overlapping, paste, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
+    BUNDLED,
     PALETTE,
     PRIOR_NAMES,
     LatentProfile,
     LatentSpaceInfo,
-    resolve_profile,
 )
 from sdtrt.errors import FormatError, LimitError
 
@@ -129,7 +130,9 @@ class LatentReader:
         tiles = map(work, range(len(self._places)))
         some = np.array([*channels], np.intp)
         found = self._together(enumerate(tiles), rows, columns)
-        return attach_recon_offsets(found, self.profile.mean[some], self.channel_steps[some], self.profile.offset[some])
+        return attach_recon_offsets(
+            found, self.profile.mean[some], self.channel_steps[some], self.profile.recon_offset[some]
+        )
 
     def missing_report(self) -> str:
         """Return in words what is missing of what has been asked for, nothing if nothing is."""
@@ -138,7 +141,7 @@ class LatentReader:
         return f"tiles: {len(self._missing)} of {len(self._places)} missing, {len(self._in_part)} incomplete"
 
     def _quantized(self, decoded: DecodedStream) -> QuantizedLatents:
-        return attach_recon_offsets(decoded, self.profile.mean, self.channel_steps, self.profile.offset)
+        return attach_recon_offsets(decoded, self.profile.mean, self.channel_steps, self.profile.recon_offset)
 
     def _together(self, tiles: Iterable[tuple[int, DecodedStream]], rows: Span, columns: Span) -> DecodedStream:
         """Return what tiles hold in some rows and columns."""
@@ -156,7 +159,7 @@ class LatentReader:
         return found
 
     def _tile(self, tile: int) -> DecodedStream:
-        numbers = [self.file.layout.segment(level, tile) for level in range(self.file.layout.levels)]
+        numbers = [self.file.layout.segment_index(level, tile) for level in range(self.file.layout.levels)]
         segments = [self.file.segments[n] for n in numbers]
         if self._intact_segments is None:
             return self._checked(tile, segments)
@@ -235,7 +238,7 @@ class LatentReader:
         return self.shape[0], bottom - top, right - words_remaining
 
     def _of_palette(self) -> F32Array:
-        if self.profile.channels != palette.CHANNELS or self.file.layout.levels * self.file.layout.tiles != 1:
+        if self.profile.channels != palette.CHANNELS or self.file.layout.levels * self.file.layout.num_tiles != 1:
             raise FormatError(f"method palette is for 4 channels in one stream, not {self.profile.latent_space}'s")
         if self.file.header.alignment != -len(self.file.segments[0]) % WORD:
             raise FormatError("malformed file: an alignment that its palette has not")
@@ -274,7 +277,7 @@ def check_latent_size(file: File, space: LatentSpaceInfo, limits: Limits) -> tup
 
 def channel_steps(profile: LatentProfile, header: Header) -> F32Array:
     """Return the quantizer's step of each channel in units of its latents, float32 (C,)."""
-    return profile.spread * profile.weight * np.float32(header.step)
+    return profile.std * profile.step_weight * np.float32(header.quant_step)
 
 
 def load_prior(identifier: int, profile: LatentProfile) -> Prior | None:

@@ -1,4 +1,4 @@
-"""A file's image at an eighth of its size, or less, by the linear part of its latent space alone: no network."""
+"""Previews without a network: the linear decoder of a latent space, and the overlay."""
 
 from sdtrt._arrays import U8Array
 from sdtrt.engine.coding.latent_reader import LatentReader
@@ -7,14 +7,21 @@ from sdtrt.engine.format.container import File
 from sdtrt.engine.layers.layer_reader import LayerReader, box_downscale
 
 
-def decode_preview(file: File, stored: LatentReader, scale: int) -> U8Array | None:
-    """Return RGB pixels, uint8 (H, W, 3), at 1/`scale` of the size, each the mean of a block; sides are rounded up.
+def decode_preview(file: File, reader: LatentReader, scale: int) -> U8Array | None:
+    """Return a preview of a file, RGB pixels, uint8 (ceil(height / scale), ceil(width / scale), 3).
 
-    Only coarse passes are read, and the overlay, if there is one; residuals are left out. None if there is no such way:
-    the profile knows none, or `scale` is no multiple of its downscale. `FormatError` as of `LatentReader`.
+    A pixel is the mean colour of a block of `scale` x `scale` pixels. Only the first level of the latents and the
+    overlay are decoded; the residual is ignored.
+
+    Arguments:
+        file, reader: the file and the reader of its latents.
+        scale: a multiple of the latent space's downscale, usually 8.
+
+    Returns None if `scale` is not such a multiple, or the latent space has no linear decoder. Raises `FormatError` if
+    the file is damaged.
     """
-    linear_preview, downscale = stored.profile.preview, stored.profile.downscale
-    if linear_preview is None or stored.offset_kind == "latents" or scale % downscale:
+    linear_decoder, downscale = reader.profile.preview, reader.profile.downscale
+    if linear_decoder is None or reader.offset_kind == "latents" or scale % downscale:
         return None
-    latents = dequantize(stored.some(linear_preview.channels))
-    return LayerReader(file).apply_to_preview(box_downscale(linear_preview.render(latents), scale // downscale), scale)
+    latents = dequantize(reader.some(linear_decoder.channels))
+    return LayerReader(file).apply_to_preview(box_downscale(linear_decoder.render(latents), scale // downscale), scale)

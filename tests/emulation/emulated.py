@@ -103,10 +103,10 @@ class EmulatedDevice:
         return stream
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        array = self.staging(shape, dtype)
+        array = self.pinned(shape, dtype)
         return DeviceArray(array.ctypes.data, tuple(shape), np.dtype(dtype), array)
 
-    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return np.full(nbytes, POISON, np.uint8).view(dtype).reshape(shape)
 

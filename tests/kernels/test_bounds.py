@@ -46,8 +46,8 @@ def test_elements(host, fenced: Fenced, count: int, dtype: type) -> None:
     latents, output, symbols, points = (fenced(shape, kind) for kind in (dtype, dtype, np.int16, np.int8))
     one, other, flags = fenced((1,), F32), fenced((1,), F32), fenced((1,), np.uint32)
     host.run(launches.quantize(latents, symbols, one, other, flags, **plane, dead_zone=0))
-    host.run(launches.dequantize(symbols, latents, one, other, **plane, points=points))
-    host.run(launches.dequantize(symbols, latents, one, other, **plane, offset=fenced((1,), F32)))
+    host.run(launches.dequantize(symbols, latents, one, other, **plane, recon_offsets=points))
+    host.run(launches.dequantize(symbols, latents, one, other, **plane, channel_offsets=fenced((1,), F32)))
     host.run(launches.ddim_step(latents, output, latents, one, other, shape=shape, dtype=dtype))
 
 
@@ -64,11 +64,11 @@ def test_rows(host, fenced: Fenced, width: int, dtype: type) -> None:
     sizes = {"tile_shape": shape, "planes_shape": shape, "top": 0, "left": 0}
     host.run(launches.blend(tile, planes, window_y, window_x, **sizes, dtype=dtype))
     for channels in (1, 3, 4):
-        pictures = launches.ImageBatch(1, 3, width, channels, width * channels, 0, 1)
+        images = launches.ImageBatch(1, 3, width, channels, width * channels, 0, 1)
         pixels, planes = fenced((3, width, channels), np.uint8), fenced((3, 3, width), dtype)
-        host.run(launches.pixels_to_planes(pixels, planes, pictures=pictures, dtype=dtype, low=-1, high=1))
+        host.run(launches.pixels_to_planes(pixels, planes, images=images, dtype=dtype, low=-1, high=1))
         if channels > 1:
-            host.run(launches.planes_to_pixels(planes, pixels, flags, pictures=pictures, dtype=dtype, low=-1, high=1))
+            host.run(launches.planes_to_pixels(planes, pixels, flags, images=images, dtype=dtype, low=-1, high=1))
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -76,10 +76,10 @@ def test_rows(host, fenced: Fenced, width: int, dtype: type) -> None:
 @pytest.mark.parametrize("width", range(1, 34))
 def test_rows_of_blocks_and_overlays(host, fenced: Fenced, width: int, height: int, channels: int) -> None:
     shape = height, width, channels
-    pictures = launches.ImageBatch(1, *shape, width * channels, 0, 1)
+    images = launches.ImageBatch(1, *shape, width * channels, 0, 1)
     pixels, overlay = fenced(shape, np.uint8), fenced((height, width, 4), np.uint8)
     values = fenced((3, -(-height // 8), -(-width // 8), 8, 8), np.int32)
-    host.run(launches.add_residual(values, pixels, pictures=pictures))
-    host.run(launches.apply_overlay(overlay, pixels, pictures=pictures))
+    host.run(launches.add_residual(values, pixels, images=images))
+    host.run(launches.apply_overlay(overlay, pixels, images=images))
     ctypes.memset(overlay, 255, height * width * 4)  # where nothing is opaque, pixels are not touched
-    host.run(launches.apply_overlay(overlay, pixels, pictures=pictures))
+    host.run(launches.apply_overlay(overlay, pixels, images=images))

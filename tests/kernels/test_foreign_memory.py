@@ -42,7 +42,7 @@ def test_array_of_a_device_array_is_the_same_memory(view: SimpleNamespace) -> No
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"readonly": True}, ValueError, "read-only device array.*expected one that can be written"),
+        ({"readonly": True}, ValueError, "read-only device array.*expected a writable one"),
         ({"strides": (36, 3, 1)}, ValueError, "expected a C-contiguous one"),
         ({"is_device_accessible": False}, TypeError, "in host memory"),
     ],
@@ -89,5 +89,5 @@ def test_stream_of_a_number_out_of_range_is_refused(view: SimpleNamespace, kind:
 
 @pytest.mark.parametrize("given", [None, 5, (0,), (0, "x"), (0, None)])
 def test_stream_of_a_malformed_protocol_is_a_wrong_type(view: SimpleNamespace, given: Any) -> None:
-    with pytest.raises(TypeError, match="__cuda_stream__ gives no version and handle"):
+    with pytest.raises(TypeError, match="__cuda_stream__ does not return"):
         device.stream_of(SimpleNamespace(__cuda_stream__=lambda: given))

@@ -33,7 +33,7 @@ def check_quantize(host, place, same_bits, latents, mean, delta, dead_zone, shif
 def dequantized(host, place, symbols, mean, delta, points, dtype, shift=0):
     d_symbols, d_mean, d_delta = place(symbols, shift=shift), place(mean), place(delta)
     d_points, latents = place(points, shift=shift), place(symbols.shape, dtype, shift=shift)
-    named = {"points" if points.dtype == np.int8 else "offset": d_points.address}
+    named = {"recon_offsets" if points.dtype == np.int8 else "channel_offsets": d_points.address}
     addresses = (each.address for each in (d_symbols, latents, d_mean, d_delta))
     host.run(launches.dequantize(*addresses, shape=symbols.shape, dtype=dtype, **named))
     assert latents.intact()

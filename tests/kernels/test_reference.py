@@ -65,7 +65,7 @@ def test_points_lie_off_their_symbols() -> None:
 
 
 def test_normalise_keeps_steps_within_reach_of_their_neighbours() -> None:
-    scaled = reference.normalise(np.array([[[1e30, -1e30, 3]]], np.float32), ONE, ONE * 2)
+    scaled = reference.scale_to_steps(np.array([[[1e30, -1e30, 3]]], np.float32), ONE, ONE * 2)
     assert scaled.ravel().tolist() == [32766, -32766, 1]
 
 

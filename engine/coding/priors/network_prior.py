@@ -114,13 +114,13 @@ class KnownLatents:
         taken = np.empty((coding_pass.inputs, parts[-1][0].stop), np.float32)
         for part, rows, columns in parts:
             into = taken[:, part].reshape(coding_pass.inputs, len_of_slice(rows), len_of_slice(columns))
-            for share, kind, place in sources(coding_pass, rows.start, columns.start, self.height, self.width):
+            for share, kind, place in input_slices(coding_pass, rows.start, columns.start, self.height, self.width):
                 into[share] = self._known[kind][place]
         return taken
 
 
 @lru_cache(1024)
-def sources(
+def input_slices(
     coding_pass: LatentPass, row: int, column: int, height: int, num_channels: int
 ) -> list[tuple[slice, int, PlaneSlice]]:
     """Return each window's share of the inputs, and in which planes it is where, for one origin of a pass."""

@@ -48,7 +48,7 @@ class LatentPass:
         object.__setattr__(self, "inputs", num_channels(self.values + self.magnitudes))
 
 
-def units_of(coding_pass: LatentPass) -> int:
+def units_per_latent(coding_pass: LatentPass) -> int:
     """Return how many units a pass's latents are counted in: half as many where they are predicted, and large."""
     return UNITS_PER_LATENT >> coding_pass.predicted
 

@@ -38,9 +38,9 @@ def test_the_entry_knows_as_much_noise_as_there_is() -> None:
     assert trajectory is not None
     noise = np.sqrt((0.3**2 + 0.6**2 + 0.5**2 + 0.7**2) / 4 / 12)
     first = trajectory.steps[0].timestep
-    share = unet.schedule.share_at(first)
+    share = unet.schedule.alpha_cumprod_at(first)
     assert np.sqrt((1 - share) / share) == pytest.approx(noise, rel=1e-3)
-    assert trajectory.scale == pytest.approx(share**0.5)
+    assert trajectory.input_scale == pytest.approx(share**0.5)
     assert [step.timestep for step in trajectory.steps] == pytest.approx([first, first * 3 / 4, first / 2, first / 4])
 
 
@@ -59,7 +59,7 @@ def test_palette_files_go_the_way_of_2022() -> None:
     unet = UnetSpec.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 0.1}})
     trajectory = unet.trajectory(PALETTE, 1.0, DELTAS, 4)
     assert trajectory is not None
-    assert trajectory.scale == 1
+    assert trajectory.input_scale == 1
     assert [step.timestep for step in trajectory.steps] == [45, 30, 15, 0]
     assert unet.trajectory(PALETTE, 1.0, DELTAS, None) is None
     assert unet.trajectory(PALETTE, 1.0, DELTAS, 0) is None
@@ -67,7 +67,7 @@ def test_palette_files_go_the_way_of_2022() -> None:
 
 def test_auto_is_what_was_measured_to_help() -> None:
     unet = UnetSpec.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 1.5}})
-    assert unet.auto == RecommendedDenoising(2, 1.5)
+    assert unet.recommended == RecommendedDenoising(2, 1.5)
     assert unet.trajectory(PRIOR, 1.4, DELTAS, None) is None
     trajectory = unet.trajectory(PRIOR, 1.5, DELTAS, None)
     assert trajectory is not None

@@ -13,6 +13,7 @@ from PIL import Image
 from sdtrt.engine.coding.latent_file import alpha_segments, encode_latents_to_file
 from sdtrt.engine.format import alpha
 from sdtrt.engine.format.container import File
+from sdtrt.engine.format.layout import pixel_tiles
 from sdtrt.engine.format.profile import shipped_profile
 from sdtrt.errors import FormatError
 
@@ -101,7 +102,7 @@ def tiled() -> tuple[np.ndarray, File]:
 
 def test_tiles(tiled: tuple[np.ndarray, File]) -> None:
     plane, file = tiled
-    assert file.layout.tiles == 4
+    assert file.layout.num_tiles == 4
     np.testing.assert_array_equal(alpha.read_alpha(file), plane)
 
 
@@ -117,7 +118,7 @@ def test_a_missing_tile_is_opaque(tiled: tuple[np.ndarray, File]) -> None:
     whole = [True] * len(file.segments)
     whole[-1] = False
     found = alpha.read_alpha(file, intact_segments=whole)
-    (rows, columns) = alpha.pixel_tiles(1701, 1600, 8, file.layout)[-1]
+    (rows, columns) = pixel_tiles(1701, 1600, 8, file.layout)[-1]
     assert found is not None
     assert (found[slice(*rows), slice(*columns)] == 255).all()
     found[slice(*rows), slice(*columns)] = plane[slice(*rows), slice(*columns)]

@@ -13,12 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdtrt.engine.format.container import (
-    BUNDLED,
-    DIGEST_NBYTES,
     EXIF,
     ICC,
-    INLINE,
-    PROFILE_NBYTES,
     TEXT,
     XMP,
     File,
@@ -30,6 +26,7 @@ from sdtrt.engine.format.container import (
 )
 from sdtrt.engine.format.layout import SINGLE, Layout, max_tiles
 from sdtrt.engine.format.limits import Limits
+from sdtrt.engine.format.profile import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES
 from sdtrt.errors import FormatError, LimitError
 
 Seal = Callable[[bytes], bytes]
@@ -58,9 +55,9 @@ def files(draw: st.DrawFn) -> File:
         draw(st.integers(1, 7)),
         alpha=draw(st.booleans()),
         overlay=draw(st.booleans()),
-        residual=draw(st.sampled_from([0, 1, 300, 65535])),
+        residual_step=draw(st.sampled_from([0, 1, 300, 65535])),
     )
-    segments = tuple(draw(st.binary(max_size=30)) for _ in range(layout.segments))
+    segments = tuple(draw(st.binary(max_size=30)) for _ in range(layout.num_segments))
     channels = draw(st.integers(0, 3))
     own = draw(st.binary(min_size=4, max_size=4)) + bytes([channels]) + bytes(5 + 16 * channels)
     chunks = draw(st.dictionaries(st.integers(1, 0x7F), st.binary(max_size=300), max_size=4))
@@ -79,7 +76,7 @@ TILES = File(
     Layout(3, 2, 2, alpha=True),
     chunks={EXIF: b"exif"},
 )
-LAYERS = File(Header(5, 7, 1, 1, 2000), (b"lat", b"", b"res"), Layout(overlay=True, residual=0x3412))
+LAYERS = File(Header(5, 7, 1, 1, 2000), (b"lat", b"", b"res"), Layout(overlay=True, residual_step=0x3412))
 KINDS = pytest.mark.parametrize("file", [PLAIN, RICH, TILES, LAYERS], ids=["plain", "rich", "tiles", "layers"])
 
 
@@ -103,7 +100,7 @@ def test_layout() -> None:
     # two tiles across, one level and alpha; 0x31c3 is the check of "123456789" that catalogues of CRCs give
     start = b"SDT\x41\x01\x02" + b"\x63\x00" + b"\x01\x00" + b"\x01\x00\x09" + index
     assert written[:-4] == start + struct.pack("<I", zlib.crc32(start)) + b"123456789bd"
-    layered = Layout(alpha=True, overlay=True, residual=0x123)
+    layered = Layout(alpha=True, overlay=True, residual_step=0x123)
     written = write(File(Header(1, 1, 1, 2, 1), (b"b", b"", b"d", b"b"), layered))
     index = b"\x01" + check(b"b") + b"\x00\x00\x00" + b"\x01" + check(b"d") + b"\x01" + check(b"b")
     # one tile of one level, overlay, residual and its step, alpha
@@ -358,7 +355,7 @@ def test_what_is_too_long_is_not_read(layout: Layout) -> None:
             return super().read(size)
 
     for chunks in ({}, {ICC: b"icc"}):
-        data = write(File(Header(100, 50, 1, 1, 0), (b"12345",) * layout.segments, layout, chunks=chunks))
+        data = write(File(Header(100, 50, 1, 1, 0), (b"12345",) * layout.num_segments, layout, chunks=chunks))
         with pytest.raises(LimitError, match="limit"):
             read_from(Endless(data))
 

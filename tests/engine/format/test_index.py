@@ -10,7 +10,7 @@ from sdtrt.engine.format.index import Index, LazySegments, read_index, segment_c
 from sdtrt.engine.format.layout import Layout
 from sdtrt.errors import FormatError
 
-LAYOUT = Layout(2, 1, 2, alpha=True, residual=300)
+LAYOUT = Layout(2, 1, 2, alpha=True, residual_step=300)
 SEGMENTS = [bytes([n]) * (40 * n) for n in range(8)]
 HEAD = b"all before"
 
@@ -43,7 +43,7 @@ def test_round_trip() -> None:
 def test_kinds(alpha: bool, overlay: bool, residual: int) -> None:
     """Each has a bit of its own, and a residual its step behind them."""
     layout = Layout(2, 1, 1, alpha, overlay, residual)
-    data = write_index(layout, [b"ab"] * layout.segments, HEAD)
+    data = write_index(layout, [b"ab"] * layout.num_segments, HEAD)
     assert data[2] == 1 | 8 * alpha | 16 * overlay | 32 * (residual > 0)
     assert read_behind(HEAD, data)[0] == layout
     with pytest.raises(FormatError, match="unknown kinds"):
@@ -51,7 +51,7 @@ def test_kinds(alpha: bool, overlay: bool, residual: int) -> None:
 
 
 def test_a_residual_without_a_step() -> None:
-    data = write_index(Layout(residual=7), [b"ab", b"c"], HEAD)
+    data = write_index(Layout(residual_step=7), [b"ab", b"c"], HEAD)
     assert data[2:5] == b"\x21\x07\x00"
     with pytest.raises(FormatError, match="step 0"):
         read_behind(HEAD, data[:3] + bytes(2) + data[5:])
@@ -73,7 +73,7 @@ def test_every_changed_byte_is_seen(bit: int) -> None:
 def test_more_segments_than_bytes() -> None:
     data = write_index(LAYOUT, SEGMENTS, HEAD)
     assert read_behind(HEAD, data, 24)
-    with pytest.raises(FormatError, match="8 segments in a file of 23 bytes"):
+    with pytest.raises(FormatError, match="8 segments, too many for a file of 23 bytes"):
         read_behind(HEAD, data, 23)
 
 

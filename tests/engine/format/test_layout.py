@@ -46,8 +46,8 @@ def test_most_tiles(length: int, count: int) -> None:
 def test_segments() -> None:
     """Kind after kind, in each tile after tile, and nothing twice."""
     layout = Layout(3, 2, 4, alpha=True)
-    assert (layout.tiles, layout.segments) == (6, 30)
-    assert [layout.segment(kind, tile) for kind in range(5) for tile in range(6)] == list(range(30))
+    assert (layout.num_tiles, layout.num_segments) == (6, 30)
+    assert [layout.segment_index(kind, tile) for kind in range(5) for tile in range(6)] == list(range(30))
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,16 @@ def test_segments() -> None:
     [
         (Layout(), ("latents",)),
         (Layout(levels=2), ("level 1", "level 2")),
-        (Layout(residual=1), ("latents", "residual")),
+        (Layout(residual_step=1), ("latents", "residual")),
         (Layout(overlay=True), ("latents", "overlay")),
-        (Layout(3, 2, alpha=True, overlay=True, residual=9), ("latents", "overlay", "residual", "alpha")),
+        (Layout(3, 2, alpha=True, overlay=True, residual_step=9), ("latents", "overlay", "residual", "alpha")),
     ],
 )
 def test_kinds(layout: Layout, kinds: tuple[str, ...]) -> None:
     assert layout.kinds == kinds
-    assert layout.segments == layout.tiles * len(kinds)
+    assert layout.num_segments == layout.num_tiles * len(kinds)
     for number, kind in enumerate(kinds):
-        assert layout.segment(kind, 0) == layout.segment(number, 0) == layout.tiles * number
+        assert layout.segment_index(kind, 0) == layout.segment_index(number, 0) == layout.num_tiles * number
 
 
 @pytest.mark.parametrize(

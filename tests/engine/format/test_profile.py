@@ -9,6 +9,7 @@ import pytest
 
 from sdtrt.engine.format import profile
 from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
     INLINE,
@@ -16,7 +17,6 @@ from sdtrt.engine.format.profile import (
     PROFILE_NAMES,
     LatentProfile,
     pack_profile,
-    resolve_profile,
     shipped_profile,
 )
 from sdtrt.errors import BundleError, FormatError
@@ -47,12 +47,12 @@ def test_shipped(identifier: int) -> None:
     shipped = shipped_profile(identifier)
     assert shipped.id == identifier
     assert shipped.prior in {ADAPTIVE_PRIOR, *PRIOR_NAMES}
-    for vector in (shipped.mean, shipped.spread, shipped.weight, shipped.offset):
+    for vector in (shipped.mean, shipped.std, shipped.step_weight, shipped.recon_offset):
         assert vector.shape == (shipped.channels,)
         assert vector.dtype == np.float32
         assert np.isfinite(vector).all()
-    assert (shipped.spread > 0).all()
-    assert (shipped.weight > 0).all()
+    assert (shipped.std > 0).all()
+    assert (shipped.step_weight > 0).all()
     assert all(0 <= code < 4096 for code in shipped.step_codes)
     assert_same(resolve_profile(File(Header(8, 8, identifier, 1, 2048), (b"",))), shipped)
 

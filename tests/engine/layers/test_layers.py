@@ -120,7 +120,7 @@ def test_bands_decode_each_tile_once(file: File, pixels: np.ndarray, decoded: li
 
 
 def test_only_tiles_that_are_touched_are_decoded(file: File, pixels: np.ndarray, decoded: list[bytes]) -> None:
-    first = file.layout.segment("residual", 0)
+    first = file.layout.segment_index("residual", 0)
     damaged = [*file.segments[: first + 1], b"\xff\xff\xff", *file.segments[first + 2 :]]
     layers = LayerReader(dataclasses.replace(file, segments=damaged))
     layers.apply(pixels[:256, :256].copy(), (0, 256), (0, 256))
@@ -162,7 +162,7 @@ def test_tiles_for_devices(file: File, pixels: np.ndarray) -> None:
 def test_what_is_not_whole_is_left_out_and_told(file: File, pixels: np.ndarray, kind: str, tile: int) -> None:
     whole = [True] * len(file.segments)
     assert not LayerReader(file, whole).missing_report()
-    number = file.layout.segment(kind, tile)
+    number = file.layout.segment_index(kind, tile)
     whole[number] = False
     layers = LayerReader(file, whole)
     assert layers.missing_report() == f"{kind} of tiles: 1 of 4 missing"
@@ -186,7 +186,7 @@ def test_verify(file: File, kind: str, damage: bytes) -> None:
     LayerReader(file).verify()
     for tile in range(4):
         segments = list(file.segments)
-        segments[file.layout.segment(kind, tile)] = damage
+        segments[file.layout.segment_index(kind, tile)] = damage
         with pytest.raises(FormatError, match=f"damaged {kind}"):
             LayerReader(dataclasses.replace(file, segments=segments)).verify()
 
@@ -194,7 +194,7 @@ def test_verify(file: File, kind: str, damage: bytes) -> None:
 @pytest.mark.parametrize("size", [(256, 274), (255, 275), (1, 1)])
 def test_overlays_of_another_size(file: File, size: tuple[int, int]) -> None:
     segments = list(file.segments)
-    segments[file.layout.segment("overlay", 1)] = webp_lossless.encode_rgba(np.full((*size, 4), 255, np.uint8))
+    segments[file.layout.segment_index("overlay", 1)] = webp_lossless.encode_rgba(np.full((*size, 4), 255, np.uint8))
     with pytest.raises(FormatError, match="damaged overlay"):
         LayerReader(dataclasses.replace(file, segments=segments)).verify()
 

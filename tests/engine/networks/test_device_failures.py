@@ -29,7 +29,7 @@ Photo = Callable[[int, int], np.ndarray]
 TINY = find_bundle("tiny")
 VECTORS = Path(__file__).parents[2] / "vectors"
 BROKEN = sorted(path.parent for path in VECTORS.glob("x_*/expect.json"))
-OPERATIONS = ("empty", "staging", "upload", "download", "launch", "capture", "record_event", "wait")
+OPERATIONS = ("empty", "pinned", "upload", "download", "launch", "capture", "record_event", "wait")
 MOST = 400  # operations of a call: far more than there are
 
 
@@ -247,13 +247,13 @@ def test_layers_of_changing_sizes_use_one_block(
     codec, host = opened(), EngineCodec("tiny", device="cpu")
     device, sizes = device_of(codec), [(40, 30), (61, 43), (8, 8), (61, 43)]
     files = [host.encode(ImageData(photo(*size)), EncodeOptions(quality=95)) for size in sizes]
-    assert all(container.read(data).layout.residual for data in files)
+    assert all(container.read(data).layout.residual_step for data in files)
     targets = [device.empty((height, width, 3), np.uint8) for width, height in sizes]
     stream = Stream()
     for data, target in zip(files, targets, strict=True):
         codec.decode_into(data, target, stream)
     made = []
-    for name in ("empty", "staging"):
+    for name in ("empty", "pinned"):
         monkeypatch.setattr(device, name, lambda *what: made.append(what))
     for data, target in zip(files, targets, strict=True):  # nothing is waited for between them
         codec.decode_into(data, target, stream)

@@ -32,7 +32,7 @@ def files(codec: EngineCodec, photo: Callable[[int, int], np.ndarray]) -> dict[f
     pixels = photo(45, 37)
     pixels[8:30:5, 6:30] = 255
     files = {quality: codec.encode(ImageData(pixels), EncodeOptions(quality=quality)) for quality in (30, 57, 80)}
-    assert [bool(container.read(data).layout.residual) for data in files.values()] == [False, True, True]
+    assert [bool(container.read(data).layout.residual_step) for data in files.values()] == [False, True, True]
     return files
 
 
@@ -69,7 +69,7 @@ def test_files_do_not_depend_on_it(codec: EngineCodec, files: dict[float, bytes]
 
 
 def test_it_fades_where_a_residual_comes_in(codec: EngineCodec, files: dict[float, bytes]) -> None:
-    step = container.read(files[57]).layout.residual / 16
+    step = container.read(files[57]).layout.residual_step / 16
     share = 25 * np.log2(step / 36) / (65 - 50)  # the step halves for 25 of quality
     assert 0.4 < share < 0.6
     change = decoded(codec, files[57]) - decoded(codec, files[57], FAITHFUL)
