@@ -52,7 +52,7 @@ class Index:
         """Raise `FormatError` if the length or the CRC of a segment differs from the index."""
         if len(segment) != self.nbytes[number] or (self.crcs and self.crcs[number] != segment_crc(segment)):
             raise FormatError(
-                f"damaged file: segment {number} at byte {self.offsets[number]} differs from its length or CRC in the index"
+                f"damaged file: segment {number} at byte {self.offsets[number]} differs from its length or CRC"
             )
 
 

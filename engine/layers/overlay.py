@@ -154,7 +154,7 @@ def _smooth_mask(gains: F32Array, border_cost: float) -> BoolArray:
 
 
 def _best_palette_overlay(packed: U32Array, mask: BoolArray, lmbda: float) -> tuple[float, U8Array]:
-    """Return the cheapest overlay over `mask` of some with palettes of different size: its cost, and uint8 (H, W, 4)."""
+    """Return the best of some overlays over `mask` with different palettes: its cost, and uint8 (H, W, 4)."""
     colours, counts, indices, histogram_error = _histogram(packed[mask])
     numbers = np.full(mask.shape, len(colours))  # the last number is for pixels that are not covered
     numbers[mask] = indices

@@ -104,7 +104,7 @@ class BlockContexts:
         self._num_direct, self._num_diagonal = self._direct_sum(ones), self._diagonal_sum(ones)
 
     def passes(self) -> Iterator[ResidualPass]:
-        """Yield the passes. Each must be `put` before the next is taken, since last groups decide which blocks follow."""
+        """Yield the passes. Each must be `put` before the next is taken: last groups decide which blocks follow."""
         row, column = np.indices(self._size).reshape(2, -1)
         both_even = (row | column) & 1 == 0
         both_odd = row & column & 1 == 1

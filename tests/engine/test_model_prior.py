@@ -184,4 +184,4 @@ def test_outline() -> None:
     assert resolve_profile(bundled(), own) is own
     for changes in ({"profile": 1}, {"prior": 1}, {"prior": 255}, {"profile": 0}):
         with pytest.raises(sdtrt.FormatError, match="malformed"):
-            bundled(**changes).space
+            assert bundled(**changes).space

@@ -33,14 +33,14 @@ def scheduler_of(fields: dict[str, Any]) -> diffusers.DDIMScheduler:
 
 
 @pytest.mark.parametrize("fields", CASES)
-def test_shares_are_those_of_diffusers(fields: dict[str, Any]) -> None:
-    shares = Schedule.from_fields(fields).alphas_cumprod
-    np.testing.assert_allclose(shares, scheduler_of(fields).alphas_cumprod, atol=2e-6)
+def test_alphas_cumprod_equal_those_of_diffusers(fields: dict[str, Any]) -> None:
+    alphas = Schedule.from_fields(fields).alphas_cumprod
+    np.testing.assert_allclose(alphas, scheduler_of(fields).alphas_cumprod, atol=2e-6)
 
 
 @pytest.mark.parametrize("fields", CASES)
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
-def test_steps_are_those_of_diffusers(fields: dict[str, Any], count: int) -> None:
+def test_ddim_steps_equal_those_of_diffusers(fields: dict[str, Any], count: int) -> None:
     """Down from a timestep of which `count` steps of one length lead to clean latents, as diffusers spaces them."""
     schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
     stride = len(schedule.alphas_cumprod) // 20
@@ -52,11 +52,11 @@ def test_steps_are_those_of_diffusers(fields: dict[str, Any], count: int) -> Non
     for time, following in zip(times, [*times[1:], -1], strict=True):
         prediction = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
         expected = scheduler.step(prediction, time, expected, eta=0.0).prev_sample
-        share, next_share = (
+        alpha, next_alpha = (
             schedule.alpha_cumprod_at(time),
             schedule.alpha_cumprod_at(following) if following >= 0 else 1.0,
         )
-        a, b = schedule.ddim_factors(share, next_share)
+        a, b = schedule.ddim_factors(alpha, next_alpha)
         found = a * found + b * prediction.numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 

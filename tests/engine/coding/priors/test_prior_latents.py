@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdtrt.engine.coding.priors.network_prior import (
+    ARRAY_NAMES,
     FEATURE_LIMIT,
     KNOTS,
     LIMIT,
@@ -89,7 +90,7 @@ def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
         found = network(inputs.astype(np.float32), features)
         inputs = np.concatenate([inputs, np.repeat(features[:, None].astype(np.int64), 12, axis=1)])
         for product in (lambda w, x: w.astype(np.int64) @ x, lambda w, x: any_order(w, x, rng).astype(np.int64)):
-            whole = {field: getattr(network, field).astype(np.int64) for field in PassNetwork.__slots__}
+            whole = {field: getattr(network, field).astype(np.int64) for field in ARRAY_NAMES}
             sums = product(network.first, inputs) + whole["first_bias"][:, None]
             units, direct = np.split(sums, [len(sums) - len(network.output)])
             seconds = product(network.second, (units >> 6).clip(0, LIMIT)) + whole["second_bias"][:, None]
@@ -99,7 +100,7 @@ def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
 @PRIORS
 def test_weights_are_whole(name: str) -> None:
     for network in prior_of(name).networks:
-        for field in PassNetwork.__slots__:
+        for field in ARRAY_NAMES:
             array = getattr(network, field)
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, np.rint(array))
