@@ -68,7 +68,7 @@ def pixel_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
     """Return the kernels over pixels; a residual is of zeros, an overlay is opaque everywhere."""
     images, side = shape[0], 2 * shape[2]
     pictures = launches.ImageBatch(images, side, side, 3, 3 * side, 3 * side * side, 8)
-    few = replace(pictures, images=max(images // 4, 1))
+    few = replace(pictures, count=max(images // 4, 1))
     rgb, planes = (
         device.empty((images, side, side, 3), np.uint8),
         filled(device, (images, 3, side, side), np.float16, 0),

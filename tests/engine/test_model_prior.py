@@ -129,12 +129,12 @@ def test_latents_of_another_shape(models: Make, downscale: int) -> None:
         data = container.write(encode_latents_to_file(latents, 64, 48, profile, 2048))
         assert sdtrt.verify(data) == ""
         for decode in (sdtrt.decode, sdtrt.preview, partial(sdtrt.decode, region=(0, 0, 9, 9))):
-            with pytest.raises(sdtrt.BundleError, match=r"at 1/\d+ of the picture"):
+            with pytest.raises(sdtrt.BundleError, match=r"at 1/\d+ of the image"):
                 decode(data)
 
 
 def channels_of(profile: LatentProfile, count: int) -> LatentProfile:
-    vectors = {name: getattr(profile, name)[:count] for name in ("mean", "spread", "weight", "offset")}
+    vectors = {name: getattr(profile, name)[:count] for name in ("mean", "std", "step_weight", "recon_offset")}
     return replace(profile, channels=count, **vectors)
 
 
@@ -172,7 +172,9 @@ def bundled(**changes: Any) -> File:
 
 def own_profile() -> LatentProfile:
     shipped = shipped_profile(1)
-    fields = {name: getattr(shipped, name) for name in ("mean", "spread", "weight", "offset", "channels", "downscale")}
+    fields = {
+        name: getattr(shipped, name) for name in ("mean", "std", "step_weight", "recon_offset", "channels", "downscale")
+    }
     plain = LatentProfile(latent_space="x-01020304", step_codes=shipped.step_codes, prior=0, **fields)
     return plain.with_prior((DATA / "priors" / "tiny-1.npz").read_bytes())
 

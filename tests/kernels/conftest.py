@@ -1,4 +1,4 @@
-"""Memory that shows what kernels wrote."""
+"""Memory that shows which bytes a kernel wrote."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Kernels read nothing beyond an array's end: after it comes a page that cannot be read, which would end the tests."""
+"""Kernels do not read beyond the end of an array: an unreadable page follows it, whose access ends the tests."""
 
 import ctypes
 import mmap
@@ -41,7 +41,7 @@ def fenced() -> Iterator[Fenced]:
 
 @pytest.mark.parametrize("dtype", [F16, F32])
 @pytest.mark.parametrize("count", [*range(1, 18), 31, 2048, 4095])
-def test_elements(host, fenced: Fenced, count: int, dtype: type) -> None:
+def test_kernels_over_elements_stay_in_bounds(host, fenced: Fenced, count: int, dtype: type) -> None:
     shape, plane = (1, count), {"shape": (1, 1, 1, count), "dtype": dtype}
     latents, output, symbols, points = (fenced(shape, kind) for kind in (dtype, dtype, np.int16, np.int8))
     one, other, flags = fenced((1,), F32), fenced((1,), F32), fenced((1,), np.uint32)
@@ -53,7 +53,7 @@ def test_elements(host, fenced: Fenced, count: int, dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", [F16, F32])
 @pytest.mark.parametrize("width", range(1, 34))
-def test_rows(host, fenced: Fenced, width: int, dtype: type) -> None:
+def test_kernels_over_rows_stay_in_bounds(host, fenced: Fenced, width: int, dtype: type) -> None:
     shape, flags = (2, 3, width), fenced((1,), np.uint32)
     tile, planes, window_y, window_x = (
         fenced(shape, dtype),
@@ -74,7 +74,7 @@ def test_rows(host, fenced: Fenced, width: int, dtype: type) -> None:
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("height", [1, 7, 8, 9])
 @pytest.mark.parametrize("width", range(1, 34))
-def test_rows_of_blocks_and_overlays(host, fenced: Fenced, width: int, height: int, channels: int) -> None:
+def test_residual_and_overlay_stay_in_bounds(host, fenced: Fenced, width: int, height: int, channels: int) -> None:
     shape = height, width, channels
     images = launches.ImageBatch(1, *shape, width * channels, 0, 1)
     pixels, overlay = fenced(shape, np.uint8), fenced((height, width, 4), np.uint8)

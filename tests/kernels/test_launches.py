@@ -1,4 +1,4 @@
-"""Grids cover all work and no more; arguments that make no sense are refused. No GPU."""
+"""Launches: grids cover all work and no more, and invalid arguments are refused. They need no GPU."""
 
 from dataclasses import replace
 
@@ -76,7 +76,7 @@ def run_on_ones(host, place, count: int, blocks: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [ELEMENTS_OF_A_BLOCK, ELEMENTS_OF_A_BLOCK + 1, 3 * ELEMENTS_OF_A_BLOCK - 9])
-def test_no_block_is_missing_and_none_idle(host, place, count: int) -> None:
+def test_grid_covers_all_elements_and_no_more(host, place, count: int) -> None:
     assert run_on_ones(host, place, count, 0).all()
     assert run_on_ones(host, place, count, 1).all()
     reached = (grid_of_elements(count) - 1) * ELEMENTS_OF_A_BLOCK
@@ -84,7 +84,7 @@ def test_no_block_is_missing_and_none_idle(host, place, count: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [PIXELS_OF_A_BLOCK // 64, PIXELS_OF_A_BLOCK // 64 + 1])
-def test_no_block_of_pixels_is_missing_and_none_idle(host, place, rows: int) -> None:
+def test_grid_covers_all_pixels_and_no_more(host, place, rows: int) -> None:
     planes, flags = place(np.zeros((1, 3, rows, 64), F16)), place(np.zeros(1, np.uint32))
     pixels = place((rows, 64, 3), np.uint8)
     values = {"images": rgb(rows, 64, 1), "dtype": F16, "low": 0, "high": 1}
@@ -95,7 +95,7 @@ def test_no_block_of_pixels_is_missing_and_none_idle(host, place, rows: int) -> 
     assert (pixels.array == 0).all()
 
 
-def test_each_element_is_done_once(host, place) -> None:
+def test_grid_processes_each_element_once(host, place) -> None:
     shape = (3, 41, 501)
     tile, planes, ones = place(np.ones(shape, F32)), place(np.zeros(shape, F32)), np.ones(501, F32)
     window_y, window_x = place(ones[:41].copy()), place(ones)
@@ -104,7 +104,7 @@ def test_each_element_is_done_once(host, place) -> None:
     assert (planes.array == 1).all()
 
 
-def test_arguments_are_in_order() -> None:
+def test_arguments_of_launches_are_in_order() -> None:
     launch = launches.quantize(1, 2, 3, 4, 5, shape=(6, 7, 8, 9), dtype="float16", dead_zone=0.25)
     assert launch == Launch("quantize_f16", 1, 256, (1, 2, 3, 4, 5, 3024, 72, 7, 0.25))
     images = ImageBatch(3, 41, 501, 4, 2048, 90000, 1)
@@ -114,7 +114,7 @@ def test_arguments_are_in_order() -> None:
     assert launch == Launch("apply_overlay_rgba", 16, 256, (1, 2, 90000, 2048, 3, 41, 501))
 
 
-def test_refusals() -> None:
+def test_launches_with_invalid_arguments_raise() -> None:
     plane = {"shape": (1, 1, 2, 2), "dtype": F16}
     values = {"images": rgb(2, 2), "dtype": F16, "low": 0, "high": 1}
     with pytest.raises(ValueError, match="dead_zone"):
@@ -141,7 +141,7 @@ def test_refusals() -> None:
 @pytest.mark.parametrize(
     "sizes", [(1, 2, 5, 3, 14, 0, 8), (2, 2, 5, 3, 15, 29, 8), (1, 0, 5, 3, 15, 0, 8), (1, 2, 2**31, 1, 2**31, 0, 1)]
 )
-def test_images_that_cannot_be(sizes: tuple[int, ...]) -> None:
+def test_image_batch_with_invalid_sizes_raises(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"overlap|dimension"):
         ImageBatch(*sizes)
 
@@ -149,6 +149,6 @@ def test_images_that_cannot_be(sizes: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("tile", "top", "left"), [((1, 4, 4), 5, 0), ((1, 4, 4), 0, -1), ((2, 4, 4), 0, 0), ((1, 9, 1), 0, 0)]
 )
-def test_tiles_that_stick_out(tile: tuple[int, ...], top: int, left: int) -> None:
+def test_blend_with_tile_outside_raises(tile: tuple[int, ...], top: int, left: int) -> None:
     with pytest.raises(ValueError, match="not inside"):
         launches.blend(1, 1, 1, 1, tile_shape=tile, planes_shape=(1, 8, 8), dtype=F16, top=top, left=left)

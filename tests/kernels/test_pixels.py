@@ -14,9 +14,9 @@ SIZES = [(1, 1, 8), (1, 17, 8), (33, 7, 1), (16, 16, 8), (5, 40, 8), (3, 31, 16)
 LAYOUTS = [(0, 0, 0), (0, 0, 1), (1, 5, 0), (4, 0, 4), (16, 48, 0), (3, 7, 3)]
 
 
-def images_of(images, height, width, channels, multiple, row_gap=0, image_gap=0):
+def image_batch(count, height, width, channels, multiple, row_gap=0, image_gap=0):
     row_stride = width * channels + row_gap
-    return launches.ImageBatch(images, height, width, channels, row_stride, height * row_stride + image_gap, multiple)
+    return launches.ImageBatch(count, height, width, channels, row_stride, height * row_stride + image_gap, multiple)
 
 
 def strided(memory: np.ndarray, images: launches.ImageBatch) -> np.ndarray:
@@ -65,7 +65,7 @@ def check_pixels(host, place, same_bits, images, content, low, high, shift=0):
 def test_pixels_to_planes(
     host, place, same_bits, dtype, channels, height, width, multiple, row_gap, image_gap, shift
 ) -> None:
-    images = images_of(2, height, width, channels, multiple, row_gap, image_gap)
+    images = image_batch(2, height, width, channels, multiple, row_gap, image_gap)
     check_planes(host, place, same_bits, images, dtype, -1, 1, shift)
 
 
@@ -76,41 +76,43 @@ def test_pixels_to_planes(
 def test_planes_to_pixels(
     host, place, same_bits, dtype, channels, height, width, multiple, row_gap, image_gap, shift
 ) -> None:
-    images = images_of(2, height, width, channels, multiple, row_gap, image_gap)
+    images = image_batch(2, height, width, channels, multiple, row_gap, image_gap)
     planes = np.random.default_rng(2).uniform(-1.2, 1.2, (2, 3, *images.padded)).astype(dtype)
     check_pixels(host, place, same_bits, images, planes, -1, 1, shift)
 
 
 @pytest.mark.parametrize(("low", "high"), RANGES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_level(host, place, same_bits, dtype, low, high) -> None:
+def test_pixels_to_planes_of_every_8_bit_value(host, place, same_bits, dtype, low, high) -> None:
     every = np.arange(256, dtype=np.uint8).reshape(1, 1, 256).repeat(3, 2).reshape(1, 256, 3)
-    images = images_of(1, 1, 256, 3, 8)
+    images = image_batch(1, 1, 256, 3, 8)
     check_planes(host, place, same_bits, images, dtype, low, high)
     planes = reference.pixels_to_planes(every, 8, low, high)[None].astype(dtype)
     check_pixels(host, place, same_bits, images, planes, low, high)
 
 
 @pytest.mark.parametrize(("low", "high"), RANGES)
-def test_every_half_as_a_plane_value(host, place, same_bits, low, high) -> None:
+def test_planes_to_pixels_of_every_half(host, place, same_bits, low, high) -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(1, 1, 256, 256).repeat(3, axis=1)
-    check_pixels(host, place, same_bits, images_of(1, 256, 256, 3, 8), every, low, high)
+    check_pixels(host, place, same_bits, image_batch(1, 256, 256, 3, 8), every, low, high)
 
 
-def test_levels_round_half_to_even(host, place, same_bits) -> None:
+def test_planes_to_pixels_rounds_half_to_even(host, place, same_bits) -> None:
     halves = np.arange(-3, 259, 0.5, np.float32)
     values = np.concatenate([halves, np.nextafter(halves, np.float32(-9)), np.nextafter(halves, np.float32(999))])
     planes = values.reshape(1, 1, 1, -1).repeat(3, axis=1)
-    check_pixels(host, place, same_bits, images_of(1, 1, values.size, 3, 1), planes, 0, 255)
+    check_pixels(host, place, same_bits, image_batch(1, 1, values.size, 3, 1), planes, 0, 255)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (4, 18), (4, 19), (5, 3)])
-def test_what_is_not_finite_is_flagged_inside_the_image_alone(host, place, same_bits, dtype, bad, row, column) -> None:
+def test_planes_to_pixels_flags_nonfinite_values_inside_the_image_only(
+    host, place, same_bits, dtype, bad, row, column
+) -> None:
     planes = np.zeros((1, 3, 8, 24), dtype)
     planes[0, 1, row, column] = bad
-    check_pixels(host, place, same_bits, images_of(1, 5, 19, 3, 8), planes, -1, 1)
+    check_pixels(host, place, same_bits, image_batch(1, 5, 19, 3, 8), planes, -1, 1)
 
 
 @given(
@@ -120,9 +122,9 @@ def test_what_is_not_finite_is_flagged_inside_the_image_alone(host, place, same_
     st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 15)),
     st.sampled_from(DTYPES),
 )
-def test_any_size_and_layout(host, place, same_bits, sizes, channels, multiple, layout, dtype) -> None:
+def test_pixels_of_any_size_and_layout(host, place, same_bits, sizes, channels, multiple, layout, dtype) -> None:
     row_gap, image_gap, shift = layout
-    images = images_of(*sizes, channels, multiple, row_gap, image_gap)
+    images = image_batch(*sizes, channels, multiple, row_gap, image_gap)
     check_planes(host, place, same_bits, images, dtype, -1, 1, shift)
     planes = np.random.default_rng(3).uniform(-1.1, 1.1, (sizes[0], 3, *images.padded)).astype(dtype)
     check_pixels(host, place, same_bits, images, planes, -1, 1, shift)

@@ -14,9 +14,9 @@ SIZES = [(1, 1), (8, 8), (1, 17), (17, 1), (16, 16), (9, 40), (33, 7), (23, 25),
 LAYOUTS = [(0, 0, 0), (0, 0, 1), (1, 5, 0), (4, 0, 4), (16, 48, 0), (3, 7, 3)]
 
 
-def images_of(images, height, width, channels, row_gap=0, image_gap=0):
+def image_batch(count, height, width, channels, row_gap=0, image_gap=0):
     row_stride = width * channels + row_gap
-    return launches.ImageBatch(images, height, width, channels, row_stride, height * row_stride + image_gap, 1)
+    return launches.ImageBatch(count, height, width, channels, row_stride, height * row_stride + image_gap, 1)
 
 
 def strided(memory: np.ndarray, images: launches.ImageBatch) -> np.ndarray:
@@ -73,56 +73,56 @@ def overlay_of(images: launches.ImageBatch, opaque: float, seed: int = 2) -> np.
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("channels", [3, 4])
 def test_add_residual(host, place, same_bits, channels, height, width, row_gap, image_gap, shift) -> None:
-    images = images_of(2, height, width, channels, row_gap, image_gap)
+    images = image_batch(2, height, width, channels, row_gap, image_gap)
     values = np.random.default_rng(3).laplace(0, 150, values_shape(images))
     check_residual(host, place, same_bits, values, images, shift)
 
 
 @pytest.mark.parametrize("spread", [1, 40, 1000, 30_000, 2**20, 2**29])
-def test_values_of_every_size(host, place, same_bits, spread) -> None:
-    images = images_of(1, 64, 64, 3)
+def test_add_residual_of_coefficients_of_every_size(host, place, same_bits, spread) -> None:
+    images = image_batch(1, 64, 64, 3)
     values = np.random.default_rng(4).uniform(-2, 2, values_shape(images)) * spread
     check_residual(host, place, same_bits, values, images)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_extreme_values(host, place, same_bits, seed) -> None:
-    images = images_of(1, 160, 160, 3)
+def test_add_residual_of_extreme_coefficients(host, place, same_bits, seed) -> None:
+    images = image_batch(1, 160, 160, 3)
     values = np.random.default_rng(seed).choice(BEYOND, values_shape(images))
     check_residual(host, place, same_bits, values, images)
 
 
 @pytest.mark.parametrize("limit", [LIMIT, LIMIT - 1, 2**31 - 1])
-def test_the_largest_sums(host, place, same_bits, limit) -> None:
+def test_add_residual_of_the_largest_sums(host, place, same_bits, limit) -> None:
     """Signs as those of the waves, for each position and each channel: nothing of a sum cancels."""
     waves = np.sign(reference.COSINES)
     blocks = np.einsum("vy,hx->yxvh", waves, waves).reshape(64, 8, 8)
     axes = np.sign(reference.COLOURS).T
     values = np.einsum("ca,bvh->acbvh", np.concatenate([axes, -axes]), blocks) * limit
-    check_residual(host, place, same_bits, values[None], images_of(1, 6 * 8, 64 * 8, 3))
+    check_residual(host, place, same_bits, values[None], image_batch(1, 6 * 8, 64 * 8, 3))
 
 
 @pytest.mark.parametrize("content", [0, 127, 255])
 @pytest.mark.parametrize("value", [LIMIT, -LIMIT, 2**31 - 1, -(2**31), 1, -1])
-def test_the_same_value_everywhere(host, place, same_bits, value, content) -> None:
+def test_add_residual_of_equal_coefficients(host, place, same_bits, value, content) -> None:
     for channels in (3, 4):
-        images = images_of(1, 19, 27, channels)
+        images = image_batch(1, 19, 27, channels)
         values, below = np.full(values_shape(images), value), np.full(nbytes(images), content, np.uint8)
         check_residual(host, place, same_bits, values, images, content=below)
 
 
-def test_halves_round_up(host, place, same_bits) -> None:
+def test_add_residual_rounds_half_up(host, place, same_bits) -> None:
     """Each value alone, about where levels change: of all axes and frequencies."""
     values = np.zeros((3, 64, 130, 64), np.int32)
     for frequency in range(64):
         values[:, frequency, :, frequency] = np.arange(-65, 65)
-    images = images_of(1, 64 * 8, 130 * 8, 3)
+    images = image_batch(1, 64 * 8, 130 * 8, 3)
     for axis in range(3):
         alone = np.where(np.arange(3)[:, None, None, None] == axis, values, 0)
         check_residual(host, place, same_bits, alone.reshape(values_shape(images)), images)
 
 
-def test_values_beyond_the_limit_are_limited() -> None:
+def test_add_residual_clamps_coefficients() -> None:
     values = np.random.default_rng(5).choice(BEYOND, (3, 5, 5, 8, 8))
     found, expected = np.full((2, 40, 40, 3), 128, np.uint8)
     reference.add_residual(found, values)
@@ -134,12 +134,12 @@ def test_values_beyond_the_limit_are_limited() -> None:
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("channels", [3, 4])
 def test_apply_overlay(host, place, same_bits, channels, height, width, row_gap, image_gap, shift) -> None:
-    images = images_of(2, height, width, channels, row_gap, image_gap)
+    images = image_batch(2, height, width, channels, row_gap, image_gap)
     for opaque in (0, 0.02, 0.5, 1):
         check_overlay(host, place, same_bits, overlay_of(images, opaque), images, shift)
 
 
-def test_only_opaque_pixels_are_put() -> None:
+def test_apply_overlay_replaces_opaque_pixels_only() -> None:
     overlay = np.array([[[1, 2, 3, 255], [4, 5, 6, 254], [7, 8, 9, 0]]], np.uint8)
     for channels in (3, 4):
         pixels = np.full((1, 3, channels), 100, np.uint8)
@@ -153,9 +153,9 @@ def test_only_opaque_pixels_are_put() -> None:
     st.sampled_from([3, 4]),
     st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(0, 15)),
 )
-def test_any_size_and_layout(host, place, same_bits, sizes, channels, layout) -> None:
+def test_residual_and_overlay_of_any_size_and_layout(host, place, same_bits, sizes, channels, layout) -> None:
     row_gap, image_gap, shift = layout
-    images = images_of(*sizes, channels, row_gap, image_gap)
+    images = image_batch(*sizes, channels, row_gap, image_gap)
     values = np.random.default_rng(6).normal(0, 2000, values_shape(images))
     check_residual(host, place, same_bits, values, images, shift)
     check_overlay(host, place, same_bits, overlay_of(images, 0.1), images, shift)

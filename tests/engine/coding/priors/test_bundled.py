@@ -1,4 +1,4 @@
-"""Priors of unknown origin: what is no prior, or more than one, is refused."""
+"""Priors from untrusted files: malformed and oversized files are refused."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def with_architecture(arrays: Arrays, change: Callable[[dict[str, Any]], Any]) -
     return arrays | {"architecture": np.frombuffer(json.dumps(fields).encode(), np.uint8)}
 
 
-def test_a_prior() -> None:
+def test_parse_prior_of_shipped_file() -> None:
     found = parse_prior(SHIPPED)
     assert found.cuts == (12, 16)
     assert [*found.order(4)] == [0, 1, 2, 3]
@@ -39,7 +39,7 @@ def test_a_prior() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1600, 2400, 4095])
-def test_predicted_passes_with_points_of_their_own(code: int) -> None:
+def test_predicted_passes_with_centroids_round_trip(code: int) -> None:
     """Symbols come back, and what both tell of latents is nearer to them than half a step, and a bit."""
     data = packed(
         with_architecture(
@@ -56,12 +56,12 @@ def test_predicted_passes_with_points_of_their_own(code: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", SHIPPED[:-30], SHIPPED[:1000], b"\x93NUMPY" + bytes(99), packed({})])
-def test_no_archive(data: bytes) -> None:
+def test_parse_prior_of_no_archive_raises(data: bytes) -> None:
     with pytest.raises(BundleError, match="prior is"):
         parse_prior(data)
 
 
-def test_every_byte_that_is_lost_is_noticed() -> None:
+def test_parse_prior_with_changed_byte_raises_or_is_valid() -> None:
     rng = np.random.default_rng(1)
     for place in rng.integers(0, len(SHIPPED), 40):
         damaged = bytearray(SHIPPED)
@@ -73,12 +73,12 @@ def test_every_byte_that_is_lost_is_noticed() -> None:
         assert found.largest_sum() < 1 << 24  # names and dates in the archive are not its contents
 
 
-def test_too_large() -> None:
+def test_parse_prior_beyond_size_limit_raises() -> None:
     with pytest.raises(BundleError, match="the limit is"):
         parse_prior(packed({"tables": np.zeros(prior_file.MAX_NBYTES + 1, np.uint8)}))
 
 
-def test_an_archive_that_understates_its_size() -> None:
+def test_parse_prior_with_understated_size_raises() -> None:
     """Of a member no more is read than the archive says, and its array must be of that size."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("tables.npy", "w") as file:
@@ -88,7 +88,7 @@ def test_an_archive_that_understates_its_size() -> None:
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (), 'fortran_order': False, 'shape': ()}", b"-" * 9000 + b"1"])
-def test_headers_that_numpy_trips_over(header: bytes) -> None:
+def test_parse_prior_with_malformed_npy_header_raises(header: bytes) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("tables.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
@@ -96,7 +96,7 @@ def test_headers_that_numpy_trips_over(header: bytes) -> None:
         parse_prior(stream.getvalue())
 
 
-def test_damage_that_another_compression_finds() -> None:
+def test_parse_prior_of_damaged_lzma_raises() -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("tables.npy", bytes(5000))
@@ -174,6 +174,6 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
 
 
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile(hostile: Callable[[Arrays], Arrays]) -> None:
+def test_parse_prior_of_hostile_arrays_raises(hostile: Callable[[Arrays], Arrays]) -> None:
     with pytest.raises(BundleError, match="prior"):
         parse_prior(packed(hostile(read_npz(SHIPPED))))

@@ -1,4 +1,4 @@
-"""The coding order against a model that keeps a set of what is known."""
+"""The passes of the adaptive prior, against a brute-force model of the known symbols."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def positions(step: AdaptivePass, height: int, width: int) -> list[tuple[int, in
 
 @pytest.mark.parametrize("channels", PASSES)
 @pytest.mark.parametrize("size", SIZES)
-def test_every_symbol_is_coded_once(channels: int, size: tuple[int, int]) -> None:
+def test_passes_code_every_symbol_once(channels: int, size: tuple[int, int]) -> None:
     passes = PASSES[channels]
     coded = np.zeros((channels, *size), int)
     for step in passes:
@@ -37,7 +37,7 @@ def test_every_symbol_is_coded_once(channels: int, size: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize("channels", PASSES)
-def test_taps_are_known_already(channels: int) -> None:
+def test_taps_lie_in_earlier_passes(channels: int) -> None:
     passes = PASSES[channels]
     height = width = 16
     known = np.zeros((channels, height, width), bool)
@@ -51,8 +51,7 @@ def test_taps_are_known_already(channels: int) -> None:
 
 
 @pytest.mark.parametrize("channels", PASSES)
-def test_no_known_tap_within_reach_is_left_out(channels: int) -> None:
-    """Coarse to fine is worth it only if each pass sees all that it could: the nearest neighbours first."""
+def test_taps_lie_within_the_margin(channels: int) -> None:
     for step in PASSES[channels]:
         nearest = {max(abs(dy), abs(dx)) for dy, dx in step.taps}
         assert bool(nearest) != (step.phase == PYRAMID[0])
@@ -60,7 +59,7 @@ def test_no_known_tap_within_reach_is_left_out(channels: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 9)])
-def test_planes_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
+def test_known_symbols_agree_with_a_brute_force_model(size: tuple[int, int]) -> None:
     channels, passes = 6, PASSES[6]
     height, width = size
     rng = np.random.default_rng(1)
@@ -92,7 +91,7 @@ def nearest_of(n: int, side: int, stride: int) -> int | None:
     return min(alike, key=lambda place: abs(place - n), default=None)
 
 
-def test_first_pass_has_no_taps_and_the_last_sees_all_around() -> None:
+def test_taps_of_first_and_last_pass() -> None:
     passes = adaptive_passes(2, PYRAMID, reach=2)
     assert passes[0].taps == ()
     assert {(-1, 0), (1, 0), (0, -1), (0, 1)} <= set(passes[-1].taps)
@@ -109,7 +108,7 @@ def test_magnitudes_are_part_of_the_format() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_gathered_is_scattered_back(size: tuple[int, int]) -> None:
+def test_scatter_is_the_inverse_of_gather(size: tuple[int, int]) -> None:
     channels, passes = 6, PASSES[6]
     order = np.random.default_rng(2).permutation(channels)
     planes = np.arange(channels * size[0] * size[1]).reshape(channels, *size)

@@ -1,4 +1,4 @@
-"""What every shipped prior keeps to."""
+"""Properties of every shipped prior."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_contexts_stay_in_range(name: str, step_code: int) -> None:
 
 
 @pytest.mark.parametrize("name", PRIOR_NAMES.values())
-def test_centroids(name: str) -> None:
+def test_centroids_are_within_one_step(name: str) -> None:
     centroids = shipped_prior(name).centroids
     if centroids is not None:
         assert centroids.shape == (NUM_SCALES * SUBSYMBOL_STEPS, NUM_BINS)
@@ -46,6 +46,6 @@ def test_profiles_name_a_prior_for_their_channels(identifier: int) -> None:
     assert sorted(order) == list(range(profile.channels))
 
 
-def test_a_prior_that_is_not_shipped_is_named() -> None:
+def test_shipped_prior_of_unknown_name_raises() -> None:
     with pytest.raises(BundleError, match="nonesuch-9"):
         shipped_prior("nonesuch-9")

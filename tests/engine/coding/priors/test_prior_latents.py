@@ -1,4 +1,4 @@
-"""Priors whose networks see latents: exact arithmetic in any order, causality, and what is refused."""
+"""Priors with networks: exact arithmetic, causality, and refused priors."""
 
 import dataclasses
 
@@ -75,7 +75,7 @@ def any_order(weights: np.ndarray, inputs: np.ndarray, rng: np.random.Generator)
 @PRIORS
 @settings(max_examples=3, deadline=None)
 @given(st.integers(0, 1 << 32))
-def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
+def test_network_sums_are_exact_in_any_order(name: str, seed: int) -> None:
     """The network, in float32 through BLAS, is equal to int64 and to float32 sums in a random order."""
     rng = np.random.default_rng(seed)
     prior = prior_of(name)
@@ -98,7 +98,7 @@ def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
 
 
 @PRIORS
-def test_weights_are_whole(name: str) -> None:
+def test_network_weights_are_integers(name: str) -> None:
     for network in prior_of(name).networks:
         for field in ARRAY_NAMES:
             array = getattr(network, field)
@@ -107,7 +107,7 @@ def test_weights_are_whole(name: str) -> None:
 
 
 @PRIORS
-def test_windows_are_known_already(name: str) -> None:
+def test_windows_lie_in_earlier_passes(name: str) -> None:
     """A decoder has all that a pass looks at, at every position of an unbounded plane, and codes each symbol once."""
     prior = prior_of(name)
     side, channels = 24, len(prior.architecture.order)
@@ -134,7 +134,7 @@ def test_windows_are_known_already(name: str) -> None:
 @pytest.mark.parametrize(
     "inner", [NO_INNER_EDGES, InnerEdges(True, True, True, True), InnerEdges(top=True, right=True)]
 )
-def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: InnerEdges) -> None:
+def test_known_latents_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: InnerEdges) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (2, *size)) // rng.choice([1, 500], (2, *size))
     latents = np.clip(symbols * step_fixed_point(step_code) + 32768 >> 16, -1023, 1023)
@@ -179,13 +179,13 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code:
 
 
 @given(st.integers(0, 4096))
-def test_power(code: int) -> None:
+def test_step_fixed_point_is_rounded_down(code: int) -> None:
     found = step_fixed_point(code)
     assert found**256 <= 2 ** (3584 + code) < (found + 1) ** 256
 
 
 @given(st.integers(-32768, 32767), st.integers(0, 4095))
-def test_latent_units(symbol: int, step_code: int) -> None:
+def test_to_units_64_is_the_nearest_unit(symbol: int, step_code: int) -> None:
     found = to_units_64(np.array([symbol], np.int32), step_fixed_point(step_code))
     assert found.dtype == np.int32
     assert abs(found[0] - np.clip(symbol * 64 * 2 ** ((step_code - 2048) / 256), -LIMIT, LIMIT)) < 0.52
@@ -198,7 +198,7 @@ def test_magnitudes_are_part_of_the_format() -> None:
 
 
 @given(st.integers(0, 4095))
-def test_step_features_share_out_one_hat(step_code: int) -> None:
+def test_step_embedding_sums_to_127(step_code: int) -> None:
     features = step_embedding(step_code)
     assert features.dtype == np.float32
     assert np.count_nonzero(features) in {1, 2}
@@ -209,7 +209,7 @@ def test_step_features_share_out_one_hat(step_code: int) -> None:
 
 
 @PRIORS
-def test_architectures_are_what_their_json_says(name: str) -> None:
+def test_architecture_json_round_trip(name: str) -> None:
     for arch in (TOY, prior_of(name).architecture):
         assert parse_architecture(arch.to_json()).to_json() == arch.to_json()
     assert [dataclasses.astuple(p) for p in parse_architecture(TOY.to_json()).passes] == [
@@ -232,7 +232,7 @@ def toy_networks(weight: float) -> list[PassNetwork]:
     return made
 
 
-def test_a_prior_whose_sums_could_round_is_refused() -> None:
+def test_network_prior_with_inexact_sums_raises() -> None:
     tables = prior_of("sd1-1").tables
     prior = NetworkPrior(TOY, toy_networks(1), tables, None)
     assert prior.order(2).tolist() == [1, 0]
@@ -244,7 +244,7 @@ def test_a_prior_whose_sums_could_round_is_refused() -> None:
         prior.order(3)
 
 
-def test_the_bound_is_reached() -> None:
+def test_largest_sum_is_a_tight_bound() -> None:
     """`largest_sum` is no looser than need be: inputs reach it, but for one of the two features of a step."""
     step, network = TOY.passes[1], toy_networks(5)[1]
     assert network.largest_sum(step) == 5 * (limits_of(step).sum() + 2 * FEATURE_LIMIT) + 5 + 5 * 2 * LIMIT
