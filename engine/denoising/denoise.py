@@ -101,8 +101,9 @@ def run_ddim(latents: F32Array, trajectory: Trajectory, predict: Callable[[F32Ar
         predict: the UNet, from latents and timesteps, float32 (N,), to its prediction.
     """
     latents = latents * np.float32(trajectory.input_scale)
-    for step in trajectory.steps:
-        timestep, a, b = (np.full(len(latents), value, np.float32) for value in (step.timestep, step.a, step.b))
+    for ddim_step in trajectory.steps:
+        values = ddim_step.timestep, ddim_step.a, ddim_step.b
+        timestep, a, b = (np.full(len(latents), value, np.float32) for value in values)
         latents = reference.ddim_step(latents, predict(latents, timestep), a, b)
     return latents
 

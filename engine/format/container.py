@@ -98,7 +98,7 @@ class File:
         return parse_space_info(self.header.profile, self.header.prior, self.profile)
 
     def segment(self, kind: int | str, tile: int) -> bytes:
-        """Return a segment. Raises `FormatError` if it is damaged, which only `read_from` leaves to be found here."""
+        """Return the bytes of a segment. If the file is from `read_from`, a damaged segment raises `FormatError`."""
         return self.segments[self.layout.segment_index(kind, tile)]
 
     def nbytes(self, kind: int | str, tile: int) -> int:
@@ -278,8 +278,8 @@ def _parse_prologue(cursor: Cursor, nbytes: int, limits: Limits) -> _Prologue:
     if flags & INDEX_FLAG:
         layout, index = read_index(cursor, nbytes, height, width)
     else:
-        size = cursor.varint() if flags & CHUNKS_FLAG else nbytes - len(cursor.taken)
-        layout, index = SINGLE, Index(len(cursor.taken), (size,))
+        size = cursor.varint() if flags & CHUNKS_FLAG else nbytes - len(cursor.consumed)
+        layout, index = SINGLE, Index(len(cursor.consumed), (size,))
     if index.end - index.start > limits.max_payload_nbytes:
         raise LimitError(f"payload of {index.end - index.start} bytes, the limit is {limits.max_payload_nbytes}")
     return _Prologue(header, layout, profile_data, index, bool(flags & CHUNKS_FLAG))
@@ -297,7 +297,7 @@ def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
         raise FormatError(f"malformed file: the header announces {expected}, found {found} after the segments")
     chunks: dict[int, bytes] = {}
     cursor, last = Cursor(io.BytesIO(data)), 0
-    while len(cursor.taken) < len(data):
+    while len(cursor.consumed) < len(data):
         kind, nbytes = cursor.byte(), cursor.varint()
         if kind <= last:
             raise FormatError(f"chunk {kind:#04x} after {last:#04x}: types must increase")

@@ -17,18 +17,20 @@ def read_fully(stream: BinaryIO, nbytes: int) -> bytes:
 
 
 class Cursor:
-    """Reads a binary stream from its position on. `taken` are all bytes so far, for a checksum."""
+    """Reads a binary stream from its position on. `consumed` are the bytes so far, for a checksum."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self.taken = bytearray()
+        self.consumed = bytearray()
 
     def take(self, nbytes: int) -> bytes:
         """Return the next `nbytes` bytes; `FormatError` if the stream ends before."""
         data = read_fully(self._stream, nbytes)
         if len(data) != nbytes:
-            raise FormatError(f"truncated file: expected {nbytes} bytes at offset {len(self.taken)}, found {len(data)}")
-        self.taken += data
+            raise FormatError(
+                f"truncated file: expected {nbytes} bytes at offset {len(self.consumed)}, found {len(data)}"
+            )
+        self.consumed += data
         return data
 
     def byte(self) -> int:

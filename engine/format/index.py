@@ -101,11 +101,11 @@ def read_index(cursor: Cursor, nbytes: int, height: int, width: int) -> tuple[La
     if layout.num_segments * MIN_ENTRY > nbytes:
         raise FormatError(f"index of {layout.num_segments} segments, too many for a file of {nbytes} bytes")
     entries = [(cursor.varint(), cursor.u16()) for _ in range(layout.num_segments)]
-    crc = zlib.crc32(cursor.taken)
+    crc = zlib.crc32(cursor.consumed)
     if crc != struct.unpack("<I", cursor.take(4))[0]:
         raise FormatError("damaged file: the checksum of its index does not match")
     lengths, crcs = zip(*entries, strict=True)
-    return layout, Index(len(cursor.taken), lengths, crcs)
+    return layout, Index(len(cursor.consumed), lengths, crcs)
 
 
 class LazySegments(Sequence[bytes]):

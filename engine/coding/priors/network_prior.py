@@ -153,21 +153,21 @@ def input_slices(
     return copies
 
 
-def to_units_64(symbols: I32Array, step: int) -> I32Array:
+def to_units_64(symbols: I32Array, fixed_point_step: int) -> I32Array:
     """Return symbols as latents in 1/64 of a normalised unit, rounded and clamped to -LIMIT … LIMIT.
 
-    `step` is the quantization step, as of `step_fixed_point`.
+    `fixed_point_step` is the quantization step times 2**22, as of `step_fixed_point`.
     """
-    scaled = (symbols.astype(np.int64) * step + (1 << 15)) >> 16
+    scaled = (symbols.astype(np.int64) * fixed_point_step + (1 << 15)) >> 16
     return clamp(scaled, -LIMIT, LIMIT).astype(np.int32)
 
 
-def to_units_32(latents: I32Array, step: int) -> I32Array:
+def to_units_32(latents: I32Array, fixed_point_step: int) -> I32Array:
     """Return latents in 1/64 step as latents in 1/32 of a normalised unit, rounded and clamped to -LIMIT … LIMIT.
 
-    Predicted passes use this coarser unit. `step` is the quantization step, as of `step_fixed_point`.
+    Predicted passes use this coarser unit. `fixed_point_step` is the quantization step times 2**22.
     """
-    scaled = (latents.astype(np.int64) * step + (1 << 22)) >> 23
+    scaled = (latents.astype(np.int64) * fixed_point_step + (1 << 22)) >> 23
     return clamp(scaled, -LIMIT, LIMIT).astype(np.int32)
 
 

@@ -1,8 +1,8 @@
 """The interface of priors.
 
-A prior is what the literature calls the entropy model, with its context model: from the symbols that are already known
-it gives the distribution of the next symbols. Here a distribution is a location and a scale, and all arithmetic is in
-integers, so that encoder and decoder agree on every machine.
+"Prior" is sdtrt's word for the entropy model of the literature, together with its context model. A prior computes the
+distribution of the next symbols from the known ones. Here a distribution is a location and a scale. All arithmetic is
+in integers, so that encoder and decoder agree on every machine.
 """
 
 from collections.abc import Sequence

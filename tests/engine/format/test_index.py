@@ -78,7 +78,7 @@ def test_read_index_with_more_segments_than_bytes_raises() -> None:
 
 
 def test_read_index_with_more_tiles_than_pixels_raises() -> None:
-    """A few bytes of entries each cost time and memory, for a picture that cannot have them."""
+    """Each entry costs time and memory, so that entries which the image cannot have are refused."""
     data = write_index(Layout(4, 1), [b""] * 4, HEAD)
     with pytest.raises(FormatError, match="4x1 tiles, too many for an image of 100x100 pixels"):
         read_behind(HEAD, data)
