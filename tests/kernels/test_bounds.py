@@ -18,7 +18,7 @@ Fenced = Callable[[tuple[int, ...], type], int]
 
 @pytest.fixture
 def fenced() -> Iterator[Fenced]:
-    """Make arrays of zeros that end where a page begins that must not be touched; return their addresses."""
+    """Return a function that makes an array of zeros directly before an unreadable page, and returns its address."""
     library, kept = ctypes.CDLL(None, use_errno=True), []
 
     def protect(address: int, access: int) -> None:

@@ -10,7 +10,7 @@ from sdtrt.kernels import device
 
 
 class Foreign:
-    """What says that it is a device array and a stream."""
+    """An object with the protocols of a device array and a stream."""
 
     __cuda_array_interface__: ClassVar = {"version": 3}
 
@@ -23,7 +23,7 @@ class Foreign:
 
 @pytest.fixture
 def view(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What cuda-core makes of an array: one that fits, unless a test changes it."""
+    """The view of an array by cuda-core; it is suitable unless a test changes it."""
     view = SimpleNamespace(
         ptr=4096, shape=(4, 6, 3), strides=None, dtype=np.uint8, readonly=False, is_device_accessible=True
     )

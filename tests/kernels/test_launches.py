@@ -49,7 +49,7 @@ def test_grid_of_elements(count: int, grid: int) -> None:
 
 
 def test_grid_of_images_counts_groups_of_rows() -> None:
-    # A row of 17 pixels is two groups; planes have more rows than the image.
+    # A row of 17 pixels is two groups. Planes have more rows than the image.
     values = {"images": rgb(100, 17), "dtype": F16, "low": -1, "high": 1}
     assert launches.planes_to_pixels(1, 1, 1, **values).grid == 1
     assert launches.planes_to_pixels(1, 1, 1, **values | {"images": rgb(129, 17)}).grid == 2
@@ -57,7 +57,7 @@ def test_grid_of_images_counts_groups_of_rows() -> None:
 
 
 def test_grid_of_residuals_counts_groups_of_rows_of_blocks() -> None:
-    # A row of 17 pixels is two groups; blocks have more rows than the image, whatever its planes have.
+    # A row of 17 pixels is two groups. Blocks have more rows than the image; planes do not matter.
     assert launches.add_residual(16, 1, images=rgb(128, 17)).grid == 1
     assert launches.add_residual(16, 1, images=rgb(129, 17, 1)).grid == 2
     assert launches.apply_overlay(1, 1, images=rgb(128, 17)).grid == 1
@@ -65,7 +65,7 @@ def test_grid_of_residuals_counts_groups_of_rows_of_blocks() -> None:
 
 
 def run_on_ones(host, place, count: int, blocks: int) -> np.ndarray:
-    """Return 2 * 1 + 1 * 1 for each element that a grid reaches, poison for the others."""
+    """Return whether each element is reached by a grid with so many blocks more than a launch has."""
     latents, output = place(np.ones((1, count), F32)), place(np.ones((1, count), F32))
     a, b, stepped = place(np.full(1, 2, F32)), place(np.ones(1, F32)), place((1, count), F32)
     addresses = (each.address for each in (latents, output, stepped, a, b))

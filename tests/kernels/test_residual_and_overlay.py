@@ -38,7 +38,7 @@ def values_shape(images: launches.ImageBatch) -> tuple[int, ...]:
 
 
 def check(host, place, same_bits, launcher, defined, source, images, shift=0, content=None):
-    """Compare a launch with what `defined` makes of each image; of all bytes, those between rows among them."""
+    """Compare the pixels of a launch with those of `defined`, and check that bytes between rows do not change."""
     if content is None:
         content = np.random.default_rng(1).integers(0, 256, nbytes(images), np.uint8)
     there = place(source, shift=0 if source.dtype == np.int32 else shift)  # values are aligned
@@ -62,7 +62,7 @@ def check_overlay(host, place, same_bits, overlay, images, shift=0):
 
 
 def overlay_of(images: launches.ImageBatch, opaque: float, seed: int = 2) -> np.ndarray:
-    """Return an overlay whose pixels are opaque with this probability, and nearly so otherwise."""
+    """Return an overlay whose pixels have alpha 255 with this probability, and 254 or less otherwise."""
     rng = np.random.default_rng(seed)
     overlay = rng.integers(0, 256, (images.count, images.height, images.width, 4), np.uint8)
     overlay[..., 3] = np.where(rng.random(overlay.shape[:3]) < opaque, 255, rng.integers(0, 255, overlay.shape[:3]))
@@ -94,7 +94,7 @@ def test_add_residual_of_extreme_coefficients(host, place, same_bits, seed) -> N
 
 @pytest.mark.parametrize("limit", [LIMIT, LIMIT - 1, 2**31 - 1])
 def test_add_residual_of_the_largest_sums(host, place, same_bits, limit) -> None:
-    """Signs as those of the waves, for each position and each channel: nothing of a sum cancels."""
+    """Coefficients have the signs of the cosines at a position, so that all terms of a sum add up."""
     waves = np.sign(reference.COSINES)
     blocks = np.einsum("vy,hx->yxvh", waves, waves).reshape(64, 8, 8)
     axes = np.sign(reference.COLOURS).T
@@ -112,7 +112,7 @@ def test_add_residual_of_equal_coefficients(host, place, same_bits, value, conte
 
 
 def test_add_residual_rounds_half_up(host, place, same_bits) -> None:
-    """Each value alone, about where levels change: of all axes and frequencies."""
+    """Single coefficients of all axes and frequencies, near the values at which the rounded residual changes."""
     values = np.zeros((3, 64, 130, 64), np.int32)
     for frequency in range(64):
         values[:, frequency, :, frequency] = np.arange(-65, 65)

@@ -40,7 +40,7 @@ def test_parse_prior_of_shipped_file() -> None:
 
 @pytest.mark.parametrize("code", [0, 1600, 2400, 4095])
 def test_predicted_passes_with_centroids_round_trip(code: int) -> None:
-    """Symbols come back, and what both tell of latents is nearer to them than half a step, and a bit."""
+    """Symbols round-trip, and reconstructed latents lie within 1.6 steps of the original ones."""
     data = packed(
         with_architecture(
             read_npz(SHIPPED), lambda fields: [p.update(predicted=True, spacing=40) for p in fields["passes"]]
@@ -52,7 +52,7 @@ def test_predicted_passes_with_centroids_round_trip(code: int) -> None:
     assert decoded.recon_offsets is not None
     assert stream_codec.encode_stream(decoded.symbols, prior, code).data == stream
     assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled).max() < 1.6
-    assert any(step.predicted for step in prior.passes(4))
+    assert any(coding_pass.predicted for coding_pass in prior.passes(4))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", SHIPPED[:-30], SHIPPED[:1000], b"\x93NUMPY" + bytes(99), packed({})])
@@ -70,7 +70,7 @@ def test_parse_prior_with_changed_byte_raises_or_is_valid() -> None:
             found = parse_prior(bytes(damaged))
         except BundleError:
             continue
-        assert found.largest_sum() < 1 << 24  # names and dates in the archive are not its contents
+        assert found.largest_sum() < 1 << 24  # changed names and dates in the archive do no harm
 
 
 def test_parse_prior_beyond_size_limit_raises() -> None:
@@ -79,7 +79,7 @@ def test_parse_prior_beyond_size_limit_raises() -> None:
 
 
 def test_parse_prior_with_understated_size_raises() -> None:
-    """Of a member no more is read than the archive says, and its array must be of that size."""
+    """At most the declared size of a member is read, and its array must have that size."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("tables.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40,)})
@@ -119,7 +119,7 @@ def without(name: str) -> Callable[[Arrays], Arrays]:
 
 
 def with_many_units(arrays: Arrays, n: int) -> Arrays:
-    """Return arrays with so many second units in pass n that, in 64 bits, the bound on its sums is a small number."""
+    """Return arrays with so many second units in pass n that the bound on its sums would overflow 64 bits."""
     outputs, units = len(arrays[f"output{n}"]), arrays[f"second{n}"].shape[1]
     seconds = (1 << 22) + (1 << 14)
     changed = {

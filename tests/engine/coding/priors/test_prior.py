@@ -19,15 +19,15 @@ def test_contexts_stay_in_range(name: str, step_code: int) -> None:
     channels = CHANNELS[name]
     rng = np.random.default_rng(6)
     planes = prior.planes((channels, 6, 7), step_code)
-    for number, step in enumerate(prior.passes(channels)):
-        context = prior.context(step, planes, number)
-        positions = sum(part.stop - part.start for part, _, _ in positions_of(step.phase, 6, 7))
-        assert context.location.shape == context.scale.shape == (step.stop - step.start, positions)
+    for number, coding_pass in enumerate(prior.passes(channels)):
+        context = prior.context(coding_pass, planes, number)
+        positions = sum(part.stop - part.start for part, _, _ in positions_of(coding_pass.phase, 6, 7))
+        assert context.location.shape == context.scale.shape == (coding_pass.stop - coding_pass.start, positions)
         assert context.location.dtype == context.scale.dtype == np.int32
         assert abs(context.location + 0.5).max() < LOCATION_LIMIT
         assert context.scale.min() >= 0
         assert context.scale.max() < NUM_SCALES
-        planes.put(step, rng.choice([-32768, -1, 0, 32767], context.location.shape).astype(np.int32))
+        planes.put(coding_pass, rng.choice([-32768, -1, 0, 32767], context.location.shape).astype(np.int32))
 
 
 @pytest.mark.parametrize("name", PRIOR_NAMES.values())
