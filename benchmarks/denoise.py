@@ -25,7 +25,7 @@ from sdtrt.engine.coding.latent_reader import channel_steps
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.format import container
-from sdtrt.engine.format.profile import resolve_profile
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.networks.backends.ort import OrtCpu
 
 QUALITIES = (5, 15, 30, 50, 75)
@@ -84,7 +84,7 @@ class Denoise:
         file = container.read(data)
         latents, header = decode_latents(file), file.header
         trajectory = self._unet.trajectory(
-            header.prior, header.step, channel_steps(resolve_profile(file), header), steps
+            header.prior, header.quant_step, channel_steps(resolve_profile(file), header), steps
         )
         if trajectory is None:
             return latents

@@ -186,7 +186,7 @@ def over_cross_entropy(latents: list[Latents], profile: LatentProfile, rows: lis
     coded = bound = 0.0
     for plane in latents:
         header = Header(*size_of(plane), profile.id, profile.prior, step_code)
-        scaled = reference.normalise(plane, profile.mean, channel_steps(profile, header))
+        scaled = reference.scale_to_steps(plane, profile.mean, channel_steps(profile, header))
         payload = stream_codec.quantize_and_encode(scaled, prior, step_code, DEFAULT_EFFORT).data
         symbols = stream_codec.decode_stream(payload, plane.shape, prior, step_code).symbols
         coded += len(payload)

@@ -19,7 +19,6 @@ from sdtrt.engine.format.arguments import value_text
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED, Limits
-from sdtrt.engine.format.profile import read_space_info
 from sdtrt.engine.gradient_search import ITERATIONS_BY_EFFORT, GradientSearch
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers.layer_reader import LayerReader
@@ -187,7 +186,7 @@ class EngineCodec:
         Raises:
             BundleError: if the file is in another latent space than this model.
         """
-        space = read_space_info(file).latent_space
+        space = file.space.latent_space
         if space != self.bundle.latent_space:
             raise BundleError(
                 f"the file is in latent space {space}, model {self.bundle.name} decodes "
@@ -213,7 +212,7 @@ class EngineCodec:
         if unet is None and options.denoise:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
         if unet is not None:
-            trajectory = unet.trajectory(header.prior, header.step, reader.channel_steps, options.denoise)
+            trajectory = unet.trajectory(header.prior, header.quant_step, reader.channel_steps, options.denoise)
             if trajectory is not None:
                 return DecodeRequest(reader.read().pad_to_multiple(unet.multiple), header, trajectory, vivid)
         decode_now = decode_now and self._tiled.fits_one_tile(*reader.shape[1:])
@@ -226,7 +225,7 @@ class EngineCodec:
             return 0.0
         if not self.bundle.has_vivid_decoder:
             raise BundleError(f"model {self.bundle.name} has no decoder for the vivid look; decode with look faithful")
-        return vivid_weight(file.layout.residual)
+        return vivid_weight(file.layout.residual_step)
 
     def analyse(self, pixels: U8Array) -> F32Array:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""
@@ -271,7 +270,7 @@ def assemble_image(
         look: the look of the pixels.
     """
     layout = file.layout
-    if layout.overlay or layout.residual:
+    if layout.overlay or layout.residual_step:
         pixels = LayerReader(file).apply(pixels, rows, columns)
     plane = alpha.read_alpha(file, rows, columns) if layout.alpha else None
     kept = metadata.read_metadata(file) if file.chunks else metadata.NO_METADATA

@@ -32,9 +32,8 @@ from sdtrt.engine.coding.quality_scale import (
 from sdtrt.engine.coding.rate_control import MIN_QUALITY, encode_to_target
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.format import container, metadata, webp_lossless
-from sdtrt.engine.format.alpha import pixel_tiles
 from sdtrt.engine.format.container import File
-from sdtrt.engine.format.layout import Span
+from sdtrt.engine.format.layout import Span, pixel_tiles
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.image import ImageData, luma, psnr
@@ -218,7 +217,7 @@ class ImageEncoder:
         files = [self._encode_latents(point.latent_quality + offset, quality, residual_step) for offset in offsets]
         overlay = self._network_input_at(quality).overlay
         layered = [self._add_residual(file, residual_step, overlay) for file in files]
-        return [file for file in layered if file.layout.residual]
+        return [file for file in layered if file.layout.residual_step]
 
     def _encode_latents(self, latent_quality: float, quality: float, residual_step: int = 0) -> File:
         """Encode latents and overlay, without a residual.
@@ -276,7 +275,7 @@ class ImageEncoder:
             coefficients = forward_dct(residual[slice(*rows), slice(*columns)])
             lambdas = self._block_lambdas(rows, columns)
             segments.append(residual_codec.encode_residual(coefficients, residual_step, lambdas))
-        return with_segments(file, "residual", segments, residual=residual_step) if any(segments) else file
+        return with_segments(file, "residual", segments, residual_step=residual_step) if any(segments) else file
 
     def _latent_rate_weights(self, quality: float) -> F32Array | None:
         """Compute the factor of lambda for each latent, 1 where the ROI weight is largest; None without an ROI.
@@ -315,7 +314,7 @@ class ImageEncoder:
 
     def _reconstruction(self, file: File) -> U8Array:
         """Return the output of the networks for a file's latents; files with equal latents share it."""
-        latents = file.segments[: file.layout.levels * file.layout.tiles]
+        latents = file.segments[: file.layout.levels * file.layout.num_tiles]
         key = (file.header.step_code, *latents)
         if key not in self._reconstructions:
             self._reconstructions[key] = self._codec.reconstruct(file)
@@ -341,7 +340,7 @@ def lambda_octave(quality: float) -> int:
 
 def residual_share(file: File) -> float:
     """Return the residual's share of the bytes of a file's segments."""
-    residual = sum(len(file.segment("residual", tile)) for tile in range(file.layout.tiles))
+    residual = sum(len(file.segment("residual", tile)) for tile in range(file.layout.num_tiles))
     return residual / sum(map(len, file.segments))
 
 
@@ -355,7 +354,7 @@ def with_segments(file: File, kind: str, segments: list[bytes], **changes: Any) 
         changes: the fields of `Layout` that say that the kind is present.
     """
     layout = replace(file.layout, **changes)
-    first = layout.segment(kind, 0)
+    first = layout.segment_index(kind, 0)
     return replace(file, segments=[*file.segments[:first], *segments, *file.segments[first:]], layout=layout)
 
 

@@ -82,7 +82,7 @@ class _TileNeighbourhood:
     """A tile with the latents around it that its pixels depend on."""
 
     def __init__(self, search: GradientSearch, tile: TileToQuantize) -> None:
-        self._gradient, self._quant_step = search.gradient, tile.header.step
+        self._gradient, self._quant_step = search.gradient, tile.header.quant_step
         scale, radius = search.profile.downscale, search.gradient.receptive_radius
         _, height, width = search.latents.shape
         top, bottom = max(tile.rows[0] - radius, 0), min(tile.rows[1] + radius, height)

@@ -1,1 +1,4 @@
-"""Kernels: quantize, dequantize, pixels, blend, step, residual, overlay. `reference` defines them; `cuda` has CUDA."""
+"""The kernels: quantize, dequantize, pixels, blend, ddim_step, residual, overlay.
+
+`reference` defines them in NumPy; `cuda/` has the CUDA sources, and `launches` the arguments of a launch.
+"""

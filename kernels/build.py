@@ -1,4 +1,4 @@
-"""The kernels, compiled: data/kernels.fatbin, and kernels.json, which says of what and how. Run by `make kernels`."""
+"""Compiles the kernels: `make kernels` writes data/kernels.fatbin, and kernels.json with its sources and resources."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ FOLDER = Path(__file__).parent
 SOURCES = FOLDER / "cuda"
 FATBIN, RECORD = FOLDER / "data" / "kernels.fatbin", FOLDER / "data" / "kernels.json"
 
-# What the bits depend on: each operation is rounded by itself, divisions correctly, and nothing is flushed to 0.
+# Results depend on these flags: each operation is rounded by itself, divisions correctly, and denormals are kept.
 ROUNDING = ("-fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false")
 FLAGS = ("-std=c++17", *ROUNDING, "-Werror", "all-warnings", "-Xptxas", "-v")
 
-# Machine code for the first of each generation, as far as the compiler knows it, which runs on the later ones too:
-# that for sm_80 on sm_86 and sm_89. PTX of the oldest, which the driver compiles for all others.
+# Machine code for the first processor of each generation that the compiler knows; it runs on later ones of the
+# generation, as that for sm_80 does on sm_86 and sm_89. The driver compiles the PTX of the oldest for all others.
 ARCHITECTURES = (75, 80, 90, 100, 120)
 
 
@@ -30,7 +30,7 @@ def sources() -> list[Path]:
 
 
 def sources_sha256() -> str:
-    """Return the hash of all that the kernels are compiled of: names, texts and flags."""
+    """Return the hash of the kernels' inputs: names and texts of the sources, and flags."""
     texts = {path.name: path.read_text("utf-8") for path in sources()}
     return hashlib.sha256(json.dumps([texts, FLAGS], allow_nan=False).encode()).hexdigest()
 
@@ -43,23 +43,23 @@ def command(nvcc: str, architectures: list[int], source: Path, output: Path) -> 
 
 
 def known_architectures(nvcc: str) -> list[int]:
-    """Return those of `ARCHITECTURES` that this compiler knows."""
-    listed = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, encoding="utf-8").stdout.split()
-    return [number for number in ARCHITECTURES if f"sm_{number}" in listed]
+    """Return the `ARCHITECTURES` that this compiler supports."""
+    codes = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, encoding="utf-8").stdout.split()
+    return [number for number in ARCHITECTURES if f"sm_{number}" in codes]
 
 
 def version(nvcc: str) -> str:
-    printed = subprocess.run([nvcc, "--version"], check=True, capture_output=True, encoding="utf-8").stdout
-    found = re.search(r"\bV(\d+\.\d+\.\d+)", printed)
-    if not found:
-        raise ValueError(f"{nvcc} --version says no version: {printed!r}")
-    return found[1]
+    output = subprocess.run([nvcc, "--version"], check=True, capture_output=True, encoding="utf-8").stdout
+    match = re.search(r"\bV(\d+\.\d+\.\d+)", output)
+    if not match:
+        raise ValueError(f"{nvcc} --version prints no version such as V13.0.88: {output!r}")
+    return match[1]
 
 
 def resources(log: str) -> dict[str, dict[str, dict[str, int]]]:
-    """Return what each kernel uses on each architecture, as `-Xptxas -v` reports it.
+    """Return the resources of each kernel on each architecture, from the output of `-Xptxas -v`.
 
-    As in {"quantize_f16": {"sm_90": {"registers": 38, "stack": 0, "spilled": 0}}}; stack and spills in bytes.
+    For example {"quantize_f16": {"sm_90": {"registers": 38, "stack": 0, "spilled": 0}}}; stack and spills are in bytes.
     """
     entry = re.compile(
         r"Compiling entry function '(?P<kernel>\w+)' for '(?P<architecture>\w+)'.*?"
@@ -67,14 +67,14 @@ def resources(log: str) -> dict[str, dict[str, dict[str, int]]]:
         r"Used (?P<registers>\d+) registers",
         re.DOTALL,
     )
-    used: dict[str, dict[str, dict[str, int]]] = defaultdict(dict)
-    for found in entry.finditer(log):
-        used[found["kernel"]][found["architecture"]] = {
-            "registers": int(found["registers"]),
-            "stack": int(found["stack"]),
-            "spilled": int(found["stores"]) + int(found["loads"]),
+    by_kernel: dict[str, dict[str, dict[str, int]]] = defaultdict(dict)
+    for match in entry.finditer(log):
+        by_kernel[match["kernel"]][match["architecture"]] = {
+            "registers": int(match["registers"]),
+            "stack": int(match["stack"]),
+            "spilled": int(match["stores"]) + int(match["loads"]),
         }
-    return {kernel: used[kernel] for kernel in sorted(used)}
+    return {kernel: by_kernel[kernel] for kernel in sorted(by_kernel)}
 
 
 def build(nvcc: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The door to a CUDA device: memory, order, kernels, graphs. The run time's only import of cuda-core.
+"""Access to a CUDA device: memory, streams, kernels and graphs. Only this module imports cuda-core at run time.
 
-All work is queued on a stream. Nothing here waits for it, but the `sync` of an event that `record_event` returns.
+All work is queued on a stream. Only the `sync` of an event, which `record_event` returns, waits for it.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ Stream = Any  # cuda-core's Stream, or its GraphBuilder while a graph is capture
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceArray:
-    """A C-contiguous array in device memory, kept alive by `owner`; given out through both array interfaces."""
+    """A C-contiguous array in device memory, with `__cuda_array_interface__` and DLPack; `owner` keeps it alive."""
 
     pointer: int
     shape: tuple[int, ...]
@@ -63,54 +63,54 @@ class DeviceArray:
 
 
 class Graph(Protocol):
-    """Work that was recorded once, to be queued as a whole."""
+    """A recorded sequence of work, see `Device.capture`."""
 
     def launch(self, stream: Stream) -> None:
-        """Queue it."""
+        """Queue all the work of the graph."""
 
 
 class Device(Protocol):
-    """What the run time needs of a device; arrays and streams are its own."""
+    """The operations of a device. Arrays and streams must come from the same device."""
 
     name: str
     stream: Stream
 
     def set_current(self) -> None:
-        """Make the device the calling thread's."""
+        """Make this the current device of the calling thread."""
 
     def array_of(self, array: Any) -> DeviceArray:
-        """Return a foreign device array as ours; no copy is made."""
+        """Return the array of another library as a `DeviceArray`, without a copy."""
 
     def stream_of(self, stream: Any) -> Stream:
-        """Return a foreign stream as ours."""
+        """Return the stream of another library as a `Stream`."""
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        """Return device memory, not initialised."""
+        """Return uninitialised device memory."""
 
-    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
-        """Return page-locked host memory, not initialised: copies from and to it do not block."""
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
+        """Return uninitialised pinned (page-locked) host memory. Copies from and to it do not block."""
 
     def upload(self, target: DeviceArray, source: AnyArray, stream: Stream) -> None:
-        """Queue a copy of C-contiguous staging memory to the start of an array."""
+        """Queue a copy of C-contiguous pinned memory to the start of an array."""
 
     def download(self, target: AnyArray, source: DeviceArray, stream: Stream) -> None:
-        """Queue a copy of the start of an array to C-contiguous staging memory."""
+        """Queue a copy of the start of an array to C-contiguous pinned memory."""
 
     def launch(self, launch: Launch, stream: Stream) -> None:
         """Queue a kernel."""
 
     def capture(self, record: Callable[[Stream], None]) -> Graph:
-        """Return a graph of what `record` queues on the stream that it is handed."""
+        """Return a graph of the work that `record` queues on the stream it is called with."""
 
     def record_event(self, stream: Stream) -> Any:
-        """Return an event: its `sync` waits until all that has been queued on the stream so far is done."""
+        """Return an event. Its `sync` blocks until all work queued on the stream so far is done."""
 
-    def wait(self, stream: Stream, other: Stream) -> None:
-        """Let a stream wait, on the device, for all that has been queued on another so far."""
+    def wait(self, stream: Stream, awaited: Stream) -> None:
+        """Let `stream` wait, on the device, for all work queued on `awaited` so far."""
 
 
 class CudaDevice:
-    """A GPU's primary context with one stream of its own, which never waits for the default stream."""
+    """The primary context of a GPU, and a stream of our own that does not synchronise with the default stream."""
 
     def __init__(self, index: int = 0) -> None:
         self._core = import_cuda()
@@ -119,7 +119,7 @@ class CudaDevice:
             self._device.set_current()
             self.stream = self._device.create_stream()
             self.name = f"{self._device.name}, compute capability {'.'.join(map(str, self._device.compute_capability))}"
-            self._page_locked = self._core.LegacyPinnedMemoryResource()
+            self._pinned_memory = self._core.LegacyPinnedMemoryResource()
             self._program = self._core.ObjectCode.from_fatbin(fatbin())
         self._kernels: dict[str, Any] = {}
 
@@ -139,13 +139,13 @@ class CudaDevice:
             buffer = self._device.allocate(-nbytes % ALIGNMENT + nbytes, stream=self.stream)
         return DeviceArray(int(buffer.handle), tuple(shape), dtype, buffer)
 
-    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> AnyArray:
         dtype = np.dtype(dtype)
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        with cuda_errors_as(f"{nbytes} bytes of page-locked memory"):
-            buffer = self._page_locked.allocate(nbytes)
+        with cuda_errors_as(f"{nbytes} bytes of pinned memory"):
+            buffer = self._pinned_memory.allocate(nbytes)
         block = (ctypes.c_byte * nbytes).from_address(int(buffer.handle))
-        block.owner = buffer  # type: ignore[attr-defined]  # lives as long as the array
+        block.owner = buffer  # type: ignore[attr-defined]  # keeps the memory alive as long as the array
         return np.ctypeslib.as_array(block).view(dtype).reshape(shape)
 
     def upload(self, target: DeviceArray, source: AnyArray, stream: Stream) -> None:
@@ -160,8 +160,10 @@ class CudaDevice:
 
     def _copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
         with cuda_errors_as(f"copy of {nbytes} bytes"):
-            ends = [self._core.Buffer.from_handle(pointer, nbytes) for pointer in (target, source)]
-            ends[0].copy_from(ends[1], stream=stream)
+            target_buffer, source_buffer = (
+                self._core.Buffer.from_handle(pointer, nbytes) for pointer in (target, source)
+            )
+            target_buffer.copy_from(source_buffer, stream=stream)
 
     def launch(self, launch: Launch, stream: Stream) -> None:
         with cuda_errors_as(str(launch)):
@@ -184,32 +186,32 @@ class CudaDevice:
             return stream.record()
 
     def seconds(self, queue: Callable[[], None]) -> float:
-        """Return the seconds that the device takes for what `queue` queues on its stream, by its own clock; waits."""
-        timed = self._core.EventOptions(timing_enabled=True)
+        """Return the seconds on the device's clock of the work that `queue` queues on `self.stream`. Blocks."""
+        options = self._core.EventOptions(timing_enabled=True)
         with cuda_errors_as("timing"):
-            started = self.stream.record(options=timed)
+            start = self.stream.record(options=options)
             queue()
-            ended = self.stream.record(options=timed)
-            ended.sync()
-            return float(ended - started) / 1000
+            end = self.stream.record(options=options)
+            end.sync()
+            return float(end - start) / 1000
 
-    def wait(self, stream: Stream, other: Stream) -> None:
-        with cuda_errors_as("one stream's wait for another"):
-            stream.wait(other)
+    def wait(self, stream: Stream, awaited: Stream) -> None:
+        with cuda_errors_as("a stream's wait for another stream"):
+            stream.wait(awaited)
 
 
 def import_cuda() -> ModuleType:
-    """Return cuda-core's module; `DeviceError` says which extra to install where it is missing or broken."""
+    """Return the module `cuda.core`; `DeviceError` with a command to install it if the import fails."""
     try:
         import cuda.core
         import cuda.core.utils
     except ImportError as error:
-        raise DeviceError(f"GPUs are reached through cuda-core ({error}): {install_command('gpu')}") from error
+        raise DeviceError(f"a GPU needs cuda-core ({error}): {install_command('gpu')}") from error
     return cuda.core
 
 
 def fatbin() -> bytes:
-    """Return the compiled kernels; `DeviceError` where the package was installed without them."""
+    """Return the compiled kernels; `DeviceError` if the package was installed without them."""
     path = Path(str(resources.files("sdtrt.kernels"))) / FATBIN
     try:
         return path.read_bytes()
@@ -219,20 +221,24 @@ def fatbin() -> bytes:
 
 @contextmanager
 def cuda_errors_as(what: str) -> Iterator[None]:
-    """Turn whatever the driver raises into a `DeviceError` that says what was being done."""
+    """Convert every exception of CUDA to a `DeviceError` whose message begins with `what`."""
     try:
         yield
     except DeviceError:
         raise
-    except Exception as error:  # of the driver, of cuda-core, or of its search for libraries: no common base
+    except Exception as error:  # the driver, cuda-core and its search for libraries have no common base class
         raise DeviceError(f"{what}: {error}") from error
 
 
 def stream_of(stream: Any) -> Stream:
-    """Return a foreign stream, an object with `__cuda_stream__` or the handle of one as an integer, as cuda-core's.
+    """Return the stream of another library as a stream of cuda-core.
 
-    Raises `TypeError` for anything else, `ValueError` for a number that is no handle. The handles of the default stream
-    are refused: it would wait for all others.
+    Arguments:
+        stream: an object with `__cuda_stream__`, or the handle of a stream as an integer.
+
+    Raises:
+        TypeError: `stream` is neither.
+        ValueError: the handle is out of range, or that of the default stream, which would wait for all other streams.
     """
     if isinstance(stream, bool) or not (isinstance(stream, int) or hasattr(stream, "__cuda_stream__")):
         raise TypeError(
@@ -241,28 +247,33 @@ def stream_of(stream: Any) -> Stream:
         )
     handle = stream if isinstance(stream, int) else handle_of(stream)
     if not 0 <= handle < 1 << 64:
-        raise ValueError("stream is out of the range of handles, expected that of a stream that you have made")
+        raise ValueError("stream is outside of the range of handles, expected the handle of a stream that you created")
     if handle in DEFAULT_STREAMS:
         raise ValueError(
-            f"stream {handle} is the default stream, which waits for all others; expected one that you have made"
+            f"stream {handle} is the default stream, which waits for all others; expected a stream that you created"
         )
     return import_cuda().Stream.from_handle(handle)
 
 
 def handle_of(stream: Stream) -> int:
-    """Return the address of a stream, for libraries that take integers."""
+    """Return the handle of a stream, for libraries that take integers."""
     try:
         return int(stream.__cuda_stream__()[1])
     except (TypeError, ValueError, LookupError) as error:
         raise TypeError(
-            f"stream is a {type(stream).__name__} whose __cuda_stream__ gives no version and handle: {error}"
+            f"stream is a {type(stream).__name__} whose __cuda_stream__ does not return (version, handle): {error}"
         ) from error
 
 
 def array_of(array: Any) -> DeviceArray:
-    """Return a foreign device array (`__cuda_array_interface__` or DLPack) as ours; no copy is made.
+    """Return the device array of another library as a `DeviceArray`, without a copy.
 
-    Raises `TypeError` for anything else, `ValueError` if it is not C-contiguous or cannot be written.
+    Arguments:
+        array: an object with `__cuda_array_interface__` or DLPack.
+
+    Raises:
+        TypeError: `array` has neither, or is in host memory.
+        ValueError: `array` is not C-contiguous, or read-only.
     """
     if isinstance(array, DeviceArray):
         return array
@@ -274,11 +285,11 @@ def array_of(array: Any) -> DeviceArray:
     with cuda_errors_as(f"a {type(array).__name__}"):
         view = import_cuda().utils.StridedMemoryView.from_any_interface(array, stream_ptr=-1)
     if not view.is_device_accessible:
-        raise TypeError(f"a {type(array).__name__} in host memory, expected one on the device")
+        raise TypeError(f"a {type(array).__name__} in host memory, expected an array on the device")
     if view.readonly:
-        raise ValueError(f"a read-only device array of shape {view.shape}, expected one that can be written")
-    expected = np.cumprod((1, *view.shape[:0:-1]))[::-1]
-    strides = view.strides or expected
-    if any(have != want for have, want, n in zip(strides, expected, view.shape, strict=True) if n > 1):
+        raise ValueError(f"a read-only device array of shape {view.shape}, expected a writable one")
+    contiguous = np.cumprod((1, *view.shape[:0:-1]))[::-1]
+    strides = view.strides or contiguous
+    if any(stride != expected for stride, expected, n in zip(strides, contiguous, view.shape, strict=True) if n > 1):
         raise ValueError(f"a device array of shape {view.shape} with strides {strides}: expected a C-contiguous one")
     return DeviceArray(int(view.ptr), tuple(view.shape), np.dtype(view.dtype), (array, view))

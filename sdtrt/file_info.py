@@ -9,10 +9,10 @@ from sdtrt.engine.coding.latent_reader import check_latent_size
 from sdtrt.engine.coding.quality_scale import quality_of, vivid_weight
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import read_alpha
-from sdtrt.engine.format.container import BUNDLED, PROFILE_NBYTES, File
+from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import read_metadata
-from sdtrt.engine.format.profile import PALETTE, read_space_info
+from sdtrt.engine.format.profile import BUNDLED, PALETTE, PROFILE_NBYTES
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.bundle import model_profile_for
 from sdtrt.errors import BundleError
@@ -67,7 +67,7 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
     """Return what a file says of itself; the checksum is checked, streams are not decoded. Needs no model."""
     data = bytes_of(source)
     file = container.read(data, limits)
-    header, space = file.header, read_space_info(file)
+    header, space = file.header, file.space
     palette = header.prior == PALETTE
     return Info(
         width=header.width,
@@ -76,14 +76,14 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
         nbytes=len(data),
         bits_per_pixel=8 * len(data) / (header.width * header.height),
         method="palette" if palette else "latents",
-        quality=None if palette else round(quality_of(space, header.step_code, file.layout.residual), 1),
-        step=None if palette else header.step,
+        quality=None if palette else round(quality_of(space, header.step_code, file.layout.residual_step), 1),
+        step=None if palette else header.quant_step,
         latent_space=space.latent_space,
         latent_shape=space.grid(header.width, header.height),
         profile=header.profile,
         prior=header.prior,
         model_prior=file.profile[PROFILE_NBYTES:].hex() if header.prior == BUNDLED else None,
-        vivid_weight=round(vivid_weight(file.layout.residual), 3),
+        vivid_weight=round(vivid_weight(file.layout.residual_step), 3),
         tiles=(file.layout.columns, file.layout.rows),
         spent=spent(file, len(data)),
     )
@@ -93,7 +93,7 @@ def spent(file: File, nbytes: int) -> dict[str, int]:
     """Return how many bytes of a file go where."""
     layout = file.layout
     found: dict[str, Any] = {
-        name: sum(len(file.segment(kind, tile)) for tile in range(layout.tiles))
+        name: sum(len(file.segment(kind, tile)) for tile in range(layout.num_tiles))
         for kind, name in enumerate(layout.kinds)
     }
     found["metadata"] = sum(map(len, file.chunks.values()))
@@ -108,7 +108,7 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> str:
     `decode` would.
     """
     file = container.read(bytes_of(source), limits)
-    check_latent_size(file, read_space_info(file), limits)
+    check_latent_size(file, file.space, limits)
     unchecked = ""
     try:
         decode_latents(file, limits, model_profile_for(file))

@@ -97,7 +97,7 @@ def real_files(codec: sdtrt.Codec) -> dict[str, bytes]:
     pixels = synthetic_photo(45, 37)
     alpha = np.add.outer(np.arange(37), 3 * np.arange(45)).astype(np.uint8)
     layered = container.read(codec.encode(np.dstack([pixels, alpha]), quality=95))
-    assert layered.layout.residual
+    assert layered.layout.residual_step
     drawn = np.zeros((37, 45, 4), np.uint8)
     drawn[::7] = drawn[:, ::9] = 20, 200, 90, 255
     return {
@@ -123,9 +123,9 @@ def inline_profile() -> Callable[..., LatentProfile]:
             channels=channels,
             downscale=downscale,
             mean=n / 8,
-            spread=1 + n / 4,
-            weight=2 - n / 512,
-            offset=np.full(channels, 0.0625, np.float32),
+            std=1 + n / 4,
+            step_weight=2 - n / 512,
+            recon_offset=np.full(channels, 0.0625, np.float32),
             step_codes=(2300, 1300),
             prior=0,
         )

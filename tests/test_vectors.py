@@ -15,15 +15,15 @@ from sdtrt.engine.coding.latent_file import decode_latents
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import read_alpha
-from sdtrt.engine.format.container import BUNDLED
 from sdtrt.engine.format.layout import Layout
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
+    BUNDLED,
     PALETTE,
     PRIOR_NAMES,
     LatentProfile,
     parse_profile,
-    resolve_profile,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +44,12 @@ def model_of(expect: dict[str, Any]) -> LatentProfile | None:
     return said and parse_profile(bytes.fromhex(said["profile"])).with_prior((ROOT / said["prior"]).read_bytes())
 
 
+def layout_of(expect: dict[str, Any]) -> Layout:
+    fields = dict(expect["layout"])
+    residual_step = fields.pop("residual", 0)
+    return Layout(**fields, residual_step=residual_step)
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -60,7 +66,7 @@ def test_decoding(folder: Path) -> None:
     data, expect = case(folder)
     file = container.read(data)
     assert dataclasses.asdict(file.header) == expect["header"]
-    assert file.layout == Layout(**expect["layout"])
+    assert file.layout == layout_of(expect)
     if file.header.prior == PALETTE:
         np.testing.assert_array_equal(decode_latents(file), np.load(folder / "latents.npy"), strict=True)
     else:
@@ -87,8 +93,8 @@ def test_symbols_to_bytes(folder: Path) -> None:
     symbols = np.load(folder / "symbols.npy")
     file = container.read(data)
     profile = resolve_profile(file, model_of(expect))
-    header, layout = container.Header(**expect["header"] | {"alignment": 0}), Layout(**expect["layout"])
-    alone = dataclasses.replace(layout, alpha=False, overlay=False, residual=0)
+    header, layout = container.Header(**expect["header"] | {"alignment": 0}), layout_of(expect)
+    alone = dataclasses.replace(layout, alpha=False, overlay=False, residual_step=0)
     made = make["file_of_symbols"](symbols, header, alone, profile, chunks=file.chunks)
     # All else is taken over: what one version of WebP's encoder makes of it another may not.
     over = file.segments[len(made.segments) :]

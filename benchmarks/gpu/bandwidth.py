@@ -57,8 +57,8 @@ def latent_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
     latents, ints = half.pointer, symbols.pointer
     works = {
         "quantize": (launches.quantize(latents, ints, mean, delta, flags.pointer, dead_zone=0, **of), 4),
-        "dequantize, offsets": (launches.dequantize(ints, latents, mean, delta, offset=offset, **of), 4),
-        "dequantize, points": (launches.dequantize(ints, latents, mean, delta, points=points.pointer, **of), 5),
+        "dequantize, offsets": (launches.dequantize(ints, latents, mean, delta, channel_offsets=offset, **of), 4),
+        "dequantize, points": (launches.dequantize(ints, latents, mean, delta, recon_offsets=points.pointer, **of), 5),
         "step": (launches.ddim_step(latents, ints, latents, mean, delta, **of), 6),
     }
     return [Work(name, launch, count * nbytes, kept) for name, (launch, nbytes) in works.items()]
@@ -68,20 +68,20 @@ def pixel_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
     """Return the kernels over pixels; a residual is of zeros, an overlay is opaque everywhere."""
     images, side = shape[0], 2 * shape[2]
     pictures = launches.ImageBatch(images, side, side, 3, 3 * side, 3 * side * side, 8)
-    few = replace(pictures, images=max(images // 4, 1))
+    few = replace(pictures, count=max(images // 4, 1))
     rgb, planes = (
         device.empty((images, side, side, 3), np.uint8),
         filled(device, (images, 3, side, side), np.float16, 0),
     )
     flags = device.empty((1,), np.uint32)
-    values = filled(device, (few.images, 3, side // 8, side // 8, 8, 8), np.int32, 0)
-    overlay = filled(device, (few.images, side, side, 4), np.uint8, 255)
+    values = filled(device, (few.count, 3, side // 8, side // 8, 8, 8), np.int32, 0)
+    overlay = filled(device, (few.count, side, side, 4), np.uint8, 255)
     of: dict[str, Any] = {"pictures": pictures, "dtype": np.float16, "low": -1.0, "high": 1.0}
     there = launches.pixels_to_planes(rgb.pointer, planes.pointer, **of)
     back = launches.planes_to_pixels(planes.pointer, rgb.pointer, flags.pointer, **of)
-    add = launches.add_residual(values.pointer, rgb.pointer, pictures=few)
-    put = launches.apply_overlay(overlay.pointer, rgb.pointer, pictures=few)
-    moved, count = rgb.nbytes + planes.nbytes, few.images * side * side
+    add = launches.add_residual(values.pointer, rgb.pointer, images=few)
+    put = launches.apply_overlay(overlay.pointer, rgb.pointer, images=few)
+    moved, count = rgb.nbytes + planes.nbytes, few.count * side * side
     kept = [rgb, planes, flags, values, overlay]
     return [
         Work("pixels to planes", there, moved, kept),
@@ -99,7 +99,7 @@ def copy_bandwidth(device: Any, shape: tuple[int, ...]) -> float:
 
 
 def filled(device: Any, shape: tuple[int, ...], dtype: DTypeLike, value: int) -> DeviceArray:
-    staging = device.staging(shape, dtype)
+    staging = device.pinned(shape, dtype)
     staging[...] = value
     array: DeviceArray = device.empty(shape, dtype)
     device.upload(array, staging, device.stream)

@@ -98,7 +98,7 @@ class Emulated(Gpu):
         return torch.from_numpy(array.owner)
 
     def queue(self, work: Callable[[], None], stream: Any) -> None:
-        stream.do(work)
+        stream.enqueue(work)
 
     def memory_used(self) -> int:
         """Return this process's memory, of which the device's is a part."""

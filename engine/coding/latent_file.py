@@ -18,11 +18,11 @@ from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
-from sdtrt.engine.format.alpha import encode_alpha, pixel_tiles
-from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
-from sdtrt.engine.format.layout import SINGLE, Layout, Span, max_tiles, tile_spans
+from sdtrt.engine.format.alpha import encode_alpha
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.layout import SINGLE, Layout, Span, max_tiles, pixel_tiles, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.profile import PALETTE, LatentProfile, serialize_profile
+from sdtrt.engine.format.profile import BUNDLED, INLINE, PALETTE, LatentProfile, serialize_profile
 from sdtrt.engine.format.webp_lossless import MAX_SIDE
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
@@ -139,7 +139,7 @@ class LatentFileWriter:
         count = rows[1] - rows[0]
         self._pending = [latents[:, count:]]
         steps = channel_steps(self._profile, self._header)
-        scaled = reference.normalise(latents[:, :count], self._profile.mean, steps)
+        scaled = reference.scale_to_steps(latents[:, :count], self._profile.mean, steps)
         for columns in self._tile_columns:
             tile = np.ascontiguousarray(scaled[:, :, slice(*columns)])
             self._streams.append(self._encode_tile(tile, rows, columns))
@@ -153,7 +153,7 @@ class LatentFileWriter:
         roi_weight = None if options.rate_weight is None else options.rate_weight[slice(*rows), slice(*columns)]
         rate_weight = roi_weight
         if self._profile.masking and options.effort > 1:
-            mask = masking_weights(scaled[: self._profile.masking] * np.float32(self._header.step))
+            mask = masking_weights(scaled[: self._profile.masking] * np.float32(self._header.quant_step))
             rate_weight = mask if roi_weight is None else mask * roi_weight
         if options.search:
             ones = np.ones(scaled.shape[1:], np.float32)
@@ -176,7 +176,7 @@ class LatentFileWriter:
         Raises:
             ValueError: if rows of latents are missing.
         """
-        if len(self._streams) != self._layout.tiles:
+        if len(self._streams) != self._layout.num_tiles:
             raise ValueError(f"{self._rows_added} rows of latents came, expected {self._shape[1]}")
         segments = [stream.segments[level] for level in range(self._layout.levels) for stream in self._streams]
         header = replace(self._header, alignment=self._streams[0].alignment)

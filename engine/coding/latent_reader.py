@@ -18,16 +18,17 @@ from sdtrt.engine.coding.priors.prior_file import parse_prior
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS
 from sdtrt.engine.coding.quantized_latents import OffsetKind, QuantizedLatents
 from sdtrt.engine.coding.stream_codec import DecodedStream, levels_holding
-from sdtrt.engine.format.container import BUNDLED, CHECKSUM_NBYTES, File, Header
+from sdtrt.engine.format.container import CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, overlapping, paste, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
+    BUNDLED,
     PALETTE,
     PRIOR_NAMES,
     LatentProfile,
     LatentSpaceInfo,
-    resolve_profile,
 )
 from sdtrt.errors import FormatError, LimitError
 
@@ -97,7 +98,7 @@ class LatentReader:
         if self._palette is not None:
             return self._palette.crop(rows, columns)
         decoded = self.decode_symbols(rows, columns)
-        return attach_recon_offsets(decoded, self.profile.mean, self.channel_steps, self.profile.offset)
+        return attach_recon_offsets(decoded, self.profile.mean, self.channel_steps, self.profile.recon_offset)
 
     def decode_symbols(self, rows: Span, columns: Span) -> DecodedStream:
         """Decode the symbols, and their reconstruction offsets, in some rows and columns."""
@@ -148,7 +149,7 @@ class LatentReader:
         tiles = enumerate(map(decode_tile, range(len(self._places))))
         decoded = self._assemble(tiles, (0, self.shape[1]), (0, self.shape[2]))
         steps, profile = self.channel_steps[chosen], self.profile
-        return attach_recon_offsets(decoded, profile.mean[chosen], steps, profile.offset[chosen])
+        return attach_recon_offsets(decoded, profile.mean[chosen], steps, profile.recon_offset[chosen])
 
     def missing_report(self) -> str:
         """Say which tiles that were read are missing or incomplete; an empty string if all are complete."""
@@ -173,7 +174,7 @@ class LatentReader:
         return whole
 
     def _decode_or_salvage_tile(self, tile: int) -> DecodedStream:
-        numbers = [self.file.layout.segment(level, tile) for level in range(self.file.layout.levels)]
+        numbers = [self.file.layout.segment_index(level, tile) for level in range(self.file.layout.levels)]
         segments = [self.file.segments[n] for n in numbers]
         if self._intact_segments is None:
             return self._decode_tile(tile, segments)
@@ -262,7 +263,7 @@ class LatentReader:
         return self.shape[0], bottom - top, right - left
 
     def _decode_palette(self) -> QuantizedLatents:
-        if self.profile.channels != palette.CHANNELS or self.file.layout.levels * self.file.layout.tiles != 1:
+        if self.profile.channels != palette.CHANNELS or self.file.layout.levels * self.file.layout.num_tiles != 1:
             raise FormatError(f"method palette is for 4 channels in one stream, not {self.profile.latent_space}'s")
         if self.file.header.alignment != -len(self.file.segments[0]) % WORD:
             raise FormatError("malformed file: the alignment does not fit the length of the palette's stream")
@@ -313,7 +314,7 @@ def check_latent_size(file: File, space: LatentSpaceInfo, limits: Limits) -> tup
 
 def channel_steps(profile: LatentProfile, header: Header) -> F32Array:
     """Compute the quantization step of each channel in latents at unit scale, float32 (C,)."""
-    return profile.spread * profile.weight * np.float32(header.step)
+    return profile.std * profile.step_weight * np.float32(header.quant_step)
 
 
 def load_prior(identifier: int, profile: LatentProfile) -> Prior | None:

@@ -1,1 +1,1 @@
-"""Which steps of a UNet clean which file's latents, in numbers alone. The way in is `denoise.Denoiser`."""
+"""Which denoising the latents of a file get: arithmetic only, no network. Start reading at `denoise.UnetSpec`."""

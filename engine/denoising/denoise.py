@@ -1,7 +1,7 @@
-"""Which denoising a file gets: where a bundle's UNet is entered, and by which steps it leads to clean latents.
+"""The denoising of a file's latents: at which timestep the UNet is entered, and the steps to clean latents.
 
-A quantizer of step s leaves an error of variance s^2 / 12 (Bennett, "Spectra of quantized signals", 1948), which is
-taken for noise: the UNet is entered at the timestep that knows as much of it, so many times as there are steps.
+A quantizer of step s has an error of variance s^2 / 12 (Bennett, "Spectra of quantized signals", 1948). The error is
+treated as noise: the UNet is entered at the timestep whose noise level equals it.
 """
 
 from collections.abc import Callable
@@ -16,63 +16,76 @@ from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.kernels import reference
 
-MAX_STEPS = 1000
-MAX_MULTIPLE = 64
-PALETTE_TIME = 45.0  # where the method of 2022 entered
+MAX_STEPS = 1000  # of DDIM
+MAX_MULTIPLE = 64  # latents
+PALETTE_TIMESTEP = 45.0  # the first timestep of palette files, as in the method of 2022
 
 
 @dataclass(frozen=True, slots=True)
 class RecommendedDenoising:
-    """What measurement recommends: so many steps for files of a quantizer's step of `from_step` or more."""
+    """The denoising that improved latents when the bundle was exported.
+
+    Arguments:
+        steps: of DDIM.
+        min_quant_step: files of a smaller quantization step are not denoised.
+    """
 
     steps: int
-    from_step: float
+    min_quant_step: float
 
 
 @dataclass(frozen=True, slots=True)
 class UnetSpec:
-    """What a bundle says of its `unet.onnx`: noisy latents and timesteps, float32 (N,), to a prediction.
+    """The facts about a bundle's `unet.onnx` in its manifest.
 
-    Both sides of the latents must be multiples of `multiple`. Noise is alike in all channels if each is divided by its
-    `unit`, float32 (C,) or a 1 for all. `auto` is None where denoising was not found to help.
+    Arguments:
+        schedule: the noise schedule that the UNet was trained with.
+        multiple: height and width of the UNet's latents must be multiples of it.
+        noise_scale: float32 (C,), or (1,) for all channels. Latents divided by it have equal noise in all channels.
+        recommended: None if denoising did not improve latents.
     """
 
     schedule: Schedule
     multiple: int
-    unit: F32Array
-    auto: RecommendedDenoising | None
+    noise_scale: F32Array
+    recommended: RecommendedDenoising | None
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "UnetSpec":
-        """Return what a manifest says; `ValueError` and its like if it makes no sense."""
+        """Return the UNet of a manifest's fields; `ValueError` and its like if a field is missing or invalid."""
         multiple = fields["multiple"]
         if type(multiple) is not int or not 1 <= multiple <= MAX_MULTIPLE:
             raise ValueError(f"the UNet's multiple is {multiple!r}, expected 1 to {MAX_MULTIPLE}")
-        unit = np.array(fields.get("unit", [1.0]), np.float32)
-        if unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
+        noise_scale = np.array(fields.get("unit", [1.0]), np.float32)
+        if noise_scale.ndim != 1 or not (np.isfinite(noise_scale).all() and (noise_scale > 0).all()):
             raise ValueError("the UNet's unit must be positive numbers, one for each channel")
         auto = fields.get("auto")
-        if auto is not None:
-            auto = RecommendedDenoising(validate_steps(auto["steps"]), float(auto["from_step"]))
-        return cls(Schedule.from_fields(fields), multiple, unit, auto)
+        recommended = (
+            auto if auto is None else RecommendedDenoising(validate_steps(auto["steps"]), float(auto["from_step"]))
+        )
+        return cls(Schedule.from_fields(fields), multiple, noise_scale, recommended)
 
-    def trajectory(self, prior: int, step: float, deltas: F32Array, denoise: int | None) -> Trajectory | None:
-        """Return how a file's latents are denoised, None if not at all.
+    def trajectory(
+        self, prior: int, quant_step: float, channel_steps: F32Array, denoise: int | None
+    ) -> Trajectory | None:
+        """Return the denoising of a file's latents, None for none.
 
         Arguments:
-            prior, step: of the file's header.
-            deltas: the quantizer's step of each channel, float32 (C,), in units of its latents.
-            denoise: how many steps; None for as many as were measured to help.
+            prior, quant_step: of the file's header.
+            channel_steps: float32 (C,), the quantization step of each channel in units of the latents.
+            denoise: number of steps; 0: none; None: as recommended.
 
-        Files of method palette go through evenly spaced timesteps from 45 to 0, unscaled, as in 2022 (with 4 steps:
-        45, 30, 15, 0), and only if asked to. Nothing is done where the error is less than the noise at timestep 0.
+        Latents are not denoised if the quantization error is below the noise at timestep 0. Palette files are denoised
+        only if `denoise` is given: from timestep 45 to 0 in even steps, without scaling, as in the method of 2022. For
+        example, 4 steps have the timesteps 45, 30, 15 and 0.
         """
         if prior == PALETTE:
-            times = np.linspace(PALETTE_TIME, 0, denoise or 0).tolist()
-            return self.schedule.trajectory(times, noisy=False) if times else None
+            timesteps = np.linspace(PALETTE_TIMESTEP, 0, denoise or 0).tolist()
+            return self.schedule.trajectory(timesteps, noisy=False) if timesteps else None
         if denoise is None:
-            denoise = self.auto.steps if self.auto and step >= self.auto.from_step else 0
-        noise = float(np.sqrt(np.square(deltas / self.unit, dtype=np.float64).mean() / 12))
+            recommended = self.recommended
+            denoise = recommended.steps if recommended and quant_step >= recommended.min_quant_step else 0
+        noise = float(np.sqrt(np.square(channel_steps / self.noise_scale, dtype=np.float64).mean() / 12))
         if denoise == 0 or noise < self.schedule.noise_levels[0]:
             return None
         first = self.schedule.timestep_of(noise)
@@ -80,14 +93,21 @@ class UnetSpec:
 
 
 def run_ddim(latents: F32Array, trajectory: Trajectory, predict: Callable[[F32Array, F32Array], F32Array]) -> F32Array:
-    """Return latents, float32 (N, C, h, w), at the end of a trajectory; `predict` is the UNet."""
-    latents = latents * np.float32(trajectory.scale)
-    for step in trajectory.steps:
-        timestep, a, b = (np.full(len(latents), value, np.float32) for value in (step.timestep, step.a, step.b))
+    """Return denoised latents, float32 (N, C, h, w).
+
+    Arguments:
+        latents: float32 (N, C, h, w).
+        trajectory: the steps.
+        predict: the UNet, from latents and timesteps, float32 (N,), to its prediction.
+    """
+    latents = latents * np.float32(trajectory.input_scale)
+    for ddim_step in trajectory.steps:
+        values = ddim_step.timestep, ddim_step.a, ddim_step.b
+        timestep, a, b = (np.full(len(latents), value, np.float32) for value in values)
         latents = reference.ddim_step(latents, predict(latents, timestep), a, b)
     return latents
 
 
 def validate_steps(steps: object) -> int:
-    """Return a number of steps of denoising; errors as of `checked_integer`."""
+    """Return a number of denoising steps, 0 to `MAX_STEPS`; errors as of `checked_integer`."""
     return checked_integer("denoise", steps, 0, MAX_STEPS)

@@ -1,9 +1,9 @@
-"""The mathematics of denoising: how noisy latents are at a timestep, and what one step of DDIM does with them.
+"""The noise schedule of a diffusion model, and the steps of DDIM.
 
-At timestep t noisy latents are sqrt(s) * clean + sqrt(1 - s) * noise, where s, the signal's share, is the product of
-(1 - beta) up to t (Ho et al., "Denoising Diffusion Probabilistic Models", 2020, equation 4). What a step of DDIM with
-eta 0 (Song et al., "Denoising Diffusion Implicit Models", 2021, equation 12) makes of them is linear in latents and
-prediction, so two numbers say it all: `kernels.reference.step` takes them.
+At timestep t, noisy latents are sqrt(A_t) * clean + sqrt(1 - A_t) * noise. A_t, `alphas_cumprod`, is the cumulative
+product of alpha = 1 - beta (Ho et al., "Denoising Diffusion Probabilistic Models", 2020, equation 4). A step of DDIM
+with eta 0 (Song et al., "Denoising Diffusion Implicit Models", 2021, equation 12) is linear in the latents and the
+prediction. So two factors define it, see `kernels.reference.ddim_step`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ MAX_TIMESTEPS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class DdimStep:
-    """One step: the network predicts at `timestep`, then latents become a * latents + b * prediction."""
+    """One step: the UNet predicts at `timestep`, then latents become a * latents + b * prediction."""
 
     timestep: float
     a: float
@@ -31,71 +31,82 @@ class DdimStep:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The way to clean latents: they are multiplied by `scale`, then go through the steps."""
+    """The way to clean latents: they are multiplied by `input_scale`, then go through the steps."""
 
-    scale: float
+    input_scale: float
     steps: tuple[DdimStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The signal's share at each timestep, float64 (T,), falling; and what the network predicts."""
+    """A noise schedule.
 
-    shares: F64Array
+    Arguments:
+        alphas_cumprod: float64 (T,), falling.
+        prediction: of the UNet, one of `PREDICTIONS`.
+    """
+
+    alphas_cumprod: F64Array
     prediction: str
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Schedule":
-        """Return the schedule of a bundle's manifest, in diffusers' words; `BundleError` if it makes no sense."""
+        """Return the schedule in the fields of a manifest, whose names are those of diffusers.
+
+        Raises `BundleError` if a field is missing or invalid.
+        """
         try:
             count = int(fields["num_train_timesteps"])
             if not 1 <= count <= MAX_TIMESTEPS:
-                raise ValueError(f"{count} timesteps")
+                raise ValueError(f"{count} timesteps, expected 1 to {MAX_TIMESTEPS}")
             if fields["prediction_type"] not in PREDICTIONS:
                 raise ValueError(f"prediction {fields['prediction_type']!r}, expected one of {', '.join(PREDICTIONS)}")
             start, end = float(fields["beta_start"]), float(fields["beta_end"])
-            shares = np.cumprod(1 - betas(fields["beta_schedule"], start, end, count)).astype(np.float64)
+            alphas = np.cumprod(1 - betas(fields["beta_schedule"], start, end, count)).astype(np.float64)
             if fields["rescale_betas_zero_snr"]:
-                shares = rescale_zero_terminal_snr(shares)
+                alphas = rescale_zero_terminal_snr(alphas)
         except (LookupError, TypeError, ValueError) as error:
-            raise BundleError(f"the UNet's schedule makes no sense: {error!r}") from error
-        if not (np.isfinite(shares).all() and (np.diff(shares) < 0).all() and shares[-1] >= 0 and shares[0] < 1):
-            raise BundleError("the UNet's schedule makes no sense: its noise does not grow from step to step")
-        return cls(shares, fields["prediction_type"])
+            raise BundleError(f"the UNet's schedule is invalid: {error!r}") from error
+        if not (np.isfinite(alphas).all() and (np.diff(alphas) < 0).all() and alphas[-1] >= 0 and alphas[0] < 1):
+            raise BundleError("the UNet's schedule is invalid: its noise does not grow at every timestep")
+        return cls(alphas, fields["prediction_type"])
 
     @property
     def noise_levels(self) -> F64Array:
-        """The noise's standard deviation over the signal's at each timestep, float64 (T,); infinite without signal."""
+        """Standard deviation of the noise relative to the signal, float64 (T,); infinite where A_t is 0."""
         with np.errstate(divide="ignore"):
-            return np.sqrt((1 - self.shares) / self.shares)
+            return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
 
     def timestep_of(self, noise: float) -> float:
-        """Return the timestep, between whole ones, at which noise has a standard deviation on latents of unit signal.
+        """Return the timestep of a noise level, interpolated in the logarithm of the noise level.
 
-        Interpolated in the noise's logarithm; 0 if there is less noise than at the first timestep.
+        It is 0 if the noise level is below the first one.
         """
         levels = self.noise_levels
         levels = levels[np.isfinite(levels)]
         return float(np.interp(np.log(max(noise, 1e-12)), np.log(levels), np.arange(len(levels))))
 
-    def share_at(self, timestep: float) -> float:
-        """Return the signal's share at a timestep, interpolated between whole ones."""
-        return float(np.interp(timestep, np.arange(len(self.shares)), self.shares))
+    def alpha_cumprod_at(self, timestep: float) -> float:
+        """Return A_t, linearly interpolated between integer timesteps."""
+        return float(np.interp(timestep, np.arange(len(self.alphas_cumprod)), self.alphas_cumprod))
 
-    def trajectory(self, times: Sequence[float], *, noisy: bool) -> Trajectory:
-        """Return the steps of DDIM from one timestep to the next, and from the last to clean latents.
+    def trajectory(self, timesteps: Sequence[float], *, noisy: bool) -> Trajectory:
+        """Return the steps of DDIM from each timestep to the next, and from the last to clean latents.
 
-        `noisy` latents are clean ones with noise added, and scaled down to what the network knows at the first
-        timestep; others go as they are.
+        Arguments:
+            timesteps: falling, and not empty.
+            noisy: whether latents are clean latents plus noise. They are then scaled by sqrt(A_t) of the first
+                timestep, which is the scale that the UNet was trained with.
         """
-        shares = [*map(self.share_at, times), 1.0]
-        steps = [DdimStep(time, *self.factors(*pair)) for time, pair in zip(times, pairwise(shares), strict=True)]
-        return Trajectory(shares[0] ** 0.5 if noisy else 1.0, tuple(steps))
+        alphas = [*map(self.alpha_cumprod_at, timesteps), 1.0]
+        factors = [self.ddim_factors(*pair) for pair in pairwise(alphas)]
+        steps = tuple(DdimStep(timestep, *pair) for timestep, pair in zip(timesteps, factors, strict=True))
+        return Trajectory(alphas[0] ** 0.5 if noisy else 1.0, steps)
 
-    def factors(self, share: float, next_share: float) -> tuple[float, float]:
-        """Return what latents and prediction are multiplied by in a step to another share of the signal."""
-        signal, noise = share**0.5, (1 - share) ** 0.5
-        next_signal, next_noise = next_share**0.5, (1 - next_share) ** 0.5
+    def ddim_factors(self, alpha: float, next_alpha: float) -> tuple[float, float]:
+        """Return the factors of latents and prediction in a step from one A_t to another."""
+        signal, noise = alpha**0.5, (1 - alpha) ** 0.5
+        next_signal, next_noise = next_alpha**0.5, (1 - next_alpha) ** 0.5
         if self.prediction == "epsilon":
             return next_signal / signal, next_noise - next_signal * noise / signal
         if self.prediction == "v_prediction":
@@ -104,22 +115,22 @@ class Schedule:
 
 
 def betas(schedule: str, start: float, end: float, count: int) -> F64Array:
-    """Return the share of the signal that each timestep takes, float64 (count,); names are diffusers'."""
+    """Return beta of each timestep, float64 (count,). The names of schedules are those of diffusers."""
     if schedule == "linear":
         return np.linspace(start, end, count)
     if schedule == "scaled_linear":  # of Stable Diffusion
         return np.linspace(start**0.5, end**0.5, count) ** 2
     if schedule == "squaredcos_cap_v2":  # Nichol and Dhariwal, "Improved DDPM", 2021, equation 17
         angles = (np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2
-        shares = np.cos(angles) ** 2
-        return np.minimum(1 - shares[1:] / shares[:-1], 0.999)
-    raise ValueError(f"beta_schedule {schedule!r} is unknown; there are: linear, scaled_linear, squaredcos_cap_v2")
+        alphas_cumprod = np.cos(angles) ** 2
+        return np.minimum(1 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
+    raise ValueError(f"beta_schedule {schedule!r} is unknown; expected linear, scaled_linear or squaredcos_cap_v2")
 
 
-def rescale_zero_terminal_snr(shares: F64Array) -> F64Array:
-    """Return shares shifted and scaled so that the last is 0 and the first as it was.
+def rescale_zero_terminal_snr(alphas_cumprod: F64Array) -> F64Array:
+    """Return `alphas_cumprod` shifted and scaled so that the last is 0 and the first does not change.
 
     Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2024, algorithm 1.
     """
-    roots: F64Array = np.sqrt(shares)
+    roots: F64Array = np.sqrt(alphas_cumprod)
     return ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2

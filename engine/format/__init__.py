@@ -1,1 +1,1 @@
-"""Bytes <-> `File`: the container, its chunks, and the latent profiles that files name. The way in is `container`."""
+"""The file format: bytes <-> `File`, its chunks and its latent profiles. Start reading at `container`."""

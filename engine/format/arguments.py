@@ -1,7 +1,7 @@
-"""Checks of what callers hand over: each error names the argument, its value, and what is expected.
+"""Validation of arguments. Each error gives the argument's name, its value and the expected values.
 
-A value of a wrong type is a `TypeError`, one out of range a `ValueError`. Numbers of NumPy count as numbers; truth
-values do not.
+A value of a wrong type raises `TypeError`, a value out of range `ValueError`. NumPy's numbers are accepted as numbers;
+truth values are not.
 """
 
 import math
@@ -15,7 +15,7 @@ MAX_SHOWN = 60  # characters of a value in a message
 
 
 def checked_integer(name: str, value: object, low: int, high: int | None = None) -> int:
-    """Return a whole number from `low` to `high`; `high` None is without an upper bound."""
+    """Return a whole number from `low` to `high`; without an upper bound if `high` is None."""
     expected = f"a whole number from {low} to {high}" if high is not None else f"a whole number, at least {low}"
     if not is_integer(value):
         raise TypeError(f"{name} is {value_text(value)}, expected {expected}")
@@ -26,7 +26,7 @@ def checked_integer(name: str, value: object, low: int, high: int | None = None)
 
 
 def is_integer(value: object) -> bool:
-    """Return whether a value is a whole number of Python or NumPy, and no truth value."""
+    """Return whether a value is an integer of Python or NumPy, and not a truth value."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -47,14 +47,14 @@ def checked_number(name: str, value: object, low: float, high: float = math.inf,
 
 
 def checked_truth(name: str, value: object) -> bool:
-    """Return a truth value: a text such as "no" would count as true."""
+    """Return a truth value of Python or NumPy. Other types are refused, since the text "no" would be true."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} is {value_text(value)}, expected True or False")
     return bool(value)
 
 
 def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """Return a text that is one of `choices`."""
+    """Return a string, which must be one of `choices`."""
     expected = f"expected one of {', '.join(choices)}"
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value_text(value)}, {expected}")
@@ -64,32 +64,32 @@ def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 
 def checked_instance(name: str, value: Any, kind: type, expected: str) -> Any:
-    """Return a value of a type, of which `expected` is the description."""
+    """Return a value, which must be of type `kind`; `expected` describes the type in the message."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} is {value_text(value)}, expected {expected}")
     return value
 
 
 def checked_items(name: str, value: Any, expected: str) -> Iterator[Any]:
-    """Return an iterator over several items; a text or bytes are one item, not several."""
+    """Return an iterator over a collection of items. Strings and bytes are single items and are refused."""
     if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Iterable):
         raise TypeError(f"{name} is {value_text(value)}, expected several: {expected}")
     return iter(value)
 
 
 def value_text(value: object) -> str:
-    """Return a value and its type for a message, on one line and not too long."""
+    """Return a value and its type for a message, on one line and shortened."""
     kind = type(value).__name__
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # of the value's class; Python itself refuses to write integers of thousands of digits
+    except Exception:  # `repr` may be anyone's; and Python refuses to format integers of thousands of digits
         return f"a value that cannot be shown ({kind})"
     text = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
     return f"{text} ({kind})"
 
 
 def digits(number: int) -> str:
-    """Return a whole number for a message; Python refuses to write one of thousands of digits."""
+    """Return an integer for a message, shortened, since Python refuses to format one of thousands of digits."""
     if abs(number) < 10**MAX_SHOWN:
         return str(number)
     return f"above 1e{MAX_SHOWN}" if number > 0 else f"below -1e{MAX_SHOWN}"

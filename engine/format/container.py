@@ -3,10 +3,10 @@
     3  magic "SDT"            varint width - 1      index, if there are several segments (`engine.format.index`)
     1  version and flags      varint height - 1     segments
     1  profile                2  step, alignment    chunks, each: type, varint length, data
-    1  prior                  the profile, if own   4  CRC-32 of everything before
+    1  prior                  profile or reference  4  CRC-32 of everything before
 
-A file is parsed once; what comes out needs no further check of its structure. `read` takes a whole file, `read_from` of
-a stored one what is needed, `salvage` what there is of a damaged one.
+A file is parsed once; the structure of a `File` needs no further check. There are three parsers: `read` takes all bytes
+of a file, `read_from` reads the segments of a stored file on access, and `salvage` accepts damaged files.
 """
 
 import io
@@ -14,12 +14,21 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
 from sdtrt.engine.format.cursor import Cursor, read_fully, varint
 from sdtrt.engine.format.index import Index, LazySegments, read_index, segment_crc, write_index
 from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
+from sdtrt.engine.format.profile import (
+    BUNDLED,
+    DIGEST_NBYTES,
+    INLINE,
+    PROFILE_NBYTES,
+    LatentSpaceInfo,
+    parse_space_info,
+)
 from sdtrt.errors import FormatError, LimitError
 
 MAGIC = b"SDT"
@@ -30,26 +39,25 @@ MAX_SIDE = 1 << 24
 MIN_FILE = 14
 CHECKSUM_NBYTES = 4
 
-INLINE = 0  # profile id of files that carry their own, of so many bytes and 16 for each channel
-BUNDLED = 254  # profile and prior id of files that refer to their model's: so many bytes, and those of a digest
-PROFILE_NBYTES, DIGEST_NBYTES = 10, 8
-
-# Chunk types; a decoder must understand those of 0x80 and above, of which there are none yet, and may skip the others.
+# Chunk types. A decoder may skip an unknown type below REQUIRED. No type from REQUIRED on exists yet.
 ICC, EXIF, XMP, TEXT = 0x01, 0x02, 0x03, 0x04
 REQUIRED = 0x80
 
 
 class _RequiredChunkError(FormatError):
-    """A file that is not damaged, but of a later version."""
+    """The file is of a later version, but not damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says before its payload.
+    """The fields in front of the payload.
 
-    `profile` and `prior` are ids of the format's tables; `step_code` 0 … 4095 stands for the quantizer's
-    step 2**((code - 2048) / 256); `grey` marks images to be given back with one channel. `alignment` is by how many
-    bytes the first stream's first word is short of 4.
+    Arguments:
+        width, height: of the image in pixels, 1 to `MAX_SIDE`.
+        profile, prior: ids, see `engine.format.profile`.
+        step_code: 0 … 4095, the quantization step on a log scale, see `quant_step`.
+        grey: whether the decoded image has one channel.
+        alignment: 0 … 3, the number of bytes that the first word of the first stream is short of 4.
     """
 
     width: int
@@ -61,13 +69,22 @@ class Header:
     alignment: int = 0
 
     @property
-    def step(self) -> float:
+    def quant_step(self) -> float:
+        """The quantization step of normalised latents in a channel of weight 1: from 2**-8 to nearly 2**8."""
         return 2.0 ** ((self.step_code - 2048) / 256)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class File:
-    """A whole file: header, segments in the order of `layout`, its own profile if it has one, chunks by type."""
+    """A parsed file.
+
+    Arguments:
+        header: the fields in front of the payload.
+        segments: bytes of each segment, in the order of `layout`.
+        layout: tiles, and the kinds of segments of each.
+        profile: the bytes that describe the latent profile; empty for a shipped profile.
+        chunks: data by chunk type.
+    """
 
     header: Header
     segments: Sequence[bytes]
@@ -75,20 +92,28 @@ class File:
     profile: bytes = b""
     chunks: Mapping[int, bytes] = field(default_factory=dict)
 
+    @cached_property
+    def space(self) -> LatentSpaceInfo:
+        """The latent space, a `LatentProfile` unless the file needs its model's; `FormatError` if it is malformed."""
+        return parse_space_info(self.header.profile, self.header.prior, self.profile)
+
     def segment(self, kind: int | str, tile: int) -> bytes:
-        """Return a segment; `FormatError` if it is damaged, which a file that was read whole is not."""
-        return self.segments[self.layout.segment(kind, tile)]
+        """Return the bytes of a segment. If the file is from `read_from`, a damaged segment raises `FormatError`."""
+        return self.segments[self.layout.segment_index(kind, tile)]
 
     def nbytes(self, kind: int | str, tile: int) -> int:
-        """Return how many bytes a segment has, without reading it."""
-        number = self.layout.segment(kind, tile)
-        return self.segments.nbytes(number) if isinstance(self.segments, LazySegments) else len(self.segments[number])
+        """Return the length of a segment, without reading it."""
+        index = self.layout.segment_index(kind, tile)
+        return self.segments.nbytes(index) if isinstance(self.segments, LazySegments) else len(self.segments[index])
 
 
 class SalvagedFile(NamedTuple):
-    """What there is of a file: segments are cut short or empty where they are not `intact_segments`.
+    """The readable part of a damaged file.
 
-    If the file is not `checksum_ok`, chunks are left out.
+    Arguments:
+        file: without chunks if the checksum does not match. Segments that are not intact are cut short or empty.
+        intact_segments: whether each segment is complete and undamaged.
+        checksum_ok: whether the checksum of the file matches.
     """
 
     file: File
@@ -97,7 +122,7 @@ class SalvagedFile(NamedTuple):
 
 
 def write(file: File) -> bytes:
-    """Return the bytes of `file`; `ValueError` if a field is out of its range."""
+    """Return the bytes of a file; `ValueError` if a field is out of its range."""
     header = file.header
     if not (0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE):
         raise ValueError(f"size {header.width}x{header.height} is outside 1 to {MAX_SIDE}")
@@ -105,7 +130,7 @@ def write(file: File) -> bytes:
         raise ValueError(f"step code {header.step_code} or alignment {header.alignment} is out of range")
     if any(not 0 < kind < 1 << 8 for kind in file.chunks):
         raise ValueError(f"chunk types {sorted(file.chunks)}, expected 1 to 255")
-    if len(file.segments) != file.layout.segments:
+    if len(file.segments) != file.layout.num_segments:
         raise ValueError(f"{len(file.segments)} segments for {file.layout}")
     indexed = file.layout != SINGLE
     flags = CHUNKS_FLAG * bool(file.chunks) | GREY_FLAG * header.grey | INDEX_FLAG * indexed
@@ -131,26 +156,32 @@ def write(file: File) -> bytes:
 def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
     """Return the file in `data`.
 
-    Raises `FormatError` if it is not exactly one undamaged file that this version can read, `LimitError` if it
-    exceeds `limits`; nothing is allocated before the checks but copies of parts of `data`.
+    Memory is allocated only after the checks, apart from copies of parts of `data`.
+
+    Raises:
+        FormatError: `data` is not exactly one undamaged file that this version can read.
+        LimitError: the file exceeds `limits`.
     """
     _check_magic_and_version(data)
     body = data[:-CHECKSUM_NBYTES]
     if zlib.crc32(body) != struct.unpack("<I", data[-CHECKSUM_NBYTES:])[0]:
         raise FormatError("damaged or truncated file: the checksum does not match")
-    head = _parse_prologue(Cursor(io.BytesIO(body)), len(body), limits)
-    if head.index.end > len(body):
-        raise FormatError(f"truncated file: segments to byte {head.index.end}, {len(body)} bytes before the checksum")
-    for number, segment in enumerate(segments := tuple(head.index.slices(body))):
-        head.index.verify_segment(number, segment)
-    return head.file(segments, _chunks(body[head.index.end :], head.has_chunks, limits))
+    prologue = _parse_prologue(Cursor(io.BytesIO(body)), len(body), limits)
+    if prologue.index.end > len(body):
+        raise FormatError(
+            f"truncated file: segments to byte {prologue.index.end}, {len(body)} bytes before the checksum"
+        )
+    for number, segment in enumerate(segments := tuple(prologue.index.slices(body))):
+        prologue.index.verify_segment(number, segment)
+    return prologue.file(segments, _chunks(body[prologue.index.end :], prologue.has_chunks, limits))
 
 
 def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
-    """Return the file in a stream that can `seek`, whose segments are read when they are asked for.
+    """Return the file in a stream that can `seek`. Its segments are read on access.
 
-    The stream is used as long as the file is. Each segment has a check of its own; a file of a single one is read and
-    checked whole. Errors as in `read`.
+    The stream must stay open as long as the file is in use. Each segment is verified by its own CRC when it is read.
+    A file of a single segment has no such CRC; it is read at once and verified by the checksum of the file. Errors as
+    of `read`.
     """
     nbytes = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -158,27 +189,31 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
     _check_magic_and_version(start)
     stream.seek(0)
     end = nbytes - CHECKSUM_NBYTES
-    head = _parse_prologue(Cursor(stream), end, limits)
-    _check_chunk_limit(end - head.index.end, limits)
+    prologue = _parse_prologue(Cursor(stream), end, limits)
+    _check_chunk_limit(end - prologue.index.end, limits)
     if not start[3] & INDEX_FLAG:
         stream.seek(0)
         return read(read_fully(stream, nbytes), limits)
-    if head.index.end > end:
-        raise FormatError(f"truncated file: segments to byte {head.index.end} of {end}")
+    if prologue.index.end > end:
+        raise FormatError(f"truncated file: segments to byte {prologue.index.end} of {end}")
     chunks = b""
-    if head.has_chunks:
-        stream.seek(head.index.end)
-        chunks = read_fully(stream, end - head.index.end)
-    elif head.index.end != end:
-        raise FormatError("malformed file: bytes after the last segment")
-    return head.file(LazySegments(stream, head.index), _chunks(chunks, head.has_chunks, limits))
+    if prologue.has_chunks:
+        stream.seek(prologue.index.end)
+        chunks = read_fully(stream, end - prologue.index.end)
+    elif prologue.index.end != end:
+        raise FormatError(f"malformed file: {end - prologue.index.end} bytes after the last segment, expected none")
+    return prologue.file(LazySegments(stream, prologue.index), _chunks(chunks, prologue.has_chunks, limits))
 
 
 def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SalvagedFile:
-    """Return what there is of a file that is cut short or damaged; `FormatError` if its head is, `LimitError` as usual.
+    """Return the readable part of a file that may be truncated or damaged.
 
-    `FormatError`, too, if it is not damaged, but has a chunk of a later version that must be understood. The head of a
-    file without an index has no check of its own: what comes of it may be wrong in any way.
+    A file without an index has no checksum over its header alone. If the header is damaged, the result is arbitrary.
+
+    Raises:
+        FormatError: a field before the segments is damaged, or an undamaged file has a required chunk of a later
+            version.
+        LimitError: the file exceeds `limits`.
     """
     try:
         file = read(data, limits)
@@ -187,14 +222,14 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SalvagedFile:
         raise
     except FormatError:
         _check_magic_and_version(data)
-    head = _parse_prologue(Cursor(io.BytesIO(data)), len(data), limits)
+    prologue = _parse_prologue(Cursor(io.BytesIO(data)), len(data), limits)
     segments, intact_segments = [], []
-    for number, segment in enumerate(head.index.slices(data)):
-        complete = len(segment) == head.index.nbytes[number] and (head.index.crcs != () or head.has_chunks)
-        sound = not complete or not head.index.crcs or head.index.crcs[number] == segment_crc(segment)
+    for number, segment in enumerate(prologue.index.slices(data)):
+        complete = len(segment) == prologue.index.nbytes[number] and (prologue.index.crcs != () or prologue.has_chunks)
+        sound = not complete or not prologue.index.crcs or prologue.index.crcs[number] == segment_crc(segment)
         segments.append(segment if sound else b"")
         intact_segments.append(complete and sound)
-    return SalvagedFile(head.file(tuple(segments), {}), tuple(intact_segments), checksum_ok=False)
+    return SalvagedFile(prologue.file(tuple(segments), {}), tuple(intact_segments), checksum_ok=False)
 
 
 def _check_magic_and_version(data: bytes) -> None:
@@ -210,7 +245,7 @@ def _check_magic_and_version(data: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Prologue:
-    """All before the segments."""
+    """Everything before the segments."""
 
     header: Header
     layout: Layout
@@ -223,33 +258,31 @@ class _Prologue:
 
 
 def _parse_prologue(cursor: Cursor, nbytes: int, limits: Limits) -> _Prologue:
-    """Return what `nbytes` bytes, those of a checksum at the end not counted, say before the segments."""
+    """Parse everything before the segments; `nbytes` is the length of the file without its checksum."""
     checked_limits(limits)
     cursor.take(3)
     flags, profile, prior = cursor.take(3)
     width, height = cursor.varint() + 1, cursor.varint() + 1
     if max(width, height) > MAX_SIDE:
-        raise FormatError(f"size {width}x{height}, sides go to {MAX_SIDE}")
+        raise FormatError(f"size {width}x{height}, the largest side of the format is {MAX_SIDE}")
     if width * height > limits.max_pixels:
         raise LimitError(f"{width}x{height} is {width * height} pixels, the limit is {limits.max_pixels}")
-    step = cursor.u16()
-    if flags & UNKNOWN_FLAG or step >> (STEP_BITS + 2):
+    alignment, step_code = divmod(cursor.u16(), 1 << STEP_BITS)
+    if flags & UNKNOWN_FLAG or alignment >= 4:
         raise FormatError("unknown flags; a later sdtrt may read this file")
-    header = Header(
-        width, height, profile, prior, step & ((1 << STEP_BITS) - 1), bool(flags & GREY_FLAG), step >> STEP_BITS
-    )
-    own = b""
+    header = Header(width, height, profile, prior, step_code, bool(flags & GREY_FLAG), alignment)
+    profile_data = b""
     if profile in {INLINE, BUNDLED}:
-        own = cursor.take(PROFILE_NBYTES)
-        own += cursor.take(16 * own[4] if profile == INLINE else DIGEST_NBYTES)
+        profile_data = cursor.take(PROFILE_NBYTES)
+        profile_data += cursor.take(16 * profile_data[4] if profile == INLINE else DIGEST_NBYTES)
     if flags & INDEX_FLAG:
         layout, index = read_index(cursor, nbytes, height, width)
     else:
-        size = cursor.varint() if flags & CHUNKS_FLAG else nbytes - len(cursor.taken)
-        layout, index = SINGLE, Index(len(cursor.taken), (size,))
+        size = cursor.varint() if flags & CHUNKS_FLAG else nbytes - len(cursor.consumed)
+        layout, index = SINGLE, Index(len(cursor.consumed), (size,))
     if index.end - index.start > limits.max_payload_nbytes:
         raise LimitError(f"payload of {index.end - index.start} bytes, the limit is {limits.max_payload_nbytes}")
-    return _Prologue(header, layout, own, index, bool(flags & CHUNKS_FLAG))
+    return _Prologue(header, layout, profile_data, index, bool(flags & CHUNKS_FLAG))
 
 
 def _check_chunk_limit(nbytes: int, limits: Limits) -> None:
@@ -260,13 +293,14 @@ def _check_chunk_limit(nbytes: int, limits: Limits) -> None:
 def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
     _check_chunk_limit(len(data), limits)
     if announced != bool(data):
-        raise FormatError("malformed file: chunks are announced and none follows, or the reverse")
+        expected, found = ("chunks", "none") if announced else ("no chunks", f"{len(data)} bytes")
+        raise FormatError(f"malformed file: the header announces {expected}, found {found} after the segments")
     chunks: dict[int, bytes] = {}
     cursor, last = Cursor(io.BytesIO(data)), 0
-    while len(cursor.taken) < len(data):
+    while len(cursor.consumed) < len(data):
         kind, nbytes = cursor.byte(), cursor.varint()
         if kind <= last:
-            raise FormatError(f"chunk {kind:#04x} after {last:#04x}: types must rise")
+            raise FormatError(f"chunk {kind:#04x} after {last:#04x}: types must increase")
         if kind >= REQUIRED:
             raise _RequiredChunkError(f"unknown required chunk {kind:#04x}; a later sdtrt may read this file")
         chunks[kind] = cursor.take(nbytes)

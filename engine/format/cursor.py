@@ -1,4 +1,4 @@
-"""Reading: a binary stream that gives exactly what is asked for, or says that it is cut short."""
+"""Reading of a binary stream, with `FormatError` where it is truncated."""
 
 from typing import BinaryIO
 
@@ -8,7 +8,7 @@ MAX_VARINT = 5  # bytes
 
 
 def read_fully(stream: BinaryIO, nbytes: int) -> bytes:
-    """Return the next bytes of a stream, fewer only where it ends; unbuffered ones may give them in pieces."""
+    """Return the next `nbytes` bytes of a stream, fewer only at its end. A raw stream may need several reads."""
     parts = []
     while nbytes and (part := stream.read(nbytes)):
         parts.append(part)
@@ -17,20 +17,20 @@ def read_fully(stream: BinaryIO, nbytes: int) -> bytes:
 
 
 class Cursor:
-    """Takes bytes one after the other from a binary stream, and remembers them for a checksum."""
+    """Reads a binary stream from its position on. `consumed` are the bytes so far, for a checksum."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self.taken = bytearray()
+        self.consumed = bytearray()
 
     def take(self, nbytes: int) -> bytes:
-        """Return the next bytes; `FormatError` if there are fewer."""
+        """Return the next `nbytes` bytes; `FormatError` if the stream ends before."""
         data = read_fully(self._stream, nbytes)
         if len(data) != nbytes:
             raise FormatError(
-                f"truncated file: {nbytes} bytes expected at offset {len(self.taken)}, {len(data)} are there"
+                f"truncated file: expected {nbytes} bytes at offset {len(self.consumed)}, found {len(data)}"
             )
-        self.taken += data
+        self.consumed += data
         return data
 
     def byte(self) -> int:
@@ -40,20 +40,20 @@ class Cursor:
         return int.from_bytes(self.take(2), "little")
 
     def varint(self) -> int:
-        """Return a number in groups of 7 bits, lowest first, the top bit set on all but the last (LEB128)."""
+        """Return a number coded in LEB128: 7 bits in each byte, lowest first; the top bit marks that more follow."""
         value = 0
         for position in range(MAX_VARINT):
             byte = self.byte()
             value |= (byte & 0x7F) << (7 * position)
             if byte < 0x80:
                 if position and not byte:
-                    raise FormatError("malformed number: it is longer than it needs to be")
+                    raise FormatError("malformed number: its last byte is 0, the encoding is not the shortest")
                 return value
-        raise FormatError(f"malformed number: more than {MAX_VARINT} bytes")
+        raise FormatError(f"malformed number: longer than {MAX_VARINT} bytes")
 
 
 def varint(value: int) -> bytes:
-    """Return what `Cursor.varint` reads."""
+    """Return a number coded in LEB128, as `Cursor.varint` reads it."""
     groups = bytearray()
     while value >= 0x80:
         groups.append(value & 0x7F | 0x80)

@@ -1,4 +1,7 @@
-"""Where segments lie, and a check of each: so that parts can be read, and no more is lost than is damaged."""
+"""The index of a file: offset, length and CRC of each segment.
+
+With it a part of an image can be read alone, and damage to one segment leaves the others readable.
+"""
 
 import binascii
 import itertools
@@ -20,7 +23,13 @@ MIN_ENTRY = 3  # bytes of a segment's entry
 
 @dataclass(frozen=True)
 class Index:
-    """Where segments lie in a file, one behind the other from `start`; `crcs` is empty where they have none."""
+    """Lengths and CRCs of the segments, which lie one after another.
+
+    Arguments:
+        start: offset of the first segment in the file.
+        nbytes: length of each segment.
+        crcs: CRC-16 of each segment; empty in a file of a single segment, which has none.
+    """
 
     start: int
     nbytes: tuple[int, ...]
@@ -28,7 +37,7 @@ class Index:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """The offset of each segment, and of what follows the last."""
+        """The offset of each segment, and the end of the last one."""
         return tuple(itertools.accumulate(self.nbytes, initial=self.start))
 
     @property
@@ -36,59 +45,71 @@ class Index:
         return self.offsets[-1]
 
     def slices(self, data: bytes) -> Iterator[bytes]:
-        """Yield the segments, shorter or empty where `data` ends before they do."""
+        """Yield the segments in `data`, the bytes of a file. Truncated segments are shorter or empty."""
         return (data[first:last] for first, last in itertools.pairwise(self.offsets))
 
     def verify_segment(self, number: int, segment: bytes) -> None:
-        """Raise `FormatError` if a segment is not the one that was written."""
+        """Raise `FormatError` if the length or the CRC of a segment differs from the index."""
         if len(segment) != self.nbytes[number] or (self.crcs and self.crcs[number] != segment_crc(segment)):
-            raise FormatError(f"damaged file: segment {number} at byte {self.offsets[number]} is not what was written")
+            raise FormatError(
+                f"damaged file: segment {number} at byte {self.offsets[number]} differs from its length or CRC"
+            )
 
 
 def segment_crc(segment: bytes) -> int:
-    """Return a segment's check: CRC-16/XMODEM, which sees all changes within 16 bits."""
+    """Return the CRC-16/XMODEM of a segment. It detects every burst of errors of up to 16 bits."""
     return binascii.crc_hqx(segment, 0)
 
 
 def write_index(layout: Layout, segments: Sequence[bytes], before: bytes) -> bytes:
-    """Return the index of segments; it ends in a CRC-32 of it and all `before` it."""
-    kinds = ALPHA_BIT * layout.alpha | OVERLAY_BIT * layout.overlay | RESIDUAL_BIT * (layout.residual > 0)
+    """Return the bytes of the index; they end with a CRC-32 of `before`, the bytes in front, and of the index."""
+    kinds = ALPHA_BIT * layout.alpha | OVERLAY_BIT * layout.overlay | RESIDUAL_BIT * (layout.residual_step > 0)
     parts = [varint(layout.columns - 1), varint(layout.rows - 1), bytes([layout.levels | kinds])]
-    if layout.residual:
-        parts.append(struct.pack("<H", layout.residual))
+    if layout.residual_step:
+        parts.append(struct.pack("<H", layout.residual_step))
     parts += [varint(len(segment)) + struct.pack("<H", segment_crc(segment)) for segment in segments]
     entries = b"".join(parts)
     return entries + struct.pack("<I", zlib.crc32(before + entries))
 
 
 def read_index(cursor: Cursor, nbytes: int, height: int, width: int) -> tuple[Layout, Index]:
-    """Return what the index of an image of so many pixels says.
+    """Return the layout and the index at the cursor's position.
 
-    Raises `FormatError` if it is damaged, or lists more than `nbytes` bytes, or a latent for each pixel, could hold.
+    Arguments:
+        cursor: it has read everything before the index, from the start of the file.
+        nbytes: length of the file without its checksum.
+        height, width: of the image in pixels.
+
+    Raises `FormatError` if the index is damaged, has more entries than `nbytes` bytes can hold, or more tiles than an
+    image with one latent for each pixel can have.
     """
     columns, rows, kinds = cursor.varint() + 1, cursor.varint() + 1, cursor.byte()
     if kinds & UNKNOWN_BITS or not kinds & LEVELS_MASK:
         raise FormatError(f"unknown kinds of segments {kinds:#04x}; a later sdtrt may read this file")
-    residual = cursor.u16() if kinds & RESIDUAL_BIT else 0
-    layout = Layout(columns, rows, kinds & LEVELS_MASK, bool(kinds & ALPHA_BIT), bool(kinds & OVERLAY_BIT), residual)
-    if kinds & RESIDUAL_BIT and not residual:
-        raise FormatError("malformed file: a residual layer of step 0")
+    residual_step = cursor.u16() if kinds & RESIDUAL_BIT else 0
+    layout = Layout(
+        columns, rows, kinds & LEVELS_MASK, bool(kinds & ALPHA_BIT), bool(kinds & OVERLAY_BIT), residual_step
+    )
+    if kinds & RESIDUAL_BIT and not residual_step:
+        raise FormatError("malformed file: the step of the residual layer is 0, expected 1 to 65535")
     if layout == SINGLE:
         raise FormatError("malformed file: an index of a single segment")
     if not layout.fits(height, width):
-        raise FormatError(f"malformed file: {layout.columns}x{layout.rows} tiles of {width}x{height} pixels")
-    if layout.segments * MIN_ENTRY > nbytes:
-        raise FormatError(f"index of {layout.segments} segments in a file of {nbytes} bytes")
-    entries = [(cursor.varint(), cursor.u16()) for _ in range(layout.segments)]
-    found = zlib.crc32(cursor.taken)
-    if found != struct.unpack("<I", cursor.take(4))[0]:
+        raise FormatError(
+            f"malformed file: {layout.columns}x{layout.rows} tiles, too many for an image of {width}x{height} pixels"
+        )
+    if layout.num_segments * MIN_ENTRY > nbytes:
+        raise FormatError(f"index of {layout.num_segments} segments, too many for a file of {nbytes} bytes")
+    entries = [(cursor.varint(), cursor.u16()) for _ in range(layout.num_segments)]
+    crc = zlib.crc32(cursor.consumed)
+    if crc != struct.unpack("<I", cursor.take(4))[0]:
         raise FormatError("damaged file: the checksum of its index does not match")
-    sizes, checks = zip(*entries, strict=True)
-    return layout, Index(len(cursor.taken), sizes, checks)
+    lengths, crcs = zip(*entries, strict=True)
+    return layout, Index(len(cursor.consumed), lengths, crcs)
 
 
 class LazySegments(Sequence[bytes]):
-    """Segments in a stream, each read and checked when it is asked for; may be used from several threads."""
+    """The segments of a file in a stream. Each access reads one and verifies its CRC. Thread-safe."""
 
     def __init__(self, stream: BinaryIO, index: Index) -> None:
         self._stream, self._index, self._lock = stream, index, Lock()
@@ -97,7 +118,7 @@ class LazySegments(Sequence[bytes]):
         return len(self._index.nbytes)
 
     def nbytes(self, number: int) -> int:
-        """Return how many bytes a segment has."""
+        """Return the length of a segment, without reading it."""
         return self._index.nbytes[number]
 
     @overload

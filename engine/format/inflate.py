@@ -1,19 +1,28 @@
-"""zlib streams of files that may be hostile."""
+"""Decompression of zlib streams from untrusted files."""
 
 import zlib
 
 from sdtrt.errors import FormatError
 
 
-def inflate(data: bytes, largest: int, what: str) -> bytes:
-    """Return what a zlib stream holds; `FormatError`, of `what`, if it is more than `largest` bytes or none at all."""
+def inflate(data: bytes, max_nbytes: int, name: str) -> bytes:
+    """Return the content of a zlib stream.
+
+    Arguments:
+        data: the stream.
+        max_nbytes: limit of the content's length.
+        name: of the content, for messages.
+
+    Raises `FormatError` if the stream is damaged, or its content is longer than `max_nbytes`.
+    """
     stream = zlib.decompressobj()
     try:
-        found = stream.decompress(data, largest + 1)
+        content = stream.decompress(data, max_nbytes + 1)
     except zlib.error as error:
-        raise FormatError(f"damaged {what}: {error}") from error
-    if len(found) > largest:
-        raise FormatError(f"{what} holds more than {largest} bytes")
+        raise FormatError(f"damaged {name}: {error}") from error
+    if len(content) > max_nbytes:
+        raise FormatError(f"{name} inflates to more than {max_nbytes} bytes")
     if not stream.eof or stream.unused_data:
-        raise FormatError(f"damaged {what}: its stream does not end where it should")
-    return found
+        reason = f"{len(stream.unused_data)} bytes follow it" if stream.eof else "it is truncated"
+        raise FormatError(f"damaged {name}: its zlib stream does not end with the data: {reason}")
+    return content

@@ -1,4 +1,4 @@
-"""How much a file may ask for."""
+"""Limits on the memory that a file may require."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -8,9 +8,12 @@ from sdtrt.engine.format.arguments import checked_instance, checked_integer
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may ask for before it is refused with `LimitError`: pixels, and bytes of its payload and its chunks.
+    """Limits of a file. A file that exceeds one is refused with `LimitError`.
 
-    A file's latents may not be more than the pixels that are allowed either.
+    Arguments:
+        max_pixels: of the image; also limits the number of latents.
+        max_payload_nbytes: total length of the segments in bytes.
+        max_chunk_nbytes: total length of the chunks in bytes.
     """
 
     max_pixels: int = 1 << 26
@@ -23,9 +26,9 @@ class Limits:
 
 
 def checked_limits(limits: Any) -> Limits:
-    """Return limits; `TypeError` if the argument is something else."""
-    checked: Limits = checked_instance("limits", limits, Limits, "sdtrt.Limits, such as sdtrt.Limits(max_pixels=10**8)")
-    return checked
+    """Return `limits`; `TypeError` if they are not `Limits`."""
+    result: Limits = checked_instance("limits", limits, Limits, "sdtrt.Limits, such as sdtrt.Limits(max_pixels=10**8)")
+    return result
 
 
 DEFAULT_LIMITS = Limits()

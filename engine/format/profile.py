@@ -1,4 +1,8 @@
-"""Latent profiles: all that turns symbols into latents. They ship with sdtrt, or with a model, or lie in the file."""
+"""Latent profiles: the parameters that turn symbols into latents.
+
+A profile ships with sdtrt, comes with a model, or lies in the file. This module parses and writes profiles; it knows
+nothing of the container around them. `docs/format.md`, section 2, is normative.
+"""
 
 import hashlib
 import json
@@ -11,23 +15,29 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import F32Array, U8Array
-from sdtrt.engine.format.container import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES, STEP_BITS, File
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.kernels.reference import SYMBOL_LIMIT
 
-ADAPTIVE_PRIOR = 0  # prior id of the adaptive one
-PALETTE = 255  # in place of a prior: no symbols but palette indices
+INLINE = 0  # profile id of a file that contains its profile: 10 bytes, and 16 for each channel
+BUNDLED = 254  # profile and prior id of a file that refers to its model's: 10 bytes, and 8 of a digest
+PROFILE_NBYTES, DIGEST_NBYTES = 10, 8
+ADAPTIVE_PRIOR = 0  # prior id
+PALETTE = 255  # prior id of files that hold palette indices instead of symbols
 PROFILE_NAMES = {1: "tiny-1", 2: "sd1-1"}
 PRIOR_NAMES = {1: "tiny-1", 2: "sd1-1"}
-MAX_STEP = 1 << 8
+MAX_STEP = 1 << 8  # quantization step of the largest step code
 MAX_STEP_CODE = 4095
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentSpaceInfo:
-    """What every file tells of its latent space: name, channels, pixels a latent is wide, and the scale of qualities.
+    """The facts about its latent space that every file gives, directly or by a profile id.
 
-    `step_codes` are those of qualities 1 and 100.
+    Arguments:
+        latent_space: the name, such as `sd1`.
+        channels: of the latents.
+        downscale: width and height of a latent in pixels.
+        step_codes: the step codes of qualities 1 and 100.
     """
 
     latent_space: str
@@ -36,13 +46,16 @@ class LatentSpaceInfo:
     step_codes: tuple[int, int]
 
     def step_code(self, quality: float) -> int:
-        """Return the step code of a quality, 1 to 100 or somewhat beyond: the step itself runs on a log scale."""
+        """Return the step code of a quality, clamped to 0 … 4095.
+
+        The quality is nominally 1 to 100. Step codes are linear in it, so steps are exponential.
+        """
         first, last = self.step_codes
         code = round(first + (last - first) * (quality - 1) / 99)
         return min(max(code, 0), MAX_STEP_CODE)
 
     def quality(self, step_code: int) -> float:
-        """Return the quality whose step is nearest, the inverse of `step_code`; below 1 or above 100 for odd files."""
+        """Return the quality of a step code: the inverse of `step_code`. It may lie outside of 1 to 100."""
         first, last = self.step_codes
         return 1 + 99 * (step_code - first) / (last - first)
 
@@ -55,40 +68,49 @@ class LatentSpaceInfo:
 class LatentProfile(LatentSpaceInfo):
     """How a latent space is quantized.
 
-    A latent x of channel c is coded as the symbol of (x - mean[c]) / (spread[c] * weight[c] * step), where the file
-    gives the step. `offset[c]` is how far towards zero, in steps, reconstruction points lie off the centre.
-    Vectors are float32 (channels,). `masking` is how many channels, the first ones, tell encoders what masks errors:
-    those of low frequencies of brightness, or none. `preview` tells the colours of blocks, None if the profile knows no
-    way to them.
-    `prior_file` is the file of the prior that comes with a model, None where there is none.
+    The symbol of a latent x of channel c is (x - mean[c]) / (std[c] * step_weight[c] * quant_step), rounded. The file
+    gives `quant_step`.
+
+    Arguments:
+        mean, std: float32 (channels,), the normalisation of the latents.
+        step_weight: float32 (channels,), the step of each channel relative to the file's.
+        recon_offset: float32 (channels,), how many steps the reconstruction lies towards zero from the symbol.
+        prior: id of the prior.
+        id: of the profile.
+        masking: number of channels that the encoder's perceptual masking looks at, from the first on. These channels
+            hold the low frequencies of luma. 0: no masking.
+        preview: the linear decoder of previews, None if the latent space has none.
+        prior_file: bytes of the prior's file that comes with a model, None without one.
     """
 
     mean: F32Array
-    spread: F32Array
-    weight: F32Array
-    offset: F32Array
+    std: F32Array
+    step_weight: F32Array
+    recon_offset: F32Array
     prior: int
     id: int = INLINE
     masking: int = 0
     preview: "Preview | None" = None
     prior_file: bytes | None = None
 
-    def with_prior(self, trained: bytes) -> "LatentProfile":
-        """Return the same profile with a model's own prior, to which files then refer."""
-        return replace(self, prior=BUNDLED, id=BUNDLED, prior_file=trained)
+    def with_prior(self, prior_file: bytes) -> "LatentProfile":
+        """Return this profile with the prior of a model. Files then refer to the model's profile and prior."""
+        return replace(self, prior=BUNDLED, id=BUNDLED, prior_file=prior_file)
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The linear part of a latent space's way to images: the mean colour of the block that a latent stands for.
+    """A linear decoder: it predicts the mean colour of the pixels that a latent stands for.
 
-    RGB, in levels of 8 bits, is `bias` and the sum of `weights`, float32 (3, len(channels), 3, 3), times the latents of
-    `channels` at and around the position, row by row.
+    Arguments:
+        channels: the channels of the latents that it uses.
+        weights: float32 (3, len(channels), 3, 3), a 3x3 convolution from latents to RGB in 8-bit values.
+        bias: float32 (3,), added to RGB.
     """
 
     channels: tuple[int, ...]
     weights: F32Array
-    bias: F32Array  # float32 (3,)
+    bias: F32Array
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Preview":
@@ -103,57 +125,77 @@ class Preview:
         colours = np.broadcast_to(self.bias[:, None, None], (3, height, width)).astype(np.float32)
         for dy in range(3):
             for dx in range(3):
-                seen = padded[:, dy : dy + height, dx : dx + width]
-                colours += np.tensordot(self.weights[:, :, dy, dx], seen, 1)
+                neighbours = padded[:, dy : dy + height, dx : dx + width]
+                colours += np.tensordot(self.weights[:, :, dy, dx], neighbours, 1)
         return np.clip(np.rint(colours), 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def read_space_info(file: File) -> LatentSpaceInfo:
-    """Return what a file tells of its latent space; `FormatError` if that is unknown or malformed."""
-    header = file.header
-    if (header.profile == BUNDLED) != (header.prior == BUNDLED):
-        raise FormatError(f"malformed file: latent profile {header.profile} with prior {header.prior}")
-    if header.profile == BUNDLED:
-        return LatentSpaceInfo(**unpack_space_info(file.profile, PROFILE_NBYTES + DIGEST_NBYTES))
-    if header.profile == INLINE:
-        if header.prior != ADAPTIVE_PRIOR:
-            raise FormatError(f"malformed file: prior {header.prior} with a latent profile of its own")
-        return parse_profile(file.profile)
-    if header.profile not in PROFILE_NAMES:
-        raise FormatError(f"latent profile {header.profile} is unknown; a later sdtrt may read this file")
-    return shipped_profile(header.profile)
+def parse_space_info(profile_id: int, prior_id: int, data: bytes) -> LatentSpaceInfo:
+    """Return the latent space of a file: a `LatentProfile`, unless the profile is that of the file's model.
 
+    Arguments:
+        profile_id, prior_id: of the file's header.
+        data: bytes of the profile in the file.
 
-def resolve_profile(file: File, model_profile: LatentProfile | None = None) -> LatentProfile:
-    """Return the profile that a file names, carries, or shares with its model, whose `model_profile` is at hand.
-
-    Raises `FormatError` if it is unknown or malformed, `BundleError` if it is another model's than that at hand.
+    Raises `FormatError` if the profile is unknown or malformed.
     """
-    space = read_space_info(file)
-    if model_profile is not None and (model_profile.channels, model_profile.downscale) != (
-        space.channels,
-        space.downscale,
-    ):
-        raise BundleError(
-            f"latents of {space.channels} channels at 1/{space.downscale} of the image, "
-            f"the model's are {model_profile.channels} at 1/{model_profile.downscale}"
-        )
-    if isinstance(space, LatentProfile):
-        return space
-    if model_profile is None or model_profile.id != BUNDLED or model_reference(model_profile) != file.profile:
-        wanted = file.profile[PROFILE_NBYTES:].hex()
-        raise BundleError(
-            f"latents are by the prior {wanted} of a model of latent space {space.latent_space}"
-            + (", which is not at hand" if model_profile is None else f"; this model has {prior_label(model_profile)}")
-        )
-    return model_profile
+    if (profile_id == BUNDLED) != (prior_id == BUNDLED):
+        raise FormatError(f"malformed file: latent profile {profile_id} with prior {prior_id}")
+    if profile_id == BUNDLED:
+        return LatentSpaceInfo(**unpack_space_info(data, PROFILE_NBYTES + DIGEST_NBYTES))
+    if profile_id == INLINE:
+        if prior_id != ADAPTIVE_PRIOR:
+            raise FormatError(f"malformed file: prior {prior_id} with a latent profile of its own")
+        return parse_profile(data)
+    if profile_id not in PROFILE_NAMES:
+        raise FormatError(f"latent profile {profile_id} is unknown; a later sdtrt may read this file")
+    return shipped_profile(profile_id)
 
 
-def prior_label(profile: LatentProfile) -> str:
-    """Return in a word which prior a profile's files are coded by."""
-    if profile.id == BUNDLED:
-        return model_reference(profile)[PROFILE_NBYTES:].hex()
-    return PRIOR_NAMES.get(profile.prior, "none of its own")
+def parse_profile(data: bytes) -> LatentProfile:
+    """Return the profile that a file contains; `FormatError` if it is malformed."""
+    space = unpack_space_info(data)
+    vectors = np.frombuffer(data, "<f4", offset=PROFILE_NBYTES).reshape(4, -1).astype(np.float32)
+    if not np.isfinite(vectors).all() or (vectors[1:3] <= 0).any():
+        raise FormatError("latent profile has values that are not finite, or spreads or weights that are not positive")
+    mean, std, step_weight, recon_offset = vectors
+    with np.errstate(over="ignore"):
+        max_latents = np.abs(mean) + std * step_weight * MAX_STEP * (SYMBOL_LIMIT + 1 + np.abs(recon_offset))
+    if not np.isfinite(max_latents).all():
+        raise FormatError("latent profile has values so large that latents would overflow")
+    return LatentProfile(
+        mean=mean, std=std, step_weight=step_weight, recon_offset=recon_offset, prior=ADAPTIVE_PRIOR, **space
+    )
+
+
+def unpack_space_info(data: bytes, nbytes: int | None = None) -> dict[str, Any]:
+    """Return the fields of a `LatentSpaceInfo`, from the start of a profile's bytes.
+
+    Arguments:
+        data: the profile as the file contains it.
+        nbytes: the length that `data` must have, None: that of a whole profile.
+
+    Raises `FormatError` if the length or a field is wrong.
+    """
+    if len(data) < PROFILE_NBYTES:
+        raise FormatError(f"latent profile of {len(data)} bytes, expected at least {PROFILE_NBYTES}")
+    name, channels, downscale, first, last = _FIXED.unpack_from(data)
+    expected = PROFILE_NBYTES + 16 * channels if nbytes is None else nbytes
+    if len(data) != expected or not channels or not downscale:
+        raise FormatError(
+            f"latent profile of {len(data)} bytes, {channels} channels and downscale {downscale}; "
+            f"expected {expected} bytes, and neither of the two to be 0"
+        )
+    if max(first, last) > MAX_STEP_CODE or first == last:
+        raise FormatError(
+            f"latent profile has step codes {first} and {last}, expected two different ones up to {MAX_STEP_CODE}"
+        )
+    return {
+        "latent_space": f"x-{name.hex()}",
+        "channels": channels,
+        "downscale": downscale,
+        "step_codes": (first, last),
+    }
 
 
 @cache
@@ -166,42 +208,42 @@ def shipped_profile(identifier: int) -> LatentProfile:
 
 
 def profile_from_json(fields: dict[str, Any], identifier: int = INLINE) -> LatentProfile:
-    """Return the profile that the fields of a profile's JSON file describe."""
-    vectors: dict[str, Any] = {
-        name: np.array(fields[name], np.float32) for name in ("mean", "spread", "weight", "offset")
-    }
+    """Return the profile in the fields of a profile's JSON file. The keys are part of the format."""
     return LatentProfile(
         latent_space=fields["latent_space"],
         channels=fields["channels"],
         downscale=fields["downscale"],
         step_codes=(fields["step_codes"][0], fields["step_codes"][1]),
+        mean=np.array(fields["mean"], np.float32),
+        std=np.array(fields["spread"], np.float32),
+        step_weight=np.array(fields["weight"], np.float32),
+        recon_offset=np.array(fields["offset"], np.float32),
         prior=fields["prior"],
         id=identifier,
         masking=fields.get("masking", 0),
         preview=Preview.from_json(fields["preview"]) if "preview" in fields else None,
-        **vectors,
     )
 
 
 _FIXED = struct.Struct("<4sBBHH")  # hash, channels, downscale, step codes of qualities 1 and 100
 
 
+def serialize_profile(profile: LatentProfile) -> bytes:
+    """Return the bytes of a file that describe its profile, besides the id; empty for a shipped profile."""
+    return {INLINE: pack_profile, BUNDLED: model_reference}.get(profile.id, lambda _: b"")(profile)
+
+
 def pack_profile(profile: LatentProfile) -> bytes:
-    """Return a profile as files carry it, for a latent space named `x-` and 8 hexadecimal digits."""
-    vectors = np.stack([profile.mean, profile.spread, profile.weight, profile.offset])
+    """Return a profile as files contain it. The latent space's name is `x-` and 8 hexadecimal digits."""
+    vectors = np.stack([profile.mean, profile.std, profile.step_weight, profile.recon_offset])
     return pack_space_info(profile) + vectors.astype("<f4").tobytes()
 
 
 def model_reference(profile: LatentProfile) -> bytes:
-    """Return what files have of a profile that is their model's: the outline, and a digest of it and the prior."""
+    """Return a file's reference to the profile of its model: the space info, and a digest of profile and prior."""
     assert profile.prior_file is not None
     digest = hashlib.sha256(pack_profile(profile) + profile.prior_file).digest()
     return pack_space_info(profile) + digest[:DIGEST_NBYTES]
-
-
-def serialize_profile(profile: LatentProfile) -> bytes:
-    """Return what a file has of its profile besides the id."""
-    return {INLINE: pack_profile, BUNDLED: model_reference}.get(profile.id, lambda _: b"")(profile)
 
 
 def pack_space_info(space: LatentSpaceInfo) -> bytes:
@@ -209,33 +251,8 @@ def pack_space_info(space: LatentSpaceInfo) -> bytes:
     return _FIXED.pack(name, space.channels, space.downscale, *space.step_codes)
 
 
-def unpack_space_info(data: bytes, nbytes: int | None = None) -> dict[str, Any]:
-    """Return the fields of an `LatentSpaceInfo` at the start of `nbytes` bytes, by default as many as a whole profile has."""
-    if len(data) < PROFILE_NBYTES:
-        raise FormatError(f"latent profile of {len(data)} bytes, expected at least {PROFILE_NBYTES}")
-    name, channels, downscale, first, last = _FIXED.unpack_from(data)
-    expected = PROFILE_NBYTES + 16 * channels if nbytes is None else nbytes
-    if len(data) != expected or not channels or not downscale:
-        raise FormatError(f"latent profile of {len(data)} bytes, {channels} channels need {expected}")
-    if max(first, last) >= 1 << STEP_BITS or first == last:
-        raise FormatError(f"latent profile has step codes {first} and {last}")
-    return {
-        "latent_space": f"x-{name.hex()}",
-        "channels": channels,
-        "downscale": downscale,
-        "step_codes": (first, last),
-    }
-
-
-def parse_profile(data: bytes) -> LatentProfile:
-    """Return the profile that a file carries; `FormatError` if it is malformed."""
-    space = unpack_space_info(data)
-    vectors = np.frombuffer(data, "<f4", offset=PROFILE_NBYTES).reshape(4, -1).astype(np.float32)
-    if not np.isfinite(vectors).all() or (vectors[1:3] <= 0).any():
-        raise FormatError("latent profile has values that are not finite, or spreads or weights that are not positive")
-    mean, spread, weight, offset = vectors
-    with np.errstate(over="ignore"):
-        largest = np.abs(mean) + spread * weight * MAX_STEP * (SYMBOL_LIMIT + 1 + np.abs(offset))
-    if not np.isfinite(largest).all():
-        raise FormatError("latent profile has values so large that latents would overflow")
-    return LatentProfile(mean=mean, spread=spread, weight=weight, offset=offset, prior=ADAPTIVE_PRIOR, **space)
+def prior_label(profile: LatentProfile) -> str:
+    """Return the name of the prior that codes a profile's files, or the digest of a model's prior."""
+    if profile.id == BUNDLED:
+        return model_reference(profile)[PROFILE_NBYTES:].hex()
+    return PRIOR_NAMES.get(profile.prior, "none of its own")

@@ -1,1 +1,1 @@
-"""Layers over the networks' image: a residual, by a transform of blocks, and an overlay."""
+"""The two layers over the output of the networks: a DCT-coded residual and a lossless overlay."""

@@ -1,4 +1,4 @@
-"""What a file has beside its latents: a residual that is added to the networks' image, an overlay that hides it."""
+"""Decoding of a file's layers: a residual that is added to the networks' output, and an overlay that covers it."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -8,142 +8,161 @@ import numpy as np
 
 from sdtrt._arrays import I16Array, I32Array, U8Array
 from sdtrt.engine.format import webp_lossless
-from sdtrt.engine.format.alpha import pixel_tiles
 from sdtrt.engine.format.container import File
-from sdtrt.engine.format.layout import Span, overlaps
-from sdtrt.engine.format.profile import read_space_info
+from sdtrt.engine.format.layout import Span, overlaps, pixel_tiles
 from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import block_grid
 from sdtrt.kernels import reference
 
 
 class TileLayers(NamedTuple):
-    """What is over a tile, None where there is nothing."""
+    """The decoded layers of a tile; None where the tile has none."""
 
-    residual: I16Array | None  # (H, W, 3) or somewhat larger, in levels
-    overlay: U8Array | None  # (H, W, 4): where alpha is 255 it is the image
+    residual: I16Array | None  # (H, W, 3) in 8-bit values, padded to whole blocks
+    overlay: U8Array | None  # (H, W, 4); pixels of alpha 255 replace the image
 
 
-# Of a tile: its rows and columns of pixels, its residual's values, and its overlay.
-TileCoefficients = tuple[Span, Span, I32Array | None, U8Array | None]
+class TileCoefficients(NamedTuple):
+    """The layers of a tile as kernels take them; None where the tile has none."""
+
+    rows: Span  # of pixels
+    columns: Span
+    coefficients: I32Array | None  # of the residual, as `reference.add_residual` takes them
+    overlay: U8Array | None  # (H, W, 4)
 
 
 class LayerReader:
-    """A file's residual and overlay, decoded tile by tile when they are asked for; for one thread at a time.
+    """Decodes the layers of a file tile by tile, on access. For one thread at a time.
 
-    `intact_segments` tells which segments of a salvaged file are whole: those that are not are left out.
+    Arguments:
+        file: the file.
+        intact_segments: of a salvaged file. Segments that are not intact are ignored.
     """
 
     def __init__(self, file: File, intact_segments: Sequence[bool] | None = None) -> None:
         self._file, self._intact_segments = file, intact_segments
         header = file.header
-        self._places = pixel_tiles(header.width, header.height, read_space_info(file).downscale, file.layout)
-        self._tiles: OrderedDict[int, TileLayers] = OrderedDict()
+        self._tile_spans = pixel_tiles(header.width, header.height, file.space.downscale, file.layout)
+        self._cache: OrderedDict[int, TileLayers] = OrderedDict()
 
     def apply(self, pixels: U8Array, rows: Span | None = None, columns: Span | None = None) -> U8Array:
-        """Return the networks' pixels, uint8 (H, W, 3), of some rows and columns (None: all), with layers over them.
+        """Put the layers over the networks' output, in place, and return it.
 
-        They are changed in place. Raises `FormatError` if a layer is damaged.
+        Arguments:
+            pixels: uint8 (H, W, 3).
+            rows, columns: of the image that `pixels` are, None: all.
+
+        Raises `FormatError` if a layer is damaged.
         """
         header, layout = self._file.header, self._file.layout
         rows, columns = rows or (0, header.height), columns or (0, header.width)
-        if not layout.overlay and not layout.residual:
+        if not layout.overlay and not layout.residual_step:
             return pixels
-        for number, (down, across) in enumerate(self._places):
-            if overlaps(down, rows) and overlaps(across, columns):
-                place, part = intersect(down, across, rows, columns)
+        for number, (tile_rows, tile_columns) in enumerate(self._tile_spans):
+            if overlaps(tile_rows, rows) and overlaps(tile_columns, columns):
+                in_pixels, in_tile = intersect(tile_rows, tile_columns, rows, columns)
                 tile = self._tile(number)
                 if tile.residual is not None:
-                    added = pixels[place] + tile.residual[part]
-                    pixels[place] = np.minimum(np.maximum(added, 0), 255)
+                    sums = pixels[in_pixels] + tile.residual[in_tile]
+                    pixels[in_pixels] = np.minimum(np.maximum(sums, 0), 255)
                 if tile.overlay is not None:
-                    reference.apply_overlay(pixels[place], tile.overlay[part])
+                    reference.apply_overlay(pixels[in_pixels], tile.overlay[in_tile])
         return pixels
 
     def apply_to_preview(self, pixels: U8Array, scale: int) -> U8Array:
-        """Return pixels at 1/`scale` of the size with the overlay over them, as opaque as it covers them."""
+        """Return a preview, at 1/`scale` of the size, blended with the overlay by the share of each pixel it covers."""
         if not self._file.layout.overlay:
             return pixels
         header = self._file.header
         overlay = np.zeros((header.height, header.width, 4), np.uint8)
-        for number, (down, across) in enumerate(self._places):
-            found = self._overlay(number)
-            if found is not None:
-                overlay[slice(*down), slice(*across)] = found
+        for number, (tile_rows, tile_columns) in enumerate(self._tile_spans):
+            tile_overlay = self._overlay(number)
+            if tile_overlay is not None:
+                overlay[slice(*tile_rows), slice(*tile_columns)] = tile_overlay
         small = box_downscale(overlay * (overlay[:, :, 3:] == 255), scale).astype(np.float32)
-        covered = small[:, :, 3:] / 255
-        return np.rint(small[:, :, :3] + (1 - covered) * pixels).clip(0, 255).astype(np.uint8)
+        coverage = small[:, :, 3:] / 255
+        return np.rint(small[:, :, :3] + (1 - coverage) * pixels).clip(0, 255).astype(np.uint8)
 
     def missing_report(self) -> str:
-        """Return in words what is missing of a salvaged file's layers, nothing if nothing is."""
+        """Return a sentence about the missing layers of a salvaged file, empty if they are complete."""
         layout, intact_segments = self._file.layout, self._intact_segments
-        kinds = [kind for kind in ("overlay", "residual") if kind in layout.kinds]
-        missing = [
-            f"{kind} of tiles: {count} of {layout.tiles} missing"
-            for kind in kinds
-            if intact_segments
-            and (count := sum(not intact_segments[layout.segment(kind, tile)] for tile in range(layout.tiles)))
-        ]
-        return "; ".join(missing)
+        if intact_segments is None:
+            return ""
+        reports = []
+        for kind in ("overlay", "residual"):
+            if kind in layout.kinds:
+                first = layout.segment_index(kind, 0)
+                count = list(intact_segments[first : first + layout.num_tiles]).count(False)
+                reports += [f"{kind} of tiles: {count} of {layout.num_tiles} missing"] if count else []
+        return "; ".join(reports)
 
     def verify(self) -> None:
         """Raise `FormatError` if a layer is damaged."""
-        for number in range(len(self._places)):
+        for number in range(len(self._tile_spans)):
             self._residual(number)
             self._overlay(number)
 
     def tiles(self) -> Iterator[TileCoefficients]:
-        """Yield the layers of each tile; `FormatError` if one is damaged."""
-        for number, (down, across) in enumerate(self._places):
-            yield down, across, self._values(number), self._overlay(number)
+        """Yield the layers of each tile, for a device; `FormatError` if one is damaged."""
+        for number, (rows, columns) in enumerate(self._tile_spans):
+            yield TileCoefficients(rows, columns, self._coefficients(number), self._overlay(number))
 
     def _tile(self, number: int) -> TileLayers:
-        if number not in self._tiles:
-            self._tiles[number] = TileLayers(self._residual(number), self._overlay(number))
-        while len(self._tiles) > self._file.layout.columns:  # what is asked for from top to bottom is decoded once
-            self._tiles.popitem(last=False)
-        return self._tiles[number]
+        if number not in self._cache:
+            self._cache[number] = TileLayers(self._residual(number), self._overlay(number))
+        # One row of tiles stays in memory, so that reading from top to bottom decodes each tile once.
+        while len(self._cache) > self._file.layout.columns:
+            self._cache.popitem(last=False)
+        return self._cache[number]
 
     def _residual(self, number: int) -> I16Array | None:
-        values = self._values(number)
-        return None if values is None else reference.inverse_dct(values)
+        coefficients = self._coefficients(number)
+        return None if coefficients is None else reference.inverse_dct(coefficients)
 
-    def _values(self, number: int) -> I32Array | None:
+    def _coefficients(self, number: int) -> I32Array | None:
         segment = self._segment("residual", number)
-        return (
-            residual_codec.decode_residual(segment, *block_grid(*self._size(number)), self._file.layout.residual)
-            if segment
-            else None
-        )
+        if not segment:
+            return None
+        grid = block_grid(*self._size(number))
+        return residual_codec.decode_residual(segment, *grid, self._file.layout.residual_step)
 
     def _overlay(self, number: int) -> U8Array | None:
         segment = self._segment("overlay", number)
         return webp_lossless.decode_rgba(segment, *self._size(number), "overlay") if segment else None
 
     def _segment(self, kind: str, tile: int) -> bytes:
-        """Return a tile's segment of a kind, empty if there is none, or if it is not whole."""
+        """Return a segment, empty if the file does not have it or it is not intact."""
         layout = self._file.layout
         if kind not in layout.kinds or (
-            self._intact_segments is not None and not self._intact_segments[layout.segment(kind, tile)]
+            self._intact_segments is not None and not self._intact_segments[layout.segment_index(kind, tile)]
         ):
             return b""
         return self._file.segment(kind, tile)
 
     def _size(self, number: int) -> tuple[int, int]:
-        down, across = self._places[number]
-        return down[1] - down[0], across[1] - across[0]
+        rows, columns = self._tile_spans[number]
+        return rows[1] - rows[0], columns[1] - columns[0]
 
 
-def intersect(down: Span, across: Span, rows: Span, columns: Span) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return what a tile and some rows and columns have in common: its place in those, and in the tile."""
-    top, bottom = max(down[0], rows[0]), min(down[1], rows[1])
-    left, right = max(across[0], columns[0]), min(across[1], columns[1])
-    place = slice(top - rows[0], bottom - rows[0]), slice(left - columns[0], right - columns[0])
-    return place, (slice(top - down[0], bottom - down[0]), slice(left - across[0], right - across[0]))
+def intersect(
+    tile_rows: Span, tile_columns: Span, rows: Span, columns: Span
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return the intersection of a tile with a region, twice: as slices of the region, and as slices of the tile."""
+    top, bottom = max(tile_rows[0], rows[0]), min(tile_rows[1], rows[1])
+    left, right = max(tile_columns[0], columns[0]), min(tile_columns[1], columns[1])
+    in_region = slice(top - rows[0], bottom - rows[0]), slice(left - columns[0], right - columns[0])
+    in_tile = (
+        slice(top - tile_rows[0], bottom - tile_rows[0]),
+        slice(left - tile_columns[0], right - tile_columns[0]),
+    )
+    return in_region, in_tile
 
 
 def box_downscale(pixels: U8Array, factor: int) -> U8Array:
-    """Return means over blocks, uint8; sides are rounded up, and blocks at the end may be smaller."""
+    """Return the means of blocks of `factor` x `factor` pixels, uint8.
+
+    Height and width are rounded up: blocks in the last row and column may be smaller.
+    """
     if factor == 1:
         return pixels
     rows = np.add.reduceat(pixels, np.arange(0, pixels.shape[0], factor), axis=0, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Coefficients to streams and back, through the coder that latents use."""
+"""Encoding and decoding of the residual layer: DCT coefficients <-> streams of the ANS coder."""
 
 import numpy as np
 
@@ -11,146 +11,181 @@ from sdtrt.engine.layers.residual_contexts import (
     BANDS,
     CHANNELS,
     ESCAPE,
-    EXTENTS,
-    GROUPS,
-    REACH,
+    MAX_BIN,
+    NUM_GROUPS,
+    NUM_LAST_GROUPS,
     BlockContexts,
     ResidualTables,
-    groups_of,
     residual_tables,
+    sum_by_group,
 )
 from sdtrt.errors import FormatError
 from sdtrt.kernels.reference import BLOCK, RESIDUAL_LIMIT
 
-_FARTHEST = ESCAPE_OFFSET - 1  # symbol: at a step of 1/16 level the largest coefficients have no nearer one
+_MAX_SYMBOL = ESCAPE_OFFSET - 1  # the largest coefficients have larger symbols at a step of 1/16; they are clamped
 
-# What an encoder expects when it chooses extents, in bits: of a coefficient of 0, of 1, and for each doubling; and of
-# a block that holds anything, over one that holds nothing.
-_ZERO, _ONE, _OCTAVE = 0.3, 4.0, 1.6
-_OPENING = 4.0
+# Estimated bits that `choose_last_groups` uses.
+_ZERO_BITS, _ONE_BITS = 0.3, 4.0  # of a symbol 0, and of a symbol +-1
+_OCTAVE_BITS = 1.6  # more for each doubling of a symbol
+_BLOCK_BITS = 4.0  # more for a block that has symbols than for one that has none
 
 
 def encode_residual(
-    coefficients: F32Array, step: int, lmbda: F32Array | float = RESIDUAL_LAMBDA, trained: ResidualTables | None = None
+    coefficients: F32Array,
+    residual_step: int,
+    lmbda: F32Array | float = RESIDUAL_LAMBDA,
+    tables: ResidualTables | None = None,
 ) -> bytes:
-    """Return the stream of coefficients in levels, float32 (3, 64, rows, columns); empty if nothing is worth its bits.
+    """Return the stream of a tile's residual. It is empty if the cost D + lambda R without a residual is lower.
 
-    `step` is in 1/16 level; `lmbda` is what a bit may cost in squared error, in squared steps, or at each block,
-    float32 (rows, columns).
+    Arguments:
+        coefficients: float32 (3, 64, rows, columns) in 8-bit values, as of `forward_dct`.
+        residual_step: in 1/16 of an 8-bit value.
+        lmbda: squared steps per bit; a number, or one for each block, float32 (rows, columns).
+        tables: None: the shipped tables.
     """
-    trained = trained or residual_tables()
-    target = scale_coefficients(coefficients, step)
+    tables = tables or residual_tables()
+    target = scale_coefficients(coefficients, residual_step)
     lambdas = np.broadcast_to(np.asarray(lmbda, np.float32).ravel(), target.shape[2:])
-    extents = choose_last_groups(target, lambdas)
-    if not extents.any():
+    last_groups = choose_last_groups(target, lambdas)
+    if not last_groups.any():
         return b""
-    blocks, bits = BlockContexts(coefficients.shape[2], coefficients.shape[3], trained), bit_costs(trained)
-    coded, gain = [], 0.0  # in bits: what each block's error is worth at its price, less those that are sent
-    worth = 1 / np.maximum(lambdas, np.float32(1e-12))
-    for part in blocks.passes():
-        rows = blocks.rows(part)
-        if part.group < 0:
-            values = bins = extents[part.channel, part.blocks]
+    blocks, bits = BlockContexts(coefficients.shape[2], coefficients.shape[3], tables), bit_costs(tables)
+    encoded_passes, gain = [], 0.0  # the gain is in bits: the cost that the residual saves, divided by lambda
+    bits_per_error = 1 / np.maximum(lambdas, np.float32(1e-12))
+    for coding_pass in blocks.passes():
+        rows = blocks.rows(coding_pass)
+        if coding_pass.group < 0:
+            symbols = bins = last_groups[coding_pass.channel, coding_pass.blocks]
             gain -= float(bits[rows, bins].sum())
         else:
-            at = target[part.channel][part.bands, part.blocks]
-            values, bins, costs = quantize_rdo(at, rows, trained, bits, lambdas[part.blocks])
-            gain += float((at * at - costs).sum(0) @ worth[part.blocks])
-        coded.append((rows, bins, values, trained.low_bits[rows]))
-        blocks.put(part, values)
+            pass_target = target[coding_pass.channel][coding_pass.bands, coding_pass.blocks]
+            symbols, bins, costs = quantize_rdo(pass_target, rows, tables, bits, lambdas[coding_pass.blocks])
+            gain += float((pass_target * pass_target - costs).sum(0) @ bits_per_error[coding_pass.blocks])
+        encoded_passes.append((rows, bins, symbols, tables.low_bits[rows]))
+        blocks.put(coding_pass, symbols)
     if gain <= 0:
         return b""
-    writer = AnsEncoder(trained.tables)
-    for rows, bins, values, low_bits in reversed(coded):
-        escaped, wide = bins == ESCAPE, (low_bits > 0) & (bins != ESCAPE)
-        writer.write_uniform(values[escaped] + ESCAPE_OFFSET, np.full(escaped.sum(), 1 << 16, np.int32))
-        writer.write_uniform(values[wide] & ((1 << low_bits[wide]) - 1), 1 << low_bits[wide])
-        writer.write_bins(bins.ravel(), rows.ravel())
-    return writer.stream()
+    encoder = AnsEncoder(tables.tables)
+    for rows, bins, symbols, low_bits in reversed(encoded_passes):
+        is_escaped, is_wide = bins == ESCAPE, (low_bits > 0) & (bins != ESCAPE)
+        encoder.write_uniform(symbols[is_escaped] + ESCAPE_OFFSET, np.full(is_escaped.sum(), 1 << 16, np.int32))
+        encoder.write_uniform(symbols[is_wide] & ((1 << low_bits[is_wide]) - 1), 1 << low_bits[is_wide])
+        encoder.write_bins(bins.ravel(), rows.ravel())
+    return encoder.stream()
 
 
-def decode_residual(stream: bytes, rows: int, columns: int, step: int) -> I32Array:
-    """Return the values in a stream, int32 (3, rows, columns, 8, 8), for `reference.add_residual`.
+def decode_residual(stream: bytes, rows: int, columns: int, residual_step: int) -> I32Array:
+    """Return the coefficients in a stream, int32 (3, rows, columns, 8, 8), as `reference.add_residual` takes them.
 
-    Raises `FormatError` if it is not a stream of so many blocks.
+    Arguments:
+        stream: may be empty; then all coefficients are 0.
+        rows, columns: of blocks.
+        residual_step: in 1/16 of an 8-bit value.
+
+    Raises `FormatError` if the stream is damaged, or has another number of blocks.
     """
     if stream.startswith(b"\0"):
         raise FormatError("damaged residual: it starts with a zero byte")
-    trained = residual_tables()
-    reader, blocks = AnsDecoder(stream, trained.tables), BlockContexts(rows, columns, trained)
-    found = np.zeros((CHANNELS, BANDS, rows * columns), np.int32)
-    for part in blocks.passes():
-        at = blocks.rows(part)
-        bins = reader.read_bins(at)
-        if part.group < 0:
-            if bins.max() >= EXTENTS:
-                raise FormatError("damaged residual: an extent is out of range")
-            blocks.put(part, bins)
+    tables = residual_tables()
+    decoder, blocks = AnsDecoder(stream, tables.tables), BlockContexts(rows, columns, tables)
+    coefficients = np.zeros((CHANNELS, BANDS, rows * columns), np.int32)
+    for coding_pass in blocks.passes():
+        table_rows = blocks.rows(coding_pass)
+        bins = decoder.read_bins(table_rows)
+        if coding_pass.group < 0:
+            if bins.max() >= NUM_LAST_GROUPS:
+                raise FormatError(
+                    f"damaged residual: extent {bins.max()} of a block, expected 0 to {NUM_LAST_GROUPS - 1}"
+                )
+            blocks.put(coding_pass, bins)
             continue
-        symbols = (bins - REACH) << trained.low_bits[at]
-        reader.read_low_bits_and_escapes(symbols, bins == ESCAPE, trained.low_bits[at])
-        blocks.put(part, symbols)
-        factors = step * QUANT_MATRIX[part.channel, part.bands, None]
-        found[part.channel][ZIGZAG[part.bands, None], part.blocks] = dequantize(
-            symbols, trained.points[at, bins], factors
+        symbols = (bins - MAX_BIN) << tables.low_bits[table_rows]
+        decoder.read_low_bits_and_escapes(symbols, bins == ESCAPE, tables.low_bits[table_rows])
+        blocks.put(coding_pass, symbols)
+        weighted_steps = residual_step * QUANT_MATRIX[coding_pass.channel, coding_pass.bands, None]
+        coefficients[coding_pass.channel][ZIGZAG[coding_pass.bands, None], coding_pass.blocks] = dequantize(
+            symbols, tables.recon_offsets[table_rows, bins], weighted_steps
         )
-    if not reader.is_at_end:
+    if not decoder.is_at_end:
         raise FormatError("damaged residual: data left over after the last symbol")
-    return np.ascontiguousarray(found.transpose(0, 2, 1)).reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
+    return np.ascontiguousarray(coefficients.transpose(0, 2, 1)).reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
 
 
-def dequantize(symbols: I32Array, points: I8Array, factors: I32Array) -> I32Array:
-    """Return what symbols mean, int32 in the units of `decode_residual`; factors are steps times weights, one for each band.
+def dequantize(symbols: I32Array, recon_offsets: I8Array, weighted_steps: I32Array) -> I32Array:
+    """Return the coefficients of symbols, int32 in the unit of `decode_residual`.
 
-    `points` are in 1/64 step. In 64 bits only where 32 might not do: those take twice as long.
+    Arguments:
+        symbols: int32 (bands, n).
+        recon_offsets: int8 (bands, n), in 1/64 step.
+        weighted_steps: int32 (bands, 1), steps in 1/16 times their weights in 1/32.
     """
-    largest = 64 * (int(np.abs(symbols).max()) + 2) * int(factors.max())
-    fine = np.left_shift(symbols, 6, dtype=np.int32 if largest < 1 << 31 else np.int64)
-    fine += points
-    fine *= factors
+    # 64 bits take twice as long, and are needed for the largest symbols and steps only.
+    max_product = 64 * (int(np.abs(symbols).max()) + 2) * int(weighted_steps.max())
+    fine = np.left_shift(symbols, 6, dtype=np.int32 if max_product < 1 << 31 else np.int64)
+    fine += recon_offsets
+    fine *= weighted_steps
     fine += 1024
     fine >>= 11
     return clamp(fine, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=fine).astype(np.int32)
 
 
-def scale_coefficients(coefficients: F32Array, step: int) -> F32Array:
-    """Return coefficients in levels, float32 (3, 64, rows, columns), in steps of their own: (3, 64, rows * columns)."""
-    steps = QUANT_MATRIX[:, :, None] * np.float32(step / (STEP_UNIT * WEIGHT_UNIT))
+def scale_coefficients(coefficients: F32Array, residual_step: int) -> F32Array:
+    """Return coefficients in units of their steps, float32 (3, 64, rows * columns).
+
+    Arguments:
+        coefficients: float32 (3, 64, rows, columns) in 8-bit values.
+        residual_step: in 1/16 of an 8-bit value.
+    """
+    steps = QUANT_MATRIX[:, :, None] * np.float32(residual_step / (STEP_UNIT * WEIGHT_UNIT))
     return coefficients.reshape(CHANNELS, BANDS, -1) / steps
 
 
-def bit_costs(trained: ResidualTables) -> F32Array:
-    """Return the bits of a symbol of each entry, float32 (rows, 16)."""
-    bits = 24 - np.log2(trained.tables) + trained.low_bits[:, None]
-    bits[:, ESCAPE] = 24 - np.log2(trained.tables[:, ESCAPE]) + 16
+def bit_costs(tables: ResidualTables) -> F32Array:
+    """Return the bits of a symbol of each bin, float32 (rows, 16), with its low bits or its escape code."""
+    bits = 24 - np.log2(tables.tables) + tables.low_bits[:, None]
+    bits[:, ESCAPE] = 24 - np.log2(tables.tables[:, ESCAPE]) + 16
     return bits.astype(np.float32)
 
 
 def quantize_rdo(
-    target: F32Array, rows: I32Array, trained: ResidualTables, bits: F32Array, lambdas: F32Array
+    target: F32Array, rows: I32Array, tables: ResidualTables, bits: F32Array, lambdas: F32Array
 ) -> tuple[I32Array, I32Array, F32Array]:
-    """Return the symbols of a pass that are the best bargain, of 0 and the two nearest ones, entries and costs."""
-    towards = np.trunc(target).astype(np.int32)
-    symbols = np.stack([towards, towards + np.where(target < 0, -1, 1), np.zeros_like(towards)]).astype(np.int32)
-    symbols = np.clip(symbols, -_FARTHEST, _FARTHEST)
-    bins = (symbols >> trained.low_bits[rows]) + REACH
+    """Return the symbols of a pass, their bins and their costs D + lambda R: RDOQ over 0 and the two nearest symbols.
+
+    Arguments:
+        target: float32 (bands, n), coefficients in units of their steps.
+        rows: int32 (bands, n), of the tables.
+        tables, bits: the tables, and their `bit_costs`.
+        lambdas: float32 (n,), squared steps per bit.
+    """
+    truncated = np.trunc(target).astype(np.int32)
+    candidates = np.stack([truncated, truncated + np.where(target < 0, -1, 1), np.zeros_like(truncated)])
+    symbols = np.clip(candidates.astype(np.int32), -_MAX_SYMBOL, _MAX_SYMBOL)
+    bins = (symbols >> tables.low_bits[rows]) + MAX_BIN
     bins = np.where((bins < 0) | (bins >= ESCAPE), ESCAPE, bins).astype(np.int32)
-    error = target - symbols - trained.points[rows, bins] * np.float32(1 / 64)
+    error = target - symbols - tables.recon_offsets[rows, bins] * np.float32(1 / 64)
     costs = (error * error + lambdas * bits[rows, bins]).astype(np.float32)
     best = costs.argmin(0)[None]
-    found = (np.take_along_axis(each, best, 0)[0] for each in (symbols, bins, costs))
-    return tuple(found)
+    best_of_each = (np.take_along_axis(array, best, 0)[0] for array in (symbols, bins, costs))
+    return tuple(best_of_each)
 
 
 def choose_last_groups(target: F32Array, lambdas: F32Array) -> I32Array:
-    """Return how many groups of each block to send, int32 (3, blocks): as many as are worth their bits all told."""
+    """Return the last group of each block, int32 (3, blocks), of the lowest estimated cost D + lambda R.
+
+    Arguments:
+        target: float32 (3, 64, blocks), coefficients in units of their steps.
+        lambdas: float32 (blocks,), squared steps per bit.
+    """
     magnitudes = np.abs(target)
     symbols = np.floor(magnitudes + np.float32(0.4))
-    saved = magnitudes * magnitudes - np.square(magnitudes - symbols)
-    spent = np.where(symbols > 0, _ONE + _OCTAVE * np.log2(np.maximum(symbols, 1)), _ZERO)
-    gains = groups_of(saved - lambdas * spent.astype(np.float32)).cumsum(1) - np.float32(_OPENING) * lambdas
+    error_reduction = magnitudes * magnitudes - np.square(magnitudes - symbols)
+    bits = np.where(symbols > 0, _ONE_BITS + _OCTAVE_BITS * np.log2(np.maximum(symbols, 1)), _ZERO_BITS)
+    gains = sum_by_group(error_reduction - lambdas * bits.astype(np.float32)).cumsum(1)
+    gains = gains - np.float32(_BLOCK_BITS) * lambdas
     gains = np.concatenate([np.zeros_like(gains[:, :1]), gains], 1)
     return gains.argmax(1).astype(np.int32)
 
 
-assert GROUPS < ESCAPE
+assert NUM_GROUPS < ESCAPE

@@ -11,14 +11,14 @@ from typing import Any
 
 from sdtrt.engine.coding.priors.prior_file import MAX_NBYTES, parse_prior
 from sdtrt.engine.denoising.denoise import UnetSpec
-from sdtrt.engine.format.container import BUNDLED, File
+from sdtrt.engine.format.container import File
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
+    BUNDLED,
     LatentProfile,
     pack_profile,
     parse_profile,
     profile_from_json,
-    read_space_info,
-    resolve_profile,
     shipped_profile,
 )
 from sdtrt.engine.networks.decode_options import Look
@@ -266,7 +266,7 @@ def find_bundle_for(file: File) -> Bundle:
 
     It is one of the file's latent space, and if the file refers to a bundle's prior, one that has it.
     """
-    latent_space = read_space_info(file).latent_space
+    latent_space = file.space.latent_space
     found, near, broken = set(), "", ""
     for folder in bundle_folders():
         try:

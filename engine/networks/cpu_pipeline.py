@@ -52,7 +52,7 @@ class CpuPipeline:
         latents = image.contents.dequantize()[None]
         if image.trajectory:
             latents = run_ddim(latents, image.trajectory, self._predict)
-        step = {"step": np.array([image.header.step], np.float32)} if self._bundle.decoder_takes_step else {}
+        step = {"step": np.array([image.header.quant_step], np.float32)} if self._bundle.decoder_takes_step else {}
         found = [self._run(f"{name}.onnx", {"latents": latents, **step})["pixels"] for name in image.decoders]
         if len(found) == 1:
             return found[0][0]

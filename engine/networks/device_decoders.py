@@ -30,7 +30,7 @@ class DeviceDecoders:
         ]
         self._planes = planes
         count = pixels.shape[0]
-        self._shares = [device.staging((count,), np.float32) for _ in networks]
+        self._shares = [device.pinned((count,), np.float32) for _ in networks]
         self._sent = [device.empty((count,), np.float32) for _ in networks]
 
     def fill(self, images: Sequence[DecodeRequest]) -> None:

@@ -22,7 +22,7 @@ class DeviceDenoiser:
         self._device, self._latents, self._steps = device, latents, steps
         # One row each step, the first for the scale; the networks see one row at a time.
         kind_of_row = {"timestep": kinds["timestep"], "a": np.dtype(np.float32), "b": np.dtype(np.float32)}
-        self._rows = {name: device.staging((steps + 1, count), kind) for name, kind in kind_of_row.items()}
+        self._rows = {name: device.pinned((steps + 1, count), kind) for name, kind in kind_of_row.items()}
         self._row = {name: device.empty((count,), kind) for name, kind in kind_of_row.items()}
         self._prediction = device.empty(latents.shape, latents.dtype)
         self._network = network.bind(
@@ -33,7 +33,7 @@ class DeviceDenoiser:
         """Write the steps of each image into staging memory."""
         for n, trajectory in enumerate(trajectories):
             self._rows["timestep"][:, n] = [0, *(step.timestep for step in trajectory.steps)]
-            self._rows["a"][:, n] = [trajectory.scale, *(step.a for step in trajectory.steps)]
+            self._rows["a"][:, n] = [trajectory.input_scale, *(step.a for step in trajectory.steps)]
             self._rows["b"][:, n] = [0, *(step.b for step in trajectory.steps)]
 
     def queue(self, stream: Stream) -> None:

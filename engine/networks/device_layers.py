@@ -40,11 +40,11 @@ class DeviceLayers:
         width, found = pixels.shape[1], []
         for down, across, residual, overlay in tiles:
             height, part = down[1] - down[0], pixels.pointer + 3 * (down[0] * width + across[0])
-            images = launches.ImageBatch(1, height, across[1] - across[0], 3, 3 * width, 0, multiple=8)
+            images = launches.ImageBatch(1, height, across[1] - across[0], 3, 3 * width, 0, pad_multiple=8)
             if residual is not None:
-                found.append(launches.add_residual(next(pointers), part, pictures=images))
+                found.append(launches.add_residual(next(pointers), part, images=images))
             if overlay is not None:
-                found.append(launches.apply_overlay(next(pointers), part, pictures=images))
+                found.append(launches.apply_overlay(next(pointers), part, images=images))
         return found
 
     def _upload(self, arrays: Sequence[AnyArray], ends: Sequence[int]) -> None:
@@ -55,7 +55,7 @@ class DeviceLayers:
         if self._block is None or self._block.nbytes < nbytes:
             device.record_event(device.stream).sync()  # kernels may still read the block that is given up here
             self._block, self._staging = None, np.empty(0, np.uint8)
-            staging = device.staging((nbytes,), np.uint8)
+            staging = device.pinned((nbytes,), np.uint8)
             self._block, self._staging = device.empty((nbytes,), np.uint8), staging
         for array, start in zip(arrays, ends, strict=False):
             place = self._staging[start : start + array.nbytes].view(array.dtype)

@@ -113,7 +113,7 @@ class GpuPipeline:
             plan = self._decode([tile])
             planes = plan.arrays["pixels"]
             if "planes" not in plan.staging:
-                plan.staging["planes"] = device.staging(planes.shape, planes.dtype)
+                plan.staging["planes"] = device.pinned(planes.shape, planes.dtype)
             device.download(plan.staging["planes"], planes, stream)
             device.record_event(stream).sync()
             found = plan.staging["planes"][0].astype(np.float32)
@@ -127,13 +127,13 @@ class GpuPipeline:
         device, stream = self._device, self._device.stream
         with self._at_work():
             plan = self._decode(pictures)
-            rgb = plan.staging["rgb"][: sizes.images * sizes.image_stride]
+            rgb = plan.staging["rgb"][: sizes.count * sizes.image_stride]
             device.launch(self._to_pixels(plan, plan.arrays["rgb"], sizes), stream)
             device.download(rgb, plan.arrays["rgb"], stream)
             device.download(plan.staging["raised"], plan.arrays["flags"], stream)
             device.record_event(stream).sync()
             self._require(plan.staging["raised"][0] == 0, "decoder", "pixels")
-            whole = rgb.reshape(sizes.images, sizes.height, sizes.width, 3)
+            whole = rgb.reshape(sizes.count, sizes.height, sizes.width, 3)
             return [one[: h.height, : h.width].copy() for one, h in zip(whole, headers, strict=True)]
 
     def synthesise_into(self, picture: DecodeRequest, layers: LayerReader, array: Any, stream: Any) -> None:
@@ -212,7 +212,7 @@ class GpuPipeline:
             "pixels": self._device.empty((count, 3, height, width), kinds["pixels"]),
             "latents": self._device.empty(*latents),
         }
-        staging = {"rgb": self._device.staging(*rgb), "latents": self._device.staging(*latents)}
+        staging = {"rgb": self._device.pinned(*rgb), "latents": self._device.pinned(*latents)}
         network = self._encoder.bind({name: arrays[name] for name in ("pixels", "latents")})
         return ExecutionPlan(staging, arrays, network, self._encoder.capturable)
 
@@ -228,9 +228,9 @@ class GpuPipeline:
         arrays.setdefault("latents", device.empty(shape, kinds["latents"]))
         arrays["pixels"] = device.empty((count, 3, height, width), kinds["pixels"])
         arrays["rgb"] = device.empty(*rgb)
-        staging = {name: device.staging(*what) for name, what in sent.items()}
+        staging = {name: device.pinned(*what) for name, what in sent.items()}
         staging["flags"][:] = 0
-        staging |= {"rgb": device.staging(*rgb), "raised": device.staging((1,), np.uint32)}
+        staging |= {"rgb": device.pinned(*rgb), "raised": device.pinned((1,), np.uint32)}
         networks = DeviceDecoders(device, [self._load(name) for name in decoders], arrays)
         denoiser = DeviceDenoiser(device, self._load("unet"), arrays["latents"], steps) if steps else None
 
@@ -249,12 +249,12 @@ class GpuPipeline:
     def _sizes(self, count: int, height: int, width: int, *, denoised: bool = False) -> launches.ImageBatch:
         """Return what kernels over pixels are told of RGB pictures without gaps; a UNet wants larger planes."""
         multiple = self._profile.downscale * (self._bundle.unet.multiple if denoised and self._bundle.unet else 1)
-        return launches.ImageBatch(count, height, width, 3, width * 3, height * width * 3, multiple=multiple)
+        return launches.ImageBatch(count, height, width, 3, width * 3, height * width * 3, pad_multiple=multiple)
 
     def _to_planes(self, plan: ExecutionPlan, sizes: launches.ImageBatch) -> launches.Launch:
         rgb, planes = plan.arrays["rgb"], plan.arrays["pixels"]
         return launches.pixels_to_planes(
-            rgb.pointer, planes.pointer, pictures=sizes, dtype=planes.dtype, low=self._low, high=self._high
+            rgb.pointer, planes.pointer, images=sizes, dtype=planes.dtype, low=self._low, high=self._high
         )
 
     def _to_pixels(self, plan: ExecutionPlan, target: DeviceArray, sizes: launches.ImageBatch) -> launches.Launch:
@@ -263,7 +263,7 @@ class GpuPipeline:
             planes.pointer,
             target.pointer,
             flags.pointer,
-            pictures=sizes,
+            images=sizes,
             dtype=planes.dtype,
             low=self._low,
             high=self._high,
@@ -297,7 +297,7 @@ def upload_specs(
 def write_staging(staging: Mapping[str, AnyArray], pictures: Sequence[DecodeRequest]) -> None:
     """Write what the device is to be sent into staging memory."""
     for n, picture in enumerate(pictures):
-        staging["step"][n] = picture.header.step
+        staging["step"][n] = picture.header.quant_step
         one = picture.contents
         if isinstance(one, FloatLatents):
             staging["latents"][n] = one.latents
@@ -312,7 +312,7 @@ def dequantize_of(kind: OffsetKind, arrays: Mapping[str, DeviceArray], shape: tu
     """Return the launch that turns a batch's symbols into latents; each picture has channels of its own."""
     latents = arrays["latents"]
     symbols, mean, delta, offsets = (arrays[name].pointer for name in ("symbols", "mean", "delta", "recon_offsets"))
-    argument = "points" if kind is OffsetKind.PER_SYMBOL else "offset"
+    argument = "recon_offsets" if kind is OffsetKind.PER_SYMBOL else "channel_offsets"
     return launches.dequantize(
         symbols, latents.pointer, mean, delta, shape=shape, dtype=latents.dtype, **{argument: offsets}
     )

@@ -151,8 +151,8 @@ def disagreement(statistics: Statistics, profile: LatentProfile) -> str | None:
     """Return in what measured latents differ from their profile's, None if they agree."""
     if len(statistics.mean) != profile.channels:
         return f"latents have {len(statistics.mean)} channels, those of {profile.latent_space} {profile.channels}"
-    distance = np.abs(statistics.mean - profile.mean) / profile.spread
-    ratio = statistics.spread / profile.spread
+    distance = np.abs(statistics.mean - profile.mean) / profile.std
+    ratio = statistics.spread / profile.std
     wrong = (distance > MEAN_TOLERANCE) | (ratio > SPREAD_TOLERANCE) | (ratio < 1 / SPREAD_TOLERANCE)
     if not wrong.any():
         return None
@@ -160,5 +160,5 @@ def disagreement(statistics: Statistics, profile: LatentProfile) -> str | None:
     return (
         f"latents do not look like {profile.latent_space}: channel {channel} has mean {statistics.mean[channel]:.3g} "
         f"and spread {statistics.spread[channel]:.3g}, expected {profile.mean[channel]:.3g} and "
-        f"{profile.spread[channel]:.3g}; is the latent space or the scale another?"
+        f"{profile.std[channel]:.3g}; is the latent space or the scale another?"
     )

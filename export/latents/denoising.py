@@ -49,7 +49,7 @@ def measure_gains(codec: EngineCodec, photos: Sequence[Path], *, quiet: bool) ->
                 psnr(picture.pixels, codec.decode(data, options=DecodeOptions(n, "faithful")).pixels)
                 for n in (0, STEPS)
             )
-            gains.setdefault(container.read(data).header.step, []).append(denoised - without)
+            gains.setdefault(container.read(data).header.quant_step, []).append(denoised - without)
     return {step: round(sum(each) / len(each), 3) for step, each in gains.items()}
 
 

@@ -12,7 +12,7 @@ def latents_of_photos(folder: Path, model: str, smallest: int) -> list[np.ndarra
     """Return normalised latents, float32 (C, h, w), of views of each photo with at least `smallest` latents a side."""
     codec = EngineCodec(model)
     profile = codec.profile
-    unit = (profile.spread * profile.weight)[:, None, None]
+    unit = (profile.std * profile.step_weight)[:, None, None]
     found = []
     for path in sorted(p for p in folder.iterdir() if p.suffix != ".tsv"):
         for view in views(Image.open(path).convert("RGB")):

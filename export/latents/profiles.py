@@ -48,7 +48,7 @@ def decide_profile(
     if photos is not None:
         warning = disagreement(measure(networks, photos_in(photos), quiet=quiet), profile)
         return identifier, [warning or f"latents of the photos agree with those of {space}"]
-    size = float(np.sqrt(np.mean(latents**2) / np.mean(profile.mean**2 + profile.spread**2)))
+    size = float(np.sqrt(np.mean(latents**2) / np.mean(profile.mean**2 + profile.std**2)))
     if 1 / ODD_SIZE <= size <= ODD_SIZE:
         return identifier, []
     return identifier, [f"latents of a made image are {size:.2g} times as large as {space}'s; is the scale right?"]

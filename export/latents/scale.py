@@ -69,7 +69,7 @@ def measured_curve(
             height, width = crop.shape[:2]
             file = encode_latents_to_file(plane, width, height, profile, code)
             bits += 8 * sum(map(len, file.segments))
-            decoded = networks.decode(decode_latents(file, model_profile=profile), file.header.step)
+            decoded = networks.decode(decode_latents(file, model_profile=profile), file.header.quant_step)
             error += squared_error(decoded, crop)
         points.append(Point(code, bits / values, error / values))
     return points

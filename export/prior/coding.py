@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sdtrt.engine.coding.priors.network_prior import LIMIT, MAGNITUDE, step_embedding
 from sdtrt.engine.coding.priors.padded_planes import MARGIN
-from sdtrt.engine.coding.priors.prior_layout import Architecture, ContextWindow, LatentPass, units_of
+from sdtrt.engine.coding.priors.prior_layout import Architecture, ContextWindow, LatentPass, units_per_latent
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS, SUBSYMBOL_STEPS
 from sdtrt.export.prior.network import steps_of
 from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, MIN_SCALE, logistic_centroids
@@ -91,7 +91,7 @@ def code_batch(
         with torch.no_grad():
             symbols = choose(counted, expected, scale, prices[:, place, None])
             left = symbols * spacing + (origin * OFFSET_UNITS).round() / OFFSET_UNITS
-            units = (left * steps * units_of(coding_pass)).round().clamp(-LIMIT, LIMIT)
+            units = (left * steps * units_per_latent(coding_pass)).round().clamp(-LIMIT, LIMIT)
             known[:, target] = units
             strengths[:, target] = strength_of[units.abs().long()]
         yield target, left, bits_of(counted + (symbols - counted).detach(), expected, scale).sum((1, 2))

@@ -53,7 +53,7 @@ def learned_prior(
     What is done is kept in a folder beside the bundle until all that is done with the prior is done, too, so that the
     same call goes on after an interruption. Raises `BundleError` if no photo is large enough.
     """
-    plan = plan_for([*np.argsort(profile.weight, kind="stable")])
+    plan = plan_for([*np.argsort(profile.step_weight, kind="stable")])
     lesson = replace(lesson, iterations=lesson.iterations or iterations_for(profile.channels))
     key = key_of(bundle, profile, photos, lesson, plan)
     folder = bundle.folder.resolve().parent / f".sdtrt-calibration-{key[:16]}"
@@ -95,7 +95,7 @@ def normalised_latents(
     folder: Path, networks: Networks, profile: LatentProfile, photos: Sequence[Path], lesson: Lesson, *, quiet: bool
 ) -> Iterator[F32Array]:
     """Yield normalised latents, float32 (C, h, w), of crops of photos; those that the folder has are not made again."""
-    rate, unit = Rate(quiet=quiet), (profile.spread * profile.weight)[:, None, None]
+    rate, unit = Rate(quiet=quiet), (profile.std * profile.step_weight)[:, None, None]
     for number, crop in enumerate(crops_of(photos, lesson.crops, lesson.side, networks.downscale)):
         rate(min(number, lesson.crops), lesson.crops, "crops encoded")
         path = folder / f"{number:05d}.npy"

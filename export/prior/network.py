@@ -11,7 +11,7 @@ from sdtrt.engine.coding.priors.network_prior import (
     LIMIT,
     MAGNITUDE,
 )
-from sdtrt.engine.coding.priors.prior_layout import UNITS_PER_LATENT, LatentPass, num_channels, units_of
+from sdtrt.engine.coding.priors.prior_layout import UNITS_PER_LATENT, LatentPass, num_channels, units_per_latent
 from sdtrt.engine.coding.priors.tables import NUM_SCALES
 from sdtrt.export.prior.architectures import Plan
 
@@ -28,7 +28,7 @@ class TrainablePassNetwork(nn.Module):
     def __init__(self, coding_pass: LatentPass, plan: Plan) -> None:
         super().__init__()
         self.group = coding_pass.stop - coding_pass.start
-        self.units_per_latent = units_of(coding_pass)
+        self.units_per_latent = units_per_latent(coding_pass)
         inputs = coding_pass.inputs
         self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
         self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))

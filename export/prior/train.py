@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sdtrt.atomic import replace_file
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.perceptual_masking import masking_weights
-from sdtrt.engine.coding.priors.network_prior import PassNetwork
+from sdtrt.engine.coding.priors.network_prior import ARRAY_NAMES, PassNetwork
 from sdtrt.engine.coding.priors.prior_layout import Architecture
 from sdtrt.export import training_loop as training
 from sdtrt.export.latents.photo_latents import latents_of_photos
@@ -151,7 +151,7 @@ def packed(
     arrays: dict[str, Any] = {
         f"{field}{n}": smallest_integers(getattr(network, field))
         for n, network in enumerate(networks)
-        for field in PassNetwork.__slots__
+        for field in ARRAY_NAMES
     }
     if centroids is not None:
         arrays["centroids"] = centroids

@@ -83,7 +83,7 @@ def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: 
     """Return the averaged denoiser of latents in units of their steps, float32 (C, h, w) each."""
     torch.manual_seed(recipe.seed)
     denoiser = new_denoiser(latents, profile)
-    shares = torch.from_numpy(Schedule.from_fields(SCHEDULE).shares).float()
+    shares = torch.from_numpy(Schedule.from_fields(SCHEDULE).alphas_cumprod).float()
 
     def draw(rng: np.random.Generator) -> Batch:
         crops = np.stack([random_crop(latents, recipe.crop, rng) for _ in range(recipe.batch)])
@@ -103,7 +103,7 @@ def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: 
 
 
 def new_denoiser(latents: list[np.ndarray], profile: LatentProfile) -> LatentDenoiser:
-    unit = torch.from_numpy(profile.spread * profile.weight)
+    unit = torch.from_numpy(profile.std * profile.step_weight)
     values = np.concatenate([plane.reshape(len(plane), -1) for plane in latents[::8]], axis=1)
     return LatentDenoiser(unit, torch.from_numpy(np.sqrt(np.square(values).mean(1) + 1)))
 

@@ -27,17 +27,17 @@ from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import forward_dct
 from sdtrt.engine.layers.residual_contexts import (
     BANDS,
-    BINS,
     CHANNELS,
-    EDGES,
-    ENTRIES,
     ESCAPE,
-    EXTENT_ROWS,
-    EXTENTS,
-    FEATURES,
-    GROUPS,
-    REACH,
-    ROWS,
+    GROUP_EDGES,
+    LAST_GROUP_ROWS,
+    MAX_BIN,
+    NUM_BINS,
+    NUM_FEATURES,
+    NUM_GROUPS,
+    NUM_LAST_GROUPS,
+    NUM_ROWS,
+    NUM_SCORE_BINS,
     SCORE_SHIFT,
     BlockContexts,
     ResidualTables,
@@ -67,7 +67,7 @@ def main() -> None:
     for _ in range(ROUNDS):
         tables = fitted(samples, tables, rng)
         print(
-            f"{sum(len(residual_codec.encode_residual(*sample, trained=tables)) for sample in samples[::4])} bytes",
+            f"{sum(len(residual_codec.encode_residual(*sample, tables=tables)) for sample in samples[::4])} bytes",
             flush=True,
         )
     assert tables is not None
@@ -75,7 +75,7 @@ def main() -> None:
         arguments.out,
         tables=tables.tables,
         low_bits=tables.low_bits.astype(np.uint8),
-        points=tables.points,
+        points=tables.recon_offsets,
         weights=tables.weights,
         offsets=tables.offsets,
     )
@@ -101,7 +101,7 @@ def fitted(
 ) -> ResidualTables:
     """Return the tables fitted to what `last` make of samples, None to a dead zone's symbols."""
     seen: defaultdict[Key, list[tuple[F32Array, I32Array]]] = defaultdict(list)
-    extents = np.zeros((EXTENT_ROWS, ENTRIES))
+    last_groups = np.zeros((LAST_GROUP_ROWS, NUM_BINS))
     for residual, step in samples:
         wanted = residual_codec.scale_coefficients(residual, step)
         chosen = residual_codec.choose_last_groups(wanted, np.full(wanted.shape[2], RESIDUAL_LAMBDA, np.float32))
@@ -109,7 +109,7 @@ def fitted(
         for part in blocks.passes():
             if part.group < 0:
                 values = chosen[part.channel, part.blocks]
-                np.add.at(extents, (blocks.rows(part), values), 1)
+                np.add.at(last_groups, (blocks.rows(part), values), 1)
                 blocks.put(part, values)
                 continue
             at = wanted[part.channel][part.bands, part.blocks]
@@ -123,20 +123,20 @@ def fitted(
             some = rng.permutation(len(part.blocks))[:PER_PASS]
             features = blocks.features(part)[some]
             each = np.broadcast_to(features[None], (len(values), *features.shape))
-            bright = blocks.brightness(part)[:, some, None] * (part.channel > 0)
+            bright = blocks.luma_magnitudes(part)[:, some, None] * (part.channel > 0)
             both = np.concatenate([each, bright], 2).astype(np.float32)
             known = np.stack([values[:, some], np.rint(at[:, some] * 1024).astype(np.int32)], 2)
             seen[part.channel, part.group, part.phase].append((both, known))
             blocks.put(part, values)
-    return tables_of(seen, extents)
+    return tables_of(seen, last_groups)
 
 
-def tables_of(seen: dict[Key, list[tuple[F32Array, I32Array]]], extents: F64Array) -> ResidualTables:
+def tables_of(seen: dict[Key, list[tuple[F32Array, I32Array]]], last_groups: F64Array) -> ResidualTables:
     """Return the tables of what was seen in each pass: features, symbols, and coefficients in 1/1024 step."""
     found = untrained()
-    found.tables[:EXTENT_ROWS] = [integer_weights(row) for row in smoothed_extents(extents)]
+    found.tables[:LAST_GROUP_ROWS] = [integer_weights(row) for row in smoothed_last_groups(last_groups)]
     for channel in range(CHANNELS):
-        for group in range(GROUPS):
+        for group in range(NUM_GROUPS):
             bins, known = [], []
             for phase in (0, 1):
                 parts = seen.get((channel, group, phase))
@@ -146,11 +146,11 @@ def tables_of(seen: dict[Key, list[tuple[F32Array, I32Array]]], extents: F64Arra
                 values = np.concatenate([one for _, one in parts], 1)
                 weights, offsets = regression(features[:, :LARGEST], np.abs(values[:, :LARGEST, 0]))
                 found.weights[channel, group, phase] = weights
-                found.offsets[channel, phase, EDGES[group] : EDGES[group + 1]] = offsets
+                found.offsets[channel, phase, GROUP_EDGES[group] : GROUP_EDGES[group + 1]] = offsets
                 scores = features.astype(np.int64) @ weights + offsets[:, None]
-                bins.append(np.clip(scores >> SCORE_SHIFT, 0, BINS - 1).ravel())
+                bins.append(np.clip(scores >> SCORE_SHIFT, 0, NUM_SCORE_BINS - 1).ravel())
                 known.append(values.reshape(-1, 2))
-            first = EXTENT_ROWS + (channel * GROUPS + group) * BINS
+            first = LAST_GROUP_ROWS + (channel * NUM_GROUPS + group) * NUM_SCORE_BINS
             count(found, first, np.concatenate(bins), np.concatenate(known))
     return found
 
@@ -183,59 +183,59 @@ def regression(features: F32Array, magnitudes: I32Array) -> tuple[I32Array, I32A
 
 def count(found: ResidualTables, first: int, bins: I64Array, known: I32Array) -> None:
     """Fill the tables from row `first` on by what symbols were seen in each bin; where few were, by what bins mean."""
-    for number in range(BINS):
+    for number in range(NUM_SCORE_BINS):
         symbols, wanted = known[bins == number].T
         mean = 2.0 ** (LOWEST + BIN * (number + 0.5))
         low = max(0, int(np.ceil(np.log2(mean / WIDEST))))
-        entries = (symbols >> low) + REACH
+        entries = (symbols >> low) + MAX_BIN
         outside = (entries < 0) | (entries >= ESCAPE)
-        counts = np.bincount(np.where(outside, ESCAPE, entries), minlength=ENTRIES).astype(float)
+        counts = np.bincount(np.where(outside, ESCAPE, entries), minlength=NUM_BINS).astype(float)
         if not low:  # symbols are symmetric, wide entries are not
             counts[:ESCAPE] = (counts[:ESCAPE] + counts[:ESCAPE][::-1]) / 2
         expected = geometric(mean, low)
         found.tables[first + number] = integer_weights(counts + 30 * expected)
         found.low_bits[first + number] = low
         if not low:
-            found.points[first + number] = points_of(symbols, wanted)
+            found.recon_offsets[first + number] = points_of(symbols, wanted)
 
 
 def geometric(mean: float, low: int) -> F64Array:
     """Return the probabilities of entries by a geometric distribution of magnitudes, signs being equal."""
-    symbols = np.arange(-(REACH << low), (REACH + 1) << low)
+    symbols = np.arange(-(MAX_BIN << low), (MAX_BIN + 1) << low)
     chances = (mean / (1 + mean)) ** np.abs(symbols) / (1 + mean) * np.where(symbols == 0, 1, 0.5)
-    probabilities = np.append(chances.reshape(2 * REACH + 1, -1).sum(1), 0)
+    probabilities = np.append(chances.reshape(2 * MAX_BIN + 1, -1).sum(1), 0)
     probabilities[ESCAPE] = max(1 - probabilities.sum(), 1e-6)
     return probabilities
 
 
 def points_of(symbols: I32Array, wanted: I32Array) -> I8Array:
     """Return where coefficients of each symbol lie on average, in 1/64 step from it, alike on both sides."""
-    points = np.zeros(ENTRIES, np.int8)
-    for magnitude in range(1, REACH + 1):
+    points = np.zeros(NUM_BINS, np.int8)
+    for magnitude in range(1, MAX_BIN + 1):
         of_it = np.abs(symbols) == magnitude
         if of_it.sum() >= 50:
             distance = (np.abs(wanted[of_it]) / 16 - 64 * magnitude).mean()
-            points[REACH + magnitude] = round(float(distance))
-            points[REACH - magnitude] = -points[REACH + magnitude]
+            points[MAX_BIN + magnitude] = round(float(distance))
+            points[MAX_BIN - magnitude] = -points[MAX_BIN + magnitude]
     return points
 
 
-def smoothed_extents(counts: F64Array) -> F64Array:
+def smoothed_last_groups(counts: F64Array) -> F64Array:
     """Return counts of extents, with a little of what was seen at the same mean with any extent below, and of all."""
-    parts = counts.reshape(CHANNELS, 3, EXTENTS, EXTENTS, ENTRIES)
+    parts = counts.reshape(CHANNELS, 3, NUM_LAST_GROUPS, NUM_LAST_GROUPS, NUM_BINS)
     alike = parts.sum(3, keepdims=True)
     alike = alike / np.maximum(alike.sum(-1, keepdims=True), 1)
-    spread = parts + 20 * alike + 0.3 * (np.arange(ENTRIES) < EXTENTS)
-    return spread.reshape(EXTENT_ROWS, ENTRIES)
+    spread = parts + 20 * alike + 0.3 * (np.arange(NUM_BINS) < NUM_LAST_GROUPS)
+    return spread.reshape(LAST_GROUP_ROWS, NUM_BINS)
 
 
 def untrained() -> ResidualTables:
     """Return tables of which nothing is known."""
     return ResidualTables(
-        np.full((ROWS, ENTRIES), (1 << 24) // ENTRIES, np.uint32),
-        np.zeros(ROWS, np.int32),
-        np.zeros((ROWS, ENTRIES), np.int8),
-        np.zeros((CHANNELS, GROUPS, 2, FEATURES + 1), np.int32),
+        np.full((NUM_ROWS, NUM_BINS), (1 << 24) // NUM_BINS, np.uint32),
+        np.zeros(NUM_ROWS, np.int32),
+        np.zeros((NUM_ROWS, NUM_BINS), np.int8),
+        np.zeros((CHANNELS, NUM_GROUPS, 2, NUM_FEATURES + 1), np.int32),
         np.zeros((CHANNELS, 2, BANDS), np.int32),
     )
 

@@ -1,9 +1,9 @@
-// Arithmetic of single values: the same bits on every device, on the host, and in reference.py.
+// Arithmetic of single values, with the same bits on every device, on the host, and in reference.py.
 //
-// Every operation is rounded by itself, in single precision, in the order that reference.py has. That needs
-// -fmad=false on the device and -ffp-contract=off on the host, and no fast math on either: see build.py.
+// Every operation is rounded by itself, in single precision, in the order of reference.py. That needs -fmad=false on the
+// device, -ffp-contract=off on the host, and no fast math on either: see build.py.
 //
-// Compiles as CUDA and as plain C++17, where the tests run it.
+// This file compiles as CUDA, and as plain C++17 for the tests.
 #pragma once
 
 #include <cfloat>
@@ -18,27 +18,27 @@
 #define HD inline
 #endif
 
-// Bits of the word of flags that kernels raise; reference.py names them alike.
+// Bits of the word of flags; reference.py has the same names.
 constexpr uint32_t NOT_FINITE = 1;
 constexpr uint32_t SATURATED = 2;
 
 constexpr float LARGEST_SYMBOL = 32766;
 
-// A number of half precision, as it is stored: calculations are done in single.
+// A stored number of half precision. Arithmetic is in single precision.
 struct Half {
     uint16_t bits;
 };
 
 template <class To, class From>
 HD To bit_cast(From from) {
-    static_assert(sizeof(To) == sizeof(From), "bits can be neither lost nor made up");
+    static_assert(sizeof(To) == sizeof(From), "both types must have the same size");
     To to;
     memcpy(&to, &from, sizeof to);
     return to;
 }
 
 #ifndef __CUDA_ARCH__
-// `value` / 2^`shift`, rounded half to even; 1 <= shift <= 31.
+// Returns value / 2^shift, rounded half to even; 1 <= shift <= 31.
 inline uint32_t shift_right_to_even(uint32_t value, uint32_t shift) {
     const uint32_t odd = value >> shift & 1;
     return (value + (1u << (shift - 1)) - 1 + odd) >> shift;
@@ -47,10 +47,10 @@ inline uint32_t shift_right_to_even(uint32_t value, uint32_t shift) {
 inline uint16_t half_bits_on_host(float value) {
     const uint32_t bits = bit_cast<uint32_t>(value);
     const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
-    if (magnitude > 0x7F800000) return 0x7FFF;  // the NaN that the device's conversion gives
-    if (magnitude >= 0x477FF000) return sign | 0x7C00;  // 65520 is halfway between the largest number and infinity
+    if (magnitude > 0x7F800000) return 0x7FFF;  // the same NaN as by the conversion on a device
+    if (magnitude >= 0x477FF000) return sign | 0x7C00;  // from 65520 on, halfway between the largest number and infinity
     if (magnitude >= 0x38800000) return sign | shift_right_to_even(magnitude - (112u << 23), 13);
-    if (magnitude < 0x33000000) return sign;  // less than half of the least subnormal number
+    if (magnitude < 0x33000000) return sign;  // below half of the smallest subnormal number
     const uint32_t significand = (magnitude & 0x7FFFFF) | 0x800000;
     return sign | shift_right_to_even(significand, 126 - (magnitude >> 23));
 }
@@ -93,7 +93,7 @@ HD Half from_float<Half>(float value) {
 
 HD bool is_finite(float value) { return fabsf(value) <= FLT_MAX; }
 
-// The nearest integer, half to even; `value` must fit.
+// Returns the nearest integer, half to even; it must be within the range of int32_t.
 HD int32_t nearest_integer(float value) {
 #ifdef __CUDA_ARCH__
     return __float2int_rn(value);

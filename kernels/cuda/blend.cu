@@ -1,8 +1,8 @@
-// Adds a tile, weighted, to the planes that tiles are cross-faded in: FP16 or FP32, (C, h, w), to FP32, (C, H, W).
+// Adds a weighted tile, FP16 or FP32 (C, h, w), to planes, FP32 (C, H, W), to cross-fade overlapping tiles.
 //
-// Reads 2 or 4 bytes an element of the tile, reads and writes 4 of the planes; the windows stay in caches. A group is
-// 8 elements of a row of the tile. The weight is a product of two numbers, so that no window is stored whole. Tiles
-// that overlap must be added one launch after the other: their sum is then the same each time.
+// Per element it reads 2 or 4 bytes of the tile, and reads and writes 4 bytes of the planes; the windows stay in caches.
+// A group is 8 elements of a row of the tile. The weight is the product of a vertical and a horizontal one, so that no
+// window of two dimensions is stored. Overlapping tiles need one launch after another: then sums do not depend on timing.
 #include "groups.cuh"
 
 template <class T>

@@ -1,16 +1,16 @@
-// How kernels share out their work, and how they read and write memory.
+// How kernels divide their work among threads, and how they access memory.
 //
-// The work of a kernel is cut into *groups* of a few neighbouring elements, so many that a group is read and written
-// in whole 16-byte accesses: what a thread can ask for at most, and what keeps most bytes in flight. Each access looks
-// for itself whether its elements are all there and aligned, and goes narrower if not: to 4 bytes, then to single
-// elements. Arrays may have any size and begin anywhere.
+// The work of a kernel is divided into *groups* of neighbouring elements. A group is large enough for 16-byte accesses,
+// the widest of a thread, which keep the most bytes in flight. Each access checks whether its elements are complete and
+// aligned; if not, it falls back to 4-byte accesses, then to single elements. Arrays may have any size and begin at any
+// element.
 //
-// An operation is a struct of its arguments with
-//     using Group                     what a group reads
-//     groups()                        how many groups there are
-//     load(group)                     reads
-//     store(group, loaded)            calculates and writes
-// and `run` does all groups. Parting `load` from `store` lets a thread ask for several groups before it waits for one.
+// An operation is a struct that holds the arguments of a kernel, and has
+//     using Group                     the elements that a group reads
+//     groups()                        the number of groups
+//     load(group)                     reads a group
+//     store(group, loaded)            computes and writes a group
+// `run` processes all groups. As `load` is separate from `store`, a thread can load several groups before it waits.
 #pragma once
 
 #include "arithmetic.cuh"
@@ -18,7 +18,7 @@
 // Threads of a block.
 constexpr int BLOCK = 256;
 
-// What is indexed by a loop's counter stays in registers only if the loop is gone.
+// An array that is indexed by a loop's counter stays in registers only if the loop is unrolled.
 #ifdef __CUDACC__
 #define UNROLLED _Pragma("unroll")
 #define ROLLED _Pragma("unroll 1")
@@ -32,12 +32,12 @@ struct [[gnu::may_alias]] alignas(4 * WORDS) Words {
     uint32_t words[WORDS];
 };
 
-// N elements in registers, packed as in memory. Indices must be known to the compiler, else it all moves to memory.
+// N elements in registers, packed as in memory. Indices must be constants after unrolling, else it moves to memory.
 template <class T, int N>
 struct Run {
     static constexpr int NBYTES = N * sizeof(T), PER_WORD = 4 / sizeof(T);
     static constexpr int ACCESS = NBYTES < 16 ? NBYTES : 16;  // bytes
-    static_assert(NBYTES % ACCESS == 0 && ACCESS % 4 == 0, "a run is a number of whole accesses");
+    static_assert(NBYTES % ACCESS == 0 && ACCESS % 4 == 0, "a run consists of whole accesses");
 
     uint32_t words[NBYTES / 4];
 
@@ -65,7 +65,7 @@ HD bool is_aligned(const void* pointer) {
     return reinterpret_cast<uintptr_t>(pointer) % NBYTES == 0;
 }
 
-// Reads the first `count` elements at `from`; the rest of the run is 0.
+// Reads `count` elements from `from` on; the rest of the run is 0.
 template <class T, int N>
 HD Run<T, N> load_run(const T* from, int count) {
     constexpr int WORDS = Run<T, N>::ACCESS / 4, ELEMENTS = Run<T, N>::ACCESS / int(sizeof(T));
@@ -116,15 +116,15 @@ HD void store_run(T* to, const Run<T, N>& run, int count) {
     }
 }
 
-// How many groups of `size` elements it takes to hold `count`.
+// Returns the number of groups of `size` elements that cover `count` elements.
 HD int64_t groups_of(int64_t count, int size) { return (count + size - 1) / size; }
 
-// How many elements of a group of `size` that begins at `first` there are, of `count` in all.
+// Returns the number of elements of a group of `size` from `first` on that lie below `count`.
 HD int elements_from(int64_t first, int64_t count, int size) {
     return static_cast<int>(count - first < size ? count - first : size);
 }
 
-// Where a group lies that is cut from a row, in one of several images of `rows` rows of `width` elements.
+// The position of a group's first element in a batch of images. Groups do not cross the end of a row.
 struct Place {
     int64_t image;
     int32_t row, column;
@@ -137,7 +137,7 @@ HD Place place_of(int64_t group, int size, int32_t rows, int32_t width) {
     return {image, static_cast<int32_t>(row - image * rows), static_cast<int32_t>(column)};
 }
 
-// Does what one thread is there for: `IN_FLIGHT` groups, a block's width apart.
+// Does the work of one thread: `IN_FLIGHT` groups, `BLOCK` groups apart.
 template <int IN_FLIGHT, class Operation>
 HD void run_thread(const Operation& operation, int64_t block, int thread) {
     const int64_t first = block * (BLOCK * IN_FLIGHT) + thread;
@@ -154,7 +154,7 @@ HD void run_thread(const Operation& operation, int64_t block, int thread) {
 #ifdef __CUDACC__
 
 #define KERNEL extern "C" __global__ __launch_bounds__(BLOCK) void
-// Two blocks at once, not three: a thread that needs many registers has them, and spills none.
+// At most two blocks on a multiprocessor, so that a thread that needs many registers does not spill.
 #define LARGE_KERNEL extern "C" __global__ __launch_bounds__(BLOCK, 2) void
 
 template <int IN_FLIGHT, class Operation>
@@ -167,7 +167,7 @@ __device__ __forceinline__ void run(const Operation& operation) {
 #define KERNEL extern "C" void
 #define LARGE_KERNEL KERNEL
 
-// On the host a kernel is a function that does the work of a whole grid, of this many blocks.
+// On the host a kernel is a function that does the work of a grid of so many blocks.
 inline int64_t grid_on_host = 0;
 
 template <int IN_FLIGHT, class Operation>

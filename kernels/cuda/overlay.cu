@@ -1,13 +1,12 @@
-// Puts an overlay over pixels where it is opaque: uint8, (N, H, W, 4), over uint8, rows of 3 or 4 interleaved channels,
-// a stride apart.
+// Replaces pixels by an overlay, uint8 (N, H, W, 4), where the overlay is opaque. Pixels are uint8 rows of 3 or 4
+// interleaved channels, a stride apart.
 //
-// Reads 4 bytes a pixel of the overlay. Pixels are read and written only where a group, 16 pixels of a row, has an
-// opaque one: most overlays are empty nearly everywhere. So they are read once the overlay is there, and a group has
-// but that in flight.
+// It reads 4 bytes of the overlay per pixel. A group is 16 pixels of a row. Most overlays are nearly empty, therefore a
+// group reads and writes its pixels only if one of them is covered. So `load` reads the overlay alone.
 #include "groups.cuh"
 
 template <int CHANNELS>
-struct PutOverlay {
+struct ApplyOverlay {
     static constexpr int SIZE = 16, COLOUR_CHANNELS = 3, OVERLAY_CHANNELS = 4;
     using Group = Run<uint8_t, SIZE * OVERLAY_CHANNELS>;
 
@@ -49,20 +48,20 @@ struct PutOverlay {
         store_run(first, covered, count);
     }
 
-    // What is beyond a row's end was read as 0, and is not.
+    // Pixels beyond the end of a row are read as 0: they are not opaque.
     HD static bool is_opaque(const Group& overlay, int pixel) {
         return overlay.get(pixel * OVERLAY_CHANNELS + OVERLAY_CHANNELS - 1) == 255;
     }
 };
 
-KERNEL put_overlay_rgb(
+KERNEL apply_overlay_rgb(
     const uint8_t* overlay, uint8_t* pixels, int64_t image_stride, int64_t row_stride, int64_t images, int32_t height,
     int32_t width) {
-    run<1>(PutOverlay<3>{overlay, pixels, image_stride, row_stride, images, height, width});
+    run<1>(ApplyOverlay<3>{overlay, pixels, image_stride, row_stride, images, height, width});
 }
 
-KERNEL put_overlay_rgba(
+KERNEL apply_overlay_rgba(
     const uint8_t* overlay, uint8_t* pixels, int64_t image_stride, int64_t row_stride, int64_t images, int32_t height,
     int32_t width) {
-    run<1>(PutOverlay<4>{overlay, pixels, image_stride, row_stride, images, height, width});
+    run<1>(ApplyOverlay<4>{overlay, pixels, image_stride, row_stride, images, height, width});
 }

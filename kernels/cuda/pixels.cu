@@ -1,13 +1,14 @@
-// Pixels to planes and back: uint8, rows of interleaved channels, a stride apart, and FP16 or FP32, (N, 3, H', W').
+// Pixels to planes and back. Pixels are uint8 rows of interleaved channels, a stride apart; planes are FP16 or FP32,
+// (N, 3, H', W').
 //
-// With FP16 a pixel is 1 to 4 bytes on one side and 6 on the other. A group is 16 pixels of a row: of three channels
-// that is three 16-byte accesses to pixels, and two (FP16) or four (FP32) to each plane. Channels are parted in
-// registers. A group is several accesses already, so that a thread has but one group in flight.
+// With FP16, a pixel has 1 to 4 bytes in one layout and 6 in the other. A group is 16 pixels of a row. With three
+// channels a group takes three 16-byte accesses to pixels, and two (FP16) or four (FP32) to each plane. Channels are
+// separated in registers. A group needs several accesses anyway, so that a thread has only one group in flight.
 #include "groups.cuh"
 
-// What both directions work on.
+// The arguments of both directions.
 template <class Byte, class Value>
-struct Pictures {
+struct Images {
     static constexpr int SIZE = 16, PLANES = 3;
 
     Byte* pixels;
@@ -23,14 +24,14 @@ struct Pictures {
         return planes + row * padded_width + place.column;
     }
 
-    // How many elements of the planes' row there are from `column` on.
+    // Returns the number of elements of a group that lie within a row of the planes.
     HD int padded_from(int32_t column) const { return elements_from(column, padded_width, SIZE); }
 };
 
-// One channel is grey, for all three planes; the fourth of four is alpha, and ignored.
+// One channel is grey, and copied to all planes; the last of four channels is alpha, and ignored.
 template <class T, int CHANNELS>
-struct PixelsToPlanes : Pictures<const uint8_t, T> {
-    using Base = Pictures<const uint8_t, T>;
+struct PixelsToPlanes : Images<const uint8_t, T> {
+    using Base = Images<const uint8_t, T>;
     static constexpr int SIZE = Base::SIZE;
     using Group = Run<uint8_t, SIZE * CHANNELS>;
 
@@ -63,18 +64,18 @@ struct PixelsToPlanes : Pictures<const uint8_t, T> {
             Run<T, SIZE> values = {};
             UNROLLED
             for (int i = 0; i < SIZE; ++i) {
-                const uint8_t level = loaded.get(CHANNELS == 1 ? i : i * CHANNELS + plane);
-                values.set(i, from_float<T>(level * scale + low));
+                const uint8_t value = loaded.get(CHANNELS == 1 ? i : i * CHANNELS + plane);
+                values.set(i, from_float<T>(value * scale + low));
             }
             store_run(this->plane_at(at, plane), values, this->padded_from(at.column));
         }
     }
 };
 
-// A fourth channel is alpha, 255.
+// The last of four channels is alpha, and set to 255.
 template <class T, int CHANNELS>
-struct PlanesToPixels : Pictures<uint8_t, const T> {
-    using Base = Pictures<uint8_t, const T>;
+struct PlanesToPixels : Images<uint8_t, const T> {
+    using Base = Images<uint8_t, const T>;
     static constexpr int SIZE = Base::SIZE;
 
     float low, scale;
@@ -108,7 +109,7 @@ struct PlanesToPixels : Pictures<uint8_t, const T> {
             for (int plane = 0; plane < Base::PLANES; ++plane) {
                 const float value = to_float(loaded.planes[plane].get(i));
                 finite &= i >= present || is_finite(value);
-                pixels.set(i * CHANNELS + plane, level_of(value));
+                pixels.set(i * CHANNELS + plane, pixel_value_of(value));
             }
             if (CHANNELS > Base::PLANES) pixels.set(i * CHANNELS + CHANNELS - 1, 255);
         }
@@ -116,13 +117,13 @@ struct PlanesToPixels : Pictures<uint8_t, const T> {
         raise_flags(flags, finite ? 0 : NOT_FINITE);
     }
 
-    // NaN becomes 0: of a number and NaN, fmaxf returns the number.
-    HD uint8_t level_of(float value) const {
+    // NaN becomes 0: fmaxf of a number and NaN returns the number.
+    HD uint8_t pixel_value_of(float value) const {
         return static_cast<uint8_t>(nearest_integer(fminf(fmaxf((value - low) * scale, 0.0f), 255.0f)));
     }
 };
 
-// A kernel for each type of planes and number of channels.
+// A kernel for each type of planes and each number of channels.
 
 #define PIXELS_TO_PLANES(NAME, T, CHANNELS)                                                                          \
     KERNEL NAME(                                                                                                     \

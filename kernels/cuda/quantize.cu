@@ -1,9 +1,9 @@
-// Latents to symbols: FP16 or FP32, (N, C, h, w), to int16.
+// Latents to symbols: FP16 or FP32 (N, C, h, w) to int16.
 //
-// Reads 2 or 4 bytes an element and writes 2. A group is 8 elements: one 16-byte read of FP16, two of FP32, and one
-// 16-byte write. Groups are cut from the array as a whole, not plane by plane, so that they are aligned whatever the
-// size of a plane is. Divisions make this the one kernel that arithmetic could hold up, so what is rare is kept out
-// of the common case, a group of one channel whose symbols are all in range; other groups go element by element.
+// Per element it reads 2 or 4 bytes and writes 2. A group is 8 elements: one 16-byte read of FP16, two of FP32, and one
+// 16-byte write. Groups are cut from the flat array, not from each plane, so that they are aligned for any size of a
+// plane. Because of its divisions this kernel could be limited by arithmetic. Therefore the common case, a group of one
+// channel whose symbols are all in range, has a path of its own; other groups are quantized element by element.
 #include "groups.cuh"
 
 template <class T>
@@ -37,7 +37,7 @@ struct Quantize {
         if (!one_plane || !store_whole(first, channel_of(plane), loaded)) store_each(first);
     }
 
-    // Writes a group of one channel, or returns false if a symbol is out of range.
+    // Writes a group of one channel. Returns false, and writes nothing, if a symbol is out of range.
     HD bool store_whole(int64_t first, Channel channel, const Group& loaded) const {
         float scaled[SIZE];
         bool in_range = true;
@@ -60,10 +60,10 @@ struct Quantize {
         for (int64_t i = first; i < first + SIZE && i < count; ++i) {
             const Channel channel = channel_of(i / plane_size);
             const float scaled = (to_float(latents[i]) - channel.mean) / channel.delta;
-            const float limited = fminf(fmaxf(scaled, -LARGEST_SYMBOL), LARGEST_SYMBOL);
+            const float clamped = fminf(fmaxf(scaled, -LARGEST_SYMBOL), LARGEST_SYMBOL);
             if (!is_finite(scaled)) raised |= NOT_FINITE;
-            else if (limited != scaled) raised |= SATURATED;
-            symbols[i] = is_finite(scaled) ? symbol_of(limited) : 0;
+            else if (clamped != scaled) raised |= SATURATED;
+            symbols[i] = is_finite(scaled) ? symbol_of(clamped) : 0;
         }
         raise_flags(flags, raised);
     }
@@ -73,7 +73,7 @@ struct Quantize {
         return {mean[channel], delta[channel]};
     }
 
-    // Truncation of a signed number is the floor of its magnitude, since `rounding` is not negative.
+    // The conversion truncates: with the sign copied back, that is the floor of the magnitude.
     HD int16_t symbol_of(float scaled) const {
         return static_cast<int16_t>(static_cast<int32_t>(copysignf(fabsf(scaled) + rounding, scaled)));
     }

@@ -94,10 +94,9 @@ def models(options: argparse.Namespace) -> int:
 
 
 def record_of(bundle: Bundle) -> Record:
-    unet = bundle.unet
-    return asdict(replace(bundle, unet=None)) | {
-        "unet": unet and {"multiple": unet.multiple, "auto": unet.auto and asdict(unet.auto)}
-    }
+    unet, recommended = bundle.unet, bundle.unet and bundle.unet.recommended
+    auto = recommended and {"steps": recommended.steps, "from_step": recommended.min_quant_step}
+    return asdict(replace(bundle, unet=None)) | {"unet": unet and {"multiple": unet.multiple, "auto": auto}}
 
 
 def doctor(options: argparse.Namespace) -> int:

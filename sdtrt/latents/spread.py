@@ -45,7 +45,7 @@ def spread_of(values: NDArray[np.floating], profile: LatentProfile) -> Spread:
     """Return the spread of latents, (C, n)."""
     deviation = np.maximum(values.std(1), 1e-12)
     low, high = np.quantile(values, (0.1, 0.9), axis=1)
-    ratios = deviation / profile.spread
+    ratios = deviation / profile.std
     busy = float(np.median((high - low) / 2.563 / deviation))  # 1 for a normal distribution
     return Spread(float(np.exp(np.log(ratios).mean())), float(ratios.min()), float(ratios.max()), busy)
 
@@ -89,7 +89,7 @@ def is_small(spread: Spread) -> bool:
 
 def is_centred(values: NDArray[np.floating], profile: LatentProfile) -> bool:
     """Return whether latents, (C, n), lie where a photo's may lie: a dim or pale image's would be far off."""
-    offsets = (values.mean(1) - profile.mean) / profile.spread
+    offsets = (values.mean(1) - profile.mean) / profile.std
     return float(np.sqrt(np.square(offsets).mean())) < CENTRED
 
 

@@ -1,4 +1,4 @@
-"""A plugin of pytest, `-p emulated_gpu` with this folder in PYTHONPATH: the emulated device takes a GPU's place."""
+"""A pytest plugin that replaces GPU 0 by the emulated device: `-p emulated_gpu`, with this folder in PYTHONPATH."""
 
 import emulated
 

@@ -1,4 +1,4 @@
-"""The kernels as functions of this machine: compiled once as plain C++, and kept in build/ until a source changes."""
+"""The kernels as functions of the host: compiled as plain C++, and cached in build/ until a source changes."""
 
 import ctypes
 import hashlib
@@ -17,8 +17,8 @@ from sdtrt.kernels.launches import Launch
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "tests" / "kernels" / "host.cpp"
-KEPT = ROOT / "build" / "host"
-# Aliasing is as on the device, where no compiler reasons about it.
+CACHE = ROOT / "build" / "host"
+# No strict aliasing, as in device code.
 CXX_FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror"]
 COMPILERS = ("c++", "g++", "clang++")
 CTYPES = {int: ctypes.c_void_p, np.int64: ctypes.c_int64, np.int32: ctypes.c_int32, np.float32: ctypes.c_float}
@@ -49,20 +49,20 @@ def compiled(cxx: str) -> Host:
     command = [cxx, *CXX_FLAGS, f"-I{build.SOURCES}", str(SOURCE)]
     preprocessed = subprocess.run([*command, "-E", "-P"], check=True, capture_output=True, encoding="utf-8").stdout
     key = hashlib.sha256(json.dumps([command, preprocessed]).encode()).hexdigest()[:16]
-    library = KEPT / f"{key}.so"
+    library = CACHE / f"{key}.so"
     if not library.is_file():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        unfinished = KEPT / f"{key}.{os.getpid()}"
+        CACHE.mkdir(parents=True, exist_ok=True)
+        unfinished = CACHE / f"{key}.{os.getpid()}"
         subprocess.run([*command, "-shared", "-fPIC", "-o", str(unfinished)], check=True)
-        unfinished.replace(library)  # whole or not at all: others may be waiting for it
+        unfinished.replace(library)  # atomic, since other processes may compile the same
     return Host(library, signatures(preprocessed))
 
 
 def signatures(preprocessed: str) -> dict[str, tuple[type, ...]]:
-    """Return the types of each kernel's parameters, as `Launch` has them."""
-    kinds = {"int64_t": np.int64, "int32_t": np.int32, "float": np.float32}
+    """Return the types of each kernel's parameters, as in `Launch.arguments`."""
+    scalars = {"int64_t": np.int64, "int32_t": np.int32, "float": np.float32}
     kernels = re.findall(r'extern "C" void (\w+)\(([^)]*)\) \{', preprocessed)
     return {
-        name: tuple(int if "*" in parameter else kinds[parameter.split()[0]] for parameter in parameters.split(","))
+        name: tuple(int if "*" in parameter else scalars[parameter.split()[0]] for parameter in parameters.split(","))
         for name, parameters in kernels
     }

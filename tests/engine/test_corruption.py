@@ -102,7 +102,7 @@ def with_other_latents(file: File, rng: np.random.Generator) -> File:
     """Return a file of random latents with a file's header and chunks, and no alpha or layers."""
     header, profile = file.header, shipped_profile(file.header.profile)
     grid = profile.grid(header.width, header.height)
-    latents = profile.mean[:, None, None] + rng.laplace(0, 1, grid) * (profile.spread * header.step)[:, None, None]
+    latents = profile.mean[:, None, None] + rng.laplace(0, 1, grid) * (profile.std * header.quant_step)[:, None, None]
     size = header.width, header.height
     return encode_latents_to_file(
         latents.astype(np.float32),

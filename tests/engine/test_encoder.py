@@ -34,9 +34,9 @@ def texture(photo: Photo) -> np.ndarray:
 def test_a_residual_brings_more_than_its_bytes(codec: EngineCodec, texture: np.ndarray, quality: float) -> None:
     """Of two files of about a size the one with a residual is nearer to the picture."""
     data = codec.encode(ImageData(texture), EncodeOptions(quality=quality))
-    assert container.read(data).layout.residual
+    assert container.read(data).layout.residual_step
     alone = codec.encode(ImageData(texture), EncodeOptions(quality=quality, layers=1))
-    assert not container.read(alone).layout.residual
+    assert not container.read(alone).layout.residual_step
     found = psnr(codec.decode(data).pixels, texture)
     assert found > psnr(codec.decode(alone).pixels, texture)
     within = codec.encode(ImageData(texture), EncodeOptions(nbytes=len(data), layers=1))
@@ -110,13 +110,13 @@ def test_where_segments_of_a_kind_go() -> None:
     """In the order of the layout, whatever comes first."""
     bare = File(Header(9, 9, 1, 1, 1), (b"latents", b"alpha"), Layout(alpha=True))
     one = with_segments(
-        with_segments(bare, "residual", [b"residual"], residual=5), "overlay", [b"overlay"], overlay=True
+        with_segments(bare, "residual", [b"residual"], residual_step=5), "overlay", [b"overlay"], overlay=True
     )
     other = with_segments(
         with_segments(bare, "overlay", [b"overlay"], overlay=True), "residual", [b"residual"], residual=5
     )
     assert one == other
-    assert one.layout == Layout(alpha=True, overlay=True, residual=5)
+    assert one.layout == Layout(alpha=True, overlay=True, residual_step=5)
     assert list(one.segments) == [b"latents", b"overlay", b"residual", b"alpha"]
 
 

@@ -136,7 +136,7 @@ def test_tiles(codec: EngineCodec, photo: Photo) -> None:
     """Of several tiles each is better, and so is what lies where they meet."""
     pixels = np.tile(photo(400, 48), (1, 4, 1))
     usual, found = (codec.encode(ImageData(pixels), EncodeOptions(quality=35, layers=1, effort=e)) for e in (5, 6))
-    assert container.read(found).layout.tiles > 1
+    assert container.read(found).layout.num_tiles > 1
     errors = [np.square(codec.decode(data).pixels.astype(float) - pixels) for data in (usual, found)]
     for part in (np.s_[:, :700], np.s_[:, 700:900], np.s_[:, 900:]):
         assert errors[1][part].mean() < errors[0][part].mean()

@@ -15,11 +15,12 @@ import sdtrt
 from sdtrt import api
 from sdtrt.engine.coding.latent_file import encode_latents_to_file
 from sdtrt.engine.format import container
-from sdtrt.engine.format.container import BUNDLED, INLINE, File, Header
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
+    BUNDLED,
+    INLINE,
     LatentProfile,
-    read_space_info,
-    resolve_profile,
     serialize_profile,
     shipped_profile,
 )
@@ -112,7 +113,7 @@ def test_another_prior_is_not_taken_for_it(models: Make, pixels: np.ndarray) -> 
     with sdtrt.Codec.open("mine") as codec:
         data = codec.encode(pixels)
     for folder in (plain, other):
-        with sdtrt.Codec.open(folder) as codec, pytest.raises(sdtrt.BundleError, match="latents are by the prior"):
+        with sdtrt.Codec.open(folder) as codec, pytest.raises(sdtrt.BundleError, match="the latents need the prior"):
             codec.decode(data)
     sdtrt.decode(data)  # the right one is found among them
     with sdtrt.Codec.open(plain) as codec:
@@ -128,12 +129,12 @@ def test_latents_of_another_shape(models: Make, downscale: int) -> None:
         data = container.write(encode_latents_to_file(latents, 64, 48, profile, 2048))
         assert sdtrt.verify(data) == ""
         for decode in (sdtrt.decode, sdtrt.preview, partial(sdtrt.decode, region=(0, 0, 9, 9))):
-            with pytest.raises(sdtrt.BundleError, match=r"at 1/\d+ of the picture"):
+            with pytest.raises(sdtrt.BundleError, match=r"at 1/\d+ of the image"):
                 decode(data)
 
 
 def channels_of(profile: LatentProfile, count: int) -> LatentProfile:
-    vectors = {name: getattr(profile, name)[:count] for name in ("mean", "spread", "weight", "offset")}
+    vectors = {name: getattr(profile, name)[:count] for name in ("mean", "std", "step_weight", "recon_offset")}
     return replace(profile, channels=count, **vectors)
 
 
@@ -171,16 +172,18 @@ def bundled(**changes: Any) -> File:
 
 def own_profile() -> LatentProfile:
     shipped = shipped_profile(1)
-    fields = {name: getattr(shipped, name) for name in ("mean", "spread", "weight", "offset", "channels", "downscale")}
+    fields = {
+        name: getattr(shipped, name) for name in ("mean", "std", "step_weight", "recon_offset", "channels", "downscale")
+    }
     plain = LatentProfile(latent_space="x-01020304", step_codes=shipped.step_codes, prior=0, **fields)
     return plain.with_prior((DATA / "priors" / "tiny-1.npz").read_bytes())
 
 
 def test_outline() -> None:
-    own, outline = own_profile(), read_space_info(bundled())
+    own, outline = own_profile(), bundled().space
     assert (outline.latent_space, outline.grid(9, 8)) == ("x-01020304", (40, 1, 2))
     assert outline.step_code(50) == own.step_code(50)
     assert resolve_profile(bundled(), own) is own
     for changes in ({"profile": 1}, {"prior": 1}, {"prior": 255}, {"profile": 0}):
         with pytest.raises(sdtrt.FormatError, match="malformed"):
-            read_space_info(bundled(**changes))
+            assert bundled(**changes).space

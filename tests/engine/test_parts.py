@@ -13,7 +13,7 @@ from sdtrt.engine.coding import latent_file
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.encoder import with_segments
 from sdtrt.engine.format import container, webp_lossless
-from sdtrt.engine.format.alpha import pixel_tiles
+from sdtrt.engine.format.layout import pixel_tiles
 from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.image import ImageData, Region, psnr
 from sdtrt.engine.layers.preview import box_downscale
@@ -83,7 +83,7 @@ def assert_is_crop(found: ImageData, whole: ImageData, region: Region) -> None:
 @pytest.mark.parametrize(("name", "count"), [("small", 20), ("grey", 8), ("tiles", 3), ("drawn", 5)])
 def test_regions_are_crops(codec: EngineCodec, files: dict[str, bytes], name: str, count: int) -> None:
     layout, whole = container.read(files[name]).layout, codec.decode(files[name])
-    assert layout.residual
+    assert layout.residual_step
     assert layout.overlay == (name == "drawn")
     height, width = whole.pixels.shape[:2]
     for region in places(width, height, count):
@@ -113,7 +113,7 @@ def test_regions_of_no_whole_pixels(codec: EngineCodec, files: dict[str, bytes],
 def damaged(data: bytes, level: int, tile: int) -> bytes:
     """Return a file with a bit changed in the middle of a segment."""
     file, changed = container.read(data), bytearray(data)
-    number = file.layout.segment(level, tile)
+    number = file.layout.segment_index(level, tile)
     before = data.index(file.segments[0]) + sum(map(len, file.segments[:number]))
     changed[before + len(file.segments[number]) // 2] ^= 1
     return bytes(changed)

@@ -15,7 +15,7 @@ from sdtrt.engine.coding import latent_file
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.encoder import with_segments
 from sdtrt.engine.format import container, webp_lossless
-from sdtrt.engine.format.alpha import pixel_tiles
+from sdtrt.engine.format.layout import pixel_tiles
 from sdtrt.engine.format.metadata import Metadata
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.layers.layer_reader import LayerReader
@@ -169,7 +169,7 @@ def test_damaged_alpha(codec: EngineCodec, tiled: bytes) -> None:
 def test_damaged_layers(codec: EngineCodec, layered: bytes, kind: str, tile: int) -> None:
     """The tile is shown without it, and others as ever."""
     file, data, whole = container.read(layered), bytearray(layered), codec.decode(layered)
-    number = file.layout.segment(kind, tile)
+    number = file.layout.segment_index(kind, tile)
     data[sum(map(len, file.segments[:number])) + layered.index(file.segments[0]) + 15] ^= 1
     found, told = salvaged(codec, bytes(data))
     assert told == f"{kind} of tiles: 1 of 3 missing"

@@ -55,7 +55,7 @@ def test_a_profile(bundle: Path, photos: Path, pixels: np.ndarray) -> None:
     profile, codec = Bundle.open(bundle).latent_profile(), EngineCodec("tiny", device="cpu", precision="fp32")
     planes = [codec.analyse(np.asarray(Image.open(path))).reshape(40, -1) for path in photos_in(photos)]
     np.testing.assert_allclose(profile.mean, np.concatenate(planes, 1).mean(1), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(profile.spread, np.concatenate(planes, 1).std(1), rtol=1e-3)
+    np.testing.assert_allclose(profile.std, np.concatenate(planes, 1).std(1), rtol=1e-3)
     assert [row.quality for row in found.rows] == [*SHOWN]
     rates = [row.bits_per_pixel for row in found.rows]
     assert rates == sorted(rates)
@@ -118,7 +118,7 @@ def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: py
     calibrate(Calibration(bundle, photos, force=True))
     assert Bundle.open(bundle).prior is None
     assert not [*bundle.glob("prior-*.npz")]
-    with sdtrt.Codec.open(bundle) as codec, pytest.raises(BundleError, match="latents are by the prior"):
+    with sdtrt.Codec.open(bundle) as codec, pytest.raises(BundleError, match="the latents need the prior"):
         codec.decode(data)
 
 

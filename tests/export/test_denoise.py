@@ -91,7 +91,7 @@ def denoises_as_diffusers_does(bundle: Bundle, folder: Path, unet: Any) -> None:
     trajectory = bundle.unet.trajectory(1, 1.0, deltas, 5)
     assert trajectory is not None
     assert [step.timestep for step in trajectory.steps] == pytest.approx([100, 80, 60, 40, 20], abs=1e-3)
-    noisy = latents * np.float32(trajectory.scale)
+    noisy = latents * np.float32(trajectory.input_scale)
     expected = theirs(folder, unet, noisy, [100, 80, 60, 40, 20])
     np.testing.assert_allclose(ours(bundle, latents, trajectory), expected, rtol=1e-5, atol=1e-5)
 

@@ -22,7 +22,7 @@ def latents_of(space: str, height: int = 6, width: int = 9) -> np.ndarray:
     identifier = next(n for n in PROFILE_NAMES if shipped_profile(n).latent_space == space)
     profile = shipped_profile(identifier)
     rng = np.random.default_rng(7)
-    values = profile.mean[:, None, None] + profile.spread[:, None, None] * rng.normal(
+    values = profile.mean[:, None, None] + profile.std[:, None, None] * rng.normal(
         size=(profile.channels, height, width)
     )
     return (values.astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)

@@ -30,9 +30,9 @@ def profile_of(space: str) -> LatentProfile:
         step_codes=(2300, 1300),
         prior=0,
         mean=np.zeros(channels, np.float32),
-        spread=np.ones(channels, np.float32),
-        weight=np.ones(channels, np.float32),
-        offset=np.zeros(channels, np.float32),
+        std=np.ones(channels, np.float32),
+        step_weight=np.ones(channels, np.float32),
+        recon_offset=np.zeros(channels, np.float32),
     )
 
 
@@ -42,7 +42,7 @@ def synthetic(profile: LatentProfile, contrast: float, seed: int = 0) -> np.ndar
     values = rng.laplace(size=(profile.channels, *SIDES)) / np.sqrt(2)
     values *= contrast * rng.uniform(0.7, 1.4, (profile.channels, 1, 1))
     values += 0.3 * rng.normal(size=(profile.channels, 1, 1))
-    return profile.mean[:, None, None] + profile.spread[:, None, None] * values
+    return profile.mean[:, None, None] + profile.std[:, None, None] * values
 
 
 def said(latents: np.ndarray, profile: LatentProfile) -> str | None:

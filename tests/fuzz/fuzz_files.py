@@ -4,7 +4,7 @@
     python tests/fuzz/fuzz_files.py --seeds FOLDER
 
 All checksums are taken to be 0 here: else nothing would get past them. Whatever happens must be a `FormatError` or
-`LimitError`, or a `BundleError` where latents are by the prior of a model that is not at hand, and must not take long.
+`LimitError`, or a `BundleError` if the latents need the prior of another model, and must not take long.
 `make fuzz` runs this on the conformance vectors, which `--seeds` writes without their checksums. Atheris takes some
 14 kB more at each execution: long attacks are made of several, of 60,000 (`-runs`) or so, on one corpus.
 """

@@ -21,7 +21,7 @@ class OnDevice:
         self._kept: list[np.ndarray | DeviceArray] = []  # launches hold addresses alone
 
     def array(self, values: np.ndarray) -> DeviceArray:
-        staging = self.device.staging(values.shape, values.dtype)
+        staging = self.device.pinned(values.shape, values.dtype)
         staging[...] = values
         array = self.device.empty(values.shape, values.dtype)
         self._kept += [staging, array]
@@ -33,7 +33,7 @@ class OnDevice:
         return self.array(np.full(nbytes, 0xA5, np.uint8).view(dtype).reshape(shape))
 
     def values(self, array: DeviceArray) -> np.ndarray:
-        staging = self.device.staging(array.shape, array.dtype)
+        staging = self.device.pinned(array.shape, array.dtype)
         self.device.download(staging, array, self.stream)
         self.device.record_event(self.stream).sync()
         return staging.copy()

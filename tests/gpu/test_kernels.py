@@ -58,7 +58,7 @@ def test_dequantize(gpu: Any, shape: tuple[int, ...], with_points: bool, kind: t
     points = rng.integers(-64, 65, shape).astype(np.int8) if with_points else offset
     latents = gpu.poisoned(shape, kind)
     pointers = [gpu.array(symbols).pointer, latents.pointer, gpu.array(mean).pointer, gpu.array(delta).pointer]
-    more = {"points" if with_points else "offset": gpu.array(points).pointer}
+    more = {"recon_offsets" if with_points else "channel_offsets": gpu.array(points).pointer}
     gpu.device.launch(launches.dequantize(*pointers, shape=shape, dtype=kind, **more), gpu.stream)
     with np.errstate(over="ignore"):
         same(gpu.values(latents), reference.dequantize(symbols, mean, delta, points).astype(kind))
@@ -72,10 +72,10 @@ def test_pixels(gpu: Any, size: tuple[int, int], channels: int, kind: type) -> N
     rng = np.random.default_rng(3)
     pixels = rng.integers(0, 256, (2, height, width, channels), dtype=np.uint8)
     row = width * channels
-    pictures = launches.ImageBatch(2, height, width, channels, row, row * height, 8)
-    planes = gpu.poisoned((2, 3, *pictures.padded), kind)
+    images = launches.ImageBatch(2, height, width, channels, row, row * height, 8)
+    planes = gpu.poisoned((2, 3, *images.padded), kind)
     into = launches.pixels_to_planes(
-        gpu.array(pixels).pointer, planes.pointer, pictures=pictures, dtype=kind, low=-1, high=1
+        gpu.array(pixels).pointer, planes.pointer, images=images, dtype=kind, low=-1, high=1
     )
     gpu.device.launch(into, gpu.stream)
     expected = np.stack([reference.pixels_to_planes(one, 8, -1, 1) for one in pixels]).astype(kind)
@@ -84,7 +84,7 @@ def test_pixels(gpu: Any, size: tuple[int, int], channels: int, kind: type) -> N
         values = rng.normal(0, 1, expected.shape).astype(kind)
         back, flags = gpu.poisoned(pixels.shape, np.uint8), gpu.array(np.zeros(1, np.uint32))
         out = launches.planes_to_pixels(
-            gpu.array(values).pointer, back.pointer, flags.pointer, pictures=pictures, dtype=kind, low=-1, high=1
+            gpu.array(values).pointer, back.pointer, flags.pointer, images=images, dtype=kind, low=-1, high=1
         )
         gpu.device.launch(out, gpu.stream)
         same(gpu.values(back), np.stack([reference.planes_to_pixels(one, width, height, -1, 1) for one in values]))
@@ -96,16 +96,16 @@ def test_residual_and_overlay(gpu: Any, size: tuple[int, int], channels: int) ->
     height, width = size
     rng = np.random.default_rng(5)
     row = width * channels + 5
-    pictures = launches.ImageBatch(2, height, width, channels, row, row * height, 8)
+    images = launches.ImageBatch(2, height, width, channels, row, row * height, 8)
     values = rng.laplace(0, 150, (2, 3, -(-height // 8), -(-width // 8), 8, 8)).astype(np.int32)
     values[:, :, -1, -1] = rng.choice(np.int32([2**16, -(2**16), 2**31 - 1, -(2**31)]), (2, 3, 8, 8))
     overlay = rng.integers(0, 256, (2, height, width, 4), dtype=np.uint8)
     overlay[rng.random((2, height, width)) < 0.2, 3] = 255
     content = rng.integers(0, 256, (2, height, row), dtype=np.uint8)
     there = gpu.array(content)
-    gpu.device.launch(launches.add_residual(gpu.array(values).pointer, there.pointer, pictures=pictures), gpu.stream)
+    gpu.device.launch(launches.add_residual(gpu.array(values).pointer, there.pointer, images=images), gpu.stream)
     added = gpu.values(there)
-    gpu.device.launch(launches.apply_overlay(gpu.array(overlay).pointer, there.pointer, pictures=pictures), gpu.stream)
+    gpu.device.launch(launches.apply_overlay(gpu.array(overlay).pointer, there.pointer, images=images), gpu.stream)
     whole = content[:, :, : width * channels].reshape(2, height, width, channels)  # a view
     for one, what in zip(whole, values, strict=True):
         reference.add_residual(one, what)

@@ -1,4 +1,4 @@
-"""Memory that shows what kernels wrote."""
+"""Memory that shows which bytes a kernel wrote."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ POISON, GUARD = 0xA5, 64
 
 @dataclass
 class Placed:
-    """An array somewhere in a larger, poisoned piece of memory."""
+    """An array within a larger block of poisoned memory."""
 
     memory: np.ndarray
     array: np.ndarray
@@ -22,7 +22,7 @@ class Placed:
         return self.array.ctypes.data
 
     def intact(self) -> bool:
-        """Whether all around the array is as it was."""
+        """Return whether the memory around the array is unchanged."""
         start = self.address - self.memory.ctypes.data
         outside = np.delete(self.memory, slice(start, start + self.array.nbytes))
         return bool((outside == POISON).all())
@@ -33,7 +33,7 @@ Place = Callable[..., Placed]
 
 @pytest.fixture(scope="session")
 def place() -> Place:
-    """Place an array, `shift` elements off 64-byte alignment; of a shape and type alone it is poisoned."""
+    """Place an array `shift` elements off 64-byte alignment. Given a shape and a type only, the array is poisoned."""
 
     def make(content: np.ndarray | tuple[int, ...], dtype: DTypeLike = None, shift: int = 0) -> Placed:
         given = isinstance(content, np.ndarray)
@@ -51,7 +51,7 @@ def place() -> Place:
 
 @pytest.fixture(scope="session")
 def same_bits() -> Callable[[np.ndarray, np.ndarray], None]:
-    """Assert that two arrays are the same, bit for bit; NaN is NaN."""
+    """Assert that two arrays have the same bits; any NaN equals any NaN."""
 
     def check(found: np.ndarray, expected: np.ndarray) -> None:
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)

@@ -1,4 +1,4 @@
-"""The kernels blend and step, run on the host, against NumPy, bit for bit; and what the reference promises of them."""
+"""The kernels blend and ddim_step, run on the host, against NumPy, bit for bit; and properties of the reference."""
 
 import numpy as np
 import pytest
@@ -58,14 +58,14 @@ def test_blend(host, place, same_bits, dtype, tile, planes, top, left, shift) ->
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 9), st.integers(0, 9), st.sampled_from(DTYPES))
-def test_any_tile(host, place, same_bits, height, width, top, left, dtype) -> None:
+def test_blend_of_any_tile(host, place, same_bits, height, width, top, left, dtype) -> None:
     rng = np.random.default_rng(7)
     tile = rng.integers(0, 2**16, (2, height, width), np.uint16).view(np.float16).astype(dtype)
     planes = rng.normal(0, 1, (2, height + 9, width + 9)).astype(np.float32)
     check_blend(host, place, same_bits, tile, planes, top, left)
 
 
-def test_overlapping_windows_leave_no_seam() -> None:
+def test_blend_of_overlapping_windows_leaves_no_seam() -> None:
     planes, ramp = np.zeros((1, 8, 24), np.float32), np.linspace(0, 1, 10, dtype=np.float32)[1:-1]
     ones, level = np.ones(8, np.float32), np.full((1, 8, 16), 0.75, np.float32)
     reference.blend(planes, level, ones, np.concatenate([ones, ramp[::-1]]), 0, 0)
@@ -74,7 +74,7 @@ def test_overlapping_windows_leave_no_seam() -> None:
 
 
 @pytest.mark.parametrize(("top", "left"), [(-1, 0), (0, -1), (5, 0), (0, 5)])
-def test_blend_refuses_a_tile_that_sticks_out(top: int, left: int) -> None:
+def test_blend_with_tile_outside_raises(top: int, left: int) -> None:
     planes, tile, window = np.zeros((1, 8, 8), np.float32), np.zeros((1, 4, 4), np.float32), np.ones(4, np.float32)
     with pytest.raises(ValueError, match="not inside"):
         reference.blend(planes, tile, window, window, top, left)
@@ -84,18 +84,18 @@ def test_blend_refuses_a_tile_that_sticks_out(top: int, left: int) -> None:
 @pytest.mark.parametrize("shift", [0, 1, 2, 5])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 17), (5, 1), (3, 4, 5, 7), (2, 4, 32, 33), (2, 4, 8, 8)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_step(host, place, same_bits, dtype, shape, shift, in_place) -> None:
+def test_ddim_step(host, place, same_bits, dtype, shape, shift, in_place) -> None:
     rng = np.random.default_rng(8)
     latents, output = (rng.normal(0, 3, shape).astype(dtype) for _ in range(2))
     check_step(host, place, same_bits, latents, output, shift, in_place)
 
 
-def test_step_on_every_half(host, place, same_bits) -> None:
+def test_ddim_step_on_every_half(host, place, same_bits) -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(4, -1)
     check_step(host, place, same_bits, every, np.random.default_rng(9).permutation(every.ravel()).reshape(4, -1))
 
 
-def test_step_to_no_noise_recovers_the_latents() -> None:
+def test_ddim_step_to_no_noise_recovers_the_latents() -> None:
     clean, noise = np.random.default_rng(10).normal(0, 1, (2, 1, 64)).astype(np.float32)
     kept = 0.8  # cumulative product
     noisy = np.sqrt(np.float32(kept)) * clean + np.sqrt(np.float32(1 - kept)) * noise

@@ -1,4 +1,4 @@
-"""The kernels compile without a warning, keep to registers, and the committed fatbin is that of the sources."""
+"""The kernels compile without warnings and spills, and the committed fatbin is that of the sources."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def record() -> dict[str, Any]:
     return json.loads(build.RECORD.read_bytes())
 
 
-def test_one_file_has_all_kernels() -> None:
+def test_kernels_cu_includes_all_sources() -> None:
     included = re.findall(r'#include "(.+)"', ALL.read_text("utf-8"))
     assert included == [path.name for path in OPERATIONS]
 
@@ -67,12 +67,12 @@ def test_every_kernel_reads_and_writes_16_bytes_at_once(ptx: str, record: dict[s
         assert ".local" not in body, kernel
 
 
-def test_fatbin_is_that_of_the_sources(record: dict[str, Any]) -> None:
+def test_fatbin_matches_the_sources(record: dict[str, Any]) -> None:
     assert record["sources_sha256"] == build.sources_sha256(), "kernels.fatbin is stale; run: make kernels"
     assert record["fatbin_sha256"] == hashlib.sha256(build.FATBIN.read_bytes()).hexdigest(), "run: make kernels"
 
 
-def test_record_is_of_all_kernels_and_architectures(record: dict[str, Any], host) -> None:
+def test_record_has_all_kernels_and_architectures(record: dict[str, Any], host) -> None:
     assert record["architectures"] == [f"sm_{number}" for number in build.ARCHITECTURES]
     assert list(record["kernels"]) == sorted(host.signatures)
     for used in record["kernels"].values():

@@ -33,7 +33,7 @@ def check_quantize(host, place, same_bits, latents, mean, delta, dead_zone, shif
 def dequantized(host, place, symbols, mean, delta, points, dtype, shift=0):
     d_symbols, d_mean, d_delta = place(symbols, shift=shift), place(mean), place(delta)
     d_points, latents = place(points, shift=shift), place(symbols.shape, dtype, shift=shift)
-    named = {"points" if points.dtype == np.int8 else "offset": d_points.address}
+    named = {"recon_offsets" if points.dtype == np.int8 else "channel_offsets": d_points.address}
     addresses = (each.address for each in (d_symbols, latents, d_mean, d_delta))
     host.run(launches.dequantize(*addresses, shape=symbols.shape, dtype=dtype, **named))
     assert latents.intact()
@@ -54,7 +54,7 @@ def parameters(channels: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("dead_zone", [0, 0.1, 0.25, 1 / 3, 0.5])
 @pytest.mark.parametrize("mean", [0, -0.37, 2.5])
-def test_every_half_at_many_steps(host, place, same_bits, mean, dead_zone) -> None:
+def test_quantize_of_every_half_at_many_steps(host, place, same_bits, mean, dead_zone) -> None:
     every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(1, 1, 256, 256)
     latents = every.repeat(len(STEPS), axis=1)
     means = np.full(len(STEPS), mean, np.float32)
@@ -66,7 +66,7 @@ def test_every_half_at_many_steps(host, place, same_bits, mean, dead_zone) -> No
 @pytest.mark.parametrize("shift", [0, 1, 2, 3, 4, 7])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_shapes_and_alignments(host, place, same_bits, dtype, shape, shift) -> None:
+def test_quantize_and_dequantize_of_many_shapes_and_alignments(host, place, same_bits, dtype, shape, shift) -> None:
     rng = np.random.default_rng(2)
     latents = rng.normal(0, 3, shape).astype(dtype)
     mean, delta = parameters(shape[1])
@@ -91,7 +91,7 @@ def test_shapes_and_alignments(host, place, same_bits, dtype, shape, shift) -> N
         (-32766, 0),
     ],
 )
-def test_one_value_raises_its_flag(host, place, same_bits, dtype, position, value, flags) -> None:
+def test_quantize_of_one_bad_value_raises_its_flag(host, place, same_bits, dtype, position, value, flags) -> None:
     latents = np.zeros((1, 1, 1, 47), dtype)
     latents.flat[position] = np.float32(value) / 2  # 32766 is no half, 16383 steps of 0.5 are
     mean, delta = np.zeros(1, np.float32), np.full(1, 0.5, np.float32)
@@ -99,13 +99,13 @@ def test_one_value_raises_its_flag(host, place, same_bits, dtype, position, valu
     assert bool(quantized(host, place, latents, mean, delta, 0.25)[1] & flags) == bool(flags)
 
 
-def test_flags_are_raised_and_never_cleared(host, place) -> None:
+def test_quantize_never_clears_flags(host, place) -> None:
     mean, delta = np.zeros(2, np.float32), np.ones(2, np.float32)
     latents = np.array([np.nan, 1e9], np.float32).reshape(1, 2, 1, 1)
     assert quantized(host, place, latents, mean, delta, 0)[1] == reference.NOT_FINITE | reference.SATURATED
 
 
-def test_a_quotient_beyond_all_floats_is_not_finite(host, place, same_bits) -> None:
+def test_quantize_of_overflowing_quotient_flags_not_finite(host, place, same_bits) -> None:
     latents = np.full((1, 1, 1, 9), 3e38, np.float32)
     check_quantize(host, place, same_bits, latents, np.zeros(1, np.float32), np.full(1, 0.5, np.float32), 0)
 
@@ -116,12 +116,12 @@ def test_a_quotient_beyond_all_floats_is_not_finite(host, place, same_bits) -> N
     hnp.arrays(np.float32, 2, elements=st.floats(2**-20, 2**20, width=32)),
     st.floats(0, 0.5),
 )
-def test_any_latents(host, place, same_bits, latents, mean, delta, dead_zone) -> None:
+def test_quantize_of_any_latents(host, place, same_bits, latents, mean, delta, dead_zone) -> None:
     check_quantize(host, place, same_bits, latents, mean, delta, dead_zone)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_symbol_at_many_steps(host, place, same_bits, dtype) -> None:
+def test_dequantize_of_every_symbol_at_many_steps(host, place, same_bits, dtype) -> None:
     every = np.arange(-(2**15), 2**15, dtype=np.int16).reshape(1, 1, 256, 256).repeat(len(STEPS), axis=1)
     mean, offset = (np.random.default_rng(seed).normal(0, 0.3, len(STEPS)).astype(np.float32) for seed in (3, 4))
     check_dequantize(host, place, same_bits, every, mean, STEPS, offset, dtype)
@@ -129,7 +129,7 @@ def test_every_symbol_at_many_steps(host, place, same_bits, dtype) -> None:
     check_dequantize(host, place, same_bits, every, mean, STEPS, points, dtype)
 
 
-def test_every_point(host, place, same_bits) -> None:
+def test_dequantize_with_every_recon_offset(host, place, same_bits) -> None:
     symbols = np.arange(-8, 8, dtype=np.int16).reshape(1, 1, 16, 1).repeat(256, axis=3)
     points = np.broadcast_to(np.arange(-128, 128, dtype=np.int8), symbols.shape).copy()
     check_dequantize(host, place, same_bits, symbols, *parameters(1), points, np.float32)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt.engine.coding.ans import AnsEncoder
-from sdtrt.engine.format import alpha, webp_lossless
+from sdtrt.engine.format import webp_lossless
 from sdtrt.engine.format.container import File
-from sdtrt.engine.format.layout import Span
+from sdtrt.engine.format.layout import Span, pixel_tiles
 from sdtrt.engine.layers.dct import block_grid
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.layers.residual_contexts import EDGES, ESCAPE, REACH, BlockContexts, residual_tables
+from sdtrt.engine.layers.residual_contexts import ESCAPE, GROUP_EDGES, MAX_BIN, BlockContexts, residual_tables
 from sdtrt.kernels import reference
 
 Ints = NDArray[np.int32]
@@ -41,12 +41,12 @@ def with_residual(file: File, step: int, seed: int, missing: int | None = None) 
         b"" if n == missing else residual_stream(*residual_noise(seed + n, *block_grid(*size)))
         for n, size in enumerate(sizes)
     ]
-    layout = dataclasses.replace(file.layout, residual=step)
+    layout = dataclasses.replace(file.layout, residual_step=step)
     return dataclasses.replace(file, segments=(*file.segments, *segments), layout=layout)
 
 
 def tiles_of(file: File) -> list[tuple[Span, Span]]:
-    return alpha.pixel_tiles(file.header.width, file.header.height, 8, file.layout)
+    return pixel_tiles(file.header.width, file.header.height, 8, file.layout)
 
 
 def residual_noise(seed: int, rows: int, columns: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -57,7 +57,7 @@ def residual_noise(seed: int, rows: int, columns: int) -> tuple[NDArray[np.int32
     reach = rng.choice([1, 1, 2, 4, 12, 60, 32767], (3, 64, rows, columns), p=[0.4, 0.2, 0.2, 0.1, 0.06, 0.035, 0.005])
     symbols = rng.integers(-reach, reach + 1)
     symbols.flat[:2] = -32768, 32767
-    sent = np.repeat(np.arange(8), np.diff(EDGES))[:, None, None] < extents[:, None]
+    sent = np.repeat(np.arange(8), np.diff(GROUP_EDGES))[:, None, None] < extents[:, None]
     return extents.astype(np.int32), (symbols * sent).astype(np.int32)
 
 
@@ -76,7 +76,7 @@ def residual_stream(extents: NDArray[np.int32], symbols: NDArray[np.int32]) -> b
     for of_extents, rows, values in reversed(coded):
         entries, low_bits = values, trained.low_bits[rows]
         if not of_extents:
-            entries = (values >> low_bits) + REACH
+            entries = (values >> low_bits) + MAX_BIN
             entries = np.where((entries < 0) | (entries >= ESCAPE), ESCAPE, entries).astype(np.int32)
             escaped, wide = entries == ESCAPE, (low_bits > 0) & (entries != ESCAPE)
             writer.write_uniform(values[escaped] + (1 << 15), np.full(escaped.sum(), 1 << 16, np.int32))
@@ -88,7 +88,7 @@ def residual_stream(extents: NDArray[np.int32], symbols: NDArray[np.int32]) -> b
 def layers_of_file(file: File) -> dict[str, NDArray[Any]]:
     """Return what lies over a file's picture: `residual`, int16 (H, W, 3), and `overlay`, uint8 (H, W, 4)."""
     size, layout = (file.header.height, file.header.width), file.layout
-    found: dict[str, NDArray[Any]] = {"residual": np.zeros((*size, 3), np.int16)} if layout.residual else {}
+    found: dict[str, NDArray[Any]] = {"residual": np.zeros((*size, 3), np.int16)} if layout.residual_step else {}
     found |= {"overlay": np.zeros((*size, 4), np.uint8)} if layout.overlay else {}
     for rows, columns, values, overlay in LayerReader(file).tiles():
         place = slice(*rows), slice(*columns)

@@ -23,11 +23,12 @@ from sdtrt.engine.coding.priors.adaptive import fit_adaptive
 from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.format import alpha, container, webp_lossless
-from sdtrt.engine.format.container import BUNDLED, File, Header
+from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, tile_spans
 from sdtrt.engine.format.metadata import Metadata, to_chunks
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
+    BUNDLED,
     INLINE,
     PALETTE,
     PRIOR_NAMES,
@@ -223,9 +224,9 @@ def own_profile() -> LatentProfile:
         channels=6,
         downscale=8,
         mean=n / 4,
-        spread=1 + n / 8,
-        weight=1 - n / 16,
-        offset=n / 64,
+        std=1 + n / 8,
+        step_weight=1 - n / 16,
+        recon_offset=n / 64,
         step_codes=(2300, 1300),
         prior=0,
     )
@@ -234,7 +235,7 @@ def own_profile() -> LatentProfile:
 def bundled_profile() -> LatentProfile:
     """Return a profile of a model whose prior is the same as the shipped one of `sd1`."""
     shipped, path = shipped_profile(SD1), PRIORS / f"{PRIOR_NAMES[SD1]}.npz"
-    renamed = dataclasses.replace(shipped, latent_space="x-0badcafe", spread=shipped.spread * 2, preview=None)
+    renamed = dataclasses.replace(shipped, latent_space="x-0badcafe", std=shipped.std * 2, preview=None)
     return renamed.with_prior(path.read_bytes())
 
 
@@ -286,8 +287,9 @@ def write_case(
 
 def layout_of(file: File) -> dict[str, Any]:
     """Return a file's layout; layers are not mentioned where there are none."""
-    known = dataclasses.asdict(file.layout)
-    return {name: value for name, value in known.items() if value or name not in {"overlay", "residual"}}
+    fields = dataclasses.asdict(file.layout)
+    fields["residual"] = fields.pop("residual_step")
+    return {name: value for name, value in fields.items() if value or name not in {"overlay", "residual"}}
 
 
 def write(name: str, data: bytes, expect: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""From what is known of a plane to what is expected next, in integers. The way in is `prior`."""
+"""The priors: from the symbols known so far to the distribution of the next ones, in integers. Start at `prior`."""

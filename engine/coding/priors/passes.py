@@ -1,7 +1,7 @@
-"""The order in which symbols are coded: passes over channels and interleaved subsets of the plane.
+"""The order in which symbols are coded: passes over channels and interleaved subsets of positions.
 
-Within a pass nothing depends on anything else of that pass, so a pass is arithmetic on whole arrays. All of this is
-part of the format: `docs/format.md`, "Passes".
+The context of a symbol does not depend on other symbols of its pass, so that a pass is computed on whole arrays. All of
+this is part of the format: `docs/format.md`, section 3.3.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ Offset = tuple[int, int]  # (rows, columns)
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A subset of the plane: every `stride`-th row and column from each of `offsets`."""
+    """A subset of the positions of a plane: from each of `offsets`, every `stride`-th row and column."""
 
     stride: int
     offsets: tuple[Offset, ...]
 
     def slices(self, height: int, width: int) -> list[tuple[slice, slice]]:
-        """Return the plane's row and column slices of this phase, one pair for each origin that lies inside."""
+        """Return the slices of rows and columns of this phase, a pair for each offset that lies inside the plane."""
         inside = [(y, x) for y, x in self.offsets if y < height and x < width]
         return [(slice(y, height, self.stride), slice(x, width, self.stride)) for y, x in inside]
 
@@ -32,7 +32,7 @@ class Phase:
         return (y % self.stride, x % self.stride) in self.offsets
 
 
-# Coarse to fine: every phase after the first lies between symbols already known on both sides.
+# From coarse to fine: the positions of each phase lie between positions of earlier phases.
 PYRAMID = (
     Phase(4, ((0, 0),)),
     Phase(4, ((2, 2),)),
@@ -44,7 +44,10 @@ CHECKERBOARD = (Phase(2, ((0, 0), (1, 1))), Phase(2, ((0, 1), (1, 0))))
 
 
 class Pass(Protocol):
-    """Channels `start` to `stop` (in coding order) at the positions of `phase`; see `LatentPass` for `predicted`."""
+    """A pass over channels `start` to `stop` (in coding order) at the positions of `phase`.
+
+    If it is `predicted`, symbols are coded relative to the prior's prediction, see `LatentPass`.
+    """
 
     @property
     def start(self) -> int: ...
@@ -60,7 +63,7 @@ P = TypeVar("P", bound=Pass)
 
 
 def non_empty(passes: Sequence[P], height: int, width: int) -> list[tuple[int, P]]:
-    """Return those passes that have positions in a plane, each with its number among all."""
+    """Return the passes that have positions in a plane of this size, each with its index among all passes."""
     return [
         (number, coding_pass) for number, coding_pass in enumerate(passes) if coding_pass.phase.slices(height, width)
     ]
@@ -68,7 +71,7 @@ def non_empty(passes: Sequence[P], height: int, width: int) -> list[tuple[int, P
 
 @lru_cache(1024)
 def positions_of(phase: Phase, height: int, width: int) -> tuple[tuple[slice, slice, slice], ...]:
-    """Return each origin's share of a phase's positions, with its rows and columns."""
+    """Return the part of a phase's positions that each offset has, in coding order, with its rows and columns."""
     parts = []
     first = 0
     for rows, columns in phase.slices(height, width):
@@ -79,13 +82,13 @@ def positions_of(phase: Phase, height: int, width: int) -> tuple[tuple[slice, sl
 
 
 def len_of_slice(along: slice) -> int:
-    """Return how many rows or columns a slice of `Phase.slices` takes."""
+    """Return the number of rows or columns in a slice of `Phase.slices`."""
     return len(range(along.start, along.stop, along.step))
 
 
 @dataclass(frozen=True, slots=True)
 class InnerEdges:
-    """Which edges of a tile lie within the image."""
+    """The edges of a tile that border another tile."""
 
     top: bool = False
     bottom: bool = False
@@ -93,35 +96,34 @@ class InnerEdges:
     right: bool = False
 
 
-NO_INNER_EDGES = InnerEdges()  # of an image of a single tile
+NO_INNER_EDGES = InnerEdges()  # in an image of a single tile
 
 
 def gather(planes: AnyArray, coding_pass: Pass) -> AnyArray:
-    """Return a pass's share of planes (C, h, w) in coding order: (channels of the pass, positions)."""
+    """Return the values of a pass, (channels of the pass, positions), from planes (C, h, w) in coding order."""
     parts = positions_of(coding_pass.phase, *planes.shape[1:])
-    taken = np.empty((coding_pass.stop - coding_pass.start, parts[-1][0].stop), planes.dtype)
+    channels = slice(coding_pass.start, coding_pass.stop)
+    values = np.empty((coding_pass.stop - coding_pass.start, parts[-1][0].stop), planes.dtype)
     for part, rows, columns in parts:
-        taken[:, part] = planes[coding_pass.start : coding_pass.stop, rows, columns].reshape(
-            len(taken), part.stop - part.start
-        )
-    return taken
+        values[:, part] = planes[channels, rows, columns].reshape(len(values), part.stop - part.start)
+    return values
 
 
 def gather_plane(plane: AnyArray, coding_pass: Pass) -> AnyArray:
-    """Return a pass's share of one plane (h, w), that all channels see: (positions,)."""
+    """Return the values of a pass, (positions,), from one plane (h, w) that all channels share."""
     parts = positions_of(coding_pass.phase, *plane.shape)
     return np.concatenate([plane[rows, columns].ravel() for _, rows, columns in parts])
 
 
 def scatter(planes: AnyArray, coding_pass: Pass, values: AnyArray) -> None:
-    """Put back what `gather` took."""
+    """Write the values of a pass into planes: the inverse of `gather`."""
     for part, rows, columns in positions_of(coding_pass.phase, *planes.shape[1:]):
-        into = planes[coding_pass.start : coding_pass.stop, rows, columns]
-        into[...] = values[:, part].reshape(into.shape)
+        target = planes[coding_pass.start : coding_pass.stop, rows, columns]
+        target[...] = values[:, part].reshape(target.shape)
 
 
 def undo_channel_order(planes: AnyArray, order: IndexArray) -> AnyArray:
-    """Return planes in coding order, `original[order]`, in the original order."""
+    """Return planes in their original order, from planes in coding order, `original[order]`."""
     original = np.empty_like(planes)
     original[order] = planes
     return original

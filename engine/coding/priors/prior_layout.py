@@ -1,6 +1,6 @@
-"""What priors whose networks see latents code in which order, and what their networks look at: JSON in a prior's file.
+"""The architecture of a prior with networks: its passes, their order, and the inputs of each network.
 
-`docs/format.md`, section 3.5, is normative.
+It is JSON in the prior's file. `docs/format.md`, section 3.5, is normative.
 """
 
 import json
@@ -14,7 +14,7 @@ UNITS_PER_LATENT = 64
 
 @dataclass(frozen=True, slots=True)
 class ContextWindow:
-    """Channels `first` to `last` (in coding order), seen at the offset (dy, dx)."""
+    """Channels `first` to `last` (in coding order) of the neighbours at the offset (dy, dx)."""
 
     first: int
     last: int
@@ -23,16 +23,19 @@ class ContextWindow:
 
 
 def num_channels(windows: tuple[ContextWindow, ...]) -> int:
-    """Return how many channels windows see, all told."""
+    """Return the total number of channels in windows."""
     return sum(window.last - window.first for window in windows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentPass:
-    """Channels `start` to `stop` (in coding order) at the positions of `phase`, and what their network looks at.
+    """A pass over channels `start` to `stop` (in coding order) at the positions of `phase`.
 
-    Where latents are `predicted`, symbols count from what the network expects, not from 0, and lie `spacing` / 64 steps
-    apart.
+    Arguments:
+        values, magnitudes: the windows whose latents and compressed magnitudes are inputs of the pass's network.
+        predicted: whether symbols are coded relative to the network's prediction; otherwise relative to 0.
+        spacing: distance of reconstruction levels in 1/64 step; 64 unless the pass is predicted.
+        inputs: number of inputs of the network, without those of the step.
     """
 
     start: int
@@ -42,22 +45,25 @@ class LatentPass:
     magnitudes: tuple[ContextWindow, ...]
     predicted: bool = False
     spacing: int = OFFSET_UNITS
-    inputs: int = field(init=False)  # how many values and magnitudes the network sees
+    inputs: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", num_channels(self.values + self.magnitudes))
 
 
-def units_of(coding_pass: LatentPass) -> int:
-    """Return how many units a pass's latents are counted in: half as many where they are predicted, and large."""
+def units_per_latent(coding_pass: LatentPass) -> int:
+    """Return the units of a pass's latents in a normalised unit: 64, or 32 if predicted, since those are larger."""
     return UNITS_PER_LATENT >> coding_pass.predicted
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The channels in coding order, and the passes over them, and where between them levels end.
+    """The structure of a prior.
 
-    JSON inside a prior's file.
+    Arguments:
+        order: the channels in coding order.
+        passes: all passes, in coding order.
+        cuts: the number of passes up to the end of each level but the last, rising.
     """
 
     order: tuple[int, ...]
@@ -65,6 +71,7 @@ class Architecture:
     cuts: tuple[int, ...]
 
     def to_json(self) -> str:
+        """Return the JSON text of a prior's file; its keys are part of the format."""
         passes = [
             {
                 "channels": [p.start, p.stop],
@@ -83,7 +90,7 @@ class Architecture:
 
 
 def parse_architecture(text: str) -> Architecture:
-    """Return what `Architecture.to_json` wrote."""
+    """Return the architecture in the JSON text of `Architecture.to_json`; values are not checked."""
     fields = json.loads(text)
     passes = [
         LatentPass(

@@ -1,9 +1,11 @@
-"""The probability tables: what a (location, scale) context says about a symbol, as integers.
+"""The probability tables: the distribution of a symbol, given the location and scale of its context.
 
-A symbol minus its location is split into a bin and, for wide scales, low bits that are coded as they are. A table
-has `NUM_BINS` weights that sum to 2**24: one for each bin from -15 to 15, and the last for "outside", after which
-the whole symbol follows in 16 bits. Row `scale * FRACTIONS + fraction` serves a location that lies `fraction`
-eighths above a whole number. All of this is part of the format: `docs/format.md`, "Tables".
+A location is a multiple of 1/8 symbol. Its integer part, the base, is subtracted from the symbol. For large scales the
+low bits of the difference are coded without a model; the rest is the bin.
+
+A table has `NUM_BINS` integer weights that sum to 2**24: one for each bin from -15 to 15, and the last for an escape
+code, after which the symbol follows in 16 bits. Row `scale * SUBSYMBOL_STEPS + fraction` is for locations whose
+fractional part is `fraction` / 8. All of this is part of the format: `docs/format.md`, section 3.2.
 """
 
 from dataclasses import dataclass
@@ -16,26 +18,29 @@ from sdtrt._arrays import F32Array, I32Array, U32Array
 from sdtrt.errors import BundleError
 from sdtrt.kernels.reference import SYMBOL_LIMIT
 
-PRECISION = 24  # weights of a table sum to 2**24, as the coder wants
+PRECISION = 24  # the weights of a table sum to 2**24
 NUM_BINS = 32
 ESCAPE = NUM_BINS - 1
 MAX_BIN = 15  # bins -15 … 15
-SUBSYMBOL_STEPS = 8
-OFFSET_UNITS = 64  # in a step: so finely is told where latents lie beside their symbols
-LATENT_LIMIT = OFFSET_UNITS << 15  # so that the nearest symbols have 16 bits
+SUBSYMBOL_STEPS = 8  # of a location in a symbol
+OFFSET_UNITS = 64  # of a reconstruction offset in a quantization step
+LATENT_LIMIT = OFFSET_UNITS << 15  # in units of offsets: the nearest symbols have 16 bits
 NUM_SCALES = 32
 LOCATION_LIMIT = 1 << 15
 
-# Low bits by scale: 0 up to scale 2.5 symbols, then one more for each doubling.
+# Number of low bits by scale index: 0 up to a scale of 2.5 symbols, then one more for each doubling.
 LOW_BITS = np.array([0] * 17 + [1 + k // 3 for k in range(NUM_SCALES - 17)], np.int32)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is expected of a pass's symbols, int32 (channels of the group, positions) each.
+    """The parameters of the distribution of each symbol of a pass, int32 (channels of the pass, positions) each.
 
-    `location` counts eighths of a symbol, `scale` is an index of the tables. Where latents are predicted, symbols count
-    from `origin`, in 1/64 step, and lie `spacing` of these apart.
+    Arguments:
+        location: in 1/8 symbol.
+        scale: index of the tables, 0 to 31.
+        origin: in a predicted pass, the predicted latents in 1/64 step: symbol 0 means the origin. Otherwise None.
+        spacing: distance of reconstruction levels in 1/64 step.
     """
 
     location: I32Array
@@ -43,48 +48,50 @@ class Context:
     origin: I32Array | None = None
     spacing: int = OFFSET_UNITS
 
-    def to_symbol_units(self, wanted: F32Array) -> F32Array:
-        """Return latents, float32 in steps, in symbols, saturated as `kernels.reference.normalise` saturates them."""
+    def to_symbol_units(self, scaled: F32Array) -> F32Array:
+        """Return latents in units of symbols, from latents in steps; float32, saturated at +-32766."""
         if self.origin is None:
-            return wanted
-        counted = (wanted - self.origin.astype(np.float32) * np.float32(1 / OFFSET_UNITS)) * np.float32(
-            OFFSET_UNITS / self.spacing
-        )
-        return np.clip(counted, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
+            return scaled
+        relative = scaled - self.origin.astype(np.float32) * np.float32(1 / OFFSET_UNITS)
+        in_symbols = relative * np.float32(OFFSET_UNITS / self.spacing)
+        return np.clip(in_symbols, 1 - SYMBOL_LIMIT, SYMBOL_LIMIT - 1)
 
-    def recon_offsets(self, symbols: I32Array, within: I32Array | None = None) -> I32Array | None:
-        """Return what symbols have beside them, in 1/64 step; `within` it, and in 1/64 symbol, is what tables tell."""
+    def recon_offsets(self, symbols: I32Array, bin_offsets: I32Array | None = None) -> I32Array | None:
+        """Return the reconstruction offsets of symbols in 1/64 step, None for none.
+
+        `bin_offsets` are the reconstruction offsets of the symbols' bins in 1/64 symbol, None if the prior has none.
+        """
         if self.origin is None:
-            return within
-        fine = OFFSET_UNITS * symbols if within is None else OFFSET_UNITS * symbols + within
-        latents = self.origin + (fine * self.spacing >> 6)  # POINTS is 2**6
+            return bin_offsets
+        fine = OFFSET_UNITS * symbols if bin_offsets is None else OFFSET_UNITS * symbols + bin_offsets
+        latents = self.origin + (fine * self.spacing >> 6)  # OFFSET_UNITS is 2**6
         return np.clip(latents, -LATENT_LIMIT, LATENT_LIMIT - OFFSET_UNITS) - OFFSET_UNITS * symbols
 
     def table_rows(self) -> I32Array:
-        """Return the tables' rows."""
+        """Return the row of the tables for each symbol."""
         return self.scale * SUBSYMBOL_STEPS + (self.location & (SUBSYMBOL_STEPS - 1))
 
     def base(self) -> I32Array:
-        """Return the whole symbols below the locations."""
-        return self.location >> 3  # FRACTIONS is 2**3, and a shift rounds down, too
+        """Return the locations rounded down to symbols."""
+        return self.location >> 3  # SUBSYMBOL_STEPS is 2**3
 
     def mode(self) -> I32Array:
-        """Return the whole symbols nearest to the locations."""
+        """Return the locations rounded to symbols, half up."""
         return (self.location + SUBSYMBOL_STEPS // 2) >> 3
 
     def low_bits(self) -> I32Array:
-        """Return how many bits of each symbol are coded as they are."""
+        """Return the number of low bits of each symbol that are coded without a model."""
         return LOW_BITS.take(self.scale)
 
 
 def bins_of(residual: I32Array, low_bits: I32Array) -> I32Array:
-    """Return the table entries of symbols less their base."""
+    """Return the index in the tables of each symbol's bin; `residual` are the symbols minus their bases."""
     bins = (residual >> low_bits) + np.int32(MAX_BIN)
-    return np.minimum(bins.view(np.uint32), np.uint32(ESCAPE)).view(np.int32)  # what is negative is large, too
+    return np.minimum(bins.view(np.uint32), np.uint32(ESCAPE)).view(np.int32)  # as unsigned, negative bins are large
 
 
 def bit_costs(tables: U32Array) -> F32Array:
-    """Return the bits of a symbol of each entry, float32 like the tables: all that is sent for it."""
+    """Return the bits of a symbol in each bin, float32 of the tables' shape, with its low bits or its escape code."""
     bits = PRECISION - np.log2(tables)
     bits[:, :ESCAPE] += np.repeat(LOW_BITS, SUBSYMBOL_STEPS)[:, None]
     bits[:, ESCAPE] += 16
@@ -92,7 +99,7 @@ def bit_costs(tables: U32Array) -> F32Array:
 
 
 def load_prior_file(name: str) -> dict[str, Any]:
-    """Return the arrays of a shipped prior's file; `BundleError` if this version has none of that name."""
+    """Return the arrays of a prior's file that ships with sdtrt; `BundleError` if there is none of this name."""
     path = resources.files("sdtrt.engine") / "data" / "priors" / f"{name}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

@@ -51,7 +51,7 @@ def restored(bundle: Path) -> Autoencoder:
             raise ValueError(f"{bundle / name}.onnx has weights of another model: {strange}")
         network.load_state_dict(own | known)
     profile = shipped_profile(PROFILE_ID)
-    model.log_weight.data = torch.log(torch.from_numpy(profile.weight * profile.spread)).float()
+    model.log_weight.data = torch.log(torch.from_numpy(profile.step_weight * profile.std)).float()
     return model
 
 

@@ -1,4 +1,4 @@
-"""Alpha: lossless, in tiles or in parts, and nothing accepted that is not exactly a tile's plane."""
+"""Alpha segments: round trips, tiles, regions and damage."""
 
 import contextlib
 import io
@@ -13,6 +13,7 @@ from PIL import Image
 from sdtrt.engine.coding.latent_file import alpha_segments, encode_latents_to_file
 from sdtrt.engine.format import alpha
 from sdtrt.engine.format.container import File
+from sdtrt.engine.format.layout import pixel_tiles
 from sdtrt.engine.format.profile import shipped_profile
 from sdtrt.errors import FormatError
 
@@ -21,11 +22,11 @@ SD1 = shipped_profile(2)
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
-def test_round_trip(plane: np.ndarray) -> None:
+def test_encode_alpha_round_trip(plane: np.ndarray) -> None:
     np.testing.assert_array_equal(alpha.decode_alpha(alpha.encode_alpha(plane), *plane.shape), plane)
 
 
-def test_flat_planes_are_small() -> None:
+def test_encode_alpha_of_flat_plane_is_small() -> None:
     assert len(alpha.encode_alpha(np.full((512, 512), 128, np.uint8))) < 100
 
 
@@ -52,12 +53,12 @@ def image_file(kind: str, **options: object) -> bytes:
         image_file("JPEG"),
     ],
 )
-def test_damaged(data: bytes) -> None:
+def test_decode_alpha_of_damaged_segment_raises(data: bytes) -> None:
     with pytest.raises(FormatError, match="damaged alpha"):
         alpha.decode_alpha(data, 5, 7)
 
 
-def test_other_pictures() -> None:
+def test_decode_alpha_of_animated_or_transparent_webp_raises() -> None:
     stream = io.BytesIO()
     frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
     frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
@@ -69,7 +70,7 @@ def test_other_pictures() -> None:
         alpha.decode_alpha(stream.getvalue(), 5, 7)
 
 
-def test_every_flipped_bit() -> None:
+def test_decode_alpha_with_flipped_bit_decodes_or_raises_format_error() -> None:
     plane = (4 * np.hypot(*np.mgrid[:64, :64])).clip(0, 255).astype(np.uint8)
     data = alpha.encode_alpha(plane)
     for bit in range(8 * len(data)):
@@ -80,13 +81,13 @@ def test_every_flipped_bit() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 4), (6, 7), (5, 6), (1, 1)])
-def test_another_size(height: int, width: int) -> None:
+def test_decode_alpha_of_another_size_raises(height: int, width: int) -> None:
     with pytest.raises(FormatError):
         alpha.decode_alpha(DATA, height, width)
 
 
 @given(st.binary(max_size=60))
-def test_random_data(data: bytes) -> None:
+def test_decode_alpha_of_random_data_raises(data: bytes) -> None:
     with pytest.raises(FormatError):
         alpha.decode_alpha(data, 5, 7)
 
@@ -99,25 +100,27 @@ def tiled() -> tuple[np.ndarray, File]:
     return plane, encode_latents_to_file(latents, 1701, 1600, SD1, 2048, alpha=alpha_segments(plane, SD1))
 
 
-def test_tiles(tiled: tuple[np.ndarray, File]) -> None:
+def test_read_alpha_of_tiles_returns_plane(tiled: tuple[np.ndarray, File]) -> None:
     plane, file = tiled
-    assert file.layout.tiles == 4
+    assert file.layout.num_tiles == 4
     np.testing.assert_array_equal(alpha.read_alpha(file), plane)
 
 
 @pytest.mark.parametrize("rows", [(0, 1600), (3, 4), (700, 901), (1500, 1600)])
 @pytest.mark.parametrize("columns", [(0, 1701), (0, 1), (600, 700), (1700, 1701)])
-def test_parts(tiled: tuple[np.ndarray, File], rows: tuple[int, int], columns: tuple[int, int]) -> None:
+def test_read_alpha_of_region_returns_crop(
+    tiled: tuple[np.ndarray, File], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
     plane, file = tiled
     np.testing.assert_array_equal(alpha.read_alpha(file, rows, columns), plane[slice(*rows), slice(*columns)])
 
 
-def test_a_missing_tile_is_opaque(tiled: tuple[np.ndarray, File]) -> None:
+def test_read_alpha_of_missing_tile_is_opaque(tiled: tuple[np.ndarray, File]) -> None:
     plane, file = tiled
     whole = [True] * len(file.segments)
     whole[-1] = False
     found = alpha.read_alpha(file, intact_segments=whole)
-    (rows, columns) = alpha.pixel_tiles(1701, 1600, 8, file.layout)[-1]
+    (rows, columns) = pixel_tiles(1701, 1600, 8, file.layout)[-1]
     assert found is not None
     assert (found[slice(*rows), slice(*columns)] == 255).all()
     found[slice(*rows), slice(*columns)] = plane[slice(*rows), slice(*columns)]

@@ -1,4 +1,4 @@
-"""The container: what is written is read, and nothing else is."""
+"""The container: round trips, damage, limits and salvage."""
 
 import io
 import re
@@ -13,12 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdtrt.engine.format.container import (
-    BUNDLED,
-    DIGEST_NBYTES,
     EXIF,
     ICC,
-    INLINE,
-    PROFILE_NBYTES,
     TEXT,
     XMP,
     File,
@@ -30,6 +26,7 @@ from sdtrt.engine.format.container import (
 )
 from sdtrt.engine.format.layout import SINGLE, Layout, max_tiles
 from sdtrt.engine.format.limits import Limits
+from sdtrt.engine.format.profile import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES
 from sdtrt.errors import FormatError, LimitError
 
 Seal = Callable[[bytes], bytes]
@@ -58,9 +55,9 @@ def files(draw: st.DrawFn) -> File:
         draw(st.integers(1, 7)),
         alpha=draw(st.booleans()),
         overlay=draw(st.booleans()),
-        residual=draw(st.sampled_from([0, 1, 300, 65535])),
+        residual_step=draw(st.sampled_from([0, 1, 300, 65535])),
     )
-    segments = tuple(draw(st.binary(max_size=30)) for _ in range(layout.segments))
+    segments = tuple(draw(st.binary(max_size=30)) for _ in range(layout.num_segments))
     channels = draw(st.integers(0, 3))
     own = draw(st.binary(min_size=4, max_size=4)) + bytes([channels]) + bytes(5 + 16 * channels)
     chunks = draw(st.dictionaries(st.integers(1, 0x7F), st.binary(max_size=300), max_size=4))
@@ -79,12 +76,12 @@ TILES = File(
     Layout(3, 2, 2, alpha=True),
     chunks={EXIF: b"exif"},
 )
-LAYERS = File(Header(5, 7, 1, 1, 2000), (b"lat", b"", b"res"), Layout(overlay=True, residual=0x3412))
+LAYERS = File(Header(5, 7, 1, 1, 2000), (b"lat", b"", b"res"), Layout(overlay=True, residual_step=0x3412))
 KINDS = pytest.mark.parametrize("file", [PLAIN, RICH, TILES, LAYERS], ids=["plain", "rich", "tiles", "layers"])
 
 
 @given(files())
-def test_read_gives_what_was_written(file: File) -> None:
+def test_read_returns_the_written_file(file: File) -> None:
     data = write(file)
     assert read(data, ROOMY) == file
     stored = read_from(io.BytesIO(data), ROOMY)
@@ -92,8 +89,7 @@ def test_read_gives_what_was_written(file: File) -> None:
     assert salvage(data, ROOMY) == (file, (True,) * len(file.segments), True)
 
 
-def test_layout() -> None:
-    """The bytes themselves, so that a change of the format shows."""
+def test_write_gives_known_bytes() -> None:
     body = b"SDT\x21\x01\x02" + b"\xab\x02" + b"\x7f" + b"\xd0\x17" + b"pay"
     assert write(File(Header(300, 128, 1, 2, 0x7D0, True, 1), (b"pay",)))[:-4] == body
     body = b"SDT\x11\x01\x02" + b"\x00\x00" + b"\x01\x00" + b"\x01p" + b"\x04\x02hi" + b"\x7f\x00"
@@ -103,7 +99,7 @@ def test_layout() -> None:
     # two tiles across, one level and alpha; 0x31c3 is the check of "123456789" that catalogues of CRCs give
     start = b"SDT\x41\x01\x02" + b"\x63\x00" + b"\x01\x00" + b"\x01\x00\x09" + index
     assert written[:-4] == start + struct.pack("<I", zlib.crc32(start)) + b"123456789bd"
-    layered = Layout(alpha=True, overlay=True, residual=0x123)
+    layered = Layout(alpha=True, overlay=True, residual_step=0x123)
     written = write(File(Header(1, 1, 1, 2, 1), (b"b", b"", b"d", b"b"), layered))
     index = b"\x01" + check(b"b") + b"\x00\x00\x00" + b"\x01" + check(b"d") + b"\x01" + check(b"b")
     # one tile of one level, overlay, residual and its step, alpha
@@ -122,7 +118,7 @@ def check(segment: bytes) -> bytes:
 
 
 @KINDS
-def test_every_truncation_is_seen(file: File) -> None:
+def test_read_of_truncated_file_raises(file: File) -> None:
     data = write(file)
     for length in range(len(data)):
         with pytest.raises(FormatError):
@@ -130,7 +126,7 @@ def test_every_truncation_is_seen(file: File) -> None:
 
 
 @KINDS
-def test_every_changed_byte_is_seen(file: File) -> None:
+def test_read_of_changed_byte_raises(file: File) -> None:
     data = write(file)
     for at in range(len(data)):
         for change in range(1, 256):
@@ -141,7 +137,7 @@ def test_every_changed_byte_is_seen(file: File) -> None:
 
 
 @KINDS
-def test_bytes_after_the_end_are_seen(file: File) -> None:
+def test_read_with_trailing_bytes_raises(file: File) -> None:
     for tail in (b"\0", b"x", bytes(4), write(file)):
         with pytest.raises(FormatError):
             read(write(file) + tail)
@@ -177,11 +173,11 @@ def test_write_refuses_impossible_chunk_types(kind: int) -> None:
 
 
 @pytest.mark.parametrize(("code", "step"), [(2048, 1.0), (2304, 2.0), (0, 2.0**-8), (1792, 0.5)])
-def test_step(code: int, step: float) -> None:
-    assert Header(1, 1, 1, 1, code).step == step
+def test_header_quant_step(code: int, step: float) -> None:
+    assert Header(1, 1, 1, 1, code).quant_step == step
 
 
-def test_chunks_come_back_in_order_of_type() -> None:
+def test_read_returns_chunks_sorted_by_type() -> None:
     file = read(write(File(PLAIN.header, (b"",), chunks={TEXT: b"a", XMP: b"x", EXIF: b"e"})))
     assert list(file.chunks.items()) == [(EXIF, b"e"), (XMP, b"x"), (TEXT, b"a")]
 
@@ -200,14 +196,14 @@ def test_unknown_required_chunk_is_refused(kind: int) -> None:
                 parse(data)
 
 
-def test_another_version_is_named(seal: Seal) -> None:
+def test_read_of_another_version_raises_and_names_it(seal: Seal) -> None:
     data = write(PLAIN)
     with pytest.raises(FormatError, match="version 2"):
         read(seal(data[:3] + b"\x02" + data[4:-4]))
 
 
 @pytest.mark.parametrize("data", [b"", b"S", b"SDT", b"\x89PNG\r\n\x1a\n" + bytes(40), b"SDT\x01" + bytes(9)])
-def test_what_is_no_file(data: bytes) -> None:
+def test_read_of_other_data_raises(data: bytes) -> None:
     with pytest.raises(FormatError):
         read(data)
 
@@ -238,7 +234,7 @@ INDEXED = b"SDT\x41\x01\x01" + b"\x63\x63" + b"\x00\x00"
         CHUNKED + b"\x00" + b"\x01\x80\x00",  # length 0 in two bytes
     ],
 )
-def test_malformed_with_the_right_checksum(body: bytes, seal: Seal) -> None:
+def test_read_of_malformed_file_with_valid_checksum_raises(body: bytes, seal: Seal) -> None:
     with pytest.raises(FormatError):
         read(seal(body.ljust(10, b"\x01")), ROOMY)
 
@@ -267,7 +263,7 @@ def sealed_index(index: bytes) -> bytes:
         INDEXED + b"\x01\x00\x01" + b"\x00\x00\x00" * 2 + b"crc!",  # of another checksum
     ],
 )
-def test_hostile_indices(body: bytes, seal: Seal) -> None:
+def test_read_of_hostile_index_raises(body: bytes, seal: Seal) -> None:
     tracemalloc.start()
     try:
         for parse in (read, lambda data: tuple(read_from(io.BytesIO(data)).segments)):
@@ -278,7 +274,7 @@ def test_hostile_indices(body: bytes, seal: Seal) -> None:
         tracemalloc.stop()
 
 
-def test_segments_are_read_when_they_are_asked_for() -> None:
+def test_read_from_reads_segments_on_access() -> None:
     class Watched(io.BytesIO):
         taken = 0
 
@@ -303,12 +299,12 @@ class Pieces(io.BytesIO):
 
 
 @KINDS
-def test_streams_that_give_less_than_is_asked_for(file: File) -> None:
+def test_read_from_stream_with_short_reads(file: File) -> None:
     stored = read_from(Pieces(write(file)))
     assert replace(stored, segments=tuple(stored.segments)) == file
 
 
-def test_a_damaged_segment_costs_itself() -> None:
+def test_damaged_segment_leaves_the_others_readable() -> None:
     data = bytearray(write(TILES))
     at = len(data) - 4 - 6 - 17 - 16 - 3  # in segment 15
     data[at] ^= 0x40
@@ -316,12 +312,12 @@ def test_a_damaged_segment_costs_itself() -> None:
     assert [*stored.segments[:15], *stored.segments[16:]] == [*TILES.segments[:15], *TILES.segments[16:]]
     with pytest.raises(FormatError, match="segment 15"):
         stored.segment(2, 3)
-    file, whole, _ = salvage(bytes(data))
-    assert [n for n, is_whole in enumerate(whole) if not is_whole] == [15]
+    file, intact, _ = salvage(bytes(data))
+    assert [n for n, is_intact in enumerate(intact) if not is_intact] == [15]
     assert file.segments == (*TILES.segments[:15], b"", *TILES.segments[16:])
 
 
-def test_what_is_salvaged_of_each_prefix() -> None:
+def test_salvage_of_each_prefix() -> None:
     data = write(TILES)
     segments_at = len(data) - 4 - 6 - sum(range(18))
     for length in range(segments_at, len(data)):
@@ -334,7 +330,7 @@ def test_what_is_salvaged_of_each_prefix() -> None:
             salvage(data[:length])
 
 
-def test_limits_have_their_own_error() -> None:
+def test_read_beyond_limits_raises_limit_error() -> None:
     data = write(File(Header(100, 50, 1, 1, 0), (b"12345",), chunks={ICC: b"1234567"}))
     assert read(data, Limits(5000, 5, 9)).segments == (b"12345",)
     for limits in (Limits(4999, 5, 9), Limits(5000, 4, 9), Limits(5000, 5, 8)):
@@ -345,9 +341,9 @@ def test_limits_have_their_own_error() -> None:
 
 
 @pytest.mark.parametrize("layout", [SINGLE, Layout(alpha=True)])
-def test_what_is_too_long_is_not_read(layout: Layout) -> None:
+def test_read_from_beyond_limits_does_not_read_payload(layout: Layout) -> None:
     class Endless(io.BytesIO):
-        """A file with a terabyte behind it."""
+        """A file that claims a length of a terabyte."""
 
         def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
             return 1 << 40 if whence == io.SEEK_END else super().seek(offset, whence)
@@ -358,12 +354,12 @@ def test_what_is_too_long_is_not_read(layout: Layout) -> None:
             return super().read(size)
 
     for chunks in ({}, {ICC: b"icc"}):
-        data = write(File(Header(100, 50, 1, 1, 0), (b"12345",) * layout.segments, layout, chunks=chunks))
+        data = write(File(Header(100, 50, 1, 1, 0), (b"12345",) * layout.num_segments, layout, chunks=chunks))
         with pytest.raises(LimitError, match="limit"):
             read_from(Endless(data))
 
 
-def test_size_claims_cost_nothing() -> None:
+def test_read_of_false_size_allocates_nothing() -> None:
     data = write(File(Header(1 << 24, 1 << 24, 1, 1, 0), (b"",)))
     tracemalloc.start()
     try:
@@ -374,7 +370,7 @@ def test_size_claims_cost_nothing() -> None:
         tracemalloc.stop()
 
 
-def test_length_claims_cost_nothing(seal: Seal) -> None:
+def test_read_of_false_length_allocates_nothing(seal: Seal) -> None:
     body = CHUNKED + b"\xff\xff\xff\xff\x7f" + b"p"
     tracemalloc.start()
     try:
@@ -386,10 +382,10 @@ def test_length_claims_cost_nothing(seal: Seal) -> None:
 
 
 @given(st.binary(max_size=80))
-def test_anything_after_the_magic(tail: bytes) -> None:
+def test_read_of_random_data_after_magic_raises_sdtrt_errors_only(tail: bytes) -> None:
     body = b"SDT\x01" + tail
     try:
         file = read(body + struct.pack("<I", zlib.crc32(body)))
     except DAMAGE:
         return
-    assert write(file)[:-4] == body  # each file has one spelling
+    assert write(file)[:-4] == body  # a file has only one encoding

@@ -1,4 +1,4 @@
-"""Indices: what is written is read, every damage is seen, and segments come from a stream one by one."""
+"""The index of segments: round trips, damage, limits, and segments that are read on access."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from sdtrt.engine.format.index import Index, LazySegments, read_index, segment_c
 from sdtrt.engine.format.layout import Layout
 from sdtrt.errors import FormatError
 
-LAYOUT = Layout(2, 1, 2, alpha=True, residual=300)
+LAYOUT = Layout(2, 1, 2, alpha=True, residual_step=300)
 SEGMENTS = [bytes([n]) * (40 * n) for n in range(8)]
 HEAD = b"all before"
 
@@ -21,11 +21,11 @@ def read_behind(head: bytes, index: bytes, nbytes: int = 1 << 20) -> tuple[Layou
     return read_index(cursor, nbytes, 100, 100)
 
 
-def test_check() -> None:
+def test_segment_crc_of_known_values() -> None:
     assert segment_crc(b"123456789") == 0x31C3  # CRC-16/XMODEM's
 
 
-def test_round_trip() -> None:
+def test_write_index_round_trip() -> None:
     data = write_index(LAYOUT, SEGMENTS, HEAD)
     layout, index = read_behind(HEAD, data)
     assert layout == LAYOUT
@@ -40,25 +40,25 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize("residual", [0, 1, 65535])
 @pytest.mark.parametrize("overlay", [False, True])
 @pytest.mark.parametrize("alpha", [False, True])
-def test_kinds(alpha: bool, overlay: bool, residual: int) -> None:
+def test_write_index_kinds_byte(alpha: bool, overlay: bool, residual: int) -> None:
     """Each has a bit of its own, and a residual its step behind them."""
     layout = Layout(2, 1, 1, alpha, overlay, residual)
-    data = write_index(layout, [b"ab"] * layout.segments, HEAD)
+    data = write_index(layout, [b"ab"] * layout.num_segments, HEAD)
     assert data[2] == 1 | 8 * alpha | 16 * overlay | 32 * (residual > 0)
     assert read_behind(HEAD, data)[0] == layout
     with pytest.raises(FormatError, match="unknown kinds"):
         read_behind(HEAD, data[:2] + bytes([data[2] | 64]) + data[3:])
 
 
-def test_a_residual_without_a_step() -> None:
-    data = write_index(Layout(residual=7), [b"ab", b"c"], HEAD)
+def test_read_index_with_residual_step_0_raises() -> None:
+    data = write_index(Layout(residual_step=7), [b"ab", b"c"], HEAD)
     assert data[2:5] == b"\x21\x07\x00"
-    with pytest.raises(FormatError, match="step 0"):
+    with pytest.raises(FormatError, match="the step of the residual layer is 0"):
         read_behind(HEAD, data[:3] + bytes(2) + data[5:])
 
 
 @pytest.mark.parametrize("bit", [0, 5, 7])
-def test_every_changed_byte_is_seen(bit: int) -> None:
+def test_read_index_with_changed_byte_raises(bit: int) -> None:
     data = HEAD + write_index(LAYOUT, SEGMENTS, HEAD)
     for at in range(len(data)):
         changed = bytearray(data)
@@ -70,21 +70,21 @@ def test_every_changed_byte_is_seen(bit: int) -> None:
             read_behind(HEAD, data[len(HEAD) : length])
 
 
-def test_more_segments_than_bytes() -> None:
+def test_read_index_with_more_segments_than_bytes_raises() -> None:
     data = write_index(LAYOUT, SEGMENTS, HEAD)
     assert read_behind(HEAD, data, 24)
-    with pytest.raises(FormatError, match="8 segments in a file of 23 bytes"):
+    with pytest.raises(FormatError, match="8 segments, too many for a file of 23 bytes"):
         read_behind(HEAD, data, 23)
 
 
-def test_more_tiles_than_pixels() -> None:
-    """A few bytes of entries each cost time and memory, for a picture that cannot have them."""
+def test_read_index_with_more_tiles_than_pixels_raises() -> None:
+    """Each entry costs time and memory, so that entries which the image cannot have are refused."""
     data = write_index(Layout(4, 1), [b""] * 4, HEAD)
-    with pytest.raises(FormatError, match="4x1 tiles of 100x100 pixels"):
+    with pytest.raises(FormatError, match="4x1 tiles, too many for an image of 100x100 pixels"):
         read_behind(HEAD, data)
 
 
-def test_stored_segments() -> None:
+def test_lazy_segments_read_and_verify_on_access() -> None:
     _, index = read_behind(HEAD, data := write_index(LAYOUT, SEGMENTS, HEAD))
     everything = bytearray(HEAD + data + b"".join(SEGMENTS))
     stored = LazySegments(io.BytesIO(everything), index)

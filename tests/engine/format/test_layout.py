@@ -1,4 +1,4 @@
-"""Layouts: tiles that cover a plane and meet at multiples of 4, and parts put where they belong."""
+"""Layouts: spans of tiles, kinds of segments, and copies of parts into planes."""
 
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ LENGTHS = st.integers(1, 3000)
 
 
 @given(LENGTHS, st.data())
-def test_spans(length: int, data: st.DataObject) -> None:
+def test_tile_spans_cover_the_side_in_multiples_of_4(length: int, data: st.DataObject) -> None:
     """They cover the side without a gap, at the edges that docs/format.md gives, and none is small."""
     count = data.draw(st.integers(1, max_tiles(length)))
     found = tile_spans(length, count)
@@ -35,7 +35,7 @@ def test_spans(length: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (31, 1), (63, 1), (64, 2), (95, 2), (96, 3)])
-def test_most_tiles(length: int, count: int) -> None:
+def test_max_tiles(length: int, count: int) -> None:
     assert max_tiles(length) == count
     assert Layout(1, count).fits(length, 9)
     assert Layout(count, 1).fits(9, length)
@@ -43,11 +43,11 @@ def test_most_tiles(length: int, count: int) -> None:
     assert not Layout(1, count + 1).fits(length, 9)
 
 
-def test_segments() -> None:
+def test_segment_index_counts_kinds_then_tiles() -> None:
     """Kind after kind, in each tile after tile, and nothing twice."""
     layout = Layout(3, 2, 4, alpha=True)
-    assert (layout.tiles, layout.segments) == (6, 30)
-    assert [layout.segment(kind, tile) for kind in range(5) for tile in range(6)] == list(range(30))
+    assert (layout.num_tiles, layout.num_segments) == (6, 30)
+    assert [layout.segment_index(kind, tile) for kind in range(5) for tile in range(6)] == list(range(30))
 
 
 @pytest.mark.parametrize(
@@ -55,28 +55,28 @@ def test_segments() -> None:
     [
         (Layout(), ("latents",)),
         (Layout(levels=2), ("level 1", "level 2")),
-        (Layout(residual=1), ("latents", "residual")),
+        (Layout(residual_step=1), ("latents", "residual")),
         (Layout(overlay=True), ("latents", "overlay")),
-        (Layout(3, 2, alpha=True, overlay=True, residual=9), ("latents", "overlay", "residual", "alpha")),
+        (Layout(3, 2, alpha=True, overlay=True, residual_step=9), ("latents", "overlay", "residual", "alpha")),
     ],
 )
-def test_kinds(layout: Layout, kinds: tuple[str, ...]) -> None:
+def test_kinds_of_layouts(layout: Layout, kinds: tuple[str, ...]) -> None:
     assert layout.kinds == kinds
-    assert layout.segments == layout.tiles * len(kinds)
+    assert layout.num_segments == layout.num_tiles * len(kinds)
     for number, kind in enumerate(kinds):
-        assert layout.segment(kind, 0) == layout.segment(number, 0) == layout.tiles * number
+        assert layout.segment_index(kind, 0) == layout.segment_index(number, 0) == layout.num_tiles * number
 
 
 @pytest.mark.parametrize(
     ("first", "second", "do"),
     [((0, 4), (4, 8), False), ((0, 5), (4, 8), True), ((2, 3), (0, 9), True), ((5, 6), (0, 5), False)],
 )
-def test_meet(first: tuple[int, int], second: tuple[int, int], do: bool) -> None:
+def test_overlaps(first: tuple[int, int], second: tuple[int, int], do: bool) -> None:
     assert overlaps(first, second) == overlaps(second, first) == do
 
 
 @given(st.integers(1, 300), st.integers(1, 9), st.data())
-def test_meeting(length: int, count: int, data: st.DataObject) -> None:
+def test_overlapping(length: int, count: int, data: st.DataObject) -> None:
     tiles = tile_spans(length, min(count, max_tiles(length)))
     first = data.draw(st.integers(0, length - 1))
     span = first, data.draw(st.integers(first + 1, length))
@@ -84,7 +84,7 @@ def test_meeting(length: int, count: int, data: st.DataObject) -> None:
 
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 8), st.integers(1, 8))
-def test_paste(top: int, left: int, height: int, width: int) -> None:
+def test_paste_crops_to_the_plane(top: int, left: int, height: int, width: int) -> None:
     plane, part = np.zeros((2, 5, 6), int), 1 + np.arange(2 * height * width).reshape(2, height, width)
     paste(plane, part, top, left)
     for y, x in np.ndindex(5, 6):

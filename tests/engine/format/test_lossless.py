@@ -1,4 +1,4 @@
-"""Lossless WebP: overlays come back, alpha's bytes stay what they were, and nothing else is accepted."""
+"""Lossless WebP: round trips, stable bytes and damage."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ def file_of(pixels: np.ndarray, **options: object) -> bytes:
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)), st.data())
-def test_overlays_come_back(plane, data):
+def test_encode_rgba_round_trip(plane, data):
     shown = data.draw(hnp.arrays(np.bool_, plane.shape))
     pixels = np.dstack([plane, plane[::-1], 255 - plane, np.where(shown, 255, 0).astype(np.uint8)])
     segment = webp_lossless.encode_rgba(pixels)
@@ -42,7 +42,7 @@ def test_overlays_come_back(plane, data):
     assert np.array_equal(found[shown], pixels[shown])
 
 
-def test_one_that_covers_everything_has_no_alpha():
+def test_encode_rgba_of_opaque_overlay_has_no_alpha():
     pixels = overlay()
     pixels[:, :, 3] = 255
     segment = webp_lossless.encode_rgba(pixels)
@@ -50,7 +50,7 @@ def test_one_that_covers_everything_has_no_alpha():
     assert np.array_equal(webp_lossless.decode_rgba(segment, 40, 56, "overlay"), pixels)
 
 
-def test_colours_that_are_not_shown_cost_nothing():
+def test_encode_rgba_drops_colours_under_alpha_0():
     pixels = overlay()
     noisy = pixels.copy()
     hidden = pixels[:, :, 3] == 0
@@ -58,12 +58,12 @@ def test_colours_that_are_not_shown_cost_nothing():
     assert webp_lossless.encode_rgba(noisy) == webp_lossless.encode_rgba(pixels)
 
 
-def test_the_bytes_of_alpha_are_those_of_pillow():
+def test_encode_rgb_gives_the_bytes_of_pillow():
     plane = overlay()[:, :, 0]
     assert alpha.encode_alpha(plane) == file_of(np.dstack([plane] * 3), lossless=True, quality=100)
 
 
-def test_alpha_is_0_or_255():
+def test_decode_rgba_with_partial_alpha_raises():
     pixels = overlay()
     pixels[3, 4, 3] = 128
     with pytest.raises(FormatError, match="damaged overlay: alpha is neither"):
@@ -94,18 +94,18 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
-def test_damaged(data):
+def test_decode_rgba_of_damaged_segment_raises(data):
     with pytest.raises(FormatError, match="damaged overlay"):
         webp_lossless.decode_rgba(data, 40, 56, "overlay")
 
 
 @pytest.mark.parametrize(("height", "width"), [(56, 40), (41, 56), (40, 55), (1, 1)])
-def test_another_size(height, width):
+def test_decode_rgba_of_another_size_raises(height, width):
     with pytest.raises(FormatError):
         webp_lossless.decode_rgba(SEGMENT, height, width, "overlay")
 
 
-def test_every_flipped_bit():
+def test_decode_rgba_with_flipped_bit_decodes_or_raises_format_error():
     for bit in range(8 * len(SEGMENT)):
         damaged = bytearray(SEGMENT)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -115,6 +115,6 @@ def test_every_flipped_bit():
 
 
 @given(st.binary(max_size=60))
-def test_random_data(data):
+def test_decode_rgba_of_random_data_raises(data):
     with pytest.raises(FormatError):
         webp_lossless.decode_rgba(data, 40, 56, "overlay")

@@ -1,4 +1,4 @@
-"""Metadata in files: what goes in comes out, and nothing that is damaged."""
+"""EXIF, XMP and text in files: round trips, damage and limits."""
 
 import zlib
 
@@ -16,11 +16,11 @@ def file_with(chunks: dict[int, bytes]) -> File:
 
 
 @pytest.mark.parametrize("metadata", [NO_METADATA, FULL, Metadata(xmp=b"x"), Metadata(text=(("", ""),))])
-def test_round_trip(metadata: Metadata) -> None:
+def test_to_chunks_round_trip(metadata: Metadata) -> None:
     assert read_metadata(file_with(to_chunks(metadata))) == metadata
 
 
-def test_nothing_takes_no_bytes() -> None:
+def test_to_chunks_of_no_metadata_is_empty() -> None:
     assert to_chunks(NO_METADATA) == {}
 
 
@@ -29,17 +29,17 @@ def test_nothing_takes_no_bytes() -> None:
     "data",
     [b"", b"plain", zlib.compress(b"a\0b\0")[:-1], zlib.compress(b"a\0b\0") + b"!", zlib.compress(b"a" * (1 << 25))],
 )
-def test_streams_that_are_none(kind: int, data: bytes) -> None:
+def test_read_metadata_of_invalid_stream_raises(kind: int, data: bytes) -> None:
     with pytest.raises(FormatError, match=r"EXIF|XMP|text"):
         read_metadata(file_with({kind: data}))
 
 
 @pytest.mark.parametrize("text", [b"a", b"a\0", b"a\0b", b"a\0b\0c\0", b"\xff\0b\0"])
-def test_texts_that_are_none(text: bytes) -> None:
+def test_read_metadata_of_invalid_text_raises(text: bytes) -> None:
     with pytest.raises(FormatError, match="damaged text"):
         read_metadata(file_with({TEXT: zlib.compress(text)}))
 
 
-def test_too_much() -> None:
+def test_to_chunks_beyond_limits_raises() -> None:
     with pytest.raises(ValueError, match=r"leave it out \(--strip\)"):
         to_chunks(Metadata(xmp=bytes(MAX_NBYTES + 1)))

@@ -1,4 +1,4 @@
-"""Latent profiles: shipped ones, and those that a file carries."""
+"""Latent profiles: shipped profiles, and profiles in files."""
 
 import dataclasses
 import struct
@@ -9,6 +9,7 @@ import pytest
 
 from sdtrt.engine.format import profile
 from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
     INLINE,
@@ -16,7 +17,6 @@ from sdtrt.engine.format.profile import (
     PROFILE_NAMES,
     LatentProfile,
     pack_profile,
-    resolve_profile,
     shipped_profile,
 )
 from sdtrt.errors import BundleError, FormatError
@@ -36,28 +36,28 @@ def assert_same(one: LatentProfile, other: LatentProfile) -> None:
 
 @pytest.mark.parametrize("channels", [1, 4, 255])
 @pytest.mark.parametrize("downscale", [1, 8, 255])
-def test_pack_round_trip(inline_profile: Make, channels: int, downscale: int) -> None:
+def test_pack_profile_round_trip(inline_profile: Make, channels: int, downscale: int) -> None:
     made = inline_profile(channels, downscale)
     assert len(pack_profile(made)) == 10 + 16 * channels
     assert_same(carried(pack_profile(made)), made)
 
 
 @pytest.mark.parametrize("identifier", PROFILE_NAMES)
-def test_shipped(identifier: int) -> None:
+def test_shipped_profile_is_valid(identifier: int) -> None:
     shipped = shipped_profile(identifier)
     assert shipped.id == identifier
     assert shipped.prior in {ADAPTIVE_PRIOR, *PRIOR_NAMES}
-    for vector in (shipped.mean, shipped.spread, shipped.weight, shipped.offset):
+    for vector in (shipped.mean, shipped.std, shipped.step_weight, shipped.recon_offset):
         assert vector.shape == (shipped.channels,)
         assert vector.dtype == np.float32
         assert np.isfinite(vector).all()
-    assert (shipped.spread > 0).all()
-    assert (shipped.weight > 0).all()
+    assert (shipped.std > 0).all()
+    assert (shipped.step_weight > 0).all()
     assert all(0 <= code < 4096 for code in shipped.step_codes)
     assert_same(resolve_profile(File(Header(8, 8, identifier, 1, 2048), (b"",))), shipped)
 
 
-def test_quality_and_step(inline_profile: Make) -> None:
+def test_step_code_is_linear_in_quality(inline_profile: Make) -> None:
     made = inline_profile()
     assert [made.step_code(q) for q in (1, 100)] == list(made.step_codes)
     codes = [made.step_code(q) for q in range(1, 101)]
@@ -66,20 +66,20 @@ def test_quality_and_step(inline_profile: Make) -> None:
 
 
 @pytest.mark.parametrize("codes", [(4000, 3000), (1500, 2600)])
-def test_step_codes_of_searches(inline_profile: Make, codes: tuple[int, int]) -> None:
-    """Quality 100 may be the coarser one; no step code is beyond the format's last, or first."""
+def test_step_code_outside_of_1_to_100_is_clamped(inline_profile: Make, codes: tuple[int, int]) -> None:
+    """Step codes may rise or fall with quality."""
     made = dataclasses.replace(inline_profile(), step_codes=codes)
     assert {made.step_code(-1000), made.step_code(1000)} == {0, 4095}
 
 
-def test_grid(inline_profile: Make) -> None:
+def test_grid_rounds_up(inline_profile: Make) -> None:
     made = inline_profile(channels=4, downscale=8)
     assert made.grid(1, 1) == (4, 1, 1)
     assert made.grid(8, 9) == (4, 2, 1)
     assert made.grid(517, 389) == (4, 49, 65)
 
 
-def test_unknown_profiles() -> None:
+def test_unknown_profile_id_raises() -> None:
     with pytest.raises(FormatError, match="profile 200"):
         resolve_profile(File(Header(8, 8, 200, 1, 2048), (b"",)))
     with pytest.raises(BundleError, match="profile 200"):
@@ -122,15 +122,15 @@ NAN, INF = float("nan"), float("inf")
         fixed() + vectors(offset=3e38),
     ],
 )
-def test_malformed(data: bytes) -> None:
+def test_parse_profile_of_malformed_data_raises(data: bytes) -> None:
     with pytest.raises(FormatError, match="profile"):
         carried(data)
 
 
-def test_the_smallest_is_accepted() -> None:
+def test_parse_profile_of_one_channel() -> None:
     assert carried(fixed() + vectors()).latent_space == "x-" + b"hash".hex()
 
 
-def test_names_and_ids_are_a_pair() -> None:
+def test_special_ids_are_not_shipped_ids() -> None:
     assert INLINE not in PROFILE_NAMES
     assert profile.ADAPTIVE_PRIOR not in PRIOR_NAMES

@@ -1,4 +1,4 @@
-"""Layers: a part of them is that of the whole, each tile is decoded when it is needed, and what is damaged is told."""
+"""The layer reader: regions, previews, decoding on access, salvage and damage."""
 
 import dataclasses
 import runpy
@@ -24,7 +24,7 @@ RNG = np.random.default_rng(6)
 
 
 def bare(columns: int = 2, rows: int = 2) -> File:
-    """Return a file without anything: layers do not look at latents."""
+    """Return a file without layers; its latents are empty, since a layer reader does not use them."""
     return File(Header(WIDTH, HEIGHT, 1, 1, 2000), (b"",) * (columns * rows), Layout(columns, rows))
 
 
@@ -43,13 +43,13 @@ def file(overlay: np.ndarray) -> File:
 
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
-    """What networks are taken to have made: all levels, so that sums of some are beyond the last."""
+    """Output of the networks: all 8-bit values, so that sums with the residual exceed 0 to 255."""
     return RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """The residuals that are decoded."""
+    """The segments of residuals that are decoded."""
     found: list[bytes] = []
     original = residual_codec.decode_residual
 
@@ -61,8 +61,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     return found
 
 
-def test_what_is_put_over_pixels(file: File, pixels: np.ndarray) -> None:
-    """The residual is added, within 0 to 255, and then hidden by the overlay, where that is."""
+def test_apply_adds_residual_then_overlay(file: File, pixels: np.ndarray) -> None:
     layers = LAYERED["layers_of_file"](file)
     there = layers["overlay"][:, :, 3:] == 255
     expected = np.where(there, layers["overlay"][:, :, :3], np.clip(pixels + layers["residual"], 0, 255))
@@ -76,7 +75,7 @@ def test_what_is_put_over_pixels(file: File, pixels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("kind", ["overlay", "residual"])
-def test_one_alone(overlay: np.ndarray, pixels: np.ndarray, kind: str) -> None:
+def test_apply_of_a_single_layer(overlay: np.ndarray, pixels: np.ndarray, kind: str) -> None:
     file = LAYERED["with_overlay"](bare(), overlay) if kind == "overlay" else LAYERED["with_residual"](bare(), 30, 5)
     layers = LAYERED["layers_of_file"](file)
     assert layers.keys() == {kind}
@@ -88,7 +87,7 @@ def test_one_alone(overlay: np.ndarray, pixels: np.ndarray, kind: str) -> None:
     np.testing.assert_array_equal(LayerReader(file).apply(pixels.copy()), expected)
 
 
-def test_nothing_over_pixels(pixels: np.ndarray) -> None:
+def test_apply_without_layers_changes_nothing(pixels: np.ndarray) -> None:
     given = pixels.copy()
     layers = LayerReader(bare())
     assert layers.apply(given) is given
@@ -98,7 +97,7 @@ def test_nothing_over_pixels(pixels: np.ndarray) -> None:
     layers.verify()
 
 
-def test_parts_are_those_of_the_whole(file: File, pixels: np.ndarray) -> None:
+def test_apply_to_region_is_crop_of_the_image(file: File, pixels: np.ndarray) -> None:
     layers, whole = LayerReader(file), LayerReader(file).apply(pixels.copy())
     places = [((255, 257), (255, 257)), ((0, 1), (0, 1)), ((517, 518), (530, 531))]
     for _ in range(30):
@@ -110,7 +109,7 @@ def test_parts_are_those_of_the_whole(file: File, pixels: np.ndarray) -> None:
         np.testing.assert_array_equal(layers.apply(pixels[within].copy(), rows, columns), whole[within])
 
 
-def test_bands_decode_each_tile_once(file: File, pixels: np.ndarray, decoded: list[bytes]) -> None:
+def test_apply_to_bands_decodes_each_tile_once(file: File, pixels: np.ndarray, decoded: list[bytes]) -> None:
     layers, bands = LayerReader(file), []
     for top in range(0, HEIGHT, 37):
         rows = (top, min(top + 37, HEIGHT))
@@ -119,8 +118,8 @@ def test_bands_decode_each_tile_once(file: File, pixels: np.ndarray, decoded: li
     np.testing.assert_array_equal(np.concatenate(bands), LayerReader(file).apply(pixels.copy()))
 
 
-def test_only_tiles_that_are_touched_are_decoded(file: File, pixels: np.ndarray, decoded: list[bytes]) -> None:
-    first = file.layout.segment("residual", 0)
+def test_apply_decodes_overlapping_tiles_only(file: File, pixels: np.ndarray, decoded: list[bytes]) -> None:
+    first = file.layout.segment_index("residual", 0)
     damaged = [*file.segments[: first + 1], b"\xff\xff\xff", *file.segments[first + 2 :]]
     layers = LayerReader(dataclasses.replace(file, segments=damaged))
     layers.apply(pixels[:256, :256].copy(), (0, 256), (0, 256))
@@ -130,8 +129,8 @@ def test_only_tiles_that_are_touched_are_decoded(file: File, pixels: np.ndarray,
 
 
 @pytest.mark.parametrize("scale", [8, 16, 7, 1024])
-def test_reduced_pictures(overlay: np.ndarray, scale: int) -> None:
-    """The mean of what is shown, if all of a block has the colour of its preview."""
+def test_apply_to_preview_is_mean_of_blocks(overlay: np.ndarray, scale: int) -> None:
+    """A preview of flat blocks equals the downscaled full image, but for rounding."""
     file = LAYERED["with_overlay"](bare(), overlay)
     size = -(-HEIGHT // scale), -(-WIDTH // scale)
     small = RNG.integers(0, 256, (*size, 3), np.uint8)
@@ -140,14 +139,13 @@ def test_reduced_pictures(overlay: np.ndarray, scale: int) -> None:
     assert abs(found.astype(int) - box_downscale(whole, scale)).max() <= 2
 
 
-def test_reduced_pictures_under_a_whole_overlay(overlay: np.ndarray) -> None:
+def test_apply_to_preview_under_full_overlay_is_the_overlay(overlay: np.ndarray) -> None:
     covered = np.dstack([overlay[:, :, :3], np.full((HEIGHT, WIDTH), 255, np.uint8)])
     found = LayerReader(LAYERED["with_overlay"](bare(), covered)).apply_to_preview(np.zeros((65, 67, 3), np.uint8), 8)
     np.testing.assert_array_equal(found, box_downscale(covered[:, :, :3], 8))
 
 
-def test_tiles_for_devices(file: File, pixels: np.ndarray) -> None:
-    """What `parts` yields makes the same picture by the reference's arithmetic."""
+def test_tiles_give_the_pixels_of_apply(file: File, pixels: np.ndarray) -> None:
     found = pixels.copy()
     for rows, columns, values, drawn in LayerReader(file).tiles():
         tile = found[slice(*rows), slice(*columns)]
@@ -159,10 +157,10 @@ def test_tiles_for_devices(file: File, pixels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("kind", "tile"), [("overlay", 1), ("residual", 0), ("residual", 2)])
-def test_what_is_not_whole_is_left_out_and_told(file: File, pixels: np.ndarray, kind: str, tile: int) -> None:
+def test_apply_to_salvaged_file_ignores_missing_segment(file: File, pixels: np.ndarray, kind: str, tile: int) -> None:
     whole = [True] * len(file.segments)
     assert not LayerReader(file, whole).missing_report()
-    number = file.layout.segment(kind, tile)
+    number = file.layout.segment_index(kind, tile)
     whole[number] = False
     layers = LayerReader(file, whole)
     assert layers.missing_report() == f"{kind} of tiles: 1 of 4 missing"
@@ -172,7 +170,7 @@ def test_what_is_not_whole_is_left_out_and_told(file: File, pixels: np.ndarray, 
     assert (expected != LayerReader(file).apply(pixels.copy())).any()
 
 
-def test_what_is_missing_of_both(file: File) -> None:
+def test_missing_report_of_both_layers(file: File) -> None:
     whole = [n < 4 for n in range(len(file.segments))]
     assert (
         LayerReader(file, whole).missing_report()
@@ -182,33 +180,33 @@ def test_what_is_missing_of_both(file: File) -> None:
 
 @pytest.mark.parametrize("kind", ["overlay", "residual"])
 @pytest.mark.parametrize("damage", [b"\xff\xff\xff", b"\0", bytes(40)])
-def test_verify(file: File, kind: str, damage: bytes) -> None:
+def test_verify_of_damaged_segment_raises(file: File, kind: str, damage: bytes) -> None:
     LayerReader(file).verify()
     for tile in range(4):
         segments = list(file.segments)
-        segments[file.layout.segment(kind, tile)] = damage
+        segments[file.layout.segment_index(kind, tile)] = damage
         with pytest.raises(FormatError, match=f"damaged {kind}"):
             LayerReader(dataclasses.replace(file, segments=segments)).verify()
 
 
 @pytest.mark.parametrize("size", [(256, 274), (255, 275), (1, 1)])
-def test_overlays_of_another_size(file: File, size: tuple[int, int]) -> None:
+def test_verify_of_overlay_of_another_size_raises(file: File, size: tuple[int, int]) -> None:
     segments = list(file.segments)
-    segments[file.layout.segment("overlay", 1)] = webp_lossless.encode_rgba(np.full((*size, 4), 255, np.uint8))
+    segments[file.layout.segment_index("overlay", 1)] = webp_lossless.encode_rgba(np.full((*size, 4), 255, np.uint8))
     with pytest.raises(FormatError, match="damaged overlay"):
         LayerReader(dataclasses.replace(file, segments=segments)).verify()
 
 
 @pytest.mark.parametrize("name", ["x_residual_left_over", "x_residual_extent", "x_overlay_half", "x_overlay_cut"])
-def test_verify_of_files(name: str) -> None:
-    """Nothing but the layer is wrong, and its check fits: `info` sees nothing, `verify` does."""
+def test_verify_of_forged_files_raises(name: str) -> None:
+    """The CRC is valid and the layer is malformed: `info` does not notice it, `verify` does."""
     data = (VECTORS / name / "input.sdt").read_bytes()
     assert sdtrt.info(data).spent[name.split("_")[1]]
     with pytest.raises(FormatError, match="damaged"):
         sdtrt.verify(data)
 
 
-def test_where_bytes_go() -> None:
+def test_info_counts_bytes_of_layers() -> None:
     data = (VECTORS / "layers_tiles_alpha" / "input.sdt").read_bytes()
     file, about = container.read(data), sdtrt.info(data)
     assert [*about.spent] == [

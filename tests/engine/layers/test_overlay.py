@@ -1,4 +1,4 @@
-"""Overlays: pages get one, photos none, and what networks see instead is smooth."""
+"""The choice of overlays: text gets one, photos do not; and the inpainting under them."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from sdtrt.engine.format.webp_lossless import encode_rgba
 from sdtrt.engine.layers.overlay import choose_overlay, inpaint_covered
 
-PRICES = [0.12 * step**2 for step in (5, 24, 50, 130)]
+LAMBDAS = [0.12 * step**2 for step in (5, 24, 50, 130)]
 
 
 def page(height: int = 240, width: int = 320) -> np.ndarray:
@@ -27,29 +27,29 @@ def photo(height: int = 240, width: int = 320) -> np.ndarray:
     return np.clip(128 + 40 * shapes + noise, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("price", PRICES)
-def test_text_is_covered(price):
+@pytest.mark.parametrize("lmbda", LAMBDAS)
+def test_choose_overlay_covers_text(lmbda):
     pixels = page()
-    overlay = choose_overlay(pixels, price)
+    overlay = choose_overlay(pixels, lmbda)
     assert overlay is not None
     covered = overlay[:, :, 3] == 255
     assert covered.mean() > 0.9
     error = np.square(overlay[covered, :3].astype(float) - pixels[covered]).mean()
-    assert error < price
+    assert error < lmbda
     assert 8 * len(encode_rgba(overlay)) < 0.6 * covered.size
 
 
-@pytest.mark.parametrize("price", PRICES)
+@pytest.mark.parametrize("lmbda", LAMBDAS)
 @pytest.mark.parametrize("pixels", [photo(), np.full((200, 200, 3), 77, np.uint8), photo(1, 1), photo(3, 40)])
-def test_photos_and_flat_pictures_get_none(pixels, price):
-    assert choose_overlay(pixels, price) is None
+def test_choose_overlay_of_photo_or_flat_image_is_none(pixels, lmbda):
+    assert choose_overlay(pixels, lmbda) is None
 
 
 @pytest.mark.parametrize("size", [(240, 320), (233, 311)])
-def test_a_photo_within_a_page_is_left_out(size):
+def test_choose_overlay_leaves_out_a_photo_on_a_page(size):
     pixels = page(*size)
     pixels[96:192, 64:224] = photo()[96:192, 64:224]
-    overlay = choose_overlay(pixels, PRICES[2])
+    overlay = choose_overlay(pixels, LAMBDAS[2])
     assert overlay is not None
     covered = overlay[:, :, 3] == 255
     assert not covered[96:192, 64:224].any()
@@ -57,18 +57,18 @@ def test_a_photo_within_a_page_is_left_out(size):
     assert covered[:96].mean() > 0.9
 
 
-def test_few_colours_are_kept_exactly():
+def test_choose_overlay_of_few_colours_is_lossless():
     pixels = np.where(page() > 128, 250, 10).astype(np.uint8)
-    overlay = choose_overlay(pixels, PRICES[0])
+    overlay = choose_overlay(pixels, LAMBDAS[0])
     assert overlay is not None
     covered = overlay[:, :, 3] == 255
     assert np.array_equal(overlay[covered, :3], pixels[covered])
 
 
-def test_dearer_bits_leave_fewer_colours():
-    found = [choose_overlay(page(), price) for price in PRICES]
+def test_choose_overlay_with_larger_lambda_has_fewer_colours():
+    found = [choose_overlay(page(), lmbda) for lmbda in LAMBDAS]
     counts = [len(np.unique(overlay.reshape(-1, 4), axis=0)) for overlay in found if overlay is not None]
-    assert len(counts) == len(PRICES)
+    assert len(counts) == len(LAMBDAS)
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[-1]
 
@@ -78,7 +78,7 @@ def overlay_on(pixels: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 50), (1, 9)])
-def test_filling_keeps_what_is_not_covered(size):
+def test_inpaint_covered_keeps_visible_pixels(size):
     pixels = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     covered = np.random.default_rng(4).random(size) < 0.7
     found = inpaint_covered(pixels, overlay_on(pixels, covered))
@@ -86,14 +86,14 @@ def test_filling_keeps_what_is_not_covered(size):
     assert found[covered].std() < pixels[covered].std()
 
 
-def test_filling_of_all_or_nothing():
+def test_inpaint_covered_of_all_or_no_pixels():
     pixels = page()
     whole = inpaint_covered(pixels, overlay_on(pixels, np.ones(pixels.shape[:2], np.bool_)))
     assert (whole == whole[0, 0]).all()
     assert np.array_equal(inpaint_covered(pixels, overlay_on(pixels, np.zeros(pixels.shape[:2], np.bool_))), pixels)
 
 
-def test_a_flat_surrounding_fills_flat():
+def test_inpaint_covered_in_flat_surroundings_is_flat():
     pixels = page()
     covered = np.zeros(pixels.shape[:2], np.bool_)
     covered[32:200, 16:300] = True

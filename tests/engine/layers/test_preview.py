@@ -1,4 +1,4 @@
-"""Previews without networks: which files have them, and how blocks are made smaller ones."""
+"""Previews without a network: which files have them, and box downscaling."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ VECTORS = Path(__file__).parents[2] / "vectors"
 
 @pytest.mark.parametrize("shape", [(1, 1), (8, 8), (9, 17), (5, 31, 3)])
 @pytest.mark.parametrize("factor", [1, 2, 3, 8, 100])
-def test_reduced(shape: tuple[int, ...], factor: int) -> None:
+def test_box_downscale_is_mean_of_blocks(shape: tuple[int, ...], factor: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
     found = box_downscale(pixels, factor)
     assert found.shape[:2] == tuple(-(-side // factor) for side in shape[:2])
@@ -36,7 +36,7 @@ def test_reduced(shape: tuple[int, ...], factor: int) -> None:
         ("adaptive_tiles", False),
     ],
 )
-def test_which_files_have_one(name: str, is_there: bool) -> None:
+def test_decode_preview_needs_a_linear_decoder(name: str, is_there: bool) -> None:
     """Those whose latent space is known; method palette has no channels to choose from."""
     file = container.read((VECTORS / name / "input.sdt").read_bytes())
     header = file.header

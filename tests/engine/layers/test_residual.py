@@ -1,4 +1,4 @@
-"""The residual layer: its transform, its streams, and what of them is damaged."""
+"""The residual layer: its transform, round trips of streams, RDOQ and damage."""
 
 import contextlib
 import runpy
@@ -30,7 +30,7 @@ def values_of(forward_dct: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (21, 50), (64, 3)])
-def test_a_residual_comes_back_from_its_coefficients(size: tuple[int, int]) -> None:
+def test_forward_dct_round_trip(size: tuple[int, int]) -> None:
     residual = np.random.default_rng(3).integers(-120, 120, (*size, 3)).astype(np.int16)
     found = forward_dct(residual)
     assert found.shape == (3, 64, *block_grid(*size))
@@ -39,12 +39,12 @@ def test_a_residual_comes_back_from_its_coefficients(size: tuple[int, int]) -> N
     assert np.array_equal(pixels - 128.0, residual)
 
 
-def test_coefficients_have_the_energy_of_the_residual() -> None:
+def test_forward_dct_keeps_the_energy() -> None:
     residual = np.random.default_rng(4).integers(-255, 256, (16, 24, 3)).astype(np.int16)
     assert np.square(forward_dct(residual)).sum() == pytest.approx(np.square(residual.astype(float)).sum(), rel=1e-3)
 
 
-def test_pixels_are_clamped_and_alpha_stays() -> None:
+def test_add_residual_clamps_pixels_and_keeps_alpha() -> None:
     pixels = np.full((8, 8, 4), 200, np.uint8)
     values = np.zeros((3, 1, 1, 8, 8), np.int32)
     values[0, 0, 0, 0, 0] = 1 << 16
@@ -69,31 +69,31 @@ def decoded(data: bytes, height: int, width: int, step: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_symbols_come_back(size: tuple[int, int]) -> None:
-    """Those of all 16 bits, too, with low bits and without: points lie less than half a step off them."""
+def test_decode_residual_returns_the_written_symbols(size: tuple[int, int]) -> None:
+    """Symbols have all 16 bits, with low bits and without. Reconstruction offsets are below half a step."""
     rows, columns = block_grid(*size)
     extents, symbols = LAYERED["residual_noise"](7, rows, columns)
     assert np.ptp(symbols) == 65535
     values = residual_codec.decode_residual(LAYERED["residual_stream"](extents, symbols), rows, columns, 64)
     found = values.reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
     steps = 64 * QUANT_MATRIX[:, :, None, None] / WEIGHT_UNIT
-    wanted = np.clip(symbols * steps, -1 << 16, 1 << 16)
-    assert (abs(found - wanted) < steps / 2).all()
+    target = np.clip(symbols * steps, -1 << 16, 1 << 16)
+    assert (abs(found - target) < steps / 2).all()
     assert (abs(symbols * steps) > 1 << 16).any()
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("step", "off"), [(1, 0), (2, 0), (4, 1)])
-def test_fine_steps_are_exact(size: tuple[int, int], step: int, off: int) -> None:
-    """Of 1/8 level, and of 1/4 to a level, as the last coefficients' steps are nearly thrice as coarse."""
+def test_encode_residual_with_fine_step_is_lossless(size: tuple[int, int], step: int, off: int) -> None:
+    """Steps of 1/16 and 1/8 are lossless, of 1/4 within one 8-bit value."""
     residual = noise(*size)
     data = residual_codec.encode_residual(forward_dct(residual), step, lmbda=0)
     assert abs(decoded(data, *size, step).astype(int) - residual).max() <= off
 
 
 @pytest.mark.parametrize("level", [-255, 255])
-def test_the_largest_residuals(level: int) -> None:
-    """At the finest step some coefficients are beyond 16 bits: the nearest symbols stand for them."""
+def test_encode_residual_clamps_the_largest_symbols(level: int) -> None:
+    """At the finest step, some symbols exceed 16 bits and are clamped."""
     residual = np.full((16, 9, 3), level, np.int16)
     found = decoded(residual_codec.encode_residual(forward_dct(residual), 1), 16, 9, 1)
     assert (np.sign(found) == np.sign(level)).all()
@@ -101,38 +101,38 @@ def test_the_largest_residuals(level: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 100, 65535])
-def test_nothing_is_empty(step: int) -> None:
+def test_encode_residual_of_zeros_is_empty(step: int) -> None:
     assert residual_codec.encode_residual(np.zeros((3, 64, 4, 5), np.float32), step) == b""
     assert not residual_codec.decode_residual(b"", 4, 5, step).any()
 
 
-def test_what_is_not_worth_its_bits_is_left_out() -> None:
-    """Noise far below a step, and anything at a price that nothing is worth."""
+def test_encode_residual_without_gain_is_empty() -> None:
+    """The residual is noise far below a step, or lambda is huge."""
     assert residual_codec.encode_residual(forward_dct(noise(30, 40, reach=2)), 1000) == b""
     assert residual_codec.encode_residual(forward_dct(noise(30, 40)), 100, lmbda=1e9) == b""
 
 
 @pytest.mark.parametrize("level", [0.1, 0.2, 0.3, 0.4, 0.7])
-def test_what_is_sent_is_worth_its_bits(level: float) -> None:
-    """In squared steps, each coefficient's own, at what a bit may cost: the bits that tell where anything is, too."""
+def test_encode_residual_gains_at_least_lambda_per_bit(level: float) -> None:
+    """The error in squared steps falls by at least lambda for each bit of the stream."""
     step, (rows, columns) = 160, block_grid(256, 384)
     steps = step / 16 * QUANT_MATRIX[:, :, None, None] / WEIGHT_UNIT
     spread = level * step / 16 / (1 + np.arange(64)[:, None, None] / 4)
-    wanted = np.random.default_rng(step).laplace(0, spread, (3, 64, rows, columns)).astype(np.float32)
-    data = residual_codec.encode_residual(wanted, step)
+    target = np.random.default_rng(step).laplace(0, spread, (3, 64, rows, columns)).astype(np.float32)
+    data = residual_codec.encode_residual(target, step)
     found = (
         residual_codec.decode_residual(data, rows, columns, step)
         .reshape(3, rows, columns, 64)[..., ZIGZAG]
         .transpose(0, 3, 1, 2)
     )
-    gained = np.square(wanted / steps).sum() - np.square((wanted - found / 16) / steps).sum()
+    gained = np.square(target / steps).sum() - np.square((target - found / 16) / steps).sum()
     assert gained >= RESIDUAL_LAMBDA * 8 * len(data)
     assert bool(data) == (level > 0.25)
 
 
 @given(st.integers(1, (1 << 16) - 1), st.lists(st.integers(-(1 << 15), (1 << 15) - 1), min_size=1))
-def test_values_are_exact_whatever_their_width(step: int, symbols: list[int]) -> None:
-    """Beside Python's own integers: the largest symbols and steps take more than 32 bits."""
+def test_dequantize_is_exact_beyond_32_bits(step: int, symbols: list[int]) -> None:
+    """The result equals that of Python's integers; the largest symbols and steps need more than 32 bits."""
     factors, points = (
         step * QUANT_MATRIX[1, :, None],
         (np.arange(-60, 4)[:, None] + np.zeros(len(symbols), int)).astype(np.int8),
@@ -143,34 +143,34 @@ def test_values_are_exact_whatever_their_width(step: int, symbols: list[int]) ->
         assert found[band].tolist() == [min(max(value, -1 << 16), 1 << 16) for value in exact]
 
 
-def test_coarser_steps_and_higher_prices_make_less_of_it() -> None:
-    wanted = forward_dct(noise(61, 43, reach=60))
-    for settings in ([(step, 0.12) for step in (20, 60, 180, 500)], [(60, price) for price in (0.0, 0.1, 0.4, 2.0)]):
-        sizes = [len(residual_codec.encode_residual(wanted, step, price)) for step, price in settings]
+def test_encode_residual_shrinks_with_step_and_lambda() -> None:
+    target = forward_dct(noise(61, 43, reach=60))
+    for settings in ([(step, 0.12) for step in (20, 60, 180, 500)], [(60, lmbda) for lmbda in (0.0, 0.1, 0.4, 2.0)]):
+        sizes = [len(residual_codec.encode_residual(target, step, lmbda)) for step, lmbda in settings]
         assert sizes == sorted(sizes, reverse=True)
         assert len({*sizes}) == 4
 
 
-def test_prices_by_block() -> None:
-    wanted = forward_dct(noise(32, 48, reach=60))
-    prices = np.full((4, 6), 0.12, np.float32)
-    assert residual_codec.encode_residual(wanted, 60, prices) == residual_codec.encode_residual(wanted, 60)
-    prices[:, :3] = 1e9
-    values = residual_codec.decode_residual(residual_codec.encode_residual(wanted, 60, prices), 4, 6, 60)
+def test_encode_residual_with_lambda_of_each_block() -> None:
+    target = forward_dct(noise(32, 48, reach=60))
+    lambdas = np.full((4, 6), 0.12, np.float32)
+    assert residual_codec.encode_residual(target, 60, lambdas) == residual_codec.encode_residual(target, 60)
+    lambdas[:, :3] = 1e9
+    values = residual_codec.decode_residual(residual_codec.encode_residual(target, 60, lambdas), 4, 6, 60)
     assert not values[:, :, :3].any()
     assert values[:, :, 3:].any((0, 3, 4)).all()
 
 
-def test_the_same_coefficients_give_the_same_bytes() -> None:
-    wanted = forward_dct(noise(61, 43))
-    assert residual_codec.encode_residual(wanted, 33) == residual_codec.encode_residual(wanted.copy(), 33)
+def test_encode_residual_is_deterministic() -> None:
+    target = forward_dct(noise(61, 43))
+    assert residual_codec.encode_residual(target, 33) == residual_codec.encode_residual(target.copy(), 33)
 
 
 DATA = residual_codec.encode_residual(forward_dct(noise(20, 12, reach=9)), 20)
 
 
-def test_every_truncation() -> None:
-    """An error, or another residual: what is left of a stack may be one, and the file's checks are there for that."""
+def test_decode_residual_of_truncated_stream_raises() -> None:
+    """A few truncated streams are valid streams of another residual; the CRC of the segment detects these."""
     refused = [is_refused(part) for cut in range(1, len(DATA)) for part in (DATA[:-cut], DATA[cut:])]
     assert all(refused[:24])  # up to 12 bytes
     assert refused.count(False) < len(refused) / 20
@@ -185,25 +185,26 @@ def is_refused(data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 3)])
-def test_another_size(size: tuple[int, int]) -> None:
+def test_decode_residual_of_another_size_raises(size: tuple[int, int]) -> None:
     with pytest.raises(FormatError, match="damaged"):
         residual_codec.decode_residual(DATA, *size, 20)
 
 
 @pytest.mark.parametrize("data", [b"\0" + DATA, bytes(3) + DATA, bytes(4) + DATA, DATA + b"\0", DATA * 2])
-def test_anything_before_or_behind(data: bytes) -> None:
+def test_decode_residual_with_extra_bytes_raises(data: bytes) -> None:
     assert is_refused(data)
 
 
 @given(st.binary(min_size=1, max_size=120), st.integers(1, 4), st.integers(1, 4), st.integers(1, 65535))
-def test_random_data(data: bytes, rows: int, columns: int, step: int) -> None:
-    """An error of ours, or values within their limit."""
+def test_decode_residual_of_random_data_raises_or_is_within_limits(
+    data: bytes, rows: int, columns: int, step: int
+) -> None:
     with contextlib.suppress(FormatError):
         assert abs(residual_codec.decode_residual(data, rows, columns, step)).max() <= 1 << 16
 
 
 @pytest.mark.parametrize("extent", range(9, 16))
-def test_extents_out_of_range(extent: int) -> None:
+def test_decode_residual_with_extent_out_of_range_raises(extent: int) -> None:
     writer = AnsEncoder(residual_tables().tables)
     writer.write_bins(np.array([extent], np.int32), np.array([0], np.int32))
     with pytest.raises(FormatError, match="extent"):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.format.container import INLINE, File, Header
+from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.profile import INLINE
 from sdtrt.engine.networks.bundle import BUILT_IN, MANIFEST, Bundle, bundle_folders, find_bundle, find_bundle_for
 from sdtrt.errors import BundleError
 

@@ -29,7 +29,7 @@ Photo = Callable[[int, int], np.ndarray]
 TINY = find_bundle("tiny")
 VECTORS = Path(__file__).parents[2] / "vectors"
 BROKEN = sorted(path.parent for path in VECTORS.glob("x_*/expect.json"))
-OPERATIONS = ("empty", "staging", "upload", "download", "launch", "capture", "record_event", "wait")
+OPERATIONS = ("empty", "pinned", "upload", "download", "launch", "capture", "record_event", "wait")
 MOST = 400  # operations of a call: far more than there are
 
 
@@ -148,7 +148,7 @@ def test_decode_into_of_a_broken_file_never_touches_the_array(opened: Callable[.
     for _ in range(2):
         with pytest.raises(getattr(sdtrt, expect["error"])):
             codec.decode_into(data, target, stream)
-        assert stream.queued == 0
+        assert stream.num_queued == 0
         device_of(codec).record_event(device_of(codec).stream).sync()
         assert (target.owner == POISON).all()
 
@@ -200,7 +200,7 @@ def test_any_call_failing_at_each_operation_ends_its_work(
         try:
             call(codec, pixels, files)
         except DeviceError:
-            assert not device.stream.works
+            assert not device.stream.pending
         else:
             break
         for found, wanted in zip(call(codec, pixels, files), expected, strict=True):
@@ -220,7 +220,7 @@ def test_denoising_failing_at_each_operation_ends_its_work(
         try:
             codec.decode(data, options=DecodeOptions(2))
         except DeviceError:
-            assert not device_of(codec).stream.works
+            assert not device_of(codec).stream.pending
         else:
             break
         np.testing.assert_array_equal(codec.decode(data, options=DecodeOptions(2)).pixels, expected)
@@ -236,9 +236,9 @@ def test_a_codec_that_is_closed_waits_for_what_is_queued(
     target, stream = device.empty((37, 45, 3), np.uint8), Stream()
     with codec:
         codec.decode_into(real_files["layers"], target, stream=stream)
-        assert device.stream.works
+        assert device.stream.pending
     gc.collect()
-    assert not device.stream.works
+    assert not device.stream.pending
 
 
 def test_layers_of_changing_sizes_use_one_block(
@@ -247,13 +247,13 @@ def test_layers_of_changing_sizes_use_one_block(
     codec, host = opened(), EngineCodec("tiny", device="cpu")
     device, sizes = device_of(codec), [(40, 30), (61, 43), (8, 8), (61, 43)]
     files = [host.encode(ImageData(photo(*size)), EncodeOptions(quality=95)) for size in sizes]
-    assert all(container.read(data).layout.residual for data in files)
+    assert all(container.read(data).layout.residual_step for data in files)
     targets = [device.empty((height, width, 3), np.uint8) for width, height in sizes]
     stream = Stream()
     for data, target in zip(files, targets, strict=True):
         codec.decode_into(data, target, stream)
     made = []
-    for name in ("empty", "staging"):
+    for name in ("empty", "pinned"):
         monkeypatch.setattr(device, name, lambda *what: made.append(what))
     for data, target in zip(files, targets, strict=True):  # nothing is waited for between them
         codec.decode_into(data, target, stream)

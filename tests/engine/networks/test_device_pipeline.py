@@ -145,7 +145,7 @@ def test_into_device_memory(
     pixels = photo(33, 17)
     pixels[:, 16:] = np.where(np.indices((17, 17)).sum(0)[:, :, None] % 5 == 0, 20, 230)  # lines, for an overlay
     files = [on_device.encode(ImageData(pixels), EncodeOptions(quality=q)) for q in (20, 50, 80)]
-    assert container.read(files[2]).layout.residual
+    assert container.read(files[2]).layout.residual_step
     stream = type(device.stream)()
     targets = [device.empty((17, 33, 3), np.uint8) for _ in files]
     for data, target in zip(files, targets, strict=True):

@@ -32,7 +32,7 @@ def files(codec: EngineCodec, photo: Callable[[int, int], np.ndarray]) -> dict[f
     pixels = photo(45, 37)
     pixels[8:30:5, 6:30] = 255
     files = {quality: codec.encode(ImageData(pixels), EncodeOptions(quality=quality)) for quality in (30, 57, 80)}
-    assert [bool(container.read(data).layout.residual) for data in files.values()] == [False, True, True]
+    assert [bool(container.read(data).layout.residual_step) for data in files.values()] == [False, True, True]
     return files
 
 
@@ -69,7 +69,7 @@ def test_files_do_not_depend_on_it(codec: EngineCodec, files: dict[float, bytes]
 
 
 def test_it_fades_where_a_residual_comes_in(codec: EngineCodec, files: dict[float, bytes]) -> None:
-    step = container.read(files[57]).layout.residual / 16
+    step = container.read(files[57]).layout.residual_step / 16
     share = 25 * np.log2(step / 36) / (65 - 50)  # the step halves for 25 of quality
     assert 0.4 < share < 0.6
     change = decoded(codec, files[57]) - decoded(codec, files[57], FAITHFUL)
@@ -109,7 +109,7 @@ def test_on_the_device(device: Any, backend: Any, vivid: Bundle, codec: EngineCo
             assert abs(back.pixels.astype(int) - decoded(codec, data, view)).max() <= 1  # sums in another order
     array = device.empty((37, 45, 3), np.uint8)
     on_device.decode_into(files[57], array, device.stream)
-    device.stream.flush(device.stream.queued)
+    device.stream.flush(device.stream.num_queued)
     assert abs(array.owner.view(np.uint8).reshape(37, 45, 3).astype(int) - decoded(codec, files[57])).max() <= 1
 
 

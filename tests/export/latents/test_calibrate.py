@@ -51,9 +51,9 @@ def test_measure(photos: Path) -> None:
 
 def test_steps_follow_sensitivity(profile: LatentProfile) -> None:
     np.testing.assert_allclose(
-        profile.spread * profile.weight / SCALES, (profile.spread * profile.weight / SCALES)[0], rtol=1e-5
+        profile.std * profile.step_weight / SCALES, (profile.std * profile.step_weight / SCALES)[0], rtol=1e-5
     )
-    np.testing.assert_allclose(np.log(profile.weight).mean(), 0, atol=1e-5)
+    np.testing.assert_allclose(np.log(profile.step_weight).mean(), 0, atol=1e-5)
 
 
 def test_disagreement(photos: Path, profile: LatentProfile) -> None:

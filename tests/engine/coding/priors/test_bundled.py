@@ -1,4 +1,4 @@
-"""Priors of unknown origin: what is no prior, or more than one, is refused."""
+"""Priors from untrusted files: malformed and oversized files are refused."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def with_architecture(arrays: Arrays, change: Callable[[dict[str, Any]], Any]) -
     return arrays | {"architecture": np.frombuffer(json.dumps(fields).encode(), np.uint8)}
 
 
-def test_a_prior() -> None:
+def test_parse_prior_of_shipped_file() -> None:
     found = parse_prior(SHIPPED)
     assert found.cuts == (12, 16)
     assert [*found.order(4)] == [0, 1, 2, 3]
@@ -39,8 +39,8 @@ def test_a_prior() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1600, 2400, 4095])
-def test_predicted_passes_with_points_of_their_own(code: int) -> None:
-    """Symbols come back, and what both tell of latents is nearer to them than half a step, and a bit."""
+def test_predicted_passes_with_centroids_round_trip(code: int) -> None:
+    """Symbols round-trip, and reconstructed latents lie within 1.6 steps of the original ones."""
     data = packed(
         with_architecture(
             read_npz(SHIPPED), lambda fields: [p.update(predicted=True, spacing=40) for p in fields["passes"]]
@@ -52,16 +52,16 @@ def test_predicted_passes_with_points_of_their_own(code: int) -> None:
     assert decoded.recon_offsets is not None
     assert stream_codec.encode_stream(decoded.symbols, prior, code).data == stream
     assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled).max() < 1.6
-    assert any(step.predicted for step in prior.passes(4))
+    assert any(coding_pass.predicted for coding_pass in prior.passes(4))
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", SHIPPED[:-30], SHIPPED[:1000], b"\x93NUMPY" + bytes(99), packed({})])
-def test_no_archive(data: bytes) -> None:
+def test_parse_prior_of_no_archive_raises(data: bytes) -> None:
     with pytest.raises(BundleError, match="prior is"):
         parse_prior(data)
 
 
-def test_every_byte_that_is_lost_is_noticed() -> None:
+def test_parse_prior_with_changed_byte_raises_or_is_valid() -> None:
     rng = np.random.default_rng(1)
     for place in rng.integers(0, len(SHIPPED), 40):
         damaged = bytearray(SHIPPED)
@@ -70,16 +70,16 @@ def test_every_byte_that_is_lost_is_noticed() -> None:
             found = parse_prior(bytes(damaged))
         except BundleError:
             continue
-        assert found.largest_sum() < 1 << 24  # names and dates in the archive are not its contents
+        assert found.largest_sum() < 1 << 24  # changed names and dates in the archive do no harm
 
 
-def test_too_large() -> None:
+def test_parse_prior_beyond_size_limit_raises() -> None:
     with pytest.raises(BundleError, match="the limit is"):
         parse_prior(packed({"tables": np.zeros(prior_file.MAX_NBYTES + 1, np.uint8)}))
 
 
-def test_an_archive_that_understates_its_size() -> None:
-    """Of a member no more is read than the archive says, and its array must be of that size."""
+def test_parse_prior_with_understated_size_raises() -> None:
+    """At most the declared size of a member is read, and its array must have that size."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("tables.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40,)})
@@ -88,7 +88,7 @@ def test_an_archive_that_understates_its_size() -> None:
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (), 'fortran_order': False, 'shape': ()}", b"-" * 9000 + b"1"])
-def test_headers_that_numpy_trips_over(header: bytes) -> None:
+def test_parse_prior_with_malformed_npy_header_raises(header: bytes) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("tables.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
@@ -96,7 +96,7 @@ def test_headers_that_numpy_trips_over(header: bytes) -> None:
         parse_prior(stream.getvalue())
 
 
-def test_damage_that_another_compression_finds() -> None:
+def test_parse_prior_of_damaged_lzma_raises() -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("tables.npy", bytes(5000))
@@ -119,7 +119,7 @@ def without(name: str) -> Callable[[Arrays], Arrays]:
 
 
 def with_many_units(arrays: Arrays, n: int) -> Arrays:
-    """Return arrays with so many second units in pass n that, in 64 bits, the bound on its sums is a small number."""
+    """Return arrays with so many second units in pass n that the bound on its sums would overflow 64 bits."""
     outputs, units = len(arrays[f"output{n}"]), arrays[f"second{n}"].shape[1]
     seconds = (1 << 22) + (1 << 14)
     changed = {
@@ -174,6 +174,6 @@ HOSTILE: dict[str, Callable[[Arrays], Arrays]] = {
 
 
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile(hostile: Callable[[Arrays], Arrays]) -> None:
+def test_parse_prior_of_hostile_arrays_raises(hostile: Callable[[Arrays], Arrays]) -> None:
     with pytest.raises(BundleError, match="prior"):
         parse_prior(packed(hostile(read_npz(SHIPPED))))

@@ -1,4 +1,4 @@
-"""What every shipped prior keeps to."""
+"""Properties of every shipped prior."""
 
 import numpy as np
 import pytest
@@ -19,19 +19,19 @@ def test_contexts_stay_in_range(name: str, step_code: int) -> None:
     channels = CHANNELS[name]
     rng = np.random.default_rng(6)
     planes = prior.planes((channels, 6, 7), step_code)
-    for number, step in enumerate(prior.passes(channels)):
-        context = prior.context(step, planes, number)
-        positions = sum(part.stop - part.start for part, _, _ in positions_of(step.phase, 6, 7))
-        assert context.location.shape == context.scale.shape == (step.stop - step.start, positions)
+    for number, coding_pass in enumerate(prior.passes(channels)):
+        context = prior.context(coding_pass, planes, number)
+        positions = sum(part.stop - part.start for part, _, _ in positions_of(coding_pass.phase, 6, 7))
+        assert context.location.shape == context.scale.shape == (coding_pass.stop - coding_pass.start, positions)
         assert context.location.dtype == context.scale.dtype == np.int32
         assert abs(context.location + 0.5).max() < LOCATION_LIMIT
         assert context.scale.min() >= 0
         assert context.scale.max() < NUM_SCALES
-        planes.put(step, rng.choice([-32768, -1, 0, 32767], context.location.shape).astype(np.int32))
+        planes.put(coding_pass, rng.choice([-32768, -1, 0, 32767], context.location.shape).astype(np.int32))
 
 
 @pytest.mark.parametrize("name", PRIOR_NAMES.values())
-def test_centroids(name: str) -> None:
+def test_centroids_are_within_one_step(name: str) -> None:
     centroids = shipped_prior(name).centroids
     if centroids is not None:
         assert centroids.shape == (NUM_SCALES * SUBSYMBOL_STEPS, NUM_BINS)
@@ -46,6 +46,6 @@ def test_profiles_name_a_prior_for_their_channels(identifier: int) -> None:
     assert sorted(order) == list(range(profile.channels))
 
 
-def test_a_prior_that_is_not_shipped_is_named() -> None:
+def test_shipped_prior_of_unknown_name_raises() -> None:
     with pytest.raises(BundleError, match="nonesuch-9"):
         shipped_prior("nonesuch-9")

@@ -1,4 +1,4 @@
-"""The adaptive prior: its context by hand, and what is refused."""
+"""The adaptive prior: a context computed by hand, and invalid parameters."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sdtrt.errors import FormatError
 
 
 @pytest.mark.parametrize("parameters", [(9, 0, 0), (0, 32, 0), (0, 0, 32), (255, 255, 255)])
-def test_adaptive_parameters_out_of_range(parameters: tuple[int, int, int]) -> None:
+def test_adaptive_parameters_out_of_range_raise(parameters: tuple[int, int, int]) -> None:
     with pytest.raises(FormatError, match="range"):
         AdaptivePrior(np.array([(0, 0, 0), parameters], np.uint8))
 

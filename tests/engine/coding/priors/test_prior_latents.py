@@ -1,4 +1,4 @@
-"""Priors whose networks see latents: exact arithmetic in any order, causality, and what is refused."""
+"""Priors with networks: exact arithmetic, causality, and refused priors."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdtrt.engine.coding.priors.network_prior import (
+    ARRAY_NAMES,
     FEATURE_LIMIT,
     KNOTS,
     LIMIT,
@@ -55,15 +56,15 @@ def prior_of(name: str) -> NetworkPrior:
     return prior
 
 
-def limits_of(step: LatentPass) -> np.ndarray:
-    """Return the largest magnitude of each input besides step features."""
-    limits = np.full(step.inputs, MAGNITUDE[-1], np.int64)
-    limits[: num_channels(step.values)] = LIMIT
+def limits_of(coding_pass: LatentPass) -> np.ndarray:
+    """Return the largest magnitude of each input but the step embedding."""
+    limits = np.full(coding_pass.inputs, MAGNITUDE[-1], np.int64)
+    limits[: num_channels(coding_pass.values)] = LIMIT
     return limits
 
 
 def any_order(weights: np.ndarray, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return weights @ inputs in float32, term after term in a random order; no partial sum may reach 2**24."""
+    """Return weights @ inputs in float32, summed in a random order; no partial sum may reach 2**24."""
     total = np.zeros((len(weights), inputs.shape[1]), np.float32)
     for k in rng.permutation(len(inputs)):
         total += weights[:, k : k + 1] * inputs[k].astype(np.float32)
@@ -74,55 +75,57 @@ def any_order(weights: np.ndarray, inputs: np.ndarray, rng: np.random.Generator)
 @PRIORS
 @settings(max_examples=3, deadline=None)
 @given(st.integers(0, 1 << 32))
-def test_sums_are_exact_in_any_order(name: str, seed: int) -> None:
+def test_network_sums_are_exact_in_any_order(name: str, seed: int) -> None:
     """The network, in float32 through BLAS, is equal to int64 and to float32 sums in a random order."""
     rng = np.random.default_rng(seed)
     prior = prior_of(name)
     assert prior.largest_sum() < 1 << 24
-    for step, network in zip(prior.passes(0), prior.networks, strict=True):
-        limits, features = limits_of(step), step_embedding(int(rng.integers(4096)))
+    for coding_pass, network in zip(prior.passes(0), prior.networks, strict=True):
+        limits, features = limits_of(coding_pass), step_embedding(int(rng.integers(4096)))
         inputs = rng.integers(-limits[:, None], limits[:, None] + 1, (len(limits), 12))
         inputs[:, 4:8] = np.sign(inputs[:, 4:8]) * limits[:, None]
-        inputs[:, 8] = np.sign(network.first[-1, : step.inputs]) * limits  # all that pushes one output up
-        inputs[:, 9] = np.sign(network.first[0, : step.inputs]) * limits
-        inputs[num_channels(step.values) :] = np.abs(inputs[num_channels(step.values) :])
-        found = network(inputs.astype(np.float32), features)
+        inputs[:, 8] = np.sign(network.first[-1, : coding_pass.inputs]) * limits  # the largest sum of one output
+        inputs[:, 9] = np.sign(network.first[0, : coding_pass.inputs]) * limits
+        inputs[num_channels(coding_pass.values) :] = np.abs(inputs[num_channels(coding_pass.values) :])
+        outputs = network(inputs.astype(np.float32), features)
         inputs = np.concatenate([inputs, np.repeat(features[:, None].astype(np.int64), 12, axis=1)])
         for product in (lambda w, x: w.astype(np.int64) @ x, lambda w, x: any_order(w, x, rng).astype(np.int64)):
-            whole = {field: getattr(network, field).astype(np.int64) for field in PassNetwork.__slots__}
-            sums = product(network.first, inputs) + whole["first_bias"][:, None]
-            units, direct = np.split(sums, [len(sums) - len(network.output)])
-            seconds = product(network.second, (units >> 6).clip(0, LIMIT)) + whole["second_bias"][:, None]
-            np.testing.assert_array_equal(found, direct + product(network.output, (seconds >> 9).clip(0, LIMIT)))
+            exact = {field: getattr(network, field).astype(np.int64) for field in ARRAY_NAMES}
+            sums = product(network.first, inputs) + exact["first_bias"][:, None]
+            units, shortcut = np.split(sums, [len(sums) - len(network.output)])
+            second_sums = product(network.second, (units >> 6).clip(0, LIMIT)) + exact["second_bias"][:, None]
+            np.testing.assert_array_equal(
+                outputs, shortcut + product(network.output, (second_sums >> 9).clip(0, LIMIT))
+            )
 
 
 @PRIORS
-def test_weights_are_whole(name: str) -> None:
+def test_network_weights_are_integers(name: str) -> None:
     for network in prior_of(name).networks:
-        for field in PassNetwork.__slots__:
+        for field in ARRAY_NAMES:
             array = getattr(network, field)
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, np.rint(array))
 
 
 @PRIORS
-def test_windows_are_known_already(name: str) -> None:
-    """A decoder has all that a pass looks at, at every position of an unbounded plane, and codes each symbol once."""
+def test_windows_lie_in_earlier_passes(name: str) -> None:
+    """Also at the borders of tiles, and each symbol is coded once."""
     prior = prior_of(name)
     side, channels = 24, len(prior.architecture.order)
     known = np.zeros((channels, side, side), bool)
-    known[:, : 2 * MARGIN], known[:, -2 * MARGIN :] = True, True  # what is beyond the plane counts as 0
+    known[:, : 2 * MARGIN], known[:, -2 * MARGIN :] = True, True  # positions outside of the plane are 0
     known[:, :, : 2 * MARGIN], known[:, :, -2 * MARGIN :] = True, True
     inside = slice(2 * MARGIN, side - 2 * MARGIN)
     times_coded = np.zeros_like(known, dtype=int)
-    for step in prior.passes(channels):
+    for coding_pass in prior.passes(channels):
         rows, columns = np.mgrid[inside, inside]
-        covered = np.vectorize(step.phase.covers)(rows, columns)
-        for window in step.values + step.magnitudes:
+        covered = np.vectorize(coding_pass.phase.covers)(rows, columns)
+        for window in coding_pass.values + coding_pass.magnitudes:
             assert max(abs(window.dy), abs(window.dx)) <= MARGIN
-            seen = known[window.first : window.last, rows + window.dy, columns + window.dx]
-            assert seen[:, covered].all(), (step, window)
-        for channel in range(step.start, step.stop):
+            in_window = known[window.first : window.last, rows + window.dy, columns + window.dx]
+            assert in_window[:, covered].all(), (coding_pass, window)
+        for channel in range(coding_pass.start, coding_pass.stop):
             known[channel, rows[covered], columns[covered]] = True
             times_coded[channel, rows[covered], columns[covered]] += 1
     assert (times_coded[:, inside, inside] == 1).all()
@@ -133,23 +136,23 @@ def test_windows_are_known_already(name: str) -> None:
 @pytest.mark.parametrize(
     "inner", [NO_INNER_EDGES, InnerEdges(True, True, True, True), InnerEdges(top=True, right=True)]
 )
-def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: InnerEdges) -> None:
+def test_known_latents_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: InnerEdges) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (2, *size)) // rng.choice([1, 500], (2, *size))
     latents = np.clip(symbols * step_fixed_point(step_code) + 32768 >> 16, -1023, 1023)
     planes = KnownLatents((2, *size), step_code, inner=inner)
-    for number, step in enumerate(TOY.passes):
+    for number, coding_pass in enumerate(TOY.passes):
         places = [
             (y, x)
-            for first_y, first_x in step.phase.offsets
+            for first_y, first_x in coding_pass.phase.offsets
             for y in range(first_y, size[0], 2)
             for x in range(first_x, size[1], 2)
         ]
         if not places:
             continue
 
-        def seen(channel: int, y: int, x: int, done: tuple[LatentPass, ...] = TOY.passes[:number]) -> int:
-            """Beyond inner edges, the nearest that the pass has in rows and columns of the same parity."""
+        def value_at(channel: int, y: int, x: int, done: tuple[LatentPass, ...] = TOY.passes[:number]) -> int:
+            """Beyond inner edges, this is the value at the nearest row and column of the same parity."""
             beyond = (
                 (y < 0 and not inner.top, y >= size[0] and not inner.bottom),
                 (x < 0 and not inner.left, x >= size[1] and not inner.right),
@@ -163,28 +166,28 @@ def test_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code:
                 return 0
             return int(latents[channel, np.clip(y, rows[0], rows[-1]), np.clip(x, columns[0], columns[-1])])
 
-        def taken(windows: tuple[ContextWindow, ...], places: list[tuple[int, int]]) -> list[list[int]]:
+        def window_values(windows: tuple[ContextWindow, ...], places: list[tuple[int, int]]) -> list[list[int]]:
             return [
-                [seen(channel, y + window.dy, x + window.dx) for y, x in places]
+                [value_at(channel, y + window.dy, x + window.dx) for y, x in places]
                 for window in windows
                 for channel in range(window.first, window.last)
             ]
 
-        magnitudes = [[int(MAGNITUDE[abs(n)]) for n in row] for row in taken(step.magnitudes, places)]
-        expected = np.array(taken(step.values, places) + magnitudes).reshape(-1, len(places))
-        np.testing.assert_array_equal(planes.inputs(step), expected)
-        known = [[symbols[channel, y, x] for y, x in places] for channel in range(step.start, step.stop)]
-        planes.put(step, np.array(known, np.int32))
+        magnitudes = [[int(MAGNITUDE[abs(n)]) for n in row] for row in window_values(coding_pass.magnitudes, places)]
+        expected = np.array(window_values(coding_pass.values, places) + magnitudes).reshape(-1, len(places))
+        np.testing.assert_array_equal(planes.inputs(coding_pass), expected)
+        known = [[symbols[channel, y, x] for y, x in places] for channel in range(coding_pass.start, coding_pass.stop)]
+        planes.put(coding_pass, np.array(known, np.int32))
 
 
 @given(st.integers(0, 4096))
-def test_power(code: int) -> None:
+def test_step_fixed_point_is_rounded_down(code: int) -> None:
     found = step_fixed_point(code)
     assert found**256 <= 2 ** (3584 + code) < (found + 1) ** 256
 
 
 @given(st.integers(-32768, 32767), st.integers(0, 4095))
-def test_latent_units(symbol: int, step_code: int) -> None:
+def test_to_units_64_is_the_nearest_unit(symbol: int, step_code: int) -> None:
     found = to_units_64(np.array([symbol], np.int32), step_fixed_point(step_code))
     assert found.dtype == np.int32
     assert abs(found[0] - np.clip(symbol * 64 * 2 ** ((step_code - 2048) / 256), -LIMIT, LIMIT)) < 0.52
@@ -197,7 +200,7 @@ def test_magnitudes_are_part_of_the_format() -> None:
 
 
 @given(st.integers(0, 4095))
-def test_step_features_share_out_one_hat(step_code: int) -> None:
+def test_step_embedding_sums_to_127(step_code: int) -> None:
     features = step_embedding(step_code)
     assert features.dtype == np.float32
     assert np.count_nonzero(features) in {1, 2}
@@ -208,7 +211,7 @@ def test_step_features_share_out_one_hat(step_code: int) -> None:
 
 
 @PRIORS
-def test_architectures_are_what_their_json_says(name: str) -> None:
+def test_architecture_json_round_trip(name: str) -> None:
     for arch in (TOY, prior_of(name).architecture):
         assert parse_architecture(arch.to_json()).to_json() == arch.to_json()
     assert [dataclasses.astuple(p) for p in parse_architecture(TOY.to_json()).passes] == [
@@ -218,8 +221,8 @@ def test_architectures_are_what_their_json_says(name: str) -> None:
 
 def toy_networks(weight: float) -> list[PassNetwork]:
     made = []
-    for step in TOY.passes:
-        inputs, outputs = step.inputs + KNOTS, 2 * (step.stop - step.start)
+    for coding_pass in TOY.passes:
+        inputs, outputs = coding_pass.inputs + KNOTS, 2 * (coding_pass.stop - coding_pass.start)
         shapes = {
             "first": (3 + outputs, inputs),
             "first_bias": (3 + outputs,),
@@ -231,7 +234,7 @@ def toy_networks(weight: float) -> list[PassNetwork]:
     return made
 
 
-def test_a_prior_whose_sums_could_round_is_refused() -> None:
+def test_network_prior_with_inexact_sums_raises() -> None:
     tables = prior_of("sd1-1").tables
     prior = NetworkPrior(TOY, toy_networks(1), tables, None)
     assert prior.order(2).tolist() == [1, 0]
@@ -243,7 +246,9 @@ def test_a_prior_whose_sums_could_round_is_refused() -> None:
         prior.order(3)
 
 
-def test_the_bound_is_reached() -> None:
-    """`largest_sum` is no looser than need be: inputs reach it, but for one of the two features of a step."""
-    step, network = TOY.passes[1], toy_networks(5)[1]
-    assert network.largest_sum(step) == 5 * (limits_of(step).sum() + 2 * FEATURE_LIMIT) + 5 + 5 * 2 * LIMIT
+def test_largest_sum_is_a_tight_bound() -> None:
+    """Some inputs reach `largest_sum`, which assumes two neighbouring features of 127 each."""
+    coding_pass, network = TOY.passes[1], toy_networks(5)[1]
+    assert (
+        network.largest_sum(coding_pass) == 5 * (limits_of(coding_pass).sum() + 2 * FEATURE_LIMIT) + 5 + 5 * 2 * LIMIT
+    )

@@ -1,4 +1,4 @@
-"""Probability tables: integers that sum to 2**24, none of them 0."""
+"""Probability tables: positive integers that sum to 2**24."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ ADAPTIVE = adaptive_tables()
 
 
 @pytest.mark.parametrize("name", ["logistic", "adaptive", *PRIOR_NAMES.values()])
-def test_tables_are_whole(name: str) -> None:
+def test_tables_sum_to_2_24_without_zeros(name: str) -> None:
     made = {"logistic": tables.logistic_tables, "adaptive": lambda: ADAPTIVE}
     weights = made[name]() if name in made else shipped_prior(name).tables
     assert weights.shape == (NUM_SCALES * SUBSYMBOL_STEPS, NUM_BINS)
@@ -26,7 +26,7 @@ def test_tables_are_whole(name: str) -> None:
 
 
 @given(hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(0, 1)))
-def test_integer_weights(probabilities: np.ndarray) -> None:
+def test_integer_weights_sum_to_2_24_without_zeros(probabilities: np.ndarray) -> None:
     probabilities[0] += 1e-3
     weights = tables.integer_weights(probabilities).astype(np.int64)
     assert weights.sum() == 1 << 24

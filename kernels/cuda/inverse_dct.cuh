@@ -1,10 +1,10 @@
-// The residual's transform back, from values to levels, in integers: reference.py's add_residual, for a row of a block.
+// The inverse DCT of the residual layer, for a row of a block, in integers: inverse_dct of reference.py.
 //
-// No sum is beyond 32 bits, in whatever order it is made. Values, and what a pass leaves, are within +-2^16. The
-// magnitudes of each column of COSINES add up to 10822, so that sums of a pass are within 2^16 * 10822 + 2^11, less
-// than 2^30; those of each column of COLOURS to 6933 at most, so that sums of colours are within 2^16 * 6933 + 2^15,
-// less than 2^29, and levels within +-6933. Shifts to the right are arithmetic, as every compiler in question has them:
-// they round down and, where half was added before, half up.
+// No sum exceeds 32 bits, in any order of summation. Coefficients and the results of a pass are within +-2^16. The
+// magnitudes of a column of COSINES add up to 10822; a sum of a pass is within 2^16 * 10822 + 2^11, less than 2^30. The
+// magnitudes of a column of COLOURS add up to at most 6933; a sum of colours is within 2^16 * 6933 + 2^15, less than
+// 2^29, and the residual within +-6933. Right shifts are arithmetic with every supported compiler: they round down, or
+// half up after half was added.
 #pragma once
 
 #include "groups.cuh"
@@ -19,7 +19,7 @@ constexpr int32_t RESIDUAL_LIMIT = 1 << 16;
 #define TABLE static const
 #endif
 
-// Waves in 1/4096: rows are frequencies, columns positions.
+// The DCT in 1/4096: rows are frequencies, columns positions.
 TABLE int16_t COSINES[SIDE][SIDE] = {
     {1448, 1448, 1448, 1448, 1448, 1448, 1448, 1448},
     {2009, 1703, 1138, 400, -400, -1138, -1703, -2009},
@@ -30,7 +30,7 @@ TABLE int16_t COSINES[SIDE][SIDE] = {
     {784, -1892, 1892, -784, -784, 1892, -1892, 784},
     {400, -1138, 1703, -2009, 2009, -1703, 1138, -400},
 };
-// Axes of colour over channels, in 1/4096.
+// The colour transform in 1/4096: rows are axes, columns R, G, B.
 TABLE int16_t COLOURS[AXES][COLOUR_CHANNELS] = {{2365, 2365, 2365}, {2896, 0, -2896}, {-1672, 3344, -1672}};
 
 // A row of a block.
@@ -38,8 +38,8 @@ struct Line {
     int32_t at[SIDE];
 };
 
-// What is added to a row of a block, in levels.
-struct Levels {
+// The residual of a row of a block, in 8-bit values.
+struct ResidualRow {
     Line channels[COLOUR_CHANNELS];
 };
 
@@ -47,61 +47,61 @@ HD int32_t clamped(int32_t value, int32_t low, int32_t high) { return value < lo
 
 HD int32_t limited(int32_t value) { return clamped(value, -RESIDUAL_LIMIT, RESIDUAL_LIMIT); }
 
-// What a pass leaves of a sum in 1/4096.
-HD int32_t pass_of(int32_t sum) { return limited((sum + (1 << 11)) >> 12); }
+// Returns the result of a pass from a sum in 1/4096.
+HD int32_t rounded_pass(int32_t sum) { return limited((sum + (1 << 11)) >> 12); }
 
-// Reads eight values, which are aligned to 16 bytes.
-HD Line line_at(const int32_t* values) {
+// Reads eight coefficients at an address that is a multiple of 16 bytes.
+HD Line line_at(const int32_t* coefficients) {
     constexpr int WORDS = 4;
     Line line = {};
     UNROLLED
     for (int access = 0; access < SIDE / WORDS; ++access) {
-        const auto wide = reinterpret_cast<const Words<WORDS>*>(values)[access];
+        const auto wide = reinterpret_cast<const Words<WORDS>*>(coefficients)[access];
         UNROLLED
         for (int i = 0; i < WORDS; ++i) line.at[access * WORDS + i] = static_cast<int32_t>(wide.words[i]);
     }
     return line;
 }
 
-// A row of a block, turned back vertically. `block` are its 64 values, vertical frequencies first.
+// Returns a row of a block after the vertical pass. `block` are its 64 coefficients, vertical frequencies first.
 HD Line vertical_pass(const int32_t* block, int row) {
     Line sums = {};
     UNROLLED
     for (int frequency = 0; frequency < SIDE; ++frequency) {
-        const Line values = line_at(block + frequency * SIDE);
+        const Line coefficients = line_at(block + frequency * SIDE);
         const int32_t factor = COSINES[frequency][row];
         UNROLLED
-        for (int i = 0; i < SIDE; ++i) sums.at[i] += factor * limited(values.at[i]);
+        for (int i = 0; i < SIDE; ++i) sums.at[i] += factor * limited(coefficients.at[i]);
     }
     UNROLLED
-    for (int i = 0; i < SIDE; ++i) sums.at[i] = pass_of(sums.at[i]);
+    for (int i = 0; i < SIDE; ++i) sums.at[i] = rounded_pass(sums.at[i]);
     return sums;
 }
 
-// The same row, turned back horizontally.
+// Returns the row after the horizontal pass.
 HD Line horizontal_pass(const Line& row) {
-    Line turned = {};
+    Line result = {};
     UNROLLED
     for (int i = 0; i < SIDE; ++i) {
         int32_t sum = 0;
         UNROLLED
         for (int frequency = 0; frequency < SIDE; ++frequency) sum += row.at[frequency] * COSINES[frequency][i];
-        turned.at[i] = pass_of(sum);
+        result.at[i] = rounded_pass(sum);
     }
-    return turned;
+    return result;
 }
 
-// `block` are the values of a block's first axis of colour; those of the next are `stride` further on.
-HD Levels levels_of(const int32_t* block, int64_t stride, int row) {
-    Levels sums = {};
+// Returns the residual of a row. `block` are the coefficients of the first colour axis; the next axis is `stride` on.
+HD ResidualRow residual_row_of(const int32_t* block, int64_t stride, int row) {
+    ResidualRow sums = {};
     ROLLED
     for (int axis = 0; axis < AXES; ++axis) {
-        const Line turned = horizontal_pass(vertical_pass(block + axis * stride, row));
+        const Line row_of_axis = horizontal_pass(vertical_pass(block + axis * stride, row));
         UNROLLED
         for (int channel = 0; channel < COLOUR_CHANNELS; ++channel) {
             const int32_t factor = COLOURS[axis][channel];
             UNROLLED
-            for (int i = 0; i < SIDE; ++i) sums.channels[channel].at[i] += turned.at[i] * factor;
+            for (int i = 0; i < SIDE; ++i) sums.channels[channel].at[i] += row_of_axis.at[i] * factor;
         }
     }
     UNROLLED
