@@ -11,7 +11,7 @@ from sdtrt.engine.coding.quantized_latents import dequantize
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.backends import Backend, Network
+from sdtrt.engine.networks.backends import Network, NetworkLoader
 from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.engine.networks.tiled import Rows, TiledRunner, rows_of
 from sdtrt.errors import BundleError, DeviceError
@@ -23,8 +23,8 @@ class CpuPipeline:
 
     largest_batch = 1
 
-    def __init__(self, backend: Backend, tiled: TiledRunner) -> None:
-        self.name = backend.name
+    def __init__(self, backend: NetworkLoader, tiled: TiledRunner) -> None:
+        self.name = f"{backend.name} on the CPU"
         self._bundle, self._backend, self._tiled = tiled.bundle, backend, tiled
         self._networks: dict[str, Network] = {}
 

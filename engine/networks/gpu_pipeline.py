@@ -23,7 +23,7 @@ from sdtrt._arrays import AnyArray, F32Array, U8Array
 from sdtrt.engine.coding.quantized_latents import QuantizedLatents
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.backends import DeviceBackend
+from sdtrt.engine.networks.backends import DeviceNetworkLoader
 from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.engine.networks.device_decoders import DeviceDecoders
 from sdtrt.engine.networks.device_denoiser import DeviceDenoiser
@@ -56,7 +56,7 @@ class ExecutionPlan:
 class GpuPipeline:
     """A bundle's networks on a device; see `engine.networks.pipeline.Pipeline`. One call at a time has the device."""
 
-    def __init__(self, device: Device, backend: DeviceBackend, tiled: TiledRunner) -> None:
+    def __init__(self, device: Device, backend: DeviceNetworkLoader, tiled: TiledRunner) -> None:
         bundle = tiled.bundle
         self.name = f"{backend.name} on {device.name}"
         self._bundle, self._device, self._profile, self._tiled = bundle, device, bundle.latent_profile(), tiled

@@ -8,7 +8,6 @@ import ctypes
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,11 @@ from numpy.typing import DTypeLike, NDArray
 from sdtrt.engine.networks import pipeline
 from sdtrt.engine.networks.backends import gpu
 from sdtrt.engine.networks.backends.engine_index import onnx_files
-from sdtrt.engine.networks.backends.ort import OrtDeviceNetwork
+from sdtrt.engine.networks.backends.ort import OrtCuda, OrtDeviceNetwork
+from sdtrt.engine.networks.backends.trt import TensorRt
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import DeviceError
 from sdtrt.kernels import device as cuda
 from sdtrt.kernels.device import DeviceArray
@@ -179,17 +181,28 @@ def install() -> None:
     if cxx is None:
         raise DeviceError("the emulated device needs a C++ compiler on the path")
     host = compiled(cxx)
-    for module in (cuda, pipeline):
-        module.CudaDevice = lambda index=0: EmulatedDevice(host)
-    for module in (gpu, pipeline):
-        module.architecture = lambda index=0: "emulated"
+    cuda.CudaDevice = lambda index=0: EmulatedDevice(host)
+    gpu.architecture = lambda index=0: "emulated"
     gpu.description = lambda index=0: NAME
-    pipeline.has_cuda = lambda: True
-    pipeline.OrtCuda = lambda device, index: EmulatedBackend()
-    trt, *others = pipeline.WAYS
-    pipeline.WAYS = (replace(trt, obstacle=without_engines(trt.obstacle)), *others)
+
+    class EmulatedOrt(OrtCuda):
+        """ONNX Runtime on the emulated device."""
+
+        @staticmethod
+        def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+            return gpu.gpu_unavailable_reason(index, precision)
+
+        @classmethod
+        def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> GpuPipeline:
+            return GpuPipeline(EmulatedDevice(host), EmulatedBackend(), tiled)
+
+    on_cpu = [backend for backend in pipeline.BACKENDS_BY_SPEED if backend.device == "cpu"]
+    pipeline.BACKENDS_BY_SPEED = (UnavailableTensorRt, EmulatedOrt, *on_cpu)
 
 
-def without_engines(obstacle: Callable[[Bundle, int, str], str]) -> Callable[[Bundle, int, str], str]:
-    """Return TensorRT's obstacle; where there would be none, that it needs a GPU."""
-    return lambda bundle, index, precision: obstacle(bundle, index, precision) or "TensorRT runs on no emulated device"
+class UnavailableTensorRt(TensorRt):
+    """TensorRT, which needs a real GPU."""
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        return TensorRt.unavailable_reason(bundle, index, precision) or "TensorRT runs on no emulated device"

@@ -14,6 +14,9 @@ import numpy as np
 from sdtrt._arrays import F32Array
 from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.cache import Cache
+from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.process.install import install_command
 
@@ -86,15 +89,35 @@ def precision_here(precision: str) -> str:
 
 
 class OpenVino:
-    """The CPU, with `threads` threads (None: one per core that the process may use).
+    """OpenVINO on the CPU; see `Backend`.
 
-    The precision is `fp32`, `bf16`, or `auto`, the best that the processor has.
+    Arguments:
+        threads: threads of all networks; None is one for each core that the process may use.
+        precision: `fp32`, `bf16`, or `auto`, the faster one that the processor has.
 
-    A network that gives something else in bfloat16 than in fp32, which no rounding explains, is refused in `bf16` and
-    computed in fp32, with a warning, in `auto`. So are, without one, narrow images.
+    Some processors compute a network wrongly in bfloat16. Such a network is refused in `bf16`. In `auto` it is
+    computed in fp32, with a warning. Narrow images are computed in fp32 without a warning.
     """
 
-    name = "openvino on the CPU"
+    name = "openvino"
+    device = "cpu"
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        try:
+            precision_here(precision)
+        except DeviceError as error:
+            return str(error)
+        return ""
+
+    @classmethod
+    def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> CpuPipeline:
+        return CpuPipeline(cls(threads, precision), tiled)
+
+    @staticmethod
+    def version() -> str:
+        here = "bf16" if best_precision() == "bf16" else f"fp32: {processor()} has no bfloat16"
+        return f"OpenVINO {version()}, precision {here}"
 
     def __init__(self, threads: int | None = None, precision: str = "auto") -> None:
         self._asked, self._precision = precision, precision_here(precision)
@@ -175,6 +198,18 @@ class OpenVino:
     def _properties_in(self, precision: str) -> dict[str, Any]:
         # Said, since its own default is whatever the processor is fastest at.
         return self._properties | {"INFERENCE_PRECISION_HINT": HINTS[precision]}
+
+
+class OpenVinoBf16(OpenVino):
+    """OpenVINO where it computes in bfloat16, which is faster than ONNX Runtime; else ONNX Runtime is faster."""
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        if precision == "fp32":
+            return "precision is fp32"
+        if not may_have_bfloat16():
+            return "this processor has no bfloat16"
+        return OpenVino.unavailable_reason(bundle, index, "bf16")
 
 
 class OpenVinoNetwork:

@@ -10,9 +10,13 @@ import numpy as np
 from sdtrt._arrays import F32Array
 from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.engine_index import onnx_files
+from sdtrt.engine.networks.backends.gpu import gpu_unavailable_reason
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
-from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
+from sdtrt.kernels.device import CudaDevice, Device, DeviceArray, Stream, handle_of
 from sdtrt.process.environment import set_default
 from sdtrt.process.install import install_command
 
@@ -84,9 +88,32 @@ class OrtNetwork:
 
 
 class OrtCpu:
-    """The CPU, with `threads` threads per network (None: one per core that the process may use)."""
+    """ONNX Runtime on the CPU; see `Backend`.
 
-    name = "ort on the CPU"
+    Arguments:
+        threads: threads of each network; None is one for each core that the process may use.
+    """
+
+    name = "ort"
+    device = "cpu"
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        if precision == "bf16":
+            return "ONNX Runtime computes in fp32 on the CPU"
+        try:
+            import_onnxruntime()
+        except DeviceError as error:
+            return str(error)
+        return ""
+
+    @classmethod
+    def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> CpuPipeline:
+        return CpuPipeline(cls(threads), tiled)
+
+    @staticmethod
+    def version() -> str:
+        return f"ONNX Runtime {import_onnxruntime().__version__}"
 
     def __init__(self, threads: int | None = None) -> None:
         import_onnxruntime()
@@ -131,9 +158,25 @@ class OrtDeviceNetwork:
 
 
 class OrtCuda:
-    """A GPU; half-precision networks where the bundle has them."""
+    """ONNX Runtime on a GPU, with half-precision networks where the bundle has them; see `Backend`."""
 
     name = "ort"
+    device = "cuda"
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        if not has_cuda():
+            return f"this ONNX Runtime is without CUDA; install it with: {install_command('gpu')}"
+        return gpu_unavailable_reason(index, precision)
+
+    @classmethod
+    def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> GpuPipeline:
+        device = CudaDevice(index)
+        return GpuPipeline(device, cls(device, index), tiled)
+
+    @staticmethod
+    def version() -> str:
+        return OrtCpu.version()
 
     def __init__(self, device: Device, index: int) -> None:
         import_onnxruntime().preload_dlls()

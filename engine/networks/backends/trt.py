@@ -1,4 +1,4 @@
-"""TensorRT on a GPU: a bundle's engines, each chosen by the shape that it is to run on."""
+"""TensorRT on a GPU. The shape of the arrays decides which engine of a network runs."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -9,18 +9,54 @@ from typing import Any
 import numpy as np
 
 from sdtrt.atomic import replace_file
-from sdtrt.engine.networks.backends.engine_index import EngineIndex, EngineRecord, engine_states, kernels_file
+from sdtrt.engine.networks.backends.engine_index import (
+    EngineIndex,
+    EngineRecord,
+    engine_states,
+    kernels_file,
+    networks_of,
+)
+from sdtrt.engine.networks.backends.gpu import gpu_unavailable_reason
 from sdtrt.engine.networks.backends.shapes import ShapeRange
-from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
-from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
+from sdtrt.kernels.device import CudaDevice, Device, DeviceArray, Stream, handle_of
 
 
 class TensorRt:
-    """Runs engines; their contexts share one block of memory, as one stream never runs two at once."""
+    """TensorRT on a GPU; see `Backend`.
+
+    The contexts of all engines share one block of memory, since they run on one stream, one after the other.
+    """
 
     name = "trt"
+    device = "cuda"
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        if not installed():
+            return f"no TensorRT is installed; {remedy()}"
+        if reason := gpu_unavailable_reason(index, precision):
+            return reason
+        try:
+            for network in networks_of(bundle):
+                if network != "unet":  # files without denoising need no UNet
+                    usable_engines(bundle, network)
+        except (BundleError, DeviceError) as error:
+            return str(error)
+        return ""
+
+    @classmethod
+    def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> GpuPipeline:
+        device = CudaDevice(index)
+        return GpuPipeline(device, cls(device), tiled)
+
+    @staticmethod
+    def version() -> str:
+        return ", ".join(f"{name} {import_tensorrt(name).version}" for name in installed())
 
     def __init__(self, device: Device) -> None:
         self._device = device

@@ -10,17 +10,21 @@ import pytest
 
 import sdtrt
 from sdtrt.engine.coding import threads as coding_threads
-from sdtrt.engine.networks.backends import thread_count
+from sdtrt.engine.networks.backends import BACKENDS, thread_count
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.openvino import OpenVino
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
-from sdtrt.engine.networks.pipeline import open_pipeline
+from sdtrt.engine.networks.pipeline import BACKENDS_BY_SPEED, open_pipeline
 from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
 TILED = TiledRunner.of(TINY)
+
+
+def test_backend_names_are_those_of_the_command_line() -> None:
+    assert ("auto", *dict.fromkeys(backend.name for backend in BACKENDS_BY_SPEED)) == BACKENDS
 
 
 def test_unknown_names() -> None:
