@@ -28,7 +28,7 @@ from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_options import DEFAULT_DECODE_OPTIONS, FAITHFUL, DecodeOptions, Look
 from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.engine.networks.gradient import FILE, DecoderGradient
-from sdtrt.engine.networks.tiled import Report, TiledRunner
+from sdtrt.engine.networks.tiling import ProgressCallback, TiledRunner
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class EngineCodec:
         precision: str = "auto",
         tile: int | None = None,
         overlap: int | None = None,
-        report: Report | None = None,
+        report: ProgressCallback | None = None,
     ) -> None:
         from sdtrt.engine.networks.pipeline import open_pipeline  # here, since `sdtrt info` needs no networks
 

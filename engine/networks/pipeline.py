@@ -14,7 +14,7 @@ from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda
 from sdtrt.engine.networks.backends.trt import TensorRt
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.decode_request import DecodeRequest
-from sdtrt.engine.networks.tiled import Rows, TiledRunner
+from sdtrt.engine.networks.tiling import ReadRows, TiledRunner
 from sdtrt.errors import DeviceError
 
 
@@ -30,7 +30,7 @@ class Pipeline(Protocol):
     def synthesise(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
         """Return the RGB pixels of images of one `batch_key`."""
 
-    def analyse_tiled(self, rows: Rows, height: int, width: int) -> Iterator[F32Array]:
+    def analyse_tiled(self, rows: ReadRows, height: int, width: int) -> Iterator[F32Array]:
         """Yield the latents of an image of so many pixels from top to bottom, float32 (C, n, w); see `TiledRunner`."""
 
     def synthesise_tiled(self, image: DecodeRequest, rows: Span, columns: Span) -> Iterator[U8Array]:

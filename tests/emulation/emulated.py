@@ -21,7 +21,7 @@ from sdtrt.engine.networks.backends.ort import OrtCuda, OrtDeviceNetwork
 from sdtrt.engine.networks.backends.trt import TensorRt
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import DeviceError
 from sdtrt.kernels import device as cuda
 from sdtrt.kernels.device import DeviceArray

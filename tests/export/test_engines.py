@@ -15,7 +15,7 @@ from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.trt import TensorRt, shapes_of, usable_engines
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export import engines
 from sdtrt.export.engines import Order, build_engines

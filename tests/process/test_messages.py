@@ -8,7 +8,7 @@ from sdtrt.engine.networks.backends.ort import OrtCuda
 from sdtrt.engine.networks.backends.trt import TensorRt
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import DeviceError
 
 

@@ -16,7 +16,7 @@ from sdtrt.engine.networks.backends import thread_count
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.process.install import install_command
 

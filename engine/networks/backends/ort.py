@@ -14,7 +14,7 @@ from sdtrt.engine.networks.backends.gpu import gpu_unavailable_reason
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, Device, DeviceArray, Stream, handle_of
 from sdtrt.process.environment import set_default

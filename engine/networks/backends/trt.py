@@ -21,7 +21,7 @@ from sdtrt.engine.networks.backends.shapes import ShapeRange
 from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed, remedy
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, Device, DeviceArray, Stream, handle_of
 

@@ -16,7 +16,7 @@ from sdtrt.engine.networks.backends.openvino import OpenVino
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import BACKENDS_BY_SPEED, open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
@@ -121,7 +121,7 @@ def test_a_restricted_process_has_as_many_threads_as_it_may_use(
         options = OrtCpu(asked).load(TINY.file("decoder.onnx"))._session.get_session_options()
         assert options.intra_op_num_threads == expected
     codec = sdtrt.Codec.open(backend="ort", device="cpu")._opened()
-    session = codec.pipeline._backend.load(TINY.file("decoder.onnx"))._session
+    session = codec.pipeline._loader.load(TINY.file("decoder.onnx"))._session
     assert session.get_session_options().intra_op_num_threads == threads
 
 

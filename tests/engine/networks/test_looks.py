@@ -14,7 +14,7 @@ from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_options import FAITHFUL, DecodeOptions
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError
 
 VIVID = DecodeOptions(look="vivid")

@@ -20,7 +20,7 @@ from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoNetwork, b
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")

@@ -23,8 +23,7 @@ from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
 from sdtrt.engine.networks.decode_options import DecodeOptions
 from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
-from sdtrt.engine.networks.tiles import Tiling
+from sdtrt.engine.networks.tiling import TiledRunner, Tiling
 from sdtrt.errors import BundleError, DeviceError
 
 TINY = find_bundle("tiny")
@@ -66,7 +65,7 @@ def test_the_same_as_on_the_host(
 def test_tiles(device: Any, backend: Any, photo: Photo, size: tuple[int, int], cut: bool) -> None:
     told = []
     tiled = TiledRunner(TINY, Tiling(9, 3, cut), lambda *counts: told.append(counts))
-    pipeline, alone = GpuPipeline(device, backend, tiled), CpuPipeline(OrtCpu(), replace(tiled, report=None))
+    pipeline, alone = GpuPipeline(device, backend, tiled), CpuPipeline(OrtCpu(), replace(tiled, progress=None))
     pixels = photo(*size)
     np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
     picture = parsed(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=50)))
@@ -115,7 +114,7 @@ def test_a_batch_of_more_than_networks_can_take(
     monkeypatch.setattr(gpu_pipeline, "MAX_AREA", 2 * 40 * 32)
     sizes = []
     monkeypatch.setattr(
-        pipeline, "_encoded", lambda part, encode=pipeline._encoded: sizes.append(len(part)) or encode(part)
+        pipeline, "_encode", lambda part, encode=pipeline._encode: sizes.append(len(part)) or encode(part)
     )
     np.testing.assert_allclose(pipeline.analyse(pictures), expected, atol=1e-5)
     assert sizes == [2, 2, 1]
@@ -132,11 +131,11 @@ def test_graphs_are_captured_once_and_kept(pipeline: GpuPipeline, device: Any, p
     assert [graph.launches for graph in device.graphs] == [3]
     pipeline.analyse([photo(39, 25)])  # of the same shape, once padded
     assert len(device.graphs) == 1
-    for n in range(1, gpu_pipeline.KEPT_PLANS + 1):
+    for n in range(1, gpu_pipeline.MAX_PLANS + 1):
         pipeline.analyse([photo(8 * n, 8)])
-    assert len(device.graphs) == gpu_pipeline.KEPT_PLANS + 1
+    assert len(device.graphs) == gpu_pipeline.MAX_PLANS + 1
     pipeline.analyse([photo(40, 30)])  # was dropped
-    assert len(device.graphs) == gpu_pipeline.KEPT_PLANS + 2
+    assert len(device.graphs) == gpu_pipeline.MAX_PLANS + 2
 
 
 def test_into_device_memory(

@@ -13,7 +13,7 @@ from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_options import DecodeOptions
-from sdtrt.engine.networks.tiles import BLEND_OVERLAP, BLEND_TILE, CUT_TILE, Span, Tiling, tiling_of
+from sdtrt.engine.networks.tiling import BLEND_OVERLAP, BLEND_TILE, CUT_TILE, Span, Tiling, choose_tiling
 
 MIN_TILE = 3 * 2 * (find_bundle("tiny").receptive_radius or 0) * 8
 TILINGS = [
@@ -131,12 +131,12 @@ def test_denoised_tiles(denoising: Bundle, photo: Callable[[int, int], np.ndarra
 def test_tilings_of_bundles() -> None:
     tiny = find_bundle("tiny")
     assert tiny.receptive_radius
-    assert tiling_of(tiny) == Tiling(CUT_TILE // 8, 2 * tiny.receptive_radius, cut=True)
-    assert tiling_of(tiny, 1000, 100) == Tiling(125, 13)
-    assert tiling_of(replace(tiny, receptive_radius=None)) == Tiling(BLEND_TILE // 8, BLEND_OVERLAP // 8)
-    assert tiling_of(tiny, 0).spans(1 << 20) == [(0, 1 << 20)]
+    assert choose_tiling(tiny) == Tiling(CUT_TILE // 8, 2 * tiny.receptive_radius, cut=True)
+    assert choose_tiling(tiny, 1000, 100) == Tiling(125, 13)
+    assert choose_tiling(replace(tiny, receptive_radius=None)) == Tiling(BLEND_TILE // 8, BLEND_OVERLAP // 8)
+    assert choose_tiling(tiny, 0).spans(1 << 20) == [(0, 1 << 20)]
     for tile, overlap in ((-1, 0), (300, 101), (7, 0), (100, -1)):
         with pytest.raises(
             ValueError, match=rf"tiles of {tile} pixels that overlap by {overlap}|(tile|overlap) is -1, expected"
         ):
-            tiling_of(tiny, tile, overlap)
+            choose_tiling(tiny, tile, overlap)

@@ -20,8 +20,7 @@ from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_options import DecodeOptions
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
-from sdtrt.engine.networks.tiles import Tiling
+from sdtrt.engine.networks.tiling import TiledRunner, Tiling
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.device import DeviceArray
 
