@@ -8,7 +8,7 @@ from pathlib import Path
 from sdtrt._version import __version__
 from sdtrt.engine.networks import pipeline
 from sdtrt.engine.networks.backends.gpu import description
-from sdtrt.engine.networks.backends.trt_library import installed, remedy
+from sdtrt.engine.networks.backends.trt_library import install_hint, installed
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle, models_folder_error
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.process.install import install_command
@@ -81,7 +81,7 @@ def _build_of_engines(bundle: Bundle) -> tuple[bool | None, str]:
         from sdtrt.export.engines import Order, choose
     except ImportError as error:
         text = f"engines are built from ONNX files ({error}); install it with: {install_command('cpu', 'onnx')}"
-        return None, text if installed() else f"{text}; no TensorRT is installed either; {remedy()}"
+        return None, text if installed() else f"{text}; no TensorRT is installed either; {install_hint()}"
     try:
         library, targets = choose(Order(bundle))
     except DeviceError as error:

@@ -155,7 +155,7 @@ class Bundle:
         return "vivid.onnx" in self.files
 
     @property
-    def reference(self) -> str:
+    def cli_name(self) -> str:
         """What commands call this bundle: the name of a built-in one, else the folder."""
         return self.name if self.is_built_in else str(self.folder)
 

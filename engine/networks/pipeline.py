@@ -19,29 +19,42 @@ from sdtrt.errors import DeviceError
 
 
 class Pipeline(Protocol):
-    """A bundle's networks with the kernels around them; may be used from several threads."""
+    """The networks of a bundle and the kernels around them. Several threads may use a pipeline.
+
+    Attributes:
+        name: the backend and the device.
+        largest_batch: the number of images for which one call is faster than several.
+    """
 
     name: str
-    largest_batch: int  # images that are worth handing over at once
+    largest_batch: int
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
-        """Return the latents, float32 (C, h, w), of RGB pixels of one size, uint8 (H, W, 3) each."""
+        """Return the latents of images, float32 (C, h, w); `pixels` are RGB images of one size, uint8 (H, W, 3)."""
 
     def synthesise(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
-        """Return the RGB pixels of images of one `batch_key`."""
+        """Return the RGB pixels of images of one `batch_key`, uint8 (H, W, 3)."""
 
     def analyse_tiled(self, rows: ReadRows, height: int, width: int) -> Iterator[F32Array]:
-        """Yield the latents of an image of so many pixels from top to bottom, float32 (C, n, w); see `TiledRunner`."""
+        """Yield the latents of an image from top to bottom, float32 (C, n, w); see `TiledRunner`."""
 
     def synthesise_tiled(self, image: DecodeRequest, rows: Span, columns: Span) -> Iterator[U8Array]:
         """Yield RGB pixels in some rows and columns of an image from top to bottom, uint8 (n, W, 3)."""
 
     def synthesise_into(self, image: DecodeRequest, layers: LayerReader, array: Any, stream: Any) -> None:
-        """Queue the decoding of an image and its layers into a device array, uint8 (height, width, 3), on a stream.
+        """Queue the decoding of an image and its layers into a device array, and return at once.
 
-        Nothing waits: what is queued on the stream afterwards finds the pixels there. Nor is it checked, therefore,
-        that the network's output is finite. Raises `ValueError` or `TypeError` if array or stream are unfit,
-        `DeviceError` if the networks run on the host.
+        Work that the caller queues on the stream afterwards sees the pixels. Since nothing waits for the network, a
+        result that is not finite is not noticed.
+
+        Arguments:
+            array: a device array, uint8 (height, width, 3).
+            stream: a stream other than the default stream.
+
+        Raises:
+            TypeError, ValueError: the array or the stream is not usable.
+            FormatError: a layer is damaged.
+            DeviceError: the networks run on the CPU.
         """
 
 

@@ -19,9 +19,13 @@ MAX_THREADS = 1 << 12
 
 
 def thread_count(threads: int | None) -> int | None:
-    """Return how many threads a network on the CPU uses; None leaves it to the library, which takes all cores.
+    """Return the number of threads of a network on the CPU; None lets the library use all cores.
 
-    A process that may not use all cores of the machine gets one thread for each that it may use.
+    Arguments:
+        threads: 1 to 4096. None is one thread for each core that the process may use.
+
+    Raises:
+        TypeError, ValueError: `threads` is not an integer, or out of range.
     """
     if threads is not None:
         return checked_integer("threads", threads, 1, MAX_THREADS)

@@ -32,7 +32,7 @@ class Lenient:
 
     name, version = "tensorrt_rtx", "1.2.3"
 
-    def fault(self, path: Path) -> str | None:
+    def engine_fault(self, path: Path) -> str | None:
         return None
 
 
@@ -81,7 +81,7 @@ def built(bundle: Bundle, network: str = "decoder", **changes: object) -> Engine
     fields = {"builder": "tensorrt_rtx", "version": "1.2.3", "target": "sm89", "shapes": SHAPES} | changes
     key = EngineKey(network, onnx_hash(bundle, network), **fields)  # type: ignore[arg-type]
     plan = EngineRecord(key, key.file_name(), hashlib.sha256(DATA).hexdigest(), len(DATA), 1.5)
-    index = EngineIndex.of(bundle).with_plan(plan)
+    index = EngineIndex.of(bundle).with_engine(plan)
     index.folder.mkdir(exist_ok=True)
     (index.folder / plan.file).write_bytes(DATA)
     index.write()
@@ -119,7 +119,7 @@ def test_the_single_precision_twin_does_not_matter(bundle: Bundle, machine: Simp
     ("change", "why"),
     [
         ({"version": "1.2.2"}, "built by tensorrt_rtx 1.2.2, installed is 1.2.3"),
-        ({"shapes": "512x512"}, f"built for 512x512, asked for is {SHAPES}"),
+        ({"shapes": "512x512"}, f"built for 512x512, the index has {SHAPES}"),
         ({"recipe": 0}, "recipe 0"),
     ],
 )
@@ -128,7 +128,7 @@ def test_stale(bundle: Bundle, machine: SimpleNamespace, change: dict[str, objec
     assert state_of(bundle, current).kind == "valid"
     state = state_of(bundle, other)
     assert state.kind == "stale"
-    assert why in state.why
+    assert why in state.reason
     with pytest.raises(BundleError, match=r"stale.*run: sdtrt engines build /.*mine"):
         require_valid(bundle, other)
 
@@ -160,7 +160,7 @@ def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
     first, second = built(bundle), built(bundle, "encoder")
     index = delete_engines(EngineIndex.of(bundle), [first])
     assert EngineIndex.of(bundle) == index
-    assert index.plans == (second,)
+    assert index.engines == (second,)
     assert not (index.folder / first.file).exists()
 
 
@@ -189,7 +189,7 @@ def test_an_index_cannot_name_files_elsewhere(bundle: Bundle, machine: SimpleNam
     plan = built(bundle)
     path = engines_folder(bundle) / engine_index.INDEX
     path.write_text(path.read_text().replace(plan.file, "../decoder.onnx"))
-    with pytest.raises(BundleError, match="not the name of that engine"):
+    with pytest.raises(BundleError, match="not the file name of this engine"):
         EngineIndex.of(bundle)
 
 

@@ -188,7 +188,7 @@ def test_decode_into_needs_a_device(real_files: dict[str, bytes]) -> None:
 def test_denoising_on_the_device(device: Any, backend: Any, denoising: Bundle, photo: Photo) -> None:
     """Batches of files of several qualities, each denoised from its own timestep, as on the host."""
     host, on_device = (EngineCodec(denoising.folder, device="cpu") for _ in range(2))
-    on_device._pipeline = GpuPipeline(device, backend, TiledRunner.of(denoising))
+    on_device.pipeline = GpuPipeline(device, backend, TiledRunner.of(denoising))
     files = [host.encode(ImageData(photo(41, 30)), EncodeOptions(quality=q)) for q in (10, 30, 50)]
     for steps in (1, 3, 0, 3):
         for back, data in zip(on_device.decode_batch(files, options=DecodeOptions(steps)), files, strict=True):

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sdtrt
 from sdtrt.engine.networks.backends.cache import Cache
-from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoNetwork, best_precision, narrow
+from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoNetwork, best_precision, is_narrow
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
@@ -177,14 +177,16 @@ def network_of_strides(tmp_path: Path) -> Path:
 
 def test_narrow_latents_are_narrow_too() -> None:
     """They may be of a wide picture: an inner layer of its network would have a single column."""
-    assert narrow({"pixels": np.zeros((1, 3, 256, 512), np.float32), "latents": np.zeros((1, 32, 8, 15), np.float32)})
-    assert not narrow({"latents": np.zeros((1, 32, 8, 16), np.float32), "step": np.ones(1, np.float32)})
+    assert is_narrow(
+        {"pixels": np.zeros((1, 3, 256, 512), np.float32), "latents": np.zeros((1, 32, 8, 15), np.float32)}
+    )
+    assert not is_narrow({"latents": np.zeros((1, 32, 8, 16), np.float32), "step": np.ones(1, np.float32)})
 
 
 @pytest.mark.usefixtures("real_bfloat16")
 def test_a_network_with_any_number_of_channels(network: Network) -> None:
     path = network(shape=("n", "c", "h", "w"))
-    with pytest.raises(BundleError, match="cannot be tried in bfloat16: x has any number of channels"):
+    with pytest.raises(BundleError, match="cannot be tested in bfloat16: x has any number of channels"):
         OpenVino(1, "bf16").load(path)
     with pytest.warns(RuntimeWarning, match="any number of channels; it is computed in fp32"):
         assert OpenVino(1).load(path).run({"x": -np.ones((1, 2, 3, 40), np.float32)})["y"].max() == 0
@@ -203,11 +205,13 @@ def test_wide_pictures_in_bfloat16() -> None:
 @pytest.mark.usefixtures("real_bfloat16")
 def test_a_processor_that_is_wrong_in_bfloat16(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As some are, by issue 38256 of OpenVINO: here what is right counts as wrong."""
-    monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.UNLIKE", 1e-6)
-    with pytest.raises(BundleError, match=r"decoder\.onnx's pixels in bfloat16 are not those in fp32, by OpenVINO"):
+    monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.MAX_BF16_ERROR", 1e-6)
+    with pytest.raises(
+        BundleError, match=r"the output pixels of .*decoder\.onnx in bfloat16 differs from fp32, by OpenVINO"
+    ):
         OpenVino(1, "bf16").load(DECODER)
     inputs = latents_of_size(4, 20)
-    with pytest.warns(RuntimeWarning, match=r"decoder\.onnx's pixels .*; it is computed in fp32"):
+    with pytest.warns(RuntimeWarning, match=r"output pixels of .*decoder\.onnx .*; it is computed in fp32"):
         found = OpenVino(1, "auto").load(DECODER).run(inputs)["pixels"]
     np.testing.assert_array_equal(found, OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"])
     assert len([*cache.iterdir()]) == 1  # that in fp32
@@ -276,13 +280,13 @@ def test_compiled_networks_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch
     expected = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
     (kept,) = cache.iterdir()
     compiled: list[Path] = []
-    compile_network = OpenVino._compiled
+    compile_network = OpenVino._compile
 
     def noted(self: OpenVino, path: Path, precision: str) -> object:
         compiled.append(path)
         return compile_network(self, path, precision)
 
-    monkeypatch.setattr(OpenVino, "_compiled", noted)
+    monkeypatch.setattr(OpenVino, "_compile", noted)
     np.testing.assert_array_equal(OpenVino(2, "fp32").load(DECODER).run(inputs)["pixels"], expected)
     assert not compiled
 
