@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ class EngineCodec:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] | Bundle,
         *,
         backend: str = "auto",
         device: str = "auto",
@@ -52,16 +51,14 @@ class EngineCodec:
     ) -> None:
         from sdtrt.engine.networks.pipeline import open_pipeline  # here, since `sdtrt info` needs no networks
 
-        model = checked_model(model)
-        bundle = find_bundle(model)
-        # Networks are opened when they are first needed: the current folder may be another one by then.
-        self.bundle: Bundle = replace(bundle, folder=bundle.folder.absolute())
-        self.profile = self.bundle.latent_profile()
+        self.bundle = model if isinstance(model, Bundle) else find_bundle(checked_model(model))
+        is_folder = isinstance(model, Bundle) or Path(model).absolute() == self.bundle.folder
+        self.profile = self.bundle.latent_profile
         self._tiled = TiledRunner.of(self.bundle, tile, overlap, report)
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
         self._gradient = DecoderGradient(self.bundle, threads) if FILE in self.bundle.files else None
         self._state: dict[str, Any] = {
-            "model": str(self.bundle.folder if bundle.folder == Path(model) else model),
+            "model": str(self.bundle.folder if is_folder else model),
             "backend": backend,
             "device": device,
             "threads": threads,

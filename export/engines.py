@@ -89,7 +89,7 @@ def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
     """Return shapes as they are written best, each once; `ValueError` if one does not fit the bundle."""
     parsed = [ShapeRange.parse(text) for text in shapes]
     for one in parsed:
-        one.planes(1, bundle.latent_profile().downscale)
+        one.planes(1, bundle.latent_profile.downscale)
     return tuple(dict.fromkeys(map(str, parsed)))
 
 
@@ -162,7 +162,7 @@ def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
 
 def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     """Return inputs of a network as an image gives them."""
-    profile = bundle.latent_profile()
+    profile = bundle.latent_profile
     pixels = made_image(PROBE_SIDE, PROBE_SIDE)
     planes = reference.pixels_to_planes(pixels, profile.downscale, *bundle.pixel_range)[None]
     if network == "encoder":
@@ -219,7 +219,7 @@ def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> 
         if len(tensor.shape) == 1:
             sizes: list[tuple[int, ...]] = [(size[0],) for size in (shapes.min, shapes.opt, shapes.max)]
         else:
-            divisor = 1 if tensor.name == "pixels" else bundle.latent_profile().downscale
+            divisor = 1 if tensor.name == "pixels" else bundle.latent_profile.downscale
             sizes = list(shapes.planes(tensor.shape[1], divisor))
         profile.set_shape(tensor.name, *sizes)
     return profile

@@ -35,11 +35,7 @@ class CpuPipeline:
         return self._tiled.analyse_tiled(rows, height, width, self._encode)
 
     def synthesise(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
-        pixels = []
-        for image in images:
-            rows, columns = (0, image.header.height), (0, image.header.width)
-            pixels.append(np.concatenate([*self._tiled.synthesise_tiled(image, self._decode, rows, columns)]))
-        return pixels
+        return [self._tiled.synthesise(image, self._decode) for image in images]
 
     def synthesise_tiled(self, image: DecodeRequest, rows: Span, columns: Span) -> Iterator[U8Array]:
         return self._tiled.synthesise_tiled(image, self._decode, rows, columns)
@@ -48,13 +44,13 @@ class CpuPipeline:
         raise DeviceError(f"device memory needs a GPU; this codec runs by {self.name}")
 
     def _encode(self, pixels: U8Array) -> F32Array:
-        downscale = self._bundle.latent_profile().downscale
+        downscale = self._bundle.latent_profile.downscale
         planes = reference.pixels_to_planes(pixels, downscale, *self._bundle.pixel_range)
         return self._run("encoder.onnx", {"pixels": planes[None]})["latents"][0]
 
     def _decode(self, image: DecodeRequest) -> F32Array:
         """Return the planes of an image or a tile, float32 (3, H, W)."""
-        assert not isinstance(image.contents, LatentReader)  # `crop` has read the latents
+        assert not isinstance(image.contents, LatentReader)  # the latents have been read
         inputs = {"latents": dequantize(image.contents)[None]}
         if image.trajectory:
             inputs["latents"] = run_ddim(inputs["latents"], image.trajectory, self._predict)

@@ -88,7 +88,7 @@ class GpuPipeline:
     def __init__(self, device: Device, loader: DeviceNetworkLoader, tiled: TiledRunner) -> None:
         bundle = tiled.bundle
         self.name = f"{loader.name} on {device.name}"
-        self._bundle, self._device, self._profile, self._tiled = bundle, device, bundle.latent_profile(), tiled
+        self._bundle, self._device, self._profile, self._tiled = bundle, device, bundle.latent_profile, tiled
         self._load = functools.cache(lambda network: loader.load(bundle, network))
         self._encoder, self._decoder = self._load("encoder"), self._load("decoder")
         self.largest_batch = min(self._encoder.largest_batch, self._decoder.largest_batch)

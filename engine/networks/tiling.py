@@ -187,7 +187,7 @@ class TiledRunner:
             height, width: pixels.
             encode: gives the latents of the pixels of a tile, uint8 (H, W, 3).
         """
-        scale = self.bundle.latent_profile().downscale
+        scale = self.bundle.latent_profile.downscale
 
         def encode_tile(down: Span, across: Span) -> F32Array:
             return encode(rows(scale * down[0], min(scale * down[1], height))[:, scale * across[0] : scale * across[1]])
@@ -196,6 +196,18 @@ class TiledRunner:
         run = self._with_progress(encode_tile, math.prod(len(self.tiling.spans(side)) for side in sides))
         for _, band in self.tiling.bands(*sides, run, scale=1):
             yield band
+
+    def synthesise(self, image: DecodeRequest, decode: Decode) -> U8Array:
+        """Return the RGB pixels of an image, uint8 (H, W, 3); `decode` gives the planes of a tile."""
+        height, width = image.header.height, image.header.width
+        if not self.fits_one_tile(*image.shape[1:]):
+            return np.concatenate([*self.synthesise_tiled(image, decode, (0, height), (0, width))])
+        if self.progress is not None:
+            self.progress(0, 1)
+        planes = decode(image)
+        if self.progress is not None:
+            self.progress(1, 1)
+        return reference.planes_to_pixels(planes, width, height, *self.bundle.pixel_range)
 
     def synthesise_tiled(self, image: DecodeRequest, decode: Decode, rows: Span, columns: Span) -> Iterator[U8Array]:
         """Yield RGB pixels in some rows and columns of an image from top to bottom, uint8 (n, W, 3).
@@ -211,7 +223,7 @@ class TiledRunner:
         return self._blended_tiles(image, decode, rows, columns)
 
     def _cut_tiles(self, image: DecodeRequest, decode: Decode, rows: Span, columns: Span) -> Iterator[U8Array]:
-        scale, (_, height, width) = self.bundle.latent_profile().downscale, image.shape
+        scale, (_, height, width) = self.bundle.latent_profile.downscale, image.shape
         down, across = self._cut_tile_spans(rows, height), self._cut_tile_spans(columns, width)
         used_down, used_across = self.tiling.cut_spans(down, scale), self.tiling.cut_spans(across, scale)
         run = self._with_progress(lambda *tile: decode(image.crop(*tile)), len(down) * len(across))
@@ -228,12 +240,12 @@ class TiledRunner:
 
     def _cut_tile_spans(self, pixels: Span, length: int) -> list[Span]:
         """Return the tiles that some pixels along a side depend on, in latents; the side has `length` latents."""
-        scale, radius = self.bundle.latent_profile().downscale, self.bundle.receptive_radius or 0
+        scale, radius = self.bundle.latent_profile.downscale, self.bundle.receptive_radius or 0
         first, last = max(pixels[0] // scale - radius, 0), min(-(-pixels[1] // scale) + radius, length)
         return [(first + start, first + stop) for start, stop in self.tiling.spans(last - first)]
 
     def _blended_tiles(self, image: DecodeRequest, decode: Decode, rows: Span, columns: Span) -> Iterator[U8Array]:
-        multiple, scale = 1, self.bundle.latent_profile().downscale
+        multiple, scale = 1, self.bundle.latent_profile.downscale
         tiling = self.tiling.blend(BLEND_OVERLAP // scale)
         if image.trajectory and self.bundle.unet:  # the receptive field of a UNet is the whole tile
             multiple = self.bundle.unet.multiple
@@ -281,7 +293,7 @@ def choose_tiling(bundle: Bundle, tile: int | None = None, overlap: int | None =
         TypeError: `tile` or `overlap` is not an integer.
         ValueError: a number is negative, or `tile` is less than three times `overlap`.
     """
-    scale, radius = bundle.latent_profile().downscale, bundle.receptive_radius
+    scale, radius = bundle.latent_profile.downscale, bundle.receptive_radius
     if tile is None:
         tile = BLEND_TILE if radius is None else CUT_TILE
     if overlap is None:

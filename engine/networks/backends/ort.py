@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU and on a GPU. Only this module of the run time imports `onnxruntime`."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,14 +49,6 @@ def import_onnxruntime() -> ModuleType:
         ) from error
     onnxruntime.set_default_logger_severity(3)
     return onnxruntime
-
-
-def has_cuda() -> bool:
-    """Return whether the installed ONNX Runtime can use NVIDIA GPUs."""
-    try:
-        return CUDA in import_onnxruntime().get_available_providers()
-    except DeviceError:
-        return False
 
 
 def open_session(path: Path, threads: int | None, providers: list[Any]) -> Any:
@@ -183,9 +176,10 @@ class OrtCuda:
 
     @staticmethod
     def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
-        if not has_cuda():
-            return f"this ONNX Runtime is without CUDA; install it with: {install_command('gpu')}"
-        return gpu_unavailable_reason(index, precision)
+        with suppress(DeviceError):
+            if CUDA in import_onnxruntime().get_available_providers():
+                return gpu_unavailable_reason(index, precision)
+        return f"no ONNX Runtime with CUDA is installed; install it with: {install_command('gpu')}"
 
     @classmethod
     def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> GpuPipeline:

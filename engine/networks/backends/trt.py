@@ -104,7 +104,7 @@ class TrtNetwork:
             batch, _, height, width = arrays["pixels"].shape
             return batch, height, width
         batch, _, *sides = arrays["latents"].shape
-        height, width = (side * self._bundle.latent_profile().downscale for side in sides)
+        height, width = (side * self._bundle.latent_profile.downscale for side in sides)
         return batch, height, width
 
     def _engine(self, record: EngineRecord) -> "Engine":

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import sdtrt
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.container import INLINE, File, Header
+from sdtrt.engine.networks import bundle as bundle_module
 from sdtrt.engine.networks.bundle import BUILT_IN, MANIFEST, Bundle, bundle_folders, find_bundle, find_bundle_for
 from sdtrt.errors import BundleError
 
@@ -124,6 +126,32 @@ def test_another_hash(tmp_path: Path) -> None:
     (folder / "decoder.onnx").write_bytes(b"netwark")
     with pytest.raises(BundleError, match=r"decoder\.onnx is damaged.*sdtrt export or sdtrt import, with --force"):
         Bundle.open(folder).file("decoder.onnx")
+
+
+def test_file_hash_is_checked_once_for_each_open_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    bundle = Bundle.open(bundle_in(tmp_path / "b"))
+    digest = bundle.files["decoder.onnx"]
+    monkeypatch.setattr(bundle_module, "file_hash", lambda path: names.append(path.name) or digest)
+    for _ in range(2):
+        bundle.file("decoder.onnx")
+    assert names == ["decoder.onnx"]
+    Bundle.open(bundle.folder).file("decoder.onnx")
+    assert names == ["decoder.onnx"] * 2
+
+
+def test_engine_codec_of_an_open_bundle_does_not_open_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = find_bundle(BUILT_IN)
+    monkeypatch.setattr(Bundle, "open", None)
+    codec = EngineCodec(bundle, device="cpu")
+    assert codec.bundle is bundle
+    assert codec.profile is bundle.latent_profile
+
+
+def test_open_relative_folder_gives_absolute_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle_in(tmp_path / "b")
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle("b").folder == tmp_path / "b"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
