@@ -1,4 +1,4 @@
-"""Engines of a bundle: which may be used. The engines here are bytes; `tests/export` builds real ones."""
+"""The index of engines and their states. The engines here are arbitrary bytes; `tests/export` builds real engines."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ SHAPES = "64x64..512x512..1024x1024"
 
 
 class Lenient:
-    """A library that finds no fault with any engine; what it is asked is tested where real engines are."""
+    """A TensorRT library that accepts every engine."""
 
     name, version = "tensorrt_rtx", "1.2.3"
 
@@ -92,7 +92,7 @@ def state_of(bundle: Bundle, plan: EngineRecord) -> EngineState:
     return dict(engine_states(bundle, EngineIndex.of(bundle)))[plan]
 
 
-def test_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_state_of_unchanged_engine_is_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
     plan = built(bundle)
     assert state_of(bundle, plan).kind == "valid"
     assert require_valid(bundle, plan).read_bytes() == DATA
@@ -101,7 +101,7 @@ def test_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("name", ["decoder.fp16.onnx", "decoder.fp16.onnx.data"])
-def test_one_byte_of_the_network(bundle: Bundle, machine: SimpleNamespace, name: str) -> None:
+def test_engine_state_after_changed_onnx_is_stale(bundle: Bundle, machine: SimpleNamespace, name: str) -> None:
     decoder, encoder = built(bundle), built(bundle, "encoder")
     path = bundle.folder / name
     path.write_bytes(path.read_bytes()[:-1] + b"!")
@@ -109,7 +109,7 @@ def test_one_byte_of_the_network(bundle: Bundle, machine: SimpleNamespace, name:
     assert state_of(bundle, encoder).kind == "valid"
 
 
-def test_the_single_precision_twin_does_not_matter(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_state_after_changed_fp32_file_is_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
     plan = built(bundle)
     (bundle.folder / "decoder.onnx").write_bytes(b"other")
     assert state_of(bundle, plan).kind == "valid"
@@ -123,7 +123,9 @@ def test_the_single_precision_twin_does_not_matter(bundle: Bundle, machine: Simp
         ({"recipe": 0}, "recipe 0"),
     ],
 )
-def test_stale(bundle: Bundle, machine: SimpleNamespace, change: dict[str, object], why: str) -> None:
+def test_engine_state_after_changed_build_inputs_is_stale(
+    bundle: Bundle, machine: SimpleNamespace, change: dict[str, object], why: str
+) -> None:
     current, other = built(bundle), built(bundle, **change)
     assert state_of(bundle, current).kind == "valid"
     state = state_of(bundle, other)
@@ -133,7 +135,7 @@ def test_stale(bundle: Bundle, machine: SimpleNamespace, change: dict[str, objec
         require_valid(bundle, other)
 
 
-def test_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_state_of_other_library_or_gpu_is_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
     other_library, other_gpu, portable = (
         built(bundle, builder="tensorrt"),
         built(bundle, target="sm120"),
@@ -147,7 +149,7 @@ def test_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("data", [None, DATA[:-1], b"AN ENGINE", b""])
-def test_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -> None:
+def test_engine_state_of_damaged_file_is_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -> None:
     plan = built(bundle)
     path = EngineIndex.of(bundle).folder / plan.file
     path.unlink() if data is None else path.write_bytes(data)
@@ -156,7 +158,7 @@ def test_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -
         require_valid(bundle, plan)
 
 
-def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_delete_engines_deletes_record_and_file(bundle: Bundle, machine: SimpleNamespace) -> None:
     first, second = built(bundle), built(bundle, "encoder")
     index = delete_engines(EngineIndex.of(bundle), [first])
     assert EngineIndex.of(bundle) == index
@@ -177,7 +179,7 @@ def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
         '{"schema": 1, "shapes": [], "engines": [7]}',
     ],
 )
-def test_a_broken_index(bundle: Bundle, text: str) -> None:
+def test_engine_index_malformed_raises(bundle: Bundle, text: str) -> None:
     folder = engines_folder(bundle)
     folder.mkdir()
     (folder / engine_index.INDEX).write_text(text)
@@ -185,7 +187,7 @@ def test_a_broken_index(bundle: Bundle, text: str) -> None:
         EngineIndex.of(bundle)
 
 
-def test_an_index_cannot_name_files_elsewhere(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_index_with_path_outside_folder_raises(bundle: Bundle, machine: SimpleNamespace) -> None:
     plan = built(bundle)
     path = engines_folder(bundle) / engine_index.INDEX
     path.write_text(path.read_text().replace(plan.file, "../decoder.onnx"))
@@ -193,7 +195,7 @@ def test_an_index_cannot_name_files_elsewhere(bundle: Bundle, machine: SimpleNam
         EngineIndex.of(bundle)
 
 
-def test_every_field_is_in_the_key(bundle: Bundle) -> None:
+def test_engine_key_file_name_depends_on_every_field(bundle: Bundle) -> None:
     key = built(bundle).key
     for field in dataclasses.fields(key):
         value = getattr(key, field.name)
@@ -201,6 +203,6 @@ def test_every_field_is_in_the_key(bundle: Bundle) -> None:
         assert other.file_name() != key.file_name()
 
 
-def test_engines_of_built_in_bundles_lie_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_folder_of_built_in_bundle_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert engines_folder(find_bundle("tiny")) == tmp_path / "sdtrt" / "engines" / "tiny"

@@ -1,4 +1,4 @@
-"""Whatever fails on a device: no work of a call that has raised is still under way, and the next call is right."""
+"""Failures on a device: after an error no work of the call is queued, and the next call gives the right result."""
 
 import gc
 import json
@@ -29,24 +29,24 @@ TINY = find_bundle("tiny")
 VECTORS = Path(__file__).parents[2] / "vectors"
 BROKEN = sorted(path.parent for path in VECTORS.glob("x_*/expect.json"))
 OPERATIONS = ("empty", "staging", "upload", "download", "launch", "capture", "record_event", "wait")
-MOST = 400  # operations of a call: far more than there are
+MAX_OPERATIONS = 400  # of a call; far more than any call has
 
 
 class FailingDevice(EmulatedDevice):
-    """A device of which one operation fails: the one that comes after `left` others."""
+    """A device that fails once, after `operations_left` successful operations."""
 
     def __init__(self, host: Any) -> None:
         super().__init__(host)
-        self.left: int | None = None
+        self.operations_left: int | None = None
         for name in OPERATIONS:
             setattr(self, name, self.failing(getattr(self, name)))
 
     def failing(self, operation: Callable[..., Any]) -> Callable[..., Any]:
         def attempt(*arguments: Any) -> Any:
-            if self.left is not None:
-                self.left -= 1
-                if self.left < 0:
-                    self.left = None
+            if self.operations_left is not None:
+                self.operations_left -= 1
+                if self.operations_left < 0:
+                    self.operations_left = None
                     raise DeviceError("injected")
             return operation(*arguments)
 
@@ -54,7 +54,7 @@ class FailingDevice(EmulatedDevice):
 
 
 class FailingBackend(EmulatedBackend):
-    """Networks whose runs count as operations of the device; each is loaded once for all pipelines."""
+    """Networks whose runs are operations of the device. Each network is loaded once for all pipelines."""
 
     device: FailingDevice
 
@@ -99,7 +99,7 @@ def device_of(codec: EngineCodec) -> FailingDevice:
 
 
 def require_untouched(device: FailingDevice, stream: Stream, target: DeviceArray) -> None:
-    """Once its stream is done the array is its owner's, whatever the codec's stream does from then on."""
+    """Check that after the work of the owner's stream nothing writes into the array."""
     device.record_event(stream).sync()
     target.owner[:] = 7
     device.record_event(device.stream).sync()
@@ -113,16 +113,16 @@ def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
 ) -> None:
     data, expected = real_files[name], None
     codec = opened()
-    for left in count():
+    for index in count():
         codec = codec if warm else opened()
         device = device_of(codec)
         target, stream = device.empty((37, 45, 3), np.uint8), Stream()
-        if warm and left == 0:
+        if warm and index == 0:
             for _ in range(2):  # the second time as a graph
                 codec.decode_into(data, target, stream)
             device.record_event(stream).sync()
             expected = target.owner.copy()
-        device.left = left
+        device.operations_left = index
         try:
             codec.decode_into(data, target, stream)
         except DeviceError as error:
@@ -134,12 +134,12 @@ def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
         device.record_event(stream).sync()
         expected = target.owner.copy() if expected is None else expected
         np.testing.assert_array_equal(target.owner, expected)
-    assert (3 if warm else 30) < left < MOST
+    assert (3 if warm else 30) < index < MAX_OPERATIONS
 
 
 @pytest.mark.parametrize("folder", BROKEN, ids=lambda folder: folder.name)
 def test_decode_into_of_a_broken_file_never_touches_the_array(opened: Callable[..., EngineCodec], folder: Path) -> None:
-    """Limits and damage are noticed while nothing has been queued for the array or its stream."""
+    """The error comes before any work is queued for the array or its stream."""
     data, expect = (folder / "input.sdt").read_bytes(), json.loads((folder / "expect.json").read_text())
     codec = opened()
     shape = next(s for s in ((43, 61, 3), (20, 30, 3), (30, 600, 3)) if of_shape(data, s) or s == (30, 600, 3))
@@ -153,7 +153,7 @@ def test_decode_into_of_a_broken_file_never_touches_the_array(opened: Callable[.
 
 
 def of_shape(data: bytes, shape: tuple[int, ...]) -> bool:
-    """Return whether a broken file says that its image has a shape."""
+    """Return whether the image of a broken file has a shape, according to its header."""
     try:
         header = container.read(data).header
     except sdtrt.SdtrtError:
@@ -170,7 +170,7 @@ def decoded(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[
 
 
 def decoded_at_once(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
-    return [picture.pixels for picture in codec.decode_batch(files)]
+    return [image.pixels for image in codec.decode_batch(files)]
 
 
 def regions(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
@@ -178,7 +178,7 @@ def regions(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[
 
 
 @pytest.mark.parametrize("call", [encoded, decoded, decoded_at_once, regions])
-@pytest.mark.parametrize("tiling", [None, Tiling(9, 3)], ids=["whole", "faded tiles"])
+@pytest.mark.parametrize("tiling", [None, Tiling(9, 3)], ids=["whole", "blended tiles"])
 def test_any_call_failing_at_each_operation_ends_its_work(
     opened: Callable[..., EngineCodec],
     photo: Photo,
@@ -192,19 +192,19 @@ def test_any_call_failing_at_each_operation_ends_its_work(
         for q in (20, 60)
     ]
     expected = call(codec, pixels, files)
-    step = 7 if tiling else 1  # of many tiles, which are much alike, some
-    for left in count(0, step):
+    stride = 7 if tiling else 1  # tiles repeat the same operations, so a sample is enough
+    for index in count(0, stride):
         device = device_of(codec)
-        device.left = left
+        device.operations_left = index
         try:
             call(codec, pixels, files)
         except DeviceError:
             assert not device.stream.works
         else:
             break
-        for found, wanted in zip(call(codec, pixels, files), expected, strict=True):
-            np.testing.assert_array_equal(found, wanted)
-    assert 3 < left < 4 * MOST
+        for result, target in zip(call(codec, pixels, files), expected, strict=True):
+            np.testing.assert_array_equal(result, target)
+    assert 3 < index < 4 * MAX_OPERATIONS
 
 
 def test_denoising_failing_at_each_operation_ends_its_work(
@@ -214,8 +214,8 @@ def test_denoising_failing_at_each_operation_ends_its_work(
     data = EngineCodec("tiny", device="cpu").encode(ImageData(photo(41, 30)), EncodeOptions(quality=20))
     expected = codec.decode(data, options=DecodeOptions(2)).pixels
     codec.decode(data, options=DecodeOptions(2))  # as a graph from now on
-    for left in count():
-        device_of(codec).left = left
+    for index in count():
+        device_of(codec).operations_left = index
         try:
             codec.decode(data, options=DecodeOptions(2))
         except DeviceError:
@@ -223,13 +223,11 @@ def test_denoising_failing_at_each_operation_ends_its_work(
         else:
             break
         np.testing.assert_array_equal(codec.decode(data, options=DecodeOptions(2)).pixels, expected)
-    assert 3 < left < MOST
+    assert 3 < index < MAX_OPERATIONS
 
 
-def test_a_codec_that_is_closed_waits_for_what_is_queued(
-    opened: Callable[..., EngineCodec], real_files: dict[str, bytes]
-) -> None:
-    """Its memory is freed then: page-locked memory at once, although a copy may be reading it."""
+def test_codec_close_waits_for_queued_work(opened: Callable[..., EngineCodec], real_files: dict[str, bytes]) -> None:
+    """`close` frees memory, page-locked memory at once, so no copy may still read it."""
     codec = sdtrt.Codec(opened())
     device = device_of(codec._opened())
     target, stream = device.empty((37, 45, 3), np.uint8), Stream()
@@ -240,7 +238,7 @@ def test_a_codec_that_is_closed_waits_for_what_is_queued(
     assert not device.stream.works
 
 
-def test_layers_of_changing_sizes_use_one_block(
+def test_decode_into_with_layers_of_changing_sizes_allocates_once(
     opened: Callable[..., EngineCodec], photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec, host = opened(), EngineCodec("tiny", device="cpu")

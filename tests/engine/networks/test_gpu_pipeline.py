@@ -1,4 +1,4 @@
-"""The device pipeline without a GPU: its own code, kernels compiled for the host, networks in ONNX Runtime."""
+"""The GPU pipeline on the emulated device: kernels compiled for the host, networks in ONNX Runtime."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +49,7 @@ def parsed(data: bytes) -> DecodeRequest:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_same_as_on_the_host(
+def test_gpu_pipeline_equals_cpu_pipeline(
     pipeline: GpuPipeline, alone: CpuPipeline, photo: Photo, size: tuple[int, int]
 ) -> None:
     pixels = photo(*size)
@@ -62,23 +62,25 @@ def test_the_same_as_on_the_host(
 
 @pytest.mark.parametrize("cut", [True, False])
 @pytest.mark.parametrize("size", [(150, 90), (60, 200)])
-def test_tiles(device: Any, backend: Any, photo: Photo, size: tuple[int, int], cut: bool) -> None:
-    told = []
-    tiled = TiledRunner(TINY, Tiling(9, 3, cut), lambda *counts: told.append(counts))
+def test_gpu_pipeline_with_tiles_equals_cpu_pipeline(
+    device: Any, backend: Any, photo: Photo, size: tuple[int, int], cut: bool
+) -> None:
+    calls: list[tuple[int, int]] = []
+    tiled = TiledRunner(TINY, Tiling(9, 3, cut), lambda *counts: calls.append(counts))
     pipeline, alone = GpuPipeline(device, backend, tiled), CpuPipeline(OrtCpu(), replace(tiled, progress=None))
     pixels = photo(*size)
     np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
     picture = parsed(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=50)))
     found = pipeline.synthesise([picture, picture])
-    assert told.count((0, told[0][1])) == 3
-    assert told == [(n, told[0][1]) for n in range(told[0][1] + 1)] * 3
-    assert told[0][1] >= 4
+    assert calls.count((0, calls[0][1])) == 3
+    assert calls == [(n, calls[0][1]) for n in range(calls[0][1] + 1)] * 3
+    assert calls[0][1] >= 4
     for one in found:
         np.testing.assert_array_equal(one, alone.synthesise([picture])[0])
 
 
-def test_points_offsets_and_latents(pipeline: GpuPipeline, alone: CpuPipeline) -> None:
-    """What priors leave open lies at offsets, at points, or, by method palette, nothing is open."""
+def test_synthesise_each_offset_kind_equals_cpu_pipeline(pipeline: GpuPipeline, alone: CpuPipeline) -> None:
+    """Offsets are those of channels or of symbols; files of method palette have none."""
     rng = np.random.default_rng(2)
     header = Header(20, 15, 1, 3, 2000)
     symbols = rng.integers(-3, 4, (40, 2, 3)).astype(np.int16)
@@ -94,7 +96,7 @@ def test_points_offsets_and_latents(pipeline: GpuPipeline, alone: CpuPipeline) -
             np.testing.assert_array_equal(found, alone.synthesise([DecodeRequest(contents, header)])[0])
 
 
-def test_batches(on_device: EngineCodec, photo: Photo) -> None:
+def test_batches_of_mixed_sizes_equal_single_images(on_device: EngineCodec, photo: Photo) -> None:
     pictures = [
         ImageData(photo(*size)) for size in ((40, 30), (39, 26), (40, 30), (40, 30), (40, 30), (8, 8), (16, 16))
     ]
@@ -106,9 +108,7 @@ def test_batches(on_device: EngineCodec, photo: Photo) -> None:
         assert abs(difference).max() <= 1  # a batch's sums may be in another order
 
 
-def test_a_batch_of_more_than_networks_can_take(
-    pipeline: GpuPipeline, photo: Photo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_analyse_large_batch_is_split(pipeline: GpuPipeline, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [np.roll(photo(40, 30), n, axis=1) for n in range(5)]
     expected = [pipeline.analyse([one])[0] for one in pictures]
     monkeypatch.setattr(gpu_pipeline, "MAX_AREA", 2 * 40 * 32)
@@ -125,7 +125,7 @@ def test_a_batch_of_more_than_networks_can_take(
         assert np.abs(found.astype(int) - alone).max() <= 1
 
 
-def test_graphs_are_captured_once_and_kept(pipeline: GpuPipeline, device: Any, photo: Photo) -> None:
+def test_graphs_are_captured_once_for_each_plan(pipeline: GpuPipeline, device: Any, photo: Photo) -> None:
     for _ in range(4):
         pipeline.analyse([photo(40, 30)])
     assert [graph.launches for graph in device.graphs] == [3]
@@ -138,7 +138,7 @@ def test_graphs_are_captured_once_and_kept(pipeline: GpuPipeline, device: Any, p
     assert len(device.graphs) == gpu_pipeline.MAX_PLANS + 2
 
 
-def test_into_device_memory(
+def test_decode_into_device_array_equals_cpu_pipeline(
     pipeline: GpuPipeline, alone: CpuPipeline, device: Any, on_device: EngineCodec, photo: Photo
 ) -> None:
     pixels = photo(33, 17)
@@ -159,7 +159,7 @@ def test_into_device_memory(
         on_device.decode_into(files[0], device.empty((17, 33, 3), np.float32), stream)
 
 
-def test_what_is_not_finite_is_found(pipeline: GpuPipeline) -> None:
+def test_synthesise_output_not_finite_raises(pipeline: GpuPipeline) -> None:
     header = Header(16, 16, 1, 3, 2048)
     good, bad = np.zeros((40, 2, 2), np.float32), np.full((40, 2, 2), np.nan, np.float32)
     assert pipeline.synthesise([DecodeRequest(good, header)])[0].shape == (16, 16, 3)
@@ -169,7 +169,7 @@ def test_what_is_not_finite_is_found(pipeline: GpuPipeline) -> None:
     assert pipeline.synthesise([DecodeRequest(good, header)])[0].shape == (16, 16, 3)
 
 
-def test_threads(on_device: EngineCodec, photo: Photo) -> None:
+def test_gpu_codec_in_several_threads_gives_equal_results(on_device: EngineCodec, photo: Photo) -> None:
     pictures = [ImageData(photo(8 + 8 * (n % 5), 16 + n % 3)) for n in range(24)]
     files = [on_device.encode(picture, EncodeOptions()) for picture in pictures]
     expected = [on_device.decode(data).pixels for data in files]
@@ -179,14 +179,14 @@ def test_threads(on_device: EngineCodec, photo: Photo) -> None:
             np.testing.assert_array_equal(found.pixels, pixels)
 
 
-def test_decode_into_needs_a_device(real_files: dict[str, bytes]) -> None:
+def test_decode_into_without_gpu_raises(real_files: dict[str, bytes]) -> None:
     codec = EngineCodec("tiny", device="cpu")
     with pytest.raises(DeviceError, match="needs a GPU"):
         codec.decode_into(real_files["colour"], None, 1)
 
 
-def test_denoising_on_the_device(device: Any, backend: Any, denoising: Bundle, photo: Photo) -> None:
-    """Batches of files of several qualities, each denoised from its own timestep, as on the host."""
+def test_denoised_batches_equal_cpu_codec(device: Any, backend: Any, denoising: Bundle, photo: Photo) -> None:
+    """The files of a batch have several qualities, so each is denoised from its own timestep."""
     host, on_device = (EngineCodec(denoising.folder, device="cpu") for _ in range(2))
     on_device.pipeline = GpuPipeline(device, backend, TiledRunner.of(denoising))
     files = [host.encode(ImageData(photo(41, 30)), EncodeOptions(quality=q)) for q in (10, 30, 50)]

@@ -1,4 +1,4 @@
-"""Two looks of one file: which decoder shows it, and how one fades into the other where a residual comes in."""
+"""The looks faithful and vivid: which decoder is used, and how their pixels are mixed at qualities with a residual."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def codec(vivid: Bundle) -> EngineCodec:
 
 @pytest.fixture(scope="module")
 def files(codec: EngineCodec, photo: Callable[[int, int], np.ndarray]) -> dict[float, bytes]:
-    """A picture with letters by quality: without a residual, with one that has just come in, with one that is fine."""
+    """Files of an image with lines, by quality: without a residual, with a coarse one, with a fine one."""
     pixels = photo(45, 37)
     pixels[8:30:5, 6:30] = 255
     files = {quality: codec.encode(ImageData(pixels), EncodeOptions(quality=quality)) for quality in (30, 57, 80)}
@@ -40,24 +40,24 @@ def decoded(codec: EngineCodec, data: bytes, view: DecodeOptions = VIVID) -> np.
     return codec.decode(data, options=view).pixels.astype(int)
 
 
-def within(pixels: np.ndarray) -> np.ndarray:
-    """Return where brighter pixels are not clamped, and darker ones were not."""
+def unclamped(pixels: np.ndarray) -> np.ndarray:
+    """Return a mask of the values that are clamped neither as they are nor when brighter."""
     return (pixels > 0) & (pixels < 255 - BRIGHTER)
 
 
-def test_vivid(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_decode_vivid_uses_the_vivid_decoder(codec: EngineCodec, files: dict[float, bytes]) -> None:
     faithful, vivid = decoded(codec, files[30], FAITHFUL), decoded(codec, files[30])
-    np.testing.assert_array_equal((vivid - faithful)[within(faithful)], BRIGHTER)
+    np.testing.assert_array_equal((vivid - faithful)[unclamped(faithful)], BRIGHTER)
 
 
-def test_what_the_bundle_recommends(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_decode_auto_look_is_the_recommended_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
     np.testing.assert_array_equal(decoded(codec, files[30], DecodeOptions()), decoded(codec, files[30]))
     assert codec.decode(files[30]).look == codec.decode(files[57]).look == "vivid"
     assert codec.decode(files[30], options=FAITHFUL).look == codec.decode(files[80]).look == "faithful"
 
 
-def test_files_do_not_depend_on_it(codec: EngineCodec, files: dict[float, bytes]) -> None:
-    """A residual is what the faithful decoder needs, whatever look the bundle recommends."""
+def test_encode_does_not_depend_on_the_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
+    """The residual corrects the faithful decoder, even if the bundle recommends the vivid look."""
     built_in = EngineCodec("tiny", device="cpu", threads=1)
     for data in files.values():
         np.testing.assert_array_equal(decoded(built_in, data, FAITHFUL), decoded(codec, data, FAITHFUL))
@@ -68,17 +68,17 @@ def test_files_do_not_depend_on_it(codec: EngineCodec, files: dict[float, bytes]
         )
 
 
-def test_it_fades_where_a_residual_comes_in(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_vivid_weight_falls_as_the_residual_gets_finer(codec: EngineCodec, files: dict[float, bytes]) -> None:
     step = container.read(files[57]).layout.residual / 16
     share = 25 * np.log2(step / 36) / (65 - 50)  # the step halves for 25 of quality
     assert 0.4 < share < 0.6
     change = decoded(codec, files[57]) - decoded(codec, files[57], FAITHFUL)
     shown = codec.reconstruct(container.read(files[57])).astype(int)
-    assert abs(change[within(shown) & within(decoded(codec, files[57], FAITHFUL))] - share * BRIGHTER).max() <= 1
+    assert abs(change[unclamped(shown) & unclamped(decoded(codec, files[57], FAITHFUL))] - share * BRIGHTER).max() <= 1
     np.testing.assert_array_equal(decoded(codec, files[80]), decoded(codec, files[80], FAITHFUL))
 
 
-def test_parts(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_region_rows_and_salvage_have_the_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
     for data in files.values():
         for view in (VIVID, FAITHFUL, DecodeOptions()):
             whole = codec.decode(data, options=view)
@@ -91,15 +91,17 @@ def test_parts(codec: EngineCodec, files: dict[float, bytes]) -> None:
             assert whole.look == region.look == found.look
 
 
-def test_preview_by_the_networks_has_the_look_of_the_bundle(codec: EngineCodec, files: dict[float, bytes]) -> None:
-    """One from coarse passes alone is in no look: no decoder was run for it."""
+def test_preview_by_networks_has_the_look_of_the_bundle(codec: EngineCodec, files: dict[float, bytes]) -> None:
+    """A preview from coarse passes has no look, since no decoder runs."""
     for data in files.values():
         assert parts.preview(codec, data, 3).look == codec.decode(data).look
         assert parts.preview(codec, data, 8).look is None
 
 
-def test_on_the_device(device: Any, backend: Any, vivid: Bundle, codec: EngineCodec, files: dict[float, bytes]) -> None:
-    """Batches in which each picture has a share of its own, also where the device must not wait."""
+def test_gpu_codec_mixes_decoders_as_cpu_codec(
+    device: Any, backend: Any, vivid: Bundle, codec: EngineCodec, files: dict[float, bytes]
+) -> None:
+    """Each image of a batch has its own decoder weights; `decode_into` has them too."""
     on_device = EngineCodec(vivid.folder, device="cpu")
     on_device.pipeline = GpuPipeline(device, backend, TiledRunner.of(vivid))
     nearly = codec.encode(codec.decode(files[57], options=FAITHFUL), EncodeOptions(quality=61))
@@ -113,13 +115,13 @@ def test_on_the_device(device: Any, backend: Any, vivid: Bundle, codec: EngineCo
     assert abs(array.owner.view(np.uint8).reshape(37, 45, 3).astype(int) - decoded(codec, files[57])).max() <= 1
 
 
-def test_a_model_without(files: dict[float, bytes]) -> None:
+def test_decode_vivid_without_vivid_decoder_raises(files: dict[float, bytes]) -> None:
     codec = EngineCodec(find_bundle("tiny").folder, device="cpu", threads=1)
     with pytest.raises(BundleError, match="no decoder for the vivid look; decode with look faithful"):
         codec.decode(files[30], options=VIVID)
     assert codec.decode(files[30]).look == "faithful"
 
 
-def test_a_look_that_is_none() -> None:
+def test_decode_options_unknown_look_raises() -> None:
     with pytest.raises(ValueError, match="look 'pretty', expected one of auto, faithful, vivid"):
         DecodeOptions(look="pretty")  # type: ignore[arg-type]

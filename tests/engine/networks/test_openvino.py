@@ -1,4 +1,4 @@
-"""OpenVINO beside ONNX Runtime, its cache, and what it says of networks and processors that will not do."""
+"""OpenVINO: its results beside those of ONNX Runtime, its cache, and its errors."""
 
 import os
 import subprocess
@@ -57,7 +57,7 @@ def latents_of_size(height: int, width: int) -> dict[str, NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 136), (72, 40)])
-def test_the_encoder_gives_what_onnx_runtime_gives(size: tuple[int, int]) -> None:
+def test_encoder_output_equals_onnxruntime(size: tuple[int, int]) -> None:
     planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
     found = OpenVino(1, "fp32").load(ENCODER).run({"pixels": planes})
     expected = OrtCpu(1).load(ENCODER).run({"pixels": planes})
@@ -66,14 +66,14 @@ def test_the_encoder_gives_what_onnx_runtime_gives(size: tuple[int, int]) -> Non
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 17), (9, 5)])
-def test_the_decoder_gives_what_onnx_runtime_gives(size: tuple[int, int]) -> None:
+def test_decoder_output_equals_onnxruntime(size: tuple[int, int]) -> None:
     inputs = latents_of_size(*size)
     found = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, OrtCpu(1).load(DECODER).run(inputs)["pixels"], atol=1e-4)
 
 
-def test_files_of_one_are_read_by_the_other(codec: sdtrt.Codec, photo: Photo) -> None:
+def test_openvino_and_onnxruntime_decode_each_others_files(codec: sdtrt.Codec, photo: Photo) -> None:
     image = photo(97, 61)
     with sdtrt.Codec.open(backend="openvino", threads=1, precision="fp32") as other:
         for data in (codec.encode(image, quality=70), other.encode(image, quality=70)):
@@ -82,7 +82,7 @@ def test_files_of_one_are_read_by_the_other(codec: sdtrt.Codec, photo: Photo) ->
             np.testing.assert_array_equal(other.decode_latents(data), codec.decode_latents(data))
 
 
-def test_use_from_several_threads() -> None:
+def test_network_run_in_several_threads_gives_equal_results() -> None:
     network = OpenVino(2, "fp32").load(DECODER)
     works = [latents_of_size(height, width) for height in (3, 6) for width in (4, 9)] * 4
     expected = [network.run(inputs)["pixels"] for inputs in works]
@@ -91,7 +91,7 @@ def test_use_from_several_threads() -> None:
             np.testing.assert_allclose(found["pixels"], one, atol=1e-5)
 
 
-def test_results_outlive_the_next_call() -> None:
+def test_network_output_survives_the_next_run() -> None:
     network = OpenVino(1, "fp32").load(DECODER)
     first = network.run(latents_of_size(3, 3))["pixels"]
     kept = first.copy()
@@ -99,7 +99,7 @@ def test_results_outlive_the_next_call() -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_arrays_that_lie_otherwise() -> None:
+def test_network_run_on_strided_array_equals_contiguous() -> None:
     network, inputs = OpenVino(1, "fp32").load(DECODER), latents_of_size(4, 6)
     turned = np.ascontiguousarray(inputs["latents"].swapaxes(2, 3)).swapaxes(2, 3)
     np.testing.assert_array_equal(network.run(inputs | {"latents": turned})["pixels"], network.run(inputs)["pixels"])
@@ -107,13 +107,13 @@ def test_arrays_that_lie_otherwise() -> None:
 
 @pytest.fixture
 def real_bfloat16() -> None:
-    """A processor that computes in bfloat16; without one there is nothing to compare."""
+    """Skip the test on a processor without bfloat16."""
     if best_precision() != "bf16":
         pytest.skip("this processor has no bfloat16")
 
 
 @pytest.mark.usefixtures("real_bfloat16")
-def test_auto_is_bfloat16_where_the_processor_has_it() -> None:
+def test_precision_auto_with_bfloat16_is_bf16() -> None:
     inputs = latents_of_size(4, 20)
     exact, rounded, found = (
         OpenVino(1, precision).load(DECODER).run(inputs)["pixels"] for precision in ("fp32", "bf16", "auto")
@@ -124,7 +124,7 @@ def test_auto_is_bfloat16_where_the_processor_has_it() -> None:
 
 
 @pytest.mark.parametrize("bfloat16", [False], indirect=True)
-def test_precision_without_bfloat16_is_refused_not_replaced(bfloat16: bool) -> None:
+def test_precision_bf16_without_bfloat16_raises(bfloat16: bool) -> None:
     inputs = latents_of_size(4, 20)
     exact, found = (OpenVino(1, precision).load(DECODER).run(inputs)["pixels"] for precision in ("fp32", "auto"))
     np.testing.assert_array_equal(found, exact)
@@ -136,8 +136,8 @@ def test_precision_without_bfloat16_is_refused_not_replaced(bfloat16: bool) -> N
         open_pipeline(TiledRunner.of(TINY), device="cpu", precision="bf16")
 
 
-def test_narrow_pictures_are_computed_in_fp32() -> None:
-    """In bfloat16 OpenVINO 2026.4 computes a convolution with one column of results wrongly on AMX."""
+def test_narrow_images_are_computed_in_fp32() -> None:
+    """OpenVINO 2026.4 on AMX computes wrong bfloat16 results for a convolution with one column of outputs."""
     exact, found = (OpenVino(1, precision).load(ENCODER) for precision in ("fp32", "auto"))
     for height, width in ((40, 8), (304, 8), (8, 8)):
         planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
@@ -146,8 +146,8 @@ def test_narrow_pictures_are_computed_in_fp32() -> None:
         )
 
 
-def test_strided_convolutions_that_are_wrong_in_bfloat16(network_of_strides: Path) -> None:
-    """By OpenVINO 2026.4 on AMX: where it does not get them right, they are computed in fp32, with a warning."""
+def test_strided_convolutions_in_auto_equal_fp32(network_of_strides: Path) -> None:
+    """OpenVINO 2026.4 on AMX computes them wrongly in bfloat16; then `auto` warns and computes in fp32."""
     exact = OpenVino(1, "fp32").load(network_of_strides)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -160,7 +160,7 @@ def test_strided_convolutions_that_are_wrong_in_bfloat16(network_of_strides: Pat
 
 @pytest.fixture
 def network_of_strides(tmp_path: Path) -> Path:
-    """Write a network that makes planes 16 times as small."""
+    """Write a network that divides the sides of planes by 16."""
     rng, shapes = np.random.default_rng(1), {"w1": (16, 3, 4, 4), "w2": (8, 16, 4, 4)}
     weights = [numpy_helper.from_array(rng.normal(size=of).astype(np.float32), name) for name, of in shapes.items()]
     nodes = [
@@ -175,8 +175,8 @@ def network_of_strides(tmp_path: Path) -> Path:
     return tmp_path / "one.onnx"
 
 
-def test_narrow_latents_are_narrow_too() -> None:
-    """They may be of a wide picture: an inner layer of its network would have a single column."""
+def test_is_narrow_with_narrow_latents_is_true() -> None:
+    """An inner layer may have a single column even if the pixels are wide."""
     assert is_narrow(
         {"pixels": np.zeros((1, 3, 256, 512), np.float32), "latents": np.zeros((1, 32, 8, 15), np.float32)}
     )
@@ -184,7 +184,7 @@ def test_narrow_latents_are_narrow_too() -> None:
 
 
 @pytest.mark.usefixtures("real_bfloat16")
-def test_a_network_with_any_number_of_channels(network: Network) -> None:
+def test_network_with_dynamic_channels_is_refused_in_bf16(network: Network) -> None:
     path = network(shape=("n", "c", "h", "w"))
     with pytest.raises(BundleError, match="cannot be tested in bfloat16: x has any number of channels"):
         OpenVino(1, "bf16").load(path)
@@ -192,7 +192,7 @@ def test_a_network_with_any_number_of_channels(network: Network) -> None:
         assert OpenVino(1).load(path).run({"x": -np.ones((1, 2, 3, 40), np.float32)})["y"].max() == 0
 
 
-def test_wide_pictures_in_bfloat16() -> None:
+def test_wide_images_in_auto_are_close_to_fp32() -> None:
     exact, found = (OpenVino(1, precision).load(ENCODER) for precision in ("fp32", "auto"))
     for height, width in ((40, 128), (304, 136), (8, 160), (72, 136)):
         planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
@@ -203,8 +203,8 @@ def test_wide_pictures_in_bfloat16() -> None:
 
 
 @pytest.mark.usefixtures("real_bfloat16")
-def test_a_processor_that_is_wrong_in_bfloat16(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As some are, by issue 38256 of OpenVINO: here what is right counts as wrong."""
+def test_network_wrong_in_bfloat16_is_refused_or_computed_in_fp32(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 38256 of OpenVINO has such processors. Here the error limit is so low that correct results exceed it."""
     monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.MAX_BF16_ERROR", 1e-6)
     with pytest.raises(
         BundleError, match=r"the output pixels of .*decoder\.onnx in bfloat16 differs from fp32, by OpenVINO"
@@ -214,16 +214,16 @@ def test_a_processor_that_is_wrong_in_bfloat16(cache: Path, monkeypatch: pytest.
     with pytest.warns(RuntimeWarning, match=r"output pixels of .*decoder\.onnx .*; it is computed in fp32"):
         found = OpenVino(1, "auto").load(DECODER).run(inputs)["pixels"]
     np.testing.assert_array_equal(found, OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"])
-    assert len([*cache.iterdir()]) == 1  # that in fp32
+    assert len([*cache.iterdir()]) == 1  # of the fp32 network
 
 
-def test_it_comes_first_where_it_computes_in_bfloat16(bfloat16: bool) -> None:
+def test_open_pipeline_prefers_openvino_only_with_bfloat16(bfloat16: bool) -> None:
     first = "openvino on the CPU" if bfloat16 else "ort on the CPU"
     assert open_pipeline(TiledRunner.of(TINY), device="cpu").name == first
     assert open_pipeline(TiledRunner.of(TINY), device="cpu", precision="fp32").name == "ort on the CPU"
 
 
-def test_features_without_bfloat16_are_believed_before_openvino_is_asked(
+def test_open_pipeline_with_cpuinfo_without_bf16_prefers_onnxruntime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = tmp_path / "cpuinfo"
@@ -234,12 +234,12 @@ def test_features_without_bfloat16_are_believed_before_openvino_is_asked(
 
 
 @pytest.mark.parametrize("threads", [0, -1])
-def test_thread_count(threads: int) -> None:
+def test_openvino_threads_below_1_raises(threads: int) -> None:
     with pytest.raises(ValueError, match="threads"):
         OpenVino(threads)
 
 
-def test_a_file_that_is_no_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_load_of_malformed_file_raises(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "not.onnx"
     path.write_bytes(b"not a network")
     with pytest.raises(BundleError, match=r"^\S*not\.onnx cannot be opened by OpenVINO [\d.]+: Model can't be parsed$"):
@@ -249,13 +249,13 @@ def test_a_file_that_is_no_network(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_operator_that_it_does_not_know(network: Network) -> None:
+def test_load_of_unknown_operator_raises(network: Network) -> None:
     with pytest.raises(BundleError, match=r"one\.onnx cannot be opened by OpenVINO .*Nonesuch") as raised:
         OpenVino(1).load(network("Nonesuch", domain="org.example"))
     assert "\n" not in str(raised.value)
 
 
-def test_inputs_that_do_not_fit(network: Network) -> None:
+def test_run_with_wrong_inputs_raises(network: Network) -> None:
     decoder, inputs = OpenVino(1).load(DECODER), latents_of_size(3, 3)
     for wrong in ({"latents": inputs["latents"]}, inputs | {"more": inputs["step"]}, {"x": 1, "y": 2}):
         with pytest.raises(BundleError, match=r"decoder\.onnx takes latents, step, not "):
@@ -270,12 +270,12 @@ def test_inputs_that_do_not_fit(network: Network) -> None:
         fixed.run({"x": np.zeros((4, 3), np.float32)})
 
 
-def test_names_survive_what_is_optimised_away(network: Network) -> None:
+def test_run_of_identity_keeps_tensor_names(network: Network) -> None:
     x = np.array([[1, -2, 3]], np.float32)
     np.testing.assert_array_equal(OpenVino(1).load(network("Identity")).run({"x": x})["y"], x)
 
 
-def test_compiled_networks_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_uses_cached_network_and_recompiles_damaged_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = latents_of_size(5, 4)
     expected = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
     (kept,) = cache.iterdir()
@@ -300,7 +300,7 @@ def test_compiled_networks_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch
         assert not compiled
 
 
-def test_what_openvino_does_not_want_is_compiled_again(cache: Path) -> None:
+def test_load_recompiles_cached_network_of_another_build(cache: Path) -> None:
     OpenVino(1, "fp32").load(DECODER)
     (kept,) = cache.iterdir()
     Cache("openvino", 1 << 30).put(kept.name, b"of another build")
@@ -308,26 +308,26 @@ def test_what_openvino_does_not_want_is_compiled_again(cache: Path) -> None:
     assert kept.stat().st_size > 1000
 
 
-def test_networks_are_told_apart(cache: Path, network: Network) -> None:
+def test_cache_separates_networks_of_one_name(cache: Path, network: Network) -> None:
     x = np.array([[1, -2, 3]], np.float32)
     assert OpenVino(1, "fp32").load(network("Relu")).run({"x": x})["y"].min() == 0
     assert OpenVino(1, "fp32").load(network("Neg")).run({"x": x})["y"].min() == -3
     assert len([*cache.iterdir()]) == 2
 
 
-def test_networks_in_several_files_are_not_kept(cache: Path, network: Network) -> None:
+def test_network_with_data_file_is_not_cached(cache: Path, network: Network) -> None:
     path = network()
     path.with_name("one.onnx.data").write_bytes(b"")
     assert OpenVino(1).load(path).run({"x": np.ones((1, 3), np.float32)})["y"].max() == 1
     assert not cache.exists()
 
 
-def test_without_a_place_for_the_cache(tmp_path: Path, network: Network) -> None:
+def test_load_without_cache_folder_compiles(tmp_path: Path, network: Network) -> None:
     (tmp_path / "cache").write_text("a file where a folder would be")
     assert isinstance(OpenVino(1).load(network()), OpenVinoNetwork)
 
 
-def test_the_cache_keeps_what_was_used_last(cache: Path) -> None:
+def test_cache_deletes_least_recently_used_files(cache: Path) -> None:
     small = Cache("openvino", 3 * 1032)
     for name in "abc":
         small.put(name, bytes(1000))
@@ -349,8 +349,8 @@ import openvino_telemetry
 """
 
 
-def test_nobody_is_told(tmp_path: Path) -> None:
-    """The imports of OpenVINO and ONNX Runtime write an identifier into the user's folder, and report it, if let."""
+def test_imports_send_no_telemetry(tmp_path: Path) -> None:
+    """By default the imports of OpenVINO and ONNX Runtime write an identifier of the user and report it."""
     home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     command = [sys.executable, "-W", "error", "-c", IMPORT]
     done = subprocess.run(command, env=os.environ | home, capture_output=True, encoding="utf-8", check=False)
@@ -359,12 +359,12 @@ def test_nobody_is_told(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_without_openvino_the_extra_is_named(no_openvino: None) -> None:
+def test_open_pipeline_without_openvino_names_the_extra(no_openvino: None) -> None:
     with pytest.raises(DeviceError, match=r"openvino on cpu: OpenVINO is missing .*pip install .*\[openvino\]"):
         open_pipeline(TiledRunner.of(TINY), "openvino")
     assert open_pipeline(TiledRunner.of(TINY), device="cpu").name == "ort on the CPU"
 
 
-def test_without_onnxruntime_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_pipeline_without_onnxruntime_uses_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert open_pipeline(TiledRunner.of(TINY)).name == "openvino on the CPU"

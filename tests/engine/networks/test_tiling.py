@@ -1,4 +1,4 @@
-"""Tiles: where they lie, that their weights add up to 1, and what cross-fading makes of what is alike in all."""
+"""Tilings: spans, weights, bands, and images with tiles beside the same images without tiles."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ TILINGS = [
 
 @pytest.mark.parametrize("tiling", TILINGS)
 @pytest.mark.parametrize("multiple", [1, 2, 8])
-def test_spans(tiling: Tiling, multiple: int) -> None:
+def test_tiling_spans_cover_the_side(tiling: Tiling, multiple: int) -> None:
     for length in range(multiple, 200, multiple):
         spans = tiling.spans(length, multiple)
         assert (spans[0][0], spans[-1][1]) == (0, length)
@@ -46,7 +46,7 @@ def test_spans(tiling: Tiling, multiple: int) -> None:
 
 @pytest.mark.parametrize("tiling", TILINGS)
 @pytest.mark.parametrize("scale", [1, 8])
-def test_weights_add_up_to_one(tiling: Tiling, scale: int) -> None:
+def test_blend_windows_add_up_to_one(tiling: Tiling, scale: int) -> None:
     for length in (1, 5, 9, 17, 50, 121, 200):
         spans = tiling.spans(length)
         total = np.zeros(length * scale)
@@ -55,7 +55,7 @@ def test_weights_add_up_to_one(tiling: Tiling, scale: int) -> None:
         np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_cut_tiles_count_only_beyond_half_the_overlap() -> None:
+def test_blend_windows_of_cut_tiles_end_mid_overlap() -> None:
     tiling = Tiling(30, 10, cut=True)
     windows = tiling.blend_windows(tiling.spans(70), 2)
     assert len(windows) == 3
@@ -65,7 +65,7 @@ def test_cut_tiles_count_only_beyond_half_the_overlap() -> None:
         assert (window[-10:] == 0).all() == (n < len(windows) - 1)
 
 
-def test_tiles_that_were_cut_fade_far_enough() -> None:
+def test_tiling_blend_of_cut_tiles_widens_the_overlap() -> None:
     assert Tiling(48, 2, cut=True).blend(16) == Tiling(48, 16)
     assert Tiling(120, 40, cut=True).blend(16) == Tiling(120, 40)
     assert Tiling(12, 0, cut=True).blend(16) == Tiling(12, 4)
@@ -74,7 +74,7 @@ def test_tiles_that_were_cut_fade_far_enough() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(5, 5), (40, 7), (7, 40), (33, 41)])
 @pytest.mark.parametrize("tiling", [Tiling(12, 4), Tiling(12, 4, cut=True), Tiling(9, 2)])
-def test_bands_put_together_what_was_cut(tiling: Tiling, height: int, width: int) -> None:
+def test_tiling_bands_restore_the_planes(tiling: Tiling, height: int, width: int) -> None:
     whole = np.random.default_rng(1).random((2, height * 4, width * 4)).astype(np.float32)
 
     def work(rows: Span, columns: Span) -> np.ndarray:
@@ -90,16 +90,16 @@ def test_bands_put_together_what_was_cut(tiling: Tiling, height: int, width: int
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(8, 3), (0, 0), (8, -1), (-8, 0)])
-def test_tilings_that_make_no_sense(tile: int, overlap: int) -> None:
+def test_tiling_with_small_tile_raises(tile: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="must be three times as large"):
         Tiling(tile, overlap)
 
 
 @pytest.mark.parametrize(("backend", "levels"), [("ort", 0), ("openvino", 1)])
-def test_tiles_change_nothing_where_networks_look_not_far(
+def test_cut_tiles_give_the_image_without_tiles(
     photo: Callable[[int, int], np.ndarray], backend: str, levels: int
 ) -> None:
-    """OpenVINO's sums depend on the planes' shapes, on some processors: a few samples may be a level off."""
+    """On some processors the sums of OpenVINO depend on the shape of planes: a few values may differ by 1."""
     if backend == "openvino":
         needs("openvino")
     whole, tiled = (EngineCodec("tiny", tile=tile, backend=backend) for tile in (0, MIN_TILE))
@@ -113,7 +113,7 @@ def test_tiles_change_nothing_where_networks_look_not_far(
         assert np.count_nonzero(off) <= off.size / 10_000
 
 
-def test_tiles_that_fade(photo: Callable[[int, int], np.ndarray]) -> None:
+def test_blended_tiles_are_close_to_the_image_without_tiles(photo: Callable[[int, int], np.ndarray]) -> None:
     pixels = photo(200, 50)
     whole, tiled = EngineCodec("tiny", tile=0), EngineCodec("tiny", tile=96, overlap=32)
     data = tiled.encode(ImageData(pixels), EncodeOptions(quality=30))
@@ -121,7 +121,9 @@ def test_tiles_that_fade(photo: Callable[[int, int], np.ndarray]) -> None:
     assert 0 < np.abs(first.astype(int) - second).max() < 10
 
 
-def test_denoised_tiles(denoising: Bundle, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_denoised_tiles_are_close_to_the_image_without_tiles(
+    denoising: Bundle, photo: Callable[[int, int], np.ndarray]
+) -> None:
     codec = EngineCodec(denoising.folder, tile=96, overlap=32)
     data = codec.encode(ImageData(photo(203, 121)), EncodeOptions(quality=10))
     whole = EngineCodec(denoising.folder, tile=0).decode(data, options=DecodeOptions(2))
@@ -129,7 +131,7 @@ def test_denoised_tiles(denoising: Bundle, photo: Callable[[int, int], np.ndarra
     assert psnr(codec.decode(data, options=DecodeOptions(2)).pixels, whole.pixels) > 40
 
 
-def test_tilings_of_bundles() -> None:
+def test_choose_tiling_depends_on_receptive_radius() -> None:
     tiny = find_bundle("tiny")
     assert tiny.receptive_radius
     assert choose_tiling(tiny) == Tiling(CUT_TILE // 8, 2 * tiny.receptive_radius, cut=True)
