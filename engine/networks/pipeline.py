@@ -61,7 +61,11 @@ class Pipeline(Protocol):
 class Backend(Protocol):
     """A library that runs networks on a kind of device.
 
-    `name` is the value of the option `backend`, `device` is "cpu" or "cuda".
+    To add a backend, write a class like this in `backends/`, and add it to `BACKENDS_BY_SPEED`.
+
+    Attributes:
+        name: the value of the option `backend`, one of `BACKENDS`.
+        device: "cpu" or "cuda".
     """
 
     name: str
@@ -89,8 +93,8 @@ class Backend(Protocol):
         """Return the name and the version of the library, which must be installed."""
 
 
-# The order is that of the time to open a codec and decode one image (`benchmarks/backends.py`). OpenVINO is twice in
-# it: before ONNX Runtime on processors with bfloat16, behind ONNX Runtime on others.
+# The first backend takes the least time to open a codec and decode one image (`benchmarks/backends.py`). OpenVINO has
+# two entries: it comes before ONNX Runtime on processors with bfloat16, and after ONNX Runtime on others.
 BACKENDS_BY_SPEED: tuple[type[Backend], ...] = (TensorRt, OrtCuda, OpenVinoBf16, OrtCpu, OpenVino)
 
 

@@ -1,7 +1,7 @@
-"""A device made of this machine's memory: kernels compiled for the host, work that waits until it must be done.
+"""An emulated GPU in the memory of this machine: kernels are compiled for the host, and queued work waits.
 
-What is read before it was waited for is still poison here, as it may be on a GPU. `install` puts it in the place of a
-GPU, for the rest of the process.
+Work runs when an event after it is waited for. A result that is read earlier is poison, as it may be on a GPU.
+`install` puts the emulated device in the place of GPU 0 for the rest of the process.
 """
 
 import ctypes
@@ -53,7 +53,7 @@ class Stream(Queue):
         self.queued += 1
 
     def flush(self, count: int) -> None:
-        """Do what is left of the first `count` works that were ever queued."""
+        """Run the first `count` works that were ever queued, but for those that are done."""
         while self.done < count:
             work = self.works.popleft()
             self.done += 1
@@ -80,7 +80,7 @@ class Recorded:
 
 
 class EmulatedDevice:
-    """See `sdtrt.kernels.device.Device`; `host` runs kernels."""
+    """A device as `sdtrt.kernels.device.Device` describes it; `host` runs the kernels."""
 
     name = "this machine's memory"
 
@@ -141,7 +141,7 @@ class EmulatedDevice:
         stream.do(Event(other).sync)
 
     def seconds(self, queue: Callable[[], None]) -> float:
-        """Return the seconds that what `queue` queues takes here."""
+        """Return the duration of the work that `queue` queues, in seconds."""
         self.record_event(self.stream).sync()
         started = time.perf_counter()
         queue()
@@ -150,7 +150,7 @@ class EmulatedDevice:
 
 
 class EmulatedBackend:
-    """ONNX Runtime on the host, by the code that binds device memory."""
+    """ONNX Runtime on the host, with the same code as on a GPU."""
 
     name = "ort"
 
@@ -173,7 +173,7 @@ class EmulatedNetwork:
 
 
 def install() -> None:
-    """Put the emulated device in the place of GPU 0, with ONNX Runtime on it; TensorRT stays out of reach.
+    """Put the emulated device in the place of GPU 0, with ONNX Runtime on it. TensorRT is unavailable.
 
     Raises `DeviceError` where there is no C++ compiler.
     """

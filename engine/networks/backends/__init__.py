@@ -13,6 +13,8 @@ from sdtrt.engine.format.arguments import checked_integer
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels.device import DeviceArray, Stream
 
+# The names of `pipeline.BACKENDS_BY_SPEED`, here for the command line, which must not import the backends. A test
+# compares them.
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_THREADS = 1 << 12
