@@ -32,7 +32,7 @@ SIZES = [(1, 1), (8, 8), (40, 30), (33, 17), (7, 50)]
 
 
 @pytest.fixture(scope="module")
-def alone() -> CpuPipeline:
+def cpu_pipeline() -> CpuPipeline:
     return CpuPipeline(OrtCpu(), TiledRunner.of(TINY))
 
 
@@ -43,21 +43,21 @@ def on_device(pipeline: GpuPipeline) -> EngineCodec:
     return on_device
 
 
-def parsed(data: bytes) -> DecodeRequest:
+def request_of(data: bytes) -> DecodeRequest:
     file = container.read(data)
     return DecodeRequest(LatentReader(file).read(), file.header)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_gpu_pipeline_equals_cpu_pipeline(
-    pipeline: GpuPipeline, alone: CpuPipeline, photo: Photo, size: tuple[int, int]
+    pipeline: GpuPipeline, cpu_pipeline: CpuPipeline, photo: Photo, size: tuple[int, int]
 ) -> None:
     pixels = photo(*size)
     for _ in range(3):  # as it is, then twice as a graph
-        np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
+        np.testing.assert_array_equal(pipeline.analyse([pixels])[0], cpu_pipeline.analyse([pixels])[0])
     for quality in (20, 90, 50):
-        picture = parsed(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=quality)))
-        np.testing.assert_array_equal(pipeline.synthesise([picture])[0], alone.synthesise([picture])[0])
+        image = request_of(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=quality)))
+        np.testing.assert_array_equal(pipeline.synthesise([image])[0], cpu_pipeline.synthesise([image])[0])
 
 
 @pytest.mark.parametrize("cut", [True, False])
@@ -67,19 +67,19 @@ def test_gpu_pipeline_with_tiles_equals_cpu_pipeline(
 ) -> None:
     calls: list[tuple[int, int]] = []
     tiled = TiledRunner(TINY, Tiling(9, 3, cut), lambda *counts: calls.append(counts))
-    pipeline, alone = GpuPipeline(device, backend, tiled), CpuPipeline(OrtCpu(), replace(tiled, progress=None))
+    pipeline, cpu_pipeline = GpuPipeline(device, backend, tiled), CpuPipeline(OrtCpu(), replace(tiled, progress=None))
     pixels = photo(*size)
-    np.testing.assert_array_equal(pipeline.analyse([pixels])[0], alone.analyse([pixels])[0])
-    picture = parsed(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=50)))
-    found = pipeline.synthesise([picture, picture])
+    np.testing.assert_array_equal(pipeline.analyse([pixels])[0], cpu_pipeline.analyse([pixels])[0])
+    image = request_of(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=50)))
+    result = pipeline.synthesise([image, image])
     assert calls.count((0, calls[0][1])) == 3
     assert calls == [(n, calls[0][1]) for n in range(calls[0][1] + 1)] * 3
     assert calls[0][1] >= 4
-    for one in found:
-        np.testing.assert_array_equal(one, alone.synthesise([picture])[0])
+    for pixels in result:
+        np.testing.assert_array_equal(pixels, cpu_pipeline.synthesise([image])[0])
 
 
-def test_synthesise_each_offset_kind_equals_cpu_pipeline(pipeline: GpuPipeline, alone: CpuPipeline) -> None:
+def test_synthesise_each_offset_kind_equals_cpu_pipeline(pipeline: GpuPipeline, cpu_pipeline: CpuPipeline) -> None:
     """Offsets are those of channels or of symbols; files of method palette have none."""
     rng = np.random.default_rng(2)
     header = Header(20, 15, 1, 3, 2000)
@@ -92,37 +92,35 @@ def test_synthesise_each_offset_kind_equals_cpu_pipeline(pipeline: GpuPipeline, 
         rng.normal(size=symbols.shape).astype(np.float32),
     ):
         for _ in range(2):
-            found = pipeline.synthesise([DecodeRequest(contents, header)])[0]
-            np.testing.assert_array_equal(found, alone.synthesise([DecodeRequest(contents, header)])[0])
+            result = pipeline.synthesise([DecodeRequest(contents, header)])[0]
+            np.testing.assert_array_equal(result, cpu_pipeline.synthesise([DecodeRequest(contents, header)])[0])
 
 
 def test_batches_of_mixed_sizes_equal_single_images(on_device: EngineCodec, photo: Photo) -> None:
-    pictures = [
-        ImageData(photo(*size)) for size in ((40, 30), (39, 26), (40, 30), (40, 30), (40, 30), (8, 8), (16, 16))
-    ]
+    images = [ImageData(photo(*size)) for size in ((40, 30), (39, 26), (40, 30), (40, 30), (40, 30), (8, 8), (16, 16))]
     host = EngineCodec("tiny", device="cpu")
-    files = list(on_device.encode_batch(pictures, EncodeOptions()))
-    assert [len(data) for data in files] == [len(host.encode(picture, EncodeOptions())) for picture in pictures]
+    files = list(on_device.encode_batch(images, EncodeOptions()))
+    assert [len(data) for data in files] == [len(host.encode(image, EncodeOptions())) for image in images]
     for back, data in zip(on_device.decode_batch(files), files, strict=True):
         difference = back.pixels.astype(int) - host.decode(data).pixels
         assert abs(difference).max() <= 1  # a batch's sums may be in another order
 
 
 def test_analyse_large_batch_is_split(pipeline: GpuPipeline, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [np.roll(photo(40, 30), n, axis=1) for n in range(5)]
-    expected = [pipeline.analyse([one])[0] for one in pictures]
+    images = [np.roll(photo(40, 30), n, axis=1) for n in range(5)]
+    expected = [pipeline.analyse([one])[0] for one in images]
     monkeypatch.setattr(gpu_pipeline, "MAX_AREA", 2 * 40 * 32)
     sizes = []
     monkeypatch.setattr(
         pipeline, "_encode", lambda part, encode=pipeline._encode: sizes.append(len(part)) or encode(part)
     )
-    np.testing.assert_allclose(pipeline.analyse(pictures), expected, atol=1e-5)
+    np.testing.assert_allclose(pipeline.analyse(images), expected, atol=1e-5)
     assert sizes == [2, 2, 1]
     header = Header(40, 30, 1, 3, 2048)
     pixels = pipeline.synthesise([DecodeRequest(latents, header) for latents in expected])
-    for found, latents in zip(pixels, expected, strict=True):
-        alone = pipeline.synthesise([DecodeRequest(latents, header)])[0]
-        assert np.abs(found.astype(int) - alone).max() <= 1
+    for result, latents in zip(pixels, expected, strict=True):
+        single = pipeline.synthesise([DecodeRequest(latents, header)])[0]
+        assert np.abs(result.astype(int) - single).max() <= 1
 
 
 def test_graphs_are_captured_once_for_each_plan(pipeline: GpuPipeline, device: Any, photo: Photo) -> None:
@@ -139,7 +137,7 @@ def test_graphs_are_captured_once_for_each_plan(pipeline: GpuPipeline, device: A
 
 
 def test_decode_into_device_array_equals_cpu_pipeline(
-    pipeline: GpuPipeline, alone: CpuPipeline, device: Any, on_device: EngineCodec, photo: Photo
+    pipeline: GpuPipeline, cpu_pipeline: CpuPipeline, device: Any, on_device: EngineCodec, photo: Photo
 ) -> None:
     pixels = photo(33, 17)
     pixels[:, 16:] = np.where(np.indices((17, 17)).sum(0)[:, :, None] % 5 == 0, 20, 230)  # lines, for an overlay
@@ -152,7 +150,7 @@ def test_decode_into_device_array_equals_cpu_pipeline(
     device.record_event(stream).sync()
     for data, target in zip(files, targets, strict=True):
         layers = LayerReader(container.read(data))
-        np.testing.assert_array_equal(target.owner, layers.apply(alone.synthesise([parsed(data)])[0]))
+        np.testing.assert_array_equal(target.owner, layers.apply(cpu_pipeline.synthesise([request_of(data)])[0]))
     with pytest.raises(ValueError, match=r"uint8 \(17, 33, 3\)"):
         on_device.decode_into(files[0], device.empty((33, 17, 3), np.uint8), stream)
     with pytest.raises(ValueError, match="float32"):
@@ -170,13 +168,13 @@ def test_synthesise_output_not_finite_raises(pipeline: GpuPipeline) -> None:
 
 
 def test_gpu_codec_in_several_threads_gives_equal_results(on_device: EngineCodec, photo: Photo) -> None:
-    pictures = [ImageData(photo(8 + 8 * (n % 5), 16 + n % 3)) for n in range(24)]
-    files = [on_device.encode(picture, EncodeOptions()) for picture in pictures]
+    images = [ImageData(photo(8 + 8 * (n % 5), 16 + n % 3)) for n in range(24)]
+    files = [on_device.encode(image, EncodeOptions()) for image in images]
     expected = [on_device.decode(data).pixels for data in files]
     with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(lambda picture: on_device.encode(picture, EncodeOptions()), pictures)) == files
-        for found, pixels in zip(pool.map(on_device.decode, files), expected, strict=True):
-            np.testing.assert_array_equal(found.pixels, pixels)
+        assert list(pool.map(lambda image: on_device.encode(image, EncodeOptions()), images)) == files
+        for result, pixels in zip(pool.map(on_device.decode, files), expected, strict=True):
+            np.testing.assert_array_equal(result.pixels, pixels)
 
 
 def test_decode_into_without_gpu_raises(real_files: dict[str, bytes]) -> None:

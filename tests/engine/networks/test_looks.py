@@ -61,10 +61,10 @@ def test_encode_does_not_depend_on_the_look(codec: EngineCodec, files: dict[floa
     built_in = EngineCodec("tiny", device="cpu", threads=1)
     for data in files.values():
         np.testing.assert_array_equal(decoded(built_in, data, FAITHFUL), decoded(codec, data, FAITHFUL))
-    picture = built_in.decode(files[57], options=FAITHFUL)
+    image = built_in.decode(files[57], options=FAITHFUL)
     for quality in files:
-        assert built_in.encode(picture, EncodeOptions(quality=quality)) == codec.encode(
-            picture, EncodeOptions(quality=quality)
+        assert built_in.encode(image, EncodeOptions(quality=quality)) == codec.encode(
+            image, EncodeOptions(quality=quality)
         )
 
 
@@ -81,14 +81,14 @@ def test_vivid_weight_falls_as_the_residual_gets_finer(codec: EngineCodec, files
 def test_region_rows_and_salvage_have_the_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
     for data in files.values():
         for view in (VIVID, FAITHFUL, DecodeOptions()):
-            whole = codec.decode(data, options=view)
+            image = codec.decode(data, options=view)
             region = parts.decode_region(codec, data, (5, 3, 20, 30), options=view)
-            np.testing.assert_array_equal(region.pixels, whole.pixels[3:33, 5:25])
+            np.testing.assert_array_equal(region.pixels, image.pixels[3:33, 5:25])
             _, rows = parts.decode_rows(codec, data, options=view)
-            np.testing.assert_array_equal(np.concatenate([*rows]), whole.pixels)
-            found = parts.salvage(codec, data, options=view)
-            np.testing.assert_array_equal(found.pixels, whole.pixels)
-            assert whole.look == region.look == found.look
+            np.testing.assert_array_equal(np.concatenate([*rows]), image.pixels)
+            salvaged = parts.salvage(codec, data, options=view)
+            np.testing.assert_array_equal(salvaged.pixels, image.pixels)
+            assert image.look == region.look == salvaged.look
 
 
 def test_preview_by_networks_has_the_look_of_the_bundle(codec: EngineCodec, files: dict[float, bytes]) -> None:

@@ -59,26 +59,26 @@ def latents_of_size(height: int, width: int) -> dict[str, NDArray[np.float32]]:
 @pytest.mark.parametrize("size", [(8, 8), (8, 136), (72, 40)])
 def test_encoder_output_equals_onnxruntime(size: tuple[int, int]) -> None:
     planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, *size)).astype(np.float32)
-    found = OpenVino(1, "fp32").load(ENCODER).run({"pixels": planes})
+    result = OpenVino(1, "fp32").load(ENCODER).run({"pixels": planes})
     expected = OrtCpu(1).load(ENCODER).run({"pixels": planes})
-    assert found.keys() == expected.keys()
-    np.testing.assert_allclose(found["latents"], expected["latents"], atol=1e-3)
+    assert result.keys() == expected.keys()
+    np.testing.assert_allclose(result["latents"], expected["latents"], atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 17), (9, 5)])
 def test_decoder_output_equals_onnxruntime(size: tuple[int, int]) -> None:
     inputs = latents_of_size(*size)
-    found = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, OrtCpu(1).load(DECODER).run(inputs)["pixels"], atol=1e-4)
+    result = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, OrtCpu(1).load(DECODER).run(inputs)["pixels"], atol=1e-4)
 
 
 def test_openvino_and_onnxruntime_decode_each_others_files(codec: sdtrt.Codec, photo: Photo) -> None:
     image = photo(97, 61)
     with sdtrt.Codec.open(backend="openvino", threads=1, precision="fp32") as other:
         for data in (codec.encode(image, quality=70), other.encode(image, quality=70)):
-            found, expected = (np.asarray(one.decode(data), int) for one in (other, codec))
-            assert np.abs(found - expected).max() <= 1
+            result, expected = (np.asarray(one.decode(data), int) for one in (other, codec))
+            assert np.abs(result - expected).max() <= 1
             np.testing.assert_array_equal(other.decode_latents(data), codec.decode_latents(data))
 
 
@@ -87,16 +87,16 @@ def test_network_run_in_several_threads_gives_equal_results() -> None:
     works = [latents_of_size(height, width) for height in (3, 6) for width in (4, 9)] * 4
     expected = [network.run(inputs)["pixels"] for inputs in works]
     with ThreadPoolExecutor(4) as pool:
-        for found, one in zip(pool.map(network.run, works), expected, strict=True):
-            np.testing.assert_allclose(found["pixels"], one, atol=1e-5)
+        for result, one in zip(pool.map(network.run, works), expected, strict=True):
+            np.testing.assert_allclose(result["pixels"], one, atol=1e-5)
 
 
 def test_network_output_survives_the_next_run() -> None:
     network = OpenVino(1, "fp32").load(DECODER)
     first = network.run(latents_of_size(3, 3))["pixels"]
-    kept = first.copy()
+    copy = first.copy()
     network.run(latents_of_size(3, 3) | {"step": np.array([2], np.float32)})
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, copy)
 
 
 def test_network_run_on_strided_array_equals_contiguous() -> None:
@@ -115,19 +115,19 @@ def real_bfloat16() -> None:
 @pytest.mark.usefixtures("real_bfloat16")
 def test_precision_auto_with_bfloat16_is_bf16() -> None:
     inputs = latents_of_size(4, 20)
-    exact, rounded, found = (
+    fp32, rounded, result = (
         OpenVino(1, precision).load(DECODER).run(inputs)["pixels"] for precision in ("fp32", "bf16", "auto")
     )
-    np.testing.assert_array_equal(found, rounded)
-    np.testing.assert_allclose(found, exact, atol=0.1)
-    assert np.abs(found - exact).max() > 1e-5
+    np.testing.assert_array_equal(result, rounded)
+    np.testing.assert_allclose(result, fp32, atol=0.1)
+    assert np.abs(result - fp32).max() > 1e-5
 
 
 @pytest.mark.parametrize("bfloat16", [False], indirect=True)
 def test_precision_bf16_without_bfloat16_raises(bfloat16: bool) -> None:
     inputs = latents_of_size(4, 20)
-    exact, found = (OpenVino(1, precision).load(DECODER).run(inputs)["pixels"] for precision in ("fp32", "auto"))
-    np.testing.assert_array_equal(found, exact)
+    fp32, result = (OpenVino(1, precision).load(DECODER).run(inputs)["pixels"] for precision in ("fp32", "auto"))
+    np.testing.assert_array_equal(result, fp32)
     with pytest.raises(DeviceError, match=r"this processor \(.+\) has no bfloat16; choose precision auto or fp32"):
         OpenVino(1, "bf16")
     with pytest.raises(DeviceError, match=r"openvino on cpu: this processor .* has no bfloat16"):
@@ -138,24 +138,24 @@ def test_precision_bf16_without_bfloat16_raises(bfloat16: bool) -> None:
 
 def test_narrow_images_are_computed_in_fp32() -> None:
     """OpenVINO 2026.4 on AMX computes wrong bfloat16 results for a convolution with one column of outputs."""
-    exact, found = (OpenVino(1, precision).load(ENCODER) for precision in ("fp32", "auto"))
+    fp32, result = (OpenVino(1, precision).load(ENCODER) for precision in ("fp32", "auto"))
     for height, width in ((40, 8), (304, 8), (8, 8)):
         planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
         np.testing.assert_array_equal(
-            found.run({"pixels": planes})["latents"], exact.run({"pixels": planes})["latents"]
+            result.run({"pixels": planes})["latents"], fp32.run({"pixels": planes})["latents"]
         )
 
 
 def test_strided_convolutions_in_auto_equal_fp32(network_of_strides: Path) -> None:
     """OpenVINO 2026.4 on AMX computes them wrongly in bfloat16; then `auto` warns and computes in fp32."""
-    exact = OpenVino(1, "fp32").load(network_of_strides)
+    fp32 = OpenVino(1, "fp32").load(network_of_strides)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = OpenVino(1, "auto").load(network_of_strides)
+        result = OpenVino(1, "auto").load(network_of_strides)
     for height, width in ((96, 16), (256, 32), (64, 64), (128, 512)):
         inputs = {"x": np.random.default_rng(1).normal(size=(1, 3, height, width)).astype(np.float32)}
-        expected = exact.run(inputs)["y"]
-        np.testing.assert_allclose(found.run(inputs)["y"], expected, atol=0.05 * np.abs(expected).max())
+        expected = fp32.run(inputs)["y"]
+        np.testing.assert_allclose(result.run(inputs)["y"], expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.fixture
@@ -193,12 +193,12 @@ def test_network_with_dynamic_channels_is_refused_in_bf16(network: Network) -> N
 
 
 def test_wide_images_in_auto_are_close_to_fp32() -> None:
-    exact, found = (OpenVino(1, precision).load(ENCODER) for precision in ("fp32", "auto"))
+    fp32, result = (OpenVino(1, precision).load(ENCODER) for precision in ("fp32", "auto"))
     for height, width in ((40, 128), (304, 136), (8, 160), (72, 136)):
         planes = np.random.default_rng(1).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
-        expected = exact.run({"pixels": planes})["latents"]
+        expected = fp32.run({"pixels": planes})["latents"]
         np.testing.assert_allclose(
-            found.run({"pixels": planes})["latents"], expected, atol=0.02 * np.abs(expected).max()
+            result.run({"pixels": planes})["latents"], expected, atol=0.02 * np.abs(expected).max()
         )
 
 
@@ -212,8 +212,8 @@ def test_network_wrong_in_bfloat16_is_refused_or_computed_in_fp32(cache: Path, m
         OpenVino(1, "bf16").load(DECODER)
     inputs = latents_of_size(4, 20)
     with pytest.warns(RuntimeWarning, match=r"output pixels of .*decoder\.onnx .*; it is computed in fp32"):
-        found = OpenVino(1, "auto").load(DECODER).run(inputs)["pixels"]
-    np.testing.assert_array_equal(found, OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"])
+        result = OpenVino(1, "auto").load(DECODER).run(inputs)["pixels"]
+    np.testing.assert_array_equal(result, OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"])
     assert len([*cache.iterdir()]) == 1  # of the fp32 network
 
 
@@ -278,22 +278,27 @@ def test_run_of_identity_keeps_tensor_names(network: Network) -> None:
 def test_load_uses_cached_network_and_recompiles_damaged_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = latents_of_size(5, 4)
     expected = OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"]
-    (kept,) = cache.iterdir()
+    (cached,) = cache.iterdir()
     compiled: list[Path] = []
     compile_network = OpenVino._compile
 
-    def noted(self: OpenVino, path: Path, precision: str) -> object:
+    def compile_and_record(self: OpenVino, path: Path, precision: str) -> object:
         compiled.append(path)
         return compile_network(self, path, precision)
 
-    monkeypatch.setattr(OpenVino, "_compile", noted)
+    monkeypatch.setattr(OpenVino, "_compile", compile_and_record)
     np.testing.assert_array_equal(OpenVino(2, "fp32").load(DECODER).run(inputs)["pixels"], expected)
     assert not compiled
 
-    whole = kept.read_bytes()
-    middle = len(whole) // 2
-    for damaged in (b"", whole[:20], whole[:-1], whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]):
-        kept.write_bytes(damaged)
+    data = cached.read_bytes()
+    middle = len(data) // 2
+    for damaged in (
+        b"",
+        data[:20],
+        data[:-1],
+        data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+    ):
+        cached.write_bytes(damaged)
         np.testing.assert_array_equal(OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"], expected)
         assert compiled.pop() == DECODER
         np.testing.assert_array_equal(OpenVino(1, "fp32").load(DECODER).run(inputs)["pixels"], expected)
@@ -302,10 +307,10 @@ def test_load_uses_cached_network_and_recompiles_damaged_one(cache: Path, monkey
 
 def test_load_recompiles_cached_network_of_another_build(cache: Path) -> None:
     OpenVino(1, "fp32").load(DECODER)
-    (kept,) = cache.iterdir()
-    Cache("openvino", 1 << 30).put(kept.name, b"of another build")
+    (cached,) = cache.iterdir()
+    Cache("openvino", 1 << 30).put(cached.name, b"of another build")
     assert OpenVino(1, "fp32").load(DECODER).run(latents_of_size(2, 2))["pixels"].shape == (1, 3, 16, 16)
-    assert kept.stat().st_size > 1000
+    assert cached.stat().st_size > 1000
 
 
 def test_cache_separates_networks_of_one_name(cache: Path, network: Network) -> None:

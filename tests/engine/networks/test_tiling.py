@@ -75,18 +75,18 @@ def test_tiling_blend_of_cut_tiles_widens_the_overlap() -> None:
 @pytest.mark.parametrize(("height", "width"), [(5, 5), (40, 7), (7, 40), (33, 41)])
 @pytest.mark.parametrize("tiling", [Tiling(12, 4), Tiling(12, 4, cut=True), Tiling(9, 2)])
 def test_tiling_bands_restore_the_planes(tiling: Tiling, height: int, width: int) -> None:
-    whole = np.random.default_rng(1).random((2, height * 4, width * 4)).astype(np.float32)
+    planes = np.random.default_rng(1).random((2, height * 4, width * 4)).astype(np.float32)
 
     def work(rows: Span, columns: Span) -> np.ndarray:
-        return whole[:, 4 * rows[0] : 4 * rows[1], 4 * columns[0] : 4 * columns[1]]
+        return planes[:, 4 * rows[0] : 4 * rows[1], 4 * columns[0] : 4 * columns[1]]
 
     bands = list(tiling.bands(height, width, work, scale=4))
     tops = np.cumsum([0, *(band.shape[1] for _, band in bands)])
     assert [top for top, _ in bands] == tops[:-1].tolist()
-    found = np.concatenate([band for _, band in bands], axis=1)
-    np.testing.assert_allclose(found, whole, rtol=1e-6)
+    result = np.concatenate([band for _, band in bands], axis=1)
+    np.testing.assert_allclose(result, planes, rtol=1e-6)
     if tiling.cut:
-        np.testing.assert_array_equal(found, whole)
+        np.testing.assert_array_equal(result, planes)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(8, 3), (0, 0), (8, -1), (-8, 0)])
@@ -102,22 +102,22 @@ def test_cut_tiles_give_the_image_without_tiles(
     """On some processors the sums of OpenVINO depend on the shape of planes: a few values may differ by 1."""
     if backend == "openvino":
         needs("openvino")
-    whole, tiled = (EngineCodec("tiny", tile=tile, backend=backend) for tile in (0, MIN_TILE))
+    untiled, tiled = (EngineCodec("tiny", tile=tile, backend=backend) for tile in (0, MIN_TILE))
     pixels = photo(MIN_TILE + 131, 90)
     for turned in (pixels, pixels.swapaxes(0, 1)):
-        np.testing.assert_array_equal(tiled.analyse(turned), whole.analyse(turned))
-        data = whole.encode(ImageData(turned), EncodeOptions(quality=30))
+        np.testing.assert_array_equal(tiled.analyse(turned), untiled.analyse(turned))
+        data = untiled.encode(ImageData(turned), EncodeOptions(quality=30))
         assert tiled.encode(ImageData(turned), EncodeOptions(quality=30)) == data
-        off = np.abs(tiled.decode(data).pixels.astype(int) - whole.decode(data).pixels)
+        off = np.abs(tiled.decode(data).pixels.astype(int) - untiled.decode(data).pixels)
         assert off.max() <= levels
         assert np.count_nonzero(off) <= off.size / 10_000
 
 
 def test_blended_tiles_are_close_to_the_image_without_tiles(photo: Callable[[int, int], np.ndarray]) -> None:
     pixels = photo(200, 50)
-    whole, tiled = EngineCodec("tiny", tile=0), EngineCodec("tiny", tile=96, overlap=32)
+    untiled, tiled = EngineCodec("tiny", tile=0), EngineCodec("tiny", tile=96, overlap=32)
     data = tiled.encode(ImageData(pixels), EncodeOptions(quality=30))
-    first, second = whole.decode(data).pixels, tiled.decode(data).pixels
+    first, second = untiled.decode(data).pixels, tiled.decode(data).pixels
     assert 0 < np.abs(first.astype(int) - second).max() < 10
 
 
@@ -126,9 +126,9 @@ def test_denoised_tiles_are_close_to_the_image_without_tiles(
 ) -> None:
     codec = EngineCodec(denoising.folder, tile=96, overlap=32)
     data = codec.encode(ImageData(photo(203, 121)), EncodeOptions(quality=10))
-    whole = EngineCodec(denoising.folder, tile=0).decode(data, options=DecodeOptions(2))
+    untiled = EngineCodec(denoising.folder, tile=0).decode(data, options=DecodeOptions(2))
     assert codec.decode(data, options=DecodeOptions(2)).pixels.shape == (121, 203, 3)
-    assert psnr(codec.decode(data, options=DecodeOptions(2)).pixels, whole.pixels) > 40
+    assert psnr(codec.decode(data, options=DecodeOptions(2)).pixels, untiled.pixels) > 40
 
 
 def test_choose_tiling_depends_on_receptive_radius() -> None:
