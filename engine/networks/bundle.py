@@ -31,7 +31,7 @@ SCHEMA = 1
 MANIFEST = "bundle.json"
 BUILT_IN = "tiny"
 MIN_RANGE, MAX_RANGE = 1e-3, 1e6  # of pixel values
-MAX_REACH = 1 << 10  # latents
+MAX_RADIUS = 1 << 10  # latents
 PRIOR_REPAIR_HINT = "a new training would give another prior: copy the file from a copy of the bundle"
 
 
@@ -117,8 +117,8 @@ class Bundle:
         look, radius, prior = fields.get("look", "faithful"), fields.get("reach"), fields.get("prior")
         if look != "faithful" and not (look == "vivid" and "vivid.onnx" in fields["files"]):
             raise ValueError(f"look {look!r}, expected faithful, or vivid with a vivid.onnx")
-        if radius is not None and (type(radius) is not int or not 0 <= radius <= MAX_REACH):
-            raise ValueError(f"reach {radius!r}, expected 0 to {MAX_REACH} latents")
+        if radius is not None and (type(radius) is not int or not 0 <= radius <= MAX_RADIUS):
+            raise ValueError(f"reach {radius!r}, expected 0 to {MAX_RADIUS} latents")
         if prior is not None and not (
             isinstance(prior, str) and prior in fields["files"] and isinstance(profile, LatentProfile)
         ):

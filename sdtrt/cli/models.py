@@ -165,7 +165,7 @@ def engines_list(options: argparse.Namespace) -> int:
     bundle = find_bundle(options.bundle)
     found = engine_states(bundle, EngineIndex.of(bundle))
     if options.json:
-        print_json([asdict(plan) | {"state": asdict(state)} for plan, state in found])
+        print_json([asdict(plan) | {"state": {"kind": state.kind, "why": state.reason}} for plan, state in found])
     elif not found:
         print_result(printable(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}"))
     else:

@@ -116,7 +116,7 @@ def test_engine_state_after_changed_fp32_file_is_valid(bundle: Bundle, machine: 
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "reason"),
     [
         ({"version": "1.2.2"}, "built by tensorrt_rtx 1.2.2, installed is 1.2.3"),
         ({"shapes": "512x512"}, f"built for 512x512, the index has {SHAPES}"),
@@ -124,13 +124,13 @@ def test_engine_state_after_changed_fp32_file_is_valid(bundle: Bundle, machine: 
     ],
 )
 def test_engine_state_after_changed_build_inputs_is_stale(
-    bundle: Bundle, machine: SimpleNamespace, change: dict[str, object], why: str
+    bundle: Bundle, machine: SimpleNamespace, change: dict[str, object], reason: str
 ) -> None:
     current, other = built(bundle), built(bundle, **change)
     assert state_of(bundle, current).kind == "valid"
     state = state_of(bundle, other)
     assert state.kind == "stale"
-    assert why in state.reason
+    assert reason in state.reason
     with pytest.raises(BundleError, match=r"stale.*run: sdtrt engines build /.*mine"):
         require_valid(bundle, other)
 
@@ -201,6 +201,12 @@ def test_engine_key_file_name_depends_on_every_field(bundle: Bundle) -> None:
         value = getattr(key, field.name)
         other = dataclasses.replace(key, **{field.name: value + 1 if isinstance(value, int) else f"{value}1"})
         assert other.file_name() != key.file_name()
+
+
+def test_engine_key_file_name_never_changes() -> None:
+    """Files that were built by an earlier version keep their names."""
+    key = EngineKey("decoder", "0" * 64, "tensorrt", "10.1.0", "sm89", SHAPES, recipe=2)
+    assert key.file_name() == "decoder-sm89-9143edb3ea81.engine"
 
 
 def test_engines_folder_of_built_in_bundle_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
