@@ -157,7 +157,11 @@ def engines_folder(bundle: Bundle) -> Path:
 
 
 def onnx_files(bundle: Bundle, network: str) -> list[str]:
-    """Return the names of the ONNX file of a network and of its weights; the half-precision file comes first."""
+    """Return the names of a network's ONNX file and of its file of weights, in half precision if the bundle has that.
+
+    Raises:
+        BundleError: the bundle does not have the network.
+    """
     for name in (f"{network}.fp16.onnx", f"{network}.onnx"):
         if name in bundle.files:
             return [name, *(extra for extra in (f"{name}.data",) if extra in bundle.files)]
@@ -170,7 +174,7 @@ def networks_of(bundle: Bundle) -> list[str]:
 
 
 def onnx_hash(bundle: Bundle, network: str) -> str:
-    """Return the SHA-256 of the current files of a network, which the manifest may not agree with.
+    """Return the SHA-256 of the current files of a network, even if the manifest has another one.
 
     Raises:
         BundleError: a file is missing or not readable.

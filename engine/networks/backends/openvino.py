@@ -271,7 +271,7 @@ class OpenVinoNetwork:
                 raise BundleError(f"the output {name} of {self.path} in bfloat16 differs from fp32, by {library}")
 
     def _noise(self, side: int = 64) -> dict[str, F32Array]:
-        """Return inputs by name: ones for inputs of one dimension, which are numbers of an image, noise for others."""
+        """Return inputs by name: ones if an input has one number for each image, else noise."""
         rng = np.random.default_rng(1)
         inputs = {}
         for port in self._compiled.inputs:

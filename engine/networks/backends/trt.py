@@ -43,7 +43,7 @@ class TensorRt:
             return reason
         try:
             for network in networks_of(bundle):
-                if network != "unet":  # files without denoising need no UNet
+                if network != "unet":  # only denoising needs it
                     usable_engines(bundle, network)
         except (BundleError, DeviceError) as error:
             return str(error)
@@ -66,7 +66,7 @@ class TensorRt:
         return TrtNetwork(self, bundle, network)
 
     def memory(self, nbytes: int) -> DeviceArray:
-        """Return the shared block, replaced by a larger block if it has less than `nbytes`. Old users keep theirs."""
+        """Return a shared block of at least `nbytes`. Contexts that hold a smaller block keep it."""
         if self._block is None or self._block.nbytes < nbytes:
             self._block = self._device.empty((nbytes,), np.uint8)
         return self._block

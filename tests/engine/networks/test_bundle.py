@@ -39,7 +39,7 @@ def file_in(latent_space: str) -> File:
     if latent_space == "tiny":
         return File(Header(8, 8, 1, 1, 2048), (b"",))
     profile = bytes.fromhex(latent_space[2:]) + struct.pack("<BBHH", 40, 8, 2300, 1300)
-    profile += np.repeat(np.array([0, 1, 1, 0], "<f4"), 40).tobytes()  # as many channels as its model's profile has
+    profile += np.repeat(np.array([0, 1, 1, 0], "<f4"), 40).tobytes()  # the 40 channels of the model
     return File(Header(8, 8, INLINE, 0, 2048), (b"",), profile=profile)
 
 

@@ -118,7 +118,7 @@ def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
         device = device_of(codec)
         target, stream = device.empty((37, 45, 3), np.uint8), Stream()
         if warm and index == 0:
-            for _ in range(2):  # the second time as a graph
+            for _ in range(2):  # the second run is a graph
                 codec.decode_into(data, target, stream)
             device.record_event(stream).sync()
             expected = target.owner.copy()
@@ -213,7 +213,7 @@ def test_denoising_failing_at_each_operation_ends_its_work(
     codec = opened(TiledRunner.of(denoising))
     data = EngineCodec("tiny", device="cpu").encode(ImageData(photo(41, 30)), EncodeOptions(quality=20))
     expected = codec.decode(data, options=DecodeOptions(2)).pixels
-    codec.decode(data, options=DecodeOptions(2))  # as a graph from now on
+    codec.decode(data, options=DecodeOptions(2))  # from now on a graph
     for index in count():
         device_of(codec).operations_left = index
         try:
@@ -252,7 +252,7 @@ def test_decode_into_with_layers_of_changing_sizes_allocates_once(
     made = []
     for name in ("empty", "staging"):
         monkeypatch.setattr(device, name, lambda *what: made.append(what))
-    for data, target in zip(files, targets, strict=True):  # nothing is waited for between them
+    for data, target in zip(files, targets, strict=True):  # without a wait between the calls
         codec.decode_into(data, target, stream)
     assert made == []
     device.record_event(stream).sync()

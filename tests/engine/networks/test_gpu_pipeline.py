@@ -53,7 +53,7 @@ def test_gpu_pipeline_equals_cpu_pipeline(
     pipeline: GpuPipeline, cpu_pipeline: CpuPipeline, photo: Photo, size: tuple[int, int]
 ) -> None:
     pixels = photo(*size)
-    for _ in range(3):  # as it is, then twice as a graph
+    for _ in range(3):  # the first run is not a graph, the others are
         np.testing.assert_array_equal(pipeline.analyse([pixels])[0], cpu_pipeline.analyse([pixels])[0])
     for quality in (20, 90, 50):
         image = request_of(EngineCodec("tiny", device="cpu").encode(ImageData(pixels), EncodeOptions(quality=quality)))
@@ -103,7 +103,7 @@ def test_batches_of_mixed_sizes_equal_single_images(on_device: EngineCodec, phot
     assert [len(data) for data in files] == [len(host.encode(image, EncodeOptions())) for image in images]
     for back, data in zip(on_device.decode_batch(files), files, strict=True):
         difference = back.pixels.astype(int) - host.decode(data).pixels
-        assert abs(difference).max() <= 1  # a batch's sums may be in another order
+        assert abs(difference).max() <= 1  # a batch may sum in another order
 
 
 def test_analyse_large_batch_is_split(pipeline: GpuPipeline, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,12 +127,12 @@ def test_graphs_are_captured_once_for_each_plan(pipeline: GpuPipeline, device: A
     for _ in range(4):
         pipeline.analyse([photo(40, 30)])
     assert [graph.launches for graph in device.graphs] == [3]
-    pipeline.analyse([photo(39, 25)])  # of the same shape, once padded
+    pipeline.analyse([photo(39, 25)])  # padded, it has the same shape
     assert len(device.graphs) == 1
     for n in range(1, gpu_pipeline.MAX_PLANS + 1):
         pipeline.analyse([photo(8 * n, 8)])
     assert len(device.graphs) == gpu_pipeline.MAX_PLANS + 1
-    pipeline.analyse([photo(40, 30)])  # was dropped
+    pipeline.analyse([photo(40, 30)])  # its plan was dropped
     assert len(device.graphs) == gpu_pipeline.MAX_PLANS + 2
 
 
@@ -191,7 +191,7 @@ def test_denoised_batches_equal_cpu_codec(device: Any, backend: Any, denoising: 
     for steps in (1, 3, 0, 3):
         for back, data in zip(on_device.decode_batch(files, options=DecodeOptions(steps)), files, strict=True):
             expected = host.decode(data, options=DecodeOptions(steps)).pixels
-            assert abs(back.pixels.astype(int) - expected).max() <= 1  # a batch's sums may be in another order
+            assert abs(back.pixels.astype(int) - expected).max() <= 1  # a batch may sum in another order
     changed = (
         host.decode(files[0], options=DecodeOptions(1)).pixels,
         host.decode(files[0], options=DecodeOptions(0)).pixels,

@@ -18,7 +18,7 @@ from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError
 
 VIVID = DecodeOptions(look="vivid")
-BRIGHTER = 20  # levels, by which the fixture's vivid decoder differs
+BRIGHTER = 20  # difference of the two decoders of the fixture `vivid`, in 8-bit values
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_encode_does_not_depend_on_the_look(codec: EngineCodec, files: dict[floa
 
 def test_vivid_weight_falls_as_the_residual_gets_finer(codec: EngineCodec, files: dict[float, bytes]) -> None:
     step = container.read(files[57]).layout.residual / 16
-    share = 25 * np.log2(step / 36) / (65 - 50)  # the step halves for 25 of quality
+    share = 25 * np.log2(step / 36) / (65 - 50)  # 25 more of quality halve the step
     assert 0.4 < share < 0.6
     change = decoded(codec, files[57]) - decoded(codec, files[57], FAITHFUL)
     shown = codec.reconstruct(container.read(files[57])).astype(int)
@@ -108,7 +108,9 @@ def test_gpu_codec_mixes_decoders_as_cpu_codec(
     many = [files[57], nearly, files[57], files[30], files[30], files[80]]
     for view in (VIVID, FAITHFUL, VIVID):
         for back, data in zip(on_device.decode_batch(many, options=view), many, strict=True):
-            assert abs(back.pixels.astype(int) - decoded(codec, data, view)).max() <= 1  # sums in another order
+            assert (
+                abs(back.pixels.astype(int) - decoded(codec, data, view)).max() <= 1
+            )  # a batch may sum in another order
     array = device.empty((37, 45, 3), np.uint8)
     on_device.decode_into(files[57], array, device.stream)
     device.stream.flush(device.stream.queued)

@@ -204,7 +204,7 @@ def test_wide_images_in_auto_are_close_to_fp32() -> None:
 
 @pytest.mark.usefixtures("real_bfloat16")
 def test_network_wrong_in_bfloat16_is_refused_or_computed_in_fp32(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue 38256 of OpenVINO has such processors. Here the error limit is so low that correct results exceed it."""
+    """Some processors are wrong (OpenVINO, issue 38256). Here a low error limit makes correct results look wrong."""
     monkeypatch.setattr("sdtrt.engine.networks.backends.openvino.MAX_BF16_ERROR", 1e-6)
     with pytest.raises(
         BundleError, match=r"the output pixels of .*decoder\.onnx in bfloat16 differs from fp32, by OpenVINO"
