@@ -23,7 +23,7 @@ from rivals import psnr
 
 import sdtrt
 from sdtrt.engine.networks.bundle import find_bundle
-from sdtrt.engine.networks.tiles import Tiling, tiling_of
+from sdtrt.engine.networks.tiling import Tiling, choose_tiling
 
 NEAR = 8
 SEAMS_SIZE, SEAMS_TILE = (2304, 1536), 1024
@@ -67,7 +67,7 @@ def measure_seams(model: str, image: Image.Image, threads: int | None) -> dict[s
     for name, tile in {"tiles": SEAMS_TILE, "whole": 0}.items():
         with sdtrt.Codec.open(model, tile=tile, threads=threads) as codec:
             found[name] = np.asarray(codec.decode(codec.encode(image, quality=QUALITY)))
-    border = near_borders(tiling_of(bundle, SEAMS_TILE), original.shape[:2], bundle.latent_profile().downscale)
+    border = near_borders(choose_tiling(bundle, SEAMS_TILE), original.shape[:2], bundle.latent_profile.downscale)
     row: dict[str, Any] = {
         "model": bundle.name,
         "tile": SEAMS_TILE,

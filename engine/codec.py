@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_options import DEFAULT_DECODE_OPTIONS, FAITHFUL, DecodeOptions, Look
 from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.engine.networks.gradient import FILE, DecoderGradient
-from sdtrt.engine.networks.tiled import Report, TiledRunner
+from sdtrt.engine.networks.tiling import ProgressCallback, TiledRunner
 from sdtrt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class EngineCodec:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] | Bundle,
         *,
         backend: str = "auto",
         device: str = "auto",
@@ -50,20 +49,18 @@ class EngineCodec:
         precision: str = "auto",
         tile: int | None = None,
         overlap: int | None = None,
-        report: Report | None = None,
+        report: ProgressCallback | None = None,
     ) -> None:
         from sdtrt.engine.networks.pipeline import open_pipeline  # not above, since `sdtrt info` runs no networks
 
-        model = checked_model(model)
-        bundle = find_bundle(model)
-        # The networks are opened at their first use, when the current folder may be another one.
-        self.bundle: Bundle = replace(bundle, folder=bundle.folder.absolute())
-        self.profile = self.bundle.latent_profile()
+        self.bundle = model if isinstance(model, Bundle) else find_bundle(checked_model(model))
+        is_folder = isinstance(model, Bundle) or Path(model).absolute() == self.bundle.folder
+        self.profile = self.bundle.latent_profile
         self._tiled = TiledRunner.of(self.bundle, tile, overlap, report)
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
         self._gradient = DecoderGradient(self.bundle, threads) if FILE in self.bundle.files else None
         self._state: dict[str, Any] = {
-            "model": str(self.bundle.folder if bundle.folder == Path(model) else model),
+            "model": str(self.bundle.folder if is_folder else model),
             "backend": backend,
             "device": device,
             "threads": threads,

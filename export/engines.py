@@ -27,7 +27,7 @@ from sdtrt.engine.networks.backends.engine_index import (
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.backends.shapes import ShapeRange
-from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed, remedy
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, install_hint, installed
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
@@ -74,12 +74,12 @@ def build_engines(
         plan = valid[key] if kept else build_engine(order, library, key, index.folder)
         if not kept:
             # Read again, lest what another process has built meanwhile be forgotten.
-            index = replace(EngineIndex.of(order.bundle), shapes=index.shapes).with_plan(plan)
+            index = replace(EngineIndex.of(order.bundle), shapes=index.shapes).with_engine(plan)
             index.write()
         plans.append(plan)
         report(plan, not kept)
     slots = {(plan.key.builder, plan.key.target) for plan in plans}
-    replaced = [p for p in index.plans if p not in plans and (p.key.builder, p.key.target) in slots]
+    replaced = [p for p in index.engines if p not in plans and (p.key.builder, p.key.target) in slots]
     if replaced or order.shapes:
         delete_engines(index, replaced)
     return plans
@@ -89,7 +89,7 @@ def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
     """Return shapes as they are written best, each once; `ValueError` if one does not fit the bundle."""
     parsed = [ShapeRange.parse(text) for text in shapes]
     for one in parsed:
-        one.planes(1, bundle.latent_profile().downscale)
+        one.planes(1, bundle.latent_profile.downscale)
     return tuple(dict.fromkeys(map(str, parsed)))
 
 
@@ -99,7 +99,7 @@ def choose(order: Order) -> tuple[Library, list[str]]:
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
         others = f" ({', '.join(names)})" if names else ""
-        raise DeviceError(f"no TensorRT that can build engines is installed{others}; {remedy()}")
+        raise DeviceError(f"no TensorRT that can build engines is installed{others}; {install_hint()}")
     try:
         gpu, reason = architecture(), ""
     except DeviceError as error:
@@ -108,7 +108,7 @@ def choose(order: Order) -> tuple[Library, list[str]]:
     able = [library for library in libraries if gpu or library.needs_no_gpu]
     if not able:
         raise DeviceError(
-            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {remedy()}"
+            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {install_hint()}"
         )
     library = able[0]
     if "auto" in order.targets and gpu is None:
@@ -162,7 +162,7 @@ def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
 
 def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     """Return inputs of a network as an image gives them."""
-    profile = bundle.latent_profile()
+    profile = bundle.latent_profile
     pixels = made_image(PROBE_SIDE, PROBE_SIDE)
     planes = reference.pixels_to_planes(pixels, profile.downscale, *bundle.pixel_range)[None]
     if network == "encoder":
@@ -217,9 +217,9 @@ def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> 
     profile = builder.create_optimization_profile()
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         if len(tensor.shape) == 1:
-            sizes: list[tuple[int, ...]] = [(size[0],) for size in (shapes.smallest, shapes.common, shapes.largest)]
+            sizes: list[tuple[int, ...]] = [(size[0],) for size in (shapes.min, shapes.opt, shapes.max)]
         else:
-            divisor = 1 if tensor.name == "pixels" else bundle.latent_profile().downscale
+            divisor = 1 if tensor.name == "pixels" else bundle.latent_profile.downscale
             sizes = list(shapes.planes(tensor.shape[1], divisor))
         profile.set_shape(tensor.name, *sizes)
     return profile

@@ -31,7 +31,7 @@ def new_bundle(folder: Path, *, force: bool = False) -> Iterator[Path]:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
             yield fresh
-            Bundle.open(fresh).latent_profile()
+            _ = Bundle.open(fresh).latent_profile  # raises if the bundle is not complete
             _swap(folder, fresh, Path(temporary) / "old")
     except OSError as error:
         left = "what is there is untouched" if folder.exists() else "nothing is left of it"

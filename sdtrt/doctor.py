@@ -1,4 +1,4 @@
-"""What this machine has, and why each way to run networks is or is not usable."""
+"""A report on this machine: versions, the GPU, which backends are available, and why others are not."""
 
 import platform
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from importlib import metadata
 from pathlib import Path
 
 from sdtrt._version import __version__
+from sdtrt.engine.networks import pipeline
 from sdtrt.engine.networks.backends.gpu import description
-from sdtrt.engine.networks.backends.trt_library import installed, remedy
+from sdtrt.engine.networks.backends.trt_library import install_hint, installed
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle, models_folder_error
-from sdtrt.engine.networks.pipeline import WAYS
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.process.install import install_command
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `ok` is None where nothing hangs on it."""
+    """One line of the report; `ok` is None where a failure would not matter."""
 
     subject: str
     ok: bool | None
@@ -24,17 +24,16 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Return the findings.
+    """Return the findings: versions, the backends for the built-in model, the build of engines, and all models.
 
-    They are versions, the ways to run the built-in model, whether engines can be built, and models with their files'
-    hashes checked.
+    The hashes of all files of the models are checked.
     """
     findings = [
         Finding("sdtrt", None, __version__),
         Finding("python", None, f"{platform.python_version()} on {platform.machine()} {platform.system()}"),
         *(Finding(name, None, metadata.version(name)) for name in ("numpy", "pillow", "constriction")),
         Finding("gpu", None, gpu_line()),
-        *_ways(),
+        *_backends(),
         *_engines(),
     ]
     if error := models_folder_error():
@@ -43,33 +42,33 @@ def examine() -> list[Finding]:
 
 
 def gpu_line() -> str:
-    """Return what GPU there is, or why none can be seen."""
+    """Return the name of the GPU, or why no GPU is accessible."""
     try:
         return description()
     except DeviceError as error:
         return str(error)
 
 
-def _ways() -> list[Finding]:
-    """Return for each way to run the built-in model whether it works here; amiss is only that none does on the CPU."""
+def _backends() -> list[Finding]:
+    """Return for each backend whether it can run the built-in model. Only a machine where none runs has a fault."""
     try:
         bundle = find_bundle(BUILT_IN)
     except SdtrtError:
-        return []  # the findings about models say why
-    obstacles = [(way, way.obstacle(bundle, 0, "auto")) for way in WAYS]
-    runs_on_cpu = any(way.device == "cpu" and not obstacle for way, obstacle in obstacles)
-    found = dict[str, Finding]()
-    for way, obstacle in obstacles:
-        subject = f"backend {way.backend}, device {way.device}"
-        ok = True if not obstacle else (None if runs_on_cpu or way.device != "cpu" else False)
-        # A backend may be two ways: one that works counts, else the obstacle of the last, which asks for least.
-        if subject not in found or not found[subject].ok:
-            found[subject] = Finding(subject, ok, obstacle or way.runtime())
-    return [*found.values()]
+        return []  # the findings about models have the reason
+    candidates = [(backend, backend.unavailable_reason(bundle, 0, "auto")) for backend in pipeline.BACKENDS_BY_SPEED]
+    runs_on_cpu = any(backend.device == "cpu" and not reason for backend, reason in candidates)
+    findings = dict[str, Finding]()
+    for backend, reason in candidates:
+        subject = f"backend {backend.name}, device {backend.device}"
+        ok = True if not reason else (None if runs_on_cpu or backend.device != "cpu" else False)
+        # A backend may be listed twice. The entry that is available counts, else the last entry, which needs least.
+        if subject not in findings or not findings[subject].ok:
+            findings[subject] = Finding(subject, ok, reason or backend.version())
+    return [*findings.values()]
 
 
 def _engines() -> list[Finding]:
-    """Return whether TensorRT engines can be built here, by which library and for which GPUs, or what is missing."""
+    """Return by which library and for which GPUs TensorRT engines can be built here, or what is missing."""
     try:
         bundle = find_bundle(BUILT_IN)
     except SdtrtError:
@@ -82,7 +81,7 @@ def _build_of_engines(bundle: Bundle) -> tuple[bool | None, str]:
         from sdtrt.export.engines import Order, choose
     except ImportError as error:
         text = f"engines are built from ONNX files ({error}); install it with: {install_command('cpu', 'onnx')}"
-        return None, text if installed() else f"{text}; no TensorRT is installed either; {remedy()}"
+        return None, text if installed() else f"{text}; no TensorRT is installed either; {install_hint()}"
     try:
         library, targets = choose(Order(bundle))
     except DeviceError as error:

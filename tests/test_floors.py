@@ -109,7 +109,7 @@ def test_every_folder_is_scanned() -> None:
         ("sdtrt.engine.format.profile", "from sdtrt.engine.coding import tables"),
         ("sdtrt.engine.coding.latent_file", "from sdtrt.engine.denoising.schedule import Schedule"),
         ("sdtrt.engine.denoising.denoise", "from sdtrt.engine.networks.bundle import Bundle"),
-        ("sdtrt.engine.networks.tiled", "from sdtrt.engine.codec import PictureCodec"),
+        ("sdtrt.engine.networks.tiling", "from sdtrt.engine.codec import PictureCodec"),
         ("sdtrt.export.build", "from sdtrt.cli import main"),
         ("sdtrt.cli", "from sdtrt.export import build"),
         ("sdtrt.cli", "if True:\n    import sdtrt.export.build"),

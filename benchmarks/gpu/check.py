@@ -54,6 +54,7 @@ def require_backend(model: str | Path, backend: str) -> None:
     bundle = find_bundle(model)
     if backend == "ort":
         require("onnxruntime")
-    way = next(way for way in pipeline.WAYS if (way.backend, way.device) == (backend, "cuda"))
-    if obstacle := way.obstacle(bundle, 0, "auto"):
-        raise NotMeasuredError(obstacle)
+    candidates = pipeline.BACKENDS_BY_SPEED
+    on_gpu = next(candidate for candidate in candidates if (candidate.name, candidate.device) == (backend, "cuda"))
+    if reason := on_gpu.unavailable_reason(bundle, 0, "auto"):
+        raise NotMeasuredError(reason)

@@ -16,7 +16,7 @@ from gpu.networks import PIXEL_RANGE, half_coders, manifest, require_torch
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.export.folder import write_manifest
 from sdtrt.kernels import device as cuda
 from sdtrt.kernels import reference

@@ -1,4 +1,4 @@
-"""Work on many images: one stage ahead of the next, images of one kind together."""
+"""Work on many images: a prefetching thread, and batches of images of one kind."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -8,16 +8,16 @@ from typing import TypeVar
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-PREFETCH_DEPTH = 4  # results that may wait to be fetched
+PREFETCH_DEPTH = 4  # results that may wait for the caller
 
 
 def prefetch(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Yield `work(item)` for each item in order, done in a thread of its own while the caller uses earlier results.
+    """Yield `work(item)` for each item in order. A thread computes results while the caller uses earlier ones.
 
-    What `work` raises has a note of which item it was.
+    An error of `work` gets a note with the number of the item.
     """
 
-    def done(number: int, item: In) -> Out:
+    def run(number: int, item: In) -> Out:
         try:
             return work(item)
         except Exception as error:
@@ -28,7 +28,7 @@ def prefetch(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     with ThreadPoolExecutor(1) as pool:
         try:
             for number, item in enumerate(items):
-                waiting.append(pool.submit(done, number, item))
+                waiting.append(pool.submit(run, number, item))
                 if len(waiting) > PREFETCH_DEPTH:
                     yield waiting.popleft().result()
             while waiting:
@@ -38,7 +38,7 @@ def prefetch(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
 
 
 def group_into_batches(items: Iterable[In], largest: int, kind: Callable[[In], Hashable]) -> Iterator[list[In]]:
-    """Yield runs of up to `largest` neighbouring items of one kind."""
+    """Yield batches of neighbouring items. All items of a batch are of one kind, and there are at most `largest`."""
     batch: list[In] = []
     for item in items:
         if batch and (len(batch) == largest or kind(item) != kind(batch[0])):

@@ -1,10 +1,11 @@
-"""Bundles: a folder with an encoder, a decoder and a manifest that says what they are."""
+"""Bundles: folders with the networks of a model and a manifest, `bundle.json`."""
 
 import hashlib
 import json
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,23 +31,30 @@ SCHEMA = 1
 MANIFEST = "bundle.json"
 BUILT_IN = "tiny"
 MIN_RANGE, MAX_RANGE = 1e-3, 1e6  # of pixel values
-MAX_REACH = 1 << 10
-PRIOR_REMEDY = "training makes another one: take it from a copy of the bundle"
+MAX_RADIUS = 1 << 10  # latents
+PRIOR_REPAIR_HINT = "a new training would give another prior: copy the file from a copy of the bundle"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bundle:
-    """An opened manifest.
+    """An open bundle: its manifest.
 
-    `profile` is the latent profile with which the bundle writes files: the id of a shipped one, or the numbers that
-    its files carry. Networks take and give float32 NCHW: `encoder.onnx` pixels -> latents, `decoder.onnx` latents ->
-    pixels, the latter also the quantizer's step, float32 (N,), if `decoder_takes_step`. `vivid.onnx`, if there is one,
-    is another decoder, for the look of that name; `look` is the one that is recommended. `prior`, if not None, is the
-    file of a prior for the numbers in `profile`, to which the bundle's files then refer. Files named `*.fp16.onnx` are
-    the same networks in half precision, for engines. `gradient.onnx`, if there is one, is the decoder's gradient, for
-    searches; see `networks.gradient`. Pixels lie between `pixel_range`'s two numbers. `unet` is what is
-    known of `unet.onnx`, None without one. `receptive_radius` is how many latents away encoder and decoder look,
-    None if everywhere.
+    Networks take and give float32 NCHW. `encoder.onnx` maps pixels to latents, `decoder.onnx` maps latents to pixels.
+    `vivid.onnx`, `unet.onnx` and `gradient.onnx` are optional: the decoder of the vivid look, the denoiser, and the
+    gradient of the decoder (see `networks.gradient`). `*.fp16.onnx` are the same networks in half precision.
+
+    Attributes:
+        folder: the absolute path of the bundle.
+        name: the name of the model.
+        latent_space: the name of the latent space.
+        profile: the profile of the files that the bundle writes: the id of a shipped profile, or a profile in full.
+        pixel_range: the lowest and the highest value of pixels in the networks.
+        decoder_takes_step: whether decoders have an input `step`, the quantization step, float32 (N,).
+        unet: the properties of `unet.onnx`; None without it.
+        receptive_radius: the radius of the receptive field of encoder and decoder in latents; None if unlimited.
+        look: the recommended look.
+        prior: the name of the bundle's own prior, to which its files refer; None for a shipped prior.
+        files: the SHA-256 of each file, by name.
     """
 
     folder: Path
@@ -59,22 +67,28 @@ class Bundle:
     receptive_radius: int | None
     look: Look
     prior: str | None
-    files: dict[str, str]  # name -> SHA-256
+    files: dict[str, str]
+    _checked_files: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path) -> "Bundle":
-        """Read the manifest in `folder`; `BundleError` if it is missing, malformed or of a later schema."""
+        """Read the manifest in a folder.
+
+        Raises:
+            BundleError: the manifest is missing, malformed or of another schema.
+        """
         path = folder / MANIFEST
         try:
             fields = json.loads(path.read_text())
         except FileNotFoundError as error:
             names = ", ".join(sorted(other.name for other in folder.iterdir())[:8]) if folder.is_dir() else ""
-            there = f"there: {names}" if names else "there is nothing"
+            contents = f"there: {names}" if names else "there is nothing"
             raise BundleError(
-                f"{folder} is not a bundle: it has no {MANIFEST}, {there}; bundles are made by sdtrt export and import"
+                f"{folder} is not a bundle: it has no {MANIFEST}, {contents}; "
+                "bundles are made by sdtrt export and import"
             ) from error
         except (OSError, ValueError, RecursionError) as error:
-            raise BundleError(f"{path} cannot be read: {error}; {_anew(folder)}") from error
+            raise BundleError(f"{path} cannot be read: {error}; {_manifest_repair_hint(folder)}") from error
         try:
             return cls._from_fields(folder, fields)
         except (
@@ -86,7 +100,7 @@ class Bundle:
             struct.error,
             FormatError,
         ) as error:
-            raise BundleError(f"{path} is malformed: {error!r}; {_anew(folder)}") from error
+            raise BundleError(f"{path} is malformed: {error!r}; {_manifest_repair_hint(folder)}") from error
 
     @classmethod
     def _from_fields(cls, folder: Path, fields: dict[str, Any]) -> "Bundle":
@@ -94,30 +108,41 @@ class Bundle:
             raise BundleError(f"{folder} has bundle schema {fields['schema']}, this sdtrt reads schema {SCHEMA}")
         low, high = map(float, fields["pixel_range"])
         if not MIN_RANGE <= high - low <= MAX_RANGE:
-            raise ValueError(f"pixel range {low} to {high}")
+            raise ValueError(f"pixel range {low} to {high}, expected a difference of {MIN_RANGE} to {MAX_RANGE}")
         if not isinstance(fields["decoder_takes_step"], bool) or not isinstance(fields["latent_space"], str):
-            raise TypeError("decoder_takes_step must be true or false, latent_space a text")
-        profile = _profile(fields["profile"])
+            raise TypeError("decoder_takes_step must be true or false, latent_space must be a string")
+        profile = _parse_profile_field(fields["profile"])
         if isinstance(profile, LatentProfile) and profile.latent_space != fields["latent_space"]:
-            raise ValueError(f"latent space {fields['latent_space']} with a profile of {profile.latent_space}")
+            raise ValueError(f"latent space {fields['latent_space']}, but the profile has {profile.latent_space}")
+        look, radius, prior = fields.get("look", "faithful"), fields.get("reach"), fields.get("prior")
+        if look != "faithful" and not (look == "vivid" and "vivid.onnx" in fields["files"]):
+            raise ValueError(f"look {look!r}, expected faithful, or vivid with a vivid.onnx")
+        if radius is not None and (type(radius) is not int or not 0 <= radius <= MAX_RADIUS):
+            raise ValueError(f"reach {radius!r}, expected 0 to {MAX_RADIUS} latents")
+        if prior is not None and not (
+            isinstance(prior, str) and prior in fields["files"] and isinstance(profile, LatentProfile)
+        ):
+            raise ValueError(f"prior {prior!r}, expected one of the files, and a profile in full")
         return cls(
-            folder=folder,
+            folder=folder.absolute(),  # networks are loaded later, when the current folder may be another one
             name=str(fields["name"]),
             latent_space=fields["latent_space"],
             profile=profile,
             pixel_range=(low, high),
             decoder_takes_step=fields["decoder_takes_step"],
             unet=UnetSpec.from_fields(fields["unet"]) if "unet" in fields else None,
-            receptive_radius=_reach(fields.get("reach")),
-            look=_look(fields.get("look", "faithful"), fields["files"]),
-            prior=_prior(fields.get("prior"), fields["files"], profile),
+            receptive_radius=radius,
+            look=look,
+            prior=prior,
             files={plain_name(name): str(digest) for name, digest in fields["files"].items()},
         )
 
+    @cached_property
     def latent_profile(self) -> LatentProfile:
-        """Return the profile with which the bundle writes files; `BundleError` if this version lacks it.
+        """The profile of the files that the bundle writes, with the bundle's own prior if it has one.
 
-        If the bundle has a prior of its own, that is checked and goes along.
+        Raises:
+            BundleError: this version lacks the shipped profile, or the prior is missing or damaged.
         """
         if not isinstance(self.profile, LatentProfile):
             return shipped_profile(self.profile)
@@ -126,109 +151,99 @@ class Bundle:
     def _read_prior(self, name: str, profile: LatentProfile) -> bytes:
         path = self.file(name)
         if path.stat().st_size > MAX_NBYTES:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes, a prior at most {MAX_NBYTES}")
-        trained = path.read_bytes()
-        channels = len(parse_prior(trained).architecture.order)
+            raise BundleError(f"{path} has {path.stat().st_size} bytes, a prior has at most {MAX_NBYTES}")
+        prior = path.read_bytes()
+        channels = len(parse_prior(prior).architecture.order)
         if channels != profile.channels:
             raise BundleError(f"{path} is a prior for {channels} channels, the latents have {profile.channels}")
-        return trained
+        return prior
 
     def file(self, name: str) -> Path:
-        """Return the path of one of the bundle's files, its hash checked; `BundleError` if it is missing or differs."""
+        """Return the path of a file of the bundle. The first call for a file checks its hash.
+
+        Raises:
+            BundleError: the file is missing or damaged.
+        """
         path = self.folder / name
-        remedy = PRIOR_REMEDY if name == self.prior else self.repair_hint
+        if name in self._checked_files:
+            return path
+        fault = ""
         if name not in self.files:
-            raise BundleError(f"bundle {self.name} has no {name}; {remedy}")
-        try:
-            digest = file_hash(path)
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error}; {remedy}") from error
-        if digest != self.files[name]:
-            raise BundleError(
-                f"{path} is damaged: its SHA-256 is {digest}, the manifest says {self.files[name]}; {remedy}"
-            )
+            fault = f"bundle {self.name} has no {name}"
+        else:
+            try:
+                if (digest := file_hash(path)) != self.files[name]:
+                    fault = f"{path} is damaged: its SHA-256 is {digest}, the manifest has {self.files[name]}"
+            except OSError as error:
+                fault = f"{path} cannot be read: {error}"
+        if fault:
+            raise BundleError(f"{fault}; {PRIOR_REPAIR_HINT if name == self.prior else self.repair_hint}")
+        self._checked_files.add(name)
         return path
 
     @property
     def has_vivid_decoder(self) -> bool:
-        """Whether there is a decoder for the vivid look."""
+        """Whether the bundle has a decoder for the vivid look."""
         return "vivid.onnx" in self.files
 
     @property
-    def reference(self) -> str:
-        """What commands call this bundle: the name of a built-in one, else the folder."""
+    def cli_name(self) -> str:
+        """The name of the bundle on the command line: the model's name if it is built in, else the folder."""
         return self.name if self.is_built_in else str(self.folder)
 
     @property
     def is_built_in(self) -> bool:
+        """Whether the bundle is part of the package."""
         return self.folder.is_relative_to(built_in_root())
 
     @property
     def repair_hint(self) -> str:
-        """What to run when a file is missing or damaged."""
+        """What the user can do about a missing or damaged file."""
         if self.is_built_in:
-            return _anew(self.folder)
+            return _manifest_repair_hint(self.folder)
         return f"make the bundle again: sdtrt export or sdtrt import, with --force --out {self.folder}"
 
 
-def _anew(folder: Path) -> str:
-    """Return what to run when a manifest is damaged."""
+def _manifest_repair_hint(folder: Path) -> str:
+    """Return what the user can do about a damaged manifest."""
     if folder.is_relative_to(built_in_root()):
         return f"restore it: {repair_command(folder)}"
     return f"remove {folder}, and make the bundle again: sdtrt export or sdtrt import"
 
 
 def file_hash(path: Path) -> str:
-    """Return a file's SHA-256, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plain_name(name: str) -> str:
-    """Return a file's name if it is one within its folder; `ValueError` if it would lead elsewhere."""
+    """Return a file's name.
+
+    Raises:
+        ValueError: the name is empty, or leads out of the folder.
+    """
     if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
         raise ValueError(f"{name!r} is not the name of a file in the bundle")
     return name
 
 
-def _profile(field: object) -> int | LatentProfile:
-    """Return a manifest's profile; one given in full is rounded and checked as a file's own would be."""
-    if isinstance(field, dict):
-        return parse_profile(pack_profile(profile_from_json(field)))
-    if type(field) is not int:
-        raise TypeError(f"profile {field!r} is neither the id of one nor one in full")
-    return field
-
-
-def _reach(field: object) -> int | None:
-    if field is not None and (type(field) is not int or not 0 <= field <= MAX_REACH):
-        raise ValueError(f"reach {field!r}, expected 0 to {MAX_REACH} latents")
-    return field
-
-
-def _look(field: object, files: dict[str, Any]) -> Look:
-    if field == "vivid" and "vivid.onnx" in files:
-        return "vivid"
-    if field != "faithful":
-        raise ValueError(f"look {field!r}, expected faithful, or vivid with a vivid.onnx")
-    return "faithful"
-
-
-def _prior(field: object, files: dict[str, Any], profile: int | LatentProfile) -> str | None:
-    if field is not None and (
-        not isinstance(field, str) or field not in files or not isinstance(profile, LatentProfile)
-    ):
-        raise ValueError(f"prior {field!r}, expected one of the files, and a profile in full")
-    return field
+def _parse_profile_field(value: object) -> int | LatentProfile:
+    """Return a manifest's profile. A profile in full is rounded and checked like the profile inside a file."""
+    if isinstance(value, dict):
+        return parse_profile(pack_profile(profile_from_json(value)))
+    if type(value) is not int:
+        raise TypeError(f"profile {value!r} is neither the id of a profile nor a profile in full")
+    return value
 
 
 def built_in_root() -> Path:
-    """Return the folder in the package in which the built-in bundles lie."""
+    """Return the folder of the built-in bundles, in the package."""
     return Path(str(resources.files("sdtrt.engine"))) / "data" / "bundles"
 
 
 def bundle_folders() -> list[Path]:
-    """Return the folders of all bundles that can be named: the built-in ones, then those under `$SDTRT_MODELS`."""
+    """Return the folders of all bundles that have a name: first built-in ones, then those under `$SDTRT_MODELS`."""
     roots = [built_in_root()]
     if models := variable("SDTRT_MODELS"):
         roots.append(Path(models))
@@ -236,15 +251,22 @@ def bundle_folders() -> list[Path]:
 
 
 def models_folder_error() -> str:
-    """Return what is wrong with the folder that `$SDTRT_MODELS` names; nothing if it can be read or none is named."""
+    """Return why the folder `$SDTRT_MODELS` cannot be read; empty if it can, or if the variable is not set."""
     models = variable("SDTRT_MODELS")
     if models is None or (Path(models).is_dir() and os.access(models, os.R_OK | os.X_OK)):
         return ""
-    return f"$SDTRT_MODELS names {models}, which is not a folder that can be read"
+    return f"$SDTRT_MODELS names {models}, which is not a readable folder"
 
 
 def find_bundle(model: str | Path) -> Bundle:
-    """Return the bundle of a name or folder; `BundleError` names those that there are."""
+    """Open a bundle.
+
+    Arguments:
+        model: the name of a model, or the folder of a bundle.
+
+    Raises:
+        BundleError: there is no such bundle, or it is malformed. The message lists the names of models.
+    """
     folders = bundle_folders()
     for folder in folders:
         if folder.name == str(model):
@@ -257,34 +279,40 @@ def find_bundle(model: str | Path) -> Bundle:
 
 
 def model_profile_for(file: File) -> LatentProfile | None:
-    """Return the profile of the model to which a file refers; None if it refers to none. Errors of `find_bundle_for`."""
-    return find_bundle_for(file).latent_profile() if file.header.profile == BUNDLED else None
+    """Return the profile of the model to which a file refers; None if it refers to no model.
+
+    Raises:
+        BundleError, FormatError: as of `find_bundle_for`.
+    """
+    return find_bundle_for(file).latent_profile if file.header.profile == BUNDLED else None
 
 
 def find_bundle_for(file: File) -> Bundle:
-    """Return the first bundle that decodes a file; `BundleError` if none does, `FormatError` if the file is malformed.
+    """Open the first bundle that decodes a file: it has the file's latent space, and the prior of the file.
 
-    It is one of the file's latent space, and if the file refers to a bundle's prior, one that has it.
+    Raises:
+        BundleError: no bundle decodes the file.
+        FormatError: the file is malformed.
     """
     latent_space = file.space.latent_space
-    found, near, broken = set(), "", ""
+    spaces, prior_error, open_error = set[str](), "", ""
     for folder in bundle_folders():
         try:
             bundle = Bundle.open(folder)
         except BundleError as error:
-            broken = f" ({error})"
+            open_error = f" ({error})"
             continue
+        spaces.add(bundle.latent_space)
         if bundle.latent_space == latent_space:
             try:
-                resolve_profile(file, bundle.latent_profile())
-            except BundleError as error:  # it has another prior, or a damaged one
-                near = f" ({error})"
+                resolve_profile(file, bundle.latent_profile)
+            except BundleError as error:  # the bundle has another prior, or a damaged one
+                prior_error = f" ({error})"
             else:
                 return bundle
-        found.add(bundle.latent_space)
     folder_error = models_folder_error()
-    spaces, why = ", ".join(sorted(found)), near or broken or (folder_error and f" ({folder_error})")
+    reason = prior_error or open_error or (folder_error and f" ({folder_error})")
     raise BundleError(
-        f"the file is in latent space {latent_space}, there are models for: {spaces}{why}; "
+        f"the file is in latent space {latent_space}, there are models for: {', '.join(sorted(spaces))}{reason}; "
         "put a bundle for it under $SDTRT_MODELS or name its folder with --model"
     )

@@ -1,4 +1,4 @@
-"""How files are to be shown."""
+"""The options of decoding."""
 
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
@@ -14,9 +14,15 @@ LOOKS: tuple[str, ...] = get_args(LookOption)
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """In how many steps latents are denoised, and in which look; None and "auto" are what the bundle recommends.
+    """The options of decoding.
 
-    Raises `ValueError` for an unknown look, `TypeError` if it is no text.
+    Attributes:
+        denoise: the number of denoising steps, 0 for none. None is the recommendation of the bundle.
+        look: "faithful" or "vivid". "auto" is the recommendation of the bundle.
+
+    Raises:
+        TypeError: `look` is not a string.
+        ValueError: `look` is unknown.
     """
 
     denoise: int | None = None
@@ -24,7 +30,12 @@ class DecodeOptions:
 
     @classmethod
     def of(cls, denoise: Denoise, look: LookOption) -> Self:
-        """Return the view of what users say; `ValueError` also for a number of steps that is none."""
+        """Return the options for the arguments of the public API, where `denoise` may be "auto".
+
+        Raises:
+            TypeError: an argument has a wrong type.
+            ValueError: `look` is unknown, or `denoise` is out of range.
+        """
         if isinstance(denoise, str) and denoise != "auto":
             raise TypeError(f"denoise is {denoise!r}, expected a number of steps or 'auto'")
         return cls(None if isinstance(denoise, str) else validate_steps(denoise), look)

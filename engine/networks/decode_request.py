@@ -1,4 +1,4 @@
-"""What a file brings to the networks."""
+"""The input of the networks for one file."""
 
 from dataclasses import dataclass, replace
 
@@ -11,44 +11,50 @@ from sdtrt.engine.networks.decode_options import Look
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """A file, ready for the networks: its latents, its header, and how they are to be denoised, if they are.
+    """The latents of a file, and how the networks decode them.
 
-    `vivid_weight` is the share, 0 to 1, that the bundle's vivid decoder has in the pixels; its decoder has the rest. The
-    latents of an image of several tiles may still be `LatentReader`, of which each tile asks for its `crop`.
+    Attributes:
+        latents: the latents. For an image of several tiles they may be a `LatentReader`, which `crop` reads from.
+        header: the header of the file.
+        trajectory: the steps of the denoising; None for none.
+        vivid_weight: the weight of the vivid decoder's pixels, 0 to 1. The weights of both decoders add up to 1.
     """
 
-    contents: LatentSource
+    latents: LatentSource
     header: Header
     trajectory: Trajectory | None = None
     vivid_weight: float = 0.0
 
     def crop(self, rows: Span, columns: Span) -> "DecodeRequest":
-        """Return some rows and columns of the latents; the header still is that of the whole."""
-        return replace(self, contents=self.contents.crop(rows, columns))
+        """Return a request for some rows and columns of the latents, with the header of the whole image."""
+        return replace(self, latents=self.latents.crop(rows, columns))
 
     @property
     def offset_kind(self) -> OffsetKind:
-        return self.contents.offset_kind
+        return self.latents.offset_kind
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the latents, (C, h, w)."""
-        return self.contents.shape
+        return self.latents.shape
 
     @property
     def batch_key(self) -> tuple[object, ...]:
-        """What two files have in common that may go through the networks together."""
+        """A key that is equal for requests which may be decoded in one batch."""
         return self.offset_kind, self.shape, self.denoise_steps, self.decoders
 
     @property
     def decoder_weights(self) -> dict[str, float]:
-        """The networks that have a share in the pixels, and how much, in sum 1."""
-        shares = {"decoder": 1 - self.vivid_weight, "vivid": self.vivid_weight}
-        return {name: share for name, share in shares.items() if share > 0}
+        """The decoders that are used, `decoder` or `vivid` or both, and the weights of their pixels."""
+        if self.vivid_weight <= 0:
+            return {"decoder": 1.0}
+        if self.vivid_weight >= 1:
+            return {"vivid": 1.0}
+        return {"decoder": 1 - self.vivid_weight, "vivid": self.vivid_weight}
 
     @property
     def decoders(self) -> tuple[str, ...]:
-        """The names of those networks."""
+        """The names of the decoders that are used."""
         return tuple(self.decoder_weights)
 
     @property
@@ -57,5 +63,5 @@ class DecodeRequest:
 
     @property
     def denoise_steps(self) -> int:
-        """How many steps of denoising there are."""
+        """The number of denoising steps."""
         return len(self.trajectory.steps) if self.trajectory else 0

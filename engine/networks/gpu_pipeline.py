@@ -1,10 +1,10 @@
-"""Pictures to latents and back on a device: kernels and networks, recorded in one graph for each shape.
+"""Images to latents and back on a GPU: for each shape, one CUDA graph has the kernels and the networks.
 
-U8Array cross the bus one way, symbols (or, to be encoded, latents) the other, through page-locked staging memory. What
-depends on a picture's exact size, the kernels over pixels, is queued beside the graph. All that one shape needs is
-kept in a plan; of many plans those that were not used for longest are dropped.
+Only pixels and symbols cross the bus, through page-locked staging memory; an encode downloads latents instead of
+symbols. The kernels over pixels depend on the exact size of an image, so they are queued outside the graph. Everything
+for one shape is an execution plan. The pipeline holds the plans that were used last.
 
-The tiles of larger pictures go one by one and are put together on the host, so that device memory is bounded.
+The tiles of a large image are decoded one by one and assembled on the host, so device memory is bounded.
 """
 
 import functools
@@ -23,231 +23,243 @@ from sdtrt._arrays import AnyArray, F32Array, U8Array
 from sdtrt.engine.coding.quantized_latents import FloatLatents, OffsetKind, QuantizedLatents
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.backends import DeviceBackend
+from sdtrt.engine.networks.backends import DeviceNetworkLoader
 from sdtrt.engine.networks.decode_request import DecodeRequest
-from sdtrt.engine.networks.device_decoders import DeviceDecoders
-from sdtrt.engine.networks.device_denoiser import DeviceDenoiser
-from sdtrt.engine.networks.device_layers import DeviceLayers
-from sdtrt.engine.networks.tiled import Rows, TiledRunner, rows_of
+from sdtrt.engine.networks.gpu_stages import DecoderStage, DenoiserStage, LayerStage
+from sdtrt.engine.networks.tiling import ReadRows, TiledRunner, rows_of
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import Device, DeviceArray, Graph, Stream
 
-KEPT_PLANS = 8
-MAX_AREA = 1 << 22  # pixels of a batch: libraries count a plane's elements, up to 256 to a pixel, in 31 bits
+MAX_PLANS = 8
+MAX_AREA = 1 << 22  # pixels of a batch: libraries count the elements of planes, up to 256 for each pixel, in 31 bits
 
 Item = TypeVar("Item")
 
 
 @dataclass(slots=True, eq=False)
 class ExecutionPlan:
-    """Memory for one shape, on the host and on the device, and the work on it: queued at first, a graph later."""
+    """Memory and work for one shape.
+
+    Attributes:
+        staging: page-locked arrays on the host, by name.
+        arrays: arrays on the device, by name.
+        queue: queues the work on a stream.
+        capturable: whether a graph can record the work.
+        last_use: an event; staging memory may be written after it.
+    """
 
     staging: dict[str, AnyArray]
     arrays: dict[str, DeviceArray]
     queue: Callable[[Stream], None]
     capturable: bool
-    decoders: DeviceDecoders | None = None
-    denoiser: DeviceDenoiser | None = None
+    decoders: DecoderStage | None = None
+    denoiser: DenoiserStage | None = None
     graph: Graph | None = None
-    last_use: Any = None  # an event, after which the staging memory may be filled again
+    last_use: Any = None
+
+    def fill(self, images: Sequence[DecodeRequest]) -> None:
+        """Write the latents of images into staging memory, as soon as the device no longer reads it."""
+        if self.last_use is not None:
+            self.last_use.sync()
+        write_staging(self.staging, images)
+        if self.decoders is not None:
+            self.decoders.fill(images)
+        if self.denoiser is not None:
+            self.denoiser.fill([image.trajectory for image in images if image.trajectory])
+
+    def run(self, device: Device) -> None:
+        """Queue the work on the stream of a device.
+
+        The first run is not a graph, since libraries initialise themselves in it. Later runs are.
+        """
+        if self.graph is not None:
+            self.graph.launch(device.stream)
+            return
+        self.queue(device.stream)
+        if self.capturable:
+            device.record_event(device.stream).sync()
+            self.graph = device.capture(self.queue)
 
 
 class GpuPipeline:
-    """A bundle's networks on a device; see `engine.networks.pipeline.Pipeline`. One call at a time has the device."""
+    """The networks of a bundle on a GPU; see `engine.networks.pipeline.Pipeline`. Calls run one after the other."""
 
-    def __init__(self, device: Device, backend: DeviceBackend, tiled: TiledRunner) -> None:
+    def __init__(self, device: Device, loader: DeviceNetworkLoader, tiled: TiledRunner) -> None:
         bundle = tiled.bundle
-        self.name = f"{backend.name} on {device.name}"
-        self._bundle, self._device, self._profile, self._tiled = bundle, device, bundle.latent_profile(), tiled
-        self._load = functools.cache(lambda network: backend.load(bundle, network))
+        self.name = f"{loader.name} on {device.name}"
+        self._bundle, self._device, self._profile, self._tiled = bundle, device, bundle.latent_profile, tiled
+        self._load = functools.cache(lambda network: loader.load(bundle, network))
         self._encoder, self._decoder = self._load("encoder"), self._load("decoder")
         self.largest_batch = min(self._encoder.largest_batch, self._decoder.largest_batch)
         self._low, self._high = bundle.pixel_range
         self._plans: OrderedDict[tuple[Any, ...], ExecutionPlan] = OrderedDict()
-        self._layers = DeviceLayers(device)
+        self._layers = LayerStage(device)
         self._lock = Lock()
-        weakref.finalize(self, drain, device)  # `decode_into` does not wait: what it needs must not be freed before
+        weakref.finalize(self, drain, device)  # `decode_into` does not wait, and its memory is freed with the pipeline
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         height, width = pixels[0].shape[:2]
         if self._tiled.fits_one_tile(*self._profile.grid(width, height)[1:]):
-            return [one for part in split_batch(pixels, width * height) for one in self._encoded(part)]
-        return [np.concatenate([*self.analyse_tiled(rows_of(one), height, width)], axis=1) for one in pixels]
+            return [latents for batch in split_batch(pixels, width * height) for latents in self._encode(batch)]
+        return [np.concatenate([*self.analyse_tiled(rows_of(image), height, width)], axis=1) for image in pixels]
 
-    def analyse_tiled(self, rows: Rows, height: int, width: int) -> Iterator[F32Array]:
-        return self._tiled.analyse_tiled(rows, height, width, lambda tile: self._encoded([tile])[0])
+    def analyse_tiled(self, rows: ReadRows, height: int, width: int) -> Iterator[F32Array]:
+        return self._tiled.analyse_tiled(rows, height, width, lambda tile: self._encode([tile])[0])
 
-    def _encoded(self, pixels: Sequence[U8Array]) -> list[F32Array]:
+    def _encode(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         count, (height, width) = len(pixels), pixels[0].shape[:2]
         sizes = self._sizes(count, height, width)
         device, stream = self._device, self._device.stream
-        with self._at_work():
-            plan = self._plan(("encode", count, *sizes.padded), lambda: self._encode_plan(count, *sizes.padded))
+        with self._exclusive_device():
+            plan = self._plan(("encode", count, *sizes.padded), lambda: self._make_encode_plan(count, *sizes.padded))
             rgb = plan.staging["rgb"][: count * sizes.image_stride]
             np.stack(pixels, out=rgb.reshape(count, height, width, 3))
             device.upload(plan.arrays["rgb"], rgb, stream)
             device.launch(self._to_planes(plan, sizes), stream)
-            self._run(plan)
+            plan.run(device)
             device.download(plan.staging["latents"], plan.arrays["latents"], stream)
             device.record_event(stream).sync()
             latents = plan.staging["latents"].astype(np.float32)
-        self._require(bool(np.isfinite(latents).all()), "encoder", "latents")
+        self._check_finite(bool(np.isfinite(latents).all()), "encoder", "latents")
         return list(latents)
 
-    def synthesise(self, pictures: Sequence[DecodeRequest]) -> list[U8Array]:
-        if self._tiled.fits_one_tile(*pictures[0].shape[1:]):
-            area = self._profile.downscale**2 * math.prod(pictures[0].shape[1:])
-            return [one for part in split_batch(pictures, area) for one in self._decoded(part)]
-        whole = [((0, one.header.height), (0, one.header.width)) for one in pictures]
+    def synthesise(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
+        if self._tiled.fits_one_tile(*images[0].shape[1:]):
+            area = self._profile.downscale**2 * math.prod(images[0].shape[1:])
+            return [pixels for batch in split_batch(images, area) for pixels in self._decode(batch)]
+        spans = [((0, image.header.height), (0, image.header.width)) for image in images]
         return [
-            np.concatenate([*self.synthesise_tiled(one, *place)]) for one, place in zip(pictures, whole, strict=True)
+            np.concatenate([*self.synthesise_tiled(image, *both)]) for image, both in zip(images, spans, strict=True)
         ]
 
-    def synthesise_tiled(self, picture: DecodeRequest, rows: Span, columns: Span) -> Iterator[U8Array]:
-        return self._tiled.synthesise_tiled(picture, self._decoded_planes, rows, columns)
+    def synthesise_tiled(self, image: DecodeRequest, rows: Span, columns: Span) -> Iterator[U8Array]:
+        return self._tiled.synthesise_tiled(image, self._decode_planes, rows, columns)
 
-    def _decoded_planes(self, tile: DecodeRequest) -> F32Array:
+    def _decode_planes(self, tile: DecodeRequest) -> F32Array:
         device, stream = self._device, self._device.stream
-        with self._at_work():
-            plan = self._decode([tile])
-            planes = plan.arrays["pixels"]
+        with self._exclusive_device():
+            plan = self._queue_decoder([tile])
+            pixels = plan.arrays["pixels"]
             if "planes" not in plan.staging:
-                plan.staging["planes"] = device.pinned(planes.shape, planes.dtype)
-            device.download(plan.staging["planes"], planes, stream)
+                plan.staging["planes"] = device.pinned(pixels.shape, pixels.dtype)
+            device.download(plan.staging["planes"], pixels, stream)
             device.record_event(stream).sync()
-            found = plan.staging["planes"][0].astype(np.float32)
-        self._require(bool(np.isfinite(found).all()), "decoder", "pixels")
-        return found
+            planes = plan.staging["planes"][0].astype(np.float32)
+        self._check_finite(bool(np.isfinite(planes).all()), "decoder", "pixels")
+        return planes
 
-    def _decoded(self, pictures: Sequence[DecodeRequest]) -> list[U8Array]:
-        headers = [picture.header for picture in pictures]
+    def _decode(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
+        headers = [image.header for image in images]
         sides = max(h.height for h in headers), max(h.width for h in headers)
-        sizes = self._sizes(len(headers), *sides, denoised=pictures[0].denoise_steps > 0)
+        sizes = self._sizes(len(headers), *sides, denoised=images[0].denoise_steps > 0)
         device, stream = self._device, self._device.stream
-        with self._at_work():
-            plan = self._decode(pictures)
+        with self._exclusive_device():
+            plan = self._queue_decoder(images)
             rgb = plan.staging["rgb"][: sizes.count * sizes.image_stride]
             device.launch(self._to_pixels(plan, plan.arrays["rgb"], sizes), stream)
             device.download(rgb, plan.arrays["rgb"], stream)
             device.download(plan.staging["raised"], plan.arrays["flags"], stream)
             device.record_event(stream).sync()
-            self._require(plan.staging["raised"][0] == 0, "decoder", "pixels")
-            whole = rgb.reshape(sizes.count, sizes.height, sizes.width, 3)
-            return [one[: h.height, : h.width].copy() for one, h in zip(whole, headers, strict=True)]
+            self._check_finite(plan.staging["raised"][0] == 0, "decoder", "pixels")
+            padded = rgb.reshape(sizes.count, sizes.height, sizes.width, 3)
+            return [pixels[: h.height, : h.width].copy() for pixels, h in zip(padded, headers, strict=True)]
 
-    def synthesise_into(self, picture: DecodeRequest, layers: LayerReader, array: Any, stream: Any) -> None:
-        header = picture.header
+    def synthesise_into(self, image: DecodeRequest, layers: LayerReader, array: Any, stream: Any) -> None:
+        header = image.header
         target, foreign = self._device.array_of(array), self._device.stream_of(stream)
         expected = (header.height, header.width, 3)
         if target.shape != expected or target.dtype != np.uint8:
             raise ValueError(f"array of {target.dtype} {target.shape}, expected uint8 {expected}")
-        sizes = self._sizes(1, header.height, header.width, denoised=picture.denoise_steps > 0)
-        tiles, ours = list(layers.tiles()), self._device.stream  # a damaged layer is found while nothing is queued
-        with self._at_work():
-            plan = self._decode([picture])
+        sizes = self._sizes(1, header.height, header.width, denoised=image.denoise_steps > 0)
+        tiles, ours = list(layers.tiles()), self._device.stream  # a damaged layer raises before anything is queued
+        with self._exclusive_device():
+            plan = self._queue_decoder([image])
             work = [self._to_pixels(plan, target, sizes), *self._layers.send(tiles, target)]
             self._device.wait(ours, foreign)
             try:
                 for launch in work:
                     self._device.launch(launch, ours)
-            finally:  # whatever was queued into the array comes before what its owner queues next
+            finally:  # after an error, too, the owner's later work must come after the launches into the array
                 self._device.wait(foreign, ours)
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """Have the device for one call; after an error nothing of the call is at work any more."""
+    def _exclusive_device(self) -> Iterator[None]:
+        """Hold the device for one call. After an error, wait until the work of the call is done."""
         with self._lock:
             self._device.set_current()
             try:
                 yield
             except BaseException:
-                with suppress(Exception):  # the error at hand says more than one that follows from it
+                with suppress(Exception):  # the first error is more useful than an error that follows from it
                     self._device.record_event(self._device.stream).sync()
                 raise
 
-    def _decode(self, pictures: Sequence[DecodeRequest]) -> ExecutionPlan:
-        """Return the plan that will hold the decoder's planes of pictures, its work queued."""
-        kind, steps, decoders = pictures[0].offset_kind, pictures[0].denoise_steps, pictures[0].decoders
-        shape = (len(pictures), *pictures[0].shape)
-        plan = self._plan(
-            (f"decode {kind}", steps, decoders, *shape), lambda: self._decode_plan(kind, steps, decoders, shape)
-        )
-        if plan.last_use is not None:
-            plan.last_use.sync()
-        write_staging(plan.staging, pictures)
-        if plan.decoders is not None:
-            plan.decoders.fill(pictures)
-        if plan.denoiser is not None:
-            plan.denoiser.fill([picture.trajectory for picture in pictures if picture.trajectory])
-        self._run(plan)
+    def _queue_decoder(self, images: Sequence[DecodeRequest]) -> ExecutionPlan:
+        """Queue denoiser and decoders for a batch, and return the plan whose `pixels` will hold the planes."""
+        kind, steps, decoders = images[0].offset_kind, images[0].denoise_steps, images[0].decoders
+        shape = (len(images), *images[0].shape)
+        key = (f"decode {kind}", steps, decoders, *shape)
+        plan = self._plan(key, lambda: self._make_decode_plan(kind, steps, decoders, shape))
+        plan.fill(images)
+        plan.run(self._device)
         plan.last_use = self._device.record_event(self._device.stream)
         return plan
 
-    def _run(self, plan: ExecutionPlan) -> None:
-        """Queue a plan's work; the first time as it is, since libraries set themselves up then."""
-        if plan.graph is not None:
-            plan.graph.launch(self._device.stream)
-            return
-        plan.queue(self._device.stream)
-        if plan.capturable:
-            self._device.record_event(self._device.stream).sync()
-            plan.graph = self._device.capture(plan.queue)
-
     def _plan(self, key: tuple[Any, ...], make: Callable[[], ExecutionPlan]) -> ExecutionPlan:
         if key not in self._plans:
-            while len(self._plans) >= KEPT_PLANS:
-                self._device.record_event(self._device.stream).sync()  # it may still be at work
+            while len(self._plans) >= MAX_PLANS:
+                self._device.record_event(self._device.stream).sync()  # the work of the oldest plan may still run
                 self._plans.popitem(last=False)
             self._plans[key] = make()
         self._plans.move_to_end(key)
         return self._plans[key]
 
-    def _encode_plan(self, count: int, height: int, width: int) -> ExecutionPlan:
-        kinds = self._encoder.dtypes
+    def _make_encode_plan(self, count: int, height: int, width: int) -> ExecutionPlan:
+        dtypes = self._encoder.dtypes
         rgb = (count * height * width * 3,), np.uint8
-        latents = (count, *self._profile.grid(width, height)), kinds["latents"]
+        latents = (count, *self._profile.grid(width, height)), dtypes["latents"]
         arrays = {
             "rgb": self._device.empty(*rgb),
-            "pixels": self._device.empty((count, 3, height, width), kinds["pixels"]),
+            "pixels": self._device.empty((count, 3, height, width), dtypes["pixels"]),
             "latents": self._device.empty(*latents),
         }
         staging = {"rgb": self._device.pinned(*rgb), "latents": self._device.pinned(*latents)}
-        network = self._encoder.bind({name: arrays[name] for name in ("pixels", "latents")})
-        return ExecutionPlan(staging, arrays, network, self._encoder.capturable)
+        run_encoder = self._encoder.bind({name: arrays[name] for name in ("pixels", "latents")})
+        return ExecutionPlan(staging, arrays, run_encoder, self._encoder.capturable)
 
-    def _decode_plan(
+    def _make_decode_plan(
         self, kind: OffsetKind, steps: int, decoders: tuple[str, ...], shape: tuple[int, ...]
     ) -> ExecutionPlan:
-        device, kinds = self._device, self._decoder.dtypes
+        device, dtypes = self._device, self._decoder.dtypes
         count, channels, *sides = shape
         height, width = (side * self._profile.downscale for side in sides)
-        sent = upload_specs(kind, shape, kinds)
+        uploads = upload_specs(kind, shape, dtypes)
         rgb = (count * height * width * 3,), np.uint8
-        arrays = {name: device.empty(*what) for name, what in sent.items()}
-        arrays.setdefault("latents", device.empty(shape, kinds["latents"]))
-        arrays["pixels"] = device.empty((count, 3, height, width), kinds["pixels"])
+        arrays = {name: device.empty(*spec) for name, spec in uploads.items()}
+        arrays.setdefault("latents", device.empty(shape, dtypes["latents"]))
+        arrays["pixels"] = device.empty((count, 3, height, width), dtypes["pixels"])
         arrays["rgb"] = device.empty(*rgb)
-        staging = {name: device.pinned(*what) for name, what in sent.items()}
+        staging = {name: device.pinned(*spec) for name, spec in uploads.items()}
         staging["flags"][:] = 0
         staging |= {"rgb": device.pinned(*rgb), "raised": device.pinned((1,), np.uint32)}
-        networks = DeviceDecoders(device, [self._load(name) for name in decoders], arrays)
-        denoiser = DeviceDenoiser(device, self._load("unet"), arrays["latents"], steps) if steps else None
+        decoder = DecoderStage(device, [self._load(name) for name in decoders], arrays)
+        denoiser = DenoiserStage(device, self._load("unet"), arrays["latents"], steps) if steps else None
 
         def queue(stream: Stream) -> None:
-            for name in sent:
+            for name in uploads:
                 device.upload(arrays[name], staging[name], stream)
             if kind is not OffsetKind.NONE:
-                device.launch(dequantize_of(kind, arrays, (1, count * channels, *sides)), stream)
+                device.launch(dequantize_launch(kind, arrays, (1, count * channels, *sides)), stream)
             if denoiser is not None:
                 denoiser.queue(stream)
-            networks.queue(stream)
+            decoder.queue(stream)
 
-        capturable = networks.capturable and (denoiser is None or denoiser.capturable)
-        return ExecutionPlan(staging, arrays, queue, capturable, networks, denoiser)
+        capturable = decoder.capturable and (denoiser is None or denoiser.capturable)
+        return ExecutionPlan(staging, arrays, queue, capturable, decoder, denoiser)
 
     def _sizes(self, count: int, height: int, width: int, *, denoised: bool = False) -> launches.ImageBatch:
-        """Return what kernels over pixels are told of RGB pictures without gaps; a UNet wants larger planes."""
+        """Return the sizes of a batch of RGB images without gaps. A UNet may need more padding than a decoder."""
         multiple = self._profile.downscale * (self._bundle.unet.multiple if denoised and self._bundle.unet else 1)
         return launches.ImageBatch(count, height, width, 3, width * 3, height * width * 3, pad_multiple=multiple)
 
@@ -269,47 +281,54 @@ class GpuPipeline:
             high=self._high,
         )
 
-    def _require(self, finite: bool, network: str, tensor: str) -> None:
+    def _check_finite(self, finite: bool, network: str, tensor: str) -> None:
         if not finite:
-            raise BundleError(f"{self._bundle.name}'s {network} gave values in {tensor} that are not finite")
+            raise BundleError(f"the output {tensor} of {self._bundle.name}'s {network} is not finite")
 
 
 def drain(device: Device) -> None:
-    """Wait for all that is queued on a device's stream; a device that is lost has nothing to wait for."""
-    with suppress(Exception):  # of the driver: no common base
+    """Wait for all work on the stream of a device. A device that is lost has no work."""
+    with suppress(Exception):  # errors of the driver have no common base
         device.set_current()
         device.record_event(device.stream).sync()
 
 
 def upload_specs(
-    kind: OffsetKind, shape: tuple[int, ...], kinds: Mapping[str, np.dtype[Any]]
+    kind: OffsetKind, shape: tuple[int, ...], dtypes: Mapping[str, np.dtype[Any]]
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Return shape and type of each array that the device is sent, in order to decode latents of a shape."""
+    """Return the shape and the type of each array that is uploaded for a decode, by name.
+
+    Arguments:
+        kind: the `offset_kind` of the latents.
+        shape: (N, C, h, w) of the latents.
+        dtypes: the types of the decoder's inputs.
+    """
     vector = (shape[0] * shape[1],), np.float32
-    sent: dict[str, tuple[tuple[int, ...], Any]] = {"flags": ((1,), np.uint32)}
-    sent["step"] = (shape[0],), kinds.get("step", np.float32)
+    specs: dict[str, tuple[tuple[int, ...], Any]] = {"flags": ((1,), np.uint32)}
+    specs["step"] = (shape[0],), dtypes.get("step", np.float32)
     if kind is OffsetKind.NONE:
-        return sent | {"latents": (shape, kinds["latents"])}
+        return specs | {"latents": (shape, dtypes["latents"])}
     offsets = (shape, np.int8) if kind is OffsetKind.PER_SYMBOL else vector
-    return sent | {"symbols": (shape, np.int16), "mean": vector, "delta": vector, "recon_offsets": offsets}
+    return specs | {"symbols": (shape, np.int16), "mean": vector, "delta": vector, "recon_offsets": offsets}
 
 
-def write_staging(staging: Mapping[str, AnyArray], pictures: Sequence[DecodeRequest]) -> None:
-    """Write what the device is to be sent into staging memory."""
-    for n, picture in enumerate(pictures):
-        staging["step"][n] = picture.header.quant_step
-        one = picture.contents
-        if isinstance(one, FloatLatents):
-            staging["latents"][n] = one.latents
+def write_staging(staging: Mapping[str, AnyArray], images: Sequence[DecodeRequest]) -> None:
+    """Write the arrays of `upload_specs` into staging memory, but for `flags`."""
+    for n, image in enumerate(images):
+        staging["step"][n] = image.header.quant_step
+        latents = image.latents
+        if isinstance(latents, FloatLatents):
+            staging["latents"][n] = latents.latents
             continue
-        assert isinstance(one, QuantizedLatents)  # a crop of a tile
-        staging["symbols"][n] = one.symbols
-        for name, values in (("mean", one.mean), ("delta", one.channel_steps), ("recon_offsets", one.recon_offsets)):
-            staging[name].reshape(len(pictures), -1)[n] = values.ravel()
+        assert isinstance(latents, QuantizedLatents)  # a crop of a tile
+        staging["symbols"][n] = latents.symbols
+        vectors = {"mean": latents.mean, "delta": latents.channel_steps, "recon_offsets": latents.recon_offsets}
+        for name, values in vectors.items():
+            staging[name].reshape(len(images), -1)[n] = values.ravel()
 
 
-def dequantize_of(kind: OffsetKind, arrays: Mapping[str, DeviceArray], shape: tuple[int, ...]) -> launches.Launch:
-    """Return the launch that turns a batch's symbols into latents; each picture has channels of its own."""
+def dequantize_launch(kind: OffsetKind, arrays: Mapping[str, DeviceArray], shape: tuple[int, ...]) -> launches.Launch:
+    """Return the launch that dequantizes a batch; the channels of all its images count as those of one image."""
     latents = arrays["latents"]
     symbols, mean, delta, offsets = (arrays[name].pointer for name in ("symbols", "mean", "delta", "recon_offsets"))
     argument = "recon_offsets" if kind is OffsetKind.PER_SYMBOL else "channel_offsets"
@@ -318,7 +337,7 @@ def dequantize_of(kind: OffsetKind, arrays: Mapping[str, DeviceArray], shape: tu
     )
 
 
-def split_batch(pictures: Sequence[Item], area: int) -> Iterator[Sequence[Item]]:
-    """Yield pictures of so many pixels each, no more of them at once than networks can take."""
+def split_batch(images: Sequence[Item], area: int) -> Iterator[Sequence[Item]]:
+    """Yield batches of images of `area` pixels each, with at most `MAX_AREA` pixels in a batch of several."""
     count = max(1, MAX_AREA // area)
-    yield from (pictures[n : n + count] for n in range(0, len(pictures), count))
+    yield from (images[n : n + count] for n in range(0, len(images), count))

@@ -1,32 +1,40 @@
-"""How wrong a decoder's image is, and how each latent could mend that: what a search for better symbols goes by."""
+"""The distortion of a decoder's image, and its gradient with respect to the latents."""
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sdtrt._arrays import F32Array
-from sdtrt.engine.networks.backends.ort import OrtCpu, OrtNetwork
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
 
-FILE = "gradient.onnx"  # whose weights are those within decoder.onnx
+if TYPE_CHECKING:
+    from sdtrt.engine.networks.backends.ort import OrtNetwork
+
+FILE = "gradient.onnx"  # it reads its weights from decoder.onnx
 
 
 class Distortion(NamedTuple):
-    """What is wrong at each latent, float32 (h, w), and the gradient of the weighted sum, float32 (C, h, w)."""
+    """The distortion of an image.
 
-    squared_error: F32Array  # squared, of the latent's pixels, weighted
-    structure_loss: F32Array  # structure, 0 to 2
+    Attributes:
+        squared_error: float32 (h, w), the weighted squared error of each latent's pixels.
+        structure_loss: float32 (h, w), the lost structure of each latent's pixels, 0 to 2.
+        gradient: float32 (C, h, w), the gradient of the weighted sum of both.
+    """
+
+    squared_error: F32Array
+    structure_loss: F32Array
     gradient: F32Array
 
 
 class DecoderGradient:
-    """The gradient of a bundle's decoder, by ONNX Runtime on the CPU wherever other networks run; errors as of those.
+    """The gradient of a bundle's decoder. ONNX Runtime computes it on the CPU, whatever backend the codec has.
 
-    Latents are float32 (C, h, w) of at least two rows and columns, `wanted` float32 (3, 8h, 8w) in the decoder's range,
-    8 standing for the downscale, `weights`, by which pixels' squared errors count, float32 (8h, 8w), and `structure`,
-    by which lost structure does, float32 (h, w).
+    Arguments:
+        bundle: a bundle with `gradient.onnx`.
+        threads: threads of the network; None is one for each core that the process may use.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
@@ -34,22 +42,33 @@ class DecoderGradient:
         self.pixel_range, self.receptive_radius = bundle.pixel_range, bundle.receptive_radius or 0
 
     @cached_property
-    def _network(self) -> OrtNetwork:
-        self._bundle.file("decoder.onnx")  # checks the weights, too
+    def _network(self) -> "OrtNetwork":
+        from sdtrt.engine.networks.backends.ort import OrtCpu  # here, so that `import sdtrt.codec` stays fast
+
+        self._bundle.file("decoder.onnx")  # checks the hash of the weights
         return OrtCpu(self._threads).load(self._bundle.file(FILE))
 
     def evaluate(
-        self, latents: F32Array, step: float, wanted: F32Array, weights: F32Array, structure: F32Array
+        self, latents: F32Array, quant_step: float, target: F32Array, weights: F32Array, structure: F32Array
     ) -> Distortion:
-        """Return how wrong the image of latents is, and how they could mend that.
+        """Return the distortion of the decoder's image of some latents.
 
-        Raises `BundleError` if what is found is not finite.
+        Arguments:
+            latents: float32 (C, h, w), at least two rows and two columns.
+            quant_step: the quantization step of the latents.
+            target: float32 (3, H, W), the planes of the original in the decoder's range.
+            weights: float32 (H, W), the weights of the squared errors of pixels.
+            structure: float32 (h, w), the weights of the structure loss.
+
+        Raises:
+            BundleError: the network cannot run, or its output is not finite.
+            DeviceError: ONNX Runtime is missing or broken.
         """
-        inputs = {"latents": latents[None], "wanted": wanted[None]}
+        inputs = {"latents": latents[None], "wanted": target[None]}
         inputs |= {"weights": weights[None, None], "structure": structure[None, None]}
         if self._bundle.decoder_takes_step:
-            inputs["step"] = np.array([step], np.float32)
-        found = self._network.run(inputs)
-        if not all(np.isfinite(planes).all() for planes in found.values()):
-            raise BundleError(f"{self._bundle.name}'s {FILE} gave values that are not finite")
-        return Distortion(found["errors"][0, 0], found["lost"][0, 0], found["gradient"][0])
+            inputs["step"] = np.array([quant_step], np.float32)
+        outputs = self._network.run(inputs)
+        if not all(np.isfinite(planes).all() for planes in outputs.values()):
+            raise BundleError(f"the output of {self._bundle.name}'s {FILE} is not finite")
+        return Distortion(outputs["errors"][0, 0], outputs["lost"][0, 0], outputs["gradient"][0])

@@ -51,7 +51,7 @@ class Networks:
         """Return a bundle's pair; `BundleError` if a file is missing or damaged."""
         files = bundle.file("encoder.onnx"), bundle.file("decoder.onnx")
         own = bundle.profile  # without its prior, which is not needed, and may be damaged
-        downscale = (own if isinstance(own, LatentProfile) else bundle.latent_profile()).downscale
+        downscale = (own if isinstance(own, LatentProfile) else bundle.latent_profile).downscale
         return cls.load(*files, bundle.pixel_range, downscale, takes_step=bundle.decoder_takes_step)
 
     def encode(self, pixels: U8Array) -> F32Array:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sdtrt._arrays import F32Array
 from sdtrt.engine.networks.backends import Network
-from sdtrt.engine.networks.tiles import CUT_TILE, Tiling
+from sdtrt.engine.networks.tiling import CUT_TILE, Tiling
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.sample_images import made_image

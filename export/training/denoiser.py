@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
     options = parser.parse_args()
     bundle, recipe = find_bundle(options.model), Recipe()
-    profile = bundle.latent_profile()
+    profile = bundle.latent_profile
     latents = latents_of_photos(options.photos, options.model, recipe.crop)
     denoiser = train(latents, profile, options.run, recipe)
     rng = np.random.default_rng(recipe.seed)

@@ -123,7 +123,7 @@ def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int
     if options.latent_space:
         profile = profile_of_space(options.latent_space)
     else:
-        profile = find_bundle(options.model or BUILT_IN).latent_profile()
+        profile = find_bundle(options.model or BUILT_IN).latent_profile
     targets = prepare_outputs(options.inputs, options.output, ".sdt")
 
     def work(source: str, target: str) -> Record:

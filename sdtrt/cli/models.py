@@ -165,13 +165,15 @@ def engines_list(options: argparse.Namespace) -> int:
     bundle = find_bundle(options.bundle)
     found = engine_states(bundle, EngineIndex.of(bundle))
     if options.json:
-        print_json([asdict(plan) | {"state": asdict(state)} for plan, state in found])
+        print_json([asdict(plan) | {"state": {"kind": state.kind, "why": state.reason}} for plan, state in found])
     elif not found:
         print_result(printable(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}"))
     else:
         print_head()
         for plan, state in found:
-            print_result(printable(ROW.format(*columns(plan), f"{state.kind}{': ' if state.why else ''}{state.why}")))
+            print_result(
+                printable(ROW.format(*columns(plan), f"{state.kind}{': ' if state.reason else ''}{state.reason}"))
+            )
         if any(state.kind in {"stale", "damaged"} for _, state in found):
             print_message(printable(f"build them anew with: sdtrt engines build {options.bundle}"))
     return 1 if any(state.kind == "damaged" for _, state in found) else 0
@@ -186,7 +188,7 @@ def engines_clean(options: argparse.Namespace) -> int:
     unwanted = [p for p, state in engine_states(bundle, index) if options.all or state.kind in {"stale", "damaged"}]
     if index.folder.is_dir():
         index = delete_engines(index, unwanted)
-    known = {plan.file for plan in index.plans}
+    known = {plan.file for plan in index.engines}
     strays = [path for path in index.folder.glob("*.engine") if path.name not in known and path.is_file()]
     for path in strays:
         path.unlink()
@@ -194,7 +196,7 @@ def engines_clean(options: argparse.Namespace) -> int:
         print_json([plan.file for plan in unwanted] + [path.name for path in strays])
     else:
         gone = f"removed {counted(len(unwanted), 'engine')} and {counted(len(strays), 'file')} that no index lists"
-        print_result(f"{gone}; engines left: {len(index.plans)}")
+        print_result(f"{gone}; engines left: {len(index.engines)}")
     return 0
 
 

@@ -22,7 +22,7 @@ def profile_of_space(name: str) -> LatentProfile:
         return shipped_profile(identifier)
     for bundle in bundles():
         if bundle.latent_space == name_in_files(name):
-            return bundle.latent_profile()
+            return bundle.latent_profile
     raise BundleError(
         f"no profile of latent space {name[:64]!r}; there are: {', '.join(space_names())}. "
         "Another space needs a bundle: put it under $SDTRT_MODELS (see: sdtrt models)"

@@ -1,14 +1,13 @@
-"""An emulated device in the memory of the host: kernels are compiled for the host, and queued work runs lazily.
+"""An emulated GPU in the memory of this machine: kernels are compiled for the host, and queued work waits.
 
-Work runs only when an event is waited for. A result that is read earlier is still poison, as it may be on a GPU.
-`install` replaces GPU 0 by the emulated device for the rest of the process.
+Work runs when an event after it is waited for. A result that is read earlier is poison, as it may be on a GPU.
+`install` puts the emulated device in the place of GPU 0 for the rest of the process.
 """
 
 import ctypes
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,11 @@ from numpy.typing import DTypeLike, NDArray
 from sdtrt.engine.networks import pipeline
 from sdtrt.engine.networks.backends import gpu
 from sdtrt.engine.networks.backends.engine_index import onnx_files
-from sdtrt.engine.networks.backends.ort import OrtDeviceNetwork
+from sdtrt.engine.networks.backends.ort import OrtCuda, OrtDeviceNetwork
+from sdtrt.engine.networks.backends.trt import TensorRt
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import DeviceError
 from sdtrt.kernels import device as cuda
 from sdtrt.kernels.device import DeviceArray
@@ -32,60 +34,60 @@ Work = Callable[[], None]
 
 
 class Queue:
-    """A stream, or a graph during its capture."""
+    """A stream, or a graph that is being recorded."""
 
     def __init__(self) -> None:
-        self.pending: deque[Work] = deque()
+        self.works: deque[Work] = deque()
 
-    def enqueue(self, work: Work) -> None:
-        self.pending.append(work)
+    def do(self, work: Work) -> None:
+        self.works.append(work)
 
 
 class Stream(Queue):
     def __init__(self) -> None:
         super().__init__()
-        self.num_queued = self.num_done = 0
+        self.queued = self.done = 0
 
-    def enqueue(self, work: Work) -> None:
-        super().enqueue(work)
-        self.num_queued += 1
+    def do(self, work: Work) -> None:
+        super().do(work)
+        self.queued += 1
 
     def flush(self, count: int) -> None:
-        """Run pending work until `count` of all work that was ever queued is done."""
-        while self.num_done < count:
-            work = self.pending.popleft()
-            self.num_done += 1
+        """Run the first `count` works that were ever queued, but for those that are done."""
+        while self.done < count:
+            work = self.works.popleft()
+            self.done += 1
             work()
 
 
 class Event:
     def __init__(self, stream: Stream) -> None:
-        self._stream, self._count = stream, stream.num_queued
+        self._stream, self._count = stream, stream.queued
 
     def sync(self) -> None:
         self._stream.flush(self._count)
 
 
-class EmulatedGraph:
-    def __init__(self, sequence: list[Work]) -> None:
-        self._sequence = sequence
+class Recorded:
+    def __init__(self, works: list[Work]) -> None:
+        self._works = works
         self.launches = 0
 
     def launch(self, stream: Stream) -> None:
         self.launches += 1
-        for work in self._sequence:
-            stream.enqueue(work)
+        for work in self._works:
+            stream.do(work)
 
 
 class EmulatedDevice:
-    """An implementation of `sdtrt.kernels.device.Device`; `host` runs its kernels."""
+    """A device as `sdtrt.kernels.device.Device` describes it; `host` runs the kernels."""
 
     name = "this machine's memory"
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self.stream = Stream()
-        self.graphs: list[EmulatedGraph] = []
+        self.graphs: list[Recorded] = []
 
     def set_current(self) -> None:
         pass
@@ -103,52 +105,52 @@ class EmulatedDevice:
         return stream
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        array = self.pinned(shape, dtype)
+        array = self.staging(shape, dtype)
         return DeviceArray(array.ctypes.data, tuple(shape), np.dtype(dtype), array)
 
-    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return np.full(nbytes, POISON, np.uint8).view(dtype).reshape(shape)
 
     def upload(self, target: DeviceArray, source: NDArray[Any], stream: Queue) -> None:
         assert source.flags.c_contiguous
         assert source.nbytes <= target.nbytes
-        stream.enqueue(lambda: ctypes.memmove(target.pointer, source.ctypes.data, source.nbytes) and None)
+        stream.do(lambda: ctypes.memmove(target.pointer, source.ctypes.data, source.nbytes) and None)
 
     def download(self, target: NDArray[Any], source: DeviceArray, stream: Queue) -> None:
         assert target.flags.c_contiguous
         assert target.nbytes <= source.nbytes
-        stream.enqueue(lambda: ctypes.memmove(target.ctypes.data, source.pointer, target.nbytes) and None)
+        stream.do(lambda: ctypes.memmove(target.ctypes.data, source.pointer, target.nbytes) and None)
 
     def copy(self, target: DeviceArray, source: DeviceArray, stream: Queue) -> None:
-        stream.enqueue(lambda: ctypes.memmove(target.pointer, source.pointer, source.nbytes) and None)
+        stream.do(lambda: ctypes.memmove(target.pointer, source.pointer, source.nbytes) and None)
 
     def launch(self, launch: Launch, stream: Queue) -> None:
-        stream.enqueue(lambda: self._host.run(launch))
+        stream.do(lambda: self._host.run(launch))
 
-    def capture(self, record: Callable[[Any], None]) -> EmulatedGraph:
+    def capture(self, record: Callable[[Any], None]) -> Recorded:
         queue = Queue()
         record(queue)
-        self.graphs.append(EmulatedGraph(list(queue.pending)))
+        self.graphs.append(Recorded(list(queue.works)))
         return self.graphs[-1]
 
     def record_event(self, stream: Stream) -> Event:
         return Event(stream)
 
     def wait(self, stream: Stream, other: Stream) -> None:
-        stream.enqueue(Event(other).sync)
+        stream.do(Event(other).sync)
 
     def seconds(self, queue: Callable[[], None]) -> float:
-        """Return the seconds of the work that `queue` queues, by the host's clock."""
+        """Return the duration of the work that `queue` queues, in seconds."""
         self.record_event(self.stream).sync()
-        start = time.perf_counter()
+        started = time.perf_counter()
         queue()
         self.record_event(self.stream).sync()
-        return time.perf_counter() - start
+        return time.perf_counter() - started
 
 
 class EmulatedBackend:
-    """ONNX Runtime on the host, through the code that binds device memory."""
+    """ONNX Runtime on the host, with the same code as on a GPU."""
 
     name = "ort"
 
@@ -167,29 +169,40 @@ class EmulatedNetwork:
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Queue], None]:
         run = self._session.bind(arrays)
-        return lambda stream: stream.enqueue(lambda: run(stream))
+        return lambda stream: stream.do(lambda: run(stream))
 
 
 def install() -> None:
-    """Replace GPU 0 by the emulated device, with ONNX Runtime; TensorRT is unavailable.
+    """Put the emulated device in the place of GPU 0, with ONNX Runtime on it. TensorRT is unavailable.
 
-    Raises `DeviceError` without a C++ compiler.
+    Raises `DeviceError` where there is no C++ compiler.
     """
     cxx = compiler()
     if cxx is None:
         raise DeviceError("the emulated device needs a C++ compiler on the path")
     host = compiled(cxx)
-    for module in (cuda, pipeline):
-        module.CudaDevice = lambda index=0: EmulatedDevice(host)
-    for module in (gpu, pipeline):
-        module.architecture = lambda index=0: "emulated"
+    cuda.CudaDevice = lambda index=0: EmulatedDevice(host)
+    gpu.architecture = lambda index=0: "emulated"
     gpu.description = lambda index=0: NAME
-    pipeline.has_cuda = lambda: True
-    pipeline.OrtCuda = lambda device, index: EmulatedBackend()
-    trt, *others = pipeline.WAYS
-    pipeline.WAYS = (replace(trt, obstacle=without_engines(trt.obstacle)), *others)
+
+    class EmulatedOrt(OrtCuda):
+        """ONNX Runtime on the emulated device."""
+
+        @staticmethod
+        def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+            return gpu.gpu_unavailable_reason(index, precision)
+
+        @classmethod
+        def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> GpuPipeline:
+            return GpuPipeline(EmulatedDevice(host), EmulatedBackend(), tiled)
+
+    on_cpu = [backend for backend in pipeline.BACKENDS_BY_SPEED if backend.device == "cpu"]
+    pipeline.BACKENDS_BY_SPEED = (UnavailableTensorRt, EmulatedOrt, *on_cpu)
 
 
-def without_engines(obstacle: Callable[[Bundle, int, str], str]) -> Callable[[Bundle, int, str], str]:
-    """Return TensorRT's obstacle; where there would be none, that it needs a GPU."""
-    return lambda bundle, index, precision: obstacle(bundle, index, precision) or "TensorRT runs on no emulated device"
+class UnavailableTensorRt(TensorRt):
+    """TensorRT, which needs a real GPU."""
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        return TensorRt.unavailable_reason(bundle, index, precision) or "TensorRT runs on no emulated device"

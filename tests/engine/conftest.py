@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 
 SD1_SCHEDULE = {
     "num_train_timesteps": 1000,

@@ -153,12 +153,12 @@ def test_a_damaged_prior(make: Make) -> None:
     with (folder / "prior.npz").open("r+b") as file:
         file.truncate(1000)
     with pytest.raises(sdtrt.BundleError, match=r"prior\.npz is damaged"):
-        Bundle.open(folder).latent_profile()
+        _ = Bundle.open(folder).latent_profile
     fields = json.loads((folder / MANIFEST).read_text())
     fields["files"]["prior.npz"] = file_hash(folder / "prior.npz")
     (folder / MANIFEST).write_text(json.dumps(fields))
     with pytest.raises(sdtrt.BundleError, match="prior is not an"):
-        Bundle.open(folder).latent_profile()
+        _ = Bundle.open(folder).latent_profile
 
 
 def bundled(**changes: Any) -> File:

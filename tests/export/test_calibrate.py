@@ -41,7 +41,7 @@ def bundle(tmp_path: Path) -> Path:
     """A bundle of `tiny`'s networks that nobody knows, with numbers that are wrong."""
     source, folder = find_bundle("tiny").folder, tmp_path / "foreign"
     shutil.copytree(source, folder)
-    shipped = find_bundle("tiny").latent_profile()
+    shipped = find_bundle("tiny").latent_profile
     ones = [1.0] * shipped.channels
     profile = {"latent_space": "x-01020304", "channels": shipped.channels, "downscale": 8, "step_codes": [2300, 1300]}
     profile |= {"mean": ones, "spread": ones, "weight": ones, "offset": [0.0] * shipped.channels, "prior": 0}
@@ -52,7 +52,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def test_a_profile(bundle: Path, photos: Path, pixels: np.ndarray) -> None:
     found = calibrate(Calibration(bundle, photos))
-    profile, codec = Bundle.open(bundle).latent_profile(), EngineCodec("tiny", device="cpu", precision="fp32")
+    profile, codec = Bundle.open(bundle).latent_profile, EngineCodec("tiny", device="cpu", precision="fp32")
     planes = [codec.analyse(np.asarray(Image.open(path))).reshape(40, -1) for path in photos_in(photos)]
     np.testing.assert_allclose(profile.mean, np.concatenate(planes, 1).mean(1), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(profile.std, np.concatenate(planes, 1).std(1), rtol=1e-3)
@@ -133,11 +133,11 @@ def test_a_damaged_prior_can_be_replaced(bundle: Path) -> None:
     (name,) = (path.name for path in bundle.glob("prior-*.npz"))
     (bundle / name).write_bytes(b"damaged")
     with pytest.raises(BundleError, match="from a copy of the bundle"):
-        Bundle.open(bundle).latent_profile()
+        Bundle.open(bundle).latent_profile
     (bundle / "prior-00000000.npz").write_bytes(b"left by a calibration that was killed")
     assert Networks.of_bundle(Bundle.open(bundle)).downscale == 8
     calibration.write(Bundle.open(bundle), fields, shipped)
-    assert Bundle.open(bundle).latent_profile().prior_file == shipped
+    assert Bundle.open(bundle).latent_profile.prior_file == shipped
     assert [path.name for path in bundle.glob("prior-*.npz")] == [name]
 
 
@@ -151,7 +151,7 @@ def test_a_profile_that_no_file_could_hold_is_not_written(bundle: Path) -> None:
 
 
 def test_calibrations_that_differ_do_not_share_what_they_keep(bundle: Path, photos: Path, tmp_path: Path) -> None:
-    opened, profile = Bundle.open(bundle), Bundle.open(bundle).latent_profile()
+    opened, profile = Bundle.open(bundle), Bundle.open(bundle).latent_profile
     other = shutil.copytree(photos, tmp_path / "others")
     made_photo(other / "more.png", 64)
     plan = plan_for(range(40))

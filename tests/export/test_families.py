@@ -204,6 +204,6 @@ def require_round_trip(bundle: Bundle, latents: np.ndarray) -> None:
         assert codec.decode(data).size == (26, 19)
         found = codec.decode_latents(codec.encode_latents(latents, quality=100))
     assert sdtrt.info(data).latent_space == name_in_files("x-small")
-    profile = bundle.latent_profile()
+    profile = bundle.latent_profile
     steps = profile.std * profile.step_weight * 2 ** ((profile.step_code(100) - 2048) / 256)
     assert float((np.abs(found - latents) / steps[:, None, None]).mean()) < 0.5

@@ -121,4 +121,4 @@ def test_examine_without_onnx_names_all_that_is_missing(libraries: list[str], mo
     found = findings()[ENGINES]
     assert found.ok is None
     assert "[cpu,onnx]" in found.detail
-    assert (trt_library.remedy() in found.detail) is not bool(libraries)
+    assert (trt_library.install_hint() in found.detail) is not bool(libraries)

@@ -145,7 +145,7 @@ def test_models_variable_of_no_folder_is_named(
         path.mkdir()
         monkeypatch.setattr(os, "access", lambda *_, **__: False)
     monkeypatch.setenv("SDTRT_MODELS", str(path))
-    with pytest.raises(BundleError, match=r"no model named 'x'.* which is not a folder that can be read"):
+    with pytest.raises(BundleError, match=r"no model named 'x'.* which is not a readable folder"):
         find_bundle("x")
     assert cli.main(["models"]) == 0
     assert f"$SDTRT_MODELS names {path}" in capsys.readouterr().err

@@ -4,9 +4,11 @@ import pytest
 
 from sdtrt.cli.batch import in_words
 from sdtrt.cli.dataset import label, share
+from sdtrt.engine.networks.backends.ort import OrtCuda
+from sdtrt.engine.networks.backends.trt import TensorRt
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import DeviceError
 
 
@@ -32,9 +34,8 @@ def test_label_has_no_field_names(name: str, text: str) -> None:
 
 
 def test_backend_errors_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    obstacle = "no GPU"
-    monkeypatch.setattr("sdtrt.engine.networks.pipeline._gpu_obstacle", lambda _: obstacle)
-    monkeypatch.setattr("sdtrt.engine.networks.pipeline._precision_obstacle", lambda _: obstacle)
+    for backend in (TensorRt, OrtCuda):
+        monkeypatch.setattr(backend, "unavailable_reason", lambda bundle, index, precision: "no GPU")
     with pytest.raises(DeviceError) as error:
         open_pipeline(TiledRunner.of(find_bundle("tiny")), device="cuda")
     first, *backends, last = str(error.value).split("\n  ")

@@ -1,4 +1,4 @@
-"""Ways to run networks: the protocols that they keep to, on the host and on a device."""
+"""Backends: libraries that run networks. The protocols of the networks that they load, on the CPU and on a GPU."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,15 +13,21 @@ from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels.device import DeviceArray, Stream
 from sdtrt.process import threads as process_threads
 
+# The names of `pipeline.BACKENDS_BY_SPEED`, here for the command line, which must not import the backends. A test
+# compares them.
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_THREADS = 1 << 12
 
 
 def thread_count(threads: int | None) -> int | None:
-    """Return how many threads a network on the CPU uses; None leaves it to the library, which takes all cores.
+    """Return the number of threads of a network on the CPU; None lets the library use all cores.
 
-    A process that may not use all cores of the machine gets one thread for each that it may use.
+    Arguments:
+        threads: 1 to 4096. None is one thread for each core that the process may use.
+
+    Raises:
+        TypeError, ValueError: `threads` is not an integer, or out of range.
     """
     if threads is not None:
         return checked_integer("threads", threads, 1, MAX_THREADS)
@@ -30,23 +36,31 @@ def thread_count(threads: int | None) -> int | None:
 
 
 class Network(Protocol):
-    """A network on the host; safe to run from several threads."""
+    """A network on the CPU; several threads may run it at once."""
 
     def run(self, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
-        """Return all outputs by name for inputs by name."""
+        """Return all outputs by name for inputs by name.
+
+        Raises:
+            BundleError: the network does not take these inputs.
+        """
 
 
-class Backend(Protocol):
-    """A way to run networks on the host."""
+class NetworkLoader(Protocol):
+    """An open backend on the CPU."""
 
     name: str
 
     def load(self, path: Path) -> Network:
-        """Open the network in an ONNX file; `BundleError` if it cannot be run."""
+        """Open the network in an ONNX file.
+
+        Raises:
+            BundleError: the backend cannot run the file.
+        """
 
 
 class DeviceNetwork(Protocol):
-    """A network on a device."""
+    """A network on a GPU."""
 
     @property
     def dtypes(self) -> Mapping[str, np.dtype[Any]]:
@@ -54,23 +68,31 @@ class DeviceNetwork(Protocol):
 
     @property
     def capturable(self) -> bool:
-        """Whether its work can be recorded in a graph."""
+        """Whether a CUDA graph can record the network's work."""
 
     @property
     def largest_batch(self) -> int:
-        """How many images it takes at once."""
+        """The largest number of images in one run."""
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
-        """Return what queues the network's work on these arrays, inputs and outputs by name, whenever it is called.
+        """Return a function that queues one run of the network on a stream.
 
-        Raises `BundleError` if the network does not take such shapes.
+        Arguments:
+            arrays: the arrays of inputs and outputs, by name. Each run reads and writes them.
+
+        Raises:
+            BundleError: the network does not take arrays of these shapes.
         """
 
 
-class DeviceBackend(Protocol):
-    """A way to run networks on a device."""
+class DeviceNetworkLoader(Protocol):
+    """An open backend on a GPU."""
 
     name: str
 
     def load(self, bundle: Bundle, network: str) -> DeviceNetwork:
-        """Open a bundle's `encoder`, `decoder`, `vivid` or `unet`; `BundleError` if it cannot be run."""
+        """Open a bundle's `encoder`, `decoder`, `vivid` or `unet`.
+
+        Raises:
+            BundleError: the backend cannot run the network.
+        """

@@ -1,4 +1,4 @@
-"""The user's cache folder, and files in it that are only given back whole."""
+"""The user's cache folder, and files in it with checksums."""
 
 import contextlib
 import hashlib
@@ -12,10 +12,10 @@ DIGEST_NBYTES = hashlib.sha256().digest_size
 
 
 def user_cache() -> Path | None:
-    """Return the folder for files that can be made again, or None if the user has no home folder.
+    """Return sdtrt's folder for files that can be generated again; None if the user has no home folder.
 
-    It is `$XDG_CACHE_HOME/sdtrt`, else the system's usual place. A relative path in the variable is ignored, as the
-    XDG specification asks for.
+    The folder is `$XDG_CACHE_HOME/sdtrt`, or the usual one of the system. A relative path in the variable is ignored,
+    as the XDG specification demands.
     """
     folder = absolute_folder("XDG_CACHE_HOME")
     if not folder and sys.platform == "win32":
@@ -27,17 +27,19 @@ def user_cache() -> Path | None:
 
 
 class Cache:
-    """Files in a folder of the user's cache, by name; those used last are kept, `largest_nbytes` in all.
+    """Files in a folder of the user's cache. A user without a cache folder has an empty cache.
 
-    Where there is no cache folder nothing is kept.
+    Arguments:
+        name: the name of the folder.
+        max_nbytes: the size of all files; the files that were not used for longest are deleted.
     """
 
-    def __init__(self, name: str, largest_nbytes: int) -> None:
+    def __init__(self, name: str, max_nbytes: int) -> None:
         cache = user_cache()
-        self._folder, self._largest_nbytes = cache and cache / name, largest_nbytes
+        self._folder, self._max_nbytes = cache and cache / name, max_nbytes
 
     def get(self, name: str) -> bytes | None:
-        """Return what was put there, None if that is gone, or not whole."""
+        """Return the contents of a file; None if the file is missing or damaged."""
         if self._folder is None:
             return None
         path = self._folder / name
@@ -50,7 +52,7 @@ class Cache:
         return contents if hashlib.sha256(contents).digest() == digest else None
 
     def put(self, name: str, contents: bytes) -> None:
-        """Keep a file; where the disk refuses that, it will be made again."""
+        """Write a file. Errors of the disk are ignored: the contents can be generated again."""
         if self._folder is None:
             return
         with contextlib.suppress(OSError):
@@ -59,7 +61,7 @@ class Cache:
             self._clean(self._folder)
 
     def _clean(self, folder: Path) -> None:
-        room = self._largest_nbytes
+        room = self._max_nbytes
         for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
             room -= path.stat().st_size
             if room < 0:

@@ -1,4 +1,4 @@
-"""The TensorRT engines of a bundle: what each was built from and for, and whether it may still be used."""
+"""The index of the TensorRT engines of a bundle: the inputs of each build, and whether an engine is usable here."""
 
 import hashlib
 import json
@@ -18,14 +18,24 @@ from sdtrt.errors import BundleError, DeviceError
 ENGINES = "engines"
 INDEX = "engines.json"
 SCHEMA = 1
-BUILD_VERSION = 2  # to be raised when the same inputs would be built into something else
-PORTABLE = "portable"  # the target of engines for every GPU that TensorRT for RTX supports from Ampere on
+BUILD_VERSION = 2  # raise it whenever the builder makes another engine from the same inputs
+PORTABLE = "portable"  # target of engines for all GPUs since Ampere that TensorRT for RTX supports
 STANDARD_SHAPES = ("64x64..512x512..1024x1024",)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """All that an engine depends on; `onnx` is the SHA-256 of the network's files."""
+    """All inputs of a build. The names and the values of the fields are hashed into the engine's file name.
+
+    Attributes:
+        network: `encoder`, `decoder`, `vivid` or `unet`.
+        onnx: the SHA-256 of the network's files, see `onnx_hash`.
+        builder: the name of the TensorRT module.
+        version: the version of the builder.
+        target: the architecture of the GPU, or `PORTABLE`.
+        shapes: a `ShapeRange` as text.
+        recipe: the `BUILD_VERSION` at the time of the build.
+    """
 
     network: str
     onnx: str
@@ -42,7 +52,14 @@ class EngineKey:
 
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
-    """An engine that was built; `file` lies in the index's folder."""
+    """An entry of the index. The names of the fields are keys in `engines.json`.
+
+    Attributes:
+        file: the name of the engine's file, in the folder of the index.
+        sha256: the SHA-256 of the file.
+        nbytes: the size of the file.
+        seconds: the duration of the build.
+    """
 
     key: EngineKey
     file: str
@@ -53,77 +70,98 @@ class EngineRecord:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine is worth: `valid`, `stale` (built from something else), `damaged`, or `foreign` here."""
+    """Whether an engine is usable on this machine.
+
+    Attributes:
+        kind: `valid`, `stale` (its inputs have changed), `damaged`, or `foreign` (for another GPU or library).
+        reason: why the engine is not valid.
+    """
 
     kind: str
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineIndex:
-    """The engines in a bundle's folder, and the shapes that were asked for last."""
+    """The contents of `engines.json`.
+
+    Attributes:
+        folder: the folder of the index and the engines.
+        shapes: the shapes of the last build, as texts of `ShapeRange`.
+        engines: one record for each engine.
+    """
 
     folder: Path
     shapes: tuple[str, ...] = STANDARD_SHAPES
-    plans: tuple[EngineRecord, ...] = ()
+    engines: tuple[EngineRecord, ...] = ()
 
     @classmethod
     def of(cls, bundle: Bundle) -> "EngineIndex":
-        """Read a bundle's index, empty if there are no engines; `BundleError` if it is malformed."""
+        """Read the index of a bundle. A bundle without engines has an empty index.
+
+        Raises:
+            BundleError: the index is malformed.
+        """
         folder = engines_folder(bundle)
         path = folder / INDEX
         try:
-            found = json.loads(path.read_text("utf-8"))
-            if found["schema"] != SCHEMA:
-                raise ValueError(f"schema {found['schema']}, this version reads {SCHEMA}")
-            shapes = tuple(str(ShapeRange.parse(text)) for text in found["shapes"])
-            return cls(folder, shapes, tuple(map(_plan, found["engines"])))
+            document = json.loads(path.read_text("utf-8"))
+            if document["schema"] != SCHEMA:
+                raise ValueError(f"schema {document['schema']}, this version reads {SCHEMA}")
+            shapes = tuple(str(ShapeRange.parse(text)) for text in document["shapes"])
+            return cls(folder, shapes, tuple(map(_parse_record, document["engines"])))
         except FileNotFoundError:
             return cls(folder)
         except (OSError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-            hint = f"remove it with: sdtrt engines clean {bundle.reference}"
+            hint = f"remove it with: sdtrt engines clean {bundle.cli_name}"
             raise BundleError(f"{path} is malformed ({error!r}); {hint}") from error
 
-    def with_plan(self, plan: EngineRecord) -> "EngineIndex":
-        return replace(self, plans=(*(p for p in self.plans if p.file != plan.file), plan))
+    def with_engine(self, engine: EngineRecord) -> "EngineIndex":
+        """Return the index with a further engine, which replaces an engine of the same file name."""
+        return replace(self, engines=(*(other for other in self.engines if other.file != engine.file), engine))
 
     def write(self) -> None:
-        engines = [asdict(plan) for plan in self.plans]
+        """Write `engines.json`; `BundleError` where the disk refuses."""
+        engines = [asdict(engine) for engine in self.engines]
         document = {"schema": SCHEMA, "shapes": self.shapes, "engines": engines}
         write_whole(self.folder / INDEX, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _plan(entry: dict[str, Any]) -> EngineRecord:
-    """Return the plan of an index's entry; `TypeError` or `ValueError` if it is malformed."""
-    plan = EngineRecord(**(entry | {"key": EngineKey(**entry["key"]), "seconds": float(entry["seconds"])}))
-    for part in (plan.key, plan):
+def _parse_record(entry: dict[str, Any]) -> EngineRecord:
+    """Return an entry of `engines.json` as a record; `TypeError` or `ValueError` if it is malformed."""
+    engine = EngineRecord(**(entry | {"key": EngineKey(**entry["key"]), "seconds": float(entry["seconds"])}))
+    for part in (engine.key, engine):
         for field in fields(part):
             if field.type in {int, str} and type(getattr(part, field.name)) is not field.type:
                 raise TypeError(f"{field.name} is {getattr(part, field.name)!r}")
-    if plan.file != plan.key.file_name():
-        raise ValueError(f"{plan.file!r} is not the name of that engine's file")
-    return plan
+    if engine.file != engine.key.file_name():
+        raise ValueError(f"{engine.file!r} is not the file name of this engine, {engine.key.file_name()!r}")
+    return engine
 
 
 def engines_folder(bundle: Bundle) -> Path:
-    """Return where a bundle's engines lie: with it, or for built-in bundles in the user's cache folder.
+    """Return the folder of a bundle's engines: inside the bundle, or in the user's cache for a built-in bundle.
 
     Raises:
-        BundleError: the bundle is a built-in one and the user has no cache folder.
+        BundleError: the bundle is built in, and the user has no cache folder.
     """
     if not bundle.is_built_in:
         return bundle.folder / ENGINES
     cache = user_cache()
     if cache is None:
         raise BundleError(
-            f"engines of {bundle.name} lie in the user's cache folder, and this user has no home folder; "
+            f"the engines of {bundle.name} need the user's cache folder, and this user has no home folder; "
             "set XDG_CACHE_HOME to the absolute path of a folder"
         )
     return cache / "engines" / bundle.name
 
 
 def onnx_files(bundle: Bundle, network: str) -> list[str]:
-    """Return the names of the files that an engine of `network` is built from: its half-precision ones if there are."""
+    """Return the names of a network's ONNX file and of its file of weights, in half precision if the bundle has that.
+
+    Raises:
+        BundleError: the bundle does not have the network.
+    """
     for name in (f"{network}.fp16.onnx", f"{network}.onnx"):
         if name in bundle.files:
             return [name, *(extra for extra in (f"{name}.data",) if extra in bundle.files)]
@@ -131,11 +169,16 @@ def onnx_files(bundle: Bundle, network: str) -> list[str]:
 
 
 def networks_of(bundle: Bundle) -> list[str]:
+    """Return which of `encoder`, `decoder`, `vivid` and `unet` a bundle has."""
     return [name for name in ("encoder", "decoder", "vivid", "unet") if f"{name}.onnx" in bundle.files]
 
 
 def onnx_hash(bundle: Bundle, network: str) -> str:
-    """Return the SHA-256 of a network's files as they are now, whatever the manifest says."""
+    """Return the SHA-256 of the current files of a network, even if the manifest has another one.
+
+    Raises:
+        BundleError: a file is missing or not readable.
+    """
     try:
         digests = [file_hash(bundle.folder / name) for name in onnx_files(bundle, network)]
     except OSError as error:
@@ -144,20 +187,20 @@ def onnx_hash(bundle: Bundle, network: str) -> str:
 
 
 def engine_states(bundle: Bundle, index: EngineIndex) -> list[tuple[EngineRecord, EngineState]]:
-    """Return what each engine of a bundle is worth on this machine."""
+    """Return each engine of an index with its state on this machine."""
     current = {network: onnx_hash(bundle, network) for network in networks_of(bundle)}
     versions = {name: import_tensorrt(name).version for name in installed()}
     try:
         gpu: str | None = architecture()
     except DeviceError:
         gpu = None
-    return [(plan, _state(plan, index, current, versions, gpu)) for plan in index.plans]
+    return [(engine, _state(engine, index, current, versions, gpu)) for engine in index.engines]
 
 
 def _state(
-    plan: EngineRecord, index: EngineIndex, onnx: dict[str, str], versions: dict[str, str], gpu: str | None
+    engine: EngineRecord, index: EngineIndex, onnx: dict[str, str], versions: dict[str, str], gpu: str | None
 ) -> EngineState:
-    key, path = plan.key, index.folder / plan.file
+    key, path = engine.key, index.folder / engine.file
     version = versions.get(key.builder)
     if version is None:
         return EngineState("foreign", f"built by {key.builder}, which is not installed")
@@ -165,56 +208,63 @@ def _state(
         return EngineState("foreign", f"built for {key.target}, this GPU is {gpu}")
     stale = [
         reason
-        for reason, holds in (
+        for reason, is_stale in (
             (f"{key.network}'s ONNX has changed", onnx.get(key.network) != key.onnx),
             (f"built by {key.builder} {key.version}, installed is {version}", version != key.version),
-            (f"built for {key.shapes}, asked for is {', '.join(index.shapes)}", key.shapes not in index.shapes),
+            (f"built for {key.shapes}, the index has {', '.join(index.shapes)}", key.shapes not in index.shapes),
             (f"built by recipe {key.recipe}, current is {BUILD_VERSION}", key.recipe != BUILD_VERSION),
         )
-        if holds
+        if is_stale
     ]
     if stale:
         return EngineState("stale", "; ".join(stale))
-    if not path.is_file() or path.stat().st_size != plan.nbytes or file_hash(path) != plan.sha256:
-        return EngineState("damaged", f"{plan.file} is missing, truncated or changed")
-    fault = import_tensorrt(key.builder).fault(path)
-    return EngineState("damaged", f"{key.builder} says: {fault}") if fault else EngineState("valid")
+    if not path.is_file() or path.stat().st_size != engine.nbytes or file_hash(path) != engine.sha256:
+        return EngineState("damaged", f"{engine.file} is missing, truncated or changed")
+    fault = import_tensorrt(key.builder).engine_fault(path)
+    return EngineState("damaged", f"{key.builder} reports: {fault}") if fault else EngineState("valid")
 
 
-def require_valid(bundle: Bundle, plan: EngineRecord) -> Path:
-    """Return the path of an engine that may be used here; `BundleError` says why not, and what to run."""
+def require_valid(bundle: Bundle, engine: EngineRecord) -> Path:
+    """Return the path of an engine.
+
+    Raises:
+        BundleError: the engine is not valid here; the message has the reason and a command.
+    """
     index = EngineIndex.of(bundle)
-    state = next(
-        (state for one, state in engine_states(bundle, index) if one == plan),
-        EngineState("damaged", "it is not listed"),
-    )
+    state = dict(engine_states(bundle, index)).get(engine, EngineState("damaged", "the index does not list it"))
     if state.kind != "valid":
         raise BundleError(
-            f"engine {plan.file} is {state.kind}: {state.why}; run: sdtrt engines build {bundle.reference}"
+            f"engine {engine.file} is {state.kind}: {state.reason}; run: sdtrt engines build {bundle.cli_name}"
         )
-    return index.folder / plan.file
+    return index.folder / engine.file
 
 
-def delete_engines(index: EngineIndex, plans: Iterable[EngineRecord]) -> EngineIndex:
-    """Return the index without `plans`, written, their files deleted."""
-    gone = set(plans)
-    left = replace(index, plans=tuple(plan for plan in index.plans if plan not in gone))
-    left.write()
-    for plan in gone:
-        (index.folder / plan.file).unlink(missing_ok=True)
-        kernels_file(index.folder / plan.file).unlink(missing_ok=True)
-    return left
+def delete_engines(index: EngineIndex, engines: Iterable[EngineRecord]) -> EngineIndex:
+    """Write and return the index without some engines, and delete their files."""
+    deleted = set(engines)
+    remaining = replace(index, engines=tuple(engine for engine in index.engines if engine not in deleted))
+    remaining.write()
+    for engine in deleted:
+        (index.folder / engine.file).unlink(missing_ok=True)
+        kernels_file(index.folder / engine.file).unlink(missing_ok=True)
+    return remaining
 
 
 def kernels_file(engine: Path) -> Path:
-    """Return where TensorRT for RTX keeps what it has compiled of an engine on this machine."""
+    """Return the file of the kernels that TensorRT for RTX has compiled for an engine on this machine."""
     return engine.with_suffix(".kernels")
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file of a bundle's engines; `BundleError` where the disk refuses."""
+    """Write a file of a bundle's engines, completely or not at all.
+
+    Raises:
+        BundleError: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)
     except OSError as error:
-        raise BundleError(f"{path} was not written: {error}; nothing there has changed, run the same again") from error
+        raise BundleError(
+            f"{path} was not written: {error}; nothing has changed, so run the same command again"
+        ) from error

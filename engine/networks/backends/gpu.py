@@ -1,11 +1,16 @@
-"""The GPU at hand: which architecture it is."""
+"""The GPU of this machine: its architecture, and whether it can run networks."""
 
 from sdtrt.errors import DeviceError
+from sdtrt.kernels.device import fatbin
 from sdtrt.process.install import install_command
 
 
 def description(index: int = 0) -> str:
-    """Return a GPU's name, architecture and driver; `DeviceError` says why it cannot be seen."""
+    """Return the name, the architecture and the driver of GPU `index`, in one line.
+
+    Raises:
+        DeviceError: the GPU is not accessible; the message has the reason.
+    """
     kind = architecture(index)
     from cuda.core import Device, system
 
@@ -14,15 +19,29 @@ def description(index: int = 0) -> str:
 
 
 def architecture(index: int = 0) -> str:
-    """Return a GPU's architecture, such as `sm89`; `DeviceError` says why it cannot be seen."""
+    """Return the architecture of GPU `index`, such as `sm89`.
+
+    Raises:
+        DeviceError: the GPU is not accessible; the message has the reason.
+    """
     try:
         from cuda.core import Device
     except ImportError as error:
         raise DeviceError(
-            f"GPUs are seen through cuda-core, which is missing ({error}): {install_command('gpu')}"
+            f"GPUs need cuda-core, which is missing ({error}); install it with: {install_command('gpu')}"
         ) from error
     try:
         major, minor = Device(index).compute_capability
-    except Exception as error:  # of the driver, or of the search for it: no common base
+    except Exception as error:  # errors of the driver and of its loader have no common base
         raise DeviceError(f"no GPU {index}: {error}") from error
     return f"sm{major}{minor}"
+
+
+def gpu_unavailable_reason(index: int, precision: str) -> str:
+    """Return why GPU `index` cannot run networks in a precision; empty if it can."""
+    try:
+        architecture(index)
+        fatbin()
+    except DeviceError as error:
+        return str(error)
+    return "" if precision == "auto" else f"on a GPU the bundle's files decide the precision, which is not {precision}"

@@ -1,4 +1,4 @@
-"""TensorRT on a GPU: a bundle's engines, each chosen by the shape that it is to run on."""
+"""TensorRT on a GPU. The shape of the arrays decides which engine of a network runs."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -9,18 +9,54 @@ from typing import Any
 import numpy as np
 
 from sdtrt.atomic import replace_file
-from sdtrt.engine.networks.backends.engine_index import EngineIndex, EngineRecord, engine_states, kernels_file
+from sdtrt.engine.networks.backends.engine_index import (
+    EngineIndex,
+    EngineRecord,
+    engine_states,
+    kernels_file,
+    networks_of,
+)
+from sdtrt.engine.networks.backends.gpu import gpu_unavailable_reason
 from sdtrt.engine.networks.backends.shapes import ShapeRange
-from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, install_hint, installed
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
-from sdtrt.kernels.device import Device, DeviceArray, Stream, handle_of
+from sdtrt.kernels.device import CudaDevice, Device, DeviceArray, Stream, handle_of
 
 
 class TensorRt:
-    """Runs engines; their contexts share one block of memory, as one stream never runs two at once."""
+    """TensorRT on a GPU; see `Backend`.
+
+    The contexts of all engines share one block of memory, since they run on one stream, one after the other.
+    """
 
     name = "trt"
+    device = "cuda"
+
+    @staticmethod
+    def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
+        if not installed():
+            return f"no TensorRT is installed; {install_hint()}"
+        if reason := gpu_unavailable_reason(index, precision):
+            return reason
+        try:
+            for network in networks_of(bundle):
+                if network != "unet":  # only denoising needs it
+                    usable_engines(bundle, network)
+        except (BundleError, DeviceError) as error:
+            return str(error)
+        return ""
+
+    @classmethod
+    def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> GpuPipeline:
+        device = CudaDevice(index)
+        return GpuPipeline(device, cls(device), tiled)
+
+    @staticmethod
+    def version() -> str:
+        return ", ".join(f"{name} {import_tensorrt(name).version}" for name in installed())
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -30,54 +66,63 @@ class TensorRt:
         return TrtNetwork(self, bundle, network)
 
     def memory(self, nbytes: int) -> DeviceArray:
-        """Return a block of at least `nbytes`; whoever was given a smaller one keeps that."""
+        """Return a shared block of at least `nbytes`. Contexts that hold a smaller block keep it."""
         if self._block is None or self._block.nbytes < nbytes:
             self._block = self._device.empty((nbytes,), np.uint8)
         return self._block
 
 
 class TrtNetwork:
-    """The engines of one network, each deserialised at its first use."""
+    """The valid engines of one network, each deserialised at its first use."""
 
     capturable = True
 
     def __init__(self, backend: TensorRt, bundle: Bundle, network: str) -> None:
         self._backend, self._bundle, self._network = backend, bundle, network
         self._folder = EngineIndex.of(bundle).folder
-        self._plans = usable_engines(bundle, network)
+        self._records = usable_engines(bundle, network)
         self._engines: dict[str, Engine] = {}
-        self.largest_batch = max(shapes_of(plan).largest[0] for plan in self._plans)
-        self.dtypes = self._engine(self._plans[0]).dtypes
+        self.largest_batch = max(ShapeRange.parse(record.key.shapes).max[0] for record in self._records)
+        self.dtypes = self._engine(self._records[0]).dtypes
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Stream], None]:
-        batch, height, width = self._images(arrays)
-        plan = next((p for p in self._plans if shapes_of(p).cover((batch, width, height))), None)
-        if plan is None:
-            have = ", ".join(p.key.shapes for p in self._plans)
+        batch, height, width = self._image_sizes(arrays)
+        size = (batch, width, height)
+        record = next((r for r in self._records if ShapeRange.parse(r.key.shapes).covers(size)), None)
+        if record is None:
+            ranges = ", ".join(r.key.shapes for r in self._records)
             raise BundleError(
-                f"{self._bundle.name}'s {self._network} has no engine for {width}x{height}*{batch}, but for {have}; "
-                f"run: sdtrt engines build {self._bundle.reference} --shapes {width}x{height}*{batch}"
+                f"{self._bundle.name}'s {self._network} has no engine for {width}x{height}*{batch}, but for {ranges}; "
+                f"run: sdtrt engines build {self._bundle.cli_name} --shapes {width}x{height}*{batch}"
             )
-        engine = self._engine(plan)
+        engine = self._engine(record)
         return engine.bind(arrays, self._backend.memory(engine.memory_nbytes))
 
-    def _images(self, arrays: Mapping[str, DeviceArray]) -> tuple[int, int, int]:
-        """Return how many images there are, and their height and width; the UNet sees none, only latents."""
+    def _image_sizes(self, arrays: Mapping[str, DeviceArray]) -> tuple[int, int, int]:
+        """Return the number of images, their height and their width. The arrays of a UNet have latents only."""
         if "pixels" in arrays:
             batch, _, height, width = arrays["pixels"].shape
             return batch, height, width
         batch, _, *sides = arrays["latents"].shape
-        height, width = (side * self._bundle.latent_profile().downscale for side in sides)
+        height, width = (side * self._bundle.latent_profile.downscale for side in sides)
         return batch, height, width
 
-    def _engine(self, plan: EngineRecord) -> "Engine":
-        if plan.file not in self._engines:
-            self._engines[plan.file] = Engine(self._folder / plan.file, import_tensorrt(plan.key.builder))
-        return self._engines[plan.file]
+    def _engine(self, record: EngineRecord) -> "Engine":
+        if record.file not in self._engines:
+            self._engines[record.file] = Engine(self._folder / record.file, import_tensorrt(record.key.builder))
+        return self._engines[record.file]
 
 
 class Engine:
-    """A deserialised engine; `BundleError` with the library's own words if it cannot be had."""
+    """A deserialised engine.
+
+    Attributes:
+        dtypes: the types of inputs and outputs, by name.
+        memory_nbytes: the size of the memory that each context needs.
+
+    Raises:
+        BundleError: the library cannot load the file; the message quotes the library.
+    """
 
     def __init__(self, path: Path, library: Library) -> None:
         self._trt, self._log, self._path, self._name = library.module, Log(library.module), path, path.name
@@ -98,19 +143,21 @@ class Engine:
             context.set_tensor_address(name, array.pointer)
         for name, array in arrays.items():
             if tuple(context.get_tensor_shape(name)) != array.shape:
-                raise BundleError(f"{self._name}'s {name} is {context.get_tensor_shape(name)}, expected {array.shape}")
+                raise BundleError(
+                    f"{self._name} gives {name} of shape {context.get_tensor_shape(name)}, expected {array.shape}"
+                )
         context.set_device_memory(memory.pointer, self.memory_nbytes)
         return BoundContext(self, context, memory, dict(arrays))
 
     def _context(self) -> Any:
-        """Return a context that uses our memory; TensorRT for RTX compiles its kernels here, all of them at once."""
+        """Return a context without memory of its own. TensorRT for RTX compiles all kernels here."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if not hasattr(self._engine, "create_runtime_config"):
-            return self._made(self._engine.create_execution_context(strategy))
+            return self._checked_context(self._engine.create_execution_context(strategy))
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         if not hasattr(config, "create_runtime_cache"):
-            return self._made(self._engine.create_execution_context(config))
+            return self._checked_context(self._engine.create_execution_context(config))
         eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = eager
         cache = config.create_runtime_cache()
@@ -118,12 +165,12 @@ class Engine:
         if compiled.is_file():
             cache.deserialize(compiled.read_bytes())
         config.set_runtime_cache(cache)
-        context = self._made(self._engine.create_execution_context(config))
-        with contextlib.suppress(OSError):  # to write it is a favour to the next process
+        context = self._checked_context(self._engine.create_execution_context(config))
+        with contextlib.suppress(OSError):  # the cache only makes the next process faster
             replace_file(compiled, bytes(cache.serialize()))
         return context
 
-    def _made(self, context: Any) -> Any:
+    def _checked_context(self, context: Any) -> Any:
         if context is None:
             raise DeviceError(f"{self._name} cannot be run: {self._log}")
         return context
@@ -134,7 +181,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class BoundContext:
-    """A context with all that its work needs, which it keeps alive."""
+    """A context, its memory and its arrays. A call queues one run of the engine."""
 
     engine: Engine
     context: Any
@@ -146,21 +193,17 @@ class BoundContext:
             raise self.engine.failure()
 
 
-def shapes_of(plan: EngineRecord) -> ShapeRange:
-    return ShapeRange.parse(plan.key.shapes)
-
-
 def usable_engines(bundle: Bundle, network: str) -> list[EngineRecord]:
-    """Return a network's engines that may be used here, those for the fewest sizes first.
+    """Return the valid engines of a network; the engine for the smallest range of sizes comes first.
 
-    Raises `BundleError` if there are none, with what is wrong with those that there are.
+    Raises:
+        BundleError: no engine is valid; the message has the fault of each engine.
     """
-    index = EngineIndex.of(bundle)
-    found = [(plan, state) for plan, state in engine_states(bundle, index) if plan.key.network == network]
-    valid = [plan for plan, state in found if state.kind == "valid"]
+    states = [pair for pair in engine_states(bundle, EngineIndex.of(bundle)) if pair[0].key.network == network]
+    valid = [engine for engine, state in states if state.kind == "valid"]
     if not valid:
-        faults = "; ".join(f"{plan.file} is {state.kind}: {state.why}" for plan, state in found) or "none was built"
+        faults = [f"{engine.file} is {state.kind}: {state.reason}" for engine, state in states] or ["none was built"]
         raise BundleError(
-            f"no engine of {bundle.name}'s {network} ({faults}); run: sdtrt engines build {bundle.reference}"
+            f"no engine of {bundle.name}'s {network} ({'; '.join(faults)}); run: sdtrt engines build {bundle.cli_name}"
         )
-    return sorted(valid, key=lambda plan: shapes_of(plan).spread)
+    return sorted(valid, key=lambda engine: ShapeRange.parse(engine.key.shapes).extent)

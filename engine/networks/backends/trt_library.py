@@ -1,6 +1,6 @@
-"""The door to TensorRT, in whichever form is installed: the run time's only import of it.
+"""The TensorRT libraries: TensorRT, its lean run time, and TensorRT for RTX. Only this module imports them.
 
-Features are tested, never versions: TensorRT for RTX counts from 1, TensorRT proper is at 10 and 11.
+The code tests features, not versions: the versions of TensorRT for RTX start at 1, TensorRT itself is at 10 and 11.
 """
 
 import importlib
@@ -18,7 +18,13 @@ NAMES = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """An imported TensorRT: its module's name, its full version, the module."""
+    """An imported TensorRT library.
+
+    Attributes:
+        name: one of `NAMES`.
+        version: the full version.
+        module: the module.
+    """
 
     name: str
     version: str
@@ -26,16 +32,16 @@ class Library:
 
     @property
     def builds(self) -> bool:
-        """Whether it can build engines; the lean run time cannot."""
+        """Whether the library can build engines; the lean run time cannot."""
         return hasattr(self.module, "Builder")
 
     @property
     def needs_no_gpu(self) -> bool:
-        """Whether it builds for architectures that are named, without a GPU at hand."""
+        """Whether the library builds engines for a named architecture on a machine without a GPU."""
         return hasattr(self.module, "ComputeCapability")
 
-    def fault(self, path: Path) -> str | None:
-        """Return why an engine cannot run here, None if it can or nothing speaks against it; reads the header only."""
+    def engine_fault(self, path: Path) -> str | None:
+        """Return why an engine cannot run here, from the header of its file; None if the library knows no reason."""
         if not hasattr(self.module.Runtime, "get_engine_validity"):
             return None
         log = Log(self.module)
@@ -44,34 +50,42 @@ class Library:
             header = file.read(runtime.engine_header_size)
         _, flags = runtime.get_engine_validity(header)
         kinds = self.module.EngineInvalidityDiagnostics.__members__
-        # Where there is no driver the library finds a CUDA error, or nothing at all: no verdict on the engine.
-        found = [name for name, bit in kinds.items() if flags & int(bit) and name != "CUDA_ERROR"]
-        return ", ".join(found).lower().replace("_", " ") or None
+        # Without a driver the library reports a CUDA error or nothing, which is no fault of the engine.
+        faults = [name for name, bit in kinds.items() if flags & int(bit) and name != "CUDA_ERROR"]
+        return ", ".join(faults).lower().replace("_", " ") or None
 
 
-def remedy() -> str:
-    """Return what to do where no TensorRT is installed."""
+def install_hint() -> str:
+    """Return the commands that install TensorRT."""
     return f"install one: {install_command('tensorrt')}; or for GeForce and RTX: {install_command('tensorrt-rtx')}"
 
 
 def installed() -> list[str]:
-    """Return the names of the TensorRT modules that are there to import."""
+    """Return the names of the installed TensorRT modules."""
     return [name for name in NAMES if importlib.util.find_spec(name)]
 
 
 def import_tensorrt(name: str) -> Library:
-    """Return one of `NAMES`, imported; `DeviceError` if it is missing or broken."""
+    """Import a TensorRT module.
+
+    Arguments:
+        name: one of `NAMES`.
+
+    Raises:
+        DeviceError: the module is missing or broken.
+        ValueError: `name` is not in `NAMES`.
+    """
     if name not in NAMES:
-        raise ValueError(f"{name!r} is not a TensorRT library; there are: {', '.join(NAMES)}")
+        raise ValueError(f"{name!r} is not a TensorRT library, expected one of {', '.join(NAMES)}")
     try:
         module = importlib.import_module(name)
     except (ImportError, OSError) as error:
-        raise DeviceError(f"{name} cannot be imported ({error}); {remedy()}") from error
+        raise DeviceError(f"{name} cannot be imported ({error}); {install_hint()}") from error
     return Library(name, str(module.__version__), module)
 
 
 class Log:
-    """Keeps TensorRT's warnings and errors for messages, instead of printing them."""
+    """A logger that collects TensorRT's warnings and errors, which error messages then quote."""
 
     def __init__(self, module: ModuleType) -> None:
         lines: list[str] = []
@@ -85,4 +99,4 @@ class Log:
         self.logger = Logger()
 
     def __str__(self) -> str:
-        return "; ".join(self.lines[-3:]) or "it does not say why"
+        return "; ".join(self.lines[-3:]) or "TensorRT gives no reason"

@@ -47,14 +47,14 @@ def test_errors_are_where_they_are_masked() -> None:
     rng = np.random.default_rng(1)
     latents = rng.laplace(0, 0.4, (40, 32, 64)).astype(np.float32)
     latents[:4, :, 32:] = rng.normal(0, 20, (4, 32, 32))
-    latents *= (TINY.spread * TINY.weight)[:, None, None]
+    latents *= (TINY.std * TINY.step_weight)[:, None, None]
 
     def errors(masking_weights: int, effort: int) -> list[float]:
         profile = replace(TINY, masking=masking_weights)
         back = decode_latents(
             encode_latents_to_file(latents, 512, 256, profile, 2048, TileCodingOptions(effort=effort))
         )
-        error = np.square((back - latents) / TINY.weight[:, None, None])[4:]
+        error = np.square((back - latents) / TINY.step_weight[:, None, None])[4:]
         return [float(part.mean()) for part in (error[:, :, :28], error[:, :, 36:])]
 
     (flat, busy), (flat_plain, busy_plain) = errors(4, 5), errors(0, 5)

@@ -29,7 +29,7 @@ HEIGHT, WIDTH = 170, 100  # of 5x3 tiles
 
 def stored_file(profile: LatentProfile, height: int = HEIGHT, width: int = WIDTH) -> File:
     shape = (profile.channels, height, width)
-    plane = np.random.default_rng(2).laplace(0, 1, shape).astype(np.float32) * profile.spread[:, None, None]
+    plane = np.random.default_rng(2).laplace(0, 1, shape).astype(np.float32) * profile.std[:, None, None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latent_file, "TILE", 32)
         return encode_latents_to_file(plane, 8 * width - 3, 8 * height - 3, profile, 2100, TileCodingOptions(effort=1))
@@ -81,10 +81,10 @@ def test_from_top_to_bottom_each_tile_is_decoded_once(file: File, decoded: list[
     for top in range(0, HEIGHT - 40, 10):
         stored.crop((top, top + 40), (0, WIDTH))
     stored.crop((HEIGHT - 40, HEIGHT), (0, WIDTH))
-    assert len(decoded) == file.layout.tiles
+    assert len(decoded) == file.layout.num_tiles
     assert len(stored._tiles) <= CACHED_TILE_ROWS * file.layout.columns
     stored.crop((0, 1), (0, 1))
-    assert len(decoded) == file.layout.tiles + 1  # forgotten
+    assert len(decoded) == file.layout.num_tiles + 1  # forgotten
 
 
 def test_some_channels(file: File) -> None:
@@ -99,7 +99,7 @@ def test_some_channels(file: File) -> None:
 def test_coarse_channels_do_without_later_levels(channels: list[int], levels: int) -> None:
     file = stored_file(shipped_profile(1), 70, 70)
     whole = LatentReader(file).read().dequantize()
-    data, later = bytearray(container.write(file)), b"".join(file.segments[levels * file.layout.tiles :])
+    data, later = bytearray(container.write(file)), b"".join(file.segments[levels * file.layout.num_tiles :])
     start = data.index(later) if later else len(data)
     data[start : start + len(later)] = bytes(byte ^ 0xFF for byte in later)
     coarse = LatentReader(container.read_from(io.BytesIO(data)))
@@ -113,7 +113,7 @@ def test_coarse_channels_do_without_later_levels(channels: list[int], levels: in
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_levels_end_where_their_last_pass_does(level: int, moved: int) -> None:
     file = stored_file(shipped_profile(1), 70, 70)
-    tiles, segments = file.layout.tiles, [*file.segments]
+    tiles, segments = file.layout.num_tiles, [*file.segments]
     number = level * tiles + 1
     both, end = segments[number] + segments[number + tiles], len(segments[number]) + moved
     segments[number], segments[number + tiles] = both[:end], both[end:]
@@ -129,7 +129,7 @@ def test_some_channels_of_a_stream_that_starts_or_ends_elsewhere() -> None:
     wrong = replace(file, header=replace(file.header, alignment=(file.header.alignment + 1) % 4))
     with pytest.raises(FormatError, match="alignment"):
         LatentReader(wrong).read_channels((0,))
-    short = [segment[:-1] if n == file.layout.tiles else segment for n, segment in enumerate(file.segments)]
+    short = [segment[:-1] if n == file.layout.num_tiles else segment for n, segment in enumerate(file.segments)]
     with pytest.raises(FormatError, match="no multiple of 4 bytes"):
         LatentReader(replace(file, segments=short)).read_channels((0,))
     zero = [b"\0" + segment if n == 1 else segment for n, segment in enumerate(file.segments)]
@@ -139,7 +139,7 @@ def test_some_channels_of_a_stream_that_starts_or_ends_elsewhere() -> None:
 
 def test_what_is_missing_is_counted() -> None:
     file = stored_file(shipped_profile(2))
-    tiles, whole = file.layout.tiles, [True] * len(file.segments)
+    tiles, whole = file.layout.num_tiles, [True] * len(file.segments)
     whole[0] = whole[tiles + 1] = whole[2 * tiles + 2] = False
     segments = [segment if there else b"" for segment, there in zip(file.segments, whole, strict=True)]
     stored = LatentReader(File(file.header, segments, file.layout), intact_segments=whole)
@@ -158,7 +158,7 @@ def test_contradictions(inline_profile: Callable[..., LatentProfile]) -> None:
         (Layout(1, 1, 2), "2 levels"),
     ):
         with pytest.raises(FormatError, match=words):
-            LatentReader(File(header, [b""] * layout.segments, layout))
+            LatentReader(File(header, [b""] * layout.num_segments, layout))
     with pytest.raises(LimitError, match="values"):
         LatentReader(stored_file(shipped_profile(2)), Limits(max_pixels=4 * HEIGHT * WIDTH - 1))
     with pytest.raises(FormatError, match="prior 77"):
@@ -175,5 +175,6 @@ def test_points_of_many_steps_and_symbols_at_the_ends() -> None:
     symbols = np.array([[[-32768, -32768, -32768, -4, 0, 3, 32767, 32767, 32767]]], np.int16)
     points = np.array([[[-128, 0, 6400, 300, -33, 32, -6400, 0, 127]]], np.int32)
     one = np.ones(1, np.float32)
-    found = dequantize(attach_recon_offsets(stream_codec.DecodedStream(symbols, points), 0 * one, one, 0 * one))
+    decoded = stream_codec.DecodedStream(symbols, points)
+    found = attach_recon_offsets(decoded, 0 * one, one, 0 * one).dequantize()
     np.testing.assert_array_equal(found, symbols + points / np.float32(64))

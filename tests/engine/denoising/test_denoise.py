@@ -1,4 +1,4 @@
-"""Denoising: which files, where it starts, what it does to their latents."""
+"""Denoising: which files are denoised, at which timestep it begins, and the latents that result."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,53 +29,53 @@ FIELDS: dict[str, Any] = {
     "rescale_betas_zero_snr": False,
     "multiple": 8,
 }
-PRIOR, DELTAS = 3, np.full(4, 0.5, np.float32)
+PRIOR, CHANNEL_STEPS = 3, np.full(4, 0.5, np.float32)
 
 
-def test_the_entry_knows_as_much_noise_as_there_is() -> None:
+def test_trajectory_first_timestep_has_the_noise_of_the_quantizer() -> None:
     unet = UnetSpec.from_fields(FIELDS)
     trajectory = unet.trajectory(PRIOR, 1.0, np.array([0.3, 0.6, 0.5, 0.7], np.float32), 4)
     assert trajectory is not None
     noise = np.sqrt((0.3**2 + 0.6**2 + 0.5**2 + 0.7**2) / 4 / 12)
     first = trajectory.steps[0].timestep
-    share = unet.schedule.share_at(first)
-    assert np.sqrt((1 - share) / share) == pytest.approx(noise, rel=1e-3)
-    assert trajectory.scale == pytest.approx(share**0.5)
+    alpha = unet.schedule.alpha_cumprod_at(first)
+    assert np.sqrt((1 - alpha) / alpha) == pytest.approx(noise, rel=1e-3)
+    assert trajectory.input_scale == pytest.approx(alpha**0.5)
     assert [step.timestep for step in trajectory.steps] == pytest.approx([first, first * 3 / 4, first / 2, first / 4])
 
 
-def test_a_network_that_knows_the_noise_removes_all_of_it() -> None:
+def test_run_ddim_with_perfect_prediction_returns_clean_latents() -> None:
     rng = np.random.default_rng(1)
     clean = rng.normal(size=(1, 4, 8, 8)).astype(np.float32)
     noise = rng.normal(size=clean.shape).astype(np.float32)
-    trajectory = UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 1.0, DELTAS, 3)
+    trajectory = UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 1.0, CHANNEL_STEPS, 3)
     assert trajectory is not None
     level = np.float32(0.5 / 12**0.5)
-    found = run_ddim(clean + level * noise, trajectory, lambda latents, timestep: noise)
-    np.testing.assert_allclose(found, clean, atol=2e-4)
+    denoised = run_ddim(clean + level * noise, trajectory, lambda latents, timestep: noise)
+    np.testing.assert_allclose(denoised, clean, atol=2e-4)
 
 
-def test_palette_files_go_the_way_of_2022() -> None:
+def test_trajectory_of_palette_files_has_timesteps_of_2022() -> None:
     unet = UnetSpec.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 0.1}})
-    trajectory = unet.trajectory(PALETTE, 1.0, DELTAS, 4)
+    trajectory = unet.trajectory(PALETTE, 1.0, CHANNEL_STEPS, 4)
     assert trajectory is not None
-    assert trajectory.scale == 1
+    assert trajectory.input_scale == 1
     assert [step.timestep for step in trajectory.steps] == [45, 30, 15, 0]
-    assert unet.trajectory(PALETTE, 1.0, DELTAS, None) is None
-    assert unet.trajectory(PALETTE, 1.0, DELTAS, 0) is None
+    assert unet.trajectory(PALETTE, 1.0, CHANNEL_STEPS, None) is None
+    assert unet.trajectory(PALETTE, 1.0, CHANNEL_STEPS, 0) is None
 
 
-def test_auto_is_what_was_measured_to_help() -> None:
+def test_trajectory_by_default_is_the_recommended_one() -> None:
     unet = UnetSpec.from_fields(FIELDS | {"auto": {"steps": 2, "from_step": 1.5}})
-    assert unet.auto == RecommendedDenoising(2, 1.5)
-    assert unet.trajectory(PRIOR, 1.4, DELTAS, None) is None
-    trajectory = unet.trajectory(PRIOR, 1.5, DELTAS, None)
+    assert unet.recommended == RecommendedDenoising(2, 1.5)
+    assert unet.trajectory(PRIOR, 1.4, CHANNEL_STEPS, None) is None
+    trajectory = unet.trajectory(PRIOR, 1.5, CHANNEL_STEPS, None)
     assert trajectory is not None
     assert len(trajectory.steps) == 2
-    assert UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 4.0, DELTAS, None) is None
+    assert UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 4.0, CHANNEL_STEPS, None) is None
 
 
-def test_nothing_is_removed_where_there_is_nothing() -> None:
+def test_trajectory_of_fine_quantizer_is_none() -> None:
     assert UnetSpec.from_fields(FIELDS).trajectory(PRIOR, 0.1, np.full(4, 0.1, np.float32), 3) is None
 
 
@@ -93,43 +93,42 @@ def test_nothing_is_removed_where_there_is_nothing() -> None:
         {"num_train_timesteps": 1 << 40},
     ],
 )
-def test_manifests_that_make_no_sense(change: dict[str, Any]) -> None:
+def test_from_fields_with_invalid_field_raises(change: dict[str, Any]) -> None:
     with pytest.raises((ValueError, LookupError, TypeError, BundleError)):
         UnetSpec.from_fields(FIELDS | change)
 
 
 @pytest.mark.parametrize("steps", [-1, 1001, 1.0, True, "2", None])
-def test_numbers_of_steps(steps: object) -> None:
+def test_validate_steps_with_invalid_number_raises(steps: object) -> None:
     assert validate_steps(1000) == 1000
     kind = ValueError if type(steps) is int else TypeError
     with pytest.raises(kind, match=r"denoise is .*, expected a whole number from 0 to 1000"):
         validate_steps(steps)
 
 
-def test_padding_repeats_the_edges() -> None:
+def test_pad_to_multiple_repeats_the_edges() -> None:
     symbols = np.arange(12, dtype=np.int16).reshape(2, 2, 3)
     vector = np.ones(2, np.float32)
     for points in (np.zeros(2, np.float32), (symbols % 5).astype(np.int8)):
-        whole = QuantizedLatents(symbols, 0 * vector, vector, points).pad_to_multiple(4)
+        padded = QuantizedLatents(symbols, 0 * vector, vector, points).pad_to_multiple(4)
         expected = np.pad(
             QuantizedLatents(symbols, 0 * vector, vector, points).dequantize(), ((0, 0), (0, 2), (0, 1)), "edge"
         )
-        np.testing.assert_array_equal(whole.dequantize(), expected)
+        np.testing.assert_array_equal(padded.dequantize(), expected)
 
 
-def test_decoding(denoising: Bundle, photo: Photo) -> None:
-    """The decoder gets what the trajectory leads to, and by default where the bundle recommends it."""
+def test_decode_by_default_denoises_coarse_files_only(denoising: Bundle, photo: Photo) -> None:
     codec = EngineCodec(denoising.folder, device="cpu")
     coarse, fine = (codec.encode(ImageData(photo(37, 26)), EncodeOptions(quality=q)) for q in (20, 90))
     plain = EngineCodec("tiny", device="cpu")
     for data, steps in ((coarse, 2), (fine, 0)):
-        found = codec.decode(data).pixels
-        np.testing.assert_array_equal(found, codec.decode(data, options=DecodeOptions(steps)).pixels)
-        assert (found == plain.decode(data).pixels).all() == (steps == 0)
-        assert found.shape == (26, 37, 3)
+        pixels = codec.decode(data).pixels
+        np.testing.assert_array_equal(pixels, codec.decode(data, options=DecodeOptions(steps)).pixels)
+        assert (pixels == plain.decode(data).pixels).all() == (steps == 0)
+        assert pixels.shape == (26, 37, 3)
 
 
-def test_the_decoder_gets_what_the_steps_lead_to(denoising: Bundle, photo: Photo) -> None:
+def test_decode_passes_denoised_latents_to_the_decoder(denoising: Bundle, photo: Photo) -> None:
     codec = EngineCodec(denoising.folder, device="cpu")
     data = codec.encode(ImageData(photo(32, 32)), EncodeOptions(quality=20))
     file = container.read(data)
@@ -145,14 +144,14 @@ def test_the_decoder_gets_what_the_steps_lead_to(denoising: Bundle, photo: Photo
     )
 
 
-def test_without_a_unet(photo: Photo) -> None:
+def test_decode_with_denoise_without_unet_raises(photo: Photo) -> None:
     codec = EngineCodec("tiny", device="cpu")
     data = codec.encode(ImageData(photo(16, 16)), EncodeOptions())
     with pytest.raises(BundleError, match="no UNet to denoise with; export one with --unet"):
         codec.decode(data, options=DecodeOptions(1))
 
 
-def test_a_manifest_with_a_broken_unet(denoising: Bundle, tmp_path: Path) -> None:
+def test_open_bundle_with_invalid_unet_raises(denoising: Bundle, tmp_path: Path) -> None:
     text = (denoising.folder / "bundle.json").read_text()
     (tmp_path / "bundle.json").write_text(text.replace('"multiple": 2', '"multiple": -2'))
     with pytest.raises(BundleError, match="multiple is -2"):

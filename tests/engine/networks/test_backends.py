@@ -1,4 +1,4 @@
-"""The choice of a backend, and what is said where one is missing."""
+"""The choice of a backend, and the messages about backends that are not available."""
 
 import os
 import subprocess
@@ -9,21 +9,25 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.networks.backends import thread_count
+from sdtrt.engine.networks.backends import BACKENDS, thread_count
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.openvino import OpenVino
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
-from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.pipeline import BACKENDS_BY_SPEED, open_pipeline
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
-from sdtrt.process import threads as process_threads
+from sdtrt.process import threads as coding_threads
 
 TINY = find_bundle("tiny")
 TILED = TiledRunner.of(TINY)
 
 
-def test_unknown_names() -> None:
+def test_backend_names_are_those_of_the_command_line() -> None:
+    assert ("auto", *dict.fromkeys(backend.name for backend in BACKENDS_BY_SPEED)) == BACKENDS
+
+
+def test_open_pipeline_unknown_name_raises() -> None:
     with pytest.raises(ValueError, match=r"'nonesuch'.*auto, trt, ort, openvino"):
         open_pipeline(TILED, "nonesuch")
     with pytest.raises(ValueError, match=r"'fp16'.*auto, fp32, bf16"):
@@ -43,7 +47,7 @@ def test_unknown_names() -> None:
         ("openvino", "cuda", "openvino does not run on device cuda"),
     ],
 )
-def test_what_is_missing_is_said(backend: str, device: str, words: str) -> None:
+def test_open_pipeline_without_backend_names_each_reason(backend: str, device: str, words: str) -> None:
     if has_gpu():
         pytest.skip("there is a GPU")
     with pytest.raises(DeviceError, match=words):
@@ -58,25 +62,25 @@ def has_gpu() -> bool:
 
 
 @pytest.mark.parametrize("threads", [0, -1])
-def test_thread_count(threads: int) -> None:
+def test_ort_threads_below_1_raises(threads: int) -> None:
     with pytest.raises(ValueError, match="threads"):
         OrtCpu(threads)
 
 
-def test_onnxruntime_has_one_precision() -> None:
+def test_open_pipeline_ort_with_bf16_raises() -> None:
     open_pipeline(TILED, "ort", "cpu", precision="fp32")
     with pytest.raises(DeviceError, match="ort on cpu: ONNX Runtime computes in fp32"):
         open_pipeline(TILED, "ort", "cpu", precision="bf16")
 
 
 @pytest.mark.parametrize(("backend", "device"), [("auto", "cpu"), ("ort", "cpu")])
-def test_runs(backend: str, device: str) -> None:
+def test_open_pipeline_analyses_on_the_cpu(backend: str, device: str) -> None:
     latents = open_pipeline(TILED, backend, device, 1).analyse([np.zeros((16, 24, 3), np.uint8)])[0]
     assert latents.shape == (40, 2, 3)
     assert latents.dtype == np.float32
 
 
-def test_a_file_that_is_no_network(tmp_path: Path) -> None:
+def test_ort_load_of_malformed_file_raises(tmp_path: Path) -> None:
     path = tmp_path / "not.onnx"
     path.write_bytes(b"not a network")
     with pytest.raises(BundleError, match=r"not\.onnx cannot be opened"):
@@ -97,8 +101,8 @@ sdtrt.verify(bytes.fromhex(sys.argv[1]))
 """
 
 
-def test_without_onnxruntime_the_extra_is_named(real_files: dict[str, bytes]) -> None:
-    """And what needs no networks works all the same."""
+def test_encode_without_onnxruntime_names_the_extra(real_files: dict[str, bytes]) -> None:
+    """`info` and `verify` need no networks, so they still work."""
     command = [sys.executable, "-c", WITHOUT, real_files["grey"].hex()]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
@@ -107,33 +111,33 @@ def test_without_onnxruntime_the_extra_is_named(real_files: dict[str, bytes]) ->
 
 
 @pytest.mark.parametrize(("allowed", "cores", "threads"), [(1, 4, 1), (3, 64, 3), (4, 4, 0), (2, None, 0)])
-def test_a_restricted_process_has_as_many_threads_as_it_may_use(
+def test_ort_threads_in_restricted_process_equal_allowed_cores(
     monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int | None, threads: int
 ) -> None:
-    """By its affinity or a quota; 0 is what the library takes for all cores of the machine."""
-    monkeypatch.setattr(process_threads, "available_cpus", lambda: allowed)
+    """Affinity or a quota restricts a process. ONNX Runtime takes 0 for all cores of the machine."""
+    monkeypatch.setattr(coding_threads, "available_cpus", lambda: allowed)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     for asked, expected in ((None, threads), (2, 2)):
         options = OrtCpu(asked).load(TINY.file("decoder.onnx"))._session.get_session_options()
         assert options.intra_op_num_threads == expected
     codec = sdtrt.Codec.open(backend="ort", device="cpu")._opened()
-    session = codec.pipeline._backend.load(TINY.file("decoder.onnx"))._session
+    session = codec.pipeline._loader.load(TINY.file("decoder.onnx"))._session
     assert session.get_session_options().intra_op_num_threads == threads
 
 
 @pytest.mark.parametrize(("allowed", "cores", "expected"), [(1, 4, 1), (4, 4, None), (6, 4, None)])
-def test_thread_count_is_left_to_the_library_on_a_whole_machine(
+def test_thread_count_in_unrestricted_process_is_none(
     monkeypatch: pytest.MonkeyPatch, allowed: int, cores: int, expected: int | None
 ) -> None:
-    monkeypatch.setattr(process_threads, "available_cpus", lambda: allowed)
+    monkeypatch.setattr(coding_threads, "available_cpus", lambda: allowed)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert thread_count(None) == expected
     assert thread_count(7) == 7
 
 
-def test_openvino_in_a_restricted_process_has_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_threads_in_restricted_process_equal_allowed_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(process_threads, "available_cpus", lambda: 1)
+    monkeypatch.setattr(coding_threads, "available_cpus", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     network = OpenVino(precision="fp32").load(TINY.file("decoder.onnx"))
     assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1

@@ -1,4 +1,4 @@
-"""Two looks of one file: which decoder shows it, and how one fades into the other where a residual comes in."""
+"""The looks faithful and vivid: which decoder is used, and how their pixels are mixed at qualities with a residual."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,17 +8,17 @@ import pytest
 
 from sdtrt.engine import regions, salvage
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_options import FAITHFUL, DecodeOptions
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError
 
 VIVID = DecodeOptions(look="vivid")
-BRIGHTER = 20  # levels, by which the fixture's vivid decoder differs
+BRIGHTER = 20  # difference of the two decoders of the fixture `vivid`, in 8-bit values
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def codec(vivid: Bundle) -> EngineCodec:
 
 @pytest.fixture(scope="module")
 def files(codec: EngineCodec, photo: Callable[[int, int], np.ndarray]) -> dict[float, bytes]:
-    """A picture with letters by quality: without a residual, with one that has just come in, with one that is fine."""
+    """Files of an image with lines, by quality: without a residual, with a coarse one, with a fine one."""
     pixels = photo(45, 37)
     pixels[8:30:5, 6:30] = 255
     files = {quality: codec.encode(ImageData(pixels), EncodeOptions(quality=quality)) for quality in (30, 57, 80)}
@@ -40,86 +40,90 @@ def decoded(codec: EngineCodec, data: bytes, view: DecodeOptions = VIVID) -> np.
     return codec.decode(data, options=view).pixels.astype(int)
 
 
-def within(pixels: np.ndarray) -> np.ndarray:
-    """Return where brighter pixels are not clamped, and darker ones were not."""
+def unclamped(pixels: np.ndarray) -> np.ndarray:
+    """Return a mask of the values that are clamped neither as they are nor when brighter."""
     return (pixels > 0) & (pixels < 255 - BRIGHTER)
 
 
-def test_vivid(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_decode_vivid_uses_the_vivid_decoder(codec: EngineCodec, files: dict[float, bytes]) -> None:
     faithful, vivid = decoded(codec, files[30], FAITHFUL), decoded(codec, files[30])
-    np.testing.assert_array_equal((vivid - faithful)[within(faithful)], BRIGHTER)
+    np.testing.assert_array_equal((vivid - faithful)[unclamped(faithful)], BRIGHTER)
 
 
-def test_what_the_bundle_recommends(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_decode_auto_look_is_the_recommended_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
     np.testing.assert_array_equal(decoded(codec, files[30], DecodeOptions()), decoded(codec, files[30]))
     assert codec.decode(files[30]).look == codec.decode(files[57]).look == "vivid"
     assert codec.decode(files[30], options=FAITHFUL).look == codec.decode(files[80]).look == "faithful"
 
 
-def test_files_do_not_depend_on_it(codec: EngineCodec, files: dict[float, bytes]) -> None:
-    """A residual is what the faithful decoder needs, whatever look the bundle recommends."""
+def test_encode_does_not_depend_on_the_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
+    """The residual corrects the faithful decoder, even if the bundle recommends the vivid look."""
     built_in = EngineCodec("tiny", device="cpu", threads=1)
     for data in files.values():
         np.testing.assert_array_equal(decoded(built_in, data, FAITHFUL), decoded(codec, data, FAITHFUL))
-    picture = built_in.decode(files[57], options=FAITHFUL)
+    image = built_in.decode(files[57], options=FAITHFUL)
     for quality in files:
-        assert built_in.encode(picture, EncodeOptions(quality=quality)) == codec.encode(
-            picture, EncodeOptions(quality=quality)
+        assert built_in.encode(image, EncodeOptions(quality=quality)) == codec.encode(
+            image, EncodeOptions(quality=quality)
         )
 
 
-def test_it_fades_where_a_residual_comes_in(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_vivid_weight_falls_as_the_residual_gets_finer(codec: EngineCodec, files: dict[float, bytes]) -> None:
     step = container.read(files[57]).layout.residual_step / 16
-    share = 25 * np.log2(step / 36) / (65 - 50)  # the step halves for 25 of quality
+    share = 25 * np.log2(step / 36) / (65 - 50)  # 25 more of quality halve the step
     assert 0.4 < share < 0.6
     change = decoded(codec, files[57]) - decoded(codec, files[57], FAITHFUL)
     shown = codec.reconstruct(container.read(files[57])).astype(int)
-    assert abs(change[within(shown) & within(decoded(codec, files[57], FAITHFUL))] - share * BRIGHTER).max() <= 1
+    assert abs(change[unclamped(shown) & unclamped(decoded(codec, files[57], FAITHFUL))] - share * BRIGHTER).max() <= 1
     np.testing.assert_array_equal(decoded(codec, files[80]), decoded(codec, files[80], FAITHFUL))
 
 
-def test_parts(codec: EngineCodec, files: dict[float, bytes]) -> None:
+def test_region_rows_and_salvage_have_the_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
     for data in files.values():
         for view in (VIVID, FAITHFUL, DecodeOptions()):
-            whole = codec.decode(data, options=view)
+            image = codec.decode(data, options=view)
             region = regions.decode_region(codec, data, (5, 3, 20, 30), options=view)
-            np.testing.assert_array_equal(region.pixels, whole.pixels[3:33, 5:25])
+            np.testing.assert_array_equal(region.pixels, image.pixels[3:33, 5:25])
             _, rows = regions.decode_rows(codec, data, options=view)
-            np.testing.assert_array_equal(np.concatenate([*rows]), whole.pixels)
-            found = salvage.salvage(codec, data, options=view)
-            np.testing.assert_array_equal(found.pixels, whole.pixels)
-            assert whole.look == region.look == found.look
+            np.testing.assert_array_equal(np.concatenate([*rows]), image.pixels)
+            salvaged = salvage.salvage(codec, data, options=view)
+            np.testing.assert_array_equal(salvaged.pixels, image.pixels)
+            assert image.look == region.look == salvaged.look
 
 
-def test_preview_by_the_networks_has_the_look_of_the_bundle(codec: EngineCodec, files: dict[float, bytes]) -> None:
-    """One from coarse passes alone is in no look: no decoder was run for it."""
+def test_preview_by_networks_has_the_look_of_the_bundle(codec: EngineCodec, files: dict[float, bytes]) -> None:
+    """A preview from coarse passes has no look, since no decoder runs."""
     for data in files.values():
         assert regions.preview(codec, data, 3).look == codec.decode(data).look
         assert regions.preview(codec, data, 8).look is None
 
 
-def test_on_the_device(device: Any, backend: Any, vivid: Bundle, codec: EngineCodec, files: dict[float, bytes]) -> None:
-    """Batches in which each picture has a share of its own, also where the device must not wait."""
+def test_gpu_codec_mixes_decoders_as_cpu_codec(
+    device: Any, backend: Any, vivid: Bundle, codec: EngineCodec, files: dict[float, bytes]
+) -> None:
+    """Each image of a batch has its own decoder weights; `decode_into` has them too."""
     on_device = EngineCodec(vivid.folder, device="cpu")
     on_device.pipeline = GpuPipeline(device, backend, TiledRunner.of(vivid))
     nearly = codec.encode(codec.decode(files[57], options=FAITHFUL), EncodeOptions(quality=61))
     many = [files[57], nearly, files[57], files[30], files[30], files[80]]
     for view in (VIVID, FAITHFUL, VIVID):
         for back, data in zip(on_device.decode_batch(many, options=view), many, strict=True):
-            assert abs(back.pixels.astype(int) - decoded(codec, data, view)).max() <= 1  # sums in another order
+            assert (
+                abs(back.pixels.astype(int) - decoded(codec, data, view)).max() <= 1
+            )  # a batch may sum in another order
     array = device.empty((37, 45, 3), np.uint8)
     on_device.decode_into(files[57], array, device.stream)
-    device.stream.flush(device.stream.num_queued)
+    device.stream.flush(device.stream.queued)
     assert abs(array.owner.view(np.uint8).reshape(37, 45, 3).astype(int) - decoded(codec, files[57])).max() <= 1
 
 
-def test_a_model_without(files: dict[float, bytes]) -> None:
+def test_decode_vivid_without_vivid_decoder_raises(files: dict[float, bytes]) -> None:
     codec = EngineCodec(find_bundle("tiny").folder, device="cpu", threads=1)
     with pytest.raises(BundleError, match="no decoder for the vivid look; decode with look faithful"):
         codec.decode(files[30], options=VIVID)
     assert codec.decode(files[30]).look == "faithful"
 
 
-def test_a_look_that_is_none() -> None:
+def test_decode_options_unknown_look_raises() -> None:
     with pytest.raises(ValueError, match="look 'pretty', expected one of auto, faithful, vivid"):
         DecodeOptions(look="pretty")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Shape profiles: how they are written, and what planes they stand for."""
+"""Shape ranges: their texts, and the shapes of their planes."""
 
 import pytest
 
@@ -14,9 +14,9 @@ from sdtrt.engine.networks.backends.shapes import ShapeRange
         ("64x64..512x256..1024x1024*4", [(1, 64, 64), (1, 512, 256), (4, 1024, 1024)]),
     ],
 )
-def test_parse(text: str, sizes: list[tuple[int, int, int]]) -> None:
+def test_shape_range_parse_and_str_round_trip(text: str, sizes: list[tuple[int, int, int]]) -> None:
     shapes = ShapeRange.parse(text)
-    assert [shapes.smallest, shapes.common, shapes.largest] == sizes
+    assert [shapes.min, shapes.opt, shapes.max] == sizes
     assert str(shapes) == text
 
 
@@ -36,12 +36,12 @@ def test_parse(text: str, sizes: list[tuple[int, int, int]]) -> None:
         "16392x8",
     ],
 )
-def test_nonsense(text: str) -> None:
+def test_shape_range_parse_of_malformed_text_raises(text: str) -> None:
     with pytest.raises(ValueError, match="shapes"):
         ShapeRange.parse(text)
 
 
-def test_planes() -> None:
+def test_shape_range_planes_have_divided_sides() -> None:
     assert ShapeRange.parse("64x128*2").planes(4, 8) == [(2, 4, 16, 8)] * 3
     with pytest.raises(ValueError, match="multiples of 8"):
         ShapeRange.parse("60x64").planes(4, 8)

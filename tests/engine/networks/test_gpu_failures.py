@@ -1,4 +1,4 @@
-"""Whatever fails on a device: no work of a call that has raised is still under way, and the next call is right."""
+"""Failures on a device: after an error no work of the call is queued, and the next call gives the right result."""
 
 import gc
 import json
@@ -14,14 +14,13 @@ from emulated import POISON, EmulatedBackend, EmulatedDevice, EmulatedNetwork, Q
 import sdtrt
 from sdtrt.engine import regions
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_options import DecodeOptions
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
-from sdtrt.engine.networks.tiles import Tiling
+from sdtrt.engine.networks.tiling import TiledRunner, Tiling
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.device import DeviceArray
 
@@ -29,25 +28,25 @@ Photo = Callable[[int, int], np.ndarray]
 TINY = find_bundle("tiny")
 VECTORS = Path(__file__).parents[2] / "vectors"
 BROKEN = sorted(path.parent for path in VECTORS.glob("x_*/expect.json"))
-OPERATIONS = ("empty", "pinned", "upload", "download", "launch", "capture", "record_event", "wait")
-MOST = 400  # operations of a call: far more than there are
+OPERATIONS = ("empty", "staging", "upload", "download", "launch", "capture", "record_event", "wait")
+MAX_OPERATIONS = 400  # of a call; far more than any call has
 
 
 class FailingDevice(EmulatedDevice):
-    """A device of which one operation fails: the one that comes after `left` others."""
+    """A device that fails once, after `operations_left` successful operations."""
 
     def __init__(self, host: Any) -> None:
         super().__init__(host)
-        self.left: int | None = None
+        self.operations_left: int | None = None
         for name in OPERATIONS:
             setattr(self, name, self.failing(getattr(self, name)))
 
     def failing(self, operation: Callable[..., Any]) -> Callable[..., Any]:
         def attempt(*arguments: Any) -> Any:
-            if self.left is not None:
-                self.left -= 1
-                if self.left < 0:
-                    self.left = None
+            if self.operations_left is not None:
+                self.operations_left -= 1
+                if self.operations_left < 0:
+                    self.operations_left = None
                     raise DeviceError("injected")
             return operation(*arguments)
 
@@ -55,7 +54,7 @@ class FailingDevice(EmulatedDevice):
 
 
 class FailingBackend(EmulatedBackend):
-    """Networks whose runs count as operations of the device; each is loaded once for all pipelines."""
+    """Networks whose runs are operations of the device. Each network is loaded once for all pipelines."""
 
     device: FailingDevice
 
@@ -100,7 +99,7 @@ def device_of(codec: EngineCodec) -> FailingDevice:
 
 
 def require_untouched(device: FailingDevice, stream: Stream, target: DeviceArray) -> None:
-    """Once its stream is done the array is its owner's, whatever the codec's stream does from then on."""
+    """Check that after the work of the owner's stream nothing writes into the array."""
     device.record_event(stream).sync()
     target.owner[:] = 7
     device.record_event(device.stream).sync()
@@ -114,16 +113,16 @@ def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
 ) -> None:
     data, expected = real_files[name], None
     codec = opened()
-    for left in count():
+    for index in count():
         codec = codec if warm else opened()
         device = device_of(codec)
         target, stream = device.empty((37, 45, 3), np.uint8), Stream()
-        if warm and left == 0:
-            for _ in range(2):  # the second time as a graph
+        if warm and index == 0:
+            for _ in range(2):  # the second run is a graph
                 codec.decode_into(data, target, stream)
             device.record_event(stream).sync()
             expected = target.owner.copy()
-        device.left = left
+        device.operations_left = index
         try:
             codec.decode_into(data, target, stream)
         except DeviceError as error:
@@ -135,12 +134,12 @@ def test_decode_into_failing_at_each_operation_leaves_the_array_alone(
         device.record_event(stream).sync()
         expected = target.owner.copy() if expected is None else expected
         np.testing.assert_array_equal(target.owner, expected)
-    assert (3 if warm else 30) < left < MOST
+    assert (3 if warm else 30) < index < MAX_OPERATIONS
 
 
 @pytest.mark.parametrize("folder", BROKEN, ids=lambda folder: folder.name)
 def test_decode_into_of_a_broken_file_never_touches_the_array(opened: Callable[..., EngineCodec], folder: Path) -> None:
-    """Limits and damage are noticed while nothing has been queued for the array or its stream."""
+    """The error comes before any work is queued for the array or its stream."""
     data, expect = (folder / "input.sdt").read_bytes(), json.loads((folder / "expect.json").read_text())
     codec = opened()
     shape = next(s for s in ((43, 61, 3), (20, 30, 3), (30, 600, 3)) if of_shape(data, s) or s == (30, 600, 3))
@@ -148,13 +147,13 @@ def test_decode_into_of_a_broken_file_never_touches_the_array(opened: Callable[.
     for _ in range(2):
         with pytest.raises(getattr(sdtrt, expect["error"])):
             codec.decode_into(data, target, stream)
-        assert stream.num_queued == 0
+        assert stream.queued == 0
         device_of(codec).record_event(device_of(codec).stream).sync()
         assert (target.owner == POISON).all()
 
 
 def of_shape(data: bytes, shape: tuple[int, ...]) -> bool:
-    """Return whether a broken file says that its image has a shape."""
+    """Return whether the image of a broken file has a shape, according to its header."""
     try:
         header = container.read(data).header
     except sdtrt.SdtrtError:
@@ -171,15 +170,15 @@ def decoded(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[
 
 
 def decoded_at_once(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
-    return [picture.pixels for picture in codec.decode_batch(files)]
+    return [image.pixels for image in codec.decode_batch(files)]
 
 
-def regions(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
+def region_of_each(codec: EngineCodec, pixels: np.ndarray, files: list[bytes]) -> list[np.ndarray]:
     return [regions.decode_region(codec, data, (3, 2, 90, 50)).pixels for data in files]
 
 
-@pytest.mark.parametrize("call", [encoded, decoded, decoded_at_once, regions])
-@pytest.mark.parametrize("tiling", [None, Tiling(9, 3)], ids=["whole", "faded tiles"])
+@pytest.mark.parametrize("call", [encoded, decoded, decoded_at_once, region_of_each])
+@pytest.mark.parametrize("tiling", [None, Tiling(9, 3)], ids=["whole", "blended tiles"])
 def test_any_call_failing_at_each_operation_ends_its_work(
     opened: Callable[..., EngineCodec],
     photo: Photo,
@@ -193,19 +192,19 @@ def test_any_call_failing_at_each_operation_ends_its_work(
         for q in (20, 60)
     ]
     expected = call(codec, pixels, files)
-    step = 7 if tiling else 1  # of many tiles, which are much alike, some
-    for left in count(0, step):
+    stride = 7 if tiling else 1  # tiles repeat the same operations, so a sample is enough
+    for index in count(0, stride):
         device = device_of(codec)
-        device.left = left
+        device.operations_left = index
         try:
             call(codec, pixels, files)
         except DeviceError:
-            assert not device.stream.pending
+            assert not device.stream.works
         else:
             break
-        for found, wanted in zip(call(codec, pixels, files), expected, strict=True):
-            np.testing.assert_array_equal(found, wanted)
-    assert 3 < left < 4 * MOST
+        for result, target in zip(call(codec, pixels, files), expected, strict=True):
+            np.testing.assert_array_equal(result, target)
+    assert 3 < index < 4 * MAX_OPERATIONS
 
 
 def test_denoising_failing_at_each_operation_ends_its_work(
@@ -214,34 +213,32 @@ def test_denoising_failing_at_each_operation_ends_its_work(
     codec = opened(TiledRunner.of(denoising))
     data = EngineCodec("tiny", device="cpu").encode(ImageData(photo(41, 30)), EncodeOptions(quality=20))
     expected = codec.decode(data, options=DecodeOptions(2)).pixels
-    codec.decode(data, options=DecodeOptions(2))  # as a graph from now on
-    for left in count():
-        device_of(codec).left = left
+    codec.decode(data, options=DecodeOptions(2))  # from now on a graph
+    for index in count():
+        device_of(codec).operations_left = index
         try:
             codec.decode(data, options=DecodeOptions(2))
         except DeviceError:
-            assert not device_of(codec).stream.pending
+            assert not device_of(codec).stream.works
         else:
             break
         np.testing.assert_array_equal(codec.decode(data, options=DecodeOptions(2)).pixels, expected)
-    assert 3 < left < MOST
+    assert 3 < index < MAX_OPERATIONS
 
 
-def test_a_codec_that_is_closed_waits_for_what_is_queued(
-    opened: Callable[..., EngineCodec], real_files: dict[str, bytes]
-) -> None:
-    """Its memory is freed then: page-locked memory at once, although a copy may be reading it."""
+def test_codec_close_waits_for_queued_work(opened: Callable[..., EngineCodec], real_files: dict[str, bytes]) -> None:
+    """`close` frees memory, page-locked memory at once, so no copy may still read it."""
     codec = sdtrt.Codec(opened())
     device = device_of(codec._opened())
     target, stream = device.empty((37, 45, 3), np.uint8), Stream()
     with codec:
         codec.decode_into(real_files["layers"], target, stream=stream)
-        assert device.stream.pending
+        assert device.stream.works
     gc.collect()
-    assert not device.stream.pending
+    assert not device.stream.works
 
 
-def test_layers_of_changing_sizes_use_one_block(
+def test_decode_into_with_layers_of_changing_sizes_allocates_once(
     opened: Callable[..., EngineCodec], photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec, host = opened(), EngineCodec("tiny", device="cpu")
@@ -253,9 +250,9 @@ def test_layers_of_changing_sizes_use_one_block(
     for data, target in zip(files, targets, strict=True):
         codec.decode_into(data, target, stream)
     made = []
-    for name in ("empty", "pinned"):
+    for name in ("empty", "staging"):
         monkeypatch.setattr(device, name, lambda *what: made.append(what))
-    for data, target in zip(files, targets, strict=True):  # nothing is waited for between them
+    for data, target in zip(files, targets, strict=True):  # without a wait between the calls
         codec.decode_into(data, target, stream)
     assert made == []
     device.record_event(stream).sync()

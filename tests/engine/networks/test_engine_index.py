@@ -1,4 +1,4 @@
-"""Engines of a bundle: which may be used. The engines here are bytes; `tests/export` builds real ones."""
+"""The index of engines and their states. The engines here are arbitrary bytes; `tests/export` builds real engines."""
 
 import dataclasses
 import hashlib
@@ -28,11 +28,11 @@ SHAPES = "64x64..512x512..1024x1024"
 
 
 class Lenient:
-    """A library that finds no fault with any engine; what it is asked is tested where real engines are."""
+    """A TensorRT library that accepts every engine."""
 
     name, version = "tensorrt_rtx", "1.2.3"
 
-    def fault(self, path: Path) -> str | None:
+    def engine_fault(self, path: Path) -> str | None:
         return None
 
 
@@ -81,7 +81,7 @@ def built(bundle: Bundle, network: str = "decoder", **changes: object) -> Engine
     fields = {"builder": "tensorrt_rtx", "version": "1.2.3", "target": "sm89", "shapes": SHAPES} | changes
     key = EngineKey(network, onnx_hash(bundle, network), **fields)  # type: ignore[arg-type]
     plan = EngineRecord(key, key.file_name(), hashlib.sha256(DATA).hexdigest(), len(DATA), 1.5)
-    index = EngineIndex.of(bundle).with_plan(plan)
+    index = EngineIndex.of(bundle).with_engine(plan)
     index.folder.mkdir(exist_ok=True)
     (index.folder / plan.file).write_bytes(DATA)
     index.write()
@@ -92,7 +92,7 @@ def state_of(bundle: Bundle, plan: EngineRecord) -> EngineState:
     return dict(engine_states(bundle, EngineIndex.of(bundle)))[plan]
 
 
-def test_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_state_of_unchanged_engine_is_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
     plan = built(bundle)
     assert state_of(bundle, plan).kind == "valid"
     assert require_valid(bundle, plan).read_bytes() == DATA
@@ -101,7 +101,7 @@ def test_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("name", ["decoder.fp16.onnx", "decoder.fp16.onnx.data"])
-def test_one_byte_of_the_network(bundle: Bundle, machine: SimpleNamespace, name: str) -> None:
+def test_engine_state_after_changed_onnx_is_stale(bundle: Bundle, machine: SimpleNamespace, name: str) -> None:
     decoder, encoder = built(bundle), built(bundle, "encoder")
     path = bundle.folder / name
     path.write_bytes(path.read_bytes()[:-1] + b"!")
@@ -109,45 +109,47 @@ def test_one_byte_of_the_network(bundle: Bundle, machine: SimpleNamespace, name:
     assert state_of(bundle, encoder).kind == "valid"
 
 
-def test_the_single_precision_twin_does_not_matter(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_state_after_changed_fp32_file_is_valid(bundle: Bundle, machine: SimpleNamespace) -> None:
     plan = built(bundle)
     (bundle.folder / "decoder.onnx").write_bytes(b"other")
     assert state_of(bundle, plan).kind == "valid"
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "reason"),
     [
         ({"version": "1.2.2"}, "built by tensorrt_rtx 1.2.2, installed is 1.2.3"),
-        ({"shapes": "512x512"}, f"built for 512x512, asked for is {SHAPES}"),
+        ({"shapes": "512x512"}, f"built for 512x512, the index has {SHAPES}"),
         ({"recipe": 0}, "recipe 0"),
     ],
 )
-def test_stale(bundle: Bundle, machine: SimpleNamespace, change: dict[str, object], why: str) -> None:
+def test_engine_state_after_changed_build_inputs_is_stale(
+    bundle: Bundle, machine: SimpleNamespace, change: dict[str, object], reason: str
+) -> None:
     current, other = built(bundle), built(bundle, **change)
     assert state_of(bundle, current).kind == "valid"
     state = state_of(bundle, other)
     assert state.kind == "stale"
-    assert why in state.why
+    assert reason in state.reason
     with pytest.raises(BundleError, match=r"stale.*run: sdtrt engines build /.*mine"):
         require_valid(bundle, other)
 
 
-def test_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_state_of_other_library_or_gpu_is_foreign(bundle: Bundle, machine: SimpleNamespace) -> None:
     other_library, other_gpu, portable = (
         built(bundle, builder="tensorrt"),
         built(bundle, target="sm120"),
         built(bundle, target="portable"),
     )
     assert state_of(bundle, other_library) == EngineState("foreign", "built by tensorrt, which is not installed")
-    assert state_of(bundle, other_gpu).kind == "valid"  # no GPU here: engines for others may be kept ready
+    assert state_of(bundle, other_gpu).kind == "valid"  # without a GPU, engines for any GPU are valid
     machine.gpu = "sm89"
     assert state_of(bundle, other_gpu) == EngineState("foreign", "built for sm120, this GPU is sm89")
     assert state_of(bundle, portable).kind == "valid"
 
 
 @pytest.mark.parametrize("data", [None, DATA[:-1], b"AN ENGINE", b""])
-def test_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -> None:
+def test_engine_state_of_damaged_file_is_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -> None:
     plan = built(bundle)
     path = EngineIndex.of(bundle).folder / plan.file
     path.unlink() if data is None else path.write_bytes(data)
@@ -156,11 +158,11 @@ def test_damaged(bundle: Bundle, machine: SimpleNamespace, data: bytes | None) -
         require_valid(bundle, plan)
 
 
-def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_delete_engines_deletes_record_and_file(bundle: Bundle, machine: SimpleNamespace) -> None:
     first, second = built(bundle), built(bundle, "encoder")
     index = delete_engines(EngineIndex.of(bundle), [first])
     assert EngineIndex.of(bundle) == index
-    assert index.plans == (second,)
+    assert index.engines == (second,)
     assert not (index.folder / first.file).exists()
 
 
@@ -177,7 +179,7 @@ def test_remove(bundle: Bundle, machine: SimpleNamespace) -> None:
         '{"schema": 1, "shapes": [], "engines": [7]}',
     ],
 )
-def test_a_broken_index(bundle: Bundle, text: str) -> None:
+def test_engine_index_malformed_raises(bundle: Bundle, text: str) -> None:
     folder = engines_folder(bundle)
     folder.mkdir()
     (folder / engine_index.INDEX).write_text(text)
@@ -185,15 +187,15 @@ def test_a_broken_index(bundle: Bundle, text: str) -> None:
         EngineIndex.of(bundle)
 
 
-def test_an_index_cannot_name_files_elsewhere(bundle: Bundle, machine: SimpleNamespace) -> None:
+def test_engine_index_with_path_outside_folder_raises(bundle: Bundle, machine: SimpleNamespace) -> None:
     plan = built(bundle)
     path = engines_folder(bundle) / engine_index.INDEX
     path.write_text(path.read_text().replace(plan.file, "../decoder.onnx"))
-    with pytest.raises(BundleError, match="not the name of that engine"):
+    with pytest.raises(BundleError, match="not the file name of this engine"):
         EngineIndex.of(bundle)
 
 
-def test_every_field_is_in_the_key(bundle: Bundle) -> None:
+def test_engine_key_file_name_depends_on_every_field(bundle: Bundle) -> None:
     key = built(bundle).key
     for field in dataclasses.fields(key):
         value = getattr(key, field.name)
@@ -201,6 +203,12 @@ def test_every_field_is_in_the_key(bundle: Bundle) -> None:
         assert other.file_name() != key.file_name()
 
 
-def test_engines_of_built_in_bundles_lie_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_key_file_name_never_changes() -> None:
+    """Files that were built by an earlier version keep their names."""
+    key = EngineKey("decoder", "0" * 64, "tensorrt", "10.1.0", "sm89", SHAPES, recipe=2)
+    assert key.file_name() == "decoder-sm89-9143edb3ea81.engine"
+
+
+def test_engines_folder_of_built_in_bundle_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert engines_folder(find_bundle("tiny")) == tmp_path / "sdtrt" / "engines" / "tiny"

@@ -1,0 +1,170 @@
+"""Stages of the GPU pipeline: the denoiser, the decoders, and the layers over their pixels.
+
+`DenoiserStage` and `DecoderStage` belong to an execution plan, so to one shape. For each batch `fill` writes their
+inputs into staging memory on the host; `queue` queues their work.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from sdtrt._arrays import AnyArray
+from sdtrt.engine.denoising.schedule import Trajectory
+from sdtrt.engine.layers.layer_reader import TileCoefficients
+from sdtrt.engine.networks.backends import DeviceNetwork
+from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.errors import BundleError
+from sdtrt.kernels import launches
+from sdtrt.kernels.device import ALIGNMENT, Device, DeviceArray, Stream
+from sdtrt.kernels.launches import Launch
+
+
+class DenoiserStage:
+    """The UNet and its DDIM steps, which denoise a batch of latents in place.
+
+    Arguments:
+        network: the UNet.
+        latents: (N, C, h, w), of the UNet's type.
+        steps: DDIM steps of every image in the batch; each image has its own timesteps.
+
+    Raises:
+        BundleError: the types of UNet and decoder differ.
+    """
+
+    def __init__(self, device: Device, network: DeviceNetwork, latents: DeviceArray, steps: int) -> None:
+        dtypes, count = network.dtypes, latents.shape[0]
+        if {dtypes["latents"], dtypes["prediction"]} != {latents.dtype}:
+            raise BundleError(f"the UNet takes {dtypes['latents']}, the decoder {latents.dtype}; export both alike")
+        self.capturable = network.capturable
+        self._device, self._latents, self._steps = device, latents, steps
+        # The first row of each array has the scale of the latents, the others have the DDIM steps.
+        row_dtypes = {"timestep": dtypes["timestep"], "a": np.dtype(np.float32), "b": np.dtype(np.float32)}
+        self._staged_rows = {name: device.pinned((steps + 1, count), dtype) for name, dtype in row_dtypes.items()}
+        self._row = {name: device.empty((count,), dtype) for name, dtype in row_dtypes.items()}
+        self._prediction = device.empty(latents.shape, latents.dtype)
+        self._run_unet = network.bind(
+            {"latents": latents, "timestep": self._row["timestep"], "prediction": self._prediction}
+        )
+
+    def fill(self, trajectories: Sequence[Trajectory]) -> None:
+        """Write the trajectory of each image into staging memory."""
+        for n, trajectory in enumerate(trajectories):
+            self._staged_rows["timestep"][:, n] = [0, *(step.timestep for step in trajectory.steps)]
+            self._staged_rows["a"][:, n] = [trajectory.input_scale, *(step.a for step in trajectory.steps)]
+            self._staged_rows["b"][:, n] = [0, *(step.b for step in trajectory.steps)]
+
+    def queue(self, stream: Stream) -> None:
+        """Queue the scaling of the latents, then each run of the UNet and its DDIM step."""
+        self._queue_ddim_step(0, self._latents, stream)
+        for n in range(1, self._steps + 1):
+            self._device.upload(self._row["timestep"], self._staged_rows["timestep"][n], stream)
+            self._run_unet(stream)
+            self._queue_ddim_step(n, self._prediction, stream)
+
+    def _queue_ddim_step(self, n: int, output: DeviceArray, stream: Stream) -> None:
+        for name in ("a", "b"):
+            self._device.upload(self._row[name], self._staged_rows[name][n], stream)
+        latents = self._latents
+        arrays = [array.pointer for array in (latents, output, latents, self._row["a"], self._row["b"])]
+        self._device.launch(launches.ddim_step(*arrays, shape=latents.shape, dtype=latents.dtype), stream)
+
+
+class DecoderStage:
+    """One decoder, or two decoders whose pixels are mixed by the weights of each image.
+
+    Arguments:
+        networks: the decoders, one or two, in the order of `DecodeRequest.decoders`.
+        arrays: the inputs of the decoders and `pixels`, (N, 3, H, W), by name.
+
+    Raises:
+        BundleError: the types of the two decoders differ.
+    """
+
+    def __init__(self, device: Device, networks: Sequence[DeviceNetwork], arrays: Mapping[str, DeviceArray]) -> None:
+        pixels, dtypes = arrays["pixels"], networks[0].dtypes
+        if any(network.dtypes != dtypes for network in networks):
+            raise BundleError("the decoders of the two looks do not take and give the same types; export both alike")
+        self.capturable = all(network.capturable for network in networks)
+        self._device = device
+        self._planes = [pixels, *(device.empty(pixels.shape, pixels.dtype) for _ in networks[1:])]
+        self._run_decoders = [
+            network.bind({name: arrays[name] for name in dtypes} | {"pixels": planes})
+            for network, planes in zip(networks, self._planes, strict=True)
+        ]
+        count = pixels.shape[0]
+        self._staged_weights = [device.pinned((count,), np.float32) for _ in networks]
+        self._weights = [device.empty((count,), np.float32) for _ in networks]
+
+    def fill(self, images: Sequence[DecodeRequest]) -> None:
+        """Write the decoder weights of each image into staging memory."""
+        for n, image in enumerate(images):
+            for staged, weight in zip(self._staged_weights, image.decoder_weights.values(), strict=True):
+                staged[n] = weight
+
+    def queue(self, stream: Stream) -> None:
+        """Queue the decoders, and the sum of their weighted pixels if there are two."""
+        for run_decoder in self._run_decoders:
+            run_decoder(stream)
+        if len(self._run_decoders) == 1:
+            return
+        for weights, staged in zip(self._weights, self._staged_weights, strict=True):
+            self._device.upload(weights, staged, stream)
+        pixels, other = self._planes
+        arrays = [array.pointer for array in (pixels, other, pixels, *self._weights)]
+        weighted_sum = launches.ddim_step(*arrays, shape=pixels.shape, dtype=pixels.dtype)
+        self._device.launch(weighted_sum, stream)
+
+
+class LayerStage:
+    """The layers of an image: one block of page-locked memory and one of device memory, through which they pass.
+
+    Both blocks grow to the size of the largest image so far.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._staging: AnyArray = np.empty(0, np.uint8)
+        self._block: DeviceArray | None = None
+        self._last_use: Any = None  # an event; the staging memory may be written after it
+
+    def send(self, tiles: Sequence[TileCoefficients], pixels: DeviceArray) -> list[Launch]:
+        """Queue the upload of layers, and return the launches that apply them to an image, in order.
+
+        Arguments:
+            tiles: the coefficients of residual and overlay in each tile.
+            pixels: the image, uint8 (H, W, 3). Only the launches write into it.
+        """
+        arrays = [array for *_, residual, overlay in tiles for array in (residual, overlay) if array is not None]
+        if not arrays:
+            return []
+        ends = [0, *accumulate(-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays)]
+        block = self._upload(arrays, ends)
+        addresses = iter([block.pointer + start for start in ends[:-1]])
+        width, work = pixels.shape[1], []
+        for down, across, residual, overlay in tiles:
+            target = pixels.pointer + 3 * (down[0] * width + across[0])
+            images = launches.ImageBatch(1, down[1] - down[0], across[1] - across[0], 3, 3 * width, 0, pad_multiple=8)
+            if residual is not None:
+                work.append(launches.add_residual(next(addresses), target, images=images))
+            if overlay is not None:
+                work.append(launches.apply_overlay(next(addresses), target, images=images))
+        return work
+
+    def _upload(self, arrays: Sequence[AnyArray], ends: Sequence[int]) -> DeviceArray:
+        """Queue the upload of arrays into one block, and return the block; `ends` are the offsets of the arrays."""
+        device, nbytes = self._device, ends[-1]
+        if self._last_use is not None:
+            self._last_use.sync()
+        if self._block is None or self._block.nbytes < nbytes:
+            device.record_event(device.stream).sync()  # kernels may still read the old block
+            self._block, self._staging = None, np.empty(0, np.uint8)
+            staging = device.pinned((nbytes,), np.uint8)
+            self._block, self._staging = device.empty((nbytes,), np.uint8), staging
+        for array, start in zip(arrays, ends, strict=False):
+            slot = self._staging[start : start + array.nbytes].view(array.dtype)
+            np.copyto(slot.reshape(array.shape), array)
+        device.upload(self._block, self._staging[:nbytes], device.stream)
+        self._last_use = device.record_event(device.stream)
+        return self._block
