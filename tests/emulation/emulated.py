@@ -1,7 +1,7 @@
-"""An emulated GPU in the memory of this machine: kernels are compiled for the host, and queued work waits.
+"""An emulated device in the memory of the host: kernels are compiled for the host, and queued work runs lazily.
 
-Work runs when an event after it is waited for. A result that is read earlier is poison, as it may be on a GPU.
-`install` puts the emulated device in the place of GPU 0 for the rest of the process.
+Work runs only when an event is waited for. A result that is read earlier is still poison, as it may be on a GPU.
+`install` replaces GPU 0 by the emulated device for the rest of the process.
 """
 
 import ctypes
@@ -34,60 +34,60 @@ Work = Callable[[], None]
 
 
 class Queue:
-    """A stream, or a graph that is being recorded."""
+    """A stream, or a graph during its capture."""
 
     def __init__(self) -> None:
-        self.works: deque[Work] = deque()
+        self.pending: deque[Work] = deque()
 
-    def do(self, work: Work) -> None:
-        self.works.append(work)
+    def enqueue(self, work: Work) -> None:
+        self.pending.append(work)
 
 
 class Stream(Queue):
     def __init__(self) -> None:
         super().__init__()
-        self.queued = self.done = 0
+        self.num_queued = self.num_done = 0
 
-    def do(self, work: Work) -> None:
-        super().do(work)
-        self.queued += 1
+    def enqueue(self, work: Work) -> None:
+        super().enqueue(work)
+        self.num_queued += 1
 
     def flush(self, count: int) -> None:
-        """Run the first `count` works that were ever queued, but for those that are done."""
-        while self.done < count:
-            work = self.works.popleft()
-            self.done += 1
+        """Run pending work until `count` of all work that was ever queued is done."""
+        while self.num_done < count:
+            work = self.pending.popleft()
+            self.num_done += 1
             work()
 
 
 class Event:
     def __init__(self, stream: Stream) -> None:
-        self._stream, self._count = stream, stream.queued
+        self._stream, self._count = stream, stream.num_queued
 
     def sync(self) -> None:
         self._stream.flush(self._count)
 
 
-class Recorded:
-    def __init__(self, works: list[Work]) -> None:
-        self._works = works
+class EmulatedGraph:
+    def __init__(self, sequence: list[Work]) -> None:
+        self._sequence = sequence
         self.launches = 0
 
     def launch(self, stream: Stream) -> None:
         self.launches += 1
-        for work in self._works:
-            stream.do(work)
+        for work in self._sequence:
+            stream.enqueue(work)
 
 
 class EmulatedDevice:
-    """A device as `sdtrt.kernels.device.Device` describes it; `host` runs the kernels."""
+    """An implementation of `sdtrt.kernels.device.Device`; `host` runs its kernels."""
 
     name = "this machine's memory"
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self.stream = Stream()
-        self.graphs: list[Recorded] = []
+        self.graphs: list[EmulatedGraph] = []
 
     def set_current(self) -> None:
         pass
@@ -105,52 +105,52 @@ class EmulatedDevice:
         return stream
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
-        array = self.staging(shape, dtype)
+        array = self.pinned(shape, dtype)
         return DeviceArray(array.ctypes.data, tuple(shape), np.dtype(dtype), array)
 
-    def staging(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return np.full(nbytes, POISON, np.uint8).view(dtype).reshape(shape)
 
     def upload(self, target: DeviceArray, source: NDArray[Any], stream: Queue) -> None:
         assert source.flags.c_contiguous
         assert source.nbytes <= target.nbytes
-        stream.do(lambda: ctypes.memmove(target.pointer, source.ctypes.data, source.nbytes) and None)
+        stream.enqueue(lambda: ctypes.memmove(target.pointer, source.ctypes.data, source.nbytes) and None)
 
     def download(self, target: NDArray[Any], source: DeviceArray, stream: Queue) -> None:
         assert target.flags.c_contiguous
         assert target.nbytes <= source.nbytes
-        stream.do(lambda: ctypes.memmove(target.ctypes.data, source.pointer, target.nbytes) and None)
+        stream.enqueue(lambda: ctypes.memmove(target.ctypes.data, source.pointer, target.nbytes) and None)
 
     def copy(self, target: DeviceArray, source: DeviceArray, stream: Queue) -> None:
-        stream.do(lambda: ctypes.memmove(target.pointer, source.pointer, source.nbytes) and None)
+        stream.enqueue(lambda: ctypes.memmove(target.pointer, source.pointer, source.nbytes) and None)
 
     def launch(self, launch: Launch, stream: Queue) -> None:
-        stream.do(lambda: self._host.run(launch))
+        stream.enqueue(lambda: self._host.run(launch))
 
-    def capture(self, record: Callable[[Any], None]) -> Recorded:
+    def capture(self, record: Callable[[Any], None]) -> EmulatedGraph:
         queue = Queue()
         record(queue)
-        self.graphs.append(Recorded(list(queue.works)))
+        self.graphs.append(EmulatedGraph(list(queue.pending)))
         return self.graphs[-1]
 
     def record_event(self, stream: Stream) -> Event:
         return Event(stream)
 
     def wait(self, stream: Stream, other: Stream) -> None:
-        stream.do(Event(other).sync)
+        stream.enqueue(Event(other).sync)
 
     def seconds(self, queue: Callable[[], None]) -> float:
-        """Return the duration of the work that `queue` queues, in seconds."""
+        """Return the seconds of the work that `queue` queues, by the host's clock."""
         self.record_event(self.stream).sync()
-        started = time.perf_counter()
+        start = time.perf_counter()
         queue()
         self.record_event(self.stream).sync()
-        return time.perf_counter() - started
+        return time.perf_counter() - start
 
 
 class EmulatedBackend:
-    """ONNX Runtime on the host, with the same code as on a GPU."""
+    """ONNX Runtime on the host, through the code that binds device memory."""
 
     name = "ort"
 
@@ -169,13 +169,13 @@ class EmulatedNetwork:
 
     def bind(self, arrays: Mapping[str, DeviceArray]) -> Callable[[Queue], None]:
         run = self._session.bind(arrays)
-        return lambda stream: stream.do(lambda: run(stream))
+        return lambda stream: stream.enqueue(lambda: run(stream))
 
 
 def install() -> None:
-    """Put the emulated device in the place of GPU 0, with ONNX Runtime on it. TensorRT is unavailable.
+    """Replace GPU 0 by the emulated device, with ONNX Runtime; TensorRT is unavailable.
 
-    Raises `DeviceError` where there is no C++ compiler.
+    Raises `DeviceError` without a C++ compiler.
     """
     cxx = compiler()
     if cxx is None:
