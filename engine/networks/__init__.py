@@ -1,1 +1,1 @@
-"""Pixels <-> latents: networks on host or device, in tiles. The way in is `pipeline.open_pipeline`."""
+"""Networks: pixels to latents and back on the CPU or a GPU, with tiles. The entry point is `pipeline.open_pipeline`."""
