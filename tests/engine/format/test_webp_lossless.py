@@ -66,7 +66,7 @@ def test_encode_rgb_gives_the_bytes_of_pillow():
 def test_decode_rgba_with_partial_alpha_raises():
     pixels = overlay()
     pixels[3, 4, 3] = 128
-    with pytest.raises(FormatError, match="damaged overlay: alpha is neither"):
+    with pytest.raises(FormatError, match="damaged overlay: it has alpha values other than 0 and 255"):
         webp_lossless.decode_rgba(file_of(pixels, lossless=True), 40, 56, "overlay")
 
 
