@@ -220,14 +220,14 @@ def fatbin() -> bytes:
 
 
 @contextmanager
-def cuda_errors_as(what: str) -> Iterator[None]:
-    """Convert every exception of CUDA to a `DeviceError` whose message begins with `what`."""
+def cuda_errors_as(operation: str) -> Iterator[None]:
+    """Convert every exception of CUDA to a `DeviceError` whose message begins with `operation`."""
     try:
         yield
     except DeviceError:
         raise
     except Exception as error:  # the driver, cuda-core and its search for libraries have no common base class
-        raise DeviceError(f"{what}: {error}") from error
+        raise DeviceError(f"{operation}: {error}") from error
 
 
 def stream_of(stream: Any) -> Stream:

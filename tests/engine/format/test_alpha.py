@@ -119,9 +119,9 @@ def test_read_alpha_of_missing_tile_is_opaque(tiled: tuple[np.ndarray, File]) ->
     plane, file = tiled
     whole = [True] * len(file.segments)
     whole[-1] = False
-    found = alpha.read_alpha(file, intact_segments=whole)
+    decoded = alpha.read_alpha(file, intact_segments=whole)
     (rows, columns) = pixel_tiles(1701, 1600, 8, file.layout)[-1]
-    assert found is not None
-    assert (found[slice(*rows), slice(*columns)] == 255).all()
-    found[slice(*rows), slice(*columns)] = plane[slice(*rows), slice(*columns)]
-    np.testing.assert_array_equal(found, plane)
+    assert decoded is not None
+    assert (decoded[slice(*rows), slice(*columns)] == 255).all()
+    decoded[slice(*rows), slice(*columns)] = plane[slice(*rows), slice(*columns)]
+    np.testing.assert_array_equal(decoded, plane)

@@ -108,7 +108,7 @@ def test_write_gives_known_bytes() -> None:
 
 
 def check(segment: bytes) -> bytes:
-    """Return a segment's CRC-16/XMODEM, bit by bit."""
+    """Return the CRC-16/XMODEM of a segment, computed bit by bit."""
     register = 0
     for byte in segment:
         register ^= byte << 8
@@ -188,7 +188,7 @@ def test_unknown_optional_chunk_is_kept() -> None:
 
 @pytest.mark.parametrize("kind", [0x80, 0x83, 0xFF])
 def test_unknown_required_chunk_is_refused(kind: int) -> None:
-    """By whatever way: such a file is of a later version, not damaged."""
+    """Every parser refuses it: such a file is of a later version, not damaged."""
     for file in (PLAIN, TILES):
         data = write(replace(file, chunks={EXIF: b"exif", kind: b"later"}))
         for parse in (read, lambda data: read_from(io.BytesIO(data)), salvage):
@@ -240,7 +240,7 @@ def test_read_of_malformed_file_with_valid_checksum_raises(body: bytes, seal: Se
 
 
 def sealed_index(index: bytes) -> bytes:
-    """Return an index with the checksum that fits it, behind the start of a file."""
+    """Return the start of a file with an index and its valid checksum."""
     return INDEXED + index + struct.pack("<I", zlib.crc32(INDEXED + index))
 
 
@@ -292,7 +292,7 @@ def test_read_from_reads_segments_on_access() -> None:
 
 
 class Pieces(io.BytesIO):
-    """Gives 3 bytes at most at once, as unbuffered streams may."""
+    """A stream whose reads return at most 3 bytes, as those of unbuffered streams may."""
 
     def read(self, nbytes: int | None = -1) -> bytes:
         return super().read(min(nbytes or 0, 3))

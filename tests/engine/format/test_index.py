@@ -41,7 +41,7 @@ def test_write_index_round_trip() -> None:
 @pytest.mark.parametrize("overlay", [False, True])
 @pytest.mark.parametrize("alpha", [False, True])
 def test_write_index_kinds_byte(alpha: bool, overlay: bool, residual: int) -> None:
-    """Each has a bit of its own, and a residual its step behind them."""
+    """Each kind has a bit; a residual is followed by its step."""
     layout = Layout(2, 1, 1, alpha, overlay, residual)
     data = write_index(layout, [b"ab"] * layout.num_segments, HEAD)
     assert data[2] == 1 | 8 * alpha | 16 * overlay | 32 * (residual > 0)

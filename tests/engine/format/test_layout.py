@@ -23,15 +23,15 @@ LENGTHS = st.integers(1, 3000)
 
 @given(LENGTHS, st.data())
 def test_tile_spans_cover_the_side_in_multiples_of_4(length: int, data: st.DataObject) -> None:
-    """They cover the side without a gap, at the edges that docs/format.md gives, and none is small."""
+    """The edges are those of docs/format.md; there are no gaps and no small tiles."""
     count = data.draw(st.integers(1, max_tiles(length)))
-    found = tile_spans(length, count)
-    assert len(found) == count
-    assert (found[0][0], found[-1][1]) == (0, length)
-    assert all(stop == start for (_, stop), (start, _) in pairwise(found))
-    assert [start for start, _ in found[1:]] == [4 * (i * -(-length // 4) // count) for i in range(1, count)]
-    assert all(start % TILE_ALIGNMENT == 0 for start, _ in found)
-    assert count == 1 or min(stop - start for start, stop in found) > MIN_TILE - 2 * TILE_ALIGNMENT
+    spans = tile_spans(length, count)
+    assert len(spans) == count
+    assert (spans[0][0], spans[-1][1]) == (0, length)
+    assert all(stop == start for (_, stop), (start, _) in pairwise(spans))
+    assert [start for start, _ in spans[1:]] == [4 * (i * -(-length // 4) // count) for i in range(1, count)]
+    assert all(start % TILE_ALIGNMENT == 0 for start, _ in spans)
+    assert count == 1 or min(stop - start for start, stop in spans) > MIN_TILE - 2 * TILE_ALIGNMENT
 
 
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (31, 1), (63, 1), (64, 2), (95, 2), (96, 3)])
@@ -44,7 +44,7 @@ def test_max_tiles(length: int, count: int) -> None:
 
 
 def test_segment_index_counts_kinds_then_tiles() -> None:
-    """Kind after kind, in each tile after tile, and nothing twice."""
+    """Indices run over the kinds, and within a kind over the tiles."""
     layout = Layout(3, 2, 4, alpha=True)
     assert (layout.num_tiles, layout.num_segments) == (6, 30)
     assert [layout.segment_index(kind, tile) for kind in range(5) for tile in range(6)] == list(range(30))

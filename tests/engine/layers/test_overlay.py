@@ -66,8 +66,8 @@ def test_choose_overlay_of_few_colours_is_lossless():
 
 
 def test_choose_overlay_with_larger_lambda_has_fewer_colours():
-    found = [choose_overlay(page(), lmbda) for lmbda in LAMBDAS]
-    counts = [len(np.unique(overlay.reshape(-1, 4), axis=0)) for overlay in found if overlay is not None]
+    overlays = [choose_overlay(page(), lmbda) for lmbda in LAMBDAS]
+    counts = [len(np.unique(overlay.reshape(-1, 4), axis=0)) for overlay in overlays if overlay is not None]
     assert len(counts) == len(LAMBDAS)
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[-1]
@@ -81,9 +81,9 @@ def overlay_on(pixels: np.ndarray, covered: np.ndarray) -> np.ndarray:
 def test_inpaint_covered_keeps_visible_pixels(size):
     pixels = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
     covered = np.random.default_rng(4).random(size) < 0.7
-    found = inpaint_covered(pixels, overlay_on(pixels, covered))
-    assert np.array_equal(found[~covered], pixels[~covered])
-    assert found[covered].std() < pixels[covered].std()
+    inpainted = inpaint_covered(pixels, overlay_on(pixels, covered))
+    assert np.array_equal(inpainted[~covered], pixels[~covered])
+    assert inpainted[covered].std() < pixels[covered].std()
 
 
 def test_inpaint_covered_of_all_or_no_pixels():

@@ -50,28 +50,28 @@ def pixels() -> np.ndarray:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     """The segments of residuals that are decoded."""
-    found: list[bytes] = []
+    segments: list[bytes] = []
     original = residual_codec.decode_residual
 
     def watched(segment: bytes, *rest: int) -> np.ndarray:
-        found.append(segment)
+        segments.append(segment)
         return original(segment, *rest)
 
     monkeypatch.setattr(residual_codec, "decode_residual", watched)
-    return found
+    return segments
 
 
 def test_apply_adds_residual_then_overlay(file: File, pixels: np.ndarray) -> None:
     layers = LAYERED["layers_of_file"](file)
-    there = layers["overlay"][:, :, 3:] == 255
-    expected = np.where(there, layers["overlay"][:, :, :3], np.clip(pixels + layers["residual"], 0, 255))
+    is_covered = layers["overlay"][:, :, 3:] == 255
+    expected = np.where(is_covered, layers["overlay"][:, :, :3], np.clip(pixels + layers["residual"], 0, 255))
     assert not layers["residual"][256:, 256:].any()
-    assert not there[:256, :256].any()
+    assert not is_covered[:256, :256].any()
     assert {0, 255} <= {*(pixels + layers["residual"]).clip(0, 255).ravel()[:5000].tolist()}
     given = pixels.copy()
-    found = LayerReader(file).apply(given)
-    assert found is given
-    np.testing.assert_array_equal(found, expected)
+    composed = LayerReader(file).apply(given)
+    assert composed is given
+    np.testing.assert_array_equal(composed, expected)
 
 
 @pytest.mark.parametrize("kind", ["overlay", "residual"])
@@ -135,25 +135,25 @@ def test_apply_to_preview_is_mean_of_blocks(overlay: np.ndarray, scale: int) -> 
     size = -(-HEIGHT // scale), -(-WIDTH // scale)
     small = RNG.integers(0, 256, (*size, 3), np.uint8)
     whole = LayerReader(file).apply(small.repeat(scale, 0).repeat(scale, 1)[:HEIGHT, :WIDTH].copy())
-    found = LayerReader(file).apply_to_preview(small.copy(), scale)
-    assert abs(found.astype(int) - box_downscale(whole, scale)).max() <= 2
+    preview = LayerReader(file).apply_to_preview(small.copy(), scale)
+    assert abs(preview.astype(int) - box_downscale(whole, scale)).max() <= 2
 
 
 def test_apply_to_preview_under_full_overlay_is_the_overlay(overlay: np.ndarray) -> None:
     covered = np.dstack([overlay[:, :, :3], np.full((HEIGHT, WIDTH), 255, np.uint8)])
-    found = LayerReader(LAYERED["with_overlay"](bare(), covered)).apply_to_preview(np.zeros((65, 67, 3), np.uint8), 8)
-    np.testing.assert_array_equal(found, box_downscale(covered[:, :, :3], 8))
+    preview = LayerReader(LAYERED["with_overlay"](bare(), covered)).apply_to_preview(np.zeros((65, 67, 3), np.uint8), 8)
+    np.testing.assert_array_equal(preview, box_downscale(covered[:, :, :3], 8))
 
 
 def test_tiles_give_the_pixels_of_apply(file: File, pixels: np.ndarray) -> None:
-    found = pixels.copy()
+    composed = pixels.copy()
     for rows, columns, values, drawn in LayerReader(file).tiles():
-        tile = found[slice(*rows), slice(*columns)]
+        tile = composed[slice(*rows), slice(*columns)]
         if values is not None:
             reference.add_residual(tile, values)
         if drawn is not None:
             reference.apply_overlay(tile, drawn)
-    np.testing.assert_array_equal(found, LayerReader(file).apply(pixels.copy()))
+    np.testing.assert_array_equal(composed, LayerReader(file).apply(pixels.copy()))
 
 
 @pytest.mark.parametrize(("kind", "tile"), [("overlay", 1), ("residual", 0), ("residual", 2)])

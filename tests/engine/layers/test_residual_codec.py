@@ -21,21 +21,21 @@ LAYERED = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "layered.py
 SIZES = [(1, 1), (8, 8), (9, 23), (40, 3), (61, 43)]
 
 
-def values_of(forward_dct: np.ndarray) -> np.ndarray:
+def values_of(coefficients: np.ndarray) -> np.ndarray:
     """Return coefficients as `reference.add_residual` takes them."""
-    _, count, rows, columns = forward_dct.shape
+    _, count, rows, columns = coefficients.shape
     values = np.empty((3, rows, columns, count), np.int32)
-    values[..., ZIGZAG] = np.rint(16 * forward_dct).transpose(0, 2, 3, 1)
+    values[..., ZIGZAG] = np.rint(16 * coefficients).transpose(0, 2, 3, 1)
     return values.reshape(3, rows, columns, 8, 8)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (21, 50), (64, 3)])
 def test_forward_dct_round_trip(size: tuple[int, int]) -> None:
     residual = np.random.default_rng(3).integers(-120, 120, (*size, 3)).astype(np.int16)
-    found = forward_dct(residual)
-    assert found.shape == (3, 64, *block_grid(*size))
+    coefficients = forward_dct(residual)
+    assert coefficients.shape == (3, 64, *block_grid(*size))
     pixels = np.full((*size, 3), 128, np.uint8)
-    reference.add_residual(pixels, values_of(found))
+    reference.add_residual(pixels, values_of(coefficients))
     assert np.array_equal(pixels - 128.0, residual)
 
 
@@ -57,12 +57,12 @@ def test_add_residual_clamps_pixels_and_keeps_alpha() -> None:
 
 
 def noise(height: int, width: int, reach: int = 255) -> np.ndarray:
-    """Return a residual, int16 (H, W, 3), that no block is free of."""
+    """Return a residual of random values, int16 (H, W, 3)."""
     return np.random.default_rng(height).integers(-reach, reach + 1, (height, width, 3)).astype(np.int16)
 
 
 def decoded(data: bytes, height: int, width: int, step: int) -> np.ndarray:
-    """Return the residual in a stream, empty or not."""
+    """Return the residual in a stream, which may be empty."""
     return reference.inverse_dct(residual_codec.decode_residual(data, *block_grid(height, width), step))[
         :height, :width
     ]
@@ -75,10 +75,10 @@ def test_decode_residual_returns_the_written_symbols(size: tuple[int, int]) -> N
     extents, symbols = LAYERED["residual_noise"](7, rows, columns)
     assert np.ptp(symbols) == 65535
     values = residual_codec.decode_residual(LAYERED["residual_stream"](extents, symbols), rows, columns, 64)
-    found = values.reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
+    coefficients = values.reshape(3, rows, columns, 64)[..., ZIGZAG].transpose(0, 3, 1, 2)
     steps = 64 * QUANT_MATRIX[:, :, None, None] / WEIGHT_UNIT
     target = np.clip(symbols * steps, -1 << 16, 1 << 16)
-    assert (abs(found - target) < steps / 2).all()
+    assert (abs(coefficients - target) < steps / 2).all()
     assert (abs(symbols * steps) > 1 << 16).any()
 
 
@@ -95,9 +95,9 @@ def test_encode_residual_with_fine_step_is_lossless(size: tuple[int, int], step:
 def test_encode_residual_clamps_the_largest_symbols(level: int) -> None:
     """At the finest step, some symbols exceed 16 bits and are clamped."""
     residual = np.full((16, 9, 3), level, np.int16)
-    found = decoded(residual_codec.encode_residual(forward_dct(residual), 1), 16, 9, 1)
-    assert (np.sign(found) == np.sign(level)).all()
-    assert (abs(found) >= 145).all()
+    decoded_residual = decoded(residual_codec.encode_residual(forward_dct(residual), 1), 16, 9, 1)
+    assert (np.sign(decoded_residual) == np.sign(level)).all()
+    assert (abs(decoded_residual) >= 145).all()
 
 
 @pytest.mark.parametrize("step", [1, 100, 65535])
@@ -120,12 +120,12 @@ def test_encode_residual_gains_at_least_lambda_per_bit(level: float) -> None:
     spread = level * step / 16 / (1 + np.arange(64)[:, None, None] / 4)
     target = np.random.default_rng(step).laplace(0, spread, (3, 64, rows, columns)).astype(np.float32)
     data = residual_codec.encode_residual(target, step)
-    found = (
+    coefficients = (
         residual_codec.decode_residual(data, rows, columns, step)
         .reshape(3, rows, columns, 64)[..., ZIGZAG]
         .transpose(0, 3, 1, 2)
     )
-    gained = np.square(target / steps).sum() - np.square((target - found / 16) / steps).sum()
+    gained = np.square(target / steps).sum() - np.square((target - coefficients / 16) / steps).sum()
     assert gained >= RESIDUAL_LAMBDA * 8 * len(data)
     assert bool(data) == (level > 0.25)
 
@@ -137,10 +137,12 @@ def test_dequantize_is_exact_beyond_32_bits(step: int, symbols: list[int]) -> No
         step * QUANT_MATRIX[1, :, None],
         (np.arange(-60, 4)[:, None] + np.zeros(len(symbols), int)).astype(np.int8),
     )
-    found = residual_codec.dequantize(np.broadcast_to(np.array(symbols, np.int32), points.shape), points, factors)
+    coefficients = residual_codec.dequantize(
+        np.broadcast_to(np.array(symbols, np.int32), points.shape), points, factors
+    )
     for band in (0, 31, 63):
         exact = [(64 * symbol + band - 60) * int(factors[band, 0]) + 1024 >> 11 for symbol in symbols]
-        assert found[band].tolist() == [min(max(value, -1 << 16), 1 << 16) for value in exact]
+        assert coefficients[band].tolist() == [min(max(value, -1 << 16), 1 << 16) for value in exact]
 
 
 def test_encode_residual_shrinks_with_step_and_lambda() -> None:
