@@ -26,9 +26,9 @@ def encode(
     image: ImageLike,
     *,
     quality: float | None = None,
-    nbytes: int | None = None,
-    bits_per_pixel: float | None = None,
-    psnr: float | None = None,
+    max_bytes: int | None = None,
+    bpp: float | None = None,
+    target_psnr: float | None = None,
     effort: int = DEFAULT_EFFORT,
     method: Method = "latents",
     layers: int = 2,
@@ -43,9 +43,9 @@ def encode(
         return codec.encode(
             image,
             quality=quality,
-            nbytes=nbytes,
-            bits_per_pixel=bits_per_pixel,
-            psnr=psnr,
+            max_bytes=max_bytes,
+            bpp=bpp,
+            target_psnr=target_psnr,
             effort=effort,
             method=method,
             layers=layers,
@@ -99,8 +99,8 @@ def encode_latents(
     *,
     latent_space: str,
     quality: float | None = None,
-    nbytes: int | None = None,
-    bits_per_pixel: float | None = None,
+    max_bytes: int | None = None,
+    bpp: float | None = None,
     effort: int = DEFAULT_EFFORT,
     method: Method = "latents",
     width: int | None = None,
@@ -115,8 +115,8 @@ def encode_latents(
             on any device, an object with DLPack or `__array__`, or the path of a `.npy`, `.npz` or `.safetensors` file.
         latent_space: "sd1", "tiny", or the name of a space for which a bundle lies under `$SDTRT_MODELS`.
         quality: 1 (smallest) to 100 (best), 50 by default. One of the following may be given instead:
-        nbytes: the largest size of the whole file in bytes.
-        bits_per_pixel: the largest size in bits per pixel of the image.
+        max_bytes: the largest size of the whole file in bytes.
+        bpp: the largest size in bits per pixel of the image.
         effort: 1 (fast) to 9 (slow), 5 by default.
         method: "latents", or "palette" for the method of 2022, for 4 channels.
         width: the width of the image in pixels. By default the latents cover it exactly.
@@ -128,7 +128,7 @@ def encode_latents(
     `TypeError` if they are no array, `BundleError` if the space is unknown, `LimitError` if they exceed `limits`.
     Latents whose spread no image has give a `LatentsWarning`, which says by what they probably were multiplied.
     """
-    options = EncodeOptions(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
+    options = EncodeOptions(quality=quality, max_bytes=max_bytes, bpp=bpp, effort=effort, method=method)
     profile = profile_of_space(latent_space)
     return file_of(latents, profile, options, size=(width, height), key=key, limits=limits, stacklevel=2)
 

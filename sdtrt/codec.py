@@ -103,9 +103,9 @@ class Codec:
         image: ImageLike,
         *,
         quality: float | None = None,
-        nbytes: int | None = None,
-        bits_per_pixel: float | None = None,
-        psnr: float | None = None,
+        max_bytes: int | None = None,
+        bpp: float | None = None,
+        target_psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
         layers: int = 2,
@@ -119,9 +119,9 @@ class Codec:
         Arguments:
             image: a Pillow image, an array, uint8 (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
             quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
-            nbytes: the largest size of the whole file; the best quality that fits is taken, also beyond 1 or 100.
-            bits_per_pixel: the same as a rate.
-            psnr: the lowest PSNR in dB of the image in the faithful look; about the smallest file that has it is taken.
+            max_bytes: the largest size of the whole file; the best quality that fits is taken, also beyond 1 or 100.
+            bpp: the same as a rate.
+            target_psnr: the lowest PSNR in dB of the image in the faithful look, for about the smallest file.
             effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.
             method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
             layers: 2, or 1 for latents alone: without what networks cannot hold, letters and lines exactly and fine
@@ -136,9 +136,9 @@ class Codec:
         """
         options = EncodeOptions(
             quality=quality,
-            nbytes=nbytes,
-            bits_per_pixel=bits_per_pixel,
-            psnr=psnr,
+            max_bytes=max_bytes,
+            bpp=bpp,
+            target_psnr=target_psnr,
             effort=effort,
             method=method,
             layers=layers,
@@ -169,8 +169,8 @@ class Codec:
                 whole; of a large file only the streams that it needs are read and decoded.
             partial: show what there is of a file that is cut short or damaged; what is missing, which is coarse or
                 grey, is told by an `ImageWarning` and in the image's `info["sdtrt:missing"]`.
-            denoise: in how many steps the model's UNet cleans the latents, 0 for none; "auto" is what the model's
-                bundle recommends, which is none unless it was measured to help at the file's quality.
+            denoise: in how many steps the model's UNet cleans the latents, 0 or "off" for none; "auto" is what the
+                model's bundle recommends, which is none unless it was measured to help at the file's quality.
             look: "faithful", with the least error, or "vivid", as sharp and rich as the file leaves room for, if the
                 model has a decoder for that; it fades out where the file has a residual. "auto" is what the model's
                 bundle recommends.
@@ -248,9 +248,9 @@ class Codec:
         images: Iterable[ImageLike],
         *,
         quality: float | None = None,
-        nbytes: int | None = None,
-        bits_per_pixel: float | None = None,
-        psnr: float | None = None,
+        max_bytes: int | None = None,
+        bpp: float | None = None,
+        target_psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
         layers: int = 2,
@@ -265,9 +265,9 @@ class Codec:
         """
         options = EncodeOptions(
             quality=quality,
-            nbytes=nbytes,
-            bits_per_pixel=bits_per_pixel,
-            psnr=psnr,
+            max_bytes=max_bytes,
+            bpp=bpp,
+            target_psnr=target_psnr,
             effort=effort,
             method=method,
             layers=layers,
@@ -350,8 +350,8 @@ class Codec:
         latents: LatentsLike,
         *,
         quality: float | None = None,
-        nbytes: int | None = None,
-        bits_per_pixel: float | None = None,
+        max_bytes: int | None = None,
+        bpp: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
         width: int | None = None,
@@ -360,9 +360,7 @@ class Codec:
         limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
         """Return latents as a file; see `sdtrt.encode_latents`. They are of this model's latent space."""
-        options = EncodeOptions(
-            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method
-        )
+        options = EncodeOptions(quality=quality, max_bytes=max_bytes, bpp=bpp, effort=effort, method=method)
         profile = self._opened().profile
         return file_of(latents, profile, options, size=(width, height), key=key, limits=limits, stacklevel=2)
 

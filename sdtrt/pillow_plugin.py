@@ -4,7 +4,7 @@ Examples:
     >>> import sdtrt.pillow_plugin
     >>> from PIL import Image
     >>> with Image.open("photo.jpg") as image:
-    ...     image.save("photo.sdt", bytes=2000)
+    ...     image.save("photo.sdt", max_bytes=2000)
     >>> Image.open("photo.sdt").size
     (768, 512)
 
@@ -12,7 +12,7 @@ A file is read and checked when it is opened; its pixels are decoded when they a
 `thumbnail`, takes a preview of an eighth, a sixteenth, and so on, if it is large enough. With
 `ImageFile.LOAD_TRUNCATED_IMAGES` what there is of a file that is cut short or damaged is shown, with a
 `ImageWarning`. How large an image may be is Pillow's own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`,
-`bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`, `layers`, `roi`, `roi_weight` and `strip` as `sdtrt.encode` does,
+`max_bytes`, `bpp`, `target_psnr`, `effort`, `method`, `layers`, `roi`, `roi_weight` and `strip` as `sdtrt.encode` does,
 and `model` by name or folder. `exif`, `xmp`, `comment` and `text` (a dictionary) replace what the image has of them;
 None or an empty value removes it. As with other formats, an orientation in `exif` is the one in which the image is
 shown.
@@ -42,7 +42,7 @@ FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
 SCALES = (64, 32, 16, 8)  # of previews, the smallest images first
 METADATA = "exif", "xmp", "comment", "text"  # that `save` replaces
-OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "layers", "roi", "roi_weight", "strip"}
+OPTIONS = {"quality", "max_bytes", "bpp", "target_psnr", "effort", "method", "layers", "roi", "roi_weight", "strip"}
 
 
 class SdtImageFile(ImageFile.ImageFile):
@@ -158,13 +158,13 @@ def accept(prefix: bytes) -> bool:
 
 def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     """Write an image; see the module's text for the options."""
-    options = dict(image.encoderinfo)
-    options = {name: options.pop(name) for name in OPTIONS & options.keys()}
-    nbytes, model = options.pop("bytes", None), options.pop("model", BUILT_IN)
-    changes = {name: options.pop(name) for name in METADATA if name in options}
+    parameters: dict[str, Any] = image.encoderinfo
+    options = {name: parameters[name] for name in OPTIONS & parameters.keys()}
+    changes = {name: parameters[name] for name in METADATA if name in parameters}
+    model = parameters.get("model", BUILT_IN)
     if changes:
         image = with_metadata(image, changes)
-    fp.write(codec_of(model).encode(image, nbytes=nbytes, limits=UNLIMITED, **options))
+    fp.write(codec_of(model).encode(image, limits=UNLIMITED, **options))
 
 
 Image.register_open(FORMAT, SdtImageFile, accept)

@@ -31,22 +31,22 @@ class EncodeOptions:
     """What is asked for: one of the first four at most, quality 50 if none. `ValueError` if it makes no sense."""
 
     quality: float | None = None  # 1 (smallest) to 100 (best)
-    nbytes: int | None = None  # of the whole file, at most
-    bits_per_pixel: float | None = None  # the same, for an image of any size
-    psnr: float | None = None  # dB of the decoded image, at least
+    max_bytes: int | None = None  # of the whole file, at most
+    bpp: float | None = None  # the same, for an image of any size
+    target_psnr: float | None = None  # dB of the decoded image, at least
     effort: int = DEFAULT_EFFORT  # 1 (fast) to 9 (slow)
     method: Method = "latents"
     layers: int = 2  # 1: latents alone; 2: with what they cannot hold
 
     def __post_init__(self) -> None:
-        asked = sum(options is not None for options in (self.quality, self.nbytes, self.bits_per_pixel, self.psnr))
+        asked = sum(options is not None for options in (self.quality, self.max_bytes, self.bpp, self.target_psnr))
         if asked > 1:
-            raise ValueError("quality, nbytes, bits_per_pixel and psnr: ask for one of them only")
+            raise ValueError("quality, max_bytes, bpp and target_psnr: ask for one of them only")
         if self.quality is not None:
             self._set("quality", checked_number("quality", self.quality, 1, 100))
-        if self.nbytes is not None:
-            self._set("nbytes", checked_integer("nbytes", self.nbytes, 1))
-        for name in ("bits_per_pixel", "psnr"):
+        if self.max_bytes is not None:
+            self._set("max_bytes", checked_integer("max_bytes", self.max_bytes, 1))
+        for name in ("bpp", "target_psnr"):
             if getattr(self, name) is not None:
                 self._set(name, checked_number(name, getattr(self, name), 0, above=True))
         self._set("effort", checked_integer("effort", self.effort, min(SEARCH_ITERATIONS), max(SEARCH_ITERATIONS)))
@@ -67,7 +67,7 @@ class EncodeOptions:
     def known_quality(self) -> float:
         """Return the quality that is asked for; `ValueError` if it is a size or a PSNR."""
         if self.method == "palette" or any(
-            options is not None for options in (self.nbytes, self.bits_per_pixel, self.psnr)
+            options is not None for options in (self.max_bytes, self.bpp, self.target_psnr)
         ):
             raise ValueError("rows that come one after the other have a quality, but no size, PSNR or palette")
         return self.first_quality
@@ -78,15 +78,15 @@ class EncodeOptions:
         Raises `ValueError` if there is none so small or so good, or if a PSNR is asked for and there is no `measure`.
         """
         finest = MAX_QUALITY if self.layers == 2 and measure else 100.0  # beyond it latents alone buy nothing
-        if self.psnr is not None:
+        if self.target_psnr is not None:
             if measure is None:
                 raise ValueError("latents alone have no image whose PSNR could be aimed at")
-            return lowest_quality_above(self.psnr, finest, code_file, measure)
-        if self.bits_per_pixel is not None:
-            nbytes = min(self.bits_per_pixel * width * height / 8, MAX_NBYTES)
+            return lowest_quality_above(self.target_psnr, finest, code_file, measure)
+        if self.bpp is not None:
+            nbytes = min(self.bpp * width * height / 8, MAX_NBYTES)
             return highest_quality_within(max(int(nbytes), 1), finest, code_file)
-        if self.nbytes is not None:
-            return highest_quality_within(min(self.nbytes, MAX_NBYTES), finest, code_file)
+        if self.max_bytes is not None:
+            return highest_quality_within(min(self.max_bytes, MAX_NBYTES), finest, code_file)
         return code_file(self.first_quality)
 
 

@@ -1,4 +1,4 @@
-"""How files are to be shown."""
+"""The options of decoding that the networks need."""
 
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
@@ -8,15 +8,16 @@ from sdtrt.engine.format.arguments import checked_choice
 
 Look = Literal["faithful", "vivid"]
 LookOption = Literal["auto", "faithful", "vivid"]
-Denoise = int | Literal["auto"]
+Denoise = int | Literal["auto", "off"]
 LOOKS: tuple[str, ...] = get_args(LookOption)
+DENOISE_WORDS: dict[str, int | None] = {"auto": None, "off": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """In how many steps latents are denoised, and in which look; None and "auto" are what the bundle recommends.
+    """The number of denoising steps and the look. None and "auto" take the values that the bundle recommends.
 
-    Raises `ValueError` for an unknown look, `TypeError` if it is no text.
+    Raises `ValueError` for an unknown look, `TypeError` if the look is not a string.
     """
 
     denoise: int | None = None
@@ -24,10 +25,15 @@ class DecodeOptions:
 
     @classmethod
     def of(cls, denoise: Denoise, look: LookOption) -> Self:
-        """Return the view of what users say; `ValueError` also for a number of steps that is none."""
-        if isinstance(denoise, str) and denoise != "auto":
-            raise TypeError(f"denoise is {denoise!r}, expected a number of steps or 'auto'")
-        return cls(None if isinstance(denoise, str) else validate_steps(denoise), look)
+        """Return the options for a number of denoising steps, "off" (the same as 0) or "auto", and a look.
+
+        Raises `ValueError` for a number outside 0 to 1000, `TypeError` for any other text.
+        """
+        if isinstance(denoise, str):
+            if denoise not in DENOISE_WORDS:
+                raise TypeError(f"denoise is {denoise!r}, expected a number of steps, 'auto' or 'off'")
+            return cls(DENOISE_WORDS[denoise], look)
+        return cls(validate_steps(denoise), look)
 
     def __post_init__(self) -> None:
         checked_choice("look", self.look, LOOKS)

@@ -135,15 +135,16 @@ def image_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def roi(text: str) -> tuple[Region | str, float]:
-    """Return a region, or the name of a mask's file, and its weight."""
-    match = re.fullmatch(r"(.*?)(?::(\d{1,3}(?:\.\d{1,9})?))?", text, re.DOTALL)
-    assert match is not None
-    where, weight = match.groups()
-    found = region(where) if re.fullmatch(r"[\dx+]+", where) else where
-    if weight is not None and not 1 <= float(weight) <= MAX_WEIGHT:
-        raise argparse.ArgumentTypeError(f"weight {weight}, expected 1 to {MAX_WEIGHT:.0f}")
-    return found, DEFAULT_WEIGHT if weight is None else float(weight)
+def roi(text: str) -> Region | str:
+    """Return a region, or the name of a mask's file."""
+    return region(text) if re.fullmatch(r"[\dx+]+", text) else text
+
+
+def roi_weight(text: str) -> float:
+    value = number(text, float)
+    if not 1 <= value <= MAX_WEIGHT:
+        raise argparse.ArgumentTypeError(f"{text}, expected 1 to {MAX_WEIGHT:.0f}")
+    return value
 
 
 def scale(text: str) -> int:
@@ -157,14 +158,16 @@ def add_roi(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--roi",
         type=roi,
-        metavar="ROI[:W]",
-        help="a region that matters W times as much as the rest (default 4): 300x200+40+60, or a mask's image file",
+        metavar="ROI",
+        help="region of interest: 300x200+40+60, or an image file with a mask, white inside the region",
     )
-
-
-def roi_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what `encode` is to know of a region of interest, nothing if there is none."""
-    return {} if options.roi is None else dict(zip(("roi", "roi_weight"), options.roi, strict=True))
+    command.add_argument(
+        "--roi-weight",
+        type=roi_weight,
+        default=DEFAULT_WEIGHT,
+        metavar="W",
+        help="factor of the squared error in the region of interest, 1 to 64 (default %(default)g)",
+    )
 
 
 def denoise(text: str) -> int | Literal["auto"]:

@@ -18,7 +18,6 @@ from sdtrt.cli.arguments import (
     add_roi,
     positive_count,
     quality,
-    roi_options,
 )
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_writable, write_output
@@ -35,8 +34,8 @@ LINE = "sdtrt {bytes} bytes, {psnr} dB; {rivals}"
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    encoding = {"quality": options.quality, "nbytes": options.bytes}
-    if options.quality is None and options.bytes is None:
+    encoding = {"quality": options.quality, "max_bytes": options.max_bytes}
+    if options.quality is None and options.max_bytes is None:
         encoding["quality"] = QUALITY
     EncodeOptions(**encoding)  # what makes no sense is wrong usage, not a wrong input
     outputs = {"-o": options.output} | ({"--png": options.png} if options.png else {})
@@ -55,7 +54,9 @@ def compare_command(options: argparse.Namespace) -> int:
             with open_image(source, options.frame, limits_of(options)) as image:
                 pixels = to_engine_image(image, strip=True, limits=limits_of(options)).pixels
             codec, name = codec_of(options.model), name_of(source)
-            comparisons.append(compare(codec, name, np.asarray(pixels), **encoding, **roi_options(options)))
+            comparisons.append(
+                compare(codec, name, np.asarray(pixels), **encoding, roi=options.roi, roi_weight=options.roi_weight)
+            )
             return record_of(comparisons[-1])
 
         code = each_file(options, targets, work, LINE, check=check)
@@ -99,7 +100,7 @@ def add_commands(commands: Any) -> None:
     add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
-    rate.add_argument("--bytes", type=positive_count, metavar="N", help="of each file, at most")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="of each file, at most")
     add_roi(command)
     command.add_argument("-o", "--output", default="compare.html", help="the report (default %(default)s)")
     command.add_argument("--png", metavar="FILE", help="write a contact sheet, too")

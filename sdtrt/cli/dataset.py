@@ -38,12 +38,12 @@ SHOWN = 5  # errors that are printed
 
 
 def encode(options: argparse.Namespace) -> int:
-    encoding = {"quality": options.quality, "nbytes": options.bytes, "bits_per_pixel": options.bpp}
+    encoding = {"quality": options.quality, "max_bytes": options.max_bytes, "bpp": options.bpp}
     EncodeOptions(
-        psnr=options.target_psnr, effort=options.effort, layers=options.layers, **encoding
+        target_psnr=options.target_psnr, effort=options.effort, layers=options.layers, **encoding
     )  # wrong usage, not input
     encoding |= {
-        "psnr": options.target_psnr,
+        "target_psnr": options.target_psnr,
         "effort": options.effort,
         "layers": options.layers,
         "strip": options.strip,
@@ -227,7 +227,7 @@ def add_commands(commands: Any) -> None:
     one = add_operation(inner, "encode", encode, "images to .sdt files", writes=True)
     rate = one.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
     rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
     rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose image has so many dB")
     one.add_argument(

@@ -25,7 +25,6 @@ from sdtrt.cli.arguments import (
     positive_count,
     quality,
     region,
-    roi_options,
     scale,
 )
 from sdtrt.cli.batch import Record, any_work, each_file
@@ -50,8 +49,8 @@ ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
 def encode(options: argparse.Namespace) -> int:
     encoding = {
         "quality": options.quality,
-        "nbytes": options.bytes,
-        "bits_per_pixel": options.bpp,
+        "max_bytes": options.max_bytes,
+        "bpp": options.bpp,
         "effort": options.effort,
         "method": options.method,
     }
@@ -61,7 +60,7 @@ def encode(options: argparse.Namespace) -> int:
         if getattr(options, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} is for latents; give --from-latents, too")
     EncodeOptions(
-        psnr=options.target_psnr, layers=options.layers, **encoding
+        target_psnr=options.target_psnr, layers=options.layers, **encoding
     )  # what makes no sense is wrong usage, not input
     if options.roi and options.method == "palette":
         raise ValueError("--method palette knows no region of interest")
@@ -82,10 +81,11 @@ def encode(options: argparse.Namespace) -> int:
                 cost_of(codec).say(source, image.width, image.height)
                 return codec.encode(
                     image,
-                    psnr=options.target_psnr,
+                    target_psnr=options.target_psnr,
                     layers=options.layers,
                     **encoding,
-                    **roi_options(options),
+                    roi=options.roi,
+                    roi_weight=options.roi_weight,
                     strip=options.strip,
                     limits=limits_of(options),
                 )
@@ -234,7 +234,7 @@ def add_commands(commands: Any) -> None:
     add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
     rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
     rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose image has so many dB")
     command.add_argument(

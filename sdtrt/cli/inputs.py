@@ -80,7 +80,7 @@ class SearchCost:
     @classmethod
     def of(cls, codec: Codec, options: argparse.Namespace) -> "SearchCost":
         """Return the cost of what the options of `encode` ask for."""
-        searched = any(options is not None for options in (options.bytes, options.bpp, options.target_psnr))
+        searched = any(options is not None for options in (options.max_bytes, options.bpp, options.target_psnr))
 
         def encode(image: Image.Image, effort: int) -> object:
             return codec.encode(image, quality=options.quality, effort=effort, layers=options.layers)
@@ -136,12 +136,12 @@ def open_image(source: str, frame: int, limits: Limits) -> Image.Image:
 
 def check_roi(options: argparse.Namespace, target: str) -> None:
     """Raise `OSError` or `ValueError` if the mask that `--roi` names is not there, no image, or the output."""
-    if options.roi is not None and isinstance(options.roi[0], str):
-        check_not_input(options.roi[0], target)
+    if isinstance(options.roi, str):
+        check_not_input(options.roi, target)
         try:
-            open_any_size(options.roi[0]).close()
+            open_any_size(options.roi).close()
         except UnidentifiedImageError as error:
-            raise ValueError(f"--roi {options.roi[0]}: not an image file that Pillow knows") from error
+            raise ValueError(f"--roi {options.roi}: not an image file that Pillow knows") from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sdtrt.images.rows import LARGE, rows_of_file, write_png
 
 def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: SearchCost) -> bytes | None:
     """Return the file of a large image; None if it is not large, or has to be seen whole for what is asked for."""
-    searched = (options.bytes, options.bpp, options.target_psnr, options.roi)
+    searched = (options.max_bytes, options.bpp, options.target_psnr, options.roi)
     if (
         not is_file(source)
         or options.frame

@@ -65,7 +65,7 @@ def compare(
     image: ImageLike,
     *,
     quality: float | None,
-    nbytes: int | None,
+    max_bytes: int | None,
     roi: Roi | None = None,
     roi_weight: float = DEFAULT_WEIGHT,
 ) -> Comparison:
@@ -80,7 +80,7 @@ def compare(
         mask = middle(mask_of(roi, whole.shape[1], whole.shape[0]))
         if mask.max() < WHITE:
             raise ValueError("the region of interest is not in the middle of the image, which is compared")
-    data = codec.encode(pixels, quality=quality, nbytes=nbytes, roi=mask, roi_weight=roi_weight)
+    data = codec.encode(pixels, quality=quality, max_bytes=max_bytes, roi=mask, roi_weight=roi_weight)
     files = {OURS: data} | {
         rival: at_bytes(encode, Image.fromarray(pixels), len(data))[1] for rival, encode in RIVALS.items()
     }
@@ -90,7 +90,7 @@ def compare(
 
 
 def _gain(codec: Codec, ours: Result, pixels: U8Array, region: BoolArray, weight: float) -> Gain:
-    plain = _decoded(codec, codec.encode(pixels, nbytes=ours.nbytes))
+    plain = _decoded(codec, codec.encode(pixels, max_bytes=ours.nbytes))
 
     def likeness(found: U8Array, where: BoolArray) -> float | None:
         return psnr(pixels[where], found[where]) if where.any() else None

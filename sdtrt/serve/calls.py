@@ -23,7 +23,6 @@ Options = dict[str, Any]  # parameters of a request, by name
 Told = tuple[tuple[str, Any], ...]  # the same, to compare
 Kinds = tuple[str, ...]  # media types, the one first that is liked best
 
-CODEC_NAMES = {"bytes": "nbytes", "bpp": "bits_per_pixel"}  # of parameters that have other names in Python
 ALONE = {"roi", "roi_weight"}  # what images may be asked for that are not encoded at once
 BATCHED = {"look", "strip"}  # what pictures may be asked for that are decoded at once
 PREVIEW = 8  # a scale at which pictures cost next to nothing
@@ -46,7 +45,7 @@ class Calls:
 
     def encode(self, told: Told, bodies: Sequence[bytes]) -> list[bytes | Exception]:
         """Return the files of images, or what is wrong with them; all are encoded alike."""
-        options = {CODEC_NAMES.get(name, name): value for name, value in told}
+        options = dict(told)
 
         def together(bodies: Sequence[bytes]) -> list[bytes]:
             return self.codec.encode_batch(map(self._image, bodies), **options, limits=self._limits)

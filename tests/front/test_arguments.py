@@ -39,9 +39,9 @@ REGIONS = (
 # (None) is added below from its default.
 WRONG: dict[str, tuple[object, ...]] = {
     "quality": (*NUMBERS, 0, 100.5, -3, float("nan"), float("inf")),
-    "nbytes": (*INTEGERS, 0, -1),
-    "bits_per_pixel": (*NUMBERS, 0, -1, float("nan"), float("inf")),
-    "psnr": (*NUMBERS, 0, -1, float("nan"), float("inf")),
+    "max_bytes": (*INTEGERS, 0, -1),
+    "bpp": (*NUMBERS, 0, -1, float("nan"), float("inf")),
+    "target_psnr": (*NUMBERS, 0, -1, float("nan"), float("inf")),
     "effort": (*INTEGERS, 0, 10),
     "method": TEXTS,
     "layers": (*INTEGERS, 0, 3),
@@ -51,7 +51,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "limits": (5, None, "large", 1e9),
     "region": (*REGIONS, (0, 0, 46, 1), (-1, 0, 3, 3), (0, 0, 0, 3)),
     "partial": TRUTHS,
-    "denoise": ("2", "off", None, True, 2.0, -1, 1001, float("nan")),
+    "denoise": ("2", "on", None, True, 2.0, -1, 1001, float("nan")),
     "look": TEXTS,
     "scale": (*INTEGERS, 0, 1025),
     "width": (*INTEGERS, 0, 1 << 25),
@@ -177,7 +177,7 @@ def test_every_public_function_is_in_the_table(codec: sdtrt.Codec) -> None:
         ("quality", np.int64(40)),
         ("effort", np.int32(3)),
         ("layers", np.uint8(1)),
-        ("nbytes", np.int64(900)),
+        ("max_bytes", np.int64(900)),
         ("roi", np.array([3, 4, 20, 20])),
         ("roi", [np.int16(3), 4, np.uint8(20), 20]),
         ("roi_weight", np.int64(4)),
@@ -303,7 +303,7 @@ ODD_NUMBERS = {
 
 
 @pytest.mark.parametrize("name", ODD_NUMBERS)
-@pytest.mark.parametrize("argument", ["quality", "bits_per_pixel", "psnr", "effort", "roi_weight"])
+@pytest.mark.parametrize("argument", ["quality", "bpp", "target_psnr", "effort", "roi_weight"])
 def test_odd_numbers_are_refused_in_words(codec: sdtrt.Codec, argument: str, name: str) -> None:
     value = ODD_NUMBERS[name]
     with pytest.raises((TypeError, ValueError), match=rf"^{argument} is .*, expected a") as raised:

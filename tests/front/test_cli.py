@@ -295,7 +295,7 @@ def test_debug_shows_the_traceback_of_a_command(capsys: pytest.CaptureFixture[st
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--bytes", "--bpp", "--target-psnr"])
+@pytest.mark.parametrize("option", ["--max-bytes", "--bpp", "--target-psnr"])
 def test_rate_that_is_not_positive_is_named_by_its_option(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     for value in ("0", "-1", "nan"):
         assert main("encode", "a.png", option, value) == 2
@@ -467,14 +467,14 @@ def test_look(pictures: Path, run_cli: Run) -> None:
 
 def test_sizes(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
     Image.fromarray(photo(160, 120)).save(tmp_path / "p.png")
-    assert run_cli("encode", "--bytes", "700", tmp_path / "p.png").returncode == 0
+    assert run_cli("encode", "--max-bytes", "700", tmp_path / "p.png").returncode == 0
     assert 680 <= (tmp_path / "p.sdt").stat().st_size <= 700
     assert run_cli("encode", "--bpp", "0.5", tmp_path / "p.png", "-f").returncode == 0
     assert 1150 <= (tmp_path / "p.sdt").stat().st_size <= 1200
-    small = run_cli("encode", "--bytes", "7", tmp_path / "p.png", "-f")
+    small = run_cli("encode", "--max-bytes", "7", tmp_path / "p.png", "-f")
     assert small.returncode == 1
     assert b"too few" in small.stderr
-    assert run_cli("encode", "--bytes", "700", "-q", "5", tmp_path / "p.png").returncode == 2
+    assert run_cli("encode", "--max-bytes", "700", "-q", "5", tmp_path / "p.png").returncode == 2
 
 
 def test_likeness_and_effort(run_cli: Run, tmp_path: Path, photo: Photo) -> None:

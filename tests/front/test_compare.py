@@ -47,14 +47,17 @@ def test_report(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_equal_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--json", "--bytes", "1500", "-o", "r.html"]) == 0
+    assert cli.main(["compare", "a <b> & c.png", "--json", "--max-bytes", "1500", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["bytes"] <= 1500
     assert all(other["bytes"] <= record["bytes"] for other in record["others"].values())
 
 
 def test_region_of_interest(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:64", "--json", "-o", "r.html"]) == 0
+    assert (
+        cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30", "--roi-weight", "64", "--json", "-o", "r.html"])
+        == 0
+    )
     (record,) = json.loads(capsys.readouterr().out)
     roi = record["roi"]
     assert roi["weight"] == 64
@@ -101,7 +104,7 @@ def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixtur
     assert Path("compare.html").read_text("utf-8").count("<section>") == 1  # and stays, with nothing to write
 
 
-@pytest.mark.parametrize("words", [["--bytes", "0"], ["-q", "0"], ["-q", "5", "--bytes", "9"]])
+@pytest.mark.parametrize("words", [["--max-bytes", "0"], ["-q", "0"], ["-q", "5", "--max-bytes", "9"]])
 def test_wishes_that_make_no_sense(words: list[str], pictures: Path) -> None:
     try:
         code = cli.main(["compare", "grey.png", *words])

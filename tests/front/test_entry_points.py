@@ -22,14 +22,13 @@ from sdtrt.serve.calls import Calls
 
 Photo = Callable[[int, int], np.ndarray]
 # The names of Python's options elsewhere; a later spelling is a matter of its own.
-SHELL = {"nbytes": "bytes", "bits_per_pixel": "bpp", "psnr": "target_psnr", "limits": "max_pixels"}
-HTTP = {"nbytes": "bytes", "bits_per_pixel": "bpp"}
-RATE = {"quality", "nbytes", "bits_per_pixel", "psnr"}
+SHELL = {"limits": "max_pixels"}
+RATE = {"quality", "max_bytes", "bpp", "target_psnr"}
 # What an entry point leaves out, and why.
 ENCODING_LEFT_OUT = {
     "encode_rows": RATE - {"quality"} | {"method", "layers", "roi", "roi_weight", "strip", "limits"},  # seen once
-    "encode_latents": {"psnr", "layers", "roi", "roi_weight", "strip", "limits"},  # there are no pixels
-    "shell": {"roi_weight"},  # written within --roi
+    "encode_latents": {"target_psnr", "layers", "roi", "roi_weight", "strip", "limits"},  # there are no pixels
+    "shell": set[str](),
     "pillow": {"limits"},  # Image.MAX_IMAGE_PIXELS is Pillow's limit
     "http": {"limits"},  # they are the service's, not the client's
     "dataset": {"method", "roi", "roi_weight", "limits"},  # one region for all images, and a baseline, make no sense
@@ -69,9 +68,8 @@ def test_encoding_elsewhere_has_the_same_options() -> None:
     assert in_the_shell <= options_in_the_shell("encode", "photo.png")
     of_datasets = {SHELL.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["dataset"]}
     assert of_datasets <= options_in_the_shell("dataset", "encode", "in", "out")
-    assert pillow_plugin.OPTIONS | {"nbytes"} == ENCODING - ENCODING_LEFT_OUT["pillow"]
-    over_http = {HTTP.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["http"]}
-    assert {parameter.name for parameter in operations.ENCODING} == over_http
+    assert ENCODING - ENCODING_LEFT_OUT["pillow"] == pillow_plugin.OPTIONS
+    assert {parameter.name for parameter in operations.ENCODING} == ENCODING - ENCODING_LEFT_OUT["http"]
 
 
 def test_decoding_has_the_same_options() -> None:
@@ -120,19 +118,19 @@ def files_of(source: Path, options: dict[str, Any]) -> dict[str, bytes]:
         made["Codec.encode"] = codec.encode(source, **options)
         made["encode_batch"], again = codec.encode_batch([source, str(source)], **options)
     assert made["encode_batch"] == again
-    words = [f"--{SHELL.get(name, name)}={value}" for name, value in options.items()]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     assert cli.main(["encode", str(source), "-o", "shell.sdt", "--quiet", *words]) == 0
     made["shell"] = Path("shell.sdt").read_bytes()
     made["dataset"] = calls(Task(operation="encode", source="", options=options))[0](source.read_bytes())[0]
     with Image.open(source) as image:
-        image.save("pillow.sdt", **{"bytes" if name == "nbytes" else name: value for name, value in options.items()})
+        image.save("pillow.sdt", **options)
     made["pillow"] = Path("pillow.sdt").read_bytes()
-    told = tuple((HTTP.get(name, name), value) for name, value in options.items())
+    told = tuple(options.items())
     [made["http"]] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
     return made
 
 
-@pytest.mark.parametrize("options", [{}, {"quality": 70, "effort": 2}, {"nbytes": 400, "layers": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"quality": 70, "effort": 2}, {"max_bytes": 400, "layers": 1}], ids=str)
 def test_all_entry_points_make_the_same_file(folder: Path, options: dict[str, Any]) -> None:
     made = files_of(folder / "images" / "a.png", options)
     assert len(made) == 7

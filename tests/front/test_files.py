@@ -15,7 +15,8 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import api, cli
-from sdtrt.cli import images, inputs
+from sdtrt.cli import images as image_commands
+from sdtrt.cli import inputs
 from sdtrt.cli.files import check_distinct, exists, prepare_outputs, read_input, require_writable, write_output
 
 LINKS = pytest.mark.skipif(sys.platform == "win32", reason="links and descriptors of POSIX")
@@ -219,7 +220,12 @@ def idle(images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("work was begun")
 
-    for unit, name in ((inputs, "open_codec"), (inputs, "read_input"), (images, "read_input"), (images, "info")):
+    for unit, name in (
+        (inputs, "open_codec"),
+        (inputs, "read_input"),
+        (image_commands, "read_input"),
+        (image_commands, "info"),
+    ):
         monkeypatch.setattr(unit, name, refuse)
     monkeypatch.setattr(api, "find_model", refuse)
     monkeypatch.setattr(Image, "open", refuse)

@@ -73,7 +73,7 @@ def test_files_are_those_of_the_usual_way(photo: Photo, tmp_path: Path, codec: s
     assert codec.encode(source, quality=40, strip=True) == (tmp_path / "a.sdt").read_bytes()
 
 
-@pytest.mark.parametrize("words", [["--bytes", "900"], ["--roi", "20x20+3+3"], ["--target-psnr", "20"]])
+@pytest.mark.parametrize("words", [["--max-bytes", "900"], ["--roi", "20x20+3+3"], ["--target-psnr", "20"]])
 def test_what_has_to_be_seen_whole(photo: Photo, tmp_path: Path, words: list[str]) -> None:
     source = saved(tmp_path / "a.png", photo(150, 90))
     assert cli.main(["encode", source, *words, "-o", str(tmp_path / "a.sdt")]) == 0

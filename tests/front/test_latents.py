@@ -196,11 +196,11 @@ def test_encode_latents_gives_the_file_of_the_codec(codec: sdtrt.Codec) -> None:
 
 
 def test_encode_latents_takes_sizes_and_methods() -> None:
-    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", nbytes=100)) <= 100
-    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", bits_per_pixel=0.3)) <= 0.3 * 48 * 72 / 8
+    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", max_bytes=100)) <= 100
+    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", bpp=0.3)) <= 0.3 * 48 * 72 / 8
     assert sdtrt.info(sdtrt.encode_latents(SD1, latent_space="sd1", method="palette")).method == "palette"
     with pytest.raises(ValueError, match="one of them only"):
-        sdtrt.encode_latents(SD1, latent_space="sd1", nbytes=100, quality=3)
+        sdtrt.encode_latents(SD1, latent_space="sd1", max_bytes=100, quality=3)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_encode_into_names_of_no_image_writes_the_file(folder: Path, name: str) 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("encode photo.png --bytes 2kB", "argument --bytes: '2kB', expected a whole number"),
+        ("encode photo.png --max-bytes 2kB", "argument --max-bytes: '2kB', expected a whole number"),
         ("encode photo.png -q high", "argument -q/--quality: 'high', expected a number"),
         ("encode photo.png --bpp x", "argument --bpp: 'x', expected a number"),
         ("decode photo.sdt --output-quality x", "argument --output-quality: 'x', expected a whole number"),

@@ -240,7 +240,7 @@ def test_regions_of_interest(codec: sdtrt.Codec, folder: Path) -> None:
     assert files != {codec.encode(image, quality=30)}
     assert codec.encode(image, quality=30, roi=mask, roi_weight=1) == codec.encode(image, quality=30)
     assert sdtrt.encode(image, quality=30, roi=mask) in files
-    assert len(codec.encode(image, nbytes=900, roi=mask, roi_weight=16)) <= 900
+    assert len(codec.encode(image, max_bytes=900, roi=mask, roi_weight=16)) <= 900
 
 
 @pytest.mark.parametrize(
@@ -296,12 +296,12 @@ def test_damaged_files_in_the_shell(folder: Path, capsys: pytest.CaptureFixture[
 
 def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
     for words, expected in (
-        ("70x40+20+10", {"roi": (20, 10, 70, 40)}),
-        ("mask.png", {"roi": (20, 10, 70, 40)}),
-        ("70x40+20+10:16", {"roi": (20, 10, 70, 40), "roi_weight": 16}),
-        ("mask.png:2.5", {"roi": (20, 10, 70, 40), "roi_weight": 2.5}),
+        (["70x40+20+10"], {"roi": (20, 10, 70, 40)}),
+        (["mask.png"], {"roi": (20, 10, 70, 40)}),
+        (["70x40+20+10", "--roi-weight=16"], {"roi": (20, 10, 70, 40), "roi_weight": 16}),
+        (["mask.png", "--roi-weight", "2.5"], {"roi": (20, 10, 70, 40), "roi_weight": 2.5}),
     ):
-        assert main("encode", "photo.png", "--roi", words, "-f") == 0
+        assert main("encode", "photo.png", "--roi", *words, "-f") == 0
         assert Path("photo.sdt").read_bytes() == codec.encode("photo.png", **expected)
 
 
@@ -321,8 +321,8 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
         (("decode", "colour.sdt", "--partial", "--denoise", "2"), 1, "is not denoised"),
         (("encode", "photo.png", "--roi", "10x10+1"), 2, "such as 800x600+1200+400"),
         (("encode", "photo.png", "--roi", "10x10+155+0"), 1, "not within the picture, which is 160x120"),
-        (("encode", "photo.png", "--roi", "10x10+1+1:0"), 2, "expected 1 to 64"),
-        (("encode", "photo.png", "--roi", "10x10+1+1:100"), 2, "expected 1 to 64"),
+        (("encode", "photo.png", "--roi", "10x10+1+1", "--roi-weight", "0"), 2, "expected 1 to 64"),
+        (("encode", "photo.png", "--roi", "10x10+1+1", "--roi-weight=100"), 2, "expected 1 to 64"),
         (("encode", "photo.png", "--roi", "absent.png"), 1, "absent.png"),
         (("encode", "photo.png", "--roi", "cut.sdt"), 1, "cut.sdt"),
         (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "part or output quality"),

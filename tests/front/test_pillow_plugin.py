@@ -95,11 +95,11 @@ def test_other_modes_are_converted(mode: str, photo: Photo) -> None:
 def test_options_of_save(photo: Photo, tmp_path: Path) -> None:
     image = Image.fromarray(photo(64, 48))
     path = tmp_path / "a.sdt"
-    image.save(path, bytes=400)
+    image.save(path, max_bytes=400)
     assert 250 < path.stat().st_size <= 400
     image.save(path, quality=20, effort=1)
     assert path.read_bytes() == sdtrt.encode(image, quality=20, effort=1)
-    image.save(path, bits_per_pixel=1.0)
+    image.save(path, bpp=1.0)
     assert path.stat().st_size <= 64 * 48 / 8
     exif = Image.Exif()
     exif[0x013B] = "Ansel"
@@ -112,8 +112,12 @@ def test_options_of_save(photo: Photo, tmp_path: Path) -> None:
         assert set(back.info) == {"xmp"}
 
 
-@pytest.mark.parametrize("options", [{"quality": 0}, {"quality": 101}, {"quality": 50, "bytes": 9}, {"bytes": 5}])
-def test_wishes_that_cannot_be_granted(options: dict[str, int], photo: Photo, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options", [{"quality": 0}, {"quality": 101}, {"quality": 50, "max_bytes": 9}, {"max_bytes": 5}]
+)
+def test_save_with_options_that_cannot_be_met_raises_value_error(
+    options: dict[str, int], photo: Photo, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=r"quality|bytes"):
         Image.fromarray(photo(40, 30)).save(tmp_path / "a.sdt", **options)
     assert not (tmp_path / "a.sdt").exists()
