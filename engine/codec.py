@@ -206,9 +206,9 @@ class EngineCodec:
         Raises `BundleError` if the bundle cannot show it so.
         """
         header, unet, vivid = stored.file.header, self.bundle.unet, self.vivid_weight(stored.file, options)
-        if unet is None and options.denoise:
+        if unet is None and options.denoise_steps:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
-        trajectory = unet.trajectory(header.prior, header.step, stored.channel_steps, options.denoise) if unet else None
+        trajectory = unet.trajectory(header.prior, header.step, stored.channel_steps, options.denoise_steps) if unet else None
         if unet and trajectory:
             return DecodeRequest(pad_to_multiple(stored.read(), unet.multiple), header, trajectory, vivid)
         now = now and self._tiled.fits_one_tile(*stored.shape[1:])

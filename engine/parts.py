@@ -178,7 +178,7 @@ def salvage(
         told = ["the checksum does not match: metadata is left out, and what is shown may be wrong"]
     missing = "; ".join(filter(None, told))
     if missing:
-        warnings.warn(missing, ImageWarning, stacklevel=3)
+        warnings.warn(missing, ImageWarning, stacklevel=4)
     plane = alpha.read_alpha(file, intact_segments=intact_segments)
     return ImageData(pixels, plane, file.header.grey, kept, parsed.look, missing)
 

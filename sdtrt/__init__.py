@@ -68,7 +68,18 @@ if not typing.TYPE_CHECKING:
         ),
         "sdtrt.file_info": ("Info", "info", "verify"),
     }
-    _SUBMODULES = ("api", "codec", "engine", "errors", "images", "information", "kernels", "latents", "sources")
+    _SUBMODULES = (
+        "api",
+        "codec",
+        "engine",
+        "errors",
+        "file_info",
+        "images",
+        "kernels",
+        "latents",
+        "options",
+        "sources",
+    )
 
     def __getattr__(name):
         for module, names in _MODULES.items():

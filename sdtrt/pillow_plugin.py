@@ -19,7 +19,7 @@ shown.
 """
 
 import functools
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,12 +37,13 @@ from sdtrt.file_info import verify
 from sdtrt.images.convert import with_metadata
 from sdtrt.images.marks import marked
 from sdtrt.images.metadata import MISSING, put_into
+from sdtrt.options import ImageEncodeOptions
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
 SCALES = (64, 32, 16, 8)  # of previews, the smallest images first
 METADATA = "exif", "xmp", "comment", "text"  # that `save` replaces
-OPTIONS = {"quality", "max_bytes", "bpp", "target_psnr", "effort", "method", "layers", "roi", "roi_weight", "strip"}
+OPTIONS = {field.name for field in fields(ImageEncodeOptions)} - {"limits"}  # `limits` are Pillow's own
 
 
 class SdtImageFile(ImageFile.ImageFile):
@@ -164,7 +165,7 @@ def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     model = parameters.get("model", BUILT_IN)
     if changes:
         image = with_metadata(image, changes)
-    fp.write(codec_of(model).encode(image, limits=UNLIMITED, **options))
+    fp.write(codec_of(model)._encode(image, ImageEncodeOptions(**options, limits=UNLIMITED)))
 
 
 Image.register_open(FORMAT, SdtImageFile, accept)

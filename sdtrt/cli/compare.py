@@ -21,12 +21,12 @@ from sdtrt.cli.arguments import (
 )
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_writable, write_output
-from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import arguments_of, check_roi, limits_of, open_image, opened_codecs
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.convert import to_engine_image
+from sdtrt.options import ImageEncodeOptions
 from sdtrt.process.text import printable
 
 QUALITY = 25
@@ -34,10 +34,9 @@ LINE = "sdtrt {bytes} bytes, {psnr} dB; {rivals}"
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    encoding = {"quality": options.quality, "max_bytes": options.max_bytes}
     if options.quality is None and options.max_bytes is None:
-        encoding["quality"] = QUALITY
-    EncodeOptions(**encoding)  # what makes no sense is wrong usage, not a wrong input
+        options.quality = QUALITY
+    encode_options = ImageEncodeOptions(**arguments_of(options, ImageEncodeOptions))
     outputs = {"-o": options.output} | ({"--png": options.png} if options.png else {})
     for target in outputs.values():
         for source in options.inputs:
@@ -54,9 +53,7 @@ def compare_command(options: argparse.Namespace) -> int:
             with open_image(source, options.frame, limits_of(options)) as image:
                 pixels = to_engine_image(image, strip=True, limits=limits_of(options)).pixels
             codec, name = codec_of(options.model), name_of(source)
-            comparisons.append(
-                compare(codec, name, np.asarray(pixels), **encoding, roi=options.roi, roi_weight=options.roi_weight)
-            )
+            comparisons.append(compare(codec, name, np.asarray(pixels), encode_options))
             return record_of(comparisons[-1])
 
         code = each_file(options, targets, work, LINE, check=check)

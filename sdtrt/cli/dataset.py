@@ -15,14 +15,14 @@ from sdtrt.cli.arguments import (
     quality,
     whole_number,
 )
-from sdtrt.cli.inputs import extra
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.cli.inputs import arguments_of, extra
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.coding.threads import available_cpus
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.decode_options import LOOKS
 from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
+from sdtrt.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
 from sdtrt.progress import Rate, Watch, clear_bar
@@ -38,28 +38,17 @@ SHOWN = 5  # errors that are printed
 
 
 def encode(options: argparse.Namespace) -> int:
-    encoding = {"quality": options.quality, "max_bytes": options.max_bytes, "bpp": options.bpp}
-    EncodeOptions(
-        target_psnr=options.target_psnr, effort=options.effort, layers=options.layers, **encoding
-    )  # wrong usage, not input
-    encoding |= {
-        "target_psnr": options.target_psnr,
-        "effort": options.effort,
-        "layers": options.layers,
-        "strip": options.strip,
-    }
+    encoding = arguments_of(options, ImageEncodeOptions)
+    ImageEncodeOptions(**encoding)  # refuses wrong values before any work
     return conclude(options, "encode", encoding)
 
 
 def decode(options: argparse.Namespace) -> int:
     check_output_quality(NAMES[KINDS[options.format]], options.output_quality)
-    call = {
-        "denoise": None if options.denoise == "auto" else options.denoise,
-        "look": options.look,
-        "strip": options.strip,
-        "output_quality": options.output_quality,
-    }
-    return conclude(options, "decode", call)
+    decoding = arguments_of(options, ImageDecodeOptions)
+    if options.denoise == "auto":
+        del decoding["denoise"]  # the default is not part of a shard's fingerprint
+    return conclude(options, "decode", decoding | {"output_quality": options.output_quality})
 
 
 def latents(options: argparse.Namespace) -> int:

@@ -29,41 +29,31 @@ from sdtrt.cli.arguments import (
 )
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
-from sdtrt.cli.inputs import SearchCost, check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import SearchCost, arguments_of, check_roi, limits_of, open_image, opened_codecs
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
-from sdtrt.engine.coding.rate_control import METHODS, EncodeOptions
+from sdtrt.engine.coding.rate_control import METHODS
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.decode_options import LOOKS
 from sdtrt.file_info import info
 from sdtrt.images.files import check_output_quality, image_file
-from sdtrt.latents.coding import file_of
+from sdtrt.latents.coding import latents_to_file
 from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
 from sdtrt.latents.spaces import profile_of_space
+from sdtrt.options import ImageDecodeOptions, ImageEncodeOptions, LatentsEncodeOptions
 
 ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
 
 
 def encode(options: argparse.Namespace) -> int:
-    encoding = {
-        "quality": options.quality,
-        "max_bytes": options.max_bytes,
-        "bpp": options.bpp,
-        "effort": options.effort,
-        "method": options.method,
-    }
     if options.from_latents:
-        return encode_latents(options, encoding)
+        return encode_latents(options)
     for name in ("key", "latent_space", "size"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} is for latents; give --from-latents, too")
-    EncodeOptions(
-        target_psnr=options.target_psnr, layers=options.layers, **encoding
-    )  # what makes no sense is wrong usage, not input
-    if options.roi and options.method == "palette":
-        raise ValueError("--method palette knows no region of interest")
+    encode_options = ImageEncodeOptions(**arguments_of(options, ImageEncodeOptions), limits=limits_of(options))
 
     def check(target: str) -> None:
         check_is_no_image(target)
@@ -79,16 +69,7 @@ def encode(options: argparse.Namespace) -> int:
         def encode_whole(codec: Codec, source: str) -> bytes:
             with open_image(source, options.frame, limits_of(options)) as image:
                 cost_of(codec).say(source, image.width, image.height)
-                return codec.encode(
-                    image,
-                    target_psnr=options.target_psnr,
-                    layers=options.layers,
-                    **encoding,
-                    roi=options.roi,
-                    roi_weight=options.roi_weight,
-                    strip=options.strip,
-                    limits=limits_of(options),
-                )
+                return codec._encode(image, encode_options)
 
         def work(source: str, target: str) -> Record:
             codec, started = codec_of(model), time.perf_counter()
@@ -111,7 +92,7 @@ def encoded_record(data: bytes, seconds: float) -> Record:
     }
 
 
-def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int:
+def encode_latents(options: argparse.Namespace) -> int:
     """Encode files of latents; no network is opened."""
     if options.target_psnr is not None:
         raise ValueError("--target-psnr needs images: latents alone have none to compare with")
@@ -119,7 +100,9 @@ def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int
         raise ValueError("--roi is a part of an image: latents alone have none")
     if options.latent_space and options.model:
         raise ValueError("--latent-space and --model both give the latent space; leave one of them out")
-    asked, limits = EncodeOptions(**encoding), limits_of(options)
+    limits, (width, height) = limits_of(options), options.size or (None, None)
+    arguments = arguments_of(options, LatentsEncodeOptions) | {"key": None}  # the array is read below
+    latents_options = LatentsEncodeOptions(**arguments, width=width, height=height, limits=limits)
     if options.latent_space:
         profile = profile_of_space(options.latent_space)
     else:
@@ -130,8 +113,7 @@ def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int
         started = time.perf_counter()
         with Path(source).open("rb") if is_file(source) else io.BytesIO(read_input(source)) as stream:
             array = read_latents(stream, options.key, limits)
-        size = options.size or (None, None)
-        data = file_of(array, profile, asked, size=size, key=None, limits=limits, stacklevel=2)
+        data = latents_to_file(array, profile, latents_options, stacklevel=2)
         seconds = time.perf_counter() - started
         write_output(target, data, force=options.force)
         return encoded_record(data, seconds)
@@ -179,19 +161,11 @@ def decode(options: argparse.Namespace) -> int:
 
 
 def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> Image.Image:
-    """Return of a file's image what the options ask for."""
+    """Return the image in a file, its region or its preview, as the options ask."""
     limits = limits_of(options)
     if options.preview:
         return codec.preview(source, scale=options.preview, strip=options.strip, limits=limits)
-    return codec.decode(
-        source,
-        region=options.region,
-        partial=options.partial,
-        denoise=options.denoise,
-        look=options.look,
-        strip=options.strip,
-        limits=limits,
-    )
+    return codec._decode(source, ImageDecodeOptions(**arguments_of(options, ImageDecodeOptions), limits=limits))
 
 
 def decode_latents(options: argparse.Namespace) -> int:

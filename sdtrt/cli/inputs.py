@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -49,6 +50,11 @@ def machine_options(options: argparse.Namespace) -> dict[str, Any]:
 
 def limits_of(options: argparse.Namespace) -> Limits:
     return Limits(max_pixels=options.max_pixels)
+
+
+def arguments_of(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """Return the command's arguments that are fields of an options class, in the order of the fields."""
+    return {field.name: getattr(options, field.name) for field in fields(kind) if hasattr(options, field.name)}
 
 
 class SearchCost:

@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("info holiday", "holiday: a directory, expected a file"),
         (
             "decode photo.sdt --region 41x9+0+0 -o new.png",
-            "region 41x9+0+0 is not within the picture, which is 40x30; expected width and height of at least 1",
+            "region 41x9+0+0 is not within the image, which is 40x30; expected width and height of at least 1",
         ),
     ],
 )

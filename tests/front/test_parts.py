@@ -246,7 +246,7 @@ def test_regions_of_interest(codec: sdtrt.Codec, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"roi": (100, 0, 61, 5)}, "not within the picture, which is 160x120"),
+        ({"roi": (100, 0, 61, 5)}, "not within the image, which is 160x120"),
         (
             {"roi": np.zeros((120, 161), np.uint8)},
             "roi is a mask of uint8 and shape .120, 161., expected uint8 .120, 160.",
@@ -310,8 +310,8 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
     [
         (("decode", "colour.sdt", "--region", "10x10"), 2, "such as 800x600+1200+400"),
         (("decode", "colour.sdt", "--region", "10x10+1-1"), 2, "such as 800x600+1200+400"),
-        (("decode", "colour.sdt", "--region", "40x10+20+0"), 1, "not within the picture, which is 45x37"),
-        (("decode", "colour.sdt", "--region", "0x10+0+0"), 1, "not within the picture, which is 45x37"),
+        (("decode", "colour.sdt", "--region", "40x10+20+0"), 1, "not within the image, which is 45x37"),
+        (("decode", "colour.sdt", "--region", "0x10+0+0"), 1, "not within the image, which is 45x37"),
         (("decode", "colour.sdt", "--preview", "half"), 2, "'half', expected 1 to 1024"),
         (("decode", "colour.sdt", "--preview", "0"), 2, "expected 1 to 1024"),
         (("decode", "colour.sdt", "--preview=-8"), 2, "'-8', expected 1 to 1024"),
@@ -320,13 +320,13 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
         (("decode", "colour.sdt", "--region", "1x1+0+0", "--preview", "8"), 2, "not allowed with"),
         (("decode", "colour.sdt", "--partial", "--denoise", "2"), 1, "is not denoised"),
         (("encode", "photo.png", "--roi", "10x10+1"), 2, "such as 800x600+1200+400"),
-        (("encode", "photo.png", "--roi", "10x10+155+0"), 1, "not within the picture, which is 160x120"),
+        (("encode", "photo.png", "--roi", "10x10+155+0"), 1, "not within the image, which is 160x120"),
         (("encode", "photo.png", "--roi", "10x10+1+1", "--roi-weight", "0"), 2, "expected 1 to 64"),
         (("encode", "photo.png", "--roi", "10x10+1+1", "--roi-weight=100"), 2, "expected 1 to 64"),
         (("encode", "photo.png", "--roi", "absent.png"), 1, "absent.png"),
         (("encode", "photo.png", "--roi", "cut.sdt"), 1, "cut.sdt"),
         (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "part or output quality"),
-        (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of a picture"),
+        (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of an image"),
         (("encode", "photo.png", "--method", "palette", "--roi", "1x1+0+0"), 2, "no region of interest"),
         (("encode", "photo.png", "--roi", "absent\nfile.png"), 1, "file.png"),
         (("decode", "colour.sdt", "--preview", "8", "--denoise", "2"), 2, "without --denoise"),
