@@ -16,11 +16,11 @@ from sdtrt.engine.image import Region
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle_for, model_profile_for
 from sdtrt.engine.networks.decode_options import Denoise, LookOption
 from sdtrt.images.convert import ImageLike
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.images.roi import DEFAULT_WEIGHT, Roi
-from sdtrt.latents.coding import LatentsLike, latents_to_file
+from sdtrt.images.sources import Source, bytes_of, opened
+from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.latents.spaces import profile_of_space
-from sdtrt.options import ImageDecodeOptions, ImageEncodeOptions, LatentsEncodeOptions
-from sdtrt.sources import Source, bytes_of, opened
 
 
 def encode(

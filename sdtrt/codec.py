@@ -24,11 +24,11 @@ from sdtrt.engine.image import ImageData, Region
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.decode_options import DecodeOptions, Denoise, LookOption
 from sdtrt.images.convert import ImageLike, to_engine_image, to_pil
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, roi_weights
-from sdtrt.latents.coding import LatentsLike, latents_to_file
-from sdtrt.options import ImageDecodeOptions, ImageEncodeOptions, LatentsEncodeOptions
+from sdtrt.images.sources import Source, bytes_of, opened
+from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.process.text import printable
-from sdtrt.sources import Source, bytes_of, opened
 
 In = TypeVar("In")
 Out = TypeVar("Out")

@@ -19,6 +19,7 @@ FLOORS = {
     "sdtrt.engine.format": 2,
     "sdtrt.kernels": 1,
     "sdtrt.errors": 0,
+    "sdtrt._arrays": 0,
     "sdtrt._version": 0,
     "sdtrt.atomic": 0,
     "sdtrt.process": 0,

@@ -1,4 +1,4 @@
-"""The command `compare`: images by sdtrt and by other codecs, as an HTML report and as an image."""
+"""The command `compare`: images encoded by sdtrt and other codecs, as an HTML report and a contact sheet."""
 
 import argparse
 import io
@@ -26,7 +26,7 @@ from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.convert import to_engine_image
-from sdtrt.options import ImageEncodeOptions
+from sdtrt.images.options import ImageEncodeOptions
 from sdtrt.process.text import printable
 
 QUALITY = 25
@@ -73,14 +73,14 @@ def name_of(source: str) -> str:
 def record_of(comparison: Comparison) -> Record:
     ours, *rivals = comparison.results
     figures = {r.codec: {"bytes": r.nbytes, "psnr": round(r.psnr, 2), "ssim": round(r.ssim, 4)} for r in rivals}
-    told = ", ".join(f"{name} {figure['bytes']} bytes, {figure['psnr']} dB" for name, figure in figures.items())
+    summary = ", ".join(f"{name} {figure['bytes']} bytes, {figure['psnr']} dB" for name, figure in figures.items())
     record: Record = {"bytes": ours.nbytes, "psnr": round(ours.psnr, 2), "ssim": round(ours.ssim, 4)}
     if comparison.roi:
         record["roi"] = {name: rounded(figure) for name, figure in asdict(comparison.roi).items()}
-        told += (
+        summary += (
             f"; region of interest {record['roi']['region_with']} dB, without --roi {record['roi']['region_without']}"
         )
-    return record | {"codec": OURS, "others": figures, "rivals": told}
+    return record | {"codec": OURS, "others": figures, "rivals": summary}
 
 
 def rounded(figure: float | None) -> float | None:
@@ -92,15 +92,15 @@ def add_commands(commands: Any) -> None:
         commands,
         "compare",
         compare_command,
-        "images, of large ones the middle, by sdtrt, JPEG, WebP and AVIF: an HTML report",
+        "compare sdtrt with JPEG, WebP and AVIF, on images or the middle of large images: an HTML report",
     )
     add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
-    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="of each file, at most")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="the largest size of each file")
     add_roi(command)
     command.add_argument("-o", "--output", default="compare.html", help="the report (default %(default)s)")
-    command.add_argument("--png", metavar="FILE", help="write a contact sheet, too")
+    command.add_argument("--png", metavar="FILE", help="also write a contact sheet")
     command.add_argument("-f", "--force", action="store_true", help="replace existing files")
     add_frame(command)
     add_limit(command)

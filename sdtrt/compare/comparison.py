@@ -10,8 +10,8 @@ from sdtrt.codec import Codec
 from sdtrt.compare.likeness import psnr, ssim
 from sdtrt.compare.rivals import RIVALS, Encode, at_bytes, decoded
 from sdtrt.images.convert import ImageLike, to_engine_image
+from sdtrt.images.options import ImageEncodeOptions
 from sdtrt.images.roi import mask_of
-from sdtrt.options import ImageEncodeOptions
 
 OURS = "sdtrt"
 MAX_COMPARED = 768  # pixels a side: of larger images the middle is compared, so that it takes seconds

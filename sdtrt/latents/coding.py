@@ -4,23 +4,40 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdtrt._arrays import AnyArray
 from sdtrt.engine.coding.latent_file import encode_latents_to_bytes
-from sdtrt.engine.format.arguments import digits, is_integer, value_text
-from sdtrt.engine.format.limits import Limits
+from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.format.arguments import checked_instance, digits, is_integer, value_text
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.errors import LatentsWarning, LimitError
-from sdtrt.latents.arrays import array_of, checked_latents
+from sdtrt.latents.arrays import checked_latents, to_numpy
 from sdtrt.latents.files import read_latents
 from sdtrt.latents.npy import check_size
 from sdtrt.latents.spread import warning_of_spread
-from sdtrt.options import LatentsEncodeOptions
 from sdtrt.process.text import printable
 
 LatentsLike = Any  # a NumPy array, a torch tensor, an object with DLPack or __array__, or the path of a file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentsEncodeOptions(EncodeOptions):
+    """The options of `sdtrt.encode_latents`, except the latent space. `target_psnr` must be None."""
+
+    width: int | None = None  # of the image, in pixels; None: all that the latents cover
+    height: int | None = None
+    key: str | None = None  # name of the array in a file
+    limits: Limits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        EncodeOptions.__post_init__(self)
+        if self.key is not None:
+            checked_instance("key", self.key, str, "the name of an array, or None")
+        checked_limits(self.limits)
 
 
 def latents_to_file(
@@ -52,7 +69,7 @@ def load_array(latents: LatentsLike, key: str | None, limits: Limits) -> AnyArra
             return read_latents(stream, key, limits)
     if key is not None:
         raise ValueError(f"key is {key!r}, expected None: only arrays in a file have names")
-    return array_of(latents)
+    return to_numpy(latents)
 
 
 @contextmanager

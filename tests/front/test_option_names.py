@@ -9,7 +9,8 @@ import pytest
 
 import sdtrt
 from sdtrt import api, cli, pillow_plugin
-from sdtrt.options import ImageDecodeOptions, ImageEncodeOptions, LatentsEncodeOptions
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
+from sdtrt.latents.coding import LatentsEncodeOptions
 from sdtrt.serve import operations
 
 RATE_TARGETS = {"max_bytes", "bpp", "target_psnr"}

@@ -39,14 +39,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKING), reason=LACKING
 
 
 @pytest.mark.parametrize("script", ["check", "test"])
-def test_script(script: str) -> None:
+def test_npm_script_passes(script: str) -> None:
     command = [str(shutil.which("npm")), "run", "--silent", script]
     done = subprocess.run(command, cwd=WEB, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("width", "times"), [(301, 1), (410, 4)])
-def test_what_it_encodes(
+def test_file_of_the_web_encoder_is_decoded_by_python(
     codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], tmp_path: Path, width: int, times: int
 ) -> None:
     """Python decodes it, to as good a picture as its own file of the same quality holds, and of the same size."""

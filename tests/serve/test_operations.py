@@ -147,7 +147,11 @@ def test_files_as_data(shared: httpx.Client, codec: sdtrt.Codec, real_files: dic
     for data in real_files.values():
         said = shared.post("/info", content=data).json()
         about = sdtrt.info(data)
-        assert (said["width"], said["quality"], said["spent"]) == (about.width, about.quality, about.spent)
+        assert (said["width"], said["quality"], said["bytes_by_section"]) == (
+            about.width,
+            about.quality,
+            about.bytes_by_section,
+        )
         assert shared.post("/verify", content=data).json() == {"whole": True}
         latents = np.load(io.BytesIO(shared.post("/latents", content=data).content), allow_pickle=False)
         np.testing.assert_array_equal(latents, codec.decode_latents(data))

@@ -129,7 +129,7 @@ def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callab
 
 
 def test_latents_have_no_psnr() -> None:
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         EngineCodec("tiny").encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, EncodeOptions(target_psnr=30))
 
 
@@ -141,10 +141,10 @@ def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"quality": 50, "nbytes": 100}, "one of them only"),
+        ({"quality": 50, "max_bytes": 100}, "one of them only"),
         ({"target_psnr": 30, "bpp": 1}, "one of them only"),
         ({"quality": 0}, "quality is 0, expected a number from 1 to 100"),
-        ({"nbytes": 0}, "nbytes is 0, expected a whole number, at least 1"),
+        ({"max_bytes": 0}, "max_bytes is 0, expected a whole number, at least 1"),
         ({"bpp": float("inf")}, "bpp is inf"),
         ({"target_psnr": float("nan")}, "target_psnr is nan"),
         ({"effort": 0}, "effort is 0"),

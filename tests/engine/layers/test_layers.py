@@ -203,7 +203,7 @@ def test_overlays_of_another_size(file: File, size: tuple[int, int]) -> None:
 def test_verify_of_files(name: str) -> None:
     """Nothing but the layer is wrong, and its check fits: `info` sees nothing, `verify` does."""
     data = (VECTORS / name / "input.sdt").read_bytes()
-    assert sdtrt.info(data).spent[name.split("_")[1]]
+    assert sdtrt.info(data).bytes_by_section[name.split("_")[1]]
     with pytest.raises(FormatError, match="damaged"):
         sdtrt.verify(data)
 
@@ -211,7 +211,7 @@ def test_verify_of_files(name: str) -> None:
 def test_where_bytes_go() -> None:
     data = (VECTORS / "layers_tiles_alpha" / "input.sdt").read_bytes()
     file, about = container.read(data), sdtrt.info(data)
-    assert [*about.spent] == [
+    assert [*about.bytes_by_section] == [
         "level 1",
         "level 2",
         "level 3",
@@ -222,7 +222,7 @@ def test_where_bytes_go() -> None:
         "metadata",
         "head",
     ]
-    assert sum(about.spent.values()) == len(data)
+    assert sum(about.bytes_by_section.values()) == len(data)
     for kind in ("overlay", "residual", "alpha"):
-        assert about.spent[kind] == sum(len(file.segment(kind, tile)) for tile in range(4))
+        assert about.bytes_by_section[kind] == sum(len(file.segment(kind, tile)) for tile in range(4))
     assert about.channels == 4

@@ -1,14 +1,14 @@
-"""The options of encoding and decoding. Each class holds those of one task; every entry point uses its field names.
+"""The options of encoding and decoding an image. Every entry point uses the names of their fields.
 
-The engine's `EncodeOptions` and `DecodeOptions` hold the options that change a file or its pixels. The classes here add
-the options for images, latents and limits. Wrong values raise `TypeError` or `ValueError` when the object is made.
+The classes add options of images to the engine's `EncodeOptions` and `DecodeOptions`. Wrong values raise `TypeError` or
+`ValueError` when the object is made.
 """
 
 from dataclasses import dataclass
 
 from sdtrt.engine.codec import require_no_roi
 from sdtrt.engine.coding.rate_control import EncodeOptions
-from sdtrt.engine.format.arguments import checked_instance, checked_truth
+from sdtrt.engine.format.arguments import checked_truth
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.engine.image import Region
 from sdtrt.engine.networks.decode_options import DecodeOptions
@@ -29,22 +29,6 @@ class ImageEncodeOptions(EncodeOptions):
         require_no_roi(self, self.roi)
         self._set("roi_weight", checked_weight(self.roi_weight))
         checked_truth("strip", self.strip)
-        checked_limits(self.limits)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentsEncodeOptions(EncodeOptions):
-    """The options of `sdtrt.encode_latents`, except the latent space. `target_psnr` must be None."""
-
-    width: int | None = None  # of the image, in pixels; None: all that the latents cover
-    height: int | None = None
-    key: str | None = None  # name of the array in a file
-    limits: Limits = DEFAULT_LIMITS
-
-    def __post_init__(self) -> None:
-        EncodeOptions.__post_init__(self)
-        if self.key is not None:
-            checked_instance("key", self.key, str, "the name of an array, or None")
         checked_limits(self.limits)
 
 
