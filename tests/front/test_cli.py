@@ -459,7 +459,7 @@ def test_decode_denoise_without_unet_is_refused(pictures: Path, run_cli: Run) ->
     assert b"model tiny has no UNet to denoise with" in refused.stderr
     wrong = run_cli("decode", "a.sdt", "--denoise", "much")
     assert wrong.returncode == 2
-    assert b"'much', expected a number of steps, auto or off" in wrong.stderr
+    assert b"'much', expected a number of steps from 0 to 1000, auto or off" in wrong.stderr
 
 
 def test_decode_look_takes_known_looks_only(pictures: Path, run_cli: Run) -> None:

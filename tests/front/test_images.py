@@ -229,7 +229,7 @@ def test_to_engine_image_cmyk_becomes_rgb(ink: tuple[int, ...], seen: int) -> No
 
 @pytest.mark.parametrize(("mode", "value"), [("F", float("nan")), ("F", -1.0), ("I", -1), ("I", 65536), ("F", 7e4)])
 def test_values_without_a_range_refused(mode: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"mode {mode} whose values are not all within 0 to 65535"):
+    with pytest.raises(ValueError, match=f"mode {mode} with values outside 0 to 65535"):
         to_engine_image(Image.new(mode, (3, 3), value))
 
 

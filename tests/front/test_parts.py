@@ -100,7 +100,7 @@ def test_sources_stream_at_its_end_says_so(codec: sdtrt.Codec, real_files: dict[
     stream = io.BytesIO()
     stream.write(real_files["colour"])
     for call in (codec.decode, codec.preview, sdtrt.decode, sdtrt.info, sdtrt.verify):
-        with pytest.raises(sdtrt.FormatError, match=r"stands at its end.*seek\(0\)"):
+        with pytest.raises(sdtrt.FormatError, match=r"is at its end.*seek\(0\)"):
             call(stream)
 
 
@@ -327,11 +327,11 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
         (("encode", "photo.png", "--roi", "10x10+1+1", "--roi-weight=100"), 2, "expected 1 to 64"),
         (("encode", "photo.png", "--roi", "absent.png"), 1, "absent.png"),
         (("encode", "photo.png", "--roi", "cut.sdt"), 1, "cut.sdt"),
-        (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "part or output quality"),
+        (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "--partial or --output-quality"),
         (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of an image"),
         (("encode", "photo.png", "--method", "palette", "--roi", "1x1+0+0"), 2, "no region of interest"),
         (("encode", "photo.png", "--roi", "absent\nfile.png"), 1, "file.png"),
-        (("decode", "colour.sdt", "--preview", "8", "--denoise", "2"), 2, "without --denoise"),
+        (("decode", "colour.sdt", "--preview", "8", "--denoise", "2"), 2, "cannot be used with --denoise"),
     ],
 )
 def test_commands_wrong_parts_are_refused(
