@@ -155,7 +155,7 @@ def prefixes(codec: sdtrt.Codec, data: bytes, original: Pixels) -> dict[str, Any
         warnings.simplefilter("ignore", sdtrt.ImageWarning)
         found = np.asarray(codec.decode(part, partial=True))
     try:
-        complete = np.asarray(codec.decode(codec.encode(original, nbytes=len(part))))
+        complete = np.asarray(codec.decode(codec.encode(original, max_bytes=len(part))))
     except ValueError:  # fewer bytes than the smallest file has
         complete = None
     return {

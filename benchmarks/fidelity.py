@@ -173,7 +173,7 @@ def region(paths: list[Path]) -> dict[str, float]:
             mask = random_region(rng, *pixels.shape[:2])
             nbytes = int(REGION_RATE * pixels.size / 24)
             for suffix, options in (("", {"roi": mask, "roi_weight": 16.0}), ("_without", {})):
-                other = np.asarray(codec.decode(codec.encode(image, nbytes=nbytes, **options)))
+                other = np.asarray(codec.decode(codec.encode(image, max_bytes=nbytes, **options)))
                 found[f"region{suffix}"].append(psnr(pixels[mask > 0], other[mask > 0]))
                 found[f"rest{suffix}"].append(psnr(pixels[mask == 0], other[mask == 0]))
     return {name: mean(values) for name, values in found.items()}

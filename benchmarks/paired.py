@@ -38,8 +38,8 @@ latents = codec.decode_latents(data)
 calls = {
     "encode": lambda: codec.encode(photo, quality=50),
     "decode": lambda: np.asarray(codec.decode(data)),
-    "encode to 9,000 bytes": lambda: codec.encode(photo, nbytes=9000),
-    "encode to 33 dB": lambda: codec.encode(photo, psnr=33),
+    "encode to 9,000 bytes": lambda: codec.encode(photo, max_bytes=9000),
+    "encode to 33 dB": lambda: codec.encode(photo, target_psnr=33),
     "quality 20 to latents": lambda: codec.decode_latents(small),
     "latents to file": lambda: codec.encode_latents(latents, quality=50),
     "file to latents": lambda: codec.decode_latents(data),

@@ -89,7 +89,7 @@ class Load:
         self._count("broken", await client.post("/decode", content=bytes(data)))
 
     async def _hostile(self, client: httpx.AsyncClient, rng: random.Random) -> None:
-        path, body = rng.choice([("/decode?region=9x9", b"SDT"), ("/encode?bytes=1", b"\x89PNG"), ("/info", b"")])
+        path, body = rng.choice([("/decode?region=9x9", b"SDT"), ("/encode?max_bytes=1", b"\x89PNG"), ("/info", b"")])
         self._count("hostile", await client.post(path, content=body))
 
     def _count(self, kind: str, answer: httpx.Response) -> None:

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def compressed(original: Image.Image, bits_per_pixel: float) -> dict[str, bytes]:
-    file = sdtrt.encode(original, bits_per_pixel=bits_per_pixel)
+    file = sdtrt.encode(original, bpp=bits_per_pixel)
     return {"sdtrt": file} | {name: at_bytes(ALL_RIVALS[name], original, len(file))[1] for name in CODECS}
 
 

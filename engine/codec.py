@@ -206,10 +206,10 @@ class EngineCodec:
             BundleError: if the bundle lacks a network for the options.
         """
         header, unet, vivid = reader.file.header, self.bundle.unet, self._vivid_weight(reader.file, options)
-        if unet is None and options.denoise:
+        if unet is None and options.denoise_steps:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
         if unet is not None:
-            trajectory = unet.trajectory(header.prior, header.quant_step, reader.channel_steps, options.denoise)
+            trajectory = unet.trajectory(header.prior, header.quant_step, reader.channel_steps, options.denoise_steps)
             if trajectory is not None:
                 return DecodeRequest(reader.read().pad_to_multiple(unet.multiple), header, trajectory, vivid)
         decode_now = decode_now and self._tiled.fits_one_tile(*reader.shape[1:])

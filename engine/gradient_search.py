@@ -233,7 +233,7 @@ class _TileSearch:
         return _SearchState(symbols, offsets, total, distortion.gradient, bits, direction, rate_delta, moved_offsets)
 
     def _curvature(self, scaled: F32Array, gradient: F32Array, structure: float) -> F32Array:
-        """Estimate half the second derivative of the distortion per channel, float32 (C,), where the rate weight is 1."""
+        """Estimate half the second derivative of the distortion, float32 (C,), where the rate weight is 1."""
         rng = np.random.default_rng(0)
         channels = np.arange(self._shape[0])[:, None, None]
         is_probed = channels == rng.integers(self._shape[0], size=self._shape[1:])

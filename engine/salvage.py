@@ -47,6 +47,6 @@ def salvage(
         reports = ["the checksum does not match: metadata is left out, and the image may be wrong"]
     missing = "; ".join(filter(None, reports))
     if missing:
-        warnings.warn(missing, ImageWarning, stacklevel=3)
+        warnings.warn(missing, ImageWarning, stacklevel=4)
     plane = alpha.read_alpha(file, intact_segments=intact_segments)
     return ImageData(pixels, plane, file.header.grey, kept, request.look, missing)

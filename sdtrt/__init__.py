@@ -9,7 +9,7 @@ import importlib
 import pathlib
 import typing
 
-# In a checkout the other floors lie beside this folder, installed within it: either way they are found.
+# The folders engine, export and kernels lie within this one if installed, and beside it in a checkout.
 if not (pathlib.Path(__file__).parent / "engine").is_dir():
     __path__.append(str(pathlib.Path(__file__).parents[1]))
 
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 if not typing.TYPE_CHECKING:
-    # Imported at first use: until then the program can be interrupted without a traceback.
+    # Imports happen at first use. Until then an interrupt ends the program without a traceback.
     _MODULES = {
         "sdtrt.api": ("decode", "decode_latents", "encode", "encode_latents", "preview"),
         "sdtrt.codec": ("Codec",),
@@ -68,7 +68,7 @@ if not typing.TYPE_CHECKING:
         ),
         "sdtrt.file_info": ("Info", "info", "verify"),
     }
-    _SUBMODULES = ("api", "codec", "engine", "errors", "images", "information", "kernels", "latents", "sources")
+    _SUBMODULES = ("api", "codec", "engine", "errors", "file_info", "images", "kernels", "latents")
 
     def __getattr__(name):
         for module, names in _MODULES.items():

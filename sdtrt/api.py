@@ -1,4 +1,4 @@
-"""Calls for a single image. `encode`, `decode` and `preview` open a `Codec` and close it; latents need none."""
+"""Functions for a single image. `encode`, `decode` and `preview` open a `Codec` and close it; latents need none."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 from sdtrt._arrays import F32Array
 from sdtrt.codec import Codec
 from sdtrt.engine.coding import latent_file
-from sdtrt.engine.coding.encode_options import EncodeOptions, Method
+from sdtrt.engine.coding.encode_options import Method
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
@@ -16,19 +16,20 @@ from sdtrt.engine.image import Region
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle_for, model_profile_for
 from sdtrt.engine.networks.decode_options import Denoise, LookOption
 from sdtrt.images.convert import ImageLike
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.images.roi import DEFAULT_WEIGHT, Roi
-from sdtrt.latents.coding import LatentsLike, file_of
+from sdtrt.images.sources import Source, bytes_of, opened
+from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.latents.spaces import profile_of_space
-from sdtrt.sources import Source, bytes_of, opened
 
 
 def encode(
     image: ImageLike,
     *,
     quality: float | None = None,
-    nbytes: int | None = None,
-    bits_per_pixel: float | None = None,
-    psnr: float | None = None,
+    max_bytes: int | None = None,
+    bpp: float | None = None,
+    target_psnr: float | None = None,
     effort: int = DEFAULT_EFFORT,
     method: Method = "latents",
     layers: int = 2,
@@ -38,22 +39,61 @@ def encode(
     limits: Limits = DEFAULT_LIMITS,
     model: str | os.PathLike[str] = BUILT_IN,
 ) -> bytes:
-    """Return an image as the bytes of an `.sdt` file; see `Codec.encode`. For many images hold a `Codec`."""
+    """Encode an image and return the bytes of an `.sdt` file. The same image and options give the same bytes.
+
+    At most one of `quality`, `max_bytes`, `bpp` and `target_psnr` may be given. Without them the quality is 50. To
+    encode many images, open a `Codec` once. An `ImageWarning` names each part of the image that the file cannot hold,
+    such as more than 8 bits per channel.
+
+    Arguments:
+        image: a Pillow image, a uint8 array of shape (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
+        quality: float, 1 (smallest) to 100 (best).
+        max_bytes: int, at least 1: the largest size of the whole file in bytes. The best quality that fits is taken;
+            it may lie outside 1 to 100.
+        bpp: float, above 0: the largest size in bits per pixel of the image. The quality is chosen as for `max_bytes`.
+        target_psnr: float, above 0: the lowest PSNR in dB of the image, decoded in the faithful look. The smallest file
+            that the search finds is taken.
+        effort: int, 1 (fast) to 9 (slow), default 5. More effort gives a better image at the same size.
+        method: "latents" (default), or "palette", the baseline of 2022: 256 colours of latents, deflated.
+        layers: int, default 2. 1 stores latents alone, without the overlay (exact text and line art) and the residual
+            (fine detail above quality 50).
+        roi: the region of interest: (left, top, width, height) in pixels, or a mask of the image's size as a uint8
+            array (H, W), a Pillow image or a path. 255 is inside the region, 0 is outside. Default None.
+        roi_weight: float, 1 to 64, default 4: the factor of the squared error in the region. At the same quality the
+            file grows; at the same size the rest of the image loses.
+        strip: bool, default False: leave out EXIF, XMP and text.
+        limits: a `Limits`: how many pixels the image may have. Default `Limits()`.
+        model: the name of a model, or the folder of a bundle. Default "tiny".
+
+    Raises:
+        ValueError: an option is out of range, or the options exclude each other; no file is small or good enough; the
+            image is damaged or has no pixels.
+        TypeError: an argument has a wrong type.
+        LimitError: the image has more pixels than `limits` allows.
+        OSError: the image file is missing, or is of no kind that Pillow reads.
+        BundleError: the model does not exist or is damaged.
+        DeviceError: this machine cannot run the model.
+
+    Examples:
+        >>> data = sdtrt.encode("photo.jpg", max_bytes=2000)
+        >>> len(data) <= 2000
+        True
+    """
+    options = ImageEncodeOptions(
+        quality=quality,
+        max_bytes=max_bytes,
+        bpp=bpp,
+        target_psnr=target_psnr,
+        effort=effort,
+        method=method,
+        layers=layers,
+        roi=roi,
+        roi_weight=roi_weight,
+        strip=strip,
+        limits=limits,
+    )
     with Codec.open(model) as codec:
-        return codec.encode(
-            image,
-            quality=quality,
-            nbytes=nbytes,
-            bits_per_pixel=bits_per_pixel,
-            psnr=psnr,
-            effort=effort,
-            method=method,
-            layers=layers,
-            roi=roi,
-            roi_weight=roi_weight,
-            strip=strip,
-            limits=limits,
-        )
+        return codec._encode(image, options)
 
 
 def decode(
@@ -61,37 +101,80 @@ def decode(
     *,
     region: Region | None = None,
     partial: bool = False,
-    model: str | os.PathLike[str] | None = None,
     denoise: Denoise = "auto",
     look: LookOption = "auto",
     strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    model: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Return the image in an `.sdt` file, decoded by `model`, or by the first that knows the file's latent space.
+    """Decode an `.sdt` file and return its image, of mode L, LA, RGB or RGBA.
 
-    See `Codec.decode`.
+    Arguments:
+        source: the file's bytes, its path, or a binary stream. A stream is read from its position and put back there.
+        region: (left, top, width, height) in pixels. The result equals a crop of the whole image. Only the tiles of a
+            large file that the region needs are read and decoded. Default None: the whole image.
+        partial: bool, default False: decode the readable part of a damaged or truncated file. Missing parts are coarse
+            or grey. An `ImageWarning` and the image's `info["sdtrt:missing"]` name them.
+        denoise: the number of steps in which the model's UNet denoises the latents, 0 to 1000; "off" is the same as 0.
+            "auto" (default) takes the number that the model's bundle recommends for the file's quality, usually 0.
+        look: "faithful" has the least error. "vivid" is sharper and richer, if the model has a decoder for it; it fades
+            out as the residual becomes finer. "auto" (default) takes the look that the model's bundle recommends.
+        strip: bool, default False: leave the image's `info` without EXIF, XMP and text, and without the IPTC mark of an
+            image that an algorithm has altered.
+        limits: a `Limits`: how many pixels and bytes the file may ask for. Default `Limits()`.
+        model: the name of a model, or the folder of a bundle. Default None: the first model of the file's latent space.
+
+    Raises:
+        FormatError: the file is damaged, and `partial` is False; or its head is damaged.
+        LimitError: the file exceeds `limits`.
+        BundleError: no model has the file's latent space, or the model lacks the UNet for `denoise` or the decoder for
+            `look`.
+        DeviceError: this machine cannot run the model.
+        ValueError: the region is not within the image, or an option is out of range.
+        TypeError: an argument has a wrong type.
+        OSError: the file cannot be read.
+
+    Examples:
+        >>> image = sdtrt.decode("photo.sdt", region=(0, 0, 64, 48))
+        >>> image.size
+        (64, 48)
     """
-    with opened(source) as found:
-        chosen = find_model(found, partial=partial, limits=limits) if model is None else model
-        with Codec.open(chosen) as codec:
-            return codec.decode(
-                found, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
-            )
+    options = ImageDecodeOptions(region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits)
+    with opened(source) as content:
+        found = find_model(content, partial=partial, limits=limits) if model is None else model
+        with Codec.open(found) as codec:
+            return codec._decode(content, options)
 
 
 def preview(
     source: Source,
     *,
     scale: int = 8,
-    model: str | os.PathLike[str] | None = None,
     strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    model: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Return the image in a file at 1/`scale` of its size; see `Codec.preview`."""
-    with opened(source) as found:
-        chosen = find_model(found, limits=limits) if model is None else model
-        with Codec.open(chosen) as codec:
-            return codec.preview(found, scale=scale, strip=strip, limits=limits)
+    """Decode an `.sdt` file at 1/`scale` of its size. Sides are rounded up.
+
+    The models "tiny" and "sd1" need no network for a `scale` that is a multiple of 8: the coarse part of the file is
+    enough. Any other preview is made from the whole image.
+
+    Arguments:
+        source: the file's bytes, its path, or a binary stream.
+        scale: int, 1 to 1024, default 8.
+        strip, limits, model: as for `decode`.
+
+    Raises:
+        ValueError, TypeError, FormatError, LimitError, BundleError, DeviceError, OSError: as `decode` does.
+
+    Examples:
+        >>> sdtrt.preview("photo.sdt", scale=16).size
+        (48, 32)
+    """
+    with opened(source) as content:
+        found = find_model(content, limits=limits) if model is None else model
+        with Codec.open(found) as codec:
+            return codec.preview(content, scale=scale, strip=strip, limits=limits)
 
 
 def encode_latents(
@@ -99,8 +182,8 @@ def encode_latents(
     *,
     latent_space: str,
     quality: float | None = None,
-    nbytes: int | None = None,
-    bits_per_pixel: float | None = None,
+    max_bytes: int | None = None,
+    bpp: float | None = None,
     effort: int = DEFAULT_EFFORT,
     method: Method = "latents",
     width: int | None = None,
@@ -108,50 +191,79 @@ def encode_latents(
     key: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> bytes:
-    """Return latents as the bytes of an `.sdt` file. Neither networks nor a backend are needed.
+    """Encode latents and return the bytes of an `.sdt` file. No network and no backend is needed.
+
+    At most one of `quality`, `max_bytes` and `bpp` may be given. Without them the quality is 50. A `LatentsWarning` is
+    given for latents whose spread no image has; it names the scaling factor that was probably applied.
 
     Arguments:
-        latents: floating-point numbers of shape (C, h, w) or (1, C, h, w), at unit scale. A NumPy array, a torch tensor
+        latents: floating-point numbers of shape (C, h, w) or (1, C, h, w), at unit scale: a NumPy array, a torch tensor
             on any device, an object with DLPack or `__array__`, or the path of a `.npy`, `.npz` or `.safetensors` file.
         latent_space: "sd1", "tiny", or the name of a space for which a bundle lies under `$SDTRT_MODELS`.
-        quality: 1 (smallest) to 100 (best), 50 by default. One of the following may be given instead:
-        nbytes: the largest size of the whole file in bytes.
-        bits_per_pixel: the largest size in bits per pixel of the image.
-        effort: 1 (fast) to 9 (slow), 5 by default.
-        method: "latents", or "palette" for the method of 2022, for 4 channels.
-        width: the width of the image in pixels. By default the latents cover it exactly.
-        height: the height of the image in pixels, likewise.
-        key: the array's name in a `.npz` or `.safetensors` file. By default `latents`, `latent_tensor` or the only one.
-        limits: the latents may have as many values, and the image as many pixels, as are allowed.
+        quality: float, 1 (smallest) to 100 (best).
+        max_bytes: int, at least 1: the largest size of the whole file in bytes.
+        bpp: float, above 0: the largest size in bits per pixel of the image.
+        effort: int, 1 (fast) to 9 (slow), default 5.
+        method: "latents" (default), or "palette", the baseline of 2022, for 4 channels.
+        width: int, the width of the image in pixels. Default None: the width that the latents cover.
+        height: int, the height of the image in pixels. Default None: the height that the latents cover.
+        key: the name of the array in a `.npz` or `.safetensors` file. Default None: `latents`, `latent_tensor` or the
+            only array.
+        limits: a `Limits`: how many pixels the image may have, and how many values the latents. Default `Limits()`.
 
-    Raises `ValueError` if the latents are not those of an image in the space, or there is no file so small,
-    `TypeError` if they are no array, `BundleError` if the space is unknown, `LimitError` if they exceed `limits`.
-    Latents whose spread no image has give a `LatentsWarning`, which says by what they probably were multiplied.
+    Raises:
+        ValueError: the latents do not fit the space or the size of the image; an option is out of range; no file is
+            small enough.
+        TypeError: the latents are not an array, or an argument has a wrong type.
+        BundleError: the latent space is unknown.
+        LimitError: the latents exceed `limits`.
+
+    Examples:
+        >>> data = sdtrt.encode_latents(latents, latent_space="sd1", quality=60)
     """
-    options = EncodeOptions(quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method)
-    profile = profile_of_space(latent_space)
-    return file_of(latents, profile, options, size=(width, height), key=key, limits=limits, stacklevel=2)
+    options = LatentsEncodeOptions(
+        quality=quality,
+        max_bytes=max_bytes,
+        bpp=bpp,
+        effort=effort,
+        method=method,
+        width=width,
+        height=height,
+        key=key,
+        limits=limits,
+    )
+    return latents_to_file(latents, profile_of_space(latent_space), options, stacklevel=2)
 
 
 def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> F32Array:
-    """Return the latents in an `.sdt` file, float32 (C, h, w) at unit scale, as a decoder would see them.
+    """Return the latents in an `.sdt` file, float32 (C, h, w) at unit scale, as a decoder would get them.
+
+    No network and no backend is needed.
 
     Arguments:
-        source: the file's bytes, its path, or an object with `read` and `seek`.
-        limits: what the file may ask for.
+        source: the file's bytes, its path, or a binary stream.
+        limits: a `Limits`: how many pixels and bytes the file may ask for. Default `Limits()`.
 
-    Neither networks nor a backend are needed. Raises `FormatError` if the file is damaged, `LimitError` if it exceeds
-    `limits`. A file that refers to a model's prior needs the model's bundle; without it `BundleError` is raised.
+    Raises:
+        FormatError: the file is damaged.
+        LimitError: the file exceeds `limits`.
+        BundleError: the file refers to a prior of a model, and the model's bundle is missing.
+
+    Examples:
+        >>> sdtrt.decode_latents("photo.sdt").shape
+        (40, 64, 96)
     """
     file = container.read(bytes_of(source), limits)
     return latent_file.decode_latents(file, limits, model_profile_for(file))
 
 
 def find_model(source: Source, *, partial: bool = False, limits: Limits = DEFAULT_LIMITS) -> Path:
-    """Return the folder of the first model that knows a file's latent space; `BundleError` if none does."""
+    """Return the folder of the first model that has a file's latent space; `BundleError` if there is none."""
     if partial:
         file = container.salvage(bytes_of(source), limits).file
     else:
-        with opened(source) as found:
-            file = container.read(found, limits) if isinstance(found, bytes) else container.read_from(found, limits)
+        with opened(source) as content:
+            file = (
+                container.read(content, limits) if isinstance(content, bytes) else container.read_from(content, limits)
+            )
     return find_bundle_for(file).folder

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine import regions, salvage
-from sdtrt.engine.codec import EngineCodec, require_no_roi
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions, Method
 from sdtrt.engine.coding.latent_file import decode_latents
 from sdtrt.engine.coding.roi import RoiWeights
@@ -18,31 +18,32 @@ from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import checked_instance, checked_integer, checked_items, checked_truth, value_text
 from sdtrt.engine.format.container import MAX_SIDE
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata
 from sdtrt.engine.image import ImageData, Region
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.engine.networks.decode_options import DecodeOptions, Denoise, LookOption
 from sdtrt.images.convert import ImageLike, to_engine_image, to_pil
-from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, checked_weight, roi_weights
-from sdtrt.latents.coding import LatentsLike, file_of
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
+from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, roi_weights
+from sdtrt.images.sources import Source, bytes_of, opened
+from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.process.text import printable
-from sdtrt.sources import Source, bytes_of, opened
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 class Codec:
-    """A model, opened once for many calls. Usable from several threads; close it, or use it as a context manager.
+    """A model, opened once for many calls. Several threads may share it. Close it, or use it as a context manager.
 
-    A codec can be pickled and copied, also after it was used: the model is opened again, by the same options, where
-    the pickle is loaded. A closed codec stays closed.
+    A codec can be pickled and copied, also after use: loading the pickle opens the model again with the same options. A
+    closed codec stays closed.
     """
 
-    def __init__(self, pictures: EngineCodec) -> None:
-        """Not for direct use: `Codec.open`."""
-        self._pictures: EngineCodec | None = pictures
+    def __init__(self, engine_codec: EngineCodec) -> None:
+        """Not for direct use: call `Codec.open`."""
+        self._engine_codec: EngineCodec | None = engine_codec
 
     @classmethod
     def open(
@@ -57,23 +58,31 @@ class Codec:
         overlap: int | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> Self:
-        """Open a model by its name, or a bundle by its folder.
+        """Open a model. Networks on the CPU are loaded at their first use.
 
         Arguments:
-            model: the name of a model, or the folder of a bundle; "tiny" by default.
-            device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes the first that works on this machine.
-            backend: "auto", "trt", "ort" or "openvino"; `sdtrt doctor` says why some do not work here.
-            threads: threads of each network on the CPU; None is one per core that this process may use.
-            precision: "fp32", "bf16", which needs OpenVINO and a processor with bfloat16, or "auto", which is bf16
-                where OpenVINO runs and the processor has it.
-            tile: pixels; larger images go through the networks in tiles. 0 is without tiles, None fits the model: for
-                "tiny" such tiles change nothing.
-            overlap: pixels by which tiles overlap; None fits the model.
-            report: called with the number of tiles of an image that are done, and of all, before the first tile and
-                after each one.
+            model: the name of a model, or the folder of a bundle. Default "tiny".
+            device: "cpu", "cuda" or "cuda:N". "auto" (default) takes the first device that works on this machine.
+            backend: "trt", "ort" or "openvino". "auto" (default) takes the fastest one that works here; `sdtrt doctor`
+                explains why the others do not.
+            threads: int, at least 1: threads of each network on the CPU. Default None: one per core that this process
+                may use.
+            precision: "fp32", or "bf16", which needs OpenVINO and a processor with bfloat16. "auto" (default) takes
+                "bf16" where it is available.
+            tile: int, pixels: the side of the tiles in which larger images go through the networks. 0 disables tiles.
+                Default None: a side that fits the model. The default tiles of "tiny" do not change the result.
+            overlap: int, pixels: how far neighbouring tiles overlap. Default None: an overlap that fits the model.
+            report: a function of two numbers: the tiles of an image that are done, and all its tiles. It is called
+                before the first tile and after each tile. Default None.
 
-        Networks on the CPU are loaded at their first use. Raises `BundleError` if there is no such model,
-        `DeviceError` if the machine cannot run it, `TypeError` or `ValueError` for a wrong argument.
+        Raises:
+            BundleError: the model does not exist or is damaged.
+            DeviceError: this machine cannot run the model.
+            ValueError, TypeError: an argument is wrong.
+
+        Examples:
+            >>> with sdtrt.Codec.open(device="cpu") as codec:
+            ...     files = codec.encode_batch(["a.jpg", "b.jpg"], quality=40)
         """
         if report is not None and not callable(report):
             raise TypeError(f"report is {value_text(report)}, expected a function of two numbers, or None")
@@ -87,7 +96,7 @@ class Codec:
         self.close()
 
     def warm(self, width: int, height: int) -> None:
-        """Load the networks and run them on a picture of a size, so that no later call for that size waits for it."""
+        """Load the networks and run them once on an image of a size, so that later calls for that size are fast."""
         codec = self._opened()
         height, width = (
             checked_integer(name, side, 1, MAX_SIDE) for name, side in (("height", height), ("width", width))
@@ -95,17 +104,17 @@ class Codec:
         codec.decode(codec.encode(ImageData(np.zeros((height, width, 3), np.uint8)), EncodeOptions()))
 
     def close(self) -> None:
-        """Release the networks, once the device has done what is queued; any later call raises `ValueError`."""
-        self._pictures = None
+        """Release the networks after the device has done its queued work. Any later call raises `ValueError`."""
+        self._engine_codec = None
 
     def encode(
         self,
         image: ImageLike,
         *,
         quality: float | None = None,
-        nbytes: int | None = None,
-        bits_per_pixel: float | None = None,
-        psnr: float | None = None,
+        max_bytes: int | None = None,
+        bpp: float | None = None,
+        target_psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
         layers: int = 2,
@@ -114,41 +123,28 @@ class Codec:
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
-        """Return an image as the bytes of an `.sdt` file; the same image gives the same bytes.
+        """Encode an image and return the bytes of an `.sdt` file.
 
-        Arguments:
-            image: a Pillow image, an array, uint8 (H, W), (H, W, 3) or (H, W, 4), or the path of an image file.
-            quality: 1 (smallest) to 100 (best), 50 if nothing is asked for. Or one of the following instead:
-            nbytes: the largest size of the whole file; the best quality that fits is taken, also beyond 1 or 100.
-            bits_per_pixel: the same as a rate.
-            psnr: the lowest PSNR in dB of the image in the faithful look; about the smallest file that has it is taken.
-            effort: 1 (fast) to 9 (slow): how hard better pictures of a size are looked for.
-            method: "latents", or "palette" for the method of 2022, a baseline: 256 colours of latents, deflated.
-            layers: 2, or 1 for latents alone: without what networks cannot hold, letters and lines exactly and fine
-                detail at qualities above 50.
-            roi: a region of interest, (left, top, width, height), or a mask of the image's size: an array, uint8
-                (H, W), an image or a path, white where interest is. Error there counts `roi_weight` times, 1 to 64:
-                at an equal quality the rest stays as it is and the file grows, at equal bytes the rest loses.
-            strip: leave out EXIF, XMP and text, which are kept otherwise.
-
-        Raises `ValueError` if the image has no file so small or so good, `LimitError` if it exceeds `limits`. What of
-        it will not be in the file, such as bits beyond 8, is told by an `ImageWarning`.
+        Arguments, errors and warnings are those of `sdtrt.encode`, without `model`. A closed codec raises `ValueError`.
         """
-        options = EncodeOptions(
+        options = ImageEncodeOptions(
             quality=quality,
-            nbytes=nbytes,
-            bits_per_pixel=bits_per_pixel,
-            psnr=psnr,
+            max_bytes=max_bytes,
+            bpp=bpp,
+            target_psnr=target_psnr,
             effort=effort,
             method=method,
             layers=layers,
+            roi=roi,
+            roi_weight=roi_weight,
+            strip=strip,
+            limits=limits,
         )
-        require_no_roi(options, roi)
-        codec, weight = self._opened(), checked_weight(roi_weight)
-        picture = to_engine_image(image, strip=strip, limits=limits)
-        height, width = picture.pixels.shape[:2]
-        weights = None if roi is None else roi_weights(roi, weight, width, height)
-        return codec.encode(picture, options, weights)
+        return self._encode(image, options)
+
+    def _encode(self, image: ImageLike, options: ImageEncodeOptions) -> bytes:
+        codec, picture = self._opened(), to_engine_image(image, strip=options.strip, limits=options.limits)
+        return codec.encode(picture, options, weights_of(picture, options))
 
     def decode(
         self,
@@ -161,63 +157,57 @@ class Codec:
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Image.Image:
-        """Return the image in an `.sdt` file, of mode L, LA, RGB or RGBA.
+        """Decode an `.sdt` file and return its image, of mode L, LA, RGB or RGBA.
 
-        Arguments:
-            source: the file's bytes, its path, or a binary stream, read from where it stands, and put back there.
-            region: (left, top, width, height) in pixels: that part alone, the same as if it were cropped from the
-                whole; of a large file only the streams that it needs are read and decoded.
-            partial: show what there is of a file that is cut short or damaged; what is missing, which is coarse or
-                grey, is told by an `ImageWarning` and in the image's `info["sdtrt:missing"]`.
-            denoise: in how many steps the model's UNet cleans the latents, 0 for none; "auto" is what the model's
-                bundle recommends, which is none unless it was measured to help at the file's quality.
-            look: "faithful", with the least error, or "vivid", as sharp and rich as the file leaves room for, if the
-                model has a decoder for that; it fades out where the file has a residual. "auto" is what the model's
-                bundle recommends.
-            strip: leave out EXIF, XMP and text, which are in the image's `info` otherwise, and with them, in IPTC's
-                words, that the image was altered by an algorithm.
-
-        Raises `FormatError` if the file is damaged, `LimitError` if it exceeds `limits`, `BundleError` if it is in
-        another latent space than this model's, or is to be denoised and the model has no UNet, or to be vivid and it
-        has no decoder for that; `ValueError` if the region is not within the image.
+        Arguments, errors and warnings are those of `sdtrt.decode`, without `model`. A file of another latent space than
+        this model's raises `BundleError`, a closed codec `ValueError`.
         """
-        codec, options = self._opened(), DecodeOptions.of(denoise, look)
-        checked_truth("strip", strip)
-        if checked_truth("partial", partial):
-            if region is not None or options.denoise:
-                raise ValueError("a partial image has no region and is not denoised")
-            return to_pil(salvage.salvage(codec, bytes_of(source), limits, options), strip=strip)
-        if region is None:
-            return to_pil(codec.decode(bytes_of(source), limits, options), strip=strip)
-        with opened(source) as found:
-            return to_pil(regions.decode_region(codec, found, region, limits, options), strip=strip)
+        options = ImageDecodeOptions(
+            region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
+        )
+        return self._decode(source, options)
+
+    def _decode(self, source: Source, options: ImageDecodeOptions) -> Image.Image:
+        codec, limits = self._opened(), options.limits
+        if options.partial:
+            image = salvage.salvage(codec, bytes_of(source), limits, options)
+        elif options.region is None:
+            image = codec.decode(bytes_of(source), limits, options)
+        else:
+            with opened(source) as content:
+                image = regions.decode_region(codec, content, options.region, limits, options)
+        return to_pil(image, strip=options.strip)
 
     def preview(
         self, source: Source, *, scale: int = 8, strip: bool = False, limits: Limits = DEFAULT_LIMITS
     ) -> Image.Image:
-        """Return the image in a file at 1/`scale` of its size, sides rounded up; source and errors as of `decode`.
+        """Decode an `.sdt` file at 1/`scale` of its size. Sides are rounded up.
 
-        With "tiny" and "sd1", a multiple of 8 is had without a network from the coarse part of the file; anything else
-        is made from the whole image.
+        Arguments and errors are those of `sdtrt.preview`, without `model`.
         """
         checked_truth("strip", strip)
-        with opened(source) as found:
-            return to_pil(regions.preview(self._opened(), found, scale, limits), strip=strip)
+        with opened(source) as content:
+            return to_pil(regions.preview(self._opened(), content, scale, limits), strip=strip)
 
     def decode_rows(
         self, source: Source, *, denoise: Denoise = "auto", look: LookOption = "auto", limits: Limits = DEFAULT_LIMITS
     ) -> Iterator[U8Array]:
-        """Return an iterator over the RGB pixels in a file, in bands of rows, uint8 (n, width, 3), from top to bottom.
+        """Return an iterator over the RGB pixels of a file, in bands of rows, uint8 (n, width, 3), from top to bottom.
 
-        The image is never held whole: memory is bounded by a row of tiles, or by the latents if they are denoised.
-        Arguments and errors are those of `decode`. What is wrong with the arguments or with the head of the file is
-        raised at once, damage further on while iterating. A path is closed at the end, at an error, by the iterator's
-        `close`, and when the iterator is dropped.
+        The image is never held whole. Memory holds a row of tiles, or all latents if they are denoised. A wrong
+        argument or a damaged head raises at the call, damage further on while iterating. A file given by its path is
+        closed at the end, at an error, by the iterator's `close`, and when the iterator is dropped.
+
+        Arguments:
+            source, denoise, look, limits: as for `sdtrt.decode`.
+
+        Raises:
+            ValueError, TypeError, FormatError, LimitError, BundleError, DeviceError, OSError: as `sdtrt.decode` does.
         """
-        codec, options = self._opened(), DecodeOptions.of(denoise, look)
+        codec, options = self._opened(), DecodeOptions(denoise, look)
         with ExitStack() as stack:
-            found = stack.enter_context(opened(source))
-            _, rows = regions.decode_rows(codec, found, limits, options)
+            content = stack.enter_context(opened(source))
+            _, rows = regions.decode_rows(codec, content, limits, options)
             return RowIterator(rows, stack.pop_all())
 
     def encode_rows(
@@ -231,12 +221,23 @@ class Codec:
         grey: bool = False,
         metadata: Metadata = NO_METADATA,
     ) -> bytes:
-        """Return the file of an image that comes in bands of rows, uint8 (n, width, 3), from top to bottom.
+        """Encode an image that comes in bands of rows, and is never held whole. Memory holds a row of tiles.
 
-        The image is never held whole: memory is bounded by a row of tiles. Quality and effort as in `encode` with
-        `layers=1`: there are no layers. `grey` says that it is to be given back with one channel; `metadata` is kept
-        beside it. No limit applies, since the caller states the size. Raises `ValueError` if the rows do not make up
-        the image.
+        The file equals that of `encode` with `layers=1`: the layers need the whole image. No limit applies, because the
+        caller states the size.
+
+        Arguments:
+            rows: bands of rows, uint8 (n, width, 3), from top to bottom.
+            width: int, at least 1: the width of the image in pixels.
+            height: int, at least 1: the height of the image in pixels.
+            quality: float, 1 (smallest) to 100 (best). Default None: 50.
+            effort: int, 1 (fast) to 9 (slow), default 5.
+            grey: bool, default False: decoders return an image with one channel.
+            metadata: EXIF, XMP and text to store. Default: none.
+
+        Raises:
+            ValueError: there are more or fewer rows than `height`, or an argument is out of range.
+            TypeError: an argument has a wrong type.
         """
         options = EncodeOptions(quality=quality, effort=effort)
         checked_instance("metadata", metadata, Metadata, "a Metadata")
@@ -248,9 +249,9 @@ class Codec:
         images: Iterable[ImageLike],
         *,
         quality: float | None = None,
-        nbytes: int | None = None,
-        bits_per_pixel: float | None = None,
-        psnr: float | None = None,
+        max_bytes: int | None = None,
+        bpp: float | None = None,
+        target_psnr: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
         layers: int = 2,
@@ -259,30 +260,31 @@ class Codec:
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[bytes]:
-        """Return `encode` of each image; networks and entropy coding overlap, and a device takes several at once.
+        """Encode several images with the same options, and return the file of each.
 
-        `roi` is the same for all images. An error has a note of the image's number, from 0, and of its path.
+        Networks and entropy coding overlap, and a device takes several images at once. Arguments, errors and warnings
+        are those of `encode`; `roi` applies to every image. An error has a note with the image's number, counted from
+        0, and its path.
         """
-        options = EncodeOptions(
+        options = ImageEncodeOptions(
             quality=quality,
-            nbytes=nbytes,
-            bits_per_pixel=bits_per_pixel,
-            psnr=psnr,
+            max_bytes=max_bytes,
+            bpp=bpp,
+            target_psnr=target_psnr,
             effort=effort,
             method=method,
             layers=layers,
+            roi=roi,
+            roi_weight=roi_weight,
+            strip=strip,
+            limits=limits,
         )
-        require_no_roi(options, roi)
-        checked_truth("strip", strip)
-        checked_limits(limits)
-        codec, weight = self._opened(), checked_weight(roi_weight)
-
-        def weights_of(picture: ImageData) -> RoiWeights:
-            assert roi is not None  # else it is not called
-            return roi_weights(roi, weight, picture.pixels.shape[1], picture.pixels.shape[0])
-
-        pictures = each_item("images", images, lambda image: to_engine_image(image, strip=strip, limits=limits))
-        return list(codec.encode_batch(pictures, options, None if roi is None else weights_of))
+        codec = self._opened()
+        pictures = each_item(
+            "images", images, lambda image: to_engine_image(image, strip=options.strip, limits=options.limits)
+        )
+        weights = None if roi is None else lambda picture: weights_of(picture, options)
+        return list(codec.encode_batch(pictures, options, weights))
 
     def decode_batch(
         self,
@@ -295,24 +297,20 @@ class Codec:
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[Image.Image]:
-        """Return `decode` of each file; stages overlap, and a device takes several files at once.
+        """Decode several files with the same options, and return the image of each.
 
-        With `region`, which is the same for all files, or `partial` they are decoded one after the other. An error has
-        a note that says which file it comes from, counted from 0.
+        Entropy decoding and networks overlap, and a device takes several files at once. Files are decoded one after the
+        other if `region` or `partial` is given. Arguments, errors and warnings are those of `decode`. An error has a
+        note with the file's number, counted from 0, and its path.
         """
-        codec, options = self._opened(), DecodeOptions.of(denoise, look)
-        checked_truth("strip", strip)
-        checked_limits(limits)
-        if checked_truth("partial", partial) or region is not None:
-
-            def decode(source: Source) -> Image.Image:
-                return self.decode(
-                    source, region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
-                )
-
-            return list(each_item("files", files, decode))
-        pictures = codec.decode_batch(each_item("files", files, bytes_of), limits, options)
-        return [to_pil(picture, strip=strip) for picture in pictures]
+        options = ImageDecodeOptions(
+            region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits
+        )
+        codec = self._opened()
+        if options.partial or options.region is not None:
+            return list(each_item("files", files, lambda source: self._decode(source, options)))
+        pictures = codec.decode_batch(each_item("files", files, bytes_of), options.limits, options)
+        return [to_pil(picture, strip=options.strip) for picture in pictures]
 
     def decode_into(
         self,
@@ -326,23 +324,24 @@ class Codec:
     ) -> None:
         """Queue the decoding of a file into device memory, in order with a CUDA stream.
 
+        The call returns when the work is queued: later work on `stream` finds the RGB pixels in the array. Keep the
+        array until then. Alpha and metadata are neither written nor checked. A grey image has three channels, equal but
+        for rounding. There is no `region` and no `partial`: the array receives the whole image.
+
+        Damage and limits are noticed before anything is queued for the array. If the device fails later, `stream` waits
+        for all work that may still write into the array.
+
         Arguments:
-            source: as in `decode`.
             array: a C-contiguous device array, uint8 (height, width, 3), with `__cuda_array_interface__` or DLPack.
-            stream: an object with `__cuda_stream__`, or a stream's handle; not the default stream.
-            denoise: as in `decode`.
-            look: as in `decode`.
-            limits: as in `decode`.
+            stream: an object with `__cuda_stream__`, or the handle of a stream. The default stream is refused.
+            source, denoise, look, limits: as for `sdtrt.decode`.
 
-        Returns when the work is queued: what is queued on `stream` afterwards finds the RGB pixels in the array. Keep
-        the array until then. Alpha and metadata are left out, and are not checked. A grey image has three equal
-        channels but for rounding. A region and what is left of a damaged file are had by `decode` alone.
-
-        Raises as `decode` does, and `DeviceError` if this codec runs on the CPU, `TypeError` or `ValueError` if the
-        array or stream is unfit. A damaged file or a limit is noticed before anything is queued for the array. If the
-        device fails later, `stream` waits for all that may still be written into the array.
+        Raises:
+            DeviceError: this codec runs on the CPU, or the device fails.
+            ValueError, TypeError: the array or the stream is unfit, or an option is wrong.
+            FormatError, LimitError, BundleError, OSError: as `sdtrt.decode` does.
         """
-        codec, options = self._opened(), DecodeOptions.of(denoise, look)
+        codec, options = self._opened(), DecodeOptions(denoise, look)
         codec.decode_into(bytes_of(source), array, stream, limits, options)
 
     def encode_latents(
@@ -350,8 +349,8 @@ class Codec:
         latents: LatentsLike,
         *,
         quality: float | None = None,
-        nbytes: int | None = None,
-        bits_per_pixel: float | None = None,
+        max_bytes: int | None = None,
+        bpp: float | None = None,
         effort: int = DEFAULT_EFFORT,
         method: Method = "latents",
         width: int | None = None,
@@ -359,26 +358,47 @@ class Codec:
         key: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
-        """Return latents as a file; see `sdtrt.encode_latents`. They are of this model's latent space."""
-        options = EncodeOptions(
-            quality=quality, nbytes=nbytes, bits_per_pixel=bits_per_pixel, effort=effort, method=method
+        """Encode latents of this model's latent space, and return the bytes of an `.sdt` file.
+
+        Arguments, errors and warnings are those of `sdtrt.encode_latents`, without `latent_space`.
+        """
+        options = LatentsEncodeOptions(
+            quality=quality,
+            max_bytes=max_bytes,
+            bpp=bpp,
+            effort=effort,
+            method=method,
+            width=width,
+            height=height,
+            key=key,
+            limits=limits,
         )
-        profile = self._opened().profile
-        return file_of(latents, profile, options, size=(width, height), key=key, limits=limits, stacklevel=2)
+        return latents_to_file(latents, self._opened().profile, options, stacklevel=2)
 
     def decode_latents(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> F32Array:
-        """Return a file's latents, float32 (C, h, w), as the decoder would see them."""
+        """Return the latents in an `.sdt` file, float32 (C, h, w), as the decoder gets them.
+
+        Arguments and errors are those of `sdtrt.decode_latents`.
+        """
         profile = self._opened().profile
         return decode_latents(container.read(bytes_of(source), limits), limits, profile)
 
     def _opened(self) -> EngineCodec:
-        if self._pictures is None:
+        if self._engine_codec is None:
             raise ValueError("this codec is closed")
-        return self._pictures
+        return self._engine_codec
+
+
+def weights_of(picture: ImageData, options: ImageEncodeOptions) -> RoiWeights | None:
+    """Return the ROI weights of an image; None without a region of interest."""
+    if options.roi is None:
+        return None
+    height, width = picture.pixels.shape[:2]
+    return roi_weights(options.roi, options.roi_weight, width, height)
 
 
 class RowIterator(Iterator[U8Array]):
-    """Bands of rows, and the file that they come from, which is closed with them."""
+    """An iterator over bands of rows that closes their file at its end."""
 
     def __init__(self, rows: Iterator[U8Array], file: ExitStack) -> None:
         self._rows, self._file = rows, file
@@ -391,7 +411,7 @@ class RowIterator(Iterator[U8Array]):
             raise
 
     def close(self) -> None:
-        """Close the file, if it was opened from a path."""
+        """End the iteration, and close the file if it was opened from a path."""
         self._rows = iter(())
         self._file.close()
 
@@ -400,9 +420,9 @@ class RowIterator(Iterator[U8Array]):
 
 
 def each_item(name: str, items: Iterable[In], work: Callable[[In], Out]) -> Iterator[Out]:
-    """Return an iterator over `work` of each item; errors say which item they come from, counted from 0.
+    """Return an iterator over the results of `work`; a note of each error gives the item's number, counted from 0.
 
-    `name` is that of the argument: if it is no collection, `TypeError` is raised at once.
+    `name` is the argument's name. `TypeError` is raised at once if the argument is not a collection.
     """
     iterator: Iterator[In] = checked_items(name, items, "a list or another iterable")
 

@@ -1,4 +1,4 @@
-"""What files say of themselves, without a model: `info`, `verify`."""
+"""The facts of a file (`info`) and a check of it (`verify`), without a model."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,18 +16,31 @@ from sdtrt.engine.format.profile import BUNDLED, PALETTE, PROFILE_NBYTES
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.bundle import model_profile_for
 from sdtrt.errors import BundleError
-from sdtrt.sources import Source, bytes_of, opened
+from sdtrt.images.sources import Source, bytes_of, opened
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a file says of itself.
+    """The facts of a file.
 
-    `channels` 1 to 4 are those of the image; `quality` is that of the nearest step, None by method "palette". `tiles`
-    are those across and down; `vivid_weight`, 1 to 0, is how much the file's residual leaves of the vivid look that a
-    model may have; `model_prior` is the digest of the model's prior that a file refers to, None if it needs none;
-    `spent` tells where the bytes go: `latents`, of several tiles level by level from the coarsest,
-    `overlay`, `residual`, `alpha`, `metadata`, and `head`, all else.
+    Attributes:
+        width: the width of the image in pixels.
+        height: the height of the image in pixels.
+        channels: 1 to 4, the channels of the image.
+        nbytes: the size of the file in bytes.
+        bits_per_pixel: the size in bits per pixel of the image.
+        method: "latents" or "palette".
+        quality: the quality that has the file's quantization step; None for method "palette".
+        step: the quantization step of the latents; None for method "palette".
+        latent_space: the name of the latent space.
+        latent_shape: channels, rows and columns of the latents.
+        profile: the number of the profile, as in docs/format.md.
+        prior: the number of the prior, as in docs/format.md.
+        model_prior: the digest of the prior of a model that the file needs; None if it needs none.
+        tiles: the number of tiles across and down.
+        vivid_weight: 0 to 1: the share of a vivid decoder in the vivid look. A finer residual leaves it less.
+        bytes_by_section: the bytes of each section: `latents` (with several tiles one number for each level, from the
+            coarsest), `overlay`, `residual`, `alpha`, `metadata`, and `head` for all else.
     """
 
     width: int
@@ -45,7 +58,7 @@ class Info:
     model_prior: str | None
     tiles: tuple[int, int]
     vivid_weight: float
-    spent: dict[str, int]
+    bytes_by_section: dict[str, int]
 
 
 class Size(NamedTuple):
@@ -57,14 +70,27 @@ class Size(NamedTuple):
 
 
 def size_of(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Size:
-    """Return the size of the image in a file; of large ones no more is read, and checked, than the head."""
-    with opened(source) as found:
-        file = container.read(found, limits) if isinstance(found, bytes) else container.read_from(found, limits)
+    """Return the size of the image in a file. Only the head of a large file is read and checked."""
+    with opened(source) as content:
+        file = container.read(content, limits) if isinstance(content, bytes) else container.read_from(content, limits)
     return Size(file.header.width, file.header.height, (1 if file.header.grey else 3) + file.layout.alpha)
 
 
 def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
-    """Return what a file says of itself; the checksum is checked, streams are not decoded. Needs no model."""
+    """Return the facts of an `.sdt` file. The checksum is checked, streams are not decoded. No model is needed.
+
+    Arguments:
+        source: the file's bytes, its path, or a binary stream.
+        limits: a `Limits`: how many pixels and bytes the file may ask for. Default `Limits()`.
+
+    Raises:
+        FormatError: the file is damaged.
+        LimitError: the file exceeds `limits`.
+
+    Examples:
+        >>> sdtrt.info("photo.sdt").quality
+        50.0
+    """
     data = bytes_of(source)
     file = container.read(data, limits)
     header, space = file.header, file.space
@@ -85,27 +111,40 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
         model_prior=file.profile[PROFILE_NBYTES:].hex() if header.prior == BUNDLED else None,
         vivid_weight=round(vivid_weight(file.layout.residual_step), 3),
         tiles=(file.layout.columns, file.layout.rows),
-        spent=spent(file, len(data)),
+        bytes_by_section=bytes_by_section(file, len(data)),
     )
 
 
-def spent(file: File, nbytes: int) -> dict[str, int]:
-    """Return how many bytes of a file go where."""
+def bytes_by_section(file: File, nbytes: int) -> dict[str, int]:
+    """Return the bytes of each section of a file of `nbytes` bytes."""
     layout = file.layout
-    found: dict[str, Any] = {
+    sections: dict[str, Any] = {
         name: sum(len(file.segment(kind, tile)) for tile in range(layout.num_tiles))
         for kind, name in enumerate(layout.kinds)
     }
-    found["metadata"] = sum(map(len, file.chunks.values()))
-    return found | {"head": nbytes - sum(found.values())}
+    sections["metadata"] = sum(map(len, file.chunks.values()))
+    return sections | {"head": nbytes - sum(sections.values())}
 
 
 def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> str:
-    """Check a file completely, all but the pixels: structure, checksum, every latent, layers, alpha, metadata.
+    """Check every part of a file except the pixels: structure, checksum, latents, layers, alpha, metadata.
 
-    Needs no model, but for the latents of files that refer to the prior of one. If that is not to be had, all else is
-    checked; returns in words what could not be, "" if nothing is left. Raises `FormatError` or `LimitError`, as
-    `decode` would.
+    No model is needed, unless the file refers to the prior of a model. Without that model the latents are not checked.
+
+    Arguments:
+        source: the file's bytes, its path, or a binary stream.
+        limits: a `Limits`: how many pixels and bytes the file may ask for. Default `Limits()`.
+
+    Returns:
+        A text that names the parts that were not checked; "" if all were checked.
+
+    Raises:
+        FormatError: the file is damaged.
+        LimitError: the file exceeds `limits`.
+
+    Examples:
+        >>> sdtrt.verify("photo.sdt")
+        ''
     """
     file = container.read(bytes_of(source), limits)
     check_latent_size(file, file.space, limits)

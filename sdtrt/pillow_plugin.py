@@ -4,22 +4,23 @@ Examples:
     >>> import sdtrt.pillow_plugin
     >>> from PIL import Image
     >>> with Image.open("photo.jpg") as image:
-    ...     image.save("photo.sdt", bytes=2000)
+    ...     image.save("photo.sdt", max_bytes=2000)
     >>> Image.open("photo.sdt").size
     (768, 512)
 
-A file is read and checked when it is opened; its pixels are decoded when they are first needed. `draft`, and with it
-`thumbnail`, takes a preview of an eighth, a sixteenth, and so on, if it is large enough. With
-`ImageFile.LOAD_TRUNCATED_IMAGES` what there is of a file that is cut short or damaged is shown, with a
-`ImageWarning`. How large an image may be is Pillow's own matter (`Image.MAX_IMAGE_PIXELS`). `save` takes `quality`,
-`bytes`, `bits_per_pixel`, `psnr`, `effort`, `method`, `layers`, `roi`, `roi_weight` and `strip` as `sdtrt.encode` does,
-and `model` by name or folder. `exif`, `xmp`, `comment` and `text` (a dictionary) replace what the image has of them;
-None or an empty value removes it. As with other formats, an orientation in `exif` is the one in which the image is
-shown.
+A file is read and checked when it is opened. Its pixels are decoded when they are first needed. `draft` and `thumbnail`
+decode a preview at 1/8, 1/16, 1/32 or 1/64 of the size, if it is large enough. With
+`ImageFile.LOAD_TRUNCATED_IMAGES` the readable part of a damaged or truncated file is decoded, and an `ImageWarning` is
+given. Pillow's own `Image.MAX_IMAGE_PIXELS` limits the size of images.
+
+`save` takes the options of `sdtrt.encode`, except `limits`: `quality`, `max_bytes`, `bpp`, `target_psnr`, `effort`,
+`method`, `layers`, `roi`, `roi_weight`, `strip` and `model`. `exif`, `xmp`, `comment` and `text` (a dictionary) replace
+the image's own metadata; None or an empty value removes it. As with other formats, `exif` gives the orientation in
+which the image is shown.
 """
 
 import functools
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,24 +36,25 @@ from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.errors import FormatError, SdtrtError
 from sdtrt.file_info import verify
 from sdtrt.images.convert import with_metadata
-from sdtrt.images.marks import marked
+from sdtrt.images.marks import add_mark
 from sdtrt.images.metadata import MISSING, put_into
+from sdtrt.images.options import ImageEncodeOptions
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
-SCALES = (64, 32, 16, 8)  # of previews, the smallest images first
-METADATA = "exif", "xmp", "comment", "text"  # that `save` replaces
-OPTIONS = {"quality", "bits_per_pixel", "psnr", "effort", "method", "layers", "roi", "roi_weight", "strip"}
+SCALES = (64, 32, 16, 8)  # of previews, from the smallest
+METADATA = "exif", "xmp", "comment", "text"  # parameters of `save` that replace metadata
+OPTIONS = {field.name for field in fields(ImageEncodeOptions)} - {"limits"}  # `limits` are Pillow's own
 
 
 class SdtImageFile(ImageFile.ImageFile):
-    """An `.sdt` file, opened."""
+    """An opened `.sdt` file."""
 
     format = FORMAT
     format_description = "latents of an autoencoder"
 
     _data: bytes | None = None  # of the file, until it is decoded
-    _limits = UNLIMITED  # what Pillow allows of pixels, and as many latents
+    _limits = UNLIMITED  # set from Pillow's limit when a file is opened
     _scale = 1
     _partial = False
 
@@ -64,7 +66,7 @@ class SdtImageFile(ImageFile.ImageFile):
             metadata = self._metadata(file)
         except FormatError as error:
             raise SyntaxError(str(error)) from error
-        put_into(self, marked(metadata))
+        put_into(self, add_mark(metadata))
         self._xmp = self.info["xmp"]
         self.text = dict(metadata.text)
         self._size = width, height = file.header.width, file.header.height
@@ -91,10 +93,10 @@ class SdtImageFile(ImageFile.ImageFile):
         return NO_METADATA
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Make this the smallest preview that is not smaller than `size`; the mode stays as it is.
+        """Choose the smallest preview that is not smaller than `size`. The mode does not change.
 
-        As Pillow's own: returns the mode, and the box of the whole image within the preview; None if nothing changes,
-        for there is no such preview, or one has been chosen, or pixels are there.
+        Returns the mode, and the box of the whole image within the preview, as Pillow's own `draft` does. Returns None
+        if nothing changes: no preview is small enough, or a preview was chosen before, or the pixels are decoded.
         """
         if self._data is None or size is None or self._partial or self._scale > 1:
             return None
@@ -106,7 +108,7 @@ class SdtImageFile(ImageFile.ImageFile):
         return self.mode, (0, 0, width / scale, height / scale)
 
     def load(self) -> Any:
-        """Decode the pixels, if that has not been done."""
+        """Decode the pixels, if they are not decoded yet."""
         if self._data is not None:
             try:
                 image = self._decoded(self._data)
@@ -114,7 +116,7 @@ class SdtImageFile(ImageFile.ImageFile):
                 raise OSError(f"cannot decode the image: {error}") from error
             self.im, self._data = image.im, None
             if self.info.get("xmp") == self._xmp:
-                self.info["xmp"] = image.info["xmp"]  # which tells of the look
+                self.info["xmp"] = image.info["xmp"]  # the mark names the look
             if MISSING in image.info:
                 self.info[MISSING] = image.info[MISSING]
             if self._exclusive_fp and self.fp:
@@ -136,7 +138,7 @@ class SdtImageFile(ImageFile.ImageFile):
         super().__setstate__(inherited)
 
     def verify(self) -> None:
-        """Check the file completely, but for its pixels; as with other formats the image is of no use afterwards."""
+        """Check every part of the file except the pixels. As with other formats, the image is unusable afterwards."""
         if self._data is None:
             raise RuntimeError("verify must be called directly after open")
         try:
@@ -148,7 +150,7 @@ class SdtImageFile(ImageFile.ImageFile):
 
 @functools.cache
 def codec_of(model: str | Path) -> Codec:
-    """Return the one codec of a model that all images share."""
+    """Return the codec of a model. All images share it."""
     return Codec.open(model)
 
 
@@ -157,14 +159,14 @@ def accept(prefix: bytes) -> bool:
 
 
 def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Write an image; see the module's text for the options."""
-    options = dict(image.encoderinfo)
-    options = {name: options.pop(name) for name in OPTIONS & options.keys()}
-    nbytes, model = options.pop("bytes", None), options.pop("model", BUILT_IN)
-    changes = {name: options.pop(name) for name in METADATA if name in options}
+    """Write an image; the module's docstring lists the options."""
+    parameters: dict[str, Any] = image.encoderinfo
+    options = {name: parameters[name] for name in OPTIONS & parameters.keys()}
+    changes = {name: parameters[name] for name in METADATA if name in parameters}
+    model = parameters.get("model", BUILT_IN)
     if changes:
         image = with_metadata(image, changes)
-    fp.write(codec_of(model).encode(image, nbytes=nbytes, limits=UNLIMITED, **options))
+    fp.write(codec_of(model)._encode(image, ImageEncodeOptions(**options, limits=UNLIMITED)))
 
 
 Image.register_open(FORMAT, SdtImageFile, accept)

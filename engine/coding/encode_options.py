@@ -18,9 +18,9 @@ class EncodeOptions:
 
     Attributes:
         quality: 1 (smallest file) to 100 (best image); 50 if there is no rate target.
-        nbytes: largest size of the file in bytes.
-        bits_per_pixel: largest size of the file in bits per pixel of the image.
-        psnr: smallest PSNR of the decoded image in dB.
+        max_bytes: largest size of the file in bytes.
+        bpp: largest size of the file in bits per pixel of the image.
+        target_psnr: smallest PSNR of the decoded image in dB.
         effort: 1 (fast) to 9 (slow).
         method: "latents", or "palette" for the method of 2022.
         layers: 1 for latents alone; 2 for an overlay and a residual too, where they are worth their bits.
@@ -31,23 +31,23 @@ class EncodeOptions:
     """
 
     quality: float | None = None
-    nbytes: int | None = None
-    bits_per_pixel: float | None = None
-    psnr: float | None = None
+    max_bytes: int | None = None
+    bpp: float | None = None
+    target_psnr: float | None = None
     effort: int = DEFAULT_EFFORT
     method: Method = "latents"
     layers: int = 2
 
     def __post_init__(self) -> None:
-        targets = (self.quality, self.nbytes, self.bits_per_pixel, self.psnr)
+        targets = (self.quality, self.max_bytes, self.bpp, self.target_psnr)
         num_targets = sum(target is not None for target in targets)
         if num_targets > 1:
-            raise ValueError("quality, nbytes, bits_per_pixel and psnr: ask for one of them only")
+            raise ValueError("quality, max_bytes, bpp and target_psnr: ask for one of them only")
         if self.quality is not None:
             self._set("quality", checked_number("quality", self.quality, 1, 100))
-        if self.nbytes is not None:
-            self._set("nbytes", checked_integer("nbytes", self.nbytes, 1))
-        for name in ("bits_per_pixel", "psnr"):
+        if self.max_bytes is not None:
+            self._set("max_bytes", checked_integer("max_bytes", self.max_bytes, 1))
+        for name in ("bpp", "target_psnr"):
             if getattr(self, name) is not None:
                 self._set(name, checked_number(name, getattr(self, name), 0, above=True))
         self._set("effort", checked_integer("effort", self.effort, min(SEARCH_ITERATIONS), max(SEARCH_ITERATIONS)))
@@ -67,7 +67,7 @@ class EncodeOptions:
 
     def fixed_quality(self) -> float:
         """Return the quality; `ValueError` if there is another rate target, or the method has no quality."""
-        targets = (self.nbytes, self.bits_per_pixel, self.psnr)
+        targets = (self.max_bytes, self.bpp, self.target_psnr)
         if self.method == "palette" or any(target is not None for target in targets):
             raise ValueError("an image that comes in rows takes a quality, but no size, PSNR or method palette")
         return self.first_quality

@@ -36,15 +36,15 @@ def encode_to_target(
         ValueError: if no file is that small or that good, or a PSNR is asked for without `psnr_of_file`.
     """
     max_quality = MAX_QUALITY if options.layers == 2 and psnr_of_file else MAX_LATENT_QUALITY
-    if options.psnr is not None:
+    if options.target_psnr is not None:
         if psnr_of_file is None:
             raise ValueError("latents alone have no image whose PSNR could be aimed at")
-        return lowest_quality_above(options.psnr, max_quality, encode_at, psnr_of_file)
-    if options.bits_per_pixel is not None:
-        nbytes = min(options.bits_per_pixel * width * height / 8, MAX_NBYTES)
+        return lowest_quality_above(options.target_psnr, max_quality, encode_at, psnr_of_file)
+    if options.bpp is not None:
+        nbytes = min(options.bpp * width * height / 8, MAX_NBYTES)
         return highest_quality_within(max(int(nbytes), 1), max_quality, encode_at)
-    if options.nbytes is not None:
-        return highest_quality_within(min(options.nbytes, MAX_NBYTES), max_quality, encode_at)
+    if options.max_bytes is not None:
+        return highest_quality_within(min(options.max_bytes, MAX_NBYTES), max_quality, encode_at)
     return encode_at(options.first_quality)
 
 

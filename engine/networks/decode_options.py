@@ -1,47 +1,45 @@
-"""The options of decoding."""
+"""The options of decoding that the networks need."""
 
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 from sdtrt.engine.denoising.denoise import validate_steps
 from sdtrt.engine.format.arguments import checked_choice
 
 Look = Literal["faithful", "vivid"]
 LookOption = Literal["auto", "faithful", "vivid"]
-Denoise = int | Literal["auto"]
+Denoise = int | Literal["auto", "off"]
 LOOKS: tuple[str, ...] = get_args(LookOption)
+DENOISE_WORDS: dict[str, int | None] = {"auto": None, "off": 0}  # and the number of steps that each stands for
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """The options of decoding.
+    """The number of denoising steps and the look. "auto" takes the value that the bundle recommends.
 
-    Attributes:
-        denoise: the number of denoising steps, 0 for none. None is the recommendation of the bundle.
-        look: "faithful" or "vivid". "auto" is the recommendation of the bundle.
+    Arguments:
+        denoise: int, 0 to 1000, "off" (the same as 0) or "auto" (default).
+        look: "faithful", "vivid" or "auto" (default).
 
     Raises:
-        TypeError: `look` is not a string.
-        ValueError: `look` is unknown.
+        ValueError: the number of steps is out of range, or the look is unknown.
+        TypeError: `denoise` is neither a whole number nor one of the two words, or `look` is not a string.
     """
 
-    denoise: int | None = None
+    denoise: Denoise = "auto"
     look: LookOption = "auto"
 
-    @classmethod
-    def of(cls, denoise: Denoise, look: LookOption) -> Self:
-        """Return the options for the arguments of the public API, where `denoise` may be "auto".
-
-        Raises:
-            TypeError: an argument has a wrong type.
-            ValueError: `look` is unknown, or `denoise` is out of range.
-        """
-        if isinstance(denoise, str) and denoise != "auto":
-            raise TypeError(f"denoise is {denoise!r}, expected a number of steps or 'auto'")
-        return cls(None if isinstance(denoise, str) else validate_steps(denoise), look)
-
     def __post_init__(self) -> None:
+        if not isinstance(self.denoise, str):
+            validate_steps(self.denoise)
+        elif self.denoise not in DENOISE_WORDS:
+            raise TypeError(f"denoise is {self.denoise!r}, expected a number of steps, 'auto' or 'off'")
         checked_choice("look", self.look, LOOKS)
+
+    @property
+    def denoise_steps(self) -> int | None:
+        """The number of denoising steps; None for the number that the bundle recommends."""
+        return DENOISE_WORDS[self.denoise] if isinstance(self.denoise, str) else int(self.denoise)
 
 
 DEFAULT_DECODE_OPTIONS = DecodeOptions()

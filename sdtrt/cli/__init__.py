@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from sdtrt._version import __version__
 from sdtrt.cli import compare, completion, dataset, images, models, reports, serve, view
-from sdtrt.cli.batch import fail, in_words, show_traceback
+from sdtrt.cli.batch import fail, message_of, show_traceback
 from sdtrt.errors import SdtrtError
 from sdtrt.process import streams
 from sdtrt.process.signals import SignalExit, ending_signals
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             return 1
         except OSError as error:
-            return fail(in_words(error))
+            return fail(message_of(error))
         except KeyboardInterrupt:
             clear_bar()
             fail("interrupted")

@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common."""
+"""Arguments that several commands share, and the parsers of their values."""
 
 import argparse
 import math
@@ -34,7 +34,7 @@ def add_inputs(command: argparse.ArgumentParser, text: str) -> None:
 
 
 class Inputs(argparse.Action):
-    """Keeps the names of inputs; refuses those that no command can read."""
+    """Stores the names of inputs, and refuses names that no command can read."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
         if "" in values:
@@ -60,7 +60,7 @@ def add_output(command: argparse.ArgumentParser) -> None:
         "-f", "--force", action="store_true", help="replace existing files; their mode and their links are kept"
     )
     existing.add_argument(
-        "--skip-existing", action="store_true", help="leave them, and skip their inputs: to go on with a batch"
+        "--skip-existing", action="store_true", help="skip inputs whose output exists, to resume a batch"
     )
 
 
@@ -88,7 +88,9 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
 
 
 def add_frame(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--frame", type=int, default=0, help="of animations and pages, counted from 0 (default 0)")
+    command.add_argument(
+        "--frame", type=int, default=0, help="frame or page of the image file, counted from 0 (default 0)"
+    )
 
 
 def add_limit(command: argparse.ArgumentParser) -> None:
@@ -98,7 +100,7 @@ def add_limit(command: argparse.ArgumentParser) -> None:
 
 
 def number(text: str, kind: type[Number]) -> Number:
-    """Return a text as a number of a kind; `ArgumentTypeError` says what is expected if it is none."""
+    """Parse a number; `ArgumentTypeError` for any other text."""
     try:
         return kind(text)
     except ValueError as error:
@@ -128,26 +130,27 @@ def region(text: str) -> Region:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """Return width and height in pixels."""
+    """Parse width and height in pixels."""
     match = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r}, expected width and height in pixels, such as 500x333")
     return int(match[1]), int(match[2])
 
 
-def roi(text: str) -> tuple[Region | str, float]:
-    """Return a region, or the name of a mask's file, and its weight."""
-    match = re.fullmatch(r"(.*?)(?::(\d{1,3}(?:\.\d{1,9})?))?", text, re.DOTALL)
-    assert match is not None
-    where, weight = match.groups()
-    found = region(where) if re.fullmatch(r"[\dx+]+", where) else where
-    if weight is not None and not 1 <= float(weight) <= MAX_WEIGHT:
-        raise argparse.ArgumentTypeError(f"weight {weight}, expected 1 to {MAX_WEIGHT:.0f}")
-    return found, DEFAULT_WEIGHT if weight is None else float(weight)
+def roi(text: str) -> Region | str:
+    """Parse a region, or return the name of a mask's file."""
+    return region(text) if re.fullmatch(r"[\dx+]+", text) else text
+
+
+def roi_weight(text: str) -> float:
+    value = number(text, float)
+    if not 1 <= value <= MAX_WEIGHT:
+        raise argparse.ArgumentTypeError(f"{text}, expected 1 to {MAX_WEIGHT:.0f}")
+    return value
 
 
 def scale(text: str) -> int:
-    """Return by how many times a preview is smaller."""
+    """Parse the factor by which a preview is smaller than the image."""
     if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= MAX_SCALE:
         raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {MAX_SCALE}")
     return int(text)
@@ -157,26 +160,28 @@ def add_roi(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--roi",
         type=roi,
-        metavar="ROI[:W]",
-        help="a region that matters W times as much as the rest (default 4): 300x200+40+60, or a mask's image file",
+        metavar="ROI",
+        help="region of interest: 300x200+40+60, or an image file with a mask, white inside the region",
+    )
+    command.add_argument(
+        "--roi-weight",
+        type=roi_weight,
+        default=DEFAULT_WEIGHT,
+        metavar="W",
+        help="factor of the squared error in the region of interest, 1 to 64 (default %(default)g)",
     )
 
 
-def roi_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what `encode` is to know of a region of interest, nothing if there is none."""
-    return {} if options.roi is None else dict(zip(("roi", "roi_weight"), options.roi, strict=True))
-
-
 def denoise(text: str) -> int | Literal["auto"]:
-    """Return a number of steps, 0 for `off`, or `auto`."""
+    """Parse a number of denoising steps, `off` (returned as 0) or `auto`."""
     try:
         return "auto" if text == "auto" else validate_steps(0 if text == "off" else int(text))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number of steps, auto or off") from error
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number of steps from 0 to 1000, auto or off") from error
 
 
 def positive_count(text: str) -> int:
-    """Return a whole number, 1 or more."""
+    """Parse a whole number of at least 1."""
     value = number(text, int)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
@@ -184,7 +189,7 @@ def positive_count(text: str) -> int:
 
 
 def positive(text: str) -> float:
-    """Return a finite number above 0."""
+    """Parse a finite number above 0."""
     value = number(text, float)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text}, expected a number above 0")
@@ -223,7 +228,7 @@ def value_range(text: str) -> tuple[float, float]:
 
 
 def mebibytes(text: str) -> int:
-    """Return bytes of a number of MiB, 1 to 1 048 576."""
+    """Parse a number of MiB, 1 to 1,048,576, and return bytes."""
     value = number(text, int)
     if not 1 <= value <= 1 << 20:
         raise argparse.ArgumentTypeError(f"{text} MiB, expected 1 to {1 << 20}")

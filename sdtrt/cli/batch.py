@@ -16,7 +16,7 @@ from sdtrt.process.text import printable, printable_message, without_addresses
 from sdtrt.progress import Watch, clear_bar, progress
 
 Record = dict[str, Any]
-Line = str | Callable[[Record], str]  # to be filled in from a record, or what makes it
+Line = str | Callable[[Record], str]  # a format string for a record, or a function that returns the line
 EXPECTED = (SdtrtError, OSError, ValueError, Image.DecompressionBombError)
 DEBUG = "SDTRT_DEBUG"
 
@@ -30,10 +30,15 @@ def each_file(
     check: Check | None = None,
     always: bool = False,
 ) -> int:
-    """Do `work` for each input, go on after a bad one, report; return the exit code.
+    """Call `work` for each input, report each result, and return the exit code. An error does not stop the others.
 
-    `line` describes a result; results are the output itself if `always`, else a courtesy that `--quiet` drops. An
-    output that exists, or that `check` refuses, is that input's result: `work` is not called for it.
+    Arguments:
+        options: the parsed arguments of the command.
+        targets: the output of each input.
+        work: takes an input and its output, and returns a record.
+        line: describes a record.
+        check: raises an error for an output that the command cannot write. Such an input fails without `work`.
+        always: True if the records are the command's results: they go to standard output, also with `--quiet`.
     """
     records: list[Record] = []
     pairs = list(zip(options.inputs, targets, strict=True))
@@ -41,11 +46,11 @@ def each_file(
         for source, target in progress(pairs, quiet=options.quiet, name=lambda pair: printable(pair[0])):
             record: Record = {"input": source} if always else {"input": source, "output": target}
             refused = {} if always else refusal(options, source, target, check)
-            record |= refused or attempted(work, source, target, options)
+            record |= refused or run_one(work, source, target, options)
             records.append(record)
             report(record, line, options, always)
     if options.json:
-        # Standard output may be taken by the result itself.
+        # Standard output may already receive the result itself.
         print_json(records, to_messages=not always and any(map(is_stdout, targets)))
     failed = sum("error" in record for record in records)
     if failed and len(records) > 1:
@@ -54,7 +59,7 @@ def each_file(
 
 
 def refusal(options: argparse.Namespace, source: str, target: str, check: Check | None = None) -> Record:
-    """Return why an output is not to be written, as a part of its record; an empty one if it can be."""
+    """Return the part of a record that says why an output is not written; empty if it can be written."""
     if getattr(options, "skip_existing", False) and exists(target):
         return {"skipped": True}
     try:
@@ -63,47 +68,47 @@ def refusal(options: argparse.Namespace, source: str, target: str, check: Check 
         if check:
             check(target)
     except (OSError, ValueError) as error:
-        return {"error": in_words(error, source)}
+        return {"error": message_of(error, source)}
     return {}
 
 
 def any_work(options: argparse.Namespace, targets: list[str], check: Check | None = None) -> bool:
-    """Return whether any output can be written: if not, no model needs to be opened."""
+    """Return whether any output can be written. Otherwise no model needs to be opened."""
     return any(not refusal(options, "", target, check) for target in targets)
 
 
 def show_traceback(options: argparse.Namespace) -> None:
-    """Print the traceback of the error that is being handled, if `--debug` or the environment asks for that."""
+    """Print the traceback of the current error with `--debug` or the environment variable SDTRT_DEBUG."""
     if getattr(options, "debug", False) or variable(DEBUG):
         clear_bar()
         print_message(traceback.format_exc(), end="")
 
 
-def attempted(work: Callable[[str, str], Record], source: str, target: str, options: argparse.Namespace) -> Record:
-    """Return what `work` returns, or its error; and what was warned of meanwhile."""
+def run_one(work: Callable[[str, str], Record], source: str, target: str, options: argparse.Namespace) -> Record:
+    """Return the record of `work` or of its error, with the warnings that were given."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             record = work(source, target)
-        except Exception as error:  # one bad input must not end the others, whatever its reader raises
-            record = {"error": in_words(error, source)}
+        except Exception as error:  # an error of one input must not stop the others
+            record = {"error": message_of(error, source)}
             show_traceback(options)
-    told = sorted({named(str(warning.message), source) for warning in caught})
-    return record | {"warnings": told} if told else record
+    messages = sorted({name_the_input(str(warning.message), source) for warning in caught})
+    return record | {"warnings": messages} if messages else record
 
 
-def in_words(error: Exception, name: str = "") -> str:
-    """Return what went wrong; of the system's errors not the number, nor the file that is of this name."""
+def message_of(error: Exception, name: str = "") -> str:
+    """Return the message of an error; errors of the system without their number, and without the file `name`."""
     if isinstance(error, OSError) and error.strerror is not None:
         return error.strerror if str(error.filename or "") in ("", name) else f"{error.filename}: {error.strerror}"
-    text, kind = named(str(error), name), type(error).__name__
+    text, kind = name_the_input(str(error), name), type(error).__name__
     if isinstance(error, EXPECTED):
         return text or kind
     return f"unexpected {kind}: {text or 'no message'}; --debug shows where"
 
 
-def named(message: str, name: str) -> str:
-    """Return a library's message in which the name of the input stands for an object's memory address."""
+def name_the_input(message: str, name: str) -> str:
+    """Return a library's message in which the name of the input replaces the memory address of an object."""
     return without_addresses(message, repr(name) if name else "the file")
 
 

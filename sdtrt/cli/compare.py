@@ -1,4 +1,4 @@
-"""The command `compare`: images by sdtrt and by other codecs, as an HTML report and as an image."""
+"""The command `compare`: images encoded by sdtrt and other codecs, as an HTML report and a contact sheet."""
 
 import argparse
 import io
@@ -18,16 +18,15 @@ from sdtrt.cli.arguments import (
     add_roi,
     positive_count,
     quality,
-    roi_options,
 )
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_writable, write_output
-from sdtrt.cli.inputs import check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import arguments_of, check_roi, limits_of, open_image, opened_codecs
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
-from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.convert import to_engine_image
+from sdtrt.images.options import ImageEncodeOptions
 from sdtrt.process.text import printable
 
 QUALITY = 25
@@ -35,10 +34,9 @@ LINE = "sdtrt {bytes} bytes, {psnr} dB; {rivals}"
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    encoding = {"quality": options.quality, "nbytes": options.bytes}
-    if options.quality is None and options.bytes is None:
-        encoding["quality"] = QUALITY
-    EncodeOptions(**encoding)  # what makes no sense is wrong usage, not a wrong input
+    if options.quality is None and options.max_bytes is None:
+        options.quality = QUALITY
+    encode_options = ImageEncodeOptions(**arguments_of(options, ImageEncodeOptions))
     outputs = {"-o": options.output} | ({"--png": options.png} if options.png else {})
     for target in outputs.values():
         for source in options.inputs:
@@ -55,7 +53,7 @@ def compare_command(options: argparse.Namespace) -> int:
             with open_image(source, options.frame, limits_of(options)) as image:
                 pixels = to_engine_image(image, strip=True, limits=limits_of(options)).pixels
             codec, name = codec_of(options.model), name_of(source)
-            comparisons.append(compare(codec, name, np.asarray(pixels), **encoding, **roi_options(options)))
+            comparisons.append(compare(codec, name, np.asarray(pixels), encode_options))
             return record_of(comparisons[-1])
 
         code = each_file(options, targets, work, LINE, check=check)
@@ -75,14 +73,14 @@ def name_of(source: str) -> str:
 def record_of(comparison: Comparison) -> Record:
     ours, *rivals = comparison.results
     figures = {r.codec: {"bytes": r.nbytes, "psnr": round(r.psnr, 2), "ssim": round(r.ssim, 4)} for r in rivals}
-    told = ", ".join(f"{name} {figure['bytes']} bytes, {figure['psnr']} dB" for name, figure in figures.items())
+    summary = ", ".join(f"{name} {figure['bytes']} bytes, {figure['psnr']} dB" for name, figure in figures.items())
     record: Record = {"bytes": ours.nbytes, "psnr": round(ours.psnr, 2), "ssim": round(ours.ssim, 4)}
     if comparison.roi:
         record["roi"] = {name: rounded(figure) for name, figure in asdict(comparison.roi).items()}
-        told += (
+        summary += (
             f"; region of interest {record['roi']['region_with']} dB, without --roi {record['roi']['region_without']}"
         )
-    return record | {"codec": OURS, "others": figures, "rivals": told}
+    return record | {"codec": OURS, "others": figures, "rivals": summary}
 
 
 def rounded(figure: float | None) -> float | None:
@@ -94,15 +92,15 @@ def add_commands(commands: Any) -> None:
         commands,
         "compare",
         compare_command,
-        "images, of large ones the middle, by sdtrt, JPEG, WebP and AVIF: an HTML report",
+        "compare sdtrt with JPEG, WebP and AVIF, on images or the middle of large images: an HTML report",
     )
     add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
-    rate.add_argument("--bytes", type=positive_count, metavar="N", help="of each file, at most")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="the largest size of each file")
     add_roi(command)
     command.add_argument("-o", "--output", default="compare.html", help="the report (default %(default)s)")
-    command.add_argument("--png", metavar="FILE", help="write a contact sheet, too")
+    command.add_argument("--png", metavar="FILE", help="also write a contact sheet")
     command.add_argument("-f", "--force", action="store_true", help="replace existing files")
     add_frame(command)
     add_limit(command)

@@ -15,13 +15,13 @@ from sdtrt.cli.arguments import (
     quality,
     whole_number,
 )
-from sdtrt.cli.inputs import extra
-from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.cli.inputs import arguments_of, extra
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.decode_options import LOOKS
 from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
 from sdtrt.process.threads import available_cpus
@@ -38,32 +38,21 @@ SHOWN = 5  # errors that are printed
 
 
 def encode(options: argparse.Namespace) -> int:
-    encoding = {"quality": options.quality, "nbytes": options.bytes, "bits_per_pixel": options.bpp}
-    EncodeOptions(
-        psnr=options.target_psnr, effort=options.effort, layers=options.layers, **encoding
-    )  # wrong usage, not input
-    encoding |= {
-        "psnr": options.target_psnr,
-        "effort": options.effort,
-        "layers": options.layers,
-        "strip": options.strip,
-    }
-    return conclude(options, "encode", encoding)
+    encoding = arguments_of(options, ImageEncodeOptions)
+    ImageEncodeOptions(**encoding)  # refuses wrong values before any work
+    return run_task(options, "encode", encoding)
 
 
 def decode(options: argparse.Namespace) -> int:
     check_output_quality(NAMES[KINDS[options.format]], options.output_quality)
-    call = {
-        "denoise": None if options.denoise == "auto" else options.denoise,
-        "look": options.look,
-        "strip": options.strip,
-        "output_quality": options.output_quality,
-    }
-    return conclude(options, "decode", call)
+    decoding = arguments_of(options, ImageDecodeOptions)
+    if options.denoise == "auto":
+        del decoding["denoise"]  # the default is not part of a shard's fingerprint
+    return run_task(options, "decode", decoding | {"output_quality": options.output_quality})
 
 
 def latents(options: argparse.Namespace) -> int:
-    return conclude(options, "latents", {})
+    return run_task(options, "latents", {})
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -81,15 +70,15 @@ def verify(options: argparse.Namespace) -> int:
         if wrong is None:
             raise
         return 0  # images or latents, as they were written
-    return conclude(options, "verify", {})
+    return run_task(options, "verify", {})
 
 
 def stats(options: argparse.Namespace) -> int:
-    return conclude(options, "stats", {})
+    return run_task(options, "stats", {})
 
 
-def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str, Any]) -> int:
-    """Run a task, say how it went, and return the exit code."""
+def run_task(options: argparse.Namespace, operation: "Operation", call: dict[str, Any]) -> int:
+    """Run a task, print its summary, and return the exit code."""
     with extra("dataset"):
         from sdtrt.dataset.runs import TooManyErrorsError, run
         from sdtrt.dataset.shards import Task
@@ -103,7 +92,7 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
         options={name: value for name, value in call.items() if value is not None},
         machine=machine(options),
     )
-    if "model" in task.machine and not options.ray:  # a cluster may have models that this machine has not
+    if "model" in task.machine and not options.ray:  # a cluster may have models that this machine lacks
         find_bundle(options.model)
     rate = Rate(quiet=options.quiet)
     try:
@@ -113,25 +102,25 @@ def conclude(options: argparse.Namespace, operation: "Operation", call: dict[str
                 each_of(options),
                 shard_size=options.shard_size,
                 max_errors=options.max_errors,
-                report=lambda summary: rate(summary.samples_done, summary.total, said(summary)),
+                report=lambda summary: rate(summary.samples_done, summary.total, progress_text(summary)),
             )
     except TooManyErrorsError as error:
         clear_bar()
         print_message(printable(f"sdtrt: {error}; --max-errors {options.max_errors}"))
         return 1
     clear_bar()
-    tell(summary, task, options)
+    print_summary(summary, task, options)
     return 1 if summary.errors else 0
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
-    """Return how a worker opens its codec: one core each, unless a GPU does the work."""
+    """Return the arguments of `Codec.open` for each worker."""
     names = ("model", "device", "backend", "precision", "threads")
     return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
 
 
 def each_of(options: argparse.Namespace) -> "Each":
-    """Return what does shards: a cluster, or this machine."""
+    """Return the function that processes shards, on a Ray cluster or on this machine."""
     if options.ray:
         with extra("ray"):
             from sdtrt.dataset import on_ray
@@ -141,14 +130,14 @@ def each_of(options: argparse.Namespace) -> "Each":
     return partial(pool.each, workers=options.workers)
 
 
-def said(summary: "Summary") -> str:
-    """Return how many shards are done, how fast, and what became of the bytes."""
+def progress_text(summary: "Summary") -> str:
+    """Return the progress as text: shards, samples per second, ratio of bytes, errors and warnings."""
     nbytes, made = summary.sums["nbytes"], summary.sums["made_nbytes"]
     parts = [f"{summary.done} of {counted(summary.shards, 'shard')}"]
     if summary.pace:
         parts.append(f"{summary.pace:.1f} a second")
     if made and nbytes:
-        parts.append(share(made / nbytes))
+        parts.append(share_of_bytes(made / nbytes))
     if summary.errors:
         parts.append(counted(len(summary.errors), "error"))
     if summary.warnings:
@@ -156,12 +145,12 @@ def said(summary: "Summary") -> str:
     return ", ".join(parts)
 
 
-def share(ratio: float) -> str:
-    """Return how many bytes were written, for each byte that was read, in words."""
+def share_of_bytes(ratio: float) -> str:
+    """Return the ratio of bytes written to bytes read as text."""
     return f"{ratio:.1%} of the bytes".replace("%", " %") if ratio <= 1 else f"{ratio:.2f} times the bytes"
 
 
-def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
+def print_summary(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
     figures = {
         "shards": summary.shards,
         "skipped": summary.skipped,
@@ -173,22 +162,22 @@ def tell(summary: "Summary", task: "Task", options: argparse.Namespace) -> None:
         more = {"warnings": summary.warnings, "left_behind": dict(sorted(summary.left_behind.items()))}
         print_json(figures | more)
         return
-    tell_problems([(one["key"], one["source"], one["error"]) for one in summary.errors], "errors")
+    print_problems([(one["key"], one["source"], one["error"]) for one in summary.errors], "errors")
     if not options.quiet:
-        tell_problems([(one["key"], one["source"], one["warning"]) for one in summary.warnings], "warnings")
+        print_problems([(one["key"], one["source"], one["warning"]) for one in summary.warnings], "warnings")
     if task.destination is None:
         print_result(printable(f"{options.source}: {totals(summary)}"))
     elif not options.quiet:
         images = counted(summary.sums["samples"], "image")
         skipped = f", {summary.skipped} of {counted(summary.shards, 'shard')} done before" if summary.skipped else ""
         where = f"{printable(options.source)} -> {printable(options.destination)}"
-        print_message(f"{where}: {images}, {said(summary)}{skipped}")
+        print_message(f"{where}: {images}, {progress_text(summary)}{skipped}")
         if summary.left_behind:
             print_message(f"not carried: {files_by_suffix(summary.left_behind)}")
 
 
 def totals(summary: "Summary") -> str:
-    """Return what was counted in samples of which nothing is written, in words."""
+    """Return the totals of an operation that writes nothing, as text."""
     sums = {name: value for name, value in sorted(summary.sums.items()) if name != "samples" and value}
     parts = [f"{counted(summary.sums['samples'], 'sample')} in {counted(summary.shards, 'shard')}"]
     parts += [f"{value:,} {label(name)}" for name, value in sums.items()]
@@ -196,21 +185,21 @@ def totals(summary: "Summary") -> str:
 
 
 def label(name: str) -> str:
-    """Return the name of a figure in words."""
+    """Return the label of a total."""
     words = {"nbytes": "bytes", "made_nbytes": "bytes made", "unchecked": "not checked in full"}
     return words.get(name, f"bytes of {name.removesuffix('_nbytes')}" if name.endswith("_nbytes") else name)
 
 
-def tell_problems(problems: list[tuple[str, str, str]], noun: str) -> None:
-    """Print the first of some errors or warnings, each with its sample's key and source."""
+def print_problems(problems: list[tuple[str, str, str]], noun: str) -> None:
+    """Print the first errors or warnings, each with the key and the source of its sample."""
     for key, source, text in problems[:SHOWN]:
         print_message(printable(f"sdtrt: {key}{f' ({source})' if source else ''}: {text}"))
     if len(problems) > SHOWN:
-        print_message(f"sdtrt: and {len(problems) - SHOWN} more {noun}, which the manifest names")
+        print_message(f"sdtrt: and {len(problems) - SHOWN} more {noun}; the manifest lists them")
 
 
 def files_by_suffix(counts: Mapping[str, int]) -> str:
-    """Return numbers of files by suffix in words, the most frequent first."""
+    """Return the numbers of files by suffix as text, the most frequent suffix first."""
     labels = {"hidden": "hidden", "none": "without a suffix"}
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     total = counted(sum(counts.values()), "file")
@@ -219,17 +208,17 @@ def files_by_suffix(counts: Mapping[str, int]) -> str:
 
 
 def add_commands(commands: Any) -> None:
-    command = commands.add_parser(
-        "dataset", help="whole datasets: folders, WebDataset tars, Parquet, on a cluster, too"
-    )
+    command = commands.add_parser("dataset", help="datasets: folders, WebDataset tars, Parquet; also on a cluster")
     inner = command.add_subparsers(dest="operation", required=True, metavar="OPERATION")
 
     one = add_operation(inner, "encode", encode, "images to .sdt files", writes=True)
     rate = one.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
-    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
-    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose image has so many dB")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality with at most N bytes a file")
+    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality with at most B bits per pixel")
+    rate.add_argument(
+        "--target-psnr", type=positive, metavar="DB", help="smallest file whose image has a PSNR of at least DB"
+    )
     one.add_argument(
         "--effort", type=int, choices=SEARCH_ITERATIONS, default=DEFAULT_EFFORT, help="default %(default)s"
     )
@@ -240,9 +229,11 @@ def add_commands(commands: Any) -> None:
     one = add_operation(inner, "decode", decode, ".sdt files to images", writes=True)
     one.add_argument("--format", choices=KINDS, default="png", help="default %(default)s")
     add_output_quality(one)
-    one.add_argument("--denoise", type=denoise, default="auto", metavar="N", help="steps of the UNet, auto or off")
+    one.add_argument(
+        "--denoise", type=denoise, default="auto", metavar="N", help="denoising steps of the UNet, auto or off"
+    )
     one.add_argument("--look", choices=LOOKS, default="auto", help="default %(default)s")
-    one.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
+    one.add_argument("--strip", action="store_true", help="leave out metadata and the mark of reconstruction")
     add_networks(one)
 
     add_operation(inner, "latents", latents, ".sdt files to latents, as .npy files; needs no model", writes=True)

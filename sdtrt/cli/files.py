@@ -1,4 +1,4 @@
-"""Inputs and outputs of the command line: whole files or standard streams, written whole or not at all."""
+"""Inputs and outputs of the command line: files or standard streams. Outputs are written completely or not at all."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ def read_input(source: str) -> bytes:
     if not is_stdin(source):
         if Path(source).is_dir():
             raise IsADirectoryError(
-                "a directory, expected a file; name its files, or take sdtrt dataset for a whole directory"
+                "a directory, expected a file; name its files, or use sdtrt dataset for the directory"
             )
         return Path(source).read_bytes()
     if sys.stdin is None:
@@ -43,7 +43,7 @@ def read_input(source: str) -> bytes:
 
 
 def is_file(source: str) -> bool:
-    """Return whether an input is a file on disk, that can be read more than once and from anywhere."""
+    """Return whether an input is a file on disk, which can be read several times and from any position."""
     return not is_stdin(source) and Path(source).is_file()
 
 
@@ -68,7 +68,7 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
 
 
 def require_writable(target: str, *, force: bool) -> None:
-    """Raise `OSError` if `write_output` would: to be asked before long work."""
+    """Raise `OSError` if `write_output` would. Called before long work."""
     if target == STREAM:
         return
     output = output_of(Path(target))
@@ -82,13 +82,13 @@ def require_writable(target: str, *, force: bool) -> None:
 
 
 def check_not_input(source: str, target: str) -> None:
-    """Raise `ValueError` if an output is a file that the command reads, which would be lost."""
+    """Raise `ValueError` if an output is also the input: the input would be lost."""
     if target != STREAM and is_file(source) and _identity(source) == _identity(target):
         raise ValueError(f"the output {target} is the input {source}; name another file")
 
 
 def exists(target: str) -> bool:
-    """Return whether an output is a file that exists, for which `--skip-existing` skips the input."""
+    """Return whether an output is an existing file; `--skip-existing` then skips the input."""
     try:
         return target != STREAM and output_of(Path(target)).is_file
     except OSError:
@@ -96,7 +96,7 @@ def exists(target: str) -> bool:
 
 
 def check_distinct(targets: dict[str, str]) -> None:
-    """Raise `ValueError` if two outputs of one command, by the options that name them, are the same file or stream."""
+    """Raise `ValueError` if two outputs of a command, given by option, are the same file or stream."""
     options = list(targets)
     for number, one in enumerate(options):
         for other in options[:number]:
@@ -105,7 +105,7 @@ def check_distinct(targets: dict[str, str]) -> None:
 
 
 def _identity(target: str) -> Any:
-    """Return what tells files and descriptors apart that may have several names; devices may be named twice."""
+    """Return a value that is equal for two names of one file or descriptor. Names of a device never are equal."""
     if is_stdout(target):
         return 1
     output = output_of(Path(target))
@@ -115,11 +115,11 @@ def _identity(target: str) -> Any:
 
 
 def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list[str]:
-    """Return where each input's output goes.
+    """Return the output of each input, and create the folder `output` if it ends in `/`.
 
-    Without `output`: beside the input, with `suffix` (`-` for standard input). With it: that file for one input, a
-    file of the input's name in that folder for several, or if it is a folder; one that ends in `/` is made.
-    `ValueError` if two outputs coincide.
+    Without `output`, each output lies beside its input and has `suffix`; standard input goes to standard output. If
+    `output` is a folder, or there are several inputs, each output lies in that folder. Otherwise it is the one output.
+    Raises `ValueError` if two outputs coincide.
     """
     if output == "":
         raise ValueError("the name after -o is empty; name a file or a folder")
@@ -141,13 +141,13 @@ def prepare_outputs(sources: list[str], output: str | None, suffix: str) -> list
 
 
 def _with_suffix(source: str, suffix: str) -> str:
-    """Return a name with another suffix; `.` and `/`, which name folders, have none and stay as they are."""
+    """Return a name with another suffix. `.` and `/` stay as they are."""
     path = Path(source)
     return str(path.with_suffix(suffix) if path.name else path)
 
 
 def _check_targets(targets: list[str]) -> None:
-    """Raise `ValueError` if two outputs coincide, by their names or as names of one file."""
+    """Raise `ValueError` if two outputs have the same name, or are names of one file."""
     twice = [target for target, count in Counter(targets).items() if count > 1]
     if twice:
         raise ValueError(f"several inputs would be written to {min(twice)}")
@@ -155,14 +155,14 @@ def _check_targets(targets: list[str]) -> None:
     for target in targets:
         try:
             identity = _identity(target)
-        except OSError:  # that is the error of this one input
+        except OSError:  # reported for this input later
             continue
         if (other := first.setdefault(identity, target)) != target:
             raise ValueError(f"several inputs would be written to one file, which {other} and {target} both name")
 
 
 def _check_shared(output: str) -> None:
-    """Raise `ValueError` if several inputs have one output that is no folder."""
+    """Raise `ValueError` if the output of several inputs is not a folder."""
     if is_stdout(output):
         raise ValueError("several inputs cannot share standard output; name a folder with -o")
     if descriptor_of(output) is not None or (os.path.lexists(output) and not _is_folder(output)):
@@ -172,7 +172,7 @@ def _check_shared(output: str) -> None:
 def _is_folder(name: str) -> bool:
     try:
         return Path(name).is_dir()
-    except OSError:  # a name that is too long, for one
+    except OSError:  # for example a name that is too long
         return False
 
 

@@ -1,4 +1,4 @@
-"""The commands that make files and images: `encode`, `decode`."""
+"""The commands `encode` and `decode`."""
 
 import argparse
 import io
@@ -25,22 +25,22 @@ from sdtrt.cli.arguments import (
     positive_count,
     quality,
     region,
-    roi_options,
     scale,
 )
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
-from sdtrt.cli.inputs import SearchCost, check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import SearchCost, arguments_of, check_roi, limits_of, open_image, opened_codecs
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec
-from sdtrt.engine.coding.encode_options import METHODS, EncodeOptions
+from sdtrt.engine.coding.encode_options import METHODS
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.decode_options import LOOKS
 from sdtrt.file_info import info
 from sdtrt.images.files import check_output_quality, image_file
-from sdtrt.latents.coding import file_of
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
+from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
 from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
 from sdtrt.latents.spaces import profile_of_space
 
@@ -48,23 +48,12 @@ ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
 
 
 def encode(options: argparse.Namespace) -> int:
-    encoding = {
-        "quality": options.quality,
-        "nbytes": options.bytes,
-        "bits_per_pixel": options.bpp,
-        "effort": options.effort,
-        "method": options.method,
-    }
     if options.from_latents:
-        return encode_latents(options, encoding)
+        return encode_latents(options)
     for name in ("key", "latent_space", "size"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} is for latents; give --from-latents, too")
-    EncodeOptions(
-        psnr=options.target_psnr, layers=options.layers, **encoding
-    )  # what makes no sense is wrong usage, not input
-    if options.roi and options.method == "palette":
-        raise ValueError("--method palette knows no region of interest")
+            raise ValueError(f"--{name.replace('_', '-')} needs --from-latents")
+    encode_options = ImageEncodeOptions(**arguments_of(options, ImageEncodeOptions), limits=limits_of(options))
 
     def check(target: str) -> None:
         check_is_no_image(target)
@@ -80,15 +69,7 @@ def encode(options: argparse.Namespace) -> int:
         def encode_whole(codec: Codec, source: str) -> bytes:
             with open_image(source, options.frame, limits_of(options)) as image:
                 cost_of(codec).say(source, image.width, image.height)
-                return codec.encode(
-                    image,
-                    psnr=options.target_psnr,
-                    layers=options.layers,
-                    **encoding,
-                    **roi_options(options),
-                    strip=options.strip,
-                    limits=limits_of(options),
-                )
+                return codec._encode(image, encode_options)
 
         def work(source: str, target: str) -> Record:
             codec, started = codec_of(model), time.perf_counter()
@@ -111,15 +92,17 @@ def encoded_record(data: bytes, seconds: float) -> Record:
     }
 
 
-def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int:
-    """Encode files of latents; no network is opened."""
+def encode_latents(options: argparse.Namespace) -> int:
+    """Encode files of latents. No network is opened."""
     if options.target_psnr is not None:
-        raise ValueError("--target-psnr needs images: latents alone have none to compare with")
+        raise ValueError("--target-psnr needs an image; it cannot be used with --from-latents")
     if options.roi:
-        raise ValueError("--roi is a part of an image: latents alone have none")
+        raise ValueError("--roi is a part of an image; it cannot be used with --from-latents")
     if options.latent_space and options.model:
-        raise ValueError("--latent-space and --model both give the latent space; leave one of them out")
-    asked, limits = EncodeOptions(**encoding), limits_of(options)
+        raise ValueError("--latent-space and --model both give the latent space; use one of them")
+    limits, (width, height) = limits_of(options), options.size or (None, None)
+    arguments = arguments_of(options, LatentsEncodeOptions) | {"key": None}  # the array is read below
+    latents_options = LatentsEncodeOptions(**arguments, width=width, height=height, limits=limits)
     if options.latent_space:
         profile = profile_of_space(options.latent_space)
     else:
@@ -130,8 +113,7 @@ def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int
         started = time.perf_counter()
         with Path(source).open("rb") if is_file(source) else io.BytesIO(read_input(source)) as stream:
             array = read_latents(stream, options.key, limits)
-        size = options.size or (None, None)
-        data = file_of(array, profile, asked, size=size, key=None, limits=limits, stacklevel=2)
+        data = latents_to_file(array, profile, latents_options, stacklevel=2)
         seconds = time.perf_counter() - started
         write_output(target, data, force=options.force)
         return encoded_record(data, seconds)
@@ -141,14 +123,16 @@ def encode_latents(options: argparse.Namespace, encoding: dict[str, Any]) -> int
 
 def decode(options: argparse.Namespace) -> int:
     if options.to_latents and (options.region or options.preview or options.partial or options.output_quality):
-        raise ValueError("--to-latents gives all latents of a file: no region, preview, part or output quality")
+        raise ValueError(
+            "--to-latents writes all latents of a file; it takes no --region, --preview, --partial or --output-quality"
+        )
     if options.preview and options.denoise not in {"auto", 0}:
-        raise ValueError("--preview does without --denoise")
+        raise ValueError("--preview cannot be used with --denoise")
     if options.to_latents:
         return decode_latents(options)
     suffix = f".{options.format}"
     if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"--format {options.format}: Pillow writes no image format of that name")
+        raise ValueError(f"--format {options.format}: Pillow cannot write this format")
     targets = prepare_outputs(options.inputs, options.output, suffix)
     limits = limits_of(options)
 
@@ -169,7 +153,7 @@ def decode(options: argparse.Namespace) -> int:
             if size := decode_rows(codec, data, target, options):
                 seconds = time.perf_counter() - started
                 return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
-            image = decoded(codec, data, options)
+            image = decode_image(codec, data, options)
             seconds = time.perf_counter() - started
             file = image_file(image, format_of(target, suffix), options.output_quality)
             write_output(target, file, force=options.force)
@@ -178,27 +162,19 @@ def decode(options: argparse.Namespace) -> int:
         return each_file(options, targets, work, "{width}x{height} {mode}, {seconds:.2f} s", check=check)
 
 
-def decoded(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> Image.Image:
-    """Return of a file's image what the options ask for."""
+def decode_image(codec: Codec, source: bytes | Path, options: argparse.Namespace) -> Image.Image:
+    """Return the image in a file, its region or its preview, as the options ask."""
     limits = limits_of(options)
     if options.preview:
         return codec.preview(source, scale=options.preview, strip=options.strip, limits=limits)
-    return codec.decode(
-        source,
-        region=options.region,
-        partial=options.partial,
-        denoise=options.denoise,
-        look=options.look,
-        strip=options.strip,
-        limits=limits,
-    )
+    return codec._decode(source, ImageDecodeOptions(**arguments_of(options, ImageDecodeOptions), limits=limits))
 
 
 def decode_latents(options: argparse.Namespace) -> int:
-    """Write the latents of files; no network is opened."""
+    """Write the latents of files. No network is opened."""
     limits = limits_of(options)
     if options.output is not None and not (options.output.endswith("/") or Path(options.output).is_dir()):
-        suffix_of_latents(options.output)  # refuses what cannot be written before any work
+        suffix_of_latents(options.output)  # refuses a wrong suffix before any work
     targets = prepare_outputs(options.inputs, options.output, ".npy")
 
     def work(source: str, target: str) -> Record:
@@ -210,7 +186,7 @@ def decode_latents(options: argparse.Namespace) -> int:
 
 
 def check_is_no_image(target: str) -> None:
-    """Raise `ValueError` if the name of an `.sdt` file's output is one of an image file."""
+    """Raise `ValueError` if the output of `encode` has the suffix of an image file."""
     suffix = Path(target).suffix.lower()
     kind = Image.registered_extensions().get(suffix)
     if kind in Image.SAVE and suffix != ".sdt":
@@ -218,14 +194,14 @@ def check_is_no_image(target: str) -> None:
 
 
 def format_of(target: str, suffix: str) -> str:
-    """Return the image format, in Pillow's words, that an output's name, or else `suffix`, asks for.
+    """Return Pillow's name of the format for an output's suffix, or for `suffix` if it has none.
 
-    `ValueError` if Pillow writes none of that name.
+    Raises `ValueError` if Pillow cannot write the format.
     """
     extension = Path(target).suffix.lower() or suffix
     kind = Image.registered_extensions().get(extension)
     if kind not in Image.SAVE:
-        raise ValueError(f"{target}: Pillow writes no image format of the name {extension}; name a .png file")
+        raise ValueError(f"{target}: Pillow cannot write {extension} files; name a .png file")
     return kind
 
 
@@ -234,9 +210,11 @@ def add_commands(commands: Any) -> None:
     add_inputs(command, "image files, - or /dev/stdin for standard input")
     rate = command.add_mutually_exclusive_group()
     rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--bytes", type=positive_count, metavar="N", help="best quality in files of at most N bytes")
-    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality at B bits per pixel at most")
-    rate.add_argument("--target-psnr", type=positive, metavar="DB", help="smallest file whose image has so many dB")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality with at most N bytes a file")
+    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality with at most B bits per pixel")
+    rate.add_argument(
+        "--target-psnr", type=positive, metavar="DB", help="smallest file whose image has a PSNR of at least DB"
+    )
     command.add_argument(
         "--effort",
         type=int,
@@ -248,14 +226,14 @@ def add_commands(commands: Any) -> None:
         "--method",
         choices=METHODS,
         default="latents",
-        help="palette: the method of 2022, 256 colours of latents, deflated; a baseline (default %(default)s)",
+        help="palette is a baseline of 2022: 256 colours of latents, deflated (default %(default)s)",
     )
     command.add_argument(
         "--layers",
         type=int,
         choices=(1, 2),
         default=2,
-        help="1: latents alone, without what networks cannot hold (default %(default)s)",
+        help="1: latents alone, without overlay and residual (default %(default)s)",
     )
     command.add_argument(
         "--from-latents",
@@ -263,11 +241,16 @@ def add_commands(commands: Any) -> None:
         help="inputs are .npy, .npz or .safetensors files with latents, (C, h, w) at unit scale; needs no networks",
     )
     command.add_argument(
-        "--latent-space", metavar="NAME", help="of --from-latents: sd1, tiny, … (default: that of the model)"
+        "--latent-space", metavar="NAME", help="for --from-latents: sd1, tiny, … (default: the model's)"
     )
-    command.add_argument("--key", metavar="NAME", help="of --from-latents: which array of .npz or .safetensors files")
     command.add_argument(
-        "--size", type=image_size, metavar="WxH", help="of --from-latents: the image's size (default: whole latents)"
+        "--key", metavar="NAME", help="for --from-latents: name of the array in .npz or .safetensors files"
+    )
+    command.add_argument(
+        "--size",
+        type=image_size,
+        metavar="WxH",
+        help="for --from-latents: size of the image (default: all that the latents cover)",
     )
     add_roi(command)
     add_frame(command)
@@ -279,16 +262,14 @@ def add_commands(commands: Any) -> None:
     command = add_command(commands, "decode", decode, ".sdt files to images")
     add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
     add_output(command)
-    command.add_argument(
-        "--format", default="png", help="image format of outputs whose name does not tell (default png)"
-    )
+    command.add_argument("--format", default="png", help="image format of outputs without a suffix (default png)")
     add_output_quality(command)
     command.add_argument(
         "--denoise",
         type=denoise,
         default="auto",
         metavar="N",
-        help="clean the latents by N steps of the model's UNet; auto (default): as its bundle recommends; off: not",
+        help="denoising steps of the model's UNet; auto (default): as its bundle recommends; off or 0: none",
     )
     command.add_argument(
         "--look",
@@ -297,10 +278,10 @@ def add_commands(commands: Any) -> None:
         help="faithful: least error; vivid: sharp and rich; auto (default): as the model's bundle recommends",
     )
     part = command.add_mutually_exclusive_group()
-    part.add_argument("--region", type=region, metavar="WxH+X+Y", help="a part of the image: 800x600+1200+400")
-    part.add_argument("--preview", type=scale, metavar="N", help="the image at 1/N of its size, quickly for 8, 16, …")
-    part.add_argument("--partial", action="store_true", help="what there is of files that are cut short or damaged")
-    command.add_argument("--strip", action="store_true", help="leave out metadata, and the mark of reconstruction")
+    part.add_argument("--region", type=region, metavar="WxH+X+Y", help="decode a part of the image: 800x600+1200+400")
+    part.add_argument("--preview", type=scale, metavar="N", help="decode at 1/N of the size; fast for 8, 16, …")
+    part.add_argument("--partial", action="store_true", help="decode the readable part of damaged files")
+    command.add_argument("--strip", action="store_true", help="leave out metadata and the mark of reconstruction")
     command.add_argument(
         "--to-latents",
         action="store_true",

@@ -1,13 +1,11 @@
-"""What commands open: models and images, as their options say, and what is not installed with every sdtrt.
-
-Also the time that a search will take, measured before it starts.
-"""
+"""Models, images and optional libraries that commands open; the estimated time of a search."""
 
 import argparse
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -43,7 +41,7 @@ def opened_codecs(options: argparse.Namespace) -> Iterator[Callable[[str], Codec
 
 
 def machine_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what a codec is to know of the machine, as `add_machine` asks for it."""
+    """Return the arguments of `Codec.open` that `add_machine` adds to a command."""
     return {name: getattr(options, name) for name in ("device", "backend", "threads", "precision", "tile", "overlap")}
 
 
@@ -51,17 +49,22 @@ def limits_of(options: argparse.Namespace) -> Limits:
     return Limits(max_pixels=options.max_pixels)
 
 
-class SearchCost:
-    """Says on standard error about how long the search of a high effort will take, before it starts.
+def arguments_of(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """Return the command's arguments that are fields of an options class, in the order of the fields."""
+    return {field.name: getattr(options, field.name) for field in fields(kind) if hasattr(options, field.name)}
 
-    The time is measured once, on a small image made of numbers, and grows with the number of pixels.
+
+class SearchCost:
+    """Prints an estimate of the time that a high effort takes, on standard error, before the search starts.
+
+    The time is measured once, on a small synthetic image, and grows with the number of pixels.
 
     Arguments:
         encode: encodes an image at an effort.
-        effort: int, 1 to 9; those that do not search cost nothing that is worth a line.
-        trials: int, how many files will be made of each image.
-        quiet: bool, whether nothing is to be said.
-        clock: gives the time in seconds; default: `time.perf_counter`.
+        effort: int, 1 to 9. Nothing is printed for an effort without a search.
+        trials: int, the number of files that will be made of each image.
+        quiet: bool, whether to print nothing.
+        clock: returns the time in seconds. Default: `time.perf_counter`.
     """
 
     def __init__(
@@ -79,8 +82,8 @@ class SearchCost:
 
     @classmethod
     def of(cls, codec: Codec, options: argparse.Namespace) -> "SearchCost":
-        """Return the cost of what the options of `encode` ask for."""
-        searched = any(options is not None for options in (options.bytes, options.bpp, options.target_psnr))
+        """Return the cost for the options of `encode`."""
+        searched = any(options is not None for options in (options.max_bytes, options.bpp, options.target_psnr))
 
         def encode(image: Image.Image, effort: int) -> object:
             return codec.encode(image, quality=options.quality, effort=effort, layers=options.layers)
@@ -89,22 +92,24 @@ class SearchCost:
         return cls(encode, options.effort, trials=TRIALS_OF_SEARCH if searched else 1, quiet=quiet)
 
     def say(self, source: str, width: int, height: int) -> None:
-        """Print the time for an image, if it is large enough for that to matter."""
+        """Print the estimated time for an image, if the image is large."""
         if self._silent or width * height <= (2 * PROBE_SIDE) ** 2:
             return
         seconds = self._per_pixel() * width * height * self._trials
         text = f"{printable(source)}: {width}x{height} pixels at effort {self._effort}"
         clear_bar()
-        print_message(f"{text}, this takes about {in_units(seconds)}" if seconds else f"{text}: this may take minutes")
+        print_message(
+            f"{text}, this takes about {duration_text(seconds)}" if seconds else f"{text}: this may take minutes"
+        )
 
     def _per_pixel(self) -> float:
-        """Return the seconds for a pixel, 0 where networks refuse the small image, as engines of one size do."""
+        """Return the seconds per pixel; 0 if the networks refuse the small image, as engines of a fixed size do."""
         if self._seconds_per_pixel is None:
             y, x = np.mgrid[:PROBE_SIDE, :PROBE_SIDE]
             planes = np.stack([96 + x, 64 + 2 * y, 128 + 40 * np.sin(x / 3) * np.cos(y / 5)], axis=2)
             image = Image.fromarray(planes.astype(np.uint8))
             try:
-                self._encode(image, 1)  # what is prepared at first use
+                self._encode(image, 1)  # loads the networks
                 started = self._clock()
                 self._encode(image, self._effort)
                 self._seconds_per_pixel = (self._clock() - started) / PROBE_SIDE**2
@@ -113,40 +118,40 @@ class SearchCost:
         return self._seconds_per_pixel
 
 
-def in_units(seconds: float) -> str:
-    """Return a duration in seconds, of several minutes in minutes, of several hours in hours."""
+def duration_text(seconds: float) -> str:
+    """Return a duration as text in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"
 
 
 def open_image(source: str, frame: int, limits: Limits) -> Image.Image:
-    """Return an image, opened; frames are counted from 0, and of several the first is taken with a warning."""
+    """Open an image file at a frame, counted from 0."""
     data = read_input(source)
-    if data.startswith(MAGIC):  # Pillow opens it, too, once its plugin is imported
-        raise ValueError("an .sdt file, expected an image file; sdtrt decode makes one of it")
+    if data.startswith(MAGIC):  # Pillow opens such a file, too, once its plugin is imported
+        raise ValueError("an .sdt file, expected an image file; decode it with sdtrt decode")
     try:
         image = open_any_size(io.BytesIO(data))
     except UnidentifiedImageError as error:
-        raise ValueError("not an image file that Pillow knows") from error
+        raise ValueError("not an image file that Pillow can read") from error
     if frame:
         seek(image, frame, limits)
     return image
 
 
 def check_roi(options: argparse.Namespace, target: str) -> None:
-    """Raise `OSError` or `ValueError` if the mask that `--roi` names is not there, no image, or the output."""
-    if options.roi is not None and isinstance(options.roi[0], str):
-        check_not_input(options.roi[0], target)
+    """Raise `OSError` or `ValueError` if the mask of `--roi` is missing, is not an image, or is the output."""
+    if isinstance(options.roi, str):
+        check_not_input(options.roi, target)
         try:
-            open_any_size(options.roi[0]).close()
+            open_any_size(options.roi).close()
         except UnidentifiedImageError as error:
-            raise ValueError(f"--roi {options.roi[0]}: not an image file that Pillow knows") from error
+            raise ValueError(f"--roi {options.roi}: not an image file that Pillow can read") from error
 
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Turn the failure of an import into `DeviceError` that says which extra to install."""
+    """Raise a `DeviceError` that names the extra to install if an import fails."""
     try:
         yield
     except ImportError as error:
@@ -154,13 +159,13 @@ def extra(name: str) -> Iterator[None]:
 
 
 def require_libraries(name: str, modules: Sequence[str]) -> None:
-    """Raise `DeviceError` if one of the modules of an extra is not there to import; none is imported."""
+    """Raise `DeviceError` if a module of an extra is missing. No module is imported."""
     missing = [module for module in modules if not find_spec(module)]
     if missing:
         raise missing_libraries(name, f"no module {', '.join(missing)}")
 
 
 def missing_libraries(name: str, text: str) -> DeviceError:
-    """Return the error for libraries of an extra that are missing; no second ONNX Runtime is named beside a first."""
+    """Return the error for missing libraries of an extra. It suggests ONNX Runtime only if none is installed."""
     runtime = () if find_spec("onnxruntime") else ("cpu",)
     return DeviceError(f"this needs libraries that are not installed ({text}): {install_command(*runtime, name)}")

@@ -1,4 +1,4 @@
-"""Images that are too large to be held whole go through `encode` and `decode` by rows."""
+"""`encode` and `decode` of large images by rows, without holding the whole image in memory."""
 
 import argparse
 import warnings
@@ -16,8 +16,8 @@ from sdtrt.images.rows import LARGE, rows_of_file, write_png
 
 
 def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: SearchCost) -> bytes | None:
-    """Return the file of a large image; None if it is not large, or has to be seen whole for what is asked for."""
-    searched = (options.bytes, options.bpp, options.target_psnr, options.roi)
+    """Encode a large image by rows; return None if it is not large, or an option needs the whole image."""
+    searched = (options.max_bytes, options.bpp, options.target_psnr, options.roi)
     if (
         not is_file(source)
         or options.frame
@@ -28,14 +28,16 @@ def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: Se
     try:
         rows = rows_of_file(Path(source), strip=options.strip, limits=limits_of(options))
     except UnidentifiedImageError:
-        return None  # to be told of where all images are opened
+        return None  # reported when the image is opened as a whole
     except DeviceError as error:
-        _tell_of_memory(error)
+        _warn_of_memory(error)
         return None
     if rows is None:
         return None
     if options.layers == 2:
-        warnings.warn("large image, read by rows: coded without layers, as by --layers 1", ImageWarning, stacklevel=2)
+        warnings.warn(
+            "large image, read by rows: encoded without layers, as with --layers 1", ImageWarning, stacklevel=2
+        )
     cost.say(source, rows.width, rows.height)
     return codec.encode_rows(
         rows.bands,
@@ -49,7 +51,7 @@ def encode_rows(codec: Codec, source: str, options: argparse.Namespace, cost: Se
 
 
 def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argparse.Namespace) -> tuple[int, int] | None:
-    """Write the image in a file, if it is large, as PNG, and return its size; None if it goes the usual way."""
+    """Write a large image as PNG by rows and return its size; return None if it must be decoded as a whole."""
     parts = (options.region, options.preview, options.partial)
     if isinstance(source, bytes) or Path(target).suffix.lower() != ".png" or any(parts) or options.denoise != "auto":
         return None
@@ -62,12 +64,12 @@ def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argpar
             rows = codec.decode_rows(source, look=options.look, limits=limits_of(options))
             write_png(stream, about.width, about.height, rows, grey=about.channels == 1)
     except DeviceError as error:
-        _tell_of_memory(error)
+        _warn_of_memory(error)
         return None
     if not options.strip:
         warnings.warn("an image this large is written without metadata", ImageWarning, stacklevel=2)
     return about.width, about.height
 
 
-def _tell_of_memory(error: DeviceError) -> None:
+def _warn_of_memory(error: DeviceError) -> None:
     warnings.warn(f"the image is held whole in memory: {error}", ImageWarning, stacklevel=3)

@@ -58,7 +58,7 @@ def export(options: argparse.Namespace) -> int:
         with extra("export"):
             from sdtrt.export.build import build
         notes = build(request)
-    return conclude(notes, options)
+    return print_bundle(notes, options)
 
 
 def import_pair(options: argparse.Namespace) -> int:
@@ -86,7 +86,7 @@ def import_pair(options: argparse.Namespace) -> int:
     )
     with Watch("sdtrt import", quiet=options.quiet):
         notes = adopt(import_options)
-    return conclude(notes, options)
+    return print_bundle(notes, options)
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -117,7 +117,7 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def conclude(notes: list[str], options: argparse.Namespace) -> int:
+def print_bundle(notes: list[str], options: argparse.Namespace) -> int:
     bundle = Bundle.open(options.out)
     if options.json:
         print_json({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes})

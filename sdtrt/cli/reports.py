@@ -1,4 +1,4 @@
-"""The commands that look: `info`, `verify`, `models`, `doctor`."""
+"""The commands `info`, `verify`, `models` and `doctor`."""
 
 import argparse
 from dataclasses import asdict, replace
@@ -27,12 +27,12 @@ def info(options: argparse.Namespace) -> int:
     def work(source: str, _: str) -> Record:
         return asdict(file_info.info(read_input(source), limits=limits))
 
-    line = described_shortly if len(options.inputs) > 1 else described_fully
+    line = info_line if len(options.inputs) > 1 else info_table
     return each_file(options, options.inputs, work, line, always=True)
 
 
-def described_shortly(record: Record) -> str:
-    """Return a file's line."""
+def info_line(record: Record) -> str:
+    """Return a line about a file."""
     numbers = {
         "counted_channels": counted(record["channels"], "channel"),
         "counted_bytes": counted(record["nbytes"], "byte"),
@@ -40,18 +40,18 @@ def described_shortly(record: Record) -> str:
     return LINE.format(**record, **numbers)
 
 
-def described_fully(record: Record) -> str:
-    """Return a file's line, and below it a table of where its bytes go."""
+def info_table(record: Record) -> str:
+    """Return a line about a file, and a table of its bytes by section."""
     columns, rows = record["tiles"]
-    lines = [described_shortly(record)]
+    lines = [info_line(record)]
     if columns * rows > 1:
         lines.append(f"tiles: {columns} across, {rows} down")
     if record["model_prior"]:
-        lines.append(f"latents: by prior {record['model_prior']} of a model")
-    if record["vividness"] < 1:
-        lines.append(f"look: vivid, if the model has it, is faded to {record['vividness']:.0%}")
-    spent = {name: nbytes for name, nbytes in record["spent"].items() if nbytes}
-    lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in spent.items()]
+        lines.append(f"latents: coded with prior {record['model_prior']} of a model")
+    if record["vivid_weight"] < 1:
+        lines.append(f"look: the vivid look has a weight of {record['vivid_weight']:.0%}")
+    sections = {name: nbytes for name, nbytes in record["bytes_by_section"].items() if nbytes}
+    lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in sections.items()]
     return "\n    ".join(lines)
 
 
@@ -62,10 +62,10 @@ def verify(options: argparse.Namespace) -> int:
         unchecked = file_info.verify(read_input(source), limits=limits)
         return {"unchecked": unchecked} if unchecked else {}
 
-    return each_file(options, options.inputs, work, verified, always=True)
+    return each_file(options, options.inputs, work, verify_line, always=True)
 
 
-def verified(record: Record) -> str:
+def verify_line(record: Record) -> str:
     return f"ok, but {record['unchecked']}" if "unchecked" in record else "ok"
 
 
@@ -89,7 +89,7 @@ def models(options: argparse.Namespace) -> int:
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
         print_result(printable(text))
     if not folder_error and all(bundle.is_built_in for bundle in found):
-        print_message("more: sdtrt export or import makes them, in a folder that $SDTRT_MODELS names")
+        print_message("sdtrt export and sdtrt import make more models, in the folder that $SDTRT_MODELS names")
     return broken
 
 
@@ -112,11 +112,11 @@ def doctor(options: argparse.Namespace) -> int:
 
 def add_commands(commands: Any) -> None:
     for function, text in (
-        (info, "what files say of themselves; of a single one, where its bytes go"),
-        (verify, "check files completely, but for pixels"),
+        (info, "the facts of files; of a single file also its bytes by section"),
+        (verify, "check every part of files except the pixels"),
     ):
         command = add_command(commands, function.__name__, function, text)
         add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
         add_limit(command)
     add_command(commands, "models", models, "list the models that can be named")
-    add_command(commands, "doctor", doctor, "what this machine can run, and why not the rest")
+    add_command(commands, "doctor", doctor, "what this machine can run, and why it cannot run the rest")

@@ -26,7 +26,6 @@ PREFIX = "SDTRT_SERVE_"  # of the variables of the environment that stand for op
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = f"{PREFIX}TOKEN"  # no option: other users of the machine see those
 WORKERS = 2  # by default, where the process may use so many processors
-WORKERS = 2  # by default, where the process may use so many processors
 CONNECTIONS = 512
 KEPT = 75  # seconds that an idle connection is kept: longer than clients and proxies keep theirs, which then close it
 DRAINING = 30  # seconds that requests in work have when the service is to end

@@ -1,6 +1,6 @@
 """One image, or its middle, by several codecs at the same number of bytes: files, figures and rate curves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -10,7 +10,8 @@ from sdtrt.codec import Codec
 from sdtrt.compare.likeness import psnr, ssim
 from sdtrt.compare.rivals import RIVALS, Encode, at_bytes, decoded
 from sdtrt.images.convert import ImageLike, to_engine_image
-from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, mask_of
+from sdtrt.images.options import ImageEncodeOptions
+from sdtrt.images.roi import mask_of
 
 OURS = "sdtrt"
 MAX_COMPARED = 768  # pixels a side: of larger images the middle is compared, so that it takes seconds
@@ -63,11 +64,7 @@ def compare(
     codec: Codec,
     name: str,
     image: ImageLike,
-    *,
-    quality: float | None,
-    nbytes: int | None,
-    roi: Roi | None = None,
-    roi_weight: float = DEFAULT_WEIGHT,
+    options: ImageEncodeOptions,
 ) -> Comparison:
     """Encode an image by sdtrt, and by each rival into at most as many bytes, or into the fewest that it can.
 
@@ -76,21 +73,21 @@ def compare(
     """
     whole = to_engine_image(image).pixels
     pixels, mask = middle(whole), None
-    if roi is not None:
-        mask = middle(mask_of(roi, whole.shape[1], whole.shape[0]))
+    if options.roi is not None:
+        mask = middle(mask_of(options.roi, whole.shape[1], whole.shape[0]))
         if mask.max() < WHITE:
             raise ValueError("the region of interest is not in the middle of the image, which is compared")
-    data = codec.encode(pixels, quality=quality, nbytes=nbytes, roi=mask, roi_weight=roi_weight)
+    data = codec._encode(pixels, replace(options, roi=mask))
     files = {OURS: data} | {
         rival: at_bytes(encode, Image.fromarray(pixels), len(data))[1] for rival, encode in RIVALS.items()
     }
     results = [_result(name, pixels, _decoded(codec, file), len(file)) for name, file in files.items()]
-    gain = None if mask is None else _gain(codec, results[0], pixels, mask >= WHITE, roi_weight)
+    gain = None if mask is None else _gain(codec, results[0], pixels, mask >= WHITE, options.roi_weight)
     return Comparison(name, whole.shape[1], whole.shape[0], pixels, results, _curves(codec, pixels), gain)
 
 
 def _gain(codec: Codec, ours: Result, pixels: U8Array, region: BoolArray, weight: float) -> Gain:
-    plain = _decoded(codec, codec.encode(pixels, nbytes=ours.nbytes))
+    plain = _decoded(codec, codec.encode(pixels, max_bytes=ours.nbytes))
 
     def likeness(found: U8Array, where: BoolArray) -> float | None:
         return psnr(pixels[where], found[where]) if where.any() else None

@@ -21,7 +21,8 @@ from sdtrt.dataset.sources import Sample
 from sdtrt.dataset.stores import DONE, Item, Store
 from sdtrt.dataset.unfinished import Result, Unfinished
 from sdtrt.errors import DeviceError, ImageWarning
-from sdtrt.images.files import FORMATS, SUFFIXES, image_of_bytes, picture_file
+from sdtrt.images.files import FORMATS, SUFFIXES, image_file_of_type, image_of_bytes
+from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.process.text import error_text, printable, without_addresses
 
 Record = dict[str, Any]
@@ -146,9 +147,11 @@ def calls(task: Task) -> tuple[Call, str]:
         return lambda data: (npy(api.decode_latents(data)), {}), "npy"
     codec, options = opened(json.dumps(dict(task.machine), sort_keys=True, allow_nan=False)), dict(task.options)
     if task.operation == "encode":
-        return lambda data: (codec.encode(image_of_bytes(data), **options), {}), "sdt"
+        encoding = ImageEncodeOptions(**options)
+        return lambda data: (codec._encode(image_of_bytes(data), encoding), {}), "sdt"
     quality = options.pop("output_quality", None)
-    return lambda data: (picture_file(codec.decode(data, **options), task.kind, quality), {}), SUFFIXES[task.kind]
+    decoding = ImageDecodeOptions(**options)
+    return lambda data: (image_file_of_type(codec._decode(data, decoding), task.kind, quality), {}), SUFFIXES[task.kind]
 
 
 @cache
@@ -164,7 +167,10 @@ def verified(data: bytes) -> tuple[bytes, dict[str, int]]:
 
 def measured(data: bytes) -> tuple[bytes, dict[str, int]]:
     about = file_info.info(data)
-    return b"", {"pixels": about.width * about.height, **{f"{name}_nbytes": n for name, n in about.spent.items()}}
+    return b"", {
+        "pixels": about.width * about.height,
+        **{f"{name}_nbytes": n for name, n in about.bytes_by_section.items()},
+    }
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Pillow images and arrays to pictures, and back."""
+"""Conversion of Pillow images and arrays to the engine's images, and back."""
 
 import io
 import os
@@ -15,29 +15,29 @@ from sdtrt.engine.format.metadata import NO_METADATA, Metadata
 from sdtrt.engine.image import ImageData, luma
 from sdtrt.images.headers import head_of
 from sdtrt.images.losses import warn, warn_of_file, warn_of_frames
-from sdtrt.images.marks import marked
+from sdtrt.images.marks import add_mark
 from sdtrt.images.metadata import (
     MISSING,
-    exif_given,
+    exif_of_changes,
     metadata_of,
     orientation_in,
     orientation_of,
     put_into,
-    replaced,
+    replace_metadata,
 )
 from sdtrt.images.opening import check_size, is_file_image, load, open_any_size
-from sdtrt.images.transparency import filled
-from sdtrt.sources import FilePath
+from sdtrt.images.sources import FilePath
+from sdtrt.images.transparency import fill_transparent
 
 ImageLike = Image.Image | U8Array | FilePath
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 ICC_MODES = {"RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK", "L": "GRAY", "LAB": "Lab"}  # and the profile's colour space
-PIXEL_INFO = "icc_profile", "transparency"  # that says what pixels mean
-RGB_LIKE = {"P", "PA", "YCbCr", "RGBX", "RGBa", "HSV"}  # modes whose profile is one of RGB
-# By EXIF's orientation, what turns an image upright; none for 1.
-TURNS = {
+PIXEL_INFO = "icc_profile", "transparency"  # entries of `info` that define the meaning of the pixels
+RGB_LIKE = {"P", "PA", "YCbCr", "RGBX", "RGBa", "HSV"}  # modes with a profile of colour space RGB
+# The transpose that turns an image upright, by its EXIF orientation. Orientation 1 needs none.
+EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -50,20 +50,20 @@ SRGB_AREA = 0.1121  # IEC 61966-2-1: red 0.64 0.33, green 0.30 0.60, blue 0.15 0
 
 
 def to_engine_image(image: ImageLike, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS) -> ImageData:
-    """Return the picture of a Pillow image, an array or an image file.
+    """Convert a Pillow image, an array or an image file to an image of the engine.
 
     Arguments:
-        image: a Pillow image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or the path of an image file. Of an
-            animation the current frame is taken, of a file the first.
+        image: a Pillow image; an array, uint8 (H, W), (H, W, 3) or (H, W, 4); or the path of an image file. An
+            animation gives its current frame, a file its first.
         strip: leave out EXIF, XMP and text.
-        limits: how many pixels are allowed. Pillow's own limit does not count.
+        limits: the number of pixels that are allowed. Pillow's own limit does not apply.
 
-    The EXIF orientation is applied to a file, and to an image whose pixels are still those of its file. Any other image
-    in memory is taken as its pixels are, as Pillow's own writers take it. An embedded ICC profile is converted to sRGB.
-    An alpha channel that is opaque everywhere is dropped.
+    The EXIF orientation is applied to a file, and to an image whose pixels are unchanged since it was opened. Any other
+    image in memory is encoded as it is; Pillow's own writers do the same. Colours are converted from an embedded ICC
+    profile to sRGB. An alpha channel that is opaque everywhere is dropped.
 
-    Raises `LimitError` for more pixels than `limits` has, `ValueError` for a damaged image or one without a range of
-    values. Each loss that a user may not expect (more than 8 bits, colours, frames, metadata) is an `ImageWarning`.
+    Raises `LimitError` for more pixels than `limits` allows, `ValueError` for a damaged image or for values outside the
+    range of the mode. An `ImageWarning` names each unexpected loss: bits beyond 8, colours, frames, metadata.
     """
     if isinstance(image, str | os.PathLike):
         with open_any_size(image) as opened:
@@ -73,16 +73,16 @@ def to_engine_image(image: ImageLike, *, strip: bool = False, limits: Limits = D
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is {value_text(image)}, expected a Pillow image, a uint8 array or a path")
     checked_truth("strip", strip)
-    pixels, orientation = loaded(image, strip=strip, limits=limits)
+    pixels, orientation = load_for_encoding(image, strip=strip, limits=limits)
     metadata = NO_METADATA if strip else metadata_of(image, orientation)
-    return _picture_of(turned(pixels, orientation), metadata, described=is_file_image(image))
+    return _engine_image(turn_upright(pixels, orientation), metadata, described=is_file_image(image))
 
 
-def loaded(image: Image.Image, *, strip: bool, limits: Limits) -> tuple[Image.Image, int]:
-    """Load an image and warn of what will be lost of its file.
+def load_for_encoding(image: Image.Image, *, strip: bool, limits: Limits) -> tuple[Image.Image, int]:
+    """Load an image, and warn of each part of its file that will be lost.
 
-    Returns the image as it lies in the file, and its EXIF orientation. That is 1 for any image whose pixels are no
-    longer those of a file.
+    Returns the image as the file stores it, and its EXIF orientation. The orientation is 1 for an image that is not an
+    unchanged image file.
     """
     if 0 in image.size:
         raise ValueError(f"the image has {image.width}x{image.height} pixels, expected at least 1x1")
@@ -96,32 +96,32 @@ def loaded(image: Image.Image, *, strip: bool, limits: Limits) -> tuple[Image.Im
     narrow = image
     if head.bits > 8 and image.mode not in DEEP_MODES:
         warn(f"{head.bits} bits are reduced to 8")
-        narrow = _with_narrow_transparency(image, head.bits)
+        narrow = _transparency_in_8_bits(image, head.bits)
     return narrow, orientation_of(image)
 
 
 def with_metadata(image: Image.Image, changes: dict[str, Any]) -> Image.Image:
-    """Return an upright image in memory with other metadata, which `to_engine_image` takes as it is.
+    """Return an upright image in memory with changed metadata, which `to_engine_image` does not turn again.
 
-    `changes` are those of `sdtrt.images.metadata.replaced`. The orientation in EXIF data that replaces another is
-    applied; without such data, the one that the image has.
+    `changes` are those of `sdtrt.images.metadata.replace_metadata`. The orientation of new EXIF data is applied, or
+    that of the image if there is no new EXIF data.
     """
-    pixels, orientation = loaded(image, strip=False, limits=UNLIMITED)
-    if tiff := exif_given(changes):
+    pixels, orientation = load_for_encoding(image, strip=False, limits=UNLIMITED)
+    if tiff := exif_of_changes(changes):
         orientation = orientation_in(tiff) or 1
-    upright = turned(pixels, orientation).copy()
+    upright = turn_upright(pixels, orientation).copy()
     upright.info = {name: pixels.info[name] for name in PIXEL_INFO if name in pixels.info}
-    put_into(upright, replaced(image, orientation, changes))
+    put_into(upright, replace_metadata(image, orientation, changes))
     return upright
 
 
-def turned(image: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     """Return an image turned upright from an EXIF orientation of 1 to 8; itself if it is upright."""
-    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    return image.transpose(EXIF_TRANSPOSES[orientation]) if orientation in EXIF_TRANSPOSES else image
 
 
-def _with_narrow_transparency(image: Image.Image, bits: int) -> Image.Image:
-    """Return an image of 8 bits whose transparent colour, which is of more bits in its file, is of 8 bits, too."""
+def _transparency_in_8_bits(image: Image.Image, bits: int) -> Image.Image:
+    """Return an 8-bit image whose transparent colour is reduced from the file's bit depth to 8 bits."""
     colour = image.info.get("transparency")
     if not isinstance(colour, tuple):
         return image
@@ -130,30 +130,30 @@ def _with_narrow_transparency(image: Image.Image, bits: int) -> Image.Image:
     return narrow
 
 
-def _picture_of(image: Image.Image, metadata: Metadata, *, described: bool) -> ImageData:
-    """Return the picture of an image; `described` says that its ICC profile must be one for its mode."""
-    grey, image = image.mode in GREY_MODES, _with_fitting_transparency(image)
+def _engine_image(image: Image.Image, metadata: Metadata, *, described: bool) -> ImageData:
+    """Convert pixels. `described` is True if the ICC profile comes from the image's own file, and must fit its mode."""
+    grey, image = image.mode in GREY_MODES, _drop_invalid_transparency(image)
     if image.mode in DEEP_MODES:
-        image = _in_8_bits(image)
-    elif image.mode == "La":  # premultiplied: of this mode Pillow makes no other but LA
+        image = _reduce_to_8_bits(image)
+    elif image.mode == "La":  # premultiplied: Pillow converts this mode to LA only
         image = image.convert("LA")
-    image, alpha = _without_alpha(_in_srgb(image, described=described))
+    image, alpha = _split_alpha(_convert_to_srgb(image, described=described))
     pixels = np.asarray(image.convert("RGB"))
     if alpha is not None:
-        pixels = filled(pixels, alpha)
+        pixels = fill_transparent(pixels, alpha)
     return ImageData(pixels, alpha, grey, metadata)
 
 
 def to_pil(picture: ImageData, *, strip: bool = False) -> Image.Image:
-    """Return a picture as a Pillow image of mode L, LA, RGB or RGBA, with metadata in its `info` unless `strip`.
+    """Convert an image of the engine to a Pillow image of mode L, LA, RGB or RGBA.
 
-    There, too, what is missing of the file it is from.
+    Its `info` holds the metadata, unless `strip`, and a text about the missing parts of a damaged file.
     """
     image = Image.fromarray(luma(picture.pixels) if picture.grey else picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     if not strip:
-        put_into(image, marked(picture.metadata, picture.look))
+        put_into(image, add_mark(picture.metadata, picture.look))
     if picture.missing:
         image.info[MISSING] = picture.missing
     return image
@@ -169,14 +169,14 @@ def _image_of_array(array: U8Array) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Return a grey image of 16 or 32 bits in 8, its transparent level as an alpha channel.
+def _reduce_to_8_bits(image: Image.Image) -> Image.Image:
+    """Convert a grey image of 16 or 32 bits to 8 bits, and its transparent level to an alpha channel.
 
-    Numbers are levels of 16 bits, but those of floating-point images that lie between 0 and 1 are taken as that range.
+    Values are 16-bit values. A floating-point image whose values lie between 0 and 1 has that range.
     """
     levels, transparent = np.asarray(image), image.info.get("transparency")
     if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 65535:
-        raise ValueError(f"an image of mode {image.mode} whose values are not all within 0 to 65535")
+        raise ValueError(f"image of mode {image.mode} with values outside 0 to 65535")
     scale = 255 if image.mode == "F" and levels.max() <= 1 else 1 / 257
     warn(f"{'16' if image.mode.startswith('I;16') else '32'} bits are reduced to 8")
     narrow = Image.fromarray(np.rint(levels * np.float64(scale)).astype(np.uint8))
@@ -186,8 +186,8 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     return narrow
 
 
-def _without_alpha(image: Image.Image) -> tuple[Image.Image, U8Array | None]:
-    """Return an image without its alpha channel, and that, None if it is opaque everywhere."""
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, U8Array | None]:
+    """Return an image without its alpha channel, and the alpha channel; None if it is opaque everywhere."""
     if not image.has_transparency_data:
         return image, None
     image = image.convert("RGBA")
@@ -195,8 +195,8 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, U8Array | None]:
     return image.convert("RGB"), None if alpha.min(initial=255) == 255 else alpha
 
 
-def _with_fitting_transparency(image: Image.Image) -> Image.Image:
-    """Return an image without a transparent colour, with a warning, if that is none of the image's mode."""
+def _drop_invalid_transparency(image: Image.Image) -> Image.Image:
+    """Return an image without its transparent colour, and warn, if the colour does not fit the image's mode."""
     if "transparency" not in image.info or image.mode in DEEP_MODES:
         return image
     try:
@@ -208,11 +208,11 @@ def _with_fitting_transparency(image: Image.Image) -> Image.Image:
     return image
 
 
-def _in_srgb(image: Image.Image, *, described: bool) -> Image.Image:
-    """Return an image converted from its embedded profile to sRGB; as it is, with a warning, where that fails.
+def _convert_to_srgb(image: Image.Image, *, described: bool) -> Image.Image:
+    """Convert an image from its embedded profile to sRGB. Where this fails, warn and return the image as it is.
 
-    An image in memory may have a profile of the mode that it had before: unless the image is `described` by it, that
-    profile is left out without a warning.
+    An image in memory may still have the profile of an earlier mode. Such a profile is ignored without a warning,
+    unless the image is `described` by it.
     """
     if "icc_profile" not in image.info or image.info["icc_profile"] == b"":
         return image
@@ -220,7 +220,7 @@ def _in_srgb(image: Image.Image, *, described: bool) -> Image.Image:
     if image.mode in RGB_LIKE:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if image.mode == "LA":
-        grey = _in_srgb(_with_profile(image.getchannel("L"), profile), described=described)
+        grey = _convert_to_srgb(_with_profile(image.getchannel("L"), profile), described=described)
         grey.putalpha(image.getchannel("A"))
         return grey
     if image.mode not in ICC_MODES:
@@ -228,17 +228,17 @@ def _in_srgb(image: Image.Image, *, described: bool) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
-    except (ImageCms.PyCMSError, OSError, TypeError, AttributeError):  # no profile at all
+    except (ImageCms.PyCMSError, OSError, TypeError, AttributeError):  # not a profile
         warn("colours are taken as sRGB: the ICC profile is damaged")
         return image
     if space != ICC_MODES[image.mode]:
         if described:
             warn(f"colours are taken as sRGB: the ICC profile is of {space}, the image of {ICC_MODES[image.mode]}")
         return image
-    return _converted(image, source)
+    return _apply_profile(image, source)
 
 
-def _converted(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
+def _apply_profile(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
     target = ImageCms.createProfile("sRGB")
     output = {"CMYK": "RGB", "LAB": "RGB", "L": "RGB"}.get(image.mode, image.mode)
     _warn_of_gamut(source)
@@ -268,7 +268,7 @@ def _warn_of_gamut(profile: ImageCms.ImageCmsProfile) -> None:
 
 
 def is_wide(profile: ImageCms.ImageCmsProfile) -> bool:
-    """Return whether a profile's primaries span more than sRGB's: by the area of their triangle in CIE 1931 x, y."""
+    """Return whether a profile's primaries span a larger triangle in CIE 1931 x, y than those of sRGB."""
     primaries = [getattr(profile.profile, f"{colour}_primary") for colour in ("red", "green", "blue")]
     if any(primary is None for primary in primaries):
         return False

@@ -1,4 +1,4 @@
-"""EXIF data as bytes: a few tags are read and changed where they stand, and every other byte stays as it is."""
+"""EXIF data as bytes: a few tags are read and changed in place, and every other byte stays as it is."""
 
 import math
 import struct
@@ -10,13 +10,13 @@ from PIL import Image, TiffImagePlugin
 PREFIX = b"Exif\0\0"
 ORIENTATION, WIDTH, LENGTH, PIXEL_WIDTH, PIXEL_HEIGHT = 0x0112, 0x0100, 0x0101, 0xA002, 0xA003
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, EXIF_IFD, GPS_IFD = 0x011A, 0x011B, 0x0128, 0x8769, 0x8825
-# `struct`'s sign for each TIFF type of integers. Pillow gives the values of byte types as bytes, so they do not count.
+# `struct`'s sign for each TIFF type of integers. Pillow gives byte types as bytes: they are left out.
 INTEGERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I"}
 RATIONAL, INCH, CENTIMETRE = 5, 2, 3
 TURNED = range(2, 9)  # orientations that are not upright
-SIDES_SWAPPED = range(5, 9)  # orientations in which an upright image is as wide as its file is high
-DEFAULT_DPI = (72, 96)  # of screens: writers put it where nobody has chosen a resolution
-# Of the tags of a TIFF file those that describe the image, and not how the file stores it.
+SIDES_SWAPPED = range(5, 9)  # orientations that swap width and height
+DEFAULT_DPI = (72, 96)  # resolutions of screens, which writers store by default
+# Tags of a TIFF file that describe the image, and not its storage.
 DESCRIPTIVE = (
     *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),  # description, make, model, software, date, …
     *(0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F),  # title, comment, author, keywords, subject of Windows
@@ -24,7 +24,7 @@ DESCRIPTIVE = (
 
 
 class Entry(NamedTuple):
-    """An entry of a directory: its type, the number of its values, and where its 12 bytes begin."""
+    """An entry of a directory: its type, the number of its values, and the position of its 12 bytes."""
 
     kind: int
     length: int
@@ -41,7 +41,7 @@ class Directory(NamedTuple):
 
 
 def tiff_of(exif: bytes) -> bytes:
-    """Return EXIF data without the prefixes that JPEG files put before it."""
+    """Return EXIF data without the prefixes of JPEG files."""
     while exif.startswith(PREFIX):
         exif = exif[len(PREFIX) :]
     return exif
@@ -70,7 +70,7 @@ def _directory(tiff: bytes, order: str, at: int) -> Directory:
 
 
 def _integer(tiff: bytes, directory: Directory, tag: int) -> int | None:
-    """Return the value of a tag that is a single integer, None of any other."""
+    """Return the value of a tag with a single integer; None for any other tag."""
     entry = directory.entries.get(tag)
     if entry is None or entry.length != 1 or entry.kind not in INTEGERS:
         return None
@@ -79,14 +79,14 @@ def _integer(tiff: bytes, directory: Directory, tag: int) -> int | None:
 
 
 def orientation_in(tiff: bytes) -> int | None:
-    """Return the orientation in EXIF data, None if it has none; `ValueError` if it is damaged."""
+    """Return the orientation in EXIF data, or None; `ValueError` if the data is damaged."""
     return next((value for *_, value in _orientations(tiff, main_directory(tiff))), None)
 
 
 def _orientations(tiff: bytes, directory: Directory) -> Iterator[tuple[str, int, int]]:
-    """Yield `struct`'s sign, place and value of each integer that stands as an orientation in a directory.
+    """Yield the `struct` format, the position and the value of each orientation in a directory.
 
-    A damaged directory has the tag twice, or with several values. Readers differ in which of them they take.
+    A damaged directory has the tag twice, or several values for it. Readers differ in the value that they take.
     """
     (count,) = struct.unpack_from(f"{directory.order}H", tiff, directory.at)
     for entry in range(directory.at + 2, directory.at + 2 + 12 * count, 12):
@@ -102,10 +102,10 @@ def _orientations(tiff: bytes, directory: Directory) -> Iterator[tuple[str, int,
 
 
 def upright(tiff: bytes, orientation: int) -> bytes:
-    """Return EXIF data of an image that has been turned upright, from an orientation of 1 to 8.
+    """Return the EXIF data of an image after it was turned upright from `orientation`, 1 to 8.
 
-    The orientation in it becomes 1, and the sides of the image change places, in the bytes where they stand. The
-    thumbnail and the orientation that it has for itself stay, because nobody turns the thumbnail.
+    The orientation becomes 1, and width and height are swapped if necessary, in place. The thumbnail is not turned, so
+    it keeps its own orientation.
     """
     directory, patched = main_directory(tiff), bytearray(tiff)
     if orientation in SIDES_SWAPPED:
@@ -129,9 +129,9 @@ def _swap(data: bytearray, entries: dict[int, Entry], first: int, second: int) -
 
 
 def without_orientation(tiff: bytes) -> bytes:
-    """Return EXIF data whose first directory has no orientation; the entries after it move up, all else stays.
+    """Return EXIF data without the orientation in its first directory. Later entries move up; nothing else changes.
 
-    A damaged directory may have several of them.
+    A damaged directory may have several orientations: all are removed.
     """
     directory = main_directory(tiff)
     if ORIENTATION not in directory.entries:
@@ -145,7 +145,7 @@ def without_orientation(tiff: bytes) -> bytes:
 
 
 def dpi_of(tiff: bytes) -> tuple[float, float] | None:
-    """Return the resolution in EXIF data, in pixels per inch; None if there is none that can be read."""
+    """Return the resolution in EXIF data in pixels per inch; None if it is missing or unreadable."""
     try:
         directory = main_directory(tiff)
         x, y = (_rational(tiff, directory, tag) for tag in (X_RESOLUTION, Y_RESOLUTION))
@@ -170,9 +170,9 @@ def _rational(tiff: bytes, directory: Directory, tag: int) -> float | None:
 
 
 def chosen_dpi(dpi: object) -> tuple[float, float] | None:
-    """Return a resolution, (x, y) in pixels per inch, that somebody has chosen; None of a default or of anything else.
+    """Return a valid resolution, (x, y) in pixels per inch, that is not a default; otherwise None.
 
-    Defaults are those of screens, 72 and 96.
+    The defaults are the resolutions of screens, 72 and 96.
     """
     if not (isinstance(dpi, tuple) and len(dpi) == 2):
         return None
@@ -183,7 +183,7 @@ def chosen_dpi(dpi: object) -> tuple[float, float] | None:
 
 
 def exif_with_dpi(exif: Image.Exif, dpi: tuple[float, float]) -> bytes:
-    """Return EXIF data, written anew, with a resolution in pixels per inch."""
+    """Return new EXIF data with a resolution in pixels per inch."""
     for tag, value in ((X_RESOLUTION, dpi[0]), (Y_RESOLUTION, dpi[1])):
         exif[tag] = TiffImagePlugin.IFDRational(round(value * 100), 100)
     exif[RESOLUTION_UNIT] = INCH
@@ -191,12 +191,12 @@ def exif_with_dpi(exif: Image.Exif, dpi: tuple[float, float]) -> bytes:
 
 
 def written(exif: Image.Exif) -> bytes:
-    """Return the tags of EXIF data as bytes, nothing if there are none."""
+    """Return the tags of EXIF data as bytes; empty bytes without tags."""
     return tiff_of(exif.tobytes()) if exif else b""
 
 
 def exif_of_tiff_file(image: Image.Image) -> Image.Exif:
-    """Return what the tags of a TIFF file say of the image, and not of how the file stores it."""
+    """Return the tags of a TIFF file that describe the image, and not its storage."""
     tags, exif = image.getexif(), Image.Exif()
     for tag in DESCRIPTIVE:
         if tag in tags:
@@ -208,12 +208,12 @@ def exif_of_tiff_file(image: Image.Image) -> Image.Exif:
 
 
 def bytes_of_hex(profile: str) -> bytes:
-    """Return the bytes of a profile that ImageMagick has written as hexadecimal text into a PNG file."""
+    """Return the bytes of a profile that ImageMagick has stored as hexadecimal text in a PNG file."""
     return bytes.fromhex("".join(profile.split("\n")[3:]))
 
 
 def can_be_read(tiff: bytes) -> bool:
-    """Return whether EXIF data has a first directory that fits into it."""
+    """Return whether EXIF data has a valid first directory."""
     try:
         main_directory(tiff)
     except ValueError:
@@ -222,6 +222,6 @@ def can_be_read(tiff: bytes) -> bool:
 
 
 def is_empty(tiff: bytes) -> bool:
-    """Return whether EXIF data says nothing at all."""
+    """Return whether EXIF data has no tags."""
     directory = main_directory(tiff)
     return not directory.entries and not directory.next

@@ -1,4 +1,4 @@
-"""Image files as bytes: the one place that reads those of requests and datasets, and that writes any."""
+"""Image files as bytes: reads the files of requests and datasets, and writes all image files."""
 
 import io
 
@@ -8,7 +8,7 @@ from sdtrt.images.losses import warn
 from sdtrt.images.metadata import save_options
 from sdtrt.images.opening import open_any_size
 
-# Of what Pillow reads, images of cameras and of the web; none that starts other programs.
+# Pillow's formats of cameras and of the web. Formats whose readers start other programs are left out.
 Image.init()
 FORMATS = tuple(
     name for name in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000") if name in Image.OPEN
@@ -17,43 +17,41 @@ NAMES = {"image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF", "image/
 SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/avif": "avif", "image/jpeg": "jpg"}
 KINDS = tuple(kind for kind in NAMES if kind != "image/avif" or features.check("avif"))  # that can be written
 MAX_SIDES = {"image/png": 1 << 31, "image/webp": 16383, "image/avif": 32768, "image/jpeg": 65500}  # pixels
-LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # by Pillow's names, whose writers take a quality
+LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # Pillow's names of formats whose writers take a quality
 OPAQUE_FORMATS = {"JPEG", "MPO"}  # without an alpha channel
 LOSSY_QUALITY = 90
 
 
 def image_of_bytes(data: bytes) -> Image.Image:
-    """Return an image, opened; `PIL.UnidentifiedImageError` if it is of no format in `FORMATS`."""
+    """Open an image file; `PIL.UnidentifiedImageError` if its format is not in `FORMATS`."""
     return open_any_size(io.BytesIO(data), FORMATS)
 
 
 def check_output_quality(name: str, quality: int | None) -> None:
-    """Raise `ValueError` if files of a format, by Pillow's name, have no such quality."""
+    """Raise `ValueError` if a format, by Pillow's name, does not have this quality."""
     if quality is None:
         return
     if name not in LOSSY_FORMATS:
-        raise ValueError(
-            f"an output quality of {quality} for {name}, which has none; expected a lossy format: JPEG, WebP or AVIF"
-        )
+        raise ValueError(f"an output quality of {quality} for {name}, which is lossless; expected JPEG, WebP or AVIF")
     if type(quality) is not int or not 1 <= quality <= 100:
         raise ValueError(f"an output quality of {quality!r}, expected a whole number from 1 to 100")
 
 
 def image_file(image: Image.Image, name: str, quality: int | None = None) -> bytes:
-    """Return an image as the bytes of an image file, with its metadata as far as the format holds it.
+    """Return an image as the bytes of an image file, with as much of its metadata as the format can hold.
 
     Arguments:
-        image: of mode L, LA, RGB or RGBA. JPEG has no alpha channel: the image is laid on white, with a
-            `ImageWarning`.
+        image: of mode L, LA, RGB or RGBA. JPEG has no alpha channel: the image is composited on white, and an
+            `ImageWarning` is given.
         name: Pillow's name of the format.
-        quality: 1 to 100, of JPEG, WebP and AVIF only; 90 if None.
+        quality: int, 1 to 100, for JPEG, WebP and AVIF only. Default None: 90.
 
     Raises `ValueError` for a quality that the format does not have, and what Pillow's writer raises.
     """
     check_output_quality(name, quality)
     if name in OPAQUE_FORMATS and image.mode in {"LA", "RGBA"}:
         image = on_white(image)
-        warn(f"the alpha channel is dropped: {name} has none, the image is laid on white")
+        warn(f"the alpha channel is dropped: {name} has none; the image is composited on white")
     options = save_options(image, name)
     if name in LOSSY_FORMATS:
         options["quality"] = LOSSY_QUALITY if quality is None else quality
@@ -62,13 +60,13 @@ def image_file(image: Image.Image, name: str, quality: int | None = None) -> byt
     return stream.getvalue()
 
 
-def picture_file(image: Image.Image, kind: str, quality: int | None = None) -> bytes:
+def image_file_of_type(image: Image.Image, kind: str, quality: int | None = None) -> bytes:
     """Return an image as a file of a media type, as `image_file` does."""
     return image_file(image, NAMES[kind], quality)
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Return an image without an alpha channel, laid on white; itself if it has none."""
+    """Composite an image on white; return the image itself if it has no alpha channel."""
     if image.mode not in {"LA", "RGBA"}:
         return image
     translucent = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""What the heads of image files say and Pillow does not: colour spaces, depth, metadata that its readers skip."""
+"""Fields of image file headers that Pillow does not give: colour space, bit depth, skipped metadata."""
 
 import re
 import struct
@@ -10,7 +10,7 @@ from PIL import Image
 
 from sdtrt.images.opening import raw_file
 
-HEAD_NBYTES = 1 << 22  # that is read of a box or of a chunk at most
+HEAD_NBYTES = 1 << 22  # the most bytes that are read of a box or a chunk
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG2000_STREAM = b"\xff\x4f\xff\x51"
 BOXED = {"AVIF", "HEIF", "JPEG2000"}
@@ -23,11 +23,11 @@ JUMBF = b"JP"  # begins segments of a JPEG file that hold content credentials
 
 @dataclass(slots=True)
 class Head:
-    """What the head of a file says.
+    """The fields of a file's header.
 
     Arguments:
-        bits: per channel.
-        cicp: colour primaries, transfer function and matrix as in ITU-T H.273; None if nothing is said.
+        bits: bits per channel.
+        cicp: colour primaries, transfer function and matrix as in ITU-T H.273; None if the file gives none.
         parts: the names of boxes or chunks.
     """
 
@@ -37,7 +37,7 @@ class Head:
 
 
 def head_of(image: Image.Image) -> Head:
-    """Return what the head of the file says that an image was opened from, before its pixels are loaded."""
+    """Return the header fields of the file that an image was opened from, before its pixels are loaded."""
     head = Head(bits=_bits_of_tile(image))
     tags = getattr(image, "tag_v2", {})
     if TIFF_BITS in tags:
@@ -56,7 +56,7 @@ def _tuple(value: object) -> tuple[object, ...]:
 
 
 def _bits_of_tile(image: Image.Image) -> int:
-    """Return how many bits a channel has in the file, as far as Pillow's decoders are told of it."""
+    """Return the bits per channel in the file, as the arguments of Pillow's decoder give them."""
     for name, *_, arguments in getattr(image, "tile", ()):
         values = _tuple(arguments)
         if name in {"ppm", "ppm_plain"} and len(values) > 1 and isinstance(values[1], int):
@@ -69,7 +69,7 @@ def _bits_of_tile(image: Image.Image) -> int:
 
 
 def png_chunks(stream: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name of each chunk of a PNG file and, of small ones, the content."""
+    """Yield the name of each chunk of a PNG file, and the content of chunks of at most 64 bytes."""
     if stream.read(8) != PNG_SIGNATURE:
         return
     while len(head := stream.read(8)) == 8:
@@ -89,7 +89,7 @@ def _read_png(stream: IO[bytes], head: Head) -> None:
 
 
 def boxes(stream: IO[bytes], end: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the type of each box before a place of a file, and, of those that are not too large, the content."""
+    """Yield the type and the content of each box before position `end`; the content is cut at `HEAD_NBYTES`."""
     while (start := stream.tell()) + 8 <= end:
         nbytes, kind = struct.unpack(">I4s", stream.read(8))
         if nbytes == 1 and stream.tell() + 8 <= end:
@@ -134,7 +134,7 @@ def _read_box(kind: bytes, content: bytes, head: Head) -> None:
 
 
 def _read_siz(stream: bytes, head: Head) -> None:
-    """Read how many bits the components of a JPEG 2000 stream have."""
+    """Read the bits per component of a JPEG 2000 stream."""
     if stream.startswith(JPEG2000_STREAM) and len(stream) > 42:
         (count,) = struct.unpack_from(">H", stream, 40)
         head.bits = max([head.bits, *(((depth & 0x7F) + 1) for depth in stream[42 : 42 + 3 * count : 3])])

@@ -1,4 +1,4 @@
-"""What of an image file does not go into an `.sdt` file: each loss is an `ImageWarning`."""
+"""Warnings about the parts of an image file that an `.sdt` file does not hold: each is an `ImageWarning`."""
 
 import re
 import warnings
@@ -27,7 +27,7 @@ def warn(message: str) -> None:
 
 
 def warn_of_frames(image: Image.Image, limits: Limits) -> None:
-    """Warn if an image has more frames, layers or sizes than the one that is taken."""
+    """Warn if an image has several frames, layers or sizes: only one of them is encoded."""
     try:
         frames = frames_of(image, limits)
     except FrameLostError:
@@ -45,7 +45,7 @@ def warn_of_frames(image: Image.Image, limits: Limits) -> None:
 
 
 def warn_of_file(image: Image.Image, head: Head, *, strip: bool) -> None:
-    """Warn of what is in the file that an image was opened from, and will be lost; of metadata unless `strip`."""
+    """Warn of each part of the image's file that will be lost; of metadata only without `strip`."""
     for loss in _colours(image, head):
         warn(loss)
     if has_gain_map(image) or b"tmap" in head.parts:
@@ -67,7 +67,7 @@ def has_gain_map(image: Image.Image) -> bool:
 
 
 def segments(image: Image.Image) -> list[tuple[str, bytes]]:
-    """Return the segments of a JPEG file, by name, that Pillow has kept; none of other files."""
+    """Return the segments of a JPEG file that Pillow has kept, with their names; an empty list for other files."""
     kept: list[tuple[str, bytes]] = getattr(image, "applist", [])
     return kept
 
@@ -127,7 +127,7 @@ def _metadata_of_segments(image: Image.Image) -> Iterator[str]:
 
 
 def resources_of(image: Image.Image) -> dict[int, bytes]:
-    """Return the image resources of a Photoshop file by number; none of other files."""
+    """Return the image resources of a Photoshop file by number; an empty dictionary for other files."""
     return {number: data for number, _, data in getattr(image, "resources", ())}
 
 

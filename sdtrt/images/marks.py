@@ -5,7 +5,7 @@ from xml.parsers import expat
 
 from sdtrt.engine.format.metadata import Metadata
 
-# The reconstruction of an image changes it, but not what it tells: https://cv.iptc.org/newscodes/digitalsourcetype/
+# Reconstruction by a codec alters pixels, but not the content of the image: https://cv.iptc.org/newscodes/digitalsourcetype/
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 SOURCE = re.compile(
     rb"\s[\w.-]+:DigitalSourceType\s*=\s*(\"[^\"]*\"|'[^']*')"
@@ -29,8 +29,8 @@ PACKET = (
 )
 
 
-def marked(metadata: Metadata, look: str | None = None) -> Metadata:
-    """Return metadata that says, in IPTC's words, that the image was reconstructed by an algorithm; and its look."""
+def add_mark(metadata: Metadata, look: str | None = None) -> Metadata:
+    """Return metadata with the IPTC mark of an image that an algorithm has altered, and with its look."""
     xmp, mark = metadata.xmp, MARKS[look]
     for earlier in MARKS.values():
         xmp = xmp.replace(earlier, b"")
@@ -41,7 +41,7 @@ def marked(metadata: Metadata, look: str | None = None) -> Metadata:
 
 
 def _end_of_rdf(xmp: bytes) -> int | None:
-    """Return where the last RDF element of a packet ends; None if the packet is no XML in UTF-8, or has no such one."""
+    """Return the end of the last RDF element of a packet; None if there is none, or the packet is not XML in UTF-8."""
     ends = []
     parser = expat.ParserCreate("utf-8", " ")
 

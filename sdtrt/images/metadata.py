@@ -1,4 +1,4 @@
-"""EXIF, XMP and text: from Pillow images, and to the options with which Pillow writes files."""
+"""EXIF, XMP and text: read from Pillow images, and written by Pillow's `save` options."""
 
 import operator
 import re
@@ -22,22 +22,22 @@ from sdtrt.images.losses import (
 )
 from sdtrt.images.opening import is_file_image
 
-XMP_KEYS = "xmp", "XML:com.adobe.xmp"  # of `info`, the one first that counts
+XMP_KEYS = "xmp", "XML:com.adobe.xmp"  # keys of `info`; the first has precedence
 RAW_PROFILE = "Raw profile type "
-COMMENT = "Comment"  # the keyword of text that comes from a comment
+COMMENT = "Comment"  # the keyword of a comment's text
 FORMATS_WITH_TEXT = {"PNG", "SDT"}
-MAX_JPEG_XMP = 65_502  # bytes, what fits into one segment beside its name
+MAX_JPEG_XMP = 65_502  # bytes that fit into one segment beside its name
 MAX_JPEG_SEGMENT = 65_533
-FORMATS_WITH_DPI = {"PNG", "JPEG", "TIFF", "BMP"}  # that take `dpi` of `Image.save`
-MAX_KEYWORD = 79  # of PNG
-# What Pillow's writers take from `info` as something else than text.
+FORMATS_WITH_DPI = {"PNG", "JPEG", "TIFF", "BMP"}  # formats whose writers take `dpi`
+MAX_KEYWORD = 79  # characters of a keyword in PNG
+# Keys of `info` that Pillow's writers do not take as text.
 NO_TEXT = {
     *("append_images", "background", "blend", "bpp", "compression", "default_image", "disposal", "duration", "exif"),
     *("icc_profile", "id_section", "loop", "orientation", "palette", "photoshop", "transparency", "version", "xmp"),
 }
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[2-8](?=\s*[\"'<])")
-MISSING = "sdtrt:missing"  # in the `info` of images from files that are cut short or damaged
-# What Pillow raises at EXIF data that is none.
+MISSING = "sdtrt:missing"  # key of `info` in images of damaged or truncated files
+# Errors that Pillow raises for invalid EXIF data.
 UNREADABLE_EXIF = (
     ArithmeticError,
     AttributeError,
@@ -51,9 +51,9 @@ UNREADABLE_EXIF = (
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, of an image whose pixels are those of its file; 1 where none can be read.
+    """Return the EXIF orientation, 1 to 8, of an image file; 1 if none can be read.
 
-    As in Pillow's `ImageOps.exif_transpose`, the orientation may stand in XMP, too.
+    Like Pillow's `ImageOps.exif_transpose`, this reads the orientation in XMP, too.
     """
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
@@ -63,7 +63,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def orientation_in(tiff: bytes) -> int | None:
-    """Return the orientation in EXIF data; None if it has none, or is damaged."""
+    """Return the orientation in EXIF data; None if it is missing or damaged."""
     try:
         return exif_data.orientation_in(tiff)
     except ValueError:
@@ -71,42 +71,42 @@ def orientation_in(tiff: bytes) -> int | None:
 
 
 def metadata_of(image: Image.Image, orientation: int = 1) -> Metadata:
-    """Return what an opened image carries, as if it had been turned upright from an orientation of 1 to 8.
+    """Return the metadata of an image, changed as if the image had been turned upright from `orientation`, 1 to 8.
 
-    EXIF data stays as it is, byte by byte, but for the tags of orientation and size that no longer match. What cannot
-    be read is left out with an `ImageWarning`.
+    In EXIF data only the tags of orientation and size change. Damaged metadata is left out, and an `ImageWarning` is
+    given.
     """
     xmp = _upright_xmp(_xmp_of(image))
-    if is_file_image(image) and has_gain_map(image):  # which is not in the file any more
+    if is_file_image(image) and has_gain_map(image):  # the gain map is not encoded
         xmp = GAIN_MAP_VERSION.sub(lambda version: b" " * len(version[0]), xmp)
     return Metadata(_exif_of(image, orientation), xmp, tuple(_texts(image)))
 
 
-def replaced(image: Image.Image, orientation: int, changes: dict[str, Any]) -> Metadata:
-    """Return what an image carries, as `metadata_of` does, with other metadata in its place.
+def replace_metadata(image: Image.Image, orientation: int, changes: dict[str, Any]) -> Metadata:
+    """Return the metadata of an image as `metadata_of` does, with some of it replaced.
 
     Arguments:
         image: the image, loaded.
         orientation: the EXIF orientation, 1 to 8, from which the image is turned upright.
-        changes: by name: "exif" and "xmp" as bytes, or as Pillow has them; "comment", a text; "text", a dictionary of
-            keywords. None or an empty value removes what the image has.
+        changes: new metadata by name: "exif" and "xmp" as bytes or as Pillow's objects; "comment", a string; "text", a
+            dictionary by keyword. None or an empty value removes the image's own metadata of that name.
     """
-    tiff, text = exif_given(changes), list(_texts(image))
+    tiff, text = exif_of_changes(changes), list(_texts(image))
     if "exif" not in changes:
         tiff = _exif_of(image, orientation)
     elif exif_data.can_be_read(tiff):
         tiff = exif_data.upright(tiff, orientation)
     xmp = _upright_xmp(_bytes(changes["xmp"]) if "xmp" in changes else _xmp_of(image))
     if "text" in changes:
-        text = [(str(keyword), _plain(value)) for keyword, value in dict(changes["text"] or {}).items()]
+        text = [(str(keyword), _decode_text(value)) for keyword, value in dict(changes["text"] or {}).items()]
     if "comment" in changes:
         text = [(keyword, value) for keyword, value in text if keyword != COMMENT]
-        text += [(COMMENT, _plain(changes["comment"]))] if changes["comment"] else []
+        text += [(COMMENT, _decode_text(changes["comment"]))] if changes["comment"] else []
     return Metadata(tiff, xmp, tuple(text))
 
 
-def exif_given(changes: dict[str, Any]) -> bytes:
-    """Return the EXIF data among changes of metadata; nothing if there is none, or if it says nothing."""
+def exif_of_changes(changes: dict[str, Any]) -> bytes:
+    """Return the EXIF data in `changes`; empty bytes if there is none, or if it has no tags."""
     tiff = exif_data.tiff_of(_bytes(changes.get("exif")))
     return b"" if exif_data.can_be_read(tiff) and exif_data.is_empty(tiff) else tiff
 
@@ -130,7 +130,7 @@ def _exif_of(image: Image.Image, orientation: int) -> bytes:
 
 
 def _exif_in_info(image: Image.Image) -> bytes:
-    """Return the EXIF data of an image as its file has it; nothing if somebody has removed it."""
+    """Return the EXIF data of an image as its file stores it; empty bytes if it was removed from `info`."""
     if "exif" in image.info:
         return _bytes(image.info["exif"])
     if profile := image.info.get(f"{RAW_PROFILE}exif"):
@@ -142,14 +142,14 @@ def _exif_in_info(image: Image.Image) -> bytes:
 
 
 def _bytes(value: Any) -> bytes:
-    """Return EXIF data or XMP, as callers put it into `info`, as bytes."""
+    """Return EXIF data or XMP of any type that callers use in `info` as bytes."""
     if isinstance(value, Image.Exif):
         return value.tobytes()
     return value.encode() if isinstance(value, str) else bytes(value or b"")
 
 
 def _xmp_of(image: Image.Image) -> bytes:
-    """Return the XMP of an image; nothing if one of the keys for it says so."""
+    """Return the XMP of an image; empty bytes if one of its keys in `info` is empty."""
     packets = [_bytes(image.info[key]) for key in XMP_KEYS if key in image.info]
     if packets:
         return packets[0] if all(packets) else b""
@@ -162,22 +162,22 @@ def _xmp_of(image: Image.Image) -> bytes:
 
 
 def _upright_xmp(xmp: bytes) -> bytes:
-    """Return XMP whose orientation is 1, or absent as before."""
+    """Return XMP with an orientation of 1, if it has an orientation."""
     return XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _texts(image: Image.Image) -> list[tuple[str, str]]:
-    """Return the text of PNG files and of images in memory, and the comments of others."""
+    """Return the text of a PNG file or of an image in memory, or the comments of another file."""
     texts = {name: image.info[name] for name in _text_names(image)}
     if not texts and image.info.get("comment"):
         texts[COMMENT] = _comment_of(image)
-    return [(_plain(keyword), _plain(text)) for keyword, text in texts.items()]
+    return [(_decode_text(keyword), _decode_text(text)) for keyword, text in texts.items()]
 
 
 def _text_names(image: Image.Image) -> list[str]:
-    """Return the keys of text in an image's `info`; whoever removes a key there removes the text."""
+    """Return the keys of `info` whose values are text. Callers remove text by removing its key."""
     names = [name for name, text in image.info.items() if isinstance(name, str) and isinstance(text, str)]
-    stream = getattr(image, "png", None)  # of a PNG file whose pixels are not loaded; `text` would load them
+    stream = getattr(image, "png", None)  # a PNG file whose pixels are not loaded; reading `text` would load them
     known = getattr(image, "text", None) if stream is None else stream.im_text
     if known is not None:
         names = [name for name in names if name in known]
@@ -189,14 +189,14 @@ def _text_names(image: Image.Image) -> list[str]:
 
 
 def _comment_of(image: Image.Image) -> str | bytes:
-    """Return the comment of an image; of JPEG files that have several all of them."""
+    """Return the comment of an image; all comments of a JPEG file, one per line."""
     comment: str | bytes = image.info["comment"]
     comments = [content for kind, content in segments(image) if kind == "COM"]
-    return "\n".join(map(_plain, comments)) if comments and comments[-1] == comment else comment
+    return "\n".join(map(_decode_text, comments)) if comments and comments[-1] == comment else comment
 
 
-def _plain(text: str | bytes) -> str:
-    """Return text without zero characters; bytes are UTF-8, or Latin-1 if they are not valid UTF-8."""
+def _decode_text(text: str | bytes) -> str:
+    """Return text without null characters. Bytes are UTF-8, or Latin-1 if they are not valid UTF-8."""
     if not isinstance(text, bytes):
         return str(text).replace("\0", "")
     try:
@@ -206,7 +206,7 @@ def _plain(text: str | bytes) -> str:
 
 
 def put_into(image: Image.Image, metadata: Metadata) -> None:
-    """Put metadata where Pillow's own readers put it, in an image's `info`; no text where its writers expect else."""
+    """Put metadata into an image's `info`, under the keys of Pillow's own readers, except text under `NO_TEXT` keys."""
     if metadata.exif:
         image.info["exif"] = PREFIX + metadata.exif
     if metadata.xmp:
@@ -217,7 +217,7 @@ def put_into(image: Image.Image, metadata: Metadata) -> None:
 
 
 def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
-    """Return what to hand to `Image.save`, so that a kind of file keeps as much of an image's metadata as it can."""
+    """Return the options of `Image.save` with which a format keeps as much of an image's metadata as it can."""
     exif, xmp = image.info.get("exif", b""), image.info.get("xmp", b"")
     dpi = exif_data.chosen_dpi(image.info.get("dpi"))
     options = {"dpi": dpi} if dpi and kind in FORMATS_WITH_DPI else {}
@@ -225,9 +225,9 @@ def save_options(image: Image.Image, kind: str) -> dict[str, Any]:
         return options | {"pnginfo": _png_text(image), "exif": exif}
     if kind == "JPEG":
         return options | {
-            "exif": _fitting("EXIF data", exif, MAX_JPEG_SEGMENT),
-            "xmp": _fitting("XMP", xmp, MAX_JPEG_XMP),
-            "comment": _fitting("text", "\n".join(text for _, text in _strings(image)).encode(), MAX_JPEG_SEGMENT),
+            "exif": _within_limit("EXIF data", exif, MAX_JPEG_SEGMENT),
+            "xmp": _within_limit("XMP", xmp, MAX_JPEG_XMP),
+            "comment": _within_limit("text", "\n".join(text for _, text in _strings(image)).encode(), MAX_JPEG_SEGMENT),
         }
     if kind == "AVIF":
         exif = _for_avif(exif)
@@ -247,8 +247,8 @@ def _png_text(image: Image.Image) -> PngInfo:
     return chunks
 
 
-def _fitting(name: str, data: bytes, largest: int) -> bytes:
-    """Return metadata that fits into a JPEG file; nothing, with a warning, of what is too large for it."""
+def _within_limit(name: str, data: bytes, largest: int) -> bytes:
+    """Return metadata if it fits into a JPEG file; otherwise warn and return empty bytes."""
     if len(data) <= largest:
         return data
     warn(f"{name} of {len(data)} bytes is dropped: a JPEG file holds at most {largest}")
@@ -256,7 +256,7 @@ def _fitting(name: str, data: bytes, largest: int) -> bytes:
 
 
 def _for_avif(exif: bytes) -> bytes:
-    """Return EXIF data that Pillow's AVIF writer hands on as it is: without an orientation, which is 1."""
+    """Return EXIF data without its orientation, 1, so that Pillow's AVIF writer does not change the data."""
     tiff = exif_data.tiff_of(exif)
     if exif_data.can_be_read(tiff):
         exif = PREFIX + exif_data.without_orientation(tiff)
@@ -264,7 +264,7 @@ def _for_avif(exif: bytes) -> bytes:
 
 
 def _is_readable(exif: bytes) -> bool:
-    """Return whether Pillow's AVIF writer, which looks for an orientation, can read EXIF data."""
+    """Return whether Pillow's AVIF writer can read the orientation in EXIF data."""
     found = Image.Exif()
     try:
         found.load(exif)

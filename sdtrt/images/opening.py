@@ -1,4 +1,4 @@
-"""Image files, opened, counted and loaded by Pillow: any size that the limits allow, and one kind of error."""
+"""Opening and loading image files with Pillow: any size within the limits, and one kind of error."""
 
 import io
 import math
@@ -13,11 +13,11 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sdtrt.engine.format.limits import Limits, checked_limits
 from sdtrt.errors import LimitError, SdtrtError
-from sdtrt.sources import FilePath
+from sdtrt.images.sources import FilePath
 
 
 class _PillowLimit:
-    """Pillow's own limit of pixels, which is one for all threads: while they read, the highest of their limits."""
+    """Pillow's own limit of pixels. All threads share it, so while they read it is the highest of their limits."""
 
     def __init__(self) -> None:
         self._lock, self._usual = Lock(), Image.MAX_IMAGE_PIXELS
@@ -52,10 +52,10 @@ _pillow_limit = _PillowLimit()
 
 @contextmanager
 def reading(limits: Limits | None = None) -> Iterator[None]:
-    """Run Pillow's readers: with these limits of pixels, and with `ValueError` for whatever they raise.
+    """Run Pillow's readers within a limit of pixels, and raise `ValueError` for errors of a damaged image.
 
-    The operating system's errors, `MemoryError`, warnings that are errors, and errors of sdtrt pass unchanged. So does
-    `UnidentifiedImageError`. None is without a limit.
+    Errors of the operating system, `MemoryError`, warnings that are errors, errors of sdtrt and
+    `UnidentifiedImageError` pass unchanged. `limits` None sets no limit.
     """
     try:
         with _pillow_limit(limits):
@@ -73,7 +73,7 @@ def reading(limits: Limits | None = None) -> Iterator[None]:
 
 
 def cause_of(error: Exception) -> str:
-    """Return an error in words, with its type where the words alone are not enough."""
+    """Return the message of an error, with its type where the message alone is not clear."""
     words, kind = str(error), type(error).__name__
     if words and isinstance(error, OSError | SyntaxError | ValueError):
         return words
@@ -81,14 +81,18 @@ def cause_of(error: Exception) -> str:
 
 
 def open_any_size(file: FilePath | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Return an image, opened but not loaded.
+    """Open an image file, but do not load its pixels.
 
     Arguments:
         file: the path of an image file, or its stream.
-        formats: Pillow's names of the formats that are tried; None is all.
+        formats: Pillow's names of the formats that are tried. Default None: all.
 
-    Raises `ValueError` if the file is damaged, `PIL.UnidentifiedImageError` if it is of no such format, `OSError` if
-    it cannot be read. `check_size` checks the number of pixels.
+    The number of pixels is not checked; see `check_size`.
+
+    Raises:
+        ValueError: the file is damaged.
+        PIL.UnidentifiedImageError: the file has none of the formats.
+        OSError: the file cannot be read.
     """
     if isinstance(file, str | os.PathLike):
         file = os.fsdecode(file)  # raises `TypeError` for an object that names no path
@@ -128,9 +132,11 @@ def check_size(image: Image.Image, limits: Limits) -> None:
 
 
 def frames_of(image: Image.Image, limits: Limits) -> int:
-    """Return the number of an image's frames; `ValueError` if a damaged frame hinders the count.
+    """Return the number of an image's frames, and keep its current frame.
 
-    The current frame stays the current one. Raises `FrameLostError` if that is impossible.
+    Raises:
+        ValueError: a frame is damaged.
+        FrameLostError: a frame is damaged, and the reader cannot return to the current frame.
     """
     current, shape = image.tell(), (image.size, image.mode)
     try:
@@ -144,17 +150,17 @@ def frames_of(image: Image.Image, limits: Limits) -> int:
 
 
 class FrameLostError(ValueError):
-    """A damaged frame hinders the reader from coming back to the current one."""
+    """The reader cannot return to the current frame, because a later frame is damaged."""
 
 
 def is_file_image(image: Image.Image) -> bool:
-    """Return whether the pixels of an image are those of its file: nobody has turned, cropped or copied them."""
+    """Return whether an image still has the pixels of its file, and is not turned, cropped or copied."""
     return isinstance(image, ImageFile.ImageFile)
 
 
 @contextmanager
 def raw_file(image: Image.Image) -> Iterator[IO[bytes]]:
-    """Yield the file that an image was opened from, at its start; an empty one if it is no longer at hand."""
+    """Yield the file that an image was opened from, at its start; an empty stream if the file is gone."""
     stream, name = getattr(image, "fp", None), getattr(image, "filename", "")
     if stream is not None and not stream.closed and stream.seekable():
         position = stream.tell()
@@ -169,7 +175,7 @@ def raw_file(image: Image.Image) -> Iterator[IO[bytes]]:
 
 
 def _reopened(path: Path) -> IO[bytes]:
-    """Return a file, opened; an empty one if there is none any more, or this user may not read it."""
+    """Open a file; return an empty stream if the file is gone or unreadable."""
     try:
         return path.open("rb") if path.is_file() else io.BytesIO()
     except OSError:

@@ -1,4 +1,4 @@
-"""Regions of interest, as callers name them: a rectangle, or a mask."""
+"""Regions of interest as callers give them, a rectangle or a mask, to ROI weights."""
 
 import os
 
@@ -11,7 +11,7 @@ from sdtrt.engine.format.arguments import checked_number, value_text
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.image import Region, checked_region
 from sdtrt.images.opening import load, open_any_size
-from sdtrt.sources import FilePath
+from sdtrt.images.sources import FilePath
 
 Roi = Region | U8Array | Image.Image | FilePath
 
@@ -19,10 +19,15 @@ DEFAULT_WEIGHT = 4.0
 
 
 def roi_weights(roi: Roi, weight: float, width: int, height: int) -> RoiWeights:
-    """Return the interest in a part of an image, where squared error counts `weight` times, 1 to 64.
+    """Return the ROI weights of an image of `width` x `height` pixels.
 
-    `roi` is (left, top, width, height) in pixels, or a mask of the image's size, uint8 (H, W), an image or the path
-    of one: 0 is no interest, 255 all of it. Raises `ValueError` if it does not fit the image.
+    Arguments:
+        roi: (left, top, width, height) in pixels, or a mask of the image's size: uint8 (H, W), an image or its path.
+            255 is inside the region, 0 is outside.
+        weight: float, 1 to 64: the factor of the squared error inside the region.
+
+    Raises:
+        ValueError: the region does not fit the image.
     """
     weight = checked_weight(weight)
     share = mask_of(roi, width, height).astype(np.float32) / np.float32(255)
@@ -54,7 +59,7 @@ def mask_of(roi: Roi, width: int, height: int) -> U8Array:
 
 
 def _mask_of_image(image: Image.Image, width: int, height: int) -> U8Array:
-    """Return an image as a mask; its size is checked before its pixels are read."""
+    """Return an image as a mask. Its size is checked before its pixels are read."""
     if image.size != (width, height):
         raise ValueError(f"roi is a mask of {image.width}x{image.height}, expected {width}x{height} as the image is")
     load(image, UNLIMITED)

@@ -1,4 +1,4 @@
-"""Image files too large to be held whole, by rows: read by libvips, written by pypng (the extra `large`)."""
+"""Large image files, read by rows with libvips and written with pypng (the extra `large`)."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from sdtrt.images.metadata import metadata_of, orientation_of
 from sdtrt.images.opening import check_size, open_any_size
 from sdtrt.process.install import install_command
 
-LARGE = 1 << 26  # pixels: more than that is not held whole if it need not be
-BAND = 256  # rows that are read at once
+LARGE = 1 << 26  # pixels: larger images are read by rows where possible
+BAND = 256  # rows that are read together
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """An image as bands of rows, uint8 (n, width, 3), from top to bottom, each read when it is asked for."""
+    """An image as bands of rows, uint8 (n, width, 3), from top to bottom, read on demand."""
 
     width: int
     height: int
@@ -36,10 +36,14 @@ class Rows:
 
 
 def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LIMITS) -> Rows | None:
-    """Return the rows of an image file; None if it is small, or must be seen whole to be read.
+    """Return the rows of an image file; None if it is small or cannot be read by rows.
 
-    That is if it is turned, has alpha, more than 8 bits, or other channels than grey or RGB. Raises `DeviceError` if
-    the libraries are missing or do not know the format, `LimitError` if the image has more pixels than `limits`.
+    An image cannot be read by rows if it has an orientation, alpha, more than 8 bits, or channels other than grey and
+    RGB.
+
+    Raises:
+        DeviceError: the libraries are missing, or do not read the format.
+        LimitError: the image has more pixels than `limits` allows.
     """
     with open_any_size(path) as image:
         turned = orientation_of(_bare(image) if image.format == "PNG" else image) != 1
@@ -58,14 +62,14 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
 
 
 def _bare(image: Image.Image) -> Image.Image:
-    """Return what an image carries without its pixels, which Pillow would load of PNG files."""
+    """Return an image with the same `info` and other pixels: Pillow would load the pixels of a PNG file."""
     bare = Image.new("L", (1, 1))
     bare.info = image.info
     return bare
 
 
 def _bands(path: Path, channels: int) -> Iterator[U8Array] | None:
-    """Return an image's rows; None if it is not of 8 bits and so many channels to libvips."""
+    """Return an image's rows; None if libvips finds another depth than 8 bits or another number of channels."""
     try:
         import pyvips
     except (ImportError, OSError) as error:
@@ -82,7 +86,7 @@ def _bands(path: Path, channels: int) -> Iterator[U8Array] | None:
             image = opened
             if image.get_typeof("icc-profile-data"):
                 image = image.icc_transform("srgb")
-            region = pyvips.Region.new(image)  # which reads in order, as a file that is decoded once has to be
+            region = pyvips.Region.new(image)  # reads from top to bottom: the file is decoded once
             for top in range(0, image.height, BAND):
                 count = min(BAND, image.height - top)
                 data = region.fetch(0, top, image.width, count)
@@ -95,7 +99,7 @@ def _bands(path: Path, channels: int) -> Iterator[U8Array] | None:
 
 
 def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[U8Array], *, grey: bool) -> None:
-    """Write a PNG file of RGB pixels that come in bands of rows; `grey` ones as one channel.
+    """Write bands of RGB rows as a PNG file. With `grey` the file has one channel.
 
     Raises `DeviceError` if pypng is missing.
     """

@@ -1,4 +1,4 @@
-"""Latents in memory: arrays and tensors of any library become NumPy arrays, without importing that library."""
+"""Latents in memory: arrays and tensors of any library to NumPy arrays, without importing that library."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,54 +12,54 @@ EXPECTED = "a NumPy array, a torch tensor, an object with DLPack or __array__, o
 OTHER_FLOATS = ("bfloat16", "float8")  # of ml_dtypes: NumPy does not count them as floats
 
 
-def array_of(latents: object) -> AnyArray:
-    """Return the numbers of an array or tensor as a NumPy array of any dtype; device memory is copied.
+def to_numpy(latents: object) -> AnyArray:
+    """Convert an array or a tensor to a NumPy array of any dtype. Device memory is copied.
 
-    Raises `TypeError` if the object is neither, `ValueError` if its numbers cannot be had.
+    Raises `TypeError` for any other object, `ValueError` if the conversion fails.
     """
     if isinstance(latents, np.ma.MaskedArray) and np.ma.is_masked(latents):
         raise ValueError("latents have masked values, expected numbers everywhere; fill them: latents.filled(0)")
     if isinstance(latents, np.ndarray):
         return latents
     if is_tensor(latents):
-        return converted(latents, array_of_tensor)
+        return convert_array(latents, array_of_tensor)
     if hasattr(latents, "__cuda_array_interface__") and hasattr(latents, "get"):  # CuPy and PyCUDA copy by `get`
-        return converted(latents, lambda device: device.get())
+        return convert_array(latents, lambda device: device.get())
     if hasattr(latents, "__array__"):
-        return converted(latents, np.asarray)
+        return convert_array(latents, np.asarray)
     if hasattr(latents, "__dlpack__"):
-        return converted(latents, np.from_dlpack)
+        return convert_array(latents, np.from_dlpack)
     raise TypeError(f"latents are a {type(latents).__name__}, expected {EXPECTED}{remedy_of(latents)}")
 
 
 def is_tensor(latents: object) -> bool:
-    """Return whether an object is a torch tensor, or of a class derived from it."""
+    """Return whether an object is a torch tensor or an instance of a subclass."""
     return any(base.__module__.partition(".")[0] == "torch" for base in type(latents).__mro__) and hasattr(
         latents, "detach"
     )
 
 
 def array_of_tensor(tensor: Any) -> AnyArray:
-    """Return a torch tensor's numbers; of floats NumPy does not know as float32, which holds them exactly."""
+    """Convert a torch tensor. Floats that NumPy lacks, such as bfloat16, become float32 without loss."""
     values = tensor.detach().cpu().resolve_neg()
     if values.is_floating_point():
         values = values.double() if "float64" in str(values.dtype) else values.float()
     return np.asarray(values.numpy())
 
 
-def converted(latents: Any, convert: Callable[[Any], Any]) -> AnyArray:
-    """Return what `convert` makes of an array; `ValueError` instead of other libraries' errors."""
+def convert_array(latents: Any, convert: Callable[[Any], Any]) -> AnyArray:
+    """Apply `convert` to an array, and raise `ValueError` for errors of other libraries."""
     try:
         return np.asarray(convert(latents))
     except (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"latents of type {type(latents).__name__} cannot be made a NumPy array: {error}; "
-            "pass a dense array in the memory of the host"
+            f"latents of type {type(latents).__name__} cannot be converted to a NumPy array: {error}; "
+            "pass a dense array in host memory"
         ) from error
 
 
 def remedy_of(latents: object) -> str:
-    """Return what to do with the objects that diffusers and ComfyUI have latents in."""
+    """Return a hint for the objects in which diffusers and ComfyUI keep latents; "" for others."""
     if hasattr(latents, "latent_dist"):
         return "; pass .latent_dist.mean of it, at unit scale"
     if isinstance(latents, dict):
@@ -70,9 +70,9 @@ def remedy_of(latents: object) -> str:
 
 
 def checked_latents(array: AnyArray, profile: LatentSpaceInfo) -> F32Array:
-    """Return latents, float32 (C, h, w), C-contiguous, of an array of any float dtype; a batch axis of 1 is dropped.
+    """Convert an array of any float dtype to latents, float32 (C, h, w), C-contiguous. A batch axis of 1 is dropped.
 
-    Raises `ValueError` if dtype, shape or values are not those of latents of the profile's latent space.
+    Raises `ValueError` if dtype, shape or values do not fit the latent space of the profile.
     """
     check_dtype(array)
     plane = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
@@ -91,7 +91,7 @@ def checked_latents(array: AnyArray, profile: LatentSpaceInfo) -> F32Array:
 
 
 def check_dtype(array: AnyArray) -> None:
-    """Raise `ValueError` if an array's dtype is no floating-point one."""
+    """Raise `ValueError` if an array's dtype is not a floating-point type."""
     if array.dtype.kind == "f" or array.dtype.name.startswith(OTHER_FLOATS):
         return
     remedy = "pass latents at unit scale as float32"
@@ -101,7 +101,7 @@ def check_dtype(array: AnyArray) -> None:
 
 
 def check_shape(array: AnyArray, profile: LatentSpaceInfo) -> None:
-    """Raise `ValueError` if a shape is not (C, h, w) of the latent space, with at least one row and column."""
+    """Raise `ValueError` if an array is not of shape (C, h, w), with C of the latent space and h, w at least 1."""
     channels, shape = profile.channels, array.shape
     if array.ndim == 3 and shape[0] == channels and array.size:
         return
@@ -112,7 +112,7 @@ def check_shape(array: AnyArray, profile: LatentSpaceInfo) -> None:
 
 
 def remedy_of_shape(shape: tuple[int, ...], channels: int) -> str:
-    """Return the likely mistake behind a wrong shape, and what to do; nothing if there is no likely one."""
+    """Return a hint about the likely mistake behind a wrong shape; "" if none is likely."""
     if 0 in shape:
         return "; the array is empty"
     if len(shape) == 4 and shape[1] == channels:

@@ -1,4 +1,4 @@
-"""Files of latents: `.npy`, `.npz` and `.safetensors`, told apart by their content."""
+"""Files of latents: `.npy`, `.npz` and `.safetensors`. Their content identifies the format."""
 
 import io
 from collections.abc import Callable
@@ -19,11 +19,12 @@ def read_latents(stream: IO[bytes], key: str | None = None, limits: Limits = DEF
     """Return the array of latents in a file, of any shape and floating-point dtype.
 
     Arguments:
-        stream: the file, opened; it is read from its beginning.
-        key: the array's name in a `.npz` or `.safetensors` file. If None, `latents`, `latent_tensor` or the only one.
-        limits: the array may have as many values as pixels are allowed.
+        stream: the opened file. It is read from its beginning.
+        key: the name of the array in a `.npz` or `.safetensors` file. Default None: `latents`, `latent_tensor` or the
+            only array.
+        limits: `max_pixels` also limits the number of values.
 
-    Raises `ValueError` if the file is of another kind, damaged or pickled, `LimitError` if it exceeds `limits`.
+    Raises `ValueError` if the file is of another format, damaged or pickled, `LimitError` if it exceeds `limits`.
     """
     nbytes = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -36,12 +37,12 @@ def read_latents(stream: IO[bytes], key: str | None = None, limits: Limits = DEF
     if not start.startswith(NPY):
         raise ValueError(fault_of(start))
     if key is not None:
-        raise ValueError(f"a .npy file has one array without a name, not one named {key!r}; leave the key out")
+        raise ValueError(f"key is {key!r}, expected None: the array of a .npy file has no name")
     return read_npy(stream, nbytes, limits)
 
 
 def fault_of(start: bytes) -> str:
-    """Return what is wrong with a file that is not of a known kind."""
+    """Return an error message for a file of an unknown format."""
     if not start:
         return f"the file is empty, expected {KINDS}"
     if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -71,11 +72,11 @@ WRITERS: dict[str, Callable[[F32Array], bytes]] = {
 
 
 def suffix_of_latents(name: str) -> str:
-    """Return the suffix of a file of latents that is to be written, `.npy` for a name without one.
+    """Return the suffix of an output file of latents: `.npy` for a name without a suffix.
 
-    Raises `ValueError` if no such file can be written.
+    Raises `ValueError` for any other suffix than those of `WRITERS`.
     """
     suffix = Path(name).suffix.lower() or ".npy"
     if suffix not in WRITERS:
-        raise ValueError(f"{name}: latents are not written as {suffix}, but as {KINDS}; name such a file")
+        raise ValueError(f"{name}: latents cannot be written as {suffix}; expected {KINDS}")
     return suffix

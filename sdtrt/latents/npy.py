@@ -1,4 +1,4 @@
-"""NumPy's files: arrays in `.npy`, and one of the arrays in `.npz`. Nothing in them is evaluated or unpickled."""
+"""NumPy's files: the array in a `.npy` file, or one array of a `.npz` file. Nothing is evaluated or unpickled."""
 
 import re
 import struct
@@ -14,10 +14,10 @@ from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
 
 NPY, ZIP = b"\x93NUMPY", b"PK"
-MAX_HEADER = 1 << 16  # bytes: those of arrays of numbers have some 128
+MAX_HEADER = 1 << 16  # bytes; the header of an array of numbers has about 128
 MAX_AXES = 8
 MAX_AXIS = 1 << 40
-NAMES = ("latents", "latent_tensor")  # taken without being asked for; the second is ComfyUI's
+NAMES = ("latents", "latent_tensor")  # default names; ComfyUI uses the second
 # One entry of the dictionary in a header. Quantifiers are possessive: no header makes matching slow.
 ENTRY = re.compile(r"\s*+['\"](\w++)['\"]\s*+:\s*+('[^']*+'|\"[^\"]*+\"|True|False|\([^()]*+\)|\[[^\[\]]*+\])\s*+")
 FLOAT = re.compile(r"[<>=|]?f(?:2|4|8|12|16)")
@@ -44,16 +44,16 @@ def read_npy(stream: IO[bytes], nbytes: int, limits: Limits) -> AnyArray:
 
     Raises `ValueError` if it is damaged or its numbers are not floating-point, `LimitError` if it is too large.
     """
-    start = exactly(stream, 8)
+    start = read_exactly(stream, 8)
     if not start.startswith(NPY):
         raise ValueError("damaged .npy file: it does not start as one")
     width = {1: 2, 2: 4, 3: 4}.get(start[6])
     if width is None:
         raise ValueError(f".npy file of version {start[6]}.{start[7]}, expected 1.0 to 3.0; save it again")
-    length = int.from_bytes(exactly(stream, width), "little")
+    length = int.from_bytes(read_exactly(stream, width), "little")
     if length > MAX_HEADER:
         raise ValueError(f"damaged .npy file: a header of {length} bytes, expected at most {MAX_HEADER}")
-    fields = header_fields(exactly(stream, length).decode("latin-1"))
+    fields = header_fields(read_exactly(stream, length).decode("latin-1"))
     dtype, shape = dtype_of(fields["descr"]), shape_of(fields["shape"])
     check_size(shape, limits)
     count = int(np.prod(shape, dtype=object)) if shape else 1
@@ -61,11 +61,11 @@ def read_npy(stream: IO[bytes], nbytes: int, limits: Limits) -> AnyArray:
     if there != needed:
         raise ValueError(f"damaged .npy file: shape {shape} of {dtype} takes {needed} bytes, it has {there}")
     order: Any = "F" if fields["fortran_order"] == "True" else "C"
-    return np.frombuffer(exactly(stream, needed), dtype).reshape(shape, order=order)
+    return np.frombuffer(read_exactly(stream, needed), dtype).reshape(shape, order=order)
 
 
-def exactly(stream: IO[bytes], nbytes: int) -> bytes:
-    """Return the next bytes of a stream; `ValueError` if there are fewer."""
+def read_exactly(stream: IO[bytes], nbytes: int) -> bytes:
+    """Return the next `nbytes` bytes of a stream; `ValueError` if it ends before."""
     data = stream.read(nbytes)
     if len(data) != nbytes:
         raise ValueError(f"damaged file: it ends {nbytes - len(data)} bytes early")
@@ -73,7 +73,7 @@ def exactly(stream: IO[bytes], nbytes: int) -> bytes:
 
 
 def header_fields(text: str) -> dict[str, str]:
-    """Return the three entries of a header, a Python dictionary as text, without evaluating it."""
+    """Parse a header, the text of a Python dictionary with three entries, without evaluating it."""
     body, fields, at = text.strip(), {}, 1
     while entry := ENTRY.match(body, at):
         fields[entry[1]] = entry[2]
@@ -90,7 +90,7 @@ def header_fields(text: str) -> dict[str, str]:
 
 
 def dtype_of(text: str) -> np.dtype[Any]:
-    """Return the dtype that a header describes; `ValueError` if it is no floating-point one."""
+    """Return the dtype that a header describes; `ValueError` if it is not a floating-point type."""
     name = text[1:-1]
     if text[0] in "'\"" and FLOAT.fullmatch(name):
         try:
@@ -105,7 +105,7 @@ def dtype_of(text: str) -> np.dtype[Any]:
 
 
 def shape_of(text: str) -> tuple[int, ...]:
-    """Return the shape that a header describes; `ValueError` if it is none, or has far too many or long axes."""
+    """Return the shape that a header describes; `ValueError` if it is malformed or too large."""
     if not re.fullmatch(r"\((?:\s*\d{1,19}L?\s*,)*(?:\s*\d{1,19}L?)?\s*\)", text):
         raise ValueError(f"damaged .npy file: its header gives no shape, but {text[:40]}")
     shape = tuple(int(n) for n in re.findall(r"\d+", text))
@@ -115,7 +115,7 @@ def shape_of(text: str) -> tuple[int, ...]:
 
 
 def check_size(shape: Sequence[int], limits: Limits) -> None:
-    """Raise `LimitError` if an array has more values than a file of latents may have."""
+    """Raise `LimitError` if an array has more values than `limits.max_pixels`."""
     count = int(np.prod(np.array(shape, dtype=object)))
     if count > limits.max_pixels:
         raise LimitError(
@@ -124,14 +124,14 @@ def check_size(shape: Sequence[int], limits: Limits) -> None:
 
 
 def read_npz(stream: IO[bytes], key: str | None, limits: Limits) -> AnyArray:
-    """Return one array of a `.npz` file; see `chosen`. Raises as `read_npy` does."""
+    """Return one array of a `.npz` file; see `choose_array`. Raises as `read_npy` does."""
     try:
         with zipfile.ZipFile(stream) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if any(name.rpartition("/")[2] == "data.pkl" for name in members):
                 raise ValueError(PICKLED)
             names = [name.removesuffix(".npy") for name in members if name.endswith(".npy")]
-            info = members[f"{chosen(names, key)}.npy"]
+            info = members[f"{choose_array(names, key)}.npy"]
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f".npz file with compression {info.compress_type}, expected none or deflate")
             if info.flag_bits & 1:
@@ -142,10 +142,10 @@ def read_npz(stream: IO[bytes], key: str | None, limits: Limits) -> AnyArray:
         raise ValueError(f"damaged .npz file: {error or type(error).__name__}") from error
 
 
-def chosen(names: Sequence[str], key: str | None) -> str:
-    """Return `key`, or else the name `latents` or `latent_tensor`, or else the only name there is.
+def choose_array(names: Sequence[str], key: str | None) -> str:
+    """Return `key` if it is given, otherwise the name `latents` or `latent_tensor`, or the only name.
 
-    Raises `ValueError`, which gives the names there are, if there is no such array or the choice is not clear.
+    Raises `ValueError`, which lists the names, if the array does not exist or the choice is ambiguous.
     """
     if key in names:
         return str(key)

@@ -7,7 +7,7 @@ import numpy as np
 
 from sdtrt._arrays import AnyArray, F32Array
 from sdtrt.engine.format.limits import Limits
-from sdtrt.latents.npy import check_size, chosen, exactly
+from sdtrt.latents.npy import check_size, choose_array, read_exactly
 from sdtrt.process.text import printable
 
 MAX_HEADER = 1 << 22  # bytes, for some 40,000 tensors
@@ -17,7 +17,7 @@ METADATA = "__metadata__"
 
 
 class Entry(NamedTuple):
-    """What a header gives of a tensor; `begin` and `end` count the bytes after the header."""
+    """The entry of a tensor in a header. `begin` and `end` are byte positions after the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -26,70 +26,72 @@ class Entry(NamedTuple):
 
 
 def looks_like_safetensors(start: bytes, nbytes: int) -> bool:
-    """Return whether a file of `nbytes` bytes, of which `start` are the first, is of this format."""
+    """Return whether a file of `nbytes` bytes that begins with `start` is probably of this format."""
     return len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= nbytes - 8
 
 
 def read_safetensors(stream: IO[bytes], nbytes: int, key: str | None, limits: Limits) -> AnyArray:
-    """Return one tensor of a file of `nbytes` bytes; see `chosen`. BF16 becomes float32.
+    """Return one tensor of a file of `nbytes` bytes; see `choose_array`. BF16 becomes float32.
 
     Raises `ValueError` if it is damaged or the tensor's numbers are not floating-point, `LimitError` if it is too
     large.
     """
-    length = int.from_bytes(exactly(stream, 8), "little")
+    length = int.from_bytes(read_exactly(stream, 8), "little")
     if length > MAX_HEADER:
         raise ValueError(f"safetensors file with a header of {length} bytes, expected at most {MAX_HEADER}")
-    entries = header_entries(exactly(stream, length), nbytes - 8 - length)
-    filled = [name for name, entry in entries.items() if entry.begin < entry.end]  # ComfyUI marks files by empty ones
-    entry = entries[chosen([*entries] if key in entries else filled, key)]
+    entries = header_entries(read_exactly(stream, length), nbytes - 8 - length)
+    filled = [name for name, entry in entries.items() if entry.begin < entry.end]  # ComfyUI adds empty tensors as marks
+    entry = entries[choose_array([*entries] if key in entries else filled, key)]
     if entry.dtype not in DTYPES:
         raise ValueError(f"tensor of dtype {printable(entry.dtype[:40])}, expected {', '.join(DTYPES)}; save it as F32")
     check_size(entry.shape, limits)
     dtype = np.dtype(DTYPES[entry.dtype])
     needed = int(np.prod(np.array(entry.shape, dtype=object))) * dtype.itemsize
     if entry.end - entry.begin != needed:
-        raise damaged(f"shape {entry.shape} of {entry.dtype} takes {needed} bytes, not {entry.end - entry.begin}")
+        raise damaged_file_error(
+            f"shape {entry.shape} of {entry.dtype} takes {needed} bytes, not {entry.end - entry.begin}"
+        )
     stream.seek(8 + length + entry.begin)
-    values = np.frombuffer(exactly(stream, needed), dtype).reshape(entry.shape)
+    values = np.frombuffer(read_exactly(stream, needed), dtype).reshape(entry.shape)
     return (values.astype(np.uint32) << 16).view(np.float32) if entry.dtype == "BF16" else values
 
 
 def header_entries(data: bytes, nbytes: int) -> dict[str, Entry]:
-    """Return what a header gives of each tensor, of which all have to lie within `nbytes` bytes."""
+    """Return the entry of each tensor; `ValueError` if a tensor does not lie within `nbytes` bytes."""
     try:
-        fields = json.loads(data.decode("utf-8"), object_pairs_hook=without_twins)
+        fields = json.loads(data.decode("utf-8"), object_pairs_hook=require_unique_names)
     except RecursionError as error:
-        raise damaged("its header is nested too deeply") from error
+        raise damaged_file_error("its header is nested too deeply") from error
     except ValueError as error:
-        raise damaged(f"its header is no JSON: {error}") from error
+        raise damaged_file_error(f"its header is no JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise damaged("its header is no JSON object")
+        raise damaged_file_error("its header is no JSON object")
     entries = {name: entry_of(name, field) for name, field in fields.items() if name != METADATA}
     for name, entry in entries.items():
         if not entry.begin <= entry.end <= nbytes:
-            raise damaged(f"tensor {name!r} lies at {entry.begin} to {entry.end} of {nbytes} bytes")
+            raise damaged_file_error(f"tensor {name!r} lies at {entry.begin} to {entry.end} of {nbytes} bytes")
     return entries
 
 
 def entry_of(name: str, field: Any) -> Entry:
-    """Return what a header gives of a tensor; `ValueError` if that is malformed."""
+    """Return the entry of a tensor; `ValueError` if it is malformed."""
     match field:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if (
             all(type(n) is int and n >= 0 for n in (*shape, begin, end)) and len(shape) <= MAX_AXES
         ):
             return Entry(dtype, tuple(shape), begin, end)
-    raise damaged(f"its header describes no tensor by {name!r}")
+    raise damaged_file_error(f"its header describes no tensor by {name!r}")
 
 
-def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; `ValueError` if it has a name twice."""
+def require_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; `ValueError` if a name occurs twice."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise ValueError("a name comes twice")
     return fields
 
 
-def damaged(fault: str) -> ValueError:
+def damaged_file_error(fault: str) -> ValueError:
     return ValueError(f"damaged safetensors file: {fault}")
 
 

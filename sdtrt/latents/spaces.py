@@ -10,8 +10,8 @@ from sdtrt.errors import BundleError
 def profile_of_space(name: str) -> LatentProfile:
     """Return the profile with which files of a latent space are written.
 
-    It ships with sdtrt, or is that of the first bundle for the space under `$SDTRT_MODELS`, whose networks are not
-    needed. Raises `BundleError`, which gives the names there are, if there is neither.
+    The profile ships with sdtrt, or comes from the first bundle of the space under `$SDTRT_MODELS`; its networks are
+    not needed. Raises `BundleError`, which lists the known names, if there is no profile.
     """
     from sdtrt.export.checkpoints.spaces import name_in_files, shipped_profile_id
 
@@ -30,31 +30,31 @@ def profile_of_space(name: str) -> LatentProfile:
 
 
 def bundles() -> Iterator[Bundle]:
-    """Yield the bundles that can be opened."""
+    """Yield the bundles that open without an error."""
     for folder in bundle_folders():
         try:
             yield Bundle.open(folder)
         except BundleError:
-            continue  # the commands that open it say what is wrong with it
+            continue  # commands that open it report the error
 
 
 def space_names() -> list[str]:
-    """Return the names of the latent spaces that there are profiles of, those of known spaces as users know them."""
+    """Return the names, as users know them, of all latent spaces with a profile."""
     shipped = {shipped_profile(identifier).latent_space for identifier in PROFILE_NAMES}
     return sorted(shipped | {known_name(bundle.latent_space) or bundle.latent_space for bundle in bundles()})
 
 
 def known_name(name: str) -> str | None:
-    """Return the name by which users know the latent space that files call `name`; None if it has no other."""
+    """Return the users' name of the latent space that files call `name`; None if it has no other name."""
     from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files
 
     return next((known for known in KNOWN if name in (known, name_in_files(known))), None)
 
 
 def scaling_of_space(name: str) -> tuple[float, float] | None:
-    """Return scaling factor and shift of a latent space: latents at unit scale are (raw - shift) * factor.
+    """Return the scaling factor and the shift of a latent space: latents at unit scale are (raw - shift) * factor.
 
-    None if they are not known or differ from channel to channel.
+    Returns None if they are unknown or differ between channels.
     """
     from sdtrt.export.checkpoints.spaces import KNOWN
 

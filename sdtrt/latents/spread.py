@@ -1,4 +1,4 @@
-"""Whether latents have the spread of their latent space, or were scaled once too often, or not at all.
+"""The spread of latents, compared with their latent space: finds latents that were scaled twice or not at all.
 
 The latents of a flat image spread far less than those of an image with hard edges. A warning therefore needs a spread
 that no image has. The constants were set on photos and on images made to be extreme.
@@ -13,26 +13,26 @@ from sdtrt._arrays import F32Array
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.latents.spaces import known_name, scaling_of_space
 
-MAX_POSITIONS = 1 << 12  # that are looked at, evenly spread
-FEWEST_POSITIONS = 256  # fewer tell nothing
-USUAL_RATIO = 0.75  # of the spread of an image's latents to that of the profile, by the median of photos
-USUAL_RATIOS = 0.35, 1.5  # those of nearly all photos
+MAX_POSITIONS = 1 << 12  # positions that are sampled, evenly spaced
+MIN_POSITIONS = 256  # fewer positions are not enough for a judgement
+USUAL_RATIO = 0.75  # spread of an image's latents / spread of the profile, median of photos
+USUAL_RATIOS = 0.35, 1.5  # the range of nearly all photos
 LARGE, ALL_LARGE = 4.2, 1.6  # ratios above those of any image: the mean of all channels, and the least
 LARGE_VAE, ALL_LARGE_VAE = 2.4, 1.8  # the same where a VAE has a scaling factor: it keeps its latents near normal
-SMALL = 0.25  # mean ratio below which latents are looked at as scaled down
-UNIFORM = 5.0  # the largest ratio is at most so many times the least, in a photo
-CENTRED = 0.6  # of the profile's spread, by which the channels' means lie off the profile's, in a photo at unit scale
-BUSY = 0.4  # share of the spread that the middle 80 % of values have, where not only borders and spots stand out
-FACTORS = 0.18215, 0.13025  # of pipelines whose code is used for other VAEs, too
+SMALL = 0.25  # mean ratio below which latents may have been scaled down
+UNIFORM = 5.0  # largest / least ratio of the channels of a photo, at most
+CENTRED = 0.6  # distance of channel means from the profile's, in its spread, of a photo at unit scale, at most
+BUSY = 0.4  # spread of the middle 80 % of values / spread of all, above which an image has detail everywhere
+FACTORS = 0.18215, 0.13025  # scaling factors of pipelines whose code is also used with other VAEs
 OF_OTHERS = "the scaling factor of another space, such as sd1 (0.18215) or sdxl (0.13025)"
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How the channels of latents lie, in terms of their profile.
+    """The spread of latents, relative to their profile.
 
-    `ratio` is the geometric mean, over channels, of the standard deviation to the profile's; `least` and `most` are
-    those of single channels. `busy` is the share of it that remains without the outer 20 % of values.
+    `ratio` is the geometric mean, over channels, of the standard deviation divided by the profile's. `least` and `most`
+    are the smallest and largest of these quotients. `busy` is the spread of the middle 80 % of values, relative to all.
     """
 
     ratio: float
@@ -51,12 +51,12 @@ def spread_of(values: NDArray[np.floating], profile: LatentProfile) -> Spread:
 
 
 def warning_of_spread(latents: F32Array, profile: LatentProfile) -> str | None:
-    """Return what to warn of about latents, finite float32 (C, h, w); None if an image may well have them.
+    """Return a warning about latents, finite float32 (C, h, w); None if an image may have them.
 
-    Latents of fewer than `FEWEST_POSITIONS` positions are not judged.
+    Latents with fewer than `MIN_POSITIONS` positions are not judged.
     """
     positions = latents[0].size
-    if positions < FEWEST_POSITIONS:
+    if positions < MIN_POSITIONS:
         return None
     values = latents.reshape(len(latents), -1)[:, :: -(-positions // MAX_POSITIONS)].astype(np.float64)
     space, scaling = known_name(profile.latent_space) or profile.latent_space, scaling_of_space(profile.latent_space)
@@ -76,19 +76,19 @@ def warning_of_spread(latents: F32Array, profile: LatentProfile) -> str | None:
 
 
 def is_large(spread: Spread, scaling: tuple[float, float] | None) -> bool:
-    """Return whether no image has latents of so large a spread."""
+    """Return whether the spread is larger than that of any image."""
     if scaling is not None and scaling[0] < 1:
         return spread.ratio > LARGE_VAE and spread.least > ALL_LARGE_VAE
     return spread.ratio > LARGE and spread.least > ALL_LARGE
 
 
 def is_small(spread: Spread) -> bool:
-    """Return whether latents have a small spread, but vary as those of a photo do, and not as a flat image's."""
+    """Return whether the spread is small, although the latents vary like those of a photo."""
     return spread.ratio < SMALL and spread.most < UNIFORM * spread.least and spread.busy > BUSY
 
 
 def is_centred(values: NDArray[np.floating], profile: LatentProfile) -> bool:
-    """Return whether latents, (C, n), lie where a photo's may lie: a dim or pale image's would be far off."""
+    """Return whether the means of latents, (C, n), are near the profile's. Those of a dim or pale image are not."""
     offsets = (values.mean(1) - profile.mean) / profile.std
     return float(np.sqrt(np.square(offsets).mean())) < CENTRED
 
@@ -98,13 +98,13 @@ def is_usual(ratio: float) -> bool:
 
 
 def likely_factor(ratio: float) -> float | None:
-    """Return which of `FACTORS` latents were multiplied by whose spread is `ratio` times the usual; None if none."""
+    """Return the factor in `FACTORS` that explains a spread of `ratio` times the usual one; None if none does."""
     factor = min(FACTORS, key=lambda one: abs(np.log(ratio / one / USUAL_RATIO)))
     return factor if is_usual(ratio / factor) else None
 
 
 def too_large(ratio: float, space: str, scaling: tuple[float, float] | None) -> str:
-    """Return the likely mistake behind a spread that is `ratio` times the usual, and what to do."""
+    """Return the likely mistake behind a spread of `ratio` times the usual one, and its remedy."""
     if scaling is not None and is_usual(ratio * scaling[0]):
         factor, shift = scaling
         raw = f"(latents - {shift}) * {factor}" if shift else f"multiply by {factor}"
@@ -115,14 +115,14 @@ def too_large(ratio: float, space: str, scaling: tuple[float, float] | None) -> 
 
 
 def shrinking_factor(ratio: float, scaling: tuple[float, float] | None) -> float:
-    """Return by what latents of a small spread were probably multiplied."""
+    """Return the factor by which latents of a small spread were probably multiplied."""
     if scaling is None:
         return likely_factor(ratio) or ratio / USUAL_RATIO
     return scaling[0] if is_usual(ratio / scaling[0]) else ratio / USUAL_RATIO
 
 
 def too_small(factor: float, space: str, scaling: tuple[float, float] | None) -> str:
-    """Return the likely mistake behind latents that look multiplied by `factor`, and what to do."""
+    """Return the likely mistake behind latents that were multiplied by `factor`, and its remedy."""
     if scaling is not None and factor == scaling[0]:
         return f"they look multiplied by {factor} twice; {space} expects unit scale, multiplied once: divide by it"
     if factor in FACTORS:

@@ -11,11 +11,11 @@ from sdtrt.codec import Codec
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
-from sdtrt.images.files import FORMATS, MAX_SIDES, image_of_bytes, on_white, picture_file
+from sdtrt.images.files import FORMATS, MAX_SIDES, image_file_of_type, image_of_bytes, on_white
 from sdtrt.images.opening import load
+from sdtrt.images.sources import Source
 from sdtrt.process.text import printable, without_addresses
 from sdtrt.serve.problems import ProblemError
-from sdtrt.sources import Source
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -23,7 +23,6 @@ Options = dict[str, Any]  # parameters of a request, by name
 Told = tuple[tuple[str, Any], ...]  # the same, to compare
 Kinds = tuple[str, ...]  # media types, the one first that is liked best
 
-CODEC_NAMES = {"bytes": "nbytes", "bpp": "bits_per_pixel"}  # of parameters that have other names in Python
 ALONE = {"roi", "roi_weight"}  # what images may be asked for that are not encoded at once
 BATCHED = {"look", "strip"}  # what pictures may be asked for that are decoded at once
 PREVIEW = 8  # a scale at which pictures cost next to nothing
@@ -46,7 +45,7 @@ class Calls:
 
     def encode(self, told: Told, bodies: Sequence[bytes]) -> list[bytes | Exception]:
         """Return the files of images, or what is wrong with them; all are encoded alike."""
-        options = {CODEC_NAMES.get(name, name): value for name, value in told}
+        options = dict(told)
 
         def together(bodies: Sequence[bytes]) -> list[bytes]:
             return self.codec.encode_batch(map(self._image, bodies), **options, limits=self._limits)
@@ -122,7 +121,7 @@ def shown(image: Image.Image, kinds: Kinds) -> Shown:
     """Return an image as a file of the first media type that can hold it; a `ProblemError` if none can."""
     for kind in kinds:
         if max(image.size) <= MAX_SIDES[kind]:
-            return Shown(kind, picture_file(on_white(image) if kind == "image/jpeg" else image, kind))
+            return Shown(kind, image_file_of_type(on_white(image) if kind == "image/jpeg" else image, kind))
     raise ProblemError(406, f"{image.width}x{image.height} pixels are too many for {', '.join(kinds)}")
 
 

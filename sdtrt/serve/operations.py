@@ -11,7 +11,7 @@ from sdtrt.engine.coding.roi import MAX_WEIGHT
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.denoising.denoise import MAX_STEPS
 from sdtrt.engine.image import region_of_text
-from sdtrt.engine.networks.decode_options import LOOKS
+from sdtrt.engine.networks.decode_options import DENOISE_WORDS, LOOKS
 from sdtrt.engine.regions import MAX_SCALE
 from sdtrt.images.files import KINDS
 from sdtrt.images.roi import DEFAULT_WEIGHT
@@ -105,17 +105,17 @@ def region(name: str, text: str) -> Parameter:
 
 
 def steps_of_text(text: str) -> int | str:
-    """Return a number of steps of denoising, or `auto`."""
-    return text if text == "auto" else int(_within(text, int, 0, MAX_STEPS))
+    """Return a number of denoising steps, `auto` or `off`."""
+    return text if text in DENOISE_WORDS else int(_within(text, int, 0, MAX_STEPS))
 
 
-DENOISE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_STEPS}, {"const": "auto"}]}
+DENOISE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_STEPS}, {"enum": list(DENOISE_WORDS)}]}
 STRIP = word("strip", {"true": True, "false": False}, "leave out EXIF, XMP and text")
 ENCODING = (
     number("quality", 1, 100, "1 (smallest) to 100 (best); 50 if nothing is asked for"),
-    whole("bytes", 1, 1 << 40, "the largest size of the file"),
+    whole("max_bytes", 1, 1 << 40, "the largest size of the file"),
     number("bpp", 1e-6, 1e3, "the same in bits per pixel"),
-    number("psnr", 1, 200, "the lowest PSNR in dB"),
+    number("target_psnr", 1, 200, "the lowest PSNR in dB"),
     whole(
         "effort",
         min(SEARCH_ITERATIONS),
@@ -134,7 +134,10 @@ VIEWING = (
     whole("width", 1, MAX_WIDTH, "the image made smaller to so many pixels across; never larger"),
     word("look", {look: look for look in LOOKS}, "faithful: least error; vivid: sharp and rich; auto: the model's"),
     Parameter(
-        "denoise", steps_of_text, DENOISE_SCHEMA, "by so many steps of the model's UNet; auto: as its bundle says"
+        "denoise",
+        steps_of_text,
+        DENOISE_SCHEMA,
+        "steps of the model's UNet; off or 0: none; auto: as its bundle recommends",
     ),
     STRIP,
 )

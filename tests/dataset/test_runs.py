@@ -184,7 +184,7 @@ def test_commands(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "packed" / "shard-000000.tar").unlink()
     assert cli.main(["dataset", "verify", packed]) == 1
     assert "shard-000000.tar is missing" in capsys.readouterr().err
-    for wrong in (["nothing", packed], [folder, packed, "-q", "0"], [folder, packed, "--bytes", "9", "--bpp", "1"]):
+    for wrong in (["nothing", packed], [folder, packed, "-q", "0"], [folder, packed, "--max-bytes", "9", "--bpp", "1"]):
         try:
             code = cli.main(["dataset", "encode", *wrong])
         except SystemExit as error:

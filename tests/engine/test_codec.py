@@ -111,7 +111,7 @@ def test_use_from_several_threads(photo: Photo) -> None:
 def test_warm() -> None:
     with sdtrt.Codec.open("tiny") as codec:
         codec.warm(40, 24)
-        assert set(codec._pictures.pipeline._networks) == {"encoder.onnx", "decoder.onnx"}
+        assert set(codec._engine_codec.pipeline._networks) == {"encoder.onnx", "decoder.onnx"}
 
 
 def test_batches(codec: sdtrt.Codec, photo: Photo) -> None:

@@ -39,7 +39,7 @@ def test_a_residual_brings_more_than_its_bytes(codec: EngineCodec, texture: np.n
     assert not container.read(alone).layout.residual_step
     found = psnr(codec.decode(data).pixels, texture)
     assert found > psnr(codec.decode(alone).pixels, texture)
-    within = codec.encode(ImageData(texture), EncodeOptions(nbytes=len(data), layers=1))
+    within = codec.encode(ImageData(texture), EncodeOptions(max_bytes=len(data), layers=1))
     assert found > psnr(codec.decode(within).pixels, texture)
 
 

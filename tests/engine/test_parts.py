@@ -207,7 +207,7 @@ def test_rows_that_do_not_make_up_the_picture(codec: EngineCodec, photo: Photo) 
     ):
         with pytest.raises(ValueError, match=words):
             regions.encode_rows(codec, rows, 45, 37, EncodeOptions())
-    for options in (EncodeOptions(nbytes=900), EncodeOptions(psnr=30), EncodeOptions(bits_per_pixel=1)):
+    for options in (EncodeOptions(max_bytes=900), EncodeOptions(target_psnr=30), EncodeOptions(bpp=1)):
         with pytest.raises(ValueError, match=r"size|PSNR"):
             regions.encode_rows(codec, [pixels], 45, 37, options)
 

@@ -39,9 +39,9 @@ REGIONS = (
 # (None) is added below from its default.
 WRONG: dict[str, tuple[object, ...]] = {
     "quality": (*NUMBERS, 0, 100.5, -3, float("nan"), float("inf")),
-    "nbytes": (*INTEGERS, 0, -1),
-    "bits_per_pixel": (*NUMBERS, 0, -1, float("nan"), float("inf")),
-    "psnr": (*NUMBERS, 0, -1, float("nan"), float("inf")),
+    "max_bytes": (*INTEGERS, 0, -1),
+    "bpp": (*NUMBERS, 0, -1, float("nan"), float("inf")),
+    "target_psnr": (*NUMBERS, 0, -1, float("nan"), float("inf")),
     "effort": (*INTEGERS, 0, 10),
     "method": TEXTS,
     "layers": (*INTEGERS, 0, 3),
@@ -51,7 +51,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "limits": (5, None, "large", 1e9),
     "region": (*REGIONS, (0, 0, 46, 1), (-1, 0, 3, 3), (0, 0, 0, 3)),
     "partial": TRUTHS,
-    "denoise": ("2", "off", None, True, 2.0, -1, 1001, float("nan")),
+    "denoise": ("2", "on", None, True, 2.0, -1, 1001, float("nan")),
     "look": TEXTS,
     "scale": (*INTEGERS, 0, 1025),
     "width": (*INTEGERS, 0, 1 << 25),
@@ -153,13 +153,13 @@ def require_words(message: str, argument: str, value: object) -> None:
     """A message names the argument and, if it is not too long, its value, and says what is expected."""
     shown = repr(value[0] if argument in {"images", "files", "rows"} and isinstance(value, list) else value)
     number = f"{value:g}" if isinstance(value, int | float) else shown
-    if isinstance(value, tuple) and "not within the picture" in message:
+    if isinstance(value, tuple) and "not within the image" in message:
         left, top, width, height = value
         shown = f"{width}x{height}+{left}+{top}"  # as in the shell
     one = argument.removesuffix("s")
     assert re.search(rf"\b({argument}|{one})\b", message), message
     assert shown in message or number in message or f"{getattr(value, 'shape', shown)}" in message, message
-    assert re.search(r"expected|not within the picture", message), message
+    assert re.search(r"expected|not within the image", message), message
     assert "\n" not in message
 
 
@@ -177,7 +177,7 @@ def test_every_public_function_is_in_the_table(codec: sdtrt.Codec) -> None:
         ("quality", np.int64(40)),
         ("effort", np.int32(3)),
         ("layers", np.uint8(1)),
-        ("nbytes", np.int64(900)),
+        ("max_bytes", np.int64(900)),
         ("roi", np.array([3, 4, 20, 20])),
         ("roi", [np.int16(3), 4, np.uint8(20), 20]),
         ("roi_weight", np.int64(4)),
@@ -239,7 +239,7 @@ def test_encode_batch_names_the_item(codec: sdtrt.Codec, photo: Callable[..., An
     with pytest.raises(FileNotFoundError) as raised:
         codec.encode_batch([good, good, tmp_path / "missing.png"])
     assert raised.value.__notes__ == [f"number 2 of the batch, from 0: {tmp_path / 'missing.png'}"]
-    with pytest.raises(ValueError, match="not within the picture, which is 20x20") as outside:
+    with pytest.raises(ValueError, match="not within the image, which is 20x20") as outside:
         codec.encode_batch([good, photo(20, 20)], roi=(20, 20, 20, 17))
     assert outside.value.__notes__ == ["number 1 of the batch, from 0"]
 
@@ -303,7 +303,7 @@ ODD_NUMBERS = {
 
 
 @pytest.mark.parametrize("name", ODD_NUMBERS)
-@pytest.mark.parametrize("argument", ["quality", "bits_per_pixel", "psnr", "effort", "roi_weight"])
+@pytest.mark.parametrize("argument", ["quality", "bpp", "target_psnr", "effort", "roi_weight"])
 def test_odd_numbers_are_refused_in_words(codec: sdtrt.Codec, argument: str, name: str) -> None:
     value = ODD_NUMBERS[name]
     with pytest.raises((TypeError, ValueError), match=rf"^{argument} is .*, expected a") as raised:
@@ -316,7 +316,7 @@ def test_odd_numbers_are_refused_in_words(codec: sdtrt.Codec, argument: str, nam
     [
         (lambda codec, data: codec.preview(data, scale=VAST), "scale is above 1e60, expected a whole number from 1"),
         (lambda codec, data: codec.preview(data, scale=-VAST), "scale is below -1e60, expected"),
-        (lambda codec, data: codec.decode(data, region=(0, 0, VAST, 4)), "region above 1e60x4.*not within the picture"),
+        (lambda codec, data: codec.decode(data, region=(0, 0, VAST, 4)), "region above 1e60x4.*not within the image"),
         (lambda codec, data: codec.warm(VAST, 8), "width is above 1e60, expected"),
         (lambda codec, data: codec.encode_latents(codec.decode_latents(data), width=VAST), "width above 1e60 for"),
     ],

@@ -51,7 +51,7 @@ def test_encode_info_verify_decode(pictures: Path, run_cli: Run) -> None:
         assert back.tobytes() == sdtrt.decode(data).tobytes()
 
 
-def test_pipes(pictures: Path, run_cli: Run) -> None:
+def test_commands_between_pipes_pass_files_through(pictures: Path, run_cli: Run) -> None:
     packed = run_cli("encode", "-", stdin=Path("b.png").read_bytes())
     assert packed.stdout == sdtrt.encode("b.png")
     assert b"33x17" in run_cli("info", "-", stdin=packed.stdout).stdout
@@ -64,7 +64,7 @@ def test_pipes(pictures: Path, run_cli: Run) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_named_pipes(pictures: Path, run_cli: Run) -> None:
+def test_commands_named_pipe_as_input_is_read_once(pictures: Path, run_cli: Run) -> None:
     """They can be read once, and not from anywhere."""
     for name, data in (("p.png", Path("b.png").read_bytes()), ("p.sdt", sdtrt.encode("b.png"))):
         os.mkfifo(name)
@@ -89,7 +89,7 @@ def main(*arguments: str) -> int:
         return int(stop.code or 0)
 
 
-def test_many_files_into_a_folder(pictures: Path) -> None:
+def test_commands_several_inputs_go_into_a_folder(pictures: Path) -> None:
     Path("out").mkdir()
     assert main("encode", "a.png", "b.png", "-o", "out") == 0
     assert names(pictures / "out") == ["a.sdt", "b.sdt"]
@@ -99,7 +99,7 @@ def test_many_files_into_a_folder(pictures: Path) -> None:
         assert (image.format, image.size) == ("BMP", (33, 17))
 
 
-def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_encode_bad_file_among_good_ones_fails_alone(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("encode", "a.png", "bad.png", "missing.png", "b.png") == 1
     assert names(pictures) == ["a.png", "a.sdt", "b.png", "b.sdt", "bad.png"]
     errors = capsys.readouterr().err
@@ -119,7 +119,7 @@ def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixtur
         assert image.size == (33, 17)
 
 
-def test_json(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_json_reports_results_and_errors(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("encode", "a.png", "bad.png", "--json") == 1
     good, bad = json.loads(capsys.readouterr().out)
     assert (good["input"], good["output"], good["width"], good["height"]) == ("a.png", "a.sdt", 40, 30)
@@ -194,7 +194,9 @@ def test_existing_outputs_are_refused(pictures: Path, capsys: pytest.CaptureFixt
         ("info", "a.sdt", "--nonesuch"),
     ],
 )
-def test_usage_errors(pictures: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+def test_commands_wrong_usage_exits_with_2(
+    pictures: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
     Path("a.sdt").write_bytes(sdtrt.encode("a.png"))
     before = names(pictures)
     assert main(*arguments) == 2
@@ -221,7 +223,7 @@ def test_usage_errors(pictures: Path, capsys: pytest.CaptureFixture[str], argume
         (("verify", "a.png"), "not an .sdt file"),
     ],
 )
-def test_failures(
+def test_commands_unreadable_input_exits_with_1(
     pictures: Path,
     capsys: pytest.CaptureFixture[str],
     real_files: dict[str, bytes],
@@ -239,7 +241,7 @@ def test_failures(
     assert names(pictures) == before
 
 
-def test_a_folder_that_may_not_be_written(
+def test_encode_folder_without_permission_is_refused(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("locked").mkdir()
@@ -248,7 +250,9 @@ def test_a_folder_that_may_not_be_written(
     assert "permission denied" in capsys.readouterr().err
 
 
-def test_interrupted(pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_encode_interrupt_leaves_no_output(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -295,7 +299,7 @@ def test_debug_shows_the_traceback_of_a_command(capsys: pytest.CaptureFixture[st
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--bytes", "--bpp", "--target-psnr"])
+@pytest.mark.parametrize("option", ["--max-bytes", "--bpp", "--target-psnr"])
 def test_rate_that_is_not_positive_is_named_by_its_option(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     for value in ("0", "-1", "nan"):
         assert main("encode", "a.png", option, value) == 2
@@ -303,7 +307,7 @@ def test_rate_that_is_not_positive_is_named_by_its_option(option: str, capsys: p
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged metadata
-def test_damaged_images(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_encode_damaged_image_works_or_prints_one_line(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever Pillow makes of them: a picture, or an error of one line."""
     rng = np.random.default_rng(4)
     sources = []
@@ -335,7 +339,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 
 
 @STREAMS
-def test_a_reader_that_has_gone(pictures: Path) -> None:
+def test_commands_closed_pipe_exits_with_1(pictures: Path) -> None:
     for arguments in (("encode", "a.png", "-o", "-"), ("models",), ("models", "--json")):
         reading, writing = os.pipe()
         os.close(reading)
@@ -350,7 +354,7 @@ def test_a_reader_that_has_gone(pictures: Path) -> None:
 
 @STREAMS
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk(pictures: Path) -> None:
+def test_commands_full_disk_exits_with_1(pictures: Path) -> None:
     for arguments in (("encode", "a.png", "-o", "-"), ("models",)):
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
@@ -364,7 +368,7 @@ def test_a_full_disk(pictures: Path) -> None:
 
 @STREAMS
 @pytest.mark.parametrize("stream", ["<&-", ">&-"])
-def test_closed_streams(pictures: Path, stream: str) -> None:
+def test_encode_closed_standard_stream_exits_with_1(pictures: Path, stream: str) -> None:
     arguments = ("encode", "-") if stream == "<&-" else ("encode", "a.png", "-o", "-")
     shell = ["sh", "-c", f'"$@" {stream}', "sh", *command(*arguments)]
     done = subprocess.run(shell, capture_output=True, env=ENVIRONMENT, check=False, timeout=HANG)
@@ -412,7 +416,9 @@ def test_version_and_the_script(run_cli: Run) -> None:
         assert subprocess.check_output([script, "--version"]).decode().split() == ["sdtrt", sdtrt.__version__]
 
 
-def test_latents_as_data(run_cli: Run, tmp_path: Path, real_files: dict[str, bytes], codec: sdtrt.Codec) -> None:
+def test_decode_to_latents_and_encode_from_latents_round_trip(
+    run_cli: Run, tmp_path: Path, real_files: dict[str, bytes], codec: sdtrt.Codec
+) -> None:
     (tmp_path / "a.sdt").write_bytes(real_files["colour"])
     assert run_cli("decode", "--to-latents", tmp_path / "a.sdt").returncode == 0
     latents = np.load(tmp_path / "a.npy")
@@ -423,15 +429,15 @@ def test_latents_as_data(run_cli: Run, tmp_path: Path, real_files: dict[str, byt
     assert np.square(again - latents).mean() < 0.1 * latents.var()
 
 
-def test_layers(pictures: Path, run_cli: Run) -> None:
+def test_encode_layers_1_has_no_residual(pictures: Path, run_cli: Run) -> None:
     for layers, there in (((), True), (("--layers", "2"), True), (("--layers", "1"), False)):
         assert run_cli("encode", "a.png", "-f", "-q", "90", *layers).returncode == 0
-        assert ("residual" in sdtrt.info("a.sdt").spent) == there
+        assert ("residual" in sdtrt.info("a.sdt").bytes_by_section) == there
     assert run_cli("encode", "a.png", "-f", "--layers", "3").returncode == 2
 
 
 @pytest.mark.parametrize("data", [b"", b"text", "cut", "flat", "words", "objects"])
-def test_latents_that_are_none(run_cli: Run, tmp_path: Path, data: bytes | str) -> None:
+def test_encode_from_unfit_latents_is_refused(run_cli: Run, tmp_path: Path, data: bytes | str) -> None:
     whole = np.zeros((40, 2, 2), np.float32)
     arrays = {"flat": whole[0], "words": np.array(["x"]), "objects": np.array([{}])}
     stream = io.BytesIO()
@@ -444,7 +450,7 @@ def test_latents_that_are_none(run_cli: Run, tmp_path: Path, data: bytes | str) 
     assert not (tmp_path / "a.sdt").exists()
 
 
-def test_denoise(pictures: Path, run_cli: Run) -> None:
+def test_decode_denoise_without_unet_is_refused(pictures: Path, run_cli: Run) -> None:
     assert run_cli("encode", "a.png", "-q", "5").returncode == 0
     for wish in ("off", "0", "auto"):
         assert run_cli("decode", "a.sdt", "--denoise", wish, "-f").returncode == 0
@@ -453,10 +459,10 @@ def test_denoise(pictures: Path, run_cli: Run) -> None:
     assert b"model tiny has no UNet to denoise with" in refused.stderr
     wrong = run_cli("decode", "a.sdt", "--denoise", "much")
     assert wrong.returncode == 2
-    assert b"'much', expected a number of steps, auto or off" in wrong.stderr
+    assert b"'much', expected a number of steps from 0 to 1000, auto or off" in wrong.stderr
 
 
-def test_look(pictures: Path, run_cli: Run) -> None:
+def test_decode_look_takes_known_looks_only(pictures: Path, run_cli: Run) -> None:
     assert run_cli("encode", "a.png", "-q", "5").returncode == 0
     for wish in ("faithful", "auto"):
         assert run_cli("decode", "a.sdt", "--look", wish, "-f").returncode == 0
@@ -465,19 +471,19 @@ def test_look(pictures: Path, run_cli: Run) -> None:
     assert b"invalid choice: 'pretty'" in wrong.stderr
 
 
-def test_sizes(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
+def test_encode_max_bytes_is_nearly_reached_and_never_exceeded(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
     Image.fromarray(photo(160, 120)).save(tmp_path / "p.png")
-    assert run_cli("encode", "--bytes", "700", tmp_path / "p.png").returncode == 0
+    assert run_cli("encode", "--max-bytes", "700", tmp_path / "p.png").returncode == 0
     assert 680 <= (tmp_path / "p.sdt").stat().st_size <= 700
     assert run_cli("encode", "--bpp", "0.5", tmp_path / "p.png", "-f").returncode == 0
     assert 1150 <= (tmp_path / "p.sdt").stat().st_size <= 1200
-    small = run_cli("encode", "--bytes", "7", tmp_path / "p.png", "-f")
+    small = run_cli("encode", "--max-bytes", "7", tmp_path / "p.png", "-f")
     assert small.returncode == 1
     assert b"too few" in small.stderr
-    assert run_cli("encode", "--bytes", "700", "-q", "5", tmp_path / "p.png").returncode == 2
+    assert run_cli("encode", "--max-bytes", "700", "-q", "5", tmp_path / "p.png").returncode == 2
 
 
-def test_likeness_and_effort(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
+def test_encode_target_psnr_is_reached(run_cli: Run, tmp_path: Path, photo: Photo) -> None:
     pixels = photo(160, 120)
     Image.fromarray(pixels).save(tmp_path / "p.png")
     assert run_cli("encode", "--target-psnr", "30", tmp_path / "p.png").returncode == 0
@@ -504,7 +510,9 @@ def test_likeness_and_effort(run_cli: Run, tmp_path: Path, photo: Photo) -> None
         ("--method", "palette", "-q", "5"),
     ],
 )
-def test_wishes_that_make_no_sense(run_cli: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_encode_options_that_exclude_each_other_exit_with_2(
+    run_cli: Run, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     (tmp_path / "p.png").write_bytes(b"")
     done = run_cli("encode", *words, tmp_path / "p.png")
     assert done.returncode == 2, done.stderr

@@ -29,7 +29,7 @@ def pictures(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path
 
 
-def test_report(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_report_has_every_image_and_codec(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["a <b> & c.png", "grey.png"]
     assert cli.main(["compare", *names, "--json", "--png", "sheet.png", "-q", "40"]) == 0
     first, second = json.loads(capsys.readouterr().out)
@@ -46,15 +46,18 @@ def test_report(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert sheet.height > 250
 
 
-def test_equal_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--json", "--bytes", "1500", "-o", "r.html"]) == 0
+def test_compare_other_codecs_get_at_most_as_many_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "a <b> & c.png", "--json", "--max-bytes", "1500", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["bytes"] <= 1500
     assert all(other["bytes"] <= record["bytes"] for other in record["others"].values())
 
 
-def test_region_of_interest(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:64", "--json", "-o", "r.html"]) == 0
+def test_compare_roi_reports_gain_of_the_region(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30", "--roi-weight", "64", "--json", "-o", "r.html"])
+        == 0
+    )
     (record,) = json.loads(capsys.readouterr().out)
     roi = record["roi"]
     assert roi["weight"] == 64
@@ -90,7 +93,9 @@ def test_of_large_pictures_the_middle_is_compared(
     assert "long.png (20000x9; compared is the middle, 768x9)" in Path("compare.html").read_text("utf-8")
 
 
-def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixture[str], run_cli: Run) -> None:
+def test_compare_bad_file_among_good_ones_fails_alone(
+    pictures: Path, capsys: pytest.CaptureFixture[str], run_cli: Run
+) -> None:
     assert cli.main(["compare", "bad.png", "grey.png"]) == 1
     assert "bad.png: not an image file" in capsys.readouterr().err
     assert Path("compare.html").read_text("utf-8").count("<section>") == 1
@@ -101,8 +106,8 @@ def test_a_bad_file_among_good_ones(pictures: Path, capsys: pytest.CaptureFixtur
     assert Path("compare.html").read_text("utf-8").count("<section>") == 1  # and stays, with nothing to write
 
 
-@pytest.mark.parametrize("words", [["--bytes", "0"], ["-q", "0"], ["-q", "5", "--bytes", "9"]])
-def test_wishes_that_make_no_sense(words: list[str], pictures: Path) -> None:
+@pytest.mark.parametrize("words", [["--max-bytes", "0"], ["-q", "0"], ["-q", "5", "--max-bytes", "9"]])
+def test_compare_wrong_options_exit_with_2(words: list[str], pictures: Path) -> None:
     try:
         code = cli.main(["compare", "grey.png", *words])
     except SystemExit as stopped:
@@ -112,7 +117,7 @@ def test_wishes_that_make_no_sense(words: list[str], pictures: Path) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_in_a_browser(width: int, pictures: Path) -> None:
+def test_compare_report_in_a_browser_shows_everything(width: int, pictures: Path) -> None:
     """Every picture is shown, nothing is wider than the window, and each control does what it says."""
     assert cli.main(["compare", "a <b> & c.png", "grey.png", "--quiet"]) == 0
     page = pictures / "compare.html"
@@ -153,7 +158,7 @@ addEventListener("load", () => {
 """
 
 
-def test_ssim() -> None:
+def test_ssim_is_1_for_equal_images_and_negative_for_inverted_ones() -> None:
     rng = np.random.default_rng(1)
     picture = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
     assert ssim(picture, picture) == 1
@@ -164,7 +169,7 @@ def test_ssim() -> None:
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_at_bytes(name: str, photo: Photo) -> None:
+def test_at_bytes_gives_the_largest_file_that_fits(name: str, photo: Photo) -> None:
     image = Image.fromarray(photo(120, 90))
     encode = RIVALS[name]
     smallest, largest = len(encode(image, 1)), len(encode(image, 100))

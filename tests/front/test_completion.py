@@ -45,7 +45,9 @@ ALL = set().union(*(expected for _, expected in ASKED))
 
 
 @pytest.mark.parametrize("shell", ASK)
-def test_shell(shell: str, run_cli: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path) -> None:
+def test_completion_script_completes_in_the_shell(
+    shell: str, run_cli: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+) -> None:
     if not shutil.which(shell):
         pytest.skip(f"no {shell}")
     done = run_cli("completion", shell)

@@ -273,7 +273,7 @@ def test_rows_know_no_limit_of_pillow(tmp_path: Path, monkeypatch: pytest.Monkey
         rows_of_file(tmp_path / "a.png", limits=Limits(max_pixels=239))
 
 
-def test_tiff_tags_are_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_engine_image_tiff_without_tags_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image that was pickled has neither its file nor its tags."""
     image = Image.open(io.BytesIO(valid_file("TIFF")))
     image.load()

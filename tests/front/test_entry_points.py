@@ -1,6 +1,5 @@
-"""Python, the shell, Pillow, HTTP and datasets: the same options, defaults, limits, files and pixels."""
+"""Python, the command line, Pillow, HTTP and datasets make the same files and pixels, and keep the same limits."""
 
-import inspect
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -11,98 +10,14 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt import api, cli, pillow_plugin
+from sdtrt import cli
 from sdtrt.dataset.shards import Task
 from sdtrt.dataset.work import calls
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
-from sdtrt.serve import operations
 from sdtrt.serve.calls import Calls
 
 Photo = Callable[[int, int], np.ndarray]
-# The names of Python's options elsewhere; a later spelling is a matter of its own.
-SHELL = {"nbytes": "bytes", "bits_per_pixel": "bpp", "psnr": "target_psnr", "limits": "max_pixels"}
-HTTP = {"nbytes": "bytes", "bits_per_pixel": "bpp"}
-RATE = {"quality", "nbytes", "bits_per_pixel", "psnr"}
-# What an entry point leaves out, and why.
-ENCODING_LEFT_OUT = {
-    "encode_rows": RATE - {"quality"} | {"method", "layers", "roi", "roi_weight", "strip", "limits"},  # seen once
-    "encode_latents": {"psnr", "layers", "roi", "roi_weight", "strip", "limits"},  # there are no pixels
-    "shell": {"roi_weight"},  # written within --roi
-    "pillow": {"limits"},  # Image.MAX_IMAGE_PIXELS is Pillow's limit
-    "http": {"limits"},  # they are the service's, not the client's
-    "dataset": {"method", "roi", "roi_weight", "limits"},  # one region for all images, and a baseline, make no sense
-}
-DECODING_LEFT_OUT = {
-    "decode_rows": {"region", "partial", "strip"},  # rows alone
-    "decode_into": {"region", "partial", "strip"},  # the whole image, into memory of its size
-    "shell": set[str](),
-    "http": {"partial", "limits"},  # an answer has no place for what is missing; limits as above
-    "dataset": {"region", "partial", "limits"},  # a damaged sample is an error of that sample
-}
-
-
-def options_of(function: Callable[..., Any]) -> set[str]:
-    """Return the options of a function: what can only be said by name."""
-    parameters = inspect.signature(function).parameters
-    return {name for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def options_in_the_shell(*command: str) -> set[str]:
-    return set(vars(cli.build_parser().parse_args(command)))
-
-
-ENCODING, DECODING = options_of(sdtrt.Codec.encode), options_of(sdtrt.Codec.decode)
-
-
-def test_encoding_in_python_has_one_set_of_options() -> None:
-    assert options_of(api.encode) == ENCODING | {"model"}
-    assert options_of(sdtrt.Codec.encode_batch) == ENCODING
-    for name in ("encode_rows", "encode_latents"):
-        further = {"grey", "metadata"} if name == "encode_rows" else {"width", "height", "key", "limits"}
-        assert options_of(getattr(sdtrt.Codec, name)) == ENCODING - ENCODING_LEFT_OUT[name] | further
-
-
-def test_encoding_elsewhere_has_the_same_options() -> None:
-    in_the_shell = {SHELL.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["shell"]}
-    assert in_the_shell <= options_in_the_shell("encode", "photo.png")
-    of_datasets = {SHELL.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["dataset"]}
-    assert of_datasets <= options_in_the_shell("dataset", "encode", "in", "out")
-    assert pillow_plugin.OPTIONS | {"nbytes"} == ENCODING - ENCODING_LEFT_OUT["pillow"]
-    over_http = {HTTP.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["http"]}
-    assert {parameter.name for parameter in operations.ENCODING} == over_http
-
-
-def test_decoding_has_the_same_options() -> None:
-    assert options_of(api.decode) == DECODING | {"model"}
-    assert options_of(sdtrt.Codec.decode_batch) == DECODING
-    for name in ("decode_rows", "decode_into"):
-        further = {"stream"} if name == "decode_into" else set()
-        assert options_of(getattr(sdtrt.Codec, name)) == DECODING - DECODING_LEFT_OUT[name] | further
-    in_the_shell = {SHELL.get(name, name) for name in DECODING}
-    assert in_the_shell <= options_in_the_shell("decode", "photo.sdt")
-    assert DECODING - DECODING_LEFT_OUT["dataset"] <= options_in_the_shell("dataset", "decode", "in", "out")
-    assert {one.name for one in operations.VIEWING} == DECODING - DECODING_LEFT_OUT["http"] | {"preview", "width"}
-
-
-def test_defaults_are_the_same() -> None:
-    functions = [api.encode, sdtrt.Codec.encode_batch, sdtrt.Codec.encode_rows, sdtrt.Codec.encode_latents]
-    functions += [api.decode, sdtrt.Codec.decode_batch, sdtrt.Codec.decode_rows, sdtrt.Codec.decode_into]
-    usual = inspect.signature(sdtrt.Codec.encode).parameters | inspect.signature(sdtrt.Codec.decode).parameters
-    for function in functions:
-        for name, parameter in inspect.signature(function).parameters.items():
-            if name in ENCODING | DECODING:
-                assert parameter.default == usual[name].default, (function, name)
-    for command in (("encode", "a"), ("decode", "a"), ("dataset", "encode", "a", "b"), ("dataset", "decode", "a", "b")):
-        said = vars(cli.build_parser().parse_args(command))
-        options = (DECODING if "decode" in command else ENCODING) - {"limits"}
-        for name in options & {one for one in options if SHELL.get(one, one) in said}:
-            assert said[SHELL.get(name, name)] == usual[name].default, (command, name)
-        assert said.get("max_pixels", DEFAULT_LIMITS.max_pixels) == DEFAULT_LIMITS.max_pixels
-    wish = EncodeOptions()
-    assert {usual[name].default for name in RATE} == {None}
-    assert all(getattr(wish, name) == usual[name].default for name in ("effort", "method", "layers"))
 
 
 @pytest.fixture
@@ -120,19 +35,19 @@ def files_of(source: Path, options: dict[str, Any]) -> dict[str, bytes]:
         made["Codec.encode"] = codec.encode(source, **options)
         made["encode_batch"], again = codec.encode_batch([source, str(source)], **options)
     assert made["encode_batch"] == again
-    words = [f"--{SHELL.get(name, name)}={value}" for name, value in options.items()]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     assert cli.main(["encode", str(source), "-o", "shell.sdt", "--quiet", *words]) == 0
     made["shell"] = Path("shell.sdt").read_bytes()
     made["dataset"] = calls(Task(operation="encode", source="", options=options))[0](source.read_bytes())[0]
     with Image.open(source) as image:
-        image.save("pillow.sdt", **{"bytes" if name == "nbytes" else name: value for name, value in options.items()})
+        image.save("pillow.sdt", **options)
     made["pillow"] = Path("pillow.sdt").read_bytes()
-    told = tuple((HTTP.get(name, name), value) for name, value in options.items())
+    told = tuple(options.items())
     [made["http"]] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
     return made
 
 
-@pytest.mark.parametrize("options", [{}, {"quality": 70, "effort": 2}, {"nbytes": 400, "layers": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"quality": 70, "effort": 2}, {"max_bytes": 400, "layers": 1}], ids=str)
 def test_all_entry_points_make_the_same_file(folder: Path, options: dict[str, Any]) -> None:
     made = files_of(folder / "images" / "a.png", options)
     assert len(made) == 7

@@ -15,24 +15,25 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import api, cli
-from sdtrt.cli import images, inputs
+from sdtrt.cli import images as image_commands
+from sdtrt.cli import inputs
 from sdtrt.cli.files import check_distinct, exists, prepare_outputs, read_input, require_writable, write_output
 
 LINKS = pytest.mark.skipif(sys.platform == "win32", reason="links and descriptors of POSIX")
 
 
-def test_beside_the_input() -> None:
+def test_prepare_outputs_without_output_lies_beside_the_input() -> None:
     assert prepare_outputs(["a.png", "d/b.tar.png", "c"], None, ".sdt") == ["a.sdt", str(Path("d/b.tar.sdt")), "c.sdt"]
     assert prepare_outputs(["-"], None, ".sdt") == ["-"]
 
 
-def test_one_file(tmp_path: Path) -> None:
+def test_prepare_outputs_one_input_goes_to_the_named_output(tmp_path: Path) -> None:
     assert prepare_outputs(["a.png"], "b.sdt", ".sdt") == ["b.sdt"]
     assert prepare_outputs(["a.png"], "-", ".sdt") == ["-"]
     assert prepare_outputs(["x/a.png"], str(tmp_path), ".sdt") == [str(tmp_path / "a.sdt")]
 
 
-def test_into_a_folder(tmp_path: Path) -> None:
+def test_prepare_outputs_several_inputs_go_into_the_folder(tmp_path: Path) -> None:
     for folder in (str(tmp_path), "not/there/yet"):
         assert prepare_outputs(["a.png", "x/b.jpg"], folder, ".sdt") == [
             str(Path(folder, n)) for n in ("a.sdt", "b.sdt")
@@ -48,7 +49,7 @@ def test_outputs_that_coincide(sources: list[str], output: str | None) -> None:
         prepare_outputs(sources, output, ".sdt")
 
 
-def test_write(tmp_path: Path) -> None:
+def test_write_output_existing_file_needs_force(tmp_path: Path) -> None:
     path = tmp_path / "out.sdt"
     write_output(str(path), b"one", force=False)
     with pytest.raises(FileExistsError, match="--force"):
@@ -59,14 +60,14 @@ def test_write(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out.sdt"]
 
 
-def test_permissions_are_the_usual_ones(tmp_path: Path) -> None:
+def test_write_output_new_file_has_the_usual_mode(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     write_output(str(tmp_path / "ours"), b"", force=False)
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_an_interrupted_write_leaves_nothing(
+def test_write_output_interrupted_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     path = tmp_path / "out.sdt"
@@ -82,13 +83,13 @@ def test_an_interrupted_write_leaves_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ["out.sdt"]
 
 
-def test_a_missing_folder(tmp_path: Path) -> None:
+def test_write_output_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing does not exist"):
         write_output(str(tmp_path / "missing" / "a.sdt"), b"", force=False)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_what_is_no_file_is_written_to_not_replaced(tmp_path: Path) -> None:
+def test_write_output_pipe_is_written_through(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -219,7 +220,12 @@ def idle(images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("work was begun")
 
-    for unit, name in ((inputs, "open_codec"), (inputs, "read_input"), (images, "read_input"), (images, "info")):
+    for unit, name in (
+        (inputs, "open_codec"),
+        (inputs, "read_input"),
+        (image_commands, "read_input"),
+        (image_commands, "info"),
+    ):
         monkeypatch.setattr(unit, name, refuse)
     monkeypatch.setattr(api, "find_model", refuse)
     monkeypatch.setattr(Image, "open", refuse)

@@ -11,7 +11,7 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import cli
-from sdtrt.images.files import KINDS, LOSSY_QUALITY, NAMES, SUFFIXES, image_file, picture_file
+from sdtrt.images.files import KINDS, LOSSY_QUALITY, NAMES, SUFFIXES, image_file, image_file_of_type
 
 Photo = Callable[[int, int], np.ndarray]
 LOSSY = [kind for kind in KINDS if kind != "image/png"]
@@ -35,19 +35,21 @@ def test_command_dataset_and_service_write_the_same_file(packed: Path, kind: str
     options = ["--output-quality", str(quality)] if quality else []
     assert cli.main(["decode", "in/a.sdt", "-o", f"a.{suffix}", *options]) == 0
     assert cli.main(["dataset", "decode", "in", "out", "--format", suffix, "--workers", "1", *options]) == 0
-    expected = picture_file(sdtrt.decode("in/a.sdt"), kind, quality)  # as `sdtrt serve` answers
+    expected = image_file_of_type(sdtrt.decode("in/a.sdt"), kind, quality)  # as `sdtrt serve` answers
     assert Path(f"a.{suffix}").read_bytes() == Path(f"out/a.{suffix}").read_bytes() == expected
 
 
 @pytest.mark.parametrize("kind", LOSSY)
 def test_default_is_quality_90(photo: Photo, kind: str) -> None:
     image = Image.fromarray(photo(64, 48))
-    assert picture_file(image, kind) == picture_file(image, kind, LOSSY_QUALITY)
-    sizes = [len(picture_file(image, kind, quality)) for quality in (1, 50, 100)]
+    assert image_file_of_type(image, kind) == image_file_of_type(image, kind, LOSSY_QUALITY)
+    sizes = [len(image_file_of_type(image, kind, quality)) for quality in (1, 50, 100)]
     assert sizes == sorted(set(sizes))
     stream = io.BytesIO()
     image.save(stream, NAMES[kind], quality=90)
-    assert np.array_equal(np.asarray(Image.open(stream)), np.asarray(Image.open(io.BytesIO(picture_file(image, kind)))))
+    assert np.array_equal(
+        np.asarray(Image.open(stream)), np.asarray(Image.open(io.BytesIO(image_file_of_type(image, kind))))
+    )
 
 
 @pytest.mark.parametrize("quality", ["0", "101", "-1", "high", "5.5", ""])

@@ -28,7 +28,7 @@ def stored(image: Image.Image, kind: str = "PNG", **options: object) -> Image.Im
     return Image.open(stream)
 
 
-def test_arrays() -> None:
+def test_to_engine_image_arrays_keep_their_pixels() -> None:
     picture = to_engine_image(RGB)
     np.testing.assert_array_equal(picture.pixels, RGB)
     assert (picture.alpha, picture.grey) == (None, False)
@@ -41,7 +41,7 @@ def test_arrays() -> None:
     np.testing.assert_array_equal(picture.pixels, RGB)
 
 
-def test_views() -> None:
+def test_to_engine_image_strided_array_keeps_its_pixels() -> None:
     np.testing.assert_array_equal(to_engine_image(RGB[::-1, ::2]).pixels, RGB[::-1, ::2])
 
 
@@ -58,12 +58,12 @@ def test_array_types_refused(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("thing", [None, 7, b"bytes", [[1, 2]]])
-def test_other_things_refused(thing: object) -> None:
+def test_to_engine_image_other_types_raise_type_error(thing: object) -> None:
     with pytest.raises(TypeError, match=type(thing).__name__):
         to_engine_image(thing)
 
 
-def test_files(tmp_path: Path) -> None:
+def test_to_engine_image_path_gives_the_pixels_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     Image.fromarray(RGB).save(path)
     np.testing.assert_array_equal(to_engine_image(path).pixels, RGB)
@@ -91,7 +91,7 @@ def test_exif_orientation(orientation: int, turned: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("exif", [b"junk" * 9, b"Exif\0\0junk" + bytes(20)])
-def test_exif_that_is_none(exif: bytes) -> None:
+def test_to_engine_image_damaged_exif_is_dropped_with_a_warning(exif: bytes) -> None:
     image = Image.fromarray(RGB)
     image.info["exif"] = exif
     with pytest.warns(ImageWarning, match="EXIF data is damaged"):
@@ -171,7 +171,7 @@ EIGHT = [[0, 0, 1, 1], [128, 156, 254, 255]]
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
-def test_16_bits(dtype: str) -> None:
+def test_to_engine_image_grey_16_bits_become_8_with_a_warning(dtype: str) -> None:
     image = Image.fromarray(SIXTEEN)
     if dtype == ">u2":
         image = Image.frombytes("I;16B", (4, 2), SIXTEEN.astype(dtype).tobytes())
@@ -214,14 +214,14 @@ def test_opaque_alpha_is_dropped() -> None:
     assert to_engine_image(Image.new("LA", (3, 3), (1, 254)).convert("La")).alpha is not None
 
 
-def test_one_bit() -> None:
+def test_to_engine_image_mode_1_becomes_grey() -> None:
     picture = to_engine_image(Image.fromarray(np.array([[True, False]])))
     assert picture.grey
     assert picture.pixels.tolist() == [[[255] * 3, [0] * 3]]
 
 
 @pytest.mark.parametrize(("ink", "seen"), [((0, 0, 0, 0), 255), ((0, 0, 0, 255), 0)])
-def test_cmyk(ink: tuple[int, ...], seen: int) -> None:
+def test_to_engine_image_cmyk_becomes_rgb(ink: tuple[int, ...], seen: int) -> None:
     picture = to_engine_image(Image.new("CMYK", (3, 2), ink))
     assert (picture.pixels == seen).all()
     assert not picture.grey
@@ -229,7 +229,7 @@ def test_cmyk(ink: tuple[int, ...], seen: int) -> None:
 
 @pytest.mark.parametrize(("mode", "value"), [("F", float("nan")), ("F", -1.0), ("I", -1), ("I", 65536), ("F", 7e4)])
 def test_values_without_a_range_refused(mode: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"mode {mode} whose values are not all within 0 to 65535"):
+    with pytest.raises(ValueError, match=f"mode {mode} with values outside 0 to 65535"):
         to_engine_image(Image.new(mode, (3, 3), value))
 
 
@@ -241,20 +241,20 @@ def test_values_without_a_range_refused(mode: str, value: float) -> None:
         (np.array([[0, 257, 65535]], np.int32), [0, 1, 255]),
     ],
 )
-def test_32_bits(array: np.ndarray, levels: list[int]) -> None:
+def test_to_engine_image_grey_32_bits_become_8_with_a_warning(array: np.ndarray, levels: list[int]) -> None:
     with pytest.warns(ImageWarning, match="32 bits are reduced to 8"):
         picture = to_engine_image(Image.fromarray(array))
     assert picture.grey
     assert picture.pixels[0, :, 0].tolist() == levels
 
 
-def test_16_bits_of_colours_are_told_of() -> None:
+def test_to_engine_image_rgb_16_bits_become_8_with_a_warning() -> None:
     stream = io.BytesIO(png_of_16_bits(5, 4, 40000))
     with pytest.warns(ImageWarning, match="16 bits are reduced to 8"):
         assert (to_engine_image(Image.open(stream)).pixels == 40000 >> 8).all()
 
 
-def test_a_broken_png_is_a_value_error() -> None:
+def test_to_engine_image_damaged_png_raises_value_error() -> None:
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(stream, "PNG")
     data = stream.getvalue()
@@ -267,7 +267,7 @@ def test_a_broken_png_is_a_value_error() -> None:
 
 
 @pytest.mark.parametrize(("grey", "alpha", "mode"), [(0, 0, "RGB"), (0, 1, "RGBA"), (1, 0, "L"), (1, 1, "LA")])
-def test_pictures_to_images(grey: int, alpha: int, mode: str) -> None:
+def test_to_pil_gives_the_mode_of_the_channels(grey: int, alpha: int, mode: str) -> None:
     pixels = np.repeat(RGB[:, :, :1], 3, axis=2) if grey else RGB
     image = to_pil(ImageData(pixels, RGB[:, :, 1] if alpha else None, bool(grey)))
     assert image.mode == mode
@@ -276,7 +276,7 @@ def test_pictures_to_images(grey: int, alpha: int, mode: str) -> None:
         np.testing.assert_array_equal(np.asarray(image.getchannel("A")), RGB[:, :, 1])
 
 
-def test_grey_is_delivered_as_pillow_would() -> None:
+def test_to_pil_grey_equals_pillows_conversion() -> None:
     levels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     levels[0] = np.arange(192).reshape(64, 3)
     grey = to_pil(ImageData(levels, grey=True))
@@ -284,14 +284,14 @@ def test_grey_is_delivered_as_pillow_would() -> None:
     assert grey.tobytes() == Image.fromarray(levels).convert("L").tobytes()
 
 
-def test_wide_gamuts_are_told_of() -> None:
+def test_to_engine_image_wide_gamut_gives_a_warning() -> None:
     image = Image.new("RGB", (3, 3), (255, 0, 0))
     image.info["icc_profile"] = stretched_profile()
     with pytest.warns(ImageWarning, match="colours beyond sRGB are clipped"):
         to_engine_image(image)
 
 
-def test_wide_gamuts_are_told_of_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_file_wide_gamut_gives_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("large")
     monkeypatch.setattr(rows, "LARGE", 0)
     Image.new("RGB", (3, 3)).save(tmp_path / "a.png", icc_profile=stretched_profile())
@@ -310,7 +310,7 @@ def stretched_profile() -> bytes:
     return bytes(data)
 
 
-def test_frames_are_told_of() -> None:
+def test_to_engine_image_several_frames_give_a_warning() -> None:
     frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue")]
     image = stored(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     with pytest.warns(ImageWarning, match="one of 2 frames is taken"):
@@ -320,7 +320,7 @@ def test_frames_are_told_of() -> None:
         assert to_engine_image(image).pixels[0, 0].tolist() == [0, 0, 255]
 
 
-def test_limits() -> None:
+def test_to_engine_image_above_limits_raises_limit_error() -> None:
     image = Image.new("L", (5, 4))
     assert to_engine_image(image, limits=Limits(max_pixels=20)).grey
     with pytest.raises(LimitError, match=r"5x4 pixels; the limit is 19 \(--max-pixels\)"):
@@ -350,7 +350,7 @@ def test_colour_under_transparency_is_near() -> None:
     assert (found[:, 48:] == (0, 0, 255)).all()
 
 
-def test_nothing_is_seen() -> None:
+def test_to_engine_image_fully_transparent_image_becomes_black() -> None:
     picture = to_engine_image(np.zeros((9, 3, 4), np.uint8) + np.array([9, 8, 7, 0], np.uint8))
     assert (picture.pixels == 0).all()
     assert (picture.alpha == 0).all()
@@ -364,7 +364,7 @@ def test_damage_that_pillow_answers_with_whatever_it_stumbles_over(tmp_path: Pat
         to_engine_image(tmp_path / "a.avif")
 
 
-def test_exif_that_pillow_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_engine_image_exif_that_pillow_cannot_read_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is left out, and the picture is taken as it lies."""
     image = stored(Image.fromarray(RGB), "PNG")
     for error in (AttributeError, IndexError, OverflowError, SyntaxError, struct.error):
@@ -380,7 +380,7 @@ def test_exif_that_pillow_stumbles_over(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
-def test_image_without_pixels_is_refused(size: tuple[int, int], mode: str) -> None:
+def test_to_engine_image_without_pixels_raises_value_error(size: tuple[int, int], mode: str) -> None:
     with pytest.raises(ValueError, match=f"has {size[0]}x{size[1]} pixels"):
         to_engine_image(Image.new(mode, size))
 

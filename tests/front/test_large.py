@@ -47,7 +47,9 @@ def saved(path: Path, pixels: np.ndarray, **options: object) -> str:
 
 @pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize(("suffix", "mode"), [("png", "RGB"), ("png", "L"), ("tif", "RGB"), ("webp", "RGB")])
-def test_there_and_back(photo: Photo, tmp_path: Path, suffix: str, mode: str, codec: sdtrt.Codec) -> None:
+def test_commands_large_image_by_rows_round_trips(
+    photo: Photo, tmp_path: Path, suffix: str, mode: str, codec: sdtrt.Codec
+) -> None:
     pixels = photo(150, 90) if mode == "RGB" else np.ascontiguousarray(photo(150, 90)[:, :, 0])
     options = {"lossless": True} if suffix == "webp" else {}
     source = saved(tmp_path / f"a.{suffix}", pixels, **options)
@@ -62,7 +64,7 @@ def test_there_and_back(photo: Photo, tmp_path: Path, suffix: str, mode: str, co
         np.testing.assert_array_equal(found, expected if mode == "RGB" else luma(expected)[:, :, None].repeat(3, 2))
 
 
-def test_files_are_those_of_the_usual_way(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
+def test_encode_by_rows_equals_encode_of_the_whole_image(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
     exif = Image.Exif()
     exif[0x010F] = "a camera"
     source = saved(tmp_path / "a.jpg", photo(150, 90), exif=exif, comment=b"said")
@@ -73,14 +75,16 @@ def test_files_are_those_of_the_usual_way(photo: Photo, tmp_path: Path, codec: s
     assert codec.encode(source, quality=40, strip=True) == (tmp_path / "a.sdt").read_bytes()
 
 
-@pytest.mark.parametrize("words", [["--bytes", "900"], ["--roi", "20x20+3+3"], ["--target-psnr", "20"]])
-def test_what_has_to_be_seen_whole(photo: Photo, tmp_path: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("words", [["--max-bytes", "900"], ["--roi", "20x20+3+3"], ["--target-psnr", "20"]])
+def test_encode_options_that_need_the_whole_image_are_not_by_rows(
+    photo: Photo, tmp_path: Path, words: list[str]
+) -> None:
     source = saved(tmp_path / "a.png", photo(150, 90))
     assert cli.main(["encode", source, *words, "-o", str(tmp_path / "a.sdt")]) == 0
     assert sdtrt.info(tmp_path / "a.sdt").width == 150
 
 
-def test_turned_deep_and_transparent_images_are_none_for_rows(photo: Photo, tmp_path: Path) -> None:
+def test_rows_of_file_turned_deep_or_transparent_image_is_none(photo: Photo, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     pixels = photo(150, 90)
@@ -122,24 +126,28 @@ def test_formats_that_libvips_does_not_know(
 
 
 @pytest.mark.usefixtures("whole")
-def test_tiff_tags_are_no_metadata_and_pages_are_told_of(
+def test_encode_by_rows_tiff_pages_give_a_warning_and_tags_are_left_out(
     photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = Image.fromarray(photo(150, 90))
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
     assert cli.main(["encode", str(tmp_path / "a.tif"), "-o", str(tmp_path / "a.sdt")]) == 0
     assert "one of 2 frames is taken" in capsys.readouterr().err
-    assert not sdtrt.info(tmp_path / "a.sdt").spent["metadata"]
+    assert not sdtrt.info(tmp_path / "a.sdt").bytes_by_section["metadata"]
 
 
-def test_limits_hold(photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_encode_by_rows_above_max_pixels_is_refused(
+    photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = saved(tmp_path / "a.png", photo(150, 90))
     assert cli.main(["encode", source, "--max-pixels", "13499", "-o", str(tmp_path / "a.sdt")]) == 1
     assert "the limit is 13499" in capsys.readouterr().err
     assert not (tmp_path / "a.sdt").exists()
 
 
-def test_a_damaged_image(photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_encode_by_rows_damaged_image_is_refused(
+    photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = Path(saved(tmp_path / "a.png", photo(150, 90)))
     source.write_bytes(source.read_bytes()[:4000])
     assert cli.main(["encode", str(source), "-o", str(tmp_path / "a.sdt")]) == 1
@@ -147,7 +155,7 @@ def test_a_damaged_image(photo: Photo, tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "a.sdt").exists()
 
 
-def test_a_damaged_file_leaves_nothing(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
+def test_decode_by_rows_damaged_file_leaves_no_output(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
     data = bytearray(codec.encode(photo(150, 90)))
     data[-30] ^= 1
     (tmp_path / "a.sdt").write_bytes(data)
@@ -156,7 +164,7 @@ def test_a_damaged_file_leaves_nothing(photo: Photo, tmp_path: Path, codec: sdtr
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_written_to_not_replaced(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
+def test_decode_by_rows_pipe_is_written_through(photo: Photo, tmp_path: Path, codec: sdtrt.Codec) -> None:
     source, pipe = tmp_path / "a.sdt", tmp_path / "b.png"
     source.write_bytes(codec.encode(photo(150, 90)))
     os.mkfifo(pipe)
@@ -169,7 +177,7 @@ def test_a_pipe_is_written_to_not_replaced(photo: Photo, tmp_path: Path, codec: 
 
 
 @pytest.mark.parametrize("library", ["pyvips", "png"])
-def test_without_the_libraries(
+def test_commands_large_image_without_libraries_is_held_whole_with_a_warning(
     photo: Photo,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -186,7 +194,9 @@ def test_without_the_libraries(
         assert back.size == (150, 90)
 
 
-def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch, photo: Photo, tmp_path: Path) -> None:
+def test_rows_of_file_without_libraries_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, photo: Photo, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "pyvips", None)
     with pytest.raises(DeviceError, match=r"\[large\]"):
         rows.rows_of_file(Path(saved(tmp_path / "a.png", photo(150, 90))))

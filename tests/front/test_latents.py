@@ -153,8 +153,8 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "beyond float32": (lambda: with_value(1e39), ValueError, r"not finite float32 numbers, the first, 1e\+39"),
     "infinite tensor": (lambda: tensor(with_value(np.inf)).half(), ValueError, "not finite"),
     "masked": (lambda: np.ma.masked_less(SD1, 0), ValueError, "masked values.*filled"),
-    "sparse tensor": (lambda: tensor(SD1).to_sparse(), ValueError, "cannot be made a NumPy array.*dense"),
-    "meta tensor": (lambda: tensor(SD1).to("meta"), ValueError, "cannot be made a NumPy array"),
+    "sparse tensor": (lambda: tensor(SD1).to_sparse(), ValueError, "cannot be converted to a NumPy array.*dense"),
+    "meta tensor": (lambda: tensor(SD1).to("meta"), ValueError, "cannot be converted to a NumPy array"),
     "list": (SD1.tolist, TypeError, r"are a list, expected a NumPy array.*np\.asarray"),
     "dictionary": (lambda: {"samples": SD1}, TypeError, "are a dict.*entries: samples"),
     "nothing": (lambda: None, TypeError, "NoneType"),
@@ -196,11 +196,11 @@ def test_encode_latents_gives_the_file_of_the_codec(codec: sdtrt.Codec) -> None:
 
 
 def test_encode_latents_takes_sizes_and_methods() -> None:
-    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", nbytes=100)) <= 100
-    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", bits_per_pixel=0.3)) <= 0.3 * 48 * 72 / 8
+    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", max_bytes=100)) <= 100
+    assert len(sdtrt.encode_latents(SD1, latent_space="sd1", bpp=0.3)) <= 0.3 * 48 * 72 / 8
     assert sdtrt.info(sdtrt.encode_latents(SD1, latent_space="sd1", method="palette")).method == "palette"
     with pytest.raises(ValueError, match="one of them only"):
-        sdtrt.encode_latents(SD1, latent_space="sd1", nbytes=100, quality=3)
+        sdtrt.encode_latents(SD1, latent_space="sd1", max_bytes=100, quality=3)
 
 
 @pytest.mark.parametrize(

@@ -336,7 +336,7 @@ def test_encode_latents_of_a_path_is_that_of_the_array(tmp_path: Path, codec: sd
         sdtrt.encode_latents(path, latent_space="sd1", key="a", limits=sdtrt.Limits(max_pixels=59))
     with pytest.raises(FileNotFoundError):
         sdtrt.encode_latents(tmp_path / "none.npy", latent_space="sd1")
-    with pytest.raises(ValueError, match="key 'a' is for the path"):
+    with pytest.raises(ValueError, match="key is 'a', expected None"):
         sdtrt.encode_latents(SMALL, latent_space="sd1", key="a")
 
 
@@ -381,10 +381,10 @@ def test_from_latents_takes_standard_input(run_cli: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--from-latents", "--latent-space", "sd1", "--model", "tiny"), "leave one of them out"),
-        (("--latent-space", "sd1"), "--latent-space is for latents; give --from-latents"),
-        (("--key", "x"), "--key is for latents"),
-        (("--size", "8x8"), "--size is for latents"),
+        (("--from-latents", "--latent-space", "sd1", "--model", "tiny"), "use one of them"),
+        (("--latent-space", "sd1"), "--latent-space needs --from-latents"),
+        (("--key", "x"), "--key needs --from-latents"),
+        (("--size", "8x8"), "--size needs --from-latents"),
         (("--from-latents", "--size", "8by8"), "'8by8', expected width and height"),
         (("--from-latents", "--method", "palette", "-q", "5"), "palette"),
     ],
@@ -443,7 +443,7 @@ def test_to_latents_writes_what_the_name_says(command: Command, tmp_path: Path) 
 def test_to_latents_of_an_unknown_suffix_is_refused_before_work(command: Command, name: str) -> None:
     code, message = command("decode", "--to-latents", "nosuch.sdt", "-o", name)
     assert code == 2
-    assert "latents are not written as" in message
+    assert "latents cannot be written as" in message
     assert "nosuch" not in message
     with pytest.raises(ValueError, match=r"npz or \.safetensors"):
         suffix_of_latents(name)

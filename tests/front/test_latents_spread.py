@@ -11,7 +11,7 @@ import sdtrt
 from sdtrt.engine.format.profile import PROFILE_NAMES, LatentProfile, shipped_profile
 from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files
 from sdtrt.latents.spaces import scaling_of_space
-from sdtrt.latents.spread import FEWEST_POSITIONS, warning_of_spread
+from sdtrt.latents.spread import MIN_POSITIONS, warning_of_spread
 
 PROFILES = {shipped_profile(identifier).latent_space: shipped_profile(identifier) for identifier in PROFILE_NAMES}
 SIDES = 24, 32
@@ -105,7 +105,7 @@ def test_latents_as_8_bit_values_are_recognised(space: str) -> None:
     assert "8-bit values, 0 to 255" in message
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, FEWEST_POSITIONS - 1), (15, 17)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, MIN_POSITIONS - 1), (15, 17)])
 def test_latents_of_few_positions_are_not_judged(shape: tuple[int, int]) -> None:
     profile = PROFILES["sd1"]
     few = np.random.default_rng(0).normal(size=(4, *shape))

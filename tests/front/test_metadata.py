@@ -17,7 +17,7 @@ import sdtrt
 from sdtrt import cli
 from sdtrt.engine.format import container
 from sdtrt.engine.format.metadata import MAX_NBYTES, Metadata, to_chunks
-from sdtrt.images.marks import MARKS, SOURCE_TYPE, marked
+from sdtrt.images.marks import MARKS, SOURCE_TYPE, add_mark
 from sdtrt.images.metadata import NO_TEXT
 
 XMP = (
@@ -51,7 +51,7 @@ def described(image: Image.Image) -> dict[int, object]:
     return tags
 
 
-def test_in_memory(photograph: Path) -> None:
+def test_decode_image_has_the_metadata_in_info(photograph: Path) -> None:
     image = sdtrt.decode(sdtrt.encode(photograph))
     assert image.size == (24, 40)  # it was turned
     assert described(image) == {ARTIST: "Ansel"}
@@ -60,7 +60,7 @@ def test_in_memory(photograph: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif"])
-def test_in_files(photograph: Path, suffix: str) -> None:
+def test_commands_metadata_survives_in_image_files(photograph: Path, suffix: str) -> None:
     packed, back = photograph.with_suffix(".sdt"), photograph.with_name(f"back.{suffix}")
     assert cli.main(["encode", str(photograph)]) == 0
     assert cli.main(["decode", str(packed), "-o", str(back)]) == 0
@@ -75,7 +75,7 @@ def test_in_files(photograph: Path, suffix: str) -> None:
             assert image.info["comment"] == b"Moonrise"
 
 
-def test_strip(photograph: Path) -> None:
+def test_strip_leaves_the_mark_alone(photograph: Path) -> None:
     plain, full = sdtrt.encode(photograph, strip=True), sdtrt.encode(photograph)
     assert len(plain) < len(full) - 100
     assert set(sdtrt.decode(plain).info) == {"xmp"}  # nothing but the mark
@@ -91,7 +91,7 @@ def test_strip(photograph: Path) -> None:
         assert not image.info
 
 
-def test_a_second_generation_is_the_same(photograph: Path) -> None:
+def test_decode_of_a_second_generation_has_the_same_metadata(photograph: Path) -> None:
     once = sdtrt.decode(sdtrt.encode(photograph))
     twice = sdtrt.decode(sdtrt.encode(once))
     assert twice.info == once.info
@@ -105,25 +105,25 @@ def test_a_second_generation_is_the_same(photograph: Path) -> None:
         b'<rdf:Description><i:DigitalSourceType rdf:resource="x"/></rdf:Description>',
     ],
 )
-def test_an_earlier_source_is_replaced(said: bytes) -> None:
-    xmp = marked(Metadata(xmp=XMP.replace(b"</rdf:RDF>", said + b"</rdf:RDF >"))).xmp
+def test_add_mark_replaces_an_earlier_source_type(said: bytes) -> None:
+    xmp = add_mark(Metadata(xmp=XMP.replace(b"</rdf:RDF>", said + b"</rdf:RDF >"))).xmp
     assert xmp.count(b"DigitalSourceType") == 1
     assert MARKS[None] + b"</rdf:RDF >" in xmp
-    assert marked(Metadata(xmp=xmp)).xmp == xmp
+    assert add_mark(Metadata(xmp=xmp)).xmp == xmp
 
 
 @pytest.mark.parametrize("look", ["faithful", "vivid"])
-def test_the_look_is_told(look: str) -> None:
+def test_add_mark_has_the_look_of_the_last_decode_alone(look: str) -> None:
     """That of the last decoding alone."""
-    told = marked(marked(Metadata(xmp=XMP), "vivid"), look).xmp
+    told = add_mark(add_mark(Metadata(xmp=XMP), "vivid"), look).xmp
     told_of = [element.get("{urn:sdtrt:xmp}Look") for element in ElementTree.fromstring(told).iter()]
     assert [found for found in told_of if found] == [look]
-    assert marked(Metadata(xmp=told)).xmp == marked(Metadata(xmp=XMP)).xmp
+    assert add_mark(Metadata(xmp=told)).xmp == add_mark(Metadata(xmp=XMP)).xmp
 
 
 @pytest.mark.parametrize("xmp", [b"", b"junk", bytes(range(256))])
-def test_a_packet_of_its_own_where_there_is_none(xmp: bytes) -> None:
-    (description,) = ElementTree.fromstring(marked(Metadata(xmp=xmp)).xmp).iter(f"{{{RDF}}}Description")
+def test_add_mark_without_xmp_makes_a_packet(xmp: bytes) -> None:
+    (description,) = ElementTree.fromstring(add_mark(Metadata(xmp=xmp)).xmp).iter(f"{{{RDF}}}Description")
     assert description.get(f"{{{IPTC}}}DigitalSourceType") == SOURCE_TYPE
 
 
@@ -138,16 +138,16 @@ def test_a_packet_of_its_own_where_there_is_none(xmp: bytes) -> None:
         XMP + bytes(9),
     ],
 )
-def test_the_mark_is_seen(xmp: bytes) -> None:
-    root = ElementTree.fromstring(marked(Metadata(xmp=xmp)).xmp.rstrip(b"\0"))
+def test_add_mark_is_found_by_a_parser(xmp: bytes) -> None:
+    root = ElementTree.fromstring(add_mark(Metadata(xmp=xmp)).xmp.rstrip(b"\0"))
     told_of = [element.get(f"{{{IPTC}}}DigitalSourceType") for element in root.iter(f"{{{RDF}}}Description")]
     assert SOURCE_TYPE in told_of
 
 
 @pytest.mark.parametrize("part", [b"<a:DigitalSourceType ", b" a:DigitalSourceType='", b"<!--", b"<a>", b"</rdf:RDF"])
-def test_long_packets_take_no_time(part: bytes) -> None:
+def test_add_mark_long_packet_takes_linear_time(part: bytes) -> None:
     started = time.process_time()
-    marked(Metadata(xmp=part * (MAX_NBYTES // len(part))))
+    add_mark(Metadata(xmp=part * (MAX_NBYTES // len(part))))
     assert time.process_time() - started < 20
 
 
@@ -179,7 +179,7 @@ def test_broken_exif_is_left_out(exif: bytes, photo: Photo) -> None:
     assert "exif" not in sdtrt.decode(data).info
 
 
-def test_what_is_too_large_for_a_jpeg_stays_out(photo: Photo, tmp_path: Path) -> None:
+def test_decode_to_jpeg_drops_xmp_that_is_too_large(photo: Photo, tmp_path: Path) -> None:
     image = Image.fromarray(photo(16, 16))
     image.info["xmp"] = XMP + b" " * 70_000
     (tmp_path / "a.sdt").write_bytes(sdtrt.encode(image))
@@ -190,7 +190,9 @@ def test_what_is_too_large_for_a_jpeg_stays_out(photo: Photo, tmp_path: Path) ->
 
 @pytest.mark.parametrize("keyword", [*sorted(NO_TEXT), "comment", "dpi", "Ключ"])
 @pytest.mark.parametrize("grey", [False, True])
-def test_any_keyword_of_text(codec: sdtrt.Codec, photo: Photo, tmp_path: Path, keyword: str, grey: bool) -> None:
+def test_put_into_any_keyword_of_text_is_kept_or_left_out(
+    codec: sdtrt.Codec, photo: Photo, tmp_path: Path, keyword: str, grey: bool
+) -> None:
     """Pillow's writers know some, and expect no text there."""
     pixels = photo(9, 5)
     file = container.read(codec.encode(np.ascontiguousarray(pixels[:, :, 0]) if grey else pixels))

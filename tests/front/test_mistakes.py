@@ -45,14 +45,17 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("encode --from-latents photo.npy -o new.WEBP", "new.WEBP would be an .sdt file with the name of a WEBP file"),
         ("encode photo.sdt", "photo.sdt: the output photo.sdt is the input photo.sdt; name another file"),
         ("decode photo.png", "photo.png: the output photo.png is the input photo.png; name another file"),
-        ("encode photo.sdt -o new.sdt", "photo.sdt: an .sdt file, expected an image file; sdtrt decode makes one"),
-        ("compare photo.sdt -o new.html", "photo.sdt: an .sdt file, expected an image file; sdtrt decode makes one"),
+        ("encode photo.sdt -o new.sdt", "photo.sdt: an .sdt file, expected an image file; decode it with sdtrt decode"),
+        (
+            "compare photo.sdt -o new.html",
+            "photo.sdt: an .sdt file, expected an image file; decode it with sdtrt decode",
+        ),
         ("encode holiday", "holiday: a directory, expected a file"),
         ("decode holiday", "holiday: a directory, expected a file"),
         ("info holiday", "holiday: a directory, expected a file"),
         (
             "decode photo.sdt --region 41x9+0+0 -o new.png",
-            "region 41x9+0+0 is not within the picture, which is 40x30; expected width and height of at least 1",
+            "region 41x9+0+0 is not within the image, which is 40x30; expected width and height of at least 1",
         ),
     ],
 )
@@ -74,7 +77,7 @@ def test_encode_into_names_of_no_image_writes_the_file(folder: Path, name: str) 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("encode photo.png --bytes 2kB", "argument --bytes: '2kB', expected a whole number"),
+        ("encode photo.png --max-bytes 2kB", "argument --max-bytes: '2kB', expected a whole number"),
         ("encode photo.png -q high", "argument -q/--quality: 'high', expected a number"),
         ("encode photo.png --bpp x", "argument --bpp: 'x', expected a number"),
         ("decode photo.sdt --output-quality x", "argument --output-quality: 'x', expected a whole number"),

@@ -54,7 +54,9 @@ def sources(data: bytes, folder: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("name", ["colour", "grey", "alpha"])
-def test_sources(codec: sdtrt.Codec, real_files: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_decode_region_and_preview_take_every_source(
+    codec: sdtrt.Codec, real_files: dict[str, bytes], tmp_path: Path, name: str
+) -> None:
     data = real_files[name]
     whole, left, top = codec.decode(data), REGION[0], REGION[1]
     crop = whole.crop((left, top, left + REGION[2], top + REGION[3]))
@@ -98,7 +100,7 @@ def test_sources_stream_at_its_end_says_so(codec: sdtrt.Codec, real_files: dict[
     stream = io.BytesIO()
     stream.write(real_files["colour"])
     for call in (codec.decode, codec.preview, sdtrt.decode, sdtrt.info, sdtrt.verify):
-        with pytest.raises(sdtrt.FormatError, match=r"stands at its end.*seek\(0\)"):
+        with pytest.raises(sdtrt.FormatError, match=r"is at its end.*seek\(0\)"):
             call(stream)
 
 
@@ -194,13 +196,13 @@ def test_sources_named_pipe_is_read_once(real_files: dict[str, bytes], tmp_path:
 
 
 @pytest.mark.parametrize("source", [None, 5, ["a.sdt"], np.zeros(3)])
-def test_what_is_no_source(codec: sdtrt.Codec, source: object) -> None:
+def test_decode_wrong_source_raises_type_error(codec: sdtrt.Codec, source: object) -> None:
     for call in (codec.decode, codec.preview, codec.decode_latents, sdtrt.decode, sdtrt.preview, sdtrt.info):
         with pytest.raises(TypeError, match="expected bytes, a path"):
             call(source)
 
 
-def test_partial(codec: sdtrt.Codec, photo: Photo) -> None:
+def test_decode_partial_of_a_cut_file_warns_and_names_the_missing_parts(codec: sdtrt.Codec, photo: Photo) -> None:
     data = codec.encode(photo(160, 120))
     with pytest.raises(sdtrt.FormatError):
         codec.decode(data[:-40])
@@ -219,7 +221,7 @@ def test_partial(codec: sdtrt.Codec, photo: Photo) -> None:
         codec.decode(data[:-40], partial=True, limits=sdtrt.Limits(max_pixels=100))
 
 
-def test_rows(codec: sdtrt.Codec, photo: Photo) -> None:
+def test_encode_rows_and_decode_rows_equal_encode_and_decode(codec: sdtrt.Codec, photo: Photo) -> None:
     original = photo(160, 120)
     data = codec.encode_rows((original[y : y + 50] for y in range(0, 120, 50)), 160, 120, quality=30, effort=2)
     assert data == codec.encode(original, quality=30, effort=2)
@@ -229,7 +231,7 @@ def test_rows(codec: sdtrt.Codec, photo: Photo) -> None:
         codec.encode_rows([original[:119]], 160, 120)
 
 
-def test_regions_of_interest(codec: sdtrt.Codec, folder: Path) -> None:
+def test_encode_roi_of_every_type_gives_the_same_file(codec: sdtrt.Codec, folder: Path) -> None:
     """The four ways to name a region give the same file, another than none."""
     image, mask = Image.open("photo.png"), Image.open("mask.png")
     files = {
@@ -240,13 +242,13 @@ def test_regions_of_interest(codec: sdtrt.Codec, folder: Path) -> None:
     assert files != {codec.encode(image, quality=30)}
     assert codec.encode(image, quality=30, roi=mask, roi_weight=1) == codec.encode(image, quality=30)
     assert sdtrt.encode(image, quality=30, roi=mask) in files
-    assert len(codec.encode(image, nbytes=900, roi=mask, roi_weight=16)) <= 900
+    assert len(codec.encode(image, max_bytes=900, roi=mask, roi_weight=16)) <= 900
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"roi": (100, 0, 61, 5)}, "not within the picture, which is 160x120"),
+        ({"roi": (100, 0, 61, 5)}, "not within the image, which is 160x120"),
         (
             {"roi": np.zeros((120, 161), np.uint8)},
             "roi is a mask of uint8 and shape .120, 161., expected uint8 .120, 160.",
@@ -256,12 +258,12 @@ def test_regions_of_interest(codec: sdtrt.Codec, folder: Path) -> None:
         ({"roi": (0, 0, 5, 5), "roi_weight": 65}, "expected a number from 1 to 64"),
     ],
 )
-def test_regions_of_interest_that_are_none(codec: sdtrt.Codec, folder: Path, options: dict, words: str) -> None:
+def test_encode_unfit_roi_raises_value_error(codec: sdtrt.Codec, folder: Path, options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         codec.encode("photo.png", **options)
 
 
-def test_what_is_no_region_of_interest_at_all(codec: sdtrt.Codec, folder: Path) -> None:
+def test_encode_roi_of_a_wrong_type_raises_type_error(codec: sdtrt.Codec, folder: Path) -> None:
     assert codec.encode("photo.png", roi=[20, 10, 70, 40]) == codec.encode("photo.png", roi=(20, 10, 70, 40))
     with pytest.raises(
         TypeError, match=r"roi is 5 \(int\), expected \(left, top, width, height\), or a mask or its path"
@@ -296,12 +298,12 @@ def test_damaged_files_in_the_shell(folder: Path, capsys: pytest.CaptureFixture[
 
 def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
     for words, expected in (
-        ("70x40+20+10", {"roi": (20, 10, 70, 40)}),
-        ("mask.png", {"roi": (20, 10, 70, 40)}),
-        ("70x40+20+10:16", {"roi": (20, 10, 70, 40), "roi_weight": 16}),
-        ("mask.png:2.5", {"roi": (20, 10, 70, 40), "roi_weight": 2.5}),
+        (["70x40+20+10"], {"roi": (20, 10, 70, 40)}),
+        (["mask.png"], {"roi": (20, 10, 70, 40)}),
+        (["70x40+20+10", "--roi-weight=16"], {"roi": (20, 10, 70, 40), "roi_weight": 16}),
+        (["mask.png", "--roi-weight", "2.5"], {"roi": (20, 10, 70, 40), "roi_weight": 2.5}),
     ):
-        assert main("encode", "photo.png", "--roi", words, "-f") == 0
+        assert main("encode", "photo.png", "--roi", *words, "-f") == 0
         assert Path("photo.sdt").read_bytes() == codec.encode("photo.png", **expected)
 
 
@@ -310,8 +312,8 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
     [
         (("decode", "colour.sdt", "--region", "10x10"), 2, "such as 800x600+1200+400"),
         (("decode", "colour.sdt", "--region", "10x10+1-1"), 2, "such as 800x600+1200+400"),
-        (("decode", "colour.sdt", "--region", "40x10+20+0"), 1, "not within the picture, which is 45x37"),
-        (("decode", "colour.sdt", "--region", "0x10+0+0"), 1, "not within the picture, which is 45x37"),
+        (("decode", "colour.sdt", "--region", "40x10+20+0"), 1, "not within the image, which is 45x37"),
+        (("decode", "colour.sdt", "--region", "0x10+0+0"), 1, "not within the image, which is 45x37"),
         (("decode", "colour.sdt", "--preview", "half"), 2, "'half', expected 1 to 1024"),
         (("decode", "colour.sdt", "--preview", "0"), 2, "expected 1 to 1024"),
         (("decode", "colour.sdt", "--preview=-8"), 2, "'-8', expected 1 to 1024"),
@@ -320,19 +322,19 @@ def test_roi_in_the_shell(folder: Path, codec: sdtrt.Codec) -> None:
         (("decode", "colour.sdt", "--region", "1x1+0+0", "--preview", "8"), 2, "not allowed with"),
         (("decode", "colour.sdt", "--partial", "--denoise", "2"), 1, "is not denoised"),
         (("encode", "photo.png", "--roi", "10x10+1"), 2, "such as 800x600+1200+400"),
-        (("encode", "photo.png", "--roi", "10x10+155+0"), 1, "not within the picture, which is 160x120"),
-        (("encode", "photo.png", "--roi", "10x10+1+1:0"), 2, "expected 1 to 64"),
-        (("encode", "photo.png", "--roi", "10x10+1+1:100"), 2, "expected 1 to 64"),
+        (("encode", "photo.png", "--roi", "10x10+155+0"), 1, "not within the image, which is 160x120"),
+        (("encode", "photo.png", "--roi", "10x10+1+1", "--roi-weight", "0"), 2, "expected 1 to 64"),
+        (("encode", "photo.png", "--roi", "10x10+1+1", "--roi-weight=100"), 2, "expected 1 to 64"),
         (("encode", "photo.png", "--roi", "absent.png"), 1, "absent.png"),
         (("encode", "photo.png", "--roi", "cut.sdt"), 1, "cut.sdt"),
-        (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "part or output quality"),
-        (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of a picture"),
+        (("decode", "colour.sdt", "--to-latents", "--region", "1x1+0+0"), 2, "--partial or --output-quality"),
+        (("encode", "photo.npy", "--from-latents", "--roi", "1x1+0+0"), 2, "a part of an image"),
         (("encode", "photo.png", "--method", "palette", "--roi", "1x1+0+0"), 2, "no region of interest"),
         (("encode", "photo.png", "--roi", "absent\nfile.png"), 1, "file.png"),
-        (("decode", "colour.sdt", "--preview", "8", "--denoise", "2"), 2, "without --denoise"),
+        (("decode", "colour.sdt", "--preview", "8", "--denoise", "2"), 2, "cannot be used with --denoise"),
     ],
 )
-def test_what_makes_no_sense(
+def test_commands_wrong_parts_are_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     before = sorted(path.name for path in folder.iterdir())
@@ -349,13 +351,13 @@ def test_info_tells_where_bytes_go(folder: Path, capsys: pytest.CaptureFixture[s
     first, *table = capsys.readouterr().out.splitlines()
     assert first.startswith("alpha.sdt: 45x37, 4 channels")
     spent = {name: int(count.replace(",", "")) for name, count, *_ in map(str.split, table)}
-    assert spent == {name: n for name, n in sdtrt.info("alpha.sdt").spent.items() if n}
+    assert spent == {name: n for name, n in sdtrt.info("alpha.sdt").bytes_by_section.items() if n}
     assert sum(spent.values()) == Path("alpha.sdt").stat().st_size
     assert sum(float(line.split()[3].rstrip("%")) for line in table) == pytest.approx(100, abs=0.2)
     assert main("info", "alpha.sdt", "grey.sdt") == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main("info", "alpha.sdt", "--json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["spent"] == sdtrt.info("alpha.sdt").spent
+    assert json.loads(capsys.readouterr().out)[0]["bytes_by_section"] == sdtrt.info("alpha.sdt").bytes_by_section
 
 
 def test_info_of_tiles(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,7 +147,7 @@ def test_error_pickles_with_message_and_notes(kind: Any) -> None:
     assert vars(again) == vars(error)
 
 
-def test_exceptions_are_found() -> None:
+def test_exceptions_of_the_package_are_collected() -> None:
     assert {SdtrtError, sdtrt.FormatError, sdtrt.ImageWarning} <= set(exceptions())
 
 

@@ -61,7 +61,7 @@ def test_pixels_are_those_of_decode(data: bytes) -> None:
         assert image.getpixel((3, 4)) == expected.getpixel((3, 4))
 
 
-def test_the_look_is_told_once_it_is_decoded(data: bytes) -> None:
+def test_load_adds_the_look_to_xmp(data: bytes) -> None:
     image = opened(data)
     assert b"sdtrt:Look" not in image.info["xmp"]
     image.load()
@@ -72,7 +72,7 @@ def test_the_look_is_told_once_it_is_decoded(data: bytes) -> None:
     assert changed.info["xmp"] == b"mine"
 
 
-def test_all_modes(photo: Photo) -> None:
+def test_save_of_every_mode_keeps_mode_and_pixels(photo: Photo) -> None:
     for image in modes(photo(40, 30)):
         stream = io.BytesIO()
         image.save(stream, "SDT")
@@ -95,11 +95,11 @@ def test_other_modes_are_converted(mode: str, photo: Photo) -> None:
 def test_options_of_save(photo: Photo, tmp_path: Path) -> None:
     image = Image.fromarray(photo(64, 48))
     path = tmp_path / "a.sdt"
-    image.save(path, bytes=400)
+    image.save(path, max_bytes=400)
     assert 250 < path.stat().st_size <= 400
     image.save(path, quality=20, effort=1)
     assert path.read_bytes() == sdtrt.encode(image, quality=20, effort=1)
-    image.save(path, bits_per_pixel=1.0)
+    image.save(path, bpp=1.0)
     assert path.stat().st_size <= 64 * 48 / 8
     exif = Image.Exif()
     exif[0x013B] = "Ansel"
@@ -112,8 +112,12 @@ def test_options_of_save(photo: Photo, tmp_path: Path) -> None:
         assert set(back.info) == {"xmp"}
 
 
-@pytest.mark.parametrize("options", [{"quality": 0}, {"quality": 101}, {"quality": 50, "bytes": 9}, {"bytes": 5}])
-def test_wishes_that_cannot_be_granted(options: dict[str, int], photo: Photo, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options", [{"quality": 0}, {"quality": 101}, {"quality": 50, "max_bytes": 9}, {"max_bytes": 5}]
+)
+def test_save_with_options_that_cannot_be_met_raises_value_error(
+    options: dict[str, int], photo: Photo, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=r"quality|bytes"):
         Image.fromarray(photo(40, 30)).save(tmp_path / "a.sdt", **options)
     assert not (tmp_path / "a.sdt").exists()
@@ -128,7 +132,7 @@ def test_text_survives_a_second_generation(photo: Photo) -> None:
     assert opened(second.getvalue()).text == {"Title": "Moonrise"}
 
 
-def test_verify(data: bytes) -> None:
+def test_verify_works_directly_after_open_only(data: bytes) -> None:
     opened(data).verify()
     image = opened(data)
     image.load()
@@ -154,13 +158,13 @@ def test_verify_has_limits_of_latents(inline_profile: Callable[..., LatentProfil
         opened(vast).verify()
 
 
-def test_damage(data: bytes) -> None:
+def test_open_damaged_file_is_unidentified(data: bytes) -> None:
     for damaged in (data[:-1], data[:20], data[:3], data + b"\0", data[:30] + b"?" + data[31:]):
         with pytest.raises(UnidentifiedImageError):
             opened(damaged)
 
 
-def test_truncated_images(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_truncated_image_warns_and_names_the_missing_parts(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Pillow is to load them, what there is is shown, and what is missing is told."""
     data = sdtrt.encode(np.dstack([photo(40, 30), photo(40, 30)[:, :, 0]]))
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
@@ -183,7 +187,9 @@ def test_truncated_images(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None
     ("asked", "scale"),
     [((25, 12), 8), ((24, 12), 8), ((13, 7), 8), ((12, 6), 16), ((6, 3), 32), ((3, 1), 64), ((1, 1), 64), ((0, 0), 64)],
 )
-def test_draft(photo: Photo, asked: tuple[int, int], scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draft_decodes_a_preview(
+    photo: Photo, asked: tuple[int, int], scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = sdtrt.encode(photo(200, 101))
     expected = sdtrt.preview(data, scale=scale)
     monkeypatch.setattr(sdtrt.Codec, "decode", None)
@@ -195,7 +201,7 @@ def test_draft(photo: Photo, asked: tuple[int, int], scale: int, monkeypatch: py
     assert image.draft(None, (1, 1)) is None
 
 
-def test_drafts_that_change_nothing(data: bytes) -> None:
+def test_draft_without_a_smaller_preview_changes_nothing(data: bytes) -> None:
     image = opened(data)
     for asked in (None, (40, 30), (6, 3), (5, 4), (400, 1)):  # an eighth is 5x4, of which the last row is cut off
         assert image.draft(None, asked) is None
@@ -322,7 +328,7 @@ def test_fresh_image_is_turned_and_what_is_removed_stays_removed(photo: Photo) -
 
 
 @pytest.mark.parametrize("keys", [("xmp",), ("XML:com.adobe.xmp",), ("xmp", "XML:com.adobe.xmp")])
-def test_xmp_counts_under_either_key_until_one_is_empty(photo: Photo, keys: tuple[str, ...]) -> None:
+def test_save_xmp_under_either_key_is_kept_unless_one_is_empty(photo: Photo, keys: tuple[str, ...]) -> None:
     image = Image.fromarray(photo(16, 16))
     for packet in (XMP, XMP.decode()):
         image.info = dict.fromkeys(keys, packet)
@@ -358,7 +364,7 @@ def test_comment_and_text_replace_those_of_the_image(photo: Photo) -> None:
     assert image.info["comment"] == b"before"
 
 
-def test_closed_files(data: bytes, tmp_path: Path) -> None:
+def test_load_closes_the_file_that_pillow_opened(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.sdt"
     path.write_bytes(data)
     with path.open("rb") as file:
@@ -372,13 +378,13 @@ def test_closed_files(data: bytes, tmp_path: Path) -> None:
     assert Image.open(path).resize((3, 3)).size == (3, 3)
 
 
-def test_many_threads(data: bytes) -> None:
+def test_load_in_many_threads_gives_equal_pixels(data: bytes) -> None:
     expected = sdtrt.decode(data).tobytes()
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: opened(data).tobytes(), range(24))) == {expected}
 
 
-def test_too_large_for_pillow(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_above_max_image_pixels_raises_pillows_error(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(Image.DecompressionBombError):
         opened(data)
@@ -387,7 +393,7 @@ def test_too_large_for_pillow(data: bytes, monkeypatch: pytest.MonkeyPatch) -> N
         opened(data)
 
 
-def test_what_others_do_with_images(data: bytes) -> None:
+def test_opened_image_works_with_other_functions_of_pillow(data: bytes) -> None:
     assert opened(data).convert("L").size == (40, 30)
     assert opened(data).crop((0, 0, 5, 5)).size == (5, 5)
     assert ImageOps.exif_transpose(opened(data)).size == (40, 30)

@@ -90,19 +90,23 @@ def made(kind: Callable[[np.ndarray], dict[str, bytes]]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", made(good_files))
-def test_odd_files(name: str, photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_image_file_is_encoded(name: str, photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_bytes(good_files(photo(72, 48))[name])
     require_right(tmp_path / name, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("name", made(bad_files))
-def test_broken_files(name: str, photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_image_file_is_refused(
+    name: str, photo: Photo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / name).write_bytes(bad_files(photo(72, 48))[name])
     require_refused(tmp_path / name, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("row", LISTED, ids=[row["file"] for row in LISTED])
-def test_listed_files(row: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_files_of_the_torture_set_behave_as_listed(
+    row: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert FOLDER is not None
     path = FOLDER / row["file"]
     if row["expected"] in {"decode", "first frame", "first page"} or encoded(path, tmp_path) == 0:

@@ -2,13 +2,11 @@
 
 import pytest
 
-from sdtrt.cli.batch import in_words
-from sdtrt.cli.dataset import label, share
-from sdtrt.engine.networks.backends.ort import OrtCuda
-from sdtrt.engine.networks.backends.trt import TensorRt
+from sdtrt.cli.batch import message_of
+from sdtrt.cli.dataset import label, share_of_bytes
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiling import TiledRunner
+from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import DeviceError
 
 
@@ -17,7 +15,7 @@ from sdtrt.errors import DeviceError
     [(0.451, "45.1 % of the bytes"), (1, "100.0 % of the bytes"), (14.418, "14.42 times the bytes")],
 )
 def test_share_of_bytes_that_have_grown_is_a_factor(ratio: float, text: str) -> None:
-    assert share(ratio) == text
+    assert share_of_bytes(ratio) == text
 
 
 @pytest.mark.parametrize(
@@ -34,8 +32,9 @@ def test_label_has_no_field_names(name: str, text: str) -> None:
 
 
 def test_backend_errors_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    for backend in (TensorRt, OrtCuda):
-        monkeypatch.setattr(backend, "unavailable_reason", lambda bundle, index, precision: "no GPU")
+    obstacle = "no GPU"
+    monkeypatch.setattr("sdtrt.engine.networks.pipeline._gpu_obstacle", lambda _: obstacle)
+    monkeypatch.setattr("sdtrt.engine.networks.pipeline._precision_obstacle", lambda _: obstacle)
     with pytest.raises(DeviceError) as error:
         open_pipeline(TiledRunner.of(find_bundle("tiny")), device="cuda")
     first, *backends, last = str(error.value).split("\n  ")
@@ -56,5 +55,5 @@ def test_backend_errors_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> Non
         (ValueError(), "ValueError"),
     ],
 )
-def test_in_words_names_the_file_and_unexpected_types(error: Exception, text: str) -> None:
-    assert in_words(error, "a.png") == text
+def test_message_of_names_the_file_and_unexpected_types(error: Exception, text: str) -> None:
+    assert message_of(error, "a.png") == text

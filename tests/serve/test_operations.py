@@ -40,8 +40,8 @@ def test_encode(shared: httpx.Client, codec: sdtrt.Codec, photo: Photo) -> None:
     answer = shared.post("/encode?quality=30&effort=2", content=stored(pixels))
     assert answer.headers["content-type"] == "image/x-sdt"
     assert answer.content == codec.encode(pixels, quality=30, effort=2)
-    roi = shared.post("/encode?bytes=500&roi=16x8%2B4%2B4&roi_weight=8&strip=true&layers=1", content=stored(pixels))
-    assert roi.content == codec.encode(pixels, nbytes=500, roi=(4, 4, 16, 8), roi_weight=8, layers=1)
+    roi = shared.post("/encode?max_bytes=500&roi=16x8%2B4%2B4&roi_weight=8&strip=true&layers=1", content=stored(pixels))
+    assert roi.content == codec.encode(pixels, max_bytes=500, roi=(4, 4, 16, 8), roi_weight=8, layers=1)
     assert len(shared.post("/encode?bpp=2", content=stored(pixels)).content) <= 45 * 37 / 4
 
 
@@ -56,11 +56,11 @@ def test_encode_by_method_is_as_in_python(shared: httpx.Client, codec: sdtrt.Cod
 def test_decode_with_denoising_is_as_in_python(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
     data = real_files["colour"]
     plain = picture(shared.post("/decode", content=data))
-    for steps in ("auto", "0"):
+    for steps in ("auto", "0", "off"):
         np.testing.assert_array_equal(picture(shared.post(f"/decode?denoise={steps}", content=data)), plain)
     status, detail = problem(shared.post("/decode?denoise=2", content=data))
     assert (status, "no UNet" in detail) == (422, True)
-    for wrong in ("-1", "1001", "2.5", "off"):
+    for wrong in ("-1", "1001", "2.5", "on"):
         assert problem(shared.post(f"/decode?denoise={wrong}", content=data))[0] == 422
 
 
@@ -147,7 +147,11 @@ def test_files_as_data(shared: httpx.Client, codec: sdtrt.Codec, real_files: dic
     for data in real_files.values():
         said = shared.post("/info", content=data).json()
         about = sdtrt.info(data)
-        assert (said["width"], said["quality"], said["spent"]) == (about.width, about.quality, about.spent)
+        assert (said["width"], said["quality"], said["bytes_by_section"]) == (
+            about.width,
+            about.quality,
+            about.bytes_by_section,
+        )
         assert shared.post("/verify", content=data).json() == {"whole": True}
         latents = np.load(io.BytesIO(shared.post("/latents", content=data).content), allow_pickle=False)
         np.testing.assert_array_equal(latents, codec.decode_latents(data))
@@ -178,16 +182,16 @@ def test_broken_bodies(shared: httpx.Client, real_files: dict[str, bytes], photo
         ("quality=%D9%A5%D9%A0", "1 to 100"),  # digits of another script
         ("quality=", "1 to 100"),
         ("effort=1_0", "1 to 9"),
-        ("bytes=" + "9" * 5000, "expected 1 to"),
+        ("max_bytes=" + "9" * 5000, "expected 1 to"),
         ("roi=" + "9" * 5000 + "x1%2B0%2B0", "such as 800x600"),
         ("quality=50&quality=60", "said twice"),
-        ("qualty=50", "none of: quality, bytes"),
+        ("qualty=50", "none of: quality, max_bytes"),
         ("effort=2.5", "1 to 9"),
         ("strip=yes", "true or false"),
         ("roi=1x1", "such as 800x600"),
         ("roi=64x64%2B0%2B0", "not within"),
-        ("bytes=10", "bytes"),
-        ("quality=50&bytes=1000", "one of"),
+        ("max_bytes=10", "bytes"),
+        ("quality=50&max_bytes=1000", "one of"),
     ],
 )
 def test_wrong_parameters(shared: httpx.Client, photo: Photo, query: str, words: str) -> None:

@@ -114,7 +114,8 @@ def main() -> None:
             arrays[folder.name] = rgba(CODEC.decode((folder / "input.sdt").read_bytes()))
             arrays[f"{folder.name}.preview"] = rgba(sdtrt.preview((folder / "input.sdt").read_bytes(), scale=SCALE))
     spent = {
-        path.parent.name: sdtrt.info(path.parent / "input.sdt").spent for path in VECTORS.glob("[!x]*/expect.json")
+        path.parent.name: sdtrt.info(path.parent / "input.sdt").bytes_by_section
+        for path in VECTORS.glob("[!x]*/expect.json")
     }
     arrays["spent"] = json_array(spent)
     add_partial(arrays)

@@ -108,4 +108,4 @@ def test_what_files_say(codec: sdtrt.Codec, quality: float, layers: int) -> None
     layout = container.read(data).layout
     assert (layout.residual_step > 0) == (layers == 2 and quality > RESIDUAL_START)
     assert sdtrt.info(data).quality == pytest.approx(quality, abs=0.15)
-    assert ("residual" in sdtrt.info(data).spent) == (layout.residual_step > 0)
+    assert ("residual" in sdtrt.info(data).bytes_by_section) == (layout.residual_step > 0)

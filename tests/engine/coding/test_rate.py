@@ -53,13 +53,13 @@ def test_more_bytes_than_quality_100_takes() -> None:
 
 @pytest.mark.parametrize("nbytes", [150, 300, 700, 1400])
 def test_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], nbytes: int) -> None:
-    data = codec.encode(photo(160, 120), nbytes=nbytes)
+    data = codec.encode(photo(160, 120), max_bytes=nbytes)
     assert 0.97 * nbytes <= len(data) <= nbytes
     assert codec.decode(data).size == (160, 120)
 
 
 def test_bits_per_pixel(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
-    data = codec.encode(photo(160, 120), bits_per_pixel=0.5)
+    data = codec.encode(photo(160, 120), bpp=0.5)
     assert 0.97 * 0.5 <= 8 * len(data) / (160 * 120) <= 0.5
 
 
@@ -94,18 +94,18 @@ def test_fewer_decibels_than_the_coarsest_step_has() -> None:
 @pytest.mark.parametrize("wanted", [26.0, 28.0])
 def test_psnr_of_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], wanted: float) -> None:
     pixels = photo(160, 120)
-    data = codec.encode(pixels, psnr=wanted)
+    data = codec.encode(pixels, target_psnr=wanted)
     found = psnr(pixels, np.asarray(codec.decode(data)))
     assert wanted <= found < wanted + 0.3
-    assert len(data) < len(codec.encode(pixels, psnr=wanted + 3))
+    assert len(data) < len(codec.encode(pixels, target_psnr=wanted + 3))
 
 
 def test_psnr_of_pictures_that_are_better_when_coarse(codec: sdtrt.Codec) -> None:
     """Black has more decibels at coarse steps than at fine ones, a single pixel may even be exact."""
     black = np.zeros((64, 64, 3), np.uint8)
     assert psnr(black, np.asarray(codec.decode(codec.encode(black, quality=100, layers=1)))) < 51
-    assert psnr(black, np.asarray(codec.decode(codec.encode(black, psnr=51)))) >= 51
-    codec.encode(np.array([[[241, 129, 61]]], np.uint8), psnr=30)
+    assert psnr(black, np.asarray(codec.decode(codec.encode(black, target_psnr=51)))) >= 51
+    codec.encode(np.array([[[241, 129, 61]]], np.uint8), target_psnr=30)
 
 
 def test_a_search_for_psnr_ends_soon() -> None:
@@ -126,13 +126,15 @@ def test_a_search_for_psnr_ends_soon() -> None:
 
 def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
     grey = photo(96, 96)[:, :, 0]
-    found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, psnr=38))))
+    found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, target_psnr=38))))
     assert 38 <= found < 38.5
 
 
 def test_latents_have_no_psnr() -> None:
-    with pytest.raises(ValueError, match="no picture"):
-        encode_latents(np.zeros((40, 2, 2), np.float32), 16, 16, EngineCodec("tiny").profile, EncodeOptions(psnr=30))
+    with pytest.raises(ValueError, match="no image"):
+        encode_latents(
+            np.zeros((40, 2, 2), np.float32), 16, 16, EngineCodec("tiny").profile, EncodeOptions(target_psnr=30)
+        )
 
 
 def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
@@ -143,12 +145,12 @@ def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"quality": 50, "nbytes": 100}, "one of them only"),
-        ({"psnr": 30, "bits_per_pixel": 1}, "one of them only"),
+        ({"quality": 50, "max_bytes": 100}, "one of them only"),
+        ({"target_psnr": 30, "bpp": 1}, "one of them only"),
         ({"quality": 0}, "quality is 0, expected a number from 1 to 100"),
-        ({"nbytes": 0}, "nbytes is 0, expected a whole number, at least 1"),
-        ({"bits_per_pixel": float("inf")}, "bits_per_pixel is inf"),
-        ({"psnr": float("nan")}, "psnr is nan"),
+        ({"max_bytes": 0}, "max_bytes is 0, expected a whole number, at least 1"),
+        ({"bpp": float("inf")}, "bpp is inf"),
+        ({"target_psnr": float("nan")}, "target_psnr is nan"),
         ({"effort": 0}, "effort is 0"),
         ({"effort": 10}, "effort is 10"),
         ({"layers": 0}, "layers is 0"),
@@ -165,13 +167,13 @@ def test_wishes_that_make_no_sense(codec: sdtrt.Codec, asked: dict[str, Any], wo
 
 
 @pytest.mark.parametrize(
-    "options", [EncodeOptions(psnr=1e307), EncodeOptions(bits_per_pixel=1e-4), EncodeOptions(nbytes=1)]
+    "options", [EncodeOptions(target_psnr=1e307), EncodeOptions(bpp=1e-4), EncodeOptions(max_bytes=1)]
 )
 def test_wishes_that_nobody_can_grant(options: EncodeOptions) -> None:
     with pytest.raises(ValueError, match=r"cannot be reached|too few"):
         encode_to_target(options, 8, 8, lambda quality: bytes(100), lambda data: 30.0)
 
 
-@pytest.mark.parametrize("options", [EncodeOptions(bits_per_pixel=1e308), EncodeOptions(nbytes=10**400)])
+@pytest.mark.parametrize("options", [EncodeOptions(bpp=1e308), EncodeOptions(max_bytes=10**400)])
 def test_wishes_for_more_than_there_is(options: EncodeOptions) -> None:
     assert encode_to_target(options, 8, 8, lambda quality: bytes(round(100 + quality)), lambda data: 30.0) == bytes(230)

@@ -201,7 +201,7 @@ def test_verify_of_overlay_of_another_size_raises(file: File, size: tuple[int, i
 def test_verify_of_forged_files_raises(name: str) -> None:
     """The CRC is valid and the layer is malformed: `info` does not notice it, `verify` does."""
     data = (VECTORS / name / "input.sdt").read_bytes()
-    assert sdtrt.info(data).spent[name.split("_")[1]]
+    assert sdtrt.info(data).bytes_by_section[name.split("_")[1]]
     with pytest.raises(FormatError, match="damaged"):
         sdtrt.verify(data)
 
@@ -209,7 +209,7 @@ def test_verify_of_forged_files_raises(name: str) -> None:
 def test_info_counts_bytes_of_layers() -> None:
     data = (VECTORS / "layers_tiles_alpha" / "input.sdt").read_bytes()
     file, about = container.read(data), sdtrt.info(data)
-    assert [*about.spent] == [
+    assert [*about.bytes_by_section] == [
         "level 1",
         "level 2",
         "level 3",
@@ -220,7 +220,7 @@ def test_info_counts_bytes_of_layers() -> None:
         "metadata",
         "head",
     ]
-    assert sum(about.spent.values()) == len(data)
+    assert sum(about.bytes_by_section.values()) == len(data)
     for kind in ("overlay", "residual", "alpha"):
-        assert about.spent[kind] == sum(len(file.segment(kind, tile)) for tile in range(4))
+        assert about.bytes_by_section[kind] == sum(len(file.segment(kind, tile)) for tile in range(4))
     assert about.channels == 4

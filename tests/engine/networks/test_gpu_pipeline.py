@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.coding.quantized_latents import FloatLatents, QuantizedLatents
-from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.image import ImageData

@@ -9,7 +9,7 @@ import pytest
 from extras import needs
 
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.engine.coding.rate_control import EncodeOptions
+from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import Bundle, find_bundle

@@ -16,47 +16,51 @@ Source = bytes | FilePath | BinaryIO
 
 @contextmanager
 def opened(source: Source, name: str = "source") -> Iterator[bytes | BinaryIO]:
-    """Yield the bytes of a source, or a stream of which only what is needed is read.
+    """Yield the bytes of a source, or a stream from which callers read only the parts that they need.
 
     Arguments:
         source: bytes; the path of a file, which is opened and closed again; or a binary stream. A stream is read from
-            where it stands to its end, as by `numpy.load` and `tarfile`, and stands there again afterwards. One that
-            cannot seek is read at once. An object that is both a stream and a path is taken as a stream.
-        name: the argument, for messages.
+            its position to its end, as by `numpy.load` and `tarfile`, and is put back afterwards. A stream that cannot
+            seek is read at once. An object that is both a stream and a path is taken as a stream.
+        name: the name of the argument, for messages.
 
-    Position 0 of the stream that is yielded is where the file begins. Raises `TypeError` for anything else,
-    `ValueError` for a stream that is closed or cannot be read, `OSError` if the file cannot be opened, and
-    `FormatError` for a stream that stands at its end.
+    The file begins at position 0 of the stream that is yielded.
+
+    Raises:
+        TypeError: the source is of another type, or a stream of text.
+        ValueError: the stream is closed, or is open for writing only.
+        OSError: the file cannot be opened.
+        FormatError: the stream is at its end.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield bytes(source)
     elif hasattr(source, "read") and (hasattr(source, "seek") or not isinstance(source, os.PathLike)):
-        yield from _of_stream(cast(BinaryIO, source), name)
+        yield from _open_stream(cast(BinaryIO, source), name)
     elif isinstance(source, str | os.PathLike):
         with Path(os.fsdecode(source)).open("rb") as stream:
-            yield from _of_stream(stream, name)
+            yield from _open_stream(stream, name)
     else:
         raise TypeError(f"{name} is {value_text(source)}, expected bytes, a path, or a binary stream")
 
 
 def bytes_of(source: Source, name: str = "source") -> bytes:
     """Return all bytes of a source."""
-    with opened(source, name) as found:
-        return found if isinstance(found, bytes) else found.read()
+    with opened(source, name) as content:
+        return content if isinstance(content, bytes) else content.read()
 
 
-def _of_stream(stream: BinaryIO, name: str) -> Iterator[bytes | BinaryIO]:
-    """Yield a stream from where it stands, or its bytes if it cannot seek; `FormatError` if it stands at its end."""
+def _open_stream(stream: BinaryIO, name: str) -> Iterator[bytes | BinaryIO]:
+    """Yield a stream from its position, or its bytes if it cannot seek; `FormatError` if it is at its end."""
     _require_readable(stream, name)
     try:
-        start = _moved(stream, 0, io.SEEK_CUR)
+        start = _seek(stream, 0, io.SEEK_CUR)
     except (AttributeError, OSError):
-        yield _checked(stream.read())
+        yield _require_bytes(stream.read())
         return
-    end = _moved(stream, 0, io.SEEK_END)
+    end = _seek(stream, 0, io.SEEK_END)
     stream.seek(start)
     if start == end > 0:
-        raise FormatError(f"nothing to read: the stream stands at its end, byte {end}; call seek(0) first")
+        raise FormatError(f"nothing to read: the stream is at its end, byte {end}; call seek(0) first")
     try:
         yield cast(BinaryIO, StreamFrom(stream, start))
     finally:
@@ -75,27 +79,27 @@ def _require_readable(stream: BinaryIO, name: str) -> None:
 
 
 class StreamFrom:
-    """A stream from a position on, which is 0 here."""
+    """A stream that begins at the position `start` of another one."""
 
     def __init__(self, stream: BinaryIO, start: int) -> None:
         self._stream, self._start = stream, start
 
     def read(self, nbytes: int = -1) -> bytes:
-        """Return the next bytes, all that are left for -1."""
-        return _checked(self._stream.read(nbytes))
+        """Return the next `nbytes` bytes; all remaining bytes for -1."""
+        return _require_bytes(self._stream.read(nbytes))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, and return it."""
-        return _moved(self._stream, offset + self._start * (whence == io.SEEK_SET), whence) - self._start
+        """Move to a position and return it."""
+        return _seek(self._stream, offset + self._start * (whence == io.SEEK_SET), whence) - self._start
 
 
-def _moved(stream: BinaryIO, offset: int, whence: int) -> int:
-    """Move a stream and return where it stands, which `seek` of some classes does not say."""
+def _seek(stream: BinaryIO, offset: int, whence: int) -> int:
+    """Move a stream and return its position, also where its `seek` returns None."""
     position: int | None = stream.seek(offset, whence)
     return stream.tell() if position is None else position
 
 
-def _checked(data: object) -> bytes:
+def _require_bytes(data: object) -> bytes:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"the stream gives {type(data).__name__}, expected bytes; open the file in mode 'rb'")
     return bytes(data)
