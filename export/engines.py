@@ -31,8 +31,8 @@ from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tens
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
-from sdtrt.export.graphs.onnx_half import halved
-from sdtrt.export.latents.sample_images import made_image
+from sdtrt.export.graphs.onnx_half import to_fp16
+from sdtrt.export.latents.sample_images import synthetic_image
 from sdtrt.kernels import reference
 from sdtrt.progress import Steps, announce
 
@@ -41,7 +41,7 @@ PROBE_SIDE = 256  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EngineBuildOptions:
     """What `sdtrt engines build` is told; None for shapes means those asked for last, or the standard ones."""
 
     bundle: Bundle
@@ -54,7 +54,7 @@ class Order:
 
 
 def build_engines(
-    order: Order, report: Callable[[EngineRecord, bool], None] = lambda plan, built: None
+    options: EngineBuildOptions, report: Callable[[EngineRecord, bool], None] = lambda plan, built: None
 ) -> list[EngineRecord]:
     """Build those engines of a bundle that are missing or no longer valid, and return them all.
 
@@ -62,30 +62,30 @@ def build_engines(
     that one is there. Raises `BundleError` if the bundle is damaged or a build fails, `DeviceError` if the machine
     cannot build, or has no memory for it, `OSError` if engines cannot be written.
     """
-    shapes = canonical(order.shapes, order.bundle) if order.shapes else None
-    index = EngineIndex.of(order.bundle)
+    shapes = canonical_shapes(options.shapes, options.bundle) if options.shapes else None
+    index = EngineIndex.of(options.bundle)
     index = replace(index, shapes=shapes or index.shapes)
-    library, targets = choose(order)
-    check_new_folder(engines_folder(order.bundle))
-    valid = {plan.key: plan for plan, state in engine_states(order.bundle, index) if state.kind == "valid"}
+    library, targets = choose_library(options)
+    check_new_folder(engines_folder(options.bundle))
+    valid = {plan.key: plan for plan, state in engine_states(options.bundle, index) if state.kind == "valid"}
     plans = []
-    for key in keys(order.bundle, library, targets, index.shapes):
-        kept = not order.force and key in valid
-        plan = valid[key] if kept else build_engine(order, library, key, index.folder)
+    for key in engine_keys(options.bundle, library, targets, index.shapes):
+        kept = not options.force and key in valid
+        plan = valid[key] if kept else build_engine(options, library, key, index.folder)
         if not kept:
             # Read again, lest what another process has built meanwhile be forgotten.
-            index = replace(EngineIndex.of(order.bundle), shapes=index.shapes).with_plan(plan)
+            index = replace(EngineIndex.of(options.bundle), shapes=index.shapes).with_plan(plan)
             index.write()
         plans.append(plan)
         report(plan, not kept)
     slots = {(plan.key.builder, plan.key.target) for plan in plans}
     replaced = [p for p in index.plans if p not in plans and (p.key.builder, p.key.target) in slots]
-    if replaced or order.shapes:
+    if replaced or options.shapes:
         delete_engines(index, replaced)
     return plans
 
 
-def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
+def canonical_shapes(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
     """Return shapes as they are written best, each once; `ValueError` if one does not fit the bundle."""
     parsed = [ShapeRange.parse(text) for text in shapes]
     for one in parsed:
@@ -93,9 +93,9 @@ def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, parsed)))
 
 
-def choose(order: Order) -> tuple[Library, list[str]]:
+def choose_library(options: EngineBuildOptions) -> tuple[Library, list[str]]:
     """Return the library to build with and the targets to build for; `DeviceError` if there is none that can."""
-    names = installed() if order.builder == "auto" else [order.builder]
+    names = installed() if options.builder == "auto" else [options.builder]
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
         others = f" ({', '.join(names)})" if names else ""
@@ -111,9 +111,9 @@ def choose(order: Order) -> tuple[Library, list[str]]:
             f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {remedy()}"
         )
     library = able[0]
-    if "auto" in order.targets and gpu is None:
-        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
-    return library, list(dict.fromkeys(_target(name, library, gpu) for name in order.targets))
+    if "auto" in options.targets and gpu is None:
+        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=options.quiet)
+    return library, list(dict.fromkeys(_target(name, library, gpu) for name in options.targets))
 
 
 def _target(name: str, library: Library, gpu: str | None) -> str:
@@ -130,7 +130,7 @@ def _target(name: str, library: Library, gpu: str | None) -> str:
     return name
 
 
-def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str, ...]) -> Iterator[EngineKey]:
+def engine_keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str, ...]) -> Iterator[EngineKey]:
     """Yield the keys of all engines that a bundle should have."""
     for network in networks_of(bundle):
         digest = onnx_hash(bundle, network)
@@ -139,14 +139,14 @@ def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str
                 yield EngineKey(network, digest, library.name, library.version, target, text)
 
 
-def build_engine(order: Order, library: Library, key: EngineKey, folder: Path) -> EngineRecord:
+def build_engine(options: EngineBuildOptions, library: Library, key: EngineKey, folder: Path) -> EngineRecord:
     """Build one engine and write it into `folder`."""
     started = time.monotonic()
-    path, *_ = [order.bundle.file(name) for name in onnx_files(order.bundle, key.network)]  # all hashes are checked
+    path, *_ = [options.bundle.file(name) for name in onnx_files(options.bundle, key.network)]  # all hashes are checked
     with tempfile.TemporaryDirectory() as scratch:
         if not path.name.endswith(".fp16.onnx"):
-            path = _half(order.bundle, key.network, Path(scratch))
-        data = serialize(path, library, key, order)
+            path = _half(options.bundle, key.network, Path(scratch))
+        data = serialize(path, library, key, options)
     seconds = round(time.monotonic() - started, 2)
     write_whole(folder / key.file_name(), data)
     return EngineRecord(key, key.file_name(), hashlib.sha256(data).hexdigest(), data.nbytes, seconds)
@@ -154,16 +154,16 @@ def build_engine(order: Order, library: Library, key: EngineKey, folder: Path) -
 
 def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
     """Return a half-precision copy of a network that came in single precision, in `scratch`."""
-    model, _ = halved(bundle.file(f"{network}.onnx"), probe(bundle, network))
+    model, _ = to_fp16(bundle.file(f"{network}.onnx"), probe_inputs(bundle, network))
     path = scratch / f"{network}.fp16.onnx"
     onnx_graph.write(model, path)
     return path
 
 
-def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
+def probe_inputs(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     """Return inputs of a network as an image gives them."""
     profile = bundle.latent_profile()
-    pixels = made_image(PROBE_SIDE, PROBE_SIDE)
+    pixels = synthetic_image(PROBE_SIDE, PROBE_SIDE)
     planes = reference.pixels_to_planes(pixels, profile.downscale, *bundle.pixel_range)[None]
     if network == "encoder":
         return {"pixels": planes}
@@ -172,7 +172,7 @@ def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     return {"latents": latents} | ({"step": np.ones(1, np.float32)} if bundle.decoder_takes_step else {})
 
 
-def serialize(path: Path, library: Library, key: EngineKey, order: Order) -> memoryview:
+def serialize(path: Path, library: Library, key: EngineKey, options: EngineBuildOptions) -> memoryview:
     """Return the engine of a half-precision ONNX file; `BundleError` or `DeviceError` with TensorRT's own words."""
     trt, log = library.module, Log(library.module)
     builder = trt.Builder(log.logger)
@@ -184,27 +184,27 @@ def serialize(path: Path, library: Library, key: EngineKey, order: Order) -> mem
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BundleError(f"{library.name} {library.version} cannot read {path.name}: {errors}")
     config = builder.create_builder_config()
-    config.add_optimization_profile(_profile(builder, network, ShapeRange.parse(key.shapes), order.bundle))
+    config.add_optimization_profile(_profile(builder, network, ShapeRange.parse(key.shapes), options.bundle))
     # TensorRT for RTX: without memory of its own an engine can be part of a CUDA graph.
     ours = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
     if ours is not None:
         config.set_flag(ours)
-    if order.workspace_nbytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_nbytes)
+    if options.workspace_nbytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_nbytes)
     if key.target != PORTABLE and library.needs_no_gpu:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, key.target.upper()), 0)
-    with Steps(f"{key.network} for {key.target}", quiet=order.quiet) as steps:
-        config.progress_monitor = monitor(trt, steps)
+    with Steps(f"{key.network} for {key.target}", quiet=options.quiet) as steps:
+        config.progress_monitor = progress_monitor(trt, steps)
         plan = builder.build_serialized_network(network, config)
     if steps.interrupted:
         raise KeyboardInterrupt
     if plan is None:
-        raise failure(f"{library.name} {library.version} could not build {key.network} for {key.target}", log)
+        raise build_error(f"{library.name} {library.version} could not build {key.network} for {key.target}", log)
     return memoryview(plan)
 
 
-def failure(what: str, log: Log) -> Exception:
+def build_error(what: str, log: Log) -> Exception:
     """Return the exception for a failed build, from the library's own words."""
     text = str(log)
     if any(phrase in text.lower().replace("_", " ") for phrase in OUT_OF_MEMORY):
@@ -225,7 +225,7 @@ def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> 
     return profile
 
 
-def monitor(trt: Any, steps: Steps) -> Any:
+def progress_monitor(trt: Any, steps: Steps) -> Any:
     """Return what passes TensorRT's progress on to `steps`; once those are interrupted, the build stops."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]

@@ -8,10 +8,10 @@ import numpy as np
 
 from sdtrt._arrays import F32Array
 from sdtrt.errors import BundleError
-from sdtrt.export.adoption import Adoption
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_trial import Graph, described, require_channels_first
-from sdtrt.export.latents.sample_images import made_image
+from sdtrt.export.import_options import ImportOptions
+from sdtrt.export.latents.sample_images import synthetic_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +37,29 @@ class Pair:
     notes: list[str]
 
 
-def run_once(wish: Adoption) -> Pair:
+def run_once(options: ImportOptions) -> Pair:
     """Read and run the networks; `BundleError` names the tensor that does not fit."""
-    encoder = Graph.read(wish.encoder, channels=3)
-    decoders = {name: Graph.read(path, channels=None) for name, path in decoders_of(wish).items()}
-    pixels = trial_planes(128, 64, wish)
-    output, found = _latents_of(encoder, pixels, wish)
+    encoder = Graph.read(options.encoder, channels=3)
+    decoders = {name: Graph.read(path, channels=None) for name, path in decoders_of(options).items()}
+    pixels = trial_planes(128, 64, options)
+    output, found = _latents_of(encoder, pixels, options)
     notes = [note for graph in (encoder, *decoders.values()) for note in graph.notes]
     channels = _channels(encoder, decoders["decoder.onnx"], output, found)
     first = channels if channels < found.shape[1] else None
     if first is not None:
         notes.append(
-            f"{wish.encoder.name}: {output!r} has {found.shape[1]} channels, the decoder takes {channels}; the first "
+            f"{options.encoder.name}: {output!r} has {found.shape[1]} channels, the decoder takes {channels}; the first "
             f"{channels} are taken as the mean, the others as the logarithm of the variance"
         )
     latents = np.ascontiguousarray(found[:, :channels])
-    planes = {name: _outputs_of(graph, latents, pixels.shape, wish) for name, graph in decoders.items()}
+    planes = {name: _outputs_of(graph, latents, pixels.shape, options) for name, graph in decoders.items()}
     return Pair(encoder, decoders, output, channels, first, planes, notes)
 
 
-def _latents_of(encoder: Graph, pixels: F32Array, wish: Adoption) -> tuple[str, F32Array]:
+def _latents_of(encoder: Graph, pixels: F32Array, options: ImportOptions) -> tuple[str, F32Array]:
     """Return the name of the output that holds latents, and what it gave."""
     values = encoder.run(pixels)
-    name = _chosen(values, encoder.path, wish.encoder_output, "--encoder-output")
+    name = _chosen(values, encoder.path, options.encoder_output, "--encoder-output")
     found = values[name]
     require_channels_first(encoder.path, name, found.shape, *pixels.shape[2:])
     if found.ndim != 4 or found.dtype != np.float32:
@@ -101,16 +101,18 @@ def _chosen(values: Mapping[str, F32Array], path: Path, name: str | None, option
     return name or next(iter(values))
 
 
-def decoders_of(wish: Adoption) -> dict[str, Path]:
+def decoders_of(options: ImportOptions) -> dict[str, Path]:
     """Return the decoders by the names that they get in the bundle."""
-    return {"decoder.onnx": wish.decoder} | ({"vivid.onnx": wish.vivid} if wish.vivid else {})
+    return {"decoder.onnx": options.decoder} | ({"vivid.onnx": options.vivid} if options.vivid else {})
 
 
-def _outputs_of(graph: Graph, latents: F32Array, shape: tuple[int, ...], wish: Adoption) -> list[tuple[str, int]]:
+def _outputs_of(
+    graph: Graph, latents: F32Array, shape: tuple[int, ...], options: ImportOptions
+) -> list[tuple[str, int]]:
     """Return the outputs of a decoder that make the image, and by how much each must be enlarged."""
     values = graph.run(latents)
-    if not wish.sum_outputs:
-        name = _chosen(values, graph.path, wish.decoder_output, "--decoder-output")
+    if not options.sum_outputs:
+        name = _chosen(values, graph.path, options.decoder_output, "--decoder-output")
         values = {name: values[name]}
     for name, value in values.items():
         require_channels_first(graph.path, name, value.shape, *shape[2:])
@@ -124,9 +126,9 @@ def _outputs_of(graph: Graph, latents: F32Array, shape: tuple[int, ...], wish: A
     return [(name, height // value.shape[2]) for name, value in values.items()]
 
 
-def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
+def write_networks(pair: Pair, folder: Path, options: ImportOptions) -> None:
     """Write the networks of a pair with sdtrt's names, ranges and scale."""
-    scale, shift = wish.latent_scale, wish.latent_shift
+    scale, shift = options.latent_scale, options.latent_shift
     adapted = onnx_graph.adapted(
         pair.encoder.model,
         "pixels",
@@ -137,7 +139,7 @@ def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
         after=(scale, -shift * scale),
     )
     onnx_graph.write(adapted, folder / "encoder.onnx")
-    (low, high), (out_low, out_high) = wish.input_range, wish.output_range or wish.input_range
+    (low, high), (out_low, out_high) = options.input_range, options.output_range or options.input_range
     ratio = (high - low) / (out_high - out_low)
     for name, graph in pair.decoders.items():
         adapted = onnx_graph.adapted(
@@ -152,8 +154,8 @@ def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
         onnx_graph.write(adapted, folder / name)
 
 
-def trial_planes(width: int, height: int, wish: Adoption) -> F32Array:
+def trial_planes(width: int, height: int, options: ImportOptions) -> F32Array:
     """Return a batch of two images, made by formula, in the input range."""
-    low, high = wish.input_range
-    planes = made_image(width, height).transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
+    low, high = options.input_range
+    planes = synthetic_image(width, height).transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
     return np.repeat(planes, 2, axis=0)

@@ -35,7 +35,7 @@ Advance = Callable[..., Figures]  # by an iteration, on a batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingConfig:
     """All that decides the outcome of a stage besides the photos and what it starts from."""
 
     iterations: int
@@ -44,7 +44,7 @@ class Recipe:
     batch: int
     crop: int
     ema_decay: float
-    largest_gradient: float | None = 1.0  # norm to which gradients are scaled down; None: they are left alone
+    max_grad_norm: float | None = 1.0  # norm to which gradients are scaled down; None: they are left alone
     seed: int = 1
 
     def rate(self, iteration: int) -> float:
@@ -53,7 +53,7 @@ class Recipe:
         return self.learning_rate * min(1, (iteration + 1) / self.warmup) * (0.01 + 0.99 * cosine)
 
 
-class Run:
+class TrainingRun:
     """A model on its way, with the averaged weights that are kept of it; goes on from the checkpoint in `folder`."""
 
     def __init__(
@@ -61,11 +61,11 @@ class Run:
         folder: Path,
         model: nn.Module,
         trained: nn.Module,
-        recipe: Recipe,
+        config: TrainingConfig,
         paces: Iterable[tuple[Iterable[nn.Parameter], float]] = (),
     ) -> None:
         """Begin a run, or go on with it; of what is trained, parts may be so many times as fast as the rest."""
-        self.folder, self.recipe = folder, recipe
+        self.folder, self.config = folder, config
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         self.trained = trained
@@ -104,12 +104,12 @@ class Run:
             if self.iteration % REPORT_EVERY == 0:
                 figures = " ".join(f"{name} {float(value):.4f}" for name, value in totals.items())
                 if report:
-                    report(self.iteration, self.recipe.iterations, figures)
+                    report(self.iteration, self.config.iterations, figures)
                 else:
                     pace = (time.monotonic() - started) / (self.iteration - first)
                     print(f"{self.iteration} {figures} {pace:.2f} s/iteration", flush=True)
                 totals.clear()
-            if time.monotonic() - saved >= SAVE_EVERY or self.iteration == self.recipe.iterations:
+            if time.monotonic() - saved >= SAVE_EVERY or self.iteration == self.config.iterations:
                 self._save()
                 saved = time.monotonic()
 
@@ -118,8 +118,8 @@ class Run:
         threads = max(1, available_cpus() - 2)
         ahead = deque[Future[Batch]]()
         with ThreadPoolExecutor(threads) as pool:
-            for iteration in range(self.iteration, self.recipe.iterations):
-                ahead.append(pool.submit(draw, np.random.default_rng((self.recipe.seed, iteration))))
+            for iteration in range(self.iteration, self.config.iterations):
+                ahead.append(pool.submit(draw, np.random.default_rng((self.config.seed, iteration))))
                 if len(ahead) > 2 * threads:
                     yield ahead.popleft().result()
             while ahead:
@@ -130,18 +130,18 @@ class Run:
             loss, figures = loss_of(*batch)
             self.optimizer.zero_grad()
             loss.backward()
-            if self.recipe.largest_gradient is not None:
-                torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.recipe.largest_gradient)
+            if self.config.max_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.trained.parameters(), self.config.max_grad_norm)
             self.optimizer.step()
             if after_step:
                 after_step()
             return {name: value.detach() for name, value in figures.items()}
 
-        return Recorded(advance) if self.device.type == "cuda" else advance
+        return CudaGraphStep(advance) if self.device.type == "cuda" else advance
 
     def _iterate(self, batch: Batch, advance: Advance) -> Figures:
         for group in self.optimizer.param_groups:
-            group["lr"].fill_(self.recipe.rate(self.iteration) * group["scale"])
+            group["lr"].fill_(self.config.rate(self.iteration) * group["scale"])
         if self.device.type == "cuda":
             batch = tuple(part.pin_memory().to(self.device, non_blocking=True) for part in batch)
         figures = advance(*batch)
@@ -150,7 +150,7 @@ class Run:
         return figures
 
     def _update_average(self) -> None:
-        decay = min(self.recipe.ema_decay, self.iteration / (self.iteration + 10))
+        decay = min(self.config.ema_decay, self.iteration / (self.iteration + 10))
         average = get_ema_multi_avg_fn(decay)
         average([*self.average.values()], [*self.model.state_dict().values()], self.iteration)
 
@@ -158,7 +158,7 @@ class Run:
         """Write the checkpoint, whole or not at all."""
         state = {
             "iteration": self.iteration,
-            "recipe": asdict(self.recipe),
+            "recipe": asdict(self.config),
             "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -177,7 +177,7 @@ class Run:
         self.iteration = int(state["iteration"])
 
 
-class Recorded:
+class CudaGraphStep:
     """An iteration on a GPU: its kernels are recorded when it has run a few times, and replayed from then on.
 
     All batches must have the same shapes, and nothing of it may wait for the GPU. Figures are overwritten by the next.

@@ -9,7 +9,7 @@ from onnx import TensorProto, external_data_helper, helper
 
 from sdtrt.errors import BundleError
 from sdtrt.export.gradient.nodes import Nodes
-from sdtrt.export.gradient.reverse import Reversed
+from sdtrt.export.gradient.onnx_autodiff import Backprop
 from sdtrt.export.gradient.structure import structure
 
 MIN_SHARED = 256  # bytes of a weight; smaller ones are written once more
@@ -25,7 +25,7 @@ def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: tuple[flo
     (N, C, h, w). Height and width are at least two latents where edges are padded. Raises `BundleError` for a graph
     with other operators between latents and pixels.
     """
-    graph = Reversed(decoder)
+    graph = Backprop(decoder)
     (shown,) = (value.name for value in decoder.graph.output)
     difference = graph.add("Sub", shown, "wanted")
     weighted = graph.add("Mul", difference, "weights")
@@ -37,7 +37,7 @@ def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: tuple[flo
     lost, gradient = structure(graph, shown, "wanted", "structure", downscale, pixel_range)
     graph.add("Identity", lost, to="lost")
     seed = graph.add("Add", graph.add("Mul", weighted, graph.constant(np.float32(2))), gradient)
-    graph.add("Identity", graph.back(shown, seed), to="gradient")
+    graph.add("Identity", graph.run(shown, seed), to="gradient")
     return _model(decoder, graph, downscale)
 
 

@@ -18,7 +18,7 @@ LARGEST = 3e4  # of an activation on the probe: half precision ends at 65504
 TENSORS_AT_ONCE = 24
 
 
-def halved(path: Path, probe: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto, list[str]]:
+def to_fp16(path: Path, probe: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto, list[str]]:
     """Return the network in half precision, inputs and outputs too, and the nodes that had to stay single.
 
     Those are the nodes that take or give values above `LARGEST` when the network runs on `probe`, float32 arrays.

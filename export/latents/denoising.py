@@ -12,7 +12,7 @@ from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import MANIFEST
 from sdtrt.engine.networks.decode_options import DecodeOptions
 from sdtrt.errors import BundleError
-from sdtrt.export.latents.sample_images import centre_of, photos_in
+from sdtrt.export.latents.sample_images import centre_crop, list_photos
 from sdtrt.progress import announce, progress
 
 QUALITIES = (5, 15, 25, 35, 50, 70)
@@ -21,10 +21,10 @@ STEPS = 1  # one step is the mean of all pictures that it may have been, which n
 MIN_GAIN = 0.02  # dB; less is not worth a network's time
 
 
-def record_auto(folder: Path, photos: Path, *, quiet: bool) -> str:
+def measure_unet_gain(folder: Path, photos: Path, *, quiet: bool) -> str:
     """Measure a bundle's UNet, write into its manifest when it is used by default, and return that in words."""
-    gains = measure_gains(EngineCodec(folder, device="cpu", precision="fp32"), photos_in(photos), quiet=quiet)
-    auto = choose(gains)
+    gains = measure_gains(EngineCodec(folder, device="cpu", precision="fp32"), list_photos(photos), quiet=quiet)
+    auto = choose_auto_steps(gains)
     fields = json.loads((folder / MANIFEST).read_text())
     fields["unet"] |= {"auto": auto, "gains": [{"step": step, "psnr": gain} for step, gain in gains.items()]}
     (folder / MANIFEST).write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n", "utf-8")
@@ -37,7 +37,7 @@ def record_auto(folder: Path, photos: Path, *, quiet: bool) -> str:
 def measure_gains(codec: EngineCodec, photos: Sequence[Path], *, quiet: bool) -> dict[float, float]:
     """Return by quantizer's step, from the finest to the coarsest, how many dB of PSNR denoising brings on average."""
     some = photos[:: -(-len(photos) // PHOTOS)]
-    pictures = [ImageData(pixels) for path in some if (pixels := centre_of(path, SIDE, 1)) is not None]
+    pictures = [ImageData(pixels) for path in some if (pixels := centre_crop(path, SIDE, 1)) is not None]
     if not pictures:
         raise BundleError(f"none of {len(photos)} photos can be read")
     gains: dict[float, list[float]] = {}
@@ -53,7 +53,7 @@ def measure_gains(codec: EngineCodec, photos: Sequence[Path], *, quiet: bool) ->
     return {step: round(sum(each) / len(each), 3) for step, each in gains.items()}
 
 
-def choose(gains: Mapping[float, float]) -> dict[str, Any] | None:
+def choose_auto_steps(gains: Mapping[float, float]) -> dict[str, Any] | None:
     """Return `auto` for a manifest: the finest step from which on denoising helps at all coarser ones; None if none."""
     from_step = None
     for step, gain in sorted(gains.items(), reverse=True):

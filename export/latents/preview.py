@@ -22,7 +22,7 @@ from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import Preview
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers.layer_reader import box_downscale
-from sdtrt.export.latents.sample_images import centre_of, photos_in
+from sdtrt.export.latents.sample_images import centre_crop, list_photos
 from sdtrt.progress import progress
 
 QUALITIES = (10, 30, 50, 70, 90)
@@ -55,7 +55,7 @@ def samples(codec: EngineCodec, photos: Sequence[Path], channels: Sequence[int])
     """Yield latents and colours of blocks of photos, one quality after the other."""
     scale = codec.profile.downscale
     for number, path in enumerate(progress(photos, quiet=False)):
-        pixels = centre_of(path, MAX_SIDE, scale)
+        pixels = centre_crop(path, MAX_SIDE, scale)
         if pixels is not None:
             data = codec.encode(ImageData(pixels), EncodeOptions(quality=QUALITIES[number % len(QUALITIES)]))
             yield dequantize(LatentReader(container.read(data)).some(channels)), box_downscale(pixels, scale)
@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     codec = EngineCodec(options.model, device="cpu", precision="fp32")
     channels = CHANNELS.get(codec.bundle.latent_space, tuple(range(codec.profile.channels)))
-    found = fit(samples(codec, photos_in(options.photos), channels), channels)
+    found = fit(samples(codec, list_photos(options.photos), channels), channels)
     fields = json.loads(options.profile.read_text())
     fields["preview"] = {
         "channels": channels,

@@ -12,7 +12,7 @@ from sdtrt.errors import BundleError
 SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
-def made_image(width: int, height: int) -> U8Array:
+def synthetic_image(width: int, height: int) -> U8Array:
     """Return RGB pixels, uint8 (height, width, 3), with what photos have: shading, edges, texture, saturated colour.
 
     Texture has the amplitude spectrum 1/f of natural images (D. J. Field, J. Opt. Soc. Am. A 4, 1987).
@@ -29,7 +29,7 @@ def made_image(width: int, height: int) -> U8Array:
     return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
 
 
-def photos_in(folder: Path) -> list[Path]:
+def list_photos(folder: Path) -> list[Path]:
     """Return the image files in a folder, sorted; `BundleError` if there are none."""
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder; calibration wants one with some dozens of photos")
@@ -39,7 +39,7 @@ def photos_in(folder: Path) -> list[Path]:
     return found
 
 
-def crops_of(photos: Sequence[Path], count: int, side: int, multiple: int) -> Iterator[U8Array]:
+def random_crops(photos: Sequence[Path], count: int, side: int, multiple: int) -> Iterator[U8Array]:
     """Yield about `count` random crops of photos, RGB pixels, uint8 (H, W, 3), the same ones each time.
 
     They are `side` pixels wide and high, or as many as a smaller photo has, a multiple of `multiple`. Of many photos
@@ -49,7 +49,7 @@ def crops_of(photos: Sequence[Path], count: int, side: int, multiple: int) -> It
     rng = np.random.default_rng(1)
     taken = photos if len(photos) <= count else [photos[n * len(photos) // count] for n in range(count)]
     for path in taken:
-        pixels = pixels_of(path)
+        pixels = load_pixels(path)
         if pixels is None:
             continue
         height, width = (min(n, side) // multiple * multiple for n in pixels.shape[:2])
@@ -61,12 +61,12 @@ def crops_of(photos: Sequence[Path], count: int, side: int, multiple: int) -> It
             yield pixels[top : top + height, left : left + width].copy()  # a view would keep the whole photo
 
 
-def centre_of(path: Path, largest: int, multiple: int) -> U8Array | None:
+def centre_crop(path: Path, largest: int, multiple: int) -> U8Array | None:
     """Return the middle of a photo as RGB pixels, uint8 (H, W, 3).
 
     At most `largest` on a side and a multiple of `multiple`; None if the photo is smaller than that, or cannot be used.
     """
-    pixels = pixels_of(path)
+    pixels = load_pixels(path)
     if pixels is None:
         return None
     height, width = (min(n, largest) // multiple * multiple for n in pixels.shape[:2])
@@ -76,7 +76,7 @@ def centre_of(path: Path, largest: int, multiple: int) -> U8Array | None:
     return pixels[top : top + height, left : left + width]
 
 
-def pixels_of(path: Path) -> U8Array | None:
+def load_pixels(path: Path) -> U8Array | None:
     """Return a photo's RGB pixels; None if it cannot be read, or has more than 8 bits, which nothing is measured on."""
     try:
         with Image.open(path) as image:

@@ -24,7 +24,7 @@ OFFSETS: list[Offset] = sorted(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looks:
+class ContextShape:
     """How many of the nearest known offsets the networks of a group look at: of latents, and of their magnitudes."""
 
     own: int = 4
@@ -36,14 +36,14 @@ class Looks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PriorConfig:
     """Groups of channels, coarse to fine, and what is looked at for each."""
 
     groups: list[list[int]]
-    looks: list[Looks]  # of each group
+    context_shapes: list[ContextShape]  # of each group
     cuts: tuple[int, ...]  # passes after which levels end
-    units: int
-    second_units: int
+    hidden_units: int
+    second_hidden_units: int
     positions_first: bool  # all channels at a position before the next; else all positions of a channel
     points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
     predicted: int = 0  # of how many groups, the first ones, symbols count from what is expected
@@ -53,7 +53,7 @@ class Plan:
     )  # how far apart predicted symbols lie in each, in 1/64 step
 
 
-def plan_for(order: Sequence[int]) -> Plan:
+def config_for(order: Sequence[int]) -> PriorConfig:
     """Return the plan of a latent space of any number of channels, those first in `order` that cost most bits.
 
     It is that of `sd1` for 4 channels. For more, channels are grouped, and look at fewer offsets, so that a network
@@ -63,20 +63,22 @@ def plan_for(order: Sequence[int]) -> Plan:
     groups = [[*map(int, part)] for part in np.array_split(np.array(order), min(count, 4 + count // 16))]
     largest = max(map(len, groups))
     own, near = min(24, max(4, 96 // largest)), min(12, max(1, 192 // max(1, count - largest)))
-    looks = Looks(own=own, own_magnitudes=0, near=tuple(range(len(groups))), near_latents=near, near_magnitudes=0)
-    return Plan(
+    context_shape = ContextShape(
+        own=own, own_magnitudes=0, near=tuple(range(len(groups))), near_latents=near, near_magnitudes=0
+    )
+    return PriorConfig(
         groups=groups,
-        looks=[looks] * len(groups),
+        context_shapes=[context_shape] * len(groups),
         cuts=(3 * len(groups), 4 * len(groups)),
-        units=40 if count <= 8 else 56,
-        second_units=16 if count <= 8 else 32,
+        hidden_units=40 if count <= 8 else 56,
+        second_hidden_units=16 if count <= 8 else 32,
         positions_first=True,
     )
 
 
-PLANS = {
-    "sd1": plan_for(range(4)),
-    "tiny": Plan(
+PRIOR_CONFIGS = {
+    "sd1": config_for(range(4)),
+    "tiny": PriorConfig(
         # Channels 0-27 are brightness, 28-33 and 34-39 colour differences, each by rising frequency. `near` are those
         # from which a linear prediction of latents, by a trial on training photos, gains most.
         groups=[
@@ -90,20 +92,20 @@ PLANS = {
             [21, 22, 23, 24, 25, 26, 27],
             [31, 32, 33, 37, 38, 39],
         ],
-        looks=[
-            Looks(own=20, own_magnitudes=12),
-            Looks(near=(0,)),
-            Looks(near=(0, 1)),
-            Looks(near=(1, 2)),
-            Looks(near=(0, 1)),
-            Looks(near=(2, 3)),
-            Looks(near=(3, 5)),
-            Looks(near=(5, 6)),
-            Looks(near=(4, 7)),
+        context_shapes=[
+            ContextShape(own=20, own_magnitudes=12),
+            ContextShape(near=(0,)),
+            ContextShape(near=(0, 1)),
+            ContextShape(near=(1, 2)),
+            ContextShape(near=(0, 1)),
+            ContextShape(near=(2, 3)),
+            ContextShape(near=(3, 5)),
+            ContextShape(near=(5, 6)),
+            ContextShape(near=(4, 7)),
         ],
         cuts=(5, 7, 11),
-        units=32,
-        second_units=32,
+        hidden_units=32,
+        second_hidden_units=32,
         positions_first=False,
         points=False,
         predicted=1,
@@ -113,38 +115,40 @@ PLANS = {
 }
 
 
-def architecture(plan: Plan) -> Architecture:
+def build_architecture(config: PriorConfig) -> Architecture:
     """Return the passes of a plan."""
-    steps = list(_steps(plan))
+    coding_order = list(_coding_order(config))
     bounds = [0]
-    for channels in plan.groups:
+    for channels in config.groups:
         bounds.append(bounds[-1] + len(channels))
     passes = []
-    for number, (group, phase) in enumerate(steps):
+    for number, (group, phase) in enumerate(coding_order):
         first, last = bounds[group], bounds[group + 1]
         values: list[ContextWindow] = []
         magnitudes: list[ContextWindow] = []
-        for other in range(len(plan.groups)):
-            done = [p for g, p in steps[:number] if g == other]
+        for other in range(len(config.groups)):
+            done = [p for g, p in coding_order[:number] if g == other]
             known = [offset for offset in OFFSETS if _known(offset, phase, done)]
             span = bounds[other], bounds[other + 1]
-            latents, strengths = counts(plan.looks[group], other, own=other == group)
+            latents, strengths = num_offsets(config.context_shapes[group], other, own=other == group)
             values += [ContextWindow(*span, *offset) for offset in known[:latents]]
             magnitudes += [ContextWindow(*span, *offset) for offset in known[:strengths]]
-        predicted = group < plan.predicted
-        spacing = plan.spacings[plan.pyramid.index(phase)] if predicted else OFFSET_UNITS
-        passes.append(LatentPass(first, last, phase, merged(values), merged(magnitudes), predicted, spacing))
-    return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes), plan.cuts)
+        predicted = group < config.predicted
+        spacing = config.spacings[config.pyramid.index(phase)] if predicted else OFFSET_UNITS
+        passes.append(
+            LatentPass(first, last, phase, merge_windows(values), merge_windows(magnitudes), predicted, spacing)
+        )
+    return Architecture(tuple(channel for group in config.groups for channel in group), tuple(passes), config.cuts)
 
 
-def counts(looks: Looks, other: int, *, own: bool) -> tuple[int, int]:
+def num_offsets(shape: ContextShape, other: int, *, own: bool) -> tuple[int, int]:
     """Return how many offsets of a group's latents, and of their magnitudes, are looked at."""
     if own:
-        return looks.own, looks.own_magnitudes
-    return (looks.near_latents, looks.near_magnitudes) if other in looks.near else (0, looks.far_magnitudes)
+        return shape.own, shape.own_magnitudes
+    return (shape.near_latents, shape.near_magnitudes) if other in shape.near else (0, shape.far_magnitudes)
 
 
-def merged(windows: list[ContextWindow]) -> tuple[ContextWindow, ...]:
+def merge_windows(windows: list[ContextWindow]) -> tuple[ContextWindow, ...]:
     """Return the same windows, those of neighbouring channels at one offset as one."""
     found: list[ContextWindow] = []
     for window in sorted(windows, key=lambda w: (OFFSETS.index((w.dy, w.dx)), w.first)):
@@ -156,13 +160,13 @@ def merged(windows: list[ContextWindow]) -> tuple[ContextWindow, ...]:
     return tuple(found)
 
 
-def _steps(plan: Plan) -> Iterator[tuple[int, Phase]]:
+def _coding_order(config: PriorConfig) -> Iterator[tuple[int, Phase]]:
     """Yield (group, phase) in coding order."""
-    groups = range(len(plan.groups))
-    if plan.positions_first:
-        yield from ((group, phase) for phase in plan.pyramid for group in groups)
+    groups = range(len(config.groups))
+    if config.positions_first:
+        yield from ((group, phase) for phase in config.pyramid for group in groups)
     else:
-        yield from ((group, phase) for group in groups for phase in (CHECKERBOARD if group else plan.pyramid))
+        yield from ((group, phase) for group in groups for phase in (CHECKERBOARD if group else config.pyramid))
 
 
 def _known(offset: Offset, phase: Phase, done: list[Phase]) -> bool:

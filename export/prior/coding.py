@@ -11,11 +11,11 @@ from sdtrt.engine.coding.priors.network_prior import LIMIT, MAGNITUDE, step_embe
 from sdtrt.engine.coding.priors.padded_planes import MARGIN
 from sdtrt.engine.coding.priors.prior_layout import Architecture, ContextWindow, LatentPass, units_of
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS, SUBSYMBOL_STEPS
-from sdtrt.export.prior.network import steps_of
+from sdtrt.export.prior.network import quant_steps
 from sdtrt.export.prior.tables import INDICES_PER_OCTAVE, MIN_SCALE, logistic_centroids
 
 
-class Gatherer:
+class PassIndexer:
     """Where the inputs and the symbols of each pass lie in a batch of crops on a device."""
 
     def __init__(self, arch: Architecture, crop: int, device: torch.device | str = "cpu") -> None:
@@ -65,7 +65,7 @@ class Gatherer:
 
 
 def code_batch(
-    networks: nn.ModuleList, gatherer: Gatherer, exact: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor
+    networks: nn.ModuleList, indexer: PassIndexer, exact: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield of each pass where its latents lie in padded planes, what is left of them, and their bits in each image.
 
@@ -73,13 +73,13 @@ def code_batch(
     what is left; `multipliers`, float32 (batch, 1, crop, crop), are what bits cost where symbols are chosen. Bits have
     gradients to the networks and, straight through the rounding, to `exact`; what is coded from has none.
     """
-    steps = steps_of(codes)[:, None, None]
+    steps = quant_steps(codes)[:, None, None]
     _, strength_of = constants(exact.device)
-    known, strengths = gatherer.zeros(exact), gatherer.zeros(exact)
-    prices, seen = gatherer.padded(multipliers), zip(gatherer.values, gatherer.magnitudes, strict=True)
-    coded = zip(gatherer.places, gatherer.targets, gatherer.split(exact), strict=True)
+    known, strengths = indexer.zeros(exact), indexer.zeros(exact)
+    prices, seen = indexer.padded(multipliers), zip(indexer.values, indexer.magnitudes, strict=True)
+    coded = zip(indexer.places, indexer.targets, indexer.split(exact), strict=True)
     for network, coding_pass, (place, target, wanted), (values, magnitudes) in zip(
-        networks, gatherer.passes, coded, seen, strict=True
+        networks, indexer.passes, coded, seen, strict=True
     ):
         inputs = torch.cat([known[:, values], strengths[:, magnitudes]], dim=2)
         location, scale = network(inputs, features, codes)
@@ -89,12 +89,12 @@ def code_batch(
         spacing = coding_pass.spacing / OFFSET_UNITS
         counted = (wanted - origin) / spacing
         with torch.no_grad():
-            symbols = choose(counted, expected, scale, prices[:, place, None])
+            symbols = quantize_rdo(counted, expected, scale, prices[:, place, None])
             left = symbols * spacing + (origin * OFFSET_UNITS).round() / OFFSET_UNITS
             units = (left * steps * units_of(coding_pass)).round().clamp(-LIMIT, LIMIT)
             known[:, target] = units
             strengths[:, target] = strength_of[units.abs().long()]
-        yield target, left, bits_of(counted + (symbols - counted).detach(), expected, scale).sum((1, 2))
+        yield target, left, symbol_bits(counted + (symbols - counted).detach(), expected, scale).sum((1, 2))
 
 
 @cache
@@ -109,7 +109,7 @@ def features_of(codes: Sequence[int]) -> Tensor:
     return torch.stack([torch.from_numpy(step_embedding(code)) for code in codes])
 
 
-def choose(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) -> Tensor:
+def quantize_rdo(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) -> Tensor:
     """Return the symbols that cost least, in squared error plus `multiplier` times bits."""
     centroids, _ = constants(wanted.device)
     location = (location * SUBSYMBOL_STEPS).round() / SUBSYMBOL_STEPS
@@ -120,11 +120,11 @@ def choose(wanted: Tensor, location: Tensor, scale: Tensor, multiplier: Tensor) 
     costs = []
     for symbols in (below, below + 1):
         shift = centroids[rows, (symbols - base + 15).clamp(0, 31).long()]
-        costs.append((wanted - symbols - shift) ** 2 + multiplier * bits_of(symbols, location, scale))
+        costs.append((wanted - symbols - shift) ** 2 + multiplier * symbol_bits(symbols, location, scale))
     return torch.where(costs[0] <= costs[1], below, below + 1)
 
 
-def bits_of(symbols: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+def symbol_bits(symbols: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     """Return the bits of symbols under logistic distributions."""
     width = MIN_SCALE * torch.exp2(scale / INDICES_PER_OCTAVE)
     far = -(symbols - location).abs()

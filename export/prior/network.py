@@ -13,7 +13,7 @@ from sdtrt.engine.coding.priors.network_prior import (
 )
 from sdtrt.engine.coding.priors.prior_layout import UNITS_PER_LATENT, LatentPass, num_channels, units_of
 from sdtrt.engine.coding.priors.tables import NUM_SCALES
-from sdtrt.export.prior.architectures import Plan
+from sdtrt.export.prior.architectures import PriorConfig
 
 FIRST_INDEX = 7.0  # of scales, at step 1
 UNITS_LIMIT = 127.0
@@ -25,19 +25,23 @@ MAX_FEATURE = NUM_SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # wha
 class TrainablePassNetwork(nn.Module):
     """The trainable form of `engine.coding.priors.latents.Network`: 16 of a parameter's units to one of a weight's."""
 
-    def __init__(self, coding_pass: LatentPass, plan: Plan) -> None:
+    def __init__(self, coding_pass: LatentPass, config: PriorConfig) -> None:
         super().__init__()
         self.group = coding_pass.stop - coding_pass.start
         self.units_per_latent = units_of(coding_pass)
         inputs = coding_pass.inputs
-        self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
-        self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))
-        self.hidden_bias = nn.Parameter(torch.rand(plan.units) * 60)
-        self.second = nn.Parameter(torch.randn(plan.second_units, plan.units) * 4 / plan.units**0.5)
-        self.second_bias = nn.Parameter(torch.rand(plan.second_units) * 60)
-        self.direct = nn.Parameter(first_guess(coding_pass))
+        self.hidden = nn.Parameter(
+            torch.randn(config.hidden_units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5
+        )
+        self.hidden_features = nn.Parameter(torch.zeros(config.hidden_units, KNOTS))
+        self.hidden_bias = nn.Parameter(torch.rand(config.hidden_units) * 60)
+        self.second = nn.Parameter(
+            torch.randn(config.second_hidden_units, config.hidden_units) * 4 / config.hidden_units**0.5
+        )
+        self.second_bias = nn.Parameter(torch.rand(config.second_hidden_units) * 60)
+        self.direct = nn.Parameter(initial_direct_weights(coding_pass))
         self.direct_features = nn.Parameter(torch.zeros(2 * self.group, KNOTS))
-        self.output = nn.Parameter(torch.zeros(2 * self.group, plan.second_units))
+        self.output = nn.Parameter(torch.zeros(2 * self.group, config.second_hidden_units))
         first = FIRST_INDEX * UNITS_PER_LATENT / WEIGHT_UNIT
         self.output_bias = nn.Parameter(torch.tensor([0.0] * self.group + [first] * self.group))
 
@@ -52,7 +56,7 @@ class TrainablePassNetwork(nn.Module):
         units = ((units @ self.second.T + self.second_bias) * gain).clamp(0, UNITS_LIMIT)
         sums = inputs @ self.direct.T + units @ self.output.T
         sums = (sums + (features @ self.direct_features.T + self.output_bias)[:, None]) * gain
-        location = sums[..., : self.group] / self.units_per_latent / steps_of(codes)[:, None, None]
+        location = sums[..., : self.group] / self.units_per_latent / quant_steps(codes)[:, None, None]
         offset = (2048 - codes) * (INDICES_PER_CODE / 2**INDEX_SHIFT)
         scale = sums[..., self.group :] + offset[:, None, None]
         return location, scale + (scale.clamp(0, NUM_SCALES - 1) - scale).detach()  # what is out of range can come back
@@ -88,7 +92,7 @@ def shrink(rows: list[nn.Parameter], sums: Tensor, rest: Tensor) -> None:
         parameters.mul_(((MAX_SUM - rest) / sums.clamp_min(1)).clamp(0, 1)[:, None])
 
 
-def first_guess(coding_pass: LatentPass) -> Tensor:
+def initial_direct_weights(coding_pass: LatentPass) -> Tensor:
     """Return direct weights that predict each channel from its nearest known neighbours."""
     direct = torch.zeros(2 * (coding_pass.stop - coding_pass.start), coding_pass.inputs)
     seen = [(channel, w.dy**2 + w.dx**2) for w in coding_pass.values for channel in range(w.first, w.last)]
@@ -100,5 +104,5 @@ def first_guess(coding_pass: LatentPass) -> Tensor:
     return direct
 
 
-def steps_of(codes: Tensor) -> Tensor:
+def quant_steps(codes: Tensor) -> Tensor:
     return torch.exp2((codes - 2048) / 256)

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from sdtrt.engine.denoising.schedule import Schedule
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, find_bundle
-from sdtrt.export import training_loop as training
 from sdtrt.export.folder import new_bundle, write_manifest
-from sdtrt.export.graphs.part import Part, Written, write_part
-from sdtrt.export.latents.denoising import record_auto
+from sdtrt.export.graphs.bundle_part import BundlePart, ExportRecord, write_part
+from sdtrt.export.latents.denoising import measure_unet_gain
 from sdtrt.export.latents.photo_latents import latents_of_photos
-from sdtrt.export.training_loop import Batch, Run, averaged_weights
+from sdtrt.export.training_loop import Batch, TrainingConfig, TrainingRun, averaged_weights
 
 SCHEDULE = {  # Stable Diffusion's
     "prediction_type": "epsilon",
@@ -40,7 +39,7 @@ MULTIPLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
+class DenoiserTrainingConfig(TrainingConfig):
     """What decides the outcome; a `crop` is so many latents wide.
 
     Timesteps are drawn as uniform numbers to the power of `early`: above 1 most of them are early ones, where
@@ -79,16 +78,18 @@ class LatentDenoiser(nn.Module):
         return self.unet(scaled, timestep, return_dict=False)[0] * self.unit  # type: ignore[no-any-return]
 
 
-def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: Recipe) -> LatentDenoiser:
+def train(
+    latents: list[np.ndarray], profile: LatentProfile, run: Path, config: DenoiserTrainingConfig
+) -> LatentDenoiser:
     """Return the averaged denoiser of latents in units of their steps, float32 (C, h, w) each."""
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(config.seed)
     denoiser = new_denoiser(latents, profile)
     shares = torch.from_numpy(Schedule.from_fields(SCHEDULE).shares).float()
 
     def draw(rng: np.random.Generator) -> Batch:
-        crops = np.stack([random_crop(latents, recipe.crop, rng) for _ in range(recipe.batch)])
-        uniform = rng.random(recipe.batch).astype(np.float32)
-        timestep = torch.from_numpy(uniform**recipe.early * len(shares)).long().clamp_max(len(shares) - 1)
+        crops = np.stack([random_crop(latents, config.crop, rng) for _ in range(config.batch)])
+        uniform = rng.random(config.batch).astype(np.float32)
+        timestep = torch.from_numpy(uniform**config.early * len(shares)).long().clamp_max(len(shares) - 1)
         return torch.from_numpy(crops), timestep
 
     def loss_of(crops: Tensor, timestep: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -97,7 +98,7 @@ def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: 
         error = (denoiser(noisy, timestep.float()) / denoiser.unit - noise).square().mean()
         return error, {"loss": error}
 
-    Run(run, denoiser, denoiser, recipe).train(draw, loss_of)
+    TrainingRun(run, denoiser, denoiser, config).train(draw, loss_of)
     denoiser.load_state_dict(averaged_weights(run))
     return denoiser.eval()
 
@@ -117,17 +118,17 @@ def random_crop(latents: list[np.ndarray], side: int, rng: np.random.Generator) 
 def add_to_bundle(bundle: Bundle, denoiser: LatentDenoiser, example: Tensor, photos: Path, out: Path) -> str:
     """Write a copy of a bundle with the denoiser, measure it there, and return what came of it."""
     fields = json.loads((bundle.folder / MANIFEST).read_text())
-    written = Written()
+    written = ExportRecord()
     with new_bundle(out, force=True) as folder, torch.no_grad():
         for name in bundle.files:
             shutil.copy(bundle.folder / name, folder)
         inputs = {"latents": example * denoiser.unit, "timestep": torch.tensor([20.0, 150.0])}
-        write_part(Part("unet", denoiser, inputs, "prediction"), folder, written, half=False, quiet=False)
+        write_part(BundlePart("unet", denoiser, inputs, "prediction"), folder, written, half=False, quiet=False)
         unit = [float(f"{value:.7g}") for value in denoiser.unit.flatten().tolist()]
         fields["unet"] = {"multiple": MULTIPLE, "unit": unit, **SCHEDULE}
         fields["parity"] = fields.get("parity", {}) | written.parity
         write_manifest(folder, {name: value for name, value in fields.items() if name not in {"schema", "files"}})
-        return record_auto(folder, photos, quiet=False)
+        return measure_unet_gain(folder, photos, quiet=False)
 
 
 def main() -> None:
@@ -137,12 +138,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
     options = parser.parse_args()
-    bundle, recipe = find_bundle(options.model), Recipe()
+    bundle, config = find_bundle(options.model), DenoiserTrainingConfig()
     profile = bundle.latent_profile()
-    latents = latents_of_photos(options.photos, options.model, recipe.crop)
-    denoiser = train(latents, profile, options.run, recipe)
-    rng = np.random.default_rng(recipe.seed)
-    example = torch.from_numpy(np.stack([random_crop(latents, recipe.crop, rng) for _ in range(2)]))
+    latents = latents_of_photos(options.photos, options.model, config.crop)
+    denoiser = train(latents, profile, options.run, config)
+    rng = np.random.default_rng(config.seed)
+    example = torch.from_numpy(np.stack([random_crop(latents, config.crop, rng) for _ in range(2)]))
     print(add_to_bundle(bundle, denoiser, example, options.photos, options.out))
 
 

@@ -18,9 +18,10 @@ from transformers import CLIPTextModel
 import sdtrt
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.build import Request, build, unet_part
+from sdtrt.export.build import build, unet_part
 from sdtrt.export.checkpoints.prompt import empty_prompt
-from sdtrt.export.graphs.part import Written, write_part
+from sdtrt.export.export_options import ExportOptions
+from sdtrt.export.graphs.bundle_part import ExportRecord, write_part
 
 Make = Callable[..., Path]
 SIXTEEN = {"latent_channels": 16, "scaling_factor": 1.5, "shift_factor": 0.06}
@@ -60,8 +61,8 @@ def test_autoencoder_kl(
     vae = models.autoencoder_kl(**changes)
     vae.save_pretrained(tmp_path / "vae")
     needed = photos if "latent_channels" in changes else None
-    told = build(Request(str(tmp_path / "vae"), tmp_path / "bundle", photos=needed, half=half))
-    assert "perhaps at the whole picture" in told[1]
+    told = build(ExportOptions(str(tmp_path / "vae"), tmp_path / "bundle", photos=needed, half=half))
+    assert "perhaps at the whole image" in told[1]
     bundle = Bundle.open(tmp_path / "bundle")
     assert bundle.receptive_radius is None
     suffixes = [suffix for suffix in TOLERANCES if half or not suffix]
@@ -82,11 +83,11 @@ def test_autoencoder_kl(
 def test_autoencoder_tiny(tmp_path: Path, models: SimpleNamespace) -> None:
     vae = models.autoencoder_tiny()
     vae.save_pretrained(tmp_path / "taesd")
-    told = build(Request(str(tmp_path / "taesd"), tmp_path / "bundle"))
+    told = build(ExportOptions(str(tmp_path / "taesd"), tmp_path / "bundle"))
     assert "sd1" in told[0]
     assert "taesd" in told[0]
     # 5 pixels at the full size, then 4 more of each level: 8 latents, all but half of the last one's.
-    assert told[1] == "reach 8 latents: tiles of large pictures are exact"
+    assert told[1] == "reach 8 latents: tiles of large images are exact"
     assert manifest(tmp_path / "bundle")["reach"] == 8
     pixels = torch.rand(2, 3, 24, 40) * 2 - 1
     with torch.inference_mode():
@@ -96,7 +97,7 @@ def test_autoencoder_tiny(tmp_path: Path, models: SimpleNamespace) -> None:
 
 def test_a_bundle_is_usable(tmp_path: Path, models: SimpleNamespace) -> None:
     models.autoencoder_tiny().save_pretrained(tmp_path / "taesd")
-    build(Request(str(tmp_path / "taesd"), tmp_path / "bundle", half=False))
+    build(ExportOptions(str(tmp_path / "taesd"), tmp_path / "bundle", half=False))
     with sdtrt.Codec.open(tmp_path / "bundle") as codec:
         data = codec.encode(np.full((17, 33, 3), 99, np.uint8))
         assert codec.decode(data).size == (33, 17)
@@ -107,8 +108,8 @@ def test_a_bundle_is_usable(tmp_path: Path, models: SimpleNamespace) -> None:
 def unet_bundle(folder: Path, out: Path, *, half: bool = True) -> None:
     """Export the UNet in `folder` alone."""
     out.mkdir()
-    part = unet_part(folder, torch.randn(2, 4, 32, 32), Request(str(folder), out), [])
-    write_part(part, out, Written(), half=half, quiet=True)
+    part = unet_part(folder, torch.randn(2, 4, 32, 32)(str(folder), out), [])
+    write_part(part, out, ExportRecord(), half=half, quiet=True)
 
 
 @pytest.mark.parametrize("upcast", [False, True])
@@ -162,7 +163,7 @@ def test_unconditional_unet(tmp_path: Path, pipeline: Make, models: SimpleNamesp
 
 def test_an_existing_bundle_is_kept(tmp_path: Path, models: SimpleNamespace) -> None:
     models.autoencoder_tiny().save_pretrained(tmp_path / "taesd")
-    request = Request(str(tmp_path / "taesd"), tmp_path / "bundle", half=False)
+    request = ExportOptions(str(tmp_path / "taesd"), tmp_path / "bundle", half=False)
     build(request)
     before = manifest(tmp_path / "bundle")
     with pytest.raises(BundleError, match="--force"):

@@ -18,7 +18,7 @@ from sdtrt.engine.networks.pipeline import open_pipeline
 from sdtrt.engine.networks.tiled import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export import engines
-from sdtrt.export.engines import Order, build_engines
+from sdtrt.export.engines import EngineBuildOptions, build_engines
 
 Run = Callable[..., Any]
 SMALL = "64x64"
@@ -64,7 +64,7 @@ def test_other_shapes_replace_engines(run_cli: Run, cache: Path) -> None:
 
 def test_a_truncated_engine_is_rebuilt(cache: Path) -> None:
     bundle = find_bundle("tiny")
-    order = Order(bundle, ("portable",), shapes=(SMALL,))
+    order = EngineBuildOptions(bundle, ("portable",), shapes=(SMALL,))
     plan = build_engines(order)[1]
     data = (cache / plan.file).read_bytes()
     (cache / plan.file).write_bytes(data[: len(data) // 2])
@@ -78,7 +78,7 @@ def test_a_truncated_engine_is_rebuilt(cache: Path) -> None:
 
 def test_the_library_tells_what_is_no_engine(cache: Path) -> None:
     library = trt.import_tensorrt("tensorrt_rtx")
-    plan = build_engines(Order(find_bundle("tiny"), ("sm89",), shapes=(SMALL,)))[0]
+    plan = build_engines(EngineBuildOptions(find_bundle("tiny"), ("sm89",), shapes=(SMALL,)))[0]
     assert library.fault(cache / plan.file) is None
     (cache / "other").write_bytes(b"no engine" * 100)
     assert library.fault(cache / "other") == "malformed engine"
@@ -87,7 +87,7 @@ def test_the_library_tells_what_is_no_engine(cache: Path) -> None:
 @pytest.mark.parametrize("target", ["sm90", "sm11", "h200"])
 def test_an_architecture_that_is_not_served(target: str) -> None:
     with pytest.raises(DeviceError, match=f"not build for {target}; it does for.*sm120"):
-        build_engines(Order(find_bundle("tiny"), (target,)))
+        build_engines(EngineBuildOptions(find_bundle("tiny"), (target,)))
 
 
 @pytest.mark.parametrize("shapes", ["63x64", "64x64,63x64", "huge", "262144x262144", "64x64,", f"{10**20}x8"])
@@ -100,9 +100,9 @@ def test_nonsense_shapes(run_cli: Run, cache: Path, shapes: str) -> None:
 
 def test_shapes_have_one_way_to_be_written(cache: Path) -> None:
     bundle = find_bundle("tiny")
-    (first, _) = build_engines(Order(bundle, ("sm89", "sm89"), shapes=("64x64*1", "064x64..64x64..64x64")))
+    (first, _) = build_engines(EngineBuildOptions(bundle, ("sm89", "sm89"), shapes=("64x64*1", "064x64..64x64..64x64")))
     assert EngineIndex.of(bundle).shapes == ("64x64",)
-    assert build_engines(Order(bundle, ("sm89",)))[0] == first
+    assert build_engines(EngineBuildOptions(bundle, ("sm89",)))[0] == first
 
 
 @pytest.mark.parametrize("option", [("--workspace", "-5"), ("--workspace", "9999999999"), ("--library", "os")])
@@ -125,13 +125,13 @@ def test_tensorrt_proper_needs_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "import_tensorrt", lambda name: Proper("tensorrt", "10.16", real.module))
     monkeypatch.setattr(engines, "architecture", _no_gpu)
     with pytest.raises(DeviceError, match=r"tensorrt builds on the GPU.*no GPU here.*tensorrt-rtx"):
-        build_engines(Order(find_bundle("tiny")))
+        build_engines(EngineBuildOptions(find_bundle("tiny")))
 
 
 def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "installed", list)
     with pytest.raises(DeviceError, match=r"no TensorRT.*pip install .*\[tensorrt\]"):
-        build_engines(Order(find_bundle("tiny")))
+        build_engines(EngineBuildOptions(find_bundle("tiny")))
 
 
 def _no_gpu() -> str:
@@ -149,7 +149,7 @@ def _no_gpu() -> str:
 def test_failures_are_told_apart(line: str, kind: type[Exception]) -> None:
     log = trt.Log(trt.import_tensorrt("tensorrt_rtx").module)
     log.lines.append(line)
-    error = engines.failure("decoder", log)
+    error = engines.build_error("decoder", log)
     assert type(error) is kind
     assert line in str(error)
 
@@ -161,7 +161,7 @@ def test_a_bundle_with_a_wrong_hash_builds_nothing(tmp_path: Path, cache: Path) 
         file.seek(-9, 2)
         file.write(b"!")
     with pytest.raises(BundleError, match=r"decoder\.onnx is damaged"):
-        build_engines(Order(find_bundle(copy), ("sm89",), shapes=(SMALL,)))
+        build_engines(EngineBuildOptions(find_bundle(copy), ("sm89",), shapes=(SMALL,)))
     assert len(EngineIndex.of(find_bundle(copy)).plans) == 1  # the encoder's
 
 
@@ -171,7 +171,7 @@ def test_what_an_engine_is_for(cache: Path) -> None:
     with pytest.raises(BundleError, match=r"no engine of tiny's encoder \(none was built\); run: sdtrt engines build"):
         usable_engines(bundle, "encoder")
     shapes = ("64x64..64x64..128x128*2", "64x64")
-    build_engines(Order(bundle, ("portable",), shapes=shapes))
+    build_engines(EngineBuildOptions(bundle, ("portable",), shapes=shapes))
     found = [shapes_of(plan) for plan in usable_engines(bundle, "decoder")]
     assert [str(one) for one in found] == ["64x64", shapes[0]]
     assert [one.cover((1, 64, 64)) for one in found] == [True, True]
@@ -183,7 +183,7 @@ def test_an_engine_without_a_gpu_says_so(cache: Path) -> None:
     with contextlib.suppress(DeviceError):
         pytest.skip(f"there is a GPU: {architecture()}")
     bundle = find_bundle("tiny")
-    build_engines(Order(bundle, ("portable",), shapes=(SMALL,)))
+    build_engines(EngineBuildOptions(bundle, ("portable",), shapes=(SMALL,)))
     with pytest.raises(BundleError, match=r"tensorrt_rtx .* cannot load encoder-.*CUDA driver"):
         TensorRt(cast(Any, None)).load(bundle, "encoder")
     with pytest.raises(DeviceError, match=r"(?s)trt on cuda: no GPU.*--device cpu"):
@@ -192,7 +192,7 @@ def test_an_engine_without_a_gpu_says_so(cache: Path) -> None:
 
 def test_what_was_compiled_of_an_engine_goes_with_it(run_cli: Run, cache: Path) -> None:
     bundle = find_bundle("tiny")
-    plan = build_engines(Order(bundle, ("portable",), shapes=(SMALL,)))[0]
+    plan = build_engines(EngineBuildOptions(bundle, ("portable",), shapes=(SMALL,)))[0]
     kernels_file(cache / plan.file).write_bytes(b"kernels")
     assert run_cli("engines", "clean", "--all").returncode == 0
     assert [path.name for path in cache.iterdir()] == ["engines.json"]

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sdtrt
 from sdtrt.errors import BundleError
-from sdtrt.export.adopt import adopt
-from sdtrt.export.adoption import Adoption
+from sdtrt.export.import_onnx import import_pair
+from sdtrt.export.import_options import ImportOptions
 
 Pixels = np.ndarray
 MIX = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.6, 0.1]], np.float32)
@@ -73,9 +73,9 @@ def decoder(path: Path, **changes: Any) -> Path:
     return write(path, nodes, constants, source=("z", shape), targets=targets, **changes)
 
 
-def options(folder: Path, **changes: Any) -> Adoption:
+def options(folder: Path, **changes: Any) -> ImportOptions:
     paths = {"encoder": folder / "encoder.onnx", "decoder": folder / "decoder.onnx", "out": folder / "bundle"}
-    return Adoption(**(paths | {"latent_space": "sd1"} | changes))
+    return ImportOptions(**(paths | {"latent_space": "sd1"} | changes))
 
 
 def assert_works(folder: Path, photo: Callable[[int, int], Pixels], tolerance: float = 2e-3) -> None:
@@ -105,7 +105,7 @@ def test_adopt_input_shape_varies_runs_once(
     narrow = shape and [shape[0], *(["c"] if shape[1] != 3 else [4]), "a", "b"]
     encoder(tmp_path / "encoder.onnx", shape=shape, targets={"z": None})
     decoder(tmp_path / "decoder.onnx", shape=narrow, targets={"y": None})
-    notes = adopt(options(tmp_path))
+    notes = import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
     declares = shape is not None and any(isinstance(shape[axis], int) for axis in (0, 2, 3))
     assert any("fixed sizes" in note for note in notes) == declares
@@ -116,7 +116,7 @@ def test_adopt_half_precision_becomes_single(tmp_path: Path, photo: Callable[[in
     cast = [helper.make_node("Cast", ["y"], ["inner"], to=1), helper.make_node("Cast", ["inner"], ["end"], to=kind)]
     encoder(tmp_path / "encoder.onnx", kind=kind)
     decoder(tmp_path / "decoder.onnx", kind=kind, nodes=cast, targets={"end": ANY})
-    notes = adopt(options(tmp_path))
+    notes = import_pair(options(tmp_path))
     assert sum("half precision was brought to single" in note for note in notes) == 2
     for name in ("encoder", "decoder"):
         model = onnx.load(tmp_path / "bundle" / f"{name}.onnx")
@@ -130,7 +130,7 @@ def test_adopt_opset_varies_works(
 ) -> None:
     for make, name in ((encoder, "encoder.onnx"), (decoder, "decoder.onnx")):
         make(tmp_path / name, opset=opset, ir_version=ir_version)
-    adopt(options(tmp_path))
+    import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
 
 
@@ -138,18 +138,18 @@ def test_adopt_external_data_is_read(tmp_path: Path, photo: Callable[[int, int],
     beside = {"save_as_external_data": True, "size_threshold": 0, "location": "encoder.onnx_data"}
     encoder(tmp_path / "encoder.onnx", **beside)
     decoder(tmp_path / "decoder.onnx")
-    adopt(options(tmp_path))
+    import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
     (tmp_path / "encoder.onnx_data").unlink()
     with pytest.raises(BundleError, match=r"encoder\.onnx.*encoder\.onnx_data"):
-        adopt(options(tmp_path, force=True))
+        import_pair(options(tmp_path, force=True))
 
 
 @pytest.mark.parametrize("name", ["sample", "pixel values", "x:0", "inner.x", "pixels", "latents"])
 def test_adopt_names_vary_works(tmp_path: Path, photo: Callable[[int, int], Pixels], name: str) -> None:
     encoder(tmp_path / "encoder.onnx", name=name)
     decoder(tmp_path / "decoder.onnx")
-    adopt(options(tmp_path))
+    import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
 
 
@@ -167,7 +167,7 @@ def moments(path: Path, channels: Any = 8) -> Path:
 def test_adopt_moments_takes_the_mean(tmp_path: Path, photo: Callable[[int, int], Pixels], declared: int | str) -> None:
     moments(tmp_path / "encoder.onnx", 8 if declared == 4 else "c")
     decoder(tmp_path / "decoder.onnx", shape=["n", declared, "h", "w"])
-    notes = adopt(options(tmp_path))
+    notes = import_pair(options(tmp_path))
     assert any("the first 4 are taken as the mean" in note for note in notes)
     assert_works(tmp_path, photo)
 
@@ -177,8 +177,8 @@ def test_adopt_several_outputs_asks_with_shapes(tmp_path: Path, photo: Callable[
     encoder(tmp_path / "encoder.onnx", nodes=nodes, targets={"z": None, "logvar": None})
     decoder(tmp_path / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'z' \(float32, 2 x 4 x 8 x 16\).*'logvar'.*--encoder-output"):
-        adopt(options(tmp_path))
-    adopt(options(tmp_path, encoder_output="z"))
+        import_pair(options(tmp_path))
+    import_pair(options(tmp_path, encoder_output="z"))
     assert_works(tmp_path, photo)
 
 
@@ -187,7 +187,7 @@ def test_adopt_sample_is_refused(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx", nodes=nodes, targets={"s": ANY})
     decoder(tmp_path / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'s' is drawn at random.*export the mean"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
 def turned(name: str, inner: str, *, back: bool) -> onnx.NodeProto:
@@ -200,7 +200,7 @@ def test_adopt_channels_last_input_is_refused(tmp_path: Path, shape: list[Any] |
     write(tmp_path / "encoder.onnx", nodes, {"w": ENCODER}, source=("x", shape), targets={"z": ANY})
     decoder(tmp_path / "decoder.onnx")
     with pytest.raises(BundleError, match=r"encoder\.onnx: input 'x'.*channels last"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
 @pytest.mark.parametrize("network", ["encoder", "decoder"])
@@ -210,7 +210,7 @@ def test_adopt_channels_last_output_is_refused(tmp_path: Path, network: str) -> 
     make, name = (encoder, "z") if network == "encoder" else (decoder, "y")
     make(tmp_path / f"{network}.onnx", nodes=[turned(name, "end", back=True)], targets={"end": ANY})
     with pytest.raises(BundleError, match=rf"{network}\.onnx: output 'end'.*channels last"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
 def test_adopt_baked_sizes_are_refused(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_adopt_baked_sizes_are_refused(tmp_path: Path) -> None:
     )
     decoder(tmp_path / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'x' \(float32, 1 x 3 x 512 x 512\) has fixed sizes.*dynamic"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
 def test_adopt_channels_differ_are_named(tmp_path: Path) -> None:
@@ -230,12 +230,12 @@ def test_adopt_channels_differ_are_named(tmp_path: Path) -> None:
     weight = {"w": np.zeros((5, 3, 8, 8), np.float32)}
     decoder(tmp_path / "decoder.onnx", shape=["n", 5, "h", "w"], constants=weight)
     with pytest.raises(BundleError, match=r"takes 5 channels.*'z' with 4; expected as many, or half"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
 def test_adopt_missing_file_lists_others(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx")
     with pytest.raises(BundleError, match=r"decoder\.onnx does not exist.*there: encoder\.onnx"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
     with pytest.raises(BundleError, match="is a folder"):
-        adopt(options(tmp_path, encoder=tmp_path, decoder=tmp_path / "encoder.onnx"))
+        import_pair(options(tmp_path, encoder=tmp_path, decoder=tmp_path / "encoder.onnx"))

@@ -183,14 +183,14 @@ class RateModel(nn.Module):
         causal[2, :2] = 1
         self.register_buffer("causal", causal, persistent=False)
 
-    def forward(self, symbols: Tensor, latents: Tensor, deltas: Tensor, step: Tensor) -> Tensor:
-        """Return bits, float32 (N, 40, h, w), of `symbols` (latents in units of `deltas`, noise added)."""
+    def forward(self, symbols: Tensor, latents: Tensor, channel_steps: Tensor, step: Tensor) -> Tensor:
+        """Return bits, float32 (N, 40, h, w), of `symbols` (latents in units of `channel_steps`, noise added)."""
         x = F.conv2d(latents, self.window.weight * self.causal, self.window.bias, padding=2)
         x = F.leaky_relu(x + self.inject(self.embedding(step))[:, :, None, None], 0.1)
         x = self.out(F.leaky_relu(self.mix(x), 0.1))
         location, log_scale = x.chunk(2, 1)
-        location = location / deltas
-        scale = torch.exp(log_scale - 1.2).clamp(0.03) / deltas + 0.05
+        location = location / channel_steps
+        scale = torch.exp(log_scale - 1.2).clamp(0.03) / channel_steps + 0.05
         # By symmetry the nearer tail is used: differences of sigmoids near 1 lose all digits.
         far = -(symbols - location).abs()
         probability = torch.sigmoid((far + 0.5) / scale) - torch.sigmoid((far - 0.5) / scale)
@@ -214,19 +214,21 @@ class Autoencoder(nn.Module):
 
     def latents_and_bits(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
         """Return (latents, bits): rounding passes gradients straight through, bits see uniform noise instead."""
-        deltas = self.deltas(step)
-        exact = self.encoder(pixels) / deltas
+        channel_steps = self.channel_steps(step)
+        exact = self.encoder(pixels) / channel_steps
         rounded = quantized(exact, dead_zone)
         noisy = exact + torch.rand_like(exact) - 0.5
-        return (exact + (rounded - exact).detach()) * deltas, self.rate(noisy, noisy * deltas, deltas, step)
+        return (exact + (rounded - exact).detach()) * channel_steps, self.rate(
+            noisy, noisy * channel_steps, channel_steps, step
+        )
 
     @torch.no_grad()
     def quantized(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> Tensor:
         """Return the latents as a decoder would get them."""
-        deltas = self.deltas(step)
-        return quantized(self.encoder(pixels) / deltas, dead_zone) * deltas
+        channel_steps = self.channel_steps(step)
+        return quantized(self.encoder(pixels) / channel_steps, dead_zone) * channel_steps
 
-    def deltas(self, step: Tensor) -> Tensor:
+    def channel_steps(self, step: Tensor) -> Tensor:
         """Return each channel's quantizer step, float32 (N, 40, 1, 1)."""
         return (step[:, None] * torch.exp(self.log_weight))[:, :, None, None]
 

@@ -15,33 +15,35 @@ from torch import Tensor
 
 from sdtrt.engine.format.profile import shipped_profile
 from sdtrt.export.training.tiny.build import HALF, PROFILE_ID
-from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
+from sdtrt.export.training.tiny.common import StageConfig, make_crop_drawer
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
-from sdtrt.export.training_loop import Run
+from sdtrt.export.training_loop import TrainingRun
 
-RECIPE = Recipe(iterations=1_500, learning_rate=2e-3, warmup=100, batch=8, crop=128, steps=(0.3, 4.5), ema_decay=0.99)
+CONFIG = StageConfig(
+    iterations=1_500, learning_rate=2e-3, warmup=100, batch=8, crop=128, steps=(0.3, 4.5), ema_decay=0.99
+)
 
 
-def restore(bundle: Path, folder: Path, run: Path, recipe: Recipe) -> None:
-    """Train the rate model to the end of `recipe`, from the checkpoint in `run` if there is one."""
-    torch.manual_seed(recipe.seed)
-    photos = load_photos(folder, recipe.crop)
-    model = restored(bundle)
+def restore(bundle: Path, folder: Path, run: Path, config: StageConfig) -> None:
+    """Train the rate model to the end of `config`, from the checkpoint in `run` if there is one."""
+    torch.manual_seed(config.seed)
+    photos = load_photos(folder, config.crop)
+    model = restore_model(bundle)
 
     def loss_of(crops: Tensor, step: Tensor, _: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
-            deltas = model.deltas(step)
-            exact = model.encoder(crops) / deltas
+            channel_steps = model.channel_steps(step)
+            exact = model.encoder(crops) / channel_steps
             noisy = exact + torch.rand_like(exact) - 0.5
-        bpp = model.rate(noisy, noisy * deltas, deltas, step).sum((1, 2, 3)) / recipe.crop**2
+        bpp = model.rate(noisy, noisy * channel_steps, channel_steps, step).sum((1, 2, 3)) / config.crop**2
         loss = (step * bpp).mean()
         return loss, {"loss": loss, "bpp": bpp.mean()}
 
-    Run(run, model, model.rate, recipe).train(crops_at_steps(photos, recipe), loss_of)
+    TrainingRun(run, model, model.rate, config).train(make_crop_drawer(photos, config), loss_of)
 
 
-def restored(bundle: Path) -> Autoencoder:
+def restore_model(bundle: Path) -> Autoencoder:
     """Return the model in the bundle at `bundle`; blocks that it lacks are silent. `ValueError` for another model."""
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     for name, network in (("encoder", model.encoder), ("decoder", model.decoder)):
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("engine/data/bundles/tiny"))
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-restored"), help="folder of the checkpoint")
     arguments = parser.parse_args()
-    restore(arguments.bundle, arguments.photos, arguments.run, RECIPE)
+    restore(arguments.bundle, arguments.photos, arguments.run, CONFIG)
 
 
 if __name__ == "__main__":

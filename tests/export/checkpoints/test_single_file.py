@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from sdtrt.errors import BundleError
-from sdtrt.export.build import Request, build
+from sdtrt.export.build import build
 from sdtrt.export.checkpoints.checkpoint import load_autoencoder
+from sdtrt.export.export_options import ExportOptions
 
 # diffusers' names to those of the first Stable Diffusion release (CompVis/latent-diffusion, ldm/modules).
 RENAMED = [
@@ -65,8 +66,8 @@ def test_mapping(tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any
 def test_the_space_must_be_said(tmp_path: Path, models: SimpleNamespace) -> None:
     save_file(original(models.autoencoder_kl().state_dict()), tmp_path / "vae.safetensors")
     with pytest.raises(BundleError, match=r"sd1 or sdxl.*--latent-space"):
-        build(Request(str(tmp_path / "vae.safetensors"), tmp_path / "bundle"))
-    told = build(Request(str(tmp_path / "vae.safetensors"), tmp_path / "bundle", latent_space="sd1", half=False))
+        build(ExportOptions(str(tmp_path / "vae.safetensors"), tmp_path / "bundle"))
+    told = build(ExportOptions(str(tmp_path / "vae.safetensors"), tmp_path / "bundle", latent_space="sd1", half=False))
     assert "as told" in told[0]
 
 

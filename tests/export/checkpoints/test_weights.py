@@ -7,7 +7,7 @@ import pytest
 
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.weights import find_weights
-from sdtrt.export.request import Request
+from sdtrt.export.export_options import ExportOptions
 
 PLAIN, HALF = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"
 PICKLED = "diffusion_pytorch_model.bin"
@@ -150,7 +150,7 @@ def test_request_check_refuses_weights_before_they_are_read(tmp_path: Path, part
         folder_of(tmp_path / name, PLAIN)
     (tmp_path / part / PLAIN).unlink()
     with pytest.raises(BundleError, match=rf"{part} has no weights"):
-        Request(str(tmp_path), tmp_path / "out", unet=True).check()
+        ExportOptions(str(tmp_path), tmp_path / "out", unet=True).check()
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,4 @@ def test_request_check_refuses_the_impossible(
     model = folder_of(tmp_path / "vae", PLAIN, "config.json")
     fields: dict[str, object] = {"model": str(model), "out": tmp_path / "out"}
     with pytest.raises((BundleError, ValueError), match=message):
-        Request(**(fields | changes)).check()  # type: ignore[arg-type]
+        ExportOptions(**(fields | changes)).check()  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.errors import BundleError
 from sdtrt.export.gradient.network import gradient_of, write_gradient
-from sdtrt.export.training.tiny.restore import restored
+from sdtrt.export.training.tiny.restore import restore_model
 
 TINY = find_bundle("tiny").folder
 RNG = np.random.default_rng(1)
@@ -72,7 +72,7 @@ def test_like_torch(size: tuple[int, int]) -> None:
     found = run(TINY / "gradient.onnx", given)
     latents, wanted, weights, structure, step = (torch.from_numpy(array) for array in given.values())
     latents.requires_grad_(True)
-    shown = restored(TINY).decoder(latents, step)
+    shown = restore_model(TINY).decoder(latents, step)
     squares = (shown - wanted).square().sum(1, keepdim=True) * weights
     lost = lost_structure(shown, wanted)
     (squares.sum() + (structure * lost).sum()).backward()

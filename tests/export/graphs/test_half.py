@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import Factors
-from sdtrt.export.graphs import graph, onnx_graph
-from sdtrt.export.graphs.half import to_half
+from sdtrt.export.graphs import onnx_graph, to_onnx
 from sdtrt.export.graphs.networks import Decoder
-from sdtrt.export.graphs.onnx_half import halved
+from sdtrt.export.graphs.onnx_half import to_fp16
+from sdtrt.export.graphs.torch_half import to_half
 
 LATENTS = torch.linspace(-2, 2, 2 * 4 * 8 * 12).reshape(2, 4, 8, 12)
 
@@ -52,7 +52,7 @@ def test_islands(models: SimpleNamespace, tmp_path: Path) -> None:
     assert "decoder.mid_block.attentions.0" not in islands
     found = network(LATENTS.half())
     torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
-    graph.export(network, {"latents": LATENTS.half()}, "pixels", tmp_path / "decoder.fp16.onnx")
+    to_onnx.export(network, {"latents": LATENTS.half()}, "pixels", tmp_path / "decoder.fp16.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "decoder.fp16.onnx").graph.node]
     assert 1 <= kinds.count("Cast") <= 4
     session = onnxruntime.InferenceSession(tmp_path / "decoder.fp16.onnx", providers=["CPUExecutionProvider"])
@@ -100,7 +100,7 @@ def test_onnx(tmp_path: Path, factor: float, islands: int, casts: int, stripped:
     path = chain(tmp_path / "chain.onnx", factor)
     if stripped:
         onnx_graph.write(onnx_graph.read(path), path)
-    model, kept = halved(path, {"x": x})
+    model, kept = to_fp16(path, {"x": x})
     assert len(kept) == islands
     assert [node.op_type for node in model.graph.node].count("Cast") == casts
     onnx_graph.write(model, tmp_path / "half.onnx")

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import Factors
-from sdtrt.export.graphs import graph, parity
+from sdtrt.export.graphs import parity, to_onnx
 from sdtrt.export.graphs.networks import Decoder
 
 
@@ -23,7 +23,7 @@ def made(models: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> S
     inputs = [{"latents": torch.randn(2, 4, 6, 8)}]
     path = tmp_path_factory.mktemp("exported") / "decoder.onnx"
     references = parity.expected(network, inputs)
-    program = graph.export(network, inputs[0], "pixels", path)
+    program = to_onnx.export(network, inputs[0], "pixels", path)
     return SimpleNamespace(path=path, inputs=inputs, references=references, program=program, network=network)
 
 

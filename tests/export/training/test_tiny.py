@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sdtrt.engine.networks.bundle import built_in_root
-from sdtrt.export.training.tiny.appearance import channel, linear, unlikeness
-from sdtrt.export.training.tiny.finish import grid_penalty
 from sdtrt.export.training.tiny.photos import (
     GRAINY_SHARE,
     MAX_GRAIN,
@@ -21,7 +19,9 @@ from sdtrt.export.training.tiny.photos import (
     mixed_crops,
     varied_crops,
 )
-from sdtrt.export.training.tiny.restore import restored, weights_of
+from sdtrt.export.training.tiny.restore import restore_model, weights_of
+from sdtrt.export.training.tiny.ssimulacra2_loss import channel, linear, ssimulacra2_loss
+from sdtrt.export.training.tiny.stage2_decoder import grid_penalty
 
 TINY = built_in_root() / "tiny"
 
@@ -52,12 +52,12 @@ def test_a_grid_costs() -> None:
 
 
 def test_the_same_is_like_itself(crops: Tensor) -> None:
-    assert unlikeness(crops, crops).abs().max() < 0.5  # fourth roots of next to nothing are something
+    assert ssimulacra2_loss(crops, crops).abs().max() < 0.5  # fourth roots of next to nothing are something
 
 
 def test_the_more_blur_the_less_alike(crops: Tensor) -> None:
     blurred = [F.avg_pool2d(crops, size, 1, size // 2) for size in (1, 3, 5, 9)]
-    unlike = torch.stack([unlikeness(one, crops) for one in blurred])
+    unlike = torch.stack([ssimulacra2_loss(one, crops) for one in blurred])
     assert (unlike.diff(dim=0) > 1).all()
 
 
@@ -78,14 +78,14 @@ def test_xyb() -> None:
 def test_a_quarter_of_the_size_counts_most(crops: Tensor) -> None:
     """Of errors as large, those of 8 pixels weigh more than those of 2."""
     wave = torch.arange(96) // 4 % 2 * 2.0 - 1, torch.arange(96) % 2 * 2.0 - 1
-    coarse, fine = (unlikeness(crops + 0.1 * w[:, None] * w, crops) for w in wave)
+    coarse, fine = (ssimulacra2_loss(crops + 0.1 * w[:, None] * w, crops) for w in wave)
     assert (coarse > 2 * fine).all()
 
 
 def test_gradients_are_finite_at_the_edges() -> None:
     """Where pixels are black, white or out of range."""
     decoded = torch.tensor([-1.5, -1, 1, 1.5]).repeat(1, 3, 64, 16).requires_grad_()
-    unlikeness(decoded, torch.zeros(1, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
+    ssimulacra2_loss(decoded, torch.zeros(1, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
     assert decoded.grad is not None
     assert decoded.grad.isfinite().all()
 
@@ -113,7 +113,7 @@ def test_crops_are_scaled_and_get_grain() -> None:
 
 
 def test_a_bundle_restored(crops: Tensor) -> None:
-    model = restored(TINY)
+    model = restore_model(TINY)
     encoder, decoder = (
         onnxruntime.InferenceSession(TINY / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for name in ("encoder", "decoder")
@@ -132,4 +132,4 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     for name in ("encoder", "decoder"):
         (tmp_path / f"{name}.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
     with pytest.raises(ValueError, match=r"encoder\.onnx has weights of another model"):
-        restored(tmp_path)
+        restore_model(tmp_path)

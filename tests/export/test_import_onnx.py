@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 import sdtrt
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.adopt import adopt
-from sdtrt.export.adoption import Adoption
 from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.import_onnx import import_pair
+from sdtrt.export.import_options import ImportOptions
 
 Run = Callable[..., Any]
 SCALE = 0.18215
@@ -99,7 +99,7 @@ def pyramid(path: Path) -> Path:
     )
 
 
-def wish(folder: Path, **changes: Any) -> Adoption:
+def import_options(folder: Path, **changes: Any) -> ImportOptions:
     fields = {
         "encoder": folder / "encoder.onnx",
         "decoder": folder / "decoder.onnx",
@@ -107,7 +107,7 @@ def wish(folder: Path, **changes: Any) -> Adoption:
         "latent_space": "sd1",
         "latent_scale": SCALE,
     }
-    return Adoption(**(fields | changes))
+    return ImportOptions(**(fields | changes))
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def pair(tmp_path: Path) -> Path:
 def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], opset: int) -> None:
     encoder(tmp_path / "encoder.onnx", opset=opset)
     decoder(tmp_path / "decoder.onnx", opset=opset)
-    assert adopt(wish(tmp_path)) == ["reach 0 latents: tiles of large pictures are exact"]
+    assert import_pair(import_options(tmp_path)) == ["reach 0 latents: tiles of large images are exact"]
     pixels = photo(50, 30)
     with Codec.open(tmp_path / "bundle") as codec:
         data = codec.encode(pixels, quality=100, layers=1)
@@ -137,21 +137,21 @@ def test_a_vivid_decoder(pair: Path, photo: Callable[[int, int], np.ndarray]) ->
     """It is adapted and tried as the other is, and shows files that are asked for in that look."""
     pixels = photo(48, 32)
     decoder(pair / "vivid.onnx", raw=SCALE * 0.9)  # of less contrast
-    adopt(wish(pair, vivid=pair / "vivid.onnx"))
+    import_pair(import_options(pair, vivid=pair / "vivid.onnx"))
     with Codec.open(pair / "bundle") as codec:
         data = codec.encode(pixels, quality=40, layers=1)
         faithful, vivid = (np.asarray(codec.decode(data, look=look)).astype(float) for look in ("auto", "vivid"))
     np.testing.assert_allclose(vivid - 127.5, 0.9 * (faithful - 127.5), atol=1)
     decoder(pair / "vivid.onnx", raw=-SCALE)
     with pytest.raises(BundleError, match=r"vivid.onnx: 'pixels' is not the picture"):
-        adopt(wish(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
+        import_pair(import_options(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
 
 
 def test_outputs_are_summed(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     pyramid(pair / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'eighth'.*'half'.*'whole'.*--sum-outputs"):
-        adopt(wish(pair))
-    adopt(wish(pair, sum_outputs=True))
+        import_pair(import_options(pair))
+    import_pair(import_options(pair, sum_outputs=True))
     flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
     with Codec.open(pair / "bundle") as codec:
         found = np.asarray(codec.decode(codec.encode(flat, quality=100, layers=1))).astype(int)
@@ -162,7 +162,7 @@ def test_ranges(tmp_path: Path) -> None:
     """An encoder that takes 0 to 1, and a decoder that gives 0 to 255."""
     encoder(tmp_path / "encoder.onnx")
     decoder(tmp_path / "decoder.onnx", raw=SCALE * 255)
-    adopt(wish(tmp_path, input_range=(0.0, 1.0), output_range=(0.0, 255.0)))
+    import_pair(import_options(tmp_path, input_range=(0.0, 1.0), output_range=(0.0, 255.0)))
     flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
     with Codec.open(tmp_path / "bundle") as codec:
         found = np.asarray(codec.decode(codec.encode(flat, quality=100, layers=1))).astype(int)
@@ -171,9 +171,9 @@ def test_ranges(tmp_path: Path) -> None:
 
 def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
     with pytest.raises(BundleError, match=r"without --latent-space.*--calibrate"):
-        adopt(wish(pair, latent_space=None))
+        import_pair(import_options(pair, latent_space=None))
     assert not (pair / "bundle").exists()
-    adopt(wish(pair, latent_space=None, photos=photos))
+    import_pair(import_options(pair, latent_space=None, photos=photos))
     bundle = Bundle.open(pair / "bundle")
     assert bundle.latent_space.startswith("x-")
     with Codec.open(pair / "bundle") as codec:
@@ -183,9 +183,9 @@ def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
 
 
 def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
-    _, warning = adopt(wish(pair, latent_scale=1.0, photos=photos))
+    _, warning = import_pair(import_options(pair, latent_scale=1.0, photos=photos))
     assert "do not look like sd1" in warning
-    _, warning = adopt(wish(pair, latent_scale=1e-3, force=True))
+    _, warning = import_pair(import_options(pair, latent_scale=1e-3, force=True))
     assert "is the scale right?" in warning
 
 
@@ -195,22 +195,22 @@ def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
 )
 def test_numbers_that_cannot_be(pair: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"scale|latent space"):
-        adopt(wish(pair, **changes))
+        import_pair(import_options(pair, **changes))
 
 
 def test_what_is_not_the_bundles_is_not_deleted(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopt(wish(pair))
+    import_pair(import_options(pair))
     (pair / "bundle" / "thesis.txt").write_text("years of work")
     with pytest.raises(BundleError, match=r"more than a bundle: thesis\.txt"):
-        adopt(wish(pair, force=True))
+        import_pair(import_options(pair, force=True))
     (pair / "bundle" / "thesis.txt").unlink()
     monkeypatch.chdir(pair / "bundle")
     with pytest.raises(BundleError, match="the folder you are in"):
-        adopt(wish(pair, out=Path("../bundle"), force=True))
+        import_pair(import_options(pair, out=Path("../bundle"), force=True))
 
 
 def test_an_interrupted_swap_brings_the_old_bundle_back(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopt(wish(pair))
+    import_pair(import_options(pair))
     before = (pair / "bundle" / "bundle.json").read_bytes()
     real = Path.rename
 
@@ -221,7 +221,7 @@ def test_an_interrupted_swap_brings_the_old_bundle_back(pair: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        adopt(wish(pair, force=True))
+        import_pair(import_options(pair, force=True))
     assert (pair / "bundle" / "bundle.json").read_bytes() == before
     assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
 
@@ -255,7 +255,7 @@ def test_nonsense(
         pytest.fail("the test's own network is broken")
     decoder(tmp_path / "decoder.onnx", **decoding)
     with pytest.raises((BundleError, ValueError), match=message):
-        adopt(wish(tmp_path, photos=photos, **changes))
+        import_pair(import_options(tmp_path, photos=photos, **changes))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]
 
 
@@ -263,11 +263,11 @@ def test_nonsense(
 def test_not_a_model(pair: Path, data: bytes) -> None:
     (pair / "decoder.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"decoder\.onnx is not an ONNX model"):
-        adopt(wish(pair))
+        import_pair(import_options(pair))
 
 
 def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopt(wish(pair))
+    import_pair(import_options(pair))
     before = {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()}
     real = onnx.save
 
@@ -279,19 +279,19 @@ def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(onnx_graph.onnx, "save", full)
     with pytest.raises(BundleError, match=r"what is there is untouched.*No space left.*run the same again"):
-        adopt(wish(pair, force=True))
+        import_pair(import_options(pair, force=True))
     assert {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()} == before
     assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
 
 
 def test_an_existing_folder_is_kept(pair: Path) -> None:
     (pair / "bundle").mkdir()
-    adopt(wish(pair))  # an empty folder is no obstacle
+    import_pair(import_options(pair))  # an empty folder is no obstacle
     with pytest.raises(BundleError, match="--force"):
-        adopt(wish(pair))
+        import_pair(import_options(pair))
     (pair / "bundle" / "bundle.json").unlink()
     with pytest.raises(BundleError, match="not a bundle"):
-        adopt(wish(pair, force=True))
+        import_pair(import_options(pair, force=True))
 
 
 def test_command(pair: Path, run_cli: Run) -> None:
@@ -308,7 +308,7 @@ def test_command(pair: Path, run_cli: Run) -> None:
 def test_gradient(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     """It lies in the bundle, and high efforts search by it: for what an encoder does that makes pictures too dark."""
     encoder(pair / "encoder.onnx", raw=0.95 / SCALE)
-    adopt(wish(pair, gradient=True))
+    import_pair(import_options(pair, gradient=True))
     assert set(Bundle.open(pair / "bundle").files) == {"decoder.onnx", "encoder.onnx", "gradient.onnx"}
     pixels = photo(96, 64)
     with Codec.open(pair / "bundle") as codec:

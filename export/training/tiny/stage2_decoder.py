@@ -1,6 +1,6 @@
 """Second stage of training `tiny`: the decoder alone, without a grid.
 
-    python -m sdtrt.export.training.tiny.finish PHOTOS --start runs/tiny --run runs/tiny-finished
+    python -m sdtrt.export.training.tiny.stage2_decoder PHOTOS --start runs/tiny --run runs/tiny-finished
 
 Encoder and steps stay as the first stage left them, and so do latents, profile and prior. To the squared error a
 penalty is added: in flat places, the mean step between neighbouring pixels should be the same at every position of a
@@ -14,21 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
+from sdtrt.export.training.tiny.common import StageConfig, make_crop_drawer
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
-from sdtrt.export.training_loop import Run, add_device_option, averaged_weights
+from sdtrt.export.training_loop import TrainingRun, add_device_option, averaged_weights
 
-RECIPE = Recipe(iterations=3_500, learning_rate=5e-4, warmup=200)
+CONFIG = StageConfig(iterations=3_500, learning_rate=5e-4, warmup=200)
 GRID_WEIGHT = 4.0
 FLAT = 3 / 127.5  # a step of fewer than 3 levels, in brightness, counts as flat
 FINE, COARSE = 0.67, 1.8  # steps that part those trained for, 0.25 to 4.7, evenly by octave
 
 
-def finish(folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
-    """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
-    torch.manual_seed(recipe.seed)
-    photos = load_photos(folder, recipe.crop)
+def train_decoder(folder: Path, start: Path, run: Path, config: StageConfig, device: str) -> None:
+    """Train the decoder to the end of `config`, from the checkpoint in `run`, or else the averaged model in `start`."""
+    torch.manual_seed(config.seed)
+    photos = load_photos(folder, config.crop)
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     # Not strict: the deblocking branch, silent at first, may be younger than the first stage's checkpoint.
     model.load_state_dict(averaged_weights(start), strict=False)
@@ -38,10 +38,10 @@ def finish(folder: Path, start: Path, run: Path, recipe: Recipe, device: str) ->
         decoded = model.decoder(model.quantized(crops, step, dead_zone), step)
         error = (decoded - crops).mul(127.5).square().mean((1, 2, 3))
         grid = grid_penalty(decoded, crops, step)
-        loss = (recipe.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
+        loss = (config.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
         return loss, {"mse": error.mean(), "grid": grid}
 
-    Run(run, model, model.decoder, recipe).train(crops_at_steps(photos, recipe), loss_of)
+    TrainingRun(run, model, model.decoder, config).train(make_crop_drawer(photos, config), loss_of)
 
 
 def grid_penalty(decoded: Tensor, original: Tensor, step: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def main() -> None:
     )
     add_device_option(parser)
     arguments = parser.parse_args()
-    finish(arguments.photos, arguments.start, arguments.run, RECIPE, arguments.device)
+    train_decoder(arguments.photos, arguments.start, arguments.run, CONFIG, arguments.device)
 
 
 if __name__ == "__main__":

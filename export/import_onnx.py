@@ -9,14 +9,14 @@ import onnx
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.errors import BundleError
-from sdtrt.export.adoption import Adoption
 from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files, space_of_weights, valid_name
 from sdtrt.export.folder import new_bundle, write_manifest
 from sdtrt.export.gradient.network import write_gradient
 from sdtrt.export.graphs import onnx_graph
-from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.profiles import decide_profile
-from sdtrt.export.latents.reach import find_reach
+from sdtrt.export.import_options import ImportOptions
+from sdtrt.export.latents.profiles import choose_profile
+from sdtrt.export.latents.receptive_field import measure_receptive_radius
+from sdtrt.export.latents.statistics import CodecPair
 from sdtrt.export.pair import decoders_of, run_once, trial_planes, write_networks
 from sdtrt.progress import announce
 
@@ -24,56 +24,56 @@ TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
 MIN_GAIN = 3.0  # dB by which the round trip must be better than an image of one colour
 
 
-def adopt(wish: Adoption) -> list[str]:
+def import_pair(options: ImportOptions) -> list[str]:
     """Write the bundle of an encoder and a decoder, and return what there is to tell or warn of.
 
     Raises `BundleError`, naming the tensor, if the two are not an autoencoder that this project can use.
     """
-    wish.check()
-    announce("running the networks once", quiet=wish.quiet)
-    pair = run_once(wish)
-    space = valid_name(wish.latent_space or space_of_weights(onnx_graph.fingerprint(pair.encoder.model)))
-    with new_bundle(wish.out, force=wish.force) as folder:
-        write_networks(pair, folder, wish)
-        networks, vivid = _try(folder, wish, space)
-        if wish.gradient:
-            announce("deriving the decoder's gradient", quiet=wish.quiet)
-            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", networks.downscale, wish.input_range)
-        announce("measuring the latents", quiet=wish.quiet)
-        profile, warnings = decide_profile(space, networks, wish.photos, quiet=wish.quiet)
-        announce("measuring how far the networks look", quiet=wish.quiet)
-        reach, told = find_reach(networks, vivid)
+    options.check()
+    announce("running the networks once", quiet=options.quiet)
+    pair = run_once(options)
+    space = valid_name(options.latent_space or space_of_weights(onnx_graph.fingerprint(pair.encoder.model)))
+    with new_bundle(options.out, force=options.force) as folder:
+        write_networks(pair, folder, options)
+        codec, vivid = _try(folder, options, space)
+        if options.gradient:
+            announce("deriving the decoder's gradient", quiet=options.quiet)
+            write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", codec.downscale, options.input_range)
+        announce("measuring the latents", quiet=options.quiet)
+        profile, warnings = choose_profile(space, codec, options.photos, quiet=options.quiet)
+        announce("measuring how far the networks look", quiet=options.quiet)
+        reach, told = measure_receptive_radius(codec, vivid)
         write_manifest(
             folder,
             {
-                "name": wish.out.name,
+                "name": options.out.name,
                 "latent_space": name_in_files(space),
                 "profile": profile,
-                "pixel_range": list(wish.input_range),
+                "pixel_range": list(options.input_range),
                 "decoder_takes_step": False,
                 "reach": reach,
-                "export": {"imported": _description(wish), "onnx": onnx.__version__, "opset": onnx_graph.OPSET},
+                "export": {"imported": _description(options), "onnx": onnx.__version__, "opset": onnx_graph.OPSET},
             },
         )
     return [*pair.notes, told, *warnings]
 
 
-def _try(folder: Path, wish: Adoption, space: str) -> tuple[Networks, Network | None]:
+def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, Network | None]:
     """Return the adapted pair, and the vivid decoder, after a round trip of two sizes; `BundleError` if it is none."""
     backend = OrtCpu()
     encoder = backend.load(folder / "encoder.onnx")
-    decoders = {path: backend.load(folder / name) for name, path in decoders_of(wish).items()}
+    decoders = {path: backend.load(folder / name) for name, path in decoders_of(options).items()}
     downscale = 0
     for side in TRIAL_SIDES:
         width, height = 2 * side, side
-        planes = trial_planes(width, height, wish)
-        latents = _run(encoder, wish.encoder, "pixels", planes, "latents")
+        planes = trial_planes(width, height, options)
+        latents = _run(encoder, options.encoder, "pixels", planes, "latents")
         if latents.ndim != 4 or not 0 < latents.shape[2] <= height:
-            raise BundleError(f"{wish.encoder}: {width}x{height} pixels give latents {latents.shape}")
+            raise BundleError(f"{options.encoder}: {width}x{height} pixels give latents {latents.shape}")
         downscale = height // latents.shape[2]
         if latents.shape[2:] != (height // downscale, width // downscale) or height % downscale:
             raise BundleError(
-                f"{wish.encoder}: {width}x{height} pixels give latents {latents.shape}: no integer factor"
+                f"{options.encoder}: {width}x{height} pixels give latents {latents.shape}: no integer factor"
             )
         for path, decoder in decoders.items():
             back = _run(decoder, path, "latents", latents, "pixels")
@@ -81,15 +81,15 @@ def _try(folder: Path, wish: Adoption, space: str) -> tuple[Networks, Network | 
                 raise BundleError(
                     f"{path}: pixels {planes.shape} came back as {back.shape} from latents {latents.shape}"
                 )
-            _require_likeness(planes, back, path, wish)
+            _require_likeness(planes, back, path, options)
     known = KNOWN.get(space)
     if known and (known.channels, known.downscale) != (latents.shape[1], downscale):
         raise BundleError(
-            f"{wish.encoder}: 'latents' has {latents.shape[1]} channels, {downscale} pixels wide each; "
+            f"{options.encoder}: 'latents' has {latents.shape[1]} channels, {downscale} pixels wide each; "
             f"latent space {space} has {known.channels}, {known.downscale} pixels wide"
         )
-    vivid = decoders[wish.vivid] if wish.vivid else None
-    return Networks(encoder, decoders[wish.decoder], *wish.input_range, downscale), vivid
+    vivid = decoders[options.vivid] if options.vivid else None
+    return CodecPair(encoder, decoders[options.decoder], *options.input_range, downscale), vivid
 
 
 def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str) -> np.ndarray:
@@ -102,24 +102,24 @@ def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str)
     return found
 
 
-def _require_likeness(planes: np.ndarray, back: np.ndarray, path: Path, wish: Adoption) -> None:
+def _require_likeness(planes: np.ndarray, back: np.ndarray, path: Path, options: ImportOptions) -> None:
     one_colour = np.mean((planes - planes.mean((2, 3), keepdims=True)) ** 2)
-    error = np.mean((planes - np.clip(back, *wish.input_range)) ** 2)
+    error = np.mean((planes - np.clip(back, *options.input_range)) ** 2)
     gain = 10 * np.log10(one_colour / max(error, 1e-9 * one_colour))
     if not gain >= MIN_GAIN:
         raise BundleError(
-            f"{path}: 'pixels' is not the image that {wish.encoder} was given: {gain:.1f} dB better than one "
+            f"{path}: 'pixels' is not the image that {options.encoder} was given: {gain:.1f} dB better than one "
             f"colour, expected at least {MIN_GAIN}; do the two belong together, and are ranges and scale right?"
         )
 
 
-def _description(wish: Adoption) -> dict[str, Any]:
+def _description(options: ImportOptions) -> dict[str, Any]:
     return {
-        "encoder": wish.encoder.name,
-        "decoder": wish.decoder.name,
-        "vivid": wish.vivid.name if wish.vivid else None,
-        "latent_scale": wish.latent_scale,
-        "latent_shift": wish.latent_shift,
-        "output_range": list(wish.output_range or wish.input_range),
-        "sum_outputs": wish.sum_outputs,
+        "encoder": options.encoder.name,
+        "decoder": options.decoder.name,
+        "vivid": options.vivid.name if options.vivid else None,
+        "latent_scale": options.latent_scale,
+        "latent_shift": options.latent_shift,
+        "output_range": list(options.output_range or options.input_range),
+        "sum_outputs": options.sum_outputs,
     }

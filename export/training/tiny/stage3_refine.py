@@ -1,6 +1,6 @@
 """Third stage of training `tiny`: all of it once more, longer, on larger crops and on pages, with an eye to structure.
 
-    python -m sdtrt.export.training.tiny.refine PHOTOS PAGES --start runs/tiny-finished --run runs/tiny-refined
+    python -m sdtrt.export.training.tiny.stage3_refine PHOTOS PAGES --start runs/tiny-finished --run runs/tiny-refined
 
 The loss is the first stage's, with part of the squared error exchanged for the structure that eyes miss first; see
 `appearance`. A run goes on from its last checkpoint.
@@ -12,22 +12,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdtrt.export.training.tiny.appearance import unlikeness
-from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
-from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
+from sdtrt.export.training.tiny.common import StageConfig, make_crop_drawer
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos
-from sdtrt.export.training_loop import Run, add_device_option, averaged_weights
+from sdtrt.export.training.tiny.ssimulacra2_loss import ssimulacra2_loss
+from sdtrt.export.training.tiny.stage2_decoder import GRID_WEIGHT, grid_penalty
+from sdtrt.export.training_loop import TrainingRun, add_device_option, averaged_weights
 
-RECIPE = Recipe(iterations=9_000, learning_rate=4e-4, warmup=200, batch=3, crop=192, steps=(0.3, 4.5), ema_decay=0.9995)
+CONFIG = StageConfig(
+    iterations=9_000, learning_rate=4e-4, warmup=200, batch=3, crop=192, steps=(0.3, 4.5), ema_decay=0.9995
+)
 UNLIKENESS_SHARE = 0.3
 UNLIKENESS_SCALE = 6.0  # squared error, in levels, per unlikeness: about their ratio at 0.2 bits per pixel
 
 
-def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe, device: str) -> None:
-    """Train to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
-    torch.manual_seed(recipe.seed)
-    photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
+def train_refined(folder: Path, pages_folder: Path, start: Path, run: Path, config: StageConfig, device: str) -> None:
+    """Train to the end of `config`, from the checkpoint in `run`, or else the averaged model in `start`."""
+    torch.manual_seed(config.seed)
+    photos, pages = load_photos(folder, config.crop), load_photos(pages_folder, config.crop)
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     # Not strict: residual blocks, silent at first, may be younger than the checkpoint.
     model.load_state_dict(averaged_weights(start), strict=False)
@@ -37,12 +39,12 @@ def refine(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Rec
         latents, bits = model.latents_and_bits(crops, step, dead_zone)
         decoded = model.decoder(latents, step)
         distortion, figures = distortion_of(decoded, crops)
-        bpp = bits.sum((1, 2, 3)) / recipe.crop**2
+        bpp = bits.sum((1, 2, 3)) / config.crop**2
         grid = grid_penalty(decoded, crops, step)
-        loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
+        loss = (step * (bpp + config.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 
-    Run(run, model, model, recipe).train(crops_at_steps(photos, recipe, pages), loss_of)
+    TrainingRun(run, model, model, config).train(make_crop_drawer(photos, config, pages), loss_of)
 
 
 def squared_error(decoded: Tensor, original: Tensor) -> Tensor:
@@ -53,7 +55,7 @@ def squared_error(decoded: Tensor, original: Tensor) -> Tensor:
 def distortion_of(decoded: Tensor, original: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Return each image's squared error, in levels, part of it exchanged for unlikeness; and figures."""
     error = squared_error(decoded, original)
-    unlike = unlikeness(decoded, original)
+    unlike = ssimulacra2_loss(decoded, original)
     distortion = (1 - UNLIKENESS_SHARE) * error + UNLIKENESS_SHARE * UNLIKENESS_SCALE * unlike
     return distortion, {"mse": error.mean(), "unlike": unlike.mean()}
 
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-refined"), help="folder of this stage's checkpoint")
     add_device_option(parser)
     arguments = parser.parse_args()
-    refine(arguments.photos, arguments.pages, arguments.start, arguments.run, RECIPE, arguments.device)
+    train_refined(arguments.photos, arguments.pages, arguments.start, arguments.run, CONFIG, arguments.device)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
-from sdtrt.export.adopt import Adoption, adopt
-from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.reach import find_reach
+from sdtrt.export.import_onnx import import_pair
+from sdtrt.export.import_options import ImportOptions
+from sdtrt.export.latents.receptive_field import measure_receptive_radius
+from sdtrt.export.latents.statistics import CodecPair
 
 Layer = tuple[str, list[np.ndarray | str], dict[str, Any]]  # an operation, what it takes beside a plane, its attributes
 
@@ -136,8 +137,8 @@ KNOWN: dict[str, tuple[list[Layer], list[Layer], int]] = {
 
 @pytest.mark.parametrize(("encoder", "decoder", "reach"), KNOWN.values(), ids=KNOWN)
 def test_known_reach(load: Load, encoder: list[Layer], decoder: list[Layer], reach: int) -> None:
-    networks = Networks(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
-    assert find_reach(networks) == (reach, f"reach {reach} latents: tiles of large pictures are exact")
+    networks = CodecPair(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
+    assert measure_receptive_radius(networks) == (reach, f"reach {reach} latents: tiles of large images are exact")
 
 
 UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
@@ -165,41 +166,44 @@ UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
     "even sides alone": (
         [PATCHES],
         [("SpaceToDepth", [], {"blocksize": 2}), ("DepthToSpace", [], {"blocksize": 2}), BLOCKS],
-        "not known, so tiles of large pictures fade",
+        "not known, so tiles of large images fade",
     ),
 }
 
 
 @pytest.mark.parametrize(("encoder", "decoder", "message"), UNKNOWN.values(), ids=UNKNOWN)
 def test_no_reach(load: Load, encoder: list[Layer], decoder: list[Layer], message: str) -> None:
-    networks = Networks(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
-    reach, told = find_reach(networks)
+    networks = CodecPair(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
+    reach, told = measure_receptive_radius(networks)
     assert reach is None
     assert re.search(message, told)
 
 
 def test_a_vivid_decoder_may_look_farther(load: Load) -> None:
-    networks = Networks(load("pixels", STRIDED), load("latents", [BLOCKS]), -1.0, 1.0, 8)
-    assert find_reach(networks, load("latents", [conv(4, 4, 5), conv(4, 4, 3), BLOCKS]))[0] == 3
-    assert find_reach(networks, load("latents", [conv(4, 4, 3, dilation=40), BLOCKS]))[0] is None
+    networks = CodecPair(load("pixels", STRIDED), load("latents", [BLOCKS]), -1.0, 1.0, 8)
+    assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 5), conv(4, 4, 3), BLOCKS]))[0] == 3
+    assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 3, dilation=40), BLOCKS]))[0] is None
 
 
 def test_tiny_looks_as_far_as_its_manifest_says() -> None:
     tiny = find_bundle("tiny")
     encoder, decoder = (OrtCpu().load(tiny.file(f"{name}.onnx")) for name in ("encoder", "decoder"))
-    assert find_reach(Networks(encoder, decoder, *tiny.pixel_range, 8, takes_step=True))[0] == tiny.receptive_radius
+    assert (
+        measure_receptive_radius(CodecPair(encoder, decoder, *tiny.pixel_range, 8, takes_step=True))[0]
+        == tiny.receptive_radius
+    )
 
 
 def test_an_imported_bundle_is_cut_into_tiles(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     """Files and pictures are, to the last bit, those without tiles."""
-    wish = Adoption(
+    options = ImportOptions(
         encoder=write(tmp_path / "encoder.onnx", "pixels", [blur(), PATCHES]),
         decoder=write(tmp_path / "decoder.onnx", "latents", [BLOCKS, *[blur()] * 9]),
         out=tmp_path / "bundle",
         latent_space="sd1",
     )
-    told, *_ = adopt(wish)
-    assert told == "reach 2 latents: tiles of large pictures are exact"
+    told, *_ = import_pair(options)
+    assert told == "reach 2 latents: tiles of large images are exact"
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["reach"] == 2
     whole, tiled = (
         EngineCodec(tmp_path / "bundle", tile=0, precision="fp32"),

@@ -16,14 +16,15 @@ PSEUDO_COUNTS = 300  # how much a logistic distribution weighs against counted s
 PSEUDO_POINTS = 30  # and how much its centroids do
 
 
-def integer_networks(networks: Iterable[Any]) -> list[PassNetwork]:
+def integerize_networks(networks: Iterable[Any]) -> list[PassNetwork]:
     """Return trained networks with whole weights: `network.PassNetwork` has the units of theirs."""
     return [
-        integer_network({k: v.detach().numpy().astype(np.float64) for k, v in n.named_parameters()}) for n in networks
+        integerize_network({k: v.detach().numpy().astype(np.float64) for k, v in n.named_parameters()})
+        for n in networks
     ]
 
 
-def integer_network(trained: dict[str, np.ndarray]) -> PassNetwork:
+def integerize_network(trained: dict[str, np.ndarray]) -> PassNetwork:
     """Return one network; biases hold the half that turns rounding down into rounding to nearest."""
     hidden = np.concatenate([trained["hidden"], trained["hidden_features"]], axis=1)
     direct = np.concatenate([trained["direct"], trained["direct_features"]], axis=1)
@@ -39,7 +40,7 @@ def integer_network(trained: dict[str, np.ndarray]) -> PassNetwork:
     return PassNetwork(*(np.round(weights).astype(np.float32) for weights in whole))
 
 
-def fitted(
+def fit_tables_and_offsets(
     architecture: Architecture,
     networks: list[PassNetwork],
     crops: Iterable[tuple[np.ndarray, int, np.ndarray]],
@@ -64,16 +65,16 @@ def fitted(
             entries = context.table_rows(), bins_of(symbols - context.base(), context.low_bits())
             np.add.at(counts, entries, 1)
             np.add.at(errors, entries, context.to_symbol_units(wanted) - symbols)
-    return fitted_tables(counts), fitted_centroids(counts, errors) if points else None
+    return smooth_tables(counts), smooth_offsets(counts, errors) if points else None
 
 
-def fitted_tables(counts: np.ndarray) -> np.ndarray:
+def smooth_tables(counts: np.ndarray) -> np.ndarray:
     """Return tables for counts, int64 (rows, BINS): where counts are few, logistic ones."""
     logistic = logistic_tables() / (1 << PRECISION)
     return np.stack([integer_weights(row + PSEUDO_COUNTS * prior) for row, prior in zip(counts, logistic, strict=True)])
 
 
-def fitted_centroids(counts: np.ndarray, errors: np.ndarray) -> np.ndarray:
+def smooth_offsets(counts: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Return mean errors in 1/64 symbol, int8 (rows, BINS): where counts are few, those of logistic distributions."""
     mean = (64 * errors + PSEUDO_POINTS * logistic_centroids()) / (counts + PSEUDO_POINTS)
     return np.clip(np.round(mean), -64, 64).astype(np.int8)

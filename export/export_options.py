@@ -9,11 +9,11 @@ from sdtrt.export.checkpoints.spaces import valid_name
 from sdtrt.export.checkpoints.weights import find_weights, listing, read_json
 from sdtrt.export.folder import require_vacant
 from sdtrt.export.latents.profiles import require_photos
-from sdtrt.export.latents.sample_images import photos_in
+from sdtrt.export.latents.sample_images import list_photos
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportOptions:
     """The options of `sdtrt export`.
 
     Attributes:
@@ -53,7 +53,7 @@ class Request:
             if self.photos is None:
                 require_photos(self.latent_space)
         if self.photos is not None:
-            photos_in(self.photos)
+            list_photos(self.photos)
         path = Path(self.model)
         if not path.exists():
             return

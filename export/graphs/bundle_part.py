@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from sdtrt.errors import BundleError
 from sdtrt.export.folder import free_bytes
-from sdtrt.export.graphs import graph, parity
+from sdtrt.export.graphs import parity, to_onnx
 from sdtrt.export.graphs.attention import bound_attention
-from sdtrt.export.graphs.half import to_half
+from sdtrt.export.graphs.torch_half import to_half
 from sdtrt.progress import announce
 
 NBYTES_PER_WEIGHT = 4 + 2  # in single and in half precision
 
 
 @dataclass(slots=True)
-class Part:
+class BundlePart:
     """A network with inputs of a real image, planes (2, C, H, W) and vectors (2,), to be traced and checked with."""
 
     name: str
@@ -27,14 +27,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ExportRecord:
     """What the manifest says of the parts: figures of each file, and blocks that stayed in single precision."""
 
     parity: dict[str, Any] = field(default_factory=dict)
     islands: dict[str, list[str]] = field(default_factory=dict)
 
 
-def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet: bool) -> None:
+def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: bool, quiet: bool) -> None:
     """Write a part's files and note them in `written`; with `half`, the network is in half precision afterwards.
 
     Raises `BundleError` where ONNX and torch differ, half precision cannot hold the network, or the disk the files.
@@ -45,7 +45,7 @@ def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet:
     references = parity.expected(part.network, inputs)
     path = folder / f"{part.name}.onnx"
     announce(f"{part.name}: to ONNX", quiet=quiet)
-    program = graph.export(part.network, inputs[0], part.output, path)
+    program = to_onnx.export(part.network, inputs[0], part.output, path)
     announce(f"{part.name}: comparing it with torch", quiet=quiet)
     written.parity[path.name] = parity.require_parity(path, inputs, references, parity.SINGLE, program)
     if not half:
@@ -55,7 +55,7 @@ def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet:
     written.islands[part.name] = to_half(part.network, tuple(part.inputs.values()))
     bound_attention(part.network, half=True)
     example = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in inputs[0].items()}
-    graph.export(part.network, example, part.output, path)
+    to_onnx.export(part.network, example, part.output, path)
     announce(f"{part.name}: comparing half precision with torch", quiet=quiet)
     written.parity[path.name] = parity.require_parity(path, inputs, references, parity.HALF, program)
 
@@ -70,7 +70,7 @@ def _cropped(inputs: dict[str, Tensor], rows: int, columns: int) -> dict[str, Te
     return {name: crop(tensor) if tensor.ndim == 4 else tensor for name, tensor in inputs.items()}
 
 
-def _require_space(part: Part, folder: Path) -> None:
+def _require_space(part: BundlePart, folder: Path) -> None:
     needed = NBYTES_PER_WEIGHT * sum(tensor.numel() for tensor in part.network.state_dict().values())
     free = free_bytes(folder)
     if free < needed:

@@ -7,14 +7,13 @@ import numpy as np
 import torch
 
 from sdtrt.engine.networks.backends.openvino import may_have_bfloat16
-from sdtrt.export import training_loop as training
 from sdtrt.export.training.tiny.model import Autoencoder
 from sdtrt.export.training.tiny.photos import mixed_crops, pixels_to_planes
-from sdtrt.export.training_loop import Batch, Draw
+from sdtrt.export.training_loop import Batch, Draw, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
+class StageConfig(TrainingConfig):
     """What decides the outcome of a stage; a `crop` is so many pixels wide, `steps` and `dead_zones` are ranges."""
 
     batch: int = 8
@@ -25,23 +24,23 @@ class Recipe(training.Recipe):
     ema_decay: float = 0.998
 
 
-def crops_at_steps(photos: list[np.ndarray], recipe: Recipe, pages: list[np.ndarray] | None = None) -> Draw:
+def make_crop_drawer(photos: list[np.ndarray], config: StageConfig, pages: list[np.ndarray] | None = None) -> Draw:
     """Return what draws crops, float32 (N, 3, H, W), with steps and dead zones, float32 (N,).
 
     One crop in six on average is of `pages`, if there are any.
     """
 
     def draw(rng: np.random.Generator) -> Batch:
-        crops = pixels_to_planes(mixed_crops(photos, pages or [], recipe.batch, recipe.crop, rng))
-        low, high = map(math.log, recipe.steps)
-        step = torch.from_numpy(np.exp(rng.uniform(low, high, recipe.batch)).astype(np.float32))
-        dead_zone = torch.from_numpy(rng.uniform(*recipe.dead_zones, recipe.batch).astype(np.float32))
+        crops = pixels_to_planes(mixed_crops(photos, pages or [], config.batch, config.crop, rng))
+        low, high = map(math.log, config.steps)
+        step = torch.from_numpy(np.exp(rng.uniform(low, high, config.batch)).astype(np.float32))
+        dead_zone = torch.from_numpy(rng.uniform(*config.dead_zones, config.batch).astype(np.float32))
         return crops, step, dead_zone
 
     return draw
 
 
-def in_bfloat16(model: Autoencoder, device: str) -> None:
+def use_bfloat16(model: Autoencoder, device: str) -> None:
     """Compute learned branches in bfloat16 from now on, where the processor has it; the rest keeps its digits."""
     if device == "cpu" and not may_have_bfloat16():
         return

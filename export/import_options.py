@@ -10,11 +10,11 @@ from sdtrt.export.checkpoints.spaces import valid_name
 from sdtrt.export.folder import require_vacant
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.latents.profiles import require_photos
-from sdtrt.export.latents.sample_images import photos_in
+from sdtrt.export.latents.sample_images import list_photos
 
 
 @dataclass(frozen=True, slots=True)
-class Adoption:
+class ImportOptions:
     """What `sdtrt import` is told; None where the networks themselves should say it.
 
     Latents at unit scale are (raw - `latent_shift`) * `latent_scale`. Ranges are those of pixels.
@@ -49,7 +49,7 @@ class Adoption:
         for path in (self.encoder, self.decoder, *([self.vivid] if self.vivid else [])):
             onnx_graph.require_file(path)
         if self.photos is not None:
-            photos_in(self.photos)
+            list_photos(self.photos)
         elif self.latent_space is None:
             raise BundleError(
                 "without --latent-space the networks have a space of their own, whose numbers must be measured: add "

@@ -51,7 +51,7 @@ WEIGHTS = (  # all above 0.3
 )
 
 
-def unlikeness(decoded: Tensor, original: Tensor) -> Tensor:
+def ssimulacra2_loss(decoded: Tensor, original: Tensor) -> Tensor:
     """Return the weighted sum of SSIMULACRA2's measures, float32 (N,): about 11 at a score of 30, next to 0 at 100.
 
     Images are float32 (N, 3, H, W) in [-1, 1], of at least 64 pixels a side; what is out of range is clamped.

@@ -1,6 +1,6 @@
 """First stage of training `tiny`: all of it, one set of weights for every rate.
 
-    python -m sdtrt.export.training.tiny.train PHOTOS --run runs/tiny
+    python -m sdtrt.export.training.tiny.stage1_autoencoder PHOTOS --run runs/tiny
 
 The loss is bits per pixel + lambda * mean squared error (8-bit scale). The step is drawn at random for each crop,
 log-uniform, and lambda goes with its inverse square, as it does for a uniform quantizer at high rate
@@ -15,31 +15,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps
+from sdtrt.export.training.tiny.common import StageConfig, make_crop_drawer
 from sdtrt.export.training.tiny.model import DOWNSCALE, Autoencoder, linear_analysis
 from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes, random_crops
-from sdtrt.export.training_loop import Run, add_device_option
+from sdtrt.export.training_loop import TrainingRun, add_device_option
 
-RECIPE = Recipe(iterations=14_000, learning_rate=8e-4, warmup=400)
+CONFIG = StageConfig(iterations=14_000, learning_rate=8e-4, warmup=400)
 
 
-def train(folder: Path, run: Path, recipe: Recipe, device: str) -> None:
-    """Train to the end of `recipe`, from the checkpoint in `run` if there is one."""
-    torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    photos = load_photos(folder, recipe.crop)
-    model = Autoencoder(linear_spread(pixels_to_planes(random_crops(photos, 256, recipe.crop, rng))))
+def train(folder: Path, run: Path, config: StageConfig, device: str) -> None:
+    """Train to the end of `config`, from the checkpoint in `run` if there is one."""
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    photos = load_photos(folder, config.crop)
+    model = Autoencoder(linear_spread(pixels_to_planes(random_crops(photos, 256, config.crop, rng))))
     model = model.to(device)
 
     def loss_of(crops: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         decoded, bits = model(crops, step, dead_zone)
-        bpp = bits.sum((1, 2, 3)) / recipe.crop**2
+        bpp = bits.sum((1, 2, 3)) / config.crop**2
         error = (decoded - crops).mul(127.5).square().mean((1, 2, 3))
         # Multiplied by the step, since the loss falls about so: every rate pulls as hard.
-        loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * error)).mean()
+        loss = (step * (bpp + config.lambda_at_step_1 / step.square() * error)).mean()
         return loss, {"loss": loss, "bpp": bpp.mean(), "mse": error.mean()}
 
-    Run(run, model, model, recipe).train(crops_at_steps(photos, recipe), loss_of)
+    TrainingRun(run, model, model, config).train(make_crop_drawer(photos, config), loss_of)
 
 
 def linear_spread(crops: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/tiny"), help="folder of the checkpoint")
     add_device_option(parser)
     arguments = parser.parse_args()
-    train(arguments.photos, arguments.run, RECIPE, arguments.device)
+    train(arguments.photos, arguments.run, CONFIG, arguments.device)
 
 
 if __name__ == "__main__":

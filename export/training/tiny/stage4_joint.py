@@ -1,6 +1,6 @@
 """Fourth stage of training `tiny`: all of it together with the prior that codes its files.
 
-    python -m sdtrt.export.training.tiny.joint PHOTOS PAGES --start runs/tiny-refined --prior runs/prior
+    python -m sdtrt.export.training.tiny.stage4_joint PHOTOS PAGES --start runs/tiny-refined --prior runs/prior
 
 The stages before it estimate bits by a model of their own; here the prior's networks say them, on symbols chosen as the
 codec chooses them, and gradients reach the encoder through what is coded, straight through the rounding, not through
@@ -17,59 +17,59 @@ import torch
 from torch import Tensor, nn
 
 from sdtrt.engine.coding import perceptual_masking
-from sdtrt.export.prior.architectures import PLANS, architecture
-from sdtrt.export.prior.coding import Gatherer, code_batch, features_of
+from sdtrt.export.prior.architectures import PRIOR_CONFIGS, build_architecture
+from sdtrt.export.prior.coding import PassIndexer, code_batch, features_of
 from sdtrt.export.prior.network import TrainablePassNetwork
-from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
-from sdtrt.export.training.tiny.loop import Recipe, in_bfloat16
+from sdtrt.export.training.tiny.common import StageConfig, use_bfloat16
 from sdtrt.export.training.tiny.model import DOWNSCALE, LATENT_CHANNELS, MASKING_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import load_photos, mixed_crops, pixels_to_planes
-from sdtrt.export.training.tiny.refine import distortion_of
-from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, add_device_option, averaged_weights
+from sdtrt.export.training.tiny.stage2_decoder import GRID_WEIGHT, grid_penalty
+from sdtrt.export.training.tiny.stage3_refine import distortion_of
+from sdtrt.export.training_loop import Batch, Draw, Figures, Report, TrainingRun, add_device_option, averaged_weights
 
-RECIPE = Recipe(
+CONFIG = StageConfig(
     iterations=15_000, learning_rate=4e-4, warmup=500, batch=4, crop=192, steps=(0.25, 4.7), ema_decay=0.9995
 )
 LINEAR_RATE = 0.05  # of the linear transforms, beside 1 of the rest: as fast as that, they lead all astray at once
 MULTIPLIERS = 0.05, 0.15  # of bits against squared error, where symbols are chosen
 
 
-class Coded(nn.Module):
+class AutoencoderWithPrior(nn.Module):
     """An autoencoder, and the networks of its prior."""
 
     def __init__(self) -> None:
         super().__init__()
-        plan = PLANS["tiny"]
-        self.architecture = architecture(plan)
+        config = PRIOR_CONFIGS["tiny"]
+        self.architecture = build_architecture(config)
         self.autoencoder = Autoencoder(torch.ones(LATENT_CHANNELS))
-        self.prior = nn.ModuleList([TrainablePassNetwork(step, plan) for step in self.architecture.passes])
+        self.prior = nn.ModuleList([TrainablePassNetwork(step, config) for step in self.architecture.passes])
         order = torch.tensor(self.architecture.order)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("natural", order.argsort(), persistent=False)
 
     def latents_and_bits(
-        self, pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor, gatherer: Gatherer
+        self, pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor, indexer: PassIndexer
     ) -> tuple[Tensor, Tensor]:
         """Return latents as a decoder would get them, float32 (N, 40, h, w), and bits of each image, float32 (N,).
 
         Rounding passes gradients straight through. `features` are those of the steps' codes, `multipliers` weights of
         bits against squared error where symbols are chosen and nothing is masked, float32 (N,).
         """
-        deltas = self.autoencoder.deltas(step)
-        exact = self.autoencoder.encoder(pixels) / deltas
+        channel_steps = self.autoencoder.channel_steps(step)
+        exact = self.autoencoder.encoder(pixels) / channel_steps
         with torch.no_grad():
-            multipliers = multipliers[:, None, None, None] * masked(exact * step[:, None, None, None])
+            multipliers = multipliers[:, None, None, None] * masking_weights(exact * step[:, None, None, None])
         exact = exact.index_select(1, self.order)
-        bits, coded = torch.zeros_like(step), gatherer.zeros(exact)
+        bits, coded = torch.zeros_like(step), indexer.zeros(exact)
         codes = 2048 + 256 * torch.log2(step)
-        for target, left, spent in code_batch(self.prior, gatherer, exact, codes, features, multipliers):
+        for target, left, spent in code_batch(self.prior, indexer, exact, codes, features, multipliers):
             coded[:, target] = left
             bits = bits + spent
-        rounded = exact + (gatherer.unpadded(coded) - exact).detach()
-        return rounded.index_select(1, self.natural) * deltas, bits
+        rounded = exact + (indexer.unpadded(coded) - exact).detach()
+        return rounded.index_select(1, self.natural) * channel_steps, bits
 
 
-def masked(latents: Tensor) -> Tensor:
+def masking_weights(latents: Tensor) -> Tensor:
     """Return `engine.coding.masking` of latents in steps at step 1, (N, 40, h, w): float32 (N, 1, h, w)."""
     low = latents[:, :MASKING_CHANNELS]
     activity = (windowed(low.square()) - windowed(low).square()).clamp_min(0).sum(1, keepdim=True)
@@ -84,34 +84,34 @@ def windowed(planes: Tensor) -> Tensor:
     return nn.functional.avg_pool2d(padded, 2 * perceptual_masking.RADIUS + 1, 1)
 
 
-def joint(
+def train_jointly(
     folder: Path,
     pages_folder: Path,
     start: Path,
     prior: Path,
     run: Path,
-    recipe: Recipe,
+    config: StageConfig,
     device: str,
     report: Report | None = None,
 ) -> None:
-    """Train to the end of `recipe`, from the checkpoint in `run`, or else what `start` and `prior` hold."""
-    torch.manual_seed(recipe.seed)
-    photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
-    model = Coded()
+    """Train to the end of `config`, from the checkpoint in `run`, or else what `start` and `prior` hold."""
+    torch.manual_seed(config.seed)
+    photos, pages = load_photos(folder, config.crop), load_photos(pages_folder, config.crop)
+    model = AutoencoderWithPrior()
     model.autoencoder.load_state_dict(averaged_weights(start, "autoencoder"))
     model.prior.load_state_dict(averaged_weights(prior, "prior"))
     model = model.to(device)
-    in_bfloat16(model.autoencoder, device)
-    gatherer = Gatherer(model.architecture, recipe.crop // DOWNSCALE, device)
+    use_bfloat16(model.autoencoder, device)
+    indexer = PassIndexer(model.architecture, config.crop // DOWNSCALE, device)
 
     def loss_of(pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor) -> tuple[Tensor, Figures]:
         crops = pixels_to_planes(pixels)
-        latents, bits = model.latents_and_bits(crops, step, features, multipliers, gatherer)
+        latents, bits = model.latents_and_bits(crops, step, features, multipliers, indexer)
         decoded = model.autoencoder.decoder(latents, step)
         distortion, figures = distortion_of(decoded, crops)
-        bpp = bits / recipe.crop**2
+        bpp = bits / config.crop**2
         grid = grid_penalty(decoded, crops, step)
-        loss = (step * (bpp + recipe.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
+        loss = (step * (bpp + config.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 
     def keep_exact() -> None:
@@ -120,20 +120,20 @@ def joint(
 
     networks = model.autoencoder
     linear = [networks.encoder.linear.weight, networks.decoder.linear]
-    training = Run(run, model, model, recipe, [(linear, LINEAR_RATE)])
-    training.train(drawn(photos, pages, recipe), loss_of, keep_exact, report)
+    training = TrainingRun(run, model, model, config, [(linear, LINEAR_RATE)])
+    training.train(make_drawer(photos, pages, config), loss_of, keep_exact, report)
 
 
-def drawn(photos: list[np.ndarray], pages: list[np.ndarray], recipe: Recipe) -> Draw:
+def make_drawer(photos: list[np.ndarray], pages: list[np.ndarray], config: StageConfig) -> Draw:
     """Return what draws crops, uint8 (N, H, W, 3), with steps, features of their codes, and multipliers."""
 
-    fine, coarse = (round(2048 + 256 * math.log2(step)) for step in recipe.steps)
+    fine, coarse = (round(2048 + 256 * math.log2(step)) for step in config.steps)
 
     def draw(rng: np.random.Generator) -> Batch:
-        crops = torch.from_numpy(mixed_crops(photos, pages, recipe.batch, recipe.crop, rng))
-        codes = rng.integers(fine, coarse, recipe.batch)
+        crops = torch.from_numpy(mixed_crops(photos, pages, config.batch, config.crop, rng))
+        codes = rng.integers(fine, coarse, config.batch)
         steps = torch.from_numpy(np.exp2((codes - 2048) / 256).astype(np.float32))
-        multipliers = torch.from_numpy(rng.uniform(*MULTIPLIERS, recipe.batch).astype(np.float32))
+        multipliers = torch.from_numpy(rng.uniform(*MULTIPLIERS, config.batch).astype(np.float32))
         return crops, steps, features_of(codes.tolist()), multipliers
 
     return draw
@@ -146,20 +146,20 @@ def main() -> None:
     parser.add_argument("--start", type=Path, default=Path("runs/tiny-refined"), help="folder of refine's checkpoint")
     parser.add_argument("--prior", type=Path, default=Path("runs/prior"), help="folder of the prior's checkpoint")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-joint"), help="folder of this stage's checkpoint")
-    parser.add_argument("--iterations", type=int, default=RECIPE.iterations)
-    parser.add_argument("--batch", type=int, default=RECIPE.batch, help="crops in an iteration")
-    parser.add_argument("--crop", type=int, default=RECIPE.crop, help="pixels of a crop's side, a multiple of 8")
-    parser.add_argument("--rate", type=float, default=RECIPE.learning_rate, help="the learning rate at its peak")
+    parser.add_argument("--iterations", type=int, default=CONFIG.iterations)
+    parser.add_argument("--batch", type=int, default=CONFIG.batch, help="crops in an iteration")
+    parser.add_argument("--crop", type=int, default=CONFIG.crop, help="pixels of a crop's side, a multiple of 8")
+    parser.add_argument("--rate", type=float, default=CONFIG.learning_rate, help="the learning rate at its peak")
     add_device_option(parser)
     options = parser.parse_args()
-    recipe = replace(
-        RECIPE,
+    config = replace(
+        CONFIG,
         iterations=options.iterations,
         batch=options.batch,
         crop=options.crop,
         learning_rate=options.rate,
     )
-    joint(options.photos, options.pages, options.start, options.prior, options.run, recipe, options.device)
+    train_jointly(options.photos, options.pages, options.start, options.prior, options.run, config, options.device)
 
 
 if __name__ == "__main__":

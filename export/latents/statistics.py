@@ -13,7 +13,7 @@ from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.latents.sample_images import crops_of
+from sdtrt.export.latents.sample_images import random_crops
 from sdtrt.kernels import reference
 from sdtrt.progress import Rate
 
@@ -28,7 +28,7 @@ MEAN_TOLERANCE, SPREAD_TOLERANCE = 0.5, 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Networks:
+class CodecPair:
     """A pair to be measured; pixels lie between `low` and `high`, latents are at unit scale."""
 
     encoder: Network
@@ -41,13 +41,13 @@ class Networks:
     @classmethod
     def load(
         cls, encoder: Path, decoder: Path, pixel_range: tuple[float, float], downscale: int, *, takes_step: bool = False
-    ) -> "Networks":
+    ) -> "CodecPair":
         """Return the pair in two ONNX files, to be run on the CPU."""
         backend = OrtCpu()
         return cls(backend.load(encoder), backend.load(decoder), *pixel_range, downscale, takes_step)
 
     @classmethod
-    def of_bundle(cls, bundle: Bundle) -> "Networks":
+    def of_bundle(cls, bundle: Bundle) -> "CodecPair":
         """Return a bundle's pair; `BundleError` if a file is missing or damaged."""
         files = bundle.file("encoder.onnx"), bundle.file("decoder.onnx")
         own = bundle.profile  # without its prior, which is not needed, and may be damaged
@@ -69,34 +69,34 @@ class Networks:
 class Statistics:
     """What photos say, all float64 (C,).
 
-    `gain` is the squared error of pixels, on the 8-bit scale and per pixel value, for unit squared error of latents.
+    `sensitivity` is the squared error of pixels, on the 8-bit scale and per pixel value, for unit squared error of latents.
     """
 
     mean: F64Array
     spread: F64Array
-    gain: F64Array
+    sensitivity: F64Array
     offset: F64Array
     crops: int
 
 
-def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -> Statistics:
+def measure_statistics(pair: CodecPair, photos: Sequence[Path], *, quiet: bool = True) -> Statistics:
     """Return the statistics of random crops of photos; `BundleError` if every photo is too small."""
     rate, planes = Rate(quiet=quiet), []
-    for done, crop in enumerate(crops_of(photos, CROPS, SIDE, networks.downscale)):
+    for done, crop in enumerate(random_crops(photos, CROPS, SIDE, pair.downscale)):
         rate(min(done, CROPS), CROPS, "crops encoded")
-        planes.append(networks.encode(crop))
+        planes.append(pair.encode(crop))
     if not planes:
-        raise BundleError(f"none of {len(photos)} photos can be read and is {networks.downscale} pixels wide and high")
+        raise BundleError(f"none of {len(photos)} photos can be read and is {pair.downscale} pixels wide and high")
     values = np.concatenate([plane.reshape(len(plane), -1) for plane in planes], axis=1).astype(np.float64)
     mean, spread = values.mean(1), values.std(1)
     if not (np.isfinite(spread).all() and (spread > 0).all()):
         raise BundleError(f"the encoder's channels have spreads {spread}; each must carry something")
-    side = SENSITIVITY_SIDE // networks.downscale
+    side = SENSITIVITY_SIDE // pair.downscale
     middles = [_middle(plane, side) for plane in planes[:: -(-len(planes) // SENSITIVITY_CROPS)]]
-    gain = _gain(networks, middles, spread, Rate(quiet=quiet))
-    if not (np.isfinite(gain).all() and (gain > 0).any()):
+    sensitivity = _sensitivity(pair, middles, spread, Rate(quiet=quiet))
+    if not (np.isfinite(sensitivity).all() and (sensitivity > 0).any()):
         raise BundleError("the decoder does not answer to small changes of latents with finite ones of pixels")
-    return Statistics(mean, spread, gain, _offset(values, mean, spread), len(planes))
+    return Statistics(mean, spread, sensitivity, _offset(values, mean, spread), len(planes))
 
 
 def _middle(plane: F32Array, side: int) -> F32Array:
@@ -104,18 +104,18 @@ def _middle(plane: F32Array, side: int) -> F32Array:
     return plane[:, top : top + side, left : left + side]
 
 
-def _gain(networks: Networks, crops: Sequence[F32Array], spread: F64Array, rate: Rate) -> F64Array:
+def _sensitivity(pair: CodecPair, crops: Sequence[F32Array], spread: F64Array, rate: Rate) -> F64Array:
     """Return the mean gain of crops of latents."""
     rng = np.random.default_rng(2)
     gains = np.zeros((len(crops), len(spread)))
     for number, latents in enumerate(crops):
-        exact = networks.decode(latents)
+        exact = pair.decode(latents)
         for channel, sigma in enumerate(PROBE * spread):
             rate(number * len(spread) + channel, gains.size, "channels probed")
             disturbed = latents.copy()
             noise = rng.uniform(-1, 1, latents.shape[1:]) * sigma * np.sqrt(3)
             disturbed[channel] += noise.astype(np.float32)
-            gains[number, channel] = np.mean((networks.decode(disturbed) - exact) ** 2) / np.mean(noise**2)
+            gains[number, channel] = np.mean((pair.decode(disturbed) - exact) ** 2) / np.mean(noise**2)
     return np.asarray(gains.mean(0))
 
 
@@ -134,7 +134,7 @@ def profile_fields(statistics: Statistics, latent_space: str, downscale: int) ->
     Steps are inverse to the root of the decoder's gain, which at high rate gives least error for the bits (Gersho &
     Gray, "F64Array Quantization and Signal Compression", 1992, section 8.3); their geometric mean is the spread.
     """
-    weight = 1 / (np.sqrt(np.maximum(statistics.gain, 1e-6 * statistics.gain.max())) * statistics.spread)
+    weight = 1 / (np.sqrt(np.maximum(statistics.sensitivity, 1e-6 * statistics.sensitivity.max())) * statistics.spread)
     weight /= np.exp(np.log(weight).mean())
     vectors = {"mean": statistics.mean, "spread": statistics.spread, "weight": weight, "offset": statistics.offset}
     return {

@@ -1,6 +1,6 @@
 """Last stage of training `tiny`: the decoder alone, on latents as files hold them.
 
-    python -m sdtrt.export.training.tiny.polish PHOTOS PAGES --start runs/tiny-refined --run runs/tiny-polished
+    python -m sdtrt.export.training.tiny.stage5_decoder PHOTOS PAGES --start runs/tiny-refined --run runs/tiny-polished
 
 The stages before it round latents with a dead zone; the codec picks symbols that are cheap. So here latents are coded
 as the codec codes them, by the profile and the prior that `tiny.build` and `prior.train` made of the
@@ -20,40 +20,40 @@ from torch import Tensor
 from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
 from sdtrt.engine.format.profile import LatentProfile, shipped_profile
 from sdtrt.export.training.tiny.build import PROFILE_ID, load_model
-from sdtrt.export.training.tiny.finish import GRID_WEIGHT, grid_penalty
-from sdtrt.export.training.tiny.loop import Recipe, crops_at_steps, in_bfloat16
+from sdtrt.export.training.tiny.common import StageConfig, make_crop_drawer, use_bfloat16
 from sdtrt.export.training.tiny.photos import load_photos
-from sdtrt.export.training.tiny.refine import squared_error
-from sdtrt.export.training_loop import Run
+from sdtrt.export.training.tiny.stage2_decoder import GRID_WEIGHT, grid_penalty
+from sdtrt.export.training.tiny.stage3_refine import squared_error
+from sdtrt.export.training_loop import TrainingRun
 
-RECIPE = Recipe(
+CONFIG = StageConfig(
     iterations=5_000, learning_rate=2e-4, warmup=200, batch=3, crop=192, steps=(0.25, 4.5), ema_decay=0.9995
 )
 
 
-def polish(folder: Path, pages_folder: Path, start: Path, run: Path, recipe: Recipe) -> None:
-    """Train the decoder to the end of `recipe`, from the checkpoint in `run`, or else the averaged model in `start`."""
-    torch.manual_seed(recipe.seed)
-    photos, pages = load_photos(folder, recipe.crop), load_photos(pages_folder, recipe.crop)
+def train_decoder(folder: Path, pages_folder: Path, start: Path, run: Path, config: StageConfig) -> None:
+    """Train the decoder to the end of `config`, from the checkpoint in `run`, or else the averaged model in `start`."""
+    torch.manual_seed(config.seed)
+    photos, pages = load_photos(folder, config.crop), load_photos(pages_folder, config.crop)
     profile = shipped_profile(PROFILE_ID)
     model = load_model(start)
-    in_bfloat16(model, "cpu")
+    use_bfloat16(model, "cpu")
 
     def loss_of(crops: Tensor, step: Tensor, _: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             exact = model.encoder(crops).numpy()
         codes = [round(2048 + 256 * math.log2(s)) for s in step.tolist()]
-        latents = np.stack([coded(one, profile, code) for one, code in zip(exact, codes, strict=True)])
+        latents = np.stack([round_trip(one, profile, code) for one, code in zip(exact, codes, strict=True)])
         decoded = model.decoder(torch.from_numpy(latents), step)
         error = squared_error(decoded, crops)
         grid = grid_penalty(decoded, crops, step)
-        loss = (recipe.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
+        loss = (config.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "mse": error.mean(), "grid": grid}
 
-    Run(run, model, model.decoder, recipe).train(crops_at_steps(photos, recipe, pages), loss_of)
+    TrainingRun(run, model, model.decoder, config).train(make_crop_drawer(photos, config, pages), loss_of)
 
 
-def coded(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.ndarray:
+def round_trip(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.ndarray:
     """Return an image's latents, float32 (C, h, w), as its file would hold them."""
     height, width = (profile.downscale * side for side in latents.shape[1:])
     return decode_latents(encode_latents_to_file(latents, width, height, profile, step_code))
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, default=Path("runs/tiny-refined"), help="folder of refine's checkpoint")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny-polished"), help="folder of its checkpoint")
     arguments = parser.parse_args()
-    polish(arguments.photos, arguments.pages, arguments.start, arguments.run, RECIPE)
+    train_decoder(arguments.photos, arguments.pages, arguments.start, arguments.run, CONFIG)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from sdtrt.export.gradient.nodes import Nodes
 END = -(1 << 31)  # of a slice that goes back to the first element
 
 
-class Reversed(Nodes):
+class Backprop(Nodes):
     """A decoder's graph, to which nodes are added that go from its pixels back to its latents."""
 
     def __init__(self, decoder: onnx.ModelProto) -> None:
@@ -30,7 +30,7 @@ class Reversed(Nodes):
             if not self.moving.isdisjoint(node.input):
                 self.moving.update(node.output)
 
-    def back(self, output: str, seed: str) -> str:
+    def run(self, output: str, seed: str) -> str:
         """Return the gradient with respect to the latents of what has the gradient `seed` with respect to `output`."""
         gradients = defaultdict[str, list[str]](list, {output: [seed]})
         for node in reversed(self._decoder.graph.node):
@@ -62,10 +62,10 @@ class Reversed(Nodes):
         raise BundleError(f"{name}, on which latents' way to pixels depends, is not a constant")
 
 
-Rule = Callable[[Reversed, onnx.NodeProto, str, str], str]
+Rule = Callable[[Backprop, onnx.NodeProto, str, str], str]
 
 
-def _conv(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _conv(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """The correlation with the kernel turned around, outputs for inputs: faster than as a transposed convolution."""
     told = _convolution(graph, node)
     height, width = told["kernel_shape"]
@@ -79,23 +79,23 @@ def _conv(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
     return graph.add("Conv", gradient, turned, kernel_shape=[height, width], pads=pads)
 
 
-def _conv_transpose(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _conv_transpose(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     return graph.add("Conv", gradient, node.input[1], **_convolution(graph, node))
 
 
-def _relu(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _relu(graph: Backprop, node: onnx.NodeProto, name: str, gradient: str) -> str:
     alpha = np.float32(_attributes(node).get("alpha", 0.01) if node.op_type == "LeakyRelu" else 0)
     positive = graph.add("Greater", name, graph.constant(np.float32(0)))
     slope = graph.add("Where", positive, graph.constant(np.float32(1)), graph.constant(alpha))
     return graph.add("Mul", gradient, slope)
 
 
-def _add(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _add(graph: Backprop, node: onnx.NodeProto, name: str, gradient: str) -> str:
     _require_as_large(graph, node, name)
     return gradient
 
 
-def _mul(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _mul(graph: Backprop, node: onnx.NodeProto, name: str, gradient: str) -> str:
     """Of a plane and what does not depend on latents."""
     _require_as_large(graph, node, name)
     first, second = node.input
@@ -105,13 +105,13 @@ def _mul(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str
     return graph.add("Mul", gradient, other)
 
 
-def _require_as_large(graph: Reversed, node: onnx.NodeProto, name: str) -> None:
+def _require_as_large(graph: Backprop, node: onnx.NodeProto, name: str) -> None:
     """Raise `BundleError` if a sum or product has more channels than one that depends on latents."""
     if graph.shape_of(name)[1:2] != graph.shape_of(node.output[0])[1:2]:
         raise BundleError(f"there is no gradient of {node.output[0]}, for which channels are repeated")
 
 
-def _depth_to_space(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _depth_to_space(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     told = _attributes(node)
     side = told["blocksize"]
     shuffled = graph.add("SpaceToDepth", gradient, blocksize=side)
@@ -122,14 +122,14 @@ def _depth_to_space(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str
     return graph.add("Gather", shuffled, graph.constant(order), axis=1)
 
 
-def _pad(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _pad(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """Of one row or column around a plane, each like the one beside it, whose gradient it adds to."""
     if _attributes(node).get("mode") != b"edge" or [*graph.values(node.input[1])] != [0, 0, 1, 1, 0, 0, 1, 1]:
         raise BundleError(f"there is no gradient of {node.output[0]}, padded by other than the edges once")
     return _edges_added(graph, gradient)
 
 
-def _edges_added(graph: Reversed, gradient: str) -> str:
+def _edges_added(graph: Backprop, gradient: str) -> str:
     """Take one row and column around a plane away, and add them to the ones beside them."""
     for axis in (2, 3):
         first, beside, inner, before, last = (
@@ -141,7 +141,7 @@ def _edges_added(graph: Reversed, gradient: str) -> str:
     return gradient
 
 
-def _resize(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _resize(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """Of bilinear enlargement: a triangle as wide as two pixels, of a plane whose edges are repeated once."""
     told, scales = _attributes(node), [*graph.values(node.input[2])]
     factor = int(scales[-1])
@@ -173,7 +173,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def _convolution(graph: Reversed, node: onnx.NodeProto) -> dict[str, Any]:
+def _convolution(graph: Backprop, node: onnx.NodeProto) -> dict[str, Any]:
     """Return kernel shape, strides and pads of a convolution; `BundleError` if it has dilations or groups."""
     told = _attributes(node)
     if set(told.get("dilations", (1,))) | {told.get("group", 1)} != {1}:
