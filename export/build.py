@@ -28,11 +28,23 @@ from sdtrt.progress import announce
 
 PIXEL_RANGE = (-1.0, 1.0)  # of all VAEs of diffusers
 PROBE_SIDE = 256  # pixels
-UNET_MULTIPLE = 8  # of a latent plane's sides, so that every level of a UNet divides evenly
+UNET_MULTIPLE = 8  # latents; sides are padded to a multiple of it, so that every level of a UNet divides evenly
 
 
 def build(options: ExportOptions) -> list[str]:
-    """Write the bundle of a checkpoint and return what there is to tell or warn of; `BundleError` if it cannot be."""
+    """Write the bundle of a checkpoint.
+
+    Arguments:
+        options: The checkpoint, the new folder, and what to write.
+
+    Returns:
+        Messages and warnings for the user, one sentence each.
+
+    Raises:
+        BundleError: The checkpoint cannot be used, an export differs from torch, or the folder cannot be written.
+        DeviceError: The hub's library is missing.
+        ValueError: An option is invalid.
+    """
     options.check()
     with captured(verbose=options.verbose), torch.no_grad():
         return _build(options)
@@ -71,7 +83,7 @@ def _build(options: ExportOptions) -> list[str]:
 
 
 def _loaded(options: ExportOptions) -> tuple[Path, Autoencoder, list[str]]:
-    """Return where the checkpoint lies, its VAE, and which weights were taken where that is not plain."""
+    """Return the checkpoint's path, its VAE, and messages about weights that were chosen among several."""
     weight_options: dict[str, Any] = {"allow_pickle": options.allow_pickle, "variant": options.variant}
     notes: list[str] = []
     announce(f"{options.model}: reading the weights", quiet=options.quiet)
@@ -80,16 +92,16 @@ def _loaded(options: ExportOptions) -> tuple[Path, Autoencoder, list[str]]:
 
 
 def decide_space(vae: Autoencoder, options: ExportOptions) -> tuple[str, str]:
-    """Return the latent space's name and why; `BundleError` if it is known in part only, or the user's cannot be."""
+    """Return the latent space's name and the reason; `BundleError` if it is ambiguous or contradicts the option."""
     found, reason = identify(vae.channels, vae.factors, options.model, vae.kind)
     if options.latent_space is None:
         if found is None and vae.factors in {None, Factors()}:
-            raise BundleError(f"{options.model} has {reason}; say it with --latent-space ({', '.join(KNOWN)})")
+            raise BundleError(f"{options.model} has {reason}; name it with --latent-space ({', '.join(KNOWN)})")
         return (found, reason) if found else (space_of_weights(_arrays(vae.module.encoder)), reason)
     known = KNOWN.get(valid_name(options.latent_space))
     if known and known.channels != vae.channels:
         raise BundleError(f"latent space {known.name} has {known.channels} channels, {options.model} {vae.channels}")
-    return options.latent_space, "as told" if found in {None, options.latent_space} else f"as told, not {found}"
+    return options.latent_space, "as given" if found in {None, options.latent_space} else f"as given, not {found}"
 
 
 def _arrays(module: nn.Module) -> list[np.ndarray]:
@@ -97,14 +109,14 @@ def _arrays(module: nn.Module) -> list[np.ndarray]:
 
 
 def coders(vae: Autoencoder, space: str) -> tuple[Encoder, Decoder]:
-    """Return encoder and decoder; factors that the checkpoint does not say are those of its latent space."""
+    """Return encoder and decoder; a checkpoint without factors gets those of its latent space."""
     known = KNOWN.get(space)
     factors = vae.factors or (known and known.factors) or Factors()
     return Encoder(vae.module, factors).eval(), Decoder(vae.module, factors).eval()
 
 
 def probe_pixels(photos: Path | None, downscale: int) -> Tensor:
-    """Return two images, float32 (2, 3, 256, 256), of the photos if there are any."""
+    """Return two images, float32 (2, 3, 256, 256) in [-1, 1]: photos if there are any, else a synthetic image."""
     found = list_photos(photos)[:2] if photos else []
     images = [p for path in found if (p := centre_crop(path, PROBE_SIDE, downscale)) is not None]
     images = [p for p in images if p.shape == (PROBE_SIDE, PROBE_SIDE, 3)]
@@ -113,7 +125,10 @@ def probe_pixels(photos: Path | None, downscale: int) -> Tensor:
 
 
 def unet_part(path: Path, latents: Tensor, options: ExportOptions, notes: list[str]) -> BundlePart:
-    """Return the UNet, conditional ones with the empty prompt baked in; to `notes` comes which weights were taken."""
+    """Return the UNet, with the empty prompt baked in if it is conditional.
+
+    Messages about weights that were chosen among several are appended to `notes`.
+    """
     weight_options: dict[str, Any] = {"allow_pickle": options.allow_pickle, "variant": options.variant}
     unet = load_unet(path, **weight_options, tell=notes.append)
     prompt = empty_prompt(path, **weight_options) if "cross_attention_dim" in unet.config else None

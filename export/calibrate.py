@@ -1,4 +1,4 @@
-"""Main path of `sdtrt calibrate`: photos -> statistics -> a prior, if asked for -> scale of qualities -> the bundle."""
+"""Main path of `sdtrt calibrate`: photos -> statistics -> optionally a prior -> quality range -> bundle."""
 
 import hashlib
 import json
@@ -22,12 +22,19 @@ from sdtrt.export.latents.statistics import CodecPair
 if TYPE_CHECKING:
     from sdtrt.export.prior.model_prior import PriorTrainingOptions
 
-REPORT_QUALITIES = (1, 10, 25, 50, 75, 100)  # qualities
+REPORT_QUALITIES = (1, 10, 25, 50, 75, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrateOptions:
-    """What `sdtrt calibrate` is told."""
+    """The options of `sdtrt calibrate`.
+
+    Attributes:
+        bundle: Folder of the bundle, which is changed.
+        photos: Folder of photos, some dozens.
+        force: Whether a prior that the bundle has is replaced.
+        quiet: Whether progress is not printed.
+    """
 
     bundle: Path
     photos: Path
@@ -35,15 +42,21 @@ class CalibrateOptions:
     quiet: bool = True
 
     def check(self) -> Bundle:
-        """Return the bundle; `BundleError` if its latent space needs no calibration, or it cannot be written."""
+        """Return the bundle, without running its networks.
+
+        Raises:
+            BundleError: Its latent space has a shipped profile, it has a prior and `force` is not set, or there are no
+                photos.
+            OSError: The bundle cannot be written.
+        """
         bundle = Bundle.open(self.bundle)
         if not isinstance(bundle.profile, LatentProfile):
             space = bundle.latent_space
-            raise BundleError(f"the numbers of latent space {space} ship with sdtrt: nothing to calibrate")
+            raise BundleError(f"the profile of latent space {space} ships with sdtrt: nothing to calibrate")
         if bundle.prior and not self.force:
             raise BundleError(
-                f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of "
-                "the bundle, and replace the prior in this one with --force"
+                f"bundle {bundle.name} has a prior, and files coded with it need it for decoding; keep a copy of the "
+                "bundle, then replace the prior in this one with --force"
             )
         list_photos(self.photos)
         check_output(bundle.folder / MANIFEST)
@@ -52,7 +65,14 @@ class CalibrateOptions:
 
 @dataclass(frozen=True, slots=True)
 class QualityRow:
-    """What held-out crops take and lose at a quality, and how many bits they take by the adaptive prior."""
+    """Rate and distortion of the evaluation crops at one quality.
+
+    Attributes:
+        quality: 1 to 100.
+        bits_per_pixel: Rate with the bundle's prior.
+        psnr: In dB.
+        adaptive_bits_per_pixel: Rate with the adaptive prior.
+    """
 
     quality: int
     bits_per_pixel: float
@@ -62,10 +82,13 @@ class QualityRow:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """What a calibration found.
+    """The result of a calibration.
 
-    `ceiling` is the PSNR of the networks alone, in dB; `held_out` tells whether crops are of photos that were not learned
-    from.
+    Attributes:
+        rows: Rate and distortion at `REPORT_QUALITIES`.
+        ceiling: PSNR of the networks without quantization, in dB.
+        crops: Number of evaluation crops.
+        held_out: Whether the crops are of photos that were not used for training.
     """
 
     rows: list[QualityRow]
@@ -75,20 +98,27 @@ class CalibrationReport:
 
 
 def calibrate(options: CalibrateOptions, prior_options: "PriorTrainingOptions | None" = None) -> CalibrationReport:
-    """Measure a bundle's latent space on photos, train a prior if there is a lesson, and put both into the bundle.
+    """Measure a bundle's latent space on photos and write the profile, and optionally a new prior, into the bundle.
 
-    Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, if
-    photos say nothing of it, or if it has a prior and is not to lose it by `force`; `OSError` if it cannot be written.
+    The bundle is unchanged until the end.
+
+    Arguments:
+        options: The bundle and the photos.
+        prior_options: How to train a prior; None for no prior.
+
+    Raises:
+        BundleError: See `CalibrateOptions.check`; also if no photo is usable or the latents cannot be coded.
+        OSError: The bundle cannot be written.
     """
     bundle = options.check()
     if prior_options is not None:
-        check_folder(bundle.folder.resolve().parent)  # where the training keeps what is done
+        check_folder(bundle.folder.resolve().parent)  # the training keeps its checkpoints there
     pair = CodecPair.of_bundle(bundle)
     space = calibrate_space(pair, options.photos, bundle.latent_space, quiet=options.quiet)
     profile = with_quality_range(space, pair, None, quiet=options.quiet)
     training: AbstractContextManager[bytes | None] = nullcontext()
     if prior_options is not None:
-        from sdtrt.export.prior.model_prior import trained_prior  # here, since it alone needs torch
+        from sdtrt.export.prior.model_prior import trained_prior  # imports torch
 
         training = trained_prior(bundle, pair, profile, space.training_photos, prior_options, quiet=options.quiet)
     with training as prior_file:
@@ -101,7 +131,7 @@ def calibrate(options: CalibrateOptions, prior_options: "PriorTrainingOptions | 
 def with_quality_range(
     space: CalibratedSpace, pair: CodecPair, prior_file: bytes | None, *, quiet: bool
 ) -> LatentProfile:
-    """Return a profile with its scale of qualities."""
+    """Return the space's profile with its measured quality range, for a prior's file or the adaptive prior."""
     profile = profile_from_json(space.profile_fields)
     profile = profile.with_prior(prior_file) if prior_file else profile
     return replace(profile, step_codes=measure_quality_range(pair, profile, space.eval_crops, quiet=quiet))
@@ -127,14 +157,15 @@ def psnr(error: float) -> float:
 
 
 def write_into_bundle(bundle: Bundle, fields: dict[str, Any], prior_file: bytes | None) -> None:
-    """Put a profile and a prior into a bundle: the manifest, which is replaced at once, says which prior is its own.
+    """Put a profile and a prior into a bundle.
 
-    Raises `BundleError` if the profile is none that a file could hold.
+    The manifest names the prior's file and is replaced atomically. Raises `BundleError` if no file can hold the
+    profile.
     """
     try:
         parse_profile(pack_profile(profile_from_json(fields)))
     except (ArithmeticError, FormatError, ValueError, struct.error) as error:
-        raise BundleError(f"nothing can be coded with what the photos say: {error}") from error
+        raise BundleError(f"latents cannot be coded with the profile measured on the photos: {error}") from error
     path = bundle.folder / MANIFEST
     manifest = json.loads(path.read_text("utf-8"))
     manifest["files"].pop(manifest.pop("prior", None), None)

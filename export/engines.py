@@ -1,4 +1,4 @@
-"""ONNX to TensorRT engines, strongly typed from half precision: TensorRT 10, 11 and for RTX through one path."""
+"""ONNX files to TensorRT engines, strongly typed FP16, by TensorRT 10, TensorRT 11 or TensorRT for RTX."""
 
 import hashlib
 import tempfile
@@ -42,7 +42,17 @@ PROBE_SIDE = 256  # pixels
 
 @dataclass(frozen=True, slots=True)
 class EngineBuildOptions:
-    """What `sdtrt engines build` is told; None for shapes means those asked for last, or the standard ones."""
+    """The options of `sdtrt engines build`.
+
+    Attributes:
+        bundle: The bundle.
+        targets: GPUs to build for: `auto`, `portable`, or names of architectures.
+        builder: Name of the TensorRT library, or `auto`.
+        shapes: Ranges of image sizes; None for those of the last build, or the standard ones.
+        workspace_nbytes: Limit of the builder's workspace; None for TensorRT's default.
+        force: Whether valid engines are built again.
+        quiet: Whether progress is not printed.
+    """
 
     bundle: Bundle
     targets: tuple[str, ...] = ("auto",)
@@ -56,11 +66,19 @@ class EngineBuildOptions:
 def build_engines(
     options: EngineBuildOptions, report: Callable[[EngineRecord, bool], None] = lambda plan, built: None
 ) -> list[EngineRecord]:
-    """Build those engines of a bundle that are missing or no longer valid, and return them all.
+    """Build the missing and invalid engines of a bundle, and return all its engines.
 
-    `report` is called after each with whether it was built or kept. An engine that another replaces is removed once
-    that one is there. Raises `BundleError` if the bundle is damaged or a build fails, `DeviceError` if the machine
-    cannot build, or has no memory for it, `OSError` if engines cannot be written.
+    An old engine is deleted after its replacement was written.
+
+    Arguments:
+        options: The bundle, targets and shapes.
+        report: Called for each engine, with True if it was built and False if it was kept.
+
+    Raises:
+        BundleError: The bundle is damaged, or a build fails.
+        DeviceError: The machine cannot build engines or has too little memory.
+        OSError: Engines cannot be written.
+        ValueError: A shape is invalid.
     """
     shapes = canonical_shapes(options.shapes, options.bundle) if options.shapes else None
     index = EngineIndex.of(options.bundle)
@@ -73,7 +91,7 @@ def build_engines(
         kept = not options.force and key in valid
         plan = valid[key] if kept else build_engine(options, library, key, index.folder)
         if not kept:
-            # Read again, lest what another process has built meanwhile be forgotten.
+            # Read the index again: another process may have added engines meanwhile.
             index = replace(EngineIndex.of(options.bundle), shapes=index.shapes).with_plan(plan)
             index.write()
         plans.append(plan)
@@ -86,7 +104,7 @@ def build_engines(
 
 
 def canonical_shapes(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
-    """Return shapes as they are written best, each once; `ValueError` if one does not fit the bundle."""
+    """Return shapes in canonical spelling without duplicates; `ValueError` if one does not fit the bundle."""
     parsed = [ShapeRange.parse(text) for text in shapes]
     for one in parsed:
         one.planes(1, bundle.latent_profile().downscale)
@@ -94,7 +112,7 @@ def canonical_shapes(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]
 
 
 def choose_library(options: EngineBuildOptions) -> tuple[Library, list[str]]:
-    """Return the library to build with and the targets to build for; `DeviceError` if there is none that can."""
+    """Return the library to build with and the targets to build for; `DeviceError` if no library can build."""
     names = installed() if options.builder == "auto" else [options.builder]
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
@@ -104,12 +122,10 @@ def choose_library(options: EngineBuildOptions) -> tuple[Library, list[str]]:
         gpu, reason = architecture(), ""
     except DeviceError as error:
         gpu, reason = None, str(error)
-    # TensorRT proper measures kernels on the GPU that it builds for.
+    # TensorRT (other than for RTX) times kernels on the GPU that it builds for.
     able = [library for library in libraries if gpu or library.needs_no_gpu]
     if not able:
-        raise DeviceError(
-            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {remedy()}"
-        )
+        raise DeviceError(f"{libraries[0].name} needs the GPU that the engine is for: {reason}; {remedy()}")
     library = able[0]
     if "auto" in options.targets and gpu is None:
         announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=options.quiet)
@@ -121,12 +137,12 @@ def _target(name: str, library: Library, gpu: str | None) -> str:
         return gpu or PORTABLE
     if not library.needs_no_gpu:
         if name != gpu:
-            raise DeviceError(f"{library.name} builds for the GPU at hand, {gpu}, not for {name}")
+            raise DeviceError(f"{library.name} builds only for this machine's GPU, {gpu}, not for {name}")
         return name
     members = library.module.ComputeCapability.__members__
     known = [PORTABLE, *(member.lower() for member in members if member not in {"NONE", "CURRENT"})]
     if name not in known:
-        raise DeviceError(f"{library.name} {library.version} does not build for {name}; it does for {', '.join(known)}")
+        raise DeviceError(f"{library.name} {library.version} does not build for {name}; expected {', '.join(known)}")
     return name
 
 
@@ -142,7 +158,7 @@ def engine_keys(bundle: Bundle, library: Library, targets: list[str], shapes: tu
 def build_engine(options: EngineBuildOptions, library: Library, key: EngineKey, folder: Path) -> EngineRecord:
     """Build one engine and write it into `folder`."""
     started = time.monotonic()
-    path, *_ = [options.bundle.file(name) for name in onnx_files(options.bundle, key.network)]  # all hashes are checked
+    path, *_ = [options.bundle.file(name) for name in onnx_files(options.bundle, key.network)]  # checks all hashes
     with tempfile.TemporaryDirectory() as scratch:
         if not path.name.endswith(".fp16.onnx"):
             path = _half(options.bundle, key.network, Path(scratch))
@@ -153,7 +169,7 @@ def build_engine(options: EngineBuildOptions, library: Library, key: EngineKey, 
 
 
 def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
-    """Return a half-precision copy of a network that came in single precision, in `scratch`."""
+    """Return the path of a half-precision copy, in `scratch`, of a network in single precision."""
     model, _ = to_fp16(bundle.file(f"{network}.onnx"), probe_inputs(bundle, network))
     path = scratch / f"{network}.fp16.onnx"
     onnx_graph.write(model, path)
@@ -161,7 +177,7 @@ def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
 
 
 def probe_inputs(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
-    """Return inputs of a network as an image gives them."""
+    """Return inputs of a network, by name, computed from a synthetic image."""
     profile = bundle.latent_profile()
     pixels = synthetic_image(PROBE_SIDE, PROBE_SIDE)
     planes = reference.pixels_to_planes(pixels, profile.downscale, *bundle.pixel_range)[None]
@@ -173,10 +189,10 @@ def probe_inputs(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
 
 
 def serialize(path: Path, library: Library, key: EngineKey, options: EngineBuildOptions) -> memoryview:
-    """Return the engine of a half-precision ONNX file; `BundleError` or `DeviceError` with TensorRT's own words."""
+    """Return the engine of a half-precision ONNX file; `BundleError` or `DeviceError` with TensorRT's message."""
     trt, log = library.module, Log(library.module)
     builder = trt.Builder(log.logger)
-    # TensorRT 10 must be told, 11 and RTX know no other way.
+    # TensorRT 10 needs this flag; in 11 and RTX all networks are strongly typed.
     strong = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strong is None else 1 << int(strong))
     parser = trt.OnnxParser(network, log.logger)
@@ -185,7 +201,7 @@ def serialize(path: Path, library: Library, key: EngineKey, options: EngineBuild
         raise BundleError(f"{library.name} {library.version} cannot read {path.name}: {errors}")
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, ShapeRange.parse(key.shapes), options.bundle))
-    # TensorRT for RTX: without memory of its own an engine can be part of a CUDA graph.
+    # TensorRT for RTX: an engine that allocates no memory can be part of a CUDA graph.
     ours = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
     if ours is not None:
         config.set_flag(ours)
@@ -205,7 +221,7 @@ def serialize(path: Path, library: Library, key: EngineKey, options: EngineBuild
 
 
 def build_error(what: str, log: Log) -> Exception:
-    """Return the exception for a failed build, from the library's own words."""
+    """Return the exception for a failed build, with the library's message."""
     text = str(log)
     if any(phrase in text.lower().replace("_", " ") for phrase in OUT_OF_MEMORY):
         return DeviceError(f"{what}: out of memory ({text}); close other programs, or ask for smaller --shapes")
@@ -213,7 +229,7 @@ def build_error(what: str, log: Log) -> Exception:
 
 
 def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> Any:
-    """Return the range of every input's shape: pixels at full size, latents `downscale` times smaller, vectors (N,)."""
+    """Return the optimization profile: pixels at full size, latents `downscale` times smaller, vectors (N,)."""
     profile = builder.create_optimization_profile()
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         if len(tensor.shape) == 1:
@@ -226,7 +242,7 @@ def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> 
 
 
 def progress_monitor(trt: Any, steps: Steps) -> Any:
-    """Return what passes TensorRT's progress on to `steps`; once those are interrupted, the build stops."""
+    """Return a TensorRT progress monitor that reports to `steps` and stops the build when they are interrupted."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Main path of `sdtrt import`: anyone's pair of ONNX networks -> checks -> adapters -> bundle."""
+"""Main path of `sdtrt import`: a pair of ONNX networks -> checks -> adapters -> bundle."""
 
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,22 @@ from sdtrt.export.pair import decoders_of, run_once, trial_planes, write_network
 from sdtrt.progress import announce
 
 TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
-MIN_GAIN = 3.0  # dB by which the round trip must be better than an image of one colour
+MIN_GAIN = 3.0  # dB; the round trip must be better than an image of one colour by this much
 
 
 def import_pair(options: ImportOptions) -> list[str]:
-    """Write the bundle of an encoder and a decoder, and return what there is to tell or warn of.
+    """Write the bundle of an encoder and a decoder.
 
-    Raises `BundleError`, naming the tensor, if the two are not an autoencoder that this project can use.
+    Arguments:
+        options: The files, the new folder, and how to interpret the networks.
+
+    Returns:
+        Messages and warnings for the user, one sentence each.
+
+    Raises:
+        BundleError: The two networks are not a usable autoencoder (the message names the tensor), or the folder
+            cannot be written.
+        ValueError: An option is invalid.
     """
     options.check()
     announce("running the networks once", quiet=options.quiet)
@@ -59,7 +68,7 @@ def import_pair(options: ImportOptions) -> list[str]:
 
 
 def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, Network | None]:
-    """Return the adapted pair, and the vivid decoder, after a round trip of two sizes; `BundleError` if it is none."""
+    """Return the adapted pair and the vivid decoder after round trips at two sizes; `BundleError` if one fails."""
     backend = OrtCpu()
     encoder = backend.load(folder / "encoder.onnx")
     decoders = {path: backend.load(folder / name) for name, path in decoders_of(options).items()}
@@ -95,10 +104,10 @@ def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, N
 def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str) -> np.ndarray:
     try:
         found: np.ndarray = network.run({source: values})[target]
-    except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+    except Exception as error:  # ONNX Runtime's exceptions have no other common base class
         raise BundleError(f"{path} fails on {source!r} of shape {values.shape}: {error}") from error
     if not np.isfinite(found).all():
-        raise BundleError(f"{path}: {target!r} holds values that are not finite for an image in the input range")
+        raise BundleError(f"{path}: {target!r} has values that are not finite for an image in the input range")
     return found
 
 
@@ -108,8 +117,9 @@ def _require_likeness(planes: np.ndarray, back: np.ndarray, path: Path, options:
     gain = 10 * np.log10(one_colour / max(error, 1e-9 * one_colour))
     if not gain >= MIN_GAIN:
         raise BundleError(
-            f"{path}: 'pixels' is not the image that {options.encoder} was given: {gain:.1f} dB better than one "
-            f"colour, expected at least {MIN_GAIN}; do the two belong together, and are ranges and scale right?"
+            f"{path}: 'pixels' does not reproduce the input of {options.encoder}: {gain:.1f} dB better than an image "
+            f"of one colour, expected at least {MIN_GAIN}; check that the two networks belong together, the ranges "
+            "and the latent scale"
         )
 
 

@@ -1,8 +1,8 @@
-"""The loop that all training shares: Adam, averaged weights, checkpoints that a run goes on from.
+"""The training loop of all trainings: Adam, averaged weights, and checkpoints from which a run is resumed.
 
-It runs where the model lies. On a GPU the kernels of an iteration are recorded once and replayed, since networks as
-small as these take longer to launch than to run. What an iteration is trained on depends on its number and the seed
-alone, so threads draw it ahead.
+Training runs on the model's device. On a GPU the kernels of an iteration are captured once in a CUDA graph and
+replayed, because launching the kernels of such small networks takes longer than running them. An iteration's batch
+depends only on its number and the seed, so threads prepare batches ahead.
 """
 
 import argparse
@@ -24,19 +24,30 @@ from sdtrt.engine.coding.threads import available_cpus
 
 REPORT_EVERY = 50
 SAVE_EVERY = 60.0  # seconds
-RUNS_BEFORE_RECORDING = 4  # so that libraries have chosen their kernels, and the optimizer has its state
+RUNS_BEFORE_CAPTURE = 4  # until then libraries choose their kernels and the optimizer creates its state
 
 Batch = tuple[Tensor, ...]
 Draw = Callable[[np.random.Generator], Batch]
-Report = Callable[[int, int, str], None]  # of iterations done, those of all, and figures in words
+Report = Callable[[int, int, str], None]  # (iterations done, all iterations, figures as text)
 Figures = dict[str, Tensor]
-Loss = Callable[..., tuple[Tensor, Figures]]  # of a batch: the loss, and figures to report by name
-Advance = Callable[..., Figures]  # by an iteration, on a batch
+Loss = Callable[..., tuple[Tensor, Figures]]  # a batch -> the loss, and figures to report by name
+Advance = Callable[..., Figures]  # runs one iteration on a batch
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """All that decides the outcome of a stage besides the photos and what it starts from."""
+    """The hyperparameters of a training.
+
+    Attributes:
+        iterations: Number of iterations.
+        learning_rate: Peak of the learning rate.
+        warmup: Iterations of linear warm-up.
+        batch: Samples of an iteration.
+        crop: Side of a sample, in pixels or latents.
+        ema_decay: Decay of the averaged weights for each iteration.
+        max_grad_norm: Norm to which larger gradients are scaled down; None for no limit.
+        seed: Seed of all random numbers.
+    """
 
     iterations: int
     learning_rate: float
@@ -44,7 +55,7 @@ class TrainingConfig:
     batch: int
     crop: int
     ema_decay: float
-    max_grad_norm: float | None = 1.0  # norm to which gradients are scaled down; None: they are left alone
+    max_grad_norm: float | None = 1.0
     seed: int = 1
 
     def rate(self, iteration: int) -> float:
@@ -54,7 +65,7 @@ class TrainingConfig:
 
 
 class TrainingRun:
-    """A model on its way, with the averaged weights that are kept of it; goes on from the checkpoint in `folder`."""
+    """A model in training, with its averaged weights and optimizer; resumes from the checkpoint in `folder`."""
 
     def __init__(
         self,
@@ -62,20 +73,28 @@ class TrainingRun:
         model: nn.Module,
         trained: nn.Module,
         config: TrainingConfig,
-        paces: Iterable[tuple[Iterable[nn.Parameter], float]] = (),
+        rate_factors: Iterable[tuple[Iterable[nn.Parameter], float]] = (),
     ) -> None:
-        """Begin a run, or go on with it; of what is trained, parts may be so many times as fast as the rest."""
+        """Start a run, or resume it.
+
+        Arguments:
+            folder: Folder of the checkpoint.
+            model: The model whose weights are averaged and saved.
+            trained: The part of `model` whose parameters are trained.
+            config: The hyperparameters.
+            rate_factors: Groups of parameters, each with the factor of its learning rate. Others have factor 1.
+        """
         self.folder, self.config = folder, config
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         self.trained = trained
         self.device = next(model.parameters()).device
-        if self.device.type == "cuda":  # convolutions are chosen by trial, and keep float32's digits
+        if self.device.type == "cuda":  # convolution algorithms are chosen by timing, and compute in full float32
             torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
-        parts = [([*part], scale) for part, scale in paces]
+        parts = [([*part], scale) for part, scale in rate_factors]
         apart = {id(parameter) for part, _ in parts for parameter in part}
         parts.insert(0, ([p for p in trained.parameters() if id(p) not in apart], 1.0))
-        # Rates are tensors, since what is recorded reads them anew, and each group has its own: they differ in scale.
+        # Learning rates are tensors because a CUDA graph reads them at each replay; every group has its own tensor.
         rates = [torch.tensor(0.0, device=self.device) for _ in parts]
         groups = [{"params": p, "scale": scale, "lr": r} for (p, scale), r in zip(parts, rates, strict=True)]
         self.optimizer = torch.optim.Adam(groups, fused=True, capturable=self.device.type == "cuda")
@@ -90,10 +109,13 @@ class TrainingRun:
         after_step: Callable[[], None] | None = None,
         report: Report | None = None,
     ) -> None:
-        """Train to the end of the recipe, on what `draw` gives; save now and then.
+        """Train until `config.iterations`, and save a checkpoint every `SAVE_EVERY` seconds.
 
-        `after_step` may put weights right that the optimizer has just moved. `report` is told now and then; without
-        it figures go to standard output, with the pace.
+        Arguments:
+            draw: Returns the batch of an iteration, given its random generator.
+            loss_of: Returns the loss and the figures of a batch.
+            after_step: Called after each step of the optimizer, for example to constrain weights.
+            report: Called every `REPORT_EVERY` iterations; None prints the figures to standard output.
         """
         advance = self._advance(loss_of, after_step)
         started, first, totals = time.monotonic(), self.iteration, dict[str, Tensor | float]()
@@ -114,7 +136,7 @@ class TrainingRun:
                 saved = time.monotonic()
 
     def _drawn(self, draw: Draw) -> Iterator[Batch]:
-        """Yield the batches of all iterations that are left; threads draw them ahead, on what cores are to spare."""
+        """Yield the batches of all remaining iterations; threads draw them ahead on spare cores."""
         threads = max(1, available_cpus() - 2)
         ahead = deque[Future[Batch]]()
         with ThreadPoolExecutor(threads) as pool:
@@ -155,10 +177,10 @@ class TrainingRun:
         average([*self.average.values()], [*self.model.state_dict().values()], self.iteration)
 
     def _save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint atomically."""
         state = {
             "iteration": self.iteration,
-            "recipe": asdict(self.config),
+            "recipe": asdict(self.config),  # the key that older checkpoints have
             "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -178,9 +200,10 @@ class TrainingRun:
 
 
 class CudaGraphStep:
-    """An iteration on a GPU: its kernels are recorded when it has run a few times, and replayed from then on.
+    """An iteration on a GPU, captured in a CUDA graph after a few runs and replayed from then on.
 
-    All batches must have the same shapes, and nothing of it may wait for the GPU. Figures are overwritten by the next.
+    All batches must have the same shapes, and the iteration must not synchronise with the GPU. Each call overwrites the
+    figures of the call before.
     """
 
     def __init__(self, advance: Advance) -> None:
@@ -191,7 +214,7 @@ class CudaGraphStep:
 
     def __call__(self, *batch: Tensor) -> Figures:
         self.calls += 1
-        if self.calls <= RUNS_BEFORE_RECORDING:
+        if self.calls <= RUNS_BEFORE_CAPTURE:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
                 figures = self.advance(*batch)
@@ -201,20 +224,23 @@ class CudaGraphStep:
             self.batch = tuple(part.clone() for part in batch)
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.figures = self.advance(*self.batch)
-        for recorded, part in zip(self.batch, batch, strict=True):
-            recorded.copy_(part)
+        for captured, part in zip(self.batch, batch, strict=True):
+            captured.copy_(part)
         self.graph.replay()
         return self.figures
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`, PyTorch's name of where to train."""
+    """Add `--device`, the name of a PyTorch device."""
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=default, help="where to train: cpu, cuda; the GPU if there is one")
 
 
 def averaged_weights(folder: Path, part: str = "") -> dict[str, Tensor]:
-    """Return the averaged weights of the run in `folder`: of a part, by name, where several were trained together."""
+    """Return the averaged weights of the run in `folder`.
+
+    With `part`, only the weights of that submodule are returned if the run trained several submodules.
+    """
     file, prefix = folder / "checkpoint.pt", f"{part}."
     weights: dict[str, Tensor] = torch.load(file, weights_only=True, map_location="cpu")["average"]
     of_part = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

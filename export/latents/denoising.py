@@ -1,4 +1,4 @@
-"""Where a bundle's UNet earns its place: pictures decoded with and without it, measured on photos."""
+"""The quantization steps at which a bundle's UNet improves images, measured on photos."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,18 @@ from sdtrt.progress import announce, progress
 
 QUALITIES = (5, 15, 25, 35, 50, 70)
 PHOTOS, SIDE = 8, 256  # pixels
-STEPS = 1  # one step is the mean of all pictures that it may have been, which no more steps improve in PSNR
-MIN_GAIN = 0.02  # dB; less is not worth a network's time
+STEPS = 1  # one DDIM step estimates the mean of all possible images; more steps do not improve PSNR
+MIN_GAIN = 0.02  # dB; less does not justify the network's time
 
 
 def measure_unet_gain(folder: Path, photos: Path, *, quiet: bool) -> str:
-    """Measure a bundle's UNet, write into its manifest when it is used by default, and return that in words."""
+    """Measure the PSNR gain of a bundle's UNet, and write its default use into the manifest; return a message.
+
+    Arguments:
+        folder: The bundle's folder, whose manifest is changed.
+        photos: Folder of photos.
+        quiet: Whether progress is not printed.
+    """
     gains = measure_gains(EngineCodec(folder, device="cpu", precision="fp32"), list_photos(photos), quiet=quiet)
     auto = choose_auto_steps(gains)
     fields = json.loads((folder / MANIFEST).read_text())
@@ -35,7 +41,7 @@ def measure_unet_gain(folder: Path, photos: Path, *, quiet: bool) -> str:
 
 
 def measure_gains(codec: EngineCodec, photos: Sequence[Path], *, quiet: bool) -> dict[float, float]:
-    """Return by quantizer's step, from the finest to the coarsest, how many dB of PSNR denoising brings on average."""
+    """Return the mean gain of denoising in dB of PSNR, by quantization step from fine to coarse."""
     some = photos[:: -(-len(photos) // PHOTOS)]
     pictures = [ImageData(pixels) for path in some if (pixels := centre_crop(path, SIDE, 1)) is not None]
     if not pictures:
@@ -54,7 +60,10 @@ def measure_gains(codec: EngineCodec, photos: Sequence[Path], *, quiet: bool) ->
 
 
 def choose_auto_steps(gains: Mapping[float, float]) -> dict[str, Any] | None:
-    """Return `auto` for a manifest: the finest step from which on denoising helps at all coarser ones; None if none."""
+    """Return the manifest's field `auto`: the finest step such that denoising helps there and at all coarser steps.
+
+    None if denoising does not help at the coarsest step.
+    """
     from_step = None
     for step, gain in sorted(gains.items(), reverse=True):
         if gain < MIN_GAIN:

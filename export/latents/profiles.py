@@ -1,4 +1,4 @@
-"""Which latent profile a new bundle writes its files with: a shipped one, checked, or numbers of its own, measured."""
+"""The latent profile of a new bundle: a shipped one, which is checked, or a new one, which is measured."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +15,26 @@ from sdtrt.export.latents.sample_images import list_photos, synthetic_image
 from sdtrt.export.latents.statistics import CodecPair, disagreement, measure_statistics, profile_fields
 
 SYNTHETIC_SIDE = 256  # pixels
-ODD_SIZE = 4.0  # how far from 1 the size of latents may be without a word
+MAX_SIZE_RATIO = 4.0  # latents larger or smaller than the profile's by more give a warning
 NO_PROFILE = (
-    "latent space {} has no shipped profile, so its numbers must be measured: add --calibrate FOLDER with some dozens "
-    "of photos, or name the space if it is a known one: --latent-space"
+    "latent space {} has no shipped profile, so its statistics must be measured: add --calibrate FOLDER with some "
+    "dozens of photos, or name a known space with --latent-space"
 )
 
 
 def choose_profile(
     space: str, pair: CodecPair, photos: Path | None, *, quiet: bool
 ) -> tuple[int | dict[str, Any], list[str]]:
-    """Return a manifest's `profile` and what there is to warn of.
+    """Return the manifest's field `profile`, and messages for the user.
 
-    For a space with a shipped profile, photos serve to check that the networks are of that space. For another,
-    `BundleError` if there are no photos to measure.
+    Arguments:
+        space: Name of the latent space.
+        pair: The networks. For a space with a shipped profile they are checked against it.
+        photos: Folder of photos; None without one.
+        quiet: Whether progress is not printed.
+
+    Raises:
+        BundleError: The space has no shipped profile and there are no photos, or the networks do not fit the profile.
     """
     identifier = shipped_profile_id(space)
     if identifier is None:
@@ -44,23 +50,27 @@ def choose_profile(
     found, expected = (len(latents), pair.downscale), (profile.channels, profile.downscale)
     if found != expected:
         raise BundleError(
-            f"latents have {found[0]} channels and are {found[1]} pixels wide; those of {space} have {expected[0]} and "
-            f"are {expected[1]}"
+            f"latents have {found[0]} channels and are {found[1]} pixels wide; expected {expected[0]} channels and "
+            f"{expected[1]} pixels for {space}"
         )
     if photos is not None:
         warning = disagreement(measure_statistics(pair, list_photos(photos), quiet=quiet), profile)
         return identifier, [warning or f"latents of the photos agree with those of {space}"]
     size = float(np.sqrt(np.mean(latents**2) / np.mean(profile.mean**2 + profile.spread**2)))
-    if 1 / ODD_SIZE <= size <= ODD_SIZE:
+    if 1 / MAX_SIZE_RATIO <= size <= MAX_SIZE_RATIO:
         return identifier, []
-    return identifier, [f"latents of a made image are {size:.2g} times as large as {space}'s; is the scale right?"]
+    return identifier, [f"latents of a test image are {size:.2g} times as large as {space}'s; check the latent scale"]
 
 
 @dataclass(frozen=True, slots=True)
 class CalibratedSpace:
-    """A profile's fields, without a scale of qualities yet; the photos that they are of, and crops to judge by.
+    """A measured latent space, before its quality range is known.
 
-    Those are of other photos if `held_out`.
+    Attributes:
+        profile_fields: The profile's JSON fields.
+        training_photos: The photos that were measured, which a prior is trained on.
+        eval_crops: Crops for evaluation, uint8 (H, W, 3) each.
+        held_out: Whether the crops are of other photos.
     """
 
     profile_fields: dict[str, Any]
@@ -70,7 +80,7 @@ class CalibratedSpace:
 
 
 def calibrate_space(pair: CodecPair, photos: Path, name: str, *, quiet: bool) -> CalibratedSpace:
-    """Measure a latent space on the photos in a folder; `BundleError` if they say nothing of it."""
+    """Measure a latent space on the photos in a folder; `BundleError` if no photo is usable."""
     learned, judged = split_holdout(list_photos(photos))
     crops = load_eval_crops(judged, pair.downscale)
     fields = profile_fields(measure_statistics(pair, learned, quiet=quiet), name, pair.downscale)
@@ -78,6 +88,6 @@ def calibrate_space(pair: CodecPair, photos: Path, name: str, *, quiet: bool) ->
 
 
 def require_photos(space: str) -> None:
-    """Raise `BundleError` if a bundle of this space cannot be made without photos."""
+    """Raise `BundleError` if this space has no shipped profile, so that a bundle needs photos."""
     if shipped_profile_id(space) is None:
         raise BundleError(NO_PROFILE.format(space))

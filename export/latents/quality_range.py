@@ -1,4 +1,7 @@
-"""The scale of qualities of a latent space: at which steps a bit buys as much as it does in others."""
+"""The quality range of a latent space: the step codes of qualities 1 and 100.
+
+They are chosen such that quality 50 has the same lambda in every latent space.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,22 +19,22 @@ from sdtrt.export.latents.sample_images import random_crops
 from sdtrt.export.latents.statistics import CodecPair
 from sdtrt.progress import Rate
 
-OCTAVE = 256  # step codes that halve a step
-CODES = (2560, 2368, 2176, 1984, 1792, 1600, 1408, 1216)  # at which rate and error are measured: from coarse to fine
-MIDDLE = 50  # the quality that means the same in every space
-CODES_PER_QUALITY = 2 * OCTAVE / 25  # a quality of 12.5 more halves what a bit may cost, and so a step's square
-MIN_SHARE = 0.5  # of these, where the networks' own error makes finer steps useless
-USELESS = 0.02  # the share of the networks' own error below which that of steps is of no account
-MIN_ERROR = 1e-6  # squared, in levels: none
+OCTAVE = 256  # step codes; a step code lower by this halves the quantization step
+CODES = (2560, 2368, 2176, 1984, 1792, 1600, 1408, 1216)  # step codes of the measured points, from coarse to fine
+MIDDLE = 50  # the quality with the same lambda in every space
+CODES_PER_QUALITY = 2 * OCTAVE / 25  # 12.5 more quality halve lambda, and so the square of the quantization step
+MIN_SHARE = 0.5  # the least share of `CODES_PER_QUALITY`, where the networks' error makes finer steps useless
+USELESS = 0.02  # quantization error below this share of the networks' error is negligible
+MIN_ERROR = 1e-6  # squared 8-bit levels; treated as no error
 
-HELD_OUT = 8  # of so many photos one is for this alone, where there are twice as many
+HELD_OUT = 8  # one of this many photos is held out, if there are at least twice as many
 CROPS, SIDE = 12, 256
-FINEST_STEP = 0.25  # what networks that want to know are told of latents as they are
+FINEST_STEP = 0.25  # quantization step passed to decoders that take it, for latents that are not quantized
 
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """What crops take and lose at a step: bits, and squared error in levels, both per value of a pixel."""
+    """Rate and distortion at a step code: bits, and squared error in 8-bit levels, both per pixel value."""
 
     step_code: int
     bits: float
@@ -39,19 +42,19 @@ class RatePoint:
 
 
 def split_holdout(photos: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the photos to learn from and those to judge by: different ones, if there are enough."""
+    """Return the photos for training and for evaluation: disjoint lists if there are enough photos, else equal."""
     if len(photos) < 2 * HELD_OUT:
         return [*photos], [*photos]
     return [p for n, p in enumerate(photos) if n % HELD_OUT], [*photos[::HELD_OUT]]
 
 
 def load_eval_crops(photos: Sequence[Path], multiple: int) -> list[U8Array]:
-    """Return the crops to judge by, uint8 (H, W, 3) each; `BundleError` if no photo can be used."""
+    """Return the crops for evaluation, uint8 (H, W, 3) each; `BundleError` if no photo can be used."""
     crops = [*islice(random_crops(photos, CROPS, SIDE, multiple), CROPS)]
     if not crops:
         raise BundleError(
-            f"none of the {len(photos)} photos to judge by, such as {photos[0]}, can be read and is {multiple} pixels "
-            "wide and high"
+            f"none of the {len(photos)} photos for evaluation, such as {photos[0]}, can be read and is at least "
+            f"{multiple} pixels wide and high"
         )
     return crops
 
@@ -59,7 +62,7 @@ def load_eval_crops(photos: Sequence[Path], multiple: int) -> list[U8Array]:
 def rate_distortion_curve(
     pair: CodecPair, profile: LatentProfile, crops: Sequence[U8Array], codes: Sequence[int], *, quiet: bool
 ) -> list[RatePoint]:
-    """Return what crops, uint8 (H, W, 3) each, take and lose at step codes."""
+    """Return rate and distortion of crops, uint8 (H, W, 3) each, at the step codes `codes`."""
     rate, latents = Rate(quiet=quiet), [pair.encode(crop) for crop in crops]
     points, values = [], sum(crop.size for crop in crops)
     for number, code in enumerate(codes):
@@ -76,28 +79,30 @@ def rate_distortion_curve(
 
 
 def network_error(pair: CodecPair, crops: Sequence[U8Array]) -> float:
-    """Return the squared error of the networks alone, in levels, per value of a pixel."""
+    """Return the squared error of the networks without quantization, in 8-bit levels, per pixel value."""
     total = sum(squared_error(pair.decode(pair.encode(crop), FINEST_STEP), crop) for crop in crops)
     return total / sum(crop.size for crop in crops)
 
 
 def squared_error(planes: F32Array, pixels: U8Array) -> float:
-    found = np.clip(np.rint(planes.transpose(1, 2, 0)), 0, 255)
-    return float(np.square(found - pixels, dtype=np.float64).sum())
+    """Return the summed squared error of planes, float32 (3, H, W), against pixels, uint8 (H, W, 3)."""
+    decoded = np.clip(np.rint(planes.transpose(1, 2, 0)), 0, 255)
+    return float(np.square(decoded - pixels, dtype=np.float64).sum())
 
 
 def measure_quality_range(
     pair: CodecPair, profile: LatentProfile, crops: Sequence[U8Array], *, quiet: bool
 ) -> tuple[int, int]:
-    """Return the step codes of qualities 1 and 100, as crops say."""
+    """Return the step codes of qualities 1 and 100, measured on crops, uint8 (H, W, 3) each."""
     return step_codes(rate_distortion_curve(pair, profile, crops, CODES, quiet=quiet), network_error(pair, crops))
 
 
 def step_codes(points: Sequence[RatePoint], network_error: float) -> tuple[int, int]:
     """Return the step codes of qualities 1 and 100.
 
-    At quality 50 a bit buys as much less error as it does in `tiny`, and so it is at the others by the theory of fine
-    steps, whose error is as their square (Gersho & Gray 1992, section 5.6), unless finer steps are of no use.
+    At quality 50 lambda equals that of `tiny`. Other qualities follow from high-rate theory, in which the error is
+    proportional to the squared quantization step (Gersho & Gray 1992, section 5.6). The range ends earlier where finer
+    steps are useless because of the networks' error.
     """
     middle = step_code_at_slope(points, operating_point(MIDDLE, layers=1).lmbda)
     finest = step_code_at_error(points, network_error, max(USELESS * network_error, MIN_ERROR))
@@ -110,7 +115,10 @@ def step_codes(points: Sequence[RatePoint], network_error: float) -> tuple[int, 
 
 
 def step_code_at_slope(points: Sequence[RatePoint], lmbda: float) -> float:
-    """Return the step code at which a bit buys so much error; beyond those measured by the theory of fine steps."""
+    """Return the step code at which one bit more reduces the squared error by `lmbda`.
+
+    Beyond the measured points the slope is extrapolated by high-rate theory.
+    """
     codes, slopes = [], []
     for coarse, fine in pairwise(points):
         bits, gain = fine.bits - coarse.bits, coarse.error - fine.error
@@ -118,16 +126,16 @@ def step_code_at_slope(points: Sequence[RatePoint], lmbda: float) -> float:
             codes.append((coarse.step_code + fine.step_code) / 2)
             slopes.append(np.log2(gain / bits))
     if not codes:
-        return float(points[len(points) // 2].step_code)  # nothing is gained anywhere: any scale is as good
-    slopes = list(np.minimum.accumulate(slopes))  # a finer step never buys more
-    wanted = np.log2(lmbda)
-    if wanted >= slopes[0] or wanted <= slopes[-1]:
-        end = 0 if wanted >= slopes[0] else -1
-        return float(codes[end] + OCTAVE / 2 * (wanted - slopes[end]))
-    return float(np.interp(-wanted, -np.array(slopes), codes))
+        return float(points[len(points) // 2].step_code)  # finer steps gain nothing: any range is as good
+    slopes = list(np.minimum.accumulate(slopes))  # slopes fall towards finer steps; this removes noise
+    target = np.log2(lmbda)
+    if target >= slopes[0] or target <= slopes[-1]:
+        end = 0 if target >= slopes[0] else -1
+        return float(codes[end] + OCTAVE / 2 * (target - slopes[end]))
+    return float(np.interp(-target, -np.array(slopes), codes))
 
 
-def step_code_at_error(points: Sequence[RatePoint], network_error: float, wanted: float) -> float:
-    """Return the step code at which steps add so much to the networks' own error, by the theory of fine steps."""
-    nearest = min(points, key=lambda p: abs(np.log2(max(p.error - network_error, MIN_ERROR) / wanted)))
-    return float(nearest.step_code - OCTAVE / 2 * np.log2(max(nearest.error - network_error, MIN_ERROR) / wanted))
+def step_code_at_error(points: Sequence[RatePoint], network_error: float, target: float) -> float:
+    """Return the step code at which quantization adds a squared error of `target`, by high-rate theory."""
+    nearest = min(points, key=lambda p: abs(np.log2(max(p.error - network_error, MIN_ERROR) / target)))
+    return float(nearest.step_code - OCTAVE / 2 * np.log2(max(nearest.error - network_error, MIN_ERROR) / target))

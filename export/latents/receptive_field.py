@@ -1,10 +1,10 @@
-"""A bundle's reach: how many latents away its networks look, found by changing their input, proved by cutting it.
+"""The receptive radius of a bundle's networks, in latents: measured by perturbing inputs, verified by cutting tiles.
 
-One column of latents in a strip, or of the pixels that they stand for, is changed: it is seen as far as the output
-changes at all, which is exact since equal shapes give equal bits. NaN is the change that hides nowhere: it stays NaN
-times a weight of 0, in a dead unit, and far below what rounding takes away. Should an operation swallow it, huge, plain
-and small numbers are there as well. Then strips are cut into the engine's own tiles, which must give the whole again:
-that also sees networks that look no farther, but on a grid coarser than latents, or at positions.
+One column of latents in a strip, or of the pixels of these latents, is perturbed. The output changes within the
+receptive radius; the comparison is exact because equal shapes give equal bits. NaN is the best perturbation: it passes
+weights of 0, inactive units and rounding. In case an operation removes NaN, large, medium and small numbers are tried
+as well. Then strips are cut into the engine's tiles, which must reproduce the uncut strip. This check also detects
+networks that depend on positions or on a grid coarser than latents.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,16 +23,26 @@ from sdtrt.export.latents.statistics import CodecPair
 from sdtrt.kernels import reference
 
 STRIP_HEIGHT = 4  # latents, the short side of strips
-PERTURBATIONS = (1e20, 3.0, 0.1)  # sizes of changes beside NaN
+CROSS_FADED = "tiles of large images are cross-faded"
+PERTURBATIONS = (1e20, 3.0, 0.1)  # sizes, tried after NaN
 
 Inputs = Callable[[int], tuple[F32Array, F32Array]]
 
 
 @dataclass(frozen=True, slots=True)
 class StripNetwork:
-    """A network along strips of n latents: float32 (C, 4 * before, n * before) to (D, 4 * after, n * after).
+    """A network on strips of n latents: float32 (C, 4 * before, n * before) to (D, 4 * after, n * after).
 
-    `inputs` gives two such strips for n: of an image, and of noise. If `transposed`, strips are upright to the network.
+    Attributes:
+        name: Name for messages.
+        network: The network.
+        source: Name of its input.
+        target: Name of its output.
+        inputs: Returns two input strips of n latents: of an image, and of noise.
+        before: Input pixels for each latent, 1 if the input is latents.
+        after: Output pixels for each latent, 1 if the output is latents.
+        step: The input `step` of decoders that take it, else empty.
+        transposed: Whether the network gets vertical strips.
     """
 
     name: str
@@ -46,20 +56,24 @@ class StripNetwork:
     transposed: bool
 
     def run(self, planes: F32Array) -> F32Array:
-        """Return what the network makes of a strip; `BundleError` if it fails, or the size is another."""
-        given = planes.swapaxes(1, 2) if self.transposed else planes
-        found = self.network.run({self.source: np.ascontiguousarray(given)[None], **self.step})[self.target][0]
-        height, width = (length // self.before * self.after for length in given.shape[1:])
-        if found.shape[1:] != (height, width):
-            raise BundleError(f"{self.source} {given.shape} became {found.shape}, expected {width}x{height}")
-        return found.swapaxes(1, 2) if self.transposed else found
+        """Return the output for a strip; `BundleError` if the network fails or the output has another size."""
+        strip = planes.swapaxes(1, 2) if self.transposed else planes
+        output = self.network.run({self.source: np.ascontiguousarray(strip)[None], **self.step})[self.target][0]
+        height, width = (length // self.before * self.after for length in strip.shape[1:])
+        if output.shape[1:] != (height, width):
+            raise BundleError(f"{self.source} {strip.shape} became {output.shape}, expected {width}x{height}")
+        return output.swapaxes(1, 2) if self.transposed else output
 
 
 def measure_receptive_radius(pair: CodecPair, vivid: Network | None = None) -> tuple[int | None, str]:
-    """Return a manifest's `reach` and, in words, what it means; None if tiles cut by it would not give the whole.
+    """Return the manifest's field `reach`, and a message.
 
-    That is the reach of the encoder and of all decoders, `vivid` being another one of the same latents. It is None,
-    too, beyond what tiles of the usual size can overlap by, and for networks that fail on the strips they are tried on.
+    The reach is the largest receptive radius of the networks, in latents. It is None if it exceeds the overlap of tiles
+    of the usual size, if tiles do not reproduce the whole image, or if a network fails on the strips.
+
+    Arguments:
+        pair: The encoder and the decoder.
+        vivid: A second decoder for the same latents.
     """
     farthest = CUT_TILE // (6 * pair.downscale)
     reach = 0
@@ -67,22 +81,22 @@ def measure_receptive_radius(pair: CodecPair, vivid: Network | None = None) -> t
         for strip_network in _strip_networks(pair, vivid):
             found = strip_radius(strip_network, farthest)
             if found is None:
-                far = f"farther than {farthest} latents, perhaps at the whole image"
-                return None, f"the {strip_network.name} looks {far}: tiles of large images fade into each other"
+                radius = f"more than {farthest} latents, perhaps the whole image"
+                return None, f"the {strip_network.name}'s receptive radius is {radius}: {CROSS_FADED}"
             reach = max(reach, found)
         for strip_network in _strip_networks(pair, vivid):
             difference = seam_error(strip_network, reach)
-            if difference != 0:  # the engine promises the very bits, so not even rounding may differ
-                other = f"cut into tiles, the {strip_network.name} gives values that differ by {difference:.2g} of their size"
-                return None, f"{other}: tiles of large images fade into each other"
+            if difference != 0:  # the engine promises equal bits, so even rounding must not differ
+                change = f"tiles change the {strip_network.name}'s output by {difference:.2g} of its root mean square"
+                return None, f"{change}: {CROSS_FADED}"
     except BundleError as error:
-        return None, f"how far the networks look is not known, so tiles of large images fade into each other: {error}"
-    return reach, f"reach {reach} latents: tiles of large images are exact"
+        return None, f"the receptive radius could not be measured, so {CROSS_FADED}: {error}"
+    return reach, f"receptive radius {reach} latents: tiles of large images are exact"
 
 
 def strip_radius(strip_network: StripNetwork, farthest: int) -> int | None:
-    """Return how many latents away a network looks along strips; None if more than `farthest`."""
-    far = 2 * farthest  # dilated convolutions leave gaps: what is near may not be seen, but what is farther
+    """Return a network's receptive radius along strips, in latents; None if it exceeds `farthest`."""
+    far = 2 * farthest  # dilated convolutions have gaps: a far perturbation may be visible where a near one is not
     reach = _visible_distance(strip_network, far, (np.nan,), kinds=1)
     if reach <= farthest and _visible_distance(strip_network, reach + 1, PERTURBATIONS) > reach:
         reach = _visible_distance(strip_network, far, PERTURBATIONS)
@@ -90,7 +104,7 @@ def strip_radius(strip_network: StripNetwork, farthest: int) -> int | None:
 
 
 def _visible_distance(strip_network: StripNetwork, most: int, sizes: Sequence[float], kinds: int = 2) -> int:
-    """Return at how many latents' distance, up to `most`, changes of a strip's middle are seen."""
+    """Return the largest distance, up to `most` latents, at which a perturbation of a strip's middle is visible."""
     rng = np.random.default_rng(5)
     distance = 0
     for planes in strip_network.inputs(2 * most + 1)[:kinds]:
@@ -105,10 +119,13 @@ def _visible_distance(strip_network: StripNetwork, most: int, sizes: Sequence[fl
 
 
 def seam_error(strip_network: StripNetwork, reach: int) -> float:
-    """Return by how much a strip of three tiles differs from the whole at most, in parts of its root mean square."""
+    """Return the largest difference between a strip cut into three tiles and the uncut strip.
+
+    The unit is the root mean square of the uncut strip's output.
+    """
     tiling = Tiling(max(6 * reach, STRIP_HEIGHT), 2 * reach, cut=True)
     length = 2 * (tiling.tile - reach) + 1
-    while gcd(*(start for start, _ in tiling.spans(length))) > 1:  # a coarser grid could fit all tiles
+    while gcd(*(start for start, _ in tiling.spans(length))) > 1:  # else a coarser grid could match all tiles
         length += 1
     planes, _ = strip_network.inputs(length)
     whole = strip_network.run(planes)
@@ -125,7 +142,7 @@ def seam_error(strip_network: StripNetwork, reach: int) -> float:
 
 
 def _strip_networks(pair: CodecPair, vivid: Network | None) -> Iterator[StripNetwork]:
-    """Yield all networks, along rows and along columns."""
+    """Yield all networks, on horizontal and then on vertical strips."""
     scale = pair.downscale
     step = {"step": np.ones(1, np.float32)} if pair.takes_step else {}
     decoders = {"decoder": pair.decoder} | ({"vivid decoder": vivid} if vivid else {})

@@ -187,7 +187,7 @@ def test_export_and_round_trip(tmp_path: Path, pictures: Path, case: Case, monke
         latents = case.encode(vae, pixels)
         back = case.decode(vae, latents).clamp(-1, 1)
     request = ExportOptions(str(tmp_path / "vae"), tmp_path / "bundle", "x-small", half=case.half, photos=pictures)
-    assert build(request)[0] == f"latent space x-small: {'as told, not ' + case.space if case.space else 'as told'}"
+    assert build(request)[0] == f"latent space x-small: {'as given, not ' + case.space if case.space else 'as given'}"
     bundle = Bundle.open(tmp_path / "bundle")
     for suffix in ("", ".fp16") if case.half else ("",):
         tolerance = TOLERANCES[suffix]

@@ -121,7 +121,7 @@ def pair(tmp_path: Path) -> Path:
 def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], opset: int) -> None:
     encoder(tmp_path / "encoder.onnx", opset=opset)
     decoder(tmp_path / "decoder.onnx", opset=opset)
-    assert import_pair(import_options(tmp_path)) == ["reach 0 latents: tiles of large images are exact"]
+    assert import_pair(import_options(tmp_path)) == ["receptive radius 0 latents: tiles of large images are exact"]
     pixels = photo(50, 30)
     with Codec.open(tmp_path / "bundle") as codec:
         data = codec.encode(pixels, quality=100, layers=1)

@@ -138,16 +138,16 @@ KNOWN: dict[str, tuple[list[Layer], list[Layer], int]] = {
 @pytest.mark.parametrize(("encoder", "decoder", "reach"), KNOWN.values(), ids=KNOWN)
 def test_known_reach(load: Load, encoder: list[Layer], decoder: list[Layer], reach: int) -> None:
     networks = CodecPair(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
-    assert measure_receptive_radius(networks) == (reach, f"reach {reach} latents: tiles of large images are exact")
+    assert measure_receptive_radius(networks) == (reach, f"receptive radius {reach} latents: tiles of large images are exact")
 
 
 UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
-    "too far": ([PATCHES], [conv(4, 4, 3, dilation=33), BLOCKS], "decoder looks farther than 32 latents"),
+    "too far": ([PATCHES], [conv(4, 4, 3, dilation=33), BLOCKS], "decoder receptive radius is more than 32 latents"),
     "normalised": ([PATCHES, ("InstanceNormalization", [ONES, ZEROS], {})], [BLOCKS], "encoder looks farther"),
     "mean of all": (
         [PATCHES],
         [conv(4, 4, 1), ("GlobalAveragePool", [], {}), ("Add", ["x0"], {}), BLOCKS],
-        "decoder looks farther",
+        "decoder.s receptive radius is more",
     ),
     # Something is added to every second latent: it looks at no other, but tiles may begin anywhere.
     "a coarser grid": (
@@ -203,7 +203,7 @@ def test_an_imported_bundle_is_cut_into_tiles(tmp_path: Path, photo: Callable[[i
         latent_space="sd1",
     )
     told, *_ = import_pair(options)
-    assert told == "reach 2 latents: tiles of large images are exact"
+    assert told == "receptive radius 2 latents: tiles of large images are exact"
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["reach"] == 2
     whole, tiled = (
         EngineCodec(tmp_path / "bundle", tile=0, precision="fp32"),
