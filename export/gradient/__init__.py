@@ -1,1 +1,1 @@
-"""ONNX decoders -> ONNX networks that compute a distortion of the image and its gradient with respect to the latents."""
+"""ONNX decoders -> ONNX networks that compute the image's distortion and its gradient with respect to the latents."""

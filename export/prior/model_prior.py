@@ -1,4 +1,4 @@
-"""A model's own prior: latents of photos, kept as they come, and training that goes on where it was cut short."""
+"""Training of a prior for one model, which can be resumed: latents and checkpoints are kept in a folder meanwhile."""
 
 import hashlib
 import shutil
@@ -22,25 +22,30 @@ from sdtrt.export.prior.architectures import PriorConfig, config_for
 from sdtrt.export.prior.train import PriorTrainingConfig, train
 from sdtrt.progress import Rate
 
-MIN_CROP = 8  # latents, of which there is something to be learned
+MIN_CROP = 8  # latents along a side; smaller crops are useless for training
 
 
 @dataclass(frozen=True, slots=True)
 class PriorTrainingOptions:
-    """How much a prior learns from: so many crops, so many pixels wide, for so many iterations.
+    """How a model's prior is trained.
 
-    0 iterations are as many as `default_iterations` says.
+    Attributes:
+        crops: Number of crops of photos that are encoded.
+        side: Side of these crops, in pixels.
+        iterations: Iterations of training; 0 stands for `default_iterations`.
+        crop: Side of the training samples, in latents.
+        table_crops: Number of samples that tables are fitted to.
     """
 
     crops: int = 512
     side: int = 512
     iterations: int = 0
-    crop: int = 32  # latents, of those crops, at a time
-    fitted_crops: int = 1500
+    crop: int = 32
+    table_crops: int = 1500
 
 
 def default_iterations(channels: int) -> int:
-    """Return for how long a prior of so many channels is trained: with few, an iteration takes less time."""
+    """Return the number of iterations for a prior: more for fewer channels, whose iterations take less time."""
     return max(4000, 32_000 // channels)
 
 
@@ -56,8 +61,19 @@ def trained_prior(
 ) -> Iterator[bytes]:
     """Yield the file of a prior for a bundle's latents, trained on photos.
 
-    What is done is kept in a folder beside the bundle until all that is done with the prior is done, too, so that the
-    same call goes on after an interruption. Raises `BundleError` if no photo is large enough.
+    Latents and checkpoints are kept in a folder beside the bundle until the `with` block ends without an error. After
+    an interruption the same call resumes.
+
+    Arguments:
+        bundle: The bundle.
+        networks: Its networks.
+        profile: Its profile.
+        photos: Photos for training.
+        prior_options: How to train.
+        quiet: Whether progress is not printed.
+
+    Raises:
+        BundleError: No photo is large enough.
     """
     config = config_for([*np.argsort(profile.weight, kind="stable")])
     prior_options = replace(prior_options, iterations=prior_options.iterations or default_iterations(profile.channels))
@@ -83,16 +99,19 @@ def train_on_latents(
     *,
     quiet: bool,
 ) -> bytes:
-    """Return the file of a prior trained on those latents that are large enough, or on the largest."""
+    """Return the file of a prior trained on normalised latents, float32 (C, h, w) each.
+
+    Latents smaller than a sample are skipped; if all are smaller, samples shrink to the largest of them.
+    """
     crop = min(prior_options.crop, max((min(plane.shape[1:]) for plane in latents), default=0))
     if crop < MIN_CROP:
         raise BundleError(f"no photo can be read and is {MIN_CROP} latents wide and high")
     training = PriorTrainingConfig(
-        iterations=prior_options.iterations, crop=crop, fitted_crops=prior_options.fitted_crops
+        iterations=prior_options.iterations, crop=crop, table_crops=prior_options.table_crops
     )
     large = [plane for plane in latents if min(plane.shape[1:]) >= crop]
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks so small gain nothing by more, and lose much where cores are busy
+    torch.set_num_threads(1)  # more threads do not speed up such small networks, and slow them on busy cores
     try:
         return train(large, config, step_codes, run, training, report=Rate(quiet=quiet))
     finally:
@@ -106,7 +125,7 @@ def cache_key(
     prior_options: PriorTrainingOptions,
     config: PriorConfig,
 ) -> str:
-    """Return a digest of all that a prior depends on; of photos of their names and sizes, of code of its version."""
+    """Return a digest of everything that determines a prior; photos count by name and size, code by version."""
     names = "\n".join(f"{path} {path.stat().st_size}" for path in photos)
     training = f"{__version__} {prior_options} {config} {PriorTrainingConfig(iterations=prior_options.iterations)}"
     text = f"{bundle.folder.name} {bundle.files['encoder.onnx']} {pack_profile(profile).hex()} {training} {names}"
@@ -122,7 +141,7 @@ def normalised_latents(
     *,
     quiet: bool,
 ) -> Iterator[F32Array]:
-    """Yield normalised latents, float32 (C, h, w), of crops of photos; those that the folder has are not made again."""
+    """Yield normalised latents, float32 (C, h, w), of crops of photos; the folder caches them."""
     rate, unit = Rate(quiet=quiet), (profile.spread * profile.weight)[:, None, None]
     for number, crop in enumerate(random_crops(photos, prior_options.crops, prior_options.side, networks.downscale)):
         rate(min(number, prior_options.crops), prior_options.crops, "crops encoded")

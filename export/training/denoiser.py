@@ -42,7 +42,7 @@ MULTIPLE = 4
 class DenoiserTrainingConfig(TrainingConfig):
     """What decides the outcome; a `crop` is so many latents wide.
 
-    Timesteps are drawn as uniform numbers to the power of `early`: above 1 most of them are early ones, where
+    Timesteps are drawn as uniform numbers to the power of `timestep_power`: above 1 most of them are early ones, where
     quantization noise is.
     """
 
@@ -52,7 +52,7 @@ class DenoiserTrainingConfig(TrainingConfig):
     batch: int = 8
     crop: int = 32
     ema_decay: float = 0.998
-    early: float = 2.0
+    timestep_power: float = 2.0
 
 
 class LatentDenoiser(nn.Module):
@@ -89,7 +89,7 @@ def train(
     def draw(rng: np.random.Generator) -> Batch:
         crops = np.stack([random_crop(latents, config.crop, rng) for _ in range(config.batch)])
         uniform = rng.random(config.batch).astype(np.float32)
-        timestep = torch.from_numpy(uniform**config.early * len(shares)).long().clamp_max(len(shares) - 1)
+        timestep = torch.from_numpy(uniform**config.timestep_power * len(shares)).long().clamp_max(len(shares) - 1)
         return torch.from_numpy(crops), timestep
 
     def loss_of(crops: Tensor, timestep: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

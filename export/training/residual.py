@@ -65,7 +65,7 @@ def main() -> None:
     samples = list(samples_of_photos(arguments.photos, arguments.model, arguments.count, rng))
     tables = None
     for _ in range(ROUNDS):
-        tables = fitted(samples, tables, rng)
+        tables = fit_tables(samples, tables, rng)
         print(
             f"{sum(len(residual_codec.encode_residual(*sample, trained=tables)) for sample in samples[::4])} bytes",
             flush=True,
@@ -81,10 +81,12 @@ def main() -> None:
     )
 
 
-def samples_of_photos(folder: Path, model: str, count: int, rng: np.random.Generator) -> Iterator[tuple[F32Array, int]]:
+def samples_of_photos(
+    folder: Path, model: str, fill_tables: int, rng: np.random.Generator
+) -> Iterator[tuple[F32Array, int]]:
     """Yield coefficients of what is missing of photos at random qualities, and steps to quantize them by."""
     codec, photos = EngineCodec(model), load_photos(folder, 256)
-    for number in rng.permutation(len(photos))[:count]:
+    for number in rng.permutation(len(photos))[:fill_tables]:
         height, width = (int(side * rng.choice([0.5, 0.6, 0.75])) for side in photos[number].shape[:2])
         pixels = np.asarray(Image.fromarray(photos[number]).resize((width, height), Image.Resampling.LANCZOS))
         for quality in (float(rng.uniform(RESIDUAL_START, 100)), float(rng.uniform(10, 100))):
@@ -96,7 +98,7 @@ def samples_of_photos(folder: Path, model: str, count: int, rng: np.random.Gener
                 yield residual, round(STEP_UNIT * float(step))
 
 
-def fitted(
+def fit_tables(
     samples: list[tuple[F32Array, int]], last: ResidualTables | None, rng: np.random.Generator
 ) -> ResidualTables:
     """Return the tables fitted to what `last` make of samples, None to a dead zone's symbols."""
@@ -105,7 +107,7 @@ def fitted(
     for residual, step in samples:
         wanted = residual_codec.scale_coefficients(residual, step)
         chosen = residual_codec.choose_last_groups(wanted, np.full(wanted.shape[2], RESIDUAL_LAMBDA, np.float32))
-        blocks = BlockContexts(residual.shape[2], residual.shape[3], last or untrained())
+        blocks = BlockContexts(residual.shape[2], residual.shape[3], last or untrained_tables())
         for part in blocks.passes():
             if part.group < 0:
                 values = chosen[part.channel, part.blocks]
@@ -133,7 +135,7 @@ def fitted(
 
 def tables_of(seen: dict[Key, list[tuple[F32Array, I32Array]]], extents: F64Array) -> ResidualTables:
     """Return the tables of what was seen in each pass: features, symbols, and coefficients in 1/1024 step."""
-    found = untrained()
+    found = untrained_tables()
     found.tables[:EXTENT_ROWS] = [integer_weights(row) for row in smoothed_extents(extents)]
     for channel in range(CHANNELS):
         for group in range(GROUPS):
@@ -151,7 +153,7 @@ def tables_of(seen: dict[Key, list[tuple[F32Array, I32Array]]], extents: F64Arra
                 bins.append(np.clip(scores >> SCORE_SHIFT, 0, BINS - 1).ravel())
                 known.append(values.reshape(-1, 2))
             first = EXTENT_ROWS + (channel * GROUPS + group) * BINS
-            count(found, first, np.concatenate(bins), np.concatenate(known))
+            fill_tables(found, first, np.concatenate(bins), np.concatenate(known))
     return found
 
 
@@ -181,7 +183,7 @@ def regression(features: F32Array, magnitudes: I32Array) -> tuple[I32Array, I32A
     return found, np.rint((offsets.detach().numpy() - LOWEST * np.log(2)) * unit).astype(np.int32)
 
 
-def count(found: ResidualTables, first: int, bins: I64Array, known: I32Array) -> None:
+def fill_tables(found: ResidualTables, first: int, bins: I64Array, known: I32Array) -> None:
     """Fill the tables from row `first` on by what symbols were seen in each bin; where few were, by what bins mean."""
     for number in range(BINS):
         symbols, wanted = known[bins == number].T
@@ -196,7 +198,7 @@ def count(found: ResidualTables, first: int, bins: I64Array, known: I32Array) ->
         found.tables[first + number] = integer_weights(counts + 30 * expected)
         found.low_bits[first + number] = low
         if not low:
-            found.points[first + number] = points_of(symbols, wanted)
+            found.points[first + number] = fit_offsets(symbols, wanted)
 
 
 def geometric(mean: float, low: int) -> F64Array:
@@ -208,7 +210,7 @@ def geometric(mean: float, low: int) -> F64Array:
     return probabilities
 
 
-def points_of(symbols: I32Array, wanted: I32Array) -> I8Array:
+def fit_offsets(symbols: I32Array, wanted: I32Array) -> I8Array:
     """Return where coefficients of each symbol lie on average, in 1/64 step from it, alike on both sides."""
     points = np.zeros(ENTRIES, np.int8)
     for magnitude in range(1, REACH + 1):
@@ -229,7 +231,7 @@ def smoothed_extents(counts: F64Array) -> F64Array:
     return spread.reshape(EXTENT_ROWS, ENTRIES)
 
 
-def untrained() -> ResidualTables:
+def untrained_tables() -> ResidualTables:
     """Return tables of which nothing is known."""
     return ResidualTables(
         np.full((ROWS, ENTRIES), (1 << 24) // ENTRIES, np.uint32),

@@ -28,7 +28,7 @@ from sdtrt.export.prior import model_prior
 from sdtrt.export.prior.architectures import build_architecture, config_for
 from sdtrt.export.prior.model_prior import PriorTrainingOptions
 
-TRAINING = PriorTrainingOptions(crops=3, side=64, iterations=2, crop=8, fitted_crops=2)
+TRAINING = PriorTrainingOptions(crops=3, side=64, iterations=2, crop=8, table_crops=2)
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_photos_that_are_too_small_for_a_crop(tmp_path: Path) -> None:
     sizes, config, run = [(16, 16), (1, 40), (12, 20)], config_for(range(2)), tmp_path / "run"
     latents = [np.random.default_rng(1).normal(0, 1, (2, *size)).astype(np.float32) for size in sizes]
     assert parse_prior(model_prior.train_on_latents(latents, config, (2304, 1280), run, TRAINING, quiet=True))
-    for training in (TRAINING, PriorTrainingOptions(crops=3, side=64, iterations=1, crop=64, fitted_crops=2)):
+    for training in (TRAINING, PriorTrainingOptions(crops=3, side=64, iterations=1, crop=64, table_crops=2)):
         with pytest.raises(BundleError, match="8 latents wide and high"):
             model_prior.train_on_latents(latents[1:2], config, (2304, 1280), run, training, quiet=True)
     assert model_prior.train_on_latents(latents, config, (2304, 1280), tmp_path / "smaller", training, quiet=True)

@@ -31,7 +31,7 @@ CONFIG = StageConfig(
     iterations=15_000, learning_rate=4e-4, warmup=500, batch=4, crop=192, steps=(0.25, 4.7), ema_decay=0.9995
 )
 LINEAR_RATE = 0.05  # of the linear transforms, beside 1 of the rest: as fast as that, they lead all astray at once
-MULTIPLIERS = 0.05, 0.15  # of bits against squared error, where symbols are chosen
+LAMBDA_RANGE = 0.05, 0.15  # of bits against squared error, where symbols are chosen
 
 
 class AutoencoderWithPrior(nn.Module):
@@ -48,21 +48,21 @@ class AutoencoderWithPrior(nn.Module):
         self.register_buffer("natural", order.argsort(), persistent=False)
 
     def latents_and_bits(
-        self, pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor, indexer: PassIndexer
+        self, pixels: Tensor, step: Tensor, features: Tensor, lmbdas: Tensor, indexer: PassIndexer
     ) -> tuple[Tensor, Tensor]:
         """Return latents as a decoder would get them, float32 (N, 40, h, w), and bits of each image, float32 (N,).
 
-        Rounding passes gradients straight through. `features` are those of the steps' codes, `multipliers` weights of
+        Rounding passes gradients straight through. `features` are those of the steps' codes, `lmbdas` weights of
         bits against squared error where symbols are chosen and nothing is masked, float32 (N,).
         """
         channel_steps = self.autoencoder.channel_steps(step)
         exact = self.autoencoder.encoder(pixels) / channel_steps
         with torch.no_grad():
-            multipliers = multipliers[:, None, None, None] * masking_weights(exact * step[:, None, None, None])
+            lmbdas = lmbdas[:, None, None, None] * masking_weights(exact * step[:, None, None, None])
         exact = exact.index_select(1, self.order)
         bits, coded = torch.zeros_like(step), indexer.zeros(exact)
         codes = 2048 + 256 * torch.log2(step)
-        for target, left, spent in code_batch(self.prior, indexer, exact, codes, features, multipliers):
+        for target, left, spent in code_batch(self.prior, indexer, exact, codes, features, lmbdas):
             coded[:, target] = left
             bits = bits + spent
         rounded = exact + (indexer.unpadded(coded) - exact).detach()
@@ -104,9 +104,9 @@ def train_jointly(
     use_bfloat16(model.autoencoder, device)
     indexer = PassIndexer(model.architecture, config.crop // DOWNSCALE, device)
 
-    def loss_of(pixels: Tensor, step: Tensor, features: Tensor, multipliers: Tensor) -> tuple[Tensor, Figures]:
+    def loss_of(pixels: Tensor, step: Tensor, features: Tensor, lmbdas: Tensor) -> tuple[Tensor, Figures]:
         crops = pixels_to_planes(pixels)
-        latents, bits = model.latents_and_bits(crops, step, features, multipliers, indexer)
+        latents, bits = model.latents_and_bits(crops, step, features, lmbdas, indexer)
         decoded = model.autoencoder.decoder(latents, step)
         distortion, figures = distortion_of(decoded, crops)
         bpp = bits / config.crop**2
@@ -133,8 +133,8 @@ def make_drawer(photos: list[np.ndarray], pages: list[np.ndarray], config: Stage
         crops = torch.from_numpy(mixed_crops(photos, pages, config.batch, config.crop, rng))
         codes = rng.integers(fine, coarse, config.batch)
         steps = torch.from_numpy(np.exp2((codes - 2048) / 256).astype(np.float32))
-        multipliers = torch.from_numpy(rng.uniform(*MULTIPLIERS, config.batch).astype(np.float32))
-        return crops, steps, features_of(codes.tolist()), multipliers
+        lmbdas = torch.from_numpy(rng.uniform(*LAMBDA_RANGE, config.batch).astype(np.float32))
+        return crops, steps, features_of(codes.tolist()), lmbdas
 
     return draw
 

@@ -36,7 +36,7 @@ def test_networks_stay_exact_whatever_training_does() -> None:
 def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAVE_EVERY", 0)
     latents = [np.random.default_rng(1).normal(size=(40, 24, 17)).astype(np.float32)]
-    training_config = train.PriorTrainingConfig(iterations=3, batch=1, crop=16, fitted_crops=1)
+    training_config = train.PriorTrainingConfig(iterations=3, batch=1, crop=16, table_crops=1)
     config, codes = PRIOR_CONFIGS["tiny"], EngineCodec("tiny").profile.step_codes
     whole = train.train(latents, config, codes, tmp_path / "whole", training_config, masking=4)
     with monkeypatch.context() as context:

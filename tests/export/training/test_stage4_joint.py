@@ -64,11 +64,11 @@ def test_a_stopped_run_goes_on(
 def test_latents_are_whole_steps_and_gradients_reach_both_parts(photos: Path) -> None:
     torch.manual_seed(1)
     model = AutoencoderWithPrior()
-    pixels, step, features, multipliers = make_drawer(
+    pixels, step, features, lmbdas = make_drawer(
         [np.asarray(Image.open(path)) for path in sorted(photos.iterdir())], [], SHORT
     )(np.random.default_rng(1))
     indexer = PassIndexer(model.architecture, 8)
-    latents, bits = model.latents_and_bits(pixels_to_planes(pixels), step, features, multipliers, indexer)
+    latents, bits = model.latents_and_bits(pixels_to_planes(pixels), step, features, lmbdas, indexer)
     predicted = PRIOR_CONFIGS["tiny"].groups[0]
     whole = [channel for channel in range(LATENT_CHANNELS) if channel not in predicted]
     symbols = (latents / model.autoencoder.channel_steps(step))[:, whole]
@@ -90,11 +90,11 @@ def test_what_masks_errors_is_what_the_engine_says() -> None:
 
 def test_features_are_those_of_the_steps() -> None:
     photo = [np.zeros((64, 64, 3), np.uint8)]
-    _, step, features, multipliers = make_drawer(photo, [], SHORT)(np.random.default_rng(1))
+    _, step, features, lmbdas = make_drawer(photo, [], SHORT)(np.random.default_rng(1))
     codes = [round(2048 + 256 * float(torch.log2(one))) for one in step]
     assert torch.equal(features, features_of(codes))
     low, high = SHORT.steps
-    assert ((step > low * 0.99) & (step < high * 1.01) & (multipliers > 0)).all()
+    assert ((step > low * 0.99) & (step < high * 1.01) & (lmbdas > 0)).all()
 
 
 def test_learned_branches_in_bfloat16(photos: Path, bfloat16: bool) -> None:
