@@ -1,4 +1,4 @@
-"""One network of a bundle: its ONNX files in single and half precision, each compared with torch."""
+"""Export of one network of a bundle: ONNX files in single and half precision, each compared with torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,19 @@ from sdtrt.export.graphs.attention import bound_attention
 from sdtrt.export.graphs.torch_half import to_half
 from sdtrt.progress import announce
 
-NBYTES_PER_WEIGHT = 4 + 2  # in single and in half precision
+NBYTES_PER_WEIGHT = 4 + 2  # single plus half precision
 
 
 @dataclass(slots=True)
 class BundlePart:
-    """A network with inputs of a real image, planes (2, C, H, W) and vectors (2,), to be traced and checked with."""
+    """A network of a bundle.
+
+    Attributes:
+        name: Name of the network, which is the stem of its files.
+        network: The network; the export changes it.
+        inputs: Inputs from real images for tracing and checks: planes (2, C, H, W) and vectors (2,), by name.
+        output: Name of its output.
+    """
 
     name: str
     network: nn.Module
@@ -28,16 +35,29 @@ class BundlePart:
 
 @dataclass(frozen=True, slots=True)
 class ExportRecord:
-    """What the manifest says of the parts: figures of each file, and blocks that stayed in single precision."""
+    """Results of the exports for the manifest.
+
+    Attributes:
+        parity: Differences from torch, by file name.
+        islands: Names of the blocks that stay in single precision, by network.
+    """
 
     parity: dict[str, Any] = field(default_factory=dict)
     islands: dict[str, list[str]] = field(default_factory=dict)
 
 
 def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: bool, quiet: bool) -> None:
-    """Write a part's files and note them in `written`; with `half`, the network is in half precision afterwards.
+    """Write the files of a network, and add the results to `written`.
 
-    Raises `BundleError` where ONNX and torch differ, half precision cannot hold the network, or the disk the files.
+    Arguments:
+        part: The network; with `half` it is in half precision afterwards.
+        folder: The bundle's folder.
+        written: The results so far.
+        half: Whether a file in half precision is also written.
+        quiet: Whether stages are not printed.
+
+    Raises:
+        BundleError: ONNX and torch differ, the network overflows in half precision, or the disk is too small.
     """
     _require_space(part, folder)
     inputs = [_cropped(part.inputs, 2, 3), _cropped(part.inputs, 3, 2)]
@@ -61,7 +81,7 @@ def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: b
 
 
 def _cropped(inputs: dict[str, Tensor], rows: int, columns: int) -> dict[str, Tensor]:
-    """Return inputs whose planes are cut to so many quarters of their height and width."""
+    """Return inputs whose planes are cropped to `rows` quarters of the height and `columns` quarters of the width."""
 
     def crop(tensor: Tensor) -> Tensor:
         height, width = (n // 4 * quarters for n, quarters in zip(tensor.shape[2:], (rows, columns), strict=True))
@@ -74,4 +94,4 @@ def _require_space(part: BundlePart, folder: Path) -> None:
     needed = NBYTES_PER_WEIGHT * sum(tensor.numel() for tensor in part.network.state_dict().values())
     free = free_bytes(folder)
     if free < needed:
-        raise BundleError(f"the disk has {free >> 20} MiB left, {part.name} needs {needed >> 20} MiB; make room for it")
+        raise BundleError(f"the disk has {free >> 20} MiB left, {part.name} needs {needed >> 20} MiB; free some space")

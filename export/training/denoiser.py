@@ -1,10 +1,10 @@
-"""Train a small UNet that cleans a model's latents, and add it to a copy of the model's bundle.
+"""Train a small UNet that denoises a model's latents, and add it to a copy of the model's bundle.
 
     python -m sdtrt.export.training.denoiser PHOTOS --model tiny --run runs/denoiser-tiny --out runs/tiny-denoising
 
-It is a denoiser as diffusion models are made of, for every timestep: what it learns is the noise that was added to
-latents of the photos. Channels are taken in units of their quantizer's step, so that noise is alike in all of them. The
-network is one of diffusers, written by the same path as Stable Diffusion's. A run goes on from its last checkpoint.
+Like the UNets of diffusion models it predicts, at every timestep, the noise that was added to latents of the photos.
+Channels are in units of their quantization step, so that all channels have the same noise level. The network is of a
+class of diffusers and is exported like Stable Diffusion's. A run resumes from its last checkpoint.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from sdtrt.export.latents.denoising import measure_unet_gain
 from sdtrt.export.latents.photo_latents import latents_of_photos
 from sdtrt.export.training_loop import Batch, TrainingConfig, TrainingRun, averaged_weights
 
-SCHEDULE = {  # Stable Diffusion's
+SCHEDULE = {  # the noise schedule of Stable Diffusion
     "prediction_type": "epsilon",
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
@@ -40,10 +40,11 @@ MULTIPLE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserTrainingConfig(TrainingConfig):
-    """What decides the outcome; a `crop` is so many latents wide.
+    """The hyperparameters of a denoiser's training; `crop` is in latents.
 
-    Timesteps are drawn as uniform numbers to the power of `timestep_power`: above 1 most of them are early ones, where
-    quantization noise is.
+    Attributes:
+        timestep_power: Timesteps are drawn as uniform numbers to this power. Above 1 early timesteps, which have the
+            noise levels of quantization, are more frequent.
     """
 
     iterations: int = 5000
@@ -60,8 +61,8 @@ class LatentDenoiser(nn.Module):
 
     def __init__(self, unit: Tensor, size: Tensor) -> None:
         super().__init__()
-        self.register_buffer("unit", unit[:, None, None])  # of noise, in each channel
-        self.register_buffer("size", size[:, None, None])  # of clean latents, in these units
+        self.register_buffer("unit", unit[:, None, None])  # quantization step of each channel
+        self.register_buffer("size", size[:, None, None])  # root mean square of noisy latents, in quantization steps
         self.unet = diffusers.UNet2DModel(
             in_channels=len(unit),
             out_channels=len(unit),
@@ -81,7 +82,14 @@ class LatentDenoiser(nn.Module):
 def train(
     latents: list[np.ndarray], profile: LatentProfile, run: Path, config: DenoiserTrainingConfig
 ) -> LatentDenoiser:
-    """Return the averaged denoiser of latents in units of their steps, float32 (C, h, w) each."""
+    """Train a denoiser, and return it with averaged weights.
+
+    Arguments:
+        latents: Latents in quantization steps, float32 (C, h, w) each.
+        profile: The model's profile.
+        run: Folder of the checkpoint, from which training resumes.
+        config: The hyperparameters.
+    """
     torch.manual_seed(config.seed)
     denoiser = new_denoiser(latents, profile)
     shares = torch.from_numpy(Schedule.from_fields(SCHEDULE).shares).float()
@@ -116,7 +124,7 @@ def random_crop(latents: list[np.ndarray], side: int, rng: np.random.Generator) 
 
 
 def add_to_bundle(bundle: Bundle, denoiser: LatentDenoiser, example: Tensor, photos: Path, out: Path) -> str:
-    """Write a copy of a bundle with the denoiser, measure it there, and return what came of it."""
+    """Write a copy of a bundle with the denoiser, measure the denoiser's gain, and return a message about it."""
     fields = json.loads((bundle.folder / MANIFEST).read_text())
     written = ExportRecord()
     with new_bundle(out, force=True) as folder, torch.no_grad():

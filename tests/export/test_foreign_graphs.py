@@ -117,7 +117,7 @@ def test_adopt_half_precision_becomes_single(tmp_path: Path, photo: Callable[[in
     encoder(tmp_path / "encoder.onnx", kind=kind)
     decoder(tmp_path / "decoder.onnx", kind=kind, nodes=cast, targets={"end": ANY})
     notes = import_pair(options(tmp_path))
-    assert sum("half precision was brought to single" in note for note in notes) == 2
+    assert sum("half precision was converted to single" in note for note in notes) == 2
     for name in ("encoder", "decoder"):
         model = onnx.load(tmp_path / "bundle" / f"{name}.onnx")
         assert {tensor.data_type for tensor in model.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
@@ -235,7 +235,7 @@ def test_adopt_channels_differ_are_named(tmp_path: Path) -> None:
 
 def test_adopt_missing_file_lists_others(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx")
-    with pytest.raises(BundleError, match=r"decoder\.onnx does not exist.*there: encoder\.onnx"):
+    with pytest.raises(BundleError, match=r"decoder\.onnx does not exist.*folder contains: encoder\.onnx"):
         import_pair(options(tmp_path))
     with pytest.raises(BundleError, match="is a folder"):
         import_pair(options(tmp_path, encoder=tmp_path, decoder=tmp_path / "encoder.onnx"))

@@ -184,9 +184,9 @@ def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
 
 def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
     _, warning = import_pair(import_options(pair, latent_scale=1.0, photos=photos))
-    assert "do not look like sd1" in warning
+    assert "do not match sd1" in warning
     _, warning = import_pair(import_options(pair, latent_scale=1e-3, force=True))
-    assert "is the scale right?" in warning
+    assert "check the latent scale" in warning
 
 
 @pytest.mark.parametrize(

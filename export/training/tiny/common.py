@@ -1,4 +1,4 @@
-"""What the stages of training `tiny` have in common: crops at random steps, and arithmetic in bfloat16."""
+"""Shared parts of the training stages of `tiny`: hyperparameters, random crops, and arithmetic in bfloat16."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,13 @@ from sdtrt.export.training_loop import Batch, Draw, TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig(TrainingConfig):
-    """What decides the outcome of a stage; a `crop` is so many pixels wide, `steps` and `dead_zones` are ranges."""
+    """The hyperparameters of a stage; `crop` is in pixels.
+
+    Attributes:
+        lambda_at_step_1: Lambda of R + lambda D at quantization step 1, in bits per pixel and squared 8-bit level.
+        steps: Range of the quantization steps, drawn log-uniformly.
+        dead_zones: Range of the dead zones, in quantization steps.
+    """
 
     batch: int = 8
     crop: int = 128
@@ -25,23 +31,23 @@ class StageConfig(TrainingConfig):
 
 
 def make_crop_drawer(photos: list[np.ndarray], config: StageConfig, pages: list[np.ndarray] | None = None) -> Draw:
-    """Return what draws crops, float32 (N, 3, H, W), with steps and dead zones, float32 (N,).
+    """Return a function that draws crops, float32 (N, 3, H, W), with quantization steps and dead zones, float32 (N,).
 
-    One crop in six on average is of `pages`, if there are any.
+    If there are `pages`, one crop in six on average is of them.
     """
 
     def draw(rng: np.random.Generator) -> Batch:
         crops = pixels_to_planes(mixed_crops(photos, pages or [], config.batch, config.crop, rng))
         low, high = map(math.log, config.steps)
-        step = torch.from_numpy(np.exp(rng.uniform(low, high, config.batch)).astype(np.float32))
+        quant_step = torch.from_numpy(np.exp(rng.uniform(low, high, config.batch)).astype(np.float32))
         dead_zone = torch.from_numpy(rng.uniform(*config.dead_zones, config.batch).astype(np.float32))
-        return crops, step, dead_zone
+        return crops, quant_step, dead_zone
 
     return draw
 
 
 def use_bfloat16(model: Autoencoder, device: str) -> None:
-    """Compute learned branches in bfloat16 from now on, where the processor has it; the rest keeps its digits."""
+    """Make the learned branches compute in bfloat16 if the processor has it; the linear transforms stay in float32."""
     if device == "cpu" and not may_have_bfloat16():
         return
     for network in (model.encoder, model.decoder):

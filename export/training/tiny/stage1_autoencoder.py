@@ -1,11 +1,11 @@
-"""First stage of training `tiny`: all of it, one set of weights for every rate.
+"""Stage 1 of training `tiny`: encoder, decoder and rate model, with one set of weights for every rate.
 
     python -m sdtrt.export.training.tiny.stage1_autoencoder PHOTOS --run runs/tiny
 
-The loss is bits per pixel + lambda * mean squared error (8-bit scale). The step is drawn at random for each crop,
-log-uniform, and lambda goes with its inverse square, as it does for a uniform quantizer at high rate
-(T. Wiegand and B. Girod, "Lagrange multiplier selection in hybrid video coder control", 2001).
-A run can be stopped at any time and goes on from its last checkpoint.
+The loss is R + lambda D: bits per pixel + lambda * mean squared error on the 8-bit scale. The quantization step of each
+crop is drawn log-uniformly. Lambda is inversely proportional to its square, as for a uniform quantizer at high rate
+(T. Wiegand and B. Girod, "Lagrange multiplier selection in hybrid video coder control", 2001). A run can be stopped at
+any time and resumes from its last checkpoint.
 """
 
 import argparse
@@ -24,19 +24,26 @@ CONFIG = StageConfig(iterations=14_000, learning_rate=8e-4, warmup=400)
 
 
 def train(folder: Path, run: Path, config: StageConfig, device: str) -> None:
-    """Train to the end of `config`, from the checkpoint in `run` if there is one."""
+    """Train the stage.
+
+    Arguments:
+        folder: Folder of training photos.
+        run: Folder of the checkpoint, from which training resumes.
+        config: The hyperparameters.
+        device: Name of a PyTorch device.
+    """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     photos = load_photos(folder, config.crop)
     model = Autoencoder(linear_spread(pixels_to_planes(random_crops(photos, 256, config.crop, rng))))
     model = model.to(device)
 
-    def loss_of(crops: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        decoded, bits = model(crops, step, dead_zone)
+    def loss_of(crops: Tensor, quant_step: Tensor, dead_zone: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        decoded, bits = model(crops, quant_step, dead_zone)
         bpp = bits.sum((1, 2, 3)) / config.crop**2
         error = (decoded - crops).mul(127.5).square().mean((1, 2, 3))
-        # Multiplied by the step, since the loss falls about so: every rate pulls as hard.
-        loss = (step * (bpp + config.lambda_at_step_1 / step.square() * error)).mean()
+        # The loss is about inversely proportional to the step, so multiplying by it gives all rates equal weight.
+        loss = (quant_step * (bpp + config.lambda_at_step_1 / quant_step.square() * error)).mean()
         return loss, {"loss": loss, "bpp": bpp.mean(), "mse": error.mean()}
 
     TrainingRun(run, model, model, config).train(make_crop_drawer(photos, config), loss_of)

@@ -1,10 +1,10 @@
-"""Fourth stage of training `tiny`: all of it together with the prior that codes its files.
+"""Stage 4 of training `tiny`: encoder and decoder together with the prior that codes files.
 
     python -m sdtrt.export.training.tiny.stage4_joint PHOTOS PAGES --start runs/tiny-refined --prior runs/prior
 
-The stages before it estimate bits by a model of their own; here the prior's networks say them, on symbols chosen as the
-codec chooses them, and gradients reach the encoder through what is coded, straight through the rounding, not through
-what it is foretold from. It runs on a GPU if there is one (`--device`). A run goes on from its last checkpoint.
+Earlier stages estimate the rate with a separate model. Here the prior's networks give the rate of symbols chosen by
+RDOQ, as in the codec. Gradients reach the encoder straight through the rounding of the coded symbols, but not through
+contexts. The stage runs on a GPU if there is one (`--device`). A run resumes from its last checkpoint.
 """
 
 import argparse
@@ -30,38 +30,46 @@ from sdtrt.export.training_loop import Batch, Draw, Figures, Report, TrainingRun
 CONFIG = StageConfig(
     iterations=15_000, learning_rate=4e-4, warmup=500, batch=4, crop=192, steps=(0.25, 4.7), ema_decay=0.9995
 )
-LINEAR_RATE = 0.05  # of the linear transforms, beside 1 of the rest: as fast as that, they lead all astray at once
-LAMBDA_RANGE = 0.05, 0.15  # of bits against squared error, where symbols are chosen
+LINEAR_RATE = 0.05  # factor of the linear transforms' learning rate; with 1 the training diverges at once
+LAMBDA_RANGE = 0.05, 0.15  # lambda of RDOQ, in squared steps per bit
 
 
 class AutoencoderWithPrior(nn.Module):
-    """An autoencoder, and the networks of its prior."""
+    """An autoencoder and the networks of its prior."""
 
     def __init__(self) -> None:
         super().__init__()
         config = PRIOR_CONFIGS["tiny"]
         self.architecture = build_architecture(config)
         self.autoencoder = Autoencoder(torch.ones(LATENT_CHANNELS))
-        self.prior = nn.ModuleList([TrainablePassNetwork(step, config) for step in self.architecture.passes])
+        self.prior = nn.ModuleList(
+            [TrainablePassNetwork(quant_step, config) for quant_step in self.architecture.passes]
+        )
         order = torch.tensor(self.architecture.order)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("natural", order.argsort(), persistent=False)
 
     def latents_and_bits(
-        self, pixels: Tensor, step: Tensor, features: Tensor, lmbdas: Tensor, indexer: PassIndexer
+        self, pixels: Tensor, quant_step: Tensor, features: Tensor, lmbdas: Tensor, indexer: PassIndexer
     ) -> tuple[Tensor, Tensor]:
-        """Return latents as a decoder would get them, float32 (N, 40, h, w), and bits of each image, float32 (N,).
+        """Return the latents that a decoder would get, float32 (N, 40, h, w), and the bits of each image, float32 (N,).
 
-        Rounding passes gradients straight through. `features` are those of the steps' codes, `lmbdas` weights of
-        bits against squared error where symbols are chosen and nothing is masked, float32 (N,).
+        Rounding passes gradients straight through.
+
+        Arguments:
+            pixels: Images, float32 (N, 3, H, W) in [-1, 1].
+            quant_step: Quantization steps, float32 (N,).
+            features: Embeddings of the step codes, float32 (N, KNOTS).
+            lmbdas: Lambda of RDOQ without masking, in squared steps per bit, float32 (N,).
+            indexer: The indices for crops of this size.
         """
-        channel_steps = self.autoencoder.channel_steps(step)
+        channel_steps = self.autoencoder.channel_steps(quant_step)
         exact = self.autoencoder.encoder(pixels) / channel_steps
         with torch.no_grad():
-            lmbdas = lmbdas[:, None, None, None] * masking_weights(exact * step[:, None, None, None])
+            lmbdas = lmbdas[:, None, None, None] * masking_weights(exact * quant_step[:, None, None, None])
         exact = exact.index_select(1, self.order)
-        bits, coded = torch.zeros_like(step), indexer.zeros(exact)
-        codes = 2048 + 256 * torch.log2(step)
+        bits, coded = torch.zeros_like(quant_step), indexer.zeros(exact)
+        codes = 2048 + 256 * torch.log2(quant_step)
         for target, left, spent in code_batch(self.prior, indexer, exact, codes, features, lmbdas):
             coded[:, target] = left
             bits = bits + spent
@@ -70,13 +78,13 @@ class AutoencoderWithPrior(nn.Module):
 
 
 def masking_weights(latents: Tensor) -> Tensor:
-    """Return `engine.coding.masking` of latents in steps at step 1, (N, 40, h, w): float32 (N, 1, h, w)."""
+    """Return `engine.coding.perceptual_masking` in torch: float32 (N, 1, h, w) for latents (N, 40, h, w)."""
     low = latents[:, :MASKING_CHANNELS]
     activity = (windowed(low.square()) - windowed(low).square()).clamp_min(0).sum(1, keepdim=True)
-    price = (
+    weights = (
         (activity + float(perceptual_masking.ACTIVITY_FLOOR)) / float(perceptual_masking.REFERENCE_ACTIVITY)
     ) ** 0.25
-    return price.clamp(float(perceptual_masking.MIN_WEIGHT), float(perceptual_masking.MAX_WEIGHT))
+    return weights.clamp(float(perceptual_masking.MIN_WEIGHT), float(perceptual_masking.MAX_WEIGHT))
 
 
 def windowed(planes: Tensor) -> Tensor:
@@ -94,7 +102,18 @@ def train_jointly(
     device: str,
     report: Report | None = None,
 ) -> None:
-    """Train to the end of `config`, from the checkpoint in `run`, or else what `start` and `prior` hold."""
+    """Train the stage.
+
+    Arguments:
+        folder: Folder of training photos.
+        pages_folder: Folder of training pages and screens.
+        start: Folder of the checkpoint of stage 3, or of this stage.
+        prior: Folder of the checkpoint of a prior for `start`.
+        run: Folder of the checkpoint, from which training resumes.
+        config: The hyperparameters.
+        device: Name of a PyTorch device.
+        report: Called with the progress; None prints it.
+    """
     torch.manual_seed(config.seed)
     photos, pages = load_photos(folder, config.crop), load_photos(pages_folder, config.crop)
     model = AutoencoderWithPrior()
@@ -104,19 +123,21 @@ def train_jointly(
     use_bfloat16(model.autoencoder, device)
     indexer = PassIndexer(model.architecture, config.crop // DOWNSCALE, device)
 
-    def loss_of(pixels: Tensor, step: Tensor, features: Tensor, lmbdas: Tensor) -> tuple[Tensor, Figures]:
+    def loss_of(pixels: Tensor, quant_step: Tensor, features: Tensor, lmbdas: Tensor) -> tuple[Tensor, Figures]:
         crops = pixels_to_planes(pixels)
-        latents, bits = model.latents_and_bits(crops, step, features, lmbdas, indexer)
-        decoded = model.autoencoder.decoder(latents, step)
+        latents, bits = model.latents_and_bits(crops, quant_step, features, lmbdas, indexer)
+        decoded = model.autoencoder.decoder(latents, quant_step)
         distortion, figures = distortion_of(decoded, crops)
         bpp = bits / config.crop**2
-        grid = grid_penalty(decoded, crops, step)
-        loss = (step * (bpp + config.lambda_at_step_1 / step.square() * distortion)).mean() + GRID_WEIGHT * grid
+        grid = grid_penalty(decoded, crops, quant_step)
+        loss = (
+            quant_step * (bpp + config.lambda_at_step_1 / quant_step.square() * distortion)
+        ).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "bpp": bpp.mean(), **figures, "grid": grid}
 
     def keep_exact() -> None:
-        for network, step in zip(model.prior, model.architecture.passes, strict=True):
-            network.keep_exact(step)
+        for network, quant_step in zip(model.prior, model.architecture.passes, strict=True):
+            network.keep_exact(quant_step)
 
     networks = model.autoencoder
     linear = [networks.encoder.linear.weight, networks.decoder.linear]
@@ -125,9 +146,9 @@ def train_jointly(
 
 
 def make_drawer(photos: list[np.ndarray], pages: list[np.ndarray], config: StageConfig) -> Draw:
-    """Return what draws crops, uint8 (N, H, W, 3), with steps, features of their codes, and multipliers."""
+    """Return a function that draws crops, uint8 (N, H, W, 3), quantization steps, their embeddings, and lambdas."""
 
-    fine, coarse = (round(2048 + 256 * math.log2(step)) for step in config.steps)
+    fine, coarse = (round(2048 + 256 * math.log2(quant_step)) for quant_step in config.steps)
 
     def draw(rng: np.random.Generator) -> Batch:
         crops = torch.from_numpy(mixed_crops(photos, pages, config.batch, config.crop, rng))

@@ -1,12 +1,11 @@
-"""Last stage of training `tiny`: the decoder alone, on latents as files hold them.
+"""Stage 5 of training `tiny`: the decoder alone, on latents decoded from files.
 
     python -m sdtrt.export.training.tiny.stage5_decoder PHOTOS PAGES --start runs/tiny-refined --run runs/tiny-polished
 
-The stages before it round latents with a dead zone; the codec picks symbols that are cheap. So here latents are coded
-as the codec codes them, by the profile and the prior that `tiny.build` and `prior.train` made of the
-stage before. Encoder, profile and prior stay as they are. The loss is squared error alone: a decoder trained for what
-SSIMULACRA2 counts gained none of it and lost 0.4 dB, so that is up to the encoder. A run goes on from its last
-checkpoint.
+Stages 1 to 3 round latents with a dead zone, but the codec uses RDOQ. Here latents are coded as in the codec, with the
+profile and the prior that `tiny.build` and `prior.train` made from stage 4. Encoder, profile and prior do not change.
+The loss is the squared error and the grid penalty: a decoder trained with the perceptual loss gained no SSIMULACRA2
+and lost 0.4 dB. A run resumes from its last checkpoint.
 """
 
 import argparse
@@ -32,29 +31,37 @@ CONFIG = StageConfig(
 
 
 def train_decoder(folder: Path, pages_folder: Path, start: Path, run: Path, config: StageConfig) -> None:
-    """Train the decoder to the end of `config`, from the checkpoint in `run`, or else the averaged model in `start`."""
+    """Train the decoder.
+
+    Arguments:
+        folder: Folder of training photos.
+        pages_folder: Folder of training pages and screens.
+        start: Folder of stage 4's checkpoint.
+        run: Folder of the checkpoint, from which training resumes.
+        config: The hyperparameters.
+    """
     torch.manual_seed(config.seed)
     photos, pages = load_photos(folder, config.crop), load_photos(pages_folder, config.crop)
     profile = shipped_profile(PROFILE_ID)
     model = load_model(start)
     use_bfloat16(model, "cpu")
 
-    def loss_of(crops: Tensor, step: Tensor, _: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(crops: Tensor, quant_step: Tensor, _: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             exact = model.encoder(crops).numpy()
-        codes = [round(2048 + 256 * math.log2(s)) for s in step.tolist()]
+        codes = [round(2048 + 256 * math.log2(s)) for s in quant_step.tolist()]
         latents = np.stack([round_trip(one, profile, code) for one, code in zip(exact, codes, strict=True)])
-        decoded = model.decoder(torch.from_numpy(latents), step)
+        decoded = model.decoder(torch.from_numpy(latents), quant_step)
         error = squared_error(decoded, crops)
-        grid = grid_penalty(decoded, crops, step)
-        loss = (config.lambda_at_step_1 / step * error).mean() + GRID_WEIGHT * grid
+        grid = grid_penalty(decoded, crops, quant_step)
+        loss = (config.lambda_at_step_1 / quant_step * error).mean() + GRID_WEIGHT * grid
         return loss, {"loss": loss, "mse": error.mean(), "grid": grid}
 
     TrainingRun(run, model, model.decoder, config).train(make_crop_drawer(photos, config, pages), loss_of)
 
 
 def round_trip(latents: np.ndarray, profile: LatentProfile, step_code: int) -> np.ndarray:
-    """Return an image's latents, float32 (C, h, w), as its file would hold them."""
+    """Encode and decode an image's latents, float32 (C, h, w)."""
     height, width = (profile.downscale * side for side in latents.shape[1:])
     return decode_latents(encode_latents_to_file(latents, width, height, profile, step_code))
 

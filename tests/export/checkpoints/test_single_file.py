@@ -68,7 +68,7 @@ def test_the_space_must_be_said(tmp_path: Path, models: SimpleNamespace) -> None
     with pytest.raises(BundleError, match=r"sd1 or sdxl.*--latent-space"):
         build(ExportOptions(str(tmp_path / "vae.safetensors"), tmp_path / "bundle"))
     told = build(ExportOptions(str(tmp_path / "vae.safetensors"), tmp_path / "bundle", latent_space="sd1", half=False))
-    assert "as told" in told[0]
+    assert "as given" in told[0]
 
 
 def test_pickles_need_leave(tmp_path: Path, models: SimpleNamespace) -> None:
@@ -87,7 +87,7 @@ def test_not_a_vae(tmp_path: Path, models: SimpleNamespace) -> None:
         load_autoencoder(tmp_path / "cut.safetensors")
     half = {name: t for name, t in original(models.autoencoder_kl().state_dict()).items() if "decoder" not in name}
     save_file(half, tmp_path / "half.safetensors")
-    with pytest.raises(BundleError, match="half a VAE"):
+    with pytest.raises(BundleError, match="incomplete VAE"):
         load_autoencoder(tmp_path / "half.safetensors")
     lacking = original(models.autoencoder_kl().state_dict())
     del lacking["decoder.norm_out.bias"]

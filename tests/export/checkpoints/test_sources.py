@@ -133,7 +133,7 @@ def test_load_without_config(tmp_path: Path, models: SimpleNamespace, shard: str
     found = load_autoencoder(tmp_path)
     assert found.factors is None
     torch.testing.assert_close(weights_of(found.module), weights_of(vae))
-    with pytest.raises(BundleError, match=r"unet has no config\.json.*there: diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(BundleError, match=r"unet has no config\.json.*folder contains: diffusion_pytorch_model\.safetensors"):
         load_unet(tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_load_cut_weights_are_named(tmp_path: Path, models: SimpleNamespace) -> 
     models.autoencoder_kl().save_pretrained(tmp_path)
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(BundleError, match=r"diffusion_pytorch_model\.safetensors cannot be loaded.*there: "):
+    with pytest.raises(BundleError, match=r"diffusion_pytorch_model\.safetensors cannot be loaded.*folder contains: "):
         load_autoencoder(tmp_path)
 
 

@@ -55,14 +55,14 @@ def test_find_weights_one_variant_is_taken_and_said(tmp_path: Path, names: tuple
 
 def test_find_weights_two_variants_asks(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, HALF, "diffusion_pytorch_model.bf16.safetensors")
-    with pytest.raises(BundleError, match=r"choose one with --variant bf16 or --variant fp16.*there: "):
+    with pytest.raises(BundleError, match=r"choose one with --variant bf16 or --variant fp16.*folder contains: "):
         find_weights(folder)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((HALF, PLAIN), r"no weights of variant fp32; choose one with --variant fp16.*there: .*fp16"),
+        ((HALF, PLAIN), r"no weights of variant fp32; choose one with --variant fp16.*folder contains: .*fp16"),
         ((PLAIN,), r"no weights of variant fp32; leave --variant away"),
         (("diffusion_pytorch_model.fp32.bin",), r"fp32\.bin is pickled.*--allow-pickle"),
     ],
@@ -86,13 +86,13 @@ def test_find_weights_absent_variant_lists_files(tmp_path: Path, names: tuple[st
 )
 def test_find_weights_shards_are_all_taken(tmp_path: Path, index: str, shards: list[str], variant: str | None) -> None:
     folder = folder_of(tmp_path, *shards)
-    with pytest.raises(BundleError, match=r"shards, but no index.*there: "):
+    with pytest.raises(BundleError, match=r"shards, but no index.*folder contains: "):
         find_weights(folder)
     write_index(folder, index, shards)
     found = find_weights(folder)
     assert ([path.name for path in found.files], found.variant) == (shards, variant)
     (folder / shards[1]).unlink()
-    with pytest.raises(BundleError, match=rf"{shards[1]} is missing, which .*{index} names; there: "):
+    with pytest.raises(BundleError, match=rf"{shards[1]} is missing, but listed in .*{index}; .*folder contains: "):
         find_weights(folder)
     with pytest.raises(BundleError, match="one of several shards"):
         find_weights(folder / shards[0])
@@ -118,16 +118,16 @@ def test_find_weights_own_name_is_taken_and_said(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "sdxl_vae.safetensors", "config.json")
     assert "sdxl_vae.safetensors" in find_weights(folder).note
     folder_of(tmp_path, "other.safetensors")
-    with pytest.raises(BundleError, match=r"several files of weights.*there: .*sdxl_vae"):
+    with pytest.raises(BundleError, match=r"several files of weights.*folder contains: .*sdxl_vae"):
         find_weights(folder)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "there: config.json"),
+        ((), "folder contains: config.json"),
         ((PICKLED,), "is pickled.*--allow-pickle"),
-        (("diffusion_flax_model.msgpack",), r"expected diffusion_pytorch_model\.safetensors; there: .*msgpack"),
+        (("diffusion_flax_model.msgpack",), r"expected diffusion_pytorch_model\.safetensors; folder contains: .*msgpack"),
     ],
 )
 def test_find_weights_none_lists_files(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
@@ -161,7 +161,7 @@ def test_request_check_refuses_weights_before_they_are_read(tmp_path: Path, part
         ({"latent_space": "my-own"}, "--calibrate"),
         ({"photos": Path("no-photos")}, "no-photos is not a folder"),
         ({"revision": "main"}, "--revision is of models on the hub"),
-        ({"unet": True}, r"no folder unet.*there: "),
+        ({"unet": True}, r"no folder unet.*folder contains: "),
         ({"out": Path("file") / "bundle"}, "cannot be written"),
     ],
 )
