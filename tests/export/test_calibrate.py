@@ -50,7 +50,9 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_profile(bundle: Path, photos: Path, pixels: np.ndarray) -> None:
+def test_calibrate_writes_profile_and_reports_rate_and_distortion(
+    bundle: Path, photos: Path, pixels: np.ndarray
+) -> None:
     found = calibrate(CalibrateOptions(bundle, photos))
     profile, codec = Bundle.open(bundle).latent_profile(), EngineCodec("tiny", device="cpu", precision="fp32")
     planes = [codec.analyse(np.asarray(Image.open(path))).reshape(40, -1) for path in list_photos(photos)]
@@ -84,7 +86,9 @@ def test_calibrate_bundle_or_photos_that_cannot_be_used_are_noticed_before_any_n
         calibrate(CalibrateOptions(bundle, photos), TRAINING)
 
 
-def test_a_prior(bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibrate_with_prior_resumes_and_protects_the_prior(
+    bundle: Path, photos: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as context:
         context.setattr(model_prior, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -126,7 +130,7 @@ def interrupted(*_: object, **__: object) -> bytes:
     raise KeyboardInterrupt
 
 
-def test_a_damaged_prior_can_be_replaced(bundle: Path) -> None:
+def test_write_into_bundle_replaces_a_damaged_prior(bundle: Path) -> None:
     fields = json.loads((bundle / MANIFEST).read_text())["profile"]
     shipped = (resources.files("sdtrt.engine") / "data" / "priors" / "tiny-1.npz").read_bytes()
     calibration.write_into_bundle(Bundle.open(bundle), fields, shipped)
@@ -141,7 +145,7 @@ def test_a_damaged_prior_can_be_replaced(bundle: Path) -> None:
     assert [path.name for path in bundle.glob("prior-*.npz")] == [name]
 
 
-def test_a_profile_that_no_file_could_hold_is_not_written(bundle: Path) -> None:
+def test_write_into_bundle_invalid_profile_raises_and_changes_nothing(bundle: Path) -> None:
     before = (bundle / MANIFEST).read_bytes()
     fields = json.loads(before)["profile"]
     for change in ({"step_codes": [2048, 2048]}, {"spread": [1e-60] * 40}):
@@ -150,7 +154,7 @@ def test_a_profile_that_no_file_could_hold_is_not_written(bundle: Path) -> None:
     assert (bundle / MANIFEST).read_bytes() == before
 
 
-def test_calibrations_that_differ_do_not_share_what_they_keep(bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_cache_key_differs_between_photos_and_options(bundle: Path, photos: Path, tmp_path: Path) -> None:
     opened, profile = Bundle.open(bundle), Bundle.open(bundle).latent_profile()
     other = shutil.copytree(photos, tmp_path / "others")
     made_photo(other / "more.png", 64)
@@ -167,7 +171,7 @@ def made_photo(path: Path, side: int) -> None:
     Image.fromarray(synthetic_image(side, side)).save(path)
 
 
-def test_photos_that_are_too_small_for_a_crop(tmp_path: Path) -> None:
+def test_train_on_latents_small_photos_shrink_samples_or_raise(tmp_path: Path) -> None:
     """A prior is learned from the others; where there are no others, from smaller crops, or from none."""
     sizes, config, run = [(16, 16), (1, 40), (12, 20)], config_for(range(2)), tmp_path / "run"
     latents = [np.random.default_rng(1).normal(0, 1, (2, *size)).astype(np.float32) for size in sizes]
@@ -178,7 +182,7 @@ def test_photos_that_are_too_small_for_a_crop(tmp_path: Path) -> None:
     assert model_prior.train_on_latents(latents, config, (2304, 1280), tmp_path / "smaller", training, quiet=True)
 
 
-def test_what_cannot_be_read_is_passed_over(bundle: Path, tmp_path: Path) -> None:
+def test_calibrate_unreadable_photos_are_skipped(bundle: Path, tmp_path: Path) -> None:
     """Damage that Pillow answers with whatever it stumbles over, and more than 8 bits."""
     folder = tmp_path / "odd"
     folder.mkdir()
@@ -195,27 +199,27 @@ def test_what_cannot_be_read_is_passed_over(bundle: Path, tmp_path: Path) -> Non
     assert crop.base is None  # a view would keep the whole photo
 
 
-def test_networks_that_lose_nothing() -> None:
+def test_step_codes_lossless_networks_give_a_valid_range() -> None:
     points = [RatePoint(code, 8.0, 0.0) for code in (2304, 2048, 1792)]
     coarse, fine = step_codes(points, network_error=0.0)
     assert 0 <= fine < coarse
 
 
-def test_refused(tmp_path: Path, photos: Path, bundle: Path) -> None:
+def test_calibrate_shipped_space_or_missing_photos_raise(tmp_path: Path, photos: Path, bundle: Path) -> None:
     with pytest.raises(BundleError, match="tiny ship with sdtrt"):
         calibrate(CalibrateOptions(find_bundle("tiny").folder, photos))
     with pytest.raises(BundleError, match="not a folder"):
         calibrate(CalibrateOptions(bundle, tmp_path / "missing"))
 
 
-def test_command(bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calibrate_command_prints_the_report(bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["calibrate", str(bundle), str(photos), "--quiet"]) == 0
     said = capsys.readouterr().out
     assert "quality  bits per pixel" in said
     assert "the networks alone" in said
 
 
-def test_the_scale_of_a_space_of_known_slope() -> None:
+def test_step_codes_follow_high_rate_theory() -> None:
     """Error that is as the square of steps, 6 dB for a bit: where a bit buys what it should is known."""
 
     def point(code: int) -> RatePoint:
@@ -234,7 +238,7 @@ def test_the_scale_of_a_space_of_known_slope() -> None:
         assert step_code_at_slope(points, price * factor) == pytest.approx(expected + 128 * np.log2(factor), abs=40)
 
 
-def test_finer_steps_that_are_of_no_use() -> None:
+def test_step_codes_large_network_error_shortens_the_range() -> None:
     def point(code: int) -> RatePoint:
         step = 2 ** ((code - 2048) / 256)
         return RatePoint(code, 4 - np.log2(step), 400 + 100 * step**2)
@@ -244,7 +248,7 @@ def test_finer_steps_that_are_of_no_use() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7, 16, 32, 48, 128, 255])
-def test_plans(channels: int) -> None:
+def test_config_for_covers_all_channels_with_bounded_inputs(channels: int) -> None:
     """Every channel is in one group, and networks do not look at too much."""
     order = np.random.default_rng(channels).permutation(channels)
     arch = build_architecture(config_for([*order]))

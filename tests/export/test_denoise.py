@@ -58,7 +58,9 @@ def photos(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> Path:
     return folder
 
 
-def test_a_bundle_with_a_unet(tmp_path: Path, photos: Path, pipeline: Make, models: SimpleNamespace) -> None:
+def test_build_with_unet_denoises_as_diffusers_and_records_gains(
+    tmp_path: Path, photos: Path, pipeline: Make, models: SimpleNamespace
+) -> None:
     unet = models.unet_2d_condition()
     folder = pipeline(vae=models.autoencoder_tiny(), unet=unet)
     request = ExportOptions(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False, photos=photos)
@@ -112,5 +114,7 @@ def denoises_as_diffusers_does(bundle: Bundle, folder: Path, unet: Any) -> None:
         ({0.5: 0.1, 1.0: 0.1, 2.0: 0.1}, 0.5),
     ],
 )
-def test_only_where_it_helps_from_there_up(gains: dict[float, float], from_step: float | None) -> None:
+def test_choose_auto_steps_returns_the_finest_step_of_a_helpful_range(
+    gains: dict[float, float], from_step: float | None
+) -> None:
     assert choose_auto_steps(gains) == (None if from_step is None else {"steps": 1, "from_step": from_step})

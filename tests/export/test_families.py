@@ -149,7 +149,7 @@ def assert_close(found: np.ndarray, expected: Tensor, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_in_torch(tmp_path: Path, case: Case) -> None:
+def test_coders_every_family_matches_diffusers_in_torch(tmp_path: Path, case: Case) -> None:
     """Networks as deep as the published ones: their latent space is told, and they do what diffusers does."""
     torch.manual_seed(0)
     vae = case.make().eval()
@@ -177,7 +177,9 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", EXPORTED.values(), ids=EXPORTED)
-def test_export_and_round_trip(tmp_path: Path, pictures: Path, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_every_family_matches_diffusers_and_round_trips(
+    tmp_path: Path, pictures: Path, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export_build, "PROBE_SIDE", 32)
     torch.manual_seed(0)
     vae = case.make(case.levels).eval()

@@ -99,7 +99,7 @@ SHAPES: dict[str, list[Any] | None] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_adopt_input_shape_varies_runs_once(
+def test_import_pair_input_shape_varies_is_accepted(
     tmp_path: Path, photo: Callable[[int, int], Pixels], shape: list[Any] | None
 ) -> None:
     narrow = shape and [shape[0], *(["c"] if shape[1] != 3 else [4]), "a", "b"]
@@ -112,7 +112,9 @@ def test_adopt_input_shape_varies_runs_once(
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
-def test_adopt_half_precision_becomes_single(tmp_path: Path, photo: Callable[[int, int], Pixels], kind: int) -> None:
+def test_import_pair_half_precision_becomes_single(
+    tmp_path: Path, photo: Callable[[int, int], Pixels], kind: int
+) -> None:
     cast = [helper.make_node("Cast", ["y"], ["inner"], to=1), helper.make_node("Cast", ["inner"], ["end"], to=kind)]
     encoder(tmp_path / "encoder.onnx", kind=kind)
     decoder(tmp_path / "decoder.onnx", kind=kind, nodes=cast, targets={"end": ANY})
@@ -125,7 +127,7 @@ def test_adopt_half_precision_becomes_single(tmp_path: Path, photo: Callable[[in
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(9, 4), (12, 7), (16, 8), (21, 10), (22, 10), (23, 11)])
-def test_adopt_opset_varies_works(
+def test_import_pair_opset_varies_works(
     tmp_path: Path, photo: Callable[[int, int], Pixels], opset: int, ir_version: int
 ) -> None:
     for make, name in ((encoder, "encoder.onnx"), (decoder, "decoder.onnx")):
@@ -134,7 +136,7 @@ def test_adopt_opset_varies_works(
     assert_works(tmp_path, photo)
 
 
-def test_adopt_external_data_is_read(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
+def test_import_pair_external_data_is_read(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
     beside = {"save_as_external_data": True, "size_threshold": 0, "location": "encoder.onnx_data"}
     encoder(tmp_path / "encoder.onnx", **beside)
     decoder(tmp_path / "decoder.onnx")
@@ -146,7 +148,7 @@ def test_adopt_external_data_is_read(tmp_path: Path, photo: Callable[[int, int],
 
 
 @pytest.mark.parametrize("name", ["sample", "pixel values", "x:0", "inner.x", "pixels", "latents"])
-def test_adopt_names_vary_works(tmp_path: Path, photo: Callable[[int, int], Pixels], name: str) -> None:
+def test_import_pair_names_vary_works(tmp_path: Path, photo: Callable[[int, int], Pixels], name: str) -> None:
     encoder(tmp_path / "encoder.onnx", name=name)
     decoder(tmp_path / "decoder.onnx")
     import_pair(options(tmp_path))
@@ -164,7 +166,9 @@ def moments(path: Path, channels: Any = 8) -> Path:
 
 
 @pytest.mark.parametrize("declared", [4, "c"])
-def test_adopt_moments_takes_the_mean(tmp_path: Path, photo: Callable[[int, int], Pixels], declared: int | str) -> None:
+def test_import_pair_moments_takes_the_mean(
+    tmp_path: Path, photo: Callable[[int, int], Pixels], declared: int | str
+) -> None:
     moments(tmp_path / "encoder.onnx", 8 if declared == 4 else "c")
     decoder(tmp_path / "decoder.onnx", shape=["n", declared, "h", "w"])
     notes = import_pair(options(tmp_path))
@@ -172,7 +176,7 @@ def test_adopt_moments_takes_the_mean(tmp_path: Path, photo: Callable[[int, int]
     assert_works(tmp_path, photo)
 
 
-def test_adopt_several_outputs_asks_with_shapes(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
+def test_import_pair_several_outputs_asks_with_shapes(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
     nodes = [helper.make_node("Neg", ["z"], ["logvar"])]
     encoder(tmp_path / "encoder.onnx", nodes=nodes, targets={"z": None, "logvar": None})
     decoder(tmp_path / "decoder.onnx")
@@ -182,7 +186,7 @@ def test_adopt_several_outputs_asks_with_shapes(tmp_path: Path, photo: Callable[
     assert_works(tmp_path, photo)
 
 
-def test_adopt_sample_is_refused(tmp_path: Path) -> None:
+def test_import_pair_sample_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("RandomNormalLike", ["z"], ["e"]), helper.make_node("Add", ["z", "e"], ["s"])]
     encoder(tmp_path / "encoder.onnx", nodes=nodes, targets={"s": ANY})
     decoder(tmp_path / "decoder.onnx")
@@ -195,7 +199,7 @@ def turned(name: str, inner: str, *, back: bool) -> onnx.NodeProto:
 
 
 @pytest.mark.parametrize("shape", [["n", "h", "w", 3], [1, 224, 224, 3], ANY, None])
-def test_adopt_channels_last_input_is_refused(tmp_path: Path, shape: list[Any] | None) -> None:
+def test_import_pair_channels_last_input_is_refused(tmp_path: Path, shape: list[Any] | None) -> None:
     nodes = [turned("x", "first", back=False), helper.make_node("Conv", ["first", "w"], ["z"], strides=[8, 8])]
     write(tmp_path / "encoder.onnx", nodes, {"w": ENCODER}, source=("x", shape), targets={"z": ANY})
     decoder(tmp_path / "decoder.onnx")
@@ -204,7 +208,7 @@ def test_adopt_channels_last_input_is_refused(tmp_path: Path, shape: list[Any] |
 
 
 @pytest.mark.parametrize("network", ["encoder", "decoder"])
-def test_adopt_channels_last_output_is_refused(tmp_path: Path, network: str) -> None:
+def test_import_pair_channels_last_output_is_refused(tmp_path: Path, network: str) -> None:
     encoder(tmp_path / "encoder.onnx")
     decoder(tmp_path / "decoder.onnx")
     make, name = (encoder, "z") if network == "encoder" else (decoder, "y")
@@ -213,7 +217,7 @@ def test_adopt_channels_last_output_is_refused(tmp_path: Path, network: str) -> 
         import_pair(options(tmp_path))
 
 
-def test_adopt_baked_sizes_are_refused(tmp_path: Path) -> None:
+def test_import_pair_baked_sizes_are_refused(tmp_path: Path) -> None:
     """A graph whose sizes are constants within, as tracers without dynamic axes leave them."""
     nodes = [helper.make_node("Reshape", ["z", "size"], ["flat"]), helper.make_node("Reshape", ["flat", "size"], ["r"])]
     size = {"size": np.array([1, 4, 64, 64], np.int64)}
@@ -225,7 +229,7 @@ def test_adopt_baked_sizes_are_refused(tmp_path: Path) -> None:
         import_pair(options(tmp_path))
 
 
-def test_adopt_channels_differ_are_named(tmp_path: Path) -> None:
+def test_import_pair_channels_differ_are_named(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx")
     weight = {"w": np.zeros((5, 3, 8, 8), np.float32)}
     decoder(tmp_path / "decoder.onnx", shape=["n", 5, "h", "w"], constants=weight)
@@ -233,7 +237,7 @@ def test_adopt_channels_differ_are_named(tmp_path: Path) -> None:
         import_pair(options(tmp_path))
 
 
-def test_adopt_missing_file_lists_others(tmp_path: Path) -> None:
+def test_import_pair_missing_file_lists_others(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx")
     with pytest.raises(BundleError, match=r"decoder\.onnx does not exist.*folder contains: encoder\.onnx"):
         import_pair(options(tmp_path))

@@ -118,7 +118,9 @@ def pair(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("opset", [11, 13, 21])
-def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], opset: int) -> None:
+def test_import_pair_every_opset_round_trips(
+    tmp_path: Path, photo: Callable[[int, int], np.ndarray], opset: int
+) -> None:
     encoder(tmp_path / "encoder.onnx", opset=opset)
     decoder(tmp_path / "decoder.onnx", opset=opset)
     assert import_pair(import_options(tmp_path)) == ["receptive radius 0 latents: tiles of large images are exact"]
@@ -133,7 +135,7 @@ def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], ops
     assert abs(found[4:20:8, 4:44:8] - (blocks[:2, :5] + 1) * 127.5).max() < 12
 
 
-def test_a_vivid_decoder(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_import_pair_vivid_decoder_is_adapted_and_used(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     """It is adapted and tried as the other is, and shows files that are asked for in that look."""
     pixels = photo(48, 32)
     decoder(pair / "vivid.onnx", raw=SCALE * 0.9)  # of less contrast
@@ -147,7 +149,7 @@ def test_a_vivid_decoder(pair: Path, photo: Callable[[int, int], np.ndarray]) ->
         import_pair(import_options(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
 
 
-def test_outputs_are_summed(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_import_pair_sum_outputs_adds_all_outputs(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     pyramid(pair / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'eighth'.*'half'.*'whole'.*--sum-outputs"):
         import_pair(import_options(pair))
@@ -158,7 +160,7 @@ def test_outputs_are_summed(pair: Path, photo: Callable[[int, int], np.ndarray])
     assert abs(found - flat).max() <= 12
 
 
-def test_ranges(tmp_path: Path) -> None:
+def test_import_pair_ranges_are_converted(tmp_path: Path) -> None:
     """An encoder that takes 0 to 1, and a decoder that gives 0 to 255."""
     encoder(tmp_path / "encoder.onnx")
     decoder(tmp_path / "decoder.onnx", raw=SCALE * 255)
@@ -169,7 +171,7 @@ def test_ranges(tmp_path: Path) -> None:
     assert abs(found - flat).max() <= 24
 
 
-def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
+def test_import_pair_unknown_space_needs_photos_and_has_its_profile(pair: Path, photos: Path) -> None:
     with pytest.raises(BundleError, match=r"without --latent-space.*--calibrate"):
         import_pair(import_options(pair, latent_space=None))
     assert not (pair / "bundle").exists()
@@ -182,7 +184,7 @@ def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
     assert sdtrt.info(data).latent_space == bundle.latent_space
 
 
-def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
+def test_import_pair_wrong_latent_scale_gives_a_warning(pair: Path, photos: Path) -> None:
     _, warning = import_pair(import_options(pair, latent_scale=1.0, photos=photos))
     assert "do not match sd1" in warning
     _, warning = import_pair(import_options(pair, latent_scale=1e-3, force=True))
@@ -193,12 +195,12 @@ def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
     "changes",
     [{"latent_scale": 0.0}, {"latent_scale": float("nan")}, {"input_range": (1.0, 1.0)}, {"latent_space": "two words"}],
 )
-def test_numbers_that_cannot_be(pair: Path, changes: dict[str, Any]) -> None:
+def test_import_pair_invalid_options_raise(pair: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"scale|latent space"):
         import_pair(import_options(pair, **changes))
 
 
-def test_what_is_not_the_bundles_is_not_deleted(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_pair_folder_with_other_files_is_not_replaced(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_pair(import_options(pair))
     (pair / "bundle" / "thesis.txt").write_text("years of work")
     with pytest.raises(BundleError, match=r"more than a bundle: thesis\.txt"):
@@ -209,7 +211,7 @@ def test_what_is_not_the_bundles_is_not_deleted(pair: Path, monkeypatch: pytest.
         import_pair(import_options(pair, out=Path("../bundle"), force=True))
 
 
-def test_an_interrupted_swap_brings_the_old_bundle_back(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_pair_interrupted_swap_restores_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_pair(import_options(pair))
     before = (pair / "bundle" / "bundle.json").read_bytes()
     real = Path.rename
@@ -241,7 +243,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("encoding", "decoding", "changes", "message"), CASES.values(), ids=CASES)
-def test_nonsense(
+def test_import_pair_unusable_networks_are_refused_by_name(
     tmp_path: Path,
     encoding: dict[str, Any],
     decoding: dict[str, Any],
@@ -260,13 +262,13 @@ def test_nonsense(
 
 
 @pytest.mark.parametrize("data", [b"", b"no model", b"\x08\x08"])
-def test_not_a_model(pair: Path, data: bytes) -> None:
+def test_import_pair_file_that_is_not_onnx_raises(pair: Path, data: bytes) -> None:
     (pair / "decoder.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"decoder\.onnx is not an ONNX model"):
         import_pair(import_options(pair))
 
 
-def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_pair_full_disk_keeps_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import_pair(import_options(pair))
     before = {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()}
     real = onnx.save
@@ -284,7 +286,7 @@ def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.Monke
     assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
 
 
-def test_an_existing_folder_is_kept(pair: Path) -> None:
+def test_import_pair_existing_folder_is_kept(pair: Path) -> None:
     (pair / "bundle").mkdir()
     import_pair(import_options(pair))  # an empty folder is no obstacle
     with pytest.raises(BundleError, match="--force"):
@@ -294,7 +296,7 @@ def test_an_existing_folder_is_kept(pair: Path) -> None:
         import_pair(import_options(pair, force=True))
 
 
-def test_command(pair: Path, run_cli: Run) -> None:
+def test_import_command_writes_a_bundle(pair: Path, run_cli: Run) -> None:
     done = run_cli(
         "import", "--encoder", pair / "encoder.onnx", "--decoder", pair / "decoder.onnx", "--out", pair / "bundle",
         "--latent-space", "sd1", "--latent-scale", "0.18215", "--input-range=-1,1", "--json",
@@ -305,7 +307,7 @@ def test_command(pair: Path, run_cli: Run) -> None:
     assert Bundle.open(pair / "bundle").files["encoder.onnx"] == digest
 
 
-def test_gradient(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_import_pair_gradient_is_written_and_used(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     """It lies in the bundle, and high efforts search by it: for what an encoder does that makes pictures too dark."""
     encoder(pair / "encoder.onnx", raw=0.95 / SCALE)
     import_pair(import_options(pair, gradient=True))

@@ -33,14 +33,14 @@ def scheduler_of(fields: dict[str, Any]) -> diffusers.DDIMScheduler:
 
 
 @pytest.mark.parametrize("fields", CASES)
-def test_shares_are_those_of_diffusers(fields: dict[str, Any]) -> None:
+def test_schedule_shares_equal_diffusers(fields: dict[str, Any]) -> None:
     shares = Schedule.from_fields(fields).shares
     np.testing.assert_allclose(shares, scheduler_of(fields).alphas_cumprod, atol=2e-6)
 
 
 @pytest.mark.parametrize("fields", CASES)
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
-def test_steps_are_those_of_diffusers(fields: dict[str, Any], count: int) -> None:
+def test_trajectory_steps_equal_diffusers(fields: dict[str, Any], count: int) -> None:
     """Down from a timestep of which `count` steps of one length lead to clean latents, as diffusers spaces them."""
     schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
     stride = len(schedule.shares) // 20
@@ -59,7 +59,7 @@ def test_steps_are_those_of_diffusers(fields: dict[str, Any], count: int) -> Non
 
 
 @pytest.mark.parametrize("fields", CASES[:3])
-def test_one_step_gives_what_the_network_thinks_is_clean(fields: dict[str, Any]) -> None:
+def test_run_ddim_one_step_returns_the_clean_estimate(fields: dict[str, Any]) -> None:
     schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
     scheduler.set_timesteps(20)
     generator = torch.Generator().manual_seed(3)
@@ -69,14 +69,14 @@ def test_one_step_gives_what_the_network_thinks_is_clean(fields: dict[str, Any])
     np.testing.assert_allclose(step.a * latents + step.b * prediction, clean, rtol=1e-5, atol=1e-5)
 
 
-def test_noisy_latents_are_scaled_down() -> None:
+def test_trajectory_scale_reduces_noisy_latents() -> None:
     schedule = Schedule.from_fields(SD1)
     assert schedule.trajectory([90.5, 30], noisy=True).scale == schedule.share_at(90.5) ** 0.5
     assert schedule.trajectory([90.5, 30], noisy=False).scale == 1
 
 
 @pytest.mark.parametrize("fields", CASES)
-def test_timesteps_of_noise(fields: dict[str, Any]) -> None:
+def test_schedule_timestep_of_noise_level_is_interpolated(fields: dict[str, Any]) -> None:
     schedule = Schedule.from_fields(fields)
     for timestep in (0, 1, 17, 200, len(schedule.shares) - 2):
         assert schedule.timestep_of(float(schedule.noise_levels[timestep])) == pytest.approx(timestep, abs=1e-6)
@@ -85,7 +85,7 @@ def test_timesteps_of_noise(fields: dict[str, Any]) -> None:
     assert between == pytest.approx(9.5)
 
 
-def test_the_method_of_2022_enters_at_its_noise() -> None:
+def test_schedule_noise_levels_of_the_2022_timesteps_are_as_published() -> None:
     """Its timesteps 45, 30, 15 and 0 have noise of 0.21, 0.17, 0.12 and 0.03 on unit signal."""
     levels = Schedule.from_fields(SD1).noise_levels
     np.testing.assert_allclose(levels[[45, 30, 15, 0]], [0.21, 0.17, 0.12, 0.03], atol=0.006)
@@ -104,7 +104,7 @@ def test_the_method_of_2022_enters_at_its_noise() -> None:
         {"beta_end": "x"},
     ],
 )
-def test_schedules_that_make_no_sense(wrong: dict[str, Any]) -> None:
+def test_schedule_invalid_fields_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match="schedule makes no sense"):
         Schedule.from_fields(SD1 | wrong)
     with pytest.raises(BundleError, match="schedule makes no sense"):

@@ -19,7 +19,7 @@ class Weights(nn.Module):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_each_part_has_its_own_pace(order: int, tmp_path: Path) -> None:
+def test_training_run_rate_factors_scale_learning_rates(order: int, tmp_path: Path) -> None:
     weights = Weights()
     paces = [([weights.slow], 0.1), ([weights.fast], 3.0)][::order]
 

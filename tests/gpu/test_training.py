@@ -8,7 +8,7 @@ import pytest
 from sdtrt.kernels.device import CudaDevice
 
 
-def test_a_recorded_run_ends_as_one_on_the_cpu(device: CudaDevice, tmp_path: Path) -> None:
+def test_training_run_cuda_graph_matches_cpu(device: CudaDevice, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no device for this torch")

@@ -52,7 +52,9 @@ CONFIGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", CONFIGS)
 @pytest.mark.parametrize("prefix", ["", "first_stage_model."])
 @pytest.mark.parametrize("names", [original, dict])
-def test_mapping(tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any], prefix: str, names: Any) -> None:
+def test_load_autoencoder_single_file_matches_the_original_weights(
+    tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any], prefix: str, names: Any
+) -> None:
     vae = models.autoencoder_kl(**changes)
     weights = {f"{prefix}{name}": tensor for name, tensor in names(vae.state_dict()).items()}
     save_file(weights | {"model.diffusion_model.out.2.bias": torch.zeros(4)}, tmp_path / "vae.safetensors")
@@ -63,7 +65,7 @@ def test_mapping(tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any
         torch.testing.assert_close(loaded.module(pixels).sample, vae(pixels).sample, atol=1e-5, rtol=1e-5)
 
 
-def test_the_space_must_be_said(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_build_single_file_needs_a_latent_space(tmp_path: Path, models: SimpleNamespace) -> None:
     save_file(original(models.autoencoder_kl().state_dict()), tmp_path / "vae.safetensors")
     with pytest.raises(BundleError, match=r"sd1 or sdxl.*--latent-space"):
         build(ExportOptions(str(tmp_path / "vae.safetensors"), tmp_path / "bundle"))
@@ -71,14 +73,14 @@ def test_the_space_must_be_said(tmp_path: Path, models: SimpleNamespace) -> None
     assert "as given" in told[0]
 
 
-def test_pickles_need_leave(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_pickle_needs_allow_pickle(tmp_path: Path, models: SimpleNamespace) -> None:
     torch.save({"state_dict": original(models.autoencoder_kl().state_dict())}, tmp_path / "vae.ckpt")
     with pytest.raises(BundleError, match="--allow-pickle"):
         load_autoencoder(tmp_path / "vae.ckpt")
     assert load_autoencoder(tmp_path / "vae.ckpt", allow_pickle=True).channels == 4
 
 
-def test_not_a_vae(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_other_weights_raise(tmp_path: Path, models: SimpleNamespace) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(BundleError, match="holds no VAE"):
         load_autoencoder(tmp_path / "other.safetensors")

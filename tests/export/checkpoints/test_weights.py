@@ -36,7 +36,7 @@ def write_index(folder: Path, name: str, shards: list[str]) -> None:
         ((HALF, "diffusion_pytorch_model.fp16.bin"), "fp16", True, HALF),
     ],
 )
-def test_find_weights_several_takes_the_one_asked_for(
+def test_find_weights_several_variants_returns_the_requested_one(
     tmp_path: Path, names: tuple[str, ...], variant: str | None, allow_pickle: bool, expected: str
 ) -> None:
     found = find_weights(folder_of(tmp_path, *names), variant=variant, allow_pickle=allow_pickle)
@@ -45,7 +45,7 @@ def test_find_weights_several_takes_the_one_asked_for(
 
 
 @pytest.mark.parametrize("names", [(HALF,), (HALF, PICKLED), (HALF, "config.json", "flax_model.msgpack")])
-def test_find_weights_one_variant_is_taken_and_said(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_find_weights_single_variant_is_returned_with_a_note(tmp_path: Path, names: tuple[str, ...]) -> None:
     found = find_weights(folder_of(tmp_path / "vae", *names))
     assert [path.name for path in found.files] == [HALF]
     assert found.variant == "fp16"
@@ -53,7 +53,7 @@ def test_find_weights_one_variant_is_taken_and_said(tmp_path: Path, names: tuple
     assert "fp16" in found.note
 
 
-def test_find_weights_two_variants_asks(tmp_path: Path) -> None:
+def test_find_weights_two_variants_raises_with_choices(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, HALF, "diffusion_pytorch_model.bf16.safetensors")
     with pytest.raises(BundleError, match=r"choose one with --variant bf16 or --variant fp16.*folder contains: "):
         find_weights(folder)
@@ -84,7 +84,9 @@ def test_find_weights_absent_variant_lists_files(tmp_path: Path, names: tuple[st
         (f"{HALF}.index.json", [f"diffusion_pytorch_model-0000{n}-of-00002.fp16.safetensors" for n in (1, 2)], "fp16"),
     ],
 )
-def test_find_weights_shards_are_all_taken(tmp_path: Path, index: str, shards: list[str], variant: str | None) -> None:
+def test_find_weights_shards_returns_all_shards(
+    tmp_path: Path, index: str, shards: list[str], variant: str | None
+) -> None:
     folder = folder_of(tmp_path, *shards)
     with pytest.raises(BundleError, match=r"shards, but no index.*folder contains: "):
         find_weights(folder)
@@ -114,7 +116,7 @@ def test_find_weights_index_stays_in_its_folder(tmp_path: Path) -> None:
         find_weights(folder)
 
 
-def test_find_weights_own_name_is_taken_and_said(tmp_path: Path) -> None:
+def test_find_weights_unusual_name_is_returned_with_a_note(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "sdxl_vae.safetensors", "config.json")
     assert "sdxl_vae.safetensors" in find_weights(folder).note
     folder_of(tmp_path, "other.safetensors")
@@ -127,10 +129,13 @@ def test_find_weights_own_name_is_taken_and_said(tmp_path: Path) -> None:
     [
         ((), "folder contains: config.json"),
         ((PICKLED,), "is pickled.*--allow-pickle"),
-        (("diffusion_flax_model.msgpack",), r"expected diffusion_pytorch_model\.safetensors; folder contains: .*msgpack"),
+        (
+            ("diffusion_flax_model.msgpack",),
+            r"expected diffusion_pytorch_model\.safetensors; folder contains: .*msgpack",
+        ),
     ],
 )
-def test_find_weights_none_lists_files(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+def test_find_weights_without_weights_lists_files(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         find_weights(folder_of(tmp_path, "config.json", *names))
 
@@ -145,7 +150,7 @@ def test_find_weights_incomplete_download_is_named(tmp_path: Path, data: bytes, 
 
 
 @pytest.mark.parametrize("part", ["vae", "unet"])
-def test_request_check_refuses_weights_before_they_are_read(tmp_path: Path, part: str) -> None:
+def test_export_options_check_invalid_weights_raise_before_reading(tmp_path: Path, part: str) -> None:
     for name in ("vae", "unet"):
         folder_of(tmp_path / name, PLAIN)
     (tmp_path / part / PLAIN).unlink()
@@ -165,7 +170,7 @@ def test_request_check_refuses_weights_before_they_are_read(tmp_path: Path, part
         ({"out": Path("file") / "bundle"}, "cannot be written"),
     ],
 )
-def test_request_check_refuses_the_impossible(
+def test_export_options_check_invalid_options_raise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], message: str
 ) -> None:
     monkeypatch.chdir(folder_of(tmp_path / "here", "file"))

@@ -67,7 +67,7 @@ def decoder(*nodes: onnx.NodeProto, channels: int = 4, **weights: np.ndarray) ->
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 5), (7, 4)])
-def test_like_torch(size: tuple[int, int]) -> None:
+def test_gradient_of_matches_torch(size: tuple[int, int]) -> None:
     given = inputs(40, *size, 8) | {"step": np.array([0.5, 2], np.float32)}
     found = run(TINY / "gradient.onnx", given)
     latents, wanted, weights, structure, step = (torch.from_numpy(array) for array in given.values())
@@ -99,7 +99,7 @@ def require_gradient(model: onnx.ModelProto, scale: int, path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 @pytest.mark.parametrize("bend", ["LeakyRelu", "Relu"])
-def test_shuffled_planes(mode: str, bend: str, tmp_path: Path) -> None:
+def test_gradient_of_depth_to_space_matches_torch(mode: str, bend: str, tmp_path: Path) -> None:
     """With a kernel that is not square, both orders of depth, a plane that is added to itself, and a steep corner."""
     nodes = [
         helper.make_node("Conv", ["latents", "w", "b"], ["deep"], pads=[1, 2, 1, 2]),
@@ -113,7 +113,7 @@ def test_shuffled_planes(mode: str, bend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
-def test_enlarged_planes(factor: int, tmp_path: Path) -> None:
+def test_gradient_of_resize_matches_torch(factor: int, tmp_path: Path) -> None:
     """With padding that is not told in numbers, and a bilinear factor, even or odd."""
     nodes = [
         helper.make_node("Conv", ["latents", "w"], ["small"], kernel_shape=[3, 5], auto_pad="SAME_UPPER"),
@@ -127,7 +127,7 @@ def test_enlarged_planes(factor: int, tmp_path: Path) -> None:
     require_gradient(model, factor, tmp_path / "gradient.onnx")
 
 
-def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
+def test_write_gradient_of_tiny_equals_the_shipped_file(tmp_path: Path) -> None:
     """With no weights of its own but small ones."""
     (tmp_path / "decoder.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
     write_gradient(tmp_path / "decoder.onnx", tmp_path / "gradient.onnx", 8, (-1, 1))
@@ -173,6 +173,8 @@ def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_has_none(channels: int, node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str) -> None:
+def test_gradient_of_unsupported_operator_raises(
+    channels: int, node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str
+) -> None:
     with pytest.raises(BundleError, match=words):
         gradient_of(decoder(node, channels=channels, **weights), 1, (-1, 1))

@@ -34,13 +34,13 @@ def blown_up(models: SimpleNamespace, factor: float) -> Decoder:
     return network
 
 
-def test_nothing_overflows(models: SimpleNamespace) -> None:
+def test_to_half_small_activations_need_no_islands(models: SimpleNamespace) -> None:
     network = decoder(models)
     assert to_half(network, (LATENTS,)) == []
     assert {p.dtype for p in network.parameters()} == {torch.float16}
 
 
-def test_islands(models: SimpleNamespace, tmp_path: Path) -> None:
+def test_to_half_large_activations_become_islands(models: SimpleNamespace, tmp_path: Path) -> None:
     expected = blown_up(models, 3e6)(LATENTS).detach()
     assert torch.isfinite(expected).all()
     naive = blown_up(models, 3e6).half()(LATENTS.half())
@@ -71,7 +71,7 @@ class Reckless(torch.nn.Module):
         return self.layer(x * 1e6 / 1e6)
 
 
-def test_what_cannot_be_saved() -> None:
+def test_to_half_overflow_outside_of_blocks_raises() -> None:
     with pytest.raises(BundleError, match="--no-fp16"):
         to_half(Reckless(), (LATENTS,))
 
@@ -95,7 +95,9 @@ def chain(path: Path, factor: float) -> Path:
 
 @pytest.mark.parametrize(("factor", "islands", "casts"), [(10.0, 0, 0), (1e6, 3, 2)])
 @pytest.mark.parametrize("stripped", [False, True])
-def test_onnx(tmp_path: Path, factor: float, islands: int, casts: int, stripped: bool) -> None:
+def test_to_fp16_large_activations_become_islands(
+    tmp_path: Path, factor: float, islands: int, casts: int, stripped: bool
+) -> None:
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 1, 3, 4)
     path = chain(tmp_path / "chain.onnx", factor)
     if stripped:

@@ -136,9 +136,14 @@ KNOWN: dict[str, tuple[list[Layer], list[Layer], int]] = {
 
 
 @pytest.mark.parametrize(("encoder", "decoder", "reach"), KNOWN.values(), ids=KNOWN)
-def test_known_reach(load: Load, encoder: list[Layer], decoder: list[Layer], reach: int) -> None:
+def test_measure_receptive_radius_convolutions_give_exact_radius(
+    load: Load, encoder: list[Layer], decoder: list[Layer], reach: int
+) -> None:
     networks = CodecPair(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
-    assert measure_receptive_radius(networks) == (reach, f"receptive radius {reach} latents: tiles of large images are exact")
+    assert measure_receptive_radius(networks) == (
+        reach,
+        f"receptive radius {reach} latents: tiles of large images are exact",
+    )
 
 
 UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
@@ -172,20 +177,22 @@ UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
 
 
 @pytest.mark.parametrize(("encoder", "decoder", "message"), UNKNOWN.values(), ids=UNKNOWN)
-def test_no_reach(load: Load, encoder: list[Layer], decoder: list[Layer], message: str) -> None:
+def test_measure_receptive_radius_unbounded_networks_give_none(
+    load: Load, encoder: list[Layer], decoder: list[Layer], message: str
+) -> None:
     networks = CodecPair(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
     reach, told = measure_receptive_radius(networks)
     assert reach is None
     assert re.search(message, told)
 
 
-def test_a_vivid_decoder_may_look_farther(load: Load) -> None:
+def test_measure_receptive_radius_includes_the_vivid_decoder(load: Load) -> None:
     networks = CodecPair(load("pixels", STRIDED), load("latents", [BLOCKS]), -1.0, 1.0, 8)
     assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 5), conv(4, 4, 3), BLOCKS]))[0] == 3
     assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 3, dilation=40), BLOCKS]))[0] is None
 
 
-def test_tiny_looks_as_far_as_its_manifest_says() -> None:
+def test_measure_receptive_radius_of_tiny_equals_its_manifest() -> None:
     tiny = find_bundle("tiny")
     encoder, decoder = (OrtCpu().load(tiny.file(f"{name}.onnx")) for name in ("encoder", "decoder"))
     assert (
@@ -194,7 +201,9 @@ def test_tiny_looks_as_far_as_its_manifest_says() -> None:
     )
 
 
-def test_an_imported_bundle_is_cut_into_tiles(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_import_pair_bounded_networks_decode_exactly_in_tiles(
+    tmp_path: Path, photo: Callable[[int, int], np.ndarray]
+) -> None:
     """Files and pictures are, to the last bit, those without tiles."""
     options = ImportOptions(
         encoder=write(tmp_path / "encoder.onnx", "pixels", [blur(), PATCHES]),

@@ -38,7 +38,7 @@ def profile(photos: Path) -> LatentProfile:
     return parse_profile(pack_profile(profile_from_json(fields)))
 
 
-def test_measure(photos: Path) -> None:
+def test_measure_statistics_linear_blocks_gives_exact_statistics(photos: Path) -> None:
     found = measure_statistics(NETWORKS, list_photos(photos))
     assert found.crops == 3
     latents = [NETWORKS.encode(np.asarray(Image.open(path))).reshape(3, -1) for path in list_photos(photos)]
@@ -49,14 +49,14 @@ def test_measure(photos: Path) -> None:
     np.testing.assert_allclose(found.sensitivity, (127.5 / SCALES) ** 2 / 3, rtol=1e-3)
 
 
-def test_steps_follow_sensitivity(profile: LatentProfile) -> None:
+def test_profile_fields_step_weights_are_inverse_to_root_sensitivity(profile: LatentProfile) -> None:
     np.testing.assert_allclose(
         profile.spread * profile.weight / SCALES, (profile.spread * profile.weight / SCALES)[0], rtol=1e-5
     )
     np.testing.assert_allclose(np.log(profile.weight).mean(), 0, atol=1e-5)
 
 
-def test_disagreement(photos: Path, profile: LatentProfile) -> None:
+def test_disagreement_changed_profile_names_the_worst_channel(photos: Path, profile: LatentProfile) -> None:
     found = measure_statistics(NETWORKS, list_photos(photos))
     assert disagreement(found, profile) is None
     shifted = dataclasses.replace(found, mean=found.mean + found.spread * [0, 0.9, 0])
@@ -65,7 +65,7 @@ def test_disagreement(photos: Path, profile: LatentProfile) -> None:
     assert "channel 2" in str(disagreement(scaled, profile))
 
 
-def test_no_photos(tmp_path: Path) -> None:
+def test_list_photos_and_measure_without_photos_raise(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no pictures"):
         list_photos(tmp_path)
     with pytest.raises(BundleError, match="not a folder"):
@@ -75,7 +75,7 @@ def test_no_photos(tmp_path: Path) -> None:
         measure_statistics(NETWORKS, list_photos(tmp_path))
 
 
-def test_what_is_no_photo_is_passed_over(tmp_path: Path, photos: Path) -> None:
+def test_measure_statistics_unreadable_files_are_skipped(tmp_path: Path, photos: Path) -> None:
     for path in list_photos(photos):
         shutil.copy(path, tmp_path)
     (tmp_path / "text.png").write_text("no picture")
@@ -85,13 +85,13 @@ def test_what_is_no_photo_is_passed_over(tmp_path: Path, photos: Path) -> None:
     assert measure_statistics(NETWORKS, list_photos(tmp_path)).crops == 3
 
 
-def test_a_dead_channel(tmp_path: Path) -> None:
+def test_measure_statistics_constant_channel_raises(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "flat.png")
     with pytest.raises(BundleError, match="each must carry something"):
         measure_statistics(NETWORKS, list_photos(tmp_path))
 
 
-def test_the_middle_of_a_photo(tmp_path: Path) -> None:
+def test_centre_crop_returns_the_centre_at_a_multiple(tmp_path: Path) -> None:
     pixels = synthetic_image(50, 30)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     np.testing.assert_array_equal(centre_crop(tmp_path / "photo.png", 16, 8), pixels[7:23, 17:33])
@@ -99,7 +99,7 @@ def test_the_middle_of_a_photo(tmp_path: Path) -> None:
     assert centre_crop(tmp_path / "photo.png", 512, 64) is None
 
 
-def test_random_crops(tmp_path: Path) -> None:
+def test_random_crops_are_reproducible_and_fit_the_photos(tmp_path: Path) -> None:
     for n in range(5):
         Image.fromarray(synthetic_image(60 + n, 50)).save(tmp_path / f"{n}.png")
     photos = list_photos(tmp_path)

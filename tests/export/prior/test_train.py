@@ -18,7 +18,7 @@ from sdtrt.export.prior.network import TrainablePassNetwork
 from sdtrt.export.prior.tables import logistic_centroids, logistic_tables
 
 
-def test_networks_stay_exact_whatever_training_does() -> None:
+def test_keep_exact_extreme_weights_give_a_valid_prior() -> None:
     torch.manual_seed(1)
     config = PRIOR_CONFIGS["tiny"]
     arch = build_architecture(config)
@@ -33,7 +33,7 @@ def test_networks_stay_exact_whatever_training_does() -> None:
     assert prior.largest_sum() < 1 << 24
 
 
-def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_interrupted_run_resumes_to_an_equal_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SAVE_EVERY", 0)
     latents = [np.random.default_rng(1).normal(size=(40, 24, 17)).astype(np.float32)]
     training_config = train.PriorTrainingConfig(iterations=3, batch=1, crop=16, table_crops=1)

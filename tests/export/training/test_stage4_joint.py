@@ -45,7 +45,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_stopped_run_goes_on(
+def test_train_jointly_interrupted_run_resumes_to_equal_weights(
     photos: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(training, "REPORT_EVERY", 1)
@@ -61,7 +61,7 @@ def test_a_stopped_run_goes_on(
     assert "linear.weight" in load_model(run).encoder.state_dict()
 
 
-def test_latents_are_whole_steps_and_gradients_reach_both_parts(photos: Path) -> None:
+def test_latents_and_bits_are_quantized_and_have_gradients_to_all_networks(photos: Path) -> None:
     torch.manual_seed(1)
     model = AutoencoderWithPrior()
     pixels, step, features, lmbdas = make_drawer(
@@ -80,7 +80,7 @@ def test_latents_are_whole_steps_and_gradients_reach_both_parts(photos: Path) ->
     assert all(parameter.grad is not None for parameter in model.prior[-1].parameters())
 
 
-def test_what_masks_errors_is_what_the_engine_says() -> None:
+def test_masking_weights_equal_those_of_the_engine() -> None:
     latents = (
         np.random.default_rng(1).laplace(0, [[[0.1]], [[1]], [[3]], [[20]], [[9]]], (5, 20, 33)).astype(np.float32)
     )
@@ -88,7 +88,7 @@ def test_what_masks_errors_is_what_the_engine_says() -> None:
     np.testing.assert_allclose(found, perceptual_masking.masking_weights(latents[:MASKING_CHANNELS]), rtol=1e-3)
 
 
-def test_features_are_those_of_the_steps() -> None:
+def test_make_drawer_features_fit_the_quantization_steps() -> None:
     photo = [np.zeros((64, 64, 3), np.uint8)]
     _, step, features, lmbdas = make_drawer(photo, [], SHORT)(np.random.default_rng(1))
     codes = [round(2048 + 256 * float(torch.log2(one))) for one in step]
@@ -97,7 +97,7 @@ def test_features_are_those_of_the_steps() -> None:
     assert ((step > low * 0.99) & (step < high * 1.01) & (lmbdas > 0)).all()
 
 
-def test_learned_branches_in_bfloat16(photos: Path, bfloat16: bool) -> None:
+def test_use_bfloat16_changes_learned_branches_only(photos: Path, bfloat16: bool) -> None:
     """They, and nothing else, are rounded, where the processor has it: pixels stay within two levels."""
     torch.manual_seed(1)
     model = Autoencoder(torch.ones(LATENT_CHANNELS))

@@ -33,7 +33,7 @@ def crops() -> Tensor:
     return (3 * F.avg_pool2d(noise, 7, 1, 3) + 0.1 * noise).clamp(-1, 1)
 
 
-def test_a_grid_costs() -> None:
+def test_grid_penalty_block_borders_are_penalised() -> None:
     """A ramp has none; its steps are larger over borders of blocks, of rows as of columns."""
     at_borders = torch.arange(64) % 8 == 7
     ramp, grid = (
@@ -51,17 +51,17 @@ def test_a_grid_costs() -> None:
     assert alike < 0.5 * found
 
 
-def test_the_same_is_like_itself(crops: Tensor) -> None:
+def test_ssimulacra2_loss_equal_images_is_near_zero(crops: Tensor) -> None:
     assert ssimulacra2_loss(crops, crops).abs().max() < 0.5  # fourth roots of next to nothing are something
 
 
-def test_the_more_blur_the_less_alike(crops: Tensor) -> None:
+def test_ssimulacra2_loss_rises_with_blur(crops: Tensor) -> None:
     blurred = [F.avg_pool2d(crops, size, 1, size // 2) for size in (1, 3, 5, 9)]
-    unlike = torch.stack([ssimulacra2_loss(one, crops) for one in blurred])
-    assert (unlike.diff(dim=0) > 1).all()
+    loss = torch.stack([ssimulacra2_loss(one, crops) for one in blurred])
+    assert (loss.diff(dim=0) > 1).all()
 
 
-def test_xyb() -> None:
+def test_channel_xyb_matches_known_values() -> None:
     """Greys have a brightness alone, which rises with them; red is more red than green, blue more blue than yellow."""
     greys = torch.tensor([-1, -0.5, 0, 1.0])[:, None, None, None].expand(-1, 3, 1, 1)
     x, y, b = (channel(linear(greys), n).flatten() for n in range(3))
@@ -75,14 +75,14 @@ def test_xyb() -> None:
     assert blue > 0 > yellow
 
 
-def test_a_quarter_of_the_size_counts_most(crops: Tensor) -> None:
+def test_ssimulacra2_loss_errors_at_a_quarter_of_the_size_weigh_most(crops: Tensor) -> None:
     """Of errors as large, those of 8 pixels weigh more than those of 2."""
     wave = torch.arange(96) // 4 % 2 * 2.0 - 1, torch.arange(96) % 2 * 2.0 - 1
     coarse, fine = (ssimulacra2_loss(crops + 0.1 * w[:, None] * w, crops) for w in wave)
     assert (coarse > 2 * fine).all()
 
 
-def test_gradients_are_finite_at_the_edges() -> None:
+def test_ssimulacra2_loss_gradients_are_finite_at_the_range_ends() -> None:
     """Where pixels are black, white or out of range."""
     decoded = torch.tensor([-1.5, -1, 1, 1.5]).repeat(1, 3, 64, 16).requires_grad_()
     ssimulacra2_loss(decoded, torch.zeros(1, 3, 64, 64)).sum().backward()  # type: ignore[no-untyped-call]
@@ -90,7 +90,7 @@ def test_gradients_are_finite_at_the_edges() -> None:
     assert decoded.grad.isfinite().all()
 
 
-def test_one_crop_in_six_is_of_pages() -> None:
+def test_mixed_crops_one_in_six_is_of_pages() -> None:
     photo, page = np.zeros((40, 50, 3), np.uint8), np.full((40, 50, 3), 255, np.uint8)
     crops = mixed_crops([photo], [page], 3000, 8, np.random.default_rng(1))
     assert crops.shape == (3000, 8, 8, 3)
@@ -98,7 +98,7 @@ def test_one_crop_in_six_is_of_pages() -> None:
     assert (mixed_crops([photo], [], 30, 8, np.random.default_rng(1)) < 64).all()
 
 
-def test_crops_are_scaled_and_get_grain() -> None:
+def test_varied_crops_are_scaled_and_get_grain() -> None:
     """Of a slope of a level a pixel, half of the crops are as steep, the others half to twice, evenly by octave."""
     photo = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 256, 3)).copy()
     crops = varied_crops([photo], 400, 64, np.random.default_rng(1)).astype(np.float64)[:, :, :, 0]
@@ -112,7 +112,7 @@ def test_crops_are_scaled_and_get_grain() -> None:
     assert grain.max() < 1.2 * MAX_GRAIN
 
 
-def test_a_bundle_restored(crops: Tensor) -> None:
+def test_restore_model_gives_the_bundles_outputs(crops: Tensor) -> None:
     model = restore_model(TINY)
     encoder, decoder = (
         onnxruntime.InferenceSession(TINY / f"{name}.onnx", providers=["CPUExecutionProvider"])
@@ -127,7 +127,7 @@ def test_a_bundle_restored(crops: Tensor) -> None:
     np.testing.assert_allclose(found, pixels, atol=1e-3)
 
 
-def test_another_model_is_refused(tmp_path: Path) -> None:
+def test_restore_model_other_model_raises(tmp_path: Path) -> None:
     assert "coarse_in.weight" in weights_of(TINY / "decoder.onnx")
     for name in ("encoder", "decoder"):
         (tmp_path / f"{name}.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
