@@ -69,10 +69,10 @@ def test_locate_invalid_name_raises(model: str) -> None:
 
 
 def test_load_autoencoder_other_folder_raises(tmp_path: Path, models: SimpleNamespace) -> None:
-    with pytest.raises(BundleError, match=r"no weights that can be read.*the folder is empty"):
+    with pytest.raises(BundleError, match=r"no readable weights.*the folder is empty"):
         load_autoencoder(tmp_path)
     models.unet_2d().save_pretrained(tmp_path / "unet")
-    with pytest.raises(BundleError, match="is of UNet2DModel, expected AutoencoderKL"):
+    with pytest.raises(BundleError, match="has UNet2DModel, expected AutoencoderKL"):
         load_autoencoder(tmp_path / "unet")
 
 
@@ -127,7 +127,7 @@ def test_load_autoencoder_file_beside_config_loads_this_file(tmp_path: Path, mod
 
 
 @pytest.mark.parametrize("shard", ["10GB", "20KB"])
-def test_load_unet_without_config_raises(tmp_path: Path, models: SimpleNamespace, shard: str) -> None:
+def test_load_without_config_works_for_vaes_only(tmp_path: Path, models: SimpleNamespace, shard: str) -> None:
     """The shapes of a VAE's weights say its config; those of a UNet do not."""
     vae = models.autoencoder_kl()
     vae.save_pretrained(tmp_path / "vae", max_shard_size=shard)

@@ -139,8 +139,8 @@ def test_write_gradient_of_tiny_equals_the_shipped_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("channels", "node", "weights", "words"),
     [
-        (3, helper.make_node("Sin", ["latents"], ["pixels"]), {}, "no gradient of Sin"),
-        (3, helper.make_node("Mul", ["latents", "latents"], ["pixels"]), {}, "a product of two"),
+        (3, helper.make_node("Sin", ["latents"], ["pixels"]), {}, "no gradient of the operator Sin"),
+        (3, helper.make_node("Mul", ["latents", "latents"], ["pixels"]), {}, "whose factors both depend"),
         (
             4,
             helper.make_node("Conv", ["latents", "w"], ["pixels"], kernel_shape=[3, 3], strides=[2, 2]),
@@ -151,19 +151,19 @@ def test_write_gradient_of_tiny_equals_the_shipped_file(tmp_path: Path) -> None:
             3,
             helper.make_node("Pad", ["latents", "p"], ["pixels"], mode="reflect"),
             {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
-            "padded by other than the edges once",
+            "padding by one repeated row",
         ),
         (
             3,
             helper.make_node("Resize", ["latents", "", "s"], ["pixels"], mode="nearest"),
             {"s": np.array([1, 1, 2, 2], np.float32)},
-            "a whole bilinear factor",
+            "bilinear resizing by an integer factor",
         ),
         (
             1,
             helper.make_node("Add", ["latents", "more"], ["pixels"]),
             {"more": normal(1, 3, 1, 1)},
-            "channels are repeated",
+            "broadcasts channels",
         ),
         (
             4,
