@@ -74,12 +74,12 @@ def _build(options: ExportOptions) -> list[str]:
         announce("measuring the latents", quiet=options.quiet)
         profile, warnings = choose_profile(space, networks, options.photos, quiet=options.quiet)
         announce("measuring how far the networks look", quiet=options.quiet)
-        reach, told = measure_receptive_radius(networks)
+        reach, reach_message = measure_receptive_radius(networks)
         unet = {"unet": {"multiple": UNET_MULTIPLE, **schedule_of(path)}} if options.unet else {}
         write_manifest(folder, manifest(options, space, profile, reach, written) | unet)
         if options.unet and options.photos:
             warnings.append(measure_unet_gain(folder, options.photos, quiet=options.quiet))
-    return [*notes, told, *warnings]
+    return [*notes, reach_message, *warnings]
 
 
 def _loaded(options: ExportOptions) -> tuple[Path, Autoencoder, list[str]]:
@@ -93,15 +93,18 @@ def _loaded(options: ExportOptions) -> tuple[Path, Autoencoder, list[str]]:
 
 def decide_space(vae: Autoencoder, options: ExportOptions) -> tuple[str, str]:
     """Return the latent space's name and the reason; `BundleError` if it is ambiguous or contradicts the option."""
-    found, reason = identify(vae.channels, vae.factors, options.model, vae.kind)
+    known_name, reason = identify(vae.channels, vae.factors, options.model, vae.kind)
     if options.latent_space is None:
-        if found is None and vae.factors in {None, Factors()}:
+        if known_name is None and vae.factors in {None, Factors()}:
             raise BundleError(f"{options.model} has {reason}; name it with --latent-space ({', '.join(KNOWN)})")
-        return (found, reason) if found else (space_of_weights(_arrays(vae.module.encoder)), reason)
+        return (known_name, reason) if known_name else (space_of_weights(_arrays(vae.module.encoder)), reason)
     known = KNOWN.get(valid_name(options.latent_space))
     if known and known.channels != vae.channels:
         raise BundleError(f"latent space {known.name} has {known.channels} channels, {options.model} {vae.channels}")
-    return options.latent_space, "as given" if found in {None, options.latent_space} else f"as given, not {found}"
+    return options.latent_space, "as given" if known_name in {
+        None,
+        options.latent_space,
+    } else f"as given, not {known_name}"
 
 
 def _arrays(module: nn.Module) -> list[np.ndarray]:
@@ -117,8 +120,8 @@ def coders(vae: Autoencoder, space: str) -> tuple[Encoder, Decoder]:
 
 def probe_pixels(photos: Path | None, downscale: int) -> Tensor:
     """Return two images, float32 (2, 3, 256, 256) in [-1, 1]: photos if there are any, else a synthetic image."""
-    found = list_photos(photos)[:2] if photos else []
-    images = [p for path in found if (p := centre_crop(path, PROBE_SIDE, downscale)) is not None]
+    paths = list_photos(photos)[:2] if photos else []
+    images = [p for path in paths if (p := centre_crop(path, PROBE_SIDE, downscale)) is not None]
     images = [p for p in images if p.shape == (PROBE_SIDE, PROBE_SIDE, 3)]
     images += [synthetic_image(PROBE_SIDE, PROBE_SIDE)] * (2 - len(images))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -123,9 +123,9 @@ def calibrate(options: CalibrateOptions, prior_options: "PriorTrainingOptions | 
         training = trained_prior(bundle, pair, profile, space.training_photos, prior_options, quiet=options.quiet)
     with training as prior_file:
         profile = with_quality_range(space, pair, prior_file, quiet=options.quiet) if prior_file else profile
-        found = build_report(pair, profile, space, quiet=options.quiet)
+        report = build_report(pair, profile, space, quiet=options.quiet)
         write_into_bundle(bundle, space.profile_fields | {"step_codes": [*profile.step_codes]}, prior_file)
-    return found
+    return report
 
 
 def with_quality_range(

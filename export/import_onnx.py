@@ -51,7 +51,7 @@ def import_pair(options: ImportOptions) -> list[str]:
         announce("measuring the latents", quiet=options.quiet)
         profile, warnings = choose_profile(space, codec, options.photos, quiet=options.quiet)
         announce("measuring how far the networks look", quiet=options.quiet)
-        reach, told = measure_receptive_radius(codec, vivid)
+        reach, reach_message = measure_receptive_radius(codec, vivid)
         write_manifest(
             folder,
             {
@@ -64,7 +64,7 @@ def import_pair(options: ImportOptions) -> list[str]:
                 "export": {"imported": _description(options), "onnx": onnx.__version__, "opset": onnx_graph.OPSET},
             },
         )
-    return [*pair.notes, told, *warnings]
+    return [*pair.notes, reach_message, *warnings]
 
 
 def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, Network | None]:
@@ -103,12 +103,12 @@ def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, N
 
 def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str) -> np.ndarray:
     try:
-        found: np.ndarray = network.run({source: values})[target]
+        output: np.ndarray = network.run({source: values})[target]
     except Exception as error:  # ONNX Runtime's exceptions have no other common base class
         raise BundleError(f"{path} fails on {source!r} of shape {values.shape}: {error}") from error
-    if not np.isfinite(found).all():
+    if not np.isfinite(output).all():
         raise BundleError(f"{path}: {target!r} has values that are not finite for an image in the input range")
-    return found
+    return output
 
 
 def _require_likeness(planes: np.ndarray, back: np.ndarray, path: Path, options: ImportOptions) -> None:

@@ -89,13 +89,13 @@ def quietly() -> Iterator[None]:
     if messages is not None and messages.verbose:
         yield
         return
-    kept = messages or Messages(verbose=False)
+    store = messages or Messages(verbose=False)
     text = io.StringIO()
     try:
-        with _kept_warnings(kept), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        with _kept_warnings(store), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             yield
     finally:
-        kept.add(text.getvalue())
+        store.add(text.getvalue())
 
 
 @contextmanager

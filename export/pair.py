@@ -42,16 +42,16 @@ def run_once(options: ImportOptions) -> Pair:
     encoder = Graph.read(options.encoder, channels=3)
     decoders = {name: Graph.read(path, channels=None) for name, path in decoders_of(options).items()}
     pixels = trial_planes(128, 64, options)
-    output, found = _latents_of(encoder, pixels, options)
+    output, encoded = _latents_of(encoder, pixels, options)
     notes = [note for graph in (encoder, *decoders.values()) for note in graph.notes]
-    channels = _channels(encoder, decoders["decoder.onnx"], output, found)
-    first = channels if channels < found.shape[1] else None
+    channels = _channels(encoder, decoders["decoder.onnx"], output, encoded)
+    first = channels if channels < encoded.shape[1] else None
     if first is not None:
         notes.append(
-            f"{options.encoder.name}: {output!r} has {found.shape[1]} channels, the decoder takes {channels}; the "
+            f"{options.encoder.name}: {output!r} has {encoded.shape[1]} channels, the decoder takes {channels}; the "
             f"first {channels} are used as the mean, the others are ignored as log-variance"
         )
-    latents = np.ascontiguousarray(found[:, :channels])
+    latents = np.ascontiguousarray(encoded[:, :channels])
     planes = {name: _outputs_of(graph, latents, pixels.shape, options) for name, graph in decoders.items()}
     return Pair(encoder, decoders, output, channels, first, planes, notes)
 
@@ -60,22 +60,22 @@ def _latents_of(encoder: Graph, pixels: F32Array, options: ImportOptions) -> tup
     """Return the name and the values of the output that holds latents."""
     values = encoder.run(pixels)
     name = _chosen(values, encoder.path, options.encoder_output, "--encoder-output")
-    found = values[name]
-    require_channels_first(encoder.path, name, found.shape, *pixels.shape[2:])
-    if found.ndim != 4 or found.dtype != np.float32:
-        raise BundleError(f"{encoder.path}: output {described({name: found})} is not float32 (N, C, h, w)")
-    if encoder.draws(found):
+    encoded = values[name]
+    require_channels_first(encoder.path, name, encoded.shape, *pixels.shape[2:])
+    if encoded.ndim != 4 or encoded.dtype != np.float32:
+        raise BundleError(f"{encoder.path}: output {described({name: encoded})} is not float32 (N, C, h, w)")
+    if encoder.draws(encoded):
         raise BundleError(
             f"{encoder.path}: output {name!r} is a random sample; export the mean instead (in diffusers "
             "latent_dist.mode()), or name the output that holds the mean with --encoder-output"
         )
-    return name, found
+    return name, encoded
 
 
-def _channels(encoder: Graph, decoder: Graph, output: str, found: F32Array) -> int:
+def _channels(encoder: Graph, decoder: Graph, output: str, encoded: F32Array) -> int:
     """Return how many of the encoder's channels the decoder takes: all, or the first half, which is the mean."""
-    every = found.shape[1]
-    taken = decoder.channels or (every if every % 2 or _takes(decoder, found) else every // 2)
+    every = encoded.shape[1]
+    taken = decoder.channels or (every if every % 2 or _takes(decoder, encoded) else every // 2)
     if taken not in {every, every / 2}:
         raise BundleError(
             f"{decoder.path}: input {decoder.source} takes {taken} channels, {encoder.path} gives {output!r} with "

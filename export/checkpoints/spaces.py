@@ -105,8 +105,8 @@ KNOWN = {
 
 def shipped_profile_id(name: str) -> int | None:
     """Return the id of the newest shipped profile of a latent space; None if there is none."""
-    found = [identifier for identifier in PROFILE_NAMES if shipped_profile(identifier).latent_space == name]
-    return max(found, default=None)
+    identifiers = [identifier for identifier in PROFILE_NAMES if shipped_profile(identifier).latent_space == name]
+    return max(identifiers, default=None)
 
 
 def name_in_files(name: str) -> str:

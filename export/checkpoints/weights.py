@@ -80,18 +80,18 @@ def _named(path: Path, allow_pickle: bool) -> Weights:
 
 def _all(folder: Path) -> list[Weights]:
     """Return all weights with usual names: safetensors first, single files before shards."""
-    found: list[Weights] = []
+    all_weights: list[Weights] = []
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for kind in ("safetensors", "bin"):
         for name in names:
             match = FILE.fullmatch(name)
             if match and match["format"] == kind and not SHARD.fullmatch(name):
-                found.append(Weights((folder / name,), variant=match["variant"]))
+                all_weights.append(Weights((folder / name,), variant=match["variant"]))
         for name in names:
             match = INDEX.fullmatch(name)
             if match and match["format"] == kind:
-                found.append(_sharded(folder / name, match["first"] or match["last"]))
-    return found
+                all_weights.append(_sharded(folder / name, match["first"] or match["last"]))
+    return all_weights
 
 
 def _sharded(index: Path, variant: str | None) -> Weights:

@@ -40,18 +40,18 @@ def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: tuple[flo
         BundleError: The decoder has an operator between latents and pixels for which there is no rule.
     """
     graph = Backprop(decoder)
-    (shown,) = (value.name for value in decoder.graph.output)
-    difference = graph.add("Sub", shown, "wanted")
+    (decoded,) = (value.name for value in decoder.graph.output)
+    difference = graph.add("Sub", decoded, "wanted")
     weighted = graph.add("Mul", difference, "weights")
     squares = graph.add("Mul", difference, weighted)
     total = graph.add("ReduceSum", squares, graph.constant(np.array([1])), keepdims=1)
     side: dict[str, Any] = {"kernel_shape": [downscale] * 2, "strides": [downscale] * 2}
     mean = graph.add("AveragePool", total, **side)
     graph.add("Mul", mean, graph.constant(np.float32(downscale**2)), to="errors")
-    lost, gradient = structure(graph, shown, "wanted", "structure", downscale, pixel_range)
+    lost, gradient = structure(graph, decoded, "wanted", "structure", downscale, pixel_range)
     graph.add("Identity", lost, to="lost")
     seed = graph.add("Add", graph.add("Mul", weighted, graph.constant(np.float32(2))), gradient)
-    graph.add("Identity", graph.run(shown, seed), to="gradient")
+    graph.add("Identity", graph.run(decoded, seed), to="gradient")
     return _model(decoder, graph, downscale)
 
 

@@ -34,7 +34,7 @@ class Structure(NamedTuple):
 
 
 def structure(
-    nodes: Nodes, shown: str, wanted: str, weights: str, scale: int, pixel_range: tuple[float, float]
+    nodes: Nodes, decoded: str, original: str, weights: str, scale: int, pixel_range: tuple[float, float]
 ) -> Structure:
     """Add the nodes that compute the structural loss and its gradient.
 
@@ -50,7 +50,7 @@ def structure(
     floor = np.float32(FLOOR * (pixel_range[1] - pixel_range[0]) ** 2)
     scales = {side: share for side, share in SCALES.items() if scale % side == 0} or {1: 1.0}
     for side, share in scales.items():
-        first, second = (_planes(nodes, name, side) for name in (shown, wanted))
+        first, second = (_planes(nodes, name, side) for name in (decoded, original))
         counts = nodes.constant((share / scale**2 * SHARES)[:, None, None])
         each = nodes.add("Mul", _enlarged(nodes, weights, scale // side), counts)
         similarity, gradient = _similarity(nodes, first, second, each, floor)
@@ -61,7 +61,7 @@ def structure(
     return Structure(functools.reduce(add, lost), functools.reduce(add, gradients))
 
 
-def _similarity(nodes: Nodes, shown: str, wanted: str, weights: str, floor: np.float32) -> tuple[str, str]:
+def _similarity(nodes: Nodes, decoded: str, original: str, weights: str, floor: np.float32) -> tuple[str, str]:
     """Add the structural similarity of planes, at most 1, and the negative gradient of its weighted sum.
 
     With window means m, the similarity of a and b is
@@ -78,15 +78,15 @@ def _similarity(nodes: Nodes, shown: str, wanted: str, weights: str, floor: np.f
         return nodes.add("AveragePool", name, kernel_shape=side, pads=pads, strides=[1, 1], count_include_pad=1)
 
     two, least = nodes.constant(np.float32(2)), nodes.constant(floor)
-    mean_shown, mean_wanted = mean(shown), mean(wanted)
-    squares = mean(add(mul(shown, shown), mul(wanted, wanted)))
-    energy = add(sub(squares, add(mul(mean_shown, mean_shown), mul(mean_wanted, mean_wanted))), least)
-    shared = add(mul(two, sub(mean(mul(shown, wanted)), mul(mean_shown, mean_wanted))), least)
+    mean_decoded, mean_original = mean(decoded), mean(original)
+    squares = mean(add(mul(decoded, decoded), mul(original, original)))
+    energy = add(sub(squares, add(mul(mean_decoded, mean_decoded), mul(mean_original, mean_original))), least)
+    shared = add(mul(two, sub(mean(mul(decoded, original)), mul(mean_decoded, mean_original))), least)
     similarity = nodes.add("Div", shared, energy)
     one_by = nodes.add("Div", weights, energy)
     by = mul(similarity, one_by)
-    same = sub(mul(shown, mean(by)), mean(mul(by, mean_shown)))
-    other = sub(mul(wanted, mean(one_by)), mean(mul(one_by, mean_wanted)))
+    same = sub(mul(decoded, mean(by)), mean(mul(by, mean_decoded)))
+    other = sub(mul(original, mean(one_by)), mean(mul(one_by, mean_original)))
     return similarity, mul(two, sub(same, other))
 
 

@@ -58,12 +58,12 @@ def without_idle_casts(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         if _casts_to(node, TensorProto.FLOAT) and node.input[0] in halving and node.input[0] not in renamed:
             renamed[node.output[0]] = halving[node.input[0]]
-    kept = [node for node in graph.node if not (node.op_type == "Cast" and node.output[0] in renamed)]
-    for node in kept:
+    nodes = [node for node in graph.node if not (node.op_type == "Cast" and node.output[0] in renamed)]
+    for node in nodes:
         node.input[:] = [renamed.get(name, name) for name in node.input]
-    used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
+    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
     del graph.node[:]
-    graph.node.extend(_sorted(node for node in kept if node.op_type != "Cast" or used & set(node.output)))
+    graph.node.extend(_sorted(node for node in nodes if node.op_type != "Cast" or used & set(node.output)))
     return model
 
 

@@ -45,11 +45,11 @@ class Graph:
             BundleError: The graph does not have exactly one input, or it is not a batch of planes, (N, C, H, W).
         """
         model = onnx_graph.read(path)
-        found = onnx_graph.inputs(model)
-        if len(found) != 1:
-            names = ", ".join(map(str, found)) or "no inputs"
+        inputs = onnx_graph.inputs(model)
+        if len(inputs) != 1:
+            names = ", ".join(map(str, inputs)) or "no inputs"
             raise BundleError(f"{path} has inputs {names}; expected one input: the image or its latents")
-        source = found[0]
+        source = inputs[0]
         notes = [f"{path.name}: half precision was converted to single"] if to_single(model) else []
         if onnx_graph.inputs(model)[0].dtype != np.float32:
             raise BundleError(f"{path}: input {source} is {source.dtype}, expected float32 or float16")

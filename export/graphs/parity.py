@@ -77,11 +77,11 @@ def require_parity(
     return figures
 
 
-def compare(found: np.ndarray, reference: np.ndarray, shape: tuple[int, ...] = ()) -> Parity:
+def compare(actual: np.ndarray, reference: np.ndarray, shape: tuple[int, ...] = ()) -> Parity:
     text = "x".join(map(str, shape))
-    if found.shape != reference.shape:
+    if actual.shape != reference.shape:
         return Parity(text, float("inf"), float("inf"))
-    difference = np.abs(found.astype(np.float64) - reference)
+    difference = np.abs(actual.astype(np.float64) - reference)
     rms = float(np.sqrt(np.mean(np.square(reference, dtype=np.float64)))) or 1.0
     return Parity(text, *(float(f"{value / rms:.3g}") for value in (difference.mean(), difference.max())))
 
@@ -97,8 +97,8 @@ def first_difference(
     names = [node.name for node in program.graph.nodes if node.op == "call_function" and node.name in ours]
 
     def differs(name: str) -> bool:
-        found, reference = run(model, arrays, [name])[name], _Observer(program, name).observe(inputs)
-        return not compare(found, reference).within(tolerance)
+        actual, reference = run(model, arrays, [name])[name], _Observer(program, name).observe(inputs)
+        return not compare(actual, reference).within(tolerance)
 
     low, high = -1, len(names)  # names[low] agrees, names[high] differs
     while high - low > 1:

@@ -16,13 +16,13 @@ def latents_of_photos(folder: Path, model: str, smallest: int) -> list[np.ndarra
     codec = EngineCodec(model)
     profile = codec.profile
     unit = (profile.spread * profile.weight)[:, None, None]
-    found = []
+    all_latents = []
     for path in sorted(p for p in folder.iterdir() if p.suffix != ".tsv"):
         for view in views(Image.open(path).convert("RGB")):
             latents = codec.analyse(np.asarray(view))
             if min(latents.shape[1:]) >= smallest:
-                found.append((latents - profile.mean[:, None, None]) / unit)
-    return found
+                all_latents.append((latents - profile.mean[:, None, None]) / unit)
+    return all_latents
 
 
 def views(photo: Image.Image) -> list[Image.Image]:

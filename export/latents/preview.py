@@ -69,12 +69,12 @@ def main() -> None:
     options = parser.parse_args()
     codec = EngineCodec(options.model, device="cpu", precision="fp32")
     channels = CHANNELS.get(codec.bundle.latent_space, tuple(range(codec.profile.channels)))
-    found = fit(samples(codec, list_photos(options.photos), channels), channels)
+    preview = fit(samples(codec, list_photos(options.photos), channels), channels)
     fields = json.loads(options.profile.read_text())
     fields["preview"] = {
         "channels": channels,
-        "weights": [float(f"{value:.5g}") for value in found.weights.ravel()],
-        "bias": [float(f"{value:.5g}") for value in found.bias],
+        "weights": [float(f"{value:.5g}") for value in preview.weights.ravel()],
+        "bias": [float(f"{value:.5g}") for value in preview.bias],
     }
     replace_file(options.profile, f"{json.dumps(fields, indent=1, allow_nan=False)}\n".encode())
 

@@ -47,10 +47,10 @@ def choose_profile(
         return measured.profile_fields | {"step_codes": [*scale]}, []
     profile = shipped_profile(identifier)
     latents = pair.encode(synthetic_image(SYNTHETIC_SIDE, SYNTHETIC_SIDE))
-    found, expected = (len(latents), pair.downscale), (profile.channels, profile.downscale)
-    if found != expected:
+    actual, expected = (len(latents), pair.downscale), (profile.channels, profile.downscale)
+    if actual != expected:
         raise BundleError(
-            f"latents have {found[0]} channels and are {found[1]} pixels wide; expected {expected[0]} channels and "
+            f"latents have {actual[0]} channels and are {actual[1]} pixels wide; expected {expected[0]} channels and "
             f"{expected[1]} pixels for {space}"
         )
     if photos is not None:

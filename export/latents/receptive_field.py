@@ -79,11 +79,11 @@ def measure_receptive_radius(pair: CodecPair, vivid: Network | None = None) -> t
     reach = 0
     try:
         for strip_network in _strip_networks(pair, vivid):
-            found = strip_radius(strip_network, farthest)
-            if found is None:
-                radius = f"more than {farthest} latents, perhaps the whole image"
-                return None, f"the {strip_network.name}'s receptive radius is {radius}: {CROSS_FADED}"
-            reach = max(reach, found)
+            radius = strip_radius(strip_network, farthest)
+            if radius is None:
+                text = f"more than {farthest} latents, perhaps the whole image"
+                return None, f"the {strip_network.name}'s receptive radius is {text}: {CROSS_FADED}"
+            reach = max(reach, radius)
         for strip_network in _strip_networks(pair, vivid):
             difference = seam_error(strip_network, reach)
             if difference != 0:  # the engine promises equal bits, so even rounding must not differ
@@ -128,7 +128,7 @@ def seam_error(strip_network: StripNetwork, reach: int) -> float:
     while gcd(*(start for start, _ in tiling.spans(length))) > 1:  # else a coarser grid could match all tiles
         length += 1
     planes, _ = strip_network.inputs(length)
-    whole = strip_network.run(planes)
+    uncut = strip_network.run(planes)
     bands = tiling.bands(
         STRIP_HEIGHT,
         length,
@@ -137,8 +137,8 @@ def seam_error(strip_network: StripNetwork, reach: int) -> float:
         ),
         scale=strip_network.after,
     )
-    found = np.concatenate([band for _, band in bands], axis=1)
-    return float(abs(found - whole).max() / max(np.sqrt(np.mean(whole**2)), np.finfo(np.float32).tiny))
+    joined = np.concatenate([band for _, band in bands], axis=1)
+    return float(abs(joined - uncut).max() / max(np.sqrt(np.mean(uncut**2)), np.finfo(np.float32).tiny))
 
 
 def _strip_networks(pair: CodecPair, vivid: Network | None) -> Iterator[StripNetwork]:

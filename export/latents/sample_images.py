@@ -33,10 +33,10 @@ def list_photos(folder: Path) -> list[Path]:
     """Return the image files in a folder, sorted; `BundleError` if there are none."""
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder; calibration needs a folder of some dozens of photos")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
         raise BundleError(f"{folder} holds no images; calibration needs a folder of some dozens of photos")
-    return found
+    return paths
 
 
 def random_crops(photos: Sequence[Path], count: int, side: int, multiple: int) -> Iterator[U8Array]:

@@ -145,8 +145,8 @@ def parity_of(network: nn.Module, inputs: dict[str, Tensor], path: Path) -> floa
     with torch.inference_mode():
         expected = network(*inputs.values()).numpy()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
-    difference = float(np.abs(found - expected).max())
+    (output,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    difference = float(np.abs(output - expected).max())
     if not difference <= PARITY_TOLERANCE:
         raise ValueError(f"{path.name} differs from torch by {difference}, expected at most {PARITY_TOLERANCE}")
     return difference
