@@ -125,7 +125,7 @@ def choose_library(options: EngineBuildOptions) -> tuple[Library, list[str]]:
     # TensorRT (other than for RTX) times kernels on the GPU that it builds for.
     able = [library for library in libraries if gpu or library.needs_no_gpu]
     if not able:
-        raise DeviceError(f"{libraries[0].name} needs the GPU that the engine is for: {reason}; {remedy()}")
+        raise DeviceError(f"{libraries[0].name} builds on the GPU that the engine is for: {reason}; {remedy()}")
     library = able[0]
     if "auto" in options.targets and gpu is None:
         announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=options.quiet)

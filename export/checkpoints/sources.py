@@ -109,7 +109,7 @@ def require_path_or_id(model: str) -> None:
         return
     parent = next(folder for folder in (path.parent, *path.absolute().parents) if folder.is_dir())
     raise BundleError(
-        f"{model} does not exist, and is not the id of a model on the hub (owner/name); in {parent} {listing(parent)}"
+        f"{model} does not exist, and is not the id of a model on the hub (owner/name); in {parent}: {listing(parent)}"
     )
 
 

@@ -79,7 +79,7 @@ def options(folder: Path, **changes: Any) -> ImportOptions:
 
 
 def assert_works(folder: Path, photo: Callable[[int, int], Pixels], tolerance: float = 2e-3) -> None:
-    """Latents of the bundle are the means of squares of 8x8 pixels."""
+    """Latents of the bundle used as the means of squares of 8x8 pixels."""
     pixels = photo(48, 32)
     with sdtrt.Codec.open(folder / "bundle", device="cpu", backend="ort") as codec:
         data = codec.encode(pixels, quality=100, layers=1)
@@ -172,7 +172,7 @@ def test_import_pair_moments_takes_the_mean(
     moments(tmp_path / "encoder.onnx", 8 if declared == 4 else "c")
     decoder(tmp_path / "decoder.onnx", shape=["n", declared, "h", "w"])
     notes = import_pair(options(tmp_path))
-    assert any("the first 4 are taken as the mean" in note for note in notes)
+    assert any("first 4 are used as the mean" in note for note in notes)
     assert_works(tmp_path, photo)
 
 
@@ -190,7 +190,7 @@ def test_import_pair_sample_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("RandomNormalLike", ["z"], ["e"]), helper.make_node("Add", ["z", "e"], ["s"])]
     encoder(tmp_path / "encoder.onnx", nodes=nodes, targets={"s": ANY})
     decoder(tmp_path / "decoder.onnx")
-    with pytest.raises(BundleError, match=r"'s' is drawn at random.*export the mean"):
+    with pytest.raises(BundleError, match=r"'s' is a random sample.*export the mean"):
         import_pair(options(tmp_path))
 
 
@@ -233,7 +233,7 @@ def test_import_pair_channels_differ_are_named(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx")
     weight = {"w": np.zeros((5, 3, 8, 8), np.float32)}
     decoder(tmp_path / "decoder.onnx", shape=["n", 5, "h", "w"], constants=weight)
-    with pytest.raises(BundleError, match=r"takes 5 channels.*'z' with 4; expected as many, or half"):
+    with pytest.raises(BundleError, match=r"takes 5 channels.*'z' with 4; expected the same number, or half"):
         import_pair(options(tmp_path))
 
 

@@ -145,7 +145,7 @@ def test_import_pair_vivid_decoder_is_adapted_and_used(pair: Path, photo: Callab
         faithful, vivid = (np.asarray(codec.decode(data, look=look)).astype(float) for look in ("auto", "vivid"))
     np.testing.assert_allclose(vivid - 127.5, 0.9 * (faithful - 127.5), atol=1)
     decoder(pair / "vivid.onnx", raw=-SCALE)
-    with pytest.raises(BundleError, match=r"vivid.onnx: 'pixels' is not the picture"):
+    with pytest.raises(BundleError, match=r"vivid.onnx: 'pixels' does not reproduce the input"):
         import_pair(import_options(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
 
 
@@ -232,11 +232,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
     "four channels of pixels": ({"shape": ["n", 4, "h", "w"]}, {}, {}, r"'image' .*4 channels, expected 3"),
     "channels last": ({"shape": ["n", "h", "w", 3]}, {}, {}, r"'image' .*channels last.*channels first"),
     "whole numbers": ({"dtype": TensorProto.UINT8}, {}, {}, r"'image' .*uint8, expected float32 or float16"),
-    "summed and chosen": ({}, {}, {"sum_outputs": True, "decoder_output": "x"}, r"leave one away"),
+    "summed and chosen": ({}, {}, {"sum_outputs": True, "decoder_output": "x"}, r"give only one of the two"),
     "not enough axes": ({"shape": ["n", 3, "h"]}, {}, {}, r"'image' .*3 axes"),
-    "another decoder": ({}, {"raw": -SCALE}, {}, r"'pixels' is not the picture"),
-    "another range": ({}, {"raw": SCALE * 5}, {}, r"'pixels' is not the picture.*ranges and scale"),
-    "channels of tiny": ({}, {}, {"latent_space": "tiny"}, r"4 channels.*tiny have 40"),
+    "another decoder": ({}, {"raw": -SCALE}, {}, r"'pixels' does not reproduce the input"),
+    "another range": ({}, {"raw": SCALE * 5}, {}, r"'pixels' does not reproduce the input.*latent scale"),
+    "channels of tiny": ({}, {}, {"latent_space": "tiny"}, r"4 channels.*expected 40 channels"),
     "channels of another space": ({}, {}, {"latent_space": "flux1"}, r"4 channels.*flux1 has 16"),
     "an output that is not there": ({}, {}, {"encoder_output": "mean"}, r"no output 'mean'.*'code'"),
 }

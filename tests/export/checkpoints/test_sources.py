@@ -202,7 +202,7 @@ def test_locate_offline_error_names_the_remedy(hub: Callable[[str, Path], None])
     ("kind", "remedy"),
     [
         ("GatedRepoError", "hf auth login"),
-        ("RepositoryNotFoundError", "no such model, nor a folder"),
+        ("RepositoryNotFoundError", "no such model or local folder"),
         ("RevisionNotFoundError", "no such revision"),
     ],
 )

@@ -63,7 +63,7 @@ def test_find_weights_two_variants_raises_with_choices(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ((HALF, PLAIN), r"no weights of variant fp32; choose one with --variant fp16.*folder contains: .*fp16"),
-        ((PLAIN,), r"no weights of variant fp32; leave --variant away"),
+        ((PLAIN,), r"no weights of variant fp32; omit --variant"),
         (("diffusion_pytorch_model.fp32.bin",), r"fp32\.bin is pickled.*--allow-pickle"),
     ],
 )
@@ -131,7 +131,7 @@ def test_find_weights_unusual_name_is_returned_with_a_note(tmp_path: Path) -> No
         ((PICKLED,), "is pickled.*--allow-pickle"),
         (
             ("diffusion_flax_model.msgpack",),
-            r"expected diffusion_pytorch_model\.safetensors; folder contains: .*msgpack",
+            r"expected diffusion_pytorch_model\.safetensors; the folder contains: .*msgpack",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_export_options_check_invalid_weights_raise_before_reading(tmp_path: Pat
     for name in ("vae", "unet"):
         folder_of(tmp_path / name, PLAIN)
     (tmp_path / part / PLAIN).unlink()
-    with pytest.raises(BundleError, match=rf"{part} has no weights"):
+    with pytest.raises(BundleError, match=rf"{part} has no readable weights"):
         ExportOptions(str(tmp_path), tmp_path / "out", unet=True).check()
 
 
@@ -165,7 +165,7 @@ def test_export_options_check_invalid_weights_raise_before_reading(tmp_path: Pat
         ({"latent_space": "two words"}, "latent space 'two words'"),
         ({"latent_space": "my-own"}, "--calibrate"),
         ({"photos": Path("no-photos")}, "no-photos is not a folder"),
-        ({"revision": "main"}, "--revision is of models on the hub"),
+        ({"revision": "main"}, "--revision applies to models on the hub"),
         ({"unet": True}, r"no folder unet.*folder contains: "),
         ({"out": Path("file") / "bundle"}, "cannot be written"),
     ],

@@ -147,12 +147,12 @@ def test_measure_receptive_radius_convolutions_give_exact_radius(
 
 
 UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
-    "too far": ([PATCHES], [conv(4, 4, 3, dilation=33), BLOCKS], "decoder receptive radius is more than 32 latents"),
-    "normalised": ([PATCHES, ("InstanceNormalization", [ONES, ZEROS], {})], [BLOCKS], "encoder looks farther"),
+    "too far": ([PATCHES], [conv(4, 4, 3, dilation=33), BLOCKS], "decoder's receptive radius is more than 32 latents"),
+    "normalised": ([PATCHES, ("InstanceNormalization", [ONES, ZEROS], {})], [BLOCKS], "encoder's receptive radius is more"),
     "mean of all": (
         [PATCHES],
         [conv(4, 4, 1), ("GlobalAveragePool", [], {}), ("Add", ["x0"], {}), BLOCKS],
-        "decoder.s receptive radius is more",
+        "decoder's receptive radius is more",
     ),
     # Something is added to every second latent: it looks at no other, but tiles may begin anywhere.
     "a coarser grid": (
@@ -166,12 +166,12 @@ UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
             ("Add", ["x0"], {}),
             BLOCKS,
         ],
-        "cut into tiles, the decoder gives values that differ by",
+        "tiles change the decoder's output by",
     ),
     "even sides alone": (
         [PATCHES],
         [("SpaceToDepth", [], {"blocksize": 2}), ("DepthToSpace", [], {"blocksize": 2}), BLOCKS],
-        "not known, so tiles of large images fade",
+        "could not be measured, so tiles of large images",
     ),
 }
 

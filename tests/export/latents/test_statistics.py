@@ -66,7 +66,7 @@ def test_disagreement_changed_profile_names_the_worst_channel(photos: Path, prof
 
 
 def test_list_photos_and_measure_without_photos_raise(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no pictures"):
+    with pytest.raises(BundleError, match="no images"):
         list_photos(tmp_path)
     with pytest.raises(BundleError, match="not a folder"):
         list_photos(tmp_path / "missing")
@@ -87,7 +87,7 @@ def test_measure_statistics_unreadable_files_are_skipped(tmp_path: Path, photos:
 
 def test_measure_statistics_constant_channel_raises(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "flat.png")
-    with pytest.raises(BundleError, match="each must carry something"):
+    with pytest.raises(BundleError, match="expected finite values above 0"):
         measure_statistics(NETWORKS, list_photos(tmp_path))
 
 
