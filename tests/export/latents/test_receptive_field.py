@@ -148,7 +148,11 @@ def test_measure_receptive_radius_convolutions_give_exact_radius(
 
 UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
     "too far": ([PATCHES], [conv(4, 4, 3, dilation=33), BLOCKS], "decoder's receptive radius is more than 32 latents"),
-    "normalised": ([PATCHES, ("InstanceNormalization", [ONES, ZEROS], {})], [BLOCKS], "encoder's receptive radius is more"),
+    "normalised": (
+        [PATCHES, ("InstanceNormalization", [ONES, ZEROS], {})],
+        [BLOCKS],
+        "encoder's receptive radius is more",
+    ),
     "mean of all": (
         [PATCHES],
         [conv(4, 4, 1), ("GlobalAveragePool", [], {}), ("Add", ["x0"], {}), BLOCKS],
