@@ -220,12 +220,12 @@ def serialize(path: Path, library: Library, key: EngineKey, options: EngineBuild
     return memoryview(plan)
 
 
-def build_error(what: str, log: Log) -> Exception:
+def build_error(message: str, log: Log) -> Exception:
     """Return the exception for a failed build, with the library's message."""
     text = str(log)
     if any(phrase in text.lower().replace("_", " ") for phrase in OUT_OF_MEMORY):
-        return DeviceError(f"{what}: out of memory ({text}); close other programs, or ask for smaller --shapes")
-    return BundleError(f"{what}: {text}")
+        return DeviceError(f"{message}: out of memory ({text}); close other programs, or ask for smaller --shapes")
+    return BundleError(f"{message}: {text}")
 
 
 def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> Any:

@@ -99,10 +99,10 @@ class Graph:
         return channels_last(self.path, f"input {self.source}")
 
 
-def channels_last(path: Path, what: str) -> BundleError:
+def channels_last(path: Path, tensor: str) -> BundleError:
     """Return the error for a tensor (N, H, W, C)."""
     return BundleError(
-        f"{path}: {what} has its channels last (N, H, W, C), expected (N, C, H, W); export it with channels first (in "
+        f"{path}: {tensor} has its channels last (N, H, W, C), expected (N, C, H, W); export it with channels first (in "
         "tf2onnx: --inputs-as-nchw and --outputs-as-nchw)"
     )
 

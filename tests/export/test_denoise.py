@@ -62,7 +62,8 @@ def test_build_with_unet_denoises_as_diffusers_and_records_gains(
     tmp_path: Path, photos: Path, pipeline: Make, models: SimpleNamespace
 ) -> None:
     unet = models.unet_2d_condition()
-    folder = pipeline(vae=models.autoencoder_tiny(), unet=unet)
+    vae = models.autoencoder_tiny(num_encoder_blocks=(0, 0, 0, 1), num_decoder_blocks=(1, 0, 0, 0))
+    folder = pipeline(vae=vae, unet=unet)
     request = ExportOptions(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False, photos=photos)
     told = build(request)
     file = tmp_path / "bundle" / "bundle.json"

@@ -20,7 +20,8 @@ NO_ATTENTION = {"mid_block_add_attention": False}
 
 def blocks(levels: int) -> dict[str, Any]:
     return {
-        "block_out_channels": (32,) * levels,
+        "block_out_channels": (8,) * levels,
+        "norm_num_groups": 4,
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
     }

@@ -18,7 +18,8 @@ def test_export_command_prints_stages_and_no_messages_of_libraries(
 ) -> None:
     """Standard error holds this project's lines alone: each stage, and which weights were taken."""
     # Without attention: a process of its own traces it in as many chunks as users' exports have.
-    folder = pipeline(vae=models.autoencoder_tiny(), unet=models.unet_2d(**ONE_LEVEL, add_attention=False))
+    vae = models.autoencoder_tiny(num_encoder_blocks=(0, 0, 0, 1), num_decoder_blocks=(1, 0, 0, 0))
+    folder = pipeline(vae=vae, unet=models.unet_2d(**ONE_LEVEL, add_attention=False))
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
     command = [sys.executable, "-m", "sdtrt", "export", "--model", str(folder), "--unet", "--no-fp16"]
