@@ -40,8 +40,8 @@ def structure(
 
     Arguments:
         nodes: The builder.
-        shown: Name of the decoded pixels, (N, 3, H, W).
-        wanted: Name of the original pixels, (N, 3, H, W).
+        decoded: Name of the decoded pixels, (N, 3, H, W).
+        original: Name of the original pixels, (N, 3, H, W).
         weights: Name of the weights of each latent, (N, 1, h, w).
         scale: Pixels for each latent along a side. Scales that do not divide it are left out.
         pixel_range: The range of pixels.

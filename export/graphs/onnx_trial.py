@@ -102,8 +102,8 @@ class Graph:
 def channels_last(path: Path, tensor: str) -> BundleError:
     """Return the error for a tensor (N, H, W, C)."""
     return BundleError(
-        f"{path}: {tensor} has its channels last (N, H, W, C), expected (N, C, H, W); export it with channels first (in "
-        "tf2onnx: --inputs-as-nchw and --outputs-as-nchw)"
+        f"{path}: {tensor} has its channels last (N, H, W, C), expected (N, C, H, W); export it with channels first "
+        "(in tf2onnx: --inputs-as-nchw and --outputs-as-nchw)"
     )
 
 

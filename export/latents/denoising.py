@@ -32,7 +32,10 @@ def measure_unet_gain(folder: Path, photos: Path, *, quiet: bool) -> str:
     gains = measure_gains(EngineCodec(folder, device="cpu", precision="fp32"), list_photos(photos), quiet=quiet)
     auto = choose_auto_steps(gains)
     fields = json.loads((folder / MANIFEST).read_text())
-    fields["unet"] |= {"auto": auto, "gains": [{"step": step, "psnr": gain} for step, gain in gains.items()]}
+    fields["unet"] |= {
+        "auto": auto,
+        "gains": [{"step": quant_step, "psnr": gain} for quant_step, gain in gains.items()],
+    }
     (folder / MANIFEST).write_text(json.dumps(fields, indent=2, allow_nan=False) + "\n", "utf-8")
     best = max(gains.values())
     if auto is None:
@@ -42,21 +45,20 @@ def measure_unet_gain(folder: Path, photos: Path, *, quiet: bool) -> str:
 
 def measure_gains(codec: EngineCodec, photos: Sequence[Path], *, quiet: bool) -> dict[float, float]:
     """Return the mean gain of denoising in dB of PSNR, by quantization step from fine to coarse."""
-    some = photos[:: -(-len(photos) // PHOTOS)]
-    pictures = [ImageData(pixels) for path in some if (pixels := centre_crop(path, SIDE, 1)) is not None]
-    if not pictures:
+    sampled = photos[:: -(-len(photos) // PHOTOS)]
+    images = [ImageData(pixels) for path in sampled if (pixels := centre_crop(path, SIDE, 1)) is not None]
+    if not images:
         raise BundleError(f"none of {len(photos)} photos can be read")
     gains: dict[float, list[float]] = {}
-    announce(f"measuring the UNet on {len(pictures)} photos", quiet=quiet)
-    for picture in progress(pictures, quiet=quiet):
+    announce(f"measuring the UNet on {len(images)} photos", quiet=quiet)
+    for image in progress(images, quiet=quiet):
         for quality in reversed(QUALITIES):
-            data = codec.encode(picture, EncodeOptions(quality=quality))
+            data = codec.encode(image, EncodeOptions(quality=quality))
             without, denoised = (
-                psnr(picture.pixels, codec.decode(data, options=DecodeOptions(n, "faithful")).pixels)
-                for n in (0, STEPS)
+                psnr(image.pixels, codec.decode(data, options=DecodeOptions(n, "faithful")).pixels) for n in (0, STEPS)
             )
             gains.setdefault(container.read(data).header.step, []).append(denoised - without)
-    return {step: round(sum(each) / len(each), 3) for step, each in gains.items()}
+    return {quant_step: round(sum(values) / len(values), 3) for quant_step, values in gains.items()}
 
 
 def choose_auto_steps(gains: Mapping[float, float]) -> dict[str, Any] | None:
@@ -65,8 +67,8 @@ def choose_auto_steps(gains: Mapping[float, float]) -> dict[str, Any] | None:
     None if denoising does not help at the coarsest step.
     """
     from_step = None
-    for step, gain in sorted(gains.items(), reverse=True):
+    for quant_step, gain in sorted(gains.items(), reverse=True):
         if gain < MIN_GAIN:
             break
-        from_step = step
+        from_step = quant_step
     return None if from_step is None else {"steps": STEPS, "from_step": from_step}

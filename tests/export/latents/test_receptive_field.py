@@ -208,7 +208,7 @@ def test_measure_receptive_radius_of_tiny_equals_its_manifest() -> None:
 def test_import_pair_bounded_networks_decode_exactly_in_tiles(
     tmp_path: Path, photo: Callable[[int, int], np.ndarray]
 ) -> None:
-    """Files and pictures are, to the last bit, those without tiles."""
+    """Files and images equal those without tiles bit for bit."""
     options = ImportOptions(
         encoder=write(tmp_path / "encoder.onnx", "pixels", [blur(), PATCHES]),
         decoder=write(tmp_path / "decoder.onnx", "latents", [BLOCKS, *[blur()] * 9]),
@@ -222,7 +222,7 @@ def test_import_pair_bounded_networks_decode_exactly_in_tiles(
         EngineCodec(tmp_path / "bundle", tile=0, precision="fp32"),
         EngineCodec(tmp_path / "bundle", tile=96, precision="fp32"),
     )
-    picture = ImageData(photo(403, 213))
-    data = whole.encode(picture, EncodeOptions(quality=60))
-    assert tiled.encode(picture, EncodeOptions(quality=60)) == data
+    image = ImageData(photo(403, 213))
+    data = whole.encode(image, EncodeOptions(quality=60))
+    assert tiled.encode(image, EncodeOptions(quality=60)) == data
     np.testing.assert_array_equal(tiled.decode(data).pixels, whole.decode(data).pixels)

@@ -106,14 +106,14 @@ def test_use_bfloat16_changes_learned_branches_only(photos: Path, bfloat16: bool
     pixels = pixels_to_planes(np.stack([np.asarray(Image.open(path))[:64, :64] for path in sorted(photos.iterdir())]))
     step = torch.ones(len(pixels))
 
-    def shown() -> tuple[torch.Tensor, torch.Tensor]:
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
         latents = model.encoder(pixels)
         return latents, model.decoder(latents, step)
 
     with torch.inference_mode():
-        exact = shown()
+        exact = run()
         use_bfloat16(model, "cpu")
-        rounded = shown()
+        rounded = run()
     assert [one.dtype for one in rounded] == [torch.float32] * 2
     assert torch.equal(exact[1], rounded[1]) is not bfloat16
     torch.testing.assert_close(rounded[1], exact[1], rtol=0, atol=2 / 127.5)

@@ -44,7 +44,7 @@ def test_grid_penalty_block_borders_are_penalised() -> None:
     found = grid_penalty(grid, ramp, one)
     assert found > 0.005
     assert found == pytest.approx(float(grid_penalty(grid.mT, ramp.mT, one)), rel=1e-4)
-    # Among pictures of like steps a grid is diluted, among others it is not.
+    # Images of similar steps dilute a grid; images of other steps do not.
     both, originals = torch.cat([grid, ramp]), torch.cat([ramp, ramp])
     alike, apart = (grid_penalty(both, originals, torch.tensor(steps)) for steps in ([1.0, 1.5], [1.0, 2.5]))
     assert apart == pytest.approx(float(found), rel=1e-4)
