@@ -46,7 +46,8 @@ def flux2(levels: int = 4) -> Any:
 
 
 def video(levels: int) -> dict[str, Any]:
-    return {"base_dim": 8, "dim_mult": [1] * levels, "num_res_blocks": 1}
+    # With one level, the residual blocks of the middle and of the upsampling part are enough.
+    return {"base_dim": 8, "dim_mult": [1] * levels, "num_res_blocks": int(levels > 1)}
 
 
 def qwen(levels: int = 4) -> Any:
