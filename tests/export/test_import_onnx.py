@@ -280,7 +280,7 @@ def test_import_pair_full_disk_keeps_the_old_bundle(pair: Path, monkeypatch: pyt
         real(model, path, **options)
 
     monkeypatch.setattr(onnx_graph.onnx, "save", full)
-    with pytest.raises(BundleError, match=r"what is there is untouched.*No space left.*run the same again"):
+    with pytest.raises(BundleError, match=r"the existing folder is unchanged.*No space left.*run the same again"):
         import_pair(import_options(pair, force=True))
     assert {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()} == before
     assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
