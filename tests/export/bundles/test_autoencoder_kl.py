@@ -54,7 +54,7 @@ def export_and_compare(
 
 def test_autoencoder_kl_of_sd1_matches_diffusers_in_both_precisions(tmp_path: Path, models: SimpleNamespace) -> None:
     messages = export_and_compare(tmp_path, models, {}, half=True)
-    assert "perhaps at the whole image" in messages[1]
+    assert "perhaps the whole image" in messages[1]
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_autoencoder_kl_of_unknown_space_matches_diffusers(
     tmp_path: Path, photos: Path, models: SimpleNamespace, changes: dict[str, Any], half: bool
 ) -> None:
     messages = export_and_compare(tmp_path, models, changes | blocks(2), half=half, photos=photos)
-    assert "perhaps at the whole image" in messages[1]
+    assert "perhaps the whole image" in messages[1]
