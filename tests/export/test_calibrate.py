@@ -206,7 +206,7 @@ def test_step_codes_lossless_networks_give_a_valid_range() -> None:
 
 
 def test_calibrate_shipped_space_or_missing_photos_raise(tmp_path: Path, photos: Path, bundle: Path) -> None:
-    with pytest.raises(BundleError, match="tiny ship with sdtrt"):
+    with pytest.raises(BundleError, match="tiny ships with sdtrt"):
         calibrate(CalibrateOptions(find_bundle("tiny").folder, photos))
     with pytest.raises(BundleError, match="not a folder"):
         calibrate(CalibrateOptions(bundle, tmp_path / "missing"))
