@@ -15,7 +15,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes, random_crops
-from sdtrt.export.training_loop import Batch, Figures, Recipe, Run, averaged_weights
+from sdtrt.export.training_loop import Batch, Figures, TrainingConfig, TrainingRun, averaged_weights
 
 SHAPE = {
     "latent_channels": 16,
@@ -24,31 +24,31 @@ SHAPE = {
     "num_encoder_blocks": (1, 1, 1, 3),
     "num_decoder_blocks": (3, 1, 1, 1),
 }
-RECIPE = Recipe(iterations=1400, learning_rate=1e-3, warmup=100, batch=4, crop=128, ema_decay=0.995)
+CONFIG = TrainingConfig(iterations=1400, learning_rate=1e-3, warmup=100, batch=4, crop=128, ema_decay=0.995)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--iterations", type=int, default=RECIPE.iterations)
+    parser.add_argument("--iterations", type=int, default=CONFIG.iterations)
     options = parser.parse_args()
-    train(options.photos, options.folder, Recipe(**vars(RECIPE) | {"iterations": options.iterations}))
+    train(options.photos, options.folder, TrainingConfig(**vars(CONFIG) | {"iterations": options.iterations}))
 
 
-def train(photos: Path, folder: Path, recipe: Recipe) -> None:
+def train(photos: Path, folder: Path, config: TrainingConfig) -> None:
     """Train, and write the checkpoint in diffusers' format."""
-    loaded, model = load_photos(photos, recipe.crop), AutoencoderTiny(**SHAPE)
+    loaded, model = load_photos(photos, config.crop), AutoencoderTiny(**SHAPE)
 
     def draw(rng: np.random.Generator) -> Batch:
-        return (pixels_to_planes(random_crops(loaded, recipe.batch, recipe.crop, rng)),)
+        return (pixels_to_planes(random_crops(loaded, config.batch, config.crop, rng)),)
 
     def loss_of(pixels: Tensor) -> tuple[Tensor, Figures]:
         shown = model.decoder(model.encoder(pixels))
         error = (shown - pixels).square().mean()
         return error, {"psnr": -10 * error.log10() + 6.02}
 
-    Run(folder, model, model, recipe).train(draw, loss_of)
+    TrainingRun(folder, model, model, config).train(draw, loss_of)
     model.load_state_dict(averaged_weights(folder))
     model.save_pretrained(folder / "vae")
 

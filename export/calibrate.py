@@ -1,4 +1,4 @@
-"""Main path of `sdtrt calibrate`: photos -> statistics -> a prior, if asked for -> scale of qualities -> the bundle."""
+"""Main path of `sdtrt calibrate`: photos -> statistics -> optionally a prior -> quality range -> bundle."""
 
 import hashlib
 import json
@@ -14,20 +14,27 @@ from sdtrt.atomic import check_folder, check_output, replace_file
 from sdtrt.engine.format.profile import LatentProfile, pack_profile, parse_profile, profile_from_json
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle
 from sdtrt.errors import BundleError, FormatError
-from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.profiles import MeasuredSpace, measured_space
-from sdtrt.export.latents.sample_images import photos_in
-from sdtrt.export.latents.scale import measured_curve, own_error, scale_of
+from sdtrt.export.latents.profiles import CalibratedSpace, calibrate_space
+from sdtrt.export.latents.quality_range import measure_quality_range, network_error, rate_distortion_curve
+from sdtrt.export.latents.sample_images import list_photos
+from sdtrt.export.latents.statistics import CodecPair
 
 if TYPE_CHECKING:
-    from sdtrt.export.prior.learn import Lesson
+    from sdtrt.export.prior.model_prior import PriorTrainingOptions
 
-SHOWN = (1, 10, 25, 50, 75, 100)  # qualities
+REPORT_QUALITIES = (1, 10, 25, 50, 75, 100)
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """What `sdtrt calibrate` is told."""
+class CalibrateOptions:
+    """The options of `sdtrt calibrate`.
+
+    Attributes:
+        bundle: Folder of the bundle, which is changed.
+        photos: Folder of photos, some dozens.
+        force: Whether a prior that the bundle has is replaced.
+        quiet: Whether progress is not printed.
+    """
 
     bundle: Path
     photos: Path
@@ -35,24 +42,37 @@ class Calibration:
     quiet: bool = True
 
     def check(self) -> Bundle:
-        """Return the bundle; `BundleError` if its latent space needs no calibration, or it cannot be written."""
+        """Return the bundle, without running its networks.
+
+        Raises:
+            BundleError: Its latent space has a shipped profile, it has a prior and `force` is not set, or there are no
+                photos.
+            OSError: The bundle cannot be written.
+        """
         bundle = Bundle.open(self.bundle)
         if not isinstance(bundle.profile, LatentProfile):
             space = bundle.latent_space
-            raise BundleError(f"the numbers of latent space {space} ship with sdtrt: nothing to calibrate")
+            raise BundleError(f"the profile of latent space {space} ships with sdtrt: nothing to calibrate")
         if bundle.prior and not self.force:
             raise BundleError(
-                f"bundle {bundle.name} has a prior, without which files made with it cannot be decoded; keep a copy of "
-                "the bundle, and replace the prior in this one with --force"
+                f"bundle {bundle.name} has a prior, and files coded with it need it for decoding; keep a copy of the "
+                "bundle, then replace the prior in this one with --force"
             )
-        photos_in(self.photos)
+        list_photos(self.photos)
         check_output(bundle.folder / MANIFEST)
         return bundle
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What held-out crops take and lose at a quality, and how many bits they take by the adaptive prior."""
+class QualityRow:
+    """Rate and distortion of the evaluation crops at one quality.
+
+    Attributes:
+        quality: 1 to 100.
+        bits_per_pixel: Rate with the bundle's prior.
+        psnr: In dB.
+        adaptive_bits_per_pixel: Rate with the adaptive prior.
+    """
 
     quality: int
     bits_per_pixel: float
@@ -61,78 +81,91 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What a calibration found.
+class CalibrationReport:
+    """The result of a calibration.
 
-    `ceiling` is the PSNR of the networks alone, in dB; `apart` tells whether crops are of photos that were not learned
-    from.
+    Attributes:
+        rows: Rate and distortion at `REPORT_QUALITIES`.
+        ceiling: PSNR of the networks without quantization, in dB.
+        crops: Number of evaluation crops.
+        held_out: Whether the crops are of photos that were not used for training.
     """
 
-    rows: list[Row]
+    rows: list[QualityRow]
     ceiling: float
     crops: int
-    apart: bool
+    held_out: bool
 
 
-def calibrate(wish: Calibration, lesson: "Lesson | None" = None) -> Measured:
-    """Measure a bundle's latent space on photos, train a prior if there is a lesson, and put both into the bundle.
+def calibrate(options: CalibrateOptions, prior_options: "PriorTrainingOptions | None" = None) -> CalibrationReport:
+    """Measure a bundle's latent space on photos and write the profile, and optionally a new prior, into the bundle.
 
-    Until the end the bundle stays as it is. Raises `BundleError` if its latent space's numbers ship with sdtrt, if
-    photos say nothing of it, or if it has a prior and is not to lose it by `force`; `OSError` if it cannot be written.
+    The bundle is unchanged until the end.
+
+    Arguments:
+        options: The bundle and the photos.
+        prior_options: How to train a prior; None for no prior.
+
+    Raises:
+        BundleError: See `CalibrateOptions.check`; also if no photo is usable or the latents cannot be coded.
+        OSError: The bundle cannot be written.
     """
-    bundle = wish.check()
-    if lesson is not None:
-        check_folder(bundle.folder.resolve().parent)  # where the training keeps what is done
-    networks = Networks.of_bundle(bundle)
-    space = measured_space(networks, wish.photos, bundle.latent_space, quiet=wish.quiet)
-    profile = scaled(space, networks, None, quiet=wish.quiet)
+    bundle = options.check()
+    if prior_options is not None:
+        check_folder(bundle.folder.resolve().parent)  # the training keeps its checkpoints there
+    pair = CodecPair.of_bundle(bundle)
+    space = calibrate_space(pair, options.photos, bundle.latent_space, quiet=options.quiet)
+    profile = with_quality_range(space, pair, None, quiet=options.quiet)
     training: AbstractContextManager[bytes | None] = nullcontext()
-    if lesson is not None:
-        from sdtrt.export.prior.learn import learned_prior  # here, since it alone needs torch
+    if prior_options is not None:
+        from sdtrt.export.prior.model_prior import trained_prior  # imports torch
 
-        training = learned_prior(bundle, networks, profile, space.learned, lesson, quiet=wish.quiet)
+        training = trained_prior(bundle, pair, profile, space.training_photos, prior_options, quiet=options.quiet)
     with training as prior_file:
-        profile = scaled(space, networks, prior_file, quiet=wish.quiet) if prior_file else profile
-        found = measured(networks, profile, space, quiet=wish.quiet)
-        write(bundle, space.fields | {"step_codes": [*profile.step_codes]}, prior_file)
-    return found
+        profile = with_quality_range(space, pair, prior_file, quiet=options.quiet) if prior_file else profile
+        report = build_report(pair, profile, space, quiet=options.quiet)
+        write_into_bundle(bundle, space.profile_fields | {"step_codes": [*profile.step_codes]}, prior_file)
+    return report
 
 
-def scaled(space: MeasuredSpace, networks: Networks, prior_file: bytes | None, *, quiet: bool) -> LatentProfile:
-    """Return a profile with its scale of qualities."""
-    profile = profile_from_json(space.fields)
+def with_quality_range(
+    space: CalibratedSpace, pair: CodecPair, prior_file: bytes | None, *, quiet: bool
+) -> LatentProfile:
+    """Return the space's profile with its measured quality range, for a prior's file or the adaptive prior."""
+    profile = profile_from_json(space.profile_fields)
     profile = profile.with_prior(prior_file) if prior_file else profile
-    return replace(profile, step_codes=scale_of(networks, profile, space.crops, quiet=quiet))
+    return replace(profile, step_codes=measure_quality_range(pair, profile, space.eval_crops, quiet=quiet))
 
 
-def measured(networks: Networks, profile: LatentProfile, space: MeasuredSpace, *, quiet: bool) -> Measured:
-    crops = space.crops
-    codes = [profile.step_code(quality) for quality in SHOWN]
-    points = measured_curve(networks, profile, crops, codes, quiet=quiet)
+def build_report(pair: CodecPair, profile: LatentProfile, space: CalibratedSpace, *, quiet: bool) -> CalibrationReport:
+    crops = space.eval_crops
+    codes = [profile.step_code(quality) for quality in REPORT_QUALITIES]
+    points = rate_distortion_curve(pair, profile, crops, codes, quiet=quiet)
     plain = points
     if profile.prior_file:
         adaptive = replace(profile, id=0, prior=0, prior_file=None)
-        plain = measured_curve(networks, adaptive, crops, codes, quiet=quiet)
+        plain = rate_distortion_curve(pair, adaptive, crops, codes, quiet=quiet)
     rows = [
-        Row(quality, 3 * point.bits, psnr(point.error), 3 * other.bits)
-        for quality, point, other in zip(SHOWN, points, plain, strict=True)
+        QualityRow(quality, 3 * point.bits, psnr(point.error), 3 * other.bits)
+        for quality, point, other in zip(REPORT_QUALITIES, points, plain, strict=True)
     ]
-    return Measured(rows, psnr(own_error(networks, crops)), len(crops), space.apart)
+    return CalibrationReport(rows, psnr(network_error(pair, crops)), len(crops), space.held_out)
 
 
 def psnr(error: float) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-def write(bundle: Bundle, fields: dict[str, Any], prior_file: bytes | None) -> None:
-    """Put a profile and a prior into a bundle: the manifest, which is replaced at once, says which prior is its own.
+def write_into_bundle(bundle: Bundle, fields: dict[str, Any], prior_file: bytes | None) -> None:
+    """Put a profile and a prior into a bundle.
 
-    Raises `BundleError` if the profile is none that a file could hold.
+    The manifest names the prior's file and is replaced atomically. Raises `BundleError` if no file can hold the
+    profile.
     """
     try:
         parse_profile(pack_profile(profile_from_json(fields)))
     except (ArithmeticError, FormatError, ValueError, struct.error) as error:
-        raise BundleError(f"nothing can be coded with what the photos say: {error}") from error
+        raise BundleError(f"latents cannot be coded with the profile measured on the photos: {error}") from error
     path = bundle.folder / MANIFEST
     manifest = json.loads(path.read_text("utf-8"))
     manifest["files"].pop(manifest.pop("prior", None), None)

@@ -1,4 +1,4 @@
-"""ONNX to TensorRT engines, strongly typed from half precision: TensorRT 10, 11 and for RTX through one path."""
+"""ONNX files to TensorRT engines, strongly typed FP16, by TensorRT 10, TensorRT 11 or TensorRT for RTX."""
 
 import hashlib
 import tempfile
@@ -27,12 +27,12 @@ from sdtrt.engine.networks.backends.engine_index import (
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.backends.shapes import ShapeRange
-from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, install_hint, installed
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
-from sdtrt.export.graphs.onnx_half import halved
-from sdtrt.export.latents.sample_images import made_image
+from sdtrt.export.graphs.onnx_half import to_fp16
+from sdtrt.export.latents.sample_images import synthetic_image
 from sdtrt.kernels import reference
 from sdtrt.progress import Steps, announce
 
@@ -41,8 +41,18 @@ PROBE_SIDE = 256  # pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What `sdtrt engines build` is told; None for shapes means those asked for last, or the standard ones."""
+class EngineBuildOptions:
+    """The options of `sdtrt engines build`.
+
+    Attributes:
+        bundle: The bundle.
+        targets: GPUs to build for: `auto`, `portable`, or names of architectures.
+        builder: Name of the TensorRT library, or `auto`.
+        shapes: Ranges of image sizes; None for those of the last build, or the standard ones.
+        workspace_nbytes: Limit of the builder's workspace; None for TensorRT's default.
+        force: Whether valid engines are built again.
+        quiet: Whether progress is not printed.
+    """
 
     bundle: Bundle
     targets: tuple[str, ...] = ("auto",)
@@ -54,48 +64,56 @@ class Order:
 
 
 def build_engines(
-    order: Order, report: Callable[[EngineRecord, bool], None] = lambda plan, built: None
+    options: EngineBuildOptions, report: Callable[[EngineRecord, bool], None] = lambda plan, built: None
 ) -> list[EngineRecord]:
-    """Build those engines of a bundle that are missing or no longer valid, and return them all.
+    """Build the missing and invalid engines of a bundle, and return all its engines.
 
-    `report` is called after each with whether it was built or kept. An engine that another replaces is removed once
-    that one is there. Raises `BundleError` if the bundle is damaged or a build fails, `DeviceError` if the machine
-    cannot build, or has no memory for it, `OSError` if engines cannot be written.
+    An old engine is deleted after its replacement was written.
+
+    Arguments:
+        options: The bundle, targets and shapes.
+        report: Called for each engine, with True if it was built and False if it was kept.
+
+    Raises:
+        BundleError: The bundle is damaged, or a build fails.
+        DeviceError: The machine cannot build engines or has too little memory.
+        OSError: Engines cannot be written.
+        ValueError: A shape is invalid.
     """
-    shapes = canonical(order.shapes, order.bundle) if order.shapes else None
-    index = EngineIndex.of(order.bundle)
+    shapes = canonical_shapes(options.shapes, options.bundle) if options.shapes else None
+    index = EngineIndex.of(options.bundle)
     index = replace(index, shapes=shapes or index.shapes)
-    library, targets = choose(order)
-    check_new_folder(engines_folder(order.bundle))
-    valid = {plan.key: plan for plan, state in engine_states(order.bundle, index) if state.kind == "valid"}
+    library, targets = choose_library(options)
+    check_new_folder(engines_folder(options.bundle))
+    valid = {plan.key: plan for plan, state in engine_states(options.bundle, index) if state.kind == "valid"}
     plans = []
-    for key in keys(order.bundle, library, targets, index.shapes):
-        kept = not order.force and key in valid
-        plan = valid[key] if kept else build_engine(order, library, key, index.folder)
+    for key in engine_keys(options.bundle, library, targets, index.shapes):
+        kept = not options.force and key in valid
+        plan = valid[key] if kept else build_engine(options, library, key, index.folder)
         if not kept:
-            # Read again, lest what another process has built meanwhile be forgotten.
-            index = replace(EngineIndex.of(order.bundle), shapes=index.shapes).with_engine(plan)
+            # Read the index again: another process may have added engines meanwhile.
+            index = replace(EngineIndex.of(options.bundle), shapes=index.shapes).with_engine(plan)
             index.write()
         plans.append(plan)
         report(plan, not kept)
     slots = {(plan.key.builder, plan.key.target) for plan in plans}
     replaced = [p for p in index.engines if p not in plans and (p.key.builder, p.key.target) in slots]
-    if replaced or order.shapes:
+    if replaced or options.shapes:
         delete_engines(index, replaced)
     return plans
 
 
-def canonical(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
-    """Return shapes as they are written best, each once; `ValueError` if one does not fit the bundle."""
+def canonical_shapes(shapes: tuple[str, ...], bundle: Bundle) -> tuple[str, ...]:
+    """Return shapes in canonical spelling without duplicates; `ValueError` if one does not fit the bundle."""
     parsed = [ShapeRange.parse(text) for text in shapes]
     for one in parsed:
         one.planes(1, bundle.latent_profile.downscale)
     return tuple(dict.fromkeys(map(str, parsed)))
 
 
-def choose(order: Order) -> tuple[Library, list[str]]:
-    """Return the library to build with and the targets to build for; `DeviceError` if there is none that can."""
-    names = installed() if order.builder == "auto" else [order.builder]
+def choose_library(options: EngineBuildOptions) -> tuple[Library, list[str]]:
+    """Return the library to build with and the targets to build for; `DeviceError` if no library can build."""
+    names = installed() if options.builder == "auto" else [options.builder]
     libraries = [library for library in map(import_tensorrt, names) if library.builds]
     if not libraries:
         others = f" ({', '.join(names)})" if names else ""
@@ -104,16 +122,14 @@ def choose(order: Order) -> tuple[Library, list[str]]:
         gpu, reason = architecture(), ""
     except DeviceError as error:
         gpu, reason = None, str(error)
-    # TensorRT proper measures kernels on the GPU that it builds for.
+    # TensorRT (other than for RTX) times kernels on the GPU that it builds for.
     able = [library for library in libraries if gpu or library.needs_no_gpu]
     if not able:
-        raise DeviceError(
-            f"{libraries[0].name} builds on the GPU that the engine is for, and there is {reason}; {install_hint()}"
-        )
+        raise DeviceError(f"{libraries[0].name} builds on the GPU that the engine is for: {reason}; {install_hint()}")
     library = able[0]
-    if "auto" in order.targets and gpu is None:
-        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=order.quiet)
-    return library, list(dict.fromkeys(_target(name, library, gpu) for name in order.targets))
+    if "auto" in options.targets and gpu is None:
+        announce(f"{reason}; building engines for every GPU that {library.name} serves", quiet=options.quiet)
+    return library, list(dict.fromkeys(_target(name, library, gpu) for name in options.targets))
 
 
 def _target(name: str, library: Library, gpu: str | None) -> str:
@@ -121,16 +137,16 @@ def _target(name: str, library: Library, gpu: str | None) -> str:
         return gpu or PORTABLE
     if not library.needs_no_gpu:
         if name != gpu:
-            raise DeviceError(f"{library.name} builds for the GPU at hand, {gpu}, not for {name}")
+            raise DeviceError(f"{library.name} builds only for this machine's GPU, {gpu}, not for {name}")
         return name
     members = library.module.ComputeCapability.__members__
     known = [PORTABLE, *(member.lower() for member in members if member not in {"NONE", "CURRENT"})]
     if name not in known:
-        raise DeviceError(f"{library.name} {library.version} does not build for {name}; it does for {', '.join(known)}")
+        raise DeviceError(f"{library.name} {library.version} does not build for {name}; expected {', '.join(known)}")
     return name
 
 
-def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str, ...]) -> Iterator[EngineKey]:
+def engine_keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str, ...]) -> Iterator[EngineKey]:
     """Yield the keys of all engines that a bundle should have."""
     for network in networks_of(bundle):
         digest = onnx_hash(bundle, network)
@@ -139,31 +155,31 @@ def keys(bundle: Bundle, library: Library, targets: list[str], shapes: tuple[str
                 yield EngineKey(network, digest, library.name, library.version, target, text)
 
 
-def build_engine(order: Order, library: Library, key: EngineKey, folder: Path) -> EngineRecord:
+def build_engine(options: EngineBuildOptions, library: Library, key: EngineKey, folder: Path) -> EngineRecord:
     """Build one engine and write it into `folder`."""
     started = time.monotonic()
-    path, *_ = [order.bundle.file(name) for name in onnx_files(order.bundle, key.network)]  # all hashes are checked
+    path, *_ = [options.bundle.file(name) for name in onnx_files(options.bundle, key.network)]  # checks all hashes
     with tempfile.TemporaryDirectory() as scratch:
         if not path.name.endswith(".fp16.onnx"):
-            path = _half(order.bundle, key.network, Path(scratch))
-        data = serialize(path, library, key, order)
+            path = _half(options.bundle, key.network, Path(scratch))
+        data = serialize(path, library, key, options)
     seconds = round(time.monotonic() - started, 2)
     write_whole(folder / key.file_name(), data)
     return EngineRecord(key, key.file_name(), hashlib.sha256(data).hexdigest(), data.nbytes, seconds)
 
 
 def _half(bundle: Bundle, network: str, scratch: Path) -> Path:
-    """Return a half-precision copy of a network that came in single precision, in `scratch`."""
-    model, _ = halved(bundle.file(f"{network}.onnx"), probe(bundle, network))
+    """Return the path of a half-precision copy, in `scratch`, of a network in single precision."""
+    model, _ = to_fp16(bundle.file(f"{network}.onnx"), probe_inputs(bundle, network))
     path = scratch / f"{network}.fp16.onnx"
     onnx_graph.write(model, path)
     return path
 
 
-def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
-    """Return inputs of a network as an image gives them."""
+def probe_inputs(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
+    """Return inputs of a network, by name, computed from a synthetic image."""
     profile = bundle.latent_profile
-    pixels = made_image(PROBE_SIDE, PROBE_SIDE)
+    pixels = synthetic_image(PROBE_SIDE, PROBE_SIDE)
     planes = reference.pixels_to_planes(pixels, profile.downscale, *bundle.pixel_range)[None]
     if network == "encoder":
         return {"pixels": planes}
@@ -172,11 +188,11 @@ def probe(bundle: Bundle, network: str) -> dict[str, np.ndarray]:
     return {"latents": latents} | ({"step": np.ones(1, np.float32)} if bundle.decoder_takes_step else {})
 
 
-def serialize(path: Path, library: Library, key: EngineKey, order: Order) -> memoryview:
-    """Return the engine of a half-precision ONNX file; `BundleError` or `DeviceError` with TensorRT's own words."""
+def serialize(path: Path, library: Library, key: EngineKey, options: EngineBuildOptions) -> memoryview:
+    """Return the engine of a half-precision ONNX file; `BundleError` or `DeviceError` with TensorRT's message."""
     trt, log = library.module, Log(library.module)
     builder = trt.Builder(log.logger)
-    # TensorRT 10 must be told, 11 and RTX know no other way.
+    # TensorRT 10 needs this flag; in 11 and RTX all networks are strongly typed.
     strong = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strong is None else 1 << int(strong))
     parser = trt.OnnxParser(network, log.logger)
@@ -184,36 +200,36 @@ def serialize(path: Path, library: Library, key: EngineKey, order: Order) -> mem
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BundleError(f"{library.name} {library.version} cannot read {path.name}: {errors}")
     config = builder.create_builder_config()
-    config.add_optimization_profile(_profile(builder, network, ShapeRange.parse(key.shapes), order.bundle))
-    # TensorRT for RTX: without memory of its own an engine can be part of a CUDA graph.
+    config.add_optimization_profile(_profile(builder, network, ShapeRange.parse(key.shapes), options.bundle))
+    # TensorRT for RTX: an engine that allocates no memory can be part of a CUDA graph.
     ours = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
     if ours is not None:
         config.set_flag(ours)
-    if order.workspace_nbytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace_nbytes)
+    if options.workspace_nbytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_nbytes)
     if key.target != PORTABLE and library.needs_no_gpu:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, key.target.upper()), 0)
-    with Steps(f"{key.network} for {key.target}", quiet=order.quiet) as steps:
-        config.progress_monitor = monitor(trt, steps)
+    with Steps(f"{key.network} for {key.target}", quiet=options.quiet) as steps:
+        config.progress_monitor = progress_monitor(trt, steps)
         plan = builder.build_serialized_network(network, config)
     if steps.interrupted:
         raise KeyboardInterrupt
     if plan is None:
-        raise failure(f"{library.name} {library.version} could not build {key.network} for {key.target}", log)
+        raise build_error(f"{library.name} {library.version} could not build {key.network} for {key.target}", log)
     return memoryview(plan)
 
 
-def failure(what: str, log: Log) -> Exception:
-    """Return the exception for a failed build, from the library's own words."""
+def build_error(message: str, log: Log) -> Exception:
+    """Return the exception for a failed build, with the library's message."""
     text = str(log)
     if any(phrase in text.lower().replace("_", " ") for phrase in OUT_OF_MEMORY):
-        return DeviceError(f"{what}: out of memory ({text}); close other programs, or ask for smaller --shapes")
-    return BundleError(f"{what}: {text}")
+        return DeviceError(f"{message}: out of memory ({text}); close other programs, or ask for smaller --shapes")
+    return BundleError(f"{message}: {text}")
 
 
 def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> Any:
-    """Return the range of every input's shape: pixels at full size, latents `downscale` times smaller, vectors (N,)."""
+    """Return the optimization profile: pixels at full size, latents `downscale` times smaller, vectors (N,)."""
     profile = builder.create_optimization_profile()
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         if len(tensor.shape) == 1:
@@ -225,8 +241,8 @@ def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> 
     return profile
 
 
-def monitor(trt: Any, steps: Steps) -> Any:
-    """Return what passes TensorRT's progress on to `steps`; once those are interrupted, the build stops."""
+def progress_monitor(trt: Any, steps: Steps) -> Any:
+    """Return a TensorRT progress monitor that reports to `steps` and stops the build when they are interrupted."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

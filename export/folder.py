@@ -1,4 +1,4 @@
-"""A bundle's folder: written whole or not at all."""
+"""A bundle's folder, written atomically."""
 
 import json
 import os
@@ -18,10 +18,14 @@ from sdtrt.errors import BundleError
 
 @contextmanager
 def new_bundle(folder: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield an empty folder that becomes `folder` when the block ends well; until then `folder` stays as it is.
+    """Yield an empty folder that becomes `folder` when the block succeeds; until then `folder` is unchanged.
 
-    An existing bundle is replaced only with `force`, any other existing folder or file never, and the new one must
-    open. Raises `BundleError`, also where the disk refuses.
+    Arguments:
+        folder: Path of the new bundle.
+        force: Whether an existing bundle is replaced. Other existing folders and files never are.
+
+    Raises:
+        BundleError: `folder` may not be written, the disk refuses, or the new bundle does not open.
     """
     require_vacant(folder, force=force)
     folder = Path(os.path.realpath(folder))
@@ -34,12 +38,12 @@ def new_bundle(folder: Path, *, force: bool = False) -> Iterator[Path]:
             _ = Bundle.open(fresh).latent_profile  # raises if the bundle is not complete
             _swap(folder, fresh, Path(temporary) / "old")
     except OSError as error:
-        left = "what is there is untouched" if folder.exists() else "nothing is left of it"
-        raise BundleError(f"{folder} was not written, {left}: {error}; free the way and run the same again") from error
+        state = "the existing folder is unchanged" if folder.exists() else "no partial folder is left"
+        raise BundleError(f"{folder} was not written, {state}: {error}; fix this and run the same again") from error
 
 
 def _swap(folder: Path, fresh: Path, old: Path) -> None:
-    """Put `fresh` where `folder` is, which goes to `old`; back it comes if anything interferes."""
+    """Move `folder` to `old` and `fresh` to `folder`; on an error move `old` back."""
     status = folder.stat() if folder.exists() else None
     if status:
         keep_attributes(fresh, status)
@@ -47,7 +51,7 @@ def _swap(folder: Path, fresh: Path, old: Path) -> None:
     try:
         fresh.rename(folder)
         if status:
-            with suppress(OSError):  # of a file system without modes
+            with suppress(OSError):  # the file system may have no modes
                 folder.chmod(stat.S_IMODE(status.st_mode))
     except BaseException:
         if old.exists() and not folder.exists():
@@ -56,9 +60,9 @@ def _swap(folder: Path, fresh: Path, old: Path) -> None:
 
 
 def keep_attributes(fresh: Path, status: os.stat_result) -> None:
-    """Give a folder the owner, group and mode of another one, as far as the file system lets it.
+    """Give a folder the owner, group and mode in `status`, as far as the file system permits.
 
-    Its owner may write to it for now: without that a folder cannot be moved.
+    The owner keeps write permission for now, without which a folder cannot be moved.
     """
     with suppress(OSError):
         fresh.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
@@ -68,16 +72,15 @@ def keep_attributes(fresh: Path, status: os.stat_result) -> None:
 
 
 def require_vacant(folder: Path, *, force: bool) -> None:
-    """Raise `BundleError` if `folder` may not be written; to be asked before long work.
+    """Raise `BundleError` if `folder` may not be written. Call it before long work.
 
-    With `force` a bundle may be replaced if nothing else lies in its folder: what is not the bundle's is not ours to
-    delete.
+    With `force` a bundle may be replaced if its folder holds no other files, which would be deleted.
     """
     place = Path(os.path.realpath(folder))
     if place.is_symlink():
         raise BundleError(f"{folder} is a loop of symbolic links; name another folder with --out")
     if place in {Path.cwd(), *Path.cwd().parents}:
-        raise BundleError(f"{folder} is the folder you are in, or above it; name one below with --out")
+        raise BundleError(f"{folder} is the folder you are in, or above it; name a folder below with --out")
     try:
         check_new_folder(place.parent)
     except OSError as error:
@@ -90,17 +93,17 @@ def require_vacant(folder: Path, *, force: bool) -> None:
         raise BundleError(f"{folder} is a bundle already; --force replaces it")
     others = {path.name for path in folder.iterdir()} - {MANIFEST, ENGINES, *Bundle.open(folder).files}
     if others:
-        raise BundleError(f"{folder} holds more than a bundle: {', '.join(sorted(others)[:5])}; move that away first")
+        raise BundleError(f"{folder} holds more than a bundle: {', '.join(sorted(others)[:5])}; move these files first")
 
 
 def write_manifest(folder: Path, fields: Mapping[str, Any]) -> None:
-    """Write `bundle.json` beside the files in `folder`, with their hashes; `fields` are those of `Bundle` and more."""
+    """Write `bundle.json` with `fields` and the hashes of all files in `folder`."""
     files = {path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     text = json.dumps({"schema": SCHEMA, **fields, "files": files}, indent=2, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", "utf-8")
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the space left where `folder` is or will be."""
+    """Return the free space of the disk on which `folder` is or will be."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free

@@ -1,4 +1,4 @@
-"""What PyTorch, diffusers and the like print: kept, and shown where it helps, not in the midst of an export."""
+"""Messages of PyTorch, diffusers and other libraries: held back during an export, and shown after a failure."""
 
 import contextlib
 import io
@@ -18,16 +18,16 @@ SHOWN = 40  # lines, the last ones
 
 
 class Messages(logging.Handler):
-    """Keeps what libraries print below the level of errors; errors pass."""
+    """A log handler that keeps messages below the level ERROR and prints errors at once."""
 
     def __init__(self, *, verbose: bool) -> None:
         super().__init__(logging.DEBUG)
         self.verbose = verbose
-        self.lines: dict[str, None] = {}  # each once, in their order
+        self.lines: dict[str, None] = {}  # an ordered set
         self._former: dict[logging.Logger, tuple[list[logging.Handler], bool]] = {}
 
     def add(self, text: str) -> None:
-        """Keep the lines of a text; a progress bar redraws its line, of which the last state counts."""
+        """Keep the lines of a text; of a progress bar, which redraws its line, only the last state."""
         for line in text.replace("\r\n", "\n").split("\n"):
             if last := line.rpartition("\r")[2].strip():
                 self.lines[last] = None
@@ -35,7 +35,7 @@ class Messages(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = f"{record.name}: {record.getMessage()}"
-        except Exception:  # the message does not fit its arguments: no reason to end what the library does
+        except Exception:  # the message does not fit its arguments; this must not end the library's work
             text = f"{record.name}: {record.msg}"
         if record.levelno >= logging.ERROR:
             print_message(text)
@@ -43,7 +43,7 @@ class Messages(logging.Handler):
             self.add(text)
 
     def attach(self) -> None:
-        """Take the place of the handlers of all loggers of the libraries that are there by now."""
+        """Replace the handlers of all loggers of the libraries that exist by now."""
         if self.verbose:
             return
         names = {name for name in logging.root.manager.loggerDict if name.partition(".")[0] in LIBRARIES}
@@ -63,9 +63,10 @@ _messages: ContextVar[Messages | None] = ContextVar("messages", default=None)
 
 @contextmanager
 def captured(*, verbose: bool) -> Iterator[Messages]:
-    """Keep what libraries warn of and log; show it on standard error if the block fails, or at once if `verbose`.
+    """Keep warnings and log messages of libraries, and print them on standard error if the block fails.
 
-    Messages of this package pass. Loggers that libraries set up within the block are taken over by `attach`.
+    With `verbose` nothing is kept. Messages of this package are printed at once. Call `attach` again after importing a
+    library within the block.
     """
     messages = Messages(verbose=verbose)
     token = _messages.set(messages)
@@ -83,18 +84,18 @@ def captured(*, verbose: bool) -> Iterator[Messages]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep all that a call of a library prints or warns of; outside of `captured` it is dropped."""
+    """Keep all output and warnings of a library call; outside of `captured` they are dropped."""
     messages = _messages.get()
     if messages is not None and messages.verbose:
         yield
         return
-    kept = messages or Messages(verbose=False)
+    store = messages or Messages(verbose=False)
     text = io.StringIO()
     try:
-        with _kept_warnings(kept), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        with _kept_warnings(store), contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             yield
     finally:
-        kept.add(text.getvalue())
+        store.add(text.getvalue())
 
 
 @contextmanager

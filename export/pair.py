@@ -1,4 +1,4 @@
-"""Anyone's encoder and decoders in ONNX: read, run once, and given sdtrt's inputs and outputs."""
+"""An encoder and its decoders in ONNX, of any source: read, run once, and adapted to sdtrt's inputs and outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ import numpy as np
 
 from sdtrt._arrays import F32Array
 from sdtrt.errors import BundleError
-from sdtrt.export.adoption import Adoption
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_trial import Graph, described, require_channels_first
-from sdtrt.export.latents.sample_images import made_image
+from sdtrt.export.import_options import ImportOptions
+from sdtrt.export.latents.sample_images import synthetic_image
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An encoder and its decoders as they were read, and what running them once has shown.
+    """An encoder and its decoders as read, and properties that one run of them has shown.
 
     Attributes:
         encoder: The encoder.
-        decoders: The decoders, by the names that they get in the bundle.
+        decoders: The decoders, by their file names in the bundle.
         output: Name of the encoder's output that holds the latents.
-        channels: Number of the latents' channels.
-        first: `channels` if the output has more, else None.
-        planes: For each decoder its outputs, each with the factor by which it must be enlarged.
-        notes: What there is to tell of all this.
+        channels: Number of channels of the latents.
+        first: `channels` if the output has more channels, else None.
+        planes: For each decoder its outputs, each with its integer enlargement factor.
+        notes: Messages for the user.
     """
 
     encoder: Graph
@@ -37,49 +37,49 @@ class Pair:
     notes: list[str]
 
 
-def run_once(wish: Adoption) -> Pair:
-    """Read and run the networks; `BundleError` names the tensor that does not fit."""
-    encoder = Graph.read(wish.encoder, channels=3)
-    decoders = {name: Graph.read(path, channels=None) for name, path in decoders_of(wish).items()}
-    pixels = trial_planes(128, 64, wish)
-    output, found = _latents_of(encoder, pixels, wish)
+def run_once(options: ImportOptions) -> Pair:
+    """Read and run the networks; `BundleError` names a tensor that does not fit."""
+    encoder = Graph.read(options.encoder, channels=3)
+    decoders = {name: Graph.read(path, channels=None) for name, path in decoders_of(options).items()}
+    pixels = trial_planes(128, 64, options)
+    output, encoded = _latents_of(encoder, pixels, options)
     notes = [note for graph in (encoder, *decoders.values()) for note in graph.notes]
-    channels = _channels(encoder, decoders["decoder.onnx"], output, found)
-    first = channels if channels < found.shape[1] else None
+    channels = _channels(encoder, decoders["decoder.onnx"], output, encoded)
+    first = channels if channels < encoded.shape[1] else None
     if first is not None:
         notes.append(
-            f"{wish.encoder.name}: {output!r} has {found.shape[1]} channels, the decoder takes {channels}; the first "
-            f"{channels} are taken as the mean, the others as the logarithm of the variance"
+            f"{options.encoder.name}: {output!r} has {encoded.shape[1]} channels, the decoder takes {channels}; the "
+            f"first {channels} are used as the mean, the others are ignored as log-variance"
         )
-    latents = np.ascontiguousarray(found[:, :channels])
-    planes = {name: _outputs_of(graph, latents, pixels.shape, wish) for name, graph in decoders.items()}
+    latents = np.ascontiguousarray(encoded[:, :channels])
+    planes = {name: _outputs_of(graph, latents, pixels.shape, options) for name, graph in decoders.items()}
     return Pair(encoder, decoders, output, channels, first, planes, notes)
 
 
-def _latents_of(encoder: Graph, pixels: F32Array, wish: Adoption) -> tuple[str, F32Array]:
-    """Return the name of the output that holds latents, and what it gave."""
+def _latents_of(encoder: Graph, pixels: F32Array, options: ImportOptions) -> tuple[str, F32Array]:
+    """Return the name and the values of the output that holds latents."""
     values = encoder.run(pixels)
-    name = _chosen(values, encoder.path, wish.encoder_output, "--encoder-output")
-    found = values[name]
-    require_channels_first(encoder.path, name, found.shape, *pixels.shape[2:])
-    if found.ndim != 4 or found.dtype != np.float32:
-        raise BundleError(f"{encoder.path}: output {described({name: found})} is not float32 (N, C, h, w)")
-    if encoder.draws(found):
+    name = _chosen(values, encoder.path, options.encoder_output, "--encoder-output")
+    encoded = values[name]
+    require_channels_first(encoder.path, name, encoded.shape, *pixels.shape[2:])
+    if encoded.ndim != 4 or encoded.dtype != np.float32:
+        raise BundleError(f"{encoder.path}: output {described({name: encoded})} is not float32 (N, C, h, w)")
+    if encoder.draws(encoded):
         raise BundleError(
-            f"{encoder.path}: output {name!r} is drawn at random, and differs from run to run; export the mean "
-            "instead, in diffusers latent_dist.mode(), or name the output that holds it with --encoder-output"
+            f"{encoder.path}: output {name!r} is a random sample; export the mean instead (in diffusers "
+            "latent_dist.mode()), or name the output that holds the mean with --encoder-output"
         )
-    return name, found
+    return name, encoded
 
 
-def _channels(encoder: Graph, decoder: Graph, output: str, found: F32Array) -> int:
-    """Return how many of an encoder's channels the decoder takes: all, or the first half, which are the mean."""
-    every = found.shape[1]
-    taken = decoder.channels or (every if every % 2 or _takes(decoder, found) else every // 2)
+def _channels(encoder: Graph, decoder: Graph, output: str, encoded: F32Array) -> int:
+    """Return how many of the encoder's channels the decoder takes: all, or the first half, which is the mean."""
+    every = encoded.shape[1]
+    taken = decoder.channels or (every if every % 2 or _takes(decoder, encoded) else every // 2)
     if taken not in {every, every / 2}:
         raise BundleError(
             f"{decoder.path}: input {decoder.source} takes {taken} channels, {encoder.path} gives {output!r} with "
-            f"{every}; expected as many, or half of them: a mean and the logarithm of its variance"
+            f"{every}; expected the same number, or half of it (mean without log-variance)"
         )
     return taken
 
@@ -94,23 +94,25 @@ def _takes(decoder: Graph, latents: F32Array) -> bool:
 
 def _chosen(values: Mapping[str, F32Array], path: Path, name: str | None, option: str) -> str:
     if name is None and len(values) > 1:
-        hint = ", or add them up with --sum-outputs" if option == "--decoder-output" else ""
+        hint = ", or add them with --sum-outputs" if option == "--decoder-output" else ""
         raise BundleError(f"{path} has outputs {described(values)}; name one with {option}{hint}")
     if name is not None and name not in values:
         raise BundleError(f"{path} has no output {name!r}; it has {described(values)}")
     return name or next(iter(values))
 
 
-def decoders_of(wish: Adoption) -> dict[str, Path]:
-    """Return the decoders by the names that they get in the bundle."""
-    return {"decoder.onnx": wish.decoder} | ({"vivid.onnx": wish.vivid} if wish.vivid else {})
+def decoders_of(options: ImportOptions) -> dict[str, Path]:
+    """Return the decoders' files by their names in the bundle."""
+    return {"decoder.onnx": options.decoder} | ({"vivid.onnx": options.vivid} if options.vivid else {})
 
 
-def _outputs_of(graph: Graph, latents: F32Array, shape: tuple[int, ...], wish: Adoption) -> list[tuple[str, int]]:
-    """Return the outputs of a decoder that make the image, and by how much each must be enlarged."""
+def _outputs_of(
+    graph: Graph, latents: F32Array, shape: tuple[int, ...], options: ImportOptions
+) -> list[tuple[str, int]]:
+    """Return the decoder's outputs that make up the image, each with its integer enlargement factor."""
     values = graph.run(latents)
-    if not wish.sum_outputs:
-        name = _chosen(values, graph.path, wish.decoder_output, "--decoder-output")
+    if not options.sum_outputs:
+        name = _chosen(values, graph.path, options.decoder_output, "--decoder-output")
         values = {name: values[name]}
     for name, value in values.items():
         require_channels_first(graph.path, name, value.shape, *shape[2:])
@@ -124,9 +126,9 @@ def _outputs_of(graph: Graph, latents: F32Array, shape: tuple[int, ...], wish: A
     return [(name, height // value.shape[2]) for name, value in values.items()]
 
 
-def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
-    """Write the networks of a pair with sdtrt's names, ranges and scale."""
-    scale, shift = wish.latent_scale, wish.latent_shift
+def write_networks(pair: Pair, folder: Path, options: ImportOptions) -> None:
+    """Write the networks of a pair with sdtrt's tensor names, pixel range and latent scale."""
+    scale, shift = options.latent_scale, options.latent_shift
     adapted = onnx_graph.adapted(
         pair.encoder.model,
         "pixels",
@@ -137,7 +139,7 @@ def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
         after=(scale, -shift * scale),
     )
     onnx_graph.write(adapted, folder / "encoder.onnx")
-    (low, high), (out_low, out_high) = wish.input_range, wish.output_range or wish.input_range
+    (low, high), (out_low, out_high) = options.input_range, options.output_range or options.input_range
     ratio = (high - low) / (out_high - out_low)
     for name, graph in pair.decoders.items():
         adapted = onnx_graph.adapted(
@@ -152,8 +154,8 @@ def write_networks(pair: Pair, folder: Path, wish: Adoption) -> None:
         onnx_graph.write(adapted, folder / name)
 
 
-def trial_planes(width: int, height: int, wish: Adoption) -> F32Array:
-    """Return a batch of two images, made by formula, in the input range."""
-    low, high = wish.input_range
-    planes = made_image(width, height).transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
+def trial_planes(width: int, height: int, options: ImportOptions) -> F32Array:
+    """Return a batch of two equal synthetic images, float32 (2, 3, height, width), in the input range."""
+    low, high = options.input_range
+    planes = synthetic_image(width, height).transpose(2, 0, 1)[None].astype(np.float32) / 255 * (high - low) + low
     return np.repeat(planes, 2, axis=0)

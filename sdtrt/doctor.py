@@ -78,12 +78,12 @@ def _engines() -> list[Finding]:
 
 def _build_of_engines(bundle: Bundle) -> tuple[bool | None, str]:
     try:
-        from sdtrt.export.engines import Order, choose
+        from sdtrt.export.engines import EngineBuildOptions, choose_library
     except ImportError as error:
         text = f"engines are built from ONNX files ({error}); install it with: {install_command('cpu', 'onnx')}"
         return None, text if installed() else f"{text}; no TensorRT is installed either; {install_hint()}"
     try:
-        library, targets = choose(Order(bundle))
+        library, targets = choose_library(EngineBuildOptions(bundle))
     except DeviceError as error:
         return None, str(error)
     return True, f"{library.name} {library.version}, for target {', '.join(targets)}: sdtrt engines build"

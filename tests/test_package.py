@@ -25,7 +25,7 @@ print(sdtrt.__file__, picture.size)
 """
 EXPORT = """
 import sys
-import sdtrt.export.adopt, sdtrt.export.build, sdtrt.export.engines
+import sdtrt.export.import_onnx, sdtrt.export.build, sdtrt.export.engines
 print(*(name for name in sys.modules if name.startswith("sdtrt.export")))
 """
 
@@ -119,5 +119,5 @@ def test_wheel_works(unpacked_wheel: Path, tmp_path: Path) -> None:
 def test_export_of_the_wheel_needs_no_training(unpacked_wheel: Path, tmp_path: Path) -> None:
     needs("export")
     loaded = python(EXPORT, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(unpacked_wheel)}).split()
-    assert "sdtrt.export.latents.calibrate" in loaded
+    assert "sdtrt.export.latents.statistics" in loaded
     assert not [name for name in loaded if name.startswith("sdtrt.export.training")]

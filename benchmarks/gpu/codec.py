@@ -17,7 +17,7 @@ from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
 from sdtrt.engine.networks.decode_request import DecodeRequest
-from sdtrt.export.latents.sample_images import made_picture
+from sdtrt.export.latents.sample_images import synthetic_image
 
 BACKENDS = ("trt", "ort")
 QUALITIES = (10, 50, 90)
@@ -149,4 +149,4 @@ def picture(width: int, height: int, seed: int) -> Pixels:
     return np.roll(made_once(width, height), 37 * seed, axis=1)
 
 
-made_once = cache(made_picture)
+made_once = cache(synthetic_image)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpu.check import Check, NotMeasuredError, require
 from gpu.timing import percentiles
-from sdtrt.export.latents.sample_images import made_picture
+from sdtrt.export.latents.sample_images import synthetic_image
 
 LONGEST = 4  # times the seconds of a section: compilers take long for each shape
 PIXEL_RANGE = (-1.0, 1.0)
@@ -25,7 +25,7 @@ def export(check: Check) -> Iterator[tuple[str, Any]]:
 
     from sdtrt.engine.networks.backends.ort import OrtCpu
     from sdtrt.export.folder import new_bundle, write_manifest
-    from sdtrt.export.graphs import graph
+    from sdtrt.export.graphs import to_onnx
 
     coders = random_coders(check)
     with torch.inference_mode():
@@ -36,7 +36,7 @@ def export(check: Check) -> Iterator[tuple[str, Any]]:
         for name, (source, target) in FILES.items():
             started, path = time.perf_counter(), folder / f"{name}.fp16.onnx"
             example = planes[source].half()
-            graph.export(coders[name].half(), {source: example.expand(2, -1, -1, -1)}, target, path)
+            to_onnx.export(coders[name].half(), {source: example.expand(2, -1, -1, -1)}, target, path)
             seconds = time.perf_counter() - started
             found = OrtCpu().load(path).run({source: example.numpy()})[target].astype(np.float32)
             expected = planes["latents" if name == "encoder" else "decoded"].numpy()
@@ -130,4 +130,4 @@ def probe(check: Check) -> Any:
     """Return a picture as a tensor, float32 (1, 3, H, W)."""
     import torch
 
-    return torch.from_numpy(made_picture(*check.machine.probe)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return torch.from_numpy(synthetic_image(*check.machine.probe)).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""Checkpoints to plain torch modules: the only place, with `single_file`, that opens weights."""
+"""Checkpoints to torch modules. Only this module, `single_file` and `prompt` open weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Autoencoder:
-    """A VAE in single precision, latents of `channels`; `factors` is None where it has no config to say them."""
+    """A VAE in single precision.
+
+    Attributes:
+        module: The autoencoder, of a class of diffusers.
+        channels: Number of channels of the latents in files.
+        factors: Factors to unit scale; None if the checkpoint has no config.
+    """
 
     module: nn.Module
     channels: int
@@ -40,13 +46,13 @@ def load_autoencoder(
     """Return the VAE of a diffusers pipeline's folder, a VAE's own folder, or a single file.
 
     Args:
-        path: The folder or file. Without a config.json beside the weights, the shapes of the weights say the config.
+        path: The folder or file. Without a config.json beside the weights, the config follows from their shapes.
         allow_pickle: Whether pickled weights are read.
         variant: The variant of the weights, such as fp16; None for the usual or only one.
-        tell: Called with a sentence where it is not plain which weights were taken.
+        tell: Called with a message if the weights were chosen among several.
 
     Raises:
-        BundleError: There is no VAE, or none that may be read.
+        BundleError: There is no VAE, or it may not be read.
     """
     place = part_of(path, "vae")
     weights = find_weights(place, variant=variant, allow_pickle=allow_pickle)
@@ -65,7 +71,7 @@ def load_unet(
 ) -> nn.Module:
     """Return the UNet of a diffusers pipeline's folder, or of its own folder; arguments and errors as for VAEs."""
     if path.is_file():
-        raise BundleError(f"{path} is a single file; a UNet is taken from a diffusers folder or the hub")
+        raise BundleError(f"{path} is a single file; for a UNet name a diffusers folder or a hub id")
     place = part_of(path, "unet")
     weights = find_weights(place, variant=variant, allow_pickle=allow_pickle)
     if weights.note:
@@ -74,7 +80,7 @@ def load_unet(
 
 
 def schedule_of(path: Path) -> dict[str, Any]:
-    """Return what a pipeline's scheduler says of its noise: prediction type and betas; diffusers' defaults else."""
+    """Return the noise schedule of a pipeline: prediction type and betas, with diffusers' defaults."""
     file = path / "scheduler" / "scheduler_config.json"
     fields = read_json(file) if file.is_file() else {}
     return {
@@ -99,21 +105,21 @@ def _load(config: Path, weights: Weights, classes: tuple[str, ...]) -> nn.Module
                 low_cpu_mem_usage=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # of diffusers, of safetensors, of pickle, of the disk: no common base
+    except Exception as error:  # errors of diffusers, safetensors, pickle and the disk have no common base class
         raise BundleError(f"{source} cannot be loaded as {name}: {error}; {listing(source.parent)}") from error
-    if report["missing_keys"]:  # diffusers would go on with random numbers there
+    if report["missing_keys"]:  # diffusers would leave them random
         raise BundleError(f"{source} lacks weights: {', '.join(sorted(report['missing_keys'])[:3])} …")
     return module.float().eval()  # type: ignore[no-any-return]
 
 
 def checked_class(config: Path, classes: tuple[str, ...]) -> str:
-    """Return the class of a model by its config; `BundleError` if it is none of `classes`."""
+    """Return the class name in a model's config; `BundleError` if it is not in `classes`."""
     if not config.is_file():
         raise BundleError(
-            f"{config.parent} has no config.json of a diffusers model ({' or '.join(classes)}), which says how it is "
-            f"built; put the one of its original beside the weights; {listing(config.parent)}"
+            f"{config.parent} has no config.json of a diffusers model ({' or '.join(classes)}); copy the config of the "
+            f"original model beside the weights; {listing(config.parent)}"
         )
     name = read_json(config).get("_class_name")
     if name not in classes:
-        raise BundleError(f"{config} is of {name or 'no _class_name'}, expected {' or '.join(classes)}")
+        raise BundleError(f"{config} has {name or 'no _class_name'}, expected {' or '.join(classes)}")
     return str(name)

@@ -1,7 +1,7 @@
-"""Families of autoencoders: how each class of diffusers is read, and made to work on planes alone.
+"""Families of autoencoders: how the config of each class of diffusers is read, and how its networks are simplified.
 
-All have an `encoder` and a `decoder`, and may have convolutions between these and the latents. They differ in what
-their configs call things, in patches, and in what must be done before they can be exported.
+All classes have an `encoder` and a `decoder`, and may have convolutions between these and the latents. They differ in
+the names in their configs, in their patches, and in the changes that an export needs.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ Config = Mapping[str, Any]
 
 
 def factors_of_config(vae: nn.Module) -> Factors:
-    """Return what the config of `vae` says: a factor and a shift, or means and spreads of channels, or nothing."""
+    """Return the factors in the config of `vae`: one scale and shift, or one for each channel; 1 and 0 by default."""
     scale, shift = vae.config.get("scaling_factor") or 1.0, vae.config.get("shift_factor") or 0.0
     mean, spread = vae.config.get("latents_mean"), vae.config.get("latents_std")
     if mean is None or spread is None:
@@ -28,20 +28,20 @@ def factors_of_config(vae: nn.Module) -> Factors:
 
 
 def batch_statistics(vae: nn.Module) -> Factors:
-    """Return the factors that an `AutoencoderKLFlux2` has measured of its packed latents, in a batch normalisation."""
+    """Return the factors of an `AutoencoderKLFlux2`: statistics of packed latents, from its batch normalisation."""
     spread = (vae.bn.running_var.double() + vae.config.batch_norm_eps).sqrt()
     return Factors.of_statistics(vae.bn.running_mean.tolist(), spread.tolist())
 
 
 def without_mask(network: nn.Module, _: Config) -> None:
-    """Leave out what an `AsymmetricAutoencoderKL` has for inpainting, which takes a mask."""
+    """Remove the mask encoder of an `AsymmetricAutoencoderKL`, which is for inpainting."""
     for module in network.modules():
         if isinstance(module, MaskConditionDecoder):
             module.condition_encoder = None
 
 
 def as_it_is(_: nn.Module, __: Config) -> None:
-    """Leave a network as it is."""
+    """Do not change the network."""
 
 
 def one_pixel(_: Config) -> int:
@@ -52,9 +52,12 @@ def one_pixel(_: Config) -> int:
 class Family:
     """A class of autoencoders.
 
-    `channels` is what its config calls the number of channels of a posterior's mean. The encoder takes squares of
-    `pixel_patch` pixels as one position, and squares of `latent_patch` raw latents are one latent. `simplify` makes a
-    network of its parts fit for export, in place.
+    Attributes:
+        channels: Key in the config of the number of channels of the posterior's mean.
+        factors: Returns the factors of an autoencoder.
+        pixel_patch: Returns the side of the squares of pixels that are packed before the encoder.
+        latent_patch: Returns the side of the squares of raw latents that are packed into one latent.
+        simplify: Changes a network in place, so that it can be exported.
     """
 
     channels: str = "latent_channels"
@@ -82,6 +85,6 @@ def family_of(vae: nn.Module) -> Family:
 
 
 def channels_of(vae: nn.Module) -> int:
-    """Return the number of channels of the latents in files, patches counted."""
+    """Return the number of channels of the latents in files, after packing."""
     family = family_of(vae)
     return int(vae.config[family.channels]) * family.latent_patch(vae.config) ** 2

@@ -1,4 +1,4 @@
-"""The empty prompt's embeddings, computed once so that no text encoder is needed afterwards."""
+"""The embeddings of the empty prompt, computed at export so that bundles need no text encoder."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +13,17 @@ from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.weights import Weights, find_weights, read_json, under_usual_names
 from sdtrt.export.libraries import quietly
 
-SDXL_SIZE = 1024  # pixels, what SDXL is told of the image's size by default
+SDXL_SIZE = 1024  # pixels; SDXL's default for the image size in `time_ids`
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a conditional UNet is told besides the image; float32.
+    """The conditioning of a UNet, float32.
 
-    `embedding` is (1, tokens, width); SDXL also has `pooled` (1, width) and `time_ids` (1, 6).
+    Attributes:
+        embedding: (1, tokens, width).
+        pooled: (1, width), only for SDXL.
+        time_ids: (1, 6), only for SDXL.
     """
 
     embedding: Tensor
@@ -30,12 +33,19 @@ class Prompt:
 
 @torch.inference_mode()
 def empty_prompt(folder: Path, *, allow_pickle: bool = False, variant: str | None = None) -> Prompt:
-    """Return the empty prompt of the diffusers pipeline in `folder`; `BundleError` if it has no CLIP text encoder.
+    """Return the conditioning of the empty prompt for the diffusers pipeline in `folder`.
 
-    Text encoders are taken of the variant if they have it, else the usual or only one.
+    SDXL's embedding is the concatenation of the penultimate layers of two encoders. It also takes the second encoder's
+    pooled text, and (height, width, top, left, height, width). If the pipeline's config requires it, the embeddings of
+    the empty prompt are zeros.
 
-    SDXL's networks see the last layer but one of two encoders side by side, the second's pooled text, and
-    (height, width, top, left, height, width); where the pipeline says so, empty text is all zeros.
+    Arguments:
+        folder: The pipeline's folder.
+        allow_pickle: Whether pickled weights are read.
+        variant: Variant of the weights; encoders without it use the usual or only weights.
+
+    Raises:
+        BundleError: There is no CLIP text encoder, or it cannot be loaded.
     """
     if not (folder / "text_encoder" / "config.json").is_file():
         raise BundleError(f"{folder} has no text_encoder; a conditional UNet needs its pipeline's folder or hub id")
@@ -59,7 +69,7 @@ def _encode(folder: Path, allow_pickle: bool, variant: str | None, suffix: str, 
         with under_usual_names(weights, part / "config.json", of_transformers=True) as place, quietly():
             encoder = kind.from_pretrained(place, local_files_only=True, use_safetensors=not weights.pickled)
             tokenizer = CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
-    except Exception as error:  # of transformers, of safetensors, of pickle, of the disk: no common base
+    except Exception as error:  # errors of transformers, safetensors, pickle and the disk have no common base class
         raise BundleError(f"{part} and its tokenizer cannot be loaded: {error}") from error
     length = tokenizer.model_max_length
     tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
@@ -71,5 +81,5 @@ def _text_weights(part: Path, allow_pickle: bool, variant: str | None) -> Weight
         try:
             return find_weights(part, variant=variant, allow_pickle=allow_pickle)
         except BundleError:
-            pass  # variants of text encoders are rarer than those of UNets
+            pass  # many pipelines have a variant of the UNet alone
     return find_weights(part, allow_pickle=allow_pickle)

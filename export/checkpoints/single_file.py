@@ -1,4 +1,4 @@
-"""A VAE in one file without a config, under the key names of the original Stable Diffusion or of diffusers."""
+"""A VAE in one file without a config, with the key names of the original Stable Diffusion or of diffusers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ PREFIXES = ("first_stage_model.", "vae.", "")
 
 
 def load_files(files: Sequence[Path]) -> nn.Module:
-    """Return the `AutoencoderKL` in a file or in shards, its config read off the shapes; `BundleError` without one.
+    """Return the `AutoencoderKL` in a file or in shards; its config follows from the shapes of the weights.
 
-    Files that do not end in .safetensors are read as pickled ones.
+    Files that do not end in .safetensors are read as pickled weights. Raises `BundleError` if there is no VAE.
     """
     weights: dict[str, Tensor] = {}
     for file in files:
@@ -35,7 +35,7 @@ def load_files(files: Sequence[Path]) -> nn.Module:
     names = ", ".join(sorted(weights)[:3])
     raise BundleError(
         f"{path} holds no VAE: neither encoder.down.0… (original) nor encoder.down_blocks.0… (diffusers); it holds "
-        f"{names or 'nothing'} …; another class of autoencoder needs its config.json beside"
+        f"{names or 'nothing'} …; another class of autoencoder needs a config.json in the same folder"
     )
 
 
@@ -45,7 +45,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)  # type: ignore[no-any-return]
         weights = torch.load(path, map_location="cpu", weights_only=True)
         return weights.get("state_dict", weights)  # type: ignore[no-any-return]
-    except Exception as error:  # of safetensors, of pickle, of the disk: no common base
+    except Exception as error:  # errors of safetensors, pickle and the disk have no common base class
         raise BundleError(f"{path} cannot be read: {error}") from error
 
 
@@ -71,19 +71,19 @@ def _with_weights(path: Path, config: dict[str, Any], weights: dict[str, Tensor]
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise BundleError(f"{path} is not the VAE that its shapes promise: {error}") from error
+        raise BundleError(f"{path} does not fit the config derived from its shapes: {error}") from error
     return module.float().eval()  # type: ignore[no-any-return]
 
 
 def _config(path: Path, weights: dict[str, Tensor], *, block: str, attention: str) -> dict[str, Any]:
-    """Return an AutoencoderKL's config; groups of 32 channels are what all published ones have."""
+    """Return an AutoencoderKL's config; all published models have normalisation groups of 32 channels."""
     levels = next(level for level in range(99) if block.format(level, 0) not in weights)
     layers = next(layer for layer in range(99) if block.format(0, layer) not in weights)
     try:
         widths = [weights[block.format(level, 0)].shape[0] for level in range(levels)]
         latent_channels = weights["decoder.conv_in.weight"].shape[1]
     except KeyError as error:
-        raise BundleError(f"{path} holds half a VAE: {error} is missing") from error
+        raise BundleError(f"{path} holds an incomplete VAE: {error} is missing") from error
     return {
         "block_out_channels": widths,
         "down_block_types": ["DownEncoderBlock2D"] * levels,

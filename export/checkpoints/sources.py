@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a folder or file that is there, or the Hugging Face hub."""
+"""The source of a checkpoint: a local folder or file, or the Hugging Face hub."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from sdtrt.export.checkpoints.weights import listing
 from sdtrt.process.install import install_command
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# Other precisions and copies of the same weights are fetched only where there are no others.
+# Other precisions and copies of the same weights are fetched only if there are no others.
 PRECISIONS = ["*.fp16.*", "*.fp16-*", "*.bf16.*", "*.bf16-*"]
 COPIES = ["*non_ema*"]
 TEXT_PARTS = ["text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"]
@@ -24,15 +24,15 @@ def locate(
     allow_pickle: bool = False,
     variant: str | None = None,
 ) -> Path:
-    """Return the folder or file of a checkpoint, fetched from the hub if `model` is no path but reads like an id.
+    """Return the folder or file of a checkpoint; fetch it from the hub if `model` is not a path but an id.
 
-    Of a repository only what will be used is fetched; the hub's cache and offline mode are honoured.
+    Only the necessary files of a repository are fetched. The hub's cache and offline mode are respected.
 
     Args:
         model: Path or id.
         revision: Branch, tag or commit on the hub.
-        unet: Whether the UNet and its text encoders are fetched, too.
-        allow_pickle: Whether pickled weights are.
+        unet: Whether the UNet and its text encoders are also fetched.
+        allow_pickle: Whether pickled weights are also fetched.
         variant: The variant of the weights, such as fp16.
 
     Raises:
@@ -55,7 +55,7 @@ def locate(
                     model, revision=revision, allow_patterns=patterns, ignore_patterns=ignored
                 )
             )
-        except Exception as error:  # of the hub, of HTTP, of the cache: no common base
+        except Exception as error:  # errors of the hub, HTTP and the cache have no common base class
             raise BundleError(f"{model} cannot be fetched from the hub: {_remedy(model, error)}") from error
 
     folder = fetch(["model_index.json", "config.json"], [])
@@ -67,7 +67,7 @@ def locate(
 
 
 def _with_weights(fetch: Fetch, parts: list[str], allow_pickle: bool, variant: str | None) -> Path:
-    """Return the folder of a repository after its parts were fetched: the weights asked for, else any there are."""
+    """Return the folder of a repository after fetching its parts: the requested weights, else any weights."""
     kinds = ["safetensors", *(["bin"] if allow_pickle else [])]
     usual = [f"*.{kind}" for kind in kinds]
     named = [f"*.{variant}{mark}{kind}" for kind in kinds for mark in (".", "-*.")] if variant else usual
@@ -77,7 +77,7 @@ def _with_weights(fetch: Fetch, parts: list[str], allow_pickle: bool, variant: s
 
 
 def _patterns(parts: list[str], names: list[str]) -> list[str]:
-    """Return patterns of files in parts; of a model alone, the part "", by the stem that its weights have."""
+    """Return patterns of files in parts; the part "" stands for a repository of a single model."""
     alone = ["config.json", *(f"diffusion_pytorch_model{name}" for name in names)] if "" in parts else []
     return [f"{part}/{name}" for part in parts if part for name in names] + alone
 
@@ -87,32 +87,32 @@ def _has_weights(folder: Path, kinds: list[str]) -> bool:
 
 
 def _remedy(model: str, error: Exception) -> str:
-    """Return what went wrong at the hub, and what to do."""
+    """Return the cause of an error of the hub, and the remedy."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     page = f"https://huggingface.co/{model}"
     if "GatedRepoError" in kinds:
         return f"its owner asks for consent; give it at {page}, then run: hf auth login"
     if "RepositoryNotFoundError" in kinds:
-        return f"there is no such model, nor a folder of this name here; see {page}; private ones need: hf auth login"
+        return f"there is no such model or local folder; see {page}; private models need: hf auth login"
     if "RevisionNotFoundError" in kinds:
         return f"it has no such revision; see {page}/tree/main"
     return (
-        f"{error}; where there is a network, run: hf download {model} --local-dir FOLDER; then name that folder "
+        f"{error}; on a machine with network access run: hf download {model} --local-dir FOLDER; then name this folder "
         "with --model"
     )
 
 
 def require_path_or_id(model: str) -> None:
-    """Raise `BundleError` if `model` is neither a path that exists nor reads like the id of a model on the hub."""
+    """Raise `BundleError` if `model` is neither an existing path nor of the form of a hub id."""
     path = Path(model)
     if path.exists() or HUB_ID.fullmatch(model):
         return
     parent = next(folder for folder in (path.parent, *path.absolute().parents) if folder.is_dir())
     raise BundleError(
-        f"{model} does not exist, and is not the id of a model on the hub (owner/name); in {parent} {listing(parent)}"
+        f"{model} does not exist, and is not the id of a model on the hub (owner/name); in {parent}: {listing(parent)}"
     )
 
 
 def part_of(path: Path, name: str) -> Path:
-    """Return the folder of a part, such as the VAE, in a pipeline's folder; `path` itself if it is of that part."""
+    """Return the folder of a part, such as the VAE, in a pipeline's folder; `path` itself if it has no such folder."""
     return path / name if (path / name).is_dir() else path

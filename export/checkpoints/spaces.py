@@ -1,6 +1,6 @@
-"""Latent spaces that are known by name, and which of them a checkpoint belongs to.
+"""Known latent spaces, and the identification of a checkpoint's latent space.
 
-Networks in bundles speak of latents at unit scale: as diffusers' pipelines give them to their transformers and UNets.
+Networks in bundles use latents at unit scale, as diffusers' pipelines pass them to transformers and UNets.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ from sdtrt.engine.format.profile import PROFILE_NAMES, shipped_profile
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Latents at unit scale are (raw - shift) * scale: one number for all channels, or one for each."""
+    """Latents at unit scale are (raw - shift) * scale; each factor is one number, or one for each channel."""
 
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
 
     @classmethod
     def of_statistics(cls, mean: Sequence[float], spread: Sequence[float]) -> "Factors":
-        """Return the factors that bring channels of these means and spreads to mean 0 and spread 1."""
+        """Return the factors that normalise channels of these means and spreads to mean 0 and spread 1."""
         return cls(tuple(1 / float(value) for value in spread), tuple(map(float, mean)))
 
     def near(self, other: "Factors") -> bool:
-        """Return whether both are the same but for rounding."""
+        """Return whether both are equal up to rounding."""
         ours, theirs = np.atleast_1d(self.scale, self.shift), np.atleast_1d(other.scale, other.shift)
         return all(
             a.shape == b.shape and np.allclose(a, b, rtol=0, atol=1e-6) for a, b in zip(ours, theirs, strict=True)
@@ -40,10 +40,16 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class LatentSpace:
-    """What encoder and decoder agree on: a row of `KNOWN`.
+    """A row of `KNOWN`: a latent space.
 
-    A latent is `downscale` pixels wide and high. `factors` is None where every checkpoint has its own, and the class of
-    diffusers, `kind`, tells the space. `marks` are parts of the names of its models.
+    Attributes:
+        name: Its name.
+        channels: Number of channels.
+        downscale: Pixels for each latent along a side.
+        factors: Factors to unit scale; None if they differ between checkpoints, which `kind` then identifies.
+        marks: Substrings that occur in the names of its models.
+        models: Its models, for messages.
+        kind: The class of diffusers that identifies the space; None if factors or names do.
     """
 
     name: str
@@ -81,7 +87,7 @@ WAN22 = Factors.of_statistics(
     ),
 )
 # fmt: on
-# Of rows with as many channels, the later ones have the more particular marks.
+# Among rows with equal channels, later rows have the more specific marks.
 KNOWN = {
     space.name: space
     for space in (
@@ -99,15 +105,15 @@ KNOWN = {
 
 def shipped_profile_id(name: str) -> int | None:
     """Return the id of the newest shipped profile of a latent space; None if there is none."""
-    found = [identifier for identifier in PROFILE_NAMES if shipped_profile(identifier).latent_space == name]
-    return max(found, default=None)
+    identifiers = [identifier for identifier in PROFILE_NAMES if shipped_profile(identifier).latent_space == name]
+    return max(identifiers, default=None)
 
 
 def name_in_files(name: str) -> str:
-    """Return the name under which files refer to a latent space.
+    """Return the name of a latent space in files.
 
-    That is the name itself where a profile of it ships, else `x-` and 8 digits of the name's SHA-256, so that every
-    model of a space known by name reads what the others write. A name that is of that form already stays.
+    It is the name itself if a profile ships, else `x-` and 8 digits of the name's SHA-256. All models of a named space
+    thus read each other's files. A name that already has this form is returned unchanged.
     """
     if re.fullmatch(r"x-[0-9a-f]{8}", name) or shipped_profile_id(name) is not None:
         return name
@@ -115,7 +121,7 @@ def name_in_files(name: str) -> str:
 
 
 def valid_name(name: str) -> str:
-    """Return the name of a latent space if it may be one: a short word; `ValueError` if not."""
+    """Return `name` if it is a valid name of a latent space; else raise `ValueError`."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name):
         raise ValueError(
             f"latent space {name!r}: expected a word of at most 64 letters, digits, '.', '_' and '-' that begins with "
@@ -125,16 +131,19 @@ def valid_name(name: str) -> str:
 
 
 def space_of_weights(weights: Iterable[np.ndarray]) -> str:
-    """Return the name `x-` and 8 digits of an encoder known by its weights alone, whatever their order and names."""
+    """Return `x-` and 8 digits for an encoder without a named space, from its weights in any order."""
     digests = sorted(hashlib.sha256(array.astype(np.float32).tobytes()).digest() for array in weights)
     return f"x-{hashlib.sha256(b''.join(digests)).hexdigest()[:8]}"
 
 
 def identify(channels: int, factors: Factors | None, hint: str, kind: str = "") -> tuple[str | None, str]:
-    """Return the name of the known space that a VAE belongs to, None if unknown or not to be told, and the reason.
+    """Return the name of a VAE's latent space, None if it is unknown or ambiguous, and the reason.
 
-    `factors` are those of its config, None where it has none; `hint` is the name of the model or file, `kind` that of
-    its class.
+    Arguments:
+        channels: Number of channels of the latents.
+        factors: Factors in the config; None without a config.
+        hint: Name of the model or file.
+        kind: Name of the autoencoder's class.
     """
     candidates = [space for space in KNOWN.values() if space.channels == channels and space.kind in {None, kind}]
     for space in candidates:
@@ -149,4 +158,4 @@ def identify(channels: int, factors: Factors | None, hint: str, kind: str = "") 
         if any(mark in text for mark in space.marks):
             return space.name, f"{channels} channels, and {hint!r} names {space.models}"
     names = " or ".join(space.name for space in candidates)
-    return None, f"{channels} channels: {names or 'no known latent space'}; its files do not say which"
+    return None, f"{channels} channels: {names or 'no known latent space'}; its files do not identify the space"

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint's folder are its weights: by format, by variant, whole or in shards."""
+"""The search for a checkpoint's weights in a folder: by format and variant, in one file or in shards."""
 
 import json
 import re
@@ -19,7 +19,7 @@ INDEX = re.compile(
 )
 SHARD = re.compile(r".+-\d+-of-\d+(\.[\w-]+)?\.(safetensors|bin)")
 POINTER = b"version https://git-lfs"
-LISTED = 12  # files that an error names
+LISTED = 12  # files that an error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Weights:
 
     Attributes:
         files: The only file, or all shards.
-        index: The file that says which shard holds a tensor; None without shards.
-        variant: Such as fp16; None for the usual weights.
-        note: Why these are taken, where others might be expected; else empty.
+        index: The file that maps tensors to shards; None without shards.
+        variant: Name of the variant, such as fp16; None for the usual weights.
+        note: Reason for the choice if others might be expected; else empty.
     """
 
     files: tuple[Path, ...]
@@ -40,20 +40,20 @@ class Weights:
 
     @property
     def pickled(self) -> bool:
-        """Whether reading the files may run code."""
+        """Whether the files are pickled; reading them may run code."""
         return self.files[0].suffix != ".safetensors"
 
 
 def find_weights(path: Path, *, variant: str | None = None, allow_pickle: bool = False) -> Weights:
-    """Return the weights in a folder, or those in a file that is named.
+    """Return the weights in a folder or a file.
 
     Args:
         path: Folder of one model, or a file of weights.
-        variant: The one to take; None for the usual weights, or the only variant where there are no usual ones.
-        allow_pickle: Whether pickled weights are taken where there are no safetensors.
+        variant: Name of the variant; None for the usual weights, or for the only variant without usual weights.
+        allow_pickle: Whether pickled weights are used if there are no safetensors.
 
     Raises:
-        BundleError: There are none, several to choose from, or some are incomplete.
+        BundleError: There are no weights, the choice is ambiguous, or files are missing or incomplete.
     """
     if path.is_file():
         return _checked(_named(path, allow_pickle))
@@ -70,28 +70,28 @@ def find_weights(path: Path, *, variant: str | None = None, allow_pickle: bool =
 
 def _named(path: Path, allow_pickle: bool) -> Weights:
     if SHARD.fullmatch(path.name):
-        raise BundleError(f"{path} is one of several shards; name the folder that holds all of them and their index")
+        raise BundleError(f"{path} is one of several shards; name the folder of all shards and their index")
     if path.suffix == ".json":
         raise BundleError(f"{path} holds no weights; name its folder, or a .safetensors file")
     if path.suffix != ".safetensors" and not allow_pickle:
-        raise BundleError(f"{path} is not a .safetensors file; --allow-pickle reads pickled ones, if you trust it")
+        raise BundleError(f"{path} is not a .safetensors file; if you trust it, read it with --allow-pickle")
     return Weights((path,))
 
 
 def _all(folder: Path) -> list[Weights]:
-    """Return all weights under usual names: safetensors first, whole files before shards."""
-    found: list[Weights] = []
+    """Return all weights with usual names: safetensors first, single files before shards."""
+    all_weights: list[Weights] = []
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for kind in ("safetensors", "bin"):
         for name in names:
             match = FILE.fullmatch(name)
             if match and match["format"] == kind and not SHARD.fullmatch(name):
-                found.append(Weights((folder / name,), variant=match["variant"]))
+                all_weights.append(Weights((folder / name,), variant=match["variant"]))
         for name in names:
             match = INDEX.fullmatch(name)
             if match and match["format"] == kind:
-                found.append(_sharded(folder / name, match["first"] or match["last"]))
-    return found
+                all_weights.append(_sharded(folder / name, match["first"] or match["last"]))
+    return all_weights
 
 
 def _sharded(index: Path, variant: str | None) -> Weights:
@@ -109,12 +109,12 @@ def _only_variant(folder: Path, readable: list[Weights]) -> Weights | None:
     if not readable:
         return None
     first = readable[0]
-    note = f"{folder.name}: the weights are those of variant {first.variant}, the only ones that can be read there"
+    note = f"{folder.name}: the weights are those of variant {first.variant}, the only readable ones"
     return Weights(first.files, first.index, first.variant, note)
 
 
 def _only_file(folder: Path, every: list[Weights]) -> Weights:
-    """Return the weights in a folder whose only file of weights has a name of its own."""
+    """Return the weights in a folder whose only file of weights has an unusual name."""
     others = [path for path in sorted(folder.glob("*.safetensors")) if path.is_file()]
     if any(SHARD.fullmatch(path.name) for path in others):
         raise BundleError(f"{folder} has shards, but no index of them (*.safetensors.index.json); {listing(folder)}")
@@ -124,46 +124,47 @@ def _only_file(folder: Path, every: list[Weights]) -> Weights:
         raise BundleError(f"{folder} has several files of weights; name one with --model; {listing(folder)}")
     _refuse_pickled(every)
     expected = "expected diffusion_pytorch_model.safetensors"
-    raise BundleError(f"{folder} has no weights that can be read, {expected}; {listing(folder)}")
+    raise BundleError(f"{folder} has no readable weights, {expected}; {listing(folder)}")
 
 
 def _choices(readable: list[Weights]) -> str:
     variants = sorted({weights.variant for weights in readable if weights.variant})
     text = " or ".join(f"--variant {variant}" for variant in variants)
-    return f"choose one with {text}; " if text else "leave --variant away; " if readable else ""
+    return f"choose one with {text}; " if text else "omit --variant; " if readable else ""
 
 
 def _refuse_pickled(weights: list[Weights]) -> None:
     if weights:
         raise BundleError(
-            f"{weights[0].files[0]} is pickled, and opening it may run code; --allow-pickle reads it, if you trust it"
+            f"{weights[0].files[0]} is pickled, and opening it may run code; if you trust it, read it with "
+            "--allow-pickle"
         )
 
 
 def _checked(weights: Weights) -> Weights:
     for path in weights.files:
         if not path.is_file():
-            raise BundleError(f"{path} is missing, which {weights.index} names; {listing(path.parent)}")
+            raise BundleError(f"{path} is missing, but listed in {weights.index}; {listing(path.parent)}")
         with path.open("rb") as file:
             start = file.read(len(POINTER))
         if start == POINTER:
-            raise BundleError(f"{path} is a pointer of Git LFS, not the weights; fetch them with: git lfs pull")
+            raise BundleError(f"{path} is a Git LFS pointer, not the weights; fetch the weights with: git lfs pull")
         if not start:
             raise BundleError(f"{path} is empty; get it again")
     return weights
 
 
 def listing(folder: Path) -> str:
-    """Return the files of a folder in words, for an error."""
+    """Return the names of a folder's files, for an error message."""
     if not folder.is_dir():
         return "there is no such folder"
     names = sorted(f"{path.name}{'/' if path.is_dir() else ''}" for path in folder.iterdir())
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"there: {', '.join(names[:LISTED])}{more}" if names else "the folder is empty"
+    return f"the folder contains: {', '.join(names[:LISTED])}{more}" if names else "the folder is empty"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a checkpoint; `BundleError` if it is none."""
+    """Return the object in a JSON file of a checkpoint; `BundleError` if it cannot be read or is not an object."""
     try:
         fields = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -175,7 +176,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def under_usual_names(weights: Weights, config: Path, *, of_transformers: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder with a config and weights, by the names that diffusers or transformers look for."""
+    """Yield a temporary folder with a config and weights under the names that diffusers or transformers expect."""
     kind = "bin" if weights.pickled else "safetensors"
     stem = "diffusion_pytorch_model"
     if of_transformers:
@@ -193,5 +194,5 @@ def under_usual_names(weights: Weights, config: Path, *, of_transformers: bool =
 def _link(source: Path, target: Path) -> None:
     try:
         target.symlink_to(source.resolve())
-    except OSError:  # some file systems have no links, and some users may make none
+    except OSError:  # the file system has no links, or the user has no permission to create them
         shutil.copyfile(source, target)

@@ -1,1 +1,1 @@
-"""ONNX decoders -> how wrong their images are, and how latents could mend that, as ONNX files."""
+"""ONNX decoders -> ONNX networks that compute the image's distortion and its gradient with respect to the latents."""

@@ -1,4 +1,4 @@
-"""The gradient of a decoder as a network: squared errors and lost structure, and how each latent could mend them."""
+"""The gradient of a decoder as an ONNX network: squared error and structural loss, and their gradient."""
 
 from pathlib import Path
 from typing import Any
@@ -9,45 +9,68 @@ from onnx import TensorProto, external_data_helper, helper
 
 from sdtrt.errors import BundleError
 from sdtrt.export.gradient.nodes import Nodes
-from sdtrt.export.gradient.reverse import Reversed
+from sdtrt.export.gradient.onnx_autodiff import Backprop
 from sdtrt.export.gradient.structure import structure
 
-MIN_SHARED = 256  # bytes of a weight; smaller ones are written once more
+MIN_SHARED = 256  # bytes; smaller weights are copied instead of shared
 
 
 def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: tuple[float, float]) -> onnx.ModelProto:
-    """Return the gradient of how wrong a decoder's image is, whose weights it shares by name.
+    """Return a network that computes the gradient of a decoder's distortion with respect to the latents.
 
-    Beside the decoder's inputs it takes `wanted` pixels, float32 (N, 3, H, W), in the decoder's range, `weights`,
-    float32 (N, 1, H, W), by which each one's squared error counts, and `structure`, float32 (N, 1, h, w), by how much
-    lost structure counts at each latent. It gives, float32 (N, 1, h, w), the squared `errors` of each latent's pixels,
-    weighted, and how much structure is `lost` there; and of the sum of both, weighted, `gradient`, float32
-    (N, C, h, w). Height and width are at least two latents where edges are padded. Raises `BundleError` for a graph
-    with other operators between latents and pixels.
+    The network contains the decoder and refers to its weights by the same names. Its inputs are those of the decoder
+    and:
+
+    - `wanted`, float32 (N, 3, H, W): the original pixels, in the decoder's range.
+    - `weights`, float32 (N, 1, H, W): the weight of each pixel's squared error.
+    - `structure`, float32 (N, 1, h, w): the weight of the structural loss at each latent.
+
+    Its outputs are:
+
+    - `errors`, float32 (N, 1, h, w): the weighted squared error of each latent's pixels.
+    - `lost`, float32 (N, 1, h, w): the structural loss at each latent, not weighted.
+    - `gradient`, float32 (N, C, h, w): the gradient of the weighted sum of both.
+
+    Arguments:
+        decoder: The decoder. If it pads edges, height and width must be at least two latents at run time.
+        downscale: Pixels for each latent along a side.
+        pixel_range: The range of the decoder's pixels.
+
+    Raises:
+        BundleError: The decoder has an operator between latents and pixels for which there is no rule.
     """
-    graph = Reversed(decoder)
-    (shown,) = (value.name for value in decoder.graph.output)
-    difference = graph.add("Sub", shown, "wanted")
+    graph = Backprop(decoder)
+    (decoded,) = (value.name for value in decoder.graph.output)
+    difference = graph.add("Sub", decoded, "wanted")
     weighted = graph.add("Mul", difference, "weights")
     squares = graph.add("Mul", difference, weighted)
     total = graph.add("ReduceSum", squares, graph.constant(np.array([1])), keepdims=1)
     side: dict[str, Any] = {"kernel_shape": [downscale] * 2, "strides": [downscale] * 2}
     mean = graph.add("AveragePool", total, **side)
     graph.add("Mul", mean, graph.constant(np.float32(downscale**2)), to="errors")
-    lost, gradient = structure(graph, shown, "wanted", "structure", downscale, pixel_range)
+    lost, gradient = structure(graph, decoded, "wanted", "structure", downscale, pixel_range)
     graph.add("Identity", lost, to="lost")
     seed = graph.add("Add", graph.add("Mul", weighted, graph.constant(np.float32(2))), gradient)
-    graph.add("Identity", graph.back(shown, seed), to="gradient")
+    graph.add("Identity", graph.run(decoded, seed), to="gradient")
     return _model(decoder, graph, downscale)
 
 
 def write_gradient(decoder: Path, path: Path, downscale: int, pixel_range: tuple[float, float]) -> None:
-    """Write the gradient of a decoder beside it; weights are read from the decoder's own file. Errors of `gradient_of`.
+    """Write the gradient network of a decoder into the same folder.
 
-    ONNX lets a weight lie anywhere in another file: these lie where the decoder's graph has them.
+    Its weights refer to the decoder's file as ONNX external data, at the offsets where that file stores them.
+
+    Arguments:
+        decoder: The decoder's ONNX file.
+        path: The new file.
+        downscale: Pixels for each latent along a side.
+        pixel_range: The range of the decoder's pixels.
+
+    Raises:
+        BundleError: See `gradient_of`; also if the decoder's weights are in a file of their own.
     """
     if decoder.with_name(f"{decoder.name}.data").exists():
-        raise BundleError(f"there is no gradient of {decoder.name}, so large that its weights are in another file")
+        raise BundleError(f"{decoder.name} is too large for a gradient: its weights are in a file of their own")
     model, data = gradient_of(onnx.load(decoder), downscale, pixel_range), decoder.read_bytes()
     for tensor in model.graph.initializer:
         if len(tensor.raw_data) < MIN_SHARED or (offset := data.find(tensor.raw_data)) < 0:
@@ -59,14 +82,14 @@ def write_gradient(decoder: Path, path: Path, downscale: int, pixel_range: tuple
 
 
 def _model(decoder: onnx.ModelProto, added: Nodes, downscale: int) -> onnx.ModelProto:
-    """Return a decoder's graph with what was added, and its inputs and outputs."""
+    """Return a decoder's graph with the added nodes, inputs and outputs."""
     planes = {"height": f"height*{downscale}", "width": f"width*{downscale}"}
     latents = decoder.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    more = {"wanted": (3, *planes.values()), "weights": (1, *planes.values()), "structure": (1, *planes)}
-    found = {"errors": (1, *planes), "lost": (1, *planes), "gradient": (latents, *planes)}
+    new_inputs = {"wanted": (3, *planes.values()), "weights": (1, *planes.values()), "structure": (1, *planes)}
+    new_outputs = {"errors": (1, *planes), "lost": (1, *planes), "gradient": (latents, *planes)}
     inputs, outputs = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in told.items()]
-        for told in (more, found)
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in shapes.items()]
+        for shapes in (new_inputs, new_outputs)
     )
     graph = helper.make_graph(
         [*decoder.graph.node, *added.nodes],

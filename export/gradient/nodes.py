@@ -1,4 +1,4 @@
-"""Nodes of an ONNX graph, added one after the other."""
+"""A builder of ONNX nodes and constants."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 
 class Nodes:
-    """What is added to a graph; names of tensors begin with `back`."""
+    """Nodes and constants to be added to a graph; names of their tensors begin with `back`."""
 
     def __init__(self) -> None:
         self.nodes, self.constants = list[NodeProto](), list[TensorProto]()

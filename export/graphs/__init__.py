@@ -1,1 +1,1 @@
-"""torch modules -> ONNX files in single and half precision, compared with what they came from."""
+"""torch modules -> ONNX files in single and half precision, compared with torch."""

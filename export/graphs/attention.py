@@ -1,4 +1,4 @@
-"""Attention for export: query chunks that bound the score matrix, and keys and values of a prompt that is fixed."""
+"""Attention for export: chunks of queries that bound the score matrix, and constant keys and values of a prompt."""
 
 from abc import ABC, abstractmethod
 
@@ -8,13 +8,13 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 CHUNKS = 16
-WIDEST_FUSED_HEAD = 256  # wider heads have no fused kernel, so their scores are written out
+WIDEST_FUSED_HEAD = 256  # wider heads have no fused kernel, so that the score matrix is stored
 
 
 def bound_attention(network: nn.Module, *, half: bool) -> None:
-    """Make the self-attention of `network` work on `CHUNKS` parts of its queries in turn.
+    """Make the self-attention of `network` process its queries in `CHUNKS` parts.
 
-    Scores of n positions then take n * n / 16 values. Heads that engines fuse anyway stay whole in half precision.
+    The scores of n positions then take n * n / 16 values. In half precision, heads that engines fuse are not split.
     """
 
     def chunks(head: int) -> int:
@@ -28,7 +28,7 @@ def bound_attention(network: nn.Module, *, half: bool) -> None:
 
 
 def bake_prompt(unet: nn.Module, embedding: Tensor) -> None:
-    """Replace the keys and values of every cross-attention by those of `embedding`, float32 (1, tokens, width)."""
+    """Replace the keys and values of every cross-attention with constants for `embedding`, (1, tokens, width)."""
     for name, module in list(unet.named_modules()):
         if isinstance(module, Attention) and name.endswith("attn2"):
             module.set_processor(PromptAttention(module, embedding))
@@ -36,7 +36,7 @@ def bake_prompt(unet: nn.Module, embedding: Tensor) -> None:
 
 
 class Processor(nn.Module, ABC):
-    """What diffusers calls for attention; kinds differ in what queries are attended to."""
+    """An attention processor of diffusers; subclasses differ in the keys and values."""
 
     def forward(
         self,
@@ -51,11 +51,11 @@ class Processor(nn.Module, ABC):
 
     @abstractmethod
     def attended(self, attn: Attention, tokens: Tensor) -> Tensor:
-        """Return what comes of attention before it is projected, for tokens, (N, positions, width)."""
+        """Return the attention's output before its projection, for tokens, (N, positions, width)."""
 
 
 class SelfAttention(Processor):
-    """Attention of a plane's positions to each other, with queries in chunks."""
+    """Self-attention of a plane's positions, with queries in chunks."""
 
     def __init__(self, chunks: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class SelfAttention(Processor):
 
 
 class PromptAttention(Processor):
-    """Attention to a prompt known beforehand."""
+    """Cross-attention to a fixed prompt."""
 
     def __init__(self, attn: Attention, embedding: Tensor) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class PromptAttention(Processor):
 
 
 class PlaneAttention(nn.Module):
-    """A block of one head that attends to the positions of a plane, as autoencoders of videos have it for a frame."""
+    """Self-attention with one head over a plane: the attention block of video autoencoders, for one frame."""
 
     upcast_attention = False
 
@@ -99,9 +99,10 @@ class PlaneAttention(nn.Module):
 
 
 def attend(attn: nn.Module, query: Tensor, key: Tensor, value: Tensor, chunks: int = 1) -> Tensor:
-    """Return attention, (N, heads, positions, width), in `chunks` parts of the queries.
+    """Return attention, (N, heads, positions, width), computed in `chunks` parts of the queries.
 
-    It is computed in single precision where the checkpoint asks for it: SD 2.1 gives black images else.
+    With the checkpoint's option `upcast_attention` it is computed in single precision; without it SD 2.1 would give
+    black images.
     """
     dtype = query.dtype
     if attn.upcast_attention:
@@ -110,7 +111,7 @@ def attend(attn: nn.Module, query: Tensor, key: Tensor, value: Tensor, chunks: i
         return F.scaled_dot_product_attention(query, key, value).to(dtype)
     shape, length, width = query.shape, query.shape[2], query.shape[3]
     part = (length + chunks - 1) // chunks
-    # Either factor takes half of the scale, which half precision can hold. Padded, so that no chunk is empty.
+    # Queries and keys each get the root of the scale, lest half precision overflows. Padding fills the last chunk.
     query = F.pad(query.flatten(0, 1) * width**-0.25, (0, 0, 0, chunks * part - length))
     key, value = key.flatten(0, 1).transpose(1, 2) * width**-0.25, value.flatten(0, 1)
     parts = [
@@ -120,7 +121,7 @@ def attend(attn: nn.Module, query: Tensor, key: Tensor, value: Tensor, chunks: i
 
 
 def _tokens(attn: Attention, hidden: Tensor) -> tuple[Tensor, torch.Size | None]:
-    """Return hidden states as (N, positions, channels), normalised, and their shape if they were a plane."""
+    """Return normalised hidden states, (N, positions, channels), and their original shape if it was a plane."""
     shape = hidden.shape if hidden.ndim == 4 else None
     tokens = hidden.flatten(2).transpose(1, 2) if shape else hidden
     if attn.group_norm is not None:

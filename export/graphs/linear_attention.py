@@ -1,6 +1,6 @@
-"""Attention of DC-AE for export: sums over positions come first, so that memory grows with the image, not its square.
+"""Linear attention of DC-AE for export: sums over positions come first, so that memory is linear in the image's size.
 
-diffusers has the other order too, for images of few positions, and would fix the one that the traced size takes.
+For images of few positions diffusers uses quadratic attention. Tracing would fix the variant for the traced size.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 def always_linear(network: nn.Module, _: Mapping[str, Any]) -> None:
-    """Make all attention of an `AutoencoderDC`'s network linear, whatever the size."""
+    """Make all attention of an `AutoencoderDC`'s network linear, for every image size."""
     for module in network.modules():
         if isinstance(module, SanaMultiscaleLinearAttention):
             module.processor = LinearAttention()
 
 
 class LinearAttention:
-    """What diffusers calls for attention; sums are in single precision, which half would overflow."""
+    """An attention processor of diffusers; sums are in single precision because half precision would overflow."""
 
     def __call__(self, attn: SanaMultiscaleLinearAttention, plane: Tensor) -> Tensor:
         tokens = plane.movedim(1, -1)
@@ -33,10 +33,10 @@ class LinearAttention:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, least: float) -> Tensor:
-    """Return means of `value` weighted by `key` times `query`, all (N, heads, width, positions), none negative.
+    """Return means of `value`, weighted by the products of `key` and `query`, all (N, heads, width, positions).
 
-    Weights may add up to 0, so that they are divided by `least` if that is more. diffusers adds it instead, which
-    comes to the same; but so small a number, added, is optimised away on the way to ONNX.
+    Keys and queries are not negative. The sum of weights may be 0, so the divisor is at least `least`. diffusers adds
+    `least` instead, which is nearly equal; but the export to ONNX removes the addition of such a small number.
     """
     weight = key.sum(-1, keepdim=True).mT @ query
     return (value @ key.mT) @ query / weight.clamp_min(least)

@@ -1,4 +1,4 @@
-"""What is exported: encoder, decoder and denoiser as plain functions of tensors, latents at unit scale."""
+"""The exported networks: encoder, decoder and denoiser as functions of tensors, with latents at unit scale."""
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ from sdtrt.export.graphs.attention import bake_prompt
 
 
 class Encoder(nn.Module):
-    """Pixels (N, 3, H, W) in [-1, 1] to the mean of the posterior, never a sample, at unit scale (N, C, h, w).
+    """Pixels (N, 3, H, W) in [-1, 1] to the mean of the posterior at unit scale, (N, C, h, w).
 
-    The parts of `vae` become its own, and may be altered for export.
+    The encoder takes over modules of `vae` and may change them for the export.
     """
 
     def __init__(self, vae: nn.Module, factors: Factors) -> None:
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents at unit scale (N, C, h, w) to pixels (N, 3, H, W), not clamped. It takes its parts as `Encoder` does."""
+    """Latents at unit scale (N, C, h, w) to pixels (N, 3, H, W), not clamped; it takes over modules of `vae`."""
 
     def __init__(self, vae: nn.Module, factors: Factors) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Decoder(nn.Module):
 
 
 def _register(network: nn.Module, factors: Factors) -> None:
-    """Give a network its factors, float32 (1, 1 or C, 1, 1), which follow it to half precision."""
+    """Register the factors, float32 (1, 1 or C, 1, 1), as buffers, which are converted to half with the network."""
     for name, values in (("scale", factors.scale), ("shift", factors.shift)):
         network.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1))
 
@@ -73,7 +73,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.unet = unet
         self.conditional = prompt is not None
-        self.added: dict[str, Tensor] = {}  # no buffers: they stay in single precision
+        self.added: dict[str, Tensor] = {}  # not buffers, so that they stay in single precision
         if prompt is None:
             return
         bake_prompt(unet, prompt.embedding)
@@ -91,6 +91,6 @@ class Denoiser(nn.Module):
 
 
 def downscale_of(encoder: Encoder) -> int:
-    """Return how many pixels wide a latent is."""
+    """Return the number of pixels for each latent along a side."""
     with torch.inference_mode():
         return 64 // encoder(torch.zeros(1, 3, 64, 64)).shape[-1]

@@ -1,7 +1,7 @@
-"""Autoencoders of videos on images: exactly what they do with a video of one frame, without its time axis.
+"""Video autoencoders for images: equivalent to a video of one frame, without the time axis.
 
-Before the first frame such networks see zeros, so that of a kernel's three frames only the last one counts, and they
-neither shorten nor lengthen time until a second frame comes.
+Causal convolutions pad the time before the first frame with zeros, so only the last frame of their kernels has an
+effect. Networks resample time only from the second frame on.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +16,9 @@ from sdtrt.export.graphs.attention import PlaneAttention
 
 
 def on_one_frame(network: nn.Module, config: Mapping[str, Any]) -> None:
-    """Make a network of an `AutoencoderKLWan` or `AutoencoderKLQwenImage` work on planes (N, C, H, W), in place.
+    """Convert a network of an `AutoencoderKLWan` or `AutoencoderKLQwenImage` to planes (N, C, H, W), in place.
 
-    Patches of pixels are then packed as `torch.nn.functional.pixel_unshuffle` does it.
+    Patches of pixels are then packed in the order of `torch.nn.functional.pixel_unshuffle`.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
@@ -30,8 +30,8 @@ def on_one_frame(network: nn.Module, config: Mapping[str, Any]) -> None:
 
 
 def last_frame_of(convolution: nn.Conv3d) -> nn.Conv2d:
-    """Return what a causal convolution does with a first frame."""
-    # diffusers pads by itself, and keeps what it pads by in `_padding`: columns, rows and frames, before and after.
+    """Return the two-dimensional equivalent of a causal convolution for the first frame."""
+    # diffusers pads explicitly and stores the padding in `_padding`: before and after, of columns, rows and frames.
     left, _, top = convolution._padding[:3]
     plane = nn.Conv2d(
         convolution.in_channels,
@@ -47,18 +47,18 @@ def last_frame_of(convolution: nn.Conv3d) -> nn.Conv2d:
 
 
 def plane_norm(norm: nn.Module) -> nn.Module:
-    """Return a norm over channels whose factors fit planes."""
+    """Reshape the factors of a norm over channels for planes, and return the norm."""
     norm.gamma = nn.Parameter(norm.gamma.detach().reshape(-1, 1, 1))
     return norm
 
 
 def plane_upsample(_: nn.Module) -> nn.Module:
-    """Return what enlarges a plane: by a factor of 2, "nearest" is "nearest-exact", and needs no single precision."""
+    """Return an enlargement by 2; there "nearest" equals "nearest-exact", and works in half precision."""
     return nn.Upsample(scale_factor=2, mode="nearest")
 
 
 class PlaneResample(nn.Module):
-    """A change of size; that of time waits for a second frame."""
+    """The spatial part of a resampling block; time is resampled only from the second frame on."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class PlaneResample(nn.Module):
 
 
 class PlaneShortcut(nn.Module):
-    """A block without weights, on a video of one frame."""
+    """A block without weights, applied to a video of one frame."""
 
     def __init__(self, block: nn.Module, **options: Any) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class PlaneShortcut(nn.Module):
 
 
 def first_chunk(block: nn.Module) -> nn.Module:
-    """Return a doubling whose first frame stays one."""
+    """Return a doubling of frames that keeps the first frame single."""
     return PlaneShortcut(block, first_chunk=True)
 
 
@@ -101,7 +101,7 @@ PLANAR: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def _reorder_patches(modules: Mapping[str, nn.Module], patch: int) -> None:
-    """Move the pixels of a patch from columns first, as Wan has them, to rows first: in the weights at both ends."""
+    """Permute the first and last weights so that the pixels of a patch are in row order; Wan has column order."""
     order = torch.arange(3 * patch**2).view(3, patch, patch).transpose(1, 2).flatten()
     with torch.no_grad():
         if first := modules.get("encoder.conv_in"):

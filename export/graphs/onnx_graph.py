@@ -1,4 +1,4 @@
-"""ONNX files: read, written, and the small adapters that give anyone's networks this project's inputs and outputs."""
+"""Reading and writing of ONNX files, and adapters that give networks this project's inputs and outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
 from sdtrt.errors import BundleError
 
-OPSET = 21  # the first in which GroupNormalization is one node with statistics in single precision
-MAX_INLINE = 1 << 30  # bytes of weights above which they lie in a file beside the graph; protobuf ends at 2^31
+OPSET = 21  # the first opset whose GroupNormalization computes statistics in single precision
+MAX_INLINE = 1 << 30  # bytes; larger weights are stored in a second file, because protobuf is limited to 2^31
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A graph's input or output; of `shape`, None stands for an axis of any length."""
+    """A graph's input or output; None in `shape` is a dynamic axis."""
 
     name: str
     dtype: np.dtype
@@ -27,51 +27,51 @@ class Tensor:
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """Return a model with all its weights, at opset `OPSET`; `BundleError` if the file is not a sound ONNX model."""
+    """Return a model with all its weights, at opset `OPSET` or later; `BundleError` if the file is not valid."""
     require_file(path)
     try:
         if _declares_shapes(onnx.load(path, load_external_data=False)):
             onnx.checker.check_model(path)
         model = onnx.load(path)
-    except Exception as error:  # protobuf and checker have no common exception
+    except Exception as error:  # errors of protobuf and the checker have no common base class
         raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
     version = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), OPSET)
     if version >= OPSET:
         return model
     try:
         return version_converter.convert_version(model, OPSET)
-    except Exception as error:  # of the converter: no common base
+    except Exception as error:  # the converter's errors have no common base class
         raise BundleError(
-            f"{path} is of opset {version}, and cannot be brought to opset {OPSET}: {error}; export it with "
+            f"{path} has opset {version} and cannot be converted to opset {OPSET}: {error}; export it with "
             f"opset_version={OPSET}"
         ) from error
 
 
 def _declares_shapes(model: onnx.ModelProto) -> bool:
-    """Return whether inputs and outputs all have shapes, as ONNX wants; ONNX Runtime does without."""
+    """Return whether all inputs and outputs have shapes, which ONNX requires but ONNX Runtime does not."""
     values = (*model.graph.input, *model.graph.output)
     return all(v.type.tensor_type.HasField("shape") for v in values if v.type.HasField("tensor_type"))
 
 
 def require_file(path: Path) -> None:
-    """Raise `BundleError` if a file of a model is not there; it says which ONNX files are."""
+    """Raise `BundleError` if a model's file does not exist; the message lists the ONNX files in the folder."""
     if path.is_file():
         return
     folder = path if path.is_dir() else path.parent
     names = sorted(other.relative_to(folder).as_posix() for other in (*folder.glob("*.onnx"), *folder.glob("*/*.onnx")))
-    there = f"there: {', '.join(names[:8])}" if names else f"there is no .onnx file in {folder}"
-    raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; name an ONNX file; {there}")
+    listing = f"the folder contains: {', '.join(names[:8])}" if names else f"there is no .onnx file in {folder}"
+    raise BundleError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; name an ONNX file; {listing}")
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model, stripped; large ones with their weights in one file beside it, named like it and `.data`."""
+    """Strip a model and write it; weights above `MAX_INLINE` bytes go to a second file with the suffix `.data`."""
     strip(model)
     external = nbytes(model) > MAX_INLINE
     onnx.save(model, path, save_as_external_data=external, location=f"{path.name}.data")
     try:
         onnx.checker.check_model(path, full_check=not external)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise BundleError(f"{path.name} would not be sound: {error}") from error
+        raise BundleError(f"{path.name} would not be a valid ONNX model: {error}") from error
 
 
 def nbytes(model: onnx.ModelProto) -> int:
@@ -80,7 +80,7 @@ def nbytes(model: onnx.ModelProto) -> int:
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model without the exporter's notes: stack traces with this machine's folders, and inferred shapes."""
+    """Remove the exporter's metadata (stack traces with local paths, and inferred shapes), and return the model."""
     graph = model.graph
     del graph.value_info[:]
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
@@ -90,7 +90,7 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def inputs(model: onnx.ModelProto) -> list[Tensor]:
-    """Return a model's inputs, without the weights that old exporters list among them."""
+    """Return a model's inputs, without the weights that old exporters list as inputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [_tensor(value) for value in model.graph.input if value.name not in weights]
 
@@ -101,14 +101,14 @@ def outputs(model: onnx.ModelProto) -> list[Tensor]:
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     if not value.type.HasField("tensor_type"):
-        raise BundleError(f"{value.name!r} is not a tensor; networks take and give tensors (N, C, H, W)")
+        raise BundleError(f"{value.name!r} is not a tensor; expected tensors (N, C, H, W) as inputs and outputs")
     kind = value.type.tensor_type
     shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
     return Tensor(value.name, helper.tensor_dtype_to_np_dtype(kind.elem_type), shape)
 
 
 def fingerprint(model: onnx.ModelProto) -> list[np.ndarray]:
-    """Return all that sets a model apart but names: its floating-point constants, and its operations in order."""
+    """Return arrays that identify a model independently of names: its operators in order, and its float constants."""
     constants = [
         a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute if a.HasField("t")
     ]
@@ -128,11 +128,20 @@ def adapted(
     before: tuple[float, float] = (1.0, 0.0),
     after: tuple[float, float] = (1.0, 0.0),
 ) -> onnx.ModelProto:
-    """Return a model with one input, `source`, and one output, `target`, made of `model` and what must surround it.
+    """Return a model with one input and one output, which contains `model` and adapters around it.
 
-    The network sees source * before[0] + before[1]. Its outputs are enlarged bilinearly by their integer factors and
-    summed to y (one alone stays as it is), of which the `first` channels are kept, None for all; `target` is
-    y * after[0] + after[1]. Both are float32 (N, C, H, W), all axes but the channels of any length.
+    The input of `model` is source * before[0] + before[1]. Its outputs are enlarged bilinearly and summed to y. The
+    output `target` is y * after[0] + after[1]. Input and output are float32 (N, C, H, W) with dynamic N, H and W.
+
+    Arguments:
+        model: A model with one input.
+        source: Name of the new input.
+        target: Name of the new output.
+        outputs_and_scales: The outputs of `model` to sum, each with its integer enlargement factor.
+        channels: Numbers of channels of `source` and `target`.
+        first: Number of the first channels of y that are kept; None for all.
+        before: Scale and shift of the input.
+        after: Scale and shift of the output.
     """
     old_input = inputs(model)[0].name
     inner = compose.add_prefix(model, "inner.", rename_functions=False)
@@ -169,7 +178,7 @@ def adapted(
 def _affine(
     source: str, target: str, scale_and_shift: tuple[float, float], name: str
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Return nodes, and their constants, for target = source * scale + shift."""
+    """Return the nodes and constants of target = source * scale + shift."""
     scale, shift = scale_and_shift
     if (scale, shift) == (1, 0):
         return [helper.make_node("Identity", [source], [target])], []

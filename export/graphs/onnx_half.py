@@ -1,6 +1,6 @@
-"""A single-precision ONNX network to half precision, for networks that come without their torch source.
+"""Conversion of a single-precision ONNX network to half precision, for networks without their torch modules.
 
-Checkpoints are exported in half by torch itself (`export.half`); a converter has to insert casts.
+Checkpoints are converted in torch instead (`torch_half`), which needs no casts between layers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,21 +14,25 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_run import run
 
-LARGEST = 3e4  # of an activation on the probe: half precision ends at 65504
+LARGEST = 3e4  # largest activation on the probe; half precision ends at 65504
 TENSORS_AT_ONCE = 24
 
 
-def halved(path: Path, probe: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto, list[str]]:
-    """Return the network in half precision, inputs and outputs too, and the nodes that had to stay single.
+def to_fp16(path: Path, probe: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto, list[str]]:
+    """Return the network in half precision, including inputs and outputs, and the nodes that stay in single precision.
 
-    Those are the nodes that take or give values above `LARGEST` when the network runs on `probe`, float32 arrays.
+    These nodes have inputs or outputs above `LARGEST` when the network runs on the probe.
+
+    Arguments:
+        path: The ONNX file.
+        probe: Its inputs by name, float32 arrays.
     """
     model = onnx_graph.read(path)
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}.{index}"
     large = _large_tensors(model, probe)
     islands = [node.name for node in model.graph.node if large & {*node.input, *node.output}]
-    # The converter casts at an island's borders only where it knows that a tensor is float32.
+    # The converter inserts casts at an island's borders only if the tensor is known to be float32.
     model = onnx.shape_inference.infer_shapes(model)
     model = convert_float_to_float16(model, keep_io_types=False, node_block_list=islands, disable_shape_infer=True)
     return without_idle_casts(model), islands
@@ -46,7 +50,7 @@ def _large_tensors(model: onnx.ModelProto, probe: Mapping[str, np.ndarray]) -> s
 
 
 def without_idle_casts(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model without casts of half weights to half, and without those to half and back between islands."""
+    """Remove casts of half-precision weights to half, and pairs of casts between adjacent islands; return the model."""
     graph = model.graph
     half = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     halving = {n.output[0]: n.input[0] for n in graph.node if _casts_to(n, TensorProto.FLOAT16)}
@@ -54,17 +58,17 @@ def without_idle_casts(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         if _casts_to(node, TensorProto.FLOAT) and node.input[0] in halving and node.input[0] not in renamed:
             renamed[node.output[0]] = halving[node.input[0]]
-    kept = [node for node in graph.node if not (node.op_type == "Cast" and node.output[0] in renamed)]
-    for node in kept:
+    nodes = [node for node in graph.node if not (node.op_type == "Cast" and node.output[0] in renamed)]
+    for node in nodes:
         node.input[:] = [renamed.get(name, name) for name in node.input]
-    used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
+    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
     del graph.node[:]
-    graph.node.extend(_sorted(node for node in kept if node.op_type != "Cast" or used & set(node.output)))
+    graph.node.extend(_sorted(node for node in nodes if node.op_type != "Cast" or used & set(node.output)))
     return model
 
 
 def _sorted(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Return nodes so that each comes after those it depends on; the converter appends its casts at the end."""
+    """Return nodes in topological order; the converter appends its casts at the end."""
     makers = {name: node for node in nodes for name in node.output}
     order: dict[str, onnx.NodeProto] = {}
     stack = [(node, False) for node in reversed(list(makers.values()))]

@@ -1,4 +1,4 @@
-"""An ONNX model run as it stands, to see any of its tensors."""
+"""Execution of an ONNX model without optimisation, with access to any of its tensors."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,13 @@ from sdtrt.export.graphs import onnx_graph
 
 
 def run(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return any of a model's tensors, inner ones too, for `inputs`: ONNX Runtime on the CPU, graph not optimised."""
+    """Return the named tensors of a model for `inputs`, computed by ONNX Runtime on the CPU without optimisation.
+
+    Arguments:
+        model: The model.
+        inputs: Its inputs by name.
+        names: Names of outputs or inner tensors.
+    """
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     del exposed.graph.output[:]

@@ -1,4 +1,4 @@
-"""Graphs that came in half precision, brought to single: all other stages start from single precision."""
+"""Conversion of half-precision graphs to single precision, from which all other stages start."""
 
 from collections.abc import Iterable
 
@@ -11,14 +11,14 @@ KINDS = {"to", "dtype", "output_dtype"}  # attributes that name an element type
 
 
 def to_single(model: onnx.ModelProto) -> bool:
-    """Turn all half-precision tensors of a model to float32, in place; return whether there were any."""
+    """Convert all half-precision tensors of a model to float32, in place; return whether there were any."""
     values = (*model.graph.input, *model.graph.output)
-    changed = [_retyped(value) for value in values] + [_turned(model.graph)]
-    changed += [_nodes_turned(function.node) for function in model.functions]
+    changed = [_retype(value) for value in values] + [_convert_graph(model.graph)]
+    changed += [_convert_nodes(function.node) for function in model.functions]
     return any(changed)
 
 
-def _retyped(value: onnx.ValueInfoProto) -> bool:
+def _retype(value: onnx.ValueInfoProto) -> bool:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or kind.elem_type not in HALF:
         return False
@@ -26,26 +26,26 @@ def _retyped(value: onnx.ValueInfoProto) -> bool:
     return True
 
 
-def _turned(graph: onnx.GraphProto) -> bool:
-    del graph.value_info[:]  # what was inferred of inner tensors, types among it
-    return any([*map(_widened, graph.initializer), _nodes_turned(graph.node)])
+def _convert_graph(graph: onnx.GraphProto) -> bool:
+    del graph.value_info[:]  # inferred shapes and types of inner tensors, which are no longer valid
+    return any([*map(_convert_tensor, graph.initializer), _convert_nodes(graph.node)])
 
 
-def _nodes_turned(nodes: Iterable[onnx.NodeProto]) -> bool:
-    changed = [_attribute_turned(attribute) for node in nodes for attribute in node.attribute]
-    return any(changed)  # after all were turned
+def _convert_nodes(nodes: Iterable[onnx.NodeProto]) -> bool:
+    changed = [_convert_attribute(attribute) for node in nodes for attribute in node.attribute]
+    return any(changed)  # a list, so that all attributes are converted
 
 
-def _attribute_turned(attribute: AttributeProto) -> bool:
+def _convert_attribute(attribute: AttributeProto) -> bool:
     if attribute.type == AttributeProto.INT and attribute.name in KINDS and attribute.i in HALF:
         attribute.i = TensorProto.FLOAT
         return True
     tensors = [attribute.t] if attribute.type == AttributeProto.TENSOR else [*attribute.tensors]
     graphs = [attribute.g] if attribute.type == AttributeProto.GRAPH else [*attribute.graphs]
-    return any([*map(_widened, tensors), *map(_turned, graphs)])
+    return any([*map(_convert_tensor, tensors), *map(_convert_graph, graphs)])
 
 
-def _widened(tensor: TensorProto) -> bool:
+def _convert_tensor(tensor: TensorProto) -> bool:
     if tensor.data_type not in HALF:
         return False
     array = numpy_helper.to_array(tensor).astype(np.float32)

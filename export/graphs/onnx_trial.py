@@ -1,4 +1,4 @@
-"""Graphs from outside, run once: their declared shapes may be symbolic, missing or narrower than what they can do."""
+"""Trial runs of imported graphs, because their declared shapes may be symbolic, missing or too narrow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,14 @@ RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "Rando
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A graph with one input, as read from `path`; `source` is that input as declared, `notes` what was changed."""
+    """An imported graph with one input.
+
+    Attributes:
+        path: Its file.
+        model: The model, with dynamic shapes and in single precision.
+        source: Its input as declared in the file.
+        notes: Messages about changes.
+    """
 
     path: Path
     model: onnx.ModelProto
@@ -28,48 +35,52 @@ class Graph:
 
     @classmethod
     def read(cls, path: Path, channels: int | None) -> "Graph":
-        """Read a graph whose input has so many channels, if they are known.
+        """Read a graph.
+
+        Arguments:
+            path: The ONNX file.
+            channels: Number of channels of its input; None if unknown.
 
         Raises:
-            BundleError: The input cannot be a batch of planes: its type, axes or channels are others.
+            BundleError: The graph does not have exactly one input, or it is not a batch of planes, (N, C, H, W).
         """
         model = onnx_graph.read(path)
-        found = onnx_graph.inputs(model)
-        if len(found) != 1:
-            names = ", ".join(map(str, found)) or "no inputs"
-            raise BundleError(f"{path} has inputs {names}; expected one: the image, or its latents")
-        source = found[0]
-        notes = [f"{path.name}: half precision was brought to single"] if to_single(model) else []
+        inputs = onnx_graph.inputs(model)
+        if len(inputs) != 1:
+            names = ", ".join(map(str, inputs)) or "no inputs"
+            raise BundleError(f"{path} has inputs {names}; expected one input: the image or its latents")
+        source = inputs[0]
+        notes = [f"{path.name}: half precision was converted to single"] if to_single(model) else []
         if onnx_graph.inputs(model)[0].dtype != np.float32:
             raise BundleError(f"{path}: input {source} is {source.dtype}, expected float32 or float16")
         _require_planes(source, path, channels)
         sizes = (source.shape or (None,))[:1] + source.shape[2:]
         if any(size is not None for size in sizes):
-            notes.append(f"{path.name}: input {source} declares fixed sizes, but takes others")
+            notes.append(f"{path.name}: input {source} declares fixed sizes, but accepts other sizes")
         _free(model)
         return cls(path, model, source, tuple(notes))
 
     @property
     def channels(self) -> int | None:
-        """The declared number of the input's channels, None if it is not declared."""
+        """The declared number of channels of the input, None if it is not declared."""
         return self.source.shape[1] if self.source.shape else None
 
     def run(self, planes: F32Array) -> dict[str, F32Array]:
         """Return all outputs for a batch of planes.
 
         Raises:
-            BundleError: The graph does not take them; the message says which layout or sizes it wants.
+            BundleError: The graph does not accept them; the message names the expected layout or sizes.
         """
         names = [output.name for output in onnx_graph.outputs(self.model)]
         if not names:
             raise BundleError(f"{self.path} has no output")
         try:
             return run(self.model, {self.source.name: planes}, names)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base but this
+        except Exception as error:  # ONNX Runtime's exceptions have no other common base class
             raise self._fault(planes, names, error) from error
 
     def draws(self, value: F32Array) -> bool:
-        """Return whether an output for a batch of equal images differs among them, as samples do."""
+        """Return whether an output is a random sample: it differs within a batch of equal images."""
         random = not RANDOM.isdisjoint(node.op_type for node in self.model.graph.node)
         return random and not np.array_equal(value[0], value[-1])
 
@@ -78,7 +89,7 @@ class Graph:
         fixed = [n for n in ((self.source.shape or (None,))[0], *self.source.shape[2:]) if n is not None]
         if fixed:
             return BundleError(
-                f"{self.path}: input {self.source} has fixed sizes, and fails with others ({text}); export it with "
+                f"{self.path}: input {self.source} has fixed sizes and fails with other sizes ({text}); export it with "
                 "dynamic batch, height and width"
             )
         try:
@@ -88,11 +99,11 @@ class Graph:
         return channels_last(self.path, f"input {self.source}")
 
 
-def channels_last(path: Path, what: str) -> BundleError:
+def channels_last(path: Path, tensor: str) -> BundleError:
     """Return the error for a tensor (N, H, W, C)."""
     return BundleError(
-        f"{path}: {what} has its channels last (N, H, W, C), expected (N, C, H, W); export it with channels first, in "
-        "tf2onnx by --inputs-as-nchw and --outputs-as-nchw"
+        f"{path}: {tensor} has its channels last (N, H, W, C), expected (N, C, H, W); export it with channels first "
+        "(in tf2onnx: --inputs-as-nchw and --outputs-as-nchw)"
     )
 
 
@@ -103,12 +114,12 @@ def require_channels_first(path: Path, name: str, shape: tuple[int, ...], height
 
 
 def described(values: Mapping[str, F32Array]) -> str:
-    """Return outputs in words, with the shapes that they have."""
+    """Return the names, types and shapes of outputs, for a message."""
     return ", ".join(f"{name!r} ({value.dtype}, {' x '.join(map(str, value.shape))})" for name, value in values.items())
 
 
 def _divides(sides: tuple[int, ...], height: int, width: int) -> bool:
-    """Return whether sides are those of `height` and `width`, both larger or both smaller by one whole factor."""
+    """Return whether sides equal `height` and `width`, both multiplied or both divided by the same integer."""
     if not all(sides):
         return False
     down, up = height // sides[0], sides[0] // height
@@ -128,7 +139,7 @@ def _require_planes(source: Tensor, path: Path, channels: int | None) -> None:
 
 
 def _free(model: onnx.ModelProto) -> None:
-    """Let the inputs and outputs of a model have any shape, in place."""
+    """Remove the declared shapes of a model's inputs and outputs, in place."""
     for value in (*model.graph.input, *model.graph.output):
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")

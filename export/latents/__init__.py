@@ -1,1 +1,1 @@
-"""What photos tell of a model: its latent profile, and where its UNet helps."""
+"""Measurements of a model on photos: its latent profile, its receptive field, and the gain of its UNet."""

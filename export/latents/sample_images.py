@@ -1,4 +1,4 @@
-"""Images for checks: photos of a folder, or one made by formula where there are none."""
+"""Images for measurements and checks: photos of a folder, or a synthetic image."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from sdtrt.errors import BundleError
 SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
-def made_image(width: int, height: int) -> U8Array:
-    """Return RGB pixels, uint8 (height, width, 3), with what photos have: shading, edges, texture, saturated colour.
+def synthetic_image(width: int, height: int) -> U8Array:
+    """Return RGB pixels, uint8 (height, width, 3), with texture, shading, edges and saturated colours, as photos have.
 
-    Texture has the amplitude spectrum 1/f of natural images (D. J. Field, J. Opt. Soc. Am. A 4, 1987).
+    The texture has the amplitude spectrum 1/f of natural images (D. J. Field, J. Opt. Soc. Am. A 4, 1987).
     """
     rng = np.random.default_rng(1)
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
@@ -29,27 +29,31 @@ def made_image(width: int, height: int) -> U8Array:
     return np.clip(np.rint(planes), 0, 255).astype(np.uint8)
 
 
-def photos_in(folder: Path) -> list[Path]:
+def list_photos(folder: Path) -> list[Path]:
     """Return the image files in a folder, sorted; `BundleError` if there are none."""
     if not folder.is_dir():
-        raise BundleError(f"{folder} is not a folder; calibration wants one with some dozens of photos")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise BundleError(f"{folder} holds no images; calibration wants a folder of some dozens of photos")
-    return found
+        raise BundleError(f"{folder} is not a folder; calibration needs a folder of some dozens of photos")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise BundleError(f"{folder} holds no images; calibration needs a folder of some dozens of photos")
+    return paths
 
 
-def crops_of(photos: Sequence[Path], count: int, side: int, multiple: int) -> Iterator[U8Array]:
-    """Yield about `count` random crops of photos, RGB pixels, uint8 (H, W, 3), the same ones each time.
+def random_crops(photos: Sequence[Path], count: int, side: int, multiple: int) -> Iterator[U8Array]:
+    """Yield about `count` random crops of photos, RGB pixels, uint8 (H, W, 3); every call yields the same crops.
 
-    They are `side` pixels wide and high, or as many as a smaller photo has, a multiple of `multiple`. Of many photos
-    some are taken, evenly; of few several crops each, as far as there are several. What cannot be read, has more than
-    8 bits or is smaller than `multiple` is passed over.
+    Photos that cannot be read, have more than 8 bits or are smaller than `multiple` are skipped.
+
+    Arguments:
+        photos: Paths. Of more than `count` photos an even selection is used, of fewer several crops each.
+        count: Number of crops.
+        side: Width and height in pixels; smaller photos give smaller crops.
+        multiple: Width and height are rounded down to a multiple of it.
     """
     rng = np.random.default_rng(1)
     taken = photos if len(photos) <= count else [photos[n * len(photos) // count] for n in range(count)]
     for path in taken:
-        pixels = pixels_of(path)
+        pixels = load_pixels(path)
         if pixels is None:
             continue
         height, width = (min(n, side) // multiple * multiple for n in pixels.shape[:2])
@@ -61,12 +65,12 @@ def crops_of(photos: Sequence[Path], count: int, side: int, multiple: int) -> It
             yield pixels[top : top + height, left : left + width].copy()  # a view would keep the whole photo
 
 
-def centre_of(path: Path, largest: int, multiple: int) -> U8Array | None:
-    """Return the middle of a photo as RGB pixels, uint8 (H, W, 3).
+def centre_crop(path: Path, largest: int, multiple: int) -> U8Array | None:
+    """Return the centre of a photo as RGB pixels, uint8 (H, W, 3); None if it cannot be read or is too small.
 
-    At most `largest` on a side and a multiple of `multiple`; None if the photo is smaller than that, or cannot be used.
+    A side has at most `largest` pixels and is a multiple of `multiple`.
     """
-    pixels = pixels_of(path)
+    pixels = load_pixels(path)
     if pixels is None:
         return None
     height, width = (min(n, largest) // multiple * multiple for n in pixels.shape[:2])
@@ -76,12 +80,12 @@ def centre_of(path: Path, largest: int, multiple: int) -> U8Array | None:
     return pixels[top : top + height, left : left + width]
 
 
-def pixels_of(path: Path) -> U8Array | None:
-    """Return a photo's RGB pixels; None if it cannot be read, or has more than 8 bits, which nothing is measured on."""
+def load_pixels(path: Path) -> U8Array | None:
+    """Return a photo's RGB pixels, uint8 (H, W, 3); None if it cannot be read or has more than 8 bits."""
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")):
                 return None
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except Exception:  # of Pillow's readers, which raise whatever they stumble over
+    except Exception:  # Pillow's readers raise exceptions of many classes for damaged files
         return None

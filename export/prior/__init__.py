@@ -1,1 +1,1 @@
-"""The priors of latent spaces: what they look at, how they are trained, and how they become integers."""
+"""The priors of latent spaces: their contexts, their training, and their conversion to integers."""

@@ -1,4 +1,4 @@
-"""What a latent space's prior codes in which order, and what its networks look at."""
+"""The coding order of a latent space's prior, and the contexts of its networks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ HIGH_PYRAMID = (
     Phase(8, ((0, 4), (4, 0))),
     *PYRAMID[1:],
 )
-ORIGIN_PERIOD = 8  # phases repeat after so many rows and columns
+ORIGIN_PERIOD = 8  # rows and columns after which all phases repeat
 OFFSETS: list[Offset] = sorted(
     ((dy, dx) for dy in range(-MARGIN, MARGIN + 1) for dx in range(-MARGIN, MARGIN + 1)),
     key=lambda offset: (offset[0] ** 2 + offset[1] ** 2, offset),
@@ -24,61 +24,87 @@ OFFSETS: list[Offset] = sorted(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looks:
-    """How many of the nearest known offsets the networks of a group look at: of latents, and of their magnitudes."""
+class ContextShape:
+    """The context of one group's networks: for each group, the number of the nearest known offsets that are used.
+
+    Attributes:
+        own: Offsets of latents of the same group.
+        own_magnitudes: Offsets of magnitudes of the same group.
+        near: Other groups whose latents, with their signs, are used.
+        near_latents: Offsets of latents of the groups in `near`.
+        near_magnitudes: Offsets of magnitudes of the groups in `near`.
+        far_magnitudes: Offsets of magnitudes of all other groups.
+    """
 
     own: int = 4
     own_magnitudes: int = 4
-    near: tuple[int, ...] = ()  # groups that tell of this one's signs, too
+    near: tuple[int, ...] = ()
     near_latents: int = 5
     near_magnitudes: int = 5
-    far_magnitudes: int = 1  # of all other groups
+    far_magnitudes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Groups of channels, coarse to fine, and what is looked at for each."""
+class PriorConfig:
+    """The configuration of a prior.
+
+    Attributes:
+        groups: Groups of channels, coarse to fine.
+        context_shapes: The context of each group.
+        cuts: Indices of the passes after which levels end.
+        hidden_units: Width of the networks' first hidden layer.
+        second_hidden_units: Width of the second hidden layer.
+        positions_first: Whether all channels of a position precede the next position. Otherwise all positions of a
+            group precede the next group.
+        fit_offsets: Whether reconstruction offsets are fitted. A decoder trained on symbols learns them by itself.
+        predicted_groups: Number of the first groups whose symbols are coded relative to the prediction.
+        pyramid: The phases of the first group; of all groups if `positions_first`.
+        spacings: Distance of predicted symbols in each phase, in 1/64 quantization step.
+    """
 
     groups: list[list[int]]
-    looks: list[Looks]  # of each group
-    cuts: tuple[int, ...]  # passes after which levels end
-    units: int
-    second_units: int
-    positions_first: bool  # all channels at a position before the next; else all positions of a channel
-    points: bool = True  # whether it tells where in its interval a latent lies: not to decoders that learned that
-    predicted: int = 0  # of how many groups, the first ones, symbols count from what is expected
-    pyramid: tuple[Phase, ...] = PYRAMID  # the positions of the first group, and of all if those come first
-    spacings: tuple[int, ...] = (OFFSET_UNITS,) * len(
-        PYRAMID
-    )  # how far apart predicted symbols lie in each, in 1/64 step
+    context_shapes: list[ContextShape]
+    cuts: tuple[int, ...]
+    hidden_units: int
+    second_hidden_units: int
+    positions_first: bool
+    fit_offsets: bool = True
+    predicted_groups: int = 0
+    pyramid: tuple[Phase, ...] = PYRAMID
+    spacings: tuple[int, ...] = (OFFSET_UNITS,) * len(PYRAMID)
 
 
-def plan_for(order: Sequence[int]) -> Plan:
-    """Return the plan of a latent space of any number of channels, those first in `order` that cost most bits.
+def config_for(order: Sequence[int]) -> PriorConfig:
+    """Return the configuration for a latent space of any number of channels.
 
-    It is that of `sd1` for 4 channels. For more, channels are grouped, and look at fewer offsets, so that a network
-    has some 300 inputs at most.
+    For 4 channels it is that of `sd1`. More channels are grouped and use fewer offsets, so that a network has about
+    300 inputs at most.
+
+    Arguments:
+        order: The channels, from the highest rate to the lowest.
     """
     count = len(order)
     groups = [[*map(int, part)] for part in np.array_split(np.array(order), min(count, 4 + count // 16))]
     largest = max(map(len, groups))
     own, near = min(24, max(4, 96 // largest)), min(12, max(1, 192 // max(1, count - largest)))
-    looks = Looks(own=own, own_magnitudes=0, near=tuple(range(len(groups))), near_latents=near, near_magnitudes=0)
-    return Plan(
+    context_shape = ContextShape(
+        own=own, own_magnitudes=0, near=tuple(range(len(groups))), near_latents=near, near_magnitudes=0
+    )
+    return PriorConfig(
         groups=groups,
-        looks=[looks] * len(groups),
+        context_shapes=[context_shape] * len(groups),
         cuts=(3 * len(groups), 4 * len(groups)),
-        units=40 if count <= 8 else 56,
-        second_units=16 if count <= 8 else 32,
+        hidden_units=40 if count <= 8 else 56,
+        second_hidden_units=16 if count <= 8 else 32,
         positions_first=True,
     )
 
 
-PLANS = {
-    "sd1": plan_for(range(4)),
-    "tiny": Plan(
-        # Channels 0-27 are brightness, 28-33 and 34-39 colour differences, each by rising frequency. `near` are those
-        # from which a linear prediction of latents, by a trial on training photos, gains most.
+PRIOR_CONFIGS = {
+    "sd1": config_for(range(4)),
+    "tiny": PriorConfig(
+        # Channels 0-27 are luma, 28-33 and 34-39 chroma, each by rising frequency. `near` lists the groups that improve
+        # a linear prediction of the latents most, measured on training photos.
         groups=[
             [0, 28, 34],
             [1, 2],
@@ -90,79 +116,81 @@ PLANS = {
             [21, 22, 23, 24, 25, 26, 27],
             [31, 32, 33, 37, 38, 39],
         ],
-        looks=[
-            Looks(own=20, own_magnitudes=12),
-            Looks(near=(0,)),
-            Looks(near=(0, 1)),
-            Looks(near=(1, 2)),
-            Looks(near=(0, 1)),
-            Looks(near=(2, 3)),
-            Looks(near=(3, 5)),
-            Looks(near=(5, 6)),
-            Looks(near=(4, 7)),
+        context_shapes=[
+            ContextShape(own=20, own_magnitudes=12),
+            ContextShape(near=(0,)),
+            ContextShape(near=(0, 1)),
+            ContextShape(near=(1, 2)),
+            ContextShape(near=(0, 1)),
+            ContextShape(near=(2, 3)),
+            ContextShape(near=(3, 5)),
+            ContextShape(near=(5, 6)),
+            ContextShape(near=(4, 7)),
         ],
         cuts=(5, 7, 11),
-        units=32,
-        second_units=32,
+        hidden_units=32,
+        second_hidden_units=32,
         positions_first=False,
-        points=False,
-        predicted=1,
+        fit_offsets=False,
+        predicted_groups=1,
         pyramid=HIGH_PYRAMID,
         spacings=(32, 36, 36, 48, 64, 64, 72),
     ),
 }
 
 
-def architecture(plan: Plan) -> Architecture:
-    """Return the passes of a plan."""
-    steps = list(_steps(plan))
+def build_architecture(config: PriorConfig) -> Architecture:
+    """Return the coding passes of a configuration."""
+    coding_order = list(_coding_order(config))
     bounds = [0]
-    for channels in plan.groups:
+    for channels in config.groups:
         bounds.append(bounds[-1] + len(channels))
     passes = []
-    for number, (group, phase) in enumerate(steps):
+    for number, (group, phase) in enumerate(coding_order):
         first, last = bounds[group], bounds[group + 1]
         values: list[ContextWindow] = []
         magnitudes: list[ContextWindow] = []
-        for other in range(len(plan.groups)):
-            done = [p for g, p in steps[:number] if g == other]
+        for other in range(len(config.groups)):
+            done = [p for g, p in coding_order[:number] if g == other]
             known = [offset for offset in OFFSETS if _known(offset, phase, done)]
             span = bounds[other], bounds[other + 1]
-            latents, strengths = counts(plan.looks[group], other, own=other == group)
+            latents, strengths = num_offsets(config.context_shapes[group], other, own=other == group)
             values += [ContextWindow(*span, *offset) for offset in known[:latents]]
             magnitudes += [ContextWindow(*span, *offset) for offset in known[:strengths]]
-        predicted = group < plan.predicted
-        spacing = plan.spacings[plan.pyramid.index(phase)] if predicted else OFFSET_UNITS
-        passes.append(LatentPass(first, last, phase, merged(values), merged(magnitudes), predicted, spacing))
-    return Architecture(tuple(channel for group in plan.groups for channel in group), tuple(passes), plan.cuts)
+        predicted = group < config.predicted_groups
+        spacing = config.spacings[config.pyramid.index(phase)] if predicted else OFFSET_UNITS
+        passes.append(
+            LatentPass(first, last, phase, merge_windows(values), merge_windows(magnitudes), predicted, spacing)
+        )
+    return Architecture(tuple(channel for group in config.groups for channel in group), tuple(passes), config.cuts)
 
 
-def counts(looks: Looks, other: int, *, own: bool) -> tuple[int, int]:
-    """Return how many offsets of a group's latents, and of their magnitudes, are looked at."""
+def num_offsets(shape: ContextShape, other: int, *, own: bool) -> tuple[int, int]:
+    """Return how many offsets of the latents and of the magnitudes of group `other` are used."""
     if own:
-        return looks.own, looks.own_magnitudes
-    return (looks.near_latents, looks.near_magnitudes) if other in looks.near else (0, looks.far_magnitudes)
+        return shape.own, shape.own_magnitudes
+    return (shape.near_latents, shape.near_magnitudes) if other in shape.near else (0, shape.far_magnitudes)
 
 
-def merged(windows: list[ContextWindow]) -> tuple[ContextWindow, ...]:
-    """Return the same windows, those of neighbouring channels at one offset as one."""
-    found: list[ContextWindow] = []
+def merge_windows(windows: list[ContextWindow]) -> tuple[ContextWindow, ...]:
+    """Return the windows sorted by offset, with windows of adjacent channels at the same offset merged."""
+    merged: list[ContextWindow] = []
     for window in sorted(windows, key=lambda w: (OFFSETS.index((w.dy, w.dx)), w.first)):
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         if last and (last.dy, last.dx, last.last) == (window.dy, window.dx, window.first):
-            found[-1] = ContextWindow(last.first, window.last, window.dy, window.dx)
+            merged[-1] = ContextWindow(last.first, window.last, window.dy, window.dx)
         else:
-            found.append(window)
-    return tuple(found)
+            merged.append(window)
+    return tuple(merged)
 
 
-def _steps(plan: Plan) -> Iterator[tuple[int, Phase]]:
+def _coding_order(config: PriorConfig) -> Iterator[tuple[int, Phase]]:
     """Yield (group, phase) in coding order."""
-    groups = range(len(plan.groups))
-    if plan.positions_first:
-        yield from ((group, phase) for phase in plan.pyramid for group in groups)
+    groups = range(len(config.groups))
+    if config.positions_first:
+        yield from ((group, phase) for phase in config.pyramid for group in groups)
     else:
-        yield from ((group, phase) for group in groups for phase in (CHECKERBOARD if group else plan.pyramid))
+        yield from ((group, phase) for group in groups for phase in (CHECKERBOARD if group else config.pyramid))
 
 
 def _known(offset: Offset, phase: Phase, done: list[Phase]) -> bool:

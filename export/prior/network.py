@@ -1,4 +1,4 @@
-"""The trainable network of one pass of a prior: floats in the units of the integers that stand for them in the end."""
+"""The trainable network of one pass of a prior, whose float parameters have the units of the final integers."""
 
 import torch
 from torch import Tensor, nn
@@ -13,38 +13,45 @@ from sdtrt.engine.coding.priors.network_prior import (
 )
 from sdtrt.engine.coding.priors.prior_layout import UNITS_PER_LATENT, LatentPass, num_channels, units_per_latent
 from sdtrt.engine.coding.priors.tables import NUM_SCALES
-from sdtrt.export.prior.architectures import Plan
+from sdtrt.export.prior.architectures import PriorConfig
 
-FIRST_INDEX = 7.0  # of scales, at step 1
+FIRST_INDEX = 7.0  # initial scale index, at quantization step 1
 UNITS_LIMIT = 127.0
-MAX_SUM = 0.95 * 2**24  # of the integer network: rounding its weights adds a little
-WEIGHT_UNIT = 16.0  # one unit of a trained parameter is so many of the network's
-MAX_FEATURE = NUM_SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # what moves a scale across all of them
+MAX_SUM = 0.95 * 2**24  # bound on sums of the integer network, below 2^24 because rounding of weights adds to them
+WEIGHT_UNIT = 16.0  # units of the integer network for one unit of a trained parameter
+MAX_FEATURE = NUM_SCALES * UNITS_PER_LATENT / WEIGHT_UNIT / FEATURE_LIMIT  # moves a scale index across its range
 
 
 class TrainablePassNetwork(nn.Module):
-    """The trainable form of `engine.coding.priors.latents.Network`: 16 of a parameter's units to one of a weight's."""
+    """The trainable form of `engine.coding.priors.network_prior.PassNetwork`; see `WEIGHT_UNIT` for its units."""
 
-    def __init__(self, coding_pass: LatentPass, plan: Plan) -> None:
+    def __init__(self, coding_pass: LatentPass, config: PriorConfig) -> None:
         super().__init__()
         self.group = coding_pass.stop - coding_pass.start
         self.units_per_latent = units_per_latent(coding_pass)
         inputs = coding_pass.inputs
-        self.hidden = nn.Parameter(torch.randn(plan.units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5)
-        self.hidden_features = nn.Parameter(torch.zeros(plan.units, KNOTS))
-        self.hidden_bias = nn.Parameter(torch.rand(plan.units) * 60)
-        self.second = nn.Parameter(torch.randn(plan.second_units, plan.units) * 4 / plan.units**0.5)
-        self.second_bias = nn.Parameter(torch.rand(plan.second_units) * 60)
-        self.direct = nn.Parameter(first_guess(coding_pass))
+        self.hidden = nn.Parameter(
+            torch.randn(config.hidden_units, inputs) * 0.5 * min(1.0, 10 / max(inputs, 1)) ** 0.5
+        )
+        self.hidden_features = nn.Parameter(torch.zeros(config.hidden_units, KNOTS))
+        self.hidden_bias = nn.Parameter(torch.rand(config.hidden_units) * 60)
+        self.second = nn.Parameter(
+            torch.randn(config.second_hidden_units, config.hidden_units) * 4 / config.hidden_units**0.5
+        )
+        self.second_bias = nn.Parameter(torch.rand(config.second_hidden_units) * 60)
+        self.direct = nn.Parameter(initial_direct_weights(coding_pass))
         self.direct_features = nn.Parameter(torch.zeros(2 * self.group, KNOTS))
-        self.output = nn.Parameter(torch.zeros(2 * self.group, plan.second_units))
+        self.output = nn.Parameter(torch.zeros(2 * self.group, config.second_hidden_units))
         first = FIRST_INDEX * UNITS_PER_LATENT / WEIGHT_UNIT
         self.output_bias = nn.Parameter(torch.tensor([0.0] * self.group + [first] * self.group))
 
     def forward(self, inputs: Tensor, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (location in symbols, scale index), float32 (batch, positions, group), not rounded.
+        """Return the location, in symbols, and the scale index, float32 (batch, positions, group), not rounded.
 
-        Inputs (batch, positions, inputs), features (batch, KNOTS), step codes (batch,).
+        Arguments:
+            inputs: The context, float32 (batch, positions, inputs).
+            features: Embeddings of the step codes, float32 (batch, KNOTS).
+            codes: Step codes, float32 (batch,).
         """
         gain = WEIGHT_UNIT / UNITS_PER_LATENT
         sums = inputs @ self.hidden.T + (features @ self.hidden_features.T + self.hidden_bias)[:, None]
@@ -52,16 +59,17 @@ class TrainablePassNetwork(nn.Module):
         units = ((units @ self.second.T + self.second_bias) * gain).clamp(0, UNITS_LIMIT)
         sums = inputs @ self.direct.T + units @ self.output.T
         sums = (sums + (features @ self.direct_features.T + self.output_bias)[:, None]) * gain
-        location = sums[..., : self.group] / self.units_per_latent / steps_of(codes)[:, None, None]
+        location = sums[..., : self.group] / self.units_per_latent / quant_steps(codes)[:, None, None]
         offset = (2048 - codes) * (INDICES_PER_CODE / 2**INDEX_SHIFT)
         scale = sums[..., self.group :] + offset[:, None, None]
-        return location, scale + (scale.clamp(0, NUM_SCALES - 1) - scale).detach()  # what is out of range can come back
+        return location, scale + (scale.clamp(0, NUM_SCALES - 1) - scale).detach()  # gradients pass the clamp
 
     @torch.no_grad()
     def keep_exact(self, coding_pass: LatentPass) -> None:
-        """Shrink what leads to sums that the integer network could not hold exactly.
+        """Shrink weights whose sums the integer network could not compute exactly.
 
-        A channel that a step never leaves anything of drives its scale there down without end; all scales are enough.
+        A channel whose symbols are always 0 at some quantization step would lower its scale there without limit, so
+        feature weights are clamped.
         """
         self.direct_features.clamp_(-MAX_FEATURE, MAX_FEATURE)
         limits = self.hidden.new_full((coding_pass.inputs,), float(MAGNITUDE[-1]))
@@ -77,28 +85,28 @@ class TrainablePassNetwork(nn.Module):
 
 
 def largest_of_features(weights: Tensor) -> Tensor:
-    """Return a bound on what features add to each sum: no step is near more than two knots."""
+    """Return a bound on the features' contribution to each sum; at most two adjacent features are not 0."""
     weights = weights.abs()
     return FEATURE_LIMIT * (weights[:, 1:] + weights[:, :-1]).amax(1)
 
 
 def shrink(rows: list[nn.Parameter], sums: Tensor, rest: Tensor) -> None:
-    """Scale rows whose largest sums, with the rest beside them, exceed `MAX_SUM` so that they do not."""
+    """Scale down the rows whose largest possible sums, plus `rest`, exceed `MAX_SUM`."""
     for parameters in rows:
         parameters.mul_(((MAX_SUM - rest) / sums.clamp_min(1)).clamp(0, 1)[:, None])
 
 
-def first_guess(coding_pass: LatentPass) -> Tensor:
+def initial_direct_weights(coding_pass: LatentPass) -> Tensor:
     """Return direct weights that predict each channel from its nearest known neighbours."""
     direct = torch.zeros(2 * (coding_pass.stop - coding_pass.start), coding_pass.inputs)
-    seen = [(channel, w.dy**2 + w.dx**2) for w in coding_pass.values for channel in range(w.first, w.last)]
+    inputs = [(channel, w.dy**2 + w.dx**2) for w in coding_pass.values for channel in range(w.first, w.last)]
     for output, channel in enumerate(range(coding_pass.start, coding_pass.stop)):
-        distances = {n: distance for n, (other, distance) in enumerate(seen) if other == channel}
+        distances = {n: distance for n, (other, distance) in enumerate(inputs) if other == channel}
         nearest = [n for n, distance in distances.items() if distance == min(distances.values())]
         for n in nearest:
             direct[output, n] = 0.8 * UNITS_PER_LATENT / WEIGHT_UNIT / len(nearest)
     return direct
 
 
-def steps_of(codes: Tensor) -> Tensor:
+def quant_steps(codes: Tensor) -> Tensor:
     return torch.exp2((codes - 2048) / 256)

@@ -1,4 +1,4 @@
-"""Tables of logistic distributions: what the adaptive prior ships, and where fitted tables start from.
+"""Tables of logistic distributions, which the adaptive prior ships and which smooth fitted tables.
 
 python -m sdtrt.export.prior.tables engine/data/priors/adaptive-1.npz
 """
@@ -28,22 +28,22 @@ def logistic_tables() -> U32Array:
 
 
 def scale_of_index(index: int) -> float:
-    """Return the logistic scale, in symbols, that a scale index stands for."""
+    """Return the logistic scale of a scale index, in symbols."""
     return float(MIN_SCALE * 2 ** (index / INDICES_PER_OCTAVE))
 
 
 def logistic_row(scale: float, fraction: float, bin_width: int) -> F64Array:
-    """Return the probabilities of the bins, and last of all else, float64 (BINS,)."""
+    """Return the probabilities of the bins and, last, of the escape, float64 (BINS,)."""
     edges = np.arange(-MAX_BIN, MAX_BIN + 2) * bin_width - 0.5
     cumulative = np.array([0.5 * (1 + math.tanh((edge - fraction) / scale / 2)) for edge in edges])
     return np.append(np.diff(cumulative), 1 - cumulative[-1] + cumulative[0])
 
 
 def logistic_centroids() -> I8Array:
-    """Return the means of logistic distributions within each bin of one symbol, int8 like the tables.
+    """Return the means of logistic distributions within bins of one symbol, int8, in the shape of the tables.
 
-    In 1/64 symbol from the symbol itself; 0 for wide bins and outside. A distribution that is far off counts as one
-    that is narrow: its mass lies at the bin's edge.
+    The unit is 1/64 symbol, relative to the symbol. Wide bins and the escape have 0. Far from the location the mass
+    concentrates at the bin's edge.
     """
     centroids = np.zeros((NUM_SCALES * SUBSYMBOL_STEPS, NUM_BINS), np.int8)
     within = (np.arange(64) + 0.5) / 64 - 0.5
@@ -59,7 +59,7 @@ def logistic_centroids() -> I8Array:
 
 
 def integer_weights(probabilities: F64Array) -> U32Array:
-    """Return a distribution, in any unit, as integer weights of at least 1 that sum to 2**24, uint32."""
+    """Return a distribution, normalised or not, as integer weights of at least 1 with the sum 2**24, uint32."""
     total = (1 << PRECISION) - len(probabilities)
     weights = 1 + np.floor(probabilities / probabilities.sum() * total).astype(np.int64)
     weights[np.argmax(weights)] += (1 << PRECISION) - weights.sum()

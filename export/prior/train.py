@@ -1,11 +1,11 @@
-"""Train the prior of a latent space: one small network per pass, for every step at once.
+"""Train the prior of a latent space: one small network for each pass, for all quantization steps.
 
     python -m sdtrt.export.prior.train PHOTOS --model tiny --run runs/prior --out engine/data/priors/tiny-1.npz
 
-Networks are trained in floating point on symbols chosen as an encoder chooses them (rounded, or at a cost in bits),
-and rounded to integers at the end; tables and reconstruction points are then fitted to what the integer networks see.
-A run goes on from its last checkpoint; a new one may start from the networks of another (`--start`), such as those of
-the latent space's last version.
+Networks are trained in floating point on symbols chosen as an encoder chooses them (rounding or RDOQ). At the end they
+are rounded to integers, and tables and reconstruction offsets are fitted to the contexts of the integer networks. A run
+resumes from its last checkpoint. A new run may start from the networks of another run (`--start`), for example of the
+previous version of the latent space.
 """
 
 import argparse
@@ -24,30 +24,45 @@ from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.perceptual_masking import masking_weights
 from sdtrt.engine.coding.priors.network_prior import ARRAY_NAMES, PassNetwork
 from sdtrt.engine.coding.priors.prior_layout import Architecture
-from sdtrt.export import training_loop as training
 from sdtrt.export.latents.photo_latents import latents_of_photos
-from sdtrt.export.prior.architectures import PLANS, Plan, architecture
-from sdtrt.export.prior.coding import Gatherer, code_batch, features_of
-from sdtrt.export.prior.fit import fitted, integer_networks
-from sdtrt.export.prior.network import TrainablePassNetwork, steps_of
-from sdtrt.export.training_loop import Batch, Draw, Figures, Report, Run, add_device_option, averaged_weights
+from sdtrt.export.prior.architectures import PRIOR_CONFIGS, PriorConfig, build_architecture
+from sdtrt.export.prior.coding import PassIndexer, code_batch, features_of
+from sdtrt.export.prior.integerize import fit_tables_and_offsets, integerize_networks
+from sdtrt.export.prior.network import TrainablePassNetwork, quant_steps
+from sdtrt.export.training_loop import (
+    Batch,
+    Draw,
+    Figures,
+    Report,
+    TrainingConfig,
+    TrainingRun,
+    add_device_option,
+    averaged_weights,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
-    """All that decides the outcome besides the photos; a `crop` is so many latents wide."""
+class PriorTrainingConfig(TrainingConfig):
+    """The hyperparameters of a prior's training; `crop` is in latents.
+
+    Attributes:
+        extra_fine: Step codes finer than quality 100 that are trained, too.
+        extra_coarse: Step codes coarser than quality 1 that are trained, too.
+        table_crops: Number of samples that tables are fitted to.
+        max_lmbda: Largest lambda of RDOQ, in squared steps per bit.
+    """
 
     iterations: int = 20000
     learning_rate: float = 0.01
     warmup: int = 1
     batch: int = 8
     crop: int = 32
-    ema_decay: float = 0.0  # the last weights are kept
-    largest_gradient: float | None = None
-    finer: int = 128  # step codes beyond that of quality 100
-    coarser: int = 512  # and beyond that of quality 1
-    fitted_crops: int = 3000  # that tables are fitted to
-    multiplier: float = 0.15  # largest weight of bits against squared error, in squared steps
+    ema_decay: float = 0.0  # no averaging: the last weights are used
+    max_grad_norm: float | None = None
+    extra_fine: int = 128
+    extra_coarse: int = 512
+    table_crops: int = 3000
+    max_lmbda: float = 0.15
 
     def rate(self, iteration: int) -> float:
         return self.learning_rate * (1 - iteration / self.iterations)
@@ -55,32 +70,40 @@ class Recipe(training.Recipe):
 
 def train(
     latents: list[np.ndarray],
-    plan: Plan,
+    config: PriorConfig,
     step_codes: tuple[int, int],
     run: Path,
-    recipe: Recipe,
+    training: PriorTrainingConfig,
     *,
     masking: int = 0,
     start: Path | None = None,
     report: Report | None = None,
     device: str = "cpu",
 ) -> bytes:
-    """Return a prior's file, trained to the end of `recipe`, from the checkpoint in `run`, or the networks in `start`.
+    """Train a prior and return its file.
 
-    `latents` are normalised, float32 (C, h, w) each; `step_codes` are those of qualities 1 and 100. `masking` is as in
-    a profile.
+    Arguments:
+        latents: Normalised latents, float32 (C, h, w) each.
+        config: The prior's configuration.
+        step_codes: Step codes of qualities 1 and 100.
+        run: Folder of the checkpoint, from which training resumes.
+        training: The hyperparameters.
+        masking: Number of channels for perceptual masking, as in a profile.
+        start: Folder of another run whose networks a new run starts from.
+        report: Called with the progress; None prints it.
+        device: Name of a PyTorch device.
     """
-    torch.manual_seed(recipe.seed)
-    arch = architecture(plan)
-    networks = nn.ModuleList([TrainablePassNetwork(coding_pass, plan) for coding_pass in arch.passes])
-    gatherer = Gatherer(arch, recipe.crop, device)
+    torch.manual_seed(training.seed)
+    arch = build_architecture(config)
+    networks = nn.ModuleList([TrainablePassNetwork(coding_pass, config) for coding_pass in arch.passes])
+    indexer = PassIndexer(arch, training.crop, device)
     if start:
         networks.load_state_dict(averaged_weights(start, "prior"))
     networks = networks.to(device)
 
-    def loss_of(planes: Tensor, codes: Tensor, features: Tensor, multipliers: Tensor) -> tuple[Tensor, Figures]:
-        exact = planes / steps_of(codes)[:, None, None, None]
-        passes = code_batch(networks, gatherer, exact, codes, features, multipliers)
+    def loss_of(planes: Tensor, codes: Tensor, features: Tensor, lmbdas: Tensor) -> tuple[Tensor, Figures]:
+        exact = planes / quant_steps(codes)[:, None, None, None]
+        passes = code_batch(networks, indexer, exact, codes, features, lmbdas)
         loss = torch.stack([bits for _, _, bits in passes]).sum() / planes.numel()
         return loss, {"bits per symbol": loss}
 
@@ -88,66 +111,74 @@ def train(
         for network, coding_pass in zip(networks, arch.passes, strict=True):
             network.keep_exact(coding_pass)
 
-    draw = crops_at_codes(latents, step_codes, masking, recipe, arch)
-    Run(run, networks, networks, recipe).train(draw, loss_of, keep_exact, report)
-    crops = random_crops(latents, step_codes, masking, recipe, report)
-    return packed(plan, arch, integer_networks(networks.cpu()), crops)
+    draw = make_crop_drawer(latents, step_codes, masking, training, arch)
+    TrainingRun(run, networks, networks, training).train(draw, loss_of, keep_exact, report)
+    crops = random_crops(latents, step_codes, masking, training, report)
+    return pack_prior(config, arch, integerize_networks(networks.cpu()), crops)
 
 
-def crops_at_codes(
-    latents: list[np.ndarray], step_codes: tuple[int, int], masking: int, recipe: Recipe, arch: Architecture
+def make_crop_drawer(
+    latents: list[np.ndarray],
+    step_codes: tuple[int, int],
+    masking: int,
+    training: PriorTrainingConfig,
+    arch: Architecture,
 ) -> Draw:
-    """Return what draws crops in coding order, (N, C, h, w), step codes, their features and multipliers, float32."""
+    """Return a function that draws a batch: crops in coding order, (N, C, h, w), step codes, features and lambdas."""
 
     def draw(rng: np.random.Generator) -> Batch:
-        drawn = (random_crop(latents, step_codes, masking, recipe, rng) for _ in range(recipe.batch))
-        crops, codes, multipliers = zip(*drawn, strict=True)
+        drawn = (random_crop(latents, step_codes, masking, training, rng) for _ in range(training.batch))
+        crops, codes, lmbdas = zip(*drawn, strict=True)
         planes = torch.from_numpy(np.stack(crops)[:, list(arch.order)])
-        prices = torch.from_numpy(np.stack(multipliers)[:, None])
-        return planes, torch.tensor(codes, dtype=torch.float32), features_of(codes), prices
+        lmbda_planes = torch.from_numpy(np.stack(lmbdas)[:, None])
+        return planes, torch.tensor(codes, dtype=torch.float32), features_of(codes), lmbda_planes
 
     return draw
 
 
 def random_crop(
-    latents: list[np.ndarray], step_codes: tuple[int, int], masking: int, recipe: Recipe, rng: np.random.Generator
+    latents: list[np.ndarray],
+    step_codes: tuple[int, int],
+    masking: int,
+    training: PriorTrainingConfig,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, int, np.ndarray]:
-    """Return a random crop of normalised latents, float32 (C, crop, crop), a random step's code, and multipliers.
+    """Return a random crop of normalised latents, float32 (C, crop, crop), a random step code, and a random lambda.
 
-    Multipliers, float32 (crop, crop), are random, but for what masks errors.
+    Lambda, float32 (crop, crop), is constant except for perceptual masking.
     """
     plane = latents[rng.integers(len(latents))]
-    top, left = (int(rng.integers(n - recipe.crop + 1)) for n in plane.shape[1:])
+    top, left = (int(rng.integers(n - training.crop + 1)) for n in plane.shape[1:])
     fine, coarse = sorted(step_codes)
-    code = int(rng.integers(fine - recipe.finer, coarse + recipe.coarser + 1))
-    crop = plane[:, top : top + recipe.crop, left : left + recipe.crop]
-    multiplier = np.full((recipe.crop, recipe.crop), rng.uniform(0, recipe.multiplier), np.float32)
-    return crop, code, multiplier * masking_weights(crop[:masking]) if masking else multiplier
+    code = int(rng.integers(fine - training.extra_fine, coarse + training.extra_coarse + 1))
+    crop = plane[:, top : top + training.crop, left : left + training.crop]
+    lmbda = np.full((training.crop, training.crop), rng.uniform(0, training.max_lmbda), np.float32)
+    return crop, code, lmbda * masking_weights(crop[:masking]) if masking else lmbda
 
 
 def random_crops(
     latents: list[np.ndarray],
     step_codes: tuple[int, int],
     masking: int,
-    recipe: Recipe,
+    training: PriorTrainingConfig,
     report: Report | None = None,
 ) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
-    """Yield the crops that tables and reconstruction points are fitted to, with step codes and multipliers."""
-    rng = np.random.default_rng(recipe.seed + 1)
-    for number in range(recipe.fitted_crops):
+    """Yield the crops that tables and reconstruction offsets are fitted to, with step codes and lambdas."""
+    rng = np.random.default_rng(training.seed + 1)
+    for number in range(training.table_crops):
         if report:
-            report(number, recipe.fitted_crops, "crops that tables are fitted to")
-        yield random_crop(latents, step_codes, masking, recipe, rng)
+            report(number, training.table_crops, "crops that tables are fitted to")
+        yield random_crop(latents, step_codes, masking, training, rng)
 
 
-def packed(
-    plan: Plan,
+def pack_prior(
+    config: PriorConfig,
     arch: Architecture,
     networks: list[PassNetwork],
     crops: Iterable[tuple[np.ndarray, int, np.ndarray]],
 ) -> bytes:
-    """Return a prior's file, its tables and reconstruction points fitted to what its contexts see of the crops."""
-    tables, centroids = fitted(arch, networks, crops, plan.points)
+    """Return a prior's file, with tables and reconstruction offsets fitted to crops."""
+    tables, centroids = fit_tables_and_offsets(arch, networks, crops, config.fit_offsets)
     arrays: dict[str, Any] = {
         f"{field}{n}": smallest_integers(getattr(network, field))
         for n, network in enumerate(networks)
@@ -161,7 +192,7 @@ def packed(
 
 
 def smallest_integers(weights: np.ndarray) -> np.ndarray:
-    """Return whole numbers in the smallest type that holds them."""
+    """Return integer-valued weights in the smallest integer type that holds them."""
     kind = next(k for k in (np.int8, np.int16, np.int32) if np.abs(weights).max(initial=0) <= np.iinfo(k).max)
     return weights.astype(kind)
 
@@ -173,21 +204,21 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="folder of a run whose networks a new run starts from")
-    parser.add_argument("--iterations", type=int, default=Recipe.iterations)
-    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
-    parser.add_argument("--threads", type=int, default=1, help="of a CPU")
+    parser.add_argument("--iterations", type=int, default=PriorTrainingConfig.iterations)
+    parser.add_argument("--learning-rate", type=float, default=PriorTrainingConfig.learning_rate)
+    parser.add_argument("--threads", type=int, default=1, help="number of CPU threads")
     add_device_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = Recipe(iterations=options.iterations, learning_rate=options.learning_rate)
-    latents = latents_of_photos(options.photos, options.model, recipe.crop)
+    training = PriorTrainingConfig(iterations=options.iterations, learning_rate=options.learning_rate)
+    latents = latents_of_photos(options.photos, options.model, training.crop)
     profile = EngineCodec(options.model).profile
     prior = train(
         latents,
-        PLANS[profile.latent_space],
+        PRIOR_CONFIGS[profile.latent_space],
         profile.step_codes,
         options.run,
-        recipe,
+        training,
         masking=profile.masking,
         start=options.start,
         device=options.device,

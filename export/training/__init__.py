@@ -1,1 +1,1 @@
-"""How the shipped models, priors and denoisers were trained: one command a stage, over `export/training_loop.py`."""
+"""The training of the shipped models, tables and denoisers: one command for each stage."""

@@ -1,10 +1,10 @@
-"""Train a small UNet that cleans a model's latents, and add it to a copy of the model's bundle.
+"""Train a small UNet that denoises a model's latents, and add it to a copy of the model's bundle.
 
     python -m sdtrt.export.training.denoiser PHOTOS --model tiny --run runs/denoiser-tiny --out runs/tiny-denoising
 
-It is a denoiser as diffusion models are made of, for every timestep: what it learns is the noise that was added to
-latents of the photos. Channels are taken in units of their quantizer's step, so that noise is alike in all of them. The
-network is one of diffusers, written by the same path as Stable Diffusion's. A run goes on from its last checkpoint.
+Like the UNets of diffusion models it predicts, at every timestep, the noise that was added to latents of the photos.
+Channels are in units of their quantization step, so that all channels have the same noise level. The network is of a
+class of diffusers and is exported like Stable Diffusion's. A run resumes from its last checkpoint.
 """
 
 import argparse
@@ -21,14 +21,13 @@ from torch import Tensor, nn
 from sdtrt.engine.denoising.schedule import Schedule
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, find_bundle
-from sdtrt.export import training_loop as training
 from sdtrt.export.folder import new_bundle, write_manifest
-from sdtrt.export.graphs.part import Part, Written, write_part
-from sdtrt.export.latents.denoising import record_auto
+from sdtrt.export.graphs.bundle_part import BundlePart, ExportRecord, write_part
+from sdtrt.export.latents.denoising import measure_unet_gain
 from sdtrt.export.latents.photo_latents import latents_of_photos
-from sdtrt.export.training_loop import Batch, Run, averaged_weights
+from sdtrt.export.training_loop import Batch, TrainingConfig, TrainingRun, averaged_weights
 
-SCHEDULE = {  # Stable Diffusion's
+SCHEDULE = {  # the noise schedule of Stable Diffusion
     "prediction_type": "epsilon",
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
@@ -40,11 +39,12 @@ MULTIPLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(training.Recipe):
-    """What decides the outcome; a `crop` is so many latents wide.
+class DenoiserTrainingConfig(TrainingConfig):
+    """The hyperparameters of a denoiser's training; `crop` is in latents.
 
-    Timesteps are drawn as uniform numbers to the power of `early`: above 1 most of them are early ones, where
-    quantization noise is.
+    Attributes:
+        timestep_power: Timesteps are drawn as uniform numbers to this power. Above 1 early timesteps, which have the
+            noise levels of quantization, are more frequent.
     """
 
     iterations: int = 5000
@@ -53,7 +53,7 @@ class Recipe(training.Recipe):
     batch: int = 8
     crop: int = 32
     ema_decay: float = 0.998
-    early: float = 2.0
+    timestep_power: float = 2.0
 
 
 class LatentDenoiser(nn.Module):
@@ -61,8 +61,8 @@ class LatentDenoiser(nn.Module):
 
     def __init__(self, unit: Tensor, size: Tensor) -> None:
         super().__init__()
-        self.register_buffer("unit", unit[:, None, None])  # of noise, in each channel
-        self.register_buffer("size", size[:, None, None])  # of clean latents, in these units
+        self.register_buffer("unit", unit[:, None, None])  # quantization step of each channel
+        self.register_buffer("size", size[:, None, None])  # root mean square of noisy latents, in quantization steps
         self.unet = diffusers.UNet2DModel(
             in_channels=len(unit),
             out_channels=len(unit),
@@ -79,16 +79,25 @@ class LatentDenoiser(nn.Module):
         return self.unet(scaled, timestep, return_dict=False)[0] * self.unit  # type: ignore[no-any-return]
 
 
-def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: Recipe) -> LatentDenoiser:
-    """Return the averaged denoiser of latents in units of their steps, float32 (C, h, w) each."""
-    torch.manual_seed(recipe.seed)
+def train(
+    latents: list[np.ndarray], profile: LatentProfile, run: Path, config: DenoiserTrainingConfig
+) -> LatentDenoiser:
+    """Train a denoiser, and return it with averaged weights.
+
+    Arguments:
+        latents: Latents in quantization steps, float32 (C, h, w) each.
+        profile: The model's profile.
+        run: Folder of the checkpoint, from which training resumes.
+        config: The hyperparameters.
+    """
+    torch.manual_seed(config.seed)
     denoiser = new_denoiser(latents, profile)
     shares = torch.from_numpy(Schedule.from_fields(SCHEDULE).alphas_cumprod).float()
 
     def draw(rng: np.random.Generator) -> Batch:
-        crops = np.stack([random_crop(latents, recipe.crop, rng) for _ in range(recipe.batch)])
-        uniform = rng.random(recipe.batch).astype(np.float32)
-        timestep = torch.from_numpy(uniform**recipe.early * len(shares)).long().clamp_max(len(shares) - 1)
+        crops = np.stack([random_crop(latents, config.crop, rng) for _ in range(config.batch)])
+        uniform = rng.random(config.batch).astype(np.float32)
+        timestep = torch.from_numpy(uniform**config.timestep_power * len(shares)).long().clamp_max(len(shares) - 1)
         return torch.from_numpy(crops), timestep
 
     def loss_of(crops: Tensor, timestep: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -97,7 +106,7 @@ def train(latents: list[np.ndarray], profile: LatentProfile, run: Path, recipe: 
         error = (denoiser(noisy, timestep.float()) / denoiser.unit - noise).square().mean()
         return error, {"loss": error}
 
-    Run(run, denoiser, denoiser, recipe).train(draw, loss_of)
+    TrainingRun(run, denoiser, denoiser, config).train(draw, loss_of)
     denoiser.load_state_dict(averaged_weights(run))
     return denoiser.eval()
 
@@ -115,19 +124,19 @@ def random_crop(latents: list[np.ndarray], side: int, rng: np.random.Generator) 
 
 
 def add_to_bundle(bundle: Bundle, denoiser: LatentDenoiser, example: Tensor, photos: Path, out: Path) -> str:
-    """Write a copy of a bundle with the denoiser, measure it there, and return what came of it."""
+    """Write a copy of a bundle with the denoiser, measure the denoiser's gain, and return a message about it."""
     fields = json.loads((bundle.folder / MANIFEST).read_text())
-    written = Written()
+    written = ExportRecord()
     with new_bundle(out, force=True) as folder, torch.no_grad():
         for name in bundle.files:
             shutil.copy(bundle.folder / name, folder)
         inputs = {"latents": example * denoiser.unit, "timestep": torch.tensor([20.0, 150.0])}
-        write_part(Part("unet", denoiser, inputs, "prediction"), folder, written, half=False, quiet=False)
+        write_part(BundlePart("unet", denoiser, inputs, "prediction"), folder, written, half=False, quiet=False)
         unit = [float(f"{value:.7g}") for value in denoiser.unit.flatten().tolist()]
         fields["unet"] = {"multiple": MULTIPLE, "unit": unit, **SCHEDULE}
         fields["parity"] = fields.get("parity", {}) | written.parity
         write_manifest(folder, {name: value for name, value in fields.items() if name not in {"schema", "files"}})
-        return record_auto(folder, photos, quiet=False)
+        return measure_unet_gain(folder, photos, quiet=False)
 
 
 def main() -> None:
@@ -137,12 +146,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
     options = parser.parse_args()
-    bundle, recipe = find_bundle(options.model), Recipe()
+    bundle, config = find_bundle(options.model), DenoiserTrainingConfig()
     profile = bundle.latent_profile
-    latents = latents_of_photos(options.photos, options.model, recipe.crop)
-    denoiser = train(latents, profile, options.run, recipe)
-    rng = np.random.default_rng(recipe.seed)
-    example = torch.from_numpy(np.stack([random_crop(latents, recipe.crop, rng) for _ in range(2)]))
+    latents = latents_of_photos(options.photos, options.model, config.crop)
+    denoiser = train(latents, profile, options.run, config)
+    rng = np.random.default_rng(config.seed)
+    example = torch.from_numpy(np.stack([random_crop(latents, config.crop, rng) for _ in range(2)]))
     print(add_to_bundle(bundle, denoiser, example, options.photos, options.out))
 
 

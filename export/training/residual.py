@@ -1,12 +1,12 @@
-"""Fit the tables of the residual layer to what networks leave out of photos.
+"""Fit the tables of the residual layer to the errors of decoded photos.
 
     python -m sdtrt.export.training.residual PHOTOS --out engine/data/priors/residual-1.npz
 
-Photos are scaled down, so that no trace of how they were compressed is left, coded at random qualities and steps, and
-what is missing of them is quantized as an encoder does it: in the first round with a dead zone, in the others by the
-tables of the round before. The mean magnitude that a pass expects of a symbol is log-linear in its features, fitted
-as the mean of a geometric distribution; tables are what was counted where about the same was expected. The shipped ones
-are of 120 photos (`--count 120`).
+Photos are scaled down to remove compression artefacts, and coded at random qualities and quantization steps. Their
+residuals are quantized as an encoder does it: in the first round with a dead zone, in later rounds by RDOQ with the
+tables of the round before. A pass predicts the mean magnitude of a symbol as a log-linear function of its features,
+fitted as the mean of a geometric distribution. Each table holds the symbol counts of one bin of predicted means. The
+shipped tables are fitted to 120 photos (`--count 120`).
 """
 
 import argparse
@@ -46,10 +46,10 @@ from sdtrt.export.prior.tables import integer_weights
 from sdtrt.export.training.tiny.photos import load_photos
 
 ROUNDS = 3
-PER_PASS = 200  # blocks of each pass of each image that are looked at
-LARGEST = 20000  # blocks that a regression sees
-LOWEST, BIN = -7.0, 0.44  # log2 of the mean magnitude that the first bin stands for, and from one to the next
-WIDEST = 3.0  # a mean magnitude, above which low bits are sent as they are
+PER_PASS = 200  # sampled blocks of each pass of each image
+LARGEST = 20000  # blocks of a regression
+LOWEST, BIN = -7.0, 0.44  # log2 of the first bin's mean magnitude, and the distance of bins in log2
+WIDEST = 3.0  # a mean magnitude; above it low bits are coded without a table
 
 Key = tuple[int, int, int]  # channel, group, phase
 
@@ -58,14 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the tables of the residual layer.")
     parser.add_argument("photos", type=Path)
     parser.add_argument("-m", "--model", default="tiny")
-    parser.add_argument("--count", type=int, default=200, help="how many of the photos to look at")
+    parser.add_argument("--count", type=int, default=200, help="number of photos used")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rng = np.random.default_rng(1)
     samples = list(samples_of_photos(arguments.photos, arguments.model, arguments.count, rng))
     tables = None
     for _ in range(ROUNDS):
-        tables = fitted(samples, tables, rng)
+        tables = fit_tables(samples, tables, rng)
         print(
             f"{sum(len(residual_codec.encode_residual(*sample, tables=tables)) for sample in samples[::4])} bytes",
             flush=True,
@@ -81,85 +81,99 @@ def main() -> None:
     )
 
 
-def samples_of_photos(folder: Path, model: str, count: int, rng: np.random.Generator) -> Iterator[tuple[F32Array, int]]:
-    """Yield coefficients of what is missing of photos at random qualities, and steps to quantize them by."""
+def samples_of_photos(
+    folder: Path, model: str, fill_tables: int, rng: np.random.Generator
+) -> Iterator[tuple[F32Array, int]]:
+    """Yield DCT coefficients of the residuals of photos at random qualities, and quantization steps for them."""
     codec, photos = EngineCodec(model), load_photos(folder, 256)
-    for number in rng.permutation(len(photos))[:count]:
+    for number in rng.permutation(len(photos))[:fill_tables]:
         height, width = (int(side * rng.choice([0.5, 0.6, 0.75])) for side in photos[number].shape[:2])
         pixels = np.asarray(Image.fromarray(photos[number]).resize((width, height), Image.Resampling.LANCZOS))
         for quality in (float(rng.uniform(RESIDUAL_START, 100)), float(rng.uniform(10, 100))):
-            known = operating_point(quality, layers=2)
-            wish = EncodeOptions(quality=known.latent_quality, layers=1)
-            decoded = codec.decode(codec.encode(ImageData(pixels), wish)).pixels
+            point = operating_point(quality, layers=2)
+            options = EncodeOptions(quality=point.latent_quality, layers=1)
+            decoded = codec.decode(codec.encode(ImageData(pixels), options)).pixels
             residual = forward_dct(pixels.astype(np.int16) - decoded)
-            for step in (known.residual_step * rng.uniform(0.7, 1.4), np.exp2(rng.uniform(np.log2(3), np.log2(90)))):
-                yield residual, round(STEP_UNIT * float(step))
+            near, any_step = point.residual_step * rng.uniform(0.7, 1.4), np.exp2(rng.uniform(np.log2(3), np.log2(90)))
+            for quant_step in (near, any_step):
+                yield residual, round(STEP_UNIT * float(quant_step))
 
 
-def fitted(
+def fit_tables(
     samples: list[tuple[F32Array, int]], last: ResidualTables | None, rng: np.random.Generator
 ) -> ResidualTables:
-    """Return the tables fitted to what `last` make of samples, None to a dead zone's symbols."""
-    seen: defaultdict[Key, list[tuple[F32Array, I32Array]]] = defaultdict(list)
-    last_groups = np.zeros((LAST_GROUP_ROWS, NUM_BINS))
-    for residual, step in samples:
-        wanted = residual_codec.scale_coefficients(residual, step)
-        chosen = residual_codec.choose_last_groups(wanted, np.full(wanted.shape[2], RESIDUAL_LAMBDA, np.float32))
-        blocks = BlockContexts(residual.shape[2], residual.shape[3], last or untrained())
+    """Return tables fitted to the symbols of samples, chosen by RDOQ with the tables `last`, or by a dead zone.
+
+    Arguments:
+        samples: Coefficients and quantization steps, as `samples_of_photos` yields them.
+        last: The tables of the last round; None in the first round.
+        rng: The random generator for sampling blocks.
+    """
+    observed: defaultdict[Key, list[tuple[F32Array, I32Array]]] = defaultdict(list)
+    extents = np.zeros((LAST_GROUP_ROWS, NUM_BINS))
+    for residual, quant_step in samples:
+        scaled = residual_codec.scale_coefficients(residual, quant_step)
+        chosen = residual_codec.choose_last_groups(scaled, np.full(scaled.shape[2], RESIDUAL_LAMBDA, np.float32))
+        blocks = BlockContexts(residual.shape[2], residual.shape[3], last or untrained_tables())
         for part in blocks.passes():
             if part.group < 0:
                 values = chosen[part.channel, part.blocks]
-                np.add.at(last_groups, (blocks.rows(part), values), 1)
+                np.add.at(extents, (blocks.rows(part), values), 1)
                 blocks.put(part, values)
                 continue
-            at = wanted[part.channel][part.bands, part.blocks]
+            coefficients = scaled[part.channel][part.bands, part.blocks]
             if last is None:
-                values = (np.sign(at) * np.floor(np.abs(at) + 0.36)).astype(np.int32)
+                values = (np.sign(coefficients) * np.floor(np.abs(coefficients) + 0.36)).astype(np.int32)
             else:
-                price = np.full(len(part.blocks), RESIDUAL_LAMBDA, np.float32)
+                lmbda = np.full(len(part.blocks), RESIDUAL_LAMBDA, np.float32)
                 values, *_ = residual_codec.quantize_rdo(
-                    at, blocks.rows(part), last, residual_codec.bit_costs(last), price
+                    coefficients, blocks.rows(part), last, residual_codec.bit_costs(last), lmbda
                 )
             some = rng.permutation(len(part.blocks))[:PER_PASS]
             features = blocks.features(part)[some]
-            each = np.broadcast_to(features[None], (len(values), *features.shape))
-            bright = blocks.luma_magnitudes(part)[:, some, None] * (part.channel > 0)
-            both = np.concatenate([each, bright], 2).astype(np.float32)
-            known = np.stack([values[:, some], np.rint(at[:, some] * 1024).astype(np.int32)], 2)
-            seen[part.channel, part.group, part.phase].append((both, known))
+            repeated = np.broadcast_to(features[None], (len(values), *features.shape))
+            luma = blocks.luma_magnitudes(part)[:, some, None] * (part.channel > 0)
+            all_features = np.concatenate([repeated, luma], 2).astype(np.float32)
+            targets = np.stack([values[:, some], np.rint(coefficients[:, some] * 1024).astype(np.int32)], 2)
+            observed[part.channel, part.group, part.phase].append((all_features, targets))
             blocks.put(part, values)
-    return tables_of(seen, last_groups)
+    return tables_of(observed, extents)
 
 
-def tables_of(seen: dict[Key, list[tuple[F32Array, I32Array]]], last_groups: F64Array) -> ResidualTables:
-    """Return the tables of what was seen in each pass: features, symbols, and coefficients in 1/1024 step."""
-    found = untrained()
-    found.tables[:LAST_GROUP_ROWS] = [integer_weights(row) for row in smoothed_last_groups(last_groups)]
+def tables_of(observed: dict[Key, list[tuple[F32Array, I32Array]]], extents: F64Array) -> ResidualTables:
+    """Return tables fitted to observations.
+
+    Arguments:
+        observed: For each pass its features, and its symbols and coefficients in 1/1024 step.
+        extents: Counts of extents.
+    """
+    tables = untrained_tables()
+    tables.tables[:LAST_GROUP_ROWS] = [integer_weights(row) for row in smoothed_extents(extents)]
     for channel in range(CHANNELS):
         for group in range(NUM_GROUPS):
-            bins, known = [], []
+            bins, targets = [], []
             for phase in (0, 1):
-                parts = seen.get((channel, group, phase))
+                parts = observed.get((channel, group, phase))
                 if not parts:
                     continue
                 features = np.concatenate([one for one, _ in parts], 1)
                 values = np.concatenate([one for _, one in parts], 1)
                 weights, offsets = regression(features[:, :LARGEST], np.abs(values[:, :LARGEST, 0]))
-                found.weights[channel, group, phase] = weights
-                found.offsets[channel, phase, GROUP_EDGES[group] : GROUP_EDGES[group + 1]] = offsets
+                tables.weights[channel, group, phase] = weights
+                tables.offsets[channel, phase, GROUP_EDGES[group] : GROUP_EDGES[group + 1]] = offsets
                 scores = features.astype(np.int64) @ weights + offsets[:, None]
                 bins.append(np.clip(scores >> SCORE_SHIFT, 0, NUM_SCORE_BINS - 1).ravel())
-                known.append(values.reshape(-1, 2))
+                targets.append(values.reshape(-1, 2))
             first = LAST_GROUP_ROWS + (channel * NUM_GROUPS + group) * NUM_SCORE_BINS
-            count(found, first, np.concatenate(bins), np.concatenate(known))
-    return found
+            fill_tables(tables, first, np.concatenate(bins), np.concatenate(targets))
+    return tables
 
 
 def regression(features: F32Array, magnitudes: I32Array) -> tuple[I32Array, I32Array]:
-    """Return weights, int32 (FEATURES + 1,), and offsets, int32 (bands,), of the scores of features.
+    """Return weights, int32 (NUM_FEATURES + 1,), and offsets, int32 (bands,), of the scores of features.
 
-    The mean of a geometric distribution of magnitudes, (bands, n), is exp(features @ w + offset); the likelihood is
-    largest.
+    They maximise the likelihood of magnitudes, (bands, n), under geometric distributions with the means
+    exp(features @ weights + offset).
     """
     x = torch.tensor(features / 16)
     y = torch.tensor(magnitudes.astype(np.float32))
@@ -177,30 +191,37 @@ def regression(features: F32Array, magnitudes: I32Array) -> tuple[I32Array, I32A
 
     optimizer.step(closure)  # type: ignore[no-untyped-call, arg-type]
     unit = (1 << SCORE_SHIFT) / (BIN * np.log(2))
-    found = np.rint(weights.detach().numpy() / 16 * unit).astype(np.int32)
-    return found, np.rint((offsets.detach().numpy() - LOWEST * np.log(2)) * unit).astype(np.int32)
+    integer_offsets = np.rint((offsets.detach().numpy() - LOWEST * np.log(2)) * unit).astype(np.int32)
+    return np.rint(weights.detach().numpy() / 16 * unit).astype(np.int32), integer_offsets
 
 
-def count(found: ResidualTables, first: int, bins: I64Array, known: I32Array) -> None:
-    """Fill the tables from row `first` on by what symbols were seen in each bin; where few were, by what bins mean."""
+def fill_tables(tables: ResidualTables, first: int, bins: I64Array, targets: I32Array) -> None:
+    """Fill the tables from row `first` on with symbol counts of each bin, smoothed by geometric distributions.
+
+    Arguments:
+        tables: The tables to fill.
+        first: Row of the first bin.
+        bins: Bin of each observation, int64 (n,).
+        targets: Symbol, and coefficient in 1/1024 step, of each observation, int32 (n, 2).
+    """
     for number in range(NUM_SCORE_BINS):
-        symbols, wanted = known[bins == number].T
+        symbols, coefficients = targets[bins == number].T
         mean = 2.0 ** (LOWEST + BIN * (number + 0.5))
         low = max(0, int(np.ceil(np.log2(mean / WIDEST))))
         entries = (symbols >> low) + MAX_BIN
         outside = (entries < 0) | (entries >= ESCAPE)
         counts = np.bincount(np.where(outside, ESCAPE, entries), minlength=NUM_BINS).astype(float)
-        if not low:  # symbols are symmetric, wide entries are not
+        if not low:  # single symbols are symmetric; entries of several symbols are not
             counts[:ESCAPE] = (counts[:ESCAPE] + counts[:ESCAPE][::-1]) / 2
         expected = geometric(mean, low)
-        found.tables[first + number] = integer_weights(counts + 30 * expected)
-        found.low_bits[first + number] = low
+        tables.tables[first + number] = integer_weights(counts + 30 * expected)
+        tables.low_bits[first + number] = low
         if not low:
-            found.recon_offsets[first + number] = points_of(symbols, wanted)
+            tables.recon_offsets[first + number] = fit_offsets(symbols, coefficients)
 
 
 def geometric(mean: float, low: int) -> F64Array:
-    """Return the probabilities of entries by a geometric distribution of magnitudes, signs being equal."""
+    """Return the probabilities of entries under a geometric distribution of magnitudes with equally likely signs."""
     symbols = np.arange(-(MAX_BIN << low), (MAX_BIN + 1) << low)
     chances = (mean / (1 + mean)) ** np.abs(symbols) / (1 + mean) * np.where(symbols == 0, 1, 0.5)
     probabilities = np.append(chances.reshape(2 * MAX_BIN + 1, -1).sum(1), 0)
@@ -208,20 +229,20 @@ def geometric(mean: float, low: int) -> F64Array:
     return probabilities
 
 
-def points_of(symbols: I32Array, wanted: I32Array) -> I8Array:
-    """Return where coefficients of each symbol lie on average, in 1/64 step from it, alike on both sides."""
-    points = np.zeros(NUM_BINS, np.int8)
+def fit_offsets(symbols: I32Array, coefficients: I32Array) -> I8Array:
+    """Return the symmetric reconstruction offset of each symbol, in 1/64 step."""
+    offsets = np.zeros(NUM_BINS, np.int8)
     for magnitude in range(1, MAX_BIN + 1):
-        of_it = np.abs(symbols) == magnitude
-        if of_it.sum() >= 50:
-            distance = (np.abs(wanted[of_it]) / 16 - 64 * magnitude).mean()
-            points[MAX_BIN + magnitude] = round(float(distance))
-            points[MAX_BIN - magnitude] = -points[MAX_BIN + magnitude]
-    return points
+        of_symbol = np.abs(symbols) == magnitude
+        if of_symbol.sum() >= 50:
+            distance = (np.abs(coefficients[of_symbol]) / 16 - 64 * magnitude).mean()
+            offsets[MAX_BIN + magnitude] = round(float(distance))
+            offsets[MAX_BIN - magnitude] = -offsets[MAX_BIN + magnitude]
+    return offsets
 
 
-def smoothed_last_groups(counts: F64Array) -> F64Array:
-    """Return counts of extents, with a little of what was seen at the same mean with any extent below, and of all."""
+def smoothed_extents(counts: F64Array) -> F64Array:
+    """Return counts of extents, smoothed by counts at the same mean with any extent below, and by uniform counts."""
     parts = counts.reshape(CHANNELS, 3, NUM_LAST_GROUPS, NUM_LAST_GROUPS, NUM_BINS)
     alike = parts.sum(3, keepdims=True)
     alike = alike / np.maximum(alike.sum(-1, keepdims=True), 1)
@@ -229,8 +250,8 @@ def smoothed_last_groups(counts: F64Array) -> F64Array:
     return spread.reshape(LAST_GROUP_ROWS, NUM_BINS)
 
 
-def untrained() -> ResidualTables:
-    """Return tables of which nothing is known."""
+def untrained_tables() -> ResidualTables:
+    """Return uniform tables."""
     return ResidualTables(
         np.full((NUM_ROWS, NUM_BINS), (1 << 24) // NUM_BINS, np.uint32),
         np.zeros(NUM_ROWS, np.int32),

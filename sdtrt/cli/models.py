@@ -36,10 +36,10 @@ EXPORT_LIBRARIES = (
 
 def export(options: argparse.Namespace) -> int:
     require_libraries("export", EXPORT_LIBRARIES)
+    from sdtrt.export.export_options import ExportOptions
     from sdtrt.export.libraries import captured
-    from sdtrt.export.request import Request
 
-    request = Request(
+    request = ExportOptions(
         model=options.model,
         out=options.out,
         latent_space=options.latent_space,
@@ -58,15 +58,15 @@ def export(options: argparse.Namespace) -> int:
         with extra("export"):
             from sdtrt.export.build import build
         notes = build(request)
-    return print_bundle(notes, options)
+    return conclude(notes, options)
 
 
 def import_pair(options: argparse.Namespace) -> int:
     require_libraries("onnx", ("onnx", "onnxruntime"))
     with extra("onnx"):
-        from sdtrt.export.adopt import adopt
-        from sdtrt.export.adoption import Adoption
-    import_options = Adoption(
+        from sdtrt.export.import_onnx import import_pair
+        from sdtrt.export.import_options import ImportOptions
+    import_options = ImportOptions(
         encoder=options.encoder,
         decoder=options.decoder,
         vivid=options.vivid,
@@ -85,25 +85,27 @@ def import_pair(options: argparse.Namespace) -> int:
         quiet=options.quiet or options.json,
     )
     with Watch("sdtrt import", quiet=options.quiet):
-        notes = adopt(import_options)
-    return print_bundle(notes, options)
+        notes = import_pair(import_options)
+    return conclude(notes, options)
 
 
 def calibrate(options: argparse.Namespace) -> int:
     if options.prior:
         require_libraries("export", ("torch",))
-    from sdtrt.export.calibrate import Calibration, calibrate
+    from sdtrt.export.calibrate import CalibrateOptions, calibrate
 
     bundle = find_bundle(options.bundle)
-    calibration = Calibration(bundle.folder, options.photos, force=options.force, quiet=options.quiet or options.json)
+    calibration = CalibrateOptions(
+        bundle.folder, options.photos, force=options.force, quiet=options.quiet or options.json
+    )
     calibration.check()  # before PyTorch is imported, which takes seconds
-    lesson = None
+    prior_options = None
     if options.prior:
         with extra("export"):
-            from sdtrt.export.prior.learn import Lesson
-        lesson = Lesson()
+            from sdtrt.export.prior.model_prior import PriorTrainingOptions
+        prior_options = PriorTrainingOptions()
     with Watch("sdtrt calibrate", quiet=options.quiet):
-        found = calibrate(calibration, lesson)
+        found = calibrate(calibration, prior_options)
     if options.json:
         print_json({"bundle": str(bundle.folder), **asdict(found)})
         return 0
@@ -112,12 +114,12 @@ def calibrate(options: argparse.Namespace) -> int:
     for row in found.rows:
         other = f"  {row.adaptive_bits_per_pixel:17.3f}" if options.prior else ""
         print_result(f"{row.quality:7}  {row.bits_per_pixel:14.3f}  {row.psnr:7.2f}{other}")
-    whose = "that nothing was learned from" if found.apart else "of the same photos, which are few"
+    whose = "that nothing was learned from" if found.held_out else "of the same photos, which are few"
     print_result(f"the networks alone: {found.ceiling:.2f} dB; all of {found.crops} crops {whose}")
     return 0
 
 
-def print_bundle(notes: list[str], options: argparse.Namespace) -> int:
+def conclude(notes: list[str], options: argparse.Namespace) -> int:
     bundle = Bundle.open(options.out)
     if options.json:
         print_json({"bundle": str(bundle.folder), "latent_space": bundle.latent_space, "notes": notes})
@@ -132,7 +134,7 @@ def print_bundle(notes: list[str], options: argparse.Namespace) -> int:
 def engines_build(options: argparse.Namespace) -> int:
     require_libraries("onnx", ("onnx",))
     with extra("onnx"):
-        from sdtrt.export.engines import Order, build_engines
+        from sdtrt.export.engines import EngineBuildOptions, build_engines
     done: list[tuple[EngineRecord, bool]] = []
     silent = options.json or options.quiet
 
@@ -143,7 +145,7 @@ def engines_build(options: argparse.Namespace) -> int:
             print_result(ROW.format(*columns(plan), f"built in {plan.seconds} s" if built else "kept"))
         done.append((plan, built))
 
-    order = Order(
+    build_options = EngineBuildOptions(
         bundle=find_bundle(options.bundle),
         targets=tuple(options.target.split(",")),
         builder=options.builder,
@@ -153,7 +155,7 @@ def engines_build(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     with Watch("sdtrt engines build", quiet=options.quiet):
-        build_engines(order, report)
+        build_engines(build_options, report)
     if options.json:
         print_json([asdict(plan) | {"built": built} for plan, built in done])
     elif not silent and not any(built for _, built in done):
@@ -165,7 +167,7 @@ def engines_list(options: argparse.Namespace) -> int:
     bundle = find_bundle(options.bundle)
     found = engine_states(bundle, EngineIndex.of(bundle))
     if options.json:
-        print_json([asdict(plan) | {"state": {"kind": state.kind, "why": state.reason}} for plan, state in found])
+        print_json([asdict(plan) | {"state": asdict(state)} for plan, state in found])
     elif not found:
         print_result(printable(f"{bundle.name} has no engines; build them with: sdtrt engines build {options.bundle}"))
     else:

@@ -1,7 +1,7 @@
-"""Checkpoints of every class that can be exported: random weights, small, written as their users have them."""
+"""Small checkpoints with random weights, of every class that can be exported, in the layout that users have."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from sdtrt.export import build
 from sdtrt.export.graphs import attention
 
 Make = Callable[..., Path]
@@ -54,7 +55,7 @@ def unet_2d(**changes: Any) -> diffusers.UNet2DModel:
     torch.manual_seed(0)
     config = {
         "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
         "attention_head_dim": 8,
     }
     return diffusers.UNet2DModel(**(UNET | config | changes)).eval()
@@ -64,7 +65,8 @@ def unet_2d_condition(**changes: Any) -> diffusers.UNet2DConditionModel:
     torch.manual_seed(0)
     config = {
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "mid_block_type": None,
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
         "attention_head_dim": 2,
         "cross_attention_dim": 12,
     }
@@ -97,15 +99,18 @@ def write_text_encoder(folder: Path, suffix: str, width: int, *, projection: boo
     kind(config).save_pretrained(folder / f"text_encoder{suffix}")
 
 
-@pytest.fixture(autouse=True)
-def few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracing takes time for every chunk of attention."""
-    monkeypatch.setattr(attention, "CHUNKS", 2)
+@pytest.fixture(scope="session", autouse=True)
+def cheap_exports() -> Iterator[None]:
+    """Trace attention in two chunks, each of which takes time, and check exports on small images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "CHUNKS", 2)
+        patch.setattr(build, "PROBE_SIDE", 64)
+        yield
 
 
 @pytest.fixture(scope="session")
 def models() -> SimpleNamespace:
-    """Makers of models; keywords change their configs."""
+    """Functions that make models; keywords change their configs."""
     return SimpleNamespace(
         autoencoder_kl=autoencoder_kl,
         autoencoder_tiny=autoencoder_tiny,
@@ -116,7 +121,7 @@ def models() -> SimpleNamespace:
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Make:
-    """Return a function that writes a diffusers pipeline's folder: a VAE, and with `sdxl` or not a UNet."""
+    """Return a function that writes a pipeline's folder as diffusers does: a VAE, and on demand a UNet and encoders."""
 
     def make(
         vae: Any = None, unet: Any = None, *, sdxl: bool = False, prediction: str = "epsilon", **index: Any

@@ -15,7 +15,8 @@ from sdtrt.dataset import runs
 from sdtrt.dataset.shards import Task
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.errors import BundleError
-from sdtrt.export import adopt, build, engines, folder
+from sdtrt.export import build, engines, folder, import_onnx
+from sdtrt.export.graphs import onnx_graph
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="links and modes of POSIX")
 
@@ -60,14 +61,14 @@ def test_export_folder_that_cannot_be_written_is_noticed_before_the_checkpoint(
 ) -> None:
     monkeypatch.setattr(build, "locate", refuse)
     with pytest.raises(BundleError, match=words):
-        build.build(build.Request("nonesuch", Path(out)))
+        build.build(build.ExportOptions("nonesuch", Path(out)))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"photos": Path("missing")}, "missing is not a folder"),
-        ({"photos": Path("empty")}, "holds no pictures"),
+        ({"photos": Path("empty")}, "holds no images"),
         ({"latent_space": "two words"}, "expected a word"),
     ],
 )
@@ -75,11 +76,11 @@ def test_export_and_import_options_that_cannot_be_met_are_noticed_before_any_net
     place: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
 ) -> None:
     monkeypatch.setattr(build, "locate", refuse)
-    monkeypatch.setattr(adopt.onnx_graph, "read", refuse)
+    monkeypatch.setattr(onnx_graph, "read", refuse)
     with pytest.raises((BundleError, ValueError), match=words):
-        build.build(build.Request("owner/name", Path("new"), **options))
+        build.build(build.ExportOptions("owner/name", Path("new"), **options))
     with pytest.raises((BundleError, ValueError), match=words):
-        adopt.adopt(adopt.Adoption(Path("file"), Path("file"), Path("new"), **options))
+        import_onnx.import_pair(import_onnx.ImportOptions(Path("file"), Path("file"), Path("new"), **options))
     assert not Path("new").exists()
 
 
@@ -87,30 +88,30 @@ def test_export_and_import_options_that_cannot_be_met_are_noticed_before_any_net
 def test_import_network_that_is_missing_is_noticed_before_any_is_read(
     place: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr(adopt.onnx_graph, "read", refuse)
+    monkeypatch.setattr(onnx_graph, "read", refuse)
     paths = {name: Path("file") for name in ("encoder", "decoder", "vivid")} | {missing: Path("absent.onnx")}
     with pytest.raises(BundleError, match=r"absent\.onnx does not exist"):
-        adopt.adopt(adopt.Adoption(out=Path("new"), **paths))
+        import_onnx.import_pair(import_onnx.ImportOptions(out=Path("new"), **paths))
 
 
 @pytest.mark.parametrize(("out", "words"), OUTPUTS)
 def test_import_folder_that_cannot_be_written_is_noticed_before_any_network(
     place: Path, monkeypatch: pytest.MonkeyPatch, out: str, words: str
 ) -> None:
-    monkeypatch.setattr(adopt.onnx_graph, "read", refuse)
+    monkeypatch.setattr(onnx_graph, "read", refuse)
     with pytest.raises(BundleError, match=words):
-        adopt.adopt(adopt.Adoption(Path("file"), Path("file"), Path(out)))
+        import_onnx.import_pair(import_onnx.ImportOptions(Path("file"), Path("file"), Path(out)))
 
 
 def test_build_engines_folder_that_cannot_be_written_is_noticed_before_any_build(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(engines, "choose", lambda _: (None, ["portable"]))
+    monkeypatch.setattr(engines, "choose_library", lambda _: (None, ["portable"]))
     monkeypatch.setattr(engines, "build_engine", refuse)
     monkeypatch.setattr(engines, "engines_folder", lambda _: tmp_path / "file" / "engines")
     with pytest.raises(NotADirectoryError, match="is not a folder"):
-        engines.build_engines(engines.Order(find_bundle("tiny")))
+        engines.build_engines(engines.EngineBuildOptions(find_bundle("tiny")))
 
 
 def test_dataset_run_destination_that_cannot_be_written_is_noticed_before_the_source_is_listed(

@@ -17,10 +17,11 @@ from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle
-from sdtrt.export.build import Request, build
+from sdtrt.export.build import build
 from sdtrt.export.checkpoints.checkpoint import schedule_of
 from sdtrt.export.checkpoints.prompt import empty_prompt
-from sdtrt.export.latents.denoising import choose
+from sdtrt.export.export_options import ExportOptions
+from sdtrt.export.latents.denoising import choose_auto_steps
 
 Make = Callable[..., Path]
 
@@ -57,10 +58,13 @@ def photos(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> Path:
     return folder
 
 
-def test_a_bundle_with_a_unet(tmp_path: Path, photos: Path, pipeline: Make, models: SimpleNamespace) -> None:
+def test_build_with_unet_denoises_as_diffusers_and_records_gains(
+    tmp_path: Path, photos: Path, pipeline: Make, models: SimpleNamespace
+) -> None:
     unet = models.unet_2d_condition()
-    folder = pipeline(vae=models.autoencoder_tiny(), unet=unet)
-    request = Request(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False, photos=photos)
+    vae = models.autoencoder_tiny(num_encoder_blocks=(0, 0, 0, 1), num_decoder_blocks=(1, 0, 0, 0))
+    folder = pipeline(vae=vae, unet=unet)
+    request = ExportOptions(str(folder), tmp_path / "bundle", latent_space="sd1", unet=True, half=False, photos=photos)
     told = build(request)
     file = tmp_path / "bundle" / "bundle.json"
     fields = json.loads(file.read_text())
@@ -69,7 +73,7 @@ def test_a_bundle_with_a_unet(tmp_path: Path, photos: Path, pipeline: Make, mode
     assert fields["unet"]["prediction_type"] == "epsilon"
     gains = fields["unet"]["gains"]
     assert [gain["step"] for gain in gains] == sorted(gain["step"] for gain in gains)
-    assert fields["unet"]["auto"] == choose({gain["step"]: gain["psnr"] for gain in gains})
+    assert fields["unet"]["auto"] == choose_auto_steps({gain["step"]: gain["psnr"] for gain in gains})
     assert told[-1].startswith("the UNet is used")
     denoises_as_diffusers_does(Bundle.open(tmp_path / "bundle"), folder, unet)
 
@@ -111,5 +115,7 @@ def denoises_as_diffusers_does(bundle: Bundle, folder: Path, unet: Any) -> None:
         ({0.5: 0.1, 1.0: 0.1, 2.0: 0.1}, 0.5),
     ],
 )
-def test_only_where_it_helps_from_there_up(gains: dict[float, float], from_step: float | None) -> None:
-    assert choose(gains) == (None if from_step is None else {"steps": 1, "from_step": from_step})
+def test_choose_auto_steps_returns_the_finest_step_of_a_helpful_range(
+    gains: dict[float, float], from_step: float | None
+) -> None:
+    assert choose_auto_steps(gains) == (None if from_step is None else {"steps": 1, "from_step": from_step})

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sdtrt
 from sdtrt.errors import BundleError
-from sdtrt.export.adopt import adopt
-from sdtrt.export.adoption import Adoption
+from sdtrt.export.import_onnx import import_pair
+from sdtrt.export.import_options import ImportOptions
 
 Pixels = np.ndarray
 MIX = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.6, 0.1]], np.float32)
@@ -73,13 +73,13 @@ def decoder(path: Path, **changes: Any) -> Path:
     return write(path, nodes, constants, source=("z", shape), targets=targets, **changes)
 
 
-def options(folder: Path, **changes: Any) -> Adoption:
+def options(folder: Path, **changes: Any) -> ImportOptions:
     paths = {"encoder": folder / "encoder.onnx", "decoder": folder / "decoder.onnx", "out": folder / "bundle"}
-    return Adoption(**(paths | {"latent_space": "sd1"} | changes))
+    return ImportOptions(**(paths | {"latent_space": "sd1"} | changes))
 
 
 def assert_works(folder: Path, photo: Callable[[int, int], Pixels], tolerance: float = 2e-3) -> None:
-    """Latents of the bundle are the means of squares of 8x8 pixels."""
+    """Latents of the bundle used as the means of squares of 8x8 pixels."""
     pixels = photo(48, 32)
     with sdtrt.Codec.open(folder / "bundle", device="cpu", backend="ort") as codec:
         data = codec.encode(pixels, quality=100, layers=1)
@@ -99,25 +99,27 @@ SHAPES: dict[str, list[Any] | None] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_adopt_input_shape_varies_runs_once(
+def test_import_pair_input_shape_varies_is_accepted(
     tmp_path: Path, photo: Callable[[int, int], Pixels], shape: list[Any] | None
 ) -> None:
     narrow = shape and [shape[0], *(["c"] if shape[1] != 3 else [4]), "a", "b"]
     encoder(tmp_path / "encoder.onnx", shape=shape, targets={"z": None})
     decoder(tmp_path / "decoder.onnx", shape=narrow, targets={"y": None})
-    notes = adopt(options(tmp_path))
+    notes = import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
     declares = shape is not None and any(isinstance(shape[axis], int) for axis in (0, 2, 3))
     assert any("fixed sizes" in note for note in notes) == declares
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
-def test_adopt_half_precision_becomes_single(tmp_path: Path, photo: Callable[[int, int], Pixels], kind: int) -> None:
+def test_import_pair_half_precision_becomes_single(
+    tmp_path: Path, photo: Callable[[int, int], Pixels], kind: int
+) -> None:
     cast = [helper.make_node("Cast", ["y"], ["inner"], to=1), helper.make_node("Cast", ["inner"], ["end"], to=kind)]
     encoder(tmp_path / "encoder.onnx", kind=kind)
     decoder(tmp_path / "decoder.onnx", kind=kind, nodes=cast, targets={"end": ANY})
-    notes = adopt(options(tmp_path))
-    assert sum("half precision was brought to single" in note for note in notes) == 2
+    notes = import_pair(options(tmp_path))
+    assert sum("half precision was converted to single" in note for note in notes) == 2
     for name in ("encoder", "decoder"):
         model = onnx.load(tmp_path / "bundle" / f"{name}.onnx")
         assert {tensor.data_type for tensor in model.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
@@ -125,31 +127,31 @@ def test_adopt_half_precision_becomes_single(tmp_path: Path, photo: Callable[[in
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(9, 4), (12, 7), (16, 8), (21, 10), (22, 10), (23, 11)])
-def test_adopt_opset_varies_works(
+def test_import_pair_opset_varies_works(
     tmp_path: Path, photo: Callable[[int, int], Pixels], opset: int, ir_version: int
 ) -> None:
     for make, name in ((encoder, "encoder.onnx"), (decoder, "decoder.onnx")):
         make(tmp_path / name, opset=opset, ir_version=ir_version)
-    adopt(options(tmp_path))
+    import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
 
 
-def test_adopt_external_data_is_read(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
+def test_import_pair_external_data_is_read(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
     beside = {"save_as_external_data": True, "size_threshold": 0, "location": "encoder.onnx_data"}
     encoder(tmp_path / "encoder.onnx", **beside)
     decoder(tmp_path / "decoder.onnx")
-    adopt(options(tmp_path))
+    import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
     (tmp_path / "encoder.onnx_data").unlink()
     with pytest.raises(BundleError, match=r"encoder\.onnx.*encoder\.onnx_data"):
-        adopt(options(tmp_path, force=True))
+        import_pair(options(tmp_path, force=True))
 
 
 @pytest.mark.parametrize("name", ["sample", "pixel values", "x:0", "inner.x", "pixels", "latents"])
-def test_adopt_names_vary_works(tmp_path: Path, photo: Callable[[int, int], Pixels], name: str) -> None:
+def test_import_pair_names_vary_works(tmp_path: Path, photo: Callable[[int, int], Pixels], name: str) -> None:
     encoder(tmp_path / "encoder.onnx", name=name)
     decoder(tmp_path / "decoder.onnx")
-    adopt(options(tmp_path))
+    import_pair(options(tmp_path))
     assert_works(tmp_path, photo)
 
 
@@ -164,30 +166,32 @@ def moments(path: Path, channels: Any = 8) -> Path:
 
 
 @pytest.mark.parametrize("declared", [4, "c"])
-def test_adopt_moments_takes_the_mean(tmp_path: Path, photo: Callable[[int, int], Pixels], declared: int | str) -> None:
+def test_import_pair_moments_takes_the_mean(
+    tmp_path: Path, photo: Callable[[int, int], Pixels], declared: int | str
+) -> None:
     moments(tmp_path / "encoder.onnx", 8 if declared == 4 else "c")
     decoder(tmp_path / "decoder.onnx", shape=["n", declared, "h", "w"])
-    notes = adopt(options(tmp_path))
-    assert any("the first 4 are taken as the mean" in note for note in notes)
+    notes = import_pair(options(tmp_path))
+    assert any("first 4 are used as the mean" in note for note in notes)
     assert_works(tmp_path, photo)
 
 
-def test_adopt_several_outputs_asks_with_shapes(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
+def test_import_pair_several_outputs_asks_with_shapes(tmp_path: Path, photo: Callable[[int, int], Pixels]) -> None:
     nodes = [helper.make_node("Neg", ["z"], ["logvar"])]
     encoder(tmp_path / "encoder.onnx", nodes=nodes, targets={"z": None, "logvar": None})
     decoder(tmp_path / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'z' \(float32, 2 x 4 x 8 x 16\).*'logvar'.*--encoder-output"):
-        adopt(options(tmp_path))
-    adopt(options(tmp_path, encoder_output="z"))
+        import_pair(options(tmp_path))
+    import_pair(options(tmp_path, encoder_output="z"))
     assert_works(tmp_path, photo)
 
 
-def test_adopt_sample_is_refused(tmp_path: Path) -> None:
+def test_import_pair_sample_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("RandomNormalLike", ["z"], ["e"]), helper.make_node("Add", ["z", "e"], ["s"])]
     encoder(tmp_path / "encoder.onnx", nodes=nodes, targets={"s": ANY})
     decoder(tmp_path / "decoder.onnx")
-    with pytest.raises(BundleError, match=r"'s' is drawn at random.*export the mean"):
-        adopt(options(tmp_path))
+    with pytest.raises(BundleError, match=r"'s' is a random sample.*export the mean"):
+        import_pair(options(tmp_path))
 
 
 def turned(name: str, inner: str, *, back: bool) -> onnx.NodeProto:
@@ -195,25 +199,25 @@ def turned(name: str, inner: str, *, back: bool) -> onnx.NodeProto:
 
 
 @pytest.mark.parametrize("shape", [["n", "h", "w", 3], [1, 224, 224, 3], ANY, None])
-def test_adopt_channels_last_input_is_refused(tmp_path: Path, shape: list[Any] | None) -> None:
+def test_import_pair_channels_last_input_is_refused(tmp_path: Path, shape: list[Any] | None) -> None:
     nodes = [turned("x", "first", back=False), helper.make_node("Conv", ["first", "w"], ["z"], strides=[8, 8])]
     write(tmp_path / "encoder.onnx", nodes, {"w": ENCODER}, source=("x", shape), targets={"z": ANY})
     decoder(tmp_path / "decoder.onnx")
     with pytest.raises(BundleError, match=r"encoder\.onnx: input 'x'.*channels last"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
 @pytest.mark.parametrize("network", ["encoder", "decoder"])
-def test_adopt_channels_last_output_is_refused(tmp_path: Path, network: str) -> None:
+def test_import_pair_channels_last_output_is_refused(tmp_path: Path, network: str) -> None:
     encoder(tmp_path / "encoder.onnx")
     decoder(tmp_path / "decoder.onnx")
     make, name = (encoder, "z") if network == "encoder" else (decoder, "y")
     make(tmp_path / f"{network}.onnx", nodes=[turned(name, "end", back=True)], targets={"end": ANY})
     with pytest.raises(BundleError, match=rf"{network}\.onnx: output 'end'.*channels last"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
-def test_adopt_baked_sizes_are_refused(tmp_path: Path) -> None:
+def test_import_pair_baked_sizes_are_refused(tmp_path: Path) -> None:
     """A graph whose sizes are constants within, as tracers without dynamic axes leave them."""
     nodes = [helper.make_node("Reshape", ["z", "size"], ["flat"]), helper.make_node("Reshape", ["flat", "size"], ["r"])]
     size = {"size": np.array([1, 4, 64, 64], np.int64)}
@@ -222,20 +226,20 @@ def test_adopt_baked_sizes_are_refused(tmp_path: Path) -> None:
     )
     decoder(tmp_path / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'x' \(float32, 1 x 3 x 512 x 512\) has fixed sizes.*dynamic"):
-        adopt(options(tmp_path))
+        import_pair(options(tmp_path))
 
 
-def test_adopt_channels_differ_are_named(tmp_path: Path) -> None:
+def test_import_pair_channels_differ_are_named(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx")
     weight = {"w": np.zeros((5, 3, 8, 8), np.float32)}
     decoder(tmp_path / "decoder.onnx", shape=["n", 5, "h", "w"], constants=weight)
-    with pytest.raises(BundleError, match=r"takes 5 channels.*'z' with 4; expected as many, or half"):
-        adopt(options(tmp_path))
+    with pytest.raises(BundleError, match=r"takes 5 channels.*'z' with 4; expected the same number, or half"):
+        import_pair(options(tmp_path))
 
 
-def test_adopt_missing_file_lists_others(tmp_path: Path) -> None:
+def test_import_pair_missing_file_lists_others(tmp_path: Path) -> None:
     encoder(tmp_path / "encoder.onnx")
-    with pytest.raises(BundleError, match=r"decoder\.onnx does not exist.*there: encoder\.onnx"):
-        adopt(options(tmp_path))
+    with pytest.raises(BundleError, match=r"decoder\.onnx does not exist.*folder contains: encoder\.onnx"):
+        import_pair(options(tmp_path))
     with pytest.raises(BundleError, match="is a folder"):
-        adopt(options(tmp_path, encoder=tmp_path, decoder=tmp_path / "encoder.onnx"))
+        import_pair(options(tmp_path, encoder=tmp_path, decoder=tmp_path / "encoder.onnx"))

@@ -33,17 +33,17 @@ def scheduler_of(fields: dict[str, Any]) -> diffusers.DDIMScheduler:
 
 
 @pytest.mark.parametrize("fields", CASES)
-def test_alphas_cumprod_equal_those_of_diffusers(fields: dict[str, Any]) -> None:
-    alphas = Schedule.from_fields(fields).alphas_cumprod
-    np.testing.assert_allclose(alphas, scheduler_of(fields).alphas_cumprod, atol=2e-6)
+def test_schedule_shares_equal_diffusers(fields: dict[str, Any]) -> None:
+    shares = Schedule.from_fields(fields).shares
+    np.testing.assert_allclose(shares, scheduler_of(fields).alphas_cumprod, atol=2e-6)
 
 
 @pytest.mark.parametrize("fields", CASES)
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
-def test_ddim_steps_equal_those_of_diffusers(fields: dict[str, Any], count: int) -> None:
+def test_trajectory_steps_equal_diffusers(fields: dict[str, Any], count: int) -> None:
     """Down from a timestep of which `count` steps of one length lead to clean latents, as diffusers spaces them."""
     schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
-    stride = len(schedule.alphas_cumprod) // 20
+    stride = len(schedule.shares) // 20
     scheduler.set_timesteps(20)
     generator = torch.Generator().manual_seed(count)
     expected = torch.randn(2, 4, 8, 8, generator=generator, dtype=torch.float64)
@@ -52,17 +52,14 @@ def test_ddim_steps_equal_those_of_diffusers(fields: dict[str, Any], count: int)
     for time, following in zip(times, [*times[1:], -1], strict=True):
         prediction = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
         expected = scheduler.step(prediction, time, expected, eta=0.0).prev_sample
-        alpha, next_alpha = (
-            schedule.alpha_cumprod_at(time),
-            schedule.alpha_cumprod_at(following) if following >= 0 else 1.0,
-        )
-        a, b = schedule.ddim_factors(alpha, next_alpha)
+        share, next_share = schedule.share_at(time), schedule.share_at(following) if following >= 0 else 1.0
+        a, b = schedule.factors(share, next_share)
         found = a * found + b * prediction.numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("fields", CASES[:3])
-def test_one_step_gives_what_the_network_thinks_is_clean(fields: dict[str, Any]) -> None:
+def test_run_ddim_one_step_returns_the_clean_estimate(fields: dict[str, Any]) -> None:
     schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
     scheduler.set_timesteps(20)
     generator = torch.Generator().manual_seed(3)
@@ -72,23 +69,23 @@ def test_one_step_gives_what_the_network_thinks_is_clean(fields: dict[str, Any])
     np.testing.assert_allclose(step.a * latents + step.b * prediction, clean, rtol=1e-5, atol=1e-5)
 
 
-def test_noisy_latents_are_scaled_down() -> None:
+def test_trajectory_scale_reduces_noisy_latents() -> None:
     schedule = Schedule.from_fields(SD1)
-    assert schedule.trajectory([90.5, 30], noisy=True).input_scale == schedule.alpha_cumprod_at(90.5) ** 0.5
-    assert schedule.trajectory([90.5, 30], noisy=False).input_scale == 1
+    assert schedule.trajectory([90.5, 30], noisy=True).scale == schedule.share_at(90.5) ** 0.5
+    assert schedule.trajectory([90.5, 30], noisy=False).scale == 1
 
 
 @pytest.mark.parametrize("fields", CASES)
-def test_timesteps_of_noise(fields: dict[str, Any]) -> None:
+def test_schedule_timestep_of_noise_level_is_interpolated(fields: dict[str, Any]) -> None:
     schedule = Schedule.from_fields(fields)
-    for timestep in (0, 1, 17, 200, len(schedule.alphas_cumprod) - 2):
+    for timestep in (0, 1, 17, 200, len(schedule.shares) - 2):
         assert schedule.timestep_of(float(schedule.noise_levels[timestep])) == pytest.approx(timestep, abs=1e-6)
     assert schedule.timestep_of(0) == schedule.timestep_of(1e-9) == 0
     between = schedule.timestep_of(float(np.sqrt(schedule.noise_levels[9] * schedule.noise_levels[10])))
     assert between == pytest.approx(9.5)
 
 
-def test_the_method_of_2022_enters_at_its_noise() -> None:
+def test_schedule_noise_levels_of_the_2022_timesteps_are_as_published() -> None:
     """Its timesteps 45, 30, 15 and 0 have noise of 0.21, 0.17, 0.12 and 0.03 on unit signal."""
     levels = Schedule.from_fields(SD1).noise_levels
     np.testing.assert_allclose(levels[[45, 30, 15, 0]], [0.21, 0.17, 0.12, 0.03], atol=0.006)
@@ -107,8 +104,8 @@ def test_the_method_of_2022_enters_at_its_noise() -> None:
         {"beta_end": "x"},
     ],
 )
-def test_schedules_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(BundleError, match="schedule is invalid"):
+def test_schedule_invalid_fields_raise(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="schedule makes no sense"):
         Schedule.from_fields(SD1 | wrong)
-    with pytest.raises(BundleError, match="schedule is invalid"):
+    with pytest.raises(BundleError, match="schedule makes no sense"):
         Schedule.from_fields({})

@@ -8,13 +8,13 @@ import pytest
 from sdtrt.kernels.device import CudaDevice
 
 
-def test_a_recorded_run_ends_as_one_on_the_cpu(device: CudaDevice, tmp_path: Path) -> None:
+def test_training_run_cuda_graph_matches_cpu(device: CudaDevice, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no device for this torch")
-    from sdtrt.export.training_loop import Recipe, Run, averaged_weights
+    from sdtrt.export.training_loop import TrainingConfig, TrainingRun, averaged_weights
 
-    recipe = Recipe(iterations=12, learning_rate=0.1, warmup=3, batch=8, crop=1, ema_decay=0.5)
+    config = TrainingConfig(iterations=12, learning_rate=0.1, warmup=3, batch=8, crop=1, ema_decay=0.5)
 
     def ended(where: str) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
@@ -28,7 +28,7 @@ def test_a_recorded_run_ends_as_one_on_the_cpu(device: CudaDevice, tmp_path: Pat
             return (torch.from_numpy(rng.normal(size=(8, 3)).astype(np.float32)),)
 
         folder = tmp_path / where
-        Run(folder, model, model, recipe).train(draw, loss_of)
+        TrainingRun(folder, model, model, config).train(draw, loss_of)
         return averaged_weights(folder)
 
     expected, found = ended("cpu"), ended("cuda")

@@ -1,1 +1,1 @@
-"""The built-in model: its network, a module for each stage of its training, and its bundle."""
+"""The built-in model `tiny`: its networks, one module for each stage of its training, and its bundle."""

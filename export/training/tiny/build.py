@@ -1,9 +1,9 @@
-"""Turn a training run of `tiny` into its bundle and latent profile.
+"""Write the bundle and the latent profile of `tiny` from a training run.
 
     python -m sdtrt.export.training.tiny.build PHOTOS --run runs/tiny-finished
 
-Writes `engine/data/bundles/tiny/`, with the gradient of its decoder, and `engine/data/profiles/tiny-1.json`. The
-weights are those averaged over the last iterations, stored in half precision; ONNX Runtime computes in single.
+It writes `engine/data/bundles/tiny/`, with the decoder's gradient, and `engine/data/profiles/tiny-1.json`. The averaged
+weights are stored in half precision; ONNX Runtime computes in single precision.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from sdtrt.export.training.tiny.photos import load_photos, pixels_to_planes
 from sdtrt.export.training_loop import averaged_weights
 
 PROFILE_ID, PRIOR_ID = 1, 1
-STEP_CODES = (2640, 1600)  # of qualities 1 and 100: steps 4.97 and 0.30
+STEP_CODES = (2640, 1600)  # of qualities 1 and 100: quantization steps 4.97 and 0.30
 PIXEL_RANGE = (-1, 1)
-MIN_HALF = 256  # smaller tensors stay in single precision
-HALF = ".half"  # after the names of those that do not
+MIN_HALF = 256  # values; smaller tensors stay in single precision
+HALF = ".half"  # suffix of the names of tensors in half precision
 PARITY_TOLERANCE = 1e-3
 
 
 def build(photos: Path, run: Path, data: Path) -> None:
-    """Write bundle and profile below `data` from the checkpoint in `run`; fail if ONNX and torch disagree."""
+    """Write bundle and profile below `data` from the checkpoint in `run`; `ValueError` if ONNX and torch differ."""
     model = load_model(run)
     crops = pixels_to_planes(np.stack([p[:256, :256] for p in load_photos(photos, 256)[::8]]))
     with torch.inference_mode():
@@ -46,16 +46,19 @@ def build(photos: Path, run: Path, data: Path) -> None:
 
     folder = data / "bundles" / "tiny"
     folder.mkdir(parents=True, exist_ok=True)
-    step = torch.tensor([0.5, 2.0])
+    quant_step = torch.tensor([0.5, 2.0])
     export(model.encoder, {"pixels": crops[:2, :, :, :192].contiguous()}, "latents", folder / "encoder.onnx")
     export(
-        model.decoder, {"latents": latents[:2, :, :, :24].contiguous(), "step": step}, "pixels", folder / "decoder.onnx"
+        model.decoder,
+        {"latents": latents[:2, :, :, :24].contiguous(), "step": quant_step},
+        "pixels",
+        folder / "decoder.onnx",
     )
     write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", DOWNSCALE, PIXEL_RANGE)
     parity = {
         "encoder.onnx": parity_of(model.encoder, {"pixels": crops[2:5, :, :72, :]}, folder / "encoder.onnx"),
         "decoder.onnx": parity_of(
-            model.decoder, {"latents": latents[2:4, :, :9, :], "step": step}, folder / "decoder.onnx"
+            model.decoder, {"latents": latents[2:4, :, :9, :], "step": quant_step}, folder / "decoder.onnx"
         ),
     }
     manifest = {
@@ -74,7 +77,7 @@ def build(photos: Path, run: Path, data: Path) -> None:
 
 
 def load_model(run: Path) -> Autoencoder:
-    """Return the averaged model of a run, its large tensors rounded to half precision as they are shipped."""
+    """Return the averaged model of a run, with large tensors rounded to half precision as in the shipped bundle."""
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     model.load_state_dict(averaged_weights(run, "autoencoder"))
     for network in (model.encoder, model.decoder):
@@ -85,7 +88,7 @@ def load_model(run: Path) -> Autoencoder:
 
 
 def write_profile(path: Path, spread: np.ndarray, weight: np.ndarray) -> None:
-    """Write a profile's JSON file; vectors are kept to 7 digits, what float32 holds."""
+    """Write a profile's JSON file, with vectors to the 7 digits of float32."""
     fields = {
         "latent_space": "tiny",
         "channels": LATENT_CHANNELS,
@@ -106,7 +109,7 @@ def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Pa
     """Write `network` as ONNX with dynamic batch, height and width, large weights in half precision."""
     batch = torch.export.Dim("batch")
     plane = {0: batch, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    shapes = {name: plane if tensor.ndim == 4 else {0: batch} for name, tensor in example.items()}
+    shapes = tuple(plane if tensor.ndim == 4 else {0: batch} for tensor in example.values())
     program = torch.onnx.export(
         network,
         tuple(example.values()),
@@ -123,7 +126,7 @@ def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Pa
 
 
 def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with large float32 initializers stored as float16, cast back where they are used."""
+    """Store large float32 initializers as float16 with casts to float32, and return the model."""
     casts = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -142,8 +145,8 @@ def parity_of(network: nn.Module, inputs: dict[str, Tensor], path: Path) -> floa
     with torch.inference_mode():
         expected = network(*inputs.values()).numpy()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
-    difference = float(np.abs(found - expected).max())
+    (output,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    difference = float(np.abs(output - expected).max())
     if not difference <= PARITY_TOLERANCE:
         raise ValueError(f"{path.name} differs from torch by {difference}, expected at most {PARITY_TOLERANCE}")
     return difference

@@ -1,11 +1,11 @@
-"""The networks of `tiny`: a linear lapped transform, and convolutions that learn what it misses.
+"""The networks of `tiny`: a linear lapped transform, plus convolutions that learn a correction.
 
-Both directions start as a lapped orthogonal transform of an orthonormal colour space, so that the codec works
-from iteration 0 and has no block grid to unlearn; every learned branch starts at zero. The encoder does not
-know the quantizer's step (one run of it serves every rate), the decoder does.
+Encoder and decoder start as a lapped orthogonal transform of an orthonormal colour space, and every learned branch
+starts at zero. The codec therefore works from iteration 0, and has no block grid that training must remove. The
+encoder does not depend on the quantization step, so that one run serves every rate; the decoder does.
 
-Shapes: pixels float32 (N, 3, 8h, 8w) in [-1, 1]; latents float32 (N, 40, h, w), about unit variance;
-step float32 (N,), the quantizer's step as `latent_profile.step_of_quality` gives it.
+Shapes: pixels float32 (N, 3, 8h, 8w) in [-1, 1]; latents float32 (N, 40, h, w), about unit variance; quantization
+step (`quant_step`) float32 (N,).
 """
 
 import math
@@ -18,19 +18,19 @@ from torch import Tensor, nn
 DOWNSCALE = 8
 LATENT_CHANNELS = 40
 LUMA_CHANNELS, CHROMA_CHANNELS = 28, 6
-MASKING_CHANNELS = 4  # of brightness, the lowest frequencies, which tell where errors are seen least
+MASKING_CHANNELS = 4  # the lowest luma frequencies, whose activity masks errors
 ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS = 6, 7, 3
-# How many latents away the decoder looks, the encoder less: a 3x3 convolution looks 1 further, a block has two of them;
-# at a quarter of the image 2 make a latent, and the two over pixels a quarter of one.
+# Receptive radius of the decoder, in latents; the encoder's is smaller. Each 3x3 convolution adds 1 at its resolution,
+# and a block has two of them. Two positions of the fine blocks make a latent; the two over pixels add 1/4 latent.
 REACH = math.ceil(1 + 2 * COARSE_BLOCKS + 1 + (2 * FINE_BLOCKS + 1) / 2 + 1 / 4)
-STEP_OF_PIXELS = 50.0  # first guess of the quantizer's step at step 1, on the 8-bit scale
+STEP_OF_PIXELS = 50.0  # initial quantization step of pixels at step 1, on the 8-bit scale
 
 
 def lapped_basis(size: int = DOWNSCALE, correlation: float = 0.95) -> np.ndarray:
     """Return the `size` basis functions of the lapped orthogonal transform, float64 (size, 2 * size).
 
-    H. S. Malvar, "Signal Processing with Lapped Transforms", 1992, section 4.3: the DCT's even and odd functions
-    folded over two blocks, then turned to decorrelate a first-order autoregressive signal.
+    H. S. Malvar, "Signal Processing with Lapped Transforms", 1992, section 4.3: the DCT's even and odd functions are
+    folded over two blocks, then rotated to decorrelate a first-order autoregressive signal.
     """
     n = np.arange(size)
     dct = np.cos(np.pi * np.outer(n, 2 * n + 1) / (2 * size)) * math.sqrt(2 / size)
@@ -50,7 +50,7 @@ def zigzag(count: int) -> list[tuple[int, int]]:
 
 
 def linear_analysis() -> Tensor:
-    """Return the linear encoder's weights, float32 (40, 3, 16, 16), in units of the 8-bit scale per pixel unit."""
+    """Return the linear encoder's weights, float32 (40, 3, 16, 16); for [-1, 1] they give the 8-bit scale."""
     basis = lapped_basis()
     colours = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
     kernels = [
@@ -62,7 +62,7 @@ def linear_analysis() -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity; with `conditions`, the inner plane is scaled and shifted by them."""
+    """Two 3x3 convolutions and a skip connection; `conditions` is the width of an optional modulation."""
 
     def __init__(self, channels: int, conditions: int = 0) -> None:
         super().__init__()
@@ -81,19 +81,19 @@ class ResidualBlock(nn.Module):
 
 
 class StepEmbedding(nn.Module):
-    """Logarithm of the step, float32 (N,), to conditions, float32 (N, `width`)."""
+    """Quantization step, float32 (N,), to conditions, float32 (N, `width`)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(2, width), nn.LeakyReLU(0.1), nn.Linear(width, width), nn.Tanh())
 
-    def forward(self, step: Tensor) -> Tensor:
-        log_step = torch.log(step)[:, None]
+    def forward(self, quant_step: Tensor) -> Tensor:
+        log_step = torch.log(quant_step)[:, None]
         return self.layers(torch.cat([log_step, log_step.square()], 1))  # type: ignore[no-any-return]
 
 
 class Deblock(nn.Module):
-    """Two 3x3 convolutions over finished pixels, which see both sides of what were borders of blocks."""
+    """Two 3x3 convolutions over the decoded pixels, which smooth the borders of blocks."""
 
     def __init__(self, conditions: int, width: int = 16) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Encoder(nn.Module):
         self.patches = nn.Conv2d(3, width, DOWNSCALE, stride=DOWNSCALE)
         self.blocks = nn.ModuleList([ResidualBlock(width) for _ in range(ENCODER_BLOCKS)])
         self.out = zeroed(nn.Conv2d(width, LATENT_CHANNELS, 3, padding=1))
-        # The branch counts in quantizer steps: a change of its weights moves every channel by as many symbols.
+        # The branch's unit is the quantization step, so that a change of its weights moves all channels equally.
         self.register_buffer("out_scale", STEP_OF_PIXELS / spread[:, None, None])
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Encoder(nn.Module):
         return linear + self.learned(pixels) * self.out_scale  # type: ignore[no-any-return]
 
     def learned(self, pixels: Tensor) -> Tensor:
-        """Return what networks add to the linear transform, in quantizer steps at step 1."""
+        """Return the correction of the linear transform, in quantization steps at step 1."""
         x = F.leaky_relu(self.patches(pixels), 0.1)
         for block in self.blocks:
             x = block(x)
@@ -134,7 +134,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents and step to pixels (not clamped)."""
+    """Latents and quantization step to pixels, not clamped."""
 
     def __init__(self, spread: Tensor, width: int = 128, fine_width: int = 48, conditions: int = 32) -> None:
         super().__init__()
@@ -147,15 +147,15 @@ class Decoder(nn.Module):
         self.out = zeroed(nn.Conv2d(fine_width, 3 * 16, 3, padding=1))
         self.deblock = Deblock(conditions)
 
-    def forward(self, latents: Tensor, step: Tensor) -> Tensor:
-        condition = self.embedding(step)
-        # Blocks overlap by half, so the outermost need neighbours: their own copies.
+    def forward(self, latents: Tensor, quant_step: Tensor) -> Tensor:
+        condition = self.embedding(quant_step)
+        # Blocks overlap by half, so the outermost latents are repeated as their own neighbours.
         padded = F.pad(latents, (1, 1, 1, 1), mode="replicate")
         linear = F.conv_transpose2d(padded, self.linear, stride=DOWNSCALE, padding=DOWNSCALE + DOWNSCALE // 2)
         return self.deblock(linear + 0.1 * self.learned(latents, condition), condition)
 
     def learned(self, latents: Tensor, condition: Tensor) -> Tensor:
-        """Return what networks add to the linear transform's pixels, ten times as large."""
+        """Return ten times the correction of the linear transform's pixels."""
         x = self.coarse_in(latents)
         for block in self.coarse:
             x = block(x, condition)
@@ -166,9 +166,9 @@ class Decoder(nn.Module):
 
 
 class RateModel(nn.Module):
-    """The training's estimate of bits: a causal 5x5 window gives each symbol's logistic distribution.
+    """The training's estimate of the rate: a causal 5x5 window gives each symbol's logistic distribution.
 
-    Only a stand-in: what codes real files is the integer prior that `training.prior` trains on the finished latents.
+    Files are coded with an integer prior instead, which `export.prior.train` trains on the final latents.
     """
 
     def __init__(self, width: int = 96, conditions: int = 16) -> None:
@@ -183,22 +183,22 @@ class RateModel(nn.Module):
         causal[2, :2] = 1
         self.register_buffer("causal", causal, persistent=False)
 
-    def forward(self, symbols: Tensor, latents: Tensor, deltas: Tensor, step: Tensor) -> Tensor:
-        """Return bits, float32 (N, 40, h, w), of `symbols` (latents in units of `deltas`, noise added)."""
+    def forward(self, symbols: Tensor, latents: Tensor, channel_steps: Tensor, quant_step: Tensor) -> Tensor:
+        """Return the bits, float32 (N, 40, h, w), of `symbols`: noisy latents in units of `channel_steps`."""
         x = F.conv2d(latents, self.window.weight * self.causal, self.window.bias, padding=2)
-        x = F.leaky_relu(x + self.inject(self.embedding(step))[:, :, None, None], 0.1)
+        x = F.leaky_relu(x + self.inject(self.embedding(quant_step))[:, :, None, None], 0.1)
         x = self.out(F.leaky_relu(self.mix(x), 0.1))
         location, log_scale = x.chunk(2, 1)
-        location = location / deltas
-        scale = torch.exp(log_scale - 1.2).clamp(0.03) / deltas + 0.05
-        # By symmetry the nearer tail is used: differences of sigmoids near 1 lose all digits.
+        location = location / channel_steps
+        scale = torch.exp(log_scale - 1.2).clamp(0.03) / channel_steps + 0.05
+        # By symmetry the lower tail is used: differences of sigmoids near 1 would lose all digits.
         far = -(symbols - location).abs()
         probability = torch.sigmoid((far + 0.5) / scale) - torch.sigmoid((far - 0.5) / scale)
         return -torch.log2(probability.clamp_min(1e-7))
 
 
 class Autoencoder(nn.Module):
-    """Encoder, quantizer, decoder and rate model, as trained together."""
+    """Encoder, quantizer, decoder and rate model, which are trained together."""
 
     def __init__(self, spread: Tensor) -> None:
         super().__init__()
@@ -207,37 +207,39 @@ class Autoencoder(nn.Module):
         self.rate = RateModel()
         self.log_weight = nn.Parameter(torch.log(STEP_OF_PIXELS / spread))
 
-    def forward(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor, quant_step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
         """Return (pixels, bits)."""
-        latents, bits = self.latents_and_bits(pixels, step, dead_zone)
-        return self.decoder(latents, step), bits
+        latents, bits = self.latents_and_bits(pixels, quant_step, dead_zone)
+        return self.decoder(latents, quant_step), bits
 
-    def latents_and_bits(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (latents, bits): rounding passes gradients straight through, bits see uniform noise instead."""
-        deltas = self.deltas(step)
-        exact = self.encoder(pixels) / deltas
+    def latents_and_bits(self, pixels: Tensor, quant_step: Tensor, dead_zone: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents and bits. Latents are rounded with straight-through gradients; bits are of noisy latents."""
+        channel_steps = self.channel_steps(quant_step)
+        exact = self.encoder(pixels) / channel_steps
         rounded = quantized(exact, dead_zone)
         noisy = exact + torch.rand_like(exact) - 0.5
-        return (exact + (rounded - exact).detach()) * deltas, self.rate(noisy, noisy * deltas, deltas, step)
+        return (exact + (rounded - exact).detach()) * channel_steps, self.rate(
+            noisy, noisy * channel_steps, channel_steps, quant_step
+        )
 
     @torch.no_grad()
-    def quantized(self, pixels: Tensor, step: Tensor, dead_zone: Tensor) -> Tensor:
-        """Return the latents as a decoder would get them."""
-        deltas = self.deltas(step)
-        return quantized(self.encoder(pixels) / deltas, dead_zone) * deltas
+    def quantized(self, pixels: Tensor, quant_step: Tensor, dead_zone: Tensor) -> Tensor:
+        """Return the quantized latents that a decoder would get."""
+        channel_steps = self.channel_steps(quant_step)
+        return quantized(self.encoder(pixels) / channel_steps, dead_zone) * channel_steps
 
-    def deltas(self, step: Tensor) -> Tensor:
-        """Return each channel's quantizer step, float32 (N, 40, 1, 1)."""
-        return (step[:, None] * torch.exp(self.log_weight))[:, :, None, None]
+    def channel_steps(self, quant_step: Tensor) -> Tensor:
+        """Return each channel's quantization step, float32 (N, 40, 1, 1)."""
+        return (quant_step[:, None] * torch.exp(self.log_weight))[:, :, None, None]
 
 
 def quantized(exact: Tensor, dead_zone: Tensor) -> Tensor:
-    """Return symbols, as floats, of latents in units of their steps; `dead_zone` float32 (N,)."""
+    """Return the symbols, as floats, of latents in quantization steps; `dead_zone` is float32 (N,)."""
     return torch.sign(exact) * torch.floor(exact.abs() + 0.5 - dead_zone[:, None, None, None])
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """Return `layer` with weights and bias 0, so that its branch starts silent."""
+    """Set the weights and bias of `layer` to 0, so that its branch starts at zero; return `layer`."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer

@@ -1,4 +1,4 @@
-"""Training photos: a folder read into memory once, random crops from it."""
+"""Training photos: they are read into memory once, and random crops are drawn from them."""
 
 from pathlib import Path
 
@@ -26,20 +26,20 @@ def load_photos(folder: Path, smallest: int) -> list[np.ndarray]:
 def mixed_crops(
     photos: list[np.ndarray], pages: list[np.ndarray], count: int, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return `count` random crops as `random_crops` makes them, `PAGES_SHARE` of them of `pages`, if there are any."""
+    """Return `count` random crops of photos, and on average the share `PAGES_SHARE` of pages, if there are any."""
     of_pages = int(rng.binomial(count, PAGES_SHARE)) if pages else 0
     crops = [random_crops(pages, of_pages, size, rng)] if of_pages else []
     return np.concatenate([*crops, varied_crops(photos, count - of_pages, size, rng)])[rng.permutation(count)]
 
 
 def varied_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return random crops as `random_crops` does, some of them as other cameras and sizes would have them.
+    """Return random crops, some of them scaled or with added grain, uint8 (count, size, size, 3).
 
-    Small photos are sharp, and free of grain. Large ones are neither: so some crops are scaled, up or down, and some
-    get grain, which is scaled with them.
+    The training photos are small, and therefore sharp and free of grain, unlike large photos. Grain is added before
+    scaling.
     """
     crops = np.empty((count, size, size, 3), np.uint8)
-    for place in range(count):
+    for index in range(count):
         scale = float(np.exp(rng.uniform(*np.log(SCALES)))) if rng.random() < SCALED_SHARE else 1.0
         side = round(size / scale)
         large = [photo for photo in photos if min(photo.shape[:2]) >= side] if side > size else photos
@@ -51,14 +51,14 @@ def varied_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random
             crop = (crop + grain + 0.5).clip(0, 255).astype(np.uint8)
         if side != size:
             crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
-        crops[place] = crop
+        crops[index] = crop
     return crops
 
 
 def random_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` random crops, flipped and turned at random, uint8 (count, size, size, 3).
+    """Return `count` random crops, randomly flipped and rotated, uint8 (count, size, size, 3).
 
-    Photos are drawn by area, so that each pixel is as likely as any other.
+    The probability of a photo is proportional to its area.
     """
     area = np.array([p.shape[0] * p.shape[1] for p in photos], dtype=np.float64)
     crops = np.empty((count, size, size, 3), np.uint8)
@@ -71,10 +71,10 @@ def random_crops(photos: list[np.ndarray], count: int, size: int, rng: np.random
 
 
 def triples(pixels: np.ndarray) -> np.ndarray:
-    """Return a view of whole pixels (H, W), which are copied faster than samples."""
+    """Return a view, (H, W), with one element for each pixel, which is copied faster."""
     return pixels.view("V3")[..., 0]
 
 
 def pixels_to_planes(pixels: np.ndarray | Tensor) -> Tensor:
-    """Return uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1], channels last in memory."""
+    """Convert uint8 (N, H, W, 3) to float32 (N, 3, H, W) in [-1, 1], with channels last in memory."""
     return torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)

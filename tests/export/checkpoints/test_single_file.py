@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from sdtrt.errors import BundleError
-from sdtrt.export.build import Request, build
+from sdtrt.export.build import build
 from sdtrt.export.checkpoints.checkpoint import load_autoencoder
+from sdtrt.export.export_options import ExportOptions
 
 # diffusers' names to those of the first Stable Diffusion release (CompVis/latent-diffusion, ldm/modules).
 RENAMED = [
@@ -51,7 +52,9 @@ CONFIGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", CONFIGS)
 @pytest.mark.parametrize("prefix", ["", "first_stage_model."])
 @pytest.mark.parametrize("names", [original, dict])
-def test_mapping(tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any], prefix: str, names: Any) -> None:
+def test_load_autoencoder_single_file_matches_the_original_weights(
+    tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any], prefix: str, names: Any
+) -> None:
     vae = models.autoencoder_kl(**changes)
     weights = {f"{prefix}{name}": tensor for name, tensor in names(vae.state_dict()).items()}
     save_file(weights | {"model.diffusion_model.out.2.bias": torch.zeros(4)}, tmp_path / "vae.safetensors")
@@ -62,22 +65,22 @@ def test_mapping(tmp_path: Path, models: SimpleNamespace, changes: dict[str, Any
         torch.testing.assert_close(loaded.module(pixels).sample, vae(pixels).sample, atol=1e-5, rtol=1e-5)
 
 
-def test_the_space_must_be_said(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_build_single_file_needs_a_latent_space(tmp_path: Path, models: SimpleNamespace) -> None:
     save_file(original(models.autoencoder_kl().state_dict()), tmp_path / "vae.safetensors")
     with pytest.raises(BundleError, match=r"sd1 or sdxl.*--latent-space"):
-        build(Request(str(tmp_path / "vae.safetensors"), tmp_path / "bundle"))
-    told = build(Request(str(tmp_path / "vae.safetensors"), tmp_path / "bundle", latent_space="sd1", half=False))
-    assert "as told" in told[0]
+        build(ExportOptions(str(tmp_path / "vae.safetensors"), tmp_path / "bundle"))
+    told = build(ExportOptions(str(tmp_path / "vae.safetensors"), tmp_path / "bundle", latent_space="sd1", half=False))
+    assert "as given" in told[0]
 
 
-def test_pickles_need_leave(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_pickle_needs_allow_pickle(tmp_path: Path, models: SimpleNamespace) -> None:
     torch.save({"state_dict": original(models.autoencoder_kl().state_dict())}, tmp_path / "vae.ckpt")
     with pytest.raises(BundleError, match="--allow-pickle"):
         load_autoencoder(tmp_path / "vae.ckpt")
     assert load_autoencoder(tmp_path / "vae.ckpt", allow_pickle=True).channels == 4
 
 
-def test_not_a_vae(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_other_weights_raise(tmp_path: Path, models: SimpleNamespace) -> None:
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(BundleError, match="holds no VAE"):
         load_autoencoder(tmp_path / "other.safetensors")
@@ -86,7 +89,7 @@ def test_not_a_vae(tmp_path: Path, models: SimpleNamespace) -> None:
         load_autoencoder(tmp_path / "cut.safetensors")
     half = {name: t for name, t in original(models.autoencoder_kl().state_dict()).items() if "decoder" not in name}
     save_file(half, tmp_path / "half.safetensors")
-    with pytest.raises(BundleError, match="half a VAE"):
+    with pytest.raises(BundleError, match="incomplete VAE"):
         load_autoencoder(tmp_path / "half.safetensors")
     lacking = original(models.autoencoder_kl().state_dict())
     del lacking["decoder.norm_out.bias"]

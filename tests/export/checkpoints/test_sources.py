@@ -36,7 +36,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path]
     return put
 
 
-def test_the_hub(hub: Callable[[str, Path], None], pipeline: Make, models: SimpleNamespace) -> None:
+def test_locate_hub_id_fetches_the_pipeline(
+    hub: Callable[[str, Path], None], pipeline: Make, models: SimpleNamespace
+) -> None:
     folder = pipeline(unet=models.unet_2d_condition(), prediction="v_prediction")
     hub("someone/some-model", folder)
     found = locate("someone/some-model", unet=True)
@@ -46,33 +48,35 @@ def test_the_hub(hub: Callable[[str, Path], None], pipeline: Make, models: Simpl
     assert schedule_of(found)["prediction_type"] == "v_prediction"
 
 
-def test_a_vae_alone_on_the_hub(hub: Callable[[str, Path], None], tmp_path: Path, models: SimpleNamespace) -> None:
+def test_locate_hub_id_of_a_vae_fetches_the_vae(
+    hub: Callable[[str, Path], None], tmp_path: Path, models: SimpleNamespace
+) -> None:
     models.autoencoder_tiny().save_pretrained(tmp_path / "taesd")
     hub("madebyollin/taesd", tmp_path / "taesd")
     assert load_autoencoder(locate("madebyollin/taesd")).channels == 4
 
 
-def test_not_on_the_hub(hub: Callable[[str, Path], None]) -> None:
+def test_locate_unknown_id_raises(hub: Callable[[str, Path], None]) -> None:
     with pytest.raises(BundleError, match="nobody/nothing cannot be fetched from the hub"):
         locate("nobody/nothing")
 
 
 @pytest.mark.parametrize("model", ["no-such-folder", "no/such/folder", "C:\\models", ""])
-def test_neither_path_nor_id(model: str) -> None:
+def test_locate_invalid_name_raises(model: str) -> None:
     if model:
         with pytest.raises(BundleError, match="does not exist"):
             locate(model)
 
 
-def test_a_folder_of_something_else(tmp_path: Path, models: SimpleNamespace) -> None:
-    with pytest.raises(BundleError, match=r"no weights that can be read.*the folder is empty"):
+def test_load_autoencoder_other_folder_raises(tmp_path: Path, models: SimpleNamespace) -> None:
+    with pytest.raises(BundleError, match=r"no readable weights.*the folder is empty"):
         load_autoencoder(tmp_path)
     models.unet_2d().save_pretrained(tmp_path / "unet")
-    with pytest.raises(BundleError, match="is of UNet2DModel, expected AutoencoderKL"):
+    with pytest.raises(BundleError, match="has UNet2DModel, expected AutoencoderKL"):
         load_autoencoder(tmp_path / "unet")
 
 
-def test_missing_weights_are_not_made_up(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_missing_weights_raise(tmp_path: Path, models: SimpleNamespace) -> None:
     models.autoencoder_tiny().save_pretrained(tmp_path / "vae")
     path = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
@@ -81,7 +85,7 @@ def test_missing_weights_are_not_made_up(tmp_path: Path, models: SimpleNamespace
         load_autoencoder(tmp_path / "vae")
 
 
-def test_pickled_weights_in_a_folder(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_pickled_folder_needs_allow_pickle(tmp_path: Path, models: SimpleNamespace) -> None:
     models.autoencoder_tiny().save_pretrained(tmp_path / "vae", safe_serialization=False)
     with pytest.raises(BundleError, match="--allow-pickle"):
         load_autoencoder(tmp_path / "vae")
@@ -95,7 +99,7 @@ def weights_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shard", ["10GB", "20KB"])
 @pytest.mark.parametrize("variant", [None, "fp16"])
-def test_load_weights_as_people_have_them_are_the_same(
+def test_load_autoencoder_common_layouts_give_equal_weights(
     tmp_path: Path, models: SimpleNamespace, dtype: torch.dtype, shard: str, variant: str | None
 ) -> None:
     """Of VAEs and UNets: half precision, in shards or not, as a variant or not, named by the option or found."""
@@ -112,7 +116,7 @@ def test_load_weights_as_people_have_them_are_the_same(
             assert any("variant fp16" in note for note in notes) == (variant is not None and asked is None)
 
 
-def test_load_file_beside_its_config_is_that_file(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_file_beside_config_loads_this_file(tmp_path: Path, models: SimpleNamespace) -> None:
     first, second = models.autoencoder_kl(), models.autoencoder_kl()
     torch.nn.init.zeros_(second.decoder.conv_out.bias)
     first.save_pretrained(tmp_path)
@@ -123,7 +127,7 @@ def test_load_file_beside_its_config_is_that_file(tmp_path: Path, models: Simple
 
 
 @pytest.mark.parametrize("shard", ["10GB", "20KB"])
-def test_load_without_config(tmp_path: Path, models: SimpleNamespace, shard: str) -> None:
+def test_load_without_config_works_for_vaes_only(tmp_path: Path, models: SimpleNamespace, shard: str) -> None:
     """The shapes of a VAE's weights say its config; those of a UNet do not."""
     vae = models.autoencoder_kl()
     vae.save_pretrained(tmp_path / "vae", max_shard_size=shard)
@@ -133,23 +137,25 @@ def test_load_without_config(tmp_path: Path, models: SimpleNamespace, shard: str
     found = load_autoencoder(tmp_path)
     assert found.factors is None
     torch.testing.assert_close(weights_of(found.module), weights_of(vae))
-    with pytest.raises(BundleError, match=r"unet has no config\.json.*there: diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(
+        BundleError, match=r"unet has no config\.json.*folder contains: diffusion_pytorch_model\.safetensors"
+    ):
         load_unet(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"_class_name": 3}'])
-def test_load_odd_config_is_named(tmp_path: Path, models: SimpleNamespace, text: str) -> None:
+def test_load_autoencoder_invalid_config_is_named(tmp_path: Path, models: SimpleNamespace, text: str) -> None:
     models.autoencoder_kl().save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(BundleError, match=r"config\.json"):
         load_autoencoder(tmp_path)
 
 
-def test_load_cut_weights_are_named(tmp_path: Path, models: SimpleNamespace) -> None:
+def test_load_autoencoder_truncated_weights_are_named(tmp_path: Path, models: SimpleNamespace) -> None:
     models.autoencoder_kl().save_pretrained(tmp_path)
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(BundleError, match=r"diffusion_pytorch_model\.safetensors cannot be loaded.*there: "):
+    with pytest.raises(BundleError, match=r"diffusion_pytorch_model\.safetensors cannot be loaded.*folder contains: "):
         load_autoencoder(tmp_path)
 
 
@@ -168,7 +174,7 @@ FP16_UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
     ("variant", "absent"),
     [(None, {FP16_UNET}), ("fp16", {"unet/diffusion_pytorch_model.safetensors"})],
 )
-def test_locate_fetches_only_what_is_used(
+def test_locate_fetches_necessary_files_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str | None, absent: set[str]
 ) -> None:
     """Of a repository without usual weights of a part the variant is fetched; of others one kind alone."""
@@ -187,7 +193,7 @@ def test_locate_fetches_only_what_is_used(
     assert found == {*REPOSITORY} - absent - {"unet/diffusion_pytorch_model.non_ema.safetensors"}
 
 
-def test_locate_offline_says_what_to_do(hub: Callable[[str, Path], None]) -> None:
+def test_locate_offline_error_names_the_remedy(hub: Callable[[str, Path], None]) -> None:
     with pytest.raises(BundleError, match=r"hf download nobody/nothing --local-dir FOLDER.*--model"):
         locate("nobody/nothing")
 
@@ -196,11 +202,11 @@ def test_locate_offline_says_what_to_do(hub: Callable[[str, Path], None]) -> Non
     ("kind", "remedy"),
     [
         ("GatedRepoError", "hf auth login"),
-        ("RepositoryNotFoundError", "no such model, nor a folder"),
+        ("RepositoryNotFoundError", "no such model or local folder"),
         ("RevisionNotFoundError", "no such revision"),
     ],
 )
-def test_locate_refusal_of_the_hub_names_remedy(monkeypatch: pytest.MonkeyPatch, kind: str, remedy: str) -> None:
+def test_locate_hub_errors_name_the_remedy(monkeypatch: pytest.MonkeyPatch, kind: str, remedy: str) -> None:
     def refuse(*_: object, **__: object) -> str:
         raise type(kind, (Exception,), {})("401")
 

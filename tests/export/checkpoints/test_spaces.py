@@ -46,26 +46,28 @@ EACH = Factors(tuple(np.linspace(0.5, 2, 128).tolist()), (0.25,) * 128)
         (32, Factors(), "dc-ae-f32c32-mix-1.0", None),
     ],
 )
-def test_identify(channels: int, factors: Factors | None, hint: str, name: str | None) -> None:
+def test_identify_known_spaces_by_factors_or_name(
+    channels: int, factors: Factors | None, hint: str, name: str | None
+) -> None:
     found, reason = identify(channels, factors, hint)
     assert found == name
     assert str(channels) in reason
 
 
 @pytest.mark.parametrize("kind", ["AutoencoderKLWan", "AutoencoderKLQwenImage"])
-def test_means_and_spreads_of_channels_tell_the_space(kind: str) -> None:
+def test_identify_statistics_of_channels_give_the_space(kind: str) -> None:
     """Those that diffusers has as defaults are those of Wan 2.1, and of Qwen-Image."""
     vae = getattr(diffusers, kind)(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     assert identify(16, FAMILIES[kind].factors(vae), "anything", kind)[0] == "wan21"
 
 
-def test_a_class_tells_the_space() -> None:
+def test_identify_class_gives_the_space() -> None:
     found, reason = identify(128, EACH, "anything", "AutoencoderKLFlux2")
     assert found == "flux2"
     assert "AutoencoderKLFlux2" in reason
 
 
-def test_the_table() -> None:
+def test_known_spaces_are_consistent() -> None:
     for space in KNOWN.values():
         assert valid_name(space.name) == space.name
         assert space.kind is None or space.kind in FAMILIES
@@ -73,7 +75,7 @@ def test_the_table() -> None:
         assert all(len(values) == space.channels for values in vectors if isinstance(values, tuple))
 
 
-def test_the_table_in_the_documentation() -> None:
+def test_known_spaces_equal_the_table_in_the_docs() -> None:
     lines = [line.strip("| ").split(" | ") for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
     found = {name.strip("`"): cells for name, *cells in lines if name.strip("`") in KNOWN}
     assert found == {name: documented(space) for name, space in KNOWN.items()}
@@ -90,7 +92,7 @@ def documented(space: LatentSpace) -> list[str]:
     return [str(space.channels), str(space.downscale), *numbers, space.models]
 
 
-def test_names_in_files() -> None:
+def test_name_in_files_is_the_name_or_a_hash() -> None:
     assert name_in_files("sd1") == "sd1"
     assert name_in_files("x-01234567") == "x-01234567"
     assert name_in_files("x-taef2") == f"x-{hashlib.sha256(b'x-taef2').hexdigest()[:8]}"
@@ -101,17 +103,17 @@ def test_names_in_files() -> None:
 
 
 @pytest.mark.parametrize("name", ["sd1", "x-taef2", "x-01234567", "x-", "My.VAE_2", "7", "a" * 64])
-def test_words_are_names(name: str) -> None:
+def test_valid_name_accepts_words(name: str) -> None:
     assert valid_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "two words", "-x", ".x", "a/b", "a\\b", "a" * 65, "sd1\n"])
-def test_what_is_no_name(name: str) -> None:
+def test_valid_name_other_text_raises(name: str) -> None:
     with pytest.raises(ValueError, match=r"for example sd1, my-vae or x-taef2"):
         valid_name(name)
 
 
-def test_weights_name_a_space_whatever_their_order_and_precision() -> None:
+def test_space_of_weights_is_independent_of_order_and_precision() -> None:
     one, other = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, np.float16)
     name = space_of_weights([one, other])
     assert name == space_of_weights([other.astype(np.float32), one])

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.errors import BundleError
 from sdtrt.export.gradient.network import gradient_of, write_gradient
-from sdtrt.export.training.tiny.restore import restored
+from sdtrt.export.training.tiny.restore import restore_model
 
 TINY = find_bundle("tiny").folder
 RNG = np.random.default_rng(1)
@@ -67,12 +67,12 @@ def decoder(*nodes: onnx.NodeProto, channels: int = 4, **weights: np.ndarray) ->
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 5), (7, 4)])
-def test_like_torch(size: tuple[int, int]) -> None:
+def test_gradient_of_matches_torch(size: tuple[int, int]) -> None:
     given = inputs(40, *size, 8) | {"step": np.array([0.5, 2], np.float32)}
     found = run(TINY / "gradient.onnx", given)
     latents, wanted, weights, structure, step = (torch.from_numpy(array) for array in given.values())
     latents.requires_grad_(True)
-    shown = restored(TINY).decoder(latents, step)
+    shown = restore_model(TINY).decoder(latents, step)
     squares = (shown - wanted).square().sum(1, keepdim=True) * weights
     lost = lost_structure(shown, wanted)
     (squares.sum() + (structure * lost).sum()).backward()
@@ -99,7 +99,7 @@ def require_gradient(model: onnx.ModelProto, scale: int, path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 @pytest.mark.parametrize("bend", ["LeakyRelu", "Relu"])
-def test_shuffled_planes(mode: str, bend: str, tmp_path: Path) -> None:
+def test_gradient_of_depth_to_space_matches_torch(mode: str, bend: str, tmp_path: Path) -> None:
     """With a kernel that is not square, both orders of depth, a plane that is added to itself, and a steep corner."""
     nodes = [
         helper.make_node("Conv", ["latents", "w", "b"], ["deep"], pads=[1, 2, 1, 2]),
@@ -113,7 +113,7 @@ def test_shuffled_planes(mode: str, bend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
-def test_enlarged_planes(factor: int, tmp_path: Path) -> None:
+def test_gradient_of_resize_matches_torch(factor: int, tmp_path: Path) -> None:
     """With padding that is not told in numbers, and a bilinear factor, even or odd."""
     nodes = [
         helper.make_node("Conv", ["latents", "w"], ["small"], kernel_shape=[3, 5], auto_pad="SAME_UPPER"),
@@ -127,7 +127,7 @@ def test_enlarged_planes(factor: int, tmp_path: Path) -> None:
     require_gradient(model, factor, tmp_path / "gradient.onnx")
 
 
-def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
+def test_write_gradient_of_tiny_equals_the_shipped_file(tmp_path: Path) -> None:
     """With no weights of its own but small ones."""
     (tmp_path / "decoder.onnx").write_bytes((TINY / "decoder.onnx").read_bytes())
     write_gradient(tmp_path / "decoder.onnx", tmp_path / "gradient.onnx", 8, (-1, 1))
@@ -139,8 +139,8 @@ def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("channels", "node", "weights", "words"),
     [
-        (3, helper.make_node("Sin", ["latents"], ["pixels"]), {}, "no gradient of Sin"),
-        (3, helper.make_node("Mul", ["latents", "latents"], ["pixels"]), {}, "a product of two"),
+        (3, helper.make_node("Sin", ["latents"], ["pixels"]), {}, "no gradient of the operator Sin"),
+        (3, helper.make_node("Mul", ["latents", "latents"], ["pixels"]), {}, "whose factors both depend"),
         (
             4,
             helper.make_node("Conv", ["latents", "w"], ["pixels"], kernel_shape=[3, 3], strides=[2, 2]),
@@ -151,19 +151,19 @@ def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
             3,
             helper.make_node("Pad", ["latents", "p"], ["pixels"], mode="reflect"),
             {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
-            "padded by other than the edges once",
+            "padding by one repeated row",
         ),
         (
             3,
             helper.make_node("Resize", ["latents", "", "s"], ["pixels"], mode="nearest"),
             {"s": np.array([1, 1, 2, 2], np.float32)},
-            "a whole bilinear factor",
+            "bilinear resizing by an integer factor",
         ),
         (
             1,
             helper.make_node("Add", ["latents", "more"], ["pixels"]),
             {"more": normal(1, 3, 1, 1)},
-            "channels are repeated",
+            "broadcasts channels",
         ),
         (
             4,
@@ -173,6 +173,8 @@ def test_the_shipped_one_is_that_of_the_shipped_decoder(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_has_none(channels: int, node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str) -> None:
+def test_gradient_of_unsupported_operator_raises(
+    channels: int, node: onnx.NodeProto, weights: dict[str, np.ndarray], words: str
+) -> None:
     with pytest.raises(BundleError, match=words):
         gradient_of(decoder(node, channels=channels, **weights), 1, (-1, 1))

@@ -10,7 +10,7 @@ from sdtrt.export.graphs.attention import attend, bake_prompt, bound_attention
 
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 100])
 @pytest.mark.parametrize("upcast", [False, True])
-def test_chunks(length: int, upcast: bool) -> None:
+def test_attend_chunks_equal_whole_attention(length: int, upcast: bool) -> None:
     torch.manual_seed(0)
     attn = Attention(query_dim=32, heads=2, dim_head=16, upcast_attention=upcast)
     query, key, value = torch.randn(3, 2, 2, length, 16).unbind(0)
@@ -20,7 +20,7 @@ def test_chunks(length: int, upcast: bool) -> None:
 
 @pytest.mark.parametrize("plane", [False, True])
 @pytest.mark.parametrize("half", [False, True])
-def test_as_diffusers_has_it(plane: bool, half: bool) -> None:
+def test_bound_attention_matches_diffusers(plane: bool, half: bool) -> None:
     torch.manual_seed(0)
     attn = Attention(
         query_dim=32,
@@ -40,13 +40,13 @@ def test_as_diffusers_has_it(plane: bool, half: bool) -> None:
         torch.testing.assert_close(attn(hidden), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_wide_heads_are_bounded_in_half_too() -> None:
+def test_bound_attention_wide_heads_are_chunked_in_half_precision() -> None:
     attn = Attention(query_dim=512, heads=1, dim_head=512)
     bound_attention(torch.nn.ModuleList([attn]), half=True)
     assert attn.processor.chunks > 1
 
 
-def test_a_baked_prompt() -> None:
+def test_bake_prompt_matches_diffusers() -> None:
     torch.manual_seed(0)
     block = torch.nn.ModuleDict({"attn2": Attention(query_dim=32, cross_attention_dim=12, heads=2, dim_head=16)})
     hidden, prompt = torch.randn(3, 10, 32), torch.randn(1, 7, 12)

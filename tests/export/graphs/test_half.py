@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import Factors
-from sdtrt.export.graphs import graph, onnx_graph
-from sdtrt.export.graphs.half import to_half
+from sdtrt.export.graphs import onnx_graph, to_onnx
 from sdtrt.export.graphs.networks import Decoder
-from sdtrt.export.graphs.onnx_half import halved
+from sdtrt.export.graphs.onnx_half import to_fp16
+from sdtrt.export.graphs.torch_half import to_half
 
 LATENTS = torch.linspace(-2, 2, 2 * 4 * 8 * 12).reshape(2, 4, 8, 12)
 
@@ -34,13 +34,13 @@ def blown_up(models: SimpleNamespace, factor: float) -> Decoder:
     return network
 
 
-def test_nothing_overflows(models: SimpleNamespace) -> None:
+def test_to_half_small_activations_need_no_islands(models: SimpleNamespace) -> None:
     network = decoder(models)
     assert to_half(network, (LATENTS,)) == []
     assert {p.dtype for p in network.parameters()} == {torch.float16}
 
 
-def test_islands(models: SimpleNamespace, tmp_path: Path) -> None:
+def test_to_half_large_activations_become_islands(models: SimpleNamespace, tmp_path: Path) -> None:
     expected = blown_up(models, 3e6)(LATENTS).detach()
     assert torch.isfinite(expected).all()
     naive = blown_up(models, 3e6).half()(LATENTS.half())
@@ -52,7 +52,7 @@ def test_islands(models: SimpleNamespace, tmp_path: Path) -> None:
     assert "decoder.mid_block.attentions.0" not in islands
     found = network(LATENTS.half())
     torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
-    graph.export(network, {"latents": LATENTS.half()}, "pixels", tmp_path / "decoder.fp16.onnx")
+    to_onnx.export(network, {"latents": LATENTS.half()}, "pixels", tmp_path / "decoder.fp16.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "decoder.fp16.onnx").graph.node]
     assert 1 <= kinds.count("Cast") <= 4
     session = onnxruntime.InferenceSession(tmp_path / "decoder.fp16.onnx", providers=["CPUExecutionProvider"])
@@ -71,7 +71,7 @@ class Reckless(torch.nn.Module):
         return self.layer(x * 1e6 / 1e6)
 
 
-def test_what_cannot_be_saved() -> None:
+def test_to_half_overflow_outside_of_blocks_raises() -> None:
     with pytest.raises(BundleError, match="--no-fp16"):
         to_half(Reckless(), (LATENTS,))
 
@@ -95,12 +95,14 @@ def chain(path: Path, factor: float) -> Path:
 
 @pytest.mark.parametrize(("factor", "islands", "casts"), [(10.0, 0, 0), (1e6, 3, 2)])
 @pytest.mark.parametrize("stripped", [False, True])
-def test_onnx(tmp_path: Path, factor: float, islands: int, casts: int, stripped: bool) -> None:
+def test_to_fp16_large_activations_become_islands(
+    tmp_path: Path, factor: float, islands: int, casts: int, stripped: bool
+) -> None:
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(1, 1, 3, 4)
     path = chain(tmp_path / "chain.onnx", factor)
     if stripped:
         onnx_graph.write(onnx_graph.read(path), path)
-    model, kept = halved(path, {"x": x})
+    model, kept = to_fp16(path, {"x": x})
     assert len(kept) == islands
     assert [node.op_type for node in model.graph.node].count("Cast") == casts
     onnx_graph.write(model, tmp_path / "half.onnx")

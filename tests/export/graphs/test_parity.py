@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from sdtrt.errors import BundleError
 from sdtrt.export.checkpoints.spaces import Factors
-from sdtrt.export.graphs import graph, parity
+from sdtrt.export.graphs import parity, to_onnx
 from sdtrt.export.graphs.networks import Decoder
 
 
@@ -23,7 +23,7 @@ def made(models: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> S
     inputs = [{"latents": torch.randn(2, 4, 6, 8)}]
     path = tmp_path_factory.mktemp("exported") / "decoder.onnx"
     references = parity.expected(network, inputs)
-    program = graph.export(network, inputs[0], "pixels", path)
+    program = to_onnx.export(network, inputs[0], "pixels", path)
     return SimpleNamespace(path=path, inputs=inputs, references=references, program=program, network=network)
 
 
@@ -49,27 +49,27 @@ def spoil(path: Path, which: int, factor: float = 2) -> str:
     return str(node.output[0])
 
 
-def test_agreement(exported: SimpleNamespace) -> None:
+def test_require_parity_equal_networks_give_figures(exported: SimpleNamespace) -> None:
     (figures,) = check(exported)
     assert figures["input"] == "2x4x6x8"
     assert figures["largest"] < 1e-3
 
 
 @pytest.mark.parametrize("which", [0, 3, -2])
-def test_the_first_difference_is_named(exported: SimpleNamespace, which: int) -> None:
+def test_require_parity_first_different_tensor_is_named(exported: SimpleNamespace, which: int) -> None:
     name = spoil(exported.path, which)
-    with pytest.raises(BundleError, match=rf"decoder\.onnx differs.*first tensor that differs is '{name}', of a Conv"):
+    with pytest.raises(BundleError, match=rf"decoder\.onnx differs.*first tensor that differs is '{name}', of Conv"):
         check(exported)
 
 
-def test_after_the_network_was_turned_to_half(exported: SimpleNamespace) -> None:
+def test_require_parity_works_after_conversion_to_half(exported: SimpleNamespace) -> None:
     name = spoil(exported.path, 3, factor=100)
     exported.network.half()
-    with pytest.raises(BundleError, match=f"'{name}', of a Conv"):
+    with pytest.raises(BundleError, match=f"'{name}', of Conv"):
         check(exported, parity.HALF)
 
 
-def test_not_a_number_is_a_difference() -> None:
+def test_compare_nan_is_not_within_tolerance() -> None:
     reference = np.ones((2, 3))
     assert parity.compare(reference, reference).within(parity.SINGLE)
     assert not parity.compare(reference * np.nan, reference).within(parity.HALF)

@@ -17,9 +17,10 @@ from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import find_bundle
-from sdtrt.export.adopt import Adoption, adopt
-from sdtrt.export.latents.calibrate import Networks
-from sdtrt.export.latents.reach import find_reach
+from sdtrt.export.import_onnx import import_pair
+from sdtrt.export.import_options import ImportOptions
+from sdtrt.export.latents.receptive_field import measure_receptive_radius
+from sdtrt.export.latents.statistics import CodecPair
 
 Layer = tuple[str, list[np.ndarray | str], dict[str, Any]]  # an operation, what it takes beside a plane, its attributes
 
@@ -135,18 +136,27 @@ KNOWN: dict[str, tuple[list[Layer], list[Layer], int]] = {
 
 
 @pytest.mark.parametrize(("encoder", "decoder", "reach"), KNOWN.values(), ids=KNOWN)
-def test_known_reach(load: Load, encoder: list[Layer], decoder: list[Layer], reach: int) -> None:
-    networks = Networks(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
-    assert find_reach(networks) == (reach, f"reach {reach} latents: tiles of large pictures are exact")
+def test_measure_receptive_radius_convolutions_give_exact_radius(
+    load: Load, encoder: list[Layer], decoder: list[Layer], reach: int
+) -> None:
+    networks = CodecPair(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
+    assert measure_receptive_radius(networks) == (
+        reach,
+        f"receptive radius {reach} latents: tiles of large images are exact",
+    )
 
 
 UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
-    "too far": ([PATCHES], [conv(4, 4, 3, dilation=33), BLOCKS], "decoder looks farther than 32 latents"),
-    "normalised": ([PATCHES, ("InstanceNormalization", [ONES, ZEROS], {})], [BLOCKS], "encoder looks farther"),
+    "too far": ([PATCHES], [conv(4, 4, 3, dilation=33), BLOCKS], "decoder's receptive radius is more than 32 latents"),
+    "normalised": (
+        [PATCHES, ("InstanceNormalization", [ONES, ZEROS], {})],
+        [BLOCKS],
+        "encoder's receptive radius is more",
+    ),
     "mean of all": (
         [PATCHES],
         [conv(4, 4, 1), ("GlobalAveragePool", [], {}), ("Add", ["x0"], {}), BLOCKS],
-        "decoder looks farther",
+        "decoder's receptive radius is more",
     ),
     # Something is added to every second latent: it looks at no other, but tiles may begin anywhere.
     "a coarser grid": (
@@ -160,52 +170,59 @@ UNKNOWN: dict[str, tuple[list[Layer], list[Layer], str]] = {
             ("Add", ["x0"], {}),
             BLOCKS,
         ],
-        "cut into tiles, the decoder gives values that differ by",
+        "tiles change the decoder's output by",
     ),
     "even sides alone": (
         [PATCHES],
         [("SpaceToDepth", [], {"blocksize": 2}), ("DepthToSpace", [], {"blocksize": 2}), BLOCKS],
-        "not known, so tiles of large pictures fade",
+        "could not be measured, so tiles of large images",
     ),
 }
 
 
 @pytest.mark.parametrize(("encoder", "decoder", "message"), UNKNOWN.values(), ids=UNKNOWN)
-def test_no_reach(load: Load, encoder: list[Layer], decoder: list[Layer], message: str) -> None:
-    networks = Networks(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
-    reach, told = find_reach(networks)
+def test_measure_receptive_radius_unbounded_networks_give_none(
+    load: Load, encoder: list[Layer], decoder: list[Layer], message: str
+) -> None:
+    networks = CodecPair(load("pixels", encoder), load("latents", decoder), -1.0, 1.0, 8)
+    reach, told = measure_receptive_radius(networks)
     assert reach is None
     assert re.search(message, told)
 
 
-def test_a_vivid_decoder_may_look_farther(load: Load) -> None:
-    networks = Networks(load("pixels", STRIDED), load("latents", [BLOCKS]), -1.0, 1.0, 8)
-    assert find_reach(networks, load("latents", [conv(4, 4, 5), conv(4, 4, 3), BLOCKS]))[0] == 3
-    assert find_reach(networks, load("latents", [conv(4, 4, 3, dilation=40), BLOCKS]))[0] is None
+def test_measure_receptive_radius_includes_the_vivid_decoder(load: Load) -> None:
+    networks = CodecPair(load("pixels", STRIDED), load("latents", [BLOCKS]), -1.0, 1.0, 8)
+    assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 5), conv(4, 4, 3), BLOCKS]))[0] == 3
+    assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 3, dilation=40), BLOCKS]))[0] is None
 
 
-def test_tiny_looks_as_far_as_its_manifest_says() -> None:
+def test_measure_receptive_radius_of_tiny_equals_its_manifest() -> None:
     tiny = find_bundle("tiny")
     encoder, decoder = (OrtCpu().load(tiny.file(f"{name}.onnx")) for name in ("encoder", "decoder"))
-    assert find_reach(Networks(encoder, decoder, *tiny.pixel_range, 8, takes_step=True))[0] == tiny.receptive_radius
+    assert (
+        measure_receptive_radius(CodecPair(encoder, decoder, *tiny.pixel_range, 8, takes_step=True))[0]
+        == tiny.receptive_radius
+    )
 
 
-def test_an_imported_bundle_is_cut_into_tiles(tmp_path: Path, photo: Callable[[int, int], np.ndarray]) -> None:
-    """Files and pictures are, to the last bit, those without tiles."""
-    wish = Adoption(
+def test_import_pair_bounded_networks_decode_exactly_in_tiles(
+    tmp_path: Path, photo: Callable[[int, int], np.ndarray]
+) -> None:
+    """Files and images equal those without tiles bit for bit."""
+    options = ImportOptions(
         encoder=write(tmp_path / "encoder.onnx", "pixels", [blur(), PATCHES]),
         decoder=write(tmp_path / "decoder.onnx", "latents", [BLOCKS, *[blur()] * 9]),
         out=tmp_path / "bundle",
         latent_space="sd1",
     )
-    told, *_ = adopt(wish)
-    assert told == "reach 2 latents: tiles of large pictures are exact"
+    told, *_ = import_pair(options)
+    assert told == "receptive radius 2 latents: tiles of large images are exact"
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["reach"] == 2
     whole, tiled = (
         EngineCodec(tmp_path / "bundle", tile=0, precision="fp32"),
         EngineCodec(tmp_path / "bundle", tile=96, precision="fp32"),
     )
-    picture = ImageData(photo(403, 213))
-    data = whole.encode(picture, EncodeOptions(quality=60))
-    assert tiled.encode(picture, EncodeOptions(quality=60)) == data
+    image = ImageData(photo(403, 213))
+    data = whole.encode(image, EncodeOptions(quality=60))
+    assert tiled.encode(image, EncodeOptions(quality=60)) == data
     np.testing.assert_array_equal(tiled.decode(data).pixels, whole.decode(data).pixels)

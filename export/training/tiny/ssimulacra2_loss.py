@@ -1,9 +1,9 @@
-"""What eyes miss first in a decoded image, as a loss: the measures of SSIMULACRA2 that weigh something.
+"""A perceptual loss: the features of SSIMULACRA2 with significant weights.
 
 Jon Sneyers, "SSIMULACRA 2 - Structural SIMilarity Unveiling Local And Compression Related Artifacts", 2022-2023
-(https://github.com/cloudinary/ssimulacra2), fitted 108 measures to what people say of compressed images: how much
-structure is lost, where there are edges that were none, and where edges are lost; of three channels, at six scales, as
-means and as the fourth roots of mean fourth powers. Most of their weights are next to nothing.
+(https://github.com/cloudinary/ssimulacra2), fitted 108 features to human ratings of compressed images: lost structure,
+new edges and lost edges, of three channels, at six scales, as means and as fourth roots of mean fourth powers. Most of
+their weights are nearly 0.
 """
 
 from functools import cache
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIGMA, RADIUS = 1.5, 4  # pixels, of the Gaussian window
-FLOOR = 0.0009  # of the energy that structure is measured by
+FLOOR = 0.0009  # constant added to energies
 
-# ISO/IEC 18181-1, annex L: linear RGB to cone responses; bias of their cube roots.
+# ISO/IEC 18181-1, annex L: matrix from linear RGB to cone responses, and the bias before their cube roots.
 CONES = (
     (0.3, 0.622, 0.078),
     (0.23, 0.692, 0.078),
@@ -26,12 +26,19 @@ BIAS = 0.0037930732552754493
 
 
 class Weights(NamedTuple):
-    """Of what one channel shows at one scale; a scale is so many times halved."""
+    """Weights of the features of one channel at one scale.
+
+    Attributes:
+        scale: Number of halvings of the image.
+        channel: Index of X, Y or B.
+        means: Weights of the means of lost structure, new edges and lost edges.
+        peaks: Weights of their fourth roots of mean fourth powers.
+    """
 
     scale: int
-    channel: int  # of X, Y, B
-    means: tuple[float, float, float]  # of lost structure, new edges, lost edges
-    peaks: tuple[float, float, float]  # of the fourth roots
+    channel: int
+    means: tuple[float, float, float]
+    peaks: tuple[float, float, float]
 
 
 WEIGHTS = (  # all above 0.3
@@ -51,10 +58,12 @@ WEIGHTS = (  # all above 0.3
 )
 
 
-def unlikeness(decoded: Tensor, original: Tensor) -> Tensor:
-    """Return the weighted sum of SSIMULACRA2's measures, float32 (N,): about 11 at a score of 30, next to 0 at 100.
+def ssimulacra2_loss(decoded: Tensor, original: Tensor) -> Tensor:
+    """Return the weighted sum of SSIMULACRA2's features, float32 (N,): about 11 at a score of 30, about 0 at 100.
 
-    Images are float32 (N, 3, H, W) in [-1, 1], of at least 64 pixels a side; what is out of range is clamped.
+    Arguments:
+        decoded: Decoded images, float32 (N, 3, H, W) in [-1, 1], of at least 64 pixels a side; values are clamped.
+        original: The original images, in the same form.
     """
     first, second, scale = linear(original), linear(decoded), 0
     total = original.new_zeros(len(original))
@@ -62,22 +71,22 @@ def unlikeness(decoded: Tensor, original: Tensor) -> Tensor:
         while scale < weights.scale:
             first, second, scale = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2), scale + 1
         maps = measures(channel(first, weights.channel), channel(second, weights.channel))
-        for found, mean, peak in zip(maps, weights.means, weights.peaks, strict=True):
+        for feature_map, mean, peak in zip(maps, weights.means, weights.peaks, strict=True):
             if mean:
-                total = total + mean * found.mean((1, 2, 3))
+                total = total + mean * feature_map.mean((1, 2, 3))
             if peak:
-                total = total + peak * (found.square().square().mean((1, 2, 3)) + 1e-12) ** 0.25
+                total = total + peak * (feature_map.square().square().mean((1, 2, 3)) + 1e-12) ** 0.25
     return total
 
 
 def linear(pixels: Tensor) -> Tensor:
-    """Return sRGB in [-1, 1] as linear RGB in [0, 1] (IEC 61966-2-1)."""
+    """Convert sRGB in [-1, 1] to linear RGB in [0, 1] (IEC 61966-2-1)."""
     encoded = ((pixels + 1) / 2).clamp(0, 1)
     return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def channel(rgb: Tensor, which: int) -> Tensor:
-    """Return X, Y or B of JPEG XL's XYB, (N, 1, H, W), as SSIMULACRA2 scales them, of linear RGB."""
+    """Return X, Y or B of JPEG XL's XYB, (N, 1, H, W), of linear RGB, scaled as in SSIMULACRA2."""
     long, middle, short = (response(rgb, cone) for cone in CONES)
     brightness = (long + middle) / 2
     return (7 * (long - middle), brightness, short - brightness)[which]
@@ -90,10 +99,10 @@ def response(rgb: Tensor, cone: tuple[float, float, float]) -> Tensor:
 
 
 def measures(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where `second` has lost structure of `first`, has new edges, and has lost edges; planes (N, 1, H, W) all.
+    """Return maps of lost structure, new edges and lost edges of `second` against `first`; all are (N, 1, H, W).
 
-    Structure is that of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", 2004, without the luminance
-    term's denominator.
+    Structure is the SSIM of Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", 2004, without the
+    denominator of the luminance term.
     """
     mean_first, mean_second = blurred(first), blurred(second)
     energy = blurred(first.square() + second.square()) - mean_first.square() - mean_second.square()
@@ -104,17 +113,17 @@ def measures(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def blurred(plane: Tensor) -> Tensor:
-    """Return a plane, (N, 1, H, W), in a Gaussian window; edges are repeated."""
+    """Blur a plane, (N, 1, H, W), with a Gaussian window; edges are repeated."""
     height, width = plane.shape[2:]
     return window(height, plane.device) @ plane @ window(width, plane.device).mT
 
 
 @cache
 def window(side: int, device: torch.device) -> Tensor:
-    """Return the Gaussian window along a side, as a matrix, float32 (side, side): faster than a convolution."""
-    places = torch.arange(-RADIUS, RADIUS + 1)
-    weights = torch.exp(-places.square() / (2 * SIGMA**2))
+    """Return the Gaussian blur along a side as a matrix, float32 (side, side), which is faster than a convolution."""
+    offsets = torch.arange(-RADIUS, RADIUS + 1)
+    weights = torch.exp(-offsets.square() / (2 * SIGMA**2))
     positions = torch.arange(side)[:, None]
     matrix = torch.zeros(side, side)
-    matrix.scatter_add_(1, (positions + places).clamp(0, side - 1), (weights / weights.sum()).expand(side, -1))
+    matrix.scatter_add_(1, (positions + offsets).clamp(0, side - 1), (weights / weights.sum()).expand(side, -1))
     return matrix.to(device)

@@ -1,4 +1,4 @@
-"""One network of a bundle: its ONNX files in single and half precision, each compared with torch."""
+"""Export of one network of a bundle: ONNX files in single and half precision, each compared with torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,17 +8,24 @@ from torch import Tensor, nn
 
 from sdtrt.errors import BundleError
 from sdtrt.export.folder import free_bytes
-from sdtrt.export.graphs import graph, parity
+from sdtrt.export.graphs import parity, to_onnx
 from sdtrt.export.graphs.attention import bound_attention
-from sdtrt.export.graphs.half import to_half
+from sdtrt.export.graphs.torch_half import to_half
 from sdtrt.progress import announce
 
-NBYTES_PER_WEIGHT = 4 + 2  # in single and in half precision
+NBYTES_PER_WEIGHT = 4 + 2  # single plus half precision
 
 
 @dataclass(slots=True)
-class Part:
-    """A network with inputs of a real image, planes (2, C, H, W) and vectors (2,), to be traced and checked with."""
+class BundlePart:
+    """A network of a bundle.
+
+    Attributes:
+        name: Name of the network, which is the stem of its files.
+        network: The network; the export changes it.
+        inputs: Inputs from real images for tracing and checks: planes (2, C, H, W) and vectors (2,), by name.
+        output: Name of its output.
+    """
 
     name: str
     network: nn.Module
@@ -27,17 +34,30 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What the manifest says of the parts: figures of each file, and blocks that stayed in single precision."""
+class ExportRecord:
+    """Results of the exports for the manifest.
+
+    Attributes:
+        parity: Differences from torch, by file name.
+        islands: Names of the blocks that stay in single precision, by network.
+    """
 
     parity: dict[str, Any] = field(default_factory=dict)
     islands: dict[str, list[str]] = field(default_factory=dict)
 
 
-def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet: bool) -> None:
-    """Write a part's files and note them in `written`; with `half`, the network is in half precision afterwards.
+def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: bool, quiet: bool) -> None:
+    """Write the files of a network, and add the results to `written`.
 
-    Raises `BundleError` where ONNX and torch differ, half precision cannot hold the network, or the disk the files.
+    Arguments:
+        part: The network; with `half` it is in half precision afterwards.
+        folder: The bundle's folder.
+        written: The results so far.
+        half: Whether a file in half precision is also written.
+        quiet: Whether stages are not printed.
+
+    Raises:
+        BundleError: ONNX and torch differ, the network overflows in half precision, or the disk is too small.
     """
     _require_space(part, folder)
     inputs = [_cropped(part.inputs, 2, 3), _cropped(part.inputs, 3, 2)]
@@ -45,7 +65,7 @@ def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet:
     references = parity.expected(part.network, inputs)
     path = folder / f"{part.name}.onnx"
     announce(f"{part.name}: to ONNX", quiet=quiet)
-    program = graph.export(part.network, inputs[0], part.output, path)
+    program = to_onnx.export(part.network, inputs[0], part.output, path)
     announce(f"{part.name}: comparing it with torch", quiet=quiet)
     written.parity[path.name] = parity.require_parity(path, inputs, references, parity.SINGLE, program)
     if not half:
@@ -55,13 +75,13 @@ def write_part(part: Part, folder: Path, written: Written, *, half: bool, quiet:
     written.islands[part.name] = to_half(part.network, tuple(part.inputs.values()))
     bound_attention(part.network, half=True)
     example = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in inputs[0].items()}
-    graph.export(part.network, example, part.output, path)
+    to_onnx.export(part.network, example, part.output, path)
     announce(f"{part.name}: comparing half precision with torch", quiet=quiet)
     written.parity[path.name] = parity.require_parity(path, inputs, references, parity.HALF, program)
 
 
 def _cropped(inputs: dict[str, Tensor], rows: int, columns: int) -> dict[str, Tensor]:
-    """Return inputs whose planes are cut to so many quarters of their height and width."""
+    """Return inputs whose planes are cropped to `rows` quarters of the height and `columns` quarters of the width."""
 
     def crop(tensor: Tensor) -> Tensor:
         height, width = (n // 4 * quarters for n, quarters in zip(tensor.shape[2:], (rows, columns), strict=True))
@@ -70,8 +90,8 @@ def _cropped(inputs: dict[str, Tensor], rows: int, columns: int) -> dict[str, Te
     return {name: crop(tensor) if tensor.ndim == 4 else tensor for name, tensor in inputs.items()}
 
 
-def _require_space(part: Part, folder: Path) -> None:
+def _require_space(part: BundlePart, folder: Path) -> None:
     needed = NBYTES_PER_WEIGHT * sum(tensor.numel() for tensor in part.network.state_dict().values())
     free = free_bytes(folder)
     if free < needed:
-        raise BundleError(f"the disk has {free >> 20} MiB left, {part.name} needs {needed >> 20} MiB; make room for it")
+        raise BundleError(f"the disk has {free >> 20} MiB left, {part.name} needs {needed >> 20} MiB; free some space")

@@ -1,4 +1,4 @@
-"""Torch networks to ONNX files."""
+"""Export of torch networks to ONNX files."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,14 @@ from sdtrt.export.libraries import quietly
 
 
 def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Path) -> Any:
-    """Write `network` as ONNX, all axes of planes but the channels of any length, and return the exported program.
+    """Write `network` as ONNX with dynamic batch, height and width, and return the exported program.
 
-    `example` gives names, dtypes and ranks; batch must not be 1, nor height be width, lest the tracer take them for
-    one. Large networks have their weights in a file beside, `path` and `.data`.
+    Arguments:
+        network: The network; its arguments are in the order of `example`.
+        example: Inputs by name. The batch size must not be 1 and height must differ from width, because the tracer
+            would treat these sizes as constant or equal.
+        output: Name of the output.
+        path: The new file. Weights above `onnx_graph.MAX_INLINE` bytes go to a second file with the suffix `.data`.
     """
     free = {
         name: dict.fromkeys((0, 2, 3) if tensor.ndim == 4 else (0,), torch.export.Dim.AUTO)
@@ -41,7 +45,7 @@ def export(network: nn.Module, example: dict[str, Tensor], output: str, path: Pa
 
 
 def _name_axes(model: onnx.ModelProto) -> None:
-    """Give the free axes of inputs and outputs names that mean something."""
+    """Give the dynamic axes of inputs and outputs descriptive names."""
     names = ("batch", "channels", "height", "width")
     for prefix, values in (("", model.graph.input), ("out_", model.graph.output)):
         for value in values:

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 import sdtrt
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
-from sdtrt.export.adopt import adopt
-from sdtrt.export.adoption import Adoption
 from sdtrt.export.graphs import onnx_graph
+from sdtrt.export.import_onnx import import_pair
+from sdtrt.export.import_options import ImportOptions
 
 Run = Callable[..., Any]
 SCALE = 0.18215
@@ -99,7 +99,7 @@ def pyramid(path: Path) -> Path:
     )
 
 
-def wish(folder: Path, **changes: Any) -> Adoption:
+def import_options(folder: Path, **changes: Any) -> ImportOptions:
     fields = {
         "encoder": folder / "encoder.onnx",
         "decoder": folder / "decoder.onnx",
@@ -107,7 +107,7 @@ def wish(folder: Path, **changes: Any) -> Adoption:
         "latent_space": "sd1",
         "latent_scale": SCALE,
     }
-    return Adoption(**(fields | changes))
+    return ImportOptions(**(fields | changes))
 
 
 @pytest.fixture
@@ -118,10 +118,12 @@ def pair(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("opset", [11, 13, 21])
-def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], opset: int) -> None:
+def test_import_pair_every_opset_round_trips(
+    tmp_path: Path, photo: Callable[[int, int], np.ndarray], opset: int
+) -> None:
     encoder(tmp_path / "encoder.onnx", opset=opset)
     decoder(tmp_path / "decoder.onnx", opset=opset)
-    assert adopt(wish(tmp_path)) == ["reach 0 latents: tiles of large pictures are exact"]
+    assert import_pair(import_options(tmp_path)) == ["receptive radius 0 latents: tiles of large images are exact"]
     pixels = photo(50, 30)
     with Codec.open(tmp_path / "bundle") as codec:
         data = codec.encode(pixels, quality=100, layers=1)
@@ -133,47 +135,47 @@ def test_round_trip(tmp_path: Path, photo: Callable[[int, int], np.ndarray], ops
     assert abs(found[4:20:8, 4:44:8] - (blocks[:2, :5] + 1) * 127.5).max() < 12
 
 
-def test_a_vivid_decoder(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_import_pair_vivid_decoder_is_adapted_and_used(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     """It is adapted and tried as the other is, and shows files that are asked for in that look."""
     pixels = photo(48, 32)
     decoder(pair / "vivid.onnx", raw=SCALE * 0.9)  # of less contrast
-    adopt(wish(pair, vivid=pair / "vivid.onnx"))
+    import_pair(import_options(pair, vivid=pair / "vivid.onnx"))
     with Codec.open(pair / "bundle") as codec:
         data = codec.encode(pixels, quality=40, layers=1)
         faithful, vivid = (np.asarray(codec.decode(data, look=look)).astype(float) for look in ("auto", "vivid"))
     np.testing.assert_allclose(vivid - 127.5, 0.9 * (faithful - 127.5), atol=1)
     decoder(pair / "vivid.onnx", raw=-SCALE)
-    with pytest.raises(BundleError, match=r"vivid.onnx: 'pixels' is not the picture"):
-        adopt(wish(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
+    with pytest.raises(BundleError, match=r"vivid.onnx: 'pixels' does not reproduce the input"):
+        import_pair(import_options(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
 
 
-def test_outputs_are_summed(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_import_pair_sum_outputs_adds_all_outputs(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     pyramid(pair / "decoder.onnx")
     with pytest.raises(BundleError, match=r"'eighth'.*'half'.*'whole'.*--sum-outputs"):
-        adopt(wish(pair))
-    adopt(wish(pair, sum_outputs=True))
+        import_pair(import_options(pair))
+    import_pair(import_options(pair, sum_outputs=True))
     flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
     with Codec.open(pair / "bundle") as codec:
         found = np.asarray(codec.decode(codec.encode(flat, quality=100, layers=1))).astype(int)
     assert abs(found - flat).max() <= 12
 
 
-def test_ranges(tmp_path: Path) -> None:
+def test_import_pair_ranges_are_converted(tmp_path: Path) -> None:
     """An encoder that takes 0 to 1, and a decoder that gives 0 to 255."""
     encoder(tmp_path / "encoder.onnx")
     decoder(tmp_path / "decoder.onnx", raw=SCALE * 255)
-    adopt(wish(tmp_path, input_range=(0.0, 1.0), output_range=(0.0, 255.0)))
+    import_pair(import_options(tmp_path, input_range=(0.0, 1.0), output_range=(0.0, 255.0)))
     flat = np.full((16, 24, 3), (200, 100, 40), np.uint8)
     with Codec.open(tmp_path / "bundle") as codec:
         found = np.asarray(codec.decode(codec.encode(flat, quality=100, layers=1))).astype(int)
     assert abs(found - flat).max() <= 24
 
 
-def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
+def test_import_pair_unknown_space_needs_photos_and_has_its_profile(pair: Path, photos: Path) -> None:
     with pytest.raises(BundleError, match=r"without --latent-space.*--calibrate"):
-        adopt(wish(pair, latent_space=None))
+        import_pair(import_options(pair, latent_space=None))
     assert not (pair / "bundle").exists()
-    adopt(wish(pair, latent_space=None, photos=photos))
+    import_pair(import_options(pair, latent_space=None, photos=photos))
     bundle = Bundle.open(pair / "bundle")
     assert bundle.latent_space.startswith("x-")
     with Codec.open(pair / "bundle") as codec:
@@ -182,35 +184,35 @@ def test_an_unknown_space_carries_its_numbers(pair: Path, photos: Path) -> None:
     assert sdtrt.info(data).latent_space == bundle.latent_space
 
 
-def test_a_wrong_scale_is_warned_of(pair: Path, photos: Path) -> None:
-    _, warning = adopt(wish(pair, latent_scale=1.0, photos=photos))
-    assert "do not look like sd1" in warning
-    _, warning = adopt(wish(pair, latent_scale=1e-3, force=True))
-    assert "is the scale right?" in warning
+def test_import_pair_wrong_latent_scale_gives_a_warning(pair: Path, photos: Path) -> None:
+    _, warning = import_pair(import_options(pair, latent_scale=1.0, photos=photos))
+    assert "do not match sd1" in warning
+    _, warning = import_pair(import_options(pair, latent_scale=1e-3, force=True))
+    assert "check the latent scale" in warning
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"latent_scale": 0.0}, {"latent_scale": float("nan")}, {"input_range": (1.0, 1.0)}, {"latent_space": "two words"}],
 )
-def test_numbers_that_cannot_be(pair: Path, changes: dict[str, Any]) -> None:
+def test_import_pair_invalid_options_raise(pair: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"scale|latent space"):
-        adopt(wish(pair, **changes))
+        import_pair(import_options(pair, **changes))
 
 
-def test_what_is_not_the_bundles_is_not_deleted(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopt(wish(pair))
+def test_import_pair_folder_with_other_files_is_not_replaced(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_pair(import_options(pair))
     (pair / "bundle" / "thesis.txt").write_text("years of work")
     with pytest.raises(BundleError, match=r"more than a bundle: thesis\.txt"):
-        adopt(wish(pair, force=True))
+        import_pair(import_options(pair, force=True))
     (pair / "bundle" / "thesis.txt").unlink()
     monkeypatch.chdir(pair / "bundle")
     with pytest.raises(BundleError, match="the folder you are in"):
-        adopt(wish(pair, out=Path("../bundle"), force=True))
+        import_pair(import_options(pair, out=Path("../bundle"), force=True))
 
 
-def test_an_interrupted_swap_brings_the_old_bundle_back(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopt(wish(pair))
+def test_import_pair_interrupted_swap_restores_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_pair(import_options(pair))
     before = (pair / "bundle" / "bundle.json").read_bytes()
     real = Path.rename
 
@@ -221,7 +223,7 @@ def test_an_interrupted_swap_brings_the_old_bundle_back(pair: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        adopt(wish(pair, force=True))
+        import_pair(import_options(pair, force=True))
     assert (pair / "bundle" / "bundle.json").read_bytes() == before
     assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
 
@@ -230,18 +232,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = {
     "four channels of pixels": ({"shape": ["n", 4, "h", "w"]}, {}, {}, r"'image' .*4 channels, expected 3"),
     "channels last": ({"shape": ["n", "h", "w", 3]}, {}, {}, r"'image' .*channels last.*channels first"),
     "whole numbers": ({"dtype": TensorProto.UINT8}, {}, {}, r"'image' .*uint8, expected float32 or float16"),
-    "summed and chosen": ({}, {}, {"sum_outputs": True, "decoder_output": "x"}, r"leave one away"),
+    "summed and chosen": ({}, {}, {"sum_outputs": True, "decoder_output": "x"}, r"give only one of the two"),
     "not enough axes": ({"shape": ["n", 3, "h"]}, {}, {}, r"'image' .*3 axes"),
-    "another decoder": ({}, {"raw": -SCALE}, {}, r"'pixels' is not the picture"),
-    "another range": ({}, {"raw": SCALE * 5}, {}, r"'pixels' is not the picture.*ranges and scale"),
-    "channels of tiny": ({}, {}, {"latent_space": "tiny"}, r"4 channels.*tiny have 40"),
+    "another decoder": ({}, {"raw": -SCALE}, {}, r"'pixels' does not reproduce the input"),
+    "another range": ({}, {"raw": SCALE * 5}, {}, r"'pixels' does not reproduce the input.*latent scale"),
+    "channels of tiny": ({}, {}, {"latent_space": "tiny"}, r"4 channels.*expected 40 channels"),
     "channels of another space": ({}, {}, {"latent_space": "flux1"}, r"4 channels.*flux1 has 16"),
     "an output that is not there": ({}, {}, {"encoder_output": "mean"}, r"no output 'mean'.*'code'"),
 }
 
 
 @pytest.mark.parametrize(("encoding", "decoding", "changes", "message"), CASES.values(), ids=CASES)
-def test_nonsense(
+def test_import_pair_unusable_networks_are_refused_by_name(
     tmp_path: Path,
     encoding: dict[str, Any],
     decoding: dict[str, Any],
@@ -255,19 +257,19 @@ def test_nonsense(
         pytest.fail("the test's own network is broken")
     decoder(tmp_path / "decoder.onnx", **decoding)
     with pytest.raises((BundleError, ValueError), match=message):
-        adopt(wish(tmp_path, photos=photos, **changes))
+        import_pair(import_options(tmp_path, photos=photos, **changes))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]
 
 
 @pytest.mark.parametrize("data", [b"", b"no model", b"\x08\x08"])
-def test_not_a_model(pair: Path, data: bytes) -> None:
+def test_import_pair_file_that_is_not_onnx_raises(pair: Path, data: bytes) -> None:
     (pair / "decoder.onnx").write_bytes(data)
     with pytest.raises(BundleError, match=r"decoder\.onnx is not an ONNX model"):
-        adopt(wish(pair))
+        import_pair(import_options(pair))
 
 
-def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopt(wish(pair))
+def test_import_pair_full_disk_keeps_the_old_bundle(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_pair(import_options(pair))
     before = {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()}
     real = onnx.save
 
@@ -278,23 +280,23 @@ def test_a_full_disk_leaves_the_old_bundle(pair: Path, monkeypatch: pytest.Monke
         real(model, path, **options)
 
     monkeypatch.setattr(onnx_graph.onnx, "save", full)
-    with pytest.raises(BundleError, match=r"what is there is untouched.*No space left.*run the same again"):
-        adopt(wish(pair, force=True))
+    with pytest.raises(BundleError, match=r"the existing folder is unchanged.*No space left.*run the same again"):
+        import_pair(import_options(pair, force=True))
     assert {path.name: path.read_bytes() for path in (pair / "bundle").iterdir()} == before
     assert sorted(path.name for path in pair.iterdir()) == ["bundle", "decoder.onnx", "encoder.onnx"]
 
 
-def test_an_existing_folder_is_kept(pair: Path) -> None:
+def test_import_pair_existing_folder_is_kept(pair: Path) -> None:
     (pair / "bundle").mkdir()
-    adopt(wish(pair))  # an empty folder is no obstacle
+    import_pair(import_options(pair))  # an empty folder is no obstacle
     with pytest.raises(BundleError, match="--force"):
-        adopt(wish(pair))
+        import_pair(import_options(pair))
     (pair / "bundle" / "bundle.json").unlink()
     with pytest.raises(BundleError, match="not a bundle"):
-        adopt(wish(pair, force=True))
+        import_pair(import_options(pair, force=True))
 
 
-def test_command(pair: Path, run_cli: Run) -> None:
+def test_import_command_writes_a_bundle(pair: Path, run_cli: Run) -> None:
     done = run_cli(
         "import", "--encoder", pair / "encoder.onnx", "--decoder", pair / "decoder.onnx", "--out", pair / "bundle",
         "--latent-space", "sd1", "--latent-scale", "0.18215", "--input-range=-1,1", "--json",
@@ -305,10 +307,10 @@ def test_command(pair: Path, run_cli: Run) -> None:
     assert Bundle.open(pair / "bundle").files["encoder.onnx"] == digest
 
 
-def test_gradient(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_import_pair_gradient_is_written_and_used(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
     """It lies in the bundle, and high efforts search by it: for what an encoder does that makes pictures too dark."""
     encoder(pair / "encoder.onnx", raw=0.95 / SCALE)
-    adopt(wish(pair, gradient=True))
+    import_pair(import_options(pair, gradient=True))
     assert set(Bundle.open(pair / "bundle").files) == {"decoder.onnx", "encoder.onnx", "gradient.onnx"}
     pixels = photo(96, 64)
     with Codec.open(pair / "bundle") as codec:

@@ -1,4 +1,4 @@
-"""Reverse differentiation of an ONNX graph, node by node, for what decoders of convolutions consist of."""
+"""Reverse-mode differentiation of an ONNX graph, for the operators of convolutional decoders."""
 
 import functools
 from collections import defaultdict
@@ -12,11 +12,11 @@ from onnx import helper, numpy_helper
 from sdtrt.errors import BundleError
 from sdtrt.export.gradient.nodes import Nodes
 
-END = -(1 << 31)  # of a slice that goes back to the first element
+END = -(1 << 31)  # end of a slice with negative steps that includes the first element
 
 
-class Reversed(Nodes):
-    """A decoder's graph, to which nodes are added that go from its pixels back to its latents."""
+class Backprop(Nodes):
+    """Adds nodes to a decoder's graph that propagate gradients from its pixels to its latents."""
 
     def __init__(self, decoder: onnx.ModelProto) -> None:
         super().__init__()
@@ -30,18 +30,26 @@ class Reversed(Nodes):
             if not self.moving.isdisjoint(node.input):
                 self.moving.update(node.output)
 
-    def back(self, output: str, seed: str) -> str:
-        """Return the gradient with respect to the latents of what has the gradient `seed` with respect to `output`."""
+    def run(self, output: str, seed: str) -> str:
+        """Add the nodes of the backward pass, and return the name of the gradient with respect to the latents.
+
+        Arguments:
+            output: Name of the decoder's output.
+            seed: Name of the loss's gradient with respect to `output`.
+
+        Raises:
+            BundleError: An operator that depends on the latents has no rule.
+        """
         gradients = defaultdict[str, list[str]](list, {output: [seed]})
         for node in reversed(self._decoder.graph.node):
             if node.output[0] not in self.moving:
                 continue
-            found = gradients.pop(node.output[0], [])
-            if not found:
+            parts = gradients.pop(node.output[0], [])
+            if not parts:
                 continue
-            gradient = self._sum(found)
+            gradient = self._sum(parts)
             if node.op_type not in RULES:
-                raise BundleError(f"there is no gradient of {node.op_type}, by which latents become pixels")
+                raise BundleError(f"there is no gradient of the operator {node.op_type} between latents and pixels")
             for name in node.input:
                 if name in self.moving:
                     gradients[name].append(RULES[node.op_type](self, node, name, gradient))
@@ -51,7 +59,7 @@ class Reversed(Nodes):
         return functools.reduce(lambda total, name: self.add("Add", total, name), names)
 
     def shape_of(self, name: str) -> list[int]:
-        """Return the shape of a tensor within the decoder, 0 for what is free."""
+        """Return the shape of a tensor within the decoder, 0 for dynamic axes."""
         return self._shapes[name]
 
     def values(self, name: str) -> np.ndarray:
@@ -59,78 +67,78 @@ class Reversed(Nodes):
         for tensor in self._decoder.graph.initializer:
             if tensor.name == name:
                 return numpy_helper.to_array(tensor)
-        raise BundleError(f"{name}, on which latents' way to pixels depends, is not a constant")
+        raise BundleError(f"{name}, a parameter of an operator between latents and pixels, is not a constant")
 
 
-Rule = Callable[[Reversed, onnx.NodeProto, str, str], str]
+Rule = Callable[[Backprop, onnx.NodeProto, str, str], str]
 
 
-def _conv(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
-    """The correlation with the kernel turned around, outputs for inputs: faster than as a transposed convolution."""
-    told = _convolution(graph, node)
-    height, width = told["kernel_shape"]
-    top, left, bottom, right = told["pads"]
-    if set(told["strides"]) != {1}:
+def _conv(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
+    """A convolution with the flipped kernel and swapped channels, which is faster than a transposed convolution."""
+    parameters = _convolution(graph, node)
+    height, width = parameters["kernel_shape"]
+    top, left, bottom, right = parameters["pads"]
+    if set(parameters["strides"]) != {1}:
         raise BundleError(f"there is no gradient of the convolution {node.output[0]}, with strides")
     swapped = graph.add("Transpose", node.input[1], perm=[1, 0, 2, 3])
     ends = [graph.constant(np.array(values)) for values in ([-1, -1], [END, END], [2, 3], [-1, -1])]
-    turned = graph.add("Slice", swapped, *ends)
+    flipped = graph.add("Slice", swapped, *ends)
     pads = [height - 1 - top, width - 1 - left, height - 1 - bottom, width - 1 - right]
-    return graph.add("Conv", gradient, turned, kernel_shape=[height, width], pads=pads)
+    return graph.add("Conv", gradient, flipped, kernel_shape=[height, width], pads=pads)
 
 
-def _conv_transpose(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
+def _conv_transpose(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     return graph.add("Conv", gradient, node.input[1], **_convolution(graph, node))
 
 
-def _relu(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _relu(graph: Backprop, node: onnx.NodeProto, name: str, gradient: str) -> str:
     alpha = np.float32(_attributes(node).get("alpha", 0.01) if node.op_type == "LeakyRelu" else 0)
     positive = graph.add("Greater", name, graph.constant(np.float32(0)))
     slope = graph.add("Where", positive, graph.constant(np.float32(1)), graph.constant(alpha))
     return graph.add("Mul", gradient, slope)
 
 
-def _add(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
+def _add(graph: Backprop, node: onnx.NodeProto, name: str, gradient: str) -> str:
     _require_as_large(graph, node, name)
     return gradient
 
 
-def _mul(graph: Reversed, node: onnx.NodeProto, name: str, gradient: str) -> str:
-    """Of a plane and what does not depend on latents."""
+def _mul(graph: Backprop, node: onnx.NodeProto, name: str, gradient: str) -> str:
+    """A product of a plane and a factor that does not depend on latents."""
     _require_as_large(graph, node, name)
     first, second = node.input
     other = second if name == first else first
     if other in graph.moving:
-        raise BundleError(f"there is no gradient of {node.output[0]}, a product of two that depend on latents")
+        raise BundleError(f"there is no gradient of {node.output[0]}, whose factors both depend on latents")
     return graph.add("Mul", gradient, other)
 
 
-def _require_as_large(graph: Reversed, node: onnx.NodeProto, name: str) -> None:
-    """Raise `BundleError` if a sum or product has more channels than one that depends on latents."""
+def _require_as_large(graph: Backprop, node: onnx.NodeProto, name: str) -> None:
+    """Raise `BundleError` if a sum or product broadcasts the channels of a tensor that depends on latents."""
     if graph.shape_of(name)[1:2] != graph.shape_of(node.output[0])[1:2]:
-        raise BundleError(f"there is no gradient of {node.output[0]}, for which channels are repeated")
+        raise BundleError(f"there is no gradient of {node.output[0]}, which broadcasts channels")
 
 
-def _depth_to_space(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
-    told = _attributes(node)
-    side = told["blocksize"]
+def _depth_to_space(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
+    attributes = _attributes(node)
+    side = attributes["blocksize"]
     shuffled = graph.add("SpaceToDepth", gradient, blocksize=side)
-    if told.get("mode", b"DCR") == b"DCR":
+    if attributes.get("mode", b"DCR") == b"DCR":
         return shuffled
     count = graph.shape_of(node.input[0])[1]
     order = np.arange(count).reshape(side * side, count // side**2).T.ravel()
     return graph.add("Gather", shuffled, graph.constant(order), axis=1)
 
 
-def _pad(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
-    """Of one row or column around a plane, each like the one beside it, whose gradient it adds to."""
+def _pad(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
+    """Padding by one row or column that repeats the edge; its gradient is added to the edge's."""
     if _attributes(node).get("mode") != b"edge" or [*graph.values(node.input[1])] != [0, 0, 1, 1, 0, 0, 1, 1]:
-        raise BundleError(f"there is no gradient of {node.output[0]}, padded by other than the edges once")
+        raise BundleError(f"there is no gradient of {node.output[0]}: expected padding by one repeated row or column")
     return _edges_added(graph, gradient)
 
 
-def _edges_added(graph: Reversed, gradient: str) -> str:
-    """Take one row and column around a plane away, and add them to the ones beside them."""
+def _edges_added(graph: Backprop, gradient: str) -> str:
+    """Remove the outermost rows and columns of a plane, and add them to their neighbours."""
     for axis in (2, 3):
         first, beside, inner, before, last = (
             graph.add("Slice", gradient, *(graph.constant(np.array([n])) for n in (start, stop, axis)))
@@ -141,13 +149,13 @@ def _edges_added(graph: Reversed, gradient: str) -> str:
     return gradient
 
 
-def _resize(graph: Reversed, node: onnx.NodeProto, _: str, gradient: str) -> str:
-    """Of bilinear enlargement: a triangle as wide as two pixels, of a plane whose edges are repeated once."""
-    told, scales = _attributes(node), [*graph.values(node.input[2])]
+def _resize(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
+    """Bilinear enlargement: a strided convolution with a triangle, and padding of one repeated row or column."""
+    attributes, scales = _attributes(node), [*graph.values(node.input[2])]
     factor = int(scales[-1])
-    modes = told.get("mode"), told.get("coordinate_transformation_mode", b"half_pixel")
+    modes = attributes.get("mode"), attributes.get("coordinate_transformation_mode", b"half_pixel")
     if modes != (b"linear", b"half_pixel") or scales != [1, 1, factor, factor] or factor < 2:
-        raise BundleError(f"there is no gradient of {node.output[0]}, resized by other than a whole bilinear factor")
+        raise BundleError(f"there is no gradient of {node.output[0]}: expected bilinear resizing by an integer factor")
     length = 2 * factor - factor % 2
     triangle = 1 - np.abs(np.arange(length) - (length - 1) / 2) / factor
     count = graph.shape_of(node.output[0])[1]
@@ -173,16 +181,16 @@ RULES: dict[str, Rule] = {
 }
 
 
-def _convolution(graph: Reversed, node: onnx.NodeProto) -> dict[str, Any]:
+def _convolution(graph: Backprop, node: onnx.NodeProto) -> dict[str, Any]:
     """Return kernel shape, strides and pads of a convolution; `BundleError` if it has dilations or groups."""
-    told = _attributes(node)
-    if set(told.get("dilations", (1,))) | {told.get("group", 1)} != {1}:
+    attributes = _attributes(node)
+    if set(attributes.get("dilations", (1,))) | {attributes.get("group", 1)} != {1}:
         raise BundleError(f"there is no gradient of the convolution {node.output[0]}, with dilations or groups")
-    sides, strides = graph.shape_of(node.input[1])[2:], list(told.get("strides", (1, 1)))
-    pads, automatic = list(told.get("pads", (0,) * 4)), told.get("auto_pad", b"NOTSET")
+    sides, strides = graph.shape_of(node.input[1])[2:], list(attributes.get("strides", (1, 1)))
+    pads, automatic = list(attributes.get("pads", (0,) * 4)), attributes.get("auto_pad", b"NOTSET")
     if automatic in {b"SAME_UPPER", b"SAME_LOWER"}:
         if set(strides) != {1} or not all(side % 2 for side in sides):
-            raise BundleError(f"there is no gradient of the convolution {node.output[0]}: its padding is not told")
+            raise BundleError(f"there is no gradient of the convolution {node.output[0]}: its padding is not explicit")
         pads = [side // 2 for side in sides] * 2
     return {"kernel_shape": sides, "strides": strides, "pads": pads}
 

@@ -8,17 +8,23 @@ import pytest
 import torch
 from PIL import Image
 
-from sdtrt.engine.coding.perceptual_masking import masking_weights
+from sdtrt.engine.coding import perceptual_masking
 from sdtrt.export import training_loop as training
-from sdtrt.export.prior.architectures import PLANS
-from sdtrt.export.prior.coding import Gatherer, features_of
+from sdtrt.export.prior.architectures import PRIOR_CONFIGS
+from sdtrt.export.prior.coding import PassIndexer, features_of
 from sdtrt.export.training.tiny.build import load_model
-from sdtrt.export.training.tiny.joint import RECIPE, Coded, drawn, joint, masked
-from sdtrt.export.training.tiny.loop import in_bfloat16
+from sdtrt.export.training.tiny.common import use_bfloat16
 from sdtrt.export.training.tiny.model import LATENT_CHANNELS, MASKING_CHANNELS, Autoencoder
 from sdtrt.export.training.tiny.photos import pixels_to_planes
+from sdtrt.export.training.tiny.stage4_joint import (
+    CONFIG,
+    AutoencoderWithPrior,
+    make_drawer,
+    masking_weights,
+    train_jointly,
+)
 
-SHORT = replace(RECIPE, iterations=2, batch=2, crop=64)
+SHORT = replace(CONFIG, iterations=2, batch=2, crop=64)
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +41,17 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a checkpoint that has both parts, as a run of this stage does."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("start")
-    torch.save({"average": Coded().state_dict()}, folder / "checkpoint.pt")
+    torch.save({"average": AutoencoderWithPrior().state_dict()}, folder / "checkpoint.pt")
     return folder
 
 
-def test_a_stopped_run_goes_on(
+def test_train_jointly_interrupted_run_resumes_to_equal_weights(
     photos: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(training, "REPORT_EVERY", 1)
     run = tmp_path / "run"
-    joint(photos, photos, start, start, run, SHORT, "cpu")
-    joint(photos, photos, start, start, run, replace(SHORT, iterations=3), "cpu")
+    train_jointly(photos, photos, start, start, run, SHORT, "cpu")
+    train_jointly(photos, photos, start, start, run, replace(SHORT, iterations=3), "cpu")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
     assert "nan" not in " ".join(lines)
@@ -55,17 +61,17 @@ def test_a_stopped_run_goes_on(
     assert "linear.weight" in load_model(run).encoder.state_dict()
 
 
-def test_latents_are_whole_steps_and_gradients_reach_both_parts(photos: Path) -> None:
+def test_latents_and_bits_are_quantized_and_have_gradients_to_all_networks(photos: Path) -> None:
     torch.manual_seed(1)
-    model = Coded()
-    pixels, step, features, multipliers = drawn(
+    model = AutoencoderWithPrior()
+    pixels, step, features, lmbdas = make_drawer(
         [np.asarray(Image.open(path)) for path in sorted(photos.iterdir())], [], SHORT
     )(np.random.default_rng(1))
-    gatherer = Gatherer(model.architecture, 8)
-    latents, bits = model.latents_and_bits(pixels_to_planes(pixels), step, features, multipliers, gatherer)
-    predicted = PLANS["tiny"].groups[0]
+    indexer = PassIndexer(model.architecture, 8)
+    latents, bits = model.latents_and_bits(pixels_to_planes(pixels), step, features, lmbdas, indexer)
+    predicted = PRIOR_CONFIGS["tiny"].groups[0]
     whole = [channel for channel in range(LATENT_CHANNELS) if channel not in predicted]
-    symbols = (latents / model.autoencoder.deltas(step))[:, whole]
+    symbols = (latents / model.autoencoder.channel_steps(step))[:, whole]
     np.testing.assert_allclose(symbols.detach().numpy(), symbols.detach().round().numpy(), atol=1e-3)
     assert bits.shape == (2,)
     assert (bits > 0).all()
@@ -74,24 +80,24 @@ def test_latents_are_whole_steps_and_gradients_reach_both_parts(photos: Path) ->
     assert all(parameter.grad is not None for parameter in model.prior[-1].parameters())
 
 
-def test_what_masks_errors_is_what_the_engine_says() -> None:
+def test_masking_weights_equal_those_of_the_engine() -> None:
     latents = (
         np.random.default_rng(1).laplace(0, [[[0.1]], [[1]], [[3]], [[20]], [[9]]], (5, 20, 33)).astype(np.float32)
     )
-    found = masked(torch.from_numpy(latents)[None])[0, 0].numpy()
-    np.testing.assert_allclose(found, masking_weights(latents[:MASKING_CHANNELS]), rtol=1e-3)
+    found = masking_weights(torch.from_numpy(latents)[None])[0, 0].numpy()
+    np.testing.assert_allclose(found, perceptual_masking.masking_weights(latents[:MASKING_CHANNELS]), rtol=1e-3)
 
 
-def test_features_are_those_of_the_steps() -> None:
+def test_make_drawer_features_fit_the_quantization_steps() -> None:
     photo = [np.zeros((64, 64, 3), np.uint8)]
-    _, step, features, multipliers = drawn(photo, [], SHORT)(np.random.default_rng(1))
+    _, step, features, lmbdas = make_drawer(photo, [], SHORT)(np.random.default_rng(1))
     codes = [round(2048 + 256 * float(torch.log2(one))) for one in step]
     assert torch.equal(features, features_of(codes))
     low, high = SHORT.steps
-    assert ((step > low * 0.99) & (step < high * 1.01) & (multipliers > 0)).all()
+    assert ((step > low * 0.99) & (step < high * 1.01) & (lmbdas > 0)).all()
 
 
-def test_learned_branches_in_bfloat16(photos: Path, bfloat16: bool) -> None:
+def test_use_bfloat16_changes_learned_branches_only(photos: Path, bfloat16: bool) -> None:
     """They, and nothing else, are rounded, where the processor has it: pixels stay within two levels."""
     torch.manual_seed(1)
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
@@ -100,14 +106,14 @@ def test_learned_branches_in_bfloat16(photos: Path, bfloat16: bool) -> None:
     pixels = pixels_to_planes(np.stack([np.asarray(Image.open(path))[:64, :64] for path in sorted(photos.iterdir())]))
     step = torch.ones(len(pixels))
 
-    def shown() -> tuple[torch.Tensor, torch.Tensor]:
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
         latents = model.encoder(pixels)
         return latents, model.decoder(latents, step)
 
     with torch.inference_mode():
-        exact = shown()
-        in_bfloat16(model, "cpu")
-        rounded = shown()
+        exact = run()
+        use_bfloat16(model, "cpu")
+        rounded = run()
     assert [one.dtype for one in rounded] == [torch.float32] * 2
     assert torch.equal(exact[1], rounded[1]) is not bfloat16
     torch.testing.assert_close(rounded[1], exact[1], rtol=0, atol=2 / 127.5)

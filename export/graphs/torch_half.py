@@ -1,4 +1,4 @@
-"""Half precision in torch, with islands of single precision where activations would overflow."""
+"""Conversion of torch networks to half precision, with islands of single precision where activations overflow."""
 
 import copy
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sdtrt.errors import BundleError
 from sdtrt.export.graphs.attention import PlaneAttention
 
-LARGEST = 3e4  # of an activation on the probe: half precision ends at 65504
+LARGEST = 3e4  # largest activation on the probe; half precision ends at 65504
 BLOCKS = (
     *(Attention, AutoencoderTinyBlock, BasicTransformerBlock, Downsample2D, EfficientViTBlock, PlaneAttention),
     *(QwenImageResidualBlock, ResBlock, ResnetBlock2D, Upsample2D, WanResidualBlock),
@@ -27,10 +27,16 @@ BLOCKS = (
 
 
 def to_half(network: nn.Module, probe: tuple[Tensor, ...]) -> list[str]:
-    """Turn `network` to half precision in place and return the names of the blocks that stay single: islands.
+    """Convert `network` to half precision in place; return the names of the islands, which stay in single precision.
 
-    Those are the blocks in which some value exceeds `LARGEST` while the network runs on `probe`, real images or
-    latents in single precision. Raises `BundleError` if the result still overflows on the probe.
+    An island is a block in which a value exceeds `LARGEST` while the network runs on the probe.
+
+    Arguments:
+        network: The network in single precision.
+        probe: Its inputs in single precision: real images or latents.
+
+    Raises:
+        BundleError: The converted network overflows on the probe.
     """
     units = dict(_units(network))
     peaks = _peaks(network, units, probe)
@@ -47,12 +53,12 @@ def to_half(network: nn.Module, probe: tuple[Tensor, ...]) -> list[str]:
     with torch.inference_mode():
         out = network(*(tensor.half() if _is_plane(tensor) else tensor for tensor in probe))
     if not torch.isfinite(out).all():
-        raise BundleError("half precision overflows although no block did in single; export with --no-fp16")
+        raise BundleError("half precision overflows although no block exceeds its limit; export with --no-fp16")
     return islands
 
 
 def _units(network: nn.Module, prefix: str = "") -> Iterable[tuple[str, nn.Module]]:
-    """Yield the blocks that keep one precision throughout, and every layer outside of blocks."""
+    """Yield all blocks that must have a single precision, and all layers outside of these blocks."""
     for name, child in network.named_children():
         if isinstance(child, BLOCKS) or not any(True for _ in child.children()):
             yield f"{prefix}{name}", child
@@ -63,7 +69,7 @@ def _units(network: nn.Module, prefix: str = "") -> Iterable[tuple[str, nn.Modul
 def _peaks(
     network: nn.Module, units: dict[str, nn.Module], probe: tuple[Tensor, ...]
 ) -> dict[str, tuple[float, float]]:
-    """Return each unit's largest magnitude anywhere within, inputs and weights included, and of its output alone."""
+    """Return for each unit the largest magnitude of all its inputs, weights and activations, and that of its output."""
     peaks = {name: (_largest(tuple(unit.parameters())), 0.0) for name, unit in units.items()}
 
     def note(name: str, is_output: bool) -> Any:
