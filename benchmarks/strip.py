@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from report import write_results
-from rivals import ALL_RIVALS, at_bytes, psnr
+from rivals import ALL_RIVALS, encode_within, psnr
 from skimage import data
 
 import sdtrt
@@ -52,7 +52,7 @@ def main() -> None:
 
 def compressed(original: Image.Image, bits_per_pixel: float) -> dict[str, bytes]:
     file = sdtrt.encode(original, bits_per_pixel=bits_per_pixel)
-    return {"sdtrt": file} | {name: at_bytes(ALL_RIVALS[name], original, len(file))[1] for name in CODECS}
+    return {"sdtrt": file} | {name: encode_within(ALL_RIVALS[name], original, len(file))[1] for name in CODECS}
 
 
 def decoded(file: bytes, mode: str) -> Image.Image:

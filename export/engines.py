@@ -34,7 +34,7 @@ from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_half import halved
 from sdtrt.export.latents.sample_images import made_image
 from sdtrt.kernels import reference
-from sdtrt.progress import Steps, announce
+from sdtrt.progress import PhaseProgress, announce
 
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not find any implementation", "insufficient memory")
 PROBE_SIDE = 256  # pixels
@@ -194,7 +194,7 @@ def serialize(path: Path, library: Library, key: EngineKey, order: Order) -> mem
     if key.target != PORTABLE and library.needs_no_gpu:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, key.target.upper()), 0)
-    with Steps(f"{key.network} for {key.target}", quiet=order.quiet) as steps:
+    with PhaseProgress(f"{key.network} for {key.target}", quiet=order.quiet) as steps:
         config.progress_monitor = monitor(trt, steps)
         plan = builder.build_serialized_network(network, config)
     if steps.interrupted:
@@ -225,7 +225,7 @@ def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> 
     return profile
 
 
-def monitor(trt: Any, steps: Steps) -> Any:
+def monitor(trt: Any, steps: PhaseProgress) -> Any:
     """Return what passes TensorRT's progress on to `steps`; once those are interrupted, the build stops."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]

@@ -1,4 +1,4 @@
-"""What this machine has, and why each way to run networks is or is not usable."""
+"""A report about this machine: versions, GPU, usable backends and the reasons why others are not, models."""
 
 import platform
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ from sdtrt.process.install import install_command
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report; `ok` is None where nothing hangs on it."""
+    """A line of the report.
+
+    Arguments:
+        subject: the subject.
+        ok: True if it works, False for a problem, None for a plain fact.
+        detail: the rest of the line.
+    """
 
     subject: str
     ok: bool | None
@@ -24,10 +30,10 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Return the findings.
+    """Examine this machine.
 
-    They are versions, the ways to run the built-in model, whether engines can be built, and models with their files'
-    hashes checked.
+    The findings cover versions, the GPU, the backends for the built-in model, building of engines, and models. The
+    checksums of the models' files are verified.
     """
     findings = [
         Finding("sdtrt", None, __version__),
@@ -43,7 +49,7 @@ def examine() -> list[Finding]:
 
 
 def gpu_line() -> str:
-    """Return what GPU there is, or why none can be seen."""
+    """Return a description of the GPU, or the reason why none is found."""
     try:
         return description()
     except DeviceError as error:
@@ -51,25 +57,25 @@ def gpu_line() -> str:
 
 
 def _ways() -> list[Finding]:
-    """Return for each way to run the built-in model whether it works here; amiss is only that none does on the CPU."""
+    """Return a finding for each backend and device; `ok` is False only if no backend runs the model on the CPU."""
     try:
         bundle = find_bundle(BUILT_IN)
     except SdtrtError:
-        return []  # the findings about models say why
+        return []  # the findings about models give the reason
     obstacles = [(way, way.obstacle(bundle, 0, "auto")) for way in WAYS]
     runs_on_cpu = any(way.device == "cpu" and not obstacle for way, obstacle in obstacles)
-    found = dict[str, Finding]()
+    findings = dict[str, Finding]()
     for way, obstacle in obstacles:
         subject = f"backend {way.backend}, device {way.device}"
         ok = True if not obstacle else (None if runs_on_cpu or way.device != "cpu" else False)
-        # A backend may be two ways: one that works counts, else the obstacle of the last, which asks for least.
-        if subject not in found or not found[subject].ok:
-            found[subject] = Finding(subject, ok, obstacle or way.runtime())
-    return [*found.values()]
+        # A backend may have several entries: a usable entry wins, else the last one, which has the fewest requirements.
+        if subject not in findings or not findings[subject].ok:
+            findings[subject] = Finding(subject, ok, obstacle or way.runtime())
+    return [*findings.values()]
 
 
 def _engines() -> list[Finding]:
-    """Return whether TensorRT engines can be built here, by which library and for which GPUs, or what is missing."""
+    """Return a finding about building TensorRT engines: the library and the target GPUs, or the missing part."""
     try:
         bundle = find_bundle(BUILT_IN)
     except SdtrtError:
@@ -97,4 +103,6 @@ def _model(path: Path) -> Finding:
             bundle.file(name)
     except SdtrtError as error:
         return Finding(f"model {path.name}", False, str(error))
-    return Finding(f"model {bundle.name}", True, f"latent space {bundle.latent_space}, {len(bundle.files)} files whole")
+    return Finding(
+        f"model {bundle.name}", True, f"latent space {bundle.latent_space}, {len(bundle.files)} files intact"
+    )

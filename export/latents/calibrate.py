@@ -15,7 +15,7 @@ from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.sample_images import crops_of
 from sdtrt.kernels import reference
-from sdtrt.progress import Rate
+from sdtrt.progress import ProgressBar
 
 STEP_CODES = (2304, 1280)  # of qualities 1 and 100: steps 2 and 1/8 of a channel's spread
 DEAD_ZONE = 0.12  # by how much of a step bits widen the zero bin, about
@@ -81,7 +81,7 @@ class Statistics:
 
 def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -> Statistics:
     """Return the statistics of random crops of photos; `BundleError` if every photo is too small."""
-    rate, planes = Rate(quiet=quiet), []
+    rate, planes = ProgressBar(quiet=quiet), []
     for done, crop in enumerate(crops_of(photos, CROPS, SIDE, networks.downscale)):
         rate(min(done, CROPS), CROPS, "crops encoded")
         planes.append(networks.encode(crop))
@@ -93,7 +93,7 @@ def measure(networks: Networks, photos: Sequence[Path], *, quiet: bool = True) -
         raise BundleError(f"the encoder's channels have spreads {spread}; each must carry something")
     side = SENSITIVITY_SIDE // networks.downscale
     middles = [_middle(plane, side) for plane in planes[:: -(-len(planes) // SENSITIVITY_CROPS)]]
-    gain = _gain(networks, middles, spread, Rate(quiet=quiet))
+    gain = _gain(networks, middles, spread, ProgressBar(quiet=quiet))
     if not (np.isfinite(gain).all() and (gain > 0).any()):
         raise BundleError("the decoder does not answer to small changes of latents with finite ones of pixels")
     return Statistics(mean, spread, gain, _offset(values, mean, spread), len(planes))
@@ -104,7 +104,7 @@ def _middle(plane: F32Array, side: int) -> F32Array:
     return plane[:, top : top + side, left : left + side]
 
 
-def _gain(networks: Networks, crops: Sequence[F32Array], spread: F64Array, rate: Rate) -> F64Array:
+def _gain(networks: Networks, crops: Sequence[F32Array], spread: F64Array, rate: ProgressBar) -> F64Array:
     """Return the mean gain of crops of latents."""
     rng = np.random.default_rng(2)
     gains = np.zeros((len(crops), len(spread)))

@@ -14,7 +14,7 @@ from sdtrt.engine.format.profile import MAX_STEP_CODE, LatentProfile
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.sample_images import crops_of
-from sdtrt.progress import Rate
+from sdtrt.progress import ProgressBar
 
 OCTAVE = 256  # step codes that halve a step
 CODES = (2560, 2368, 2176, 1984, 1792, 1600, 1408, 1216)  # at which rate and error are measured: from coarse to fine
@@ -60,7 +60,7 @@ def measured_curve(
     networks: Networks, profile: LatentProfile, crops: Sequence[U8Array], codes: Sequence[int], *, quiet: bool
 ) -> list[Point]:
     """Return what crops, uint8 (H, W, 3) each, take and lose at step codes."""
-    rate, latents = Rate(quiet=quiet), [networks.encode(crop) for crop in crops]
+    rate, latents = ProgressBar(quiet=quiet), [networks.encode(crop) for crop in crops]
     points, values = [], sum(crop.size for crop in crops)
     for number, code in enumerate(codes):
         bits, error = 0, 0.0

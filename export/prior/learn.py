@@ -20,7 +20,7 @@ from sdtrt.export.latents.calibrate import Networks
 from sdtrt.export.latents.sample_images import crops_of
 from sdtrt.export.prior.architectures import Plan, plan_for
 from sdtrt.export.prior.train import Recipe, train
-from sdtrt.progress import Rate
+from sdtrt.progress import ProgressBar
 
 MIN_CROP = 8  # latents, of which there is something to be learned
 
@@ -78,7 +78,7 @@ def trained(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # networks so small gain nothing by more, and lose much where cores are busy
     try:
-        return train(large, plan, step_codes, run, recipe, report=Rate(quiet=quiet))
+        return train(large, plan, step_codes, run, recipe, report=ProgressBar(quiet=quiet))
     finally:
         torch.set_num_threads(threads)
 
@@ -95,7 +95,7 @@ def normalised_latents(
     folder: Path, networks: Networks, profile: LatentProfile, photos: Sequence[Path], lesson: Lesson, *, quiet: bool
 ) -> Iterator[F32Array]:
     """Yield normalised latents, float32 (C, h, w), of crops of photos; those that the folder has are not made again."""
-    rate, unit = Rate(quiet=quiet), (profile.spread * profile.weight)[:, None, None]
+    rate, unit = ProgressBar(quiet=quiet), (profile.spread * profile.weight)[:, None, None]
     for number, crop in enumerate(crops_of(photos, lesson.crops, lesson.side, networks.downscale)):
         rate(min(number, lesson.crops), lesson.crops, "crops encoded")
         path = folder / f"{number:05d}.npy"

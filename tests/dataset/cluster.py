@@ -10,8 +10,8 @@ from threading import Thread
 import ray
 from ray.cluster_utils import Cluster
 
-from sdtrt.dataset import on_ray
-from sdtrt.dataset.runs import run
+from sdtrt.dataset import ray_backend
+from sdtrt.dataset.runner import run
 from sdtrt.dataset.shards import Task
 
 KILLED_AFTER = 5
@@ -33,8 +33,8 @@ def main(source: str, destination: str) -> None:
 
     Thread(target=kill_in_the_middle).start()
     task = Task(operation="encode", source=source, destination=destination, machine={"model": "tiny", "threads": 1})
-    each = partial(on_ray.each, workers=2, address=cluster.address)
-    summary = run(task, each, shard_size=1, max_errors=None, report=lambda _: None)
+    run_shards = partial(ray_backend.run_shards, workers=2, address=cluster.address)
+    summary = run(task, run_shards, shard_size=1, max_errors=None, on_progress=lambda _: None)
     ray.shutdown()
     cluster.shutdown()
     print(json.dumps({"done_when_killed": done[0], "errors": summary.errors, **summary.sums}))

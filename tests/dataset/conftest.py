@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdtrt.dataset.runs import Summary, run
+from sdtrt.dataset.runner import Summary, run
+from sdtrt.dataset.shard_worker import Record, process_shard
 from sdtrt.dataset.shards import Shard, Task
-from sdtrt.dataset.work import Record, do
 
 COUNT = 7
 
@@ -91,8 +91,8 @@ def folder(tmp_path: Path) -> str:
     return folder_of(tmp_path)
 
 
-def here(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
-    return (do(task, shard) for shard in shards)
+def run_in_process(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
+    return (process_shard(task, shard) for shard in shards)
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ def running() -> Callable[..., Summary]:
     """What runs a task in this process."""
 
     def start(operation: str, source: str, destination: str | None = None, **options: Any) -> Summary:
-        settings = {"shard_size": 3, "max_errors": None, "report": lambda _: None}
-        settings |= {name: options.pop(name) for name in list(options) if name in {*settings, "each"}}
-        each = settings.pop("each", here)
+        settings = {"shard_size": 3, "max_errors": None, "on_progress": lambda _: None}
+        settings |= {name: options.pop(name) for name in list(options) if name in {*settings, "run_shards"}}
+        run_shards = settings.pop("run_shards", run_in_process)
         task = Task(
             operation=operation,
             source=source,
@@ -110,6 +110,6 @@ def running() -> Callable[..., Summary]:
             machine={"model": "tiny", "threads": 1},
             **options,
         )
-        return run(task, each, **settings)
+        return run(task, run_shards, **settings)
 
     return start

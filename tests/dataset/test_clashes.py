@@ -15,8 +15,8 @@ from environment import needs_names_in_utf_8
 
 from sdtrt import cli
 from sdtrt.dataset import stores
-from sdtrt.dataset.runs import Summary, changed_files
-from sdtrt.dataset.sources import IMAGES, same_place, samples_of
+from sdtrt.dataset.runner import Summary, changed_files
+from sdtrt.dataset.sources import IMAGES, is_same_location, list_samples
 
 Running = Callable[..., Summary]
 
@@ -75,7 +75,7 @@ def tar_of(path: Path, *members: tuple[str, bytes]) -> str:
 def test_tar_name_that_comes_again_begins_another_sample(image: bytes, tmp_path: Path) -> None:
     twice = [("c.png", image), ("c.txt", b"1"), ("c.png", image + b"x"), ("c.txt", b"2")]
     source = tar_of(tmp_path / "s.tar", *twice, ("d.PNG", b"1"), ("d.png", b"22"), ("d.Png", b"333"))
-    found = samples_of(source, IMAGES)
+    found = list_samples(source, IMAGES)
     assert [(one.key, one.main.nbytes, len(one.others)) for one in found] == [
         ("c", len(image), 1),
         ("c_2", len(image) + 1, 1),
@@ -114,7 +114,7 @@ def test_list_in_encodings_of_windows_is_read(image: bytes, tmp_path: Path, enco
     paths = [tmp_path / "caf\u00e9.png", tmp_path / "b.png"]
     text = "\r\n".join([*map(str, paths), ""])
     (tmp_path / name).write_text(f"\ufeff{text}" if encoding == "utf-16-be" else text, encoding, newline="")
-    assert [sample.main.url for sample in samples_of(str(tmp_path / name), IMAGES)] == [str(path) for path in paths]
+    assert [sample.main.url for sample in list_samples(str(tmp_path / name), IMAGES)] == [str(path) for path in paths]
 
 
 @pytest.mark.parametrize("name", ["in", "in/../in", "link", "in/", "up/in"])
@@ -128,9 +128,9 @@ def test_destination_that_is_the_source_is_refused(running: Running, image: byte
 
 
 def test_same_place_other_locations_are_compared_by_name() -> None:
-    assert same_place("memory://a/b", "memory://a/b")
-    assert not same_place("memory://a/b", "memory://a/c")
-    assert not same_place("memory://a", "/a")
+    assert is_same_location("memory://a/b", "memory://a/b")
+    assert not is_same_location("memory://a/b", "memory://a/c")
+    assert not is_same_location("memory://a", "/a")
 
 
 def test_destination_within_the_source_and_around_it_runs_twice(running: Running, image: bytes, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from environment import needs_names_in_utf_8
 
 from sdtrt import cli
-from sdtrt.dataset.runs import Summary
-from sdtrt.dataset.sources import IMAGES, SDT_FILES, absolute, is_chain, located, samples_of
+from sdtrt.dataset.runner import Summary
+from sdtrt.dataset.sources import IMAGES, SDT_FILES, absolute_location, is_chained_url, list_samples, resolve_location
 
 Running = Callable[..., Summary]
 
@@ -74,7 +74,7 @@ def test_list_odd_names_each_line_is_a_path(
     monkeypatch.setenv("HOME", str(tmp_path / "no home"))
     monkeypatch.chdir(odd_folder)
     (tmp_path / "l.txt").write_bytes(b"\xef\xbb\xbf" + os.fsencode(end.join([*names, ""])))
-    samples = samples_of(str(tmp_path / "l.txt"), IMAGES)
+    samples = list_samples(str(tmp_path / "l.txt"), IMAGES)
     assert [sample.main.url for sample in samples] == [str(odd_folder / name) for name in names]
     summary = running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"))
     assert (summary.errors, summary.sums["samples"]) == ([], len(names))
@@ -114,9 +114,9 @@ def test_sources_star_that_is_a_file_names_that_file(tmp_path: Path, picture_fil
             member = tarfile.TarInfo(f"of {name[2]}.png")
             member.size = len(picture_files["part 0/0"])
             archive.addfile(member, io.BytesIO(picture_files["part 0/0"]))
-    assert [sample.key for sample in samples_of(str(tmp_path / "s-*.tar"), IMAGES)] == ["of *"]
+    assert [sample.key for sample in list_samples(str(tmp_path / "s-*.tar"), IMAGES)] == ["of *"]
     (tmp_path / "s-*.tar").unlink()
-    assert [sample.key for sample in samples_of(str(tmp_path / "s-*.tar"), IMAGES)] == ["of 1"]
+    assert [sample.key for sample in list_samples(str(tmp_path / "s-*.tar"), IMAGES)] == ["of 1"]
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_sources_star_that_is_a_file_names_that_file(tmp_path: Path, picture_fil
     ],
 )
 def test_absolute_only_schemes_and_chains_stay(location: str, is_url: bool) -> None:
-    assert absolute(location) == (location if is_url else str(Path(location).absolute()))
+    assert absolute_location(location) == (location if is_url else str(Path(location).absolute()))
 
 
 def test_located_url_with_double_colon_is_one_object() -> None:
-    files, _ = located("memory://plain/a::b.png")
+    files, _ = resolve_location("memory://plain/a::b.png")
     assert "memory" in files.protocol
-    assert not is_chain("memory://plain/a::b.png")
+    assert not is_chained_url("memory://plain/a::b.png")
 
 
 def test_tar_member_that_is_not_utf8_is_named_in_ascii(running: Running, tmp_path: Path, odd_folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_tar_member_that_is_not_utf8_is_named_in_ascii(running: Running, tmp_pat
     for form in ("folder", "tar", "parquet"):
         summary = running("encode", str(tmp_path / "s.tar"), str(tmp_path / form), form=form)
         assert [error["key"] for error in summary.errors] == ["%FF"]
-        assert [sample.key for sample in samples_of(str(tmp_path / form), SDT_FILES)] == ["caf%E9"]
+        assert [sample.key for sample in list_samples(str(tmp_path / form), SDT_FILES)] == ["caf%E9"]
 
 
 def test_commands_errors_name_key_and_source_in_printable_signs(

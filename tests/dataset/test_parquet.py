@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from environment import needs_names_in_utf_8
 
-from sdtrt.dataset import Latents
-from sdtrt.dataset.runs import Summary
-from sdtrt.dataset.sources import IMAGES, samples_of
+from sdtrt.dataset import LatentDataset
+from sdtrt.dataset.runner import Summary
+from sdtrt.dataset.sources import IMAGES, list_samples
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -83,7 +83,7 @@ def test_parquet_path_of_image_names_row(running: Running, tmp_path: Path, pictu
     paths = ["sub/one.jpg", "sub/one.jpg", None, "../up.png", ""]
     rows = [{"bytes": image, "path": path} for path in paths]
     parquet.write_table(pyarrow.table({"image": rows}), tmp_path / "in.parquet")
-    keys = [sample.key for sample in samples_of(str(tmp_path / "in.parquet"), IMAGES)]
+    keys = [sample.key for sample in list_samples(str(tmp_path / "in.parquet"), IMAGES)]
     assert keys == ["sub/one", "sub/one_2", "in-000000002", "_/up", "in-000000004"]
     running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"))
     assert (tmp_path / "out" / "sub" / "one_2.sdt").is_file()
@@ -130,7 +130,7 @@ def test_parquet_to_folder_writes_strict_json(running: Running, source: Path, tm
 
 def test_loader_of_parquet_gives_values(running: Running, source: Path, tmp_path: Path) -> None:
     running("encode", str(source), str(tmp_path / "out"), form="parquet")
-    fields = {key: fields for key, _, fields in Latents(str(tmp_path / "out"))}
+    fields = {key: fields for key, _, fields in LatentDataset(str(tmp_path / "out"))}
     assert fields["a/b.c"]["nested"] == [{"b": 1, "c": [1.0, None]}]
     assert not {"key", "image.path", "nothing"} & fields["a/b.c"].keys()
     assert list(fields) == ["a/b.c", "_/d", "a/b.c_2", "e e", "\u00e9"]
@@ -152,7 +152,7 @@ def test_parquet_value_that_python_lacks_is_kept(
     parquet.write_table(pyarrow.table({"image": [image], "key": ["k"], "odd": column}), tmp_path / "in.parquet")
     summary = running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"), form=form)
     assert (summary.errors, summary.sums["samples"]) == ([], 1)
-    [(key, _, fields)] = Latents(str(tmp_path / "out"))
+    [(key, _, fields)] = LatentDataset(str(tmp_path / "out"))
     assert key == "k"
     text = fields["odd"].decode() if isinstance(fields["odd"], bytes) else fields["odd"]
     assert {"day": "2147483647", "zone": "1970-01-01 00:00:01", "nested": "2147483647"}[name] in text

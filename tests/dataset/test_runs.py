@@ -15,10 +15,10 @@ import pytest
 from environment import HANG
 
 from sdtrt import cli
-from sdtrt.dataset import pool
-from sdtrt.dataset.runs import Summary, TooManyErrorsError
+from sdtrt.dataset import process_backend
+from sdtrt.dataset.runner import Summary, TooManyErrorsError
+from sdtrt.dataset.shard_worker import process_shard
 from sdtrt.dataset.shards import Shard, Task
-from sdtrt.dataset.work import do
 
 Running = Callable[..., Summary]
 
@@ -26,17 +26,17 @@ Running = Callable[..., Summary]
 def first(count: int) -> Callable[..., Iterator]:
     """Return what does the first shards, and is then interrupted."""
 
-    def each(task: Task, shards: Sequence[Shard]) -> Iterator:
-        yield from (do(task, shard) for shard in shards[:count])
+    def run_shards(task: Task, shards: Sequence[Shard]) -> Iterator:
+        yield from (process_shard(task, shard) for shard in shards[:count])
         raise KeyboardInterrupt
 
-    return each
+    return run_shards
 
 
 def test_what_is_done_is_not_done_again(running: Running, folder: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        running("encode", folder, str(out), each=first(1))
+        running("encode", folder, str(out), run_shards=first(1))
     assert not (out / "manifest.jsonl").exists()
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.sdt")}
     assert len(times) == 3
@@ -75,7 +75,7 @@ def test_nothing_is_left_of_other_runs(running: Running, folder: str, tmp_path: 
     out = tmp_path / "out"
     running("encode", folder, str(out), form="tar", shard_size=2)
     with pytest.raises(KeyboardInterrupt):
-        running("encode", folder, str(out), form="tar", options={"quality": 9}, each=first(1))
+        running("encode", folder, str(out), form="tar", options={"quality": 9}, run_shards=first(1))
     assert sorted(path.name for path in out.iterdir()) == [".shards", "shard-000000.tar"]
     running("encode", folder, str(out), form="tar", shard_size=9)
     assert sorted(path.name for path in out.iterdir()) == [".shards", "manifest.jsonl", "shard-000000.tar"]
@@ -100,32 +100,34 @@ def kill_once(flag: str, task: Task, shard: Shard, advance: object) -> dict:
     if shard.name.endswith("1") and not Path(flag).exists():
         Path(flag).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return do(task, shard)
+    return process_shard(task, shard)
 
 
 def kill_at_second(task: Task, shard: Shard, advance: object) -> dict:
     if shard.name.endswith("1"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return do(task, shard)
+    return process_shard(task, shard)
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that find the functions of this file: it cannot be imported by its name."""
     context = multiprocessing.get_context("fork")
-    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(process_backend.multiprocessing, "get_context", lambda _: context)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_worker_that_dies(
     running: Running, folder: str, tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "do", partial(kill_once, str(tmp_path / "flag")))
-    summary = running("verify", packed(running, folder, tmp_path), each=partial(pool.each, workers=2))
+    monkeypatch.setattr(process_backend, "process_shard", partial(kill_once, str(tmp_path / "flag")))
+    summary = running(
+        "verify", packed(running, folder, tmp_path), run_shards=partial(process_backend.run_shards, workers=2)
+    )
     assert (tmp_path / "flag").exists()
     assert (summary.sums["samples"], summary.done) == (7, 3)
-    monkeypatch.setattr(pool, "do", kill_at_second)
-    summary = running("verify", str(tmp_path / "packed"), each=partial(pool.each, workers=2))
+    monkeypatch.setattr(process_backend, "process_shard", kill_at_second)
+    summary = running("verify", str(tmp_path / "packed"), run_shards=partial(process_backend.run_shards, workers=2))
     assert (summary.sums["samples"], summary.done) == (4, 3)
     assert [(error["key"], error["again"]) for error in summary.errors] == [("shard-000001", True)]
 

@@ -11,7 +11,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from sdtrt.dataset.runs import Summary
+from sdtrt.dataset.runner import Summary
 
 Running = Callable[..., Summary]
 ENVIRONMENT = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdtrt import cli
-from sdtrt.dataset import Latents
-from sdtrt.dataset.runs import Summary
+from sdtrt.dataset import LatentDataset
+from sdtrt.dataset.runner import Summary
 
 Running = Callable[..., Summary]
 
@@ -86,7 +86,7 @@ def test_sidecars_columns_of_parquet_have_types(running: Running, photos: Path, 
 def test_loader_gives_sidecars_by_meaning(running: Running, photos: Path, tmp_path: Path) -> None:
     for form in ("folder", "tar", "parquet"):
         running("encode", str(photos), str(tmp_path / form), form=form)
-        fields = {key: fields for key, _, fields in Latents(str(tmp_path / form))}
+        fields = {key: fields for key, _, fields in LatentDataset(str(tmp_path / form))}
         assert (fields["sub/1"]["txt"], fields["sub/1"]["json"]) == ("Café", [1, 2.5, {"a": None}])
         assert fields["sub/1"]["cls"] == 12
 

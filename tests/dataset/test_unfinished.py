@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdtrt.dataset import pool, unfinished, work
-from sdtrt.dataset.runs import Summary
+from sdtrt.dataset import process_backend, shard_checkpoint, shard_worker
+from sdtrt.dataset.runner import Summary
+from sdtrt.dataset.shard_worker import Record, process_shard
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.stores import Store
-from sdtrt.dataset.work import Record, do
 
 Running = Callable[..., Summary]
 COUNT, DONE_BEFORE = 7, 4
@@ -34,28 +34,28 @@ def stopping(after: int) -> Callable[..., Iterator[Record]]:
         if count == after:
             raise StoppedError
 
-    def each(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
-        return (do(task, shard, advance) for shard in shards)
+    def run_shards(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
+        return (process_shard(task, shard, advance) for shard in shards)
 
-    return each
+    return run_shards
 
 
 @pytest.fixture(autouse=True)
 def _every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+    monkeypatch.setattr(shard_checkpoint, "SAVE_INTERVAL", 0.0)
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of samples that are worked on."""
     keys: list[str] = []
-    usual = work.attempted
+    usual = shard_worker.process_sample
 
     def attempted(reader: Any, sample: Any, *others: Any) -> Any:
         keys.append(sample.key)
         return usual(reader, sample, *others)
 
-    monkeypatch.setattr(work, "attempted", attempted)
+    monkeypatch.setattr(shard_worker, "process_sample", attempted)
     return keys
 
 
@@ -75,7 +75,7 @@ def test_run_cut_short_goes_on_within_its_shard(
 ) -> None:
     source, out = make_source(kind, tmp_path), tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", source, str(out), form=form, shard_size=99, each=stopping(DONE_BEFORE))
+        running("encode", source, str(out), form=form, shard_size=99, run_shards=stopping(DONE_BEFORE))
     assert len(attempts) == DONE_BEFORE
     assert len(list((out / ".shards").glob("*.part"))) == DONE_BEFORE
     assert not (out / "manifest.jsonl").exists()
@@ -92,7 +92,7 @@ def test_run_cut_short_other_options_start_anew(
     out = tmp_path / "out"
     for quality in (20, 30):
         with pytest.raises(StoppedError):
-            running("encode", folder, str(out), options={"quality": quality}, shard_size=99, each=stopping(2))
+            running("encode", folder, str(out), options={"quality": quality}, shard_size=99, run_shards=stopping(2))
         assert len(list((out / ".shards").glob("*.part"))) == 2
     assert len(attempts) == 4
     running("encode", folder, str(out), options={"quality": 30}, shard_size=99)
@@ -105,7 +105,7 @@ def test_run_cut_short_files_that_are_gone_are_made_again(
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", folder, str(out), shard_size=99, each=stopping(DONE_BEFORE))
+        running("encode", folder, str(out), shard_size=99, run_shards=stopping(DONE_BEFORE))
     (out / "part 0" / "2.sdt").unlink()
     (out / "part 0" / "4.sdt").write_bytes(b"cut short")
     assert running("encode", folder, str(out), shard_size=99).errors == []
@@ -118,7 +118,7 @@ def test_run_cut_short_damaged_part_is_done_again(
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", folder, str(out), form="tar", shard_size=99, each=stopping(2))
+        running("encode", folder, str(out), form="tar", shard_size=99, run_shards=stopping(2))
     part = min((out / ".shards").glob("*.part"))
     data = part.read_bytes()
     changed = {"empty": b"", "cut": data[:700], "text": b"x" * 2000, "other": data.replace(b"figures", b"numbers")}
@@ -135,7 +135,7 @@ def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
     lines = [str(paths[0]), str(tmp_path / "late.png"), *map(str, paths[1:])]
     (tmp_path / "l.txt").write_text("\n".join(lines))
     with pytest.raises(StoppedError):
-        running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99, each=stopping(3))
+        running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99, run_shards=stopping(3))
     (tmp_path / "late.png").write_bytes(paths[1].read_bytes())
     summary = running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99)
     assert [error["source"] for error in summary.errors] == [str(paths[0])]
@@ -147,7 +147,7 @@ def test_parts_of_remote_stores(running: Running, folder: str, attempts: list[st
     fsspec = pytest.importorskip("fsspec")
     out = "memory://unfinished/out"
     with pytest.raises(StoppedError):
-        running("encode", folder, out, form="tar", shard_size=99, each=stopping(DONE_BEFORE))
+        running("encode", folder, out, form="tar", shard_size=99, run_shards=stopping(DONE_BEFORE))
     assert running("encode", folder, out, form="tar", shard_size=99).sums["samples"] == COUNT
     assert len(attempts) == COUNT
     assert [name for name in Store(out).names(".shards") if name.endswith(".part")] == []
@@ -157,14 +157,16 @@ def test_parts_of_remote_stores(running: Running, folder: str, attempts: list[st
 def test_pool_reports_samples_within_shards(
     running: Running, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "POLL", 0.001)
+    monkeypatch.setattr(process_backend, "POLL_SECONDS", 0.001)
     reports: list[tuple[int, int, int]] = []
 
-    def report(summary: Summary) -> None:
+    def on_progress(summary: Summary) -> None:
         reports.append((summary.done, summary.samples_done, summary.total))
 
-    each = partial(pool.each, workers=1)
-    summary = running("encode", folder, str(tmp_path / "out"), each=each, shard_size=99, report=report)
+    run_shards = partial(process_backend.run_shards, workers=1)
+    summary = running(
+        "encode", folder, str(tmp_path / "out"), run_shards=run_shards, shard_size=99, on_progress=on_progress
+    )
     assert reports[0] == (0, 0, COUNT)
     assert reports[-1] == (1, COUNT, COUNT)
     within = [samples for done, samples, _ in reports if not done]
@@ -175,21 +177,21 @@ def test_pool_reports_samples_within_shards(
 
 KILLED = """
 import os, signal, sys
-from sdtrt.dataset import unfinished
-from sdtrt.dataset.runs import run
+from sdtrt.dataset import shard_checkpoint
+from sdtrt.dataset.runner import run
 from sdtrt.dataset.shards import Task
-from sdtrt.dataset.work import do
+from sdtrt.dataset.shard_worker import process_shard
 
 def advance(count):
     if count == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-unfinished.EVERY = 0.0
+shard_checkpoint.SAVE_INTERVAL = 0.0
 source, destination, form = sys.argv[1:]
 machine = {"model": "tiny", "threads": 1}
 task = Task(operation="encode", source=source, destination=destination, form=form, machine=machine)
-each = lambda task, shards: (do(task, shard, advance) for shard in shards)
-run(task, each, shard_size=99, max_errors=None, report=lambda _: None)
+run_shards = lambda task, shards: (process_shard(task, shard, advance) for shard in shards)
+run(task, run_shards, shard_size=99, max_errors=None, on_progress=lambda _: None)
 """
 
 

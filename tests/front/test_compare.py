@@ -12,8 +12,8 @@ from environment import HANG
 from PIL import Image
 
 from sdtrt import cli
-from sdtrt.compare.likeness import ssim
-from sdtrt.compare.rivals import RIVALS, at_bytes
+from sdtrt.compare.baselines import BASELINES, encode_within
+from sdtrt.compare.metrics import ssim
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 Photo = Callable[[int, int], np.ndarray]
@@ -163,13 +163,13 @@ def test_ssim() -> None:
     assert ssim(flat, flat + np.uint8(10)) == pytest.approx((2 * 100 * 110 + 6.5025) / (100**2 + 110**2 + 6.5025))
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_at_bytes(name: str, photo: Photo) -> None:
     image = Image.fromarray(photo(120, 90))
-    encode = RIVALS[name]
+    encode = BASELINES[name]
     smallest, largest = len(encode(image, 1)), len(encode(image, 100))
     middle = (smallest + largest) // 3
-    quality, file = at_bytes(encode, image, middle)
+    quality, file = encode_within(encode, image, middle)
     assert smallest < len(file) <= middle
     assert 1 < quality < 100
-    assert at_bytes(encode, image, 1) == (1, encode(image, 1))
+    assert encode_within(encode, image, 1) == (1, encode(image, 1))

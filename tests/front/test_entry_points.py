@@ -12,13 +12,13 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import api, cli, pillow_plugin
+from sdtrt.dataset.shard_worker import sample_call
 from sdtrt.dataset.shards import Task
-from sdtrt.dataset.work import calls
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.rate_control import EncodeOptions
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
 from sdtrt.serve import operations
-from sdtrt.serve.calls import Calls
+from sdtrt.serve.codec_calls import CodecCalls
 
 Photo = Callable[[int, int], np.ndarray]
 # The names of Python's options elsewhere; a later spelling is a matter of its own.
@@ -71,7 +71,7 @@ def test_encoding_elsewhere_has_the_same_options() -> None:
     assert of_datasets <= options_in_the_shell("dataset", "encode", "in", "out")
     assert pillow_plugin.OPTIONS | {"nbytes"} == ENCODING - ENCODING_LEFT_OUT["pillow"]
     over_http = {HTTP.get(name, name) for name in ENCODING - ENCODING_LEFT_OUT["http"]}
-    assert {parameter.name for parameter in operations.ENCODING} == over_http
+    assert {parameter.name for parameter in operations.ENCODE_PARAMETERS} == over_http
 
 
 def test_decoding_has_the_same_options() -> None:
@@ -83,7 +83,10 @@ def test_decoding_has_the_same_options() -> None:
     in_the_shell = {SHELL.get(name, name) for name in DECODING}
     assert in_the_shell <= options_in_the_shell("decode", "photo.sdt")
     assert DECODING - DECODING_LEFT_OUT["dataset"] <= options_in_the_shell("dataset", "decode", "in", "out")
-    assert {one.name for one in operations.VIEWING} == DECODING - DECODING_LEFT_OUT["http"] | {"preview", "width"}
+    assert {one.name for one in operations.DECODE_PARAMETERS} == DECODING - DECODING_LEFT_OUT["http"] | {
+        "preview",
+        "width",
+    }
 
 
 def test_defaults_are_the_same() -> None:
@@ -123,12 +126,12 @@ def files_of(source: Path, options: dict[str, Any]) -> dict[str, bytes]:
     words = [f"--{SHELL.get(name, name)}={value}" for name, value in options.items()]
     assert cli.main(["encode", str(source), "-o", "shell.sdt", "--quiet", *words]) == 0
     made["shell"] = Path("shell.sdt").read_bytes()
-    made["dataset"] = calls(Task(operation="encode", source="", options=options))[0](source.read_bytes())[0]
+    made["dataset"] = sample_call(Task(operation="encode", source="", options=options))[0](source.read_bytes())[0]
     with Image.open(source) as image:
         image.save("pillow.sdt", **{"bytes" if name == "nbytes" else name: value for name, value in options.items()})
     made["pillow"] = Path("pillow.sdt").read_bytes()
     told = tuple((HTTP.get(name, name), value) for name, value in options.items())
-    [made["http"]] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
+    [made["http"]] = CodecCalls(EngineCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
     return made
 
 
@@ -152,8 +155,8 @@ def test_all_entry_points_show_the_same_pixels(folder: Path, codec: sdtrt.Codec)
         [found["partial"]] = opened.decode_batch([path], partial=True)
         found["decode_rows"] = np.concatenate([*opened.decode_rows(path)])
     assert cli.main(["decode", str(path), "-o", "shell.png", "--quiet"]) == 0
-    [answer] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).decode((("image/png",), ()), [data])
-    [of_dataset, _] = calls(Task(operation="decode", source=""))[0](data)
+    [answer] = CodecCalls(EngineCodec("tiny"), DEFAULT_LIMITS).decode((("image/png",), ()), [data])
+    [of_dataset, _] = sample_call(Task(operation="decode", source=""))[0](data)
     pictures = {"shell": Path("shell.png").read_bytes(), "dataset": of_dataset, "http": answer.data}
     found |= {name: Image.open(io.BytesIO(picture)) for name, picture in pictures.items()}
     found["pillow"] = Image.open(path)
@@ -173,7 +176,7 @@ def test_all_entry_points_have_the_same_limit(folder: Path, codec: sdtrt.Codec, 
                     call(one, limits=limits)
             assert cli.main(["encode", str(source), "-o", "x.sdt", "--max-pixels", "1664"]) == 1
             assert "45x37 pixels; the limit is 1664" in capfd.readouterr().err
-            [answer] = Calls(EngineCodec("tiny"), limits).encode((), [source.read_bytes()])
+            [answer] = CodecCalls(EngineCodec("tiny"), limits).encode((), [source.read_bytes()])
             assert isinstance(answer, sdtrt.LimitError)
     data = codec.encode(source)
     for decode in (sdtrt.decode, codec.decode, lambda one, limits: codec.decode_batch([one], limits=limits)):

@@ -8,7 +8,7 @@ from PIL import Image
 
 import sdtrt
 from sdtrt.cli.inputs import SearchCost, in_units
-from sdtrt.progress import Rate, Steps, TileBar, Watch, announce, clear_bar, progress
+from sdtrt.progress import PhaseProgress, ProgressBar, TileProgress, Watch, announce, clear_bar, progress
 
 Captured = pytest.CaptureFixture[str]
 
@@ -30,7 +30,7 @@ def test_tile_bar_is_for_terminals(
     terminal: bool, quiet: bool, drawn: bool, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    bar = TileBar(quiet=quiet, clock=Hand())
+    bar = TileProgress(quiet=quiet, clock=Hand())
     with sdtrt.Codec.open("tiny", device="cpu", tile=24, overlap=8, report=bar) as codec:
         codec.encode(np.zeros((16, 16, 3), np.uint8))
         assert capsys.readouterr().err == ""  # one tile needs none
@@ -43,7 +43,7 @@ def test_tile_bar_is_for_terminals(
 @pytest.mark.parametrize(("quiet", "expected"), [(False, [5, 15, 25]), (True, [])])
 def test_rate_off_a_terminal_prints_after_5_s_then_every_10(quiet: bool, expected: list[int], capsys: Captured) -> None:
     clock, printed = Hand(), []
-    rate = Rate(quiet=quiet, clock=clock)
+    rate = ProgressBar(quiet=quiet, clock=clock)
     for second in range(30):
         rate(second, 30, "samples")
         if text := capsys.readouterr().err:
@@ -79,15 +79,15 @@ def test_watch_prints_the_stage_of_all_kinds_of_progress(capsys: Captured) -> No
         names = progress(["a.png", "b.png"], quiet=False)
         next(names)
         assert line() == "sdtrt: 0 of 2 done, now a.png, 20 s so far\n"
-        tiles = TileBar(quiet=False)
+        tiles = TileProgress(quiet=False)
         tiles(0, 4)
         tiles(3, 4)
         assert line() == "sdtrt: 0 of 2 done, now a.png, 3 of 4 tiles, 40 s so far\n"
         tiles(4, 4)
         assert line() == "sdtrt: 0 of 2 done, now a.png, 60 s so far\n"
-        Rate(quiet=False)(1, 3, "crops")
+        ProgressBar(quiet=False)(1, 3, "crops")
         assert "1/3  crops" in line()
-        with Steps("decoder", quiet=False) as steps:
+        with PhaseProgress("decoder", quiet=False) as steps:
             steps.begin("tactics", 8)
             steps.advance("tactics", 2)
         assert "decoder: 2 of 8 steps" in line()
@@ -129,8 +129,8 @@ def test_progress_without_standard_error_is_silent(stream: str, monkeypatch: pyt
         assert list(progress([1, 2], quiet=False)) == [1, 2]
         clock.seconds += 60
         watch.look()
-        Rate(quiet=False)(1, 2, "")
-        TileBar(quiet=False)(1, 2)
+        ProgressBar(quiet=False)(1, 2, "")
+        TileProgress(quiet=False)(1, 2)
         announce("text", quiet=False)
         clear_bar()
 

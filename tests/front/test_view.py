@@ -126,7 +126,7 @@ def test_a_name_that_is_no_unicode(site: Path) -> None:
 
 def test_a_folder_is_refused(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
     done = run_cli("view", "--no-browser", "--site", site, site)
-    assert (done.returncode, done.stderr) == (1, f"sdtrt: {site} is no plain file\n".encode())
+    assert (done.returncode, done.stderr) == (1, f"sdtrt: {site} is not a regular file\n".encode())
 
 
 def test_it_says_how_the_site_is_built(

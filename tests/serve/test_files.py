@@ -16,7 +16,7 @@ from PIL import Image
 import sdtrt
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.serve.problems import ProblemError
-from sdtrt.serve.shelf import Shelf
+from sdtrt.serve.storage import FileStore
 
 
 def test_as_it_is(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
@@ -225,7 +225,7 @@ def test_no_root(serving: object) -> None:
 
 def test_a_root_that_is_none(pictures: EngineCodec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
-        Shelf(str(tmp_path / "nothing"))
+        FileStore(str(tmp_path / "nothing"))
 
 
 def test_other_locations(serving: object, real_files: dict[str, bytes]) -> None:
@@ -257,5 +257,5 @@ def test_a_file_too_large_to_send(serving: object, root: Path, real_files: dict[
 
 
 def test_missing_is_a_problem(root: Path) -> None:
-    with pytest.raises(ProblemError, match=r"no file 'nothing\.sdt'"), Shelf(str(root)).opened("nothing.sdt"):
+    with pytest.raises(ProblemError, match=r"no file 'nothing\.sdt'"), FileStore(str(root)).open("nothing.sdt"):
         pass

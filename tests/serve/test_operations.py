@@ -180,8 +180,8 @@ def test_broken_bodies(shared: httpx.Client, real_files: dict[str, bytes], photo
         ("effort=1_0", "1 to 9"),
         ("bytes=" + "9" * 5000, "expected 1 to"),
         ("roi=" + "9" * 5000 + "x1%2B0%2B0", "such as 800x600"),
-        ("quality=50&quality=60", "said twice"),
-        ("qualty=50", "none of: quality, bytes"),
+        ("quality=50&quality=60", "given twice"),
+        ("qualty=50", "expected one of: quality, bytes"),
         ("effort=2.5", "1 to 9"),
         ("strip=yes", "true or false"),
         ("roi=1x1", "such as 800x600"),
@@ -248,4 +248,4 @@ def test_openapi_tells_of_what_there_is(shared: httpx.Client) -> None:
             assert str(answer.status_code) in operation["responses"]
     for operation in OPERATIONS:
         for parameter in operation.parameters:
-            assert (parameter.name in str(said["paths"][openapi.plain(operation.path)])) is True
+            assert (parameter.name in str(said["paths"][openapi.openapi_path(operation.path)])) is True

@@ -15,8 +15,8 @@ import sdtrt
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
 from sdtrt.engine.networks.tiled import TiledRunner
-from sdtrt.serve.calls import outcomes
-from sdtrt.serve.together import Together
+from sdtrt.serve.batcher import MicroBatcher
+from sdtrt.serve.codec_calls import run_batch
 
 
 def gathered(calls: Sequence[tuple[str, int]], wait: float = 0.01, largest: int = 3) -> tuple[list, list]:
@@ -30,7 +30,7 @@ def gathered(calls: Sequence[tuple[str, int]], wait: float = 0.01, largest: int 
                 raise RuntimeError("all of them")
             return [10 * item if item >= 0 else ValueError(str(item)) for item in items]
 
-        together = Together(lambda *some: asyncio.ensure_future(work(*some)), wait, largest)
+        together = MicroBatcher(lambda *some: asyncio.ensure_future(work(*some)), wait, largest)
         return await asyncio.gather(*(together.call(kind, item) for kind, item in calls), return_exceptions=True)
 
     return submitted, asyncio.run(run())
@@ -66,7 +66,7 @@ def test_who_is_gone_is_left_out() -> None:
             submitted.append(items)
             return items
 
-        together = Together(lambda *some: asyncio.ensure_future(work(*some)), 0.01, 3)
+        together = MicroBatcher(lambda *some: asyncio.ensure_future(work(*some)), 0.01, 3)
         together.call("a", 1).cancel()
         return await together.call("a", 2)
 
@@ -78,10 +78,10 @@ def test_one_by_one_where_not_together() -> None:
     def together(items: Sequence[int]) -> list[int]:
         return [1 // item for item in items]
 
-    assert outcomes([1, -1], together, str) == [1, -1]
-    assert outcomes([1, 0], together, str) == ["1", "0"]
-    assert outcomes([1, 0], None, str) == ["1", "0"]
-    assert outcomes([1], together, str) == ["1"]
+    assert run_batch([1, -1], together, str) == [1, -1]
+    assert run_batch([1, 0], together, str) == ["1", "0"]
+    assert run_batch([1, 0], None, str) == ["1", "0"]
+    assert run_batch([1], together, str) == ["1"]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sdtrt.viewer import HEADERS
+from sdtrt.viewer import SITE_HEADERS
 
 Serving = Callable[..., httpx.Client]
 
@@ -21,7 +21,7 @@ def test_its_files(serving: Serving, site: Path) -> None:
     ):
         answer = client.get(f"/viewer/{name}")
         assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
-        assert {key: answer.headers[key] for key in HEADERS} == HEADERS
+        assert {key: answer.headers[key] for key in SITE_HEADERS} == SITE_HEADERS
         assert answer.headers["cache-control"] == "no-cache"
         known = client.get(f"/viewer/{name}", headers={"If-None-Match": answer.headers["etag"]})
         assert (known.status_code, known.content) == (304, b"")
