@@ -1,4 +1,4 @@
-"""A few pictures as a dataset, in the forms that datasets have; and what runs tasks in this process."""
+"""A few images as a dataset, in the forms that datasets have; and what runs tasks in this process."""
 
 import io
 import tarfile
@@ -18,7 +18,7 @@ COUNT = 7
 
 
 def png(seed: int) -> bytes:
-    """Return a small picture's file, another for each seed."""
+    """Return a small image's file, another for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).resize((24, 16), Image.Resampling.BICUBIC).save(stream, "PNG")
@@ -30,7 +30,7 @@ def folder_of(root: Path) -> str:
         path = root / "in" / f"part {n % 2}" / f"{n}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(n))
-    (root / "in" / "notes.txt").write_text("no picture")
+    (root / "in" / "notes.txt").write_text("not an image")
     (root / "in" / ".hidden.png").write_bytes(png(0))
     return str(root / "in")
 
@@ -45,7 +45,7 @@ def tars_of(root: Path) -> str:
     for which in range(2):
         with tarfile.open(root / f"s-{which}.tar", "w") as archive:
             for n in range(which, COUNT, 2):
-                parts = {"png": png(n), "txt": f"picture {n}".encode(), "json": b'{"n": %d}' % n, "cls": b"%d" % n}
+                parts = {"png": png(n), "txt": f"caption {n}".encode(), "json": b'{"n": %d}' % n, "cls": b"%d" % n}
                 for extension, data in parts.items():
                     member = tarfile.TarInfo(f"part {n % 2}/{n}.{extension}")
                     member.size = len(data)
@@ -59,7 +59,7 @@ def parquet_of(root: Path) -> str:
 
     order = [*range(0, COUNT, 2), *range(1, COUNT, 2)]
     images = [{"bytes": png(n), "path": f"{n}.png"} for n in order]
-    columns = {"image": images, "key": [f"part {n % 2}/{n}" for n in order], "txt": [f"picture {n}" for n in order]}
+    columns = {"image": images, "key": [f"part {n % 2}/{n}" for n in order], "txt": [f"caption {n}" for n in order]}
     parquet.write_table(pyarrow.table(columns | {"n": order}), root / "p.parquet", row_group_size=3)
     return str(root / "p.parquet")
 
@@ -69,8 +69,8 @@ KEYS = [f"part {n % 2}/{n}" for n in (*range(0, COUNT, 2), *range(1, COUNT, 2))]
 
 
 @pytest.fixture(scope="session")
-def picture_files() -> dict[str, bytes]:
-    """The pictures of all sources, by key."""
+def image_files() -> dict[str, bytes]:
+    """The images of all sources, by key."""
     return {key: png(int(key[-1])) for key in KEYS}
 
 

@@ -44,8 +44,8 @@ def further_columns() -> dict[str, Any]:
 
 
 @pytest.fixture
-def source(tmp_path: Path, picture_files: dict[str, bytes]) -> Path:
-    images = [*picture_files.values()][:5]
+def source(tmp_path: Path, image_files: dict[str, bytes]) -> Path:
+    images = [*image_files.values()][:5]
     column = pyarrow.array([{"bytes": data, "path": f"p/{n}.png"} for n, data in enumerate(images)])
     further = further_columns()
     fields = [pyarrow.field(name, array.type, metadata={b"of": name.encode()}) for name, array in further.items()]
@@ -55,7 +55,7 @@ def source(tmp_path: Path, picture_files: dict[str, bytes]) -> Path:
     return tmp_path / "in.parquet"
 
 
-def whole(folder: Path) -> Any:
+def read_all_tables(folder: Path) -> Any:
     """Return the tables of a destination as one: their schemas have to be the same."""
     tables = [parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))]
     assert all(table.schema.equals(tables[0].schema, check_metadata=True) for table in tables)
@@ -63,23 +63,23 @@ def whole(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("shard_size", [2, 99])
-def test_parquet_there_and_back_keeps_columns(running: Running, source: Path, tmp_path: Path, shard_size: int) -> None:
+def test_parquet_round_trip_keeps_columns(running: Running, source: Path, tmp_path: Path, shard_size: int) -> None:
     packed, back = tmp_path / "packed", tmp_path / "back"
     for operation, where, out in (("encode", source, packed), ("decode", packed, back)):
         assert running(operation, str(where), str(out), form="parquet", shard_size=shard_size).errors == []
-        before, after = parquet.read_table(source), whole(out)
+        before, after = parquet.read_table(source), read_all_tables(out)
         for name in further_columns():
             assert after.schema.field(name).type == before.schema.field(name).type, name
             assert after.schema.field(name).metadata[b"of"] == name.encode()
             assert repr(after[name].to_pylist()) == repr(before[name].to_pylist())
         assert METADATA.items() <= after.schema.metadata.items()
         assert after["image.path"].to_pylist() == [f"p/{n}.png" for n in range(5)]
-    assert set(back_names := whole(back).schema.names) == {"png", "image.path", *further_columns()}
+    assert set(back_names := read_all_tables(back).schema.names) == {"png", "image.path", *further_columns()}
     assert len(back_names) == len(set(back_names))
 
 
-def test_parquet_path_of_image_names_row(running: Running, tmp_path: Path, picture_files: dict[str, bytes]) -> None:
-    image = picture_files["part 0/0"]
+def test_parquet_image_path_is_the_key(running: Running, tmp_path: Path, image_files: dict[str, bytes]) -> None:
+    image = image_files["part 0/0"]
     paths = ["sub/one.jpg", "sub/one.jpg", None, "../up.png", ""]
     rows = [{"bytes": image, "path": path} for path in paths]
     parquet.write_table(pyarrow.table({"image": rows}), tmp_path / "in.parquet")
@@ -89,25 +89,27 @@ def test_parquet_path_of_image_names_row(running: Running, tmp_path: Path, pictu
     assert (tmp_path / "out" / "sub" / "one_2.sdt").is_file()
 
 
-def test_parquet_column_named_as_result_is_kept(
-    running: Running, tmp_path: Path, picture_files: dict[str, bytes]
+def test_parquet_column_with_the_name_of_the_result_is_kept(
+    running: Running, tmp_path: Path, image_files: dict[str, bytes]
 ) -> None:
-    table = pyarrow.table({"image": [picture_files["part 0/0"]], "sdt": [7], "source.sdt": ["x"]})
+    table = pyarrow.table({"image": [image_files["part 0/0"]], "sdt": [7], "source.sdt": ["x"]})
     parquet.write_table(table, tmp_path / "in.parquet")
     running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"), form="parquet")
-    row = whole(tmp_path / "out").to_pylist()[0]
+    row = read_all_tables(tmp_path / "out").to_pylist()[0]
     assert (row["source.sdt_"], row["source.sdt"], row["sdt"][:3], row["nbytes"]) == (7, "x", b"SDT", len(row["sdt"]))
 
 
-def test_parquet_files_of_other_schemas_join(running: Running, tmp_path: Path, picture_files: dict[str, bytes]) -> None:
-    image = picture_files["part 0/0"]
+def test_parquet_files_with_different_schemas_are_joined(
+    running: Running, tmp_path: Path, image_files: dict[str, bytes]
+) -> None:
+    image = image_files["part 0/0"]
     for number, further in enumerate(({"n": [1]}, {"n": ["one"]}, {"m": [[1.5]]}, {})):
         parquet.write_table(pyarrow.table({"image": [image], **further}), tmp_path / f"p-{number}.parquet")
     assert (
         running("encode", str(tmp_path / "p-*.parquet"), str(tmp_path / "out"), form="parquet", shard_size=9).errors
         == []
     )
-    rows = whole(tmp_path / "out").to_pylist()
+    rows = read_all_tables(tmp_path / "out").to_pylist()
     assert [row["n"] for row in rows] == ["1", '"one"', None, None]
     assert [row["m"] for row in rows] == [None, None, [1.5], None]
 
@@ -128,7 +130,7 @@ def test_parquet_to_folder_writes_strict_json(running: Running, source: Path, tm
     assert (out / "a" / "b.c_2.sdt").is_file()
 
 
-def test_loader_of_parquet_gives_values(running: Running, source: Path, tmp_path: Path) -> None:
+def test_latent_dataset_parquet_fields_have_values(running: Running, source: Path, tmp_path: Path) -> None:
     running("encode", str(source), str(tmp_path / "out"), form="parquet")
     fields = {key: fields for key, _, fields in LatentDataset(str(tmp_path / "out"))}
     assert fields["a/b.c"]["nested"] == [{"b": 1, "c": [1.0, None]}]
@@ -139,7 +141,7 @@ def test_loader_of_parquet_gives_values(running: Running, source: Path, tmp_path
 @pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
 @pytest.mark.parametrize("name", ["day", "zone", "nested"])
 def test_parquet_value_that_python_lacks_is_kept(
-    running: Running, picture_files: dict[str, bytes], tmp_path: Path, form: str, name: str
+    running: Running, image_files: dict[str, bytes], tmp_path: Path, form: str, name: str
 ) -> None:
     """Python has no days after the year 9999, and not every time zone: the image goes on, the value is text."""
     days = pyarrow.array([2**31 - 1], pyarrow.date32())
@@ -148,7 +150,7 @@ def test_parquet_value_that_python_lacks_is_kept(
         "zone": pyarrow.array([1000], pyarrow.timestamp("ms", "Nowhere/Nope")),
         "nested": pyarrow.StructArray.from_arrays([days], ["day"]),
     }[name]
-    image = picture_files["part 0/0"]
+    image = image_files["part 0/0"]
     parquet.write_table(pyarrow.table({"image": [image], "key": ["k"], "odd": column}), tmp_path / "in.parquet")
     summary = running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"), form=form)
     assert (summary.errors, summary.sums["samples"]) == ([], 1)
@@ -157,4 +159,4 @@ def test_parquet_value_that_python_lacks_is_kept(
     text = fields["odd"].decode() if isinstance(fields["odd"], bytes) else fields["odd"]
     assert {"day": "2147483647", "zone": "1970-01-01 00:00:01", "nested": "2147483647"}[name] in text
     if form == "parquet":
-        assert whole(tmp_path / "out").column("odd").type == column.type
+        assert read_all_tables(tmp_path / "out").column("odd").type == column.type

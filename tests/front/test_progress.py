@@ -26,7 +26,7 @@ class Hand:
 @pytest.mark.parametrize(
     ("terminal", "quiet", "drawn"), [(True, False, True), (True, True, False), (False, False, False)]
 )
-def test_tile_bar_is_for_terminals(
+def test_tile_progress_draws_on_a_terminal_only(
     terminal: bool, quiet: bool, drawn: bool, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
@@ -41,7 +41,9 @@ def test_tile_bar_is_for_terminals(
 
 
 @pytest.mark.parametrize(("quiet", "expected"), [(False, [5, 15, 25]), (True, [])])
-def test_rate_off_a_terminal_prints_after_5_s_then_every_10(quiet: bool, expected: list[int], capsys: Captured) -> None:
+def test_progress_bar_without_terminal_prints_after_5_s_then_every_10(
+    quiet: bool, expected: list[int], capsys: Captured
+) -> None:
     clock, printed = Hand(), []
     rate = ProgressBar(quiet=quiet, clock=clock)
     for second in range(30):
@@ -67,7 +69,7 @@ def test_watch_prints_during_one_long_call(capsys: Captured) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_watch_prints_the_stage_of_all_kinds_of_progress(capsys: Captured) -> None:
+def test_watch_prints_the_stage_of_every_progress_class(capsys: Captured) -> None:
     clock = Hand()
     with Watch("sdtrt", quiet=False, clock=clock, tick=0) as watch:
 
@@ -145,7 +147,7 @@ def test_search_cost_is_measured_once_and_printed_before(capsys: Captured) -> No
     cost = SearchCost(encode, 9, trials=1, quiet=False, clock=clock)
     cost.say("small.png", 64, 64)
     assert (efforts, capsys.readouterr().err) == ([], "")
-    cost.say("a\n.png", 640, 480)  # 75 times the pixels of the measured picture
+    cost.say("a\n.png", 640, 480)  # 75 times the pixels of the measured image
     assert capsys.readouterr().err == "a\\n.png: 640x480 pixels at effort 9, this takes about 38 s\n"
     cost.say("b.png", 6400, 480)
     assert "about 6 minutes" in capsys.readouterr().err

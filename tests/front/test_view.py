@@ -49,7 +49,7 @@ def ask(
     return found
 
 
-def test_the_site(server: ViewerServer) -> None:
+def test_viewer_server_serves_the_site(server: ViewerServer) -> None:
     status, body, headers = ask(server, "/?query")
     assert (status, body) == (200, b"<!doctype html>")
     assert headers["Content-Type"] == "text/html; charset=utf-8"
@@ -61,7 +61,7 @@ def test_the_site(server: ViewerServer) -> None:
     assert ask(server, "/runtime.wasm")[2]["Content-Type"] == "application/wasm"
 
 
-def test_the_file_is_where_the_address_says(server: ViewerServer) -> None:
+def test_viewer_server_file_is_at_its_address(server: ViewerServer) -> None:
     path = urlsplit(server.address).fragment
     assert re.fullmatch(r"/[\w-]{20,}/0/a%20photo\.sdt", path)
     status, body, headers = ask(server, path)
@@ -74,21 +74,23 @@ def test_the_file_is_where_the_address_says(server: ViewerServer) -> None:
     "path",
     ["/nowhere", "/../secret", "/src/../../secret", "/%2e%2e/secret", "/..%2fsecret", "//secret", "/src/", "/sw.js"],
 )
-def test_nothing_else_is_there(server: ViewerServer, path: str) -> None:
+def test_viewer_server_other_paths_are_404(server: ViewerServer, path: str) -> None:
     assert ask(server, path)[:2] == (404, b"not found\n")
 
 
-def test_other_hosts_are_refused(server: ViewerServer) -> None:
+def test_viewer_server_other_host_is_421(server: ViewerServer) -> None:
     assert ask(server, "/", headers={"Host": f"example.org:{server.server_port}"})[0] == 421
     assert ask(server, "/", headers={"Host": f"localhost:{server.server_port}"})[0] == 200
 
 
-def test_a_path_that_is_no_address(server: ViewerServer) -> None:
+def test_viewer_server_malformed_path_is_404(server: ViewerServer) -> None:
     headers = {"Host": f"127.0.0.1:{server.server_port}"}
     assert ask(server, "http://[/", headers=headers)[:2] == (404, b"not found\n")
 
 
-def test_a_file_that_cannot_be_read_by_now(server: ViewerServer, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_viewer_server_unreadable_file_is_404(
+    server: ViewerServer, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -96,7 +98,7 @@ def test_a_file_that_cannot_be_read_by_now(server: ViewerServer, site: Path, mon
     assert ask(server, urlsplit(server.address).fragment)[:2] == (404, b"not found\n")
 
 
-def test_nothing_is_said_of_browsers_that_go_away(
+def test_viewer_server_disconnect_prints_nothing(
     server: ViewerServer, site: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (site / "runtime.wasm").write_bytes(bytes(1 << 24))
@@ -112,7 +114,7 @@ def test_nothing_is_said_of_browsers_that_go_away(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names there are Unicode")
-def test_a_name_that_is_no_unicode(site: Path) -> None:
+def test_viewer_server_name_that_is_not_unicode_is_served(site: Path) -> None:
     path = site.parent / os.fsdecode(b"caf\xe9.sdt")
     try:
         path.write_bytes(FILE)
@@ -124,12 +126,12 @@ def test_a_name_that_is_no_unicode(site: Path) -> None:
         assert ask(server, urlsplit(server.address).fragment)[:2] == (200, FILE)
 
 
-def test_a_folder_is_refused(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
+def test_view_folder_is_refused(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
     done = run_cli("view", "--no-browser", "--site", site, site)
     assert (done.returncode, done.stderr) == (1, f"sdtrt: {site} is not a regular file\n".encode())
 
 
-def test_it_says_how_the_site_is_built(
+def test_view_missing_site_names_the_build_command(
     run_cli: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
 ) -> None:
     done = run_cli("view", "--no-browser", "--site", tmp_path)
@@ -137,7 +139,7 @@ def test_it_says_how_the_site_is_built(
     assert f"`make web` in {viewer.ROOT} builds it".encode() in done.stderr
 
 
-def test_it_says_where_the_site_comes_from_if_there_are_no_sources(
+def test_viewer_server_missing_site_without_sources_names_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A `web` beside an installed package is another's."""
@@ -148,13 +150,13 @@ def test_it_says_where_the_site_comes_from_if_there_are_no_sources(
     assert "--site" in str(refused.value)
 
 
-def test_a_file_that_is_not_there(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
+def test_view_missing_file_is_an_error(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
     done = run_cli("view", "--no-browser", "--site", site, site / "none.sdt")
     assert done.returncode == 1
     assert b"none.sdt" in done.stderr
 
 
-def test_it_serves_while_a_browser_opens(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view_serves_while_the_browser_command_runs(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those in a terminal return only when they end."""
     found, servers = [], []
 
@@ -175,7 +177,7 @@ def test_it_serves_while_a_browser_opens(site: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_it_ends_on_ctrl_c(site: Path) -> None:
+def test_view_ctrl_c_exits_with_0(site: Path) -> None:
     """Started by a shell in the background, the tests ignore that signal, and hand this on: here it counts."""
     start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from sdtrt import cli; "
     command = [sys.executable, "-c", f"{start}sys.exit(cli.main())", "view", "--no-browser", "--site", str(site)]

@@ -20,7 +20,7 @@ Serving = Callable[..., httpx.Client]
 
 
 @pytest.fixture(scope="session")
-def pictures() -> EngineCodec:
+def engine_codec() -> EngineCodec:
     return EngineCodec("tiny", threads=1)
 
 
@@ -48,10 +48,10 @@ def running_service() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def serving(pictures: EngineCodec) -> Iterator[Serving]:
+def serving(engine_codec: EngineCodec) -> Iterator[Serving]:
     """What starts services that end with the test."""
     with ExitStack() as stack:
-        yield lambda codec=pictures, **settings: stack.enter_context(running(codec, **settings))
+        yield lambda codec=engine_codec, **settings: stack.enter_context(running(codec, **settings))
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, bytes])
 
 
 @pytest.fixture(scope="session")
-def shared(pictures: EngineCodec, root: Path) -> Iterator[httpx.Client]:
+def shared(engine_codec: EngineCodec, root: Path) -> Iterator[httpx.Client]:
     """A client of one service for tests that leave it as it is."""
-    with running(pictures, root=str(root)) as client:
+    with running(engine_codec, root=str(root)) as client:
         yield client

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/serve.md"])
-def test_examples(
+def test_documentation_curl_commands_run(
     serving: Callable[..., httpx.Client],
     codec: sdtrt.Codec,
     photo: Callable[[int, int], np.ndarray],

@@ -39,7 +39,7 @@ def broken(packed: Path) -> Path:
     return packed
 
 
-def test_loader_damaged_samples_are_named_and_the_rest_is_given(broken: Path) -> None:
+def test_latent_dataset_damaged_samples_raise_with_notes_and_the_rest_loads(broken: Path) -> None:
     samples, keys, errors = iter(LatentDataset(str(broken))), [], []
     while True:
         try:
@@ -59,7 +59,7 @@ def test_loader_damaged_samples_are_named_and_the_rest_is_given(broken: Path) ->
         next(samples)
 
 
-def test_loader_skips_with_warnings_that_name_samples(broken: Path) -> None:
+def test_latent_dataset_skip_warns_with_the_sample(broken: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         keys = [key for key, _, _ in LatentDataset(str(broken), on_error="skip")]
@@ -72,7 +72,7 @@ def test_loader_skips_with_warnings_that_name_samples(broken: Path) -> None:
         LatentDataset(str(broken), on_error="ignore")
 
 
-def test_loader_names_members_of_tars_and_rows(running: Running, tmp_path: Path) -> None:
+def test_latent_dataset_error_names_tar_offset_or_row(running: Running, tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -89,7 +89,7 @@ def test_loader_names_members_of_tars_and_rows(running: Running, tmp_path: Path)
 
 
 @pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
-def test_loader_index_gives_samples_in_any_order(running: Running, folder: str, tmp_path: Path, form: str) -> None:
+def test_latent_dataset_index_loads_in_any_order(running: Running, folder: str, tmp_path: Path, form: str) -> None:
     running("encode", folder, str(tmp_path / "packed"), form=form)
     loader = LatentDataset(str(tmp_path / "packed"))
     in_order = list(loader)
@@ -106,7 +106,7 @@ def test_loader_index_gives_samples_in_any_order(running: Running, folder: str, 
     assert pickle.loads(pickle.dumps(loader))[2][0] == in_order[2][0]
 
 
-def test_loader_index_after_fork_reads_by_a_file_of_its_own(running: Running, folder: str, tmp_path: Path) -> None:
+def test_latent_dataset_index_after_fork_opens_its_own_file(running: Running, folder: str, tmp_path: Path) -> None:
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     running("encode", folder, str(tmp_path / "packed"), form="tar", shard_size=9)
@@ -122,8 +122,8 @@ def test_loader_index_after_fork_reads_by_a_file_of_its_own(running: Running, fo
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("form", ["folder", "tar"])
-def test_torch_loader_takes_latents(
-    running: Running, folder: str, tmp_path: Path, picture_files: dict[str, bytes], workers: int, form: str
+def test_latent_dataset_works_with_a_torch_loader(
+    running: Running, folder: str, tmp_path: Path, image_files: dict[str, bytes], workers: int, form: str
 ) -> None:
     from torch.utils.data import DataLoader
 
@@ -131,13 +131,13 @@ def test_torch_loader_takes_latents(
     loader = DataLoader(LatentDataset(str(tmp_path / "packed")), batch_size=2, num_workers=workers, shuffle=True)
     batches = list(loader)
     assert len(batches) == len(loader) == 4
-    assert sorted(key for keys, _, _ in batches for key in keys) == sorted(picture_files)
+    assert sorted(key for keys, _, _ in batches for key in keys) == sorted(image_files)
     assert {tuple(latents.shape[1:]) for _, latents, _ in batches} == {(40, 2, 3)}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torch_dataset_ranks_and_workers_share_samples(
-    packed: Path, picture_files: dict[str, bytes], workers: int
+    packed: Path, image_files: dict[str, bytes], workers: int
 ) -> None:
     from torch.utils.data import DataLoader
 
@@ -150,10 +150,10 @@ def test_torch_dataset_ranks_and_workers_share_samples(
             found = [key for key, _, _ in DataLoader(dataset, batch_size=None, num_workers=workers)]
             assert len(found) == len(dataset)
             keys += found
-        assert sorted(keys) == sorted(picture_files)
+        assert sorted(keys) == sorted(image_files)
 
 
-def test_torch_dataset_epochs_have_orders_that_workers_see(packed: Path) -> None:
+def test_torch_dataset_set_epoch_changes_the_order_in_workers(packed: Path) -> None:
     from torch.utils.data import DataLoader
 
     from sdtrt.dataset.torch_dataset import LatentTorchDataset
@@ -174,7 +174,7 @@ def test_torch_dataset_epochs_have_orders_that_workers_see(packed: Path) -> None
         dataset.set_epoch(-1)
 
 
-def test_torch_dataset_rank_is_that_of_torch_distributed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_dataset_default_rank_is_that_of_torch_distributed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from sdtrt.dataset.torch_dataset import LatentTorchDataset
@@ -186,7 +186,7 @@ def test_torch_dataset_rank_is_that_of_torch_distributed(packed: Path, monkeypat
     assert len(LatentTorchDataset(str(packed), rank=0, world_size=1)) == COUNT
 
 
-def test_torch_dataset_damaged_sample_is_named_by_workers(broken: Path) -> None:
+def test_torch_dataset_damaged_sample_is_named_in_workers(broken: Path) -> None:
     from torch.utils.data import DataLoader
 
     from sdtrt.dataset.torch_dataset import LatentTorchDataset
@@ -203,7 +203,7 @@ def test_torch_dataset_damaged_sample_is_named_by_workers(broken: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [5, None, (0,), (0, 1, 2), ("0", 1), (0, 1.5), (False, True), "01"])
-def test_loader_part_that_is_no_pair_of_numbers_is_refused_in_words(folder: str, part: Any) -> None:
+def test_latent_dataset_invalid_part_is_a_type_error(folder: str, part: Any) -> None:
     with pytest.raises(TypeError, match=r"^part is .*, expected"):
         LatentDataset(folder, part=part)
 
@@ -224,17 +224,15 @@ def test_loader_part_that_is_no_pair_of_numbers_is_refused_in_words(folder: str,
         ({"on_error": "ignore"}, "on_error is 'ignore'"),
     ],
 )
-def test_torch_dataset_wrong_argument_is_refused_in_words(folder: str, options: dict[str, Any], message: str) -> None:
-    for_torch = pytest.importorskip("sdtrt.dataset.torch_dataset")
+def test_torch_dataset_invalid_argument_is_refused(folder: str, options: dict[str, Any], message: str) -> None:
+    torch_dataset = pytest.importorskip("sdtrt.dataset.torch_dataset")
     with pytest.raises((TypeError, ValueError), match=message):
-        for_torch.LatentsDataset(folder, **options)
+        torch_dataset.LatentTorchDataset(folder, **options)
 
 
 @pytest.mark.parametrize("epoch", [-1, 1.5, "1", True, 1 << 63])
-def test_torch_dataset_wrong_epoch_is_refused_in_words(
-    running: Running, folder: str, tmp_path: Path, epoch: Any
-) -> None:
-    for_torch = pytest.importorskip("sdtrt.dataset.torch_dataset")
+def test_torch_dataset_invalid_epoch_is_refused(running: Running, folder: str, tmp_path: Path, epoch: Any) -> None:
+    torch_dataset = pytest.importorskip("sdtrt.dataset.torch_dataset")
     running("encode", folder, str(tmp_path / "out"))
     with pytest.raises((TypeError, ValueError), match=r"^epoch is"):
-        for_torch.LatentsDataset(str(tmp_path / "out")).set_epoch(epoch)
+        torch_dataset.LatentTorchDataset(str(tmp_path / "out")).set_epoch(epoch)

@@ -27,7 +27,7 @@ class StoppedError(Exception):
     """What ends a run in these tests."""
 
 
-def stopping(after: int) -> Callable[..., Iterator[Record]]:
+def stop_after(after: int) -> Callable[..., Iterator[Record]]:
     """Return what does shards until so many samples of one are done."""
 
     def advance(count: int) -> None:
@@ -65,7 +65,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
 @pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
-def test_run_cut_short_goes_on_within_its_shard(
+def test_interrupted_run_continues_within_its_shard(
     running: Running,
     make_source: Callable[[str, Path], str],
     attempts: list[str],
@@ -75,7 +75,7 @@ def test_run_cut_short_goes_on_within_its_shard(
 ) -> None:
     source, out = make_source(kind, tmp_path), tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", source, str(out), form=form, shard_size=99, run_shards=stopping(DONE_BEFORE))
+        running("encode", source, str(out), form=form, shard_size=99, run_shards=stop_after(DONE_BEFORE))
     assert len(attempts) == DONE_BEFORE
     assert len(list((out / ".shards").glob("*.part"))) == DONE_BEFORE
     assert not (out / "manifest.jsonl").exists()
@@ -86,13 +86,13 @@ def test_run_cut_short_goes_on_within_its_shard(
     assert files_of(out) == files_of(tmp_path / "at once")
 
 
-def test_run_cut_short_other_options_start_anew(
+def test_interrupted_run_other_options_start_again(
     running: Running, folder: str, attempts: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     for quality in (20, 30):
         with pytest.raises(StoppedError):
-            running("encode", folder, str(out), options={"quality": quality}, shard_size=99, run_shards=stopping(2))
+            running("encode", folder, str(out), options={"quality": quality}, shard_size=99, run_shards=stop_after(2))
         assert len(list((out / ".shards").glob("*.part"))) == 2
     assert len(attempts) == 4
     running("encode", folder, str(out), options={"quality": 30}, shard_size=99)
@@ -100,12 +100,12 @@ def test_run_cut_short_other_options_start_anew(
     assert list((out / ".shards").glob("*.part")) == []
 
 
-def test_run_cut_short_files_that_are_gone_are_made_again(
+def test_interrupted_run_missing_files_are_made_again(
     running: Running, folder: str, attempts: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", folder, str(out), shard_size=99, run_shards=stopping(DONE_BEFORE))
+        running("encode", folder, str(out), shard_size=99, run_shards=stop_after(DONE_BEFORE))
     (out / "part 0" / "2.sdt").unlink()
     (out / "part 0" / "4.sdt").write_bytes(b"cut short")
     assert running("encode", folder, str(out), shard_size=99).errors == []
@@ -113,12 +113,12 @@ def test_run_cut_short_files_that_are_gone_are_made_again(
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other"])
-def test_run_cut_short_damaged_part_is_done_again(
+def test_interrupted_run_damaged_part_is_redone(
     running: Running, folder: str, attempts: list[str], tmp_path: Path, damage: str
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", folder, str(out), form="tar", shard_size=99, run_shards=stopping(2))
+        running("encode", folder, str(out), form="tar", shard_size=99, run_shards=stop_after(2))
     part = min((out / ".shards").glob("*.part"))
     data = part.read_bytes()
     changed = {"empty": b"", "cut": data[:700], "text": b"x" * 2000, "other": data.replace(b"figures", b"numbers")}
@@ -127,7 +127,7 @@ def test_run_cut_short_damaged_part_is_done_again(
     assert len(attempts) == 2 + COUNT - 1
 
 
-def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
+def test_interrupted_run_keeps_errors_and_retries_transient_ones(
     running: Running, folder: str, attempts: list[str], tmp_path: Path
 ) -> None:
     paths = sorted(Path(folder).glob("*/*.png"))
@@ -135,7 +135,7 @@ def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
     lines = [str(paths[0]), str(tmp_path / "late.png"), *map(str, paths[1:])]
     (tmp_path / "l.txt").write_text("\n".join(lines))
     with pytest.raises(StoppedError):
-        running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99, run_shards=stopping(3))
+        running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99, run_shards=stop_after(3))
     (tmp_path / "late.png").write_bytes(paths[1].read_bytes())
     summary = running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99)
     assert [error["source"] for error in summary.errors] == [str(paths[0])]
@@ -143,18 +143,18 @@ def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
     assert len(attempts) == len(lines) + 1
 
 
-def test_parts_of_remote_stores(running: Running, folder: str, attempts: list[str]) -> None:
+def test_interrupted_run_continues_in_a_remote_store(running: Running, folder: str, attempts: list[str]) -> None:
     fsspec = pytest.importorskip("fsspec")
     out = "memory://unfinished/out"
     with pytest.raises(StoppedError):
-        running("encode", folder, out, form="tar", shard_size=99, run_shards=stopping(DONE_BEFORE))
+        running("encode", folder, out, form="tar", shard_size=99, run_shards=stop_after(DONE_BEFORE))
     assert running("encode", folder, out, form="tar", shard_size=99).sums["samples"] == COUNT
     assert len(attempts) == COUNT
-    assert [name for name in Store(out).names(".shards") if name.endswith(".part")] == []
+    assert [name for name in Store(out).list_names(".shards") if name.endswith(".part")] == []
     fsspec.filesystem("memory").rm("/unfinished", recursive=True)
 
 
-def test_pool_reports_samples_within_shards(
+def test_process_backend_reports_samples_within_shards(
     running: Running, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_backend, "POLL_SECONDS", 0.001)
@@ -196,7 +196,7 @@ run(task, run_shards, shard_size=99, max_errors=None, on_progress=lambda _: None
 
 
 @pytest.mark.parametrize("form", ["folder", "parquet"])
-def test_process_that_is_killed_loses_no_sample_that_is_stored(
+def test_killed_process_loses_no_saved_sample(
     running: Running, folder: str, attempts: list[str], tmp_path: Path, form: str
 ) -> None:
     arguments = [sys.executable, "-c", KILLED, folder, str(tmp_path / "out"), form]
@@ -205,7 +205,7 @@ def test_process_that_is_killed_loses_no_sample_that_is_stored(
     assert len(attempts) == COUNT - DONE_BEFORE
 
 
-def test_warnings_are_named_in_records_and_summary(running: Running, tmp_path: Path) -> None:
+def test_warnings_are_in_records_and_summary(running: Running, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(np.full((16, 16), 40000, np.uint16)).save(tmp_path / "in" / "deep.png")
     summary = running("encode", str(tmp_path / "in"), str(tmp_path / "out"))
