@@ -1,4 +1,4 @@
-"""A few images as a dataset, in the forms that datasets have; and what runs tasks in this process."""
+"""A small dataset in each form of source, and a function that runs tasks in this process."""
 
 import io
 import tarfile
@@ -18,7 +18,7 @@ COUNT = 7
 
 
 def png(seed: int) -> bytes:
-    """Return a small image's file, another for each seed."""
+    """Return a small image file; each seed gives another image."""
     pixels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).resize((24, 16), Image.Resampling.BICUBIC).save(stream, "PNG")
@@ -76,13 +76,13 @@ def image_files() -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def make_source() -> Callable[[str, Path], str]:
-    """What makes a source of a kind in a folder, and returns its name."""
+    """A function that makes a source of a form in a folder, and returns its location."""
     return lambda kind, root: SOURCES[kind](root)
 
 
 @pytest.fixture(params=SOURCES)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
-    """A kind of source, and one of it."""
+    """A form of source, and the location of a source of this form."""
     return request.param, SOURCES[request.param](tmp_path)
 
 
@@ -97,7 +97,7 @@ def run_in_process(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
 
 @pytest.fixture
 def running() -> Callable[..., Summary]:
-    """What runs a task in this process."""
+    """A function that runs a task in this process."""
 
     def start(operation: str, source: str, destination: str | None = None, **options: Any) -> Summary:
         settings = {"shard_size": 3, "max_errors": None, "on_progress": lambda _: None}

@@ -1,4 +1,4 @@
-"""Names that clash with each other, with folders or with devices: nothing is lost, nothing waits, the rest goes on."""
+"""Names that clash with each other, with folders or with devices: no sample is lost, and no run blocks."""
 
 import errno
 import json
@@ -99,7 +99,7 @@ def test_result_with_the_name_of_a_folder_is_an_error_of_its_sample(
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_list_with_pipes_devices_and_folders_continues(running: Running, image: bytes, tmp_path: Path) -> None:
-    """A pipe would be waited for, and some devices have no end."""
+    """Reading a pipe would block, and some devices never end."""
     folder_with(tmp_path, {"in/a.png": image})
     os.mkfifo(tmp_path / "pipe.png")
     names = [tmp_path / "pipe.png", "/dev/zero", tmp_path / "in", tmp_path / "l.txt", tmp_path / "in" / "a.png"]

@@ -1,4 +1,4 @@
-"""The examples of dataset.md run, as they stand there, but for those that need a bucket or a cluster."""
+"""The commands and the code of dataset.md run unchanged, except where they need a bucket or a cluster."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Every kind of source to every form of destination, and back: each key once, with all that belongs to it."""
+"""Every form of source to every form of destination, and back: each key once, with all its fields."""
 
 import io
 import json

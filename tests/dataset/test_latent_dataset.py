@@ -1,4 +1,4 @@
-"""Loaders of latents: a damaged sample is named, and the rest can be had; PyTorch's loaders take them."""
+"""`LatentDataset` and `LatentTorchDataset`: errors of samples, indices, PyTorch's loaders, arguments."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def packed(running: Running, folder: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def broken(packed: Path) -> Path:
-    """A dataset of which the second sample is cut short, the third is missing and the last is no file of latents."""
+    """A dataset whose second sample is damaged, third is missing and last is not an `.sdt` file."""
     files = sorted(packed.rglob("*.sdt"))
     files[1].write_bytes(files[1].read_bytes()[:-9] + bytes(9))
     files[2].unlink()

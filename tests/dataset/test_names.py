@@ -1,4 +1,4 @@
-"""Names are data: no sign in the path of an image or in a line of a list has a meaning."""
+"""Names are data: no character in the path of an image or in a line of a list is special."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Rows of Parquet datasets keep their names, their further columns and the metadata of their schema."""
+"""Parquet datasets keep the keys, the further columns and the schema metadata of their rows."""
 
 import datetime
 import json
@@ -56,7 +56,7 @@ def source(tmp_path: Path, image_files: dict[str, bytes]) -> Path:
 
 
 def read_all_tables(folder: Path) -> Any:
-    """Return the tables of a destination as one: their schemas have to be the same."""
+    """Return the tables of a destination as one table; their schemas must be equal."""
     tables = [parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))]
     assert all(table.schema.equals(tables[0].schema, check_metadata=True) for table in tables)
     return pyarrow.concat_tables(tables)
@@ -143,7 +143,7 @@ def test_latent_dataset_parquet_fields_have_values(running: Running, source: Pat
 def test_parquet_value_that_python_lacks_is_kept(
     running: Running, image_files: dict[str, bytes], tmp_path: Path, form: str, name: str
 ) -> None:
-    """Python has no days after the year 9999, and not every time zone: the image goes on, the value is text."""
+    """Python lacks dates after the year 9999 and some time zones; such a value becomes text."""
     days = pyarrow.array([2**31 - 1], pyarrow.date32())
     column = {
         "day": days,

@@ -1,4 +1,4 @@
-"""Runs that are cut short, and go on."""
+"""Interrupted and repeated runs, errors of samples, deaths of workers and drivers, the commands."""
 
 import json
 import multiprocessing
@@ -24,7 +24,7 @@ Running = Callable[..., Summary]
 
 
 def run_first_shards(count: int) -> Callable[..., Iterator]:
-    """Return what does the run_first_shards shards, and is then interrupted."""
+    """Return a backend that processes the first `count` shards and is then interrupted."""
 
     def run_shards(task: Task, shards: Sequence[Shard]) -> Iterator:
         yield from (process_shard(task, shard) for shard in shards[:count])
@@ -96,7 +96,7 @@ def test_run_errors_are_in_the_manifest_and_limited(running: Running, folder: st
 
 
 def kill_once(flag: str, task: Task, shard: Shard, advance: object) -> dict:
-    """Do a shard; the run_first_shards worker that comes to the second one kills itself."""
+    """Process a shard; the first worker that gets the second shard kills itself."""
     if shard.name.endswith("1") and not Path(flag).exists():
         Path(flag).touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -111,7 +111,7 @@ def kill_at_second(task: Task, shard: Shard, advance: object) -> dict:
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that find the functions of this file: it cannot be imported by its name."""
+    """Forked workers, which have the functions of this file; a spawned worker could not import it."""
     context = multiprocessing.get_context("fork")
     monkeypatch.setattr(process_backend.multiprocessing, "get_context", lambda _: context)
 

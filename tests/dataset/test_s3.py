@@ -1,4 +1,4 @@
-"""Datasets in a bucket: Moto's S3 server over loopback, whose objects fail before they come."""
+"""Datasets in a bucket: Moto's S3 server over loopback, which first refuses some requests."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ ENVIRONMENT = {
 
 
 class FailingServer:
-    """An S3 server of which each image is refused `times` times."""
+    """An S3 server that refuses the first `times` requests for each image."""
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -40,7 +40,7 @@ class FailingServer:
 
 @pytest.fixture(scope="module")
 def failing() -> Iterator[FailingServer]:
-    """A server, which clients find by their environment."""
+    """A running server; environment variables point clients to it."""
     app = FailingServer()
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""Runs that are cut short within a shard go on within it, and say within it how far they are."""
+"""Runs that are interrupted within a shard continue within it; progress within shards; warnings."""
 
 import json
 import signal
@@ -24,11 +24,11 @@ COUNT, DONE_BEFORE = 7, 4
 
 
 class StoppedError(Exception):
-    """What ends a run in these tests."""
+    """Interrupts a run."""
 
 
 def stop_after(after: int) -> Callable[..., Iterator[Record]]:
-    """Return what does shards until so many samples of one are done."""
+    """Return a backend that stops once `after` samples of a shard are done."""
 
     def advance(count: int) -> None:
         if count == after:
@@ -47,7 +47,7 @@ def _every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys of samples that are worked on."""
+    """The keys of the samples that are processed."""
     keys: list[str] = []
     usual = shard_worker.process_sample
 

@@ -1,4 +1,4 @@
-"""Captions and JSON beside images go where the images go; what does not is counted."""
+"""Sidecars such as captions go where their images go; other files are counted."""
 
 import json
 import os
@@ -118,7 +118,7 @@ def test_left_behind_in_tars_is_counted(running: Running, photos: Path, tmp_path
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_folder_pipes_are_skipped_and_file_links_followed(running: Running, photos: Path, tmp_path: Path) -> None:
-    """A pipe would be waited for; a link to a file is one, a link to nothing or to a folder is none."""
+    """Opening a pipe would block. Links to files are followed, broken links and links to folders are not."""
     os.mkfifo(photos / "pipe.png")
     (photos / "gone.png").symlink_to("nowhere")
     (photos / "folder.png").symlink_to(photos / "sub")

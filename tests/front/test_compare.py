@@ -88,7 +88,7 @@ def test_compare_roi_outside_the_middle_is_refused(
 def test_compare_large_image_uses_its_middle(
     image_folder: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rivals are not asked for more than they can: WebP ends at 16383 pixels a side."""
+    """Baselines have limits: WebP allows at most 16383 pixels a side."""
     Image.fromarray(photo(160, 9)).resize((20000, 9)).save("long.png")
     assert cli.main(["compare", "long.png", "--json"]) == 0
     assert "long.png (20000x9; compared is the middle, 768x9)" in Path("compare.html").read_text("utf-8")
@@ -117,7 +117,7 @@ def test_compare_invalid_options_exit_with_2(words: list[str], image_folder: Pat
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_compare_report_works_in_a_browser(width: int, image_folder: Path) -> None:
-    """Every image is shown, nothing is wider than the window, and each control does what it says."""
+    """All images load, nothing is wider than the window, and each control works."""
     assert cli.main(["compare", "a <b> & c.png", "grey.png", "--quiet"]) == 0
     page = image_folder / "compare.html"
     page.write_text(page.read_text("utf-8").replace("</html>", f"<script>{PROBE}</script></html>"), "utf-8")

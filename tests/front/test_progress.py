@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, elsewhere lines after 5 s and then every 10 s, by a clock of the test."""
+"""Progress: bars on a terminal, elsewhere lines after 5 s and then every 10 s, by a clock of the tests."""
 
 import sys
 
@@ -14,7 +14,7 @@ Captured = pytest.CaptureFixture[str]
 
 
 class Hand:
-    """A clock that stands still unless moved."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.seconds = 100.0

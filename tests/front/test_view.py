@@ -1,4 +1,4 @@
-"""`sdtrt view`: what its server gives to whom, and the command itself."""
+"""`sdtrt view`: the responses of its server, and the command."""
 
 import http.client
 import os
@@ -142,7 +142,7 @@ def test_view_missing_site_names_the_build_command(
 def test_viewer_server_missing_site_without_sources_names_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A `web` beside an installed package is another's."""
+    """A folder `web` beside an installed package belongs to another project."""
     (tmp_path / "web").mkdir()
     monkeypatch.setattr(viewer, "ROOT", tmp_path)
     with pytest.raises(FileNotFoundError, match="installed without it; `make web` in a checkout") as refused:
@@ -157,7 +157,7 @@ def test_view_missing_file_is_an_error(run_cli: Callable[..., subprocess.Complet
 
 
 def test_view_serves_while_the_browser_command_runs(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those in a terminal return only when they end."""
+    """`webbrowser.open` returns only at its end for browsers that run in a terminal."""
     found, servers = [], []
 
     class Kept(ViewerServer):
@@ -178,7 +178,7 @@ def test_view_serves_while_the_browser_command_runs(site: Path, monkeypatch: pyt
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_view_ctrl_c_exits_with_0(site: Path) -> None:
-    """Started by a shell in the background, the tests ignore that signal, and hand this on: here it counts."""
+    """Tests that a shell starts in the background ignore SIGINT, and so would the command."""
     start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from sdtrt import cli; "
     command = [sys.executable, "-c", f"{start}sys.exit(cli.main())", "view", "--no-browser", "--site", str(site)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

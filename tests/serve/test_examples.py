@@ -1,4 +1,4 @@
-"""Every example of the README and of serve.md that asks a service runs, as it stands there, against one."""
+"""The `curl` commands of README.md and serve.md run unchanged against a service."""
 
 import re
 import subprocess

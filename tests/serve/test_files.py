@@ -179,7 +179,7 @@ ODD_NAMES = [
 
 @pytest.fixture(scope="module")
 def odd_root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, bytes]) -> Path:
-    """A folder of files whose names have signs that mean something elsewhere."""
+    """A folder of files whose names contain characters that are special elsewhere."""
     folder = tmp_path_factory.mktemp("odd [names]*::~ #?")
     for name in ODD_NAMES:
         path = folder / os.fsdecode(name)

@@ -1,4 +1,4 @@
-"""What a service refuses, and that it stays whole meanwhile."""
+"""Limits of a service: slots, timeouts, sizes, hosts, tokens, clients that disconnect."""
 
 import asyncio
 import io
@@ -25,7 +25,7 @@ Serving = Callable[..., httpx.Client]
 
 @pytest.fixture
 def slow(engine_codec: EngineCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Networks that wait for an event, or for the end of the test."""
+    """Networks that wait until an event is set, at the latest at the end of the test."""
     event, decoded = threading.Event(), engine_codec.pipeline.synthesise
 
     def wait(*arguments: object) -> object:
@@ -38,7 +38,7 @@ def slow(engine_codec: EngineCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def wait_for(client: httpx.Client, taken: int) -> None:
-    """Wait until so many requests have a place."""
+    """Wait until `taken` slots are taken."""
     end = time.monotonic() + HANG
     while f"sdtrt_places_taken {taken:.1f}" not in client.get("/metrics").text:
         assert time.monotonic() < end

@@ -1,4 +1,4 @@
-"""What a service answers, over real connections."""
+"""Responses of the operations, over real connections."""
 
 import io
 import json

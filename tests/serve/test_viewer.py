@@ -1,4 +1,4 @@
-"""The viewer in a service: its files, and a front page that decodes with them."""
+"""The viewer in a service: its files, and the front page that decodes with them."""
 
 from collections.abc import Callable
 from pathlib import Path
