@@ -53,8 +53,7 @@ def make_images(image_files: dict[str, bytes], folder: Path) -> Path:
 def ray_environment() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as short:  # the paths of Ray's sockets must be short
         variables = {"RAY_TMPDIR": short, "RAY_USAGE_STATS_ENABLED": "0"}
-        # The start of a node and of its agents takes more than the default of 30 seconds on a busy machine.
-        patience = {"RAY_raylet_start_wait_time_s": str(HANG), "RAY_agent_register_timeout_ms": str(1000 * HANG)}
+        patience = {"RAY_raylet_start_wait_time_s": str(HANG)}  # for the start of a node; by default 30 seconds
         yield os.environ | variables | patience
 
 
