@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from report import write_results
-from rivals import RIVALS, at_bytes, decoded
+from rivals import RIVALS, decoded, encode_within
 
 import sdtrt
 
@@ -37,7 +37,7 @@ def main() -> None:
                 pictures = {
                     "original": np.asarray(image),
                     "sdtrt": np.asarray(codec.decode(data)),
-                    "JPEG": decoded(at_bytes(RIVALS["JPEG"], image, len(data))[1]),
+                    "JPEG": decoded(encode_within(RIVALS["JPEG"], image, len(data))[1]),
                 }
                 for name, pixels in pictures.items():
                     steps[name].append(border_and_inside(pixels, flat))

@@ -33,8 +33,8 @@ import numpy as np
 from PIL import Image
 from report import write_results
 
-from sdtrt.dataset import Latents
-from sdtrt.dataset.sources import SDT_FILES, samples_of
+from sdtrt.dataset import LatentDataset
+from sdtrt.dataset.sources import SDT_FILES, list_samples
 from sdtrt.engine.codec import EngineCodec
 
 SIZE, QUALITY, JPEG_QUALITY = 256, 50, 95
@@ -95,8 +95,8 @@ def paces_in_child(folder: Path) -> dict[str, float]:
 
 def paces(folder: Path) -> dict[str, float]:
     return {
-        ".sdt files": pace(Latents(str(folder / "out"))),
-        "stored latents": pace(Latents(str(folder / "latents"))),
+        ".sdt files": pace(LatentDataset(str(folder / "out"))),
+        "stored latents": pace(LatentDataset(str(folder / "latents"))),
         "JPEG and encoder": pace(encoded(folder / "all")),
     }
 
@@ -143,7 +143,7 @@ def interrupted(folder: Path, count: int) -> dict[str, Any]:
 def listed_nbytes(source: Path) -> int:
     """Return how much memory the list of a source's samples takes."""
     tracemalloc.start()
-    samples = samples_of(str(source), SDT_FILES)
+    samples = list_samples(str(source), SDT_FILES)
     nbytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert samples

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from rivals import RIVALS, at_bytes, decoded, psnr
+from rivals import RIVALS, decoded, encode_within, psnr
 from skimage.data import astronaut
 from skimage.metrics import structural_similarity
 
@@ -61,7 +61,7 @@ def main() -> None:
     pictures = {"sdtrt": np.asarray(image.convert("RGB"))}
     rows = [row("sdtrt", original, pictures["sdtrt"], len(data), encode_ms, decode_ms)]
     for rival, encode in RIVALS.items():
-        quality, file = at_bytes(encode, Image.fromarray(original), len(data))
+        quality, file = encode_within(encode, Image.fromarray(original), len(data))
         _, encode_ms = timed(lambda e=encode, q=quality: e(Image.fromarray(original), q))
         pictures[rival], decode_ms = timed(lambda f=file: decoded(f))
         rows.append(row(rival, original, pictures[rival], len(file), encode_ms, decode_ms))

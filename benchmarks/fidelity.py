@@ -29,7 +29,7 @@ from report import write_results
 from rivals import ALL_RIVALS, decoded, psnr
 
 import sdtrt
-from sdtrt.compare.rivals import avif_444
+from sdtrt.compare.baselines import avif_444
 from sdtrt.engine.format import container
 from sdtrt.engine.layers.layer_reader import LayerReader
 

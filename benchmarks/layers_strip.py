@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 from report import write_results
-from rivals import RIVALS, at_bytes
+from rivals import RIVALS, encode_within
 from skimage import data
 from strip import DOCS, Box, below, decoded, figures, row_of
 
@@ -32,7 +32,7 @@ def main() -> None:
             layered = codec.encode(original, quality=quality)
             files = {"latents": codec.encode(original, quality=100, layers=1), "with layers": layered}
             pictures = {label: codec.decode(file).convert(original.mode) for label, file in files.items()}
-            files["WebP"] = at_bytes(RIVALS["WebP"], original, len(layered))[1]
+            files["WebP"] = encode_within(RIVALS["WebP"], original, len(layered))[1]
             pictures["WebP"] = decoded(files["WebP"], original.mode)
             rows.append({"photo": name} | {label: figures(original, pictures[label], files[label]) for label in files})
             strips.append(row_of(shown, {"original": original} | pictures, rows[-1]))

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.compare import rivals
-from sdtrt.compare.rivals import Encode, at_bytes
+from sdtrt.compare import baselines
+from sdtrt.compare.baselines import EncodeAtQuality, encode_within
 from sdtrt.engine.image import psnr
 
-__all__ = ["ALL_RIVALS", "RIVALS", "at_bytes", "decoded", "psnr"]
+__all__ = ["ALL_RIVALS", "RIVALS", "decoded", "encode_within", "psnr"]
 
 
 def jpeg_xl(image: Image.Image, quality: int) -> bytes:
@@ -19,8 +19,8 @@ def jpeg_xl(image: Image.Image, quality: int) -> bytes:
     return bytes(imagecodecs.jpegxl_encode(np.asarray(image), distance=distance, effort=7))
 
 
-RIVALS: dict[str, Encode] = {name: rivals.RIVALS[name] for name in ("JPEG", "WebP")}
-ALL_RIVALS: dict[str, Encode] = {**rivals.RIVALS, "JPEG XL": jpeg_xl}
+RIVALS: dict[str, EncodeAtQuality] = {name: baselines.BASELINES[name] for name in ("JPEG", "WebP")}
+ALL_RIVALS: dict[str, EncodeAtQuality] = {**baselines.BASELINES, "JPEG XL": jpeg_xl}
 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:
@@ -29,4 +29,4 @@ def decoded(data: bytes) -> NDArray[np.uint8]:
         import imagecodecs
 
         return np.asarray(imagecodecs.jpegxl_decode(data))
-    return rivals.decoded(data)
+    return baselines.decode_pixels(data)

@@ -33,7 +33,7 @@ from skimage.data import astronaut
 
 import sdtrt
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.serve.calls import Calls
+from sdtrt.serve.codec_calls import CodecCalls
 from sdtrt.serve.handlers import Settings
 
 CLIENTS = (1, 8, 64)
@@ -124,12 +124,12 @@ async def load(codec: sdtrt.Codec, clients: int, seconds: float) -> dict[str, ob
 
 
 async def overhead(pictures: EngineCodec, data: bytes) -> dict[str, float]:
-    calls = Calls(pictures, Settings().limits)
+    calls = CodecCalls(pictures, Settings().limits)
 
     def plain() -> float:
         started = time.monotonic()
         with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(lambda _: calls.picture(data, ["image/jpeg"], {}), range(CALLS)))
+            list(pool.map(lambda _: calls.decode_one(data, ["image/jpeg"], {}), range(CALLS)))
         return (time.monotonic() - started) / CALLS
 
     async def asked(client: httpx.AsyncClient) -> float:

@@ -27,14 +27,14 @@ from sdtrt.engine.networks.backends.engine_index import (
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.backends.shapes import ShapeRange
-from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, installed
+from sdtrt.engine.networks.backends.trt_library import Library, Log, import_tensorrt, install_hint, installed
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.graphs.onnx_half import to_fp16
 from sdtrt.export.latents.sample_images import synthetic_image
 from sdtrt.kernels import reference
-from sdtrt.progress import Steps, announce
+from sdtrt.progress import PhaseProgress, announce
 
 OUT_OF_MEMORY = ("out of memory", "outofmemory", "could not find any implementation", "insufficient memory")
 PROBE_SIDE = 256  # pixels
@@ -210,7 +210,7 @@ def serialize(path: Path, library: Library, key: EngineKey, options: EngineBuild
     if key.target != PORTABLE and library.needs_no_gpu:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, key.target.upper()), 0)
-    with Steps(f"{key.network} for {key.target}", quiet=options.quiet) as steps:
+    with PhaseProgress(f"{key.network} for {key.target}", quiet=options.quiet) as steps:
         config.progress_monitor = progress_monitor(trt, steps)
         plan = builder.build_serialized_network(network, config)
     if steps.interrupted:
@@ -241,7 +241,7 @@ def _profile(builder: Any, network: Any, shapes: ShapeRange, bundle: Bundle) -> 
     return profile
 
 
-def progress_monitor(trt: Any, steps: Steps) -> Any:
+def progress_monitor(trt: Any, steps: PhaseProgress) -> Any:
     """Return a TensorRT progress monitor that reports to `steps` and stops the build when they are interrupted."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]

@@ -96,4 +96,6 @@ def _model(path: Path) -> Finding:
             bundle.file(name)
     except SdtrtError as error:
         return Finding(f"model {path.name}", False, str(error))
-    return Finding(f"model {bundle.name}", True, f"latent space {bundle.latent_space}, {len(bundle.files)} files whole")
+    return Finding(
+        f"model {bundle.name}", True, f"latent space {bundle.latent_space}, {len(bundle.files)} files intact"
+    )

@@ -27,7 +27,7 @@ FLOORS = {
 }
 TRAINING = "sdtrt.export.training"
 BUILD_ONLY = {"torch", "diffusers", "onnx", "onnxscript", "transformers"}
-FOR_TORCH = "sdtrt.dataset.for_torch"  # which nothing of the package imports
+FOR_TORCH = "sdtrt.dataset.torch_dataset"  # which nothing of the package imports
 
 
 def violations(module: str, source: str) -> list[str]:
@@ -122,7 +122,7 @@ def test_every_folder_is_scanned() -> None:
         ("sdtrt.export.build", "from export import graph"),
         ("sdtrt.engine.codec", "def f():\n    import torch"),
         ("sdtrt.cli", "from onnx.helper import make_node"),
-        ("sdtrt.dataset.latents", "def f():\n    from sdtrt.dataset.for_torch import LatentsDataset"),
+        ("sdtrt.dataset.latent_dataset", "def f():\n    from sdtrt.dataset.torch_dataset import LatentTorchDataset"),
     ],
 )
 def test_a_violation_is_seen(module: str, source: str) -> None:

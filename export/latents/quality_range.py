@@ -17,7 +17,7 @@ from sdtrt.engine.format.profile import MAX_STEP_CODE, LatentProfile
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.sample_images import random_crops
 from sdtrt.export.latents.statistics import CodecPair
-from sdtrt.progress import Rate
+from sdtrt.progress import ProgressBar
 
 OCTAVE = 256  # step codes; a step code lower by this halves the quantization step
 CODES = (2560, 2368, 2176, 1984, 1792, 1600, 1408, 1216)  # step codes of the measured points, from coarse to fine
@@ -34,7 +34,7 @@ FINEST_STEP = 0.25  # quantization step passed to decoders that take it, for lat
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """Rate and distortion at a step code: bits, and squared error in 8-bit levels, both per pixel value."""
+    """ProgressBar and distortion at a step code: bits, and squared error in 8-bit levels, both per pixel value."""
 
     step_code: int
     bits: float
@@ -63,7 +63,7 @@ def rate_distortion_curve(
     pair: CodecPair, profile: LatentProfile, crops: Sequence[U8Array], codes: Sequence[int], *, quiet: bool
 ) -> list[RatePoint]:
     """Return rate and distortion of crops, uint8 (H, W, 3) each, at the step codes `codes`."""
-    rate, latents = Rate(quiet=quiet), [pair.encode(crop) for crop in crops]
+    rate, latents = ProgressBar(quiet=quiet), [pair.encode(crop) for crop in crops]
     points, values = [], sum(crop.size for crop in crops)
     for number, code in enumerate(codes):
         bits, error = 0, 0.0

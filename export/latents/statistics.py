@@ -15,7 +15,7 @@ from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.sample_images import random_crops
 from sdtrt.kernels import reference
-from sdtrt.progress import Rate
+from sdtrt.progress import ProgressBar
 
 STEP_CODES = (2304, 1280)  # of qualities 1 and 100: steps 2 and 1/8 of a channel's spread
 DEAD_ZONE = 0.12  # quantization steps by which RDOQ widens the zero bin, about
@@ -106,7 +106,7 @@ def measure_statistics(pair: CodecPair, photos: Sequence[Path], *, quiet: bool =
         BundleError: No photo can be read and is large enough, a channel is constant or not finite, or the decoder does
             not respond to the latents.
     """
-    rate, planes = Rate(quiet=quiet), []
+    rate, planes = ProgressBar(quiet=quiet), []
     for done, crop in enumerate(random_crops(photos, CROPS, SIDE, pair.downscale)):
         rate(min(done, CROPS), CROPS, "crops encoded")
         planes.append(pair.encode(crop))
@@ -118,7 +118,7 @@ def measure_statistics(pair: CodecPair, photos: Sequence[Path], *, quiet: bool =
         raise BundleError(f"the encoder's channels have spreads {spread}; expected finite values above 0")
     side = SENSITIVITY_SIDE // pair.downscale
     middles = [_middle(plane, side) for plane in planes[:: -(-len(planes) // SENSITIVITY_CROPS)]]
-    sensitivity = _sensitivity(pair, middles, spread, Rate(quiet=quiet))
+    sensitivity = _sensitivity(pair, middles, spread, ProgressBar(quiet=quiet))
     if not (np.isfinite(sensitivity).all() and (sensitivity > 0).any()):
         raise BundleError("the decoder's pixels do not change, or are not finite, after small changes of the latents")
     return Statistics(mean, spread, sensitivity, _offset(values, mean, spread), len(planes))
@@ -129,7 +129,7 @@ def _middle(plane: F32Array, side: int) -> F32Array:
     return plane[:, top : top + side, left : left + side]
 
 
-def _sensitivity(pair: CodecPair, crops: Sequence[F32Array], spread: F64Array, rate: Rate) -> F64Array:
+def _sensitivity(pair: CodecPair, crops: Sequence[F32Array], spread: F64Array, rate: ProgressBar) -> F64Array:
     """Return the sensitivity of each channel, averaged over crops of latents."""
     rng = np.random.default_rng(2)
     gains = np.zeros((len(crops), len(spread)))

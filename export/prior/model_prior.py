@@ -20,7 +20,7 @@ from sdtrt.export.latents.sample_images import random_crops
 from sdtrt.export.latents.statistics import CodecPair
 from sdtrt.export.prior.architectures import PriorConfig, config_for
 from sdtrt.export.prior.train import PriorTrainingConfig, train
-from sdtrt.progress import Rate
+from sdtrt.progress import ProgressBar
 
 MIN_CROP = 8  # latents along a side; smaller crops are useless for training
 
@@ -113,7 +113,7 @@ def train_on_latents(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more threads do not speed up such small networks, and slow them on busy cores
     try:
-        return train(large, config, step_codes, run, training, report=Rate(quiet=quiet))
+        return train(large, config, step_codes, run, training, report=ProgressBar(quiet=quiet))
     finally:
         torch.set_num_threads(threads)
 
@@ -142,7 +142,7 @@ def normalised_latents(
     quiet: bool,
 ) -> Iterator[F32Array]:
     """Yield normalised latents, float32 (C, h, w), of crops of photos; the folder caches them."""
-    rate, unit = Rate(quiet=quiet), (profile.std * profile.step_weight)[:, None, None]
+    rate, unit = ProgressBar(quiet=quiet), (profile.std * profile.step_weight)[:, None, None]
     for number, crop in enumerate(random_crops(photos, prior_options.crops, prior_options.side, networks.downscale)):
         rate(min(number, prior_options.crops), prior_options.crops, "crops encoded")
         path = folder / f"{number:05d}.npy"

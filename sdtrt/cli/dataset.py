@@ -25,10 +25,10 @@ from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
 from sdtrt.process.threads import available_cpus
-from sdtrt.progress import Rate, Watch, clear_bar
+from sdtrt.progress import ProgressBar, Watch, clear_bar
 
 if TYPE_CHECKING:
-    from sdtrt.dataset.runs import Each, Summary
+    from sdtrt.dataset.runner import RunShards, Summary
     from sdtrt.dataset.shards import Operation, Task
 
 SHARD_SIZE = 1000
@@ -57,15 +57,15 @@ def latents(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     with extra("dataset"):
-        from sdtrt.dataset.runs import changed_files
-        from sdtrt.dataset.sources import SDT_FILES, samples_of
+        from sdtrt.dataset.runner import changed_files
+        from sdtrt.dataset.sources import SDT_FILES, list_samples
     wrong = changed_files(options.source)
     for line in wrong or ():
         print_message(printable(f"sdtrt: {options.source}: {line}"))
     if wrong:
         return 1
     try:
-        samples_of(options.source, SDT_FILES)
+        list_samples(options.source, SDT_FILES)
     except ValueError:
         if wrong is None:
             raise
@@ -80,13 +80,13 @@ def stats(options: argparse.Namespace) -> int:
 def run_task(options: argparse.Namespace, operation: "Operation", call: dict[str, Any]) -> int:
     """Run a task, print its summary, and return the exit code."""
     with extra("dataset"):
-        from sdtrt.dataset.runs import TooManyErrorsError, run
+        from sdtrt.dataset.runner import TooManyErrorsError, run
         from sdtrt.dataset.shards import Task
-        from sdtrt.dataset.sources import absolute
+        from sdtrt.dataset.sources import absolute_location
     task = Task(
         operation=operation,
-        source=absolute(options.source),
-        destination=absolute(options.destination) if hasattr(options, "destination") else None,
+        source=absolute_location(options.source),
+        destination=absolute_location(options.destination) if hasattr(options, "destination") else None,
         form=getattr(options, "form", "folder"),
         kind=KINDS[getattr(options, "format", "png")],
         options={name: value for name, value in call.items() if value is not None},
@@ -94,7 +94,7 @@ def run_task(options: argparse.Namespace, operation: "Operation", call: dict[str
     )
     if "model" in task.machine and not options.ray:  # a cluster may have models that this machine lacks
         find_bundle(options.model)
-    rate = Rate(quiet=options.quiet)
+    progress_bar = ProgressBar(quiet=options.quiet)
     try:
         with Watch(f"sdtrt dataset {operation}", quiet=options.quiet):
             summary = run(
@@ -102,7 +102,7 @@ def run_task(options: argparse.Namespace, operation: "Operation", call: dict[str
                 each_of(options),
                 shard_size=options.shard_size,
                 max_errors=options.max_errors,
-                report=lambda summary: rate(summary.samples_done, summary.total, progress_text(summary)),
+                on_progress=lambda summary: progress_bar(summary.samples_done, summary.total, progress_text(summary)),
             )
     except TooManyErrorsError as error:
         clear_bar()
@@ -119,15 +119,15 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
 
 
-def each_of(options: argparse.Namespace) -> "Each":
+def each_of(options: argparse.Namespace) -> "RunShards":
     """Return the function that processes shards, on a Ray cluster or on this machine."""
     if options.ray:
         with extra("ray"):
-            from sdtrt.dataset import on_ray
-        return partial(on_ray.each, workers=options.workers, address=options.ray, gpus=options.gpus)
-    from sdtrt.dataset import pool
+            from sdtrt.dataset import ray_backend
+        return partial(ray_backend.run_shards, workers=options.workers, address=options.ray, gpus=options.gpus)
+    from sdtrt.dataset import process_backend
 
-    return partial(pool.each, workers=options.workers)
+    return partial(process_backend.run_shards, workers=options.workers)
 
 
 def progress_text(summary: "Summary") -> str:

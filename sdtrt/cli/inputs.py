@@ -23,14 +23,14 @@ from sdtrt.images.opening import open_any_size, seek
 from sdtrt.process.install import install_command
 from sdtrt.process.streams import print_message
 from sdtrt.process.text import printable
-from sdtrt.progress import Clock, TileBar, clear_bar
+from sdtrt.progress import Clock, TileProgress, clear_bar
 
 PROBE_SIDE = 64  # pixels of the image that the time of a search is measured on
 TRIALS_OF_SEARCH = 4  # files that a search for a size or a PSNR makes, about
 
 
 def open_codec(model: str, options: argparse.Namespace) -> Codec:
-    return Codec.open(model, **machine_options(options), report=TileBar(quiet=options.quiet))
+    return Codec.open(model, **machine_options(options), report=TileProgress(quiet=options.quiet))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def serve(options: argparse.Namespace) -> int:
 
         from sdtrt.serve.application import application
         from sdtrt.serve.handlers import Settings
-        from sdtrt.serve.shelf import Shelf
+        from sdtrt.serve.storage import FileStore
     from sdtrt.viewer import SITE
 
     fill_in(options)
@@ -56,7 +56,7 @@ def serve(options: argparse.Namespace) -> int:
         site=options.site or SITE,
     )
     if options.root:
-        Shelf(options.root)  # a folder that is not there is noticed before the model is opened
+        FileStore(options.root)  # a folder that is not there is noticed before the model is opened
     codec = EngineCodec(options.model, **machine_options(options))
     app = application(codec, settings)
     warnings.simplefilter("ignore", ImageWarning)  # of images that others send

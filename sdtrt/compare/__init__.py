@@ -1,1 +1,1 @@
-"""An image by several codecs -> figures -> a report. The way in is `comparison.compare`."""
+"""`sdtrt compare`: an image by several codecs, their figures, a report. Start at `comparison.compare`."""

@@ -1,4 +1,4 @@
-"""One image, or its middle, by several codecs at the same number of bytes: files, figures and rate curves."""
+"""An image, or its middle, by several codecs at the same number of bytes: files, figures, rate-distortion curves."""
 
 from dataclasses import dataclass, replace
 
@@ -7,23 +7,32 @@ from PIL import Image
 
 from sdtrt._arrays import BoolArray, U8Array
 from sdtrt.codec import Codec
-from sdtrt.compare.likeness import psnr, ssim
-from sdtrt.compare.rivals import RIVALS, Encode, at_bytes, decoded
+from sdtrt.compare.baselines import BASELINES, EncodeAtQuality, decode_pixels, encode_within
+from sdtrt.compare.metrics import psnr, ssim
 from sdtrt.images.convert import ImageLike, to_engine_image
 from sdtrt.images.options import ImageEncodeOptions
 from sdtrt.images.roi import mask_of
 
 OURS = "sdtrt"
-MAX_COMPARED = 768  # pixels a side: of larger images the middle is compared, so that it takes seconds
+MAX_COMPARED = 768  # pixels a side; of a larger image the middle is compared, which takes seconds
 QUALITIES = {OURS: (1, 10, 20, 30, 45, 60, 80), "JPEG": (2, 5, 10, 20, 35, 55), "WebP": (1, 10, 25, 45, 65)}
-OTHER_QUALITIES = (5, 20, 35, 50, 65)
+DEFAULT_QUALITIES = (5, 20, 35, 50, 65)  # of the curves of other codecs
 
-WHITE = 128  # in a mask, from where on a pixel counts as the region's
+ROI_THRESHOLD = 128  # mask values from here on are in the region of interest
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a codec made of an image; PSNR in dB, SSIM up to 1."""
+class CodecResult:
+    """The result of a codec.
+
+    Arguments:
+        codec: its name.
+        nbytes: size of the file.
+        bits_per_pixel: size of the file.
+        psnr: PSNR of all pixels in dB.
+        ssim: SSIM, at most 1.
+        pixels: the decoded pixels, uint8 (H, W, 3).
+    """
 
     codec: str
     nbytes: int
@@ -34,10 +43,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
-    """What a region of interest gains and the rest loses, in dB of PSNR, beside a file of at most as many bytes.
+class RoiGain:
+    """The effect of a region of interest (ROI), against a file of at most the same size without an ROI.
 
-    None where there is no rest.
+    Arguments:
+        weight: the weight of the ROI.
+        region_with: PSNR of the ROI in dB, with the ROI.
+        region_without: PSNR of the ROI in dB, without the ROI.
+        rest_with: PSNR of the other pixels in dB, with the ROI; None if there are no other pixels.
+        rest_without: PSNR of the other pixels in dB, without the ROI; None if there are no other pixels.
     """
 
     weight: float
@@ -49,15 +63,24 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One image of a size, and what each codec made of it, or of its middle; `curves` are (bits per pixel, PSNR)."""
+    """An image by several codecs.
+
+    Arguments:
+        name: the name of the image.
+        width, height: the size of the whole image in pixels.
+        pixels: the compared pixels, uint8 (H, W, 3): the image, or the middle of a larger one.
+        results: the result of each codec, sdtrt first.
+        curves: rate-distortion curves by codec, as points (bits per pixel, PSNR in dB).
+        roi: the effect of the region of interest (default None, no region).
+    """
 
     name: str
     width: int
     height: int
-    pixels: U8Array  # what was compared
-    results: list[Result]
+    pixels: U8Array
+    results: list[CodecResult]
     curves: dict[str, list[tuple[float, float]]]
-    roi: Gain | None = None
+    roi: RoiGain | None = None
 
 
 def compare(
@@ -66,58 +89,71 @@ def compare(
     image: ImageLike,
     options: ImageEncodeOptions,
 ) -> Comparison:
-    """Encode an image by sdtrt, and by each rival into at most as many bytes, or into the fewest that it can.
+    """Encode an image by sdtrt, and by each baseline within the same number of bytes.
 
-    Of an image of more than `MAX_COMPARED` pixels a side it is the middle. Errors as in `Codec.encode`, and
-    `ValueError` if the middle has nothing of a region of interest. Alpha is left out: what is compared is colour.
+    Of an image with a side of more than `MAX_COMPARED` pixels, the middle is encoded. Alpha is ignored.
+
+    Arguments:
+        codec: the codec of sdtrt.
+        name: the name of the image in reports.
+        image: the image.
+        quality: quality of sdtrt's file, 1 to 100, or None.
+        nbytes: largest size of sdtrt's file in bytes, or None.
+        roi: the region of interest, of the whole image (default None).
+        roi_weight: the weight of the region (default `DEFAULT_WEIGHT`).
+
+    Raises:
+        ValueError: the region is not in the middle of the image, or an error of `Codec.encode`.
     """
     whole = to_engine_image(image).pixels
-    pixels, mask = middle(whole), None
+    pixels, mask = crop_middle(whole), None
     if options.roi is not None:
-        mask = middle(mask_of(options.roi, whole.shape[1], whole.shape[0]))
-        if mask.max() < WHITE:
+        mask = crop_middle(mask_of(options.roi, whole.shape[1], whole.shape[0]))
+        if mask.max() < ROI_THRESHOLD:
             raise ValueError("the region of interest is not in the middle of the image, which is compared")
     data = codec._encode(pixels, replace(options, roi=mask))
     files = {OURS: data} | {
-        rival: at_bytes(encode, Image.fromarray(pixels), len(data))[1] for rival, encode in RIVALS.items()
+        baseline: encode_within(encode, Image.fromarray(pixels), len(data))[1] for baseline, encode in BASELINES.items()
     }
     results = [_result(name, pixels, _decoded(codec, file), len(file)) for name, file in files.items()]
-    gain = None if mask is None else _gain(codec, results[0], pixels, mask >= WHITE, options.roi_weight)
+    gain = None if mask is None else _roi_gain(codec, results[0], pixels, mask >= ROI_THRESHOLD, options.roi_weight)
     return Comparison(name, whole.shape[1], whole.shape[0], pixels, results, _curves(codec, pixels), gain)
 
 
-def _gain(codec: Codec, ours: Result, pixels: U8Array, region: BoolArray, weight: float) -> Gain:
-    plain = _decoded(codec, codec.encode(pixels, max_bytes=ours.nbytes))
+def _roi_gain(codec: Codec, ours: CodecResult, pixels: U8Array, region: BoolArray, weight: float) -> RoiGain:
+    without_roi = _decoded(codec, codec.encode(pixels, max_bytes=ours.nbytes))
 
-    def likeness(found: U8Array, where: BoolArray) -> float | None:
-        return psnr(pixels[where], found[where]) if where.any() else None
+    def rest_psnr(decoded: U8Array) -> float | None:
+        return None if region.all() else psnr(pixels[~region], decoded[~region])
 
-    inside, inside_plain = (psnr(pixels[region], found[region]) for found in (ours.pixels, plain))
-    return Gain(weight, inside, inside_plain, likeness(ours.pixels, ~region), likeness(plain, ~region))
+    region_with, region_without = (psnr(pixels[region], decoded[region]) for decoded in (ours.pixels, without_roi))
+    return RoiGain(weight, region_with, region_without, rest_psnr(ours.pixels), rest_psnr(without_roi))
 
 
-def middle(pixels: U8Array) -> U8Array:
-    """Return the middle of an image or mask, of at most so many pixels a side as are compared."""
+def crop_middle(pixels: U8Array) -> U8Array:
+    """Return the middle of an image or mask, at most `MAX_COMPARED` pixels a side."""
     top, left = (max(0, side - MAX_COMPARED) // 2 for side in pixels.shape[:2])
     return pixels[top : top + MAX_COMPARED, left : left + MAX_COMPARED]
 
 
-def _result(codec: str, original: U8Array, pixels: U8Array, nbytes: int) -> Result:
+def _result(codec: str, original: U8Array, pixels: U8Array, nbytes: int) -> CodecResult:
     rate = 8 * nbytes / (original.shape[0] * original.shape[1])
-    return Result(codec, nbytes, rate, psnr(original, pixels), ssim(original, pixels), pixels)
+    return CodecResult(codec, nbytes, rate, psnr(original, pixels), ssim(original, pixels), pixels)
 
 
 def _decoded(codec: Codec, file: bytes) -> U8Array:
     if file.startswith(b"SDT"):
         return np.asarray(codec.decode(file, strip=True).convert("RGB"))
-    return decoded(file)
+    return decode_pixels(file)
 
 
 def _curves(codec: Codec, pixels: U8Array) -> dict[str, list[tuple[float, float]]]:
-    encoders: dict[str, Encode] = {OURS: lambda image, quality: codec.encode(image, quality=quality), **RIVALS}
-    image, count = Image.fromarray(pixels), pixels.shape[0] * pixels.shape[1]
+    """Return points (bits per pixel, PSNR in dB) of each codec at a few qualities."""
+    encoders: dict[str, EncodeAtQuality] = {OURS: lambda image, quality: codec.encode(image, quality=quality)}
+    encoders |= BASELINES
+    image, num_pixels = Image.fromarray(pixels), pixels.shape[0] * pixels.shape[1]
     curves = {}
     for name, encode in encoders.items():
-        files = [encode(image, quality) for quality in QUALITIES.get(name, OTHER_QUALITIES)]
-        curves[name] = [(8 * len(file) / count, psnr(pixels, _decoded(codec, file))) for file in files]
+        files = [encode(image, quality) for quality in QUALITIES.get(name, DEFAULT_QUALITIES)]
+        curves[name] = [(8 * len(file) / num_pixels, psnr(pixels, _decoded(codec, file))) for file in files]
     return curves

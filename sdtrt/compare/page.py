@@ -1,4 +1,4 @@
-"""Comparisons as one HTML file that needs no network, and as one image."""
+"""Reports: comparisons as a self-contained HTML file, and as a contact sheet."""
 
 import base64
 import html
@@ -16,36 +16,37 @@ from sdtrt.compare.comparison import OURS, Comparison
 
 COLOURS = {OURS: "#d1410c", "JPEG": "#7a7a7a", "WebP": "#2e8b57", "AVIF": "#3a6fd8"}
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 420, 260, 44
-RATE_STEPS = (0.05, 0.1, 0.2, 0.25)  # between figures at the axis, of which there are at most seven
-PANEL, GAP, LABEL = 512, 8, 26  # of the contact sheet, in pixels
+RATE_TICKS = (0.05, 0.1, 0.2, 0.25)  # bits per pixel between ticks; the smallest with at most seven ticks is used
+PANEL, GAP, LABEL = 512, 8, 26  # sizes in the contact sheet, in pixels
 
 
 def page(comparisons: Sequence[Comparison]) -> str:
-    """Return an HTML document with all images in it."""
+    """Return an HTML document. It contains all images and needs no network."""
     template = Template(resources.files("sdtrt.compare").joinpath("page.html").read_text("utf-8"))
     title = comparisons[0].name if len(comparisons) == 1 else f"{len(comparisons)} images"
     return template.substitute(
         title=f"sdtrt compare: {html.escape(title)}",
-        sections="\n".join(_section(one, number) for number, one in enumerate(comparisons)),
+        sections="\n".join(_section(comparison, number) for number, comparison in enumerate(comparisons)),
         version=__version__,
         pillow=PIL.__version__,
     )
 
 
-def _section(one: Comparison, number: int) -> str:
-    height, width = one.pixels.shape[:2]
-    name = html.escape(one.name)
-    part = "" if (width, height) == (one.width, one.height) else f"; compared is the middle, {width}x{height}"
-    sources = {result.codec: _data_uri(result.pixels) for result in one.results}
+def _section(comparison: Comparison, number: int) -> str:
+    height, width = comparison.pixels.shape[:2]
+    name = html.escape(comparison.name)
+    is_whole = (width, height) == (comparison.width, comparison.height)
+    part = "" if is_whole else f"; compared is the middle, {width}x{height}"
+    sources = {result.codec: _data_uri(result.pixels) for result in comparison.results}
     choices = "".join(
         f'<label><input type="radio" class="codec" name="codec{number}" value="{codec}"> {codec}</label>'
         for codec in sources
     ).replace(f'value="{OURS}"', f'value="{OURS}" checked')
     hidden = "".join(f'<template data-codec="{codec}" data-src="{uri}"></template>' for codec, uri in sources.items())
     return f"""<section>
-<h2>{name} ({one.width}x{one.height}{part})</h2>
+<h2>{name} ({comparison.width}x{comparison.height}{part})</h2>
 <div class="view" style="--width: {width}"><div class="stage"><div class="pair">
-<img class="original" alt="original" src="{_data_uri(one.pixels)}">
+<img class="original" alt="original" src="{_data_uri(comparison.pixels)}">
 <img class="other" alt="{OURS}" src="{sources[OURS]}">
 </div></div>
 <input class="split" type="range" min="0" max="100" step="0.1" value="50" aria-label="line between the images"></div>
@@ -53,22 +54,22 @@ def _section(one: Comparison, number: int) -> str:
 <label>zoom <select class="zoom"><option value="0">fit</option><option>1</option><option>2</option><option>4</option>
 </select></label>
 <label><input type="checkbox" class="difference-on"> difference, four times</label></div>
-<div class="figures">{_table(one)}{_gain(one)}{_plot(one)}</div>
+<div class="figures">{_table(comparison)}{_gain(comparison)}{_plot(comparison)}</div>
 {hidden}
 </section>"""
 
 
-def _table(one: Comparison) -> str:
+def _table(comparison: Comparison) -> str:
     rows = [_cells("th", "codec", "bytes", "bits/pixel", "PSNR dB", "SSIM")]
-    for r in one.results:
+    for r in comparison.results:
         figures = f"{r.nbytes:,}", f"{r.bits_per_pixel:.3f}", f"{r.psnr:.2f}", f"{r.ssim:.4f}"
         rows.append(_cells("td", r.codec, *figures))
     marked = [f'<tr class="ours">{row}</tr>' if f">{OURS}<" in row else f"<tr>{row}</tr>" for row in rows]
     return f"<table>{''.join(marked)}</table>"
 
 
-def _gain(one: Comparison) -> str:
-    gain = one.roi
+def _gain(comparison: Comparison) -> str:
+    gain = comparison.roi
     if gain is None:
         return ""
     rest = [("-" if figure is None else f"{figure:.2f}") for figure in (gain.rest_with, gain.rest_without)]
@@ -84,9 +85,9 @@ def _cells(tag: str, *texts: str) -> str:
     return "".join(f"<{tag}>{text}</{tag}>" for text in texts)
 
 
-def _plot(one: Comparison) -> str:
-    """Return PSNR against bits per pixel, as SVG, up to 1.5 bits."""
-    points = [point for curve in one.curves.values() for point in curve]
+def _plot(comparison: Comparison) -> str:
+    """Return an SVG plot of PSNR against bits per pixel, up to 1.5 bits per pixel."""
+    points = [point for curve in comparison.curves.values() for point in curve]
     right = max(0.2, min(max(rate for rate, _ in points), 1.5))
     inside = [psnr for rate, psnr in points if rate <= right and psnr < 99]
     bottom, top = (min(inside, default=20) // 2 * 2, max(inside, default=40) // 2 * 2 + 2)
@@ -102,11 +103,11 @@ def _plot(one: Comparison) -> str:
         parts.append(
             f'<path class="grid" d="M{x0} {y}H{x1}"/><text x="{x0 - 6}" y="{y + 4}" text-anchor="end">{tick}</text>'
         )
-    step = next(step for step in RATE_STEPS if right <= 6 * step)
-    for rate in (n * step for n in range(int(right / step) + 1)):
+    spacing = next(spacing for spacing in RATE_TICKS if right <= 6 * spacing)
+    for rate in (n * spacing for n in range(int(right / spacing) + 1)):
         x, y = place(rate, bottom)
         parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{rate:.2g}</text>')
-    for codec, curve in one.curves.items():
+    for codec, curve in comparison.curves.items():
         visible = [place(*point) for point in sorted(curve) if point[0] <= right and bottom <= point[1] <= top]
         if visible:
             line = " ".join(f"{x},{y}" for x, y in visible)
@@ -131,8 +132,8 @@ def _data_uri(pixels: U8Array) -> str:
 
 
 def contact_sheet(comparisons: Sequence[Comparison]) -> Image.Image:
-    """Return all images in rows: the middle of the original, then of what each codec made of it."""
-    rows = [_row(one) for one in comparisons]
+    """Return an image with a row for each comparison: the middle of the original, then of each codec's result."""
+    rows = [_row(comparison) for comparison in comparisons]
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:
@@ -141,10 +142,10 @@ def contact_sheet(comparisons: Sequence[Comparison]) -> Image.Image:
     return sheet
 
 
-def _row(one: Comparison) -> Image.Image:
-    panels = {"original": one.pixels}
-    panels |= {f"{r.codec}  {r.nbytes} bytes  {r.psnr:.2f} dB": r.pixels for r in one.results}
-    height, width = (min(side, PANEL) for side in one.pixels.shape[:2])
+def _row(comparison: Comparison) -> Image.Image:
+    panels = {"original": comparison.pixels}
+    panels |= {f"{r.codec}  {r.nbytes} bytes  {r.psnr:.2f} dB": r.pixels for r in comparison.results}
+    height, width = (min(side, PANEL) for side in comparison.pixels.shape[:2])
     column = max(width, PANEL // 2)
     row = Image.new("RGB", (len(panels) * (column + GAP) + GAP, LABEL + height + GAP), "white")
     draw, font = ImageDraw.Draw(row), ImageFont.load_default(16)

@@ -1,16 +1,19 @@
 """Whole datasets: `sdtrt dataset`.
 
-latents    a loader for training; for_torch the same as PyTorch has it
-runs       a task from source to destination: what is done already, what is left, the manifest
-shards     a task's samples, cut into pieces of work
-work       one shard: read, encode or decode, write
-pool       shards on all cores of this machine
-on_ray     shards on a cluster
-sources    samples in folders, lists of URLs, WebDataset tars and Parquet
-reading    what samples hold
-stores     the same forms, written: files that appear whole or not at all
+latent_dataset    a loader of latents for training
+torch_dataset     the same as a PyTorch dataset, shared among ranks and workers
+runner            a run from source to destination: finished shards, remaining shards, the manifest
+shards            the shards of a task, and their fingerprints
+shard_worker      a single shard: read, encode or decode, write
+shard_checkpoint  the results of an unfinished shard
+process_backend   shards on all cores of this machine
+ray_backend       shards on a Ray cluster
+sources           samples in folders, lists of URLs, WebDataset tars and Parquet files
+reading           the bytes and the further fields of samples
+stores            destinations: the same forms, written atomically
+tars, tables      tar and Parquet files
 """
 
-from sdtrt.dataset.latents import Latents
+from sdtrt.dataset.latent_dataset import LatentDataset
 
-__all__ = ["Latents"]
+__all__ = ["LatentDataset"]

@@ -1,4 +1,4 @@
-"""A task's samples, cut into pieces of work."""
+"""Tasks, and the shards of their samples."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sdtrt.dataset.sources import IMAGES, SDT_FILES, Listing, Sample, listing_of
+from sdtrt.dataset.sources import IMAGES, SDT_FILES, Listing, Sample, list_source
 from sdtrt.dataset.stores import Form
 
 Operation = Literal["encode", "decode", "latents", "verify", "stats"]
@@ -14,9 +14,16 @@ Operation = Literal["encode", "decode", "latents", "verify", "stats"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be done with a dataset; without a `destination` nothing is written.
+    """An operation on a whole dataset.
 
-    `options` go to the codec's call, `machine` to its opening; decoded images are files of `kind`, a media type.
+    Arguments:
+        operation: the operation.
+        source: the dataset, as `sources.list_source` takes it.
+        destination: a folder or an fsspec location (default None, nothing is written).
+        form: the form of the results (default "folder").
+        kind: the media type of decoded images (default "image/png").
+        options: keyword arguments of the codec's call (default none).
+        machine: keyword arguments of `Codec.open` (default none).
     """
 
     operation: Operation
@@ -30,28 +37,35 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some of a task's samples; `fingerprint` tells these, and what is done with them, from any others."""
+    """Some consecutive samples of a task.
+
+    Arguments:
+        name: the stem of its files.
+        samples: its samples.
+        fingerprint: a SHA-256 over the samples, the operation and its options, in hexadecimal.
+    """
 
     name: str
     samples: tuple[Sample, ...]
     fingerprint: str
 
 
-def listing_for(task: Task) -> Listing:
-    """Return the samples of a task's source, and what else there is; `ValueError` if it has none."""
-    return listing_of(task.source, IMAGES if task.operation == "encode" else SDT_FILES, dots=task.form != "tar")
+def list_task_source(task: Task) -> Listing:
+    """Return the samples and the other files of a task's source; `ValueError` if it has no samples."""
+    return list_source(task.source, IMAGES if task.operation == "encode" else SDT_FILES, dots=task.form != "tar")
 
 
-def shards_of(task: Task, samples: Sequence[Sample], size: int) -> list[Shard]:
-    """Return the shards of a task, `size` samples each."""
+def split_into_shards(task: Task, samples: Sequence[Sample], size: int) -> list[Shard]:
+    """Return the shards of a task, with `size` samples each, fewer in the last."""
     digits = max(6, len(str(len(samples) // size)))
     return [
-        shard(task, f"shard-{start // size:0{digits}d}", tuple(samples[start : start + size]))
+        make_shard(task, f"shard-{start // size:0{digits}d}", tuple(samples[start : start + size]))
         for start in range(0, len(samples), size)
     ]
 
 
-def shard(task: Task, name: str, samples: tuple[Sample, ...]) -> Shard:
+def make_shard(task: Task, name: str, samples: tuple[Sample, ...]) -> Shard:
     how = [task.operation, task.form, task.kind, dict(task.options), task.machine.get("model")]
-    said = json.dumps([how, [asdict(sample) for sample in samples]], default=str, allow_nan=False)
-    return Shard(name, samples, hashlib.sha256(said.encode()).hexdigest())
+    # The names of the samples' fields are hashed, too. Renaming a field would redo the shards of earlier runs.
+    content = json.dumps([how, [asdict(sample) for sample in samples]], default=str, allow_nan=False)
+    return Shard(name, samples, hashlib.sha256(content.encode()).hexdigest())

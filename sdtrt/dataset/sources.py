@@ -1,4 +1,4 @@
-"""Samples in folders, lists of URLs, WebDataset tars and Parquet, anywhere that fsspec reaches."""
+"""Samples in folders, lists of URLs, WebDataset tars and Parquet files, in any location that fsspec opens."""
 
 import codecs
 import hashlib
@@ -22,12 +22,19 @@ from sdtrt.process.text import error_text, printable
 
 MANIFEST = "manifest.jsonl"
 FORMAT = "sdtrt dataset, version 1"  # in the first line of a manifest
-MAX_PART = 200  # bytes of a folder or name in a key; longer ones end in a hash
+MAX_KEY_PART = 200  # bytes of a folder or file name in a key; a longer name is cut and ends in a hash
 
 
+# The field names of the next three classes, and the default of `fault`, are hashed into shard fingerprints.
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where something lies: `nbytes` bytes of a file from `offset`, the whole file if that is None."""
+class ByteRange:
+    """A range of bytes in a file.
+
+    Arguments:
+        url: the file, a path or a URL.
+        offset: the first byte (default 0).
+        nbytes: the number of bytes (default None, the whole file).
+    """
 
     url: str
     offset: int = 0
@@ -36,7 +43,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a Parquet file of `nbytes`; the bytes are in `column`, or in a field of that name, `bytes`."""
+    """A row of a Parquet file.
+
+    Arguments:
+        url: the file, a path or a URL.
+        nbytes: the size of the file.
+        group: the row group.
+        row: the number of the row in the file.
+        column: the column of the image's bytes, or a struct column with these bytes in its field `bytes`.
+    """
 
     url: str
     nbytes: int
@@ -47,203 +62,230 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A key, where its image or `.sdt` file is, and what else there is, by extension.
+    """A sample of a dataset.
 
-    There is no `main` where `fault` says what is wrong.
+    Arguments:
+        key: its name, unique in the dataset.
+        main: its image or `.sdt` file, None if it has none.
+        others: its other files, by extension (default none).
+        fault: the reason why `main` is None.
     """
 
     key: str
-    main: Place | Row | None
-    others: tuple[tuple[str, Place], ...] = ()
+    main: ByteRange | Row | None
+    others: tuple[tuple[str, ByteRange], ...] = ()
     fault: str = "no file of this sample is one to work on"
 
     @property
     def source(self) -> str:
-        """Where the sample is, in words that can be printed: a file, and the byte or the row in it."""
-        place = self.main or next((place for _, place in self.others), None)
-        if place is None:
+        """The file of the sample, and its byte offset or row in the file, as printable text."""
+        origin = self.main or next((byte_range for _, byte_range in self.others), None)
+        if origin is None:
             return ""
-        within = f", row {place.row}" if isinstance(place, Row) else f", byte {place.offset}" if place.offset else ""
-        return f"{printable(place.url)}{within}"
+        if isinstance(origin, Row):
+            position = f", row {origin.row}"
+        else:
+            position = f", byte {origin.offset}" if origin.offset else ""
+        return f"{printable(origin.url)}{position}"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The samples of a source, and how many of its files belong to none of them, by suffix."""
+    """The contents of a source.
+
+    Arguments:
+        samples: its samples.
+        left_behind: the number of files that belong to no sample, by suffix.
+    """
 
     samples: list[Sample]
     left_behind: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is looked for: files of these suffixes, in Parquet the first of these columns."""
+class SampleFilter:
+    """The files of a source that are the main file of a sample.
+
+    Arguments:
+        suffixes: suffixes of files in folders and tars.
+        columns: columns of Parquet files; the first that exists is used.
+    """
 
     suffixes: frozenset[str]
     columns: tuple[str, ...]
 
 
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp", "avif", "gif", "tif", "tiff", "bmp", "ppm", "pgm", "jp2")
-IMAGES = Wanted(frozenset(IMAGE_SUFFIXES), ("image", "img", *IMAGE_SUFFIXES, "bytes"))
-SDT_FILES = Wanted(frozenset({"sdt"}), ("sdt",))
-# Of files in folders, those that belong to the image of the same stem.
+IMAGES = SampleFilter(frozenset(IMAGE_SUFFIXES), ("image", "img", *IMAGE_SUFFIXES, "bytes"))
+SDT_FILES = SampleFilter(frozenset({"sdt"}), ("sdt",))
+# In a folder, files with these suffixes belong to the image with the same stem.
 TEXT_SUFFIXES = {"txt", "text", "caption", "captions", "tags", "json", "xml", "xmp", "yaml", "yml", "csv", "tsv"}
 SIDECAR_SUFFIXES = TEXT_SUFFIXES | {"cls"}
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 
 
-def located(url: str) -> tuple[Any, str]:
-    """Return the file system and the path of a URL.
+def resolve_location(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system and the path of a location.
 
-    What does not start with a scheme, as `s3://`, is a path of this machine, whole: no sign in it has a meaning. To
-    name a folder that looks like a scheme, start with `./`.
+    A location without a scheme such as `s3://` is a path of this machine. No character of such a path is special. A
+    folder whose name looks like a scheme is written with `./` before it.
     """
-    if is_chain(url):
+    if is_chained_url(url):
         files, path = url_to_fs(url)
         return files, path
     if not URL.match(url):
         return LocalFileSystem(), str(Path(url).absolute())
     protocol = url.partition("://")[0]
-    kind = get_filesystem_class(protocol)
-    return filesystem(protocol, **kind._get_kwargs_from_urls(url)), str(kind._strip_protocol(url))
+    file_system = get_filesystem_class(protocol)
+    return filesystem(protocol, **file_system._get_kwargs_from_urls(url)), str(file_system._strip_protocol(url))
 
 
-def same_place(first: str, second: str) -> bool:
-    """Return whether two URLs name one place; links and `..` in paths of this machine are followed."""
-    (files, path), (others, other) = located(first), located(second)
+def is_same_location(first: str, second: str) -> bool:
+    """Return whether two locations are the same; links and `..` in local paths are resolved."""
+    (files, path), (other_files, other_path) = resolve_location(first), resolve_location(second)
     if isinstance(files, LocalFileSystem):
-        path, other = os.path.realpath(path), os.path.realpath(other)
-    return (files, path) == (others, other)
+        path, other_path = os.path.realpath(path), os.path.realpath(other_path)
+    return (files, path) == (other_files, other_path)
 
 
-def is_chain(url: str) -> bool:
-    """Return whether this is a URL of fsspec's with several parts, as `zip://a.png::s3://bucket/b.zip`."""
+def is_chained_url(url: str) -> bool:
+    """Return whether a location is a chained URL of fsspec, such as `zip://a.png::s3://bucket/b.zip`."""
     *outer, last = url.split("::")
-    known = set(available_protocols()) if outer else set()
-    return bool(outer and URL.match(last)) and all(URL.match(part) or part in known for part in outer)
+    protocols = set(available_protocols()) if outer else set()
+    return bool(outer and URL.match(last)) and all(URL.match(part) or part in protocols for part in outer)
 
 
-def absolute(location: str) -> str:
-    """Return a location that means the same in any working directory."""
-    return location if URL.match(location) or is_chain(location) else str(Path(location).absolute())
+def absolute_location(location: str) -> str:
+    """Return a location that does not depend on the working directory."""
+    return location if URL.match(location) or is_chained_url(location) else str(Path(location).absolute())
 
 
-def samples_of(source: str, wanted: Wanted, *, dots: bool = True) -> list[Sample]:
-    """Return the samples of `listing_of`."""
-    return listing_of(source, wanted, dots=dots).samples
+def list_samples(source: str, sample_filter: SampleFilter, *, dots: bool = True) -> list[Sample]:
+    """Return the samples of `list_source`."""
+    return list_source(source, sample_filter, dots=dots).samples
 
 
-def listing_of(source: str, wanted: Wanted, *, dots: bool = True) -> Listing:
-    """Return the samples of a source, in order of their names, each key once; without dots if there are to be none.
+def list_source(source: str, sample_filter: SampleFilter, *, dots: bool = True) -> Listing:
+    """List the samples of a source, ordered by name, with unique keys.
 
-    `source` is a folder, a list of URLs (`.txt`, one a line), one or several tars or Parquet files (`part-*.tar`), or
-    the destination of an earlier run. Raises `ValueError` if it is none of these, or has no samples.
+    Arguments:
+        source: a folder; a list of paths or URLs (`.txt`, one a line); tar or Parquet files, also by a pattern such as
+            `part-*.tar`; or the destination of an earlier run.
+        sample_filter: the files to list.
+        dots: whether keys may contain dots (default True).
+
+    Raises:
+        ValueError: the source is none of these, or has no samples.
     """
-    files, path = located(source)
+    files, path = resolve_location(source)
     left_behind: Counter[str] = Counter()
     if files.isdir(path):
-        found = _of_manifest(files, path, wanted)
-        found = _of_folder(files, path, wanted, left_behind) if found is None else found
+        samples = _samples_of_manifest(files, path, sample_filter)
+        if samples is None:
+            samples = _samples_of_folder(files, path, sample_filter, left_behind)
     elif source.lower().endswith(".txt"):
-        found = _of_list(files.cat_file(path))
+        samples = _samples_of_list(files.cat_file(path))
     elif source.lower().endswith((".tar", ".parquet")):
-        found = [sample for name in _matching(files, path) for sample in _of_file(files, name, wanted, left_behind)]
+        paths = _matching_paths(files, path)
+        samples = [sample for name in paths for sample in _samples_of_file(files, name, sample_filter, left_behind)]
     else:
         raise ValueError(f"{printable(source)}: no folder, .txt, .tar or .parquet of that name")
-    if not found:
-        raise ValueError(f"{printable(source)} has no samples; looked for: {', '.join(sorted(wanted.suffixes))}")
-    return Listing(with_keys_apart(found, dots=dots), left_behind)
+    if not samples:
+        suffixes = ", ".join(sorted(sample_filter.suffixes))
+        raise ValueError(f"{printable(source)} has no samples; expected files with the suffixes {suffixes}")
+    return Listing(with_unique_keys(samples, dots=dots), left_behind)
 
 
-def _matching(files: Any, path: str) -> list[str]:
-    found = [path] if files.exists(path) else sorted(files.glob(path))
-    if not found:
+def _matching_paths(files: Any, path: str) -> list[str]:
+    paths = [path] if files.exists(path) else sorted(files.glob(path))
+    if not paths:
         raise ValueError(f"{printable(path)}: no file of that name")
-    return found
+    return paths
 
 
 def _url(files: Any, path: str) -> str:
     return path if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(path))
 
 
-def _of_list(data: bytes) -> list[Sample]:
-    """Return a sample for each line: a path or a URL, whole, whatever signs are in it. Empty lines are none."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes lists
+def _samples_of_list(data: bytes) -> list[Sample]:
+    """Return a sample for each line that is not empty. A line is a path or a URL, without comments or quotes."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell writes lists in UTF-16
         data = data.decode("utf-16", "surrogatepass").encode("utf-8", "surrogatepass")
     lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
     urls = [os.fsdecode(line.removesuffix(b"\r")) for line in lines]
-    return [Sample(without_suffix(URL.sub("", url, count=1)), Place(absolute(url))) for url in urls if url]
+    return [Sample(without_suffix(URL.sub("", url, count=1)), ByteRange(absolute_location(url))) for url in urls if url]
 
 
-def _of_folder(files: Any, path: str, wanted: Wanted, left_behind: Counter[str]) -> list[Sample]:
-    """Return a sample for each image, at any depth, with the sidecars beside it; at last what cannot be listed."""
-    unlisted: list[OSError] = []
-    images: dict[str, Place] = {}
-    sidecars: dict[str, Place] = {}
-    local = isinstance(files, LocalFileSystem)
-    for name, nbytes in sorted(_files_here(path, unlisted) if local else _files_elsewhere(files, path)):
-        below = name.removeprefix(path).lstrip("/")
-        suffix, place = suffix_of(name), Place(_url(files, name), nbytes=nbytes)
-        if any(part.startswith(".") for part in below.split("/")):
+def _samples_of_folder(files: Any, path: str, sample_filter: SampleFilter, left_behind: Counter[str]) -> list[Sample]:
+    """Return a sample for each image at any depth, with its sidecars, then one for each folder that is unreadable."""
+    errors: list[OSError] = []
+    images: dict[str, ByteRange] = {}
+    sidecars: dict[str, ByteRange] = {}
+    is_local = isinstance(files, LocalFileSystem)
+    for name, nbytes in sorted(_local_files(path, errors) if is_local else _remote_files(files, path)):
+        relative = name.removeprefix(path).lstrip("/")
+        suffix, byte_range = suffix_of(name), ByteRange(_url(files, name), nbytes=nbytes)
+        if any(part.startswith(".") for part in relative.split("/")):
             left_behind["hidden"] += 1
-        elif suffix in wanted.suffixes and nbytes is not None:
-            images[below] = place
+        elif suffix in sample_filter.suffixes and nbytes is not None:
+            images[relative] = byte_range
         elif suffix in SIDECAR_SUFFIXES and nbytes is not None:
-            sidecars[below] = place
+            sidecars[relative] = byte_range
         else:
             left_behind[tars.suffix_label(name)] += 1
-    others = _by_stem(sidecars, {without_suffix(name) for name in images}, left_behind)
+    others = _sidecars_by_stem(sidecars, {without_suffix(name) for name in images}, left_behind)
     stems = {name: without_suffix(name) for name in images}
-    samples = [Sample(stems[name], place, tuple(others.get(stems[name], ()))) for name, place in images.items()]
-    return samples + [Sample(f"unlisted-{n}", None, fault=error_text(error)) for n, error in enumerate(unlisted)]
+    samples = [Sample(stems[name], image, tuple(others.get(stems[name], ()))) for name, image in images.items()]
+    return samples + [Sample(f"unlisted-{n}", None, fault=error_text(error)) for n, error in enumerate(errors)]
 
 
-def _files_here(path: str, unlisted: list[OSError]) -> Iterator[tuple[str, int | None]]:
-    """Yield files below a folder of this machine, and their sizes; links to folders are not followed.
+def _local_files(path: str, errors: list[OSError]) -> Iterator[tuple[str, int | None]]:
+    """Yield the files below a local folder and their sizes; links to folders are not followed.
 
-    The size of what is no file is None: whoever opens a pipe may wait for ever. Folders that cannot be listed go to
-    `unlisted`.
+    The size of a pipe, a device or a broken link is None, because opening a pipe may block for ever. Folders that
+    cannot be listed are added to `errors`.
     """
-    for folder, folders, names in os.walk(path, onerror=unlisted.append):
-        for name in [*names, *(one for one in folders if Path(folder, one).is_symlink())]:
+    for folder, folders, names in os.walk(path, onerror=errors.append):
+        for name in [*names, *(name for name in folders if Path(folder, name).is_symlink())]:
             full = posixpath.join(folder, name)
             try:
-                about = Path(full).stat()
-            except OSError:  # a link to nothing
+                status = Path(full).stat()
+            except OSError:  # a broken link
                 yield full, None
             else:
-                yield full, about.st_size if stat.S_ISREG(about.st_mode) else None
+                yield full, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _files_elsewhere(files: Any, path: str) -> Iterator[tuple[str, int | None]]:
-    for name, about in files.find(path, detail=True).items():
-        yield name, about["size"] if about["type"] == "file" else None
+def _remote_files(files: Any, path: str) -> Iterator[tuple[str, int | None]]:
+    for name, info in files.find(path, detail=True).items():
+        yield name, info["size"] if info["type"] == "file" else None
 
 
-def _by_stem(
-    sidecars: dict[str, Place], stems: set[str], left_behind: Counter[str]
-) -> dict[str, list[tuple[str, Place]]]:
-    """Return sidecars by the longest stem that their names start with; `a.b.json` belongs to `a.b`, else to `a`."""
-    found: dict[str, list[tuple[str, Place]]] = {}
+def _sidecars_by_stem(
+    sidecars: dict[str, ByteRange], stems: set[str], left_behind: Counter[str]
+) -> dict[str, list[tuple[str, ByteRange]]]:
+    """Return sidecars by the longest stem that begins their name: `a.b.json` belongs to `a.b`, else to `a`."""
+    by_stem: dict[str, list[tuple[str, ByteRange]]] = {}
     taken: set[str] = set()
-    for name, place in sidecars.items():
+    for name, byte_range in sidecars.items():
         folder, base = posixpath.split(name)
-        dots = [at for at, sign in enumerate(base) if sign == "."]
-        cuts = [(posixpath.join(folder, base[:at]), base[at + 1 :]) for at in reversed(dots)]
-        stem, part = next(((stem, part) for stem, part in cuts if stem in stems), ("", ""))
-        if part:
-            plain = part.lower()
-            while f"{stem}.{plain}" in taken or (plain != part and f"{stem}.{plain}" in sidecars):
-                plain = f"{plain}_"  # another file has that name, of this image, or of `a.b` beside `a`
+        dots = [index for index, character in enumerate(base) if character == "."]
+        splits = [(posixpath.join(folder, base[:dot]), base[dot + 1 :]) for dot in reversed(dots)]
+        stem, extension = next(((stem, extension) for stem, extension in splits if stem in stems), ("", ""))
+        if extension:
+            plain = extension.lower()
+            # Another file may have that name: of this image in lower case, or of `a.b` beside `a`.
+            while f"{stem}.{plain}" in taken or (plain != extension and f"{stem}.{plain}" in sidecars):
+                plain = f"{plain}_"
             taken.add(f"{stem}.{plain}")
-            found.setdefault(stem, []).append((plain, place))
+            by_stem.setdefault(stem, []).append((plain, byte_range))
         else:
             left_behind[tars.suffix_label(name)] += 1
-    return found
+    return by_stem
 
 
-def _of_manifest(files: Any, path: str, wanted: Wanted) -> list[Sample] | None:
-    """Return the samples of an earlier run, None if there is no manifest of one; `ValueError` if that is damaged."""
+def _samples_of_manifest(files: Any, path: str, sample_filter: SampleFilter) -> list[Sample] | None:
+    """Return the samples of an earlier run; None if it has no manifest, `ValueError` if its manifest is damaged."""
     try:
         head, *lines = files.cat_file(posixpath.join(path, MANIFEST)).decode().splitlines()
         if json.loads(head)["format"] != FORMAT:
@@ -251,88 +293,91 @@ def _of_manifest(files: Any, path: str, wanted: Wanted) -> list[Sample] | None:
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
     try:
-        return [sample for line in lines for sample in _of_shard(files, path, json.loads(line), wanted)]
+        return [sample for line in lines for sample in _samples_of_record(files, path, json.loads(line), sample_filter)]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{printable(path)}: a damaged {MANIFEST}: {error!r}") from error
 
 
-def _of_shard(files: Any, path: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Sample]:
-    parts: dict[str, dict[str, Place]] = {}
-    for about in record["files"]:
-        name = posixpath.join(path, below(about["name"]))
-        if about["key"] is None:  # a file for all of the shard
-            yield from _of_file(files, name, wanted, Counter())
+def _samples_of_record(files: Any, path: str, record: dict[str, Any], sample_filter: SampleFilter) -> Iterator[Sample]:
+    """Yield the samples of a shard's record in a manifest."""
+    parts_by_key: dict[str, dict[str, ByteRange]] = {}
+    for file in record["files"]:
+        name = posixpath.join(path, check_relative(file["name"]))
+        if file["key"] is None:  # one file for the whole shard
+            yield from _samples_of_file(files, name, sample_filter, Counter())
         else:
-            parts.setdefault(about["key"], {})[about["part"]] = Place(_url(files, name), nbytes=about["nbytes"])
-    for key, found in parts.items():
-        main = next((part for part in found if part in wanted.suffixes), None)
+            byte_range = ByteRange(_url(files, name), nbytes=file["nbytes"])
+            parts_by_key.setdefault(file["key"], {})[file["part"]] = byte_range
+    for key, parts in parts_by_key.items():
+        main = next((part for part in parts if part in sample_filter.suffixes), None)
         if main:
-            yield Sample(key, found[main], tuple((part, place) for part, place in found.items() if part != main))
+            others = tuple((part, byte_range) for part, byte_range in parts.items() if part != main)
+            yield Sample(key, parts[main], others)
 
 
-def below(name: str) -> str:
-    """Return the name of a file below a folder; `ValueError` if it leads elsewhere."""
+def check_relative(name: str) -> str:
+    """Return a file name below a folder; `ValueError` if it leads out of the folder."""
     if {"", ".", ".."} & set(name.split("/")):
-        raise ValueError(f"{name!r} leads elsewhere")
+        raise ValueError(f"{name!r} leads out of its folder")
     return name
 
 
-def _of_file(files: Any, path: str, wanted: Wanted, left_behind: Counter[str]) -> Iterator[Sample]:
-    """Yield the samples of a tar or Parquet file, at last what is wrong with it."""
+def _samples_of_file(files: Any, path: str, sample_filter: SampleFilter, left_behind: Counter[str]) -> Iterator[Sample]:
+    """Yield the samples of a tar or Parquet file; if it is damaged, a sample with the error comes last."""
     url, nbytes, stem = _url(files, path), files.size(path), stem_of(posixpath.basename(path))
     try:
         with files.open(path, "rb") as stream:
             if path.lower().endswith(".parquet"):
-                for group, row, key, column in tables.rows(stream, wanted.columns):
+                for group, row, key, column in tables.list_rows(stream, sample_filter.columns):
                     yield Sample(key or f"{stem}-{row:09d}", Row(url, nbytes, group, row, column))
             else:
-                for key, main, others in tars.samples(stream, wanted.suffixes, left_behind):
-                    places = tuple((name, Place(url, *where)) for name, where in others)
-                    yield Sample(key, Place(url, *main) if main else None, places)
+                for key, main, others in tars.list_tar_samples(stream, sample_filter.suffixes, left_behind):
+                    ranges = tuple((name, ByteRange(url, *span)) for name, span in others)
+                    yield Sample(key, ByteRange(url, *main) if main else None, ranges)
     except (OSError, ValueError, LookupError) as error:
         yield Sample(stem, None, fault=f"{printable(url)}: {error}")
 
 
-def with_keys_apart(samples: Iterable[Sample], *, dots: bool) -> list[Sample]:
-    """Return samples whose keys are safe, and differ: of those that share one the second gets `_2`, and so on."""
-    taken: dict[str, int] = {}
-    found = []
+def with_unique_keys(samples: Iterable[Sample], *, dots: bool) -> list[Sample]:
+    """Return samples with safe and unique keys; the second of two equal keys gets the suffix `_2`, and so on."""
+    counts: dict[str, int] = {}
+    unique = []
     for sample in samples:
-        plain = safe(sample.key if dots else sample.key.replace(".", "_"))
+        plain = safe_key(sample.key if dots else sample.key.replace(".", "_"))
         key = plain
-        while key in taken:
-            taken[plain] += 1
-            key = f"{plain}_{taken[plain]}"
-        taken[key] = 1
-        found.append(replace(sample, key=key))
-    return found
+        while key in counts:
+            counts[plain] += 1
+            key = f"{plain}_{counts[plain]}"
+        counts[key] = 1
+        unique.append(replace(sample, key=key))
+    return unique
 
 
-def safe(name: str) -> str:
-    """Return a name that leads nowhere but below the folder that it is put in, and that every disk takes."""
+def safe_key(name: str) -> str:
+    """Return a relative path that stays below its folder, with names that every file system allows."""
     parts = [_safe_part(part) for part in re.split(r"[/\\]+", name) if part not in {"", "."}]
     return "/".join(parts) or "_"
 
 
 def _safe_part(part: str) -> str:
-    named = "".join(_named(sign) for sign in part)
-    kept = shortened(re.sub(r"[\x00-\x1f\x7f]", "_", named).strip(".") or "_", MAX_PART)
-    return f"{kept}_" if kept == stem_of(MANIFEST) else kept
+    escaped = "".join(_escape_surrogate(character) for character in part)
+    safe = shorten(re.sub(r"[\x00-\x1f\x7f]", "_", escaped).strip(".") or "_", MAX_KEY_PART)
+    return f"{safe}_" if safe == stem_of(MANIFEST) else safe
 
 
-def _named(sign: str) -> str:
-    """Return a sign as it is in keys: a byte that is not UTF-8 becomes `%E9`, any other surrogate `_`."""
-    if not "\ud800" <= sign <= "\udfff":
-        return sign
-    return f"%{ord(sign) - 0xDC00:02X}" if "\udc80" <= sign <= "\udcff" else "_"
+def _escape_surrogate(character: str) -> str:
+    """Return `%E9` for a byte that is not UTF-8, `_` for any other surrogate, and other characters unchanged."""
+    if not "\ud800" <= character <= "\udfff":
+        return character
+    return f"%{ord(character) - 0xDC00:02X}" if "\udc80" <= character <= "\udcff" else "_"
 
 
-def shortened(name: str, longest: int) -> str:
-    """Return a name of at most so many bytes; the end of a longer name becomes a hash of all of it."""
+def shorten(name: str, max_nbytes: int) -> str:
+    """Return a name of at most `max_nbytes` bytes; the end of a longer name is replaced by a hash of the whole name."""
     data = name.encode()
-    if len(data) <= longest:
+    if len(data) <= max_nbytes:
         return name
-    return f"{data[: longest - 17].decode(errors='ignore')}_{hashlib.sha256(data).hexdigest()[:16]}"
+    return f"{data[: max_nbytes - 17].decode(errors='ignore')}_{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 def suffix_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where results go: a folder of files, WebDataset tars, Parquet. A file appears whole or not at all."""
+"""Destinations: a folder of files, WebDataset tars or Parquet files. Each file is written atomically."""
 
 import base64
 import contextlib
@@ -15,19 +15,26 @@ from fsspec.implementations.local import LocalFileSystem
 from sdtrt.atomic import check_new_folder, replace_file
 from sdtrt.dataset import tables, tars
 from sdtrt.dataset.reading import Extras, Fields
-from sdtrt.dataset.sources import TEXT_SUFFIXES, located, shortened
+from sdtrt.dataset.sources import TEXT_SUFFIXES, resolve_location, shorten
 from sdtrt.process.text import json_text
 
 Form = Literal["folder", "tar", "parquet"]
-File = dict[str, Any]  # name, nbytes, sha256, and the key and part of a sample; None for a file of many
-DONE = ".shards"  # the folder that says which shards are done
-MAX_NAME = 40  # bytes of an extension
-MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+FileRecord = dict[str, Any]  # a `StoredFile` in a shard's record
+RECORDS_FOLDER = ".shards"  # has a record for each finished shard
+MAX_FIELD_NAME = 40  # bytes of a field's name that becomes an extension
+NOT_FOUND_ERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What came of a sample: a file of some suffix, and the extras of the sample."""
+    """The result of a sample.
+
+    Arguments:
+        key: the key of the sample.
+        suffix: the suffix of the result.
+        data: the bytes of the result.
+        extras: the further files or columns of the sample.
+    """
 
     key: str
     suffix: str
@@ -36,8 +43,16 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A file below the destination: a part of a sample, or of many, without a key."""
+class StoredFile:
+    """A file below the destination. The field names are those of records and manifests.
+
+    Arguments:
+        name: its path below the destination.
+        nbytes: its size.
+        sha256: its checksum, in hexadecimal.
+        key: the key of its sample (default None, a file of a whole shard).
+        part: its extension within the sample (default None).
+    """
 
     name: str
     nbytes: int
@@ -47,76 +62,83 @@ class Written:
 
 
 class Store:
-    """A destination, a folder of this machine or another location of fsspec's."""
+    """A destination: a folder of this machine, or another location of fsspec.
+
+    Arguments:
+        destination: the location.
+    """
 
     def __init__(self, destination: str) -> None:
-        self._files, self._path = located(destination)
-        self._local = isinstance(self._files, LocalFileSystem)
+        self._files, self._path = resolve_location(destination)
+        self._is_local = isinstance(self._files, LocalFileSystem)
 
-    def require_writable(self) -> None:
-        """Raise `OSError` if this machine may not write there; of other locations nothing is asked."""
-        if self._local:
+    def check_writable(self) -> None:
+        """Raise `OSError` if a local destination cannot be written; other locations are not checked."""
+        if self._is_local:
             check_new_folder(Path(self._path))
 
-    def put(self, name: str, data: bytes, key: str | None = None, part: str | None = None) -> Written:
-        """Write a file."""
+    def put(self, name: str, data: bytes, key: str | None = None, part: str | None = None) -> StoredFile:
+        """Write a file, and return its description."""
         path = posixpath.join(self._path, name)
-        if self._local:
+        if self._is_local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._replace(path, data)
         else:
-            self._files.pipe_file(path, data)  # stores of objects show one once it is whole
-        return Written(name, len(data), hashlib.sha256(data).hexdigest(), key, part)
+            self._files.pipe_file(path, data)  # object stores show only complete objects
+        return StoredFile(name, len(data), hashlib.sha256(data).hexdigest(), key, part)
 
     @staticmethod
     def _replace(path: str, data: bytes) -> None:
         try:
             replace_file(Path(path), data)
         except OSError as error:
-            if error.filename is None:  # as of a full disk
+            if error.filename is None:  # for example on a full disk
                 error.filename = path
             raise
 
     def get(self, name: str) -> bytes | None:
-        """Return a file, None if there is none."""
+        """Return the bytes of a file, None if it does not exist."""
         try:
             data: bytes = self._files.cat_file(posixpath.join(self._path, name))
-        except MISSING:
+        except NOT_FOUND_ERRORS:
             return None
         return data
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
-        with contextlib.suppress(*MISSING):
+        """Remove a file if it exists."""
+        with contextlib.suppress(*NOT_FOUND_ERRORS):
             self._files.rm_file(posixpath.join(self._path, name))
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder."""
+    def list_names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder, none if it does not exist."""
         path = posixpath.join(self._path, folder)
         try:
             self._files.invalidate_cache()
             return sorted(posixpath.basename(name) for name in self._files.ls(path, detail=False))
-        except MISSING:
+        except NOT_FOUND_ERRORS:
             return []
 
-    def holds(self, files: Iterable[File]) -> bool:
-        """Return whether files are there, as long as they were when they were written."""
+    def has_files(self, files: Iterable[FileRecord]) -> bool:
+        """Return whether all files exist with their recorded sizes."""
         try:
-            return all(self._files.size(posixpath.join(self._path, one["name"])) == one["nbytes"] for one in files)
-        except MISSING:
+            return all(self._files.size(posixpath.join(self._path, file["name"])) == file["nbytes"] for file in files)
+        except NOT_FOUND_ERRORS:
             return False
 
-    def write_item(self, item: Item) -> list[File]:
-        """Write what came of one sample, as files of its own."""
-        return [asdict(self.put(f"{item.key}.{part}", data, item.key, part)) for part, data in parts_of(item)]
+    def write_item(self, item: Item) -> list[FileRecord]:
+        """Write the result of a sample as files of its own."""
+        return [asdict(self.put(f"{item.key}.{part}", data, item.key, part)) for part, data in item_files(item)]
 
-    def write_shard(self, form: Form, name: str, suffix: str, items: Sequence[Item]) -> list[File]:
-        """Write what came of a shard's samples, as one file."""
+    def write_shard(self, form: Form, name: str, suffix: str, items: Sequence[Item]) -> list[FileRecord]:
+        """Write the results of a shard as one tar or Parquet file."""
         if form == "tar":
-            files = [(f"{item.key}.{part}", data) for item in items for part, data in parts_of(item)]
-            return [asdict(self.put(f"{name}.tar", tars.packed(files)))]
-        further = tables.joined(suffix, [row_of(item) for item in items]) if any_row(items) else columns_of(items)
-        data = tables.packed(suffix, [item.key for item in items], [item.data for item in items], further)
+            files = [(f"{item.key}.{part}", data) for item in items for part, data in item_files(item)]
+            return [asdict(self.put(f"{name}.tar", tars.to_tar(files)))]
+        if any_row(items):
+            further = tables.concat_rows(suffix, [item_row(item) for item in items])
+        else:
+            further = items_to_columns(items)
+        data = tables.to_parquet(suffix, [item.key for item in items], [item.data for item in items], further)
         return [asdict(self.put(f"{name}.parquet", data))]
 
 
@@ -124,25 +146,25 @@ def any_row(items: Iterable[Item]) -> bool:
     return any(item.extras.row is not None for item in items)
 
 
-def row_of(item: Item) -> Any:
+def item_row(item: Item) -> Any:
     """Return the further columns of an item as a table of one row."""
-    return item.extras.row if item.extras.row is not None else columns_of([item])
+    return item.extras.row if item.extras.row is not None else items_to_columns([item])
 
 
-def columns_of(items: Sequence[Item]) -> Any:
-    """Return the files beside items as columns, a row for each item."""
-    return tables.table_of([cells_of(item) for item in items])
+def items_to_columns(items: Sequence[Item]) -> Any:
+    """Return the further files of items as a table, with a row for each item."""
+    return tables.rows_to_table([item_cells(item) for item in items])
 
 
-def cells_of(item: Item) -> Fields:
-    """Return the files beside an item as they are in columns: texts as texts, a class as a number, else bytes.
+def item_cells(item: Item) -> Fields:
+    """Return the further files of an item as table cells: text as str, a class as int, other files as bytes.
 
-    Each gives the same bytes back when it is written as a file again.
+    Each cell gives the same bytes when it is written as a file again.
     """
-    return {name: cell_of(name, data) for name, data in plain_names(item.extras.files, item.suffix).items()}
+    return {name: to_cell(name, data) for name, data in safe_field_names(item.extras.files, item.suffix).items()}
 
 
-def cell_of(name: str, data: bytes) -> Any:
+def to_cell(name: str, data: bytes) -> Any:
     suffix = name.rpartition(".")[2]
     try:
         if suffix == "cls" and str(int(data)).encode() == data:
@@ -152,38 +174,38 @@ def cell_of(name: str, data: bytes) -> Any:
         return data
 
 
-def plain_names(fields: Mapping[str, Any], suffix: str) -> Fields:
-    """Return fields by names that are safe in those of files, and not the suffix of the result."""
-    found: Fields = {}
+def safe_field_names(fields: Mapping[str, Any], suffix: str) -> Fields:
+    """Return fields with names that are safe as extensions, unique, and different from the suffix of the result."""
+    renamed: Fields = {}
     for name, value in fields.items():
         plain = re.sub(r"[^\w.+-]", "_", name).strip(".").lower() or "_"
-        plain = shortened(f"source.{plain}" if plain == suffix else plain, MAX_NAME)
-        while plain in found:
+        plain = shorten(f"source.{plain}" if plain == suffix else plain, MAX_FIELD_NAME)
+        while plain in renamed:
             plain = f"{plain}_"
-        found[plain] = value
-    return found
+        renamed[plain] = value
+    return renamed
 
 
-def parts_of(item: Item) -> list[tuple[str, bytes]]:
+def item_files(item: Item) -> list[tuple[str, bytes]]:
     """Return the files of an item, by extension.
 
-    Files of the source stay as they are. Columns of bytes or text become files; the other columns share one file of
-    JSON, which is `columns.json` where there is a column `json`.
+    Files of the source stay unchanged. Columns of bytes or text become files. The other columns share one JSON file,
+    `columns.json` if there is a column `json`.
     """
     if item.extras.row is None:
-        return [(item.suffix, item.data), *plain_names(item.extras.files, item.suffix).items()]
-    values = plain_names(tables.values_of(item.extras.row), item.suffix)
-    own = {name: value for name, value in values.items() if isinstance(value, bytes | str) or name == "cls"}
-    rest = {name: value for name, value in values.items() if name not in own}
+        return [(item.suffix, item.data), *safe_field_names(item.extras.files, item.suffix).items()]
+    values = safe_field_names(tables.row_values(item.extras.row), item.suffix)
+    files = {name: value for name, value in values.items() if isinstance(value, bytes | str) or name == "cls"}
+    rest = {name: value for name, value in values.items() if name not in files}
     if rest:
-        own["columns.json" if "json" in own else "json"] = json_text(rest, default=in_json)
-    return [(item.suffix, item.data), *((name, encoded(value)) for name, value in own.items())]
+        files["columns.json" if "json" in files else "json"] = json_text(rest, default=to_json_text)
+    return [(item.suffix, item.data), *((name, to_bytes(value)) for name, value in files.items())]
 
 
-def in_json(value: Any) -> str:
-    """Return a value that JSON does not know as text: bytes as Base64."""
+def to_json_text(value: Any) -> str:
+    """Return a value that JSON lacks as text; bytes become Base64."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-def encoded(value: Any) -> bytes:
+def to_bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")

@@ -1,14 +1,15 @@
-"""A service over HTTP: `sdtrt serve`.
+"""The HTTP service: `sdtrt serve`.
 
-application  routes; the way of a request
-operations   what can be asked for, by which parameters
-handlers     how it is answered
-delivery     images and files as responses: negotiation, sizes, ranges, entity tags
-shelf        the files under `--root`
-workers      a bounded number of calls at once, off the event loop
-together     calls of one kind that a device takes in one go
-problems     errors as `application/problem+json`
-metrics      what Prometheus asks for
-openapi      the document that tells machines of the operations
-page.html    the front page
+application   routes and request handling
+operations    the operations and their parameters
+handlers      a method for each operation
+codec_calls   request bodies to response bodies, by a codec
+http_caching  media type negotiation, byte ranges, entity tags
+storage       the files under `--root`
+workers       a bounded thread pool beside the event loop
+batcher       micro-batching of requests for a GPU
+problems      errors as `application/problem+json`
+metrics       metrics for Prometheus
+openapi       the OpenAPI document
+page          the front page, `page.html`, and its security policy
 """

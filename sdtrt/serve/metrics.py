@@ -1,4 +1,4 @@
-"""What Prometheus asks for."""
+"""Metrics for Prometheus."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # bounds of the histogram's buckets
 
 
 class Metrics:
-    """Counts of one application."""
+    """The metrics of one application.
 
-    def __init__(self, places_taken: Callable[[], int]) -> None:
+    Arguments:
+        slots_taken: a function that returns the number of worker slots in use.
+    """
+
+    def __init__(self, slots_taken: Callable[[], int]) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "sdtrt_requests", "Requests by operation and status", ["operation", "status"], registry=self._registry
@@ -20,9 +24,9 @@ class Metrics:
         self._seconds = Histogram(
             "sdtrt_request_seconds", "Time to answer", ["operation"], buckets=SECONDS, registry=self._registry
         )
-        self._sent = Counter("sdtrt_sent_bytes", "Bytes of answers", ["operation"], registry=self._registry)
-        taken = Gauge("sdtrt_places_taken", "Requests in work or waiting for it", registry=self._registry)
-        taken.set_function(places_taken)
+        self._sent = Counter("sdtrt_sent_bytes", "Bytes of response bodies", ["operation"], registry=self._registry)
+        taken = Gauge("sdtrt_places_taken", "Requests that are computed or wait for a worker", registry=self._registry)
+        taken.set_function(slots_taken)
 
     def count(self, operation: str, response: Response, seconds: float) -> None:
         self._requests.labels(operation, str(response.status_code)).inc()

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the operations."""
+"""The OpenAPI document, made from the table of operations."""
 
 import re
 from http import HTTPStatus
@@ -12,32 +12,32 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 def document() -> dict[str, Any]:
-    """Return the document, OpenAPI 3.1."""
+    """Return the OpenAPI 3.1 document."""
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
-        paths.setdefault(plain(operation.path), {})[operation.method.lower()] = described(operation)
+        paths.setdefault(openapi_path(operation.path), {})[operation.method.lower()] = describe_operation(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "sdtrt", "version": __version__, "description": "Photographs as .sdt files, and back."},
+        "info": {"title": "sdtrt", "version": __version__, "description": "Images to .sdt files, and back."},
         "paths": paths,
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
 
-def plain(path: str) -> str:
-    """Return a route's path as OpenAPI writes it."""
+def openapi_path(path: str) -> str:
+    """Return a Starlette route as an OpenAPI path, which has no convertors."""
     return re.sub(r":\w+}", "}", path)
 
 
-def described(operation: Operation) -> dict[str, Any]:
+def describe_operation(operation: Operation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
-        {"name": one.name, "in": "query", "schema": dict(one.schema), "description": one.text}
-        for one in operation.parameters
+        {"name": parameter.name, "in": "query", "schema": dict(parameter.schema), "description": parameter.description}
+        for parameter in operation.parameters
     ]
     if "{name" in operation.path:
         parameters.insert(0, {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}})
-    refused = operation.problems if operation.open else (401, *operation.problems)
-    said: dict[str, Any] = {
+    problems = operation.problems if operation.open else (401, *operation.problems)
+    description: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "parameters": parameters,
@@ -45,11 +45,11 @@ def described(operation: Operation) -> dict[str, Any]:
         "responses": {"200": {"description": "OK", "content": dict.fromkeys(operation.gives, BINARY)}}
         | {
             str(status): {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-            for status in sorted(refused)
+            for status in sorted(problems)
         },
     }
     if operation.name == "file":
-        said["responses"] |= {"206": {"description": "A range of it"}, "304": {"description": "As it was"}}
+        description["responses"] |= {"206": {"description": "A byte range"}, "304": {"description": "Not modified"}}
     if operation.takes:
-        said["requestBody"] = {"required": True, "content": {operation.takes: BINARY}}
-    return said
+        description["requestBody"] = {"required": True, "content": {operation.takes: BINARY}}
+    return description

@@ -1,4 +1,4 @@
-"""What a service can be asked for: the table of which routes, checks of parameters and OpenAPI document are made."""
+"""The table of operations: routes, parameter checks and the OpenAPI document are made from it."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,29 +15,45 @@ from sdtrt.engine.networks.decode_options import DENOISE_WORDS, LOOKS
 from sdtrt.engine.regions import MAX_SCALE
 from sdtrt.images.files import KINDS
 from sdtrt.images.roi import DEFAULT_WEIGHT
-from sdtrt.serve.delivery import SDT
+from sdtrt.serve.http_caching import SDT
 from sdtrt.serve.problems import ProblemError
 
 JSON, NPY, HTML, TEXT = "application/json", "application/x-npy", "text/html", "text/plain"
-MAX_WIDTH = 1 << 16
-NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # as JSON has them, and a sign +
+MAX_WIDTH = 1 << 16  # pixels
+NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # a JSON number, or one with a sign +
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Something that may follow the `?`: how its text is read (`ValueError` if it is wrong), and its JSON schema."""
+    """A query parameter.
+
+    Arguments:
+        name: its name.
+        parse: a function from its text to its value; `ValueError` if the text is invalid.
+        schema: its JSON schema.
+        description: its description in the OpenAPI document.
+    """
 
     name: str
-    read: Callable[[str], Any]
+    parse: Callable[[str], Any]
     schema: Mapping[str, Any]
-    text: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A method and a path, what is taken and what is given: media types, and the statuses of problems.
+    """An operation of the service.
 
-    What is `open` needs no token; what `works` is done by a worker.
+    Arguments:
+        name: its name, which is also that of its handler method.
+        method: the HTTP method.
+        path: the route.
+        summary: its summary in the OpenAPI document.
+        takes: the media type of the request body (default None, no body).
+        gives: the media types of the response.
+        problems: the statuses of its errors (default none).
+        parameters: its query parameters (default none).
+        open: whether it needs no token (default False).
     """
 
     name: str
@@ -51,27 +67,29 @@ class Operation:
     open: bool = False
 
     @property
-    def works(self) -> bool:
+    def uses_worker(self) -> bool:
         return self.takes is not None or self.name == "file"
 
-    def read(self, query: "list[tuple[str, str]]") -> dict[str, Any]:
-        """Return the parameters in a query; a `ProblemError` if one is unknown, said twice, or wrong."""
-        known = {parameter.name: parameter for parameter in self.parameters}
-        found: dict[str, Any] = {}
+    def parse_query(self, query: "list[tuple[str, str]]") -> dict[str, Any]:
+        """Return the parameters in a query; `ProblemError` 422 if one is unknown, repeated or invalid."""
+        parameters = {parameter.name: parameter for parameter in self.parameters}
+        params: dict[str, Any] = {}
         for name, text in query:
-            if name not in known or name in found:
-                why = "is said twice" if name in known else f"is none of: {', '.join(known) or 'none is known here'}"
-                raise ProblemError(422, f"parameter {name[:40]!r} {why}")
+            if name not in parameters:
+                expected = f"expected one of: {', '.join(parameters)}" if parameters else "this path has no parameters"
+                raise ProblemError(422, f"unknown parameter {name[:40]!r}; {expected}")
+            if name in params:
+                raise ProblemError(422, f"parameter {name!r} is given twice")
             try:
-                found[name] = known[name].read(text)
+                params[name] = parameters[name].parse(text)
             except ValueError as error:
                 raise ProblemError(422, f"parameter {name}: {error}") from error
-        return found
+        return params
 
 
-def _within(text: str, kind: Callable[[str], float], low: float, high: float) -> float:
+def _parse_number(text: str, number_type: Callable[[str], float], low: float, high: float) -> float:
     try:
-        value = kind(text) if NUMBER.fullmatch(text) else None
+        value = number_type(text) if NUMBER.fullmatch(text) else None
     except ValueError:
         value = None
     if value is None or not low <= value <= high:
@@ -79,77 +97,82 @@ def _within(text: str, kind: Callable[[str], float], low: float, high: float) ->
     return value
 
 
-def _one_of(text: str, words: Mapping[str, Any]) -> Any:
-    if text not in words:
-        raise ValueError(f"{text[:40]!r}, expected {' or '.join(words)}")
-    return words[text]
+def _parse_choice(text: str, choices: Mapping[str, Any]) -> Any:
+    if text not in choices:
+        raise ValueError(f"{text[:40]!r}, expected {' or '.join(choices)}")
+    return choices[text]
 
 
-def number(name: str, low: float, high: float, text: str) -> Parameter:
+def number_parameter(name: str, low: float, high: float, description: str) -> Parameter:
     schema = {"type": "number", "minimum": low, "maximum": high}
-    return Parameter(name, partial(_within, kind=float, low=low, high=high), schema, text)
+    return Parameter(name, partial(_parse_number, number_type=float, low=low, high=high), schema, description)
 
 
-def whole(name: str, low: int, high: int, text: str) -> Parameter:
+def integer_parameter(name: str, low: int, high: int, description: str) -> Parameter:
     schema = {"type": "integer", "minimum": low, "maximum": high}
-    return Parameter(name, partial(_within, kind=int, low=low, high=high), schema, text)
+    return Parameter(name, partial(_parse_number, number_type=int, low=low, high=high), schema, description)
 
 
-def word(name: str, words: Mapping[str, Any], text: str) -> Parameter:
-    return Parameter(name, partial(_one_of, words=words), {"type": "string", "enum": list(words)}, text)
+def choice_parameter(name: str, choices: Mapping[str, Any], description: str) -> Parameter:
+    schema = {"type": "string", "enum": list(choices)}
+    return Parameter(name, partial(_parse_choice, choices=choices), schema, description)
 
 
-def region(name: str, text: str) -> Parameter:
+def region_parameter(name: str, description: str) -> Parameter:
     schema = {"type": "string", "pattern": r"^\d+x\d+\+\d+\+\d+$", "examples": ["800x600+1200+400"]}
-    return Parameter(name, region_of_text, schema, text)
+    return Parameter(name, region_of_text, schema, description)
 
 
-def steps_of_text(text: str) -> int | str:
-    """Return a number of denoising steps, `auto` or `off`."""
-    return text if text in DENOISE_WORDS else int(_within(text, int, 0, MAX_STEPS))
+def parse_denoise(text: str) -> int | str:
+    """Return a number of denoising steps, "auto" or "off"."""
+    return text if text in DENOISE_WORDS else int(_parse_number(text, int, 0, MAX_STEPS))
 
 
 DENOISE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_STEPS}, {"enum": list(DENOISE_WORDS)}]}
-STRIP = word("strip", {"true": True, "false": False}, "leave out EXIF, XMP and text")
-ENCODING = (
-    number("quality", 1, 100, "1 (smallest) to 100 (best); 50 if nothing is asked for"),
-    whole("max_bytes", 1, 1 << 40, "the largest size of the file"),
-    number("bpp", 1e-6, 1e3, "the same in bits per pixel"),
-    number("target_psnr", 1, 200, "the lowest PSNR in dB"),
-    whole(
+STRIP = choice_parameter("strip", {"true": True, "false": False}, "leave out EXIF, XMP and text")
+ENCODE_PARAMETERS = (
+    number_parameter("quality", 1, 100, "1 (smallest) to 100 (best); default 50"),
+    integer_parameter("max_bytes", 1, 1 << 40, "largest size of the file in bytes"),
+    number_parameter("bpp", 1e-6, 1e3, "largest size of the file in bits per pixel"),
+    number_parameter("target_psnr", 1, 200, "lowest PSNR of the decoded image in dB"),
+    integer_parameter(
         "effort",
         min(SEARCH_ITERATIONS),
         max(SEARCH_ITERATIONS),
-        f"how hard better images of a size are looked for; {DEFAULT_EFFORT}",
+        f"effort of the encoder, from fast to thorough; default {DEFAULT_EFFORT}",
     ),
-    word("method", {name: name for name in METHODS}, "latents, or palette, the method of 2022, a baseline; latents"),
-    word("layers", {"1": 1, "2": 2}, "1: latents alone"),
-    region("roi", "a region that matters more: width, height, left, top"),
-    number("roi_weight", 1, MAX_WEIGHT, f"how many times as much; {DEFAULT_WEIGHT:g}"),
+    choice_parameter(
+        "method", {name: name for name in METHODS}, "latents (default), or palette, the baseline method of 2022"
+    ),
+    choice_parameter("layers", {"1": 1, "2": 2}, "1: latents only; 2 (default): also an overlay and a residual"),
+    region_parameter("roi", "region of interest: width, height, left, top in pixels"),
+    number_parameter("roi_weight", 1, MAX_WEIGHT, f"weight of errors in the region; default {DEFAULT_WEIGHT:g}"),
     STRIP,
 )
-VIEWING = (
-    region("region", "a part of the image: width, height, left, top"),
-    whole("preview", 1, MAX_SCALE, "the image at such a part of its size, quickly for 8, 16, …"),
-    whole("width", 1, MAX_WIDTH, "the image made smaller to so many pixels across; never larger"),
-    word("look", {look: look for look in LOOKS}, "faithful: least error; vivid: sharp and rich; auto: the model's"),
+DECODE_PARAMETERS = (
+    region_parameter("region", "region of the image to decode: width, height, left, top in pixels"),
+    integer_parameter("preview", 1, MAX_SCALE, "downscale by this factor; fast for multiples of 8"),
+    integer_parameter("width", 1, MAX_WIDTH, "downscale to at most this width in pixels"),
+    choice_parameter(
+        "look", {look: look for look in LOOKS}, "faithful: least error; vivid: sharp and rich; auto: by the model"
+    ),
     Parameter(
         "denoise",
-        steps_of_text,
+        parse_denoise,
         DENOISE_SCHEMA,
         "steps of the model's UNet; off or 0: none; auto: as its bundle recommends",
     ),
     STRIP,
 )
-WITH_BODY = (408, 413, 415, 422, 503)
+BODY_PROBLEMS = (408, 413, 415, 422, 503)
 
 OPERATIONS = (
-    Operation(name="page", method="GET", path="/", summary="Try it in a browser", gives=(HTML,), open=True),
+    Operation(name="page", method="GET", path="/", summary="Front page: try it in a browser", gives=(HTML,), open=True),
     Operation(
         name="viewer",
         method="GET",
         path="/viewer/{name:name}",
-        summary="The viewer, which decodes in the browser, file by file, if it is built",
+        summary="Files of the viewer, which decodes in the browser; 404 if it is not built",
         gives=("*/*",),
         problems=(404,),
         open=True,
@@ -158,68 +181,68 @@ OPERATIONS = (
         name="encode",
         method="POST",
         path="/encode",
-        summary="An image file to an .sdt file",
+        summary="Encode an image file as an .sdt file",
         takes="image/*",
         gives=(SDT,),
-        problems=WITH_BODY,
-        parameters=ENCODING,
+        problems=BODY_PROBLEMS,
+        parameters=ENCODE_PARAMETERS,
     ),
     Operation(
         name="decode",
         method="POST",
         path="/decode",
-        summary="An .sdt file to an image of the kind that is accepted",
+        summary="Decode an .sdt file to an image of an accepted media type",
         takes=SDT,
         gives=KINDS,
-        problems=(406, *WITH_BODY),
-        parameters=VIEWING,
+        problems=(406, *BODY_PROBLEMS),
+        parameters=DECODE_PARAMETERS,
     ),
     Operation(
         name="file",
         method="GET",
         path="/files/{name:name}",
-        summary="An .sdt file under the root, or its image: what is accepted",
+        summary="An .sdt file below the root, or its image, by the accepted media types",
         gives=(SDT, *KINDS),
         problems=(404, 406, 412, 413, 416, 422, 502, 503),
-        parameters=VIEWING,
+        parameters=DECODE_PARAMETERS,
     ),
     Operation(
         name="info",
         method="POST",
         path="/info",
-        summary="What an .sdt file says of itself",
+        summary="Properties of an .sdt file",
         takes=SDT,
         gives=(JSON,),
-        problems=WITH_BODY,
+        problems=BODY_PROBLEMS,
     ),
     Operation(
         name="verify",
         method="POST",
         path="/verify",
-        summary="Whether an .sdt file is whole: every bit is checked, but for the pixels",
+        summary="Check every bit of an .sdt file without decoding its pixels",
         takes=SDT,
         gives=(JSON,),
-        problems=WITH_BODY,
+        problems=BODY_PROBLEMS,
     ),
     Operation(
         name="latents",
         method="POST",
         path="/latents",
-        summary="The latents in an .sdt file, float32 (C, h, w), as NumPy stores them",
+        summary="The latents of an .sdt file as a .npy file, float32 (C, h, w)",
         takes=SDT,
         gives=(NPY,),
-        problems=WITH_BODY,
+        problems=BODY_PROBLEMS,
     ),
-    Operation(name="healthz", method="GET", path="/healthz", summary="Whether it runs", gives=(JSON,), open=True),
+    Operation(name="healthz", method="GET", path="/healthz", summary="Liveness", gives=(JSON,), open=True),
     Operation(
         name="readyz",
         method="GET",
         path="/readyz",
-        summary="Whether networks are loaded",
+        summary="Readiness: whether the networks are loaded",
         gives=(JSON,),
         problems=(503,),
         open=True,
     ),
-    Operation(name="metrics", method="GET", path="/metrics", summary="Figures for Prometheus", gives=(TEXT,)),
-    Operation(name="openapi", method="GET", path="/openapi.json", summary="This", gives=(JSON,), open=True),
+    Operation(name="metrics", method="GET", path="/metrics", summary="Metrics for Prometheus", gives=(TEXT,)),
+    Operation(name="openapi", method="GET", path="/openapi.json", summary="This document", gives=(JSON,), open=True),
 )

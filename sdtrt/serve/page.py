@@ -1,4 +1,4 @@
-"""The front page, with a policy that lets nothing run but what is written in it, and the viewer if there is one."""
+"""The front page, with a content security policy that allows its own script and, if it is built, the viewer."""
 
 import base64
 import hashlib
@@ -8,15 +8,20 @@ from importlib import resources
 
 from starlette.responses import HTMLResponse, Response
 
-from sdtrt.viewer import ISOLATED
+from sdtrt.viewer import ISOLATION_HEADERS
 
 
 def page_response(*, decodes: bool) -> Response:
-    """Return the page, which decodes by itself what comes back, with the files of the viewer, or has it decoded."""
+    """Return the front page.
+
+    Arguments:
+        decodes: whether the page decodes `.sdt` files itself, by the files of the viewer. Otherwise the page sends them
+            to the service.
+    """
     if not decodes:
         return HTMLResponse(_page(), headers={"Content-Security-Policy": _policy("")})
-    told = _page().replace("<html ", '<html data-viewer="viewer/" ', 1)
-    return HTMLResponse(told, headers=ISOLATED | {"Content-Security-Policy": _policy(" 'self'")})
+    html = _page().replace("<html ", '<html data-viewer="viewer/" ', 1)
+    return HTMLResponse(html, headers=ISOLATION_HEADERS | {"Content-Security-Policy": _policy(" 'self'")})
 
 
 @cache
@@ -25,16 +30,16 @@ def _page() -> str:
 
 
 @cache
-def _policy(more: str) -> str:
-    script, style = (_hash_of(element) for element in ("script", "style"))
+def _policy(script_sources: str) -> str:
+    script, style = (_inline_hash(element) for element in ("script", "style"))
     return (
-        f"default-src 'none'; script-src {script}{more}; style-src {style}; img-src blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src {script}{script_sources}; style-src {style}; img-src blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 
-def _hash_of(element: str) -> str:
-    """Return the hash of the one script or style sheet in the page, as policies name it (CSP 3, 8.3)."""
+def _inline_hash(element: str) -> str:
+    """Return the CSP hash source of the page's only script or style element (CSP 3, 8.3)."""
     match = re.search(f"<{element}>(.*?)</{element}>", _page(), re.DOTALL)
     assert match is not None
     return f"'sha256-{base64.b64encode(hashlib.sha256(match[1].encode()).digest()).decode()}'"

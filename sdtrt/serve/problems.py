@@ -1,4 +1,4 @@
-"""What goes wrong, as `application/problem+json` (RFC 9457)."""
+"""Errors as `application/problem+json` (RFC 9457)."""
 
 import logging
 from collections.abc import Mapping
@@ -12,16 +12,22 @@ from sdtrt.process.text import json_text, without_addresses
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = "1"  # seconds
-CLIENT_GONE = 499  # nobody reads it but logs and metrics
+CLIENT_GONE = 499  # nginx's status for a client that has disconnected; only logs and metrics see it
 
 log = logging.getLogger("sdtrt.serve")
 
 
 class ProblemError(Exception):
-    """A request that is refused, by an HTTP status and one line that says why."""
+    """A request that is refused.
+
+    Arguments:
+        status: the HTTP status.
+        detail: the reason, in one line.
+        headers: further headers of the response (default none).
+    """
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, detail, headers)  # all of it, so that the error can be pickled
+        super().__init__(status, detail, headers)  # all arguments, so that the error can be pickled
         self.status, self.detail, self.headers = status, detail, dict(headers or {})
 
     def __str__(self) -> str:
@@ -34,11 +40,11 @@ class ProblemError(Exception):
 
 
 def busy() -> ProblemError:
-    return ProblemError(503, "all workers are busy, come back", {"Retry-After": RETRY_AFTER})
+    return ProblemError(503, "all workers are busy; try again later", {"Retry-After": RETRY_AFTER})
 
 
-def problem_of(error: Exception) -> ProblemError:
-    """Return the problem that an error is to whoever sent the request; what is nobody's fault there is logged."""
+def to_problem(error: Exception) -> ProblemError:
+    """Return the problem that the sender of a request sees; an error that the request did not cause is logged."""
     match error:
         case ProblemError():
             return error
@@ -50,4 +56,4 @@ def problem_of(error: Exception) -> ProblemError:
             return ProblemError(422, without_addresses(str(error)))
         case _:
             log.error("a request failed", exc_info=error)
-            return ProblemError(500, "this is a fault of the service; its log tells more")
+            return ProblemError(500, "internal error; the log of the service has the details")

@@ -1,4 +1,4 @@
-"""A bounded number of calls at once, off the event loop."""
+"""A bounded thread pool beside the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,55 +14,75 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Threads, and places for requests: one in work for each thread, and `waiting` more."""
+    """Threads, and a bounded number of slots for requests.
+
+    Arguments:
+        threads: the number of threads, at least 1. Each has one slot.
+        waiting: the number of further slots, for requests that wait for a thread.
+        timeout: seconds after which a call is given up.
+    """
 
     def __init__(self, threads: int, waiting: int, timeout: float) -> None:
-        self.places = threads + waiting
-        self.taken = 0
+        self.num_slots = threads + waiting
+        self.num_taken = 0
         self._pool = ThreadPoolExecutor(threads, "sdtrt")
         self._timeout = timeout
 
-    def take_place(self) -> None:
-        """Take a place, which is to be held from before the body comes until the answer has gone; or `busy`."""
-        if self.taken == self.places:
+    def acquire_slot(self) -> None:
+        """Take a slot for a request, from before its body is read until its response is sent.
+
+        Raises:
+            ProblemError: 503, all slots are taken.
+        """
+        if self.num_taken == self.num_slots:
             raise busy()
-        self.taken += 1
+        self.num_taken += 1
 
-    def leave_place(self) -> None:
-        self.taken -= 1
+    def release_slot(self) -> None:
+        self.num_taken -= 1
 
-    def submit(self, call: Callable[..., T], *arguments: Any, **named: Any) -> "asyncio.Future[T]":
-        """Return the future outcome of a call; if that is cancelled before it began, the call is forgotten at once."""
-        job = Job(partial(call, *arguments, **named))
+    def submit(self, call: Callable[..., T], *arguments: Any, **keywords: Any) -> "asyncio.Future[T]":
+        """Run a call in a thread. Cancelling the returned future frees the arguments of a call that has not begun."""
+        job = Job(partial(call, *arguments, **keywords))
         future = asyncio.wrap_future(self._pool.submit(job))
-        future.add_done_callback(lambda done: job.forget() if done.cancelled() else None)
+        future.add_done_callback(lambda done: job.discard() if done.cancelled() else None)
         return future
 
-    async def outcome(self, request: Request, future: "asyncio.Future[T]") -> T:
-        """Return what comes of a call; a `ProblemError` if it takes too long, or nobody waits for it any longer.
+    async def wait_result(self, request: Request, future: "asyncio.Future[T]") -> T:
+        """Wait for the result of a call.
 
-        A call that is given up is not begun, or, where it has been, ends by itself.
+        A call that is given up does not begin. A call that has begun runs to its end, and its result is dropped.
+
+        Arguments:
+            request: the request, whose body has been read.
+            future: the future of the call.
+
+        Raises:
+            ProblemError: 503, the call takes longer than the timeout; 499, the client has disconnected.
         """
-        gone = asyncio.create_task(until_gone(request))
-        awaited: list[asyncio.Future[Any]] = [future, gone]
+        disconnect = asyncio.create_task(wait_disconnect(request))
+        awaited: list[asyncio.Future[Any]] = [future, disconnect]
         try:
             await asyncio.wait(awaited, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
             if future.done():
                 return future.result()
-            if gone.done():
-                raise ProblemError(CLIENT_GONE, "the client went away")
-            raise ProblemError(503, f"this took longer than {self._timeout:g} seconds", {"Retry-After": "60"})
+            if disconnect.done():
+                raise ProblemError(CLIENT_GONE, "the client disconnected")
+            raise ProblemError(503, f"the request took longer than {self._timeout:g} seconds", {"Retry-After": "60"})
         finally:
-            gone.cancel()
+            disconnect.cancel()
             future.cancel()
 
     def close(self) -> None:
-        """Forget what waits; what is in work ends by itself."""
+        """Cancel the waiting calls. Running calls end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Job(Generic[T]):
-    """A call, to be made once. Executors keep what was cancelled until its turn comes: so it may be forgotten."""
+    """A call that runs at most once.
+
+    Executors keep a cancelled job until its turn comes. `discard` drops the call, and with it its arguments, before.
+    """
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._calls = [call]
@@ -70,11 +90,11 @@ class Job(Generic[T]):
     def __call__(self) -> T:
         return self._calls.pop()()
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         self._calls.clear()
 
 
-async def until_gone(request: Request) -> None:
-    """Return when the client of a request, whose body has been read, has gone away."""
+async def wait_disconnect(request: Request) -> None:
+    """Return once the client of a request, whose body has been read, has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""Names that clash with each other, with folders or with devices: nothing is lost, nothing waits, the rest goes on."""
+"""Names that clash with each other, with folders or with devices: no sample is lost, and no run blocks."""
 
 import errno
 import json
@@ -15,15 +15,15 @@ from environment import needs_names_in_utf_8
 
 from sdtrt import cli
 from sdtrt.dataset import stores
-from sdtrt.dataset.runs import Summary, changed_files
-from sdtrt.dataset.sources import IMAGES, same_place, samples_of
+from sdtrt.dataset.runner import Summary, changed_files
+from sdtrt.dataset.sources import IMAGES, is_same_location, list_samples
 
 Running = Callable[..., Summary]
 
 
 @pytest.fixture
-def image(picture_files: dict[str, bytes]) -> bytes:
-    return picture_files["part 0/0"]
+def image(image_files: dict[str, bytes]) -> bytes:
+    return image_files["part 0/0"]
 
 
 def folder_with(folder: Path, files: dict[str, bytes]) -> Path:
@@ -72,10 +72,10 @@ def tar_of(path: Path, *members: tuple[str, bytes]) -> str:
     return str(path)
 
 
-def test_tar_name_that_comes_again_begins_another_sample(image: bytes, tmp_path: Path) -> None:
+def test_tar_repeated_name_begins_another_sample(image: bytes, tmp_path: Path) -> None:
     twice = [("c.png", image), ("c.txt", b"1"), ("c.png", image + b"x"), ("c.txt", b"2")]
     source = tar_of(tmp_path / "s.tar", *twice, ("d.PNG", b"1"), ("d.png", b"22"), ("d.Png", b"333"))
-    found = samples_of(source, IMAGES)
+    found = list_samples(source, IMAGES)
     assert [(one.key, one.main.nbytes, len(one.others)) for one in found] == [
         ("c", len(image), 1),
         ("c_2", len(image) + 1, 1),
@@ -85,7 +85,9 @@ def test_tar_name_that_comes_again_begins_another_sample(image: bytes, tmp_path:
     assert {one.others[0][1].offset for one in found[:2]} != {found[0].others[0][1].offset}
 
 
-def test_result_named_as_a_folder_is_an_error_of_its_sample(running: Running, image: bytes, tmp_path: Path) -> None:
+def test_result_with_the_name_of_a_folder_is_an_error_of_its_sample(
+    running: Running, image: bytes, tmp_path: Path
+) -> None:
     source = folder_with(tmp_path / "in", {"x.png": image, "x.sdt/y.png": image, "z.png": image, "w.png": image})
     (tmp_path / "out" / "w.sdt").mkdir(parents=True)
     summary = running("encode", str(source), str(tmp_path / "out"))
@@ -96,8 +98,8 @@ def test_result_named_as_a_folder_is_an_error_of_its_sample(running: Running, im
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_list_of_pipes_devices_folders_and_itself_goes_on(running: Running, image: bytes, tmp_path: Path) -> None:
-    """A pipe would be waited for, and some devices have no end."""
+def test_list_with_pipes_devices_and_folders_continues(running: Running, image: bytes, tmp_path: Path) -> None:
+    """Reading a pipe would block, and some devices never end."""
     folder_with(tmp_path, {"in/a.png": image})
     os.mkfifo(tmp_path / "pipe.png")
     names = [tmp_path / "pipe.png", "/dev/zero", tmp_path / "in", tmp_path / "l.txt", tmp_path / "in" / "a.png"]
@@ -109,16 +111,16 @@ def test_list_of_pipes_devices_folders_and_itself_goes_on(running: Running, imag
 
 @pytest.mark.parametrize("name", ["l.txt", "L.TXT"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
-def test_list_in_encodings_of_windows_is_read(image: bytes, tmp_path: Path, encoding: str, name: str) -> None:
+def test_list_in_a_windows_encoding_is_read(image: bytes, tmp_path: Path, encoding: str, name: str) -> None:
     needs_names_in_utf_8()
     paths = [tmp_path / "caf\u00e9.png", tmp_path / "b.png"]
     text = "\r\n".join([*map(str, paths), ""])
     (tmp_path / name).write_text(f"\ufeff{text}" if encoding == "utf-16-be" else text, encoding, newline="")
-    assert [sample.main.url for sample in samples_of(str(tmp_path / name), IMAGES)] == [str(path) for path in paths]
+    assert [sample.main.url for sample in list_samples(str(tmp_path / name), IMAGES)] == [str(path) for path in paths]
 
 
 @pytest.mark.parametrize("name", ["in", "in/../in", "link", "in/", "up/in"])
-def test_destination_that_is_the_source_is_refused(running: Running, image: bytes, tmp_path: Path, name: str) -> None:
+def test_run_destination_equal_to_source_is_refused(running: Running, image: bytes, tmp_path: Path, name: str) -> None:
     source = folder_with(tmp_path / "in", {"a.png": image})
     (tmp_path / "link").symlink_to(source)
     (tmp_path / "up").symlink_to(tmp_path)
@@ -127,13 +129,13 @@ def test_destination_that_is_the_source_is_refused(running: Running, image: byte
     assert [path.name for path in source.iterdir()] == ["a.png"]
 
 
-def test_same_place_other_locations_are_compared_by_name() -> None:
-    assert same_place("memory://a/b", "memory://a/b")
-    assert not same_place("memory://a/b", "memory://a/c")
-    assert not same_place("memory://a", "/a")
+def test_is_same_location_compares_urls_by_name() -> None:
+    assert is_same_location("memory://a/b", "memory://a/b")
+    assert not is_same_location("memory://a/b", "memory://a/c")
+    assert not is_same_location("memory://a", "/a")
 
 
-def test_destination_within_the_source_and_around_it_runs_twice(running: Running, image: bytes, tmp_path: Path) -> None:
+def test_run_destination_inside_or_around_the_source_runs_twice(running: Running, image: bytes, tmp_path: Path) -> None:
     source = folder_with(tmp_path / "in", {"a.png": image, "a.txt": b"words"})
     for destination in (source / "out", tmp_path):
         first = running("encode", str(source), str(destination))
@@ -153,7 +155,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_verify_of_a_damaged_manifest_is_an_error_in_words(
+def test_verify_damaged_manifest_is_a_value_error(
     running: Running, image: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
     source, out = folder_with(tmp_path / "in", {"a.png": image}), tmp_path / "out"
@@ -167,9 +169,7 @@ def test_verify_of_a_damaged_manifest_is_an_error_in_words(
     assert "damaged manifest.jsonl" in capsys.readouterr().err
 
 
-def test_full_disk_ends_the_run_with_the_name_of_the_file(
-    image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_full_disk_error_names_the_file(image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -178,7 +178,7 @@ def test_full_disk_ends_the_run_with_the_name_of_the_file(
         stores.Store(str(tmp_path)).put("a.sdt", image)
 
 
-def test_workers_beyond_the_shards_are_not_started(image: bytes, tmp_path: Path) -> None:
+def test_command_workers_are_limited_by_the_shards(image: bytes, tmp_path: Path) -> None:
     source = folder_with(tmp_path / "in", {"a.png": image})
     arguments = ["--workers", "99999999999999999999", "--quiet", str(source), str(tmp_path / "out")]
     assert cli.main(["dataset", "encode", *arguments]) == 0

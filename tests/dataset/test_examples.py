@@ -1,4 +1,4 @@
-"""The examples of dataset.md run, as they stand there, but for those that need a bucket or a cluster."""
+"""The commands and the code of dataset.md run unchanged, except where they need a bucket or a cluster."""
 
 import os
 import re
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = ("s3://", "--ray")
 
 
-def test_examples(make_source: Callable[[str, Path], str], tmp_path: Path) -> None:
+def test_documentation_commands_run(make_source: Callable[[str, Path], str], tmp_path: Path) -> None:
     Path(make_source("folder", tmp_path)).rename(tmp_path / "photos")
     make_source("tar", tmp_path)
     for number in range(2):
@@ -28,5 +28,5 @@ def test_examples(make_source: Callable[[str, Path], str], tmp_path: Path) -> No
     shown = (f"{blocks[0]}    print(caption)\n", f"{blocks[1]}        print(captions)\n")
     for code in shown:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, check=True)
-        assert b"picture 3" in done.stdout
+        assert b"caption 3" in done.stdout
     assert len(list((tmp_path / "back").rglob("*.webp"))) == 7

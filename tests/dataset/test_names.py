@@ -1,4 +1,4 @@
-"""Names are data: no sign in the path of an image or in a line of a list has a meaning."""
+"""Names are data: no character in the path of an image or in a line of a list is special."""
 
 import io
 import json
@@ -11,8 +11,8 @@ import pytest
 from environment import needs_names_in_utf_8
 
 from sdtrt import cli
-from sdtrt.dataset.runs import Summary
-from sdtrt.dataset.sources import IMAGES, SDT_FILES, absolute, is_chain, located, samples_of
+from sdtrt.dataset.runner import Summary
+from sdtrt.dataset.sources import IMAGES, SDT_FILES, absolute_location, is_chained_url, list_samples, resolve_location
 
 Running = Callable[..., Summary]
 
@@ -49,14 +49,14 @@ NAMES = [
 
 
 @pytest.fixture
-def odd_folder(tmp_path: Path, picture_files: dict[str, bytes]) -> Path:
+def odd_folder(tmp_path: Path, image_files: dict[str, bytes]) -> Path:
     """A folder with an image of each name that this file system allows."""
     needs_names_in_utf_8()
     folder = tmp_path / "in"
     folder.mkdir()
     for name in NAMES:
         try:
-            (folder / name).write_bytes(picture_files["part 0/0"])
+            (folder / name).write_bytes(image_files["part 0/0"])
         except OSError:
             assert not name.isascii() or os.sep != "/"
     return folder
@@ -67,14 +67,14 @@ def made(out: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_list_odd_names_each_line_is_a_path(
+def test_list_odd_names_are_paths(
     running: Running, odd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     names = sorted(path.name for path in odd_folder.iterdir())
     monkeypatch.setenv("HOME", str(tmp_path / "no home"))
     monkeypatch.chdir(odd_folder)
     (tmp_path / "l.txt").write_bytes(b"\xef\xbb\xbf" + os.fsencode(end.join([*names, ""])))
-    samples = samples_of(str(tmp_path / "l.txt"), IMAGES)
+    samples = list_samples(str(tmp_path / "l.txt"), IMAGES)
     assert [sample.main.url for sample in samples] == [str(odd_folder / name) for name in names]
     summary = running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"))
     assert (summary.errors, summary.sums["samples"]) == ([], len(names))
@@ -83,7 +83,7 @@ def test_list_odd_names_each_line_is_a_path(
 
 
 @pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
-def test_folder_odd_names_come_back(running: Running, odd_folder: Path, tmp_path: Path, form: str) -> None:
+def test_folder_odd_names_round_trip(running: Running, odd_folder: Path, tmp_path: Path, form: str) -> None:
     count = len(list(odd_folder.iterdir())) - 1  # one has no suffix
     summary = running("encode", str(odd_folder), str(tmp_path / "out"), form=form)
     assert (summary.errors, summary.sums["samples"], dict(summary.left_behind)) == ([], count, {"none": 1})
@@ -97,7 +97,7 @@ def test_folder_odd_names_come_back(running: Running, odd_folder: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["a*[b]?", "a::b", "~", "s3:", "#", " ", "-x", "%41", "caf\udce9", "x.tar", "l.txt"])
-def test_locations_odd_folder_names_are_taken_as_they_are(
+def test_command_odd_folder_names_are_not_interpreted(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -108,15 +108,15 @@ def test_locations_odd_folder_names_are_taken_as_they_are(
     assert len(made(tmp_path / out)) == 7
 
 
-def test_sources_star_that_is_a_file_names_that_file(tmp_path: Path, picture_files: dict[str, bytes]) -> None:
+def test_source_star_in_an_existing_name_is_no_pattern(tmp_path: Path, image_files: dict[str, bytes]) -> None:
     for name in ("s-*.tar", "s-1.tar"):
         with tarfile.open(tmp_path / name, "w") as archive:
             member = tarfile.TarInfo(f"of {name[2]}.png")
-            member.size = len(picture_files["part 0/0"])
-            archive.addfile(member, io.BytesIO(picture_files["part 0/0"]))
-    assert [sample.key for sample in samples_of(str(tmp_path / "s-*.tar"), IMAGES)] == ["of *"]
+            member.size = len(image_files["part 0/0"])
+            archive.addfile(member, io.BytesIO(image_files["part 0/0"]))
+    assert [sample.key for sample in list_samples(str(tmp_path / "s-*.tar"), IMAGES)] == ["of *"]
     (tmp_path / "s-*.tar").unlink()
-    assert [sample.key for sample in samples_of(str(tmp_path / "s-*.tar"), IMAGES)] == ["of 1"]
+    assert [sample.key for sample in list_samples(str(tmp_path / "s-*.tar"), IMAGES)] == ["of 1"]
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_sources_star_that_is_a_file_names_that_file(tmp_path: Path, picture_fil
         ("://x", False),
     ],
 )
-def test_absolute_only_schemes_and_chains_stay(location: str, is_url: bool) -> None:
-    assert absolute(location) == (location if is_url else str(Path(location).absolute()))
+def test_absolute_location_keeps_urls(location: str, is_url: bool) -> None:
+    assert absolute_location(location) == (location if is_url else str(Path(location).absolute()))
 
 
-def test_located_url_with_double_colon_is_one_object() -> None:
-    files, _ = located("memory://plain/a::b.png")
+def test_resolve_location_url_with_double_colon_is_one_object() -> None:
+    files, _ = resolve_location("memory://plain/a::b.png")
     assert "memory" in files.protocol
-    assert not is_chain("memory://plain/a::b.png")
+    assert not is_chained_url("memory://plain/a::b.png")
 
 
-def test_tar_member_that_is_not_utf8_is_named_in_ascii(running: Running, tmp_path: Path, odd_folder: Path) -> None:
+def test_tar_member_name_that_is_not_utf8_is_escaped(running: Running, tmp_path: Path, odd_folder: Path) -> None:
     data = (odd_folder / "photo").read_bytes()
     with tarfile.open(tmp_path / "s.tar", "w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in (("caf\udce9.png", data), ("caf\udce9.txt", b"said"), ("\udcff.png", b"damaged")):
@@ -154,12 +154,10 @@ def test_tar_member_that_is_not_utf8_is_named_in_ascii(running: Running, tmp_pat
     for form in ("folder", "tar", "parquet"):
         summary = running("encode", str(tmp_path / "s.tar"), str(tmp_path / form), form=form)
         assert [error["key"] for error in summary.errors] == ["%FF"]
-        assert [sample.key for sample in samples_of(str(tmp_path / form), SDT_FILES)] == ["caf%E9"]
+        assert [sample.key for sample in list_samples(str(tmp_path / form), SDT_FILES)] == ["caf%E9"]
 
 
-def test_commands_errors_name_key_and_source_in_printable_signs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_errors_are_printable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "\x1b[31m\nred.png").write_bytes(b"no image")

@@ -1,4 +1,4 @@
-"""Rows of Parquet datasets keep their names, their further columns and the metadata of their schema."""
+"""Parquet datasets keep the keys, the further columns and the schema metadata of their rows."""
 
 import datetime
 import json
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from environment import needs_names_in_utf_8
 
-from sdtrt.dataset import Latents
-from sdtrt.dataset.runs import Summary
-from sdtrt.dataset.sources import IMAGES, samples_of
+from sdtrt.dataset import LatentDataset
+from sdtrt.dataset.runner import Summary
+from sdtrt.dataset.sources import IMAGES, list_samples
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -44,8 +44,8 @@ def further_columns() -> dict[str, Any]:
 
 
 @pytest.fixture
-def source(tmp_path: Path, picture_files: dict[str, bytes]) -> Path:
-    images = [*picture_files.values()][:5]
+def source(tmp_path: Path, image_files: dict[str, bytes]) -> Path:
+    images = [*image_files.values()][:5]
     column = pyarrow.array([{"bytes": data, "path": f"p/{n}.png"} for n, data in enumerate(images)])
     further = further_columns()
     fields = [pyarrow.field(name, array.type, metadata={b"of": name.encode()}) for name, array in further.items()]
@@ -55,59 +55,61 @@ def source(tmp_path: Path, picture_files: dict[str, bytes]) -> Path:
     return tmp_path / "in.parquet"
 
 
-def whole(folder: Path) -> Any:
-    """Return the tables of a destination as one: their schemas have to be the same."""
+def read_all_tables(folder: Path) -> Any:
+    """Return the tables of a destination as one table; their schemas must be equal."""
     tables = [parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))]
     assert all(table.schema.equals(tables[0].schema, check_metadata=True) for table in tables)
     return pyarrow.concat_tables(tables)
 
 
 @pytest.mark.parametrize("shard_size", [2, 99])
-def test_parquet_there_and_back_keeps_columns(running: Running, source: Path, tmp_path: Path, shard_size: int) -> None:
+def test_parquet_round_trip_keeps_columns(running: Running, source: Path, tmp_path: Path, shard_size: int) -> None:
     packed, back = tmp_path / "packed", tmp_path / "back"
     for operation, where, out in (("encode", source, packed), ("decode", packed, back)):
         assert running(operation, str(where), str(out), form="parquet", shard_size=shard_size).errors == []
-        before, after = parquet.read_table(source), whole(out)
+        before, after = parquet.read_table(source), read_all_tables(out)
         for name in further_columns():
             assert after.schema.field(name).type == before.schema.field(name).type, name
             assert after.schema.field(name).metadata[b"of"] == name.encode()
             assert repr(after[name].to_pylist()) == repr(before[name].to_pylist())
         assert METADATA.items() <= after.schema.metadata.items()
         assert after["image.path"].to_pylist() == [f"p/{n}.png" for n in range(5)]
-    assert set(back_names := whole(back).schema.names) == {"png", "image.path", *further_columns()}
+    assert set(back_names := read_all_tables(back).schema.names) == {"png", "image.path", *further_columns()}
     assert len(back_names) == len(set(back_names))
 
 
-def test_parquet_path_of_image_names_row(running: Running, tmp_path: Path, picture_files: dict[str, bytes]) -> None:
-    image = picture_files["part 0/0"]
+def test_parquet_image_path_is_the_key(running: Running, tmp_path: Path, image_files: dict[str, bytes]) -> None:
+    image = image_files["part 0/0"]
     paths = ["sub/one.jpg", "sub/one.jpg", None, "../up.png", ""]
     rows = [{"bytes": image, "path": path} for path in paths]
     parquet.write_table(pyarrow.table({"image": rows}), tmp_path / "in.parquet")
-    keys = [sample.key for sample in samples_of(str(tmp_path / "in.parquet"), IMAGES)]
+    keys = [sample.key for sample in list_samples(str(tmp_path / "in.parquet"), IMAGES)]
     assert keys == ["sub/one", "sub/one_2", "in-000000002", "_/up", "in-000000004"]
     running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"))
     assert (tmp_path / "out" / "sub" / "one_2.sdt").is_file()
 
 
-def test_parquet_column_named_as_result_is_kept(
-    running: Running, tmp_path: Path, picture_files: dict[str, bytes]
+def test_parquet_column_with_the_name_of_the_result_is_kept(
+    running: Running, tmp_path: Path, image_files: dict[str, bytes]
 ) -> None:
-    table = pyarrow.table({"image": [picture_files["part 0/0"]], "sdt": [7], "source.sdt": ["x"]})
+    table = pyarrow.table({"image": [image_files["part 0/0"]], "sdt": [7], "source.sdt": ["x"]})
     parquet.write_table(table, tmp_path / "in.parquet")
     running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"), form="parquet")
-    row = whole(tmp_path / "out").to_pylist()[0]
+    row = read_all_tables(tmp_path / "out").to_pylist()[0]
     assert (row["source.sdt_"], row["source.sdt"], row["sdt"][:3], row["nbytes"]) == (7, "x", b"SDT", len(row["sdt"]))
 
 
-def test_parquet_files_of_other_schemas_join(running: Running, tmp_path: Path, picture_files: dict[str, bytes]) -> None:
-    image = picture_files["part 0/0"]
+def test_parquet_files_with_different_schemas_are_joined(
+    running: Running, tmp_path: Path, image_files: dict[str, bytes]
+) -> None:
+    image = image_files["part 0/0"]
     for number, further in enumerate(({"n": [1]}, {"n": ["one"]}, {"m": [[1.5]]}, {})):
         parquet.write_table(pyarrow.table({"image": [image], **further}), tmp_path / f"p-{number}.parquet")
     assert (
         running("encode", str(tmp_path / "p-*.parquet"), str(tmp_path / "out"), form="parquet", shard_size=9).errors
         == []
     )
-    rows = whole(tmp_path / "out").to_pylist()
+    rows = read_all_tables(tmp_path / "out").to_pylist()
     assert [row["n"] for row in rows] == ["1", '"one"', None, None]
     assert [row["m"] for row in rows] == [None, None, [1.5], None]
 
@@ -128,9 +130,9 @@ def test_parquet_to_folder_writes_strict_json(running: Running, source: Path, tm
     assert (out / "a" / "b.c_2.sdt").is_file()
 
 
-def test_loader_of_parquet_gives_values(running: Running, source: Path, tmp_path: Path) -> None:
+def test_latent_dataset_parquet_fields_have_values(running: Running, source: Path, tmp_path: Path) -> None:
     running("encode", str(source), str(tmp_path / "out"), form="parquet")
-    fields = {key: fields for key, _, fields in Latents(str(tmp_path / "out"))}
+    fields = {key: fields for key, _, fields in LatentDataset(str(tmp_path / "out"))}
     assert fields["a/b.c"]["nested"] == [{"b": 1, "c": [1.0, None]}]
     assert not {"key", "image.path", "nothing"} & fields["a/b.c"].keys()
     assert list(fields) == ["a/b.c", "_/d", "a/b.c_2", "e e", "\u00e9"]
@@ -139,22 +141,22 @@ def test_loader_of_parquet_gives_values(running: Running, source: Path, tmp_path
 @pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
 @pytest.mark.parametrize("name", ["day", "zone", "nested"])
 def test_parquet_value_that_python_lacks_is_kept(
-    running: Running, picture_files: dict[str, bytes], tmp_path: Path, form: str, name: str
+    running: Running, image_files: dict[str, bytes], tmp_path: Path, form: str, name: str
 ) -> None:
-    """Python has no days after the year 9999, and not every time zone: the image goes on, the value is text."""
+    """Python lacks dates after the year 9999 and some time zones; such a value becomes text."""
     days = pyarrow.array([2**31 - 1], pyarrow.date32())
     column = {
         "day": days,
         "zone": pyarrow.array([1000], pyarrow.timestamp("ms", "Nowhere/Nope")),
         "nested": pyarrow.StructArray.from_arrays([days], ["day"]),
     }[name]
-    image = picture_files["part 0/0"]
+    image = image_files["part 0/0"]
     parquet.write_table(pyarrow.table({"image": [image], "key": ["k"], "odd": column}), tmp_path / "in.parquet")
     summary = running("encode", str(tmp_path / "in.parquet"), str(tmp_path / "out"), form=form)
     assert (summary.errors, summary.sums["samples"]) == ([], 1)
-    [(key, _, fields)] = Latents(str(tmp_path / "out"))
+    [(key, _, fields)] = LatentDataset(str(tmp_path / "out"))
     assert key == "k"
     text = fields["odd"].decode() if isinstance(fields["odd"], bytes) else fields["odd"]
     assert {"day": "2147483647", "zone": "1970-01-01 00:00:01", "nested": "2147483647"}[name] in text
     if form == "parquet":
-        assert whole(tmp_path / "out").column("odd").type == column.type
+        assert read_all_tables(tmp_path / "out").column("odd").type == column.type

@@ -1,4 +1,4 @@
-"""Datasets in a bucket: Moto's S3 server over loopback, whose objects fail before they come."""
+"""Datasets in a bucket: Moto's S3 server over loopback, which first refuses some requests."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from sdtrt.dataset.runs import Summary
+from sdtrt.dataset.runner import Summary
 
 Running = Callable[..., Summary]
 ENVIRONMENT = {
@@ -22,8 +22,8 @@ ENVIRONMENT = {
 }
 
 
-class Failing:
-    """An S3 server of which each picture is refused `times` times."""
+class FailingServer:
+    """An S3 server that refuses the first `times` requests for each image."""
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -39,9 +39,9 @@ class Failing:
 
 
 @pytest.fixture(scope="module")
-def failing() -> Iterator[Failing]:
-    """A server, which clients find by their environment."""
-    app = Failing()
+def failing() -> Iterator[FailingServer]:
+    """A running server; environment variables point clients to it."""
+    app = FailingServer()
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=server.serve_forever)
     thread.start()
@@ -54,10 +54,10 @@ def failing() -> Iterator[Failing]:
 
 
 @pytest.fixture(scope="module")
-def bucket(failing: Failing, picture_files: dict[str, bytes]) -> Any:
-    """A bucket with pictures."""
+def bucket(failing: FailingServer, image_files: dict[str, bytes]) -> Any:
+    """A bucket with images."""
     found = boto3.resource("s3").create_bucket(Bucket="bucket")
-    for key, data in picture_files.items():
+    for key, data in image_files.items():
         found.put_object(Key=f"in/{key}.png", Body=data)
     return found
 
@@ -66,15 +66,15 @@ def names(bucket: Any, prefix: str) -> set[str]:
     return {one.key.removeprefix(prefix) for one in bucket.objects.filter(Prefix=prefix)}
 
 
-def test_objects_that_fail_once(
-    failing: Failing, bucket: Any, running: Running, picture_files: dict[str, bytes], tmp_path: Path
+def test_s3_objects_that_fail_once_are_read(
+    failing: FailingServer, bucket: Any, running: Running, image_files: dict[str, bytes], tmp_path: Path
 ) -> None:
     failing.times = 1
     summary = running("encode", "s3://bucket/in", "s3://bucket/packed")
     assert (summary.sums["samples"], summary.errors, summary.skipped) == (7, [], 0)
     assert sorted(failing.refused.values()) == [1] * 7
     records = {f".shards/shard-00000{n}.json" for n in range(3)}
-    assert names(bucket, "packed/") == {*(f"{key}.sdt" for key in picture_files), *records, "manifest.jsonl"}
+    assert names(bucket, "packed/") == {*(f"{key}.sdt" for key in image_files), *records, "manifest.jsonl"}
     bucket.delete_objects(Delete={"Objects": [{"Key": "packed/part 0/2.sdt"}]})
     summary = running("encode", "s3://bucket/in", "s3://bucket/packed")
     assert (summary.sums["samples"], summary.errors, summary.skipped) == (7, [], 2)
@@ -82,7 +82,7 @@ def test_objects_that_fail_once(
     assert len(list((tmp_path / "back").rglob("*.png"))) == 7
 
 
-def test_objects_out_of_reach(failing: Failing, bucket: Any, running: Running) -> None:
+def test_s3_unreadable_objects_are_tried_again(failing: FailingServer, bucket: Any, running: Running) -> None:
     failing.times = 1000
     summary = running("encode", "s3://bucket/in", "s3://bucket/tars", form="tar", shard_size=7)
     assert (summary.sums["samples"], len(summary.errors)) == (0, 7)

@@ -1,4 +1,4 @@
-"""Captions and JSON beside images go where the images go; what does not is counted."""
+"""Sidecars such as captions go where their images go; other files are counted."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdtrt import cli
-from sdtrt.dataset import Latents
-from sdtrt.dataset.runs import Summary
+from sdtrt.dataset import LatentDataset
+from sdtrt.dataset.runner import Summary
 
 Running = Callable[..., Summary]
 
@@ -34,8 +34,8 @@ LEFT = {"README": b"", "sub/notes.txt": b"", "a.mov": b"", "other.TXT": b"", ".D
 
 
 @pytest.fixture
-def photos(tmp_path: Path, picture_files: dict[str, bytes]) -> Path:
-    image = picture_files["part 0/0"]
+def photos(tmp_path: Path, image_files: dict[str, bytes]) -> Path:
+    image = image_files["part 0/0"]
     for name, data in (SIDECARS | LEFT | dict.fromkeys(IMAGES, image)).items():
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,9 +51,7 @@ def sidecars_in(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("middle", ["folder", "tar", "parquet"])
-def test_sidecars_there_and_back_are_the_same_bytes(
-    running: Running, photos: Path, tmp_path: Path, middle: str
-) -> None:
+def test_sidecars_round_trip_keeps_bytes(running: Running, photos: Path, tmp_path: Path, middle: str) -> None:
     packed, back = tmp_path / "packed", tmp_path / "back"
     assert running("encode", str(photos), str(packed), form=middle).errors == []
     assert running("decode", str(packed), str(back)).errors == []
@@ -63,7 +61,7 @@ def test_sidecars_there_and_back_are_the_same_bytes(
     assert sidecars_in(back) == expected
 
 
-def test_sidecars_in_tar_lie_beside_their_images(running: Running, photos: Path, tmp_path: Path) -> None:
+def test_sidecars_in_tar_have_the_key_of_their_image(running: Running, photos: Path, tmp_path: Path) -> None:
     running("encode", str(photos), str(tmp_path / "out"), form="tar", shard_size=99)
     with tarfile.open(tmp_path / "out" / "shard-000000.tar") as archive:
         found = {member.name: archive.extractfile(member).read() for member in archive}
@@ -83,15 +81,15 @@ def test_sidecars_columns_of_parquet_have_types(running: Running, photos: Path, 
     assert rows["photo"]["jpg.json"] == "{}"
 
 
-def test_loader_gives_sidecars_by_meaning(running: Running, photos: Path, tmp_path: Path) -> None:
+def test_latent_dataset_sidecars_are_parsed(running: Running, photos: Path, tmp_path: Path) -> None:
     for form in ("folder", "tar", "parquet"):
         running("encode", str(photos), str(tmp_path / form), form=form)
-        fields = {key: fields for key, _, fields in Latents(str(tmp_path / form))}
+        fields = {key: fields for key, _, fields in LatentDataset(str(tmp_path / form))}
         assert (fields["sub/1"]["txt"], fields["sub/1"]["json"]) == ("Café", [1, 2.5, {"a": None}])
         assert fields["sub/1"]["cls"] == 12
 
 
-def test_sidecars_of_two_images_of_a_stem_go_with_both(running: Running, photos: Path, tmp_path: Path) -> None:
+def test_sidecars_of_two_images_with_one_stem_go_to_both(running: Running, photos: Path, tmp_path: Path) -> None:
     (photos / "a.jpg").write_bytes((photos / "a.png").read_bytes())
     running("encode", str(photos), str(tmp_path / "out"))
     assert (tmp_path / "out" / "a.txt").read_bytes() == (tmp_path / "out" / "a_2.txt").read_bytes() == SIDECARS["a.txt"]
@@ -106,7 +104,7 @@ def test_left_behind_is_counted_by_suffix(photos: Path, tmp_path: Path, capsys: 
     assert json.loads(capsys.readouterr().out)["left_behind"] == counts
 
 
-def test_left_behind_of_tars_is_counted(running: Running, photos: Path, tmp_path: Path) -> None:
+def test_left_behind_in_tars_is_counted(running: Running, photos: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
         for name in ("README", "a.png", "a.txt", "sub/.hidden"):
             path = photos / name
@@ -119,8 +117,8 @@ def test_left_behind_of_tars_is_counted(running: Running, photos: Path, tmp_path
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_folder_pipes_and_links(running: Running, photos: Path, tmp_path: Path) -> None:
-    """A pipe would be waited for; a link to a file is one, a link to nothing or to a folder is none."""
+def test_folder_pipes_are_skipped_and_file_links_followed(running: Running, photos: Path, tmp_path: Path) -> None:
+    """Opening a pipe would block. Links to files are followed, broken links and links to folders are not."""
     os.mkfifo(photos / "pipe.png")
     (photos / "gone.png").symlink_to("nowhere")
     (photos / "folder.png").symlink_to(photos / "sub")
@@ -130,7 +128,7 @@ def test_folder_pipes_and_links(running: Running, photos: Path, tmp_path: Path) 
     assert (tmp_path / "out" / "link.sdt").read_bytes() == (tmp_path / "out" / "a.sdt").read_bytes()
 
 
-def test_folder_that_cannot_be_listed_is_an_error(
+def test_folder_unreadable_subfolder_is_an_error(
     running: Running, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = os.scandir

@@ -11,7 +11,7 @@ import pytest
 from environment import file_name
 from PIL import Image
 
-from sdtrt.dataset import runs
+from sdtrt.dataset import runner
 from sdtrt.dataset.shards import Task
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.errors import BundleError
@@ -117,15 +117,15 @@ def test_build_engines_folder_that_cannot_be_written_is_noticed_before_any_build
 def test_dataset_run_destination_that_cannot_be_written_is_noticed_before_the_source_is_listed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "shards_of", refuse)
+    monkeypatch.setattr(runner, "split_into_shards", refuse)
     for destination, error in (("file", NotADirectoryError), ("file/x", NotADirectoryError), ("locked", OSError)):
         with pytest.raises(error):
-            runs.run(
+            runner.run(
                 Task(operation="verify", source="photos", destination=destination),
                 refuse,
                 shard_size=1,
                 max_errors=None,
-                report=refuse,
+                on_progress=refuse,
             )
 
 

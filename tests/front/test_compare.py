@@ -12,8 +12,8 @@ from environment import HANG
 from PIL import Image
 
 from sdtrt import cli
-from sdtrt.compare.likeness import ssim
-from sdtrt.compare.rivals import RIVALS, at_bytes
+from sdtrt.compare.baselines import BASELINES, encode_within
+from sdtrt.compare.metrics import ssim
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 Photo = Callable[[int, int], np.ndarray]
@@ -21,15 +21,15 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
+def image_folder(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photo(160, 120)).save("a <b> & c.png")
     Image.fromarray(photo(90, 130)).convert("LA").save("grey.png")
-    Path("bad.png").write_text("no picture")
+    Path("bad.png").write_text("not an image")
     return tmp_path
 
 
-def test_compare_report_has_every_image_and_codec(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_report_has_all_figures(image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["a <b> & c.png", "grey.png"]
     assert cli.main(["compare", *names, "--json", "--png", "sheet.png", "-q", "40"]) == 0
     first, second = json.loads(capsys.readouterr().out)
@@ -46,18 +46,15 @@ def test_compare_report_has_every_image_and_codec(pictures: Path, capsys: pytest
         assert sheet.height > 250
 
 
-def test_compare_other_codecs_get_at_most_as_many_bytes(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--json", "--max-bytes", "1500", "-o", "r.html"]) == 0
+def test_compare_bytes_limits_all_codecs(image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "a <b> & c.png", "--json", "--bytes", "1500", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["bytes"] <= 1500
     assert all(other["bytes"] <= record["bytes"] for other in record["others"].values())
 
 
-def test_compare_roi_reports_gain_of_the_region(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30", "--roi-weight", "64", "--json", "-o", "r.html"])
-        == 0
-    )
+def test_compare_roi_reports_its_gain(image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:64", "--json", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     roi = record["roi"]
     assert roi["weight"] == 64
@@ -74,28 +71,30 @@ def test_compare_roi_reports_gain_of_the_region(pictures: Path, capsys: pytest.C
     assert "<td>-</td>" in Path("r.html").read_text("utf-8")
 
 
-def test_regions_of_interest_that_are_not_compared(
-    pictures: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
+def test_compare_roi_outside_the_middle_is_refused(
+    image_folder: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(photo(900, 40)).save("wide.png")
-    for words, told in (("60x40+0+0", "not in the middle"), ("60x41+0+0", "is 900x40"), ("grey.png", "mask of 90x130")):
+    for words, message in (
+        ("60x40+0+0", "not in the middle"),
+        ("60x41+0+0", "is 900x40"),
+        ("grey.png", "mask of 90x130"),
+    ):
         assert cli.main(["compare", "wide.png", "--roi", words, "-o", "r.html"]) == 1
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert cli.main(["compare", "wide.png", "--roi", "60x40+20+0", "-o", "r.html"]) == 0  # 66 are left out
 
 
-def test_of_large_pictures_the_middle_is_compared(
-    pictures: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
+def test_compare_large_image_uses_its_middle(
+    image_folder: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rivals are not asked for more than they can: WebP ends at 16383 pixels a side."""
+    """Baselines have limits: WebP allows at most 16383 pixels a side."""
     Image.fromarray(photo(160, 9)).resize((20000, 9)).save("long.png")
     assert cli.main(["compare", "long.png", "--json"]) == 0
     assert "long.png (20000x9; compared is the middle, 768x9)" in Path("compare.html").read_text("utf-8")
 
 
-def test_compare_bad_file_among_good_ones_fails_alone(
-    pictures: Path, capsys: pytest.CaptureFixture[str], run_cli: Run
-) -> None:
+def test_compare_damaged_file_is_skipped(image_folder: Path, capsys: pytest.CaptureFixture[str], run_cli: Run) -> None:
     assert cli.main(["compare", "bad.png", "grey.png"]) == 1
     assert "bad.png: not an image file" in capsys.readouterr().err
     assert Path("compare.html").read_text("utf-8").count("<section>") == 1
@@ -106,8 +105,8 @@ def test_compare_bad_file_among_good_ones_fails_alone(
     assert Path("compare.html").read_text("utf-8").count("<section>") == 1  # and stays, with nothing to write
 
 
-@pytest.mark.parametrize("words", [["--max-bytes", "0"], ["-q", "0"], ["-q", "5", "--max-bytes", "9"]])
-def test_compare_wrong_options_exit_with_2(words: list[str], pictures: Path) -> None:
+@pytest.mark.parametrize("words", [["--bytes", "0"], ["-q", "0"], ["-q", "5", "--bytes", "9"]])
+def test_compare_invalid_options_exit_with_2(words: list[str], image_folder: Path) -> None:
     try:
         code = cli.main(["compare", "grey.png", *words])
     except SystemExit as stopped:
@@ -117,10 +116,10 @@ def test_compare_wrong_options_exit_with_2(words: list[str], pictures: Path) -> 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_compare_report_in_a_browser_shows_everything(width: int, pictures: Path) -> None:
-    """Every picture is shown, nothing is wider than the window, and each control does what it says."""
+def test_compare_report_works_in_a_browser(width: int, image_folder: Path) -> None:
+    """All images load, nothing is wider than the window, and each control works."""
     assert cli.main(["compare", "a <b> & c.png", "grey.png", "--quiet"]) == 0
-    page = pictures / "compare.html"
+    page = image_folder / "compare.html"
     page.write_text(page.read_text("utf-8").replace("</html>", f"<script>{PROBE}</script></html>"), "utf-8")
     flags = [
         "--headless",
@@ -130,10 +129,10 @@ def test_compare_report_in_a_browser_shows_everything(width: int, pictures: Path
         "--disable-quic",
         "--virtual-time-budget=60000",
     ]
-    command = [CHROMIUM, *flags, f"--user-data-dir={pictures / 'profile'}", f"--window-size={width},900"]
+    command = [CHROMIUM, *flags, f"--user-data-dir={image_folder / 'profile'}", f"--window-size={width},900"]
     done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, timeout=HANG, check=True)
-    told = done.stdout.decode().rsplit("<title>", 1)[1].partition("</title>")[0]
-    assert told == "shown switched split difference zoomed fits"
+    title = done.stdout.decode().rsplit("<title>", 1)[1].partition("</title>")[0]
+    assert title == "shown switched split difference zoomed fits"
 
 
 PROBE = """
@@ -158,23 +157,23 @@ addEventListener("load", () => {
 """
 
 
-def test_ssim_is_1_for_equal_images_and_negative_for_inverted_ones() -> None:
+def test_ssim_equals_its_formula() -> None:
     rng = np.random.default_rng(1)
-    picture = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
-    assert ssim(picture, picture) == 1
-    assert ssim(picture, 255 - picture) < 0
-    assert ssim(picture[:1, :1], picture[:1, :1]) == 1
+    image = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    assert ssim(image, image) == 1
+    assert ssim(image, 255 - image) < 0
+    assert ssim(image[:1, :1], image[:1, :1]) == 1
     flat = np.full((16, 16, 3), 100, np.uint8)
     assert ssim(flat, flat + np.uint8(10)) == pytest.approx((2 * 100 * 110 + 6.5025) / (100**2 + 110**2 + 6.5025))
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_at_bytes_gives_the_largest_file_that_fits(name: str, photo: Photo) -> None:
+@pytest.mark.parametrize("name", BASELINES)
+def test_encode_within_finds_the_largest_file_that_fits(name: str, photo: Photo) -> None:
     image = Image.fromarray(photo(120, 90))
-    encode = RIVALS[name]
+    encode = BASELINES[name]
     smallest, largest = len(encode(image, 1)), len(encode(image, 100))
     middle = (smallest + largest) // 3
-    quality, file = at_bytes(encode, image, middle)
+    quality, file = encode_within(encode, image, middle)
     assert smallest < len(file) <= middle
     assert 1 < quality < 100
-    assert at_bytes(encode, image, 1) == (1, encode(image, 1))
+    assert encode_within(encode, image, 1) == (1, encode(image, 1))

@@ -11,11 +11,11 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import cli
+from sdtrt.dataset.shard_worker import sample_call
 from sdtrt.dataset.shards import Task
-from sdtrt.dataset.work import calls
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
-from sdtrt.serve.calls import Calls
+from sdtrt.serve.codec_calls import CodecCalls
 
 Photo = Callable[[int, int], np.ndarray]
 
@@ -38,12 +38,12 @@ def files_of(source: Path, options: dict[str, Any]) -> dict[str, bytes]:
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     assert cli.main(["encode", str(source), "-o", "shell.sdt", "--quiet", *words]) == 0
     made["shell"] = Path("shell.sdt").read_bytes()
-    made["dataset"] = calls(Task(operation="encode", source="", options=options))[0](source.read_bytes())[0]
+    made["dataset"] = sample_call(Task(operation="encode", source="", options=options))[0](source.read_bytes())[0]
     with Image.open(source) as image:
         image.save("pillow.sdt", **options)
     made["pillow"] = Path("pillow.sdt").read_bytes()
     told = tuple(options.items())
-    [made["http"]] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
+    [made["http"]] = CodecCalls(EngineCodec("tiny"), DEFAULT_LIMITS).encode(told, [source.read_bytes()])
     return made
 
 
@@ -67,8 +67,8 @@ def test_all_entry_points_show_the_same_pixels(folder: Path, codec: sdtrt.Codec)
         [found["partial"]] = opened.decode_batch([path], partial=True)
         found["decode_rows"] = np.concatenate([*opened.decode_rows(path)])
     assert cli.main(["decode", str(path), "-o", "shell.png", "--quiet"]) == 0
-    [answer] = Calls(EngineCodec("tiny"), DEFAULT_LIMITS).decode((("image/png",), ()), [data])
-    [of_dataset, _] = calls(Task(operation="decode", source=""))[0](data)
+    [answer] = CodecCalls(EngineCodec("tiny"), DEFAULT_LIMITS).decode((("image/png",), ()), [data])
+    [of_dataset, _] = sample_call(Task(operation="decode", source=""))[0](data)
     pictures = {"shell": Path("shell.png").read_bytes(), "dataset": of_dataset, "http": answer.data}
     found |= {name: Image.open(io.BytesIO(picture)) for name, picture in pictures.items()}
     found["pillow"] = Image.open(path)
@@ -88,7 +88,7 @@ def test_all_entry_points_have_the_same_limit(folder: Path, codec: sdtrt.Codec, 
                     call(one, limits=limits)
             assert cli.main(["encode", str(source), "-o", "x.sdt", "--max-pixels", "1664"]) == 1
             assert "45x37 pixels; the limit is 1664" in capfd.readouterr().err
-            [answer] = Calls(EngineCodec("tiny"), limits).encode((), [source.read_bytes()])
+            [answer] = CodecCalls(EngineCodec("tiny"), limits).encode((), [source.read_bytes()])
             assert isinstance(answer, sdtrt.LimitError)
     data = codec.encode(source)
     for decode in (sdtrt.decode, codec.decode, lambda one, limits: codec.decode_batch([one], limits=limits)):

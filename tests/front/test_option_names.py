@@ -41,7 +41,7 @@ ENTRY_POINTS: dict[str, tuple[set[str], set[str]]] = {
     "sdtrt encode": (ENCODE, {*command_options("encode", "a.png")}),
     "sdtrt dataset encode": (ENCODE, {*command_options("dataset", "encode", "in", "out")}),
     "Pillow's save": (ENCODE, pillow_plugin.OPTIONS),
-    "POST /encode": (ENCODE, {one.name for one in operations.ENCODING}),
+    "POST /encode": (ENCODE, {one.name for one in operations.ENCODE_PARAMETERS}),
     "sdtrt.encode_latents": (LATENTS, keywords_of(api.encode_latents)),
     "Codec.encode_latents": (LATENTS, keywords_of(sdtrt.Codec.encode_latents)),
     "sdtrt.decode": (DECODE, keywords_of(api.decode)),
@@ -51,7 +51,7 @@ ENTRY_POINTS: dict[str, tuple[set[str], set[str]]] = {
     "Codec.decode_into": (DECODE, keywords_of(sdtrt.Codec.decode_into)),
     "sdtrt decode": (DECODE, {*command_options("decode", "a.sdt")}),
     "sdtrt dataset decode": (DECODE, {*command_options("dataset", "decode", "in", "out")}),
-    "POST /decode": (DECODE, {one.name for one in operations.VIEWING}),
+    "POST /decode": (DECODE, {one.name for one in operations.DECODE_PARAMETERS}),
 }
 # The options that an entry point does not have, and the reason.
 LEFT_OUT: dict[str, dict[str, str]] = {
@@ -144,7 +144,7 @@ def test_denoise_is_a_number_of_steps_or_off_or_auto(word: Any, steps: int | Non
     assert ImageDecodeOptions(denoise=word).denoise_steps == steps
     of_command = command_options("decode", "a.sdt", f"--denoise={word}")["denoise"]
     assert ImageDecodeOptions(denoise=of_command).denoise_steps == steps
-    over_http = {one.name: one for one in operations.VIEWING}["denoise"].read(str(word))
+    over_http = {one.name: one for one in operations.DECODE_PARAMETERS}["denoise"].read(str(word))
     assert ImageDecodeOptions(denoise=over_http).denoise_steps == steps
 
 

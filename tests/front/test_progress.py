@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, elsewhere lines after 5 s and then every 10 s, by a clock of the test."""
+"""Progress: bars on a terminal, elsewhere lines after 5 s and then every 10 s, by a clock of the tests."""
 
 import sys
 
@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt.cli.inputs import SearchCost, duration_text
-from sdtrt.progress import Rate, Steps, TileBar, Watch, announce, clear_bar, progress
+from sdtrt.cli.inputs import SearchCost, in_units
+from sdtrt.progress import PhaseProgress, ProgressBar, TileProgress, Watch, announce, clear_bar, progress
 
 Captured = pytest.CaptureFixture[str]
 
 
 class Hand:
-    """A clock that stands still unless moved."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
@@ -26,11 +26,11 @@ class Hand:
 @pytest.mark.parametrize(
     ("terminal", "quiet", "drawn"), [(True, False, True), (True, True, False), (False, False, False)]
 )
-def test_tile_bar_is_for_terminals(
+def test_tile_progress_draws_on_a_terminal_only(
     terminal: bool, quiet: bool, drawn: bool, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    bar = TileBar(quiet=quiet, clock=Hand())
+    bar = TileProgress(quiet=quiet, clock=Hand())
     with sdtrt.Codec.open("tiny", device="cpu", tile=24, overlap=8, report=bar) as codec:
         codec.encode(np.zeros((16, 16, 3), np.uint8))
         assert capsys.readouterr().err == ""  # one tile needs none
@@ -41,9 +41,11 @@ def test_tile_bar_is_for_terminals(
 
 
 @pytest.mark.parametrize(("quiet", "expected"), [(False, [5, 15, 25]), (True, [])])
-def test_rate_off_a_terminal_prints_after_5_s_then_every_10(quiet: bool, expected: list[int], capsys: Captured) -> None:
+def test_progress_bar_without_terminal_prints_after_5_s_then_every_10(
+    quiet: bool, expected: list[int], capsys: Captured
+) -> None:
     clock, printed = Hand(), []
-    rate = Rate(quiet=quiet, clock=clock)
+    rate = ProgressBar(quiet=quiet, clock=clock)
     for second in range(30):
         rate(second, 30, "samples")
         if text := capsys.readouterr().err:
@@ -67,7 +69,7 @@ def test_watch_prints_during_one_long_call(capsys: Captured) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_watch_prints_the_stage_of_all_kinds_of_progress(capsys: Captured) -> None:
+def test_watch_prints_the_stage_of_every_progress_class(capsys: Captured) -> None:
     clock = Hand()
     with Watch("sdtrt", quiet=False, clock=clock, tick=0) as watch:
 
@@ -79,15 +81,15 @@ def test_watch_prints_the_stage_of_all_kinds_of_progress(capsys: Captured) -> No
         names = progress(["a.png", "b.png"], quiet=False)
         next(names)
         assert line() == "sdtrt: 0 of 2 done, now a.png, 20 s so far\n"
-        tiles = TileBar(quiet=False)
+        tiles = TileProgress(quiet=False)
         tiles(0, 4)
         tiles(3, 4)
         assert line() == "sdtrt: 0 of 2 done, now a.png, 3 of 4 tiles, 40 s so far\n"
         tiles(4, 4)
         assert line() == "sdtrt: 0 of 2 done, now a.png, 60 s so far\n"
-        Rate(quiet=False)(1, 3, "crops")
+        ProgressBar(quiet=False)(1, 3, "crops")
         assert "1/3  crops" in line()
-        with Steps("decoder", quiet=False) as steps:
+        with PhaseProgress("decoder", quiet=False) as steps:
             steps.begin("tactics", 8)
             steps.advance("tactics", 2)
         assert "decoder: 2 of 8 steps" in line()
@@ -129,8 +131,8 @@ def test_progress_without_standard_error_is_silent(stream: str, monkeypatch: pyt
         assert list(progress([1, 2], quiet=False)) == [1, 2]
         clock.seconds += 60
         watch.look()
-        Rate(quiet=False)(1, 2, "")
-        TileBar(quiet=False)(1, 2)
+        ProgressBar(quiet=False)(1, 2, "")
+        TileProgress(quiet=False)(1, 2)
         announce("text", quiet=False)
         clear_bar()
 
@@ -145,7 +147,7 @@ def test_search_cost_is_measured_once_and_printed_before(capsys: Captured) -> No
     cost = SearchCost(encode, 9, trials=1, quiet=False, clock=clock)
     cost.say("small.png", 64, 64)
     assert (efforts, capsys.readouterr().err) == ([], "")
-    cost.say("a\n.png", 640, 480)  # 75 times the pixels of the measured picture
+    cost.say("a\n.png", 640, 480)  # 75 times the pixels of the measured image
     assert capsys.readouterr().err == "a\\n.png: 640x480 pixels at effort 9, this takes about 38 s\n"
     cost.say("b.png", 6400, 480)
     assert "about 6 minutes" in capsys.readouterr().err
@@ -170,5 +172,5 @@ def test_search_cost_network_that_refuses_the_probe_gives_no_number(capsys: Capt
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1.4, "1 s"), (119, "119 s"), (150, "2 minutes"), (9000, "2 hours")])
-def test_duration_text_rounds(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
+def test_in_units_rounds(seconds: float, text: str) -> None:
+    assert in_units(seconds) == text

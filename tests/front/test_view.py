@@ -1,4 +1,4 @@
-"""`sdtrt view`: what its server gives to whom, and the command itself."""
+"""`sdtrt view`: the responses of its server, and the command."""
 
 import http.client
 import os
@@ -61,7 +61,7 @@ def test_viewer_server_serves_the_site(server: ViewerServer) -> None:
     assert ask(server, "/runtime.wasm")[2]["Content-Type"] == "application/wasm"
 
 
-def test_viewer_server_serves_the_file_at_its_secret_path(server: ViewerServer) -> None:
+def test_viewer_server_file_is_at_its_address(server: ViewerServer) -> None:
     path = urlsplit(server.address).fragment
     assert re.fullmatch(r"/[\w-]{20,}/0/a%20photo\.sdt", path)
     status, body, headers = ask(server, path)
@@ -74,21 +74,21 @@ def test_viewer_server_serves_the_file_at_its_secret_path(server: ViewerServer) 
     "path",
     ["/nowhere", "/../secret", "/src/../../secret", "/%2e%2e/secret", "/..%2fsecret", "//secret", "/src/", "/sw.js"],
 )
-def test_viewer_server_other_paths_are_not_found(server: ViewerServer, path: str) -> None:
+def test_viewer_server_other_paths_are_404(server: ViewerServer, path: str) -> None:
     assert ask(server, path)[:2] == (404, b"not found\n")
 
 
-def test_other_hosts_are_refused(server: ViewerServer) -> None:
+def test_viewer_server_other_host_is_421(server: ViewerServer) -> None:
     assert ask(server, "/", headers={"Host": f"example.org:{server.server_port}"})[0] == 421
     assert ask(server, "/", headers={"Host": f"localhost:{server.server_port}"})[0] == 200
 
 
-def test_viewer_server_malformed_address_is_not_found(server: ViewerServer) -> None:
+def test_viewer_server_malformed_path_is_404(server: ViewerServer) -> None:
     headers = {"Host": f"127.0.0.1:{server.server_port}"}
     assert ask(server, "http://[/", headers=headers)[:2] == (404, b"not found\n")
 
 
-def test_viewer_server_unreadable_file_is_not_found(
+def test_viewer_server_unreadable_file_is_404(
     server: ViewerServer, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> bytes:
@@ -98,7 +98,7 @@ def test_viewer_server_unreadable_file_is_not_found(
     assert ask(server, urlsplit(server.address).fragment)[:2] == (404, b"not found\n")
 
 
-def test_viewer_server_lost_connection_prints_nothing(
+def test_viewer_server_disconnect_prints_nothing(
     server: ViewerServer, site: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (site / "runtime.wasm").write_bytes(bytes(1 << 24))
@@ -114,7 +114,7 @@ def test_viewer_server_lost_connection_prints_nothing(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names there are Unicode")
-def test_viewer_server_file_name_that_is_not_utf_8_is_served(site: Path) -> None:
+def test_viewer_server_name_that_is_not_unicode_is_served(site: Path) -> None:
     path = site.parent / os.fsdecode(b"caf\xe9.sdt")
     try:
         path.write_bytes(FILE)
@@ -126,14 +126,12 @@ def test_viewer_server_file_name_that_is_not_utf_8_is_served(site: Path) -> None
         assert ask(server, urlsplit(server.address).fragment)[:2] == (200, FILE)
 
 
-def test_view_folder_as_input_is_refused(
-    run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path
-) -> None:
+def test_view_folder_is_refused(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
     done = run_cli("view", "--no-browser", "--site", site, site)
-    assert (done.returncode, done.stderr) == (1, f"sdtrt: {site} is no plain file\n".encode())
+    assert (done.returncode, done.stderr) == (1, f"sdtrt: {site} is not a regular file\n".encode())
 
 
-def test_it_says_how_the_site_is_built(
+def test_view_missing_site_names_the_build_command(
     run_cli: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
 ) -> None:
     done = run_cli("view", "--no-browser", "--site", tmp_path)
@@ -141,10 +139,10 @@ def test_it_says_how_the_site_is_built(
     assert f"`make web` in {viewer.ROOT} builds it".encode() in done.stderr
 
 
-def test_it_says_where_the_site_comes_from_if_there_are_no_sources(
+def test_viewer_server_missing_site_without_sources_names_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A `web` beside an installed package is another's."""
+    """A folder `web` beside an installed package belongs to another project."""
     (tmp_path / "web").mkdir()
     monkeypatch.setattr(viewer, "ROOT", tmp_path)
     with pytest.raises(FileNotFoundError, match="installed without it; `make web` in a checkout") as refused:
@@ -152,14 +150,14 @@ def test_it_says_where_the_site_comes_from_if_there_are_no_sources(
     assert "--site" in str(refused.value)
 
 
-def test_view_missing_input_is_refused(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
+def test_view_missing_file_is_an_error(run_cli: Callable[..., subprocess.CompletedProcess[bytes]], site: Path) -> None:
     done = run_cli("view", "--no-browser", "--site", site, site / "none.sdt")
     assert done.returncode == 1
     assert b"none.sdt" in done.stderr
 
 
-def test_it_serves_while_a_browser_opens(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those in a terminal return only when they end."""
+def test_view_serves_while_the_browser_command_runs(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`webbrowser.open` returns only at its end for browsers that run in a terminal."""
     found, servers = [], []
 
     class Kept(ViewerServer):
@@ -179,8 +177,8 @@ def test_it_serves_while_a_browser_opens(site: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_view_ends_on_interrupt(site: Path) -> None:
-    """Started by a shell in the background, the tests ignore that signal, and hand this on: here it counts."""
+def test_view_ctrl_c_exits_with_0(site: Path) -> None:
+    """Tests that a shell starts in the background ignore SIGINT, and so would the command."""
     start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from sdtrt import cli; "
     command = [sys.executable, "-c", f"{start}sys.exit(cli.main())", "view", "--no-browser", "--site", str(site)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -185,7 +185,7 @@ def test_odd_names_do_not_end_a_batch(
     out, err = Narrow("utf-8"), Narrow("utf-8")
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    monkeypatch.setattr("sdtrt.progress.FIRST", 1e9)  # no lines of progress, however slow the machine
+    monkeypatch.setattr("sdtrt.progress.FIRST_LINE_SECONDS", 1e9)  # no lines of progress, however slow the machine
     inputs += [f"none\n{suffix}", f"a{suffix}"]
     options = {"encode": ["-f"], "decode": ["-f"]}.get(command, [])
     assert cli.main([command, *inputs, *options, *(["--json"] if as_json else [])]) == 1

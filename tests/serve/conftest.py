@@ -20,7 +20,7 @@ Serving = Callable[..., httpx.Client]
 
 
 @pytest.fixture(scope="session")
-def pictures() -> EngineCodec:
+def engine_codec() -> EngineCodec:
     return EngineCodec("tiny", threads=1)
 
 
@@ -43,20 +43,20 @@ def running(codec: EngineCodec, **settings: Any) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def running_service() -> Callable[..., Any]:
-    """What starts a service, as a context manager that yields a client."""
+    """A context manager that starts a service and yields a client."""
     return running
 
 
 @pytest.fixture
-def serving(pictures: EngineCodec) -> Iterator[Serving]:
-    """What starts services that end with the test."""
+def serving(engine_codec: EngineCodec) -> Iterator[Serving]:
+    """A function that starts a service until the end of the test, and returns a client."""
     with ExitStack() as stack:
-        yield lambda codec=pictures, **settings: stack.enter_context(running(codec, **settings))
+        yield lambda codec=engine_codec, **settings: stack.enter_context(running(codec, **settings))
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, bytes]) -> Path:
-    """A folder of files: some of the tests' own, one in a folder below."""
+    """A folder of `.sdt` files, with a subfolder, a link that leads out of it, and another file."""
     folder = tmp_path_factory.mktemp("root")
     (folder / "below").mkdir()
     for name, data in real_files.items():
@@ -69,7 +69,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, bytes])
 
 
 @pytest.fixture(scope="session")
-def shared(pictures: EngineCodec, root: Path) -> Iterator[httpx.Client]:
-    """A client of one service for tests that leave it as it is."""
-    with running(pictures, root=str(root)) as client:
+def shared(engine_codec: EngineCodec, root: Path) -> Iterator[httpx.Client]:
+    """A client of a service that tests share."""
+    with running(engine_codec, root=str(root)) as client:
         yield client

@@ -52,7 +52,7 @@ def until_ready(client: httpx.Client) -> None:
     raise TimeoutError
 
 
-def test_json_says_where_it_listens() -> None:
+def test_serve_json_prints_the_address() -> None:
     command = [sys.executable, "-m", "sdtrt", "serve", "--json", "--port", "0", "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said = json.loads(process.stdout.readline())
@@ -61,7 +61,7 @@ def test_json_says_where_it_listens() -> None:
     assert said["pipeline"].endswith("on the CPU")
 
 
-def test_it_drains(real_files: dict[str, bytes]) -> None:
+def test_serve_sigterm_finishes_running_requests(real_files: dict[str, bytes]) -> None:
     with served() as (process, client), ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(client.post, "/decode", content=real_files["layers"]) for _ in range(4)]
         while "sdtrt_places_taken 0" in client.get("/metrics").text:
@@ -72,7 +72,7 @@ def test_it_drains(real_files: dict[str, bytes]) -> None:
         assert process.stderr.read() == ""
 
 
-def test_the_environment(tmp_path: Path, site: Path, real_files: dict[str, bytes]) -> None:
+def test_serve_environment_variables_set_options(tmp_path: Path, site: Path, real_files: dict[str, bytes]) -> None:
     (tmp_path / "a.sdt").write_bytes(real_files["colour"])
     variables = {"ROOT": str(tmp_path), "TOKEN": "abc", "MAX_AGE": "7", "SITE": str(site)}
     with served(**{f"SDTRT_SERVE_{name}": value for name, value in variables.items()}) as (_, client):
@@ -92,7 +92,9 @@ def test_the_environment(tmp_path: Path, site: Path, real_files: dict[str, bytes
         (["--workers", "0"], "at least"),
     ],
 )
-def test_wrong_usage(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_invalid_option_exits_with_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         code = cli.main(["serve", *arguments])
     except SystemExit as error:
@@ -101,7 +103,9 @@ def test_wrong_usage(arguments: list[str], words: str, capsys: pytest.CaptureFix
     assert re.search(words, capsys.readouterr().err)
 
 
-def test_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_serve_missing_library_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in [name for name in sys.modules if name.startswith("sdtrt.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "starlette", None)

@@ -1,4 +1,4 @@
-"""Every example of the README and of serve.md that asks a service runs, as it stands there, against one."""
+"""The `curl` commands of README.md and serve.md run unchanged against a service."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/serve.md"])
-def test_examples(
+def test_documentation_curl_commands_run(
     serving: Callable[..., httpx.Client],
     codec: sdtrt.Codec,
     photo: Callable[[int, int], np.ndarray],

@@ -1,4 +1,4 @@
-"""The files under a root: as they are, in ranges, as pictures; and no others."""
+"""The files under a root: as they are, in ranges, and as images; other files are refused."""
 
 import io
 import os
@@ -16,10 +16,10 @@ from PIL import Image
 import sdtrt
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.serve.problems import ProblemError
-from sdtrt.serve.shelf import Shelf
+from sdtrt.serve.storage import FileStore
 
 
-def test_as_it_is(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+def test_files_sdt_is_served_unchanged(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
     for name in ("colour", "below/colour"):
         answer = shared.get(f"/files/{name}.sdt")
         assert answer.headers["content-type"] == "image/x-sdt"
@@ -28,7 +28,7 @@ def test_as_it_is(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
     assert shared.head("/files/colour.sdt").headers["content-length"] == str(len(real_files["colour"]))
 
 
-def test_as_pictures(shared: httpx.Client, codec: sdtrt.Codec, real_files: dict[str, bytes]) -> None:
+def test_files_image_types_are_decoded(shared: httpx.Client, codec: sdtrt.Codec, real_files: dict[str, bytes]) -> None:
     browser = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
     answer = shared.get("/files/colour.sdt", headers={"Accept": browser})
     assert answer.headers["content-type"] == "image/webp"
@@ -45,7 +45,9 @@ def test_as_pictures(shared: httpx.Client, codec: sdtrt.Codec, real_files: dict[
     ("asked", "first", "last"),
     [("0-9", 0, 9), ("10-", 10, None), ("-7", -7, None), ("5-5", 5, 5), ("0-999999", 0, None), ("-999999", 0, None)],
 )
-def test_ranges(shared: httpx.Client, real_files: dict[str, bytes], asked: str, first: int, last: int | None) -> None:
+def test_files_byte_range_is_served(
+    shared: httpx.Client, real_files: dict[str, bytes], asked: str, first: int, last: int | None
+) -> None:
     data = real_files["colour"]
     answer = shared.get("/files/colour.sdt", headers={"Range": f"bytes={asked}"})
     assert answer.status_code == 206
@@ -54,7 +56,7 @@ def test_ranges(shared: httpx.Client, real_files: dict[str, bytes], asked: str, 
     assert answer.headers["content-range"] == f"bytes {start}-{start + len(answer.content) - 1}/{len(data)}"
 
 
-def test_ranges_that_are_none(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+def test_files_invalid_range_is_ignored_or_416(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
     data = real_files["colour"]
     for asked in ("bytes=9-3", "bytes=-", "bytes=0-1,4-5", "lines=0-1", "bytes=x-y"):
         answer = shared.get("/files/colour.sdt", headers={"Range": asked})
@@ -64,7 +66,7 @@ def test_ranges_that_are_none(shared: httpx.Client, real_files: dict[str, bytes]
         assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(data)}")
 
 
-def test_what_a_client_has_already(shared: httpx.Client) -> None:
+def test_files_matching_entity_tag_is_304(shared: httpx.Client) -> None:
     answer = shared.get("/files/colour.sdt")
     tag = answer.headers["etag"]
     for said in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -83,12 +85,14 @@ def test_what_a_client_has_already(shared: httpx.Client) -> None:
     assert fresh.status_code == 206
 
 
-def test_ranges_are_for_get(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
+def test_files_head_ignores_range(shared: httpx.Client, real_files: dict[str, bytes]) -> None:
     answer = shared.head("/files/colour.sdt", headers={"Range": "bytes=0-3"})
     assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(real_files["colour"])))
 
 
-def test_another_version_has_another_tag(serving: object, tmp_path: Path, real_files: dict[str, bytes]) -> None:
+def test_files_changed_file_has_another_entity_tag(
+    serving: object, tmp_path: Path, real_files: dict[str, bytes]
+) -> None:
     data = bytearray(real_files["layers"])
     (tmp_path / "a.sdt").write_bytes(data)
     client = serving(root=str(tmp_path))
@@ -102,7 +106,7 @@ def test_another_version_has_another_tag(serving: object, tmp_path: Path, real_f
     assert client.get("/files/b.sdt").status_code == 422
 
 
-def test_browsers_get_pictures(shared: httpx.Client) -> None:
+def test_files_browser_gets_an_image(shared: httpx.Client) -> None:
     safari = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
     assert shared.get("/files/colour.sdt", headers={"Accept": safari}).headers["content-type"] == "image/png"
 
@@ -135,7 +139,7 @@ def test_browsers_get_pictures(shared: httpx.Client) -> None:
         "%ff%fe.sdt",
     ],
 )
-def test_names_that_lead_nowhere(shared: httpx.Client, name: str) -> None:
+def test_files_forbidden_name_is_404(shared: httpx.Client, name: str) -> None:
     request = shared.build_request("GET", "/files/x")
     request.url = request.url.copy_with(raw_path=f"/files/{name}".encode())
     answer = shared.send(request)
@@ -175,7 +179,7 @@ ODD_NAMES = [
 
 @pytest.fixture(scope="module")
 def odd_root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, bytes]) -> Path:
-    """A folder of files whose names have signs that mean something elsewhere."""
+    """A folder of files whose names contain characters that are special elsewhere."""
     folder = tmp_path_factory.mktemp("odd [names]*::~ #?")
     for name in ODD_NAMES:
         path = folder / os.fsdecode(name)
@@ -188,8 +192,8 @@ def odd_root(tmp_path_factory: pytest.TempPathFactory, real_files: dict[str, byt
 
 
 @pytest.fixture(scope="module")
-def odd(running_service: Callable[..., Any], pictures: EngineCodec, odd_root: Path) -> Iterator[httpx.Client]:
-    with running_service(pictures, root=str(odd_root)) as client:
+def odd(running_service: Callable[..., Any], engine_codec: EngineCodec, odd_root: Path) -> Iterator[httpx.Client]:
+    with running_service(engine_codec, root=str(odd_root)) as client:
         yield client
 
 
@@ -208,7 +212,7 @@ def test_files_odd_name_is_served(odd: httpx.Client, odd_root: Path, real_files:
 @pytest.mark.parametrize(
     "name", ["%0aoutside.sdt", "a%ff/../../outside.sdt", "%ff%2f..%2f..%2foutside.sdt", "pipe.sdt"]
 )
-def test_files_odd_name_leads_nowhere_else(odd: httpx.Client, odd_root: Path, name: str) -> None:
+def test_files_odd_name_outside_the_root_is_404(odd: httpx.Client, odd_root: Path, name: str) -> None:
     (odd_root.parent / "outside.sdt").write_bytes(b"SDT")
     if not (odd_root / "pipe.sdt").exists():
         os.mkfifo(odd_root / "pipe.sdt")
@@ -219,16 +223,16 @@ def test_files_odd_name_leads_nowhere_else(odd: httpx.Client, odd_root: Path, na
     assert answer.json()["status"] == 404
 
 
-def test_no_root(serving: object) -> None:
+def test_files_without_root_is_404(serving: object) -> None:
     assert serving().get("/files/colour.sdt").status_code == 404
 
 
-def test_a_root_that_is_none(pictures: EngineCodec, tmp_path: Path) -> None:
+def test_file_store_missing_root_is_refused(engine_codec: EngineCodec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
-        Shelf(str(tmp_path / "nothing"))
+        FileStore(str(tmp_path / "nothing"))
 
 
-def test_other_locations(serving: object, real_files: dict[str, bytes]) -> None:
+def test_files_fsspec_location_is_served(serving: object, real_files: dict[str, bytes]) -> None:
     fsspec.filesystem("memory").pipe("/shelf/colour.sdt", real_files["colour"])
     client = serving(root="memory://shelf")
     assert client.get("/files/colour.sdt").content == real_files["colour"]
@@ -238,7 +242,9 @@ def test_other_locations(serving: object, real_files: dict[str, bytes]) -> None:
         assert client.get(f"/files/{name}").status_code == 404
 
 
-def test_a_location_that_fails(serving: object, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_failing_location_is_502(
+    serving: object, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/failing/colour.sdt", real_files["colour"])
     client = serving(root="memory://failing")
@@ -250,12 +256,12 @@ def test_a_location_that_fails(serving: object, real_files: dict[str, bytes], mo
     assert client.get("/files/colour.sdt").status_code == 502
 
 
-def test_a_file_too_large_to_send(serving: object, root: Path, real_files: dict[str, bytes]) -> None:
+def test_files_too_large_file_needs_a_range(serving: object, root: Path, real_files: dict[str, bytes]) -> None:
     client = serving(root=str(root), max_nbytes=50)
     assert client.get("/files/colour.sdt").status_code == 413
     assert client.get("/files/colour.sdt", headers={"Range": "bytes=0-49"}).content == real_files["colour"][:50]
 
 
-def test_missing_is_a_problem(root: Path) -> None:
-    with pytest.raises(ProblemError, match=r"no file 'nothing\.sdt'"), Shelf(str(root)).opened("nothing.sdt"):
+def test_file_store_missing_file_is_a_problem(root: Path) -> None:
+    with pytest.raises(ProblemError, match=r"no file 'nothing\.sdt'"), FileStore(str(root)).open("nothing.sdt"):
         pass

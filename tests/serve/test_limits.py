@@ -1,4 +1,4 @@
-"""What a service refuses, and that it stays whole meanwhile."""
+"""Limits of a service: slots, timeouts, sizes, hosts, tokens, clients that disconnect."""
 
 import asyncio
 import io
@@ -24,28 +24,28 @@ Serving = Callable[..., httpx.Client]
 
 
 @pytest.fixture
-def slow(pictures: EngineCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Networks that wait for an event, or for the end of the test."""
-    event, decoded = threading.Event(), pictures.pipeline.synthesise
+def slow(engine_codec: EngineCodec, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Networks that wait until an event is set, at the latest at the end of the test."""
+    event, decoded = threading.Event(), engine_codec.pipeline.synthesise
 
     def wait(*arguments: object) -> object:
         event.wait(HANG)
         return decoded(*arguments)
 
-    monkeypatch.setattr(pictures.pipeline, "synthesise", wait)
+    monkeypatch.setattr(engine_codec.pipeline, "synthesise", wait)
     yield event
     event.set()
 
 
 def wait_for(client: httpx.Client, taken: int) -> None:
-    """Wait until so many requests have a place."""
+    """Wait until `taken` slots are taken."""
     end = time.monotonic() + HANG
     while f"sdtrt_places_taken {taken:.1f}" not in client.get("/metrics").text:
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-def test_busy(serving: Serving, slow: threading.Event, real_files: dict[str, bytes]) -> None:
+def test_workers_all_slots_taken_is_503(serving: Serving, slow: threading.Event, real_files: dict[str, bytes]) -> None:
     client = serving(workers=1, waiting=2)
     with ThreadPoolExecutor(3) as pool:
         held = [pool.submit(client.post, "/decode", content=real_files["colour"]) for _ in range(3)]
@@ -59,7 +59,7 @@ def test_busy(serving: Serving, slow: threading.Event, real_files: dict[str, byt
     assert client.post("/decode", content=real_files["colour"]).status_code == 200
 
 
-def test_timeout(serving: Serving, slow: threading.Event, real_files: dict[str, bytes]) -> None:
+def test_workers_timeout_is_503(serving: Serving, slow: threading.Event, real_files: dict[str, bytes]) -> None:
     client = serving(timeout=0.2)
     answer = client.post("/decode", content=real_files["colour"])
     assert answer.status_code == 503
@@ -67,8 +67,8 @@ def test_timeout(serving: Serving, slow: threading.Event, real_files: dict[str, 
     slow.set()
 
 
-def test_what_is_given_up_is_not_begun(
-    serving: Serving, pictures: EngineCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_workers_call_after_timeout_does_not_begin(
+    serving: Serving, engine_codec: EngineCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, event = [], threading.Event()
 
@@ -80,7 +80,7 @@ def test_what_is_given_up_is_not_begun(
     client = serving(workers=1, waiting=9, timeout=1)
     while client.get("/readyz").status_code != 200:
         time.sleep(0.01)
-    monkeypatch.setattr(pictures.pipeline, "synthesise", wait)
+    monkeypatch.setattr(engine_codec.pipeline, "synthesise", wait)
     answers = [client.post("/decode", content=real_files["colour"]).status_code for _ in range(4)]
     wait_for(client, 0)  # an answer is sent a turn of the loop before its call is cancelled
     event.set()
@@ -89,7 +89,7 @@ def test_what_is_given_up_is_not_begun(
     assert len(begun) == 1
 
 
-def test_what_is_cancelled_is_forgotten() -> None:
+def test_workers_cancelled_call_frees_its_arguments() -> None:
     held = threading.Event()
 
     class Large:
@@ -112,7 +112,7 @@ def test_what_is_cancelled_is_forgotten() -> None:
     asyncio.run(run())
 
 
-def test_hosts(serving: Serving) -> None:
+def test_application_unknown_host_is_421(serving: Serving) -> None:
     client = serving(hosts=frozenset({"127.0.0.1", "localhost"}))
     assert client.get("/healthz").status_code == 200
     assert client.get("/healthz", headers={"Host": "localhost:99"}).status_code == 200
@@ -121,12 +121,12 @@ def test_hosts(serving: Serving) -> None:
         assert client.get("/healthz", headers={"Host": malformed}).status_code == 421
 
 
-def test_a_token_that_cannot_be_sent() -> None:
+def test_settings_token_not_ascii_is_refused() -> None:
     with pytest.raises(ValueError, match="ASCII"):
         Settings(token="sésame")
 
 
-def test_a_client_that_does_not_read(serving: Serving, tmp_path: Path) -> None:
+def test_application_client_that_does_not_read_releases_its_slot(serving: Serving, tmp_path: Path) -> None:
     (tmp_path / "large.sdt").write_bytes(b"SDT".ljust(30 << 20))
     client = serving(root=str(tmp_path), timeout=2)
     with socket.socket() as connection:
@@ -137,7 +137,9 @@ def test_a_client_that_does_not_read(serving: Serving, tmp_path: Path) -> None:
         wait_for(client, 0)
 
 
-def test_a_client_that_goes_away(serving: Serving, slow: threading.Event, real_files: dict[str, bytes]) -> None:
+def test_application_disconnected_client_releases_its_slot(
+    serving: Serving, slow: threading.Event, real_files: dict[str, bytes]
+) -> None:
     client = serving(workers=1)
     for _ in range(2):  # one in work, one waiting for it
         with pytest.raises(httpx.ReadTimeout):
@@ -148,14 +150,14 @@ def test_a_client_that_goes_away(serving: Serving, slow: threading.Event, real_f
     assert client.post("/decode", content=real_files["colour"]).status_code == 200
 
 
-def test_bodies_too_large(serving: Serving, real_files: dict[str, bytes]) -> None:
+def test_application_too_large_body_is_413(serving: Serving, real_files: dict[str, bytes]) -> None:
     client = serving(max_nbytes=1000)
     assert client.post("/verify", content=b"x" * 1001).status_code == 413
     assert client.post("/verify", content=(b"x" * 400 for _ in range(3))).status_code == 413
     assert client.post("/verify", content=(real_files["colour"] for _ in range(1))).status_code == 200
 
 
-def test_pictures_too_large(serving: Serving, real_files: dict[str, bytes]) -> None:
+def test_application_too_large_image_is_413(serving: Serving, real_files: dict[str, bytes]) -> None:
     client = serving(max_pixels=45 * 37 - 1)
     stream = io.BytesIO()
     Image.fromarray(np.zeros((37, 45, 3), np.uint8)).save(stream, "PNG")
@@ -164,7 +166,7 @@ def test_pictures_too_large(serving: Serving, real_files: dict[str, bytes]) -> N
     assert client.post("/encode", content=stream.getvalue()).status_code == 413
 
 
-def test_a_body_that_does_not_come(serving: Serving) -> None:
+def test_application_slow_body_is_408(serving: Serving) -> None:
     client = serving(timeout=0.3)
     with socket.create_connection((client.base_url.host, client.base_url.port), HANG) as connection:
         connection.sendall(b"POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
@@ -174,7 +176,7 @@ def test_a_body_that_does_not_come(serving: Serving) -> None:
     wait_for(client, 0)
 
 
-def test_token(serving: Serving, real_files: dict[str, bytes], root: object) -> None:
+def test_application_missing_token_is_401(serving: Serving, real_files: dict[str, bytes], root: object) -> None:
     client = serving(token="sesame", root=str(root))
     told = {"Authorization": "Bearer sesame"}
     for path in ("/", "/healthz", "/openapi.json"):
@@ -197,15 +199,15 @@ def test_token(serving: Serving, real_files: dict[str, bytes], root: object) -> 
     assert client.get("/files/colour.sdt", headers=told).headers["cache-control"] == "private, max-age=3600"
 
 
-def test_a_fault_is_told_to_nobody(
-    serving: Serving, pictures: EngineCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_application_internal_error_hides_its_text(
+    serving: Serving, engine_codec: EngineCodec, real_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serving()
 
     def fail(*_: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(pictures.pipeline, "synthesise", fail)
+    monkeypatch.setattr(engine_codec.pipeline, "synthesise", fail)
     answer = client.post("/decode", content=real_files["colour"])
     assert answer.status_code == 500
     assert "secret" not in answer.text

@@ -1,4 +1,4 @@
-"""Loaders of latents: a damaged sample is named, and the rest can be had; PyTorch's loaders take them."""
+"""`LatentDataset` and `LatentTorchDataset`: errors of samples, indices, PyTorch's loaders, arguments."""
 
 import io
 import os
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import sdtrt
-from sdtrt.dataset import Latents
-from sdtrt.dataset.runs import Summary
+from sdtrt.dataset import LatentDataset
+from sdtrt.dataset.runner import Summary
 from sdtrt.errors import ImageWarning
 
 # Loaders here have more workers than some machines have cores.
@@ -31,7 +31,7 @@ def packed(running: Running, folder: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def broken(packed: Path) -> Path:
-    """A dataset of which the second sample is cut short, the third is missing and the last is no file of latents."""
+    """A dataset whose second sample is damaged, third is missing and last is not an `.sdt` file."""
     files = sorted(packed.rglob("*.sdt"))
     files[1].write_bytes(files[1].read_bytes()[:-9] + bytes(9))
     files[2].unlink()
@@ -39,8 +39,8 @@ def broken(packed: Path) -> Path:
     return packed
 
 
-def test_loader_damaged_samples_are_named_and_the_rest_is_given(broken: Path) -> None:
-    samples, keys, errors = iter(Latents(str(broken))), [], []
+def test_latent_dataset_damaged_samples_raise_with_notes_and_the_rest_loads(broken: Path) -> None:
+    samples, keys, errors = iter(LatentDataset(str(broken))), [], []
     while True:
         try:
             keys.append(next(samples)[0])
@@ -59,20 +59,20 @@ def test_loader_damaged_samples_are_named_and_the_rest_is_given(broken: Path) ->
         next(samples)
 
 
-def test_loader_skips_with_warnings_that_name_samples(broken: Path) -> None:
+def test_latent_dataset_skip_warns_with_the_sample(broken: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        keys = [key for key, _, _ in Latents(str(broken), on_error="skip")]
+        keys = [key for key, _, _ in LatentDataset(str(broken), on_error="skip")]
     assert keys == ["part 0/0", "part 0/6", "part 1/1", "part 1/3"]
     assert [one.category for one in caught] == [ImageWarning] * 3
     for one, n in zip(caught, (2, 4, 5), strict=True):
         assert f"part {n % 2}/{n} of {broken}/part {n % 2}/{n}.sdt" in str(one.message)
         assert "object at 0x" not in str(one.message)
     with pytest.raises(ValueError, match="'ignore', expected 'raise' or 'skip'"):
-        Latents(str(broken), on_error="ignore")
+        LatentDataset(str(broken), on_error="ignore")
 
 
-def test_loader_names_members_of_tars_and_rows(running: Running, tmp_path: Path) -> None:
+def test_latent_dataset_error_names_tar_offset_or_row(running: Running, tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -84,14 +84,14 @@ def test_loader_names_members_of_tars_and_rows(running: Running, tmp_path: Path)
     parquet.write_table(pyarrow.table({"sdt": [b"SDT", None], "key": ["a", "b"]}), tmp_path / "p.parquet")
     for source, place in ((tmp_path / "s.tar", "byte 1536"), (tmp_path / "p.parquet", "row 1")):
         with pytest.raises((sdtrt.FormatError, ValueError)) as caught:
-            Latents(str(source))[1]
+            LatentDataset(str(source))[1]
         assert caught.value.__notes__ == [f"sample 'b' of {source}, {place}"]
 
 
 @pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
-def test_loader_index_gives_samples_in_any_order(running: Running, folder: str, tmp_path: Path, form: str) -> None:
+def test_latent_dataset_index_loads_in_any_order(running: Running, folder: str, tmp_path: Path, form: str) -> None:
     running("encode", folder, str(tmp_path / "packed"), form=form)
-    loader = Latents(str(tmp_path / "packed"))
+    loader = LatentDataset(str(tmp_path / "packed"))
     in_order = list(loader)
     for number in (6, 0, 3, -1, 3):
         key, latents, _ = loader[number]
@@ -106,11 +106,11 @@ def test_loader_index_gives_samples_in_any_order(running: Running, folder: str, 
     assert pickle.loads(pickle.dumps(loader))[2][0] == in_order[2][0]
 
 
-def test_loader_index_after_fork_reads_by_a_file_of_its_own(running: Running, folder: str, tmp_path: Path) -> None:
+def test_latent_dataset_index_after_fork_opens_its_own_file(running: Running, folder: str, tmp_path: Path) -> None:
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
     running("encode", folder, str(tmp_path / "packed"), form="tar", shard_size=9)
-    loader = Latents(str(tmp_path / "packed"))
+    loader = LatentDataset(str(tmp_path / "packed"))
     loader[0]
     reader = loader._readers.reader()
     child = os.fork()
@@ -122,43 +122,43 @@ def test_loader_index_after_fork_reads_by_a_file_of_its_own(running: Running, fo
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("form", ["folder", "tar"])
-def test_torch_loader_takes_latents(
-    running: Running, folder: str, tmp_path: Path, picture_files: dict[str, bytes], workers: int, form: str
+def test_latent_dataset_works_with_a_torch_loader(
+    running: Running, folder: str, tmp_path: Path, image_files: dict[str, bytes], workers: int, form: str
 ) -> None:
     from torch.utils.data import DataLoader
 
     running("encode", folder, str(tmp_path / "packed"), form=form)
-    loader = DataLoader(Latents(str(tmp_path / "packed")), batch_size=2, num_workers=workers, shuffle=True)
+    loader = DataLoader(LatentDataset(str(tmp_path / "packed")), batch_size=2, num_workers=workers, shuffle=True)
     batches = list(loader)
     assert len(batches) == len(loader) == 4
-    assert sorted(key for keys, _, _ in batches for key in keys) == sorted(picture_files)
+    assert sorted(key for keys, _, _ in batches for key in keys) == sorted(image_files)
     assert {tuple(latents.shape[1:]) for _, latents, _ in batches} == {(40, 2, 3)}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torch_dataset_ranks_and_workers_share_samples(
-    packed: Path, picture_files: dict[str, bytes], workers: int
+    packed: Path, image_files: dict[str, bytes], workers: int
 ) -> None:
     from torch.utils.data import DataLoader
 
-    from sdtrt.dataset.for_torch import LatentsDataset
+    from sdtrt.dataset.torch_dataset import LatentTorchDataset
 
     for shuffle in (False, True):
         keys: list[str] = []
         for rank in range(3):
-            dataset = LatentsDataset(str(packed), rank=rank, world_size=3, shuffle=shuffle, seed=5)
+            dataset = LatentTorchDataset(str(packed), rank=rank, world_size=3, shuffle=shuffle, seed=5)
             found = [key for key, _, _ in DataLoader(dataset, batch_size=None, num_workers=workers)]
             assert len(found) == len(dataset)
             keys += found
-        assert sorted(keys) == sorted(picture_files)
+        assert sorted(keys) == sorted(image_files)
 
 
-def test_torch_dataset_epochs_have_orders_that_workers_see(packed: Path) -> None:
+def test_torch_dataset_set_epoch_changes_the_order_in_workers(packed: Path) -> None:
     from torch.utils.data import DataLoader
 
-    from sdtrt.dataset.for_torch import LatentsDataset
+    from sdtrt.dataset.torch_dataset import LatentTorchDataset
 
-    dataset = LatentsDataset(str(packed), shuffle=True, seed=1)
+    dataset = LatentTorchDataset(str(packed), shuffle=True, seed=1)
     loader = DataLoader(dataset, batch_size=None, num_workers=1, persistent_workers=True)
     orders = []
     for epoch in (0, 1, 0):
@@ -169,43 +169,43 @@ def test_torch_dataset_epochs_have_orders_that_workers_see(packed: Path) -> None
     assert [key for key, _, _ in dataset] == orders[0]
     for wrong in ({"rank": 1}, {"rank": -1, "world_size": 2}, {"seed": -1}, {"on_error": "ignore"}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}"):
-            LatentsDataset(str(packed), **wrong)
+            LatentTorchDataset(str(packed), **wrong)
     with pytest.raises(ValueError, match="epoch"):
         dataset.set_epoch(-1)
 
 
-def test_torch_dataset_rank_is_that_of_torch_distributed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_dataset_default_rank_is_that_of_torch_distributed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from sdtrt.dataset.for_torch import LatentsDataset
+    from sdtrt.dataset.torch_dataset import LatentTorchDataset
 
-    assert len(LatentsDataset(str(packed))) == COUNT
+    assert len(LatentTorchDataset(str(packed))) == COUNT
     for name, value in (("is_initialized", True), ("get_rank", 1), ("get_world_size", 2)):
         monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
-    assert len(LatentsDataset(str(packed))) == 3
-    assert len(LatentsDataset(str(packed), rank=0, world_size=1)) == COUNT
+    assert len(LatentTorchDataset(str(packed))) == 3
+    assert len(LatentTorchDataset(str(packed), rank=0, world_size=1)) == COUNT
 
 
-def test_torch_dataset_damaged_sample_is_named_by_workers(broken: Path) -> None:
+def test_torch_dataset_damaged_sample_is_named_in_workers(broken: Path) -> None:
     from torch.utils.data import DataLoader
 
-    from sdtrt.dataset.for_torch import LatentsDataset
+    from sdtrt.dataset.torch_dataset import LatentTorchDataset
 
     for workers in (0, 2):
         with pytest.raises((sdtrt.FormatError, OSError)) as caught:
-            list(DataLoader(LatentsDataset(str(broken)), batch_size=None, num_workers=workers))
+            list(DataLoader(LatentTorchDataset(str(broken)), batch_size=None, num_workers=workers))
         text = str(caught.value) + str(getattr(caught.value, "__notes__", ""))
         assert "sample 'part " in text
-    loader = DataLoader(LatentsDataset(str(broken), on_error="skip"), batch_size=None, num_workers=2)
+    loader = DataLoader(LatentTorchDataset(str(broken), on_error="skip"), batch_size=None, num_workers=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)
         assert len(list(loader)) == COUNT - 3
 
 
 @pytest.mark.parametrize("part", [5, None, (0,), (0, 1, 2), ("0", 1), (0, 1.5), (False, True), "01"])
-def test_loader_part_that_is_no_pair_of_numbers_is_refused_in_words(folder: str, part: Any) -> None:
+def test_latent_dataset_invalid_part_is_a_type_error(folder: str, part: Any) -> None:
     with pytest.raises(TypeError, match=r"^part is .*, expected"):
-        Latents(folder, part=part)
+        LatentDataset(folder, part=part)
 
 
 @pytest.mark.parametrize(
@@ -224,17 +224,15 @@ def test_loader_part_that_is_no_pair_of_numbers_is_refused_in_words(folder: str,
         ({"on_error": "ignore"}, "on_error is 'ignore'"),
     ],
 )
-def test_torch_dataset_wrong_argument_is_refused_in_words(folder: str, options: dict[str, Any], message: str) -> None:
-    for_torch = pytest.importorskip("sdtrt.dataset.for_torch")
+def test_torch_dataset_invalid_argument_is_refused(folder: str, options: dict[str, Any], message: str) -> None:
+    torch_dataset = pytest.importorskip("sdtrt.dataset.torch_dataset")
     with pytest.raises((TypeError, ValueError), match=message):
-        for_torch.LatentsDataset(folder, **options)
+        torch_dataset.LatentTorchDataset(folder, **options)
 
 
 @pytest.mark.parametrize("epoch", [-1, 1.5, "1", True, 1 << 63])
-def test_torch_dataset_wrong_epoch_is_refused_in_words(
-    running: Running, folder: str, tmp_path: Path, epoch: Any
-) -> None:
-    for_torch = pytest.importorskip("sdtrt.dataset.for_torch")
+def test_torch_dataset_invalid_epoch_is_refused(running: Running, folder: str, tmp_path: Path, epoch: Any) -> None:
+    torch_dataset = pytest.importorskip("sdtrt.dataset.torch_dataset")
     running("encode", folder, str(tmp_path / "out"))
     with pytest.raises((TypeError, ValueError), match=r"^epoch is"):
-        for_torch.LatentsDataset(str(tmp_path / "out")).set_epoch(epoch)
+        torch_dataset.LatentTorchDataset(str(tmp_path / "out")).set_epoch(epoch)

@@ -1,4 +1,4 @@
-"""Runs that are cut short within a shard go on within it, and say within it how far they are."""
+"""Runs that are interrupted within a shard continue within it; progress within shards; warnings."""
 
 import json
 import signal
@@ -13,49 +13,49 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdtrt.dataset import pool, unfinished, work
-from sdtrt.dataset.runs import Summary
+from sdtrt.dataset import process_backend, shard_checkpoint, shard_worker
+from sdtrt.dataset.runner import Summary
+from sdtrt.dataset.shard_worker import Record, process_shard
 from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.stores import Store
-from sdtrt.dataset.work import Record, do
 
 Running = Callable[..., Summary]
 COUNT, DONE_BEFORE = 7, 4
 
 
 class StoppedError(Exception):
-    """What ends a run in these tests."""
+    """Interrupts a run."""
 
 
-def stopping(after: int) -> Callable[..., Iterator[Record]]:
-    """Return what does shards until so many samples of one are done."""
+def stop_after(after: int) -> Callable[..., Iterator[Record]]:
+    """Return a backend that stops once `after` samples of a shard are done."""
 
     def advance(count: int) -> None:
         if count == after:
             raise StoppedError
 
-    def each(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
-        return (do(task, shard, advance) for shard in shards)
+    def run_shards(task: Task, shards: Sequence[Shard]) -> Iterator[Record]:
+        return (process_shard(task, shard, advance) for shard in shards)
 
-    return each
+    return run_shards
 
 
 @pytest.fixture(autouse=True)
 def _every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+    monkeypatch.setattr(shard_checkpoint, "SAVE_INTERVAL", 0.0)
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys of samples that are worked on."""
+    """The keys of the samples that are processed."""
     keys: list[str] = []
-    usual = work.attempted
+    usual = shard_worker.process_sample
 
     def attempted(reader: Any, sample: Any, *others: Any) -> Any:
         keys.append(sample.key)
         return usual(reader, sample, *others)
 
-    monkeypatch.setattr(work, "attempted", attempted)
+    monkeypatch.setattr(shard_worker, "process_sample", attempted)
     return keys
 
 
@@ -65,7 +65,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
 @pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
-def test_run_cut_short_goes_on_within_its_shard(
+def test_interrupted_run_continues_within_its_shard(
     running: Running,
     make_source: Callable[[str, Path], str],
     attempts: list[str],
@@ -75,7 +75,7 @@ def test_run_cut_short_goes_on_within_its_shard(
 ) -> None:
     source, out = make_source(kind, tmp_path), tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", source, str(out), form=form, shard_size=99, each=stopping(DONE_BEFORE))
+        running("encode", source, str(out), form=form, shard_size=99, run_shards=stop_after(DONE_BEFORE))
     assert len(attempts) == DONE_BEFORE
     assert len(list((out / ".shards").glob("*.part"))) == DONE_BEFORE
     assert not (out / "manifest.jsonl").exists()
@@ -86,13 +86,13 @@ def test_run_cut_short_goes_on_within_its_shard(
     assert files_of(out) == files_of(tmp_path / "at once")
 
 
-def test_run_cut_short_other_options_start_anew(
+def test_interrupted_run_other_options_start_again(
     running: Running, folder: str, attempts: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     for quality in (20, 30):
         with pytest.raises(StoppedError):
-            running("encode", folder, str(out), options={"quality": quality}, shard_size=99, each=stopping(2))
+            running("encode", folder, str(out), options={"quality": quality}, shard_size=99, run_shards=stop_after(2))
         assert len(list((out / ".shards").glob("*.part"))) == 2
     assert len(attempts) == 4
     running("encode", folder, str(out), options={"quality": 30}, shard_size=99)
@@ -100,12 +100,12 @@ def test_run_cut_short_other_options_start_anew(
     assert list((out / ".shards").glob("*.part")) == []
 
 
-def test_run_cut_short_files_that_are_gone_are_made_again(
+def test_interrupted_run_missing_files_are_made_again(
     running: Running, folder: str, attempts: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", folder, str(out), shard_size=99, each=stopping(DONE_BEFORE))
+        running("encode", folder, str(out), shard_size=99, run_shards=stop_after(DONE_BEFORE))
     (out / "part 0" / "2.sdt").unlink()
     (out / "part 0" / "4.sdt").write_bytes(b"cut short")
     assert running("encode", folder, str(out), shard_size=99).errors == []
@@ -113,12 +113,12 @@ def test_run_cut_short_files_that_are_gone_are_made_again(
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other"])
-def test_run_cut_short_damaged_part_is_done_again(
+def test_interrupted_run_damaged_part_is_redone(
     running: Running, folder: str, attempts: list[str], tmp_path: Path, damage: str
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(StoppedError):
-        running("encode", folder, str(out), form="tar", shard_size=99, each=stopping(2))
+        running("encode", folder, str(out), form="tar", shard_size=99, run_shards=stop_after(2))
     part = min((out / ".shards").glob("*.part"))
     data = part.read_bytes()
     changed = {"empty": b"", "cut": data[:700], "text": b"x" * 2000, "other": data.replace(b"figures", b"numbers")}
@@ -127,7 +127,7 @@ def test_run_cut_short_damaged_part_is_done_again(
     assert len(attempts) == 2 + COUNT - 1
 
 
-def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
+def test_interrupted_run_keeps_errors_and_retries_transient_ones(
     running: Running, folder: str, attempts: list[str], tmp_path: Path
 ) -> None:
     paths = sorted(Path(folder).glob("*/*.png"))
@@ -135,7 +135,7 @@ def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
     lines = [str(paths[0]), str(tmp_path / "late.png"), *map(str, paths[1:])]
     (tmp_path / "l.txt").write_text("\n".join(lines))
     with pytest.raises(StoppedError):
-        running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99, each=stopping(3))
+        running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99, run_shards=stop_after(3))
     (tmp_path / "late.png").write_bytes(paths[1].read_bytes())
     summary = running("encode", str(tmp_path / "l.txt"), str(tmp_path / "out"), shard_size=99)
     assert [error["source"] for error in summary.errors] == [str(paths[0])]
@@ -143,28 +143,30 @@ def test_run_cut_short_errors_are_kept_and_those_out_of_reach_tried_again(
     assert len(attempts) == len(lines) + 1
 
 
-def test_parts_of_remote_stores(running: Running, folder: str, attempts: list[str]) -> None:
+def test_interrupted_run_continues_in_a_remote_store(running: Running, folder: str, attempts: list[str]) -> None:
     fsspec = pytest.importorskip("fsspec")
     out = "memory://unfinished/out"
     with pytest.raises(StoppedError):
-        running("encode", folder, out, form="tar", shard_size=99, each=stopping(DONE_BEFORE))
+        running("encode", folder, out, form="tar", shard_size=99, run_shards=stop_after(DONE_BEFORE))
     assert running("encode", folder, out, form="tar", shard_size=99).sums["samples"] == COUNT
     assert len(attempts) == COUNT
-    assert [name for name in Store(out).names(".shards") if name.endswith(".part")] == []
+    assert [name for name in Store(out).list_names(".shards") if name.endswith(".part")] == []
     fsspec.filesystem("memory").rm("/unfinished", recursive=True)
 
 
-def test_pool_reports_samples_within_shards(
+def test_process_backend_reports_samples_within_shards(
     running: Running, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "POLL", 0.001)
+    monkeypatch.setattr(process_backend, "POLL_SECONDS", 0.001)
     reports: list[tuple[int, int, int]] = []
 
-    def report(summary: Summary) -> None:
+    def on_progress(summary: Summary) -> None:
         reports.append((summary.done, summary.samples_done, summary.total))
 
-    each = partial(pool.each, workers=1)
-    summary = running("encode", folder, str(tmp_path / "out"), each=each, shard_size=99, report=report)
+    run_shards = partial(process_backend.run_shards, workers=1)
+    summary = running(
+        "encode", folder, str(tmp_path / "out"), run_shards=run_shards, shard_size=99, on_progress=on_progress
+    )
     assert reports[0] == (0, 0, COUNT)
     assert reports[-1] == (1, COUNT, COUNT)
     within = [samples for done, samples, _ in reports if not done]
@@ -175,26 +177,26 @@ def test_pool_reports_samples_within_shards(
 
 KILLED = """
 import os, signal, sys
-from sdtrt.dataset import unfinished
-from sdtrt.dataset.runs import run
+from sdtrt.dataset import shard_checkpoint
+from sdtrt.dataset.runner import run
 from sdtrt.dataset.shards import Task
-from sdtrt.dataset.work import do
+from sdtrt.dataset.shard_worker import process_shard
 
 def advance(count):
     if count == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-unfinished.EVERY = 0.0
+shard_checkpoint.SAVE_INTERVAL = 0.0
 source, destination, form = sys.argv[1:]
 machine = {"model": "tiny", "threads": 1}
 task = Task(operation="encode", source=source, destination=destination, form=form, machine=machine)
-each = lambda task, shards: (do(task, shard, advance) for shard in shards)
-run(task, each, shard_size=99, max_errors=None, report=lambda _: None)
+run_shards = lambda task, shards: (process_shard(task, shard, advance) for shard in shards)
+run(task, run_shards, shard_size=99, max_errors=None, on_progress=lambda _: None)
 """
 
 
 @pytest.mark.parametrize("form", ["folder", "parquet"])
-def test_process_that_is_killed_loses_no_sample_that_is_stored(
+def test_killed_process_loses_no_saved_sample(
     running: Running, folder: str, attempts: list[str], tmp_path: Path, form: str
 ) -> None:
     arguments = [sys.executable, "-c", KILLED, folder, str(tmp_path / "out"), form]
@@ -203,7 +205,7 @@ def test_process_that_is_killed_loses_no_sample_that_is_stored(
     assert len(attempts) == COUNT - DONE_BEFORE
 
 
-def test_warnings_are_named_in_records_and_summary(running: Running, tmp_path: Path) -> None:
+def test_warnings_are_in_records_and_summary(running: Running, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(np.full((16, 16), 40000, np.uint16)).save(tmp_path / "in" / "deep.png")
     summary = running("encode", str(tmp_path / "in"), str(tmp_path / "out"))

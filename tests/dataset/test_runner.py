@@ -1,4 +1,4 @@
-"""Runs that are cut short, and go on."""
+"""Interrupted and repeated runs, errors of samples, deaths of workers and drivers, the commands."""
 
 import json
 import multiprocessing
@@ -15,28 +15,28 @@ import pytest
 from environment import HANG
 
 from sdtrt import cli
-from sdtrt.dataset import pool
-from sdtrt.dataset.runs import Summary, TooManyErrorsError
+from sdtrt.dataset import process_backend
+from sdtrt.dataset.runner import Summary, TooManyErrorsError
+from sdtrt.dataset.shard_worker import process_shard
 from sdtrt.dataset.shards import Shard, Task
-from sdtrt.dataset.work import do
 
 Running = Callable[..., Summary]
 
 
-def first(count: int) -> Callable[..., Iterator]:
-    """Return what does the first shards, and is then interrupted."""
+def run_first_shards(count: int) -> Callable[..., Iterator]:
+    """Return a backend that processes the first `count` shards and is then interrupted."""
 
-    def each(task: Task, shards: Sequence[Shard]) -> Iterator:
-        yield from (do(task, shard) for shard in shards[:count])
+    def run_shards(task: Task, shards: Sequence[Shard]) -> Iterator:
+        yield from (process_shard(task, shard) for shard in shards[:count])
         raise KeyboardInterrupt
 
-    return each
+    return run_shards
 
 
-def test_what_is_done_is_not_done_again(running: Running, folder: str, tmp_path: Path) -> None:
+def test_run_finished_shards_are_skipped(running: Running, folder: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        running("encode", folder, str(out), each=first(1))
+        running("encode", folder, str(out), run_shards=run_first_shards(1))
     assert not (out / "manifest.jsonl").exists()
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.sdt")}
     assert len(times) == 3
@@ -46,11 +46,11 @@ def test_what_is_done_is_not_done_again(running: Running, folder: str, tmp_path:
     assert running("encode", folder, str(out)).skipped == 3
 
 
-def test_what_has_changed_is_done_again(running: Running, folder: str, tmp_path: Path) -> None:
+def test_run_changed_shards_are_redone(running: Running, folder: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     running("encode", folder, out)
     assert running("encode", folder, out, options={"quality": 20}).skipped == 0
-    next(Path(folder).rglob("*/0.png")).write_bytes(b"not a picture")
+    next(Path(folder).rglob("*/0.png")).write_bytes(b"not an image")
     summary = running("encode", folder, out, options={"quality": 20})
     assert (summary.skipped, [error["key"] for error in summary.errors]) == (2, ["part 0/0"])
     next(Path(out).rglob("*/2.sdt")).unlink()
@@ -61,7 +61,7 @@ def test_what_has_changed_is_done_again(running: Running, folder: str, tmp_path:
         assert running("encode", folder, out, options={"quality": 20}).skipped == 2
 
 
-def test_what_was_out_of_reach_is_tried_again(running: Running, folder: str, tmp_path: Path) -> None:
+def test_run_unreadable_sample_is_tried_again(running: Running, folder: str, tmp_path: Path) -> None:
     late = Path(folder) / "late.png"
     (tmp_path / "list.txt").write_text("\n".join([*map(str, sorted(Path(folder).glob("*/*.png"))), str(late)]))
     summary = running("encode", str(tmp_path / "list.txt"), str(tmp_path / "out"))
@@ -71,11 +71,11 @@ def test_what_was_out_of_reach_is_tried_again(running: Running, folder: str, tmp
     assert (summary.skipped, summary.errors, summary.sums["samples"]) == (2, [], 8)
 
 
-def test_nothing_is_left_of_other_runs(running: Running, folder: str, tmp_path: Path) -> None:
+def test_run_removes_files_of_other_runs(running: Running, folder: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     running("encode", folder, str(out), form="tar", shard_size=2)
     with pytest.raises(KeyboardInterrupt):
-        running("encode", folder, str(out), form="tar", options={"quality": 9}, each=first(1))
+        running("encode", folder, str(out), form="tar", options={"quality": 9}, run_shards=run_first_shards(1))
     assert sorted(path.name for path in out.iterdir()) == [".shards", "shard-000000.tar"]
     running("encode", folder, str(out), form="tar", shard_size=9)
     assert sorted(path.name for path in out.iterdir()) == [".shards", "manifest.jsonl", "shard-000000.tar"]
@@ -83,9 +83,9 @@ def test_nothing_is_left_of_other_runs(running: Running, folder: str, tmp_path: 
         running("decode", str(out), f"{out}/")
 
 
-def test_errors(running: Running, folder: str, tmp_path: Path) -> None:
+def test_run_errors_are_in_the_manifest_and_limited(running: Running, folder: str, tmp_path: Path) -> None:
     for n in (0, 3):
-        next(Path(folder).rglob(f"*/{n}.png")).write_bytes(b"not a picture")
+        next(Path(folder).rglob(f"*/{n}.png")).write_bytes(b"not an image")
     summary = running("encode", folder, str(tmp_path / "a"), max_errors=2)
     assert [error["key"] for error in summary.errors] == ["part 0/0", "part 1/3"]
     lines = [json.loads(line) for line in (tmp_path / "a" / "manifest.jsonl").read_text().splitlines()]
@@ -96,36 +96,38 @@ def test_errors(running: Running, folder: str, tmp_path: Path) -> None:
 
 
 def kill_once(flag: str, task: Task, shard: Shard, advance: object) -> dict:
-    """Do a shard; the first worker that comes to the second one kills itself."""
+    """Process a shard; the first worker that gets the second shard kills itself."""
     if shard.name.endswith("1") and not Path(flag).exists():
         Path(flag).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return do(task, shard)
+    return process_shard(task, shard)
 
 
 def kill_at_second(task: Task, shard: Shard, advance: object) -> dict:
     if shard.name.endswith("1"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return do(task, shard)
+    return process_shard(task, shard)
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that find the functions of this file: it cannot be imported by its name."""
+    """Forked workers, which have the functions of this file; a spawned worker could not import it."""
     context = multiprocessing.get_context("fork")
-    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(process_backend.multiprocessing, "get_context", lambda _: context)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_worker_that_dies(
+def test_process_backend_worker_death_restarts_the_pool(
     running: Running, folder: str, tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "do", partial(kill_once, str(tmp_path / "flag")))
-    summary = running("verify", packed(running, folder, tmp_path), each=partial(pool.each, workers=2))
+    monkeypatch.setattr(process_backend, "process_shard", partial(kill_once, str(tmp_path / "flag")))
+    summary = running(
+        "verify", packed(running, folder, tmp_path), run_shards=partial(process_backend.run_shards, workers=2)
+    )
     assert (tmp_path / "flag").exists()
     assert (summary.sums["samples"], summary.done) == (7, 3)
-    monkeypatch.setattr(pool, "do", kill_at_second)
-    summary = running("verify", str(tmp_path / "packed"), each=partial(pool.each, workers=2))
+    monkeypatch.setattr(process_backend, "process_shard", kill_at_second)
+    summary = running("verify", str(tmp_path / "packed"), run_shards=partial(process_backend.run_shards, workers=2))
     assert (summary.sums["samples"], summary.done) == (4, 3)
     assert [(error["key"], error["again"]) for error in summary.errors] == [("shard-000001", True)]
 
@@ -135,7 +137,7 @@ def packed(running: Running, folder: str, tmp_path: Path) -> str:
     return str(tmp_path / "packed")
 
 
-def test_a_driver_that_dies(folder: str, tmp_path: Path) -> None:
+def test_command_killed_run_is_resumed(folder: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [
         sys.executable,
@@ -170,7 +172,9 @@ def test_a_driver_that_dies(folder: str, tmp_path: Path) -> None:
     assert len(keys) == 7
 
 
-def test_commands(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_encode_decode_latents_stats_verify(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     packed, back = str(tmp_path / "packed"), str(tmp_path / "back")
     assert cli.main(["dataset", "encode", folder, packed, "-q", "30", "--form", "tar"]) == 0
     assert "7" in capsys.readouterr().err
