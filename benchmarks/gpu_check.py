@@ -45,7 +45,7 @@ from gpu import ROOT
 from gpu.check import Check, NotMeasuredError
 from gpu.machine import Emulated, Gpu
 from gpu.record import Record
-from report import RESULTS
+from harness import RESULTS
 
 from sdtrt.errors import DeviceError
 

@@ -120,7 +120,7 @@ def half_coders(check: Check) -> dict[str, Any]:
 
 def random_coders(check: Check) -> dict[str, Any]:
     """Return encoder and decoder in torch, in single precision on the CPU, the same each time."""
-    from autoencoder_kl import random_coders
+    from gpu.autoencoder_kl import random_coders
 
     encoder, decoder = random_coders(probe(check), check.machine.widths, check.machine.layers)
     return {"encoder": encoder, "decoder": decoder}

@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from report import about
+from harness import provenance
 
 from gpu import ROOT
 from gpu.check import NotMeasuredError
@@ -36,7 +36,7 @@ class Record:
         before = json.loads(path.read_text()) if path.exists() else {"gpu": gpu, "sections": {}}
         if before["gpu"] != gpu:
             raise ValueError(f"{path} has results of {before['gpu']}, this is {gpu}; move it away, or say --out")
-        return cls(path, about(PACKAGES) | {"gpu": gpu, "sections": before["sections"]})
+        return cls(path, provenance(PACKAGES) | {"gpu": gpu, "sections": before["sections"]})
 
     def has(self, name: str) -> bool:
         """Return whether a section has been measured to its end."""
