@@ -193,7 +193,7 @@ def _openvino() -> str:
     return f"OpenVINO {version()}, precision {here}"
 
 
-# The fastest first, with what it takes to open a codec for one image; `benchmarks/backends.py` tells. OpenVINO comes
+# The fastest first, including the time to open a codec for one image (`benchmarks/speed.py --backends`). OpenVINO comes
 # before ONNX Runtime where it computes in bfloat16, and behind it where it does not.
 WAYS = (
     Way("trt", "cuda", _tensorrt, _trt_obstacle, _open_trt),
