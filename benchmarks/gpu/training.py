@@ -1,4 +1,4 @@
-"""How fast the stage of training that is meant for a GPU runs there: `tiny` together with its prior."""
+"""Speed of the joint training of `tiny` and its prior, the stage that is meant for a GPU."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sdtrt.export.latents.sample_images import made_picture
 
 
 def training(check: Check) -> Iterator[tuple[str, Any]]:
-    """Yield seconds for an iteration, of untrained networks and made pictures: what they are costs no time."""
+    """Yield the seconds of an iteration, with untrained networks and synthetic images, which take the same time."""
     require("torch", "onnx")
     require_torch(check)
     import torch
@@ -28,13 +28,13 @@ def training(check: Check) -> Iterator[tuple[str, Any]]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         photos, start = folder / "photos", folder / "start"
-        for made in (photos, start):
-            made.mkdir()
+        for path in (photos, start):
+            path.mkdir()
         Image.fromarray(made_picture(2 * recipe.crop, 2 * recipe.crop)).save(photos / "made.png")
         torch.manual_seed(recipe.seed)
         torch.save({"average": Coded().state_dict()}, start / "checkpoint.pt")
         ends: list[float] = []
-        training_loop.REPORT_EVERY = recipe.iterations // 2  # the first half is for recording kernels
+        training_loop.REPORT_EVERY = recipe.iterations // 2  # the first half includes the recording of kernels
         device = machine.torch_device
         joint(photos, photos, start, start, folder / "run", recipe, device, lambda *_: ends.append(time.perf_counter()))
     pace = (ends[1] - ends[0]) / training_loop.REPORT_EVERY
