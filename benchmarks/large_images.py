@@ -38,7 +38,7 @@ from sdtrt.engine.coding.threads import limit_blas_to_one_thread
 from sdtrt.engine.format import container
 from sdtrt.engine.format.layout import tile_spans
 from sdtrt.engine.image import psnr
-from sdtrt.engine.layers.preview import box_downscale
+from sdtrt.engine.layers.layer_reader import box_downscale
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.tiles import Tiling, tiling_of
 

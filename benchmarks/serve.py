@@ -129,7 +129,7 @@ async def overhead(codec: EngineCodec, data: bytes) -> dict[str, float]:
     def call_directly() -> float:
         started = time.monotonic()
         with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(lambda _: calls.picture(data, ["image/jpeg"], {}), range(CALLS)))
+            list(pool.map(lambda _: calls.picture(data, ("image/jpeg",), {}), range(CALLS)))
         return (time.monotonic() - started) / CALLS
 
     async def call_service(client: httpx.AsyncClient) -> float:

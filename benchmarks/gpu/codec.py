@@ -17,7 +17,7 @@ from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
 from sdtrt.engine.networks.decode_request import DecodeRequest
-from sdtrt.export.latents.sample_images import made_picture
+from sdtrt.export.latents.sample_images import made_image
 
 BACKENDS = ("trt", "ort")
 QUALITIES = (10, 50, 90)
@@ -147,7 +147,7 @@ def parsed_file(data: bytes) -> DecodeRequest:
 
 
 def sample_image(width: int, height: int, seed: int) -> Pixels:
-    return np.roll(cached_picture(width, height), 37 * seed, axis=1)
+    return np.roll(cached_image(width, height), 37 * seed, axis=1)
 
 
-cached_picture = cache(made_picture)
+cached_image = cache(made_image)

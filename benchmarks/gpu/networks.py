@@ -9,7 +9,7 @@ import numpy as np
 
 from gpu.check import Check, NotMeasuredError, require
 from gpu.timing import percentiles
-from sdtrt.export.latents.sample_images import made_picture
+from sdtrt.export.latents.sample_images import made_image
 
 MAX_SHARE = 4  # times the seconds of a section, since compilers are slow for each shape
 PIXEL_RANGE = (-1.0, 1.0)
@@ -130,4 +130,4 @@ def probe(check: Check) -> Any:
     """Return an image as a tensor, float32 (1, 3, H, W), in [-1, 1]."""
     import torch
 
-    return torch.from_numpy(made_picture(*check.machine.probe)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return torch.from_numpy(made_image(*check.machine.probe)).permute(2, 0, 1)[None].float() / 127.5 - 1

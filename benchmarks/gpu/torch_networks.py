@@ -67,9 +67,7 @@ def around_torch(check: Check) -> Iterator[tuple[str, Any]]:
     coders = half_coders(check)
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder), manifest())
-        engine_codec = EngineCodec(
-            folder, device="cpu", tile=0
-        )  # opens its networks at first use, which does not happen
+        engine_codec = EngineCodec(folder, device="cpu", tile=0)  # its own networks are never opened
         backend = TorchNetworks(coders, check.machine)
         engine_codec.pipeline = GpuPipeline(cuda.CudaDevice(), backend, TiledRunner.of(engine_codec.bundle, tile=0))
         codec = sdtrt.Codec(engine_codec)

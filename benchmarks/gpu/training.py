@@ -11,7 +11,7 @@ from PIL import Image
 
 from gpu.check import Check, require
 from gpu.networks import require_torch
-from sdtrt.export.latents.sample_images import made_picture
+from sdtrt.export.latents.sample_images import made_image
 
 
 def training(check: Check) -> Iterator[tuple[str, Any]]:
@@ -30,7 +30,7 @@ def training(check: Check) -> Iterator[tuple[str, Any]]:
         photos, start = folder / "photos", folder / "start"
         for path in (photos, start):
             path.mkdir()
-        Image.fromarray(made_picture(2 * recipe.crop, 2 * recipe.crop)).save(photos / "made.png")
+        Image.fromarray(made_image(2 * recipe.crop, 2 * recipe.crop)).save(photos / "made.png")
         torch.manual_seed(recipe.seed)
         torch.save({"average": Coded().state_dict()}, start / "checkpoint.pt")
         ends: list[float] = []
