@@ -33,8 +33,8 @@ $(VENV)/.engines: pyproject.toml constraints.txt
 		|| $(INSTALL) -e '.[tensorrt-rtx]'
 	touch $@
 
-demo: $(VENV)/.demo  ## compress a picture and show what came of it, in demo/ (IMG=photo.jpg)
-	$(BIN)/python benchmarks/demo.py $(if $(IMG),'$(IMG)')
+demo: $(VENV)/.demo  ## compress an image and compare it with WebP and JPEG, in demo/ (IMG=photo.jpg)
+	$(BIN)/python benchmarks/figure.py photo $(if $(IMG),'$(IMG)')
 
 test: $(STAMP)  ## all tests, on all cores; complete without a GPU
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -59,19 +59,19 @@ $(VENV)/.bench: $(STAMP)
 	$(INSTALL) -e '.[dev,bench]'
 	touch $@
 
-bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG pictures, SD1=folder of an sd1 bundle)
-	@test -n '$(KODAK)' -a -n '$(SD1)' || { echo 'make bench: say KODAK=folder of pictures SD1=folder of a bundle' >&2; exit 1; }
+bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG images, SD1=folder of an sd1 bundle)
+	@test -n '$(KODAK)' -a -n '$(SD1)' || { echo 'make bench: say KODAK=folder of images SD1=folder of a bundle' >&2; exit 1; }
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/corruption.py
 	$(BIN)/python benchmarks/rate.py '$(KODAK)' --model '$(SD1)'
 	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --plot docs/rate_distortion.svg
-	$(BIN)/python benchmarks/effort.py '$(KODAK)'
-	$(BIN)/python benchmarks/blockiness.py '$(KODAK)'
-	$(BIN)/python benchmarks/tiles.py '$(KODAK)' --model '$(SD1)'
-	$(BIN)/python benchmarks/strip.py
+	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --set effort
+	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --set blockiness
+	$(BIN)/python benchmarks/large_images.py '$(KODAK)' --seams --model '$(SD1)'
+	$(BIN)/python benchmarks/figure.py codecs
 	$(BIN)/python benchmarks/tables.py
 
-pages: $(VENV)/.bench  ## pictures that are no photos, in build/pages (PHOTOS=folder); needs Chromium, Graphviz, apt-get
+pages: $(VENV)/.bench  ## test images of pages and screens, in build/pages (PHOTOS=folder); needs Chromium, Graphviz, apt-get
 	@test -n '$(PHOTOS)' || { echo 'make pages: say PHOTOS=folder of photos' >&2; exit 1; }
 	$(BIN)/python benchmarks/pages/make.py build/pages --photos '$(PHOTOS)'
 
@@ -85,7 +85,7 @@ engines: $(VENV)/.engines  ## TensorRT engines of a bundle (BUNDLE=folder, TARGE
 kernels: $(VENV)/.demo  ## the CUDA kernels, compiled to kernels/data/kernels.fatbin; needs nvcc, no GPU
 	@$(BIN)/python -m sdtrt.kernels.build
 
-gpu-check:  ## what only a GPU can tell; again: what is missing of it (SECTIONS=, BUNDLE=, DECODES=; any Python: BIN=)
+gpu-check:  ## checks and figures that need a GPU; run again for missing sections (SECTIONS=, BUNDLE=, DECODES=; any Python: BIN=)
 	$(BIN)/python benchmarks/gpu_check.py $(if $(SECTIONS),--sections '$(SECTIONS)') $(if $(BUNDLE),--bundle '$(BUNDLE)') \
 		$(if $(DECODES),--decodes $(DECODES))
 

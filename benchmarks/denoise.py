@@ -1,9 +1,9 @@
-"""What a bundle's UNet does for its pictures: errors of latents, and likeness of pictures, with it and without.
+"""The effect of a bundle's UNet: error of the latents and quality of the images, with denoising and without.
 
-    python benchmarks/denoise.py FOLDER --model BUNDLE
+    python benchmarks/denoise.py KODAK --model BUNDLE
 
-At several qualities, by one and by four steps of denoising; with four channels also for method palette, by four steps
-as in 2022.
+Files of several qualities are decoded with one and with four steps of denoising. Bundles with four channels also code
+by the method palette, which is denoised as in 2022.
 """
 
 import argparse
@@ -13,10 +13,9 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from metrics import likeness
+from harness import image_paths, open_rgb, write_results
+from metrics import all_metrics
 from numpy.typing import NDArray
-from PIL import Image
-from report import write_results
 
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions
@@ -29,77 +28,75 @@ from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.networks.backends.ort import OrtCpu
 
 QUALITIES = (5, 15, 30, 50, 75)
-STEPS = (0, 1, 4)
+STEPS = (0, 1, 4)  # of denoising
+DIGITS = {"bytes": 0, "error": 5, "psnr": 3, "ms_ssim": 4, "ssimulacra2": 2}
 
 Floats = NDArray[np.float32]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a bundle's UNet.")
-    parser.add_argument("folder", type=Path, help="folder of PNG pictures, such as the Kodak set")
+    parser.add_argument("folder", type=Path, help="folder of images, such as the Kodak set")
     parser.add_argument("-m", "--model", required=True, help="folder of a bundle with a UNet")
     arguments = parser.parse_args()
-    codec = EngineCodec(arguments.model, device="cpu")
-    wishes = {f"quality {quality}": EncodeOptions(quality=quality) for quality in QUALITIES}
-    if codec.profile.channels == 4:
-        wishes["palette"] = EncodeOptions(method="palette")
-    denoise = Denoise(codec)
+    codec, paths = EngineCodec(arguments.model, device="cpu"), image_paths(arguments.folder)
+    decoder = DenoisingDecoder(codec)
     figures: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
-    paths = sorted(arguments.folder.glob("*.png"))
     for path in paths:
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        latents = codec.analyse(pixels)
-        for name, wish in wishes.items():
-            data = encode_latents(latents, pixels.shape[1], pixels.shape[0], codec.profile, wish)
-            for steps in STEPS:
-                found = denoise(data, steps)
-                back = codec.synthesise(found, container.read(data).header)
-                psnr, ms_ssim, ssimulacra2 = likeness(pixels, back).values()
-                figures[name, steps].append(
-                    {
-                        "bytes": len(data),
-                        "error": float(np.square(found - latents, dtype=np.float64).mean()),
-                        "psnr": psnr,
-                        "ms_ssim": ms_ssim,
-                        "ssimulacra2": ssimulacra2,
-                    }
-                )
+        for key, values in measure_image(codec, decoder, np.asarray(open_rgb(path))).items():
+            figures[key].append(values)
         print(path.name, flush=True)
-    rows = [row(name, steps, each) for (name, steps), each in figures.items()]
-    for one in rows:
-        print(one)
+    rows = [mean_row(files, steps, values) for (files, steps), values in figures.items()]
+    for row in rows:
+        print(row)
     print(write_results(f"denoise_{codec.bundle.latent_space}", {"pictures": len(paths), "rows": rows}))
 
 
-class Denoise:
-    """Files to latents, denoised."""
+def measure_image(
+    codec: EngineCodec, decoder: "DenoisingDecoder", pixels: NDArray[np.uint8]
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Return bytes, error of the latents and metrics, by the kind of file and the number of denoising steps."""
+    options = {f"quality {quality}": EncodeOptions(quality=quality) for quality in QUALITIES}
+    if codec.profile.channels == 4:
+        options["palette"] = EncodeOptions(method="palette")
+    latents, rows = codec.analyse(pixels), {}
+    for name, encode_options in options.items():
+        data = encode_latents(latents, pixels.shape[1], pixels.shape[0], codec.profile, encode_options)
+        for steps in STEPS:
+            denoised = decoder.decode_latents(data, steps)
+            error = float(np.square(denoised - latents, dtype=np.float64).mean())
+            decoded = codec.synthesise(denoised, container.read(data).header)
+            rows[name, steps] = {"bytes": len(data), "error": error, **all_metrics(pixels, decoded)}
+    return rows
+
+
+class DenoisingDecoder:
+    """Decodes files to latents and denoises these with the UNet of a bundle."""
 
     def __init__(self, codec: EngineCodec) -> None:
         self._network = OrtCpu().load(codec.bundle.file("unet.onnx"))
         self._unet = codec.bundle.unet
 
-    def __call__(self, data: bytes, steps: int) -> Floats:
-        """Return a file's latents, float32 (C, h, w), after so many steps."""
+    def decode_latents(self, data: bytes, steps: int) -> Floats:
+        """Return the latents of a file after a number of denoising steps, float32 (C, h, w)."""
         assert self._unet is not None
         file = container.read(data)
         latents, header = decode_latents(file), file.header
-        trajectory = self._unet.trajectory(
-            header.prior, header.quant_step, channel_steps(resolve_profile(file), header), steps
-        )
+        delta = channel_steps(resolve_profile(file), header)
+        trajectory = self._unet.trajectory(header.prior, header.quant_step, delta, steps)
         if trajectory is None:
             return latents
         _, height, width = latents.shape
-        whole = latents.pad_to_multiple(self._unet.multiple).dequantize()
-        return run_ddim(whole[None], trajectory, self._predict)[0, :, :height, :width]
+        padded = latents.pad_to_multiple(self._unet.multiple).dequantize()
+        return run_ddim(padded[None], trajectory, self._predict)[0, :, :height, :width]
 
     def _predict(self, latents: Floats, timestep: Floats) -> Floats:
         return self._network.run({"latents": latents, "timestep": timestep})["prediction"]
 
 
-def row(name: str, steps: int, figures: list[dict[str, float]]) -> dict[str, Any]:
-    means = {key: fmean(each[key] for each in figures) for key in figures[0]}
-    digits = {"bytes": 0, "error": 5, "psnr": 3, "ms_ssim": 4, "ssimulacra2": 2}
-    return {"files": name, "steps": steps} | {key: round(value, digits[key]) for key, value in means.items()}
+def mean_row(files: str, steps: int, figures: list[dict[str, float]]) -> dict[str, Any]:
+    means = {name: round(fmean(values[name] for values in figures), digits) for name, digits in DIGITS.items()}
+    return {"files": files, "steps": steps, **means}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""How a service holds up: requests a second and percentiles at 1, 8 and 64 clients, and what it costs over plain calls.
+"""The HTTP service under load: requests per second and percentiles at 1, 8 and 64 clients, and the overhead of HTTP.
 
     python benchmarks/serve.py [--seconds 300]
 
-A real `sdtrt serve`, in a process of its own, over loopback. In `load`, for `--seconds` at each count of clients, they
-send what comes to a service: good files of 64x64, of which each answer is checked, pictures to be encoded, broken files
-and hostile requests, and some hang up half way. In `overhead` 8 clients decode 768x512 to JPEG, in turn with as many
-calls of the same by two threads without a service, in this process; a `share` is the service's time over theirs.
+`sdtrt serve` runs in a process of its own, over the loopback interface.
+`load`: for `--seconds` at each number of clients, these send valid files of 64x64 and check each answer, images to be
+encoded, damaged files and invalid requests. Some close the connection half way.
+`overhead`: 8 clients decode files of 768x512 to JPEG, in turn with the same number of calls by two threads without the
+service, in this process. `share` is the time of the service over the time of the calls.
 """
 
 import argparse
@@ -27,13 +28,13 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from harness import sample_photo, write_results
 from PIL import Image
-from report import write_results
 from skimage.data import astronaut
 
 import sdtrt
 from sdtrt.engine.codec import EngineCodec
-from sdtrt.serve.codec_calls import CodecCalls
+from sdtrt.serve.calls import Calls
 from sdtrt.serve.handlers import Settings
 
 CLIENTS = (1, 8, 64)
@@ -44,25 +45,25 @@ JPEG = {"Accept": "image/jpeg"}
 
 
 class Load:
-    """What clients send, and what they counted."""
+    """Random requests of the clients, with counts of the answers and times of the valid decodes."""
 
     def __init__(self, codec: sdtrt.Codec) -> None:
-        self._files, self._wanted = [], []
+        self._files, self._expected = [], []
         for seed in range(8):
-            self._files.append(codec.encode(picture(64, 64, seed), quality=40))
-            self._wanted.append(np.asarray(codec.decode(self._files[-1])))
+            self._files.append(codec.encode(photo_crop(64, 64, seed), quality=40))
+            self._expected.append(np.asarray(codec.decode(self._files[-1])))
         stream = io.BytesIO()
-        Image.fromarray(picture(64, 64, 0)).save(stream, "PNG")
+        Image.fromarray(photo_crop(64, 64, 0)).save(stream, "PNG")
         self._png = stream.getvalue()
         self.statuses: Counter[str] = Counter()
-        self.seconds: list[float] = []  # of good decodes
+        self.seconds: list[float] = []  # of valid decodes
 
     async def run(self, client: httpx.AsyncClient, port: int, end: float, rng: random.Random) -> None:
-        """Send one request after the other."""
-        kinds = (self._decode, self._encode, self._broken, self._hostile)
+        """Send one request after the other until `end`, a time of `time.monotonic`."""
+        kinds = (self._decode, self._encode, self._damaged, self._invalid)
         while time.monotonic() < end:
             if rng.random() < 0.05:
-                await hang_up(port, self._png)
+                await close_half_way(port, self._png)
                 self.statuses["hung up"] += 1
                 continue
             try:
@@ -71,32 +72,32 @@ class Load:
                 self.statuses["lost"] += 1
 
     async def _decode(self, client: httpx.AsyncClient, rng: random.Random) -> None:
-        which, started = rng.randrange(len(self._files)), time.monotonic()
-        answer = await client.post("/decode", content=self._files[which])
+        number, started = rng.randrange(len(self._files)), time.monotonic()
+        answer = await client.post("/decode", content=self._files[number])
         self.seconds.append(time.monotonic() - started)
         self._count("decode", answer)
         if answer.status_code == 200:
-            found = np.asarray(Image.open(io.BytesIO(answer.content)))
-            if not np.array_equal(found, self._wanted[which]):
+            decoded = np.asarray(Image.open(io.BytesIO(answer.content)))
+            if not np.array_equal(decoded, self._expected[number]):
                 self.statuses["a wrong picture"] += 1
 
     async def _encode(self, client: httpx.AsyncClient, _: random.Random) -> None:
         self._count("encode", await client.post("/encode?quality=40", content=self._png))
 
-    async def _broken(self, client: httpx.AsyncClient, rng: random.Random) -> None:
+    async def _damaged(self, client: httpx.AsyncClient, rng: random.Random) -> None:
         data = bytearray(rng.choice(self._files))
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         self._count("broken", await client.post("/decode", content=bytes(data)))
 
-    async def _hostile(self, client: httpx.AsyncClient, rng: random.Random) -> None:
-        path, body = rng.choice([("/decode?region=9x9", b"SDT"), ("/encode?max_bytes=1", b"\x89PNG"), ("/info", b"")])
+    async def _invalid(self, client: httpx.AsyncClient, rng: random.Random) -> None:
+        path, body = rng.choice([("/decode?region=9x9", b"SDT"), ("/encode?bytes=1", b"\x89PNG"), ("/info", b"")])
         self._count("hostile", await client.post(path, content=body))
 
     def _count(self, kind: str, answer: httpx.Response) -> None:
         self.statuses[f"{kind}: {answer.status_code}"] += 1
 
 
-async def hang_up(port: int, body: bytes) -> None:
+async def close_half_way(port: int, body: bytes) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /encode HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body[: random.randrange(len(body) + 1)])
@@ -105,47 +106,46 @@ async def hang_up(port: int, body: bytes) -> None:
 
 
 async def load(codec: sdtrt.Codec, clients: int, seconds: float) -> dict[str, object]:
-    with served() as (process, port):
-        async with opened(port, clients) as client:
-            early = Load(codec)
-            await early.run(client, port, time.monotonic() + WARM_UP, random.Random(0))
-            before, found, end = resident(process.pid), Load(codec), time.monotonic() + seconds
-            await asyncio.gather(*(found.run(client, port, end, random.Random(n)) for n in range(clients)))
+    with running_service() as (process, port):
+        async with open_client(port, clients) as client:
+            await Load(codec).run(client, port, time.monotonic() + WARM_UP, random.Random(0))
+            before, requests, end = resident(process.pid), Load(codec), time.monotonic() + seconds
+            await asyncio.gather(*(requests.run(client, port, end, random.Random(n)) for n in range(clients)))
         figures = {
             "clients": clients,
             "seconds": seconds,
-            "decodes_per_second": round(len(found.seconds) / seconds, 1),
-            **{f"p{p}_ms": round(1000 * float(np.percentile(found.seconds, p)), 1) for p in (50, 99)},
-            "answers": dict(sorted(found.statuses.items())),
+            "decodes_per_second": round(len(requests.seconds) / seconds, 1),
+            **{f"p{p}_ms": round(1000 * float(np.percentile(requests.seconds, p)), 1) for p in (50, 99)},
+            "answers": dict(sorted(requests.statuses.items())),
             "memory_growth_nbytes": resident(process.pid) - before,
         }
         process.send_signal(signal.SIGTERM)
         return figures | {"exit_code": process.wait(60)}
 
 
-async def overhead(pictures: EngineCodec, data: bytes) -> dict[str, float]:
-    calls = CodecCalls(pictures, Settings().limits)
+async def overhead(codec: EngineCodec, data: bytes) -> dict[str, float]:
+    calls = Calls(codec, Settings().limits)
 
-    def plain() -> float:
+    def call_directly() -> float:
         started = time.monotonic()
         with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(lambda _: calls.decode_one(data, ["image/jpeg"], {}), range(CALLS)))
+            list(pool.map(lambda _: calls.picture(data, ("image/jpeg",), {}), range(CALLS)))
         return (time.monotonic() - started) / CALLS
 
-    async def asked(client: httpx.AsyncClient) -> float:
-        started, places = time.monotonic(), asyncio.Semaphore(OVERHEAD_CLIENTS)
+    async def call_service(client: httpx.AsyncClient) -> float:
+        started, connections = time.monotonic(), asyncio.Semaphore(OVERHEAD_CLIENTS)
 
-        async def one() -> None:
-            async with places:
+        async def decode() -> None:
+            async with connections:
                 assert (await client.post("/decode", content=data, headers=JPEG)).status_code == 200
 
-        await asyncio.gather(*(one() for _ in range(CALLS)))
+        await asyncio.gather(*(decode() for _ in range(CALLS)))
         return (time.monotonic() - started) / CALLS
 
-    with served() as (_, port):
-        async with opened(port, OVERHEAD_CLIENTS) as client:
-            plain(), await asked(client)
-            pairs = [(plain(), await asked(client)) for _ in range(ROUNDS)]
+    with running_service() as (_, port):
+        async with open_client(port, OVERHEAD_CLIENTS) as client:
+            call_directly(), await call_service(client)  # warm-up
+            pairs = [(call_directly(), await call_service(client)) for _ in range(ROUNDS)]
     return {
         "plain_ms": round(1000 * statistics.median(p for p, _ in pairs), 1),
         "served_ms": round(1000 * statistics.median(s for _, s in pairs), 1),
@@ -154,7 +154,7 @@ async def overhead(pictures: EngineCodec, data: bytes) -> dict[str, float]:
 
 
 @asynccontextmanager
-async def opened(port: int, clients: int) -> AsyncIterator[httpx.AsyncClient]:
+async def open_client(port: int, clients: int) -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=120) as client:
         while (await client.get("/readyz")).status_code != 200:
@@ -163,8 +163,8 @@ async def opened(port: int, clients: int) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @contextmanager
-def served() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Yield a service's process and port."""
+def running_service() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Start the service, yield its process and port, and stop it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -184,26 +184,25 @@ def served() -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of memory that a process has in use."""
-    line = next(one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS"))
+    """Return the resident memory of a process, in bytes."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
     return 1024 * int(line.split()[1])
 
 
-def picture(width: int, height: int, seed: int) -> np.ndarray:
-    """Return a part of a photo, uint8 (height, width, 3)."""
+def photo_crop(width: int, height: int, seed: int) -> np.ndarray:
+    """Return a random crop of a photo, uint8 (height, width, 3)."""
     top, left = np.random.default_rng(seed).integers(0, 512 - 64, 2)
     return np.ascontiguousarray(astronaut()[top : top + height, left : left + width])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Load a service.")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser = argparse.ArgumentParser(description="Measure the HTTP service under load.")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for each number of clients (default 300)")
     seconds = parser.parse_args().seconds
-    pictures = EngineCodec("tiny", device="cpu")
-    codec = sdtrt.Codec(pictures)
-    photo = np.asarray(Image.fromarray(astronaut()).resize((768, 512), Image.Resampling.LANCZOS))
+    engine_codec = EngineCodec("tiny", device="cpu")
+    codec = sdtrt.Codec(engine_codec)
     figures = {
-        "overhead": asyncio.run(overhead(pictures, codec.encode(photo, quality=50))),
+        "overhead": asyncio.run(overhead(engine_codec, codec.encode(sample_photo(), quality=50))),
         "load": [asyncio.run(load(codec, clients, seconds)) for clients in CLIENTS],
     }
     print(json.dumps(figures, indent=1))

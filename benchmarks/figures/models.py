@@ -2,35 +2,35 @@
 
 from typing import Any
 
-from figures.text import markdown, results, source
+from figures.text import load_results, markdown, source
 
 
 def export_full_size() -> str:
-    found = results("export_full_size")
-    steps = [[s["step"], f"{s['seconds']:.0f}", f"{s['peak_nbytes'] / 1e9:.1f}"] for s in found["steps"]]
+    results = load_results("export_full_size")
+    steps = [[s["step"], f"{s['seconds']:.0f}", f"{s['peak_nbytes'] / 1e9:.1f}"] for s in results["steps"]]
     engines = [
         [e["network"], e["target"], f"{e['nbytes'] / 1e6:.0f}", f"{e['seconds']:.1f}", e["library"]]
-        for e in found["engines"]
+        for e in results["engines"]
     ]
-    counts = {name: f"{n / 1e6:.1f} M" for name, n in found["parameters"].items()}
+    counts = {name: f"{n / 1e6:.1f} M" for name, n in results["parameters"].items()}
     return (
         f"Stable Diffusion 1.x at its true size (VAE {counts['vae']} parameters, UNet {counts['unet']}; "
         "random weights):\n\n"
         f"{markdown(['step', 'seconds', 'peak memory GB'], steps)}\n\n"
-        f"{markdown(['engine, 512x512', 'target', 'MB', 'seconds', 'library'], engines)}\n\n{source(found)}"
+        f"{markdown(['engine, 512x512', 'target', 'MB', 'seconds', 'library'], engines)}\n\n{source(results)}"
     )
 
 
 def export_families() -> str:
-    found = results("export_families")
-    rows = [[row["family"], *family_figures(row)] for row in found["rows"]]
+    results = load_results("export_families")
+    rows = [[row["family"], *family_figures(row)] for row in results["rows"]]
     head = ["true size, random weights", "parameters, M", "ONNX, MB", "seconds", "peak memory, GB"]
     head += ["difference from torch: encoder, decoder"]
-    return f"{markdown(head, rows)}\n\n{source(found)}"
+    return f"{markdown(head, rows)}\n\n{source(results)}"
 
 
 def family_figures(row: dict[str, Any]) -> list[str]:
-    """Return the cells of one family: figures, or why there are none."""
+    """Return the cells of one family: figures, or the reason of its failure."""
     if "failed" in row:
         return ["", "", "", "", row["failed"]]
     whole = [row["whole"][part] for part in ("encoder", "decoder")]
@@ -44,13 +44,13 @@ def family_figures(row: dict[str, Any]) -> list[str]:
 
 
 def priors() -> str:
-    found = results("priors")
+    results = load_results("priors")
     rows = [
         [row["bundle"], f"{row['over_adaptive']:+.1%}", f"{row['over_shipped']:+.1%}" if "over_shipped" in row else "-"]
-        for row in found["rows"]
+        for row in results["rows"]
     ]
     head = ["bytes at equal PSNR with a prior of its own", "against the adaptive prior", "against the shipped prior"]
-    return f"{markdown(head, rows)}\n\n{source(found)}"
+    return f"{markdown(head, rows)}\n\n{source(results)}"
 
 
 TABLES = {

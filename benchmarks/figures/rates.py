@@ -1,14 +1,14 @@
-"""Tables of bytes, and of what they hold."""
+"""Tables of bytes against image quality or error of latents."""
 
 import json
 
-from figures.text import ROOT, cell, markdown, results, source
+from figures.text import ROOT, cell, load_results, markdown, source
 
 PROFILES = {"sd1": "sd1-1", "tiny": "tiny-1"}
 
 
 def rate_distortion() -> str:
-    return f"{at_rates('psnr')}\n\n{source(results('rate_distortion'))}"
+    return f"{at_rates('psnr')}\n\n{source(load_results('rate_distortion'))}"
 
 
 def ms_ssim() -> str:
@@ -20,7 +20,7 @@ def ssimulacra2() -> str:
 
 
 def at_rates(metric: str) -> str:
-    rows = results("rate_distortion")["at_rates"]
+    rows = load_results("rate_distortion")["at_rates"]
     codecs = list(rows[0][metric])
     digits = 4 if metric == "ms_ssim" else 2
     cells = [[f"{row['bpp']:.2f}", *(cell(row[metric][c], digits) for c in codecs)] for row in rows]
@@ -28,30 +28,31 @@ def at_rates(metric: str) -> str:
 
 
 def effort() -> str:
-    found = results("effort")
+    results = load_results("effort")
     digits = {"psnr": 2, "ms_ssim": 4, "ssimulacra2": 1, "seconds": 2}
-    rows = [[row["method"], *(cell(row[figure], count) for figure, count in digits.items())] for row in found["rows"]]
-    head = [f"{found['bpp']} bits per pixel", "PSNR dB", "MS-SSIM", "SSIMULACRA2", "seconds to encode"]
-    return f"{markdown(head, rows)}\n\n{source(found)}"
+    rows = [[row["method"], *(cell(row[figure], count) for figure, count in digits.items())] for row in results["rows"]]
+    head = [f"{results['bpp']} bits per pixel", "PSNR dB", "MS-SSIM", "SSIMULACRA2", "seconds to encode"]
+    return f"{markdown(head, rows)}\n\n{source(results)}"
 
 
 def rate() -> str:
-    found = results("rate")
+    results = load_results("rate")
     rows = [
         [row["method"], f"{row['bytes']:,}", f"{row['mse']:.2g}", f"{row['ms']:.0f}" if "ms" in row else ""]
-        for row in found["rows"]
+        for row in results["rows"]
     ]
     head = ["4x64x64 latents of 512x512 pixels", "bytes", "mean squared error", "ms to encode and decode"]
     ratio = (
-        f"The payload is {found['over_cross_entropy']:.3f} times what the prior's own tables say that the symbols cost."
+        f"The payload is {results['over_cross_entropy']:.3f} times the cross-entropy of the symbols "
+        "under the prior's tables."
     )
-    return f"{markdown(head, rows)}\n\n{ratio}\n{source(found)}"
+    return f"{markdown(head, rows)}\n\n{ratio}\n{source(results)}"
 
 
 def latent_error() -> str:
     rows = [
         [f"{row['quality']}", f"{row['bytes']:,}", f"{row['mse']:.2g}", f"{row['relative']:.1%}"]
-        for row in results("rate")["qualities"]
+        for row in load_results("rate")["qualities"]
     ]
     return markdown(["quality", "bytes", "mean squared error", "error over latents, rms"], rows)
 
@@ -67,10 +68,10 @@ def steps() -> str:
 
 
 def blockiness() -> str:
-    found = results("blockiness")
+    results = load_results("blockiness")
     rows = [
         [f"{row['quality']}", *(f"{row[c]:.3f}" for c in ("original", "sdtrt", "JPEG"))]
-        for row in found["border_step_over_inside_step"]
+        for row in results["border_step_over_inside_step"]
     ]
     return markdown(["quality", "original", "sdtrt", "JPEG of as many bytes"], rows)
 
@@ -79,7 +80,7 @@ def strip() -> str:
     codecs = ("sdtrt", "AVIF", "WebP", "JPEG")
     rows = [
         [f"{row['photo']}, {row['bpp']:.2f}", *(f"{row[c]['bytes']:,} / {row[c]['psnr']:.2f}" for c in codecs)]
-        for row in results("strip")["rows"]
+        for row in load_results("strip")["rows"]
     ]
     return markdown(["bits per pixel: bytes / PSNR dB", *codecs], rows)
 
@@ -93,14 +94,14 @@ def denoise_tiny() -> str:
 
 
 def denoising(name: str) -> str:
-    found = results(name)
+    results = load_results(name)
     head = ["files", "bytes", "steps", "error of latents", "PSNR dB", "MS-SSIM", "SSIMULACRA2"]
     rows = []
-    for r in found["rows"]:
+    for r in results["rows"]:
         about = r["files"], f"{r['bytes']:,.0f}", f"{r['steps'] or 'none'}"
         likeness = f"{r['psnr']:.2f}", f"{r['ms_ssim']:.4f}", f"{r['ssimulacra2']:.1f}"
         rows.append([*about, f"{r['error']:.4f}", *likeness])
-    return f"{markdown(head, rows)}\n\n{source(found)}"
+    return f"{markdown(head, rows)}\n\n{source(results)}"
 
 
 TABLES = {

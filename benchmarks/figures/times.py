@@ -1,77 +1,77 @@
-"""Tables of how long things take, on which machines."""
+"""Tables of time and memory."""
 
 from typing import Any
 
-from figures.text import markdown, prose, results, source
+from figures.text import load_results, markdown, prose, source
 
 
 def speed() -> str:
-    found = results("speed")
+    results = load_results("speed")
     rows = [
         [name, f"{1000 * times['encode']:.0f}", f"{1000 * times['decode']:.0f}"]
-        for name, times in found["codecs"].items()
+        for name, times in results["codecs"].items()
     ]
     table = markdown(["768x512, quality 50", "encode ms", "decode ms"], rows)
-    memory = found["peak_memory_nbytes"] / 1e6
+    memory = results["peak_memory_nbytes"] / 1e6
     small = (
-        f"Peak memory of a process that encodes and decodes one such picture: {memory:.0f} MB. "
-        f"`import sdtrt`: {1000 * found['import_seconds']:.0f} ms; the command `sdtrt info`: "
-        f"{1000 * found['info_command_seconds']:.0f} ms."
+        f"Peak memory of a process that encodes and decodes one such image: {memory:.0f} MB. "
+        f"`import sdtrt`: {1000 * results['import_seconds']:.0f} ms; the command `sdtrt info`: "
+        f"{1000 * results['info_command_seconds']:.0f} ms."
     )
-    return f"{table}\n\n{prose(small)}\n{source(found)}"
+    return f"{table}\n\n{prose(small)}\n{source(results)}"
 
 
 def entropy() -> str:
-    found = results("speed")
-    rows = [[name, f"{ms['encode']:.1f}", f"{ms['decode']:.1f}"] for name, ms in found["entropy_ms"].items()]
+    results = load_results("speed")
+    rows = [[name, f"{ms['encode']:.1f}", f"{ms['decode']:.1f}"] for name, ms in results["entropy_ms"].items()]
     return markdown(["entropy stage", "encode ms", "decode ms"], rows)
 
 
 def backends() -> str:
-    found = results("backends")
+    results = load_results("backends")
     lines = [
         [
             f"{row['backend']}, {row['precision']}",
             *(f"{row[f'{verb}_ms']:.0f}" for verb in ("command", "encode", "decode", "service")),
             f"{row['peak_nbytes'] / 1e6:.0f}",
         ]
-        for row in found["choices"]
+        for row in results["choices"]
     ]
     calls = ("one `sdtrt decode`", "encode", "decode", "decode by 4 threads")
-    return f"{markdown(['', *(f'{call}, ms' for call in calls), 'memory, MB'], lines)}\n\n{source(found)}"
+    return f"{markdown(['', *(f'{call}, ms' for call in calls), 'memory, MB'], lines)}\n\n{source(results)}"
 
 
 def one_off() -> str:
-    found = results("backends")["pillow_ms"]
-    times = ", ".join(f"{name} {ms:.0f}" for name, ms in found.items())
+    results = load_results("backends")["pillow_ms"]
+    times = ", ".join(f"{name} {ms:.0f}" for name, ms in results.items())
     return prose(f"A Python that opens a file with Pillow and saves its pixels takes, in the same run: {times} ms.")
 
 
 def paired() -> str:
-    found = results("paired")
-    before, *after = found["median_ms"]
+    results = load_results("paired")
+    before, *after = results["median_ms"]
     lines = []
-    for call, ms in found["median_ms"][before].items():
-        ours = [found["median_ms"][name][call] for name in after]
+    for call, ms in results["median_ms"][before].items():
+        ours = [results["median_ms"][name][call] for name in after]
         lines.append([call, f"{ms:.0f}", *(f"{one:.0f} ({one / ms:.2f})" for one in ours)])
     names = {"ort": "ONNX Runtime", "openvino": "OpenVINO in bfloat16"}
     head = ["milliseconds, and times those before", "before", *(names[name] for name in after)]
-    return f"{markdown(head, lines)}\n\n{source(found)}"
+    return f"{markdown(head, lines)}\n\n{source(results)}"
 
 
 def latency() -> str:
-    found = results("latency")
+    results = load_results("latency")
     percentiles = ("p50", "p95", "p99", "p99.9")
     lines = [
         [row["codec"], row["verb"], f"{row['calls']:,}", *(f"{row[f'{p}_ms']:.1f}" for p in percentiles)]
-        for row in found["calls"]
+        for row in results["calls"]
         if row["threads"] == 1
     ]
-    return f"{markdown(['one thread, ms', '', 'calls', *percentiles], lines)}\n\n{source(found)}"
+    return f"{markdown(['one thread, ms', '', 'calls', *percentiles], lines)}\n\n{source(results)}"
 
 
 def latency_threads() -> str:
-    found = results("latency")
+    results = load_results("latency")
     lines = [
         [
             row["codec"],
@@ -81,34 +81,40 @@ def latency_threads() -> str:
             f"{row['p99_ms']:.0f}",
             f"{row['calls_per_second']:.1f}",
         ]
-        for row in found["calls"]
+        for row in results["calls"]
         if row["codec"].startswith("sdtrt")
     ]
-    grown = ", ".join(f"{name} {one['growth_nbytes'] / 1e6:.1f} MB" for name, one in found["memory"].items())
+    grown = ", ".join(f"{name} {one['growth_nbytes'] / 1e6:.1f} MB" for name, one in results["memory"].items())
     memory = f"Memory of a process after 10,000 decodes of 64x64, less that after 100: {grown}."
     head = ["", "", "threads that call", "p50 ms", "p99 ms", "calls a second"]
     return f"{markdown(head, lines)}\n\n{prose(memory)}"
 
 
 def browser() -> str:
-    found = results("browser")
-    width, height = found["size"]
+    results = load_results("browser")
+    width, height = results["size"]
     parts = ("entropy", "network", "rest", "whole")
-    names = {"chromium": found["browser"].replace("Chrome/", "Chromium "), "python": "Python"}
+    names = {"chromium": results["browser"].replace("Chrome/", "Chromium "), "python": "Python"}
     rows = [
         [name, f"{row['threads']}", *(f"{row[where][part]:.0f}" for part in parts), times_as_long(row, where)]
-        for row in found["rows"]
+        for row in results["rows"]
         for where, name in names.items()
     ]
-    head = [f"ms to decode {width}x{height}, quality {found['quality']}", "threads", "entropy stage", "network", "rest"]
-    return f"{markdown([*head, 'all', 'times as long'], rows)}\n\n{source(found)}"
+    head = [
+        f"ms to decode {width}x{height}, quality {results['quality']}",
+        "threads",
+        "entropy stage",
+        "network",
+        "rest",
+    ]
+    return f"{markdown([*head, 'all', 'times as long'], rows)}\n\n{source(results)}"
 
 
 def times_as_long(row: dict[str, Any], where: str) -> str:
     return f"{row['ratio']:.1f}" if where == "chromium" else "1"
 
 
-GPU_ROWS = {  # of whom, section, and what it calls decoding and encoding
+GPU_ROWS = {  # label: section, and its names for decoding and encoding
     "SD 1.x: PyTorch, networks alone": ("torch", "decode", "encode"),
     "the same, `torch.compile`": ("torch-compiled", "decode", "encode"),
     "PyTorch, with sdtrt's kernels": ("sd1-torch", "synthesise", "analyse"),
@@ -121,10 +127,10 @@ GPU_SIZES = ("512x512, batch 1", "512x512, batch 8", "1024x1024, batch 1")
 
 
 def gpu() -> str:
-    found = results("gpu_check")
+    results = load_results("gpu_check")
     lines = []
     for name, (section, *verbs) in GPU_ROWS.items():
-        figures = found["sections"][section]["figures"]
+        figures = results["sections"][section]["figures"]
         medians = [figures[f"{verb} {size}"].get("p50") for verb in verbs for size in GPU_SIZES]
         lines.append([name, *("-" if ms is None else f"{ms:.1f}" for ms in medians)])
     head = [
@@ -132,23 +138,23 @@ def gpu() -> str:
         for verb in ("decode", "encode")
         for size in GPU_SIZES
     ]
-    return f"{markdown(['milliseconds', *head], lines)}\n\n{gpu_source(found)}"
+    return f"{markdown(['milliseconds', *head], lines)}\n\n{gpu_source(results)}"
 
 
 def gpu_kernels() -> str:
-    found = results("gpu_check")
-    figures = found["sections"]["bandwidth"]["figures"]
+    results = load_results("gpu_check")
+    figures = results["sections"]["bandwidth"]["figures"]
     lines = [
         [name, f"{row['gb_per_second']:.0f}", f"{row.get('of_copy', 1):.0%}"]
         for name, row in figures.items()
         if name != "kernels"
     ]
-    return f"{markdown(['kernel', 'GB/s', 'of a copy'], lines)}\n\n{gpu_source(found)}"
+    return f"{markdown(['kernel', 'GB/s', 'of a copy'], lines)}\n\n{gpu_source(results)}"
 
 
-def gpu_source(found: dict[str, Any]) -> str:
-    how = "`make gpu-check`, in parts on two days, each section with 5 to 8 seconds for what it repeats"
-    return prose(f"{how}, {found['gpu']}, beside {found['machine']}, {found['date']}.")
+def gpu_source(results: dict[str, Any]) -> str:
+    how = "`make gpu-check`, in parts on two days, 5 to 8 seconds for the repeated calls of each section"
+    return prose(f"{how}, {results['gpu']}, beside {results['machine']}, {results['date']}.")
 
 
 TABLES = {

@@ -1,4 +1,4 @@
-"""The sections of `gpu_check.py`. Importing it makes the checkout's own package importable, installed or not."""
+"""The sections of `gpu_check.py`. Importing this package puts the checkout's sdtrt on Python's path."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 try:
-    import sdtrt  # noqa: F401  # before any module here needs it
+    import sdtrt  # noqa: F401  # before the modules here import it
 except ModuleNotFoundError as missing:
-    sys.exit(f"gpu_check: {missing.name} is not installed, without which sdtrt cannot be imported")
+    sys.exit(f"gpu_check: {missing.name} is not installed; sdtrt needs it")

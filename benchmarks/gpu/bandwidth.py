@@ -1,4 +1,4 @@
-"""What kernels reach on large batches, in GB/s of what they must read and write, beside a plain copy."""
+"""Bandwidth of the kernels on large batches, in GB/s of the bytes they must read and write, beside a plain copy."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from sdtrt.kernels import build, launches
 from sdtrt.kernels import device as cuda
 from sdtrt.kernels.device import DeviceArray
 
-IN_A_ROW, TIMES = 20, 9
+LAUNCHES, RUNS = 20, 9  # launches of each timed run
 
 
 def bandwidth(check: Check) -> Iterator[tuple[str, Any]]:
@@ -28,71 +28,74 @@ def bandwidth(check: Check) -> Iterator[tuple[str, Any]]:
 
 
 def compiled_kernels() -> dict[str, Any]:
-    """Return what the compiled kernels say of themselves; `CheckError` if they are of other sources."""
+    """Return the record of the compiled kernels; `CheckError` if they were compiled from other sources."""
     record = json.loads(build.RECORD.read_bytes())
     if record["sources_sha256"] != build.sources_sha256():
-        raise CheckError("kernels.fatbin is not of these sources; run: make kernels")
+        raise CheckError("kernels.fatbin was compiled from other sources; run: make kernels")
     return {name: record[name] for name in ("nvcc", "architectures", "ptx")} | {"count": len(record["kernels"])}
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A launch, the bytes that it must read and write, and the arrays to keep as long as it may run."""
+    """A launch, the bytes that it must read and write, and its arrays, which must stay allocated until it has run."""
 
     name: str
     launch: launches.Launch
     nbytes: int
-    kept: list[DeviceArray]
+    arrays: list[DeviceArray]
 
 
 def latent_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
-    """Return the kernels over latents, on FP16."""
+    """Return the launches of the kernels for latents, in FP16."""
     count, channels = math.prod(shape), shape[1]
     half, symbols = filled(device, shape, np.float16, 0), device.empty(shape, np.int16)
     points, flags = device.empty(shape, np.int8), device.empty((1,), np.uint32)
     vectors = [filled(device, (channels,), np.float32, 1) for _ in range(3)]
     mean, delta, offset = (vector.pointer for vector in vectors)
-    kept = [half, symbols, points, flags, *vectors]
-    of: dict[str, Any] = {"shape": shape, "dtype": np.float16}
-    latents, ints = half.pointer, symbols.pointer
+    arrays = [half, symbols, points, flags, *vectors]
+    options: dict[str, Any] = {"shape": shape, "dtype": np.float16}
+    latents, ints, point = half.pointer, symbols.pointer, points.pointer
     works = {
-        "quantize": (launches.quantize(latents, ints, mean, delta, flags.pointer, dead_zone=0, **of), 4),
-        "dequantize, offsets": (launches.dequantize(ints, latents, mean, delta, channel_offsets=offset, **of), 4),
-        "dequantize, points": (launches.dequantize(ints, latents, mean, delta, recon_offsets=points.pointer, **of), 5),
-        "step": (launches.ddim_step(latents, ints, latents, mean, delta, **of), 6),
+        "quantize": (launches.quantize(latents, ints, mean, delta, flags.pointer, dead_zone=0, **options), 4),
+        "dequantize, offsets": (launches.dequantize(ints, latents, mean, delta, channel_offsets=offset, **options), 4),
+        "dequantize, points": (
+            launches.dequantize(ints, latents, mean, delta, recon_offsets=point, **options),
+            5,
+        ),
+        "step": (launches.ddim_step(latents, ints, latents, mean, delta, **options), 6),
     }
-    return [Work(name, launch, count * nbytes, kept) for name, (launch, nbytes) in works.items()]
+    return [Work(name, launch, count * nbytes, arrays) for name, (launch, nbytes) in works.items()]
 
 
 def pixel_works(device: Any, shape: tuple[int, ...]) -> list[Work]:
-    """Return the kernels over pixels; a residual is of zeros, an overlay is opaque everywhere."""
+    """Return the launches of the kernels for pixels; the residual is zero, the overlay opaque everywhere."""
     images, side = shape[0], 2 * shape[2]
-    pictures = launches.ImageBatch(images, side, side, 3, 3 * side, 3 * side * side, 8)
-    few = replace(pictures, count=max(images // 4, 1))
+    batch = launches.ImageBatch(images, side, side, 3, 3 * side, 3 * side * side, 8)
+    small_batch = replace(batch, count=max(images // 4, 1))
     rgb, planes = (
         device.empty((images, side, side, 3), np.uint8),
         filled(device, (images, 3, side, side), np.float16, 0),
     )
     flags = device.empty((1,), np.uint32)
-    values = filled(device, (few.count, 3, side // 8, side // 8, 8, 8), np.int32, 0)
-    overlay = filled(device, (few.count, side, side, 4), np.uint8, 255)
-    of: dict[str, Any] = {"pictures": pictures, "dtype": np.float16, "low": -1.0, "high": 1.0}
-    there = launches.pixels_to_planes(rgb.pointer, planes.pointer, **of)
-    back = launches.planes_to_pixels(planes.pointer, rgb.pointer, flags.pointer, **of)
-    add = launches.add_residual(values.pointer, rgb.pointer, images=few)
-    put = launches.apply_overlay(overlay.pointer, rgb.pointer, images=few)
-    moved, count = rgb.nbytes + planes.nbytes, few.count * side * side
-    kept = [rgb, planes, flags, values, overlay]
+    values = filled(device, (small_batch.count, 3, side // 8, side // 8, 8, 8), np.int32, 0)
+    overlay = filled(device, (small_batch.count, side, side, 4), np.uint8, 255)
+    options: dict[str, Any] = {"images": batch, "dtype": np.float16, "low": -1.0, "high": 1.0}
+    forward = launches.pixels_to_planes(rgb.pointer, planes.pointer, **options)
+    inverse = launches.planes_to_pixels(planes.pointer, rgb.pointer, flags.pointer, **options)
+    add = launches.add_residual(values.pointer, rgb.pointer, images=small_batch)
+    put = launches.apply_overlay(overlay.pointer, rgb.pointer, images=small_batch)
+    moved, count = rgb.nbytes + planes.nbytes, small_batch.count * side * side
+    arrays = [rgb, planes, flags, values, overlay]
     return [
-        Work("pixels to planes", there, moved, kept),
-        Work("planes to pixels", back, moved, kept),
-        Work("add residual", add, count * (12 + 6), kept),
-        Work("put overlay", put, count * (4 + 6), kept),
+        Work("pixels to planes", forward, moved, arrays),
+        Work("planes to pixels", inverse, moved, arrays),
+        Work("add residual", add, count * (12 + 6), arrays),
+        Work("put overlay", put, count * (4 + 6), arrays),
     ]
 
 
 def copy_bandwidth(device: Any, shape: tuple[int, ...]) -> float:
-    """Return GB/s, counting what is read and what is written."""
+    """Return the GB/s of a copy, counting the bytes read and the bytes written."""
     nbytes = 4 * math.prod(shape)
     source, target = device.empty((nbytes,), np.uint8), device.empty((nbytes,), np.uint8)
     return 2 * nbytes / seconds(device, lambda: device.copy(target, source, device.stream)) / 1e9
@@ -108,10 +111,10 @@ def filled(device: Any, shape: tuple[int, ...], dtype: DTypeLike, value: int) ->
 
 
 def seconds(device: Any, queue: Callable[[], None]) -> float:
-    """Return the median seconds of what is queued, by the device's clock; the first row does not count."""
+    """Return the median seconds of one queued launch by the device's clock, after a warm-up."""
 
-    def row() -> None:
-        for _ in range(IN_A_ROW):
+    def queue_all() -> None:
+        for _ in range(LAUNCHES):
             queue()
 
-    return float(np.median([device.seconds(row) / IN_A_ROW for _ in range(1 + TIMES)][1:]))
+    return float(np.median([device.seconds(queue_all) / LAUNCHES for _ in range(1 + RUNS)][1:]))

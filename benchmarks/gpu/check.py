@@ -1,4 +1,4 @@
-"""What a section is: a function that yields figures by name, one by one, for a `Check`."""
+"""A section is a function that takes a `Check` and yields pairs of a name and figures."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -10,29 +10,29 @@ from gpu.machine import Gpu
 
 
 class NotMeasuredError(Exception):
-    """Something that a section needs is not there; the message names it."""
+    """Something that a section needs is missing; the message names it."""
 
 
 class CheckError(Exception):
-    """A section ran, and what it found is not as it must be."""
+    """A section ran, and its result is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What sections are told; each has about so many seconds for what it repeats."""
+    """The options of all sections; `seconds` is the time of a section for repeated calls."""
 
     machine: Gpu
     seconds: float
     decodes: int
-    given: str | None  # the bundle that was asked for
+    given_bundle: str | None  # name or folder, from the command line
 
     @property
     def bundle(self) -> str | Path:
-        """The bundle of SD 1.x's architecture, or whatever was asked for in its place."""
-        if self.given is not None:
-            return self.given
+        """The bundle of SD 1.x's architecture, or the one given on the command line."""
+        if self.given_bundle is not None:
+            return self.given_bundle
         if not self.machine.bundle.is_dir():
-            raise NotMeasuredError("there is no bundle: the section `export` makes one, `--bundle` names another")
+            raise NotMeasuredError("no bundle: run the section `export`, or name one with `--bundle`")
         return self.machine.bundle
 
 

@@ -1,4 +1,4 @@
-"""The whole codec on the GPU: its pictures beside the CPU's, milliseconds from host to host, memory in the long run."""
+"""The codec on the GPU: differences from the CPU's images, milliseconds from host to host, growth of memory."""
 
 import resource
 import time
@@ -21,17 +21,17 @@ from sdtrt.export.latents.sample_images import synthetic_image
 
 BACKENDS = ("trt", "ort")
 QUALITIES = (10, 50, 90)
-DECODES_OF_ONE = 3  # as it is, then twice as a graph
+DECODES_PER_FILE = 3  # the first without a CUDA graph, two with it
 
 Pixels = NDArray[np.uint8]
 
 
 def parity(check: Check) -> Iterator[tuple[str, Any]]:
-    """Yield by how many levels pictures that are decoded on the GPU differ from the CPU's, for each backend."""
+    """Yield the differences between images decoded on the GPU and on the CPU, for each backend."""
     require("onnxruntime")
     with sdtrt.Codec.open(device="cpu", precision="fp32") as host:
-        pictures = [picture(width, height, n) for n, (width, height) in enumerate(check.machine.compared)]
-        files = [host.encode(one, quality=quality) for one in pictures for quality in QUALITIES]
+        images = [sample_image(width, height, n) for n, (width, height) in enumerate(check.machine.compared)]
+        files = [host.encode(image, quality=quality) for image in images for quality in QUALITIES]
         expected = [np.asarray(host.decode(data)) for data in files]
         for backend in BACKENDS:
             try:
@@ -41,25 +41,26 @@ def parity(check: Check) -> Iterator[tuple[str, Any]]:
                 continue
             with sdtrt.Codec.open(device="cuda", backend=backend) as codec:
                 yield f"{backend}, decoded", differences(codec, files, expected)
-                sizes = [len(codec.encode(one, quality=q)) for one in pictures for q in QUALITIES]
+                sizes = [len(codec.encode(image, quality=q)) for image in images for q in QUALITIES]
             ratios = np.divide(sizes, [len(data) for data in files])
             yield f"{backend}, encoded", {"least_bytes": round(ratios.min(), 4), "most_bytes": round(ratios.max(), 4)}
 
 
 def differences(codec: sdtrt.Codec, files: list[bytes], expected: list[Pixels]) -> dict[str, Any]:
-    """Return the largest and the mean difference in levels of 255, and the share of samples that are equal."""
-    found = [np.asarray(codec.decode(data)) for data in files for _ in range(DECODES_OF_ONE)]
-    return levels_apart(found, [pixels for pixels in expected for _ in range(DECODES_OF_ONE)])
+    """Decode files and return their differences from the expected pixels; see `pixel_differences`."""
+    decoded = [np.asarray(codec.decode(data)) for data in files for _ in range(DECODES_PER_FILE)]
+    return pixel_differences(decoded, [pixels for pixels in expected for _ in range(DECODES_PER_FILE)])
 
 
-def levels_apart(found: list[Pixels], expected: list[Pixels]) -> dict[str, Any]:
-    pairs = zip(found, expected, strict=True)
-    levels = np.concatenate([np.abs(one.astype(int) - other).ravel() for one, other in pairs])
+def pixel_differences(decoded: list[Pixels], expected: list[Pixels]) -> dict[str, Any]:
+    """Return the largest and the mean difference in 8-bit values, and the share of equal samples."""
+    pairs = zip(decoded, expected, strict=True)
+    differences = np.concatenate([np.abs(pixels.astype(int) - target).ravel() for pixels, target in pairs])
     return {
-        "decodes": len(found),
-        "largest_difference": int(levels.max()),
-        "mean_difference": round(float(levels.mean()), 5),
-        "equal_share": round(float((levels == 0).mean()), 5),
+        "decodes": len(decoded),
+        "largest_difference": int(differences.max()),
+        "mean_difference": round(float(differences.mean()), 5),
+        "equal_share": round(float((differences == 0).mean()), 5),
     }
 
 
@@ -76,42 +77,42 @@ def latency(check: Check, model: str | Path, backend: str) -> Iterator[tuple[str
     yield from calls(check, EngineCodec(model, device="cuda", backend=backend))
 
 
-def calls(check: Check, pictures: EngineCodec) -> Iterator[tuple[str, Any]]:
-    """Yield milliseconds of whole calls, and of networks with kernels and copies: all but the entropy coder.
+def calls(check: Check, engine_codec: EngineCodec) -> Iterator[tuple[str, Any]]:
+    """Yield milliseconds of complete calls, and of calls without the entropy coder.
 
-    There are no layers: what is compared with networks should be networks.
+    Files have no layers, so that the figures compare with those of networks.
     """
-    machine, codec, pipeline = check.machine, sdtrt.Codec(pictures), pictures.pipeline
+    machine, codec, pipeline = check.machine, sdtrt.Codec(engine_codec), engine_codec.pipeline
     each = check.seconds / (4 * len(machine.sides) * len(machine.batches))
     for side in machine.sides:
-        all_images = [picture(side, side, n) for n in range(max(machine.batches))]
+        all_images = [sample_image(side, side, n) for n in range(max(machine.batches))]
         all_files = codec.encode_batch(all_images, layers=1)
         for batch in machine.batches:
             images, files, key = all_images[:batch], all_files[:batch], f"{side}x{side}, batch {batch}"
             parsed = [parsed_file(data) for data in files]
             timed: dict[str, Callable[[], Any]] = {
-                "encode": lambda some=images: codec.encode_batch(some, layers=1),
-                "decode": lambda some=files: codec.decode_batch(some),
-                "analyse": lambda some=images: pipeline.analyse(some),
-                "synthesise": lambda some=parsed: pipeline.synthesise(some),
+                "encode": lambda batch=images: codec.encode_batch(batch, layers=1),
+                "decode": lambda batch=files: codec.decode_batch(batch),
+                "analyse": lambda batch=images: pipeline.analyse(batch),
+                "synthesise": lambda batch=parsed: pipeline.synthesise(batch),
             }
             for name, call in timed.items():
                 yield f"{name} {key}", percentiles(call, machine.runs, each)
 
 
 def memory(check: Check) -> Iterator[tuple[str, Any]]:
-    """Yield by how many bytes the process has grown between a tenth of the decodes and the last."""
+    """Yield the growth of memory, in bytes, between a tenth of the decodes and the last one."""
     backend = usable_backend()
     with sdtrt.Codec.open(device="cuda", backend=backend) as codec:
-        files = [codec.encode(picture(64 + 8 * n, 64, n)) for n in range(4)]
+        files = [codec.encode(sample_image(64 + 8 * n, 64, n)) for n in range(4)]
         early, tenth, done, started = None, 0, 0, time.perf_counter()
         while done < check.decodes and time.perf_counter() - started < check.seconds:
             codec.decode(files[done % len(files)])
             done += 1
             late = done >= check.decodes / 10 or time.perf_counter() - started > check.seconds / 10
             if early is None and late:
-                early, tenth = used(check), done
-        growth = np.subtract(used(check), early or used(check))
+                early, tenth = used_memory(check), done
+        growth = np.subtract(used_memory(check), early or used_memory(check))
     yield (
         backend,
         {
@@ -124,7 +125,7 @@ def memory(check: Check) -> Iterator[tuple[str, Any]]:
 
 
 def usable_backend() -> str:
-    """Return the first backend that runs the built-in model on the GPU; `NotMeasuredError` says why none does."""
+    """Return the first backend that runs the built-in model on the GPU; `NotMeasuredError` if none does."""
     reasons = []
     for backend in BACKENDS:
         try:
@@ -135,8 +136,8 @@ def usable_backend() -> str:
     raise NotMeasuredError("; ".join(reasons))
 
 
-def used(check: Check) -> tuple[int, int]:
-    """Return the bytes in use on the host, at the peak, and on the device."""
+def used_memory(check: Check) -> tuple[int, int]:
+    """Return the peak memory of the process and the used memory of the device, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, check.machine.memory_used()
 
 
@@ -145,8 +146,8 @@ def parsed_file(data: bytes) -> DecodeRequest:
     return DecodeRequest(LatentReader(file).read(), file.header)
 
 
-def picture(width: int, height: int, seed: int) -> Pixels:
-    return np.roll(made_once(width, height), 37 * seed, axis=1)
+def sample_image(width: int, height: int, seed: int) -> Pixels:
+    return np.roll(cached_image(width, height), 37 * seed, axis=1)
 
 
-made_once = cache(synthetic_image)
+cached_image = cache(synthetic_image)

@@ -1,4 +1,4 @@
-"""What is measured on, a GPU or the emulated device, and how much of everything suits it."""
+"""The measured device, a GPU or the emulated device of the tests, and the sizes of its workloads."""
 
 import os
 import sys
@@ -17,43 +17,43 @@ class Gpu:
     """GPU 0 of this machine."""
 
     rehearsal = False
-    sides: tuple[int, ...] = (512, 1024)  # of pictures, in pixels
+    sides: tuple[int, ...] = (512, 1024)  # of images, in pixels
     batches: tuple[int, ...] = (1, 8)
     runs = 200
     compared: tuple[tuple[int, int], ...] = ((64, 64), (129, 70), (512, 512), (1700, 300))  # width, height
-    large = (64, 4, 512, 512)  # elements of a launch whose bandwidth is measured: far beyond what caches hold
+    large = (64, 4, 512, 512)  # shape of the latents for bandwidth, much larger than the caches
     widths: tuple[int, ...] = (128, 256, 512, 512)  # of the levels of SD 1.x's autoencoder
     layers = 2
-    probe = (256, 192)  # width and height of the picture that a bundle is checked with
-    # What differs from the recipe.
+    probe = (256, 192)  # width and height of the image for the check of a bundle
+    # Differences from the recipe.
     training: Mapping[str, int] = MappingProxyType({"iterations": 200, "batch": 32, "crop": 256})
     torch_device = "cuda"
     compiler = "inductor"  # of torch.compile
     pytest_options: tuple[str, ...] = ()
-    path: tuple[Path, ...] = (ROOT,)  # where Python looks for modules
+    path: tuple[Path, ...] = (ROOT,)  # added to Python's path
 
     def __init__(self, bundle: Path) -> None:
-        """Bundles of SD 1.x's architecture are made in a folder, `bundle`."""
+        """`bundle` is the folder for the bundle of SD 1.x's architecture."""
         self.bundle = bundle
 
     @staticmethod
     def name() -> str:
-        """Return name, architecture and driver; `DeviceError` says why there is no GPU to be seen."""
+        """Return name, architecture and driver; `DeviceError` without a usable GPU."""
         from sdtrt.engine.networks.backends.gpu import description
 
         return description()
 
     def set_current(self) -> None:
-        """Make it the one that is measured in this process."""
+        """Make this device the one that sdtrt uses in this process."""
 
     def tensor(self, array: DeviceArray) -> Any:
-        """Return a device array as a tensor; no copy is made."""
+        """Return a tensor that shares the memory of a device array."""
         import torch
 
         return torch.as_tensor(array, device=self.torch_device)
 
     def queue(self, work: Callable[[], None], stream: Any) -> None:
-        """Queue what PyTorch does in `work` on a stream."""
+        """Call `work`, which queues PyTorch's operations, with `stream` as the current stream."""
         import torch
 
         with torch.cuda.stream(torch.cuda.ExternalStream(handle_of(stream))):
@@ -64,12 +64,12 @@ class Gpu:
 
         error, free, total = runtime.cudaMemGetInfo()
         if error != runtime.cudaError_t.cudaSuccess:
-            raise RuntimeError(f"the memory of the GPU cannot be asked for: {error}")
+            raise RuntimeError(f"cudaMemGetInfo failed: {error}")
         return int(total - free)
 
 
 class Emulated(Gpu):
-    """The device of the tests, for rehearsals: everything is small, and torch stays on the CPU."""
+    """The emulated device of the tests, for rehearsals with small workloads; torch runs on the CPU."""
 
     rehearsal = True
     sides, batches, runs = (64,), (2,), 3
@@ -101,6 +101,6 @@ class Emulated(Gpu):
         stream.enqueue(work)
 
     def memory_used(self) -> int:
-        """Return this process's memory, of which the device's is a part."""
+        """Return the memory of this process, which includes that of the emulated device."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

@@ -11,15 +11,15 @@ from gpu.check import Check, NotMeasuredError, require
 from gpu.timing import percentiles
 from sdtrt.export.latents.sample_images import synthetic_image
 
-LONGEST = 4  # times the seconds of a section: compilers take long for each shape
+MAX_SHARE = 4  # times the seconds of a section, since compilers are slow for each shape
 PIXEL_RANGE = (-1.0, 1.0)
 FILES = {"encoder": ("pixels", "latents"), "decoder": ("latents", "pixels")}  # input and output
 
 
 def export(check: Check) -> Iterator[tuple[str, Any]]:
-    """Write the bundle that the codec is measured with; yield seconds, and how far ONNX Runtime's CPU is from torch."""
-    if check.given is not None:
-        raise NotMeasuredError(f"the bundle {check.given} is measured instead")
+    """Write the bundle for the codec; yield seconds, and the error of ONNX Runtime on the CPU relative to torch."""
+    if check.given_bundle is not None:
+        raise NotMeasuredError(f"the bundle {check.given_bundle} is measured instead")
     require("torch", "onnx", "onnxscript", "onnxruntime")
     import torch
 
@@ -38,9 +38,9 @@ def export(check: Check) -> Iterator[tuple[str, Any]]:
             example = planes[source].half()
             to_onnx.export(coders[name].half(), {source: example.expand(2, -1, -1, -1)}, target, path)
             seconds = time.perf_counter() - started
-            found = OrtCpu().load(path).run({source: example.numpy()})[target].astype(np.float32)
+            output = OrtCpu().load(path).run({source: example.numpy()})[target].astype(np.float32)
             expected = planes["latents" if name == "encoder" else "decoded"].numpy()
-            error = float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+            error = float(np.sqrt(np.mean((output - expected) ** 2) / np.mean(expected**2)))
             yield name, {"seconds": round(seconds, 1), "nbytes": path.stat().st_size, "relative_error": round(error, 5)}
         write_manifest(folder, manifest())
 
@@ -63,7 +63,7 @@ def eager(check: Check) -> Iterator[tuple[str, Any]]:
 
 
 def compiled(check: Check) -> Iterator[tuple[str, Any]]:
-    """Yield the same of what `torch.compile` makes of them, anew for each shape."""
+    """Yield the milliseconds of the same networks after `torch.compile`, compiled for each shape."""
     require_torch(check)
     import torch
 
@@ -81,12 +81,12 @@ def torch_latency(check: Check, prepare: Callable[[Any], Any]) -> Iterator[tuple
     machine, begun = check.machine, time.perf_counter()
     coders = {name: prepare(coder) for name, coder in half_coders(check).items()}
     each = check.seconds / (len(coders) * len(machine.sides) * len(machine.batches))
-    # What takes most memory comes last.
+    # The cases that take most memory come last.
     for batch, side in product(machine.batches, machine.sides):
         for verb, name in (("decode", "decoder"), ("encode", "encoder")):
             key = f"{verb} {side}x{side}, batch {batch}"
-            if time.perf_counter() - begun > LONGEST * check.seconds:
-                yield key, {"not measured": "what came before has taken all the time"}
+            if time.perf_counter() - begun > MAX_SHARE * check.seconds:
+                yield key, {"not measured": "the previous cases have taken all the time"}
                 continue
             shape = (batch, 3, side, side) if name == "encoder" else (batch, 4, side // 8, side // 8)
             planes = torch.randn(shape, dtype=torch.half, device=machine.torch_device)
@@ -102,7 +102,7 @@ def torch_latency(check: Check, prepare: Callable[[Any], Any]) -> Iterator[tuple
 
 
 def require_torch(check: Check) -> None:
-    """Raise `NotMeasuredError` where there is no PyTorch, or none that sees the GPU."""
+    """Raise `NotMeasuredError` without PyTorch, or if PyTorch sees no GPU."""
     require("torch")
     import torch
 
@@ -111,7 +111,7 @@ def require_torch(check: Check) -> None:
 
 
 def half_coders(check: Check) -> dict[str, Any]:
-    """Return encoder and decoder on the device, in half precision, channels last."""
+    """Return encoder and decoder on the device, in half precision and channels-last layout."""
     import torch
 
     where: dict[str, Any] = {"device": check.machine.torch_device, "memory_format": torch.channels_last}
@@ -120,14 +120,14 @@ def half_coders(check: Check) -> dict[str, Any]:
 
 def random_coders(check: Check) -> dict[str, Any]:
     """Return encoder and decoder in torch, in single precision on the CPU, the same each time."""
-    from autoencoder_kl import random_coders
+    from gpu.autoencoder_kl import random_coders
 
     encoder, decoder = random_coders(probe(check), check.machine.widths, check.machine.layers)
     return {"encoder": encoder, "decoder": decoder}
 
 
 def probe(check: Check) -> Any:
-    """Return a picture as a tensor, float32 (1, 3, H, W)."""
+    """Return an image as a tensor, float32 (1, 3, H, W), in [-1, 1]."""
     import torch
 
     return torch.from_numpy(synthetic_image(*check.machine.probe)).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""The results of a check in a file that is whole at any time, so that a check can be broken off and gone on with."""
+"""The results of a check in a file that is replaced atomically, so that an interrupted check can continue."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from report import about
+from harness import provenance
 
 from gpu import ROOT
 from gpu.check import NotMeasuredError
@@ -20,7 +20,7 @@ LINES = 6  # of a traceback
 
 
 class Record:
-    """Sections by name, each with `figures`, `seconds` once it has ended, and what stood in its way, if anything."""
+    """Sections by name, each with `figures`, `seconds` after its end, and the reason of a failure."""
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
         self.path, self.document = path, document
@@ -31,15 +31,15 @@ class Record:
         return cls(path, json.loads(path.read_text()))
 
     @classmethod
-    def go_on(cls, path: Path, gpu: str) -> "Record":
-        """Return the record in `path` or an empty one; `ValueError` if what is there was found on another device."""
-        before = json.loads(path.read_text()) if path.exists() else {"gpu": gpu, "sections": {}}
-        if before["gpu"] != gpu:
-            raise ValueError(f"{path} has results of {before['gpu']}, this is {gpu}; move it away, or say --out")
-        return cls(path, about(PACKAGES) | {"gpu": gpu, "sections": before["sections"]})
+    def resume(cls, path: Path, gpu: str) -> "Record":
+        """Return the record in `path` or an empty one; `ValueError` if the record is of another device."""
+        document = json.loads(path.read_text()) if path.exists() else {"gpu": gpu, "sections": {}}
+        if document["gpu"] != gpu:
+            raise ValueError(f"{path} has results of {document['gpu']}, this is {gpu}; move it, or use --out")
+        return cls(path, provenance(PACKAGES) | {"gpu": gpu, "sections": document["sections"]})
 
-    def has(self, name: str) -> bool:
-        """Return whether a section has been measured to its end."""
+    def is_complete(self, name: str) -> bool:
+        """Return whether a section was measured without a failure."""
         section = self.sections.get(name, {})
         return "seconds" in section and not {"failed", "not measured"} & section.keys()
 
@@ -57,8 +57,8 @@ class Record:
             section["not measured"] = str(error)
         elif isinstance(error, Exception):
             lines = "".join(traceback.format_exception(error)).rstrip().replace(f"{ROOT}/", "").splitlines()
-            told = f"{type(error).__name__}: {error}".replace(f"{ROOT}/", "")
-            section["failed"] = {"error": told, "traceback": lines[-LINES:]}
+            message = f"{type(error).__name__}: {error}".replace(f"{ROOT}/", "")
+            section["failed"] = {"error": message, "traceback": lines[-LINES:]}
         elif error is not None:
             section["failed"] = {"error": error}
         self.sections[name] = section
@@ -66,6 +66,6 @@ class Record:
 
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json_text(self.document, indent=1) + "\n")
-        unfinished.replace(self.path)
+        temporary = self.path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json_text(self.document, indent=1) + "\n")
+        temporary.replace(self.path)

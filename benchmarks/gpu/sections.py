@@ -1,4 +1,4 @@
-"""All sections by name, those that tell most in the least time first."""
+"""All sections by name, the most informative and shortest ones first."""
 
 from functools import partial
 

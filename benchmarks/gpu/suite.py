@@ -10,7 +10,7 @@ from typing import Any
 from gpu import ROOT
 from gpu.check import Check, CheckError, require
 
-# Warnings of other versions than development's are no failures here.
+# Other versions of libraries may warn, which is not a failure here.
 OPTIONS = ("-q", "-m", "gpu", "-rfEs", "--tb=short", "-p", "no:cacheprovider", "-W", "default")
 
 
@@ -32,5 +32,5 @@ def tests(check: Check) -> Iterator[tuple[str, Any]]:
 
 
 def reasons(kind: str, output: str) -> list[str]:
-    """Return what pytest says of each test that did not pass, without where."""
+    """Return the reasons of pytest for tests of a kind."""
     return re.findall(rf"^{kind} (.+)$", output, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The codec around PyTorch's networks: its kernels, streams and copies, without ONNX Runtime or TensorRT on a GPU."""
+"""The codec with PyTorch's networks, for machines without ONNX Runtime or TensorRT on the GPU."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import sdtrt
 from gpu.check import Check, require
-from gpu.codec import calls, levels_apart, parsed_file, picture
+from gpu.codec import calls, parsed_file, pixel_differences, sample_image
 from gpu.machine import Gpu
 from gpu.networks import PIXEL_RANGE, half_coders, manifest, require_torch
 from sdtrt.engine.codec import EngineCodec
@@ -24,9 +24,9 @@ from sdtrt.kernels.device import DeviceArray, Stream
 
 
 class TorchNetwork:
-    """A module that reads and writes device memory, on a stream of ours."""
+    """A module that reads and writes device memory on a stream of the codec."""
 
-    capturable = False  # PyTorch's allocator knows nothing of graphs that others record
+    capturable = False  # PyTorch's allocator does not support graphs that other libraries record
     largest_batch = 8
     dtypes: Mapping[str, np.dtype[Any]] = {name: np.dtype(np.float16) for name in ("pixels", "latents")}
 
@@ -48,7 +48,7 @@ class TorchNetwork:
 
 
 class TorchNetworks:
-    """PyTorch as a backend of the device pipeline."""
+    """PyTorch as a backend of the GPU pipeline."""
 
     name = "torch"
 
@@ -61,29 +61,29 @@ class TorchNetworks:
 
 
 def around_torch(check: Check) -> Iterator[tuple[str, Any]]:
-    """Yield how far pictures are from what kernels' references make of the networks' output, and milliseconds."""
+    """Yield the differences of images from those by the reference kernels, and milliseconds."""
     require_torch(check)
-    require("onnxruntime")  # which a codec asks for, though nothing will run in it
+    require("onnxruntime")  # `EngineCodec` needs it, although it runs no network here
     coders = half_coders(check)
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder), manifest())
-        pictures = EngineCodec(folder, device="cpu", tile=0)  # its networks would be opened when they are first needed
+        engine_codec = EngineCodec(folder, device="cpu", tile=0)  # its own networks are never opened
         backend = TorchNetworks(coders, check.machine)
-        pictures.pipeline = GpuPipeline(cuda.CudaDevice(), backend, TiledRunner.of(pictures.bundle, tile=0))
-        codec = sdtrt.Codec(pictures)
-        files = [codec.encode(picture(*size, n), layers=1) for n, size in enumerate(check.machine.compared)]
+        engine_codec.pipeline = GpuPipeline(cuda.CudaDevice(), backend, TiledRunner.of(engine_codec.bundle, tile=0))
+        codec = sdtrt.Codec(engine_codec)
+        files = [codec.encode(sample_image(*size, n), layers=1) for n, size in enumerate(check.machine.compared)]
         expected = [by_reference(coders["decoder"], data, check) for data in files]
-        yield "parity", levels_apart([np.asarray(codec.decode(data)) for data in files], expected)
-        yield from calls(check, pictures)
+        yield "parity", pixel_differences([np.asarray(codec.decode(data)) for data in files], expected)
+        yield from calls(check, engine_codec)
 
 
 def by_reference(decoder: Any, data: bytes, check: Check) -> NDArray[np.uint8]:
-    """Return the pixels of a file: symbols and planes by the references of the kernels, the network without them."""
+    """Return the pixels of a file by the reference kernels and the network."""
     import torch
 
     parsed = parsed_file(data)
-    one, header = parsed.contents, parsed.header
-    latents = reference.dequantize(one.symbols, one.mean, one.delta, one.points)
+    quantized, header = parsed.contents, parsed.header
+    latents = reference.dequantize(quantized.symbols, quantized.mean, quantized.delta, quantized.points)
     with torch.inference_mode():
         half = torch.from_numpy(latents.astype(np.float16))[None].to(check.machine.torch_device)
         planes = decoder(half.contiguous(memory_format=torch.channels_last))

@@ -1,4 +1,4 @@
-"""How fast the stage of training that is meant for a GPU runs there: `tiny` together with its prior."""
+"""Speed of the joint training of `tiny` and its prior, the stage that is meant for a GPU."""
 
 import time
 from collections.abc import Iterator
@@ -15,29 +15,27 @@ from sdtrt.export.latents.sample_images import synthetic_image
 
 
 def training(check: Check) -> Iterator[tuple[str, Any]]:
-    """Yield seconds for an iteration, of untrained networks and made pictures: what they are costs no time."""
+    """Yield the seconds of an iteration, with untrained networks and synthetic images, which take the same time."""
     require("torch", "onnx")
     require_torch(check)
     import torch
 
     from sdtrt.export import training_loop
-    from sdtrt.export.training.tiny.stage4_joint import CONFIG, AutoencoderWithPrior, train_jointly
+    from sdtrt.export.training.tiny.joint import RECIPE, Coded, joint
 
     machine = check.machine
-    config = replace(CONFIG, **machine.training)
+    recipe = replace(RECIPE, **machine.training)
     with TemporaryDirectory() as name:
         folder = Path(name)
         photos, start = folder / "photos", folder / "start"
-        for made in (photos, start):
-            made.mkdir()
-        Image.fromarray(synthetic_image(2 * config.crop, 2 * config.crop)).save(photos / "made.png")
-        torch.manual_seed(config.seed)
-        torch.save({"average": AutoencoderWithPrior().state_dict()}, start / "checkpoint.pt")
+        for path in (photos, start):
+            path.mkdir()
+        Image.fromarray(synthetic_image(2 * recipe.crop, 2 * recipe.crop)).save(photos / "made.png")
+        torch.manual_seed(recipe.seed)
+        torch.save({"average": Coded().state_dict()}, start / "checkpoint.pt")
         ends: list[float] = []
-        training_loop.REPORT_EVERY = config.iterations // 2  # the first half is for recording kernels
+        training_loop.REPORT_EVERY = recipe.iterations // 2  # the first half includes the recording of kernels
         device = machine.torch_device
-        train_jointly(
-            photos, photos, start, start, folder / "run", config, device, lambda *_: ends.append(time.perf_counter())
-        )
+        joint(photos, photos, start, start, folder / "run", recipe, device, lambda *_: ends.append(time.perf_counter()))
     pace = (ends[1] - ends[0]) / training_loop.REPORT_EVERY
-    yield "joint", {"batch": config.batch, "crop": config.crop, "seconds_per_iteration": round(pace, 4)}
+    yield "joint", {"batch": recipe.batch, "crop": recipe.crop, "seconds_per_iteration": round(pace, 4)}

@@ -1,4 +1,4 @@
-"""Pages as Chromium shows them: pages in, pictures out, without a network."""
+"""Screenshots of pages by Chromium, without network access."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ SETTLE = """(async () => {
 
 @dataclass(frozen=True)
 class View:
-    """A window of `width` x `height` CSS pixels, and how many of the screen's one of those is wide."""
+    """A window of `width` x `height` CSS pixels; `scale` is the number of device pixels per CSS pixel."""
 
     width: int
     height: int
@@ -37,7 +37,7 @@ class View:
 
 @dataclass(frozen=True)
 class Page:
-    """HTML, or the file of a page; `css` is added to it, and it is scrolled by `scroll`, from 0 to 1."""
+    """HTML, or the path of an HTML file, with additional `css`. `scroll` is the position, 0 (top) to 1 (bottom)."""
 
     html: str | Path
     css: str = ""
@@ -45,14 +45,14 @@ class Page:
 
 
 class Browser(Chromium):
-    """One Chromium that sees no fonts but those of a fontconfig file; `hinting` is none, slight, medium or full."""
+    """A Chromium that has only the fonts of a fontconfig file; `hinting` is none, slight, medium or full."""
 
     def __init__(self, fonts_conf: Path, hinting: str) -> None:
         command = ["nice", "-n", "10", program(*PROGRAMS), *FLAGS, f"--font-render-hinting={hinting}"]
         super().__init__(command, {"FONTCONFIG_FILE": str(fonts_conf)})
 
-    def shot(self, page: Page, view: View) -> Image.Image:
-        """Return what the window shows of a page, in the screen's pixels."""
+    def screenshot(self, page: Page, view: View) -> Image.Image:
+        """Return the window with a page, in device pixels."""
         size = {"width": view.width, "height": view.height, "deviceScaleFactor": view.scale, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self._open(page.html)
@@ -65,7 +65,7 @@ class Browser(Chromium):
             file = self.folder / "page.html"
             file.write_text(html, encoding="utf-8")
             html = file
-        # The scripts of a page would have to be waited for, and some write the date.
+        # Scripts would make screenshots depend on time: they finish late, and some write the date.
         self.call("Emulation.setScriptExecutionDisabled", value=True)
         self.go(html.resolve().as_uri())
         self.call("Emulation.setScriptExecutionDisabled", value=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # its names on the path
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # names of the program
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -26,10 +26,10 @@ PIPED = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
 
 
 class Chromium:
-    """A browser that forgets all, with one page, in a process of its own."""
+    """A browser process with one page and a temporary profile."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-        """Start it; `command` is a program with flags of its own, `environment` is added to that of this process."""
+        """Start the browser. `command` is the program with flags; `environment` is added to that of this process."""
         self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         self.folder = Path(self._profile.name)
         self._process = subprocess.Popen(
@@ -57,7 +57,7 @@ class Chromium:
         self._profile.cleanup()
 
     def go(self, address: str) -> None:
-        """Go to a page and wait until it is loaded."""
+        """Open a page and wait until it is loaded; `RuntimeError` if it cannot be opened."""
         answer = self.call("Page.navigate", url=address)
         if "errorText" in answer:
             raise RuntimeError(f"{address}: {answer['errorText']}")
@@ -65,14 +65,14 @@ class Chromium:
             pass
 
     def evaluate(self, expression: str) -> Any:
-        """Return what a JavaScript expression gives, awaited; `RuntimeError` if it throws."""
-        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in found:
-            raise RuntimeError(f"the page threw: {json.dumps(found['exceptionDetails'])}")
-        return found["result"].get("value")
+        """Return the awaited value of a JavaScript expression; `RuntimeError` if it throws."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(f"the page threw: {json.dumps(answer['exceptionDetails'])}")
+        return answer["result"].get("value")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Return the answer to a command of the protocol."""
+        """Send a command of the protocol and return its result; `RuntimeError` if the command fails."""
         self._send(method, **parameters)
         while (answer := self._read()).get("id") != self._sent:
             pass
@@ -92,10 +92,10 @@ class Chromium:
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         while b"\0" not in self._unread:
-            part = os.read(self._process.stdout.fileno(), 1 << 20)
-            if not part:
-                raise RuntimeError("Chromium has ended")
-            self._unread += part
+            chunk = os.read(self._process.stdout.fileno(), 1 << 20)
+            if not chunk:
+                raise RuntimeError("Chromium has exited")
+            self._unread += chunk
         message, _, self._unread = self._unread.partition(b"\0")
         answer: dict[str, Any] = json.loads(message)
         return answer

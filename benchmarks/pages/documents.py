@@ -1,11 +1,11 @@
-"""Pages of documentation, in fonts of the set, at a random place."""
+"""Pages of documentation in fonts of the set, at a random scroll position."""
 
 from random import Random
 
 from browser import Page, View
 from sources import Sources
 
-# Icons of fonts are no letters of the set's fonts; what is fixed or floats over the page may cover it all.
+# Icon fonts and anchors of headings are hidden, since they are not in the fonts of the set.
 PLAIN = """
 .fa::before, [class*="fa-"]::before, .headerlink, .icon::before { content: "" !important }
 a.headerlink { display: none !important }
@@ -15,6 +15,6 @@ SIZES = (14, 15, 16, 16, 16, 18)
 
 
 def document(sources: Sources, view: View, rng: Random, number: int) -> Page:
-    """Return a page of documentation as its project made it, but for the fonts."""
+    """Return a page of documentation with the fonts of the set."""
     css = PLAIN + sources.fonts_css(rng) + f"html {{ font-size: {rng.choice(SIZES)}px }}"
     return Page(sources.file("documents", number), css, rng.choice((0.0, rng.random(), rng.random())))

@@ -15,7 +15,7 @@ from sources import Sources
 
 COUNTRIES = "usr/lib/python3/dist-packages/geopandas/datasets/naturalearth_lowres/naturalearth_lowres.shp"
 POLYGON = 5
-# Longitudes and latitudes of the corners of what each set may show.
+# West, south, east and north of the regions of each set, in degrees.
 REGIONS = {
     "training": ((-130, 10, -60, 55), (-85, -55, -33, 12), (92, -45, 155, 10), (-12, 35, 40, 60)),
     "measuring": ((-18, -35, 52, 34), (40, 5, 92, 42)),
@@ -35,14 +35,14 @@ def drawing(sources: Sources, view: View, rng: Random, number: int) -> Page:
 
 
 def diagram(sources: Sources, view: View, rng: Random, number: int) -> str:
-    """Return a picture of a package, on white; a graph is drawn by Graphviz."""
+    """Return an SVG image of a package on white, or a graph drawn by Graphviz."""
     path = sources.file("drawings", number)
     svg = path.read_text("utf-8", errors="replace") if path.suffix == ".svg" else graph(path.read_bytes(), sources, rng)
     return PAGE.format(ground="#fff", body=filling(svg))
 
 
 def filling(svg: str) -> str:
-    """Return a picture that fills the window: one without a box of coordinates would keep its size."""
+    """Return an SVG image that fills the window; a viewBox is added, without which an image keeps its size."""
     svg = svg[svg.index("<svg") :]
     root = svg[: svg.index(">")]
     size = SIZE.search(root)
@@ -70,7 +70,7 @@ def network(sources: Sources, view: View, rng: Random, number: int) -> str:
 
 
 def map_(sources: Sources, view: View, rng: Random, number: int) -> str:
-    """Return a part of the world with words at random places."""
+    """Return a map of a part of the world with words at random places."""
     west, south, east, north = REGIONS[sources.name][number % len(REGIONS[sources.name])]
     zoom = max(view.width / (east - west), view.height / (north - south)) * rng.uniform(1, 1.8)
     left = west + rng.random() * (east - west - view.width / zoom)
@@ -96,11 +96,11 @@ def outline(ring: Ring) -> str:
 def rings(folder: Path) -> list[Ring]:
     """Return the outlines of all countries."""
     data = (folder / MAPS / COUNTRIES).read_bytes()
-    return list(parsed(data))
+    return list(shapefile_rings(data))
 
 
-def parsed(data: bytes) -> Iterator[Ring]:
-    """Yield the rings of a shapefile of polygons: after 100 bytes, records of kind, box, counts, starts, points."""
+def shapefile_rings(data: bytes) -> Iterator[Ring]:
+    """Yield the rings of a shapefile of polygons. Records of kind, box, counts, starts and points follow 100 bytes."""
     position = 100
     while position < len(data):
         length = 2 * int.from_bytes(data[position + 4 : position + 8], "big")

@@ -1,4 +1,4 @@
-"""User interfaces: forms, tables, dashboards and the like; other templates and colours for each set."""
+"""User interfaces: forms, tables, dashboards and others. The templates and colours of the sets differ."""
 
 import html
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from random import Random
 from browser import Page, View
 from sources import Sources
 
-# Ground, surface, text, line, accent.
+# Background, surface, text, line, accent.
 THEMES = {
     "training": (
         ("#f0f2f5", "#ffffff", "#1c1e21", "#d8dbe0", "#1877f2"),

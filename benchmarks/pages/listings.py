@@ -30,7 +30,7 @@ td.linenos {{ padding-right:12px; vertical-align:top }} .highlighttable {{ borde
 
 
 def code(sources: Sources, view: View, rng: Random, number: int) -> Page:
-    """Return a part of a source file as editors and web pages show it."""
+    """Return a part of a source file as in an editor or on a web page."""
     path = sources.file("code", number)
     lines = path.read_text("utf-8", errors="replace").expandtabs(4).splitlines()
     first = rng.randrange(max(len(lines) - LINES, 1))

@@ -1,15 +1,15 @@
-"""Pictures that are no photos: pages, terminals, code, plots, slides, interfaces, icons, drawings, pages with photos.
+"""Render test images of pages, terminals, code, plots, slides, interfaces, icons, drawings and pages with photos.
 
     python benchmarks/pages/make.py OUT --photos FOLDER [--only measuring|training]
 
-writes `OUT/training/*.png` and `OUT/measuring/*.png`, lossless RGB. The two sets share no page, no font and no photo;
-slides, interfaces and pages with photos have other templates, what else is laid out here other styles and colours. The
-same pictures come of every run with the same Chromium, matplotlib and packages, but for an edge now and then that
-Chromium draws lighter or darker by 3 or 4 in 255.
+The script writes `OUT/training/*.png` and `OUT/measuring/*.png`, lossless RGB. The two sets share no page, font or
+photo. Slides, interfaces and pages with photos have different templates in each set; the other kinds have different
+styles and colours. Runs with the same Chromium, Matplotlib and packages give the same images, except for single edges
+that Chromium draws lighter or darker by 3 or 4 in 255.
 
-Needs Chromium and Graphviz (`apt-get install chromium graphviz`), the extra `bench`, and the Debian packages listed in
-`packages.py`, some 150 MB: what is missing of them is fetched by `apt-get download` and unpacked in `OUT/packages` (or
-`--packages FOLDER`); nothing is installed. `make pages PHOTOS=FOLDER` does all that.
+Chromium and Graphviz (`apt-get install chromium graphviz`), the extra `bench`, and about 150 MB of Debian packages are
+needed. `apt-get download` fetches the packages listed in `packages.py` that are missing. They are unpacked in
+`OUT/packages` (or `--packages FOLDER`) and not installed. `make pages PHOTOS=FOLDER` does all of this.
 """
 
 import argparse
@@ -35,47 +35,47 @@ from sources import Sources
 from terminals import terminal
 
 SCALES = (1.0, 1.25, 1.5, 2.0)
-# How letters are fitted to the grid of pixels, and the stripes of a pixel.
+# Hinting and subpixel order of text.
 RENDERINGS = (("none", "none"), ("slight", "rgb"), ("full", "none"))
-NARROWEST, LOWEST = 760, 480  # of a window, in CSS pixels: a picture may show a part of it
-BLANK = 0.005  # of the pixels
+MIN_WIDTH, MIN_HEIGHT = 760, 480  # of a window, in CSS pixels; an image may show a part of it
+MIN_DIFFERENT = 0.005  # share of the pixels that differ from the most frequent colour; an image with less is blank
 TRIES = 8
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind's pictures are made, and how many of each set."""
+    """A kind of images: the function that draws them, and their number in each set."""
 
     name: str
     draw: Callable[[Sources, View, Random, int], Page | Image.Image]
     counts: dict[str, int]
-    whole: bool = False  # never a part of a window
+    full_window: bool = False  # the image always shows the complete window
 
 
 KINDS = (
     Kind("document", document, {"training": 48, "measuring": 4}),
-    Kind("terminal", terminal, {"training": 24, "measuring": 3}, whole=True),
-    Kind("code", code, {"training": 32, "measuring": 3}, whole=True),
-    Kind("plot", plot, {"training": 28, "measuring": 2}, whole=True),
-    Kind("slide", slide, {"training": 24, "measuring": 2}, whole=True),
+    Kind("terminal", terminal, {"training": 24, "measuring": 3}, full_window=True),
+    Kind("code", code, {"training": 32, "measuring": 3}, full_window=True),
+    Kind("plot", plot, {"training": 28, "measuring": 2}, full_window=True),
+    Kind("slide", slide, {"training": 24, "measuring": 2}, full_window=True),
     Kind("interface", interface, {"training": 28, "measuring": 3}),
-    Kind("icons", sheet, {"training": 20, "measuring": 3}, whole=True),
-    Kind("drawing", drawing, {"training": 16, "measuring": 2}, whole=True),
+    Kind("icons", sheet, {"training": 20, "measuring": 3}, full_window=True),
+    Kind("drawing", drawing, {"training": 16, "measuring": 2}, full_window=True),
     Kind("mixed", mixed, {"training": 20, "measuring": 2}),
 )
-# Least and largest sizes, in pixels.
+# Smallest and largest sizes (width, height), in pixels.
 SIZES = {"training": ((512, 384), (1024, 768)), "measuring": ((640, 400), (1280, 800))}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make pictures that are no photos.")
-    parser.add_argument("out", type=Path, help="folder for the pictures")
+    parser = argparse.ArgumentParser(description="Render test images of pages and screens.")
+    parser.add_argument("out", type=Path, help="folder for the images")
     parser.add_argument("--only", choices=tuple(SIZES), help="one of the sets")
     parser.add_argument("--kind", choices=[kind.name for kind in KINDS], help="one of the kinds")
-    parser.add_argument("--photos", type=Path, help="folder of photos, for the pages that have some")
+    parser.add_argument("--photos", type=Path, help="folder of photos, for pages with photos")
     parser.add_argument("--packages", type=Path, help="folder of unpacked Debian packages; default: OUT/packages")
     arguments = parser.parse_args()
-    program(*PROGRAMS)  # missed now, not after minutes
+    program(*PROGRAMS)  # a missing program is reported before the downloads
     program("dot")
     packages = arguments.packages or arguments.out / "packages"
     packages.mkdir(parents=True, exist_ok=True)
@@ -86,51 +86,51 @@ def main() -> None:
 
 
 def make(sources: Sources, kinds: list[Kind], out: Path) -> None:
-    """Write a set's pictures of some kinds, over what was there; each rendering of letters needs its own browser."""
+    """Write the images of some kinds of a set, and replace older ones. Each rendering of text needs its own browser."""
     out.mkdir(parents=True, exist_ok=True)
     for file in (file for kind in kinds for file in out.glob(f"{kind.name}-*.png")):
         file.unlink()
-    for shift, (hinting, stripes) in enumerate(RENDERINGS):
-        with Browser(fonts_conf(sources.name, sources.folder, stripes), hinting) as browser:
+    for shift, (hinting, subpixels) in enumerate(RENDERINGS):
+        with Browser(fonts_conf(sources.name, sources.folder, subpixels), hinting) as browser:
             for kind in kinds:
                 for number in range(shift, kind.counts[sources.name], len(RENDERINGS)):
-                    picture = drawn(kind, sources, number, browser)
-                    picture.save(out / f"{kind.name}-{number:02}.png", optimize=True)
-                print(f"{sources.name}: {kind.name} pictures, part {shift + 1} of {len(RENDERINGS)}")
+                    image = draw_image(kind, sources, number, browser)
+                    image.save(out / f"{kind.name}-{number:02}.png", optimize=True)
+                print(f"{sources.name}: {kind.name} images, part {shift + 1} of {len(RENDERINGS)}")
 
 
-def drawn(kind: Kind, sources: Sources, number: int, browser: Browser) -> Image.Image:
-    """Return a picture; another is tried in the place of a blank one."""
+def draw_image(kind: Kind, sources: Sources, number: int, browser: Browser) -> Image.Image:
+    """Return an image; a blank one is replaced by the next attempt."""
     for trial in range(TRIES):
         rng = Random(f"{sources.name} {kind.name} {number} {trial}")
         scale = SCALES[(number + KINDS.index(kind)) % len(SCALES)]
-        least, most = SIZES[sources.name]
-        # Screens of many pixels show large pictures.
+        smallest, largest = SIZES[sources.name]
+        # Windows of high resolution get large images.
         width, height = (
-            rng.randint(max(low, int(high * scale / 2)), high) for low, high in zip(least, most, strict=True)
+            rng.randint(max(low, int(high * scale / 2)), high) for low, high in zip(smallest, largest, strict=True)
         )
-        narrowest, lowest = (0, 0) if kind.whole else (NARROWEST, LOWEST)
-        view = View(max(int(width / scale), narrowest), max(int(height / scale), lowest), scale)
+        min_width, min_height = (0, 0) if kind.full_window else (MIN_WIDTH, MIN_HEIGHT)
+        view = View(max(int(width / scale), min_width), max(int(height / scale), min_height), scale)
         page = kind.draw(sources, view, rng, number + trial * kind.counts[sources.name])
-        shown = page if isinstance(page, Image.Image) else browser.shot(page, view)
-        picture = part(shown, width, height, rng)
-        if not blank(picture):
-            return picture
-    raise SystemExit(f"{kind.name} {number} of {sources.name}: nothing but blank pictures")
+        window = page if isinstance(page, Image.Image) else browser.screenshot(page, view)
+        image = random_crop(window, width, height, rng)
+        if not is_blank(image):
+            return image
+    raise SystemExit(f"{kind.name} {number} of {sources.name}: all {TRIES} attempts gave blank images")
 
 
-def part(picture: Image.Image, width: int, height: int, rng: Random) -> Image.Image:
-    """Return a part of the given size, or smaller if the picture is."""
-    width, height = min(width, picture.width), min(height, picture.height)
-    left = rng.choice((0, rng.randrange(picture.width - width + 1)))
-    top = rng.choice((0, rng.randrange(picture.height - height + 1)))
-    return picture.crop((left, top, left + width, top + height))
+def random_crop(image: Image.Image, width: int, height: int, rng: Random) -> Image.Image:
+    """Return a crop of at most the given size."""
+    width, height = min(width, image.width), min(height, image.height)
+    left = rng.choice((0, rng.randrange(image.width - width + 1)))
+    top = rng.choice((0, rng.randrange(image.height - height + 1)))
+    return image.crop((left, top, left + width, top + height))
 
 
-def blank(picture: Image.Image) -> bool:
+def is_blank(image: Image.Image) -> bool:
     """Return whether nearly all pixels have one colour."""
-    pixels = np.asarray(picture).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    return bool(np.unique(pixels, return_counts=True)[1].max() > (1 - BLANK) * pixels.size)
+    pixels = np.asarray(image).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    return bool(np.unique(pixels, return_counts=True)[1].max() > (1 - MIN_DIFFERENT) * pixels.size)
 
 
 if __name__ == "__main__":

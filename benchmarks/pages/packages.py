@@ -1,7 +1,7 @@
-"""What the two sets are drawn from: Debian packages and fonts, none of them in both.
+"""The Debian packages and fonts of the two sets of test images. The sets share no font and no file.
 
-Packages are fetched and unpacked into a folder by `apt-get download` and `dpkg-deb`: nothing is installed, and a
-fontconfig file for each set keeps the fonts of the other, and the machine's own, from its pages.
+`apt-get download` fetches the packages and `dpkg-deb` unpacks them into a folder; nothing is installed. A fontconfig
+file for each set excludes the fonts of the other set and of the machine.
 """
 
 import shutil
@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# By set and by what is made of them: package, colon, which of its files.
+# By set and kind of image: package, colon, pattern of its files.
 FILES = {
     "training": {
         "documents": (
@@ -60,10 +60,10 @@ FILES = {
         "drawings": ("postgresql-doc-15:**/*.svg", "fontforge-doc:**/*.svg", "sqlite3-doc:**/*.svg"),
     },
 }
-# The least of a file of a kind: shorter ones are indices and stubs.
-LEAST = {"documents": 6000, "code": 3000, "icons": 400, "drawings": 600}
+# Minimum bytes of a file of each kind; shorter files are indices and stubs.
+MIN_NBYTES = {"documents": 6000, "code": 3000, "icons": 400, "drawings": 600}
 
-# Families, each after its package. Kin stay together: Carlito is Lato, Hack is DejaVu, Open Sans is Noto Sans.
+# Package of each font family. Related families are in one set: Carlito is Lato, Hack is DejaVu, Open Sans is Noto Sans.
 TEXT_FONTS = {
     "training": {
         "DejaVu Sans": "fonts-dejavu-core",
@@ -105,7 +105,7 @@ CODE_FONTS = {
         "mononoki": "fonts-mononoki",
     },
 }
-MAPS = "python3-geopandas"  # holds Natural Earth's countries
+MAPS = "python3-geopandas"  # contains the countries of Natural Earth
 
 FONTS_CONF = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -122,14 +122,18 @@ ALIAS = "<alias><family>{generic}</family><prefer>{families}</prefer></alias>"
 
 
 def packages() -> list[str]:
-    """Return the names of all packages that are needed."""
-    files = {pattern.partition(":")[0] for kinds in FILES.values() for found in kinds.values() for pattern in found}
-    fonts = {package for fonts in (TEXT_FONTS, CODE_FONTS) for found in fonts.values() for package in found.values()}
+    """Return the names of all packages."""
+    files = {
+        pattern.partition(":")[0] for kinds in FILES.values() for patterns in kinds.values() for pattern in patterns
+    }
+    fonts = {
+        package for fonts in (TEXT_FONTS, CODE_FONTS) for families in fonts.values() for package in families.values()
+    }
     return sorted(files | fonts | {MAPS})
 
 
 def program(*names: str) -> str:
-    """Return the path of the first program there is of these names."""
+    """Return the path of the first of these programs that is installed; `SystemExit` if none is."""
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
         raise SystemExit(f"none of {', '.join(names)} is on the path: apt-get install chromium graphviz")
@@ -137,14 +141,14 @@ def program(*names: str) -> str:
 
 
 def fetch(folder: Path) -> None:
-    """Unpack the packages that are missing into folders of their names."""
+    """Download the missing packages and unpack each into a folder of its name."""
     missing = [name for name in packages() if not (folder / name).is_dir()]
     if not missing:
         return
     print(f"fetching {len(missing)} Debian packages: {' '.join(missing)}")
     with tempfile.TemporaryDirectory() as downloads:
         try:
-            # What is installed does not count: it may be of a version that no archive has.
+            # Without the installed packages, since their versions may be in no archive.
             subprocess.run(
                 ["apt-get", "download", "--quiet", "-o", "Dir::State::status=/dev/null", *missing],
                 cwd=downloads,
@@ -157,19 +161,19 @@ def fetch(folder: Path) -> None:
             subprocess.run(["dpkg-deb", "-x", file, folder / file.name.partition("_")[0]], check=True)
 
 
-def fonts_conf(name: str, folder: Path, stripes: str) -> Path:
-    """Write a fontconfig file that knows the fonts of the set `name` alone, and return its path.
+def fonts_conf(name: str, folder: Path, subpixels: str) -> Path:
+    """Write a fontconfig file with the fonts of the set `name` only, and return its path.
 
-    `stripes` says how a screen's pixels are parted, which colours the edges of letters: rgb, or none.
+    `subpixels` is the subpixel order of the screen, rgb or none.
     """
     text, code = TEXT_FONTS[name], CODE_FONTS[name]
     folders = sorted({folder.resolve() / package for package in (*text.values(), *code.values())})
     generic = {"sans": text, "sans-serif": text, "serif": text, "system-ui": text, "mono": code, "monospace": code}
-    file = folder / f"{name}.{stripes}.fonts.conf"
+    file = folder / f"{name}.{subpixels}.fonts.conf"
     file.write_text(
         FONTS_CONF.format(
             folders="\n".join(f"<dir>{path}</dir>" for path in folders),
-            rgba=stripes,
+            rgba=subpixels,
             cache=folder.resolve() / "fontconfig",
             aliases="\n".join(alias(name, list(families)) for name, families in generic.items()),
         )

@@ -1,4 +1,4 @@
-"""Plots by matplotlib: lines, bars, points, heat maps, contours and more."""
+"""Plots by Matplotlib: lines, bars, points, heat maps, contours and others."""
 
 import io
 from collections.abc import Callable
@@ -25,13 +25,13 @@ MAPS = {
     "measuring": ("magma", "RdYlBu", "turbo", "Blues"),
 }
 GRIDS = ((1, 1), (1, 1), (1, 2), (2, 2))  # rows and columns
-WIDE, HIGH = 300, 220  # what a plot needs, in CSS pixels
+MIN_WIDTH, MIN_HEIGHT = 300, 220  # of one plot, in CSS pixels
 Draw = Callable[[Any, Sources, Random, np.random.Generator], None]
 
 
 def plot(sources: Sources, view: View, rng: Random, number: int) -> Image.Image:
     """Return a figure of one to four plots."""
-    learn_fonts(sources)
+    register_fonts(sources)
     family = sources.text_font(rng)
     settings: Any = {
         "font.family": family,
@@ -43,7 +43,7 @@ def plot(sources: Sources, view: View, rng: Random, number: int) -> Image.Image:
     style = STYLES[sources.name][number % len(STYLES[sources.name])]
     with mpl.style.context(style), mpl.rc_context(settings):
         figure = Figure(figsize=(view.width / 100, view.height / 100), dpi=100 * view.scale, layout="constrained")
-        fitting = [grid for grid in GRIDS if view.width > WIDE * grid[1] and view.height > HIGH * grid[0]]
+        fitting = [grid for grid in GRIDS if view.width > MIN_WIDTH * grid[1] and view.height > MIN_HEIGHT * grid[0]]
         rows, columns = rng.choice(fitting)
         for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
             DRAWS[(number + index) % len(DRAWS)](axes, sources, rng, np.random.default_rng(rng.randrange(1 << 32)))
@@ -54,8 +54,8 @@ def plot(sources: Sources, view: View, rng: Random, number: int) -> Image.Image:
 
 
 @cache
-def learn_fonts(sources: Sources) -> None:
-    """Make the set's fonts known to matplotlib, once; others by their names are forgotten."""
+def register_fonts(sources: Sources) -> None:
+    """Register the fonts of the set with Matplotlib, in place of other fonts of the same names."""
     fonts = font_manager.fontManager
     fonts.ttflist = [font for font in fonts.ttflist if font.name not in TEXT_FONTS[sources.name]]
     for package in sorted(set(TEXT_FONTS[sources.name].values())):

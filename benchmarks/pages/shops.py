@@ -1,4 +1,4 @@
-"""Mixed pages: photos as thumbnails and banners among text; other templates for each set."""
+"""Mixed pages: text with photos as thumbnails and banners. The templates of the sets differ."""
 
 import html
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def mixed(sources: Sources, view: View, rng: Random, number: int) -> Page:
 
 
 def images(sources: Sources, number: int) -> Iterator[str]:
-    """Yield the addresses of the set's photos, others for each number until all have been shown."""
+    """Yield the addresses of the set's photos, from a position that depends on the number of the page."""
     photos = sources.photos()
     Random(sources.name).shuffle(photos)
     start = 24 * number

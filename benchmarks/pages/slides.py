@@ -1,4 +1,4 @@
-"""Slides: large type, bullets, gradients, diagrams; other templates and colours for each set."""
+"""Slides: large type, bullets, gradients, diagrams. The templates and colours of the sets differ."""
 
 import html
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from random import Random
 from browser import Page, View
 from sources import Sources
 
-# Ground, text, accent, second accent.
+# Background, text, accent, second accent.
 THEMES = {
     "training": (
         ("#ffffff", "#222222", "#1f6feb", "#f2a33a"),

@@ -1,4 +1,4 @@
-"""What a set's pictures are made of: its files, fonts, photos and words."""
+"""The files, fonts, photos and words of a set."""
 
 import hashlib
 import html
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from packages import CODE_FONTS, FILES, LEAST, TEXT_FONTS
+from packages import CODE_FONTS, FILES, MIN_NBYTES, TEXT_FONTS
 
 PARAGRAPH = re.compile(r"<p\b[^>]*>(.*?)</p>", re.DOTALL | re.IGNORECASE)
 TAG = re.compile(r"<[^>]*>")
@@ -19,7 +19,7 @@ WORD = re.compile(r"\b[a-z]{4,11}\b")
 
 @dataclass(frozen=True)
 class Sources:
-    """The sources of the set `name`: packages unpacked in `folder`, photos in `photos`, if any."""
+    """The sources of the set `name`: packages unpacked in `folder`, and photos in `photo_folder`."""
 
     name: str
     folder: Path
@@ -30,14 +30,14 @@ class Sources:
         return self.name == "training"
 
     def files(self, kind: str) -> list[list[Path]]:
-        """Return the files of a kind, a list for each pattern, in a random order that is always the same."""
-        return [found(self.folder, self.name, kind, pattern) for pattern in FILES[self.name][kind]]
+        """Return the files of a kind, a list for each pattern, in a reproducible random order."""
+        return [matching_files(self.folder, self.name, kind, pattern) for pattern in FILES[self.name][kind]]
 
     def file(self, kind: str, number: int) -> Path:
         """Return the number-th file of a kind, from each pattern in turn."""
         lists = self.files(kind)
-        chosen = lists[number % len(lists)]
-        return chosen[number // len(lists) % len(chosen)]
+        files = lists[number % len(lists)]
+        return files[number // len(lists) % len(files)]
 
     def text_font(self, rng: Random) -> str:
         return rng.choice(list(TEXT_FONTS[self.name]))
@@ -46,15 +46,15 @@ class Sources:
         return rng.choice(list(CODE_FONTS[self.name]))
 
     def fonts_css(self, rng: Random) -> str:
-        """Return CSS that gives all text a font of the set, and code one of equal widths."""
+        """Return CSS that sets all text in a font of the set, and code in a monospaced one."""
         text, code = self.text_font(rng), self.code_font(rng)
-        wide = "pre, pre *, code, code *, tt, tt *, kbd, samp, .mono, .mono *"
-        return f'* {{ font-family: "{text}" !important }} {wide} {{ font-family: "{code}" !important }}'
+        code_elements = "pre, pre *, code, code *, tt, tt *, kbd, samp, .mono, .mono *"
+        return f'* {{ font-family: "{text}" !important }} {code_elements} {{ font-family: "{code}" !important }}'
 
     def photos(self) -> list[Path]:
         """Return the set's half of the photos, by the hash of their names."""
-        pictures = sorted(self.photo_folder.iterdir()) if self.photo_folder else []
-        half = [path for path in pictures if hashlib.sha256(path.stem.encode()).digest()[0] % 2 == self.training]
+        paths = sorted(self.photo_folder.iterdir()) if self.photo_folder else []
+        half = [path for path in paths if hashlib.sha256(path.stem.encode()).digest()[0] % 2 == self.training]
         if not half:
             raise SystemExit("pages with photos need --photos FOLDER")
         return half
@@ -63,7 +63,7 @@ class Sources:
         return rng.choice(paragraphs(self))
 
     def sentence(self, rng: Random, most: int = 90) -> str:
-        """Return the beginning of a paragraph, cut at a word."""
+        """Return the beginning of a paragraph, at most `most` characters, cut between words."""
         text = self.paragraph(rng)
         return text if len(text) <= most else text[:most].rpartition(" ")[0].rstrip(",;:(")
 
@@ -79,10 +79,10 @@ class Sources:
 
 
 @cache
-def found(folder: Path, name: str, kind: str, pattern: str) -> list[Path]:
+def matching_files(folder: Path, name: str, kind: str, pattern: str) -> list[Path]:
     package, _, files = pattern.partition(":")
     paths = sorted(path for path in (folder / package).glob(files) if path.is_file() and not path.is_symlink())
-    paths = [path for path in paths if path.stat().st_size >= LEAST[kind]]
+    paths = [path for path in paths if path.stat().st_size >= MIN_NBYTES[kind]]
     if not paths:
         raise SystemExit(f"{pattern}: no such files in {folder}; delete {folder / package} and run again")
     Random(f"{name} {kind} {pattern}").shuffle(paths)

@@ -1,4 +1,4 @@
-"""Terminals: what commands print, in colours, on dark and light grounds."""
+"""Terminals: coloured output of commands, on dark and light backgrounds."""
 
 import difflib
 import html
@@ -9,7 +9,7 @@ from random import Random
 from browser import Page, View
 from sources import Sources
 
-# Ground, text, then black, red, green, yellow, blue, magenta, cyan, white.
+# Background, text, then black, red, green, yellow, blue, magenta, cyan, white.
 PALETTES = {
     "training": (
         "#000000 #e5e5e5 #4d4d4d #cd0000 #00cd00 #cdcd00 #3b78ff #cd00cd #00cdcd #ffffff",
@@ -34,7 +34,7 @@ PAGE = """<body class="mono" style="margin:0;padding:6px;background:{ground};col
 
 
 def terminal(sources: Sources, view: View, rng: Random, number: int) -> Page:
-    """Return a window full of what one command or a few have printed."""
+    """Return a window full of the output of one or a few commands."""
     printers = PRINTERS[sources.name]
     lines: list[str] = []
     while len(lines) < LINES:
@@ -63,7 +63,7 @@ def prompt(sources: Sources, rng: Random, command: str) -> str:
 
 
 def excerpt(sources: Sources, rng: Random, count: int) -> tuple[Path, int, list[str]]:
-    """Return (file, number of the first line, lines) of some source code."""
+    """Return (path, number of the first line, lines) of some source code."""
     path = sources.file("code", rng.randrange(10_000))
     lines = path.read_text("utf-8", errors="replace").expandtabs(4).splitlines()
     first = rng.randrange(max(len(lines) - count, 1))
@@ -83,7 +83,7 @@ def listing(sources: Sources, rng: Random) -> tuple[str, list[str]]:
 
 
 def difference(sources: Sources, rng: Random) -> tuple[str, list[str]]:
-    """Return a diff of code and of the same with some words exchanged."""
+    """Return a diff between some code and a copy with other words."""
     path, _, old = excerpt(sources, rng, 50)
     new = [line for line in (changed(sources, rng, line) for line in old) if line is not None]
     lines = list(difflib.unified_diff(old, new, f"a/{path.name}", f"b/{path.name}", lineterm=""))

@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 
-HERE = Path(__file__).parents[2] / "benchmarks"
+HERE = Path(__file__).parents[2] / "benchmarks" / "gpu"
 WIDTHS = (32, 64, 96, 96)
 
 

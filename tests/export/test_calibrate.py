@@ -137,7 +137,7 @@ def test_write_into_bundle_replaces_a_damaged_prior(bundle: Path) -> None:
     (name,) = (path.name for path in bundle.glob("prior-*.npz"))
     (bundle / name).write_bytes(b"damaged")
     with pytest.raises(BundleError, match="from a copy of the bundle"):
-        Bundle.open(bundle).latent_profile
+        _ = Bundle.open(bundle).latent_profile
     (bundle / "prior-00000000.npz").write_bytes(b"left by a calibration that was killed")
     assert CodecPair.of_bundle(Bundle.open(bundle)).downscale == 8
     calibration.write_into_bundle(Bundle.open(bundle), fields, shipped)

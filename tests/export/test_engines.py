@@ -12,7 +12,8 @@ import pytest
 from sdtrt.engine.networks.backends import trt_library as trt
 from sdtrt.engine.networks.backends.engine_index import EngineIndex, kernels_file, require_valid
 from sdtrt.engine.networks.backends.gpu import architecture
-from sdtrt.engine.networks.backends.trt import TensorRt, shapes_of, usable_engines
+from sdtrt.engine.networks.backends.shapes import ShapeRange
+from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
 from sdtrt.engine.networks.tiled import TiledRunner
@@ -54,7 +55,7 @@ def test_engines_build_list_and_clean(run_cli: Run, cache: Path) -> None:
 
 def test_build_engines_other_shapes_replace_old_engines(run_cli: Run, cache: Path) -> None:
     assert run_cli("engines", "build", "--shapes", SMALL).returncode == 0
-    before = {plan.file for plan in EngineIndex.of(find_bundle("tiny")).plans}
+    before = {plan.file for plan in EngineIndex.of(find_bundle("tiny")).engines}
     assert run_cli("engines", "build", "--shapes", "64x64..64x128..128x128*2").returncode == 0
     index = EngineIndex.of(find_bundle("tiny"))
     assert index.shapes == ("64x64..64x128..128x128*2",)
@@ -79,9 +80,9 @@ def test_build_engines_truncated_engine_is_rebuilt(cache: Path) -> None:
 def test_library_fault_malformed_engine_is_reported(cache: Path) -> None:
     library = trt.import_tensorrt("tensorrt_rtx")
     plan = build_engines(EngineBuildOptions(find_bundle("tiny"), ("sm89",), shapes=(SMALL,)))[0]
-    assert library.fault(cache / plan.file) is None
+    assert library.engine_fault(cache / plan.file) is None
     (cache / "other").write_bytes(b"no engine" * 100)
-    assert library.fault(cache / "other") == "malformed engine"
+    assert library.engine_fault(cache / "other") == "malformed engine"
 
 
 @pytest.mark.parametrize("target", ["sm90", "sm11", "h200"])
@@ -162,7 +163,7 @@ def test_build_engines_wrong_hash_raises(tmp_path: Path, cache: Path) -> None:
         file.write(b"!")
     with pytest.raises(BundleError, match=r"decoder\.onnx is damaged"):
         build_engines(EngineBuildOptions(find_bundle(copy), ("sm89",), shapes=(SMALL,)))
-    assert len(EngineIndex.of(find_bundle(copy)).plans) == 1  # the encoder's
+    assert len(EngineIndex.of(find_bundle(copy)).engines) == 1  # the encoder's
 
 
 def test_usable_engines_fewest_sizes_first_and_remedy_without_engines(cache: Path) -> None:
@@ -172,7 +173,7 @@ def test_usable_engines_fewest_sizes_first_and_remedy_without_engines(cache: Pat
         usable_engines(bundle, "encoder")
     shapes = ("64x64..64x64..128x128*2", "64x64")
     build_engines(EngineBuildOptions(bundle, ("portable",), shapes=shapes))
-    found = [shapes_of(plan) for plan in usable_engines(bundle, "decoder")]
+    found = [ShapeRange.parse(plan.key.shapes) for plan in usable_engines(bundle, "decoder")]
     assert [str(one) for one in found] == ["64x64", shapes[0]]
     assert [one.cover((1, 64, 64)) for one in found] == [True, True]
     assert [one.cover((2, 72, 64)) for one in found] == [False, True]

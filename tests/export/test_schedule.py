@@ -34,7 +34,7 @@ def scheduler_of(fields: dict[str, Any]) -> diffusers.DDIMScheduler:
 
 @pytest.mark.parametrize("fields", CASES)
 def test_schedule_shares_equal_diffusers(fields: dict[str, Any]) -> None:
-    shares = Schedule.from_fields(fields).shares
+    shares = Schedule.from_fields(fields).alphas_cumprod
     np.testing.assert_allclose(shares, scheduler_of(fields).alphas_cumprod, atol=2e-6)
 
 
@@ -43,7 +43,7 @@ def test_schedule_shares_equal_diffusers(fields: dict[str, Any]) -> None:
 def test_trajectory_steps_equal_diffusers(fields: dict[str, Any], count: int) -> None:
     """Down from a timestep of which `count` steps of one length lead to clean latents, as diffusers spaces them."""
     schedule, scheduler = Schedule.from_fields(fields), scheduler_of(fields)
-    stride = len(schedule.shares) // 20
+    stride = len(schedule.alphas_cumprod) // 20
     scheduler.set_timesteps(20)
     generator = torch.Generator().manual_seed(count)
     expected = torch.randn(2, 4, 8, 8, generator=generator, dtype=torch.float64)
@@ -52,8 +52,11 @@ def test_trajectory_steps_equal_diffusers(fields: dict[str, Any], count: int) ->
     for time, following in zip(times, [*times[1:], -1], strict=True):
         prediction = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
         expected = scheduler.step(prediction, time, expected, eta=0.0).prev_sample
-        share, next_share = schedule.share_at(time), schedule.share_at(following) if following >= 0 else 1.0
-        a, b = schedule.factors(share, next_share)
+        share, next_share = (
+            schedule.alpha_cumprod_at(time),
+            schedule.alpha_cumprod_at(following) if following >= 0 else 1.0,
+        )
+        a, b = schedule.ddim_factors(share, next_share)
         found = a * found + b * prediction.numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -71,14 +74,14 @@ def test_run_ddim_one_step_returns_the_clean_estimate(fields: dict[str, Any]) ->
 
 def test_trajectory_scale_reduces_noisy_latents() -> None:
     schedule = Schedule.from_fields(SD1)
-    assert schedule.trajectory([90.5, 30], noisy=True).scale == schedule.share_at(90.5) ** 0.5
-    assert schedule.trajectory([90.5, 30], noisy=False).scale == 1
+    assert schedule.trajectory([90.5, 30], noisy=True).input_scale == schedule.alpha_cumprod_at(90.5) ** 0.5
+    assert schedule.trajectory([90.5, 30], noisy=False).input_scale == 1
 
 
 @pytest.mark.parametrize("fields", CASES)
 def test_schedule_timestep_of_noise_level_is_interpolated(fields: dict[str, Any]) -> None:
     schedule = Schedule.from_fields(fields)
-    for timestep in (0, 1, 17, 200, len(schedule.shares) - 2):
+    for timestep in (0, 1, 17, 200, len(schedule.alphas_cumprod) - 2):
         assert schedule.timestep_of(float(schedule.noise_levels[timestep])) == pytest.approx(timestep, abs=1e-6)
     assert schedule.timestep_of(0) == schedule.timestep_of(1e-9) == 0
     between = schedule.timestep_of(float(np.sqrt(schedule.noise_levels[9] * schedule.noise_levels[10])))

@@ -144,7 +144,7 @@ def test_denoise_is_a_number_of_steps_or_off_or_auto(word: Any, steps: int | Non
     assert ImageDecodeOptions(denoise=word).denoise_steps == steps
     of_command = command_options("decode", "a.sdt", f"--denoise={word}")["denoise"]
     assert ImageDecodeOptions(denoise=of_command).denoise_steps == steps
-    over_http = {one.name: one for one in operations.DECODE_PARAMETERS}["denoise"].read(str(word))
+    over_http = {one.name: one for one in operations.DECODE_PARAMETERS}["denoise"].parse(str(word))
     assert ImageDecodeOptions(denoise=over_http).denoise_steps == steps
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt.cli.inputs import SearchCost, in_units
+from sdtrt.cli.inputs import SearchCost, duration_text
 from sdtrt.progress import PhaseProgress, ProgressBar, TileProgress, Watch, announce, clear_bar, progress
 
 Captured = pytest.CaptureFixture[str]
@@ -173,4 +173,4 @@ def test_search_cost_network_that_refuses_the_probe_gives_no_number(capsys: Capt
 
 @pytest.mark.parametrize(("seconds", "text"), [(1.4, "1 s"), (119, "119 s"), (150, "2 minutes"), (9000, "2 hours")])
 def test_in_units_rounds(seconds: float, text: str) -> None:
-    assert in_units(seconds) == text
+    assert duration_text(seconds) == text
