@@ -24,7 +24,7 @@ from sdtrt.engine.coding.latent_reader import channel_steps
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.format import container
-from sdtrt.engine.format.model_profile import resolve_profile
+from sdtrt.engine.format.profile import resolve_profile
 from sdtrt.engine.networks.backends.ort import OrtCpu
 
 QUALITIES = (5, 15, 30, 50, 75)

@@ -23,8 +23,7 @@ from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.batching import group_into_batches, prefetch
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.decode_options import DEFAULT_DECODE_OPTIONS, FAITHFUL, DecodeOptions, Look
-from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.engine.networks.decode_request import DEFAULT_DECODE_OPTIONS, FAITHFUL, DecodeOptions, DecodeRequest, Look
 from sdtrt.engine.networks.gradient import FILE, DecoderGradient
 from sdtrt.engine.networks.tiling import ProgressCallback, TiledRunner
 from sdtrt.errors import BundleError
@@ -141,7 +140,7 @@ class EngineCodec:
             LimitError: if the file exceeds the limits.
             BundleError: if the file is in another latent space, or the bundle lacks a network for the options.
         """
-        file = parse(source, limits)
+        file = source if isinstance(source, File) else container.read(source, limits)
         request = self.prepare(self.read_latents(file, limits), options)
         return assemble_image(file, self.pipeline.synthesise([request])[0], look=request.look)
 
@@ -154,7 +153,7 @@ class EngineCodec:
         """Yield the image of each file; a second thread parses and decodes symbols while the networks run."""
 
         def prepare(source: bytes | File) -> tuple[File, DecodeRequest]:
-            file = parse(source, limits)
+            file = source if isinstance(source, File) else container.read(source, limits)
             return file, self.prepare(self.read_latents(file, limits), options)
 
         prepared = prefetch(prepare, sources)
@@ -172,9 +171,9 @@ class EngineCodec:
         options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     ) -> None:
         """Queue the decoding of a file into a device array; see `sdtrt.Codec.decode_into`."""
-        file = parse(source, limits)
+        file = source if isinstance(source, File) else container.read(source, limits)
         request = self.prepare(self.read_latents(file, limits), options)
-        whole = request.crop((0, request.shape[1]), (0, request.shape[2]))
+        whole = request.crop((0, request.latents.shape[1]), (0, request.latents.shape[2]))
         self.pipeline.synthesise_into(whole, LayerReader(file), array, stream)
 
     def read_latents(self, file: File, limits: Limits, intact_segments: Iterable[bool] | None = None) -> LatentReader:
@@ -248,11 +247,6 @@ def require_no_roi(options: EncodeOptions, roi: object) -> None:
     """Raise `ValueError` if there is a region of interest, and the method cannot take it into account."""
     if roi is not None and options.method == "palette":
         raise ValueError("method is 'palette', which has no region of interest; expected 'latents' beside roi")
-
-
-def parse(source: bytes | File, limits: Limits) -> File:
-    """Return a parsed file; the bytes of a file are parsed."""
-    return source if isinstance(source, File) else container.read(source, limits)
 
 
 def assemble_image(

@@ -174,7 +174,8 @@ class ImageEncoder:
     ) -> None:
         self._codec, self._image, self._options, self._roi = codec, image, options, roi
         self._profile = codec.profile
-        self._alpha, self._chunks = alpha_segments(image.alpha, codec.profile), metadata.to_chunks(image.metadata)
+        self._alpha = None if image.alpha is None else alpha_segments(image.alpha, codec.profile)
+        self._chunks = {} if image.metadata is metadata.NO_METADATA else metadata.to_chunks(image.metadata)
         self._inputs = {lambda_octave(options.first_quality): analysed}
         self._reconstructions: dict[tuple[object, ...], U8Array] = {}  # of the quality that was asked for last
         self.height, self.width = image.pixels.shape[:2]

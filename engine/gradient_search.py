@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from sdtrt._arrays import BoolArray, F32Array, I16Array, I32Array, U8Array
 from sdtrt.engine.coding.latent_file import TileToQuantize
 from sdtrt.engine.coding.latent_reader import channel_steps
-from sdtrt.engine.coding.priors.passes import Pass, gather, non_empty, scatter, undo_channel_order
+from sdtrt.engine.coding.priors.passes import Pass, gather, non_empty, scatter, undo_channel_order, walk_passes
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS, bins_of, bit_costs
-from sdtrt.engine.coding.priors.walk import walk_passes
 from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA, quantize_rdo
 from sdtrt.engine.coding.rdoq_search import blocks_of, search_symbols, sums_around
 from sdtrt.engine.format.profile import LatentProfile

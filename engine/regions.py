@@ -18,8 +18,7 @@ from sdtrt.engine.format.metadata import NO_METADATA, Metadata, to_chunks
 from sdtrt.engine.image import ImageData, Region, checked_region
 from sdtrt.engine.layers.layer_reader import LayerReader, box_downscale
 from sdtrt.engine.layers.preview import decode_preview
-from sdtrt.engine.networks.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
-from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.engine.networks.decode_request import DEFAULT_DECODE_OPTIONS, DecodeOptions, DecodeRequest
 
 Source = bytes | BinaryIO | File  # a stream must be able to `seek`; only the segments that are needed are read
 MAX_SCALE = 1024

@@ -8,7 +8,7 @@ from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.decode_options import DEFAULT_DECODE_OPTIONS, DecodeOptions
+from sdtrt.engine.networks.decode_request import DEFAULT_DECODE_OPTIONS, DecodeOptions
 from sdtrt.errors import FormatError, ImageWarning
 
 

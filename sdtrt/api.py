@@ -1,26 +1,67 @@
-"""Functions for a single image. `encode`, `decode` and `preview` open a `Codec` and close it; latents need none."""
+"""Functions for a single image. Models stay open for the next call; see `SharedCodecs`."""
 
 import os
-from pathlib import Path
+from collections import OrderedDict
+from threading import Lock
 
 from PIL import Image
 
 from sdtrt._arrays import F32Array
-from sdtrt.codec import Codec
+from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
+from sdtrt.engine.codec import EngineCodec, checked_model
 from sdtrt.engine.coding import latent_file
 from sdtrt.engine.coding.encode_options import Method
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
+from sdtrt.engine.format.arguments import checked_truth
+from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.image import Region
-from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle_for, model_profile_for
-from sdtrt.engine.networks.decode_options import Denoise, LookOption
+from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle, find_bundle_for, model_profile_for
+from sdtrt.engine.networks.decode_request import Denoise, LookOption
 from sdtrt.images.convert import ImageLike
-from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.images.roi import DEFAULT_WEIGHT, Roi
-from sdtrt.images.sources import Source, bytes_of, opened
+from sdtrt.images.sources import Source, bytes_of, opened, parse
 from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.latents.spaces import profile_of_space
+
+
+class SharedCodecs:
+    """The codecs of functions for a single image. The last models that were used stay open for the next call.
+
+    A model whose files have changed is opened again. A forked process opens its models itself.
+    """
+
+    MAX_OPEN = 2
+
+    def __init__(self) -> None:
+        self._codecs: OrderedDict[int, tuple[Bundle, Codec]] = OrderedDict()
+        self._lock = Lock()
+        self._inherited: list[object] = []  # of the parent process: the threads of their networks are not in this one
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def codec(self, bundle: Bundle) -> Codec:
+        """Return the codec of a bundle, opened with the default options."""
+        with self._lock:
+            if id(bundle) not in self._codecs:
+                while len(self._codecs) >= self.MAX_OPEN:
+                    self._codecs.popitem(last=False)
+                self._codecs[id(bundle)] = bundle, Codec(EngineCodec(bundle))
+            self._codecs.move_to_end(id(bundle))
+            return self._codecs[id(bundle)][1]
+
+    def close(self) -> None:
+        """Release all models."""
+        with self._lock:
+            self._codecs.clear()
+
+    def _forget(self) -> None:
+        self._inherited.append(self._codecs)
+        self._codecs, self._lock = OrderedDict(), Lock()
+
+
+shared_codecs = SharedCodecs()
 
 
 def encode(
@@ -92,8 +133,7 @@ def encode(
         strip=strip,
         limits=limits,
     )
-    with Codec.open(model) as codec:
-        return codec._encode(image, options)
+    return shared_codecs.codec(find_bundle(checked_model(model)))._encode(image, options)
 
 
 def decode(
@@ -141,9 +181,12 @@ def decode(
     """
     options = ImageDecodeOptions(region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits)
     with opened(source) as content:
-        found = find_model(content, partial=partial, limits=limits) if model is None else model
-        with Codec.open(found) as codec:
-            return codec._decode(content, options)
+        if options.partial:
+            data = content if isinstance(content, bytes) else content.read()
+            bundle = _bundle(model, container.salvage(data, limits).file)
+            return shared_codecs.codec(bundle)._decode(data, options)
+        file = parse(content, limits, lazily=region is not None)
+        return shared_codecs.codec(_bundle(model, file))._decode(file, options)
 
 
 def preview(
@@ -171,10 +214,10 @@ def preview(
         >>> sdtrt.preview("photo.sdt", scale=16).size
         (48, 32)
     """
+    checked_truth("strip", strip)
     with opened(source) as content:
-        found = find_model(content, limits=limits) if model is None else model
-        with Codec.open(found) as codec:
-            return codec.preview(content, scale=scale, strip=strip, limits=limits)
+        file = parse(content, limits, lazily=True)
+        return shared_codecs.codec(_bundle(model, file))._preview(file, scale=scale, strip=strip, limits=limits)
 
 
 def encode_latents(
@@ -257,13 +300,6 @@ def decode_latents(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> F32Arr
     return latent_file.decode_latents(file, limits, model_profile_for(file))
 
 
-def find_model(source: Source, *, partial: bool = False, limits: Limits = DEFAULT_LIMITS) -> Path:
-    """Return the folder of the first model that has a file's latent space; `BundleError` if there is none."""
-    if partial:
-        file = container.salvage(bytes_of(source), limits).file
-    else:
-        with opened(source) as content:
-            file = (
-                container.read(content, limits) if isinstance(content, bytes) else container.read_from(content, limits)
-            )
-    return find_bundle_for(file).folder
+def _bundle(model: str | os.PathLike[str] | None, file: File) -> Bundle:
+    """Open the bundle that decodes a file; the first one of its latent space if `model` is None."""
+    return find_bundle_for(file) if model is None else find_bundle(checked_model(model))

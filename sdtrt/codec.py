@@ -1,8 +1,12 @@
-"""`Codec`: a model, opened once for many calls."""
+"""`Codec`: a model, opened once for many calls; the options of encoding and decoding an image.
+
+Every entry point uses the names of the fields of `ImageEncodeOptions` and `ImageDecodeOptions`.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -10,28 +14,68 @@ from PIL import Image
 
 from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine import regions, salvage
-from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.codec import EngineCodec, require_no_roi
 from sdtrt.engine.coding.encode_options import EncodeOptions, Method
 from sdtrt.engine.coding.latent_file import decode_latents
-from sdtrt.engine.coding.roi import RoiWeights
+from sdtrt.engine.coding.roi import MAX_WEIGHT, RoiWeights
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
-from sdtrt.engine.format.arguments import checked_instance, checked_integer, checked_items, checked_truth, value_text
-from sdtrt.engine.format.container import MAX_SIDE
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
+from sdtrt.engine.format.arguments import (
+    checked_instance,
+    checked_integer,
+    checked_items,
+    checked_number,
+    checked_truth,
+    value_text,
+)
+from sdtrt.engine.format.container import MAX_SIDE, File
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, EXPECTED_LIMITS, Limits
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata
 from sdtrt.engine.image import ImageData, Region
 from sdtrt.engine.networks.bundle import BUILT_IN
-from sdtrt.engine.networks.decode_options import DecodeOptions, Denoise, LookOption
+from sdtrt.engine.networks.decode_request import DecodeOptions, Denoise, LookOption
 from sdtrt.images.convert import ImageLike, to_engine_image, to_pil
-from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, roi_weights
-from sdtrt.images.sources import Source, bytes_of, opened
+from sdtrt.images.sources import Source, bytes_of, opened, parse
 from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.process.text import printable
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEncodeOptions(EncodeOptions):
+    """The options of `sdtrt.encode`, except the model."""
+
+    roi: Roi | None = None
+    roi_weight: float = DEFAULT_WEIGHT
+    strip: bool = False
+    limits: Limits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        EncodeOptions.__post_init__(self)
+        require_no_roi(self, self.roi)
+        self._set("roi_weight", checked_number("roi_weight", self.roi_weight, 1, MAX_WEIGHT))
+        checked_truth("strip", self.strip)
+        checked_instance("limits", self.limits, Limits, EXPECTED_LIMITS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDecodeOptions(DecodeOptions):
+    """The options of `sdtrt.decode`, except the model."""
+
+    region: Region | None = None
+    partial: bool = False
+    strip: bool = False
+    limits: Limits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        DecodeOptions.__post_init__(self)
+        checked_truth("strip", self.strip)
+        checked_instance("limits", self.limits, Limits, EXPECTED_LIMITS)
+        if checked_truth("partial", self.partial) and (self.region is not None or self.denoise_steps):
+            raise ValueError("a partial image has no region and is not denoised")
 
 
 class Codec:
@@ -167,15 +211,19 @@ class Codec:
         )
         return self._decode(source, options)
 
-    def _decode(self, source: Source, options: ImageDecodeOptions) -> Image.Image:
+    def _decode(self, source: Source | File, options: ImageDecodeOptions) -> Image.Image:
+        """Decode a file, which may be parsed already unless the options ask for a partial image."""
         codec, limits = self._opened(), options.limits
-        if options.partial:
+        if isinstance(source, File):
+            if options.region is None:
+                image = codec.decode(source, limits, options)
+            else:
+                image = regions.decode_region(codec, source, options.region, limits, options)
+        elif options.partial:
             image = salvage.salvage(codec, bytes_of(source), limits, options)
-        elif options.region is None:
-            image = codec.decode(bytes_of(source), limits, options)
         else:
             with opened(source) as content:
-                image = regions.decode_region(codec, content, options.region, limits, options)
+                return self._decode(parse(content, limits, lazily=options.region is not None), options)
         return to_pil(image, strip=options.strip)
 
     def preview(
@@ -187,7 +235,10 @@ class Codec:
         """
         checked_truth("strip", strip)
         with opened(source) as content:
-            return to_pil(regions.preview(self._opened(), content, scale, limits), strip=strip)
+            return self._preview(parse(content, limits, lazily=True), scale=scale, strip=strip, limits=limits)
+
+    def _preview(self, file: File, *, scale: int, strip: bool, limits: Limits) -> Image.Image:
+        return to_pil(regions.preview(self._opened(), file, scale, limits), strip=strip)
 
     def decode_rows(
         self, source: Source, *, denoise: Denoise = "auto", look: LookOption = "auto", limits: Limits = DEFAULT_LIMITS

@@ -19,26 +19,23 @@ the image's own metadata; None or an empty value removes it. As with other forma
 which the image is shown.
 """
 
-import functools
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image, ImageFile
 
 from sdtrt import api
-from sdtrt.codec import Codec
+from sdtrt.codec import ImageEncodeOptions
+from sdtrt.engine.codec import checked_model
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata, read_metadata
-from sdtrt.engine.networks.bundle import BUILT_IN
+from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.errors import FormatError, SdtrtError
 from sdtrt.file_info import verify
 from sdtrt.images.convert import with_metadata
-from sdtrt.images.marks import add_mark
-from sdtrt.images.metadata import MISSING, put_into
-from sdtrt.images.options import ImageEncodeOptions
+from sdtrt.images.metadata import MISSING, add_mark, put_into
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
@@ -125,10 +122,9 @@ class SdtImageFile(ImageFile.ImageFile):
         return super().load()
 
     def _decoded(self, data: bytes) -> Image.Image:
-        codec = codec_of(api.find_model(data, partial=self._partial, limits=self._limits))
         if self._scale > 1:
-            return codec.preview(data, scale=self._scale, limits=self._limits)
-        return codec.decode(data, partial=self._partial, limits=self._limits)
+            return api.preview(data, scale=self._scale, limits=self._limits)
+        return api.decode(data, partial=self._partial, limits=self._limits)
 
     def __getstate__(self) -> list[Any]:
         return [*super().__getstate__(), self.text]
@@ -148,12 +144,6 @@ class SdtImageFile(ImageFile.ImageFile):
         super().verify()
 
 
-@functools.cache
-def codec_of(model: str | Path) -> Codec:
-    """Return the codec of a model. All images share it."""
-    return Codec.open(model)
-
-
 def accept(prefix: bytes) -> bool:
     return prefix.startswith(container.MAGIC)
 
@@ -166,7 +156,8 @@ def save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     model = parameters.get("model", BUILT_IN)
     if changes:
         image = with_metadata(image, changes)
-    fp.write(codec_of(model)._encode(image, ImageEncodeOptions(**options, limits=UNLIMITED)))
+    codec = api.shared_codecs.codec(find_bundle(checked_model(model)))
+    fp.write(codec._encode(image, ImageEncodeOptions(**options, limits=UNLIMITED)))
 
 
 Image.register_open(FORMAT, SdtImageFile, accept)

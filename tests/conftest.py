@@ -32,7 +32,7 @@ HOME = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[HOME] = environment.set_current()
+    config.stash[HOME] = environment.enter()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -45,6 +45,14 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     return unavailable(module_path, parent)
+
+
+@pytest.fixture(autouse=True)
+def closed_models() -> Iterator[None]:
+    """Close the models that `sdtrt.encode` and `sdtrt.decode` keep open, so that no test depends on another."""
+    yield
+    if "sdtrt.api" in sys.modules:
+        sys.modules["sdtrt.api"].shared_codecs.close()
 
 
 def synthetic_photo(width: int, height: int) -> Pixels:

@@ -16,7 +16,6 @@ from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import read_alpha
 from sdtrt.engine.format.layout import Layout
-from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
     BUNDLED,
@@ -24,6 +23,7 @@ from sdtrt.engine.format.profile import (
     PRIOR_NAMES,
     LatentProfile,
     parse_profile,
+    resolve_profile,
 )
 
 ROOT = Path(__file__).parents[1]

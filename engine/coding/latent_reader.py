@@ -21,7 +21,6 @@ from sdtrt.engine.coding.stream_codec import DecodedStream, levels_holding
 from sdtrt.engine.format.container import CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, overlapping, paste, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
     BUNDLED,
@@ -29,6 +28,7 @@ from sdtrt.engine.format.profile import (
     PRIOR_NAMES,
     LatentProfile,
     LatentSpaceInfo,
+    resolve_profile,
 )
 from sdtrt.errors import FormatError, LimitError
 
@@ -69,6 +69,8 @@ class LatentReader:
         self.shape = check_latent_size(file, self.profile, limits)
         _, height, width = self.shape
         self._prior = load_prior(file.header.prior, self.profile)
+        # Bytes of an adaptive prior's parameters before each stream.
+        self._parameters_nbytes = 0 if self._prior is not None else AdaptivePrior.PARAMETERS * self.shape[0]
         levels = sorted({1, num_levels(self._prior)})
         if file.layout.levels not in levels:
             expected = " or ".join(map(str, levels))
@@ -133,13 +135,14 @@ class LatentReader:
         def decode_tile(tile: int) -> DecodedStream:
             file, in_file = self.file, min(levels, layout.levels)
             segments = [file.segment(level, tile) for level in range(in_file)]
+            shape, edges = self._tile_geometry(tile)
             decoded = stream_codec.decode_levels(
                 b"".join(segments),
-                self._tile_shape(tile),
+                shape,
                 prior,
                 file.header.step_code,
                 levels,
-                self._inner_edges(tile),
+                edges,
                 self._words_after_levels(tile, segments),
                 more=any(file.nbytes(level, tile) for level in range(in_file, layout.levels)),
             )
@@ -193,15 +196,8 @@ class LatentReader:
         """Decode the segments of a tile; `FormatError` if they are anything but one complete tile."""
         words = self._words_after_levels(tile, segments)
         prior, stream = self._tile_prior(b"".join(segments))
-        return stream_codec.decode_stream(
-            stream,
-            self._tile_shape(tile),
-            prior,
-            self.file.header.step_code,
-            self._inner_edges(tile),
-            words,
-            maybe_truncated=maybe_truncated,
-        )
+        (shape, edges), code = self._tile_geometry(tile), self.file.header.step_code
+        return stream_codec.decode_stream(stream, shape, prior, code, edges, words, maybe_truncated=maybe_truncated)
 
     def _words_after_levels(self, tile: int, segments: list[bytes]) -> list[int]:
         """Count the words after each segment of a tile; empty if the stream is not cut into levels.
@@ -227,15 +223,8 @@ class LatentReader:
             segments = [bytes(self._parameters_nbytes)]  # the alignment of the remaining bytes is unknown
         prior, stream = self._tile_prior(b"".join(segments[: count + 1]))
         ends = [0, *(prior.cuts if len(intact) > 1 else ()), len(prior.passes(self.shape[0]))]
-        decoded = stream_codec.salvage_stream(
-            stream,
-            self._tile_shape(tile),
-            prior,
-            self.file.header.step_code,
-            alignment,
-            ends[count],
-            self._inner_edges(tile),
-        )
+        (shape, edges), code = self._tile_geometry(tile), self.file.header.step_code
+        decoded = stream_codec.salvage_stream(stream, shape, prior, code, alignment, ends[count], edges)
         if decoded.passes_missing:
             (self._incomplete_tiles if decoded.passes_read else self._missing_tiles).add(tile)
         return decoded
@@ -250,17 +239,11 @@ class LatentReader:
         parameters = np.frombuffer(data, np.uint8, nbytes).reshape(self.shape[0], AdaptivePrior.PARAMETERS)
         return AdaptivePrior(parameters), data[nbytes:]
 
-    @property
-    def _parameters_nbytes(self) -> int:
-        """Number of bytes of an adaptive prior's parameters before each stream."""
-        return 0 if self._prior is not None else AdaptivePrior.PARAMETERS * self.shape[0]
-
-    def _inner_edges(self, tile: int) -> InnerEdges:
-        return inner_edges(*self._places[tile], *self.shape[1:])
-
-    def _tile_shape(self, tile: int) -> tuple[int, int, int]:
-        (top, bottom), (left, right) = self._places[tile]
-        return self.shape[0], bottom - top, right - left
+    def _tile_geometry(self, tile: int) -> tuple[tuple[int, int, int], InnerEdges]:
+        """Return the shape of a tile's latents, and which of its edges touch another tile."""
+        rows, columns = self._places[tile]
+        shape = self.shape[0], rows[1] - rows[0], columns[1] - columns[0]
+        return shape, inner_edges(rows, columns, *self.shape[1:])
 
     def _decode_palette(self) -> QuantizedLatents:
         if self.profile.channels != palette.CHANNELS or self.file.layout.levels * self.file.layout.num_tiles != 1:

@@ -14,10 +14,10 @@ from sdtrt.engine.coding.priors.passes import (
     gather_plane,
     scatter,
     undo_channel_order,
+    walk_passes,
 )
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import bins_of, bit_costs
-from sdtrt.engine.coding.priors.walk import walk_passes
 from sdtrt.engine.coding.rdoq import LambdaMap, quantize_rdo
 
 BLOCK = 8  # latents a side: each iteration changes one symbol in each block

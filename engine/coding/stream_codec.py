@@ -23,10 +23,10 @@ from sdtrt.engine.coding.priors.passes import (
     non_empty,
     scatter,
     undo_channel_order,
+    walk_passes,
 )
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import ESCAPE, MAX_BIN, Context, bins_of, bit_costs
-from sdtrt.engine.coding.priors.walk import walk_passes
 from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA, LambdaMap, count_useful_passes, quantize_rdo
 from sdtrt.engine.coding.rdoq_search import search_symbols
 from sdtrt.errors import FormatError
@@ -310,7 +310,7 @@ def _decode_passes(
 
 
 def _read_pass_count(decoder: AnsDecoder, num_passes: int) -> int:
-    count = decoder.read_number(1 << num_passes.bit_length())
+    count = int(decoder.read_uniform(np.array([1 << num_passes.bit_length()], np.int32))[0])
     if count > num_passes:
         raise FormatError(f"damaged stream: it announces {count} passes, there are {num_passes}")
     return count

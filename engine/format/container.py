@@ -17,8 +17,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO, NamedTuple
 
-from sdtrt.engine.format.cursor import Cursor, read_fully, varint
-from sdtrt.engine.format.index import Index, LazySegments, read_index, segment_crc, write_index
+from sdtrt.engine.format.index import (
+    Cursor,
+    Index,
+    LazySegments,
+    read_fully,
+    read_index,
+    segment_crc,
+    varint,
+    write_index,
+)
 from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.engine.format.profile import (
@@ -173,7 +181,13 @@ def read(data: bytes, limits: Limits = DEFAULT_LIMITS) -> File:
         )
     for number, segment in enumerate(segments := tuple(prologue.index.slices(body))):
         prologue.index.verify_segment(number, segment)
-    return prologue.file(segments, _chunks(body[prologue.index.end :], prologue.has_chunks, limits))
+    return File(
+        prologue.header,
+        segments,
+        prologue.layout,
+        prologue.profile,
+        _chunks(body[prologue.index.end :], prologue.has_chunks, limits),
+    )
 
 
 def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
@@ -190,7 +204,8 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
     stream.seek(0)
     end = nbytes - CHECKSUM_NBYTES
     prologue = _parse_prologue(Cursor(stream), end, limits)
-    _check_chunk_limit(end - prologue.index.end, limits)
+    if end - prologue.index.end > limits.max_chunk_nbytes:
+        raise _chunk_limit_error(end - prologue.index.end, limits)
     if not start[3] & INDEX_FLAG:
         stream.seek(0)
         return read(read_fully(stream, nbytes), limits)
@@ -202,7 +217,13 @@ def read_from(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> File:
         chunks = read_fully(stream, end - prologue.index.end)
     elif prologue.index.end != end:
         raise FormatError(f"malformed file: {end - prologue.index.end} bytes after the last segment, expected none")
-    return prologue.file(LazySegments(stream, prologue.index), _chunks(chunks, prologue.has_chunks, limits))
+    return File(
+        prologue.header,
+        LazySegments(stream, prologue.index),
+        prologue.layout,
+        prologue.profile,
+        _chunks(chunks, prologue.has_chunks, limits),
+    )
 
 
 def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SalvagedFile:
@@ -229,7 +250,11 @@ def salvage(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SalvagedFile:
         sound = not complete or not prologue.index.crcs or prologue.index.crcs[number] == segment_crc(segment)
         segments.append(segment if sound else b"")
         intact_segments.append(complete and sound)
-    return SalvagedFile(prologue.file(tuple(segments), {}), tuple(intact_segments), checksum_ok=False)
+    return SalvagedFile(
+        File(prologue.header, tuple(segments), prologue.layout, prologue.profile, {}),
+        tuple(intact_segments),
+        checksum_ok=False,
+    )
 
 
 def _check_magic_and_version(data: bytes) -> None:
@@ -253,13 +278,11 @@ class _Prologue:
     index: Index
     has_chunks: bool
 
-    def file(self, segments: Sequence[bytes], chunks: dict[int, bytes]) -> File:
-        return File(self.header, segments, self.layout, self.profile, chunks)
-
 
 def _parse_prologue(cursor: Cursor, nbytes: int, limits: Limits) -> _Prologue:
     """Parse everything before the segments; `nbytes` is the length of the file without its checksum."""
-    checked_limits(limits)
+    if not isinstance(limits, Limits):
+        checked_limits(limits)  # raises
     cursor.take(3)
     flags, profile, prior = cursor.take(3)
     width, height = cursor.varint() + 1, cursor.varint() + 1
@@ -285,13 +308,13 @@ def _parse_prologue(cursor: Cursor, nbytes: int, limits: Limits) -> _Prologue:
     return _Prologue(header, layout, profile_data, index, bool(flags & CHUNKS_FLAG))
 
 
-def _check_chunk_limit(nbytes: int, limits: Limits) -> None:
-    if nbytes > limits.max_chunk_nbytes:
-        raise LimitError(f"{nbytes} bytes of chunks, the limit is {limits.max_chunk_nbytes}")
+def _chunk_limit_error(nbytes: int, limits: Limits) -> LimitError:
+    return LimitError(f"{nbytes} bytes of chunks, the limit is {limits.max_chunk_nbytes}")
 
 
 def _chunks(data: bytes, announced: bool, limits: Limits) -> dict[int, bytes]:
-    _check_chunk_limit(len(data), limits)
+    if len(data) > limits.max_chunk_nbytes:
+        raise _chunk_limit_error(len(data), limits)
     if announced != bool(data):
         expected, found = ("chunks", "none") if announced else ("no chunks", f"{len(data)} bytes")
         raise FormatError(f"malformed file: the header announces {expected}, found {found} after the segments")

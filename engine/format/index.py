@@ -13,9 +13,68 @@ from functools import cached_property
 from threading import Lock
 from typing import BinaryIO, overload
 
-from sdtrt.engine.format.cursor import Cursor, read_fully, varint
 from sdtrt.engine.format.layout import SINGLE, Layout
 from sdtrt.errors import FormatError
+
+MAX_VARINT = 5  # bytes
+
+
+def read_fully(stream: BinaryIO, nbytes: int) -> bytes:
+    """Return the next `nbytes` bytes of a stream, fewer only at its end. A raw stream may need several reads."""
+    parts = []
+    while nbytes and (part := stream.read(nbytes)):
+        parts.append(part)
+        nbytes -= len(part)
+    return b"".join(parts)
+
+
+class Cursor:
+    """Reads a binary stream from its position on. `consumed` are the bytes so far, for a checksum."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.consumed = bytearray()
+
+    def take(self, nbytes: int) -> bytes:
+        """Return the next `nbytes` bytes; `FormatError` if the stream ends before."""
+        data = self._stream.read(nbytes)
+        while len(data) < nbytes and (more := self._stream.read(nbytes - len(data))):  # a raw stream may read less
+            data += more
+        if len(data) != nbytes:
+            raise FormatError(
+                f"truncated file: expected {nbytes} bytes at offset {len(self.consumed)}, found {len(data)}"
+            )
+        self.consumed += data
+        return data
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def u16(self) -> int:
+        return int.from_bytes(self.take(2), "little")
+
+    def varint(self) -> int:
+        """Return a number coded in LEB128: 7 bits in each byte, lowest first; the top bit marks that more follow."""
+        value = 0
+        for position in range(MAX_VARINT):
+            [byte] = self.take(1)
+            value |= (byte & 0x7F) << (7 * position)
+            if byte < 0x80:
+                if position and not byte:
+                    raise FormatError("malformed number: its last byte is 0, the encoding is not the shortest")
+                return value
+        raise FormatError(f"malformed number: longer than {MAX_VARINT} bytes")
+
+
+def varint(value: int) -> bytes:
+    """Return a number coded in LEB128, as `Cursor.varint` reads it."""
+    groups = bytearray()
+    while value >= 0x80:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)
+
 
 LEVELS_MASK, ALPHA_BIT, OVERLAY_BIT, RESIDUAL_BIT, UNKNOWN_BITS = 0x07, 0x08, 0x10, 0x20, 0xC0
 MIN_ENTRY = 3  # bytes of a segment's entry

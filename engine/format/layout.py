@@ -51,7 +51,7 @@ class Layout:
 
     def segment_index(self, kind: int | str, tile: int) -> int:
         """Return the index of a tile's segment of a kind; `kind` is a name in `kinds` or its position there."""
-        return (self.kinds.index(kind) if isinstance(kind, str) else kind) * self.num_tiles + tile
+        return (self.kinds.index(kind) if isinstance(kind, str) else kind) * self.columns * self.rows + tile
 
     def fits(self, height: int, width: int) -> bool:
         """Return whether latents of this height and width can have this many tiles."""

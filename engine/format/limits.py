@@ -25,9 +25,12 @@ class Limits:
             object.__setattr__(self, field.name, checked_integer(field.name, getattr(self, field.name), 0))
 
 
+EXPECTED_LIMITS = "sdtrt.Limits, such as sdtrt.Limits(max_pixels=10**8)"
+
+
 def checked_limits(limits: Any) -> Limits:
     """Return `limits`; `TypeError` if they are not `Limits`."""
-    result: Limits = checked_instance("limits", limits, Limits, "sdtrt.Limits, such as sdtrt.Limits(max_pixels=10**8)")
+    result: Limits = checked_instance("limits", limits, Limits, EXPECTED_LIMITS)
     return result
 
 

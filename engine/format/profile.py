@@ -10,13 +10,16 @@ import struct
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sdtrt._arrays import F32Array, U8Array
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.kernels.reference import SYMBOL_LIMIT
+
+if TYPE_CHECKING:
+    from sdtrt.engine.format.container import File
 
 INLINE = 0  # profile id of a file that contains its profile: 10 bytes, and 16 for each channel
 BUNDLED = 254  # profile and prior id of a file that refers to its model's: 10 bytes, and 8 of a digest
@@ -256,3 +259,34 @@ def prior_label(profile: LatentProfile) -> str:
     if profile.id == BUNDLED:
         return model_reference(profile)[PROFILE_NBYTES:].hex()
     return PRIOR_NAMES.get(profile.prior, "none of its own")
+
+
+def resolve_profile(file: "File", model_profile: LatentProfile | None = None) -> LatentProfile:
+    """Return the profile of a file's latents.
+
+    Arguments:
+        file: it contains a profile, names a shipped one, or refers to the profile of its model.
+        model_profile: the profile of the model in use; None without a model.
+
+    Raises:
+        FormatError: the profile is unknown or malformed.
+        BundleError: the file needs the profile of another model.
+    """
+    space = file.space
+    if model_profile is not None and (model_profile.channels, model_profile.downscale) != (
+        space.channels,
+        space.downscale,
+    ):
+        raise BundleError(
+            f"latents of {space.channels} channels at 1/{space.downscale} of the image, "
+            f"the model's are {model_profile.channels} at 1/{model_profile.downscale}"
+        )
+    if isinstance(space, LatentProfile):
+        return space
+    if model_profile is None or model_profile.id != BUNDLED or model_reference(model_profile) != file.profile:
+        digest = file.profile[PROFILE_NBYTES:].hex()
+        raise BundleError(
+            f"the latents need the prior {digest} of a model of latent space {space.latent_space}"
+            + ("; no model is given" if model_profile is None else f"; this model has {prior_label(model_profile)}")
+        )
+    return model_profile

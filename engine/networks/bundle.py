@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,16 @@ from typing import Any
 from sdtrt.engine.coding.priors.prior_file import MAX_NBYTES, parse_prior
 from sdtrt.engine.denoising.denoise import UnetSpec
 from sdtrt.engine.format.container import File
-from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     BUNDLED,
     LatentProfile,
     pack_profile,
     parse_profile,
     profile_from_json,
+    resolve_profile,
     shipped_profile,
 )
-from sdtrt.engine.networks.decode_options import Look
+from sdtrt.engine.networks.decode_request import Look
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.process.environment import variable
 from sdtrt.process.install import repair_command
@@ -237,17 +238,17 @@ def _parse_profile_field(value: object) -> int | LatentProfile:
     return value
 
 
+@cache
 def built_in_root() -> Path:
     """Return the folder of the built-in bundles, in the package."""
     return Path(str(resources.files("sdtrt.engine"))) / "data" / "bundles"
 
 
-def bundle_folders() -> list[Path]:
-    """Return the folders of all bundles that have a name: first built-in ones, then those under `$SDTRT_MODELS`."""
-    roots = [built_in_root()]
+def bundle_folders() -> Iterator[Path]:
+    """Yield the folders of all bundles that have a name: first built-in ones, then those under `$SDTRT_MODELS`."""
+    yield from (path.parent for path in sorted(built_in_root().glob(f"*/{MANIFEST}")))
     if models := variable("SDTRT_MODELS"):
-        roots.append(Path(models))
-    return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"))]
+        yield from (path.parent for path in sorted(Path(models).glob(f"*/{MANIFEST}")))
 
 
 def models_folder_error() -> str:
@@ -256,6 +257,25 @@ def models_folder_error() -> str:
     if models is None or (Path(models).is_dir() and os.access(models, os.R_OK | os.X_OK)):
         return ""
     return f"$SDTRT_MODELS names {models}, which is not a readable folder"
+
+
+def open_unchanged(folder: Path) -> Bundle:
+    """Open a bundle, or return the same object as before if no file in its folder has changed.
+
+    Raises:
+        BundleError: as of `Bundle.open`.
+    """
+    try:
+        stats = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    except OSError:
+        stats = []
+    state = tuple(sorted((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats))
+    return _open_in_state(folder.absolute(), state)
+
+
+@lru_cache(32)
+def _open_in_state(folder: Path, state: tuple[tuple[str, int, int, int], ...]) -> Bundle:
+    return Bundle.open(folder)
 
 
 def find_bundle(model: str | Path) -> Bundle:
@@ -267,15 +287,15 @@ def find_bundle(model: str | Path) -> Bundle:
     Raises:
         BundleError: there is no such bundle, or it is malformed. The message lists the names of models.
     """
-    folders = bundle_folders()
-    for folder in folders:
+    names = []
+    for folder in bundle_folders():
         if folder.name == str(model):
-            return Bundle.open(folder)
+            return open_unchanged(folder)
+        names.append(folder.name)
     if Path(model).is_dir():
-        return Bundle.open(Path(model))
-    names = ", ".join(folder.name for folder in folders)
+        return open_unchanged(Path(model))
     hint = models_folder_error() or "see: sdtrt models"
-    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {names} ({hint})")
+    raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {', '.join(names)} ({hint})")
 
 
 def model_profile_for(file: File) -> LatentProfile | None:
@@ -298,7 +318,7 @@ def find_bundle_for(file: File) -> Bundle:
     spaces, prior_error, open_error = set[str](), "", ""
     for folder in bundle_folders():
         try:
-            bundle = Bundle.open(folder)
+            bundle = open_unchanged(folder)
         except BundleError as error:
             open_error = f" ({error})"
             continue

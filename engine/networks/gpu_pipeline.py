@@ -125,8 +125,8 @@ class GpuPipeline:
         return list(latents)
 
     def synthesise(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
-        if self._tiled.fits_one_tile(*images[0].shape[1:]):
-            area = self._profile.downscale**2 * math.prod(images[0].shape[1:])
+        if self._tiled.fits_one_tile(*images[0].latents.shape[1:]):
+            area = self._profile.downscale**2 * math.prod(images[0].latents.shape[1:])
             return [pixels for batch in split_batch(images, area) for pixels in self._decode(batch)]
         spans = [((0, image.header.height), (0, image.header.width)) for image in images]
         return [
@@ -198,7 +198,7 @@ class GpuPipeline:
     def _queue_decoder(self, images: Sequence[DecodeRequest]) -> ExecutionPlan:
         """Queue denoiser and decoders for a batch, and return the plan whose `pixels` will hold the planes."""
         kind, steps, decoders = images[0].offset_kind, images[0].denoise_steps, images[0].decoders
-        shape = (len(images), *images[0].shape)
+        shape = (len(images), *images[0].latents.shape)
         key = (f"decode {kind}", steps, decoders, *shape)
         plan = self._plan(key, lambda: self._make_decode_plan(kind, steps, decoders, shape))
         plan.fill(images)

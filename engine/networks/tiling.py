@@ -200,7 +200,7 @@ class TiledRunner:
     def synthesise(self, image: DecodeRequest, decode: Decode) -> U8Array:
         """Return the RGB pixels of an image, uint8 (H, W, 3); `decode` gives the planes of a tile."""
         height, width = image.header.height, image.header.width
-        if not self.fits_one_tile(*image.shape[1:]):
+        if not self.fits_one_tile(*image.latents.shape[1:]):
             return np.concatenate([*self.synthesise_tiled(image, decode, (0, height), (0, width))])
         if self.progress is not None:
             self.progress(0, 1)
@@ -223,7 +223,7 @@ class TiledRunner:
         return self._blended_tiles(image, decode, rows, columns)
 
     def _cut_tiles(self, image: DecodeRequest, decode: Decode, rows: Span, columns: Span) -> Iterator[U8Array]:
-        scale, (_, height, width) = self.bundle.latent_profile.downscale, image.shape
+        scale, (_, height, width) = self.bundle.latent_profile.downscale, image.latents.shape
         down, across = self._cut_tile_spans(rows, height), self._cut_tile_spans(columns, width)
         used_down, used_across = self.tiling.cut_spans(down, scale), self.tiling.cut_spans(across, scale)
         run = self._with_progress(lambda *tile: decode(image.crop(*tile)), len(down) * len(across))
@@ -249,7 +249,7 @@ class TiledRunner:
         tiling = self.tiling.blend(BLEND_OVERLAP // scale)
         if image.trajectory and self.bundle.unet:  # the receptive field of a UNet is the whole tile
             multiple = self.bundle.unet.multiple
-        _, height, width = image.shape
+        _, height, width = image.latents.shape
 
         def is_needed(down: Span, across: Span) -> bool:
             sides = ((down, rows), (across, columns))

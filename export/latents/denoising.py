@@ -10,7 +10,7 @@ from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import MANIFEST
-from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.decode_request import DecodeOptions
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.sample_images import centre_crop, list_photos
 from sdtrt.progress import announce, progress

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdtrt.engine.coding.priors.padded_planes import MARGIN
-from sdtrt.engine.coding.priors.passes import CHECKERBOARD, PYRAMID, Offset, Phase
+from sdtrt.engine.coding.priors.passes import CHECKERBOARD, MARGIN, PYRAMID, Offset, Phase
 from sdtrt.engine.coding.priors.prior_layout import Architecture, ContextWindow, LatentPass
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sdtrt.engine.coding.priors.network_prior import LIMIT, MAGNITUDE, step_embedding
-from sdtrt.engine.coding.priors.padded_planes import MARGIN
+from sdtrt.engine.coding.priors.passes import MARGIN
 from sdtrt.engine.coding.priors.prior_layout import Architecture, ContextWindow, LatentPass, units_per_latent
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS, SUBSYMBOL_STEPS
 from sdtrt.export.prior.network import quant_steps

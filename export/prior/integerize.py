@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sdtrt.engine.coding.priors.network_prior import INDEX_SHIFT, NetworkPrior, PassNetwork
-from sdtrt.engine.coding.priors.passes import gather, gather_plane
+from sdtrt.engine.coding.priors.passes import gather, gather_plane, walk_passes
 from sdtrt.engine.coding.priors.prior_layout import Architecture
 from sdtrt.engine.coding.priors.tables import PRECISION, bins_of, bit_costs
 from sdtrt.engine.coding.rdoq import quantize_rdo
@@ -59,13 +59,12 @@ def fit_tables_and_offsets(
     counts = np.zeros(prior.tables.shape, np.int64)
     errors = np.zeros(prior.tables.shape)
     for latents, code, lmbda in crops:
-        planes = prior.planes(latents.shape, code)
         scaled = latents[list(architecture.order)] * np.float32(2.0 ** ((2048 - code) / 256))
-        for number, coding_pass in enumerate(architecture.passes):
-            context = prior.context(coding_pass, planes, number)
+        for visit in walk_passes(prior, latents.shape, code):
+            coding_pass, context = visit.coding_pass, visit.context()
             values = gather(scaled, coding_pass)
             symbols = quantize_rdo(values, context, costs, prior.centroids, gather_plane(lmbda, coding_pass))
-            planes.put(coding_pass, symbols, context.origin)
+            visit.put(symbols)
             entries = context.table_rows(), bins_of(symbols - context.base(), context.low_bits())
             np.add.at(counts, entries, 1)
             np.add.at(errors, entries, context.to_symbol_units(values) - symbols)

@@ -22,11 +22,11 @@ from sdtrt.cli.arguments import (
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_writable, write_output
 from sdtrt.cli.inputs import arguments_of, check_roi, limits_of, open_image, opened_codecs
+from sdtrt.codec import ImageEncodeOptions
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
 from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.convert import to_engine_image
-from sdtrt.images.options import ImageEncodeOptions
 from sdtrt.process.text import printable
 
 QUALITY = 25

@@ -16,12 +16,12 @@ from sdtrt.cli.arguments import (
     whole_number,
 )
 from sdtrt.cli.inputs import arguments_of, extra
+from sdtrt.codec import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
-from sdtrt.engine.networks.decode_options import LOOKS
+from sdtrt.engine.networks.decode_request import LOOKS
 from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
-from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
 from sdtrt.process.threads import available_cpus

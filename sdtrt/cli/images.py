@@ -29,17 +29,16 @@ from sdtrt.cli.arguments import (
 )
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
-from sdtrt.cli.inputs import SearchCost, arguments_of, check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import SearchCost, arguments_of, check_roi, find_model, limits_of, open_image, opened_codecs
 from sdtrt.cli.large import decode_rows, encode_rows
-from sdtrt.codec import Codec
+from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.engine.coding.encode_options import METHODS
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
-from sdtrt.engine.networks.decode_options import LOOKS
+from sdtrt.engine.networks.decode_request import LOOKS
 from sdtrt.file_info import info
 from sdtrt.images.files import check_output_quality, image_file
-from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
 from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
 from sdtrt.latents.spaces import profile_of_space
@@ -148,7 +147,7 @@ def decode(options: argparse.Namespace) -> int:
 
         def work(source: str, target: str) -> Record:
             data = Path(source) if is_file(source) else read_input(source)
-            codec = codec_of(options.model or str(api.find_model(data, partial=options.partial, limits=limits)))
+            codec = codec_of(options.model or find_model(data, partial=options.partial, limits=limits))
             started = time.perf_counter()
             if size := decode_rows(codec, data, target, options):
                 seconds = time.perf_counter() - started

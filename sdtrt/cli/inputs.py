@@ -15,11 +15,14 @@ from PIL import Image, UnidentifiedImageError
 
 from sdtrt.cli.files import check_not_input, read_input
 from sdtrt.codec import Codec
+from sdtrt.engine.format import container
 from sdtrt.engine.format.container import MAGIC
 from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.gradient_search import ITERATIONS_BY_EFFORT
+from sdtrt.engine.networks.bundle import find_bundle_for
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.images.opening import open_any_size, seek
+from sdtrt.images.sources import Source, bytes_of, opened, parse
 from sdtrt.process.install import install_command
 from sdtrt.process.streams import print_message
 from sdtrt.process.text import printable
@@ -43,6 +46,14 @@ def opened_codecs(options: argparse.Namespace) -> Iterator[Callable[[str], Codec
 def machine_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `Codec.open` that `add_machine` adds to a command."""
     return {name: getattr(options, name) for name in ("device", "backend", "threads", "precision", "tile", "overlap")}
+
+
+def find_model(source: Source, *, partial: bool, limits: Limits) -> str:
+    """Return the folder of the first model that decodes a file; `partial` allows a damaged one."""
+    if partial:
+        return str(find_bundle_for(container.salvage(bytes_of(source), limits).file).folder)
+    with opened(source) as content:
+        return str(find_bundle_for(parse(content, limits, lazily=not isinstance(content, bytes))).folder)
 
 
 def limits_of(options: argparse.Namespace) -> Limits:

@@ -6,11 +6,10 @@ import numpy as np
 from PIL import Image
 
 from sdtrt._arrays import BoolArray, U8Array
-from sdtrt.codec import Codec
+from sdtrt.codec import Codec, ImageEncodeOptions
 from sdtrt.compare.baselines import BASELINES, EncodeAtQuality, decode_pixels, encode_within
 from sdtrt.compare.metrics import psnr, ssim
 from sdtrt.images.convert import ImageLike, to_engine_image
-from sdtrt.images.options import ImageEncodeOptions
 from sdtrt.images.roi import mask_of
 
 OURS = "sdtrt"

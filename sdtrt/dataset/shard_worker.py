@@ -14,7 +14,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from sdtrt import api, file_info
-from sdtrt.codec import Codec
+from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.dataset.reading import SampleReader
 from sdtrt.dataset.shard_checkpoint import SampleResult, ShardCheckpoint
 from sdtrt.dataset.shards import Shard, Task
@@ -22,7 +22,6 @@ from sdtrt.dataset.sources import Sample
 from sdtrt.dataset.stores import RECORDS_FOLDER, Item, Store
 from sdtrt.errors import DeviceError, ImageWarning
 from sdtrt.images.files import FORMATS, SUFFIXES, image_file_of_type, image_of_bytes
-from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.process.text import error_text, printable, without_addresses
 
 Record = dict[str, Any]

@@ -15,9 +15,9 @@ from sdtrt.engine.format.metadata import NO_METADATA, Metadata
 from sdtrt.engine.image import ImageData, luma
 from sdtrt.images.headers import head_of
 from sdtrt.images.losses import warn, warn_of_file, warn_of_frames
-from sdtrt.images.marks import add_mark
 from sdtrt.images.metadata import (
     MISSING,
+    add_mark,
     exif_of_changes,
     metadata_of,
     orientation_in,
@@ -25,7 +25,7 @@ from sdtrt.images.metadata import (
     put_into,
     replace_metadata,
 )
-from sdtrt.images.opening import check_size, is_file_image, load, open_any_size
+from sdtrt.images.opening import check_size, is_file_image, load, open_any_size, size_error
 from sdtrt.images.sources import FilePath
 from sdtrt.images.transparency import fill_transparent
 
@@ -69,7 +69,7 @@ def to_engine_image(image: ImageLike, *, strip: bool = False, limits: Limits = D
         with open_any_size(image) as opened:
             return to_engine_image(opened, strip=strip, limits=limits)
     if isinstance(image, np.ndarray):
-        return to_engine_image(_image_of_array(image), strip=strip, limits=limits)
+        return _of_array(image, strip=strip, limits=limits)
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is {value_text(image)}, expected a Pillow image, a uint8 array or a path")
     checked_truth("strip", strip)
@@ -86,7 +86,7 @@ def load_for_encoding(image: Image.Image, *, strip: bool, limits: Limits) -> tup
     """
     if 0 in image.size:
         raise ValueError(f"the image has {image.width}x{image.height} pixels, expected at least 1x1")
-    check_size(image, limits)
+    check_size(*image.size, limits)
     warn_of_frames(image, limits)
     if not is_file_image(image):
         return image, 1
@@ -159,14 +159,23 @@ def to_pil(picture: ImageData, *, strip: bool = False) -> Image.Image:
     return image
 
 
-def _image_of_array(array: U8Array) -> Image.Image:
+def _of_array(array: U8Array, *, strip: bool, limits: Limits) -> ImageData:
+    """Convert an array, which has neither metadata nor a colour profile."""
+    checked_truth("strip", strip)
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {3, 4})):
         raise ValueError(
             f"array of {array.dtype} and shape {array.shape}; expected uint8 (H, W), (H, W, 3) or (H, W, 4)"
         )
     if not array.size:
         raise ValueError(f"array of shape {array.shape} has no pixels")
-    return Image.fromarray(np.ascontiguousarray(array))
+    height, width = array.shape[:2]
+    if width * height > limits.max_pixels:
+        raise size_error(width, height, limits)
+    if array.ndim == 2:
+        return ImageData(np.repeat(array[:, :, None], 3, axis=2), grey=True)
+    if array.shape[2] == 4:
+        return _engine_image(Image.fromarray(np.ascontiguousarray(array)), NO_METADATA, described=False)
+    return ImageData(np.ascontiguousarray(array))
 
 
 def _reduce_to_8_bits(image: Image.Image) -> Image.Image:

@@ -102,10 +102,10 @@ def open_any_size(file: FilePath | IO[bytes], formats: tuple[str, ...] | None = 
 
 def load(image: Image.Image, limits: Limits) -> None:
     """Load the pixels of an image; `ValueError` if they are damaged, `LimitError` if they exceed `limits`."""
-    check_size(image, limits)
+    check_size(*image.size, limits)
     with reading(limits):
         image.load()
-    check_size(image, limits)
+    check_size(*image.size, limits)
 
 
 def seek(image: Image.Image, frame: int, limits: Limits) -> None:
@@ -113,7 +113,7 @@ def seek(image: Image.Image, frame: int, limits: Limits) -> None:
 
     Raises `ValueError` if the frame is missing or damaged, `LimitError` if the image exceeds `limits`.
     """
-    check_size(image, limits)
+    check_size(*image.size, limits)
     try:
         with reading(limits):
             image.seek(frame)
@@ -123,12 +123,14 @@ def seek(image: Image.Image, frame: int, limits: Limits) -> None:
         raise
 
 
-def check_size(image: Image.Image, limits: Limits) -> None:
+def check_size(width: int, height: int, limits: Limits) -> None:
     """Raise `LimitError` if an image has more pixels than `limits`."""
-    if image.width * image.height > checked_limits(limits).max_pixels:
-        raise LimitError(
-            f"the image has {image.width}x{image.height} pixels; the limit is {limits.max_pixels} (--max-pixels)"
-        )
+    if width * height > checked_limits(limits).max_pixels:
+        raise size_error(width, height, limits)
+
+
+def size_error(width: int, height: int, limits: Limits) -> LimitError:
+    return LimitError(f"the image has {width}x{height} pixels; the limit is {limits.max_pixels} (--max-pixels)")
 
 
 def frames_of(image: Image.Image, limits: Limits) -> int:

@@ -50,7 +50,7 @@ def rows_of_file(path: Path, *, strip: bool = False, limits: Limits = DEFAULT_LI
         plain = image.mode in {"L", "RGB"} and not image.has_transparency_data and not turned
         if image.width * image.height <= LARGE or not plain:
             return None
-        check_size(image, limits)
+        check_size(*image.size, limits)
         bands = _bands(path, len(image.getbands()))
         if bands is None:
             return None

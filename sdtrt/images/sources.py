@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import value_text
+from sdtrt.engine.format.container import File
+from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import FormatError
 
 FilePath = str | os.PathLike[str]
@@ -41,6 +44,22 @@ def opened(source: Source, name: str = "source") -> Iterator[bytes | BinaryIO]:
             yield from _open_stream(stream, name)
     else:
         raise TypeError(f"{name} is {value_text(source)}, expected bytes, a path, or a binary stream")
+
+
+def parse(content: bytes | BinaryIO, limits: Limits, *, lazily: bool = False) -> File:
+    """Parse the content of a source.
+
+    Arguments:
+        content: the bytes of a file, or a stream.
+        limits: bounds of what the file may ask for.
+        lazily: whether the segments of a stream are read when they are needed. The stream must then stay open.
+
+    Raises:
+        FormatError, LimitError: as of `container.read`.
+    """
+    if lazily:
+        return container.read_from(io.BytesIO(content) if isinstance(content, bytes) else content, limits)
+    return container.read(content if isinstance(content, bytes) else content.read(), limits)
 
 
 def bytes_of(source: Source, name: str = "source") -> bytes:

@@ -11,7 +11,7 @@ from sdtrt.engine.coding.roi import MAX_WEIGHT
 from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.denoising.denoise import MAX_STEPS
 from sdtrt.engine.image import region_of_text
-from sdtrt.engine.networks.decode_options import DENOISE_WORDS, LOOKS
+from sdtrt.engine.networks.decode_request import DENOISE_WORDS, LOOKS
 from sdtrt.engine.regions import MAX_SCALE
 from sdtrt.images.files import KINDS
 from sdtrt.images.roi import DEFAULT_WEIGHT

@@ -16,11 +16,11 @@ from sdtrt import api
 from sdtrt.engine.coding.latent_file import encode_latents_to_file
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
-from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     BUNDLED,
     INLINE,
     LatentProfile,
+    resolve_profile,
     serialize_profile,
     shipped_profile,
 )

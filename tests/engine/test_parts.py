@@ -18,7 +18,7 @@ from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.image import ImageData, Region, psnr
 from sdtrt.engine.layers.preview import box_downscale
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.decode_request import DecodeOptions
 from sdtrt.errors import FormatError, LimitError
 
 Photo = Callable[[int, int], np.ndarray]

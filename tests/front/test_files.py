@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import sdtrt
-from sdtrt import api, cli
+from sdtrt import cli
 from sdtrt.cli import images as image_commands
 from sdtrt.cli import inputs
 from sdtrt.cli.files import check_distinct, exists, prepare_outputs, read_input, require_writable, write_output
@@ -227,7 +227,7 @@ def idle(images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (image_commands, "info"),
     ):
         monkeypatch.setattr(unit, name, refuse)
-    monkeypatch.setattr(api, "find_model", refuse)
+    monkeypatch.setattr(image_commands, "find_model", refuse)
     monkeypatch.setattr(Image, "open", refuse)
     return images
 

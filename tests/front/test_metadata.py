@@ -17,8 +17,7 @@ import sdtrt
 from sdtrt import cli
 from sdtrt.engine.format import container
 from sdtrt.engine.format.metadata import MAX_NBYTES, Metadata, to_chunks
-from sdtrt.images.marks import MARKS, SOURCE_TYPE, add_mark
-from sdtrt.images.metadata import NO_TEXT
+from sdtrt.images.metadata import MARKS, NO_TEXT, SOURCE_TYPE, add_mark
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

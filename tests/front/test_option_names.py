@@ -9,7 +9,7 @@ import pytest
 
 import sdtrt
 from sdtrt import api, cli, pillow_plugin
-from sdtrt.images.options import ImageDecodeOptions, ImageEncodeOptions
+from sdtrt.codec import ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.latents.coding import LatentsEncodeOptions
 from sdtrt.serve import operations
 

@@ -46,7 +46,7 @@ def modes(photo: np.ndarray) -> list[Image.Image]:
 
 
 def test_open_is_lazy(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sdtrt.pillow_plugin, "codec_of", None)
+    monkeypatch.setattr(sdtrt.pillow_plugin.api, "decode", None)
     image = opened(data)
     assert (image.format, image.mode, image.size) == ("SDT", "RGB", (40, 30))
     assert image.get_format_mimetype() == "image/x-sdt"

@@ -29,7 +29,7 @@ def define(environment: MutableMapping[str, str], home: str) -> None:
         environment[name] = ",".join(filter(None, (environment.get(name), LOOPBACK)))
 
 
-def set_current() -> str:
+def enter() -> str:
     """Define the environment of this process and those it starts; return its new, empty home folder."""
     home = tempfile.mkdtemp(prefix="sdtrt-home-")
     define(os.environ, home)

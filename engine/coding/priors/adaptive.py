@@ -6,7 +6,7 @@ import numpy as np
 
 from sdtrt._arrays import I16Array, I32Array, I64Array, IndexArray, U8Array, U32Array
 from sdtrt.engine.coding.priors.known_symbols import AdaptivePass, KnownSymbols, adaptive_passes
-from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges, gather
+from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges, gather, walk_passes
 from sdtrt.engine.coding.priors.tables import NUM_SCALES, Context, bins_of, bit_costs, load_prior_file
 from sdtrt.errors import FormatError
 
@@ -84,22 +84,20 @@ def fit_adaptive(symbols: I16Array, inner: InnerEdges = NO_INNER_EDGES) -> Adapt
     prior = AdaptivePrior(np.zeros((channels, 3), np.uint8))
     # In 1/256 bit: integers, so that every machine fits the same parameters.
     costs = np.rint(256 * bit_costs(prior.tables)).astype(np.int32)
-    planes = prior.planes(symbols.shape, 0, inner)
-    for number, coding_pass in enumerate(prior.passes(channels)):
-        if not planes.positions(coding_pass):
-            continue
-        of_pass = gather(symbols, coding_pass).astype(np.int32)
-        if number == 0:
+    passes = prior.passes(channels)
+    for visit in walk_passes(prior, symbols.shape, 0, inner):
+        of_pass = gather(symbols, visit.coding_pass).astype(np.int32)
+        if visit.number == 0:
             for scale in scales:
                 context = Context(np.zeros_like(of_pass), np.full_like(of_pass, scale))
                 first_bits[scale] += _bits_per_channel(costs, of_pass, context)
         else:
-            means = neighbour_means(coding_pass, planes)
+            means = neighbour_means(passes[visit.number], visit.planes)
             for weight in weights:
                 for scale in scales:
                     context = adaptive_context(*means, weight, scale)
                     bits[weight, scale] += _bits_per_channel(costs, of_pass, context)
-        planes.put(coding_pass, of_pass)
+        visit.put(of_pass)
     best_weight, best_scale = np.unravel_index(bits.reshape(-1, channels).argmin(0), bits.shape[:2])
     return AdaptivePrior(np.stack([best_weight, best_scale, first_bits.argmin(0)], axis=1).astype(np.uint8))
 

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from sdtrt._arrays import F32Array, I32Array
-from sdtrt.engine.coding.priors.padded_planes import PaddedPlanes, neighbour_slice
-from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges, Offset, Phase, positions_of
+from sdtrt.engine.coding.priors.passes import (
+    NO_INNER_EDGES,
+    InnerEdges,
+    Offset,
+    PaddedPlanes,
+    Phase,
+    neighbour_slice,
+    positions_of,
+)
 
 SIGNED_LIMIT = 1023  # symbols are clamped to this magnitude in contexts
 

@@ -13,12 +13,20 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import AnyArray, F32Array, F64Array, I8Array, I32Array, IndexArray, U32Array
-from sdtrt.engine.coding.priors.padded_planes import PaddedPlanes, PlaneSlice, neighbour_slice
-from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges, len_of_slice, positions_of
+from sdtrt.engine.coding.priors.passes import (
+    NO_INNER_EDGES,
+    InnerEdges,
+    PaddedPlanes,
+    PlaneSlice,
+    len_of_slice,
+    neighbour_slice,
+    positions_of,
+)
 from sdtrt.engine.coding.priors.prior_layout import Architecture, LatentPass, num_channels, parse_architecture
 from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, NUM_SCALES, OFFSET_UNITS, SUBSYMBOL_STEPS, Context
 from sdtrt.errors import BundleError, FormatError
 
+SYMBOL_SHIFT, FINE_SHIFT = 16, 23  # of `to_units`
 LIMIT = 1023  # of the magnitude of latents and of hidden units, as integers
 ORIGIN_LIMIT = OFFSET_UNITS * LOCATION_LIMIT // SUBSYMBOL_STEPS
 HIDDEN_SHIFT, SECOND_SHIFT = 6, 9  # fractional bits of the weights of the two hidden layers
@@ -114,9 +122,9 @@ class KnownLatents:
     def put(self, coding_pass: LatentPass, symbols: I32Array, origin: I32Array | None = None) -> None:
         """Store the symbols of a pass, and the origin of its context, (channels of the pass, positions) both."""
         if origin is None:
-            values = to_units_64(symbols, step_fixed_point(self.step_code))
+            values = to_units(symbols, step_fixed_point(self.step_code), SYMBOL_SHIFT)
         else:
-            values = to_units_32(origin + coding_pass.spacing * symbols, step_fixed_point(self.step_code))
+            values = to_units(origin + coding_pass.spacing * symbols, step_fixed_point(self.step_code), FINE_SHIFT)
         self._planes[0].put(coding_pass, values)
         if len(self._planes) == 2:
             self._planes[1].put(coding_pass, MAGNITUDE[np.abs(values)])
@@ -153,21 +161,17 @@ def input_slices(
     return copies
 
 
-def to_units_64(symbols: I32Array, fixed_point_step: int) -> I32Array:
-    """Return symbols as latents in 1/64 of a normalised unit, rounded and clamped to -LIMIT … LIMIT.
+def to_units(values: I32Array, fixed_point_step: int, shift: int) -> I32Array:
+    """Return latents in quantization steps as latents in fractions of a normalised unit, rounded and clamped.
 
-    `fixed_point_step` is the quantization step times 2**22, as of `step_fixed_point`.
+    Arguments:
+        values: int32, symbols, or the latents of predicted passes in 1/64 step.
+        fixed_point_step: the quantization step times 2**22, as of `step_fixed_point`.
+        shift: 16 from symbols to 1/64 unit; 23 from 1/64 step to 1/32 unit, which predicted passes use.
+
+    Returns int32 from -LIMIT to LIMIT.
     """
-    scaled = (symbols.astype(np.int64) * fixed_point_step + (1 << 15)) >> 16
-    return clamp(scaled, -LIMIT, LIMIT).astype(np.int32)
-
-
-def to_units_32(latents: I32Array, fixed_point_step: int) -> I32Array:
-    """Return latents in 1/64 step as latents in 1/32 of a normalised unit, rounded and clamped to -LIMIT … LIMIT.
-
-    Predicted passes use this coarser unit. `fixed_point_step` is the quantization step times 2**22.
-    """
-    scaled = (latents.astype(np.int64) * fixed_point_step + (1 << 22)) >> 23
+    scaled = (values.astype(np.int64) * fixed_point_step + (1 << shift - 1)) >> shift
     return clamp(scaled, -LIMIT, LIMIT).astype(np.int32)
 
 
@@ -203,19 +207,13 @@ class NetworkPrior:
         centroids: I8Array | None,
     ) -> None:
         self.architecture, self.networks, self.tables, self.centroids = architecture, networks, tables, centroids
+        self.cuts = architecture.cuts
+        self.has_recon_offsets = centroids is not None or any(p.predicted for p in architecture.passes)
         self._magnitudes = any(coding_pass.magnitudes for coding_pass in architecture.passes)
         if len(networks) != len(architecture.passes):
             raise BundleError(f"prior has {len(networks)} networks for {len(architecture.passes)} passes")
         if self.largest_sum() >= 1 << 24:
             raise BundleError("the prior's sums may reach 2**24: its arithmetic would not be exact")
-
-    @property
-    def cuts(self) -> tuple[int, ...]:
-        return self.architecture.cuts
-
-    @property
-    def has_recon_offsets(self) -> bool:
-        return self.centroids is not None or any(coding_pass.predicted for coding_pass in self.architecture.passes)
 
     def largest_sum(self) -> int:
         """Return a bound on the magnitude of every partial sum of the networks."""

@@ -13,8 +13,7 @@ import numpy as np
 
 from sdtrt._arrays import AnyArray
 from sdtrt.engine.coding.priors.network_prior import ARRAY_NAMES, KNOTS, NetworkPrior, prior_from_arrays
-from sdtrt.engine.coding.priors.padded_planes import MARGIN
-from sdtrt.engine.coding.priors.passes import Phase
+from sdtrt.engine.coding.priors.passes import MARGIN, Phase
 from sdtrt.engine.coding.priors.prior_layout import Architecture, LatentPass, parse_architecture
 from sdtrt.engine.coding.priors.tables import NUM_BINS, NUM_SCALES, OFFSET_UNITS, PRECISION, SUBSYMBOL_STEPS
 from sdtrt.engine.format.index import LEVELS_MASK

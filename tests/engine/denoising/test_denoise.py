@@ -16,7 +16,7 @@ from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PALETTE
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle
-from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.decode_request import DecodeOptions
 from sdtrt.errors import BundleError
 
 Photo = Callable[[int, int], np.ndarray]

@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sdtrt.engine.format.cursor import Cursor
-from sdtrt.engine.format.index import Index, LazySegments, read_index, segment_crc, write_index
+from sdtrt.engine.format.index import Cursor, Index, LazySegments, read_index, segment_crc, write_index
 from sdtrt.engine.format.layout import Layout
 from sdtrt.errors import FormatError
 

@@ -9,7 +9,6 @@ import pytest
 
 from sdtrt.engine.format import profile
 from sdtrt.engine.format.container import File, Header
-from sdtrt.engine.format.model_profile import resolve_profile
 from sdtrt.engine.format.profile import (
     ADAPTIVE_PRIOR,
     INLINE,
@@ -17,6 +16,7 @@ from sdtrt.engine.format.profile import (
     PROFILE_NAMES,
     LatentProfile,
     pack_profile,
+    resolve_profile,
     shipped_profile,
 )
 from sdtrt.errors import BundleError, FormatError

@@ -18,7 +18,7 @@ from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.decode_request import DecodeOptions
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
 from sdtrt.engine.networks.tiling import TiledRunner, Tiling
 from sdtrt.errors import DeviceError

@@ -20,8 +20,7 @@ from sdtrt.engine.networks import gpu_pipeline
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
-from sdtrt.engine.networks.decode_options import DecodeOptions
-from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.engine.networks.decode_request import DecodeOptions, DecodeRequest
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
 from sdtrt.engine.networks.tiling import TiledRunner, Tiling
 from sdtrt.errors import BundleError, DeviceError

@@ -13,7 +13,7 @@ from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.decode_options import DecodeOptions
+from sdtrt.engine.networks.decode_request import DecodeOptions
 from sdtrt.engine.networks.tiling import BLEND_OVERLAP, BLEND_TILE, CUT_TILE, Tiling, choose_tiling
 
 MIN_TILE = 3 * 2 * (find_bundle("tiny").receptive_radius or 0) * 8

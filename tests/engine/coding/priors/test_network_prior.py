@@ -18,10 +18,9 @@ from sdtrt.engine.coding.priors.network_prior import (
     PassNetwork,
     step_embedding,
     step_fixed_point,
-    to_units_64,
+    to_units,
 )
-from sdtrt.engine.coding.priors.padded_planes import MARGIN
-from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges, Phase
+from sdtrt.engine.coding.priors.passes import MARGIN, NO_INNER_EDGES, InnerEdges, Phase
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.priors.prior_layout import (
     Architecture,
@@ -187,8 +186,8 @@ def test_step_fixed_point_is_rounded_down(code: int) -> None:
 
 
 @given(st.integers(-32768, 32767), st.integers(0, 4095))
-def test_to_units_64_is_the_nearest_unit(symbol: int, step_code: int) -> None:
-    found = to_units_64(np.array([symbol], np.int32), step_fixed_point(step_code))
+def test_to_units_of_symbols_is_the_nearest_unit(symbol: int, step_code: int) -> None:
+    found = to_units(np.array([symbol], np.int32), step_fixed_point(step_code), 16)
     assert found.dtype == np.int32
     assert abs(found[0] - np.clip(symbol * 64 * 2 ** ((step_code - 2048) / 256), -LIMIT, LIMIT)) < 0.52
 

@@ -7,8 +7,7 @@ import pytest
 
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
 from sdtrt.engine.coding.priors.known_symbols import MAGNITUDE, AdaptivePass, KnownSymbols, adaptive_passes
-from sdtrt.engine.coding.priors.padded_planes import MARGIN
-from sdtrt.engine.coding.priors.passes import PYRAMID, InnerEdges, gather, scatter, undo_channel_order
+from sdtrt.engine.coding.priors.passes import MARGIN, PYRAMID, InnerEdges, gather, scatter, undo_channel_order
 
 PASSES = {n: AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n) for n in (1, 6)}
 INNER = InnerEdges(True, True, True, True)
