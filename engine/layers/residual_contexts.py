@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from sdtrt._arrays import AnyArray, BoolArray, I8Array, I32Array, IndexArray, U32Array
-from sdtrt.engine.coding.priors.known_symbols import MAGNITUDE
+from sdtrt.engine.coding.priors.symbol_planes import MAGNITUDE
 from sdtrt.engine.coding.priors.tables import load_prior_file
 
 CHANNELS, BANDS = 3, 64  # colour axes, and coefficients of a block from low to high

@@ -41,7 +41,7 @@ from sdtrt.engine.format.profile import (
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 PRIORS = ROOT / "engine" / "data" / "priors"
-layered = runpy.run_path(str(FOLDER / "layered.py"))
+layered = runpy.run_path(str(FOLDER / "layer_streams.py"))
 drawing, with_overlay, with_residual = (layered[name] for name in ("drawing", "with_overlay", "with_residual"))
 layers_of_file, tiles_of = layered["layers_of_file"], layered["tiles_of"]
 TINY, SD1 = 1, 2  # profiles, and the priors that belong to them

@@ -4,7 +4,7 @@ import { open } from "../src/client.js";
 import { FormatError } from "../src/error.js";
 import { detailsOf, sizesOf } from "./details.js";
 import { canvasOf, isPhoto, pixelsOf } from "./photos.js";
-import { drawn, rivalOf } from "./rivals.js";
+import { drawn, rivalOf } from "./baselines.js";
 import { Stage } from "./stage.js";
 
 /**

@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 
 from sdtrt._arrays import I16Array, I32Array, I64Array, IndexArray, U8Array, U32Array
-from sdtrt.engine.coding.priors.known_symbols import AdaptivePass, KnownSymbols, adaptive_passes
 from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges, gather, walk_passes
+from sdtrt.engine.coding.priors.symbol_planes import AdaptivePass, SymbolPlanes, adaptive_passes
 from sdtrt.engine.coding.priors.tables import NUM_SCALES, Context, bins_of, bit_costs, load_prior_file
 from sdtrt.errors import FormatError
 
@@ -40,10 +40,10 @@ class AdaptivePrior:
     def order(self, channels: int) -> IndexArray:
         return np.arange(channels)
 
-    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> KnownSymbols:
-        return KnownSymbols(shape, inner)
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> SymbolPlanes:
+        return SymbolPlanes(shape, inner)
 
-    def context(self, coding_pass: AdaptivePass, planes: KnownSymbols, number: int) -> Context:
+    def context(self, coding_pass: AdaptivePass, planes: SymbolPlanes, number: int) -> Context:
         channels, count = coding_pass.stop, planes.positions(coding_pass)
         if number == 0:
             zeros = np.zeros((channels, count), np.int32)
@@ -51,7 +51,7 @@ class AdaptivePrior:
         return adaptive_context(*neighbour_means(coding_pass, planes), self.weight, self.base_scale)
 
 
-def neighbour_means(coding_pass: AdaptivePass, planes: KnownSymbols) -> tuple[I32Array, I32Array]:
+def neighbour_means(coding_pass: AdaptivePass, planes: SymbolPlanes) -> tuple[I32Array, I32Array]:
     """Return two means over a pass's known neighbours, int32 (channels, positions) each, in 1/8.
 
     The first is the mean symbol at the nearest taps. The second is the mean compressed magnitude at all taps; the

@@ -107,7 +107,7 @@ def _activation(sums: F32Array, shift: int) -> F32Array:
     return np.clip(sums, 0, LIMIT, out=sums)
 
 
-class KnownLatents:
+class LatentPlanes:
     """The latents known so far, and their compressed magnitudes."""
 
     def __init__(
@@ -146,7 +146,7 @@ def input_slices(
 ) -> list[tuple[slice, int, PlaneSlice]]:
     """Return the copies that make the inputs of a pass, for the phase's offset (row, column).
 
-    For each window these are: its slice of the inputs, the index of `KnownLatents._planes`, and the index within.
+    For each window these are: its slice of the inputs, the index of `LatentPlanes._planes`, and the index within.
     """
     copies = []
     first = 0
@@ -229,10 +229,10 @@ class NetworkPrior:
     def passes(self, channels: int) -> tuple[LatentPass, ...]:
         return self.architecture.passes
 
-    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> KnownLatents:
-        return KnownLatents(shape, step_code, self._magnitudes, inner)
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> LatentPlanes:
+        return LatentPlanes(shape, step_code, self._magnitudes, inner)
 
-    def context(self, coding_pass: LatentPass, planes: KnownLatents, number: int) -> Context:
+    def context(self, coding_pass: LatentPass, planes: LatentPlanes, number: int) -> Context:
         code = planes.step_code
         outputs = self.networks[number](planes.inputs(coding_pass), planes.features)
         channels = coding_pass.stop - coding_pass.start

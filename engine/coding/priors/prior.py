@@ -15,7 +15,7 @@ from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges, Pass
 from sdtrt.engine.coding.priors.tables import Context, load_prior_file
 
 
-class KnownPlanes(Protocol):
+class ContextPlanes(Protocol):
     """The symbols of a tile that are known so far, in the form that a prior needs."""
 
     def put(self, coding_pass: Any, symbols: I32Array, origin: I32Array | None = None) -> None:
@@ -45,7 +45,7 @@ class Prior(Protocol):
     def passes(self, channels: int) -> Sequence[Pass]:
         """Return the passes over `channels` channels."""
 
-    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> KnownPlanes:
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> ContextPlanes:
         """Return planes (C, h, w) of a tile of which no symbol is known.
 
         Contexts that reach beyond an inner edge see the nearest known symbols; beyond other edges they see 0.

@@ -18,7 +18,7 @@ from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 
 VECTORS = Path(__file__).parents[2] / "vectors"
-LAYERED = runpy.run_path(str(VECTORS / "layered.py"))
+LAYERED = runpy.run_path(str(VECTORS / "layer_streams.py"))
 WIDTH, HEIGHT = 531, 518  # of 2x2 tiles, which meet at row and column 256
 RNG = np.random.default_rng(6)
 

@@ -17,7 +17,7 @@ from sdtrt.engine.layers.residual_contexts import residual_tables
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference
 
-LAYERED = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "layered.py"))
+LAYERED = runpy.run_path(str(Path(__file__).parents[2] / "vectors" / "layer_streams.py"))
 SIZES = [(1, 1), (8, 8), (9, 23), (40, 3), (61, 43)]
 
 

@@ -52,12 +52,12 @@ export class AdaptivePrior {
    * @param {Grid} grid
    */
   contexts(grid) {
-    return new KnownSymbols(this, grid);
+    return new SymbolPlanes(this, grid);
   }
 }
 
 /** The known symbols of a plane, clamped, and their compressed magnitudes. */
-class KnownSymbols {
+class SymbolPlanes {
   /**
    * @param {AdaptivePrior} prior
    * @param {Grid} grid

@@ -6,7 +6,7 @@
 import { arrayNamed } from "../assets/npz.js";
 import { buildTables } from "../entropy/tables.js";
 import { BundleError } from "../error.js";
-import { KnownLatents, MAGNITUDE } from "./known_latents.js";
+import { LatentPlanes, MAGNITUDE } from "./latent_planes.js";
 import { LIMIT, parsePassNetwork } from "./pass_network.js";
 
 /** @typedef {import("../assets/npz.js").Arrays} Arrays */
@@ -62,7 +62,7 @@ export class NetworkPrior {
    * @param {number} stepCode 0 … 4095
    */
   contexts(grid, stepCode) {
-    return new KnownLatents(this, grid, stepCode);
+    return new LatentPlanes(this, grid, stepCode);
   }
 }
 

@@ -13,7 +13,7 @@ from sdtrt.engine.coding.priors.network_prior import (
     KNOTS,
     LIMIT,
     MAGNITUDE,
-    KnownLatents,
+    LatentPlanes,
     NetworkPrior,
     PassNetwork,
     step_embedding,
@@ -135,11 +135,11 @@ def test_windows_lie_in_earlier_passes(name: str) -> None:
 @pytest.mark.parametrize(
     "inner", [NO_INNER_EDGES, InnerEdges(True, True, True, True), InnerEdges(top=True, right=True)]
 )
-def test_known_latents_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: InnerEdges) -> None:
+def test_latent_planes_agree_with_a_brute_force_model(size: tuple[int, int], step_code: int, inner: InnerEdges) -> None:
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (2, *size)) // rng.choice([1, 500], (2, *size))
     latents = np.clip(symbols * step_fixed_point(step_code) + 32768 >> 16, -1023, 1023)
-    planes = KnownLatents((2, *size), step_code, inner=inner)
+    planes = LatentPlanes((2, *size), step_code, inner=inner)
     for number, coding_pass in enumerate(TOY.passes):
         places = [
             (y, x)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
-from sdtrt.engine.coding.priors.known_symbols import MAGNITUDE, AdaptivePass, KnownSymbols, adaptive_passes
 from sdtrt.engine.coding.priors.passes import MARGIN, PYRAMID, InnerEdges, gather, scatter, undo_channel_order
+from sdtrt.engine.coding.priors.symbol_planes import MAGNITUDE, AdaptivePass, SymbolPlanes, adaptive_passes
 
 PASSES = {n: AdaptivePrior(np.zeros((n, 3), np.uint8)).passes(n) for n in (1, 6)}
 INNER = InnerEdges(True, True, True, True)
@@ -64,7 +64,7 @@ def test_known_symbols_agree_with_a_brute_force_model(size: tuple[int, int]) -> 
     rng = np.random.default_rng(1)
     symbols = rng.integers(-3000, 3000, (channels, height, width))
     symbols[rng.random(symbols.shape) < 0.7] //= 500
-    planes = KnownSymbols((channels, height, width), INNER)
+    planes = SymbolPlanes((channels, height, width), INNER)
     for number, coding_pass in enumerate(passes):
         places = positions(coding_pass, height, width)
         assert planes.positions(coding_pass) == len(places)

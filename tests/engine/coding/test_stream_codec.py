@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sdtrt.engine.coding import stream_codec
 from sdtrt.engine.coding.ans import AnsDecoder, AnsEncoder
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
-from sdtrt.engine.coding.priors.known_symbols import AdaptivePass, KnownSymbols, adaptive_passes
 from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges, gather, scatter, undo_channel_order
 from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
+from sdtrt.engine.coding.priors.symbol_planes import AdaptivePass, SymbolPlanes, adaptive_passes
 from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, MAX_BIN, NUM_SCALES, Context, bins_of
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.layers.residual_contexts import residual_tables
@@ -109,10 +109,10 @@ class ArbitraryPrior:
     def order(self, channels: int) -> NDArray[np.intp]:
         return self._order
 
-    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> KnownSymbols:
-        return KnownSymbols(shape, inner)
+    def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> SymbolPlanes:
+        return SymbolPlanes(shape, inner)
 
-    def context(self, step: AdaptivePass, planes: KnownSymbols, number: int) -> Context:
+    def context(self, step: AdaptivePass, planes: SymbolPlanes, number: int) -> Context:
         rng = np.random.default_rng(number)
         shape = step.stop, planes.positions(step)
         location = rng.integers(-200, 200, shape)
@@ -126,7 +126,7 @@ class FixedPrior(ArbitraryPrior):
         super().__init__(1)
         self._location = location
 
-    def context(self, step: AdaptivePass, planes: KnownSymbols, number: int) -> Context:
+    def context(self, step: AdaptivePass, planes: SymbolPlanes, number: int) -> Context:
         flat = np.zeros((step.stop, planes.positions(step)), np.int32)
         return Context(flat + self._location * 8, flat)
 

@@ -15,7 +15,7 @@ const WORD = 32; // bits
 export const MAGNITUDE = Int32Array.from({ length: LIMIT + 1 }, (_, n) => Math.round(32 * Math.log2(1 + n / 8)));
 
 /** The known latents of a plane: all channels of a position together, in coding order. */
-export class KnownLatents {
+export class LatentPlanes {
   /**
    * @param {NetworkPrior} prior
    * @param {Grid} grid

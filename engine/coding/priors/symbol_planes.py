@@ -55,7 +55,7 @@ def adaptive_passes(channels: int, phases: Sequence[Phase], reach: int) -> list[
     return passes
 
 
-class KnownSymbols:
+class SymbolPlanes:
     """The symbols known so far, and their compressed magnitudes, `MAGNITUDE[min(|symbol|, 255)]`.
 
     The arrays are float32, which holds all these integers exactly.
