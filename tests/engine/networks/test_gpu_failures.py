@@ -28,7 +28,7 @@ Photo = Callable[[int, int], np.ndarray]
 TINY = find_bundle("tiny")
 VECTORS = Path(__file__).parents[2] / "vectors"
 BROKEN = sorted(path.parent for path in VECTORS.glob("x_*/expect.json"))
-OPERATIONS = ("empty", "staging", "upload", "download", "launch", "capture", "record_event", "wait")
+OPERATIONS = ("empty", "pinned", "upload", "download", "launch", "capture", "record_event", "wait")
 MAX_OPERATIONS = 400  # of a call; far more than any call has
 
 
@@ -147,7 +147,7 @@ def test_decode_into_of_a_broken_file_never_touches_the_array(opened: Callable[.
     for _ in range(2):
         with pytest.raises(getattr(sdtrt, expect["error"])):
             codec.decode_into(data, target, stream)
-        assert stream.queued == 0
+        assert stream.num_queued == 0
         device_of(codec).record_event(device_of(codec).stream).sync()
         assert (target.owner == POISON).all()
 
@@ -199,7 +199,7 @@ def test_any_call_failing_at_each_operation_ends_its_work(
         try:
             call(codec, pixels, files)
         except DeviceError:
-            assert not device.stream.works
+            assert not device.stream.pending
         else:
             break
         for result, target in zip(call(codec, pixels, files), expected, strict=True):
@@ -219,7 +219,7 @@ def test_denoising_failing_at_each_operation_ends_its_work(
         try:
             codec.decode(data, options=DecodeOptions(2))
         except DeviceError:
-            assert not device_of(codec).stream.works
+            assert not device_of(codec).stream.pending
         else:
             break
         np.testing.assert_array_equal(codec.decode(data, options=DecodeOptions(2)).pixels, expected)
@@ -233,9 +233,9 @@ def test_codec_close_waits_for_queued_work(opened: Callable[..., EngineCodec], r
     target, stream = device.empty((37, 45, 3), np.uint8), Stream()
     with codec:
         codec.decode_into(real_files["layers"], target, stream=stream)
-        assert device.stream.works
+        assert device.stream.pending
     gc.collect()
-    assert not device.stream.works
+    assert not device.stream.pending
 
 
 def test_decode_into_with_layers_of_changing_sizes_allocates_once(
@@ -250,7 +250,7 @@ def test_decode_into_with_layers_of_changing_sizes_allocates_once(
     for data, target in zip(files, targets, strict=True):
         codec.decode_into(data, target, stream)
     made = []
-    for name in ("empty", "staging"):
+    for name in ("empty", "pinned"):
         monkeypatch.setattr(device, name, lambda *what: made.append(what))
     for data, target in zip(files, targets, strict=True):  # without a wait between the calls
         codec.decode_into(data, target, stream)

@@ -113,7 +113,7 @@ def test_gpu_codec_mixes_decoders_as_cpu_codec(
             )  # a batch may sum in another order
     array = device.empty((37, 45, 3), np.uint8)
     on_device.decode_into(files[57], array, device.stream)
-    device.stream.flush(device.stream.queued)
+    device.stream.flush(device.stream.num_queued)
     assert abs(array.owner.view(np.uint8).reshape(37, 45, 3).astype(int) - decoded(codec, files[57])).max() <= 1
 
 
