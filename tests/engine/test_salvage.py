@@ -104,7 +104,7 @@ def test_a_single_stream_that_is_whole(codec: EngineCodec, single: bytes, photo:
     whole = codec.decode(single)
     for data in (single[:-1] + b"?", named[:-1] + b"?", named[:-6] + b"?" + named[-5:], named[:-1], named[:-16]):
         found, told = salvaged(codec, data)
-        assert told == "the checksum does not match: metadata is left out, and what is shown may be wrong"
+        assert told == "the checksum does not match: metadata is left out, and the image may be wrong"
         np.testing.assert_array_equal(found.pixels, whole.pixels)
 
 
@@ -131,7 +131,7 @@ def test_prefixes_of_several_tiles(codec: EngineCodec, tiled: bytes, photo: Phot
     found, told = salvaged(codec, tiled[: ends[1] + 3])
     assert told.startswith("tiles: 2 of 3 missing, 1 incomplete")
     found, told = salvaged(codec, tiled[: ends[-1]])
-    assert told == "the checksum does not match: metadata is left out, and what is shown may be wrong"
+    assert told == "the checksum does not match: metadata is left out, and the image may be wrong"
     np.testing.assert_array_equal(found.alpha, codec.decode(tiled).alpha)
     assert not found.metadata.xmp
 

@@ -47,14 +47,14 @@ def test_compare_report_has_all_figures(image_folder: Path, capsys: pytest.Captu
 
 
 def test_compare_bytes_limits_all_codecs(image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--json", "--bytes", "1500", "-o", "r.html"]) == 0
+    assert cli.main(["compare", "a <b> & c.png", "--json", "--max-bytes", "1500", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["bytes"] <= 1500
     assert all(other["bytes"] <= record["bytes"] for other in record["others"].values())
 
 
 def test_compare_roi_reports_its_gain(image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30:64", "--json", "-o", "r.html"]) == 0
+    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30", "--roi-weight", "64", "--json", "-o", "r.html"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     roi = record["roi"]
     assert roi["weight"] == 64
@@ -105,7 +105,7 @@ def test_compare_damaged_file_is_skipped(image_folder: Path, capsys: pytest.Capt
     assert Path("compare.html").read_text("utf-8").count("<section>") == 1  # and stays, with nothing to write
 
 
-@pytest.mark.parametrize("words", [["--bytes", "0"], ["-q", "0"], ["-q", "5", "--bytes", "9"]])
+@pytest.mark.parametrize("words", [["--max-bytes", "0"], ["-q", "0"], ["-q", "5", "--max-bytes", "9"]])
 def test_compare_invalid_options_exit_with_2(words: list[str], image_folder: Path) -> None:
     try:
         code = cli.main(["compare", "grey.png", *words])

@@ -24,7 +24,7 @@ from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_fi
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
-from sdtrt.engine.format.profile import resolve_profile
+from sdtrt.engine.format.profile import PALETTE, resolve_profile
 from sdtrt.errors import SdtrtError
 
 HERE = Path(__file__).parent
@@ -64,10 +64,10 @@ def salvage_latents(data: bytes) -> dict[str, Any]:
     try:
         file, intact_segments, _ = container.salvage(data)
         reader = LatentReader(file, DEFAULT_LIMITS, intact_segments)
-        if reader.offset_kind == "latents":
+        if file.header.prior == PALETTE:
             return {}
         _, height, width = reader.shape
-        decoded = reader.decoded((0, height), (0, width))
+        decoded = reader.decode_symbols((0, height), (0, width))
     except SdtrtError as error:
         return {"error": type(error).__name__}
     offsets = b"" if decoded.recon_offsets is None else decoded.recon_offsets.tobytes()

@@ -52,5 +52,5 @@ export function missingReport({ layout, intactSegments }, latents) {
     return count ? `${kind} of tiles: ${count} of ${tiles} missing` : "";
   });
   const report = [latents, ...layers].filter(Boolean).join("; ");
-  return report || "the checksum does not match: metadata is left out, and what is shown may be wrong";
+  return report || "the checksum does not match: metadata is left out, and the image may be wrong";
 }
