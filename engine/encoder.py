@@ -97,7 +97,7 @@ def encode_image(
         image: the image.
         options: rate target, effort, method, layers.
         roi: weights of the squared error; None without a region of interest.
-        analysed: the result of `analyse_images`, if the networks have run already.
+        analysed: the input and output of the encoder network, if it has run already.
 
     Raises:
         ValueError: if no file is as small or as good as the rate target.
@@ -161,7 +161,7 @@ def network_pixels(pixels: U8Array, overlay: U8Array | None) -> U8Array:
 class ImageEncoder:
     """Encodes one image at several qualities.
 
-    The networks run once per file of latents, and once per overlay.
+    The encoder network runs once per overlay, the decoder network once per set of latents.
     """
 
     def __init__(

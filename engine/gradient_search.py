@@ -70,7 +70,7 @@ class GradientSearch:
     def __call__(self, tile: TileToQuantize) -> I16Array:
         """Return the symbols of a tile, int16 (C, h, w)."""
         lmbda = RDOQ_LAMBDA * tile.rate_weight
-        first = search_symbols(tile.scaled, tile.prior, tile.header.step_code, lmbda, 0, tile.inner)
+        first = search_symbols(tile.scaled, tile.prior, tile.header.step_code, lmbda, 0, tile.edges)
         if min(self.latents.shape[1:]) < MIN_SIDE:
             return first
         neighbourhood = _TileNeighbourhood(self, tile)
@@ -93,7 +93,7 @@ class _TileNeighbourhood:
         pixels = search.pixels[scale * top : scale * bottom, scale * left : scale * right]
         self._target = reference.pixels_to_planes(pixels, scale, *search.gradient.pixel_range)
         margins = (tile.rows[0] - top, bottom - tile.rows[1]), (tile.columns[0] - left, right - tile.columns[1])
-        self._error_weights: F32Array = np.pad(tile.roi, margins, mode="edge")
+        self._error_weights: F32Array = np.pad(tile.error_weight, margins, mode="edge")
         self._pixel_weights = self._error_weights.repeat(scale, 0).repeat(scale, 1)
         self._pixel_weights[pixels.shape[0] :] = self._pixel_weights[:, pixels.shape[1] :] = 0  # padding of the image
         covered = (np.clip(length - scale * np.arange(-(-length // scale)), 0, scale) for length in pixels.shape[:2])
@@ -286,7 +286,7 @@ class _TileSearch:
         return undo_channel_order(symbols, self._order), undo_channel_order(offsets, self._order)
 
     def _walk(self) -> Any:
-        return walk_passes(self._prior, self._shape, self._tile.header.step_code, self._tile.inner)
+        return walk_passes(self._prior, self._shape, self._tile.header.step_code, self._tile.edges)
 
 
 def _scatter_offsets(planes: F32Array, coding_pass: Pass, offsets: I32Array | None) -> None:

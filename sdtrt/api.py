@@ -2,7 +2,8 @@
 
 import os
 from collections import OrderedDict
-from threading import Lock
+from pathlib import Path
+from threading import RLock
 
 from PIL import Image
 
@@ -35,8 +36,8 @@ class SharedCodecs:
     MAX_OPEN = 2
 
     def __init__(self) -> None:
-        self._codecs: OrderedDict[int, tuple[Bundle, Codec]] = OrderedDict()
-        self._lock = Lock()
+        self._codecs: OrderedDict[Path, tuple[Bundle, Codec]] = OrderedDict()
+        self._lock = RLock()
         self._inherited: list[object] = []  # of the parent process: the threads of their networks are not in this one
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -44,12 +45,14 @@ class SharedCodecs:
     def codec(self, bundle: Bundle) -> Codec:
         """Return the codec of a bundle, opened with the default options."""
         with self._lock:
-            if id(bundle) not in self._codecs:
-                while len(self._codecs) >= self.MAX_OPEN:
-                    self._codecs.popitem(last=False)
-                self._codecs[id(bundle)] = bundle, Codec(EngineCodec(bundle))
-            self._codecs.move_to_end(id(bundle))
-            return self._codecs[id(bundle)][1]
+            if bundle.folder in self._codecs and self._codecs[bundle.folder][0] is not bundle:
+                del self._codecs[bundle.folder]  # its files have changed
+            if bundle.folder not in self._codecs:
+                self._codecs[bundle.folder] = bundle, Codec(EngineCodec(bundle))
+            self._codecs.move_to_end(bundle.folder)
+            while len(self._codecs) > self.MAX_OPEN:
+                self._codecs.popitem(last=False)
+            return self._codecs[bundle.folder][1]
 
     def close(self) -> None:
         """Release all models."""
@@ -58,7 +61,7 @@ class SharedCodecs:
 
     def _forget(self) -> None:
         self._inherited.append(self._codecs)
-        self._codecs, self._lock = OrderedDict(), Lock()
+        self._codecs, self._lock = OrderedDict(), RLock()
 
 
 shared_codecs = SharedCodecs()
@@ -80,7 +83,8 @@ def encode(
     limits: Limits = DEFAULT_LIMITS,
     model: str | os.PathLike[str] = BUILT_IN,
 ) -> bytes:
-    """Encode an image and return the bytes of an `.sdt` file. The same image and options give the same bytes.
+    """Encode an image and return the bytes of an `.sdt` file. The same image and options give the same
+    bytes on the same machine with the same backend.
 
     At most one of `quality`, `max_bytes`, `bpp` and `target_psnr` may be given. Without them the quality is 50. To
     encode many images, open a `Codec` once. An `ImageWarning` names each part of the image that the file cannot hold,
@@ -199,8 +203,8 @@ def preview(
 ) -> Image.Image:
     """Decode an `.sdt` file at 1/`scale` of its size. Sides are rounded up.
 
-    The models "tiny" and "sd1" need no network for a `scale` that is a multiple of 8: the coarse part of the file is
-    enough. Any other preview is made from the whole image.
+    In the latent spaces "tiny" and "sd1" no network runs for a `scale` that is a multiple of 8: the coarse part of the
+    file is enough. Any other preview is made from the whole image. A backend must be installed in both cases.
 
     Arguments:
         source: the file's bytes, its path, or a binary stream.

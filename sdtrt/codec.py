@@ -351,8 +351,8 @@ class Codec:
         """Decode several files with the same options, and return the image of each.
 
         Entropy decoding and networks overlap, and a device takes several files at once. Files are decoded one after the
-        other if `region` or `partial` is given. Arguments, errors and warnings are those of `decode`. An error has a
-        note with the file's number, counted from 0, and its path.
+        other if `region` or `partial` is given. Arguments, errors and warnings are those of `decode`. An error in a
+        file or its symbols has a note with the file's number, counted from 0.
         """
         options = ImageDecodeOptions(
             region=region, partial=partial, denoise=denoise, look=look, strip=strip, limits=limits

@@ -41,10 +41,12 @@ class AnsDecoder:
             which must then be complete.
 
     Raises:
-        FormatError: if the stream starts with a zero word, which no encoder writes.
+        FormatError: if the stream starts with a zero word, or a complete stream with a zero byte. No encoder does this.
     """
 
     def __init__(self, stream: bytes, tables: U32Array, alignment: int | None = None) -> None:
+        if alignment is None and stream.startswith(b"\0"):
+            raise FormatError("damaged stream: it starts with a zero byte")
         aligned = bytes(-len(stream) % WORD if alignment is None else alignment) + stream
         words = np.frombuffer(aligned[: len(aligned) // WORD * WORD], ">u4")[::-1].astype(np.uint32)
         if words.size and not words[-1]:
@@ -92,10 +94,6 @@ class AnsDecoder:
     def read_uniform(self, sizes: I32Array) -> I32Array:
         """Read one number for each of `sizes`, uniformly distributed from 0 to below it."""
         return self._coder.decode(_UNIFORM, sizes)
-
-    def read_number(self, size: int) -> int:
-        """Read one number, uniformly distributed from 0 to below `size`."""
-        return int(self.read_uniform(np.array([size], np.int32))[0])
 
     @property
     def is_at_end(self) -> bool:

@@ -39,9 +39,9 @@ class TileToQuantize(NamedTuple):
         rows, columns: place of the tile in the plane of latents.
         scaled: float32 (C, h, w), the latents of the tile in quantization steps.
         rate_weight: float32 (h, w), factor of lambda at each position, from ROI and masking.
-        roi: float32 (h, w), factor of the squared error at each position, from the ROI alone.
+        error_weight: float32 (h, w), factor of the squared error at each position, from the ROI alone.
         prior: the entropy model.
-        inner: which edges of the tile touch another tile.
+        edges: which edges of the tile touch another tile.
     """
 
     header: Header
@@ -49,9 +49,9 @@ class TileToQuantize(NamedTuple):
     columns: Span
     scaled: F32Array
     rate_weight: F32Array
-    roi: F32Array
+    error_weight: F32Array
     prior: Prior
-    inner: InnerEdges
+    edges: InnerEdges
 
 
 SymbolSearch = Callable[[TileToQuantize], I16Array]  # from a tile to its symbols, int16 (C, h, w)
@@ -150,14 +150,14 @@ class LatentFileWriter:
         if prior is None:
             adaptive = fit_adaptive(np.rint(scaled).astype(np.int16), edges)
             prior, parameters = adaptive, adaptive.parameters.tobytes()
-        roi_weight = None if options.rate_weight is None else options.rate_weight[slice(*rows), slice(*columns)]
-        rate_weight = roi_weight
+        roi_rate_weight = None if options.rate_weight is None else options.rate_weight[slice(*rows), slice(*columns)]
+        rate_weight = roi_rate_weight
         if self._profile.masking and options.effort > 1:
             mask = masking_weights(scaled[: self._profile.masking] * np.float32(self._header.quant_step))
-            rate_weight = mask if roi_weight is None else mask * roi_weight
+            rate_weight = mask if roi_rate_weight is None else mask * roi_rate_weight
         if options.search:
             ones = np.ones(scaled.shape[1:], np.float32)
-            error_weight = ones if roi_weight is None else ones / roi_weight
+            error_weight = ones if roi_rate_weight is None else ones / roi_rate_weight
             weight = ones if rate_weight is None else rate_weight
             tile = TileToQuantize(self._header, rows, columns, scaled, weight, error_weight, prior, edges)
             stream = stream_codec.encode_stream(options.search(tile), prior, code, edges)

@@ -301,7 +301,7 @@ def channel_steps(profile: LatentProfile, header: Header) -> F32Array:
 
 
 def load_prior(identifier: int, profile: LatentProfile) -> Prior | None:
-    """Return the prior with an id of the format; None if each stream brings its own.
+    """Return the prior with an id of the format; None for the adaptive prior and for method palette.
 
     Raises:
         FormatError: if the id is unknown, or the prior is for another number of channels.
@@ -315,7 +315,7 @@ def load_prior(identifier: int, profile: LatentProfile) -> Prior | None:
         prior = shipped_prior(PRIOR_NAMES[identifier])
     else:
         raise FormatError(f"prior {identifier} is unknown; a later sdtrt may read this file")
-    prior.order(profile.channels)
+    prior.order(profile.channels)  # raises for another number of channels
     return prior
 
 

@@ -1,4 +1,4 @@
-"""Symbols of a tile to an entropy-coded stream and back, pass by pass. Integer arithmetic only.
+"""Symbols of a tile to an entropy-coded stream and back, pass by pass. From symbols to bytes all is integer arithmetic.
 
 A stream starts with the number of passes that it contains. The passes after them hold zeros alone, which is usual at
 coarse quantization steps, and take no time. The latents of predicted passes among them are the predicted values.
@@ -7,7 +7,7 @@ coarse quantization steps, and take no time. The latents of predicted passes amo
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -58,7 +58,7 @@ class DecodedStream:
         symbols: int16 (C, h, w).
         recon_offsets: int32 (C, h, w), in 1/64 quantization step from the symbol, or None if the prior has none.
         passes_read: number of passes that were read.
-        passes_missing: number of passes that the stream announces but does not contain.
+        passes_missing: number of passes that are missing in a damaged stream.
     """
 
     symbols: I16Array
@@ -94,8 +94,8 @@ def quantize_and_encode(
 ) -> Stream:
     """Quantize latents and encode the symbols.
 
-    Effort 1 rounds to the nearest symbol. Efforts 2 to 5 quantize by RDOQ (`rdoq`), pass by pass. Efforts from 6 on
-    search for better symbols (`rdoq_search`).
+    Effort 1 takes the symbols with the least error, if there is no rate weight. Efforts 2 to 5 quantize by RDOQ
+    (`rdoq`), pass by pass. Efforts from 6 on search for better symbols (`rdoq_search`).
 
     Arguments:
         scaled: float32 (C, h, w), latents in quantization steps.
@@ -139,14 +139,14 @@ def decode_stream(
         prior: the entropy model.
         step_code: code of the quantization step, 0 to 4095.
         edges: which edges of the tile touch another tile.
-        words_remaining: number of 32-bit words after each level but the last; empty if the stream is not cut.
+        words_remaining: number of 32-bit words after each level; empty if the stream is not cut.
         maybe_truncated: whether the stream may end early. Missing data reads as zeros, so the stream must then prove
             that its last pass is complete. A stream of less than a word cannot prove this.
 
     Raises:
         FormatError: if this is not a stream of that shape.
     """
-    decoder = _open_stream(stream, prior)
+    decoder = AnsDecoder(stream, prior.tables)
     ends = LevelEnds(decoder, prior.cuts, words_remaining)
     decoded = _decode_passes(decoder, shape, prior, step_code, ends.read_pass, edges)
     ends.check(len(prior.passes(shape[0])))
@@ -187,7 +187,7 @@ def decode_levels(
     Raises:
         FormatError: if this is not the start of a stream of that shape.
     """
-    decoder, end = _open_stream(stream, prior), prior.cuts[levels - 1]
+    decoder, end = AnsDecoder(stream, prior.tables), prior.cuts[levels - 1]
     ends = LevelEnds(decoder, prior.cuts, words_remaining)
     decoded = _decode_passes(decoder, shape, prior, step_code, ends.read_pass, edges, end)
     ends.check(end)
@@ -262,13 +262,6 @@ class PassSymbols(NamedTuple):
     symbols: I32Array
 
 
-def _open_stream(stream: bytes, prior: Prior) -> AnsDecoder:
-    """Return a decoder of a stream whose start is intact; `FormatError` if a stream cannot start like this."""
-    if stream.startswith(b"\0"):
-        raise FormatError("damaged stream: it starts with a zero byte")
-    return AnsDecoder(stream, prior.tables)
-
-
 def _decode_passes(
     decoder: AnsDecoder,
     shape: Shape,
@@ -333,7 +326,7 @@ class _CodedPass:
     number: int
     rows: I32Array
     bins: I32Array
-    low_bits: I32Array
+    low_bit_values: I32Array
     low_bit_sizes: I32Array
     escaped: I32Array
 
@@ -344,7 +337,7 @@ def _encode_passes(
     """Encode the symbols of the first `count` passes, without the last passes that hold zeros alone."""
     coded: list[_CodedPass] = []
     num_passes, passes_in_stream = len(non_empty(prior.passes(shape[0]), *shape[1:])), 0
-    for visit, _ in zip(walk_passes(prior, shape, step_code, edges), range(count), strict=False):
+    for visit in islice(walk_passes(prior, shape, step_code, edges), count):
         context = visit.context()
         symbols = source(visit.coding_pass, context)
         coded.append(_code_pass(visit.number, symbols, context))
@@ -353,7 +346,7 @@ def _encode_passes(
     encoder, words_after_cut = AnsEncoder(prior.tables), dict.fromkeys(prior.cuts, 0)
     for one in reversed(coded[:passes_in_stream]):
         encoder.write_uniform(one.escaped, np.full_like(one.escaped, 1 << 16))
-        encoder.write_uniform(one.low_bits, one.low_bit_sizes)
+        encoder.write_uniform(one.low_bit_values, one.low_bit_sizes)
         encoder.write_bins(one.bins, one.rows)
         words_after_cut |= {cut: encoder.words for cut in prior.cuts if cut <= one.number}
     encoder.write_number(passes_in_stream, 1 << num_passes.bit_length())

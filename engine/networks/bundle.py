@@ -6,9 +6,10 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from sdtrt.engine.coding.priors.prior_file import MAX_NBYTES, parse_prior
@@ -259,23 +260,46 @@ def models_folder_error() -> str:
     return f"$SDTRT_MODELS names {models}, which is not a readable folder"
 
 
-def open_unchanged(folder: Path) -> Bundle:
-    """Open a bundle, or return the same object as before if no file in its folder has changed.
+class OpenedBundles:
+    """Bundles that were opened before, one for each folder, as long as none of their files changes."""
 
-    Raises:
-        BundleError: as of `Bundle.open`.
-    """
-    try:
-        stats = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
-    except OSError:
-        stats = []
-    state = tuple(sorted((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats))
-    return _open_in_state(folder.absolute(), state)
+    def __init__(self) -> None:
+        self._bundles: dict[Path, tuple[Bundle, object]] = {}
+        self._lock = RLock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
+
+    def open(self, folder: Path) -> Bundle:
+        """Return the bundle in a folder: the same object as before if its files are unchanged.
+
+        Raises:
+            BundleError: as of `Bundle.open`.
+        """
+        folder = folder.absolute()
+        with self._lock:
+            bundle, state = self._bundles.get(folder, (None, None))
+            if bundle is None or _state_of_files(bundle) != state:
+                bundle = Bundle.open(folder)
+                self._bundles[folder] = bundle, _state_of_files(bundle)
+            return bundle
+
+    def _renew_lock(self) -> None:
+        self._lock = RLock()  # another thread of the parent process may have held the lock
 
 
-@lru_cache(32)
-def _open_in_state(folder: Path, state: tuple[tuple[str, int, int, int], ...]) -> Bundle:
-    return Bundle.open(folder)
+def _state_of_files(bundle: Bundle) -> object:
+    """Return a value that changes whenever the manifest or a file of a bundle is written or replaced."""
+    state: list[object] = []
+    for name in (MANIFEST, *bundle.files):
+        try:
+            stat = (bundle.folder / name).stat()
+            state.append((stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino))
+        except OSError:
+            state.append(None)
+    return state
+
+
+opened_bundles = OpenedBundles()
 
 
 def find_bundle(model: str | Path) -> Bundle:
@@ -290,10 +314,10 @@ def find_bundle(model: str | Path) -> Bundle:
     names = []
     for folder in bundle_folders():
         if folder.name == str(model):
-            return open_unchanged(folder)
+            return opened_bundles.open(folder)
         names.append(folder.name)
     if Path(model).is_dir():
-        return open_unchanged(Path(model))
+        return opened_bundles.open(Path(model))
     hint = models_folder_error() or "see: sdtrt models"
     raise BundleError(f"no model named {str(model)!r} and no such folder; there are: {', '.join(names)} ({hint})")
 
@@ -318,7 +342,7 @@ def find_bundle_for(file: File) -> Bundle:
     spaces, prior_error, open_error = set[str](), "", ""
     for folder in bundle_folders():
         try:
-            bundle = open_unchanged(folder)
+            bundle = opened_bundles.open(folder)
         except BundleError as error:
             open_error = f" ({error})"
             continue

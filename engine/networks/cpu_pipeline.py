@@ -1,6 +1,7 @@
 """Images to latents and back on the CPU: NumPy kernels, and networks by ONNX Runtime or OpenVINO."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class CpuPipeline:
         self.name = f"{loader.name} on the CPU"
         self._bundle, self._loader, self._tiled = tiled.bundle, loader, tiled
         self._networks: dict[str, Network] = {}
+        self._lock = Lock()  # so that several threads load a network once
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         return [np.concatenate([*self.analyse_tiled(rows_of(image), *image.shape[:2])], axis=1) for image in pixels]
@@ -66,8 +68,9 @@ class CpuPipeline:
         return self._run("unet.onnx", {"latents": latents, "timestep": timestep})["prediction"]
 
     def _run(self, name: str, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
-        if name not in self._networks:
-            self._networks[name] = self._loader.load(self._bundle.file(name))
+        with self._lock:
+            if name not in self._networks:
+                self._networks[name] = self._loader.load(self._bundle.file(name))
         outputs = self._networks[name].run(inputs)
         for tensor, values in outputs.items():
             if not np.isfinite(values).all():

@@ -1,6 +1,6 @@
 """The distortion of a decoder's image, and its gradient with respect to the latents."""
 
-from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,14 +39,18 @@ class DecoderGradient:
 
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
         self._bundle, self._threads = bundle, threads
+        self._network: OrtNetwork | None = None
+        self._lock = Lock()  # so that several threads load the network once
         self.pixel_range, self.receptive_radius = bundle.pixel_range, bundle.receptive_radius or 0
 
-    @cached_property
-    def _network(self) -> "OrtNetwork":
+    def _loaded(self) -> "OrtNetwork":
         from sdtrt.engine.networks.backends.ort import OrtCpu  # here, so that `import sdtrt.codec` stays fast
 
-        self._bundle.file("decoder.onnx")  # checks the hash of the weights
-        return OrtCpu(self._threads).load(self._bundle.file(FILE))
+        with self._lock:
+            if self._network is None:
+                self._bundle.file("decoder.onnx")  # checks the hash of the weights
+                self._network = OrtCpu(self._threads).load(self._bundle.file(FILE))
+            return self._network
 
     def evaluate(
         self, latents: F32Array, quant_step: float, target: F32Array, weights: F32Array, structure: F32Array
@@ -68,7 +72,7 @@ class DecoderGradient:
         inputs |= {"weights": weights[None, None], "structure": structure[None, None]}
         if self._bundle.decoder_takes_step:
             inputs["step"] = np.array([quant_step], np.float32)
-        outputs = self._network.run(inputs)
+        outputs = self._loaded().run(inputs)
         if not all(np.isfinite(planes).all() for planes in outputs.values()):
             raise BundleError(f"the output of {self._bundle.name}'s {FILE} is not finite")
         return Distortion(outputs["errors"][0, 0], outputs["lost"][0, 0], outputs["gradient"][0])

@@ -54,7 +54,10 @@ def test_compare_bytes_limits_all_codecs(image_folder: Path, capsys: pytest.Capt
 
 
 def test_compare_roi_reports_its_gain(image_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30", "--roi-weight", "64", "--json", "-o", "r.html"]) == 0
+    assert (
+        cli.main(["compare", "a <b> & c.png", "--roi", "60x50+20+30", "--roi-weight", "64", "--json", "-o", "r.html"])
+        == 0
+    )
     (record,) = json.loads(capsys.readouterr().out)
     roi = record["roi"]
     assert roi["weight"] == 64

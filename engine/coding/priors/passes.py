@@ -256,7 +256,7 @@ class PassVisit:
     _origin: I32Array | None = None
 
     def context(self) -> "Context":
-        """Compute the context of the pass from the symbols that were put so far."""
+        """Compute the context of the pass from the symbols that were put so far. Each call runs the prior."""
         context = self._prior.context(self.coding_pass, self.planes, self.number)
         self._origin = context.origin
         return context
@@ -276,7 +276,7 @@ def walk_passes(
 ) -> Iterator[PassVisit]:
     """Yield the passes that have positions in a tile, from coarse to fine.
 
-    A pass whose symbols are all 0 need not be put: unknown symbols count as 0.
+    A pass whose symbols are all 0 need not be put, unless it is predicted: unknown symbols count as 0.
 
     Arguments:
         prior: the entropy model.
