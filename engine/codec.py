@@ -53,7 +53,7 @@ class EngineCodec:
         from sdtrt.engine.networks.pipeline import open_pipeline  # not above, since `sdtrt info` runs no networks
 
         self.bundle = model if isinstance(model, Bundle) else find_bundle(checked_model(model))
-        is_folder = isinstance(model, Bundle) or Path(model).absolute() == self.bundle.folder
+        is_folder = isinstance(model, Bundle) or _is_path_of(model, self.bundle.folder)
         self.profile = self.bundle.latent_profile
         self._tiled = TiledRunner.of(self.bundle, tile, overlap, report)
         self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
@@ -241,6 +241,14 @@ def checked_model(model: str | os.PathLike[str]) -> str | Path:
     if not name:
         raise ValueError(f"model is {model!r}, {expected}")
     return name if isinstance(model, str) else Path(name)
+
+
+def _is_path_of(model: str | os.PathLike[str], folder: Path) -> bool:
+    """Return whether a model was named by its folder; False if the current folder is gone."""
+    try:
+        return Path(model).absolute() == folder
+    except FileNotFoundError:
+        return False
 
 
 def require_no_roi(options: EncodeOptions, roi: object) -> None:

@@ -15,7 +15,7 @@ from environment import HANG
 ROOT = Path(__file__).parents[1]
 PROBE = """
 import importlib.util, os
-from sdtrt.process.threads import processors
+from sdtrt.process.threads import available_cpus
 from sdtrt.engine.networks.backends import openvino, trt_library
 from sdtrt.errors import DeviceError
 try:
@@ -23,7 +23,7 @@ try:
 except DeviceError:
     types = None
 there = [name for name in ("cuda", "openvino", "png", "pycuda", "pyvips") if importlib.util.find_spec(name)]
-print({"modules": there + trt_library.installed(), "processors": processors(), "types": types,
+print({"modules": there + trt_library.installed(), "processors": available_cpus(), "types": types,
        "bfloat16": openvino.may_have_bfloat16()})
 """
 

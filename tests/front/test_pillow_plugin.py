@@ -213,7 +213,7 @@ def test_thumbnails_are_made_of_previews(photo: Photo, size: tuple[int, int], mo
     for original in modes(photo(400, 300)):
         stream = io.BytesIO()
         original.save(stream, "SDT", quality=60)
-        monkeypatch.setattr(sdtrt.pillow_plugin.Codec, "decode", None)
+        monkeypatch.setattr(sdtrt.pillow_plugin.api, "decode", None)
         image = opened(stream.getvalue())
         image.thumbnail(size)
         monkeypatch.undo()
