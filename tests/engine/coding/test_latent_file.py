@@ -148,7 +148,7 @@ def test_decode_symbols_respects_the_given_limits(inline_profile: Make) -> None:
     profile = inline_profile(16, 2)
     file = encode_latents_to_file(np.zeros(profile.grid(10, 10), np.float32), 10, 10, profile, 2048)
     assert decode_symbols(file, Limits(max_pixels=400)).shape == (16, 5, 5)
-    with pytest.raises(LimitError):
+    with pytest.raises(LimitError, match="limit"):
         decode_symbols(file, Limits(max_pixels=399))
 
 
@@ -208,5 +208,5 @@ def test_decode_latents_damaged_palette_raises_format_error() -> None:
     for width in (24, 40):  # the payload has another size
         with pytest.raises(FormatError, match="payload"):
             decode_latents(dataclasses.replace(file, header=dataclasses.replace(file.header, width=width)))
-    with pytest.raises(LimitError):
+    with pytest.raises(LimitError, match="limit"):
         decode_latents(file, Limits(max_pixels=63))
