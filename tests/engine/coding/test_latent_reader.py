@@ -1,7 +1,7 @@
 """The latent reader: crops, the tiles that a crop decodes, coarse channels and the report of missing tiles."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,7 @@ def file(request: pytest.FixtureRequest, inline_profile: Callable[..., LatentPro
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+def decoded_shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Return a list that collects the shapes (C, h, w) of decoded streams."""
     shapes: list[tuple[int, ...]] = []
 
@@ -67,26 +67,26 @@ def test_crop_equals_the_slice_of_all_latents(file: File) -> None:
         np.testing.assert_array_equal(crop, latents[:, top:bottom, left:right])
 
 
-def test_crop_decodes_only_overlapping_tiles(file: File, decoded: list[tuple[int, ...]]) -> None:
+def test_crop_decodes_only_overlapping_tiles(file: File, decoded_shapes: list[tuple[int, ...]]) -> None:
     reader = LatentReader(file)
     reader.crop((0, 1), (0, 1))
-    assert len(decoded) == 1
+    assert len(decoded_shapes) == 1
     reader.crop((0, 36), (0, 36))  # tiles end at multiples of 4, so at 32 or 36
-    assert 2 <= len(decoded) <= 4
-    count = len(decoded)
+    assert 2 <= len(decoded_shapes) <= 4
+    count = len(decoded_shapes)
     reader.crop((0, 30), (0, 20))
-    assert len(decoded) == count  # the tile is cached
+    assert len(decoded_shapes) == count  # the tile is cached
 
 
-def test_crops_from_top_to_bottom_decode_each_tile_once(file: File, decoded: list[tuple[int, ...]]) -> None:
+def test_crops_from_top_to_bottom_decode_each_tile_once(file: File, decoded_shapes: list[tuple[int, ...]]) -> None:
     reader = LatentReader(file)
     for top in range(0, HEIGHT - 40, 10):
         reader.crop((top, top + 40), (0, WIDTH))
     reader.crop((HEIGHT - 40, HEIGHT), (0, WIDTH))
-    assert len(decoded) == file.layout.num_tiles
+    assert len(decoded_shapes) == file.layout.num_tiles
     assert len(reader._tiles) <= CACHED_TILE_ROWS * file.layout.columns
     reader.crop((0, 1), (0, 1))
-    assert len(decoded) == file.layout.num_tiles + 1  # the first tile has left the cache
+    assert len(decoded_shapes) == file.layout.num_tiles + 1  # the first tile has left the cache
 
 
 def test_read_channels_equals_the_channels_of_all_latents(file: File) -> None:
