@@ -18,6 +18,7 @@ from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdge
 from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
 from sdtrt.engine.coding.priors.symbol_planes import AdaptivePass, SymbolPlanes, adaptive_passes
 from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, MAX_BIN, NUM_SCALES, Context, bins_of
+from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.layers.residual_contexts import residual_tables
 from sdtrt.errors import FormatError
@@ -377,7 +378,7 @@ def test_quantize_and_encode_higher_effort_lowers_the_rd_cost(name: str, size: t
         offsets = np.float32(0) if decoded.recon_offsets is None else decoded.recon_offsets / np.float32(64)
         assert np.abs(decoded.symbols + offsets - scaled).max() < 1.3
         error = np.square(decoded.symbols + offsets - scaled).sum()
-        rd_costs.append(error + stream_codec.RDOQ_LAMBDA * 8 * len(payload))
+        rd_costs.append(error + RDOQ_LAMBDA * 8 * len(payload))
         assert stream_codec.encode_stream(decoded.symbols, prior, 2048).data == payload
     if size != (1, 1):
         assert rd_costs[0] > rd_costs[1] > rd_costs[2]
