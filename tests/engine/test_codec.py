@@ -203,7 +203,7 @@ def test_limits_exceeded_raises_limit_error(codec: sdtrt.Codec, real_files: dict
     tight = sdtrt.Limits(max_pixels=45 * 37 - 1)
     for data in real_files.values():
         for function in (codec.decode, codec.decode_latents, sdtrt.decode, sdtrt.info, sdtrt.verify):
-            with pytest.raises(sdtrt.LimitError):
+            with pytest.raises(sdtrt.LimitError, match="limit"):
                 function(data, limits=tight)
 
 
