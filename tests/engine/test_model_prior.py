@@ -18,7 +18,9 @@ from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.profile import (
     BUNDLED,
+    DIGEST_NBYTES,
     INLINE,
+    PROFILE_NBYTES,
     LatentProfile,
     resolve_profile,
     serialize_profile,
@@ -70,7 +72,7 @@ def test_model_prior_round_trip_equals_the_shipped_prior(models: Make, pixels: n
         data, tiny_data = (each.encode(pixels, quality=30, effort=1) for each in (codec, tiny))
         np.testing.assert_array_equal(np.asarray(codec.decode(data)), np.asarray(tiny.decode(tiny_data)))
         latents = codec.decode_latents(data)
-    assert len(data) == len(tiny_data) + container.PROFILE_NBYTES + container.DIGEST_NBYTES
+    assert len(data) == len(tiny_data) + PROFILE_NBYTES + DIGEST_NBYTES
     assert container.write(container.read(data)) == data
     np.testing.assert_array_equal(np.asarray(sdtrt.decode(data)), np.asarray(sdtrt.decode(tiny_data)))
     np.testing.assert_array_equal(api.decode_latents(data), latents)
