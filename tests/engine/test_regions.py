@@ -16,7 +16,7 @@ from sdtrt.engine.format import container, webp_lossless
 from sdtrt.engine.format.layout import pixel_tiles
 from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.image import ImageData, Region, psnr
-from sdtrt.engine.layers.preview import box_downscale
+from sdtrt.engine.layers.layer_reader import box_downscale
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_request import DecodeOptions
 from sdtrt.errors import FormatError, LimitError
@@ -319,5 +319,5 @@ def test_limits_exceeded_raises_limit_error(codec_without_networks: EngineCodec,
         lambda: regions.preview(codec_without_networks, files["small"], 8, limits),
         lambda: salvage.salvage(codec_without_networks, files["small"][:-9], limits),
     ):
-        with pytest.raises(LimitError):
+        with pytest.raises(LimitError, match="limit"):
             call()
