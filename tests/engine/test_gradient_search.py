@@ -162,7 +162,7 @@ def test_encode_effort_7_with_roi_lowers_errors_of_the_region(codec: EngineCodec
 
 
 def test_symbol_search_extreme_symbols_do_not_overflow(codec: EngineCodec) -> None:
-    """A step beyond the int16 range would flip the sign of a symbol."""
+    """A move beyond the int16 range would flip the sign of a symbol."""
     latents = np.full((40, 4, 5), 1e9, np.float32)
     pixels = np.full((32, 40, 3), 255, np.uint8)
     search = codec.symbol_search(pixels, latents, 6)

@@ -243,7 +243,7 @@ def test_encode_stream_is_decoded_by_the_plain_python_decoder(kind: str, shape: 
 
 @pytest.mark.parametrize("tables", [TABLES, residual_tables().tables], ids=["latents", "residual"])
 def test_ans_encoder_uses_the_exact_weights_of_tables(tables: NDArray[np.uint32]) -> None:
-    """Constriction adds 1 to each weight, so it gets weights less 1. Every bin of every row is checked."""
+    """Constriction is given weights less 1, and codes with the exact weights. Every bin of every row is checked."""
     rows = np.repeat(np.arange(len(tables)), tables.shape[1])
     bins = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
     writer = AnsEncoder(tables)
