@@ -1,4 +1,4 @@
-"""The emulated device with the built-in model on it, and bundles that are that model with something more."""
+"""Fixtures: the emulated device with the built-in model, and bundles that extend the built-in model."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ SD1_SCHEDULE = {
 
 @pytest.fixture(scope="session")
 def astronaut() -> NDArray[np.uint8]:
-    """A photograph, uint8 (512, 512, 3)."""
+    """Return a photograph, uint8 (512, 512, 3)."""
     needs("demo")
     from skimage import data
 
@@ -50,7 +50,7 @@ def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> GpuPipeline:
 
 @pytest.fixture(scope="session")
 def vivid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The built-in model with a vivid decoder, which is its own with brighter pixels, by 20 levels."""
+    """Return the built-in model with a vivid decoder: the built-in decoder plus 20 levels of brightness."""
     needs("onnx")
     import onnx
     from onnx import helper, numpy_helper
@@ -58,10 +58,10 @@ def vivid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("vivid") / "tiny"
     shutil.copytree(find_bundle("tiny").folder, folder)
     model = onnx.load(folder / "decoder.onnx")
-    last = next(node for node in model.graph.node if "pixels" in node.output)
-    last.output[:] = ["darker"]
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(20 / 127.5), "more"))
-    model.graph.node.append(helper.make_node("Add", ["darker", "more"], ["pixels"]))
+    output_node = next(node for node in model.graph.node if "pixels" in node.output)
+    output_node.output[:] = ["darker"]
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(20 / 127.5), "brightness"))
+    model.graph.node.append(helper.make_node("Add", ["darker", "brightness"], ["pixels"]))
     onnx.save(model, folder / "vivid.onnx")
     fields = json.loads((folder / MANIFEST).read_text())
     fields["files"]["vivid.onnx"] = file_hash(folder / "vivid.onnx")
@@ -72,7 +72,7 @@ def vivid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def denoising(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The built-in model with a UNet that predicts a hundredth of its latents, and a millionth of its timestep."""
+    """Return the built-in model with a UNet. It predicts 0.01 times the latents plus 1e-6 times the timestep."""
     needs("onnx")
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -83,14 +83,14 @@ def denoising(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     latents = helper.make_tensor_value_info("latents", TensorProto.FLOAT, ["N", 40, "h", "w"])
     timestep = helper.make_tensor_value_info("timestep", TensorProto.FLOAT, ["N"])
     prediction = helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["N", 40, "h", "w"])
-    numbers = {"hundredth": np.float32(0.01), "millionth": np.float32(1e-6), "shape": np.array([-1, 1, 1, 1])}
+    constants = {"hundredth": np.float32(0.01), "millionth": np.float32(1e-6), "shape": np.array([-1, 1, 1, 1])}
     nodes = [
-        helper.make_node("Mul", ["latents", "hundredth"], ["part"]),
-        helper.make_node("Mul", ["timestep", "millionth"], ["small"]),
-        helper.make_node("Reshape", ["small", "shape"], ["each"]),
-        helper.make_node("Add", ["part", "each"], ["prediction"]),
+        helper.make_node("Mul", ["latents", "hundredth"], ["scaled_latents"]),
+        helper.make_node("Mul", ["timestep", "millionth"], ["scaled_timestep"]),
+        helper.make_node("Reshape", ["scaled_timestep", "shape"], ["timestep_per_image"]),
+        helper.make_node("Add", ["scaled_latents", "timestep_per_image"], ["prediction"]),
     ]
-    values = [numpy_helper.from_array(np.asarray(value), name) for name, value in numbers.items()]
+    values = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "unet", [latents, timestep], [prediction], values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, folder / "unet.onnx")

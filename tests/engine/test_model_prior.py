@@ -1,4 +1,4 @@
-"""Files that refer to a model's own profile and prior: what can be done with the model, and what without."""
+"""Files that refer to the profile and prior of a model, read with the model and without it."""
 
 import json
 import shutil
@@ -18,7 +18,9 @@ from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.profile import (
     BUNDLED,
+    DIGEST_NBYTES,
     INLINE,
+    PROFILE_NBYTES,
     LatentProfile,
     resolve_profile,
     serialize_profile,
@@ -38,9 +40,9 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Return what makes a bundle of `tiny`'s networks that is of a space of its own, with a prior."""
+    """Return a function that makes a bundle with the networks of `tiny`, its own latent space and its own prior."""
 
-    def made(name: str = "mine", *, prior: bool = True, mean: float = 0.0) -> Path:
+    def make_bundle(name: str = "mine", *, prior: bool = True, mean: float = 0.0) -> Path:
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)
         fields = json.loads((find_bundle("tiny").folder / MANIFEST).read_text())
@@ -55,7 +57,7 @@ def make(tmp_path: Path) -> Make:
         (folder / MANIFEST).write_text(json.dumps(fields))
         return folder
 
-    return made
+    return make_bundle
 
 
 @pytest.fixture
@@ -64,40 +66,42 @@ def models(make: Make, monkeypatch: pytest.MonkeyPatch) -> Make:
     return make
 
 
-def test_there_and_back(models: Make, pixels: np.ndarray) -> None:
+def test_model_prior_round_trip_equals_the_shipped_prior(models: Make, pixels: np.ndarray) -> None:
     with sdtrt.Codec.open("mine") as codec, sdtrt.Codec.open("tiny") as tiny:
-        # Which latents tell what masks errors only the built-in profile says; with effort 1 nothing is masked.
-        data, same = (one.encode(pixels, quality=30, effort=1) for one in (codec, tiny))
-        np.testing.assert_array_equal(np.asarray(codec.decode(data)), np.asarray(tiny.decode(same)))
+        # Only the built-in profile names the channels for masking. Effort 1 does not mask.
+        data, tiny_data = (each.encode(pixels, quality=30, effort=1) for each in (codec, tiny))
+        np.testing.assert_array_equal(np.asarray(codec.decode(data)), np.asarray(tiny.decode(tiny_data)))
         latents = codec.decode_latents(data)
-    assert len(data) == len(same) + container.PROFILE_NBYTES + container.DIGEST_NBYTES
+    assert len(data) == len(tiny_data) + PROFILE_NBYTES + DIGEST_NBYTES
     assert container.write(container.read(data)) == data
-    np.testing.assert_array_equal(np.asarray(sdtrt.decode(data)), np.asarray(sdtrt.decode(same)))
+    np.testing.assert_array_equal(np.asarray(sdtrt.decode(data)), np.asarray(sdtrt.decode(tiny_data)))
     np.testing.assert_array_equal(api.decode_latents(data), latents)
     assert sdtrt.verify(data) == ""
     assert sdtrt.preview(data, scale=8).size == tuple(-(-side // 8) for side in pixels.shape[1::-1])
 
 
-def test_parts(models: Make) -> None:
-    big = np.random.default_rng(1).integers(0, 256, (140, 200, 3), np.uint8)
+def test_model_prior_region_partial_and_batch_decode(models: Make) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (140, 200, 3), np.uint8)
     with sdtrt.Codec.open("mine") as codec:
-        data = codec.encode(big, quality=20)
-        whole = np.asarray(codec.decode(data))
-        np.testing.assert_array_equal(np.asarray(codec.decode(data, region=(50, 40, 64, 32))), whole[40:72, 50:114])
+        data = codec.encode(pixels, quality=20)
+        decoded = np.asarray(codec.decode(data))
+        np.testing.assert_array_equal(np.asarray(codec.decode(data, region=(50, 40, 64, 32))), decoded[40:72, 50:114])
         with pytest.warns(sdtrt.ImageWarning, match="incomplete"):
             codec.decode(data[:-200], partial=True)
-        assert [np.asarray(image).shape for image in codec.decode_batch([data, data])] == [whole.shape] * 2
+        assert [np.asarray(image).shape for image in codec.decode_batch([data, data])] == [decoded.shape] * 2
 
 
-def test_without_the_model(models: Make, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_prior_without_the_model_is_described_but_not_decoded(
+    models: Make, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with sdtrt.Codec.open("mine") as codec:
         data = codec.encode(pixels, quality=70)
     monkeypatch.delenv("SDTRT_MODELS")
-    about = sdtrt.info(data)
-    assert (about.width, about.height) == pixels.shape[1::-1]
-    assert (about.latent_space, about.profile, about.prior) == ("x-01020304", BUNDLED, BUNDLED)
-    assert about.quality == pytest.approx(70, abs=0.5)
-    assert len(about.model_prior or "") == 16
+    info = sdtrt.info(data)
+    assert (info.width, info.height) == pixels.shape[1::-1]
+    assert (info.latent_space, info.profile, info.prior) == ("x-01020304", BUNDLED, BUNDLED)
+    assert info.quality == pytest.approx(70, abs=0.5)
+    assert len(info.model_prior or "") == 16
     assert "latents not checked" in sdtrt.verify(data)
     for function in (sdtrt.decode, api.decode_latents, sdtrt.preview):
         with pytest.raises(sdtrt.BundleError, match=r"x-01020304.*\$SDTRT_MODELS"):
@@ -108,23 +112,23 @@ def test_without_the_model(models: Make, pixels: np.ndarray, monkeypatch: pytest
         sdtrt.verify(bytes(damaged))
 
 
-def test_another_prior_is_not_taken_for_it(models: Make, pixels: np.ndarray) -> None:
+def test_decode_with_another_prior_raises_bundle_error(models: Make, pixels: np.ndarray) -> None:
     plain, other = models("a-plain", prior=False), models("another", mean=0.5)
     with sdtrt.Codec.open("mine") as codec:
         data = codec.encode(pixels)
     for folder in (plain, other):
         with sdtrt.Codec.open(folder) as codec, pytest.raises(sdtrt.BundleError, match="the latents need the prior"):
             codec.decode(data)
-    sdtrt.decode(data)  # the right one is found among them
+    sdtrt.decode(data)  # the search over all bundles finds the right prior
     with sdtrt.Codec.open(plain) as codec:
         sdtrt.decode(codec.encode(pixels))
 
 
 @pytest.mark.parametrize("downscale", [1, 4, 16, 255])
-def test_latents_of_another_shape(models: Make, downscale: int) -> None:
-    """A file's own profile may say what it likes; the model's networks take what they take."""
-    outline = replace(own_profile(), id=INLINE, prior=0, prior_file=None)
-    for profile in (replace(outline, downscale=downscale), channels_of(outline, 39)):
+def test_decode_profile_that_does_not_fit_the_networks_raises_bundle_error(models: Make, downscale: int) -> None:
+    """The inline profile has another downscale factor or channel count than the networks of the model."""
+    inline = replace(own_profile(), id=INLINE, prior=0, prior_file=None)
+    for profile in (replace(inline, downscale=downscale), first_channels(inline, 39)):
         latents = np.zeros(profile.grid(64, 48), np.float32)
         data = container.write(encode_latents_to_file(latents, 64, 48, profile, 2048))
         assert sdtrt.verify(data) == ""
@@ -133,22 +137,24 @@ def test_latents_of_another_shape(models: Make, downscale: int) -> None:
                 decode(data)
 
 
-def channels_of(profile: LatentProfile, count: int) -> LatentProfile:
+def first_channels(profile: LatentProfile, count: int) -> LatentProfile:
     vectors = {name: getattr(profile, name)[:count] for name in ("mean", "std", "step_weight", "recon_offset")}
     return replace(profile, channels=count, **vectors)
 
 
-def test_too_many_latents_of_a_model_that_is_not_there() -> None:
-    vast = replace(bundled(), header=replace(bundled().header, width=1 << 13, height=1 << 13))
-    whole = container.write(vast)
+def test_verify_too_many_latents_of_a_missing_model_raises_limit_error() -> None:
+    large = replace(
+        file_with_bundled_profile(), header=replace(file_with_bundled_profile().header, width=1 << 13, height=1 << 13)
+    )
+    data = container.write(large)
     outline = serialize_profile(own_profile())
-    assert sdtrt.verify(whole, limits=sdtrt.Limits(max_pixels=1 << 27)).startswith("latents not checked")
-    many = container.write(replace(vast, profile=outline[:4] + b"\xff\x01" + outline[6:]))
+    assert sdtrt.verify(data, limits=sdtrt.Limits(max_pixels=1 << 27)).startswith("latents not checked")
+    too_many = container.write(replace(large, profile=outline[:4] + b"\xff\x01" + outline[6:]))
     with pytest.raises(sdtrt.LimitError, match="latents"):
-        sdtrt.verify(many)
+        sdtrt.verify(too_many)
 
 
-def test_a_damaged_prior(make: Make) -> None:
+def test_latent_profile_damaged_prior_raises_bundle_error(make: Make) -> None:
     folder = make()
     with (folder / "prior.npz").open("r+b") as file:
         file.truncate(1000)
@@ -161,12 +167,11 @@ def test_a_damaged_prior(make: Make) -> None:
         _ = Bundle.open(folder).latent_profile
 
 
-def bundled(**changes: Any) -> File:
-    own = own_profile()
+def file_with_bundled_profile(**changes: Any) -> File:
     return File(
         Header(8, 8, **{"profile": BUNDLED, "prior": BUNDLED, "step_code": 2048} | changes),
         (b"",),
-        profile=serialize_profile(own),
+        profile=serialize_profile(own_profile()),
     )
 
 
@@ -179,11 +184,11 @@ def own_profile() -> LatentProfile:
     return plain.with_prior((DATA / "priors" / "tiny-1.npz").read_bytes())
 
 
-def test_outline() -> None:
-    own, outline = own_profile(), bundled().space
+def test_file_space_bundled_profile_has_grid_and_step_codes() -> None:
+    own, outline = own_profile(), file_with_bundled_profile().space
     assert (outline.latent_space, outline.grid(9, 8)) == ("x-01020304", (40, 1, 2))
     assert outline.step_code(50) == own.step_code(50)
-    assert resolve_profile(bundled(), own) is own
+    assert resolve_profile(file_with_bundled_profile(), own) is own
     for changes in ({"profile": 1}, {"prior": 1}, {"prior": 255}, {"profile": 0}):
         with pytest.raises(sdtrt.FormatError, match="malformed"):
-            assert bundled(**changes).space
+            assert file_with_bundled_profile(**changes).space

@@ -1,4 +1,4 @@
-"""What there is of files that are cut short or damaged, and that what is missing is told."""
+"""Salvage of truncated and damaged files, and its report of missing parts."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def codec() -> EngineCodec:
 
 @pytest.fixture(scope="module")
 def tiled(codec: EngineCodec, photo: Photo) -> Iterator[bytes]:
-    """A file of 3 tiles in 4 levels, with alpha and metadata."""
+    """Yield a file of 3 tiles in 4 levels, with alpha and metadata."""
     alpha = np.add.outer(np.arange(72), np.arange(900)).astype(np.uint8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latent_file, "TILE", 32)
@@ -50,190 +50,204 @@ def single(codec: EngineCodec, photo: Photo) -> bytes:
 
 @pytest.fixture(scope="module")
 def layered(codec: EngineCodec, photo: Photo) -> bytes:
-    """A file of 3 tiles with alpha, a residual and an overlay, each of which is in every tile."""
+    """Return a file of 3 tiles with alpha, a residual and an overlay in every tile."""
     alpha = np.add.outer(np.arange(72), np.arange(900)).astype(np.uint8)
-    drawn = np.zeros((72, 900, 4), np.uint8)
-    drawn[::9] = drawn[:, ::31] = 20, 200, 90, 255
+    lines = np.zeros((72, 900, 4), np.uint8)
+    lines[::9] = lines[:, ::31] = 20, 200, 90, 255
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latent_file, "TILE", 32)
         file = container.read(codec.encode(ImageData(photo(900, 72), alpha), EncodeOptions(quality=95)))
-    places = pixel_tiles(900, 72, 8, file.layout)
-    segments = [webp_lossless.encode_rgba(drawn[slice(*rows), slice(*columns)]) for rows, columns in places]
+    slices = pixel_tiles(900, 72, 8, file.layout)
+    segments = [webp_lossless.encode_rgba(lines[slice(*rows), slice(*columns)]) for rows, columns in slices]
     return container.write(with_segments(file, "overlay", segments, overlay=True))
 
 
-def salvaged(codec: EngineCodec, data: bytes) -> tuple[ImageData, str]:
-    """Return what there is, and what is said of it."""
-    with warnings.catch_warnings(record=True) as told:
+def salvage_with_report(codec: EngineCodec, data: bytes) -> tuple[ImageData, str]:
+    """Return the salvaged image and the text of its warning, "" if there is none."""
+    with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
-        found = salvage.salvage(codec, data)
-    assert all(warning.category is ImageWarning for warning in told)
-    assert len(told) < 2
-    return found, "".join(str(warning.message) for warning in told)
+        image = salvage.salvage(codec, data)
+    assert all(warning.category is ImageWarning for warning in messages)
+    assert len(messages) < 2
+    return image, "".join(str(warning.message) for warning in messages)
 
 
-def assert_same(found: ImageData, expected: ImageData) -> None:
-    np.testing.assert_array_equal(found.pixels, expected.pixels)
-    np.testing.assert_array_equal(found.alpha, expected.alpha)
-    assert (found.grey, found.metadata) == (expected.grey, expected.metadata)
+def assert_same(actual: ImageData, expected: ImageData) -> None:
+    np.testing.assert_array_equal(actual.pixels, expected.pixels)
+    np.testing.assert_array_equal(actual.alpha, expected.alpha)
+    assert (actual.grey, actual.metadata) == (expected.grey, expected.metadata)
 
 
-def test_whole_files(codec: EngineCodec, single: bytes, tiled: bytes, layered: bytes) -> None:
+def test_salvage_intact_file_equals_decode(codec: EngineCodec, single: bytes, tiled: bytes, layered: bytes) -> None:
     for data in (single, tiled, layered):
-        found, told = salvaged(codec, data)
-        assert not told
-        assert_same(found, codec.decode(data))
+        image, report = salvage_with_report(codec, data)
+        assert not report
+        assert_same(image, codec.decode(data))
 
 
-def test_prefixes_of_a_single_stream(codec: EngineCodec, single: bytes, photo: Photo) -> None:
-    """More of a file is a nearer picture, within a little: a pass alone may mislead."""
+def test_salvage_longer_prefix_of_one_stream_raises_psnr(codec: EngineCodec, single: bytes, photo: Photo) -> None:
+    """The PSNR rises with the prefix. A single pass may lower it by up to 1.5 dB."""
     original = photo(93, 61)
-    nearness = []
+    psnrs = []
     for length in range(14, len(single) - 4, 5):
-        found, told = salvaged(codec, single[:length])
-        assert found.pixels.shape == original.shape
-        assert told in {f"tiles: {n} of 1 missing, {1 - n} incomplete" for n in (0, 1)}
-        nearness.append(psnr(found.pixels, original))
-    assert nearness[-1] > nearness[0] + 8
-    assert all(later > earlier - 1.5 for earlier, later in pairwise(nearness))
+        image, report = salvage_with_report(codec, single[:length])
+        assert image.pixels.shape == original.shape
+        assert report in {f"tiles: {n} of 1 missing, {1 - n} incomplete" for n in (0, 1)}
+        psnrs.append(psnr(image.pixels, original))
+    assert psnrs[-1] > psnrs[0] + 8
+    assert all(later > earlier - 1.5 for earlier, later in pairwise(psnrs))
 
 
-def test_a_single_stream_that_is_whole(codec: EngineCodec, single: bytes, photo: Photo) -> None:
-    """Damage behind it costs no pixel."""
-    named = codec.encode(ImageData(photo(93, 61), metadata=Metadata(xmp=b"<x/>")), EncodeOptions(quality=60, layers=1))
-    whole = codec.decode(single)
-    for data in (single[:-1] + b"?", named[:-1] + b"?", named[:-6] + b"?" + named[-5:], named[:-1], named[:-16]):
-        found, told = salvaged(codec, data)
-        assert told == "the checksum does not match: metadata is left out, and the image may be wrong"
-        np.testing.assert_array_equal(found.pixels, whole.pixels)
+def test_salvage_damage_after_the_stream_keeps_all_pixels(codec: EngineCodec, single: bytes, photo: Photo) -> None:
+    """Damaged or missing metadata and checksums do not change the pixels."""
+    with_metadata = codec.encode(
+        ImageData(photo(93, 61), metadata=Metadata(xmp=b"<x/>")), EncodeOptions(quality=60, layers=1)
+    )
+    intact_image = codec.decode(single)
+    for data in (
+        single[:-1] + b"?",
+        with_metadata[:-1] + b"?",
+        with_metadata[:-6] + b"?" + with_metadata[-5:],
+        with_metadata[:-1],
+        with_metadata[:-16],
+    ):
+        image, report = salvage_with_report(codec, data)
+        assert report == "the checksum does not match: metadata is left out, and the image may be wrong"
+        np.testing.assert_array_equal(image.pixels, intact_image.pixels)
 
 
-def test_prefixes_of_several_tiles(codec: EngineCodec, tiled: bytes, photo: Photo) -> None:
-    """The first level alone shows the whole picture, and each level more of it."""
+def test_salvage_prefix_of_tiles_shows_all_tiles_at_the_complete_levels(
+    codec: EngineCodec, tiled: bytes, photo: Photo
+) -> None:
+    """The first level shows the full image, and each level raises the PSNR."""
     file, original = container.read(tiled), photo(900, 72)
     start = tiled.index(file.segments[0])
     ends = np.cumsum([0, *map(len, file.segments)]) + start
-    nearness = []
-    for level, words in (
+    psnrs = []
+    for level, message in (
         (1, "0 of 3 missing, 3 incomplete"),
         (2, "0 of 3 m"),
         (3, "0 of 3 m"),
         (4, "alpha of tiles: 3"),
     ):
-        found, told = salvaged(codec, tiled[: ends[3 * level]])
-        assert words in told
-        assert "alpha of tiles: 3 of 3 missing" in told
-        assert found.alpha is not None
-        assert (found.alpha == 255).all()
-        nearness.append(psnr(found.pixels, original))
-    assert nearness == sorted(nearness)
-    np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
-    found, told = salvaged(codec, tiled[: ends[1] + 3])
-    assert told.startswith("tiles: 2 of 3 missing, 1 incomplete")
-    found, told = salvaged(codec, tiled[: ends[-1]])
-    assert told == "the checksum does not match: metadata is left out, and the image may be wrong"
-    np.testing.assert_array_equal(found.alpha, codec.decode(tiled).alpha)
-    assert not found.metadata.xmp
+        image, report = salvage_with_report(codec, tiled[: ends[3 * level]])
+        assert message in report
+        assert "alpha of tiles: 3 of 3 missing" in report
+        assert image.alpha is not None
+        assert (image.alpha == 255).all()
+        psnrs.append(psnr(image.pixels, original))
+    assert psnrs == sorted(psnrs)
+    np.testing.assert_array_equal(image.pixels, codec.decode(tiled).pixels)
+    image, report = salvage_with_report(codec, tiled[: ends[1] + 3])
+    assert report.startswith("tiles: 2 of 3 missing, 1 incomplete")
+    image, report = salvage_with_report(codec, tiled[: ends[-1]])
+    assert report == "the checksum does not match: metadata is left out, and the image may be wrong"
+    np.testing.assert_array_equal(image.alpha, codec.decode(tiled).alpha)
+    assert not image.metadata.xmp
 
 
 @pytest.mark.parametrize("level", range(4))
 @pytest.mark.parametrize("tile", range(3))
-def test_damage_stays_where_it_is(codec: EngineCodec, tiled: bytes, level: int, tile: int) -> None:
-    file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
+def test_salvage_damaged_level_changes_only_pixels_near_its_tile(
+    codec: EngineCodec, tiled: bytes, level: int, tile: int
+) -> None:
+    file, data, intact_image = container.read(tiled), bytearray(tiled), codec.decode(tiled)
     data[data.index(file.segment(level, tile)) + len(file.segment(level, tile)) // 2] ^= 0x10
-    found, told = salvaged(codec, bytes(data))
-    assert told == f"tiles: {'1 of 3 missing, 0' if level == 0 else '0 of 3 missing, 1'} incomplete"
+    image, report = salvage_with_report(codec, bytes(data))
+    assert report == f"tiles: {'1 of 3 missing, 0' if level == 0 else '0 of 3 missing, 1'} incomplete"
     _, (left, right) = pixel_tiles(900, 72, 8, file.layout)[tile]
     affected = np.zeros(900, bool)
     affected[max(left - REACH, 0) : right + REACH] = True
-    np.testing.assert_array_equal(found.pixels[:, ~affected], whole.pixels[:, ~affected])
-    assert (found.pixels[:, left:right] != whole.pixels[:, left:right]).any()
-    np.testing.assert_array_equal(found.alpha, whole.alpha)
+    np.testing.assert_array_equal(image.pixels[:, ~affected], intact_image.pixels[:, ~affected])
+    assert (image.pixels[:, left:right] != intact_image.pixels[:, left:right]).any()
+    np.testing.assert_array_equal(image.alpha, intact_image.alpha)
 
 
-def test_damaged_alpha(codec: EngineCodec, tiled: bytes) -> None:
-    file, data, whole = container.read(tiled), bytearray(tiled), codec.decode(tiled)
+def test_salvage_damaged_alpha_makes_its_tile_opaque(codec: EngineCodec, tiled: bytes) -> None:
+    file, data, intact_image = container.read(tiled), bytearray(tiled), codec.decode(tiled)
     data[data.index(file.segment(4, 1)) + 30] ^= 1
-    found, told = salvaged(codec, bytes(data))
-    assert told == "alpha of tiles: 1 of 3 missing"
+    image, report = salvage_with_report(codec, bytes(data))
+    assert report == "alpha of tiles: 1 of 3 missing"
     _, (left, right) = pixel_tiles(900, 72, 8, file.layout)[1]
-    assert found.alpha is not None
-    assert whole.alpha is not None
-    assert (found.alpha[:, left:right] == 255).all()
-    np.testing.assert_array_equal(found.alpha[:, :left], whole.alpha[:, :left])
-    np.testing.assert_array_equal(found.pixels, whole.pixels)
+    assert image.alpha is not None
+    assert intact_image.alpha is not None
+    assert (image.alpha[:, left:right] == 255).all()
+    np.testing.assert_array_equal(image.alpha[:, :left], intact_image.alpha[:, :left])
+    np.testing.assert_array_equal(image.pixels, intact_image.pixels)
 
 
 @pytest.mark.parametrize("kind", ["overlay", "residual"])
 @pytest.mark.parametrize("tile", range(3))
-def test_damaged_layers(codec: EngineCodec, layered: bytes, kind: str, tile: int) -> None:
-    """The tile is shown without it, and others as ever."""
-    file, data, whole = container.read(layered), bytearray(layered), codec.decode(layered)
+def test_salvage_damaged_layer_is_left_out_of_its_tile(
+    codec: EngineCodec, layered: bytes, kind: str, tile: int
+) -> None:
+    """Pixels of other tiles do not change."""
+    file, data, intact_image = container.read(layered), bytearray(layered), codec.decode(layered)
     number = file.layout.segment_index(kind, tile)
     data[sum(map(len, file.segments[:number])) + layered.index(file.segments[0]) + 15] ^= 1
-    found, told = salvaged(codec, bytes(data))
-    assert told == f"{kind} of tiles: 1 of 3 missing"
+    image, report = salvage_with_report(codec, bytes(data))
+    assert report == f"{kind} of tiles: 1 of 3 missing"
     without = [b"" if n == number else segment for n, segment in enumerate(file.segments)]
     expected = codec.decode(container.write(replace(file, segments=without)))
-    assert_same(found, expected)
+    assert_same(image, expected)
     _, (left, right) = pixel_tiles(900, 72, 8, file.layout)[tile]
-    changed = (found.pixels != whole.pixels).any((0, 2))
+    changed = (image.pixels != intact_image.pixels).any((0, 2))
     assert changed[left:right].any()
     assert not changed[:left].any()
     assert not changed[right:].any()
 
 
-def test_prefixes_of_layers(codec: EngineCodec, layered: bytes) -> None:
-    """Overlays come before residuals, and those before alpha; as many tiles have them as are there."""
+def test_salvage_prefix_of_layers_applies_the_complete_segments(codec: EngineCodec, layered: bytes) -> None:
+    """Segments of overlays come first, then segments of residuals, then alpha."""
     file, start = container.read(layered), layered.index(container.read(layered).segments[0])
     ends = np.cumsum([0, *map(len, file.segments)]) + start
-    bare = codec.reconstruct(file)
+    without_layers = codec.reconstruct(file)
     for count in range(7):
-        found, told = salvaged(codec, layered[: ends[12 + count]])
+        image, report = salvage_with_report(codec, layered[: ends[12 + count]])
         missing = {"overlay": max(3 - count, 0), "residual": min(6 - count, 3), "alpha": 3}
-        assert told == "; ".join(f"{kind} of tiles: {n} of 3 missing" for kind, n in missing.items() if n)
-        whole = [n < 12 + count for n in range(len(file.segments))]
-        np.testing.assert_array_equal(found.pixels, LayerReader(file, whole).apply(bare.copy()))
-    np.testing.assert_array_equal(found.pixels, codec.decode(layered).pixels)
+        assert report == "; ".join(f"{kind} of tiles: {n} of 3 missing" for kind, n in missing.items() if n)
+        intact = [n < 12 + count for n in range(len(file.segments))]
+        np.testing.assert_array_equal(image.pixels, LayerReader(file, intact).apply(without_layers.copy()))
+    np.testing.assert_array_equal(image.pixels, codec.decode(layered).pixels)
 
 
-def test_damaged_metadata_is_told_of(codec: EngineCodec, tiled: bytes) -> None:
+def test_salvage_damaged_metadata_is_left_out_and_reported(codec: EngineCodec, tiled: bytes) -> None:
     data = bytearray(tiled)
     data[-9] ^= 1
-    found, told = salvaged(codec, bytes(data))
-    assert "metadata is left out" in told
-    np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
+    image, report = salvage_with_report(codec, bytes(data))
+    assert "metadata is left out" in report
+    np.testing.assert_array_equal(image.pixels, codec.decode(tiled).pixels)
 
 
-def test_metadata_that_is_none(codec: EngineCodec, tiled: bytes) -> None:
-    """The checksum is right, and so is the picture."""
+def test_salvage_invalid_exif_is_left_out_and_reported(codec: EngineCodec, tiled: bytes) -> None:
+    """The checksum matches, so the pixels equal the decoded pixels."""
     data = container.write(replace(container.read(tiled), chunks={container.EXIF: b"not deflated"}))
-    found, told = salvaged(codec, data)
-    assert told.startswith("metadata is left out: ")
-    assert found.missing == told
-    np.testing.assert_array_equal(found.pixels, codec.decode(tiled).pixels)
+    image, report = salvage_with_report(codec, data)
+    assert report.startswith("metadata is left out: ")
+    assert image.missing == report
+    np.testing.assert_array_equal(image.pixels, codec.decode(tiled).pixels)
     assert codec.decode(tiled).missing == ""
 
 
-def test_damaged_heads(codec: EngineCodec, tiled: bytes, single: bytes) -> None:
-    """An index has a check of its own, and nothing is believed of a file without it."""
+def test_salvage_damaged_header_or_index_raises_format_error(codec: EngineCodec, tiled: bytes, single: bytes) -> None:
+    """The index has its own checksum, and salvage needs an intact index."""
     start = tiled.index(container.read(tiled).segments[0])
-    for at in range(start):
+    for position in range(start):
         data = bytearray(tiled)
-        data[at] ^= 0x04
+        data[position] ^= 0x04
         with pytest.raises(FormatError):
             salvage.salvage(codec, bytes(data))
         with pytest.raises(FormatError):
-            salvage.salvage(codec, tiled[:at])
+            salvage.salvage(codec, tiled[:position])
     for data in (b"", b"SDT", single[:13], b"PNG" + single[3:], b"SDT\x02" + single[4:]):
         with pytest.raises(FormatError):
             salvage.salvage(codec, data)
 
 
 @pytest.mark.parametrize("name", ["x_left_over", "x_short_payload", "x_alignment", "x_swapped_tiles", "x_behind"])
-def test_what_decode_refuses_is_not_passed_off_as_whole(codec: EngineCodec, name: str) -> None:
-    """Checksums that fit, and streams that contradict themselves."""
+def test_salvage_of_files_that_decode_refuses_warns(codec: EngineCodec, name: str) -> None:
+    """The checksums match, but the streams are invalid."""
     data = (VECTORS / name / "input.sdt").read_bytes()
     with pytest.raises(FormatError):
         codec.decode(data)
-    assert salvaged(codec, data)[1]
+    assert salvage_with_report(codec, data)[1]

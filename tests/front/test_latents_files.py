@@ -234,7 +234,7 @@ def test_read_latents_of_an_unknown_key_names_those_there_are(data: bytes) -> No
 
 
 def test_read_latents_of_npy_by_a_key_is_refused() -> None:
-    with pytest.raises(ValueError, match="the array of a .npy file has no name"):
+    with pytest.raises(ValueError, match=r"the array of a \.npy file has no name"):
         read(npy(SMALL), "latents")
 
 

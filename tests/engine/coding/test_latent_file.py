@@ -1,4 +1,4 @@
-"""Latents to files and back, in a shipped latent space and in one that the file itself describes."""
+"""Round trips of latents through files, with shipped profiles and with inline profiles."""
 
 import dataclasses
 import tracemalloc
@@ -42,7 +42,7 @@ def smooth_latents(shape: tuple[int, int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 4, 16])
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (65, 41), (128, 64)])
-def test_inline_profile(inline_profile: Make, channels: int, width: int, height: int) -> None:
+def test_encode_latents_inline_profile_round_trip(inline_profile: Make, channels: int, width: int, height: int) -> None:
     profile = inline_profile(channels)
     latents = smooth_latents(profile.grid(width, height))
     data = container.write(
@@ -52,8 +52,8 @@ def test_inline_profile(inline_profile: Make, channels: int, width: int, height:
     assert dataclasses.replace(file.header, alignment=0) == Header(width, height, 0, 0, 2000, True)
     assert file.chunks == {0x70: b"text"}
     assert file.profile == pack_profile(profile)
-    step = channel_steps(profile, file.header)[:, None, None]
-    assert (abs(decode_latents(file) - latents) <= step * 1.07).all()
+    quant_steps = channel_steps(profile, file.header)[:, None, None]
+    assert (abs(decode_latents(file) - latents) <= quant_steps * 1.07).all()
     sdtrt.verify(data)
     assert sdtrt.info(data).latent_space == "x-0123abcd"
     with pytest.raises(BundleError, match="x-0123abcd"):
@@ -61,18 +61,18 @@ def test_inline_profile(inline_profile: Make, channels: int, width: int, height:
 
 
 @pytest.mark.parametrize("identifier", PROFILE_NAMES)
-def test_shipped_profile(identifier: int) -> None:
+def test_encode_latents_shipped_profile_round_trip(identifier: int) -> None:
     profile = shipped_profile(identifier)
     latents = smooth_latents(profile.grid(50, 30))
     file = encode_latents_to_file(latents, 50, 30, profile, 2048)
     assert file.chunks == {}
-    step = channel_steps(profile, file.header)[:, None, None]
-    again = decode_latents(container.read(container.write(file)))
-    assert (abs(again - latents) <= step * 2.01).all()
-    assert np.square((again - latents) / step).mean() < 0.14
+    quant_steps = channel_steps(profile, file.header)[:, None, None]
+    decoded = decode_latents(container.read(container.write(file)))
+    assert (abs(decoded - latents) <= quant_steps * 2.01).all()
+    assert np.square((decoded - latents) / quant_steps).mean() < 0.14
 
 
-def test_smaller_steps_are_nearer_and_larger(inline_profile: Make) -> None:
+def test_encode_latents_smaller_quant_step_lowers_error_and_grows_file(inline_profile: Make) -> None:
     profile = inline_profile(4)
     latents = smooth_latents(profile.grid(200, 160))
     files = [encode_latents_to_file(latents, 200, 160, profile, code) for code in (2400, 2000, 1600)]
@@ -83,40 +83,42 @@ def test_smaller_steps_are_nearer_and_larger(inline_profile: Make) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 6), (3, 4, 5), (4, 5, 4), (4, 20), (1, 4, 4, 5)])
-def test_latents_of_the_wrong_shape(inline_profile: Make, shape: tuple[int, ...]) -> None:
+def test_encode_latents_wrong_shape_raises_value_error(inline_profile: Make, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shape"):
         encode_latents_to_file(np.zeros(shape, np.float32), 40, 32, inline_profile(4), 2048)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_latents_that_are_not_finite(inline_profile: Make, bad: float) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_encode_latents_not_finite_raises_value_error(inline_profile: Make, value: float) -> None:
     latents = np.zeros((4, 1, 1), np.float32)
-    latents[2] = bad
+    latents[2] = value
     with pytest.raises(ValueError, match="finite"):
         encode_latents_to_file(latents, 8, 8, inline_profile(4), 2048)
 
 
 @pytest.mark.parametrize("identifier", [*PRIOR_NAMES, PALETTE])
-def test_profiles_of_their_own_have_the_adaptive_prior(inline_profile: Make, identifier: int) -> None:
+def test_decode_inline_profile_without_adaptive_prior_raises_format_error(
+    inline_profile: Make, identifier: int
+) -> None:
     file = File(Header(8, 8, 0, identifier, 2048), (b"",), profile=pack_profile(inline_profile(4)))
     for function in (decode_symbols, decode_latents):
         with pytest.raises(FormatError, match="profile of its own"):
             function(file)
 
 
-def test_an_unknown_prior() -> None:
+def test_decode_symbols_unknown_prior_raises_format_error() -> None:
     with pytest.raises(FormatError, match="prior 99"):
         decode_symbols(File(Header(8, 8, 1, 99, 2048), (b"",)))
 
 
-def test_parameters_cut_short(inline_profile: Make) -> None:
+def test_decode_symbols_truncated_prior_parameters_raises_format_error(inline_profile: Make) -> None:
     file = File(Header(8, 8, 0, 0, 2048, alignment=1), (b"\1" * 11,), profile=pack_profile(inline_profile(4)))
     with pytest.raises(FormatError, match="parameters"):
         decode_symbols(file)
 
 
-def test_adaptive_prior_with_a_shipped_profile() -> None:
-    """The two ids are free of each other."""
+def test_encode_latents_shipped_profile_with_adaptive_prior_round_trip() -> None:
+    """The ids of the profile and the prior are independent."""
     profile = shipped_profile(1)
     symbols = np.random.default_rng(0).integers(-3, 4, profile.grid(24, 24)).astype(np.int16)
     latents = (
@@ -128,8 +130,8 @@ def test_adaptive_prior_with_a_shipped_profile() -> None:
     np.testing.assert_array_equal(decode_symbols(container.read(container.write(file))), symbols)
 
 
-def test_limits_hold_for_symbols(inline_profile: Make) -> None:
-    """A profile of 255 channels at full resolution turns 2**26 pixels into 2**34 symbols: refused, not allocated."""
+def test_decode_too_many_symbols_raises_limit_error_before_allocation(inline_profile: Make) -> None:
+    """A profile of 255 channels at full resolution turns 2**26 pixels into 2**34 symbols."""
     profile = inline_profile(255, 1)
     data = container.write(File(Header(8192, 8192, 0, 0, 2048), (bytes(765) + b"\1",), profile=pack_profile(profile)))
     tracemalloc.start()
@@ -142,15 +144,15 @@ def test_limits_hold_for_symbols(inline_profile: Make) -> None:
         tracemalloc.stop()
 
 
-def test_limits_are_an_argument(inline_profile: Make) -> None:
+def test_decode_symbols_respects_the_given_limits(inline_profile: Make) -> None:
     profile = inline_profile(16, 2)
     file = encode_latents_to_file(np.zeros(profile.grid(10, 10), np.float32), 10, 10, profile, 2048)
     assert decode_symbols(file, Limits(max_pixels=400)).shape == (16, 5, 5)
-    with pytest.raises(LimitError):
+    with pytest.raises(LimitError, match="limit"):
         decode_symbols(file, Limits(max_pixels=399))
 
 
-def test_fitted_parameters_lead_the_payload(inline_profile: Make) -> None:
+def test_encode_latents_adaptive_prior_parameters_start_the_payload(inline_profile: Make) -> None:
     profile = inline_profile(4)
     file = encode_latents_to_file(
         smooth_latents(profile.grid(64, 64)), 64, 64, profile, 2048, TileCodingOptions(effort=1)
@@ -162,31 +164,31 @@ SD1 = shipped_profile(2)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (61, 43), (256, 192)])
-def test_palette(width: int, height: int) -> None:
+def test_encode_palette_file_round_trip(width: int, height: int) -> None:
     latents = smooth_latents(SD1.grid(width, height)) / 2
     file = encode_palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})
     assert dataclasses.replace(file.header, alignment=0) == Header(width, height, 2, PALETTE, 0, True)
     data = container.write(file)
     assert container.write(encode_palette_file(latents, width, height, SD1, grey=True, chunks={0x70: b"text"})) == data
-    again = decode_latents(container.read(data))
-    assert (again.shape, again.dtype) == (latents.shape, np.float32)
-    assert np.square(again - latents).mean() < 0.05
+    decoded = decode_latents(container.read(data))
+    assert (decoded.shape, decoded.dtype) == (latents.shape, np.float32)
+    assert np.square(decoded - latents).mean() < 0.05
     sdtrt.verify(data)
-    about = sdtrt.info(data)
-    assert (about.method, about.quality, about.step) == ("palette", None, None)
+    info = sdtrt.info(data)
+    assert (info.method, info.quality, info.step) == ("palette", None, None)
     with pytest.raises(FormatError, match="palette"):
         decode_symbols(file)
 
 
-def test_palette_diffuses_errors() -> None:
-    """The mean of a flat plane survives, though no palette colour has its value: that is what diffusion is for."""
+def test_encode_palette_file_diffuses_errors_so_that_the_mean_is_preserved() -> None:
+    """The plane is nearly flat, and no palette colour has its value."""
     latents = np.full((4, 32, 32), 0.3, np.float32) + np.random.default_rng(3).normal(0, 1e-3, (4, 32, 32))
     latents = latents.astype(np.float32)
-    again = decode_latents(encode_palette_file(latents, 256, 256, SD1))
-    assert abs(float(again.mean()) - 0.3) < 2e-3
+    decoded = decode_latents(encode_palette_file(latents, 256, 256, SD1))
+    assert abs(float(decoded.mean()) - 0.3) < 2e-3
 
 
-def test_palettes_that_cannot_be(inline_profile: Make) -> None:
+def test_encode_palette_file_invalid_arguments_raises_value_error(inline_profile: Make) -> None:
     for profile in (inline_profile(4), shipped_profile(1)):
         with pytest.raises(ValueError, match="4 channels"):
             encode_palette_file(np.zeros(profile.grid(16, 16), np.float32), 16, 16, profile)
@@ -196,15 +198,15 @@ def test_palettes_that_cannot_be(inline_profile: Make) -> None:
         encode_palette_file(np.zeros((4, 2, 3), np.float32), 16, 16, SD1)
 
 
-def test_damaged_palettes() -> None:
+def test_decode_latents_damaged_palette_raises_format_error() -> None:
     file = encode_palette_file(smooth_latents((4, 4, 4)), 32, 32, SD1)
     payloads = [b"", file.segments[0][:-1], file.segments[0] + b"\0", b"\0" + file.segments[0], file.segments[0][:40]]
     for payload in payloads:
         header = dataclasses.replace(file.header, alignment=-len(payload) % 4)
         with pytest.raises(FormatError, match="payload"):
             decode_latents(dataclasses.replace(file, header=header, segments=(payload,)))
-    for width in (24, 40):  # of another size
+    for width in (24, 40):  # the payload has another size
         with pytest.raises(FormatError, match="payload"):
             decode_latents(dataclasses.replace(file, header=dataclasses.replace(file.header, width=width)))
-    with pytest.raises(LimitError):
+    with pytest.raises(LimitError, match="limit"):
         decode_latents(file, Limits(max_pixels=63))

@@ -1,4 +1,4 @@
-"""What is asked for, and rate control: never above the bytes nor below the PSNR, and near them where possible."""
+"""Rate control: files are at most the requested size or at least the requested PSNR, and near the target."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,93 +23,97 @@ from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.image import psnr
 
 
-def sizes(quality: float) -> bytes:
-    """Files that grow with quality, unevenly."""
-    notches = round((quality - MIN_QUALITY) / QUALITY_GRID)
-    return bytes(20 + notches * 3 + notches % 2)
+def encode_fake_file(quality: float) -> bytes:
+    """Return a file of zeros whose size grows with quality, unevenly."""
+    quality_index = round((quality - MIN_QUALITY) / QUALITY_GRID)
+    return bytes(20 + quality_index * 3 + quality_index % 2)
 
 
 @pytest.mark.parametrize("nbytes", [21, 22, 25, 400, 1000, 3000])
-def test_sizes_are_met_soon(nbytes: int) -> None:
+def test_highest_quality_within_meets_the_size_in_12_trials(nbytes: int) -> None:
     trials = []
 
     def code_file(quality: float) -> bytes:
         trials.append(quality)
-        return sizes(quality)
+        return encode_fake_file(quality)
 
-    found = len(highest_quality_within(nbytes, 100, code_file))
-    assert nbytes - max(5, SIZE_TOLERANCE * nbytes) <= found <= nbytes
+    size = len(highest_quality_within(nbytes, 100, code_file))
+    assert nbytes - max(5, SIZE_TOLERANCE * nbytes) <= size <= nbytes
     assert len(trials) <= 12
 
 
-def test_too_few_bytes_tell_the_smallest() -> None:
+def test_highest_quality_within_too_few_bytes_error_names_the_smallest_size() -> None:
     with pytest.raises(ValueError, match=r"19 bytes are too few.*has 2[01]"):
-        highest_quality_within(19, 100, sizes)
+        highest_quality_within(19, 100, encode_fake_file)
 
 
-def test_more_bytes_than_quality_100_takes() -> None:
-    assert highest_quality_within(1 << 20, 100, sizes) == sizes(100)
+def test_highest_quality_within_more_bytes_than_needed_returns_quality_100() -> None:
+    assert highest_quality_within(1 << 20, 100, encode_fake_file) == encode_fake_file(100)
 
 
 @pytest.mark.parametrize("nbytes", [150, 300, 700, 1400])
-def test_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], nbytes: int) -> None:
+def test_encode_max_bytes_is_met_within_3_percent(
+    codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], nbytes: int
+) -> None:
     data = codec.encode(photo(160, 120), max_bytes=nbytes)
     assert 0.97 * nbytes <= len(data) <= nbytes
     assert codec.decode(data).size == (160, 120)
 
 
-def test_bits_per_pixel(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_encode_bpp_is_met_within_3_percent(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
     data = codec.encode(photo(160, 120), bpp=0.5)
     assert 0.97 * 0.5 <= 8 * len(data) / (160 * 120) <= 0.5
 
 
-def likeness(data: bytes) -> float:
-    """A PSNR that rises with quality, unevenly, of the files of `sizes`."""
-    notches = (len(data) - 20) // 3
-    return 36 - ((2000 - notches) / 200) ** 1.5 / 2
+def fake_psnr(data: bytes) -> float:
+    """Return a PSNR that rises unevenly with quality, for the files of `encode_fake_file`."""
+    quality_index = (len(data) - 20) // 3
+    return 36 - ((2000 - quality_index) / 200) ** 1.5 / 2
 
 
-@pytest.mark.parametrize("wanted", [25.0, 30.0, 33.25])
-def test_interpolation(wanted: float) -> None:
+@pytest.mark.parametrize("target_psnr", [25.0, 30.0, 33.25])
+def test_lowest_quality_above_meets_the_psnr_in_8_trials(target_psnr: float) -> None:
     trials = []
 
     def measure(data: bytes) -> float:
         trials.append(data)
-        return likeness(data)
+        return fake_psnr(data)
 
-    found = likeness(lowest_quality_above(wanted, MAX_QUALITY, sizes, measure))
-    assert wanted <= found < wanted + PSNR_TOLERANCE
+    actual = fake_psnr(lowest_quality_above(target_psnr, MAX_QUALITY, encode_fake_file, measure))
+    assert target_psnr <= actual < target_psnr + PSNR_TOLERANCE
     assert len(trials) <= 8
 
 
-def test_too_many_decibels_tell_the_most() -> None:
+def test_lowest_quality_above_unreachable_psnr_error_names_the_best_psnr() -> None:
     with pytest.raises(ValueError, match=r"60 dB cannot be reached.*has 3\d\.\d\d"):
-        lowest_quality_above(60, MAX_QUALITY, sizes, likeness)
+        lowest_quality_above(60, MAX_QUALITY, encode_fake_file, fake_psnr)
 
 
-def test_fewer_decibels_than_the_coarsest_step_has() -> None:
-    assert lowest_quality_above(1, MAX_QUALITY, sizes, likeness) == sizes(MIN_QUALITY)
+def test_lowest_quality_above_low_psnr_returns_the_lowest_quality() -> None:
+    assert lowest_quality_above(1, MAX_QUALITY, encode_fake_file, fake_psnr) == encode_fake_file(MIN_QUALITY)
 
 
-@pytest.mark.parametrize("wanted", [26.0, 28.0])
-def test_psnr_of_pictures(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], wanted: float) -> None:
+@pytest.mark.parametrize("target_psnr", [26.0, 28.0])
+def test_encode_target_psnr_is_met_within_0_3_db(
+    codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray], target_psnr: float
+) -> None:
     pixels = photo(160, 120)
-    data = codec.encode(pixels, target_psnr=wanted)
-    found = psnr(pixels, np.asarray(codec.decode(data)))
-    assert wanted <= found < wanted + 0.3
-    assert len(data) < len(codec.encode(pixels, target_psnr=wanted + 3))
+    data = codec.encode(pixels, target_psnr=target_psnr)
+    actual = psnr(pixels, np.asarray(codec.decode(data)))
+    assert target_psnr <= actual < target_psnr + 0.3
+    assert len(data) < len(codec.encode(pixels, target_psnr=target_psnr + 3))
 
 
-def test_psnr_of_pictures_that_are_better_when_coarse(codec: sdtrt.Codec) -> None:
-    """Black has more decibels at coarse steps than at fine ones, a single pixel may even be exact."""
+def test_encode_target_psnr_of_images_with_higher_psnr_at_coarse_steps(codec: sdtrt.Codec) -> None:
+    """A black image has a higher PSNR at coarse steps than at fine steps. A single pixel may even be exact."""
     black = np.zeros((64, 64, 3), np.uint8)
     assert psnr(black, np.asarray(codec.decode(codec.encode(black, quality=100, layers=1)))) < 51
     assert psnr(black, np.asarray(codec.decode(codec.encode(black, target_psnr=51)))) >= 51
     codec.encode(np.array([[[241, 129, 61]]], np.uint8), target_psnr=30)
 
 
-def test_a_search_for_psnr_ends_soon() -> None:
-    """However PSNR falls: here hardly, and then at once."""
+def test_lowest_quality_above_psnr_cliff_takes_at_most_24_trials() -> None:
+    """The PSNR hardly falls with quality, then drops by 40 dB."""
     trials: list[float] = []
 
     def code_file(quality: float) -> bytes:
@@ -117,33 +121,35 @@ def test_a_search_for_psnr_ends_soon() -> None:
         return round(1000 + quality / QUALITY_GRID).to_bytes(2, "big")
 
     def cliff(data: bytes) -> float:
-        notches = int.from_bytes(data, "big")
-        return 60 - 1e-5 * (4000 - notches) if notches >= 1550 else 20
+        quality_index = int.from_bytes(data, "big")
+        return 60 - 1e-5 * (4000 - quality_index) if quality_index >= 1550 else 20
 
     assert lowest_quality_above(59.9, MAX_QUALITY, code_file, cliff) == (1550).to_bytes(2, "big")
     assert len(trials) <= 24
 
 
-def test_psnr_of_grey_pictures_is_that_of_grey(codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]) -> None:
+def test_encode_target_psnr_of_grey_images_is_measured_in_grey(
+    codec: sdtrt.Codec, photo: Callable[[int, int], np.ndarray]
+) -> None:
     grey = photo(96, 96)[:, :, 0]
-    found = psnr(grey, np.asarray(codec.decode(codec.encode(grey, target_psnr=38))))
-    assert 38 <= found < 38.5
+    actual = psnr(grey, np.asarray(codec.decode(codec.encode(grey, target_psnr=38))))
+    assert 38 <= actual < 38.5
 
 
-def test_latents_have_no_psnr() -> None:
+def test_encode_latents_target_psnr_raises_value_error() -> None:
     with pytest.raises(ValueError, match="no image"):
         encode_latents(
             np.zeros((40, 2, 2), np.float32), 16, 16, EngineCodec("tiny").profile, EncodeOptions(target_psnr=30)
         )
 
 
-def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
+def test_encode_palette_of_40_channels_raises_value_error(codec: sdtrt.Codec) -> None:
     with pytest.raises(ValueError, match="4 channels"):
         codec.encode(np.zeros((8, 8, 3), np.uint8), method="palette")
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("fields", "message"),
     [
         ({"quality": 50, "max_bytes": 100}, "one of them only"),
         ({"target_psnr": 30, "bpp": 1}, "one of them only"),
@@ -159,21 +165,21 @@ def test_palette_is_not_for_every_latent_space(codec: sdtrt.Codec) -> None:
         ({"method": "palette", "quality": 50}, "one rate only"),
     ],
 )
-def test_wishes_that_make_no_sense(codec: sdtrt.Codec, asked: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        EncodeOptions(**asked)
-    with pytest.raises(ValueError, match=words):
-        codec.encode(np.zeros((8, 8, 3), np.uint8), **asked)
+def test_encode_options_invalid_raises_value_error(codec: sdtrt.Codec, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EncodeOptions(**fields)
+    with pytest.raises(ValueError, match=message):
+        codec.encode(np.zeros((8, 8, 3), np.uint8), **fields)
 
 
 @pytest.mark.parametrize(
     "options", [EncodeOptions(target_psnr=1e307), EncodeOptions(bpp=1e-4), EncodeOptions(max_bytes=1)]
 )
-def test_wishes_that_nobody_can_grant(options: EncodeOptions) -> None:
+def test_encode_to_target_unreachable_target_raises_value_error(options: EncodeOptions) -> None:
     with pytest.raises(ValueError, match=r"cannot be reached|too few"):
         encode_to_target(options, 8, 8, lambda quality: bytes(100), lambda data: 30.0)
 
 
 @pytest.mark.parametrize("options", [EncodeOptions(bpp=1e308), EncodeOptions(max_bytes=10**400)])
-def test_wishes_for_more_than_there_is(options: EncodeOptions) -> None:
+def test_encode_to_target_huge_size_returns_the_highest_quality(options: EncodeOptions) -> None:
     assert encode_to_target(options, 8, 8, lambda quality: bytes(round(100 + quality)), lambda data: 30.0) == bytes(230)

@@ -1,4 +1,4 @@
-"""Symbols to bytes and back, the coder against one written out in Python, and payloads that are none."""
+"""Streams: round trips of symbols, a second decoder in plain Python, and damaged payloads."""
 
 import os
 import subprocess
@@ -18,6 +18,7 @@ from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdge
 from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
 from sdtrt.engine.coding.priors.symbol_planes import AdaptivePass, SymbolPlanes, adaptive_passes
 from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, MAX_BIN, NUM_SCALES, Context, bins_of
+from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.layers.residual_contexts import residual_tables
 from sdtrt.errors import FormatError
@@ -28,13 +29,13 @@ TABLES = adaptive_tables()
 
 
 def noise(seed: int, shape: tuple[int, ...], kind: str) -> NDArray[np.int16]:
-    """Return int16 symbols: `small` ones, the `full` range, both `mixed`, the `ends` alone, `zero`."""
+    """Return int16 symbols: small values, the full range, a mix of both, only the two extreme values, or zeros."""
     rng = np.random.default_rng(seed)
     small, full = rng.integers(-2, 3, shape), rng.integers(-32768, 32768, shape)
     mixed = np.where(rng.random(shape) < 0.1, full, small * rng.integers(0, 40, shape))
     ends = rng.choice([-32768, 32767], shape)
-    chosen = {"small": small, "full": full, "mixed": mixed, "ends": ends, "zero": np.zeros(shape)}
-    return chosen[kind].astype(np.int16)
+    values = {"small": small, "full": full, "mixed": mixed, "ends": ends, "zero": np.zeros(shape)}
+    return values[kind].astype(np.int16)
 
 
 KINDS = st.sampled_from(["small", "full", "mixed", "ends", "zero"])
@@ -57,7 +58,7 @@ def test_network_prior_round_trip(name: str, seed: int, height: int, width: int,
 
 @settings(max_examples=60)
 @given(st.integers(0, 1 << 32), st.integers(1, 16), SIDES, SIDES, KINDS, st.booleans())
-def test_adaptive_round_trip(seed: int, channels: int, height: int, width: int, kind: str, fit: bool) -> None:
+def test_adaptive_prior_round_trip(seed: int, channels: int, height: int, width: int, kind: str, fit: bool) -> None:
     symbols = noise(seed, (channels, height, width), kind)
     if fit:
         prior = fit_adaptive(symbols)
@@ -72,7 +73,7 @@ def test_adaptive_round_trip(seed: int, channels: int, height: int, width: int, 
 
 
 @PRIORS
-def test_larger_planes(name: str) -> None:
+def test_network_prior_round_trip_of_larger_planes(name: str) -> None:
     symbols = noise(0, (CHANNELS[name], 33, 70), "mixed")
     payload = stream_codec.encode_stream(symbols, shipped_prior(name), 2048).data
     np.testing.assert_array_equal(
@@ -80,21 +81,21 @@ def test_larger_planes(name: str) -> None:
     )
 
 
-def test_fitting_pays() -> None:
-    """Fitted parameters code Laplacian noise near its entropy, and no worse than any others tried."""
+def test_fit_adaptive_is_near_entropy_and_beats_random_parameters() -> None:
+    """Fitted parameters code Laplacian noise near its entropy. Random parameters are not better by over 4 bytes."""
     rng = np.random.default_rng(2)
     symbols = np.rint(rng.laplace(0, [[[1.0]], [[12.0]]], (2, 40, 40))).astype(np.int16)
     fitted = len(stream_codec.encode_stream(symbols, fit_adaptive(symbols), 0).data)
     histograms = [np.unique(plane, return_counts=True)[1] / 1600 for plane in symbols]
-    floor = sum(-1600 * (p * np.log2(p)).sum() / 8 for p in histograms)
-    assert fitted < 1.08 * floor
+    entropy_nbytes = sum(-1600 * (p * np.log2(p)).sum() / 8 for p in histograms)
+    assert fitted < 1.08 * entropy_nbytes
     for _ in range(20):
         parameters = rng.integers(0, [9, NUM_SCALES, NUM_SCALES], (2, 3)).astype(np.uint8)
         assert fitted <= len(stream_codec.encode_stream(symbols, AdaptivePrior(parameters), 0).data) + 4
 
 
 class ArbitraryPrior:
-    """Contexts that are seeded noise over their whole range."""
+    """A prior whose contexts are seeded noise over the whole range of locations and scales."""
 
     centroids, has_recon_offsets = None, False
     cuts = (1, 4)
@@ -112,38 +113,38 @@ class ArbitraryPrior:
     def planes(self, shape: tuple[int, int, int], step_code: int, inner: InnerEdges = NO_INNER_EDGES) -> SymbolPlanes:
         return SymbolPlanes(shape, inner)
 
-    def context(self, step: AdaptivePass, planes: SymbolPlanes, number: int) -> Context:
+    def context(self, coding_pass: AdaptivePass, planes: SymbolPlanes, number: int) -> Context:
         rng = np.random.default_rng(number)
-        shape = step.stop, planes.positions(step)
+        shape = coding_pass.stop, planes.positions(coding_pass)
         location = rng.integers(-200, 200, shape)
         return Context(location.astype(np.int32), rng.integers(0, NUM_SCALES, shape).astype(np.int32))
 
 
 class FixedPrior(ArbitraryPrior):
-    """The same location everywhere."""
+    """A prior with the same location at every position."""
 
     def __init__(self, location: int) -> None:
         super().__init__(1)
         self._location = location
 
-    def context(self, step: AdaptivePass, planes: SymbolPlanes, number: int) -> Context:
-        flat = np.zeros((step.stop, planes.positions(step)), np.int32)
+    def context(self, coding_pass: AdaptivePass, planes: SymbolPlanes, number: int) -> Context:
+        flat = np.zeros((coding_pass.stop, planes.positions(coding_pass)), np.int32)
         return Context(flat + self._location * 8, flat)
 
 
-@pytest.mark.parametrize(("symbol", "too_far"), [(32767, 32768), (-32768, -32769)])
-def test_symbols_that_do_not_fit_16_bits(symbol: int, too_far: int) -> None:
+@pytest.mark.parametrize(("symbol", "location_out_of_range"), [(32767, 32768), (-32768, -32769)])
+def test_decode_stream_symbol_outside_int16_raises_format_error(symbol: int, location_out_of_range: int) -> None:
     symbols = np.full((1, 2, 2), symbol, np.int16)
     payload = stream_codec.encode_stream(symbols, FixedPrior(symbol), 0).data
     np.testing.assert_array_equal(
         stream_codec.decode_stream(payload, symbols.shape, FixedPrior(symbol), 0).symbols, symbols
     )
     with pytest.raises(FormatError, match="16 bits"):
-        stream_codec.decode_stream(payload, symbols.shape, FixedPrior(too_far), 0)
+        stream_codec.decode_stream(payload, symbols.shape, FixedPrior(location_out_of_range), 0)
 
 
 class Ans:
-    """The coder's arithmetic: 64 bits of state, words of 32, probabilities of 24."""
+    """An ANS decoder in plain Python, with 64 bits of state, words of 32 bits and probabilities of 24 bits."""
 
     def __init__(self, payload: bytes) -> None:
         padded = bytes(-len(payload) % 4) + payload
@@ -165,17 +166,21 @@ class Ans:
         self.refill()
         return index
 
-    def take_entries(self, tables: list[list[int]]) -> list[int]:
-        """Read one entry of each table: whether it is the likely one, where there is one; then those that are not."""
+    def take_bins(self, tables: list[list[int]]) -> list[int]:
+        """Read one bin from each table.
+
+        The flags come first: one for each table whose mode has more than half of the weight. A flag of 0 is the mode.
+        The bins of all other tables follow.
+        """
         half = 1 << 23
-        pairs = [[max(weights), (1 << 24) - max(weights)] if max(weights) > half else None for weights in tables]
-        others = [pair is None or self.take(pair) == 1 for pair in pairs]
+        mode_tables = [[max(weights), (1 << 24) - max(weights)] if max(weights) > half else None for weights in tables]
+        is_other = [table is None or self.take(table) == 1 for table in mode_tables]
         return [
-            self.take(others_of(weights)) if other else weights.index(max(weights))
-            for weights, other in zip(tables, others, strict=True)
+            self.take(escape_weights(weights)) if other else weights.index(max(weights))
+            for weights, other in zip(tables, is_other, strict=True)
         ]
 
-    def take_uniform(self, size: int) -> int:
+    def take_number(self, size: int) -> int:
         weight = (1 << 24) // size
         quantile = self.state & ((1 << 24) - 1)
         index = quantile // weight
@@ -184,44 +189,44 @@ class Ans:
         return index
 
 
-def others_of(weights: list[int]) -> list[int]:
-    """Return a table's weights once its likely entry is ruled out, the table's own if it has none."""
-    likely, total = max(weights), 1 << 24
-    if likely <= total // 2:
+def escape_weights(weights: list[int]) -> list[int]:
+    """Return the weights of a table without its mode, unchanged if the mode has at most half of the weight."""
+    mode_weight, total = max(weights), 1 << 24
+    if mode_weight <= total // 2:
         return weights
-    at = weights.index(likely)
-    shares = [0 if e == at else weight * (total - 1) // (total - likely) for e, weight in enumerate(weights)]
-    shares[shares.index(max(shares))] += total - 1 - sum(shares)
-    return [*shares[:at], 1, *shares[at + 1 :]]
+    mode = weights.index(mode_weight)
+    scaled = [0 if n == mode else weight * (total - 1) // (total - mode_weight) for n, weight in enumerate(weights)]
+    scaled[scaled.index(max(scaled))] += total - 1 - sum(scaled)
+    return [*scaled[:mode], 1, *scaled[mode + 1 :]]
 
 
 def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) -> NDArray[np.int64]:
     ans = Ans(payload)
     symbols = np.zeros(shape, np.int64)
-    present = [n for n, step in enumerate(prior.passes(shape[0])) if step.phase.slices(*shape[1:])]
-    held = ans.take_uniform(1 << len(present).bit_length())
-    for number in present[:held]:
-        step = prior.passes(shape[0])[number]
-        places = [
+    pass_numbers = [n for n, one in enumerate(prior.passes(shape[0])) if one.phase.slices(*shape[1:])]
+    num_coded = ans.take_number(1 << len(pass_numbers).bit_length())
+    for number in pass_numbers[:num_coded]:
+        coding_pass = prior.passes(shape[0])[number]
+        positions = [
             (channel, y, x)
             for channel in prior.order(shape[0])
-            for first_y, first_x in step.phase.offsets
-            for y in range(first_y, shape[1], step.phase.stride)
-            for x in range(first_x, shape[2], step.phase.stride)
+            for first_y, first_x in coding_pass.phase.offsets
+            for y in range(first_y, shape[1], coding_pass.phase.stride)
+            for x in range(first_x, shape[2], coding_pass.phase.stride)
         ]
-        context = prior.context(step, prior.planes(shape, 0), number)
+        context = prior.context(coding_pass, prior.planes(shape, 0), number)
         contexts = list(zip(context.location.ravel().tolist(), context.scale.ravel().tolist(), strict=True))
-        bins = ans.take_entries([prior.tables[scale * 8 + location % 8].tolist() for location, scale in contexts])
-        coded = [(*one, bin_) for one, bin_ in zip(contexts, bins, strict=True)]
+        bins = ans.take_bins([prior.tables[scale * 8 + location % 8].tolist() for location, scale in contexts])
+        coded = [(*context_, bin_) for context_, bin_ in zip(contexts, bins, strict=True)]
         values = [
             None if bin_ == ESCAPE else (location // 8) + (bin_ - MAX_BIN) * 2 ** int(LOW_BITS[scale])
             for location, scale, bin_ in coded
         ]
         for n, (_, scale, _) in enumerate(coded):
             if values[n] is not None and LOW_BITS[scale]:
-                values[n] += ans.take_uniform(1 << int(LOW_BITS[scale]))
-        for place, value in zip(places, values, strict=True):
-            symbols[place] = ans.take_uniform(1 << 16) - (1 << 15) if value is None else value
+                values[n] += ans.take_number(1 << int(LOW_BITS[scale]))
+        for position, value in zip(positions, values, strict=True):
+            symbols[position] = ans.take_number(1 << 16) - (1 << 15) if value is None else value
     assert ans.state == 0
     assert not ans.words
     return symbols
@@ -229,7 +234,7 @@ def decode_in_python(payload: bytes, shape: tuple[int, int, int], prior: Prior) 
 
 @pytest.mark.parametrize("kind", ["small", "mixed", "full", "zero"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (2, 8, 6)])
-def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
+def test_encode_stream_is_decoded_by_the_plain_python_decoder(kind: str, shape: tuple[int, int, int]) -> None:
     symbols = noise(9, shape, kind)
     prior = ArbitraryPrior(shape[0])
     payload = stream_codec.encode_stream(symbols, prior, 0).data
@@ -237,45 +242,48 @@ def test_the_format_written_out(kind: str, shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("tables", [TABLES, residual_tables().tables], ids=["latents", "residual"])
-def test_the_library_keeps_our_weights(tables: NDArray[np.uint32]) -> None:
-    """Handed weights less 1, constriction codes with exactly these weights: every row, every entry, in both steps."""
+def test_ans_encoder_uses_the_exact_weights_of_tables(tables: NDArray[np.uint32]) -> None:
+    """Constriction is given weights less 1, and codes with the exact weights. Every bin of every row is checked."""
     rows = np.repeat(np.arange(len(tables)), tables.shape[1])
-    entries = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
+    bins = np.tile(np.arange(tables.shape[1], dtype=np.int32), len(tables))
     writer = AnsEncoder(tables)
-    writer.write_bins(entries, rows)
+    writer.write_bins(bins, rows)
     stream = writer.stream()
-    np.testing.assert_array_equal(AnsDecoder(stream, tables).read_bins(rows), entries)
+    np.testing.assert_array_equal(AnsDecoder(stream, tables).read_bins(rows), bins)
     ans = Ans(stream)
     weights = tables.tolist()
-    assert ans.take_entries([weights[row] for row in rows.tolist()]) == entries.tolist()
+    assert ans.take_bins([weights[row] for row in rows.tolist()]) == bins.tolist()
     assert ans.state == 0
 
 
-def test_a_likely_entry_told_as_another_is_refused() -> None:
+def test_ans_decoder_mode_coded_as_another_bin_raises_format_error() -> None:
+    """A flag says that the bin is not the mode, and the mode follows."""
     row = int(TABLES.max(1).argmax())
     coder, model = constriction.stream.stack.AnsCoder(), constriction.stream.model.Categorical(perfect=False)
-    others = np.array([others_of(TABLES[row].tolist())], np.float32) - 1
-    coder.encode_reverse(TABLES[row].argmax(keepdims=True).astype(np.int32), model, others)
+    weights = np.array([escape_weights(TABLES[row].tolist())], np.float32) - 1
+    coder.encode_reverse(TABLES[row].argmax(keepdims=True).astype(np.int32), model, weights)
     weight = float(TABLES[row].max())
     coder.encode_reverse(np.array([1], np.int32), model, np.array([[weight - 1, (1 << 24) - weight - 1]], np.float32))
     stream = coder.get_compressed()[::-1].astype(">u4").tobytes().lstrip(b"\0")
-    with pytest.raises(FormatError, match="likely"):
+    with pytest.raises(FormatError, match="non-canonical bin"):
         AnsDecoder(stream, TABLES).read_bins(np.array([row]))
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 1 << 16])
-def test_the_librarys_uniform(size: int) -> None:
+def test_constriction_uniform_numbers_are_read_by_the_plain_python_decoder(size: int) -> None:
     values = np.unique(np.linspace(0, size - 1, 200).astype(np.int32))
     coder = constriction.stream.stack.AnsCoder()
     coder.encode_reverse(values, constriction.stream.model.Uniform(), np.full_like(values, size))
     ans = Ans(coder.get_compressed()[::-1].astype(">u4").tobytes())
-    assert [ans.take_uniform(size) for _ in values] == values.tolist()
+    assert [ans.take_number(size) for _ in values] == values.tolist()
 
 
 @PRIORS
 @settings(max_examples=100)
 @given(st.binary(max_size=120), st.sampled_from([(1, 1), (2, 3), (5, 4)]), st.integers(0, 4095))
-def test_random_payloads(name: str, payload: bytes, size: tuple[int, int], step_code: int) -> None:
+def test_decode_stream_random_payload_is_refused_or_canonical(
+    name: str, payload: bytes, size: tuple[int, int], step_code: int
+) -> None:
     prior = shipped_prior(name)
     try:
         symbols = stream_codec.decode_stream(payload, (CHANNELS[name], *size), prior, step_code).symbols
@@ -285,18 +293,18 @@ def test_random_payloads(name: str, payload: bytes, size: tuple[int, int], step_
 
 
 @PRIORS
-def test_passes_of_zeros_at_the_end_take_nothing(name: str) -> None:
-    """Whatever follows the last symbol other than 0, in coding order, is not in the stream."""
+def test_encode_stream_leaves_out_trailing_passes_of_zeros(name: str) -> None:
+    """Passes after the last nonzero symbol, in coding order, take no bytes."""
     prior, symbols = shipped_prior(name), noise(3, (CHANNELS[name], 12, 17), "mixed")
     order, passes = prior.order(len(symbols)), prior.passes(CHANNELS[name])
     lengths = []
-    for held in range(len(passes) + 1):
+    for num_coded in range(len(passes) + 1):
         coded = symbols[order]
-        for step in passes[held:]:
-            scatter(coded, step, np.zeros_like(gather(coded, step)))
+        for coding_pass in passes[num_coded:]:
+            scatter(coded, coding_pass, np.zeros_like(gather(coded, coding_pass)))
         stream = stream_codec.encode_stream(undo_channel_order(coded, order), prior, 2048).data
         decoded = stream_codec.decode_stream(stream, symbols.shape, prior, 2048)
-        assert decoded.passes_read == held
+        assert decoded.passes_read == num_coded
         np.testing.assert_array_equal(decoded.symbols[order], coded)
         lengths.append(len(stream))
     assert lengths[0] == 0
@@ -304,8 +312,8 @@ def test_passes_of_zeros_at_the_end_take_nothing(name: str) -> None:
 
 
 @PRIORS
-def test_counts_of_passes_that_cannot_be(name: str) -> None:
-    """More than there are, or a last one of nothing but zeros, which has a shorter stream."""
+def test_decode_stream_invalid_pass_count_raises_format_error(name: str) -> None:
+    """The count is above the number of passes, or the last pass holds zeros alone and has a shorter stream."""
     prior, shape = shipped_prior(name), (CHANNELS[name], 12, 17)
     passes = prior.passes(CHANNELS[name])
     writer = AnsEncoder(prior.tables)
@@ -322,7 +330,7 @@ def test_counts_of_passes_that_cannot_be(name: str) -> None:
 
 
 @PRIORS
-def test_damaged_payloads(name: str) -> None:
+def test_decode_stream_damaged_payload_is_refused_or_differs(name: str) -> None:
     symbols = noise(4, (CHANNELS[name], 18, 15), "mixed")
     prior = shipped_prior(name)
     payload = stream_codec.encode_stream(symbols, prior, 2048).data
@@ -344,13 +352,13 @@ def test_damaged_payloads(name: str) -> None:
 
 
 @PRIORS
-def test_a_prior_for_other_channels(name: str) -> None:
+def test_decode_stream_wrong_channel_count_raises_format_error(name: str) -> None:
     with pytest.raises(FormatError, match="channels"):
         stream_codec.decode_stream(b"", (CHANNELS[name] + 1, 2, 2), shipped_prior(name), 2048)
 
 
 def laplacian(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Return latents in steps of the kind that pictures give: some channels nearly empty, others wide."""
+    """Return latents in units of the quantization step, like those of images: a wide range of channel scales."""
     rng = np.random.default_rng(seed)
     scales = rng.choice([0.2, 0.6, 2, 9], (shape[0], 1, 1))
     return rng.laplace(0, scales, shape).astype(np.float32)
@@ -358,94 +366,94 @@ def laplacian(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
 
 @PRIORS
 @pytest.mark.parametrize("size", [(1, 1), (9, 14), (24, 24)])
-def test_effort(name: str, size: tuple[int, int]) -> None:
-    """Effort 1 rounds, others find a better bargain, every file is decoded to what it was made of."""
+def test_quantize_and_encode_higher_effort_lowers_the_rd_cost(name: str, size: tuple[int, int]) -> None:
+    """Each effort gives the same bytes twice, and its symbols encode to the same stream. RD costs fall with effort."""
     scaled = laplacian(5, (CHANNELS[name], *size))
     prior = shipped_prior(name)
-    lagrangians = []
+    rd_costs = []
     for effort in (1, 2, 6):
         payload = stream_codec.quantize_and_encode(scaled, prior, 2048, effort).data
         assert payload == stream_codec.quantize_and_encode(scaled, prior, 2048, effort).data
         decoded = stream_codec.decode_stream(payload, scaled.shape, prior, 2048)
-        points = np.float32(0) if decoded.recon_offsets is None else decoded.recon_offsets / np.float32(64)
-        assert np.abs(decoded.symbols + points - scaled).max() < 1.3
-        error = np.square(decoded.symbols + points - scaled).sum()
-        lagrangians.append(error + stream_codec.RDOQ_LAMBDA * 8 * len(payload))
+        offsets = np.float32(0) if decoded.recon_offsets is None else decoded.recon_offsets / np.float32(64)
+        assert np.abs(decoded.symbols + offsets - scaled).max() < 1.3
+        error = np.square(decoded.symbols + offsets - scaled).sum()
+        rd_costs.append(error + RDOQ_LAMBDA * 8 * len(payload))
         assert stream_codec.encode_stream(decoded.symbols, prior, 2048).data == payload
     if size != (1, 1):
-        assert lagrangians[0] > lagrangians[1] > lagrangians[2]
+        assert rd_costs[0] > rd_costs[1] > rd_costs[2]
 
 
 @PRIORS
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (24, 20)])
-def test_levels_tell_their_passes(name: str, shape: tuple[int, int]) -> None:
-    """What is cut off at the end of a level is enough for all passes up to there, and for no more."""
+def test_salvage_stream_cut_after_a_level_has_the_passes_of_the_level(name: str, shape: tuple[int, int]) -> None:
+    """A stream that is cut at the end of a level holds all passes of the level, also for `decode_levels`."""
     prior, symbols = shipped_prior(name), noise(5, (CHANNELS[name], *shape), "mixed")
     stream = stream_codec.encode_stream(symbols, prior, 2048)
     assert b"".join(stream.levels()) == stream.data
     assert all(len(level) % 4 == 0 for level in stream.levels()[1:])
     for end, passes in zip(stream.ends, prior.cuts, strict=False):
         alignment = -len(stream.data) % 4
-        found = stream_codec.salvage_stream(stream.data[:end], symbols.shape, prior, 2048, alignment, passes)
-        assert_passes_are(found.symbols, symbols, prior, passes)
+        partial = stream_codec.salvage_stream(stream.data[:end], symbols.shape, prior, 2048, alignment, passes)
+        assert_passes_equal(partial.symbols, symbols, prior, passes)
     for levels, (end, passes) in enumerate(zip(stream.ends, prior.cuts, strict=False), 1):
         coarse = stream_codec.decode_levels(stream.data[:end], symbols.shape, prior, 2048, levels)
-        assert_passes_are(coarse.symbols, symbols, prior, passes)
+        assert_passes_equal(coarse.symbols, symbols, prior, passes)
 
 
 @PRIORS
-def test_every_prefix_tells_what_it_can(name: str) -> None:
-    """Passes that are there are right; the more there is, the more of them; all of it is all."""
+def test_salvage_stream_of_a_longer_prefix_has_more_correct_passes(name: str) -> None:
+    """Decoded passes are correct, their number grows with the prefix, and the full stream gives all symbols."""
     prior, symbols = shipped_prior(name), noise(6, (CHANNELS[name], 9, 11), "small")
     data = stream_codec.encode_stream(symbols, prior, 2048).data
     counts = []
     for length in range(0, len(data) + 1, 3):
-        found = stream_codec.salvage_stream(data[:length], symbols.shape, prior, 2048, -len(data) % 4, 0)
-        counts.append(found.passes_read)
-        assert found.passes_read + found.passes_missing == len(prior.passes(CHANNELS[name]))
-        assert_passes_are(found.symbols, symbols, prior, found.passes_read)
+        partial = stream_codec.salvage_stream(data[:length], symbols.shape, prior, 2048, -len(data) % 4, 0)
+        counts.append(partial.passes_read)
+        assert partial.passes_read + partial.passes_missing == len(prior.passes(CHANNELS[name]))
+        assert_passes_equal(partial.symbols, symbols, prior, partial.passes_read)
     assert counts == sorted(counts)
     assert counts[0] == 0
-    everything = len(prior.passes(CHANNELS[name]))
-    whole = stream_codec.salvage_stream(data, symbols.shape, prior, 2048, -len(data) % 4, everything)
-    np.testing.assert_array_equal(whole.symbols, symbols)
+    num_passes = len(prior.passes(CHANNELS[name]))
+    complete = stream_codec.salvage_stream(data, symbols.shape, prior, 2048, -len(data) % 4, num_passes)
+    np.testing.assert_array_equal(complete.symbols, symbols)
 
 
-def assert_passes_are(found: NDArray[np.int16], expected: NDArray[np.int16], prior: Prior, passes: int) -> None:
+def assert_passes_equal(actual: NDArray[np.int16], expected: NDArray[np.int16], prior: Prior, passes: int) -> None:
     order = prior.order(len(expected))
-    for step in prior.passes(len(expected))[:passes]:
-        if step.phase.slices(*expected.shape[1:]):
-            np.testing.assert_array_equal(gather(found[order], step), gather(expected[order], step))
+    for coding_pass in prior.passes(len(expected))[:passes]:
+        if coding_pass.phase.slices(*expected.shape[1:]):
+            np.testing.assert_array_equal(gather(actual[order], coding_pass), gather(expected[order], coding_pass))
 
 
-def test_what_is_missing_is_what_the_prior_expects() -> None:
-    """Of a smooth plane: nearer to it than zeros are, and with more passes ever nearer."""
+def test_salvage_stream_predicts_missing_symbols_from_the_prior() -> None:
+    """The predicted symbols of a smooth plane are nearer than zeros, and more passes bring them nearer."""
     y, x = np.mgrid[:32, :40]
     waves = 40 * np.sin(y / 9)[None] * np.cos(x / 11)[None] * np.array([1, 0.5, -1, 2])[:, None, None]
     symbols, prior = np.rint(waves).astype(np.int16), shipped_prior("sd1-1")
     stream = stream_codec.encode_stream(symbols, prior, 1800)
     errors = [float(np.square(symbols.astype(float)).mean())]
     for end, passes in zip(stream.ends[:-1], prior.cuts, strict=True):
-        found = stream_codec.salvage_stream(
+        partial = stream_codec.salvage_stream(
             stream.data[:end], symbols.shape, prior, 1800, -len(stream.data) % 4, passes
         )
-        errors.append(float(np.square(found.symbols.astype(float) - symbols).mean()))
+        errors.append(float(np.square(partial.symbols.astype(float) - symbols).mean()))
     assert errors[0] > 4 * errors[1] > 4 * errors[2]
 
 
-def test_dearer_bits_cost_detail_where_they_are_dear() -> None:
+def test_quantize_and_encode_rate_weights_raise_errors_where_they_are_high() -> None:
     scaled, prior = laplacian(9, (40, 24, 24)) / 4, shipped_prior("tiny-1")
-    price = np.ones((24, 24), np.float32)
+    rate_weights = np.ones((24, 24), np.float32)
     plain = stream_codec.quantize_and_encode(scaled, prior, 2048, 5)
     assert stream_codec.decode_stream(
-        stream_codec.quantize_and_encode(scaled, prior, 2048, 5, price).data, scaled.shape, prior, 2048
+        stream_codec.quantize_and_encode(scaled, prior, 2048, 5, rate_weights).data, scaled.shape, prior, 2048
     )
-    price[:, 12:] = 16
-    dear = stream_codec.quantize_and_encode(scaled, prior, 2048, 5, price)
-    assert len(dear.data) < 0.9 * len(plain.data)
+    rate_weights[:, 12:] = 16
+    weighted = stream_codec.quantize_and_encode(scaled, prior, 2048, 5, rate_weights)
+    assert len(weighted.data) < 0.9 * len(plain.data)
     errors = [
         np.square(stream_codec.decode_stream(stream.data, scaled.shape, prior, 2048).symbols - scaled)
-        for stream in (plain, dear)
+        for stream in (plain, weighted)
     ]
     assert errors[1][:, :, 12:].mean() > 1.5 * errors[0][:, :, 12:].mean()
     assert errors[1][:, :, :11].mean() < 1.1 * errors[0][:, :, :11].mean()
@@ -453,8 +461,8 @@ def test_dearer_bits_cost_detail_where_they_are_dear() -> None:
 
 @pytest.mark.parametrize("effort", [1, 5, 6])
 @pytest.mark.parametrize("size", [20_000.0, 32_766.0])
-def test_latents_far_away(size: float, effort: int) -> None:
-    """What lies too far from where symbols count is told as well as it can be, and the rest as usual."""
+def test_quantize_and_encode_extreme_latents_bound_errors_of_others(size: float, effort: int) -> None:
+    """Extreme values raise the errors of others, up to a bound. The errors of channels 6 to 27 are as usual."""
     scaled, prior = laplacian(6, (40, 9, 9)), shipped_prior("tiny-1")
     scaled[0, 4:6] = size
     scaled[28, 1] = -size
@@ -462,32 +470,32 @@ def test_latents_far_away(size: float, effort: int) -> None:
         stream_codec.quantize_and_encode(scaled, prior, 0, effort).data, scaled.shape, prior, 0
     )
     assert decoded.recon_offsets is not None
-    near = np.abs(scaled) < 100
-    assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled)[near].max() < 16_384
+    ordinary = np.abs(scaled) < 100
+    assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled)[ordinary].max() < 16_384
     assert np.abs(decoded.symbols - scaled)[6:28].max() < 1.3
 
 
-def test_effort_1_is_nearest() -> None:
+def test_quantize_and_encode_effort_1_rounds_to_the_nearest_level() -> None:
     scaled = laplacian(6, (40, 9, 9))
     payload = stream_codec.quantize_and_encode(scaled, shipped_prior("tiny-1"), 2048, 1).data
     decoded = stream_codec.decode_stream(payload, scaled.shape, shipped_prior("tiny-1"), 2048)
     assert decoded.recon_offsets is not None
-    spacing = max(step.spacing for step in shipped_prior("tiny-1").passes(40)) / 64
+    spacing = max(coding_pass.spacing for coding_pass in shipped_prior("tiny-1").passes(40)) / 64
     assert np.abs(decoded.symbols + decoded.recon_offsets / 64 - scaled).max() <= 0.5 * spacing + 1 / 64
 
 
-SLOW = """
+INT64_NETWORK = """
 from sdtrt.engine.coding.priors import network_prior
 
-def matmul_free(weights, inputs):
+def int64_product(weights, inputs):
     return (weights.astype(np.int64)[:, :, None] * inputs.astype(np.int64)[None]).sum(1)
 
 def network(self, inputs, features):
     inputs = np.concatenate([inputs, np.repeat(features[:, None], inputs.shape[1], axis=1)])
-    sums = matmul_free(self.first, inputs) + self.first_bias.astype(np.int64)[:, None]
+    sums = int64_product(self.first, inputs) + self.first_bias.astype(np.int64)[:, None]
     units, direct = np.split(sums, [self.second.shape[1]])
-    seconds = (matmul_free(self.second, (units >> 6).clip(0, 1023)) + self.second_bias.astype(np.int64)[:, None]) >> 9
-    return (direct + matmul_free(self.output, seconds.clip(0, 1023))).astype(np.int32)
+    seconds = (int64_product(self.second, (units >> 6).clip(0, 1023)) + self.second_bias.astype(np.int64)[:, None]) >> 9
+    return (direct + int64_product(self.output, seconds.clip(0, 1023))).astype(np.int32)
 
 network_prior.PassNetwork.__call__ = network
 """
@@ -505,22 +513,22 @@ for name, shape in SHAPES.items():
     payload = stream_codec.encode_stream(symbols, shipped_prior(name), 2000).data
     decoded = stream_codec.decode_stream(payload, symbols.shape, shipped_prior(name), 2000)
     assert (decoded.symbols == symbols).all()
-    points = b"" if decoded.recon_offsets is None else decoded.recon_offsets.tobytes()
-    print(name, hashlib.sha256(payload + points).hexdigest())
+    offsets = b"" if decoded.recon_offsets is None else decoded.recon_offsets.tobytes()
+    print(name, hashlib.sha256(payload + offsets).hexdigest())
 """
 
 
-def printed(script: str, threads: int) -> str:
+def run_script(script: str, threads: int) -> str:
     environment = os.environ | {"OPENBLAS_NUM_THREADS": f"{threads}", "OMP_NUM_THREADS": f"{threads}"}
     command = [sys.executable, "-c", "import numpy as np\n" + script]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
-def test_bits_hang_neither_on_threads_nor_on_blas() -> None:
-    """One thread, two, and integer sums in another order, without any BLAS: the same bytes and the same points."""
-    one = printed(PRINT_HASHES, 1)
-    assert len(one.splitlines()) == len(PRIOR_NAMES)
-    assert printed(PRINT_HASHES, 2) == one
-    assert printed(SLOW + PRINT_HASHES, 1) == one
+def test_encode_stream_bytes_do_not_depend_on_threads_or_blas() -> None:
+    """One thread, two threads and int64 sums without BLAS give the same bytes and the same reconstruction offsets."""
+    one_thread = run_script(PRINT_HASHES, 1)
+    assert len(one_thread.splitlines()) == len(PRIOR_NAMES)
+    assert run_script(PRINT_HASHES, 2) == one_thread
+    assert run_script(INT64_NETWORK + PRINT_HASHES, 1) == one_thread
