@@ -209,7 +209,9 @@ def preview(
     Arguments:
         source: the file's bytes, its path, or a binary stream.
         scale: int, 1 to 1024, default 8.
-        strip, limits, model: as for `decode`.
+        strip: as for `decode`.
+        limits: as for `decode`.
+        model: as for `decode`.
 
     Raises:
         ValueError, TypeError, FormatError, LimitError, BundleError, DeviceError, OSError: as `decode` does.

@@ -250,7 +250,10 @@ class Codec:
         closed at the end, at an error, by the iterator's `close`, and when the iterator is dropped.
 
         Arguments:
-            source, denoise, look, limits: as for `sdtrt.decode`.
+            source: as for `sdtrt.decode`.
+            denoise: as for `sdtrt.decode`.
+            look: as for `sdtrt.decode`.
+            limits: as for `sdtrt.decode`.
 
         Raises:
             ValueError, TypeError, FormatError, LimitError, BundleError, DeviceError, OSError: as `sdtrt.decode` does.
@@ -385,7 +388,10 @@ class Codec:
         Arguments:
             array: a C-contiguous device array, uint8 (height, width, 3), with `__cuda_array_interface__` or DLPack.
             stream: an object with `__cuda_stream__`, or the handle of a stream. The default stream is refused.
-            source, denoise, look, limits: as for `sdtrt.decode`.
+            source: as for `sdtrt.decode`.
+            denoise: as for `sdtrt.decode`.
+            look: as for `sdtrt.decode`.
+            limits: as for `sdtrt.decode`.
 
         Raises:
             DeviceError: this codec runs on the CPU, or the device fails.
