@@ -47,6 +47,8 @@ def _swap(folder: Path, fresh: Path, old: Path) -> None:
     status = folder.stat() if folder.exists() else None
     if status:
         keep_attributes(fresh, status)
+        with suppress(OSError):  # only root may move a folder without write permission
+            folder.chmod(stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
         folder.rename(old)
     try:
         fresh.rename(folder)
@@ -56,6 +58,9 @@ def _swap(folder: Path, fresh: Path, old: Path) -> None:
     except BaseException:
         if old.exists() and not folder.exists():
             old.rename(folder)
+            if status:
+                with suppress(OSError):
+                    folder.chmod(stat.S_IMODE(status.st_mode))
         raise
 
 
