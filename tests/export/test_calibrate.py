@@ -122,7 +122,7 @@ def test_calibrate_with_prior_resumes_and_protects_the_prior(
     calibrate(CalibrateOptions(bundle, photos, force=True))
     assert Bundle.open(bundle).prior is None
     assert not [*bundle.glob("prior-*.npz")]
-    with sdtrt.Codec.open(bundle) as codec, pytest.raises(BundleError, match="latents are by the prior"):
+    with sdtrt.Codec.open(bundle) as codec, pytest.raises(BundleError, match="latents need the prior"):
         codec.decode(data)
 
 

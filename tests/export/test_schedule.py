@@ -108,7 +108,7 @@ def test_schedule_noise_levels_of_the_2022_timesteps_are_as_published() -> None:
     ],
 )
 def test_schedule_invalid_fields_raise(wrong: dict[str, Any]) -> None:
-    with pytest.raises(BundleError, match="schedule makes no sense"):
+    with pytest.raises(BundleError, match="schedule is invalid"):
         Schedule.from_fields(SD1 | wrong)
-    with pytest.raises(BundleError, match="schedule makes no sense"):
+    with pytest.raises(BundleError, match="schedule is invalid"):
         Schedule.from_fields({})
