@@ -43,4 +43,4 @@ def decode_rgb(data: bytes) -> np.ndarray:
         import imagecodecs
 
         return np.asarray(imagecodecs.jpegxl_decode(data))
-    return pillow_codecs.decoded(data)
+    return pillow_codecs.decode_pixels(data)

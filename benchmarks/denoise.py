@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_file import decode_latents
-from sdtrt.engine.coding.latent_reader import channel_steps
+from sdtrt.engine.coding.latent_reader import LatentReader, channel_steps
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.encoder import encode_latents
 from sdtrt.engine.format import container
@@ -87,7 +87,7 @@ class DenoisingDecoder:
         if trajectory is None:
             return latents
         _, height, width = latents.shape
-        padded = latents.pad_to_multiple(self._unet.multiple).dequantize()
+        padded = LatentReader(file).read().pad_to_multiple(self._unet.multiple).dequantize()
         return run_ddim(padded[None], trajectory, self._predict)[0, :, :height, :width]
 
     def _predict(self, latents: Floats, timestep: Floats) -> Floats:

@@ -82,8 +82,8 @@ def by_reference(decoder: Any, data: bytes, check: Check) -> NDArray[np.uint8]:
     import torch
 
     parsed = parsed_file(data)
-    quantized, header = parsed.contents, parsed.header
-    latents = reference.dequantize(quantized.symbols, quantized.mean, quantized.delta, quantized.points)
+    header = parsed.header
+    latents = parsed.latents.crop((0, parsed.latents.shape[1]), (0, parsed.latents.shape[2])).dequantize()
     with torch.inference_mode():
         half = torch.from_numpy(latents.astype(np.float16))[None].to(check.machine.torch_device)
         planes = decoder(half.contiguous(memory_format=torch.channels_last))

@@ -21,21 +21,23 @@ def training(check: Check) -> Iterator[tuple[str, Any]]:
     import torch
 
     from sdtrt.export import training_loop
-    from sdtrt.export.training.tiny.joint import RECIPE, Coded, joint
+    from sdtrt.export.training.tiny.stage4_joint import CONFIG, AutoencoderWithPrior, train_jointly
 
     machine = check.machine
-    recipe = replace(RECIPE, **machine.training)
+    config = replace(CONFIG, **machine.training)
     with TemporaryDirectory() as name:
         folder = Path(name)
         photos, start = folder / "photos", folder / "start"
         for path in (photos, start):
             path.mkdir()
-        Image.fromarray(synthetic_image(2 * recipe.crop, 2 * recipe.crop)).save(photos / "made.png")
-        torch.manual_seed(recipe.seed)
-        torch.save({"average": Coded().state_dict()}, start / "checkpoint.pt")
+        Image.fromarray(synthetic_image(2 * config.crop, 2 * config.crop)).save(photos / "made.png")
+        torch.manual_seed(config.seed)
+        torch.save({"average": AutoencoderWithPrior().state_dict()}, start / "checkpoint.pt")
         ends: list[float] = []
-        training_loop.REPORT_EVERY = recipe.iterations // 2  # the first half includes the recording of kernels
+        training_loop.REPORT_EVERY = config.iterations // 2  # the first half includes the recording of kernels
         device = machine.torch_device
-        joint(photos, photos, start, start, folder / "run", recipe, device, lambda *_: ends.append(time.perf_counter()))
+        train_jointly(
+            photos, photos, start, start, folder / "run", config, device, lambda *_: ends.append(time.perf_counter())
+        )
     pace = (ends[1] - ends[0]) / training_loop.REPORT_EVERY
-    yield "joint", {"batch": recipe.batch, "crop": recipe.crop, "seconds_per_iteration": round(pace, 4)}
+    yield "joint", {"batch": config.batch, "crop": config.crop, "seconds_per_iteration": round(pace, 4)}

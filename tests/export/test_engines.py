@@ -16,7 +16,7 @@ from sdtrt.engine.networks.backends.shapes import ShapeRange
 from sdtrt.engine.networks.backends.trt import TensorRt, usable_engines
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export import engines
 from sdtrt.export.engines import EngineBuildOptions, build_engines
@@ -175,9 +175,9 @@ def test_usable_engines_fewest_sizes_first_and_remedy_without_engines(cache: Pat
     build_engines(EngineBuildOptions(bundle, ("portable",), shapes=shapes))
     found = [ShapeRange.parse(plan.key.shapes) for plan in usable_engines(bundle, "decoder")]
     assert [str(one) for one in found] == ["64x64", shapes[0]]
-    assert [one.cover((1, 64, 64)) for one in found] == [True, True]
-    assert [one.cover((2, 72, 64)) for one in found] == [False, True]
-    assert [one.cover((3, 64, 64)) for one in found] == [False, False]
+    assert [one.covers((1, 64, 64)) for one in found] == [True, True]
+    assert [one.covers((2, 72, 64)) for one in found] == [False, True]
+    assert [one.covers((3, 64, 64)) for one in found] == [False, False]
 
 
 def test_load_engine_without_gpu_raises(cache: Path) -> None:

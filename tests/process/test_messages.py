@@ -6,7 +6,7 @@ from sdtrt.cli.batch import message_of
 from sdtrt.cli.dataset import label, share_of_bytes
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import DeviceError
 
 
@@ -32,9 +32,8 @@ def test_label_has_no_field_names(name: str, text: str) -> None:
 
 
 def test_backend_errors_have_a_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    obstacle = "no GPU"
-    monkeypatch.setattr("sdtrt.engine.networks.pipeline._gpu_obstacle", lambda _: obstacle)
-    monkeypatch.setattr("sdtrt.engine.networks.pipeline._precision_obstacle", lambda _: obstacle)
+    for module in ("ort", "trt"):
+        monkeypatch.setattr(f"sdtrt.engine.networks.backends.{module}.gpu_unavailable_reason", lambda *_: "no GPU")
     with pytest.raises(DeviceError) as error:
         open_pipeline(TiledRunner.of(find_bundle("tiny")), device="cuda")
     first, *backends, last = str(error.value).split("\n  ")

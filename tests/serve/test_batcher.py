@@ -14,7 +14,7 @@ from PIL import Image
 import sdtrt
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
-from sdtrt.engine.networks.tiled import TiledRunner
+from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.serve.batcher import MicroBatcher
 from sdtrt.serve.codec_calls import run_batch
 
