@@ -187,8 +187,8 @@ class Codec:
         return self._encode(image, options)
 
     def _encode(self, image: ImageLike, options: ImageEncodeOptions) -> bytes:
-        codec, picture = self._opened(), to_engine_image(image, strip=options.strip, limits=options.limits)
-        return codec.encode(picture, options, weights_of(picture, options))
+        codec, image_data = self._opened(), to_engine_image(image, strip=options.strip, limits=options.limits)
+        return codec.encode(image_data, options, weights_of(image_data, options))
 
     def decode(
         self,
@@ -334,11 +334,11 @@ class Codec:
             limits=limits,
         )
         codec = self._opened()
-        pictures = each_item(
+        images_data = each_item(
             "images", images, lambda image: to_engine_image(image, strip=options.strip, limits=options.limits)
         )
-        weights = None if roi is None else lambda picture: weights_of(picture, options)
-        return list(codec.encode_batch(pictures, options, weights))
+        weights = None if roi is None else lambda image_data: weights_of(image_data, options)
+        return list(codec.encode_batch(images_data, options, weights))
 
     def decode_batch(
         self,
@@ -363,8 +363,8 @@ class Codec:
         codec = self._opened()
         if options.partial or options.region is not None:
             return list(each_item("files", files, lambda source: self._decode(source, options)))
-        pictures = codec.decode_batch(each_item("files", files, bytes_of), options.limits, options)
-        return [to_pil(picture, strip=options.strip) for picture in pictures]
+        images_data = codec.decode_batch(each_item("files", files, bytes_of), options.limits, options)
+        return [to_pil(image_data, strip=options.strip) for image_data in images_data]
 
     def decode_into(
         self,
@@ -446,11 +446,11 @@ class Codec:
         return self._engine_codec
 
 
-def weights_of(picture: ImageData, options: ImageEncodeOptions) -> RoiWeights | None:
+def weights_of(image_data: ImageData, options: ImageEncodeOptions) -> RoiWeights | None:
     """Return the ROI weights of an image; None without a region of interest."""
     if options.roi is None:
         return None
-    height, width = picture.pixels.shape[:2]
+    height, width = image_data.pixels.shape[:2]
     return roi_weights(options.roi, options.roi_weight, width, height)
 
 

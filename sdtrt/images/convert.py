@@ -144,18 +144,18 @@ def _engine_image(image: Image.Image, metadata: Metadata, *, described: bool) ->
     return ImageData(pixels, alpha, grey, metadata)
 
 
-def to_pil(picture: ImageData, *, strip: bool = False) -> Image.Image:
+def to_pil(image_data: ImageData, *, strip: bool = False) -> Image.Image:
     """Convert an image of the engine to a Pillow image of mode L, LA, RGB or RGBA.
 
     Its `info` holds the metadata, unless `strip`, and a text about the missing parts of a damaged file.
     """
-    image = Image.fromarray(luma(picture.pixels) if picture.grey else picture.pixels)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
+    image = Image.fromarray(luma(image_data.pixels) if image_data.grey else image_data.pixels)
+    if image_data.alpha is not None:
+        image.putalpha(Image.fromarray(image_data.alpha))
     if not strip:
-        put_into(image, add_mark(picture.metadata, picture.look))
-    if picture.missing:
-        image.info[MISSING] = picture.missing
+        put_into(image, add_mark(image_data.metadata, image_data.look))
+    if image_data.missing:
+        image.info[MISSING] = image_data.missing
     return image
 
 
