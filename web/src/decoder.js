@@ -30,12 +30,12 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
  * - `quality`: the quality that corresponds to the quantization steps, null with method palette
  * - `grid`: channels, rows and columns of latents
  * - `metadata`: names of the metadata chunks, such as EXIF
- * - `spent`: bytes by part: `latents`, or `level 1` (the coarsest), `level 2` … with several levels, then layers,
+ * - `bytesBySection`: bytes by part: `latents`, or `level 1` (the coarsest), `level 2` … with several levels, then layers,
  *   `metadata`
  * and `head`
  * @typedef {{width: number, height: number, grey: boolean, alpha: boolean, latentSpace: string, method: "latents" |
  *   "palette", quality: number | null, stepCode: number, grid: [channels: number, height: number, width: number],
- *   layout: Layout, metadata: string[], spent: Record<string, number>}} Info
+ *   layout: Layout, metadata: string[], bytesBySection: Record<string, number>}} Info
  */
 
 const MAX_SCALE = 1024;
@@ -131,7 +131,7 @@ export class Decoder {
       quality: isPalette ? null : qualityOf(space, stepCode, layout.residual),
       grid: latentGrid(space, header),
       metadata: [...chunks.keys()].flatMap((kind) => CHUNK_NAMES.get(kind) ?? []),
-      spent: spentBy(file, bytes.length),
+      bytesBySection: bytesBySectionOf(file, bytes.length),
     };
   }
 
@@ -171,15 +171,15 @@ export class Decoder {
  * @param {import("./format/container.js").File} file an undamaged one
  * @param {number} nbytes
  */
-function spentBy({ layout, segments, chunks }, nbytes) {
+function bytesBySectionOf({ layout, segments, chunks }, nbytes) {
   const tiles = layout.columns * layout.rows, sum = (/** @type {Uint8Array[]} */ parts) =>
     parts.reduce((total, { length }) => total + length, 0);
-  const spent = segmentKinds(layout).map((kind, n) => [
+  const bytesBySection = segmentKinds(layout).map((kind, n) => [
     typeof kind === "string" ? kind : layout.levels === 1 ? "latents" : `level ${kind + 1}`,
     sum(segments.slice(n * tiles, (n + 1) * tiles)),
   ]);
-  spent.push(["metadata", sum([...chunks.values()])]);
-  return Object.fromEntries([...spent, ["head", nbytes - sum([...segments, ...chunks.values()])]]);
+  bytesBySection.push(["metadata", sum([...chunks.values()])]);
+  return Object.fromEntries([...bytesBySection, ["head", nbytes - sum([...segments, ...chunks.values()])]]);
 }
 
 /** @param {{width: number, height: number}} header */

@@ -102,12 +102,12 @@ test("info returns the properties of files", async () => {
   assert.equal((await decoder.info(await vectorNamed("sd1_palette"))).method, "palette");
 });
 
-test("info returns the same spent and metadata as Python", async () => {
-  const expected = expectedText("spent");
+test("info returns the same bytes by section and metadata as Python", async () => {
+  const expected = expectedText("bytes_by_section");
   for (const vector of WHOLE) {
-    const { spent, metadata } = await decoder.info(await vector.input());
-    assert.deepEqual(spent, expected[vector.name], vector.name);
-    assert.equal(metadata.length > 0, spent.metadata > 0, vector.name);
+    const { bytesBySection, metadata } = await decoder.info(await vector.input());
+    assert.deepEqual(bytesBySection, expected[vector.name], vector.name);
+    assert.equal(metadata.length > 0, bytesBySection.metadata > 0, vector.name);
   }
   assert.deepEqual((await decoder.info(await vectorNamed("tiny_chunks"))).metadata, ["text"]);
 });

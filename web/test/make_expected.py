@@ -2,7 +2,7 @@
 
 - Images (RGBA) and previews of the smaller vectors of latent space tiny.
 - `partial`: digests of the symbols of damaged vectors, with reports of their missing parts, and some images.
-- `spent`: the bytes of each part of the valid vectors.
+- `bytes_by_section`: the bytes of each part of the valid vectors.
 - `encoded`: digests of files that are encoded from the latents of some vectors at another step code.
 
 Run it as `python web/test/make_expected.py`, with sdtrt installed, after a vector or a network has changed.
@@ -113,11 +113,11 @@ def main() -> None:
         if header["profile"] == TINY and header["width"] * header["height"] <= MAX_PIXELS:
             arrays[folder.name] = rgba(CODEC.decode((folder / "input.sdt").read_bytes()))
             arrays[f"{folder.name}.preview"] = rgba(sdtrt.preview((folder / "input.sdt").read_bytes(), scale=SCALE))
-    spent = {
+    bytes_by_section = {
         path.parent.name: sdtrt.info(path.parent / "input.sdt").bytes_by_section
         for path in VECTORS.glob("[!x]*/expect.json")
     }
-    arrays["spent"] = json_array(spent)
+    arrays["bytes_by_section"] = json_array(bytes_by_section)
     add_partial(arrays)
     add_encoded(arrays)
     np.savez_compressed(HERE / "expected.npz", **arrays)

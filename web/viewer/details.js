@@ -8,9 +8,9 @@
  * @returns {Row[]}
  */
 export function detailsOf(info, nbytes) {
-  const { width, height, grey, alpha, latentSpace, method, quality, grid, layout, metadata, spent } = info;
+  const { width, height, grey, alpha, latentSpace, method, quality, grid, layout, metadata, bytesBySection } = info;
   const layers = [layout.overlay ? "overlay" : "", layout.residual ? "residual" : ""].filter(Boolean);
-  const parts = Object.entries(spent).filter(([, count]) => count);
+  const parts = Object.entries(bytesBySection).filter(([, count]) => count);
   return [
     ...sizesOf(info, nbytes),
     ["Rate", `${((8 * nbytes) / (width * height)).toFixed(2)} bits per pixel`],
