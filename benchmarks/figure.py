@@ -26,6 +26,7 @@ from skimage import data as photos
 from skimage.metrics import structural_similarity
 
 import sdtrt
+from sdtrt.compare.page import stack_images
 from sdtrt.engine.image import psnr
 from sdtrt.images.convert import to_engine_image
 
@@ -75,7 +76,7 @@ def draw_codecs() -> None:
         rows.append({"photo": name, "bpp": bits_per_pixel, **figures})
         print(rows[-1])
     write_results("strip", {"rows": rows})
-    stacked(strips).save(DOCS / "strip.webp", quality=90, method=6)
+    stack_images(strips).save(DOCS / "strip.webp", quality=90, method=6)
 
 
 def draw_layers(model: str) -> None:
@@ -95,7 +96,7 @@ def draw_layers(model: str) -> None:
             rows.append({"photo": name, **figures})
             print(rows[-1])
     write_results("layers_strip", {"rows": rows})
-    stacked(strips).save(DOCS / "layers.webp", quality=90, method=6)
+    stack_images(strips).save(DOCS / "layers.webp", quality=90, method=6)
 
 
 def sample(name: str) -> Image.Image:
@@ -122,16 +123,6 @@ def strip(crop: Box, images: dict[str, Image.Image], figures: dict[str, dict[str
         label = f"{name}  {figures[name]['bytes']} bytes  {figures[name]['psnr']:.2f} dB" if name in figures else name
         draw.text((x, 2), label, "black", font)
         sheet.paste(image.crop((left, top, right, bottom)).convert("RGB"), (x, LABEL))
-    return sheet
-
-
-def stacked(strips: list[Image.Image]) -> Image.Image:
-    """Return the strips below each other."""
-    sheet = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), "white")
-    y = 0
-    for image in strips:
-        sheet.paste(image, (0, y))
-        y += image.height
     return sheet
 
 

@@ -281,10 +281,10 @@ def plot_codecs(curves: Curves, curve_set: CurveSet, path: Path) -> None:
     figure, panels = new_plot(13, 4.2, len(METRICS))
     for panel, (metric, label) in zip(panels, METRICS.items(), strict=True):
         for codec, files in curves.items():
-            shown = [file for file in files if file["bpp"] <= curve_set.limits[1]]
+            files_in_range = [file for file in files if file["bpp"] <= curve_set.limits[1]]
             width = 2.6 if codec in SDTRT_OPTIONS else 1.4
-            values = [file[metric] for file in shown]
-            panel.plot([file["bpp"] for file in shown], values, label=codec, linewidth=width, marker=".")
+            values = [file[metric] for file in files_in_range]
+            panel.plot([file["bpp"] for file in files_in_range], values, label=codec, linewidth=width, marker=".")
         panel.set(xlabel="bits per pixel", title=label, xlim=curve_set.limits)
         panel.grid(alpha=0.3)
     panels[1].set_ylim(bottom=0.8)
@@ -298,8 +298,8 @@ def plot_layers(curves: list[Curves], curve_set: CurveSet, path: Path) -> None:
     figure, axes = new_plot(7, 4.5)
     for codec in curve_set.qualities:
         values = [(rate, mean_at_rate(curves, codec, "psnr", rate)) for rate in np.geomspace(*curve_set.limits, 25)]
-        shown = [(rate, value) for rate, value in values if value is not None]
-        axes.plot(*zip(*shown, strict=True), label=codec, linewidth=2.2 if codec == "sdtrt" else 1.2)
+        points = [(rate, value) for rate, value in values if value is not None]
+        axes.plot(*zip(*points, strict=True), label=codec, linewidth=2.2 if codec == "sdtrt" else 1.2)
     axes.set(xlabel="bits per pixel", ylabel="PSNR, dB", xscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()

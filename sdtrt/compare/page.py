@@ -133,12 +133,16 @@ def _data_uri(pixels: U8Array) -> str:
 
 def contact_sheet(comparisons: Sequence[Comparison]) -> Image.Image:
     """Return an image with a row for each comparison: the middle of the original, then of each codec's result."""
-    rows = [_row(comparison) for comparison in comparisons]
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    return stack_images([_row(comparison) for comparison in comparisons])
+
+
+def stack_images(images: Sequence[Image.Image]) -> Image.Image:
+    """Return one RGB image: the images below each other, on white."""
+    sheet = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), "white")
     top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height
     return sheet
 
 
