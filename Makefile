@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 # imported must then be kept, or each process compiles it again.
 INSTALL = $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
+# What an installation is made of: it compiles the core, if there is a compiler.
+INSTALLED := pyproject.toml constraints.txt setup.py $(shell find kernels/host -type f)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-settings check importroot docs engines gpu-check bench pages vectors fuzz kernels web dist clean
@@ -15,18 +17,18 @@ help:  ## this list
 
 setup: $(STAMP)  ## a virtual environment in .venv, with the sources of this folder installed in it
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): $(INSTALLED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[dev]'
 	touch $@ $(VENV)/.demo $(VENV)/.engines $(VENV)/.dist
 
 # Less than `make setup` installs, for those who only look: no PyTorch.
-$(VENV)/.demo: pyproject.toml constraints.txt
+$(VENV)/.demo: $(INSTALLED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[cpu,demo]'
 	touch $@
 
-$(VENV)/.engines: pyproject.toml constraints.txt
+$(VENV)/.engines: $(INSTALLED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[cpu,onnx]'
 	$(BIN)/python -c 'import sys; from sdtrt.engine.networks.backends.trt_library import installed; sys.exit(not installed())' \
@@ -39,7 +41,7 @@ demo: $(VENV)/.demo  ## compress an image and compare it with WebP and JPEG, in 
 test: $(STAMP)  ## all tests, on all cores; complete without a GPU
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-settings: $(STAMP)  ## all tests with features off, on one core, in other locales, by another user, with `cpu` alone (SETTINGS=)
+test-settings: $(STAMP)  ## all tests with features off, on one core, in pure Python, in other locales, by another user, with `cpu` alone (SETTINGS=)
 	tests/settings.sh $(SETTINGS)
 
 check: $(STAMP) importroot  ## format, lint, types, floors; under 30 s
@@ -107,13 +109,15 @@ $(VENV)/.dist: pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dist]'
 	touch $@
 
-# The wheel is built from the sdist, so that an sdist without something the wheel needs is noticed.
-dist: $(VENV)/.dist  ## sdist and wheel in dist/; fails if the wheel has 12 MB or more
+# The wheels are built from the sdist, so that an sdist without something that a wheel needs is noticed.
+dist: $(VENV)/.dist  ## sdist, a wheel with the compiled core and a pure one in dist/; fails if one has 12 MB or more
 	@rm -rf dist && mkdir -p build
 	@$(BIN)/python -m build --no-isolation > build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
+	@SDTRT_PURE=1 $(BIN)/python -m build --no-isolation --wheel > build/pure.log 2>&1 || { cat build/pure.log >&2; exit 1; }
 	@wc -c dist/*.tar.gz dist/*.whl
-	@test $$(cat dist/*.whl | wc -c) -lt 12000000 || { echo 'make dist: the wheel has 12 MB or more' >&2; exit 1; }
+	@for wheel in dist/*.whl; do test $$(wc -c < $$wheel) -lt 12000000 \
+		|| { echo "make dist: $$wheel has 12 MB or more" >&2; exit 1; }; done
 
 clean:  ## remove what was built; .venv stays
-	rm -rf build dist demo web/dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist demo web/dist kernels/_core* *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find sdtrt engine export kernels tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,69 @@
+"""The compiled core: the entropy stage in C++, in `kernels/host`. It is optional: without it the same is done in NumPy.
+
+`compiled()` returns the module, or None. All its functions release Python's lock while they work.
+"""
+
+import functools
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdtrt._arrays import I16Array, I32Array, U8Array
+from sdtrt.kernels import reference
+from sdtrt.process.environment import variable
+
+PURE = "SDTRT_PURE"  # the environment variable that turns the core off if it is 1
+
+
+@functools.cache
+def compiled() -> Any | None:
+    """Return the compiled module; None if it is turned off, or was not built."""
+    return None if variable(PURE) == "1" else _load()[0]
+
+
+def description() -> str:
+    """Return a sentence that says whether the core is used, and with which instructions or why not."""
+    if variable(PURE) == "1":
+        return f"off ({PURE}=1): NumPy is used"
+    core, reason = _load()
+    return f"not there ({reason}): NumPy is used" if core is None else f"compiled, with {core.instruction_set()}"
+
+
+@functools.cache
+def _load() -> tuple[Any | None, str]:
+    """Import the compiled module; return it, or None and the reason."""
+    try:
+        module = importlib.import_module("sdtrt.kernels._core")
+    except ImportError as error:
+        return None, str(error)
+    # An editable installation finds its own module for any copy of sdtrt that has none.
+    if Path(str(module.__file__)).parent != Path(__file__).parent:
+        return None, f"{module.__file__} belongs to another installation"
+    return module, ""
+
+
+def inverse_dct(coefficients: I32Array) -> I16Array:
+    """Compute a residual as `reference.inverse_dct` does, by the core if it is there."""
+    core = compiled()
+    if core is None:
+        return reference.inverse_dct(coefficients)
+    _, rows, columns = coefficients.shape[:3]
+    residual = np.empty((rows * reference.BLOCK, columns * reference.BLOCK, 3), np.int16)
+    core.inverse_dct(np.ascontiguousarray(coefficients), rows, columns, 1, residual)
+    return residual
+
+
+def add_to_pixels(pixels: U8Array, residual: I16Array) -> None:
+    """Add a residual to pixels, in place, and limit the sums to 0 to 255.
+
+    Arguments:
+        pixels: uint8 (H, W, 3 or 4); alpha does not change.
+        residual: int16 (H, W, 3), in 8-bit values.
+    """
+    core = compiled()
+    if core is None or pixels.strides[1:] != (pixels.shape[2], 1):
+        pixels[:, :, :3] = np.minimum(np.maximum(pixels[:, :, :3] + residual, 0), 255)
+    else:
+        core.add_residual(pixels, residual)

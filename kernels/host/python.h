@@ -1,0 +1,153 @@
+// Arguments and errors of the Python module: only functions of the stable ABI of Python 3.11 are used.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace sdtrt {
+
+// A Python exception is set.
+struct PythonError {};
+
+// A C-contiguous array of numbers, given as a buffer. Arrays live while Python's lock is held, or while a call waits for
+// work that does not hold it.
+template <class T>
+class Array {
+public:
+    using Number = std::remove_const_t<T>;
+
+    // `count`: number of values that the array must have, or -1.
+    Array(PyObject* object, const char* name, int64_t count = -1) {
+        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
+        if (PyObject_GetBuffer(object, &view_, flags)) throw PythonError();
+        const char kind = view_.format && *view_.format ? view_.format[std::strlen(view_.format) - 1] : 'B';
+        const bool is_floating = kind == 'e' || kind == 'f' || kind == 'd';
+        const bool is_right = view_.itemsize == Py_ssize_t(sizeof(Number)) && is_floating == std::is_floating_point_v<Number>;
+        if (!is_right || (count >= 0 && size() != count)) {
+            PyBuffer_Release(&view_);
+            throw std::invalid_argument(std::string("an array of the wrong type or size: ") + name);
+        }
+    }
+    ~Array() { PyBuffer_Release(&view_); }
+    Array(const Array&) = delete;
+    Array& operator=(const Array&) = delete;
+
+    T* data() const { return static_cast<T*>(view_.buf); }
+    int64_t size() const { return view_.len / Py_ssize_t(sizeof(Number)); }
+    T& operator[](int64_t n) const { return data()[n]; }
+    std::vector<Number> to_vector() const { return {data(), data() + size()}; }
+
+private:
+    Py_buffer view_;
+};
+
+// An array of (rows, columns, channels) of which rows need not follow each other in memory.
+template <class T>
+class Image {
+public:
+    using Number = std::remove_const_t<T>;
+
+    Image(PyObject* object, const char* name) {
+        const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
+        if (PyObject_GetBuffer(object, &view_, flags)) throw PythonError();
+        const Py_ssize_t size = sizeof(Number);
+        const bool is_right = view_.ndim == 3 && view_.itemsize == size && view_.strides[2] == size &&
+                              view_.strides[1] == size * view_.shape[2] && view_.strides[0] % size == 0 &&
+                              view_.shape[0] <= INT32_MAX && view_.shape[1] <= INT32_MAX && view_.shape[2] <= 4;
+        if (!is_right) {
+            PyBuffer_Release(&view_);
+            throw std::invalid_argument(std::string("an array of the wrong type or layout: ") + name);
+        }
+    }
+    ~Image() { PyBuffer_Release(&view_); }
+    Image(const Image&) = delete;
+    Image& operator=(const Image&) = delete;
+
+    T* data() const { return static_cast<T*>(view_.buf); }
+    int rows() const { return int(view_.shape[0]); }
+    int columns() const { return int(view_.shape[1]); }
+    int channels() const { return int(view_.shape[2]); }
+    int64_t stride() const { return view_.strides[0] / Py_ssize_t(sizeof(Number)); }  // values from row to row
+
+private:
+    Py_buffer view_;
+};
+
+// An array, or None.
+template <class T>
+class OptionalArray {
+public:
+    OptionalArray(PyObject* object, const char* name, int64_t count) {
+        if (object != Py_None) array_ = std::make_unique<Array<T>>(object, name, count);
+    }
+    T* data() const { return array_ ? array_->data() : nullptr; }
+
+private:
+    std::unique_ptr<Array<T>> array_;
+};
+
+// Releases Python's lock during its lifetime.
+class Unlocked {
+public:
+    Unlocked() : state_(PyEval_SaveThread()) {}
+    ~Unlocked() { PyEval_RestoreThread(state_); }
+    Unlocked(const Unlocked&) = delete;
+    Unlocked& operator=(const Unlocked&) = delete;
+
+private:
+    PyThreadState* state_;
+};
+
+// Returns an object of C++ as a capsule that owns it. `NAME` tells its type.
+template <class T>
+PyObject* to_capsule(std::shared_ptr<T> object, const char* name) {
+    auto owner = std::make_unique<std::shared_ptr<T>>(std::move(object));
+    PyObject* capsule = PyCapsule_New(owner.get(), name, [](PyObject* self) {
+        delete static_cast<std::shared_ptr<T>*>(PyCapsule_GetPointer(self, PyCapsule_GetName(self)));
+    });
+    if (!capsule) throw PythonError();
+    owner.release();
+    return capsule;
+}
+
+template <class T>
+std::shared_ptr<T> from_capsule(PyObject* capsule, const char* name) {
+    void* owner = PyCapsule_GetPointer(capsule, name);
+    if (!owner) throw PythonError();
+    return *static_cast<std::shared_ptr<T>*>(owner);
+}
+
+template <class... Targets>
+void parse(PyObject* arguments, const char* format, Targets... targets) {
+    if (!PyArg_ParseTuple(arguments, format, targets...)) throw PythonError();
+}
+
+inline PyObject* checked(PyObject* object) {
+    if (!object) throw PythonError();
+    return object;
+}
+
+// Calls a function, and turns its C++ exceptions into those of Python.
+template <PyObject* (*FUNCTION)(PyObject*)>
+PyObject* guarded(PyObject*, PyObject* arguments) {
+    try {
+        return FUNCTION(arguments);
+    } catch (const PythonError&) {
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_ValueError, error.what());
+    }
+    return nullptr;
+}
+
+}  // namespace sdtrt
