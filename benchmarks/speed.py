@@ -48,10 +48,10 @@ from harness import (
 from PIL import Image
 
 import sdtrt
-from sdtrt.engine.coding import stream_codec
 from sdtrt.engine.coding.latent_file import decode_symbols
-from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.engine.format import container
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.networks.backends.openvino import best_precision, version

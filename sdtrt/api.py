@@ -12,7 +12,7 @@ from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.engine.codec import EngineCodec, checked_model
 from sdtrt.engine.coding import latent_file
 from sdtrt.engine.coding.encode_options import Method
-from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
+from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import checked_truth
 from sdtrt.engine.format.container import File

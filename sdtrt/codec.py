@@ -18,7 +18,7 @@ from sdtrt.engine.codec import EngineCodec, require_no_roi
 from sdtrt.engine.coding.encode_options import EncodeOptions, Method
 from sdtrt.engine.coding.latent_file import decode_latents
 from sdtrt.engine.coding.roi import MAX_WEIGHT, RoiWeights
-from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT
+from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import (
     checked_instance,

@@ -11,6 +11,7 @@ from sdtrt.engine.networks.backends.gpu import description
 from sdtrt.engine.networks.backends.trt_library import install_hint, installed
 from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle, models_folder_error
 from sdtrt.errors import DeviceError, SdtrtError
+from sdtrt.kernels import core
 from sdtrt.process.install import install_command
 
 
@@ -32,6 +33,7 @@ def examine() -> list[Finding]:
         Finding("sdtrt", None, __version__),
         Finding("python", None, f"{platform.python_version()} on {platform.machine()} {platform.system()}"),
         *(Finding(name, None, metadata.version(name)) for name in ("numpy", "pillow", "constriction")),
+        Finding("entropy coding", None, core.description()),
         Finding("gpu", None, gpu_line()),
         *_backends(),
         *_engines(),

@@ -12,16 +12,32 @@ from zipfile import ZipFile
 import pytest
 from extras import needs
 
+from sdtrt.kernels import core
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"sdtrt": "sdtrt", "engine": "sdtrt/engine", "export": "sdtrt/export", "kernels": "sdtrt/kernels"}
 TRAINING = "sdtrt/export/training/"
+CORE, CORE_SOURCES = "sdtrt/kernels/_core", "sdtrt/kernels/host/"  # compiled, and what it is compiled from
 MAX_WHEEL = 12_000_000  # bytes
-MADE = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "demo", "dist", "runs", "*.egg-info")
+MADE = (
+    ".git",
+    "*.so",
+    ".venv",
+    ".*_cache",
+    ".hypothesis",
+    "__pycache__",
+    "build",
+    "demo",
+    "dist",
+    "runs",
+    "*.egg-info",
+)
 ROUND_TRIP = """
 import sdtrt
 from PIL import Image
-picture = sdtrt.decode(sdtrt.encode(Image.new("RGB", (40, 24), "teal")))
-print(sdtrt.__file__, picture.size)
+from sdtrt.kernels.core import compiled
+image = sdtrt.decode(sdtrt.encode(Image.new("RGB", (40, 24), "teal")))
+print(sdtrt.__file__, image.size, compiled() is not None)
 """
 EXPORT = """
 import sys
@@ -48,7 +64,8 @@ def sources() -> set[str]:
 
 
 def shipped() -> set[str]:
-    return {name for name in sources() if not name.startswith(TRAINING)}
+    """Return the files of a pure wheel."""
+    return {name for name in sources() if not name.startswith((TRAINING, CORE, CORE_SOURCES))}
 
 
 def test_every_package_is_listed() -> None:
@@ -69,11 +86,15 @@ def unpacked_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(unpacked.iterdir())
 
 
-@pytest.fixture(scope="module")
-def wheel(unpacked_sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["with the core", "pure"])
+def wheel(request: pytest.FixtureRequest, unpacked_sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "with the core" and core.compiled() is None:
+        pytest.skip("no compiled core")
     copy, built = (tmp_path_factory.mktemp("wheel") / name for name in ("copy", "built"))
     shutil.copytree(unpacked_sdist, copy)
-    python("import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])", built, cwd=copy)
+    environment = {**os.environ, core.PURE: "1" if request.param == "pure" else ""}
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    python(build, built, cwd=copy, env=environment)
     return next(built.glob("*.whl"))
 
 
@@ -97,22 +118,27 @@ def test_sdist_holds_the_repository(unpacked_sdist: Path) -> None:
 @pytest.mark.slow
 def test_sdist_works(unpacked_sdist: Path) -> None:
     printed = python(ROUND_TRIP, cwd=unpacked_sdist)
-    assert printed.split(maxsplit=1) == [str(unpacked_sdist / "sdtrt" / "__init__.py"), "(40, 24)\n"]
+    assert printed.split(maxsplit=1) == [str(unpacked_sdist / "sdtrt" / "__init__.py"), "(40, 24) False\n"]
 
 
 @pytest.mark.slow
 def test_wheel_holds_the_sources(wheel: Path, unpacked_wheel: Path) -> None:
     files = {path.relative_to(unpacked_wheel).as_posix() for path in unpacked_wheel.rglob("*") if path.is_file()}
-    assert {name for name in files if ".dist-info/" not in name} == shipped()
+    is_pure = wheel.name.endswith("-py3-none-any.whl")
+    compiled = {name for name in files if name.startswith(CORE)}
+    assert len(compiled) == (0 if is_pure else 1)
+    assert is_pure or "-cp311-abi3-" in wheel.name
+    assert {name for name in files if ".dist-info/" not in name} == shipped() | compiled
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in files)
     assert wheel.stat().st_size < MAX_WHEEL
 
 
 @pytest.mark.slow
-def test_wheel_works(unpacked_wheel: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(unpacked_wheel)}
+def test_wheel_works(wheel: Path, unpacked_wheel: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(unpacked_wheel), core.PURE: ""}
     printed = python(ROUND_TRIP, cwd=tmp_path, env=environment)
-    assert printed.split(maxsplit=1) == [str(unpacked_wheel / "sdtrt" / "__init__.py"), "(40, 24)\n"]
+    has_core = not wheel.name.endswith("-py3-none-any.whl")
+    assert printed.split(maxsplit=1) == [str(unpacked_wheel / "sdtrt" / "__init__.py"), f"(40, 24) {has_core}\n"]
 
 
 @pytest.mark.slow

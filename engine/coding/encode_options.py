@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
+from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.arguments import checked_choice, checked_integer, checked_number
 
 DEFAULT_QUALITY = 50.0

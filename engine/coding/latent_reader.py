@@ -9,15 +9,17 @@ from itertools import product
 import numpy as np
 
 from sdtrt._arrays import F32Array, I8Array, I16Array
-from sdtrt.engine.coding import palette, stream_codec
-from sdtrt.engine.coding.ans import WORD
+from sdtrt.engine.coding import palette
 from sdtrt.engine.coding.priors.adaptive import AdaptivePrior
 from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
 from sdtrt.engine.coding.priors.prior_file import parse_prior
 from sdtrt.engine.coding.priors.tables import OFFSET_UNITS
 from sdtrt.engine.coding.quantized_latents import OffsetKind, QuantizedLatents
-from sdtrt.engine.coding.stream_codec import DecodedStream, levels_holding
+from sdtrt.engine.coding.streams import stream_codec
+from sdtrt.engine.coding.streams.decoded import DecodedStream
+from sdtrt.engine.coding.streams.stream_codec import levels_holding
+from sdtrt.engine.coding.streams.words import WORD
 from sdtrt.engine.format.container import CHECKSUM_NBYTES, File, Header
 from sdtrt.engine.format.layout import SINGLE, Span, overlapping, paste, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits

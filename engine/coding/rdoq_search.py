@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt._arrays import F32Array, F64Array, I16Array, IndexArray
+from sdtrt.engine.coding.priors.core_prior import core_prior
 from sdtrt.engine.coding.priors.passes import (
     NO_INNER_EDGES,
     InnerEdges,
@@ -19,6 +20,8 @@ from sdtrt.engine.coding.priors.passes import (
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.priors.tables import bins_of, bit_costs
 from sdtrt.engine.coding.rdoq import LambdaMap, quantize_rdo
+from sdtrt.engine.coding.streams import core_streams
+from sdtrt.engine.coding.streams.decoded import TileParameters
 
 BLOCK = 8  # latents a side: each iteration changes one symbol in each block
 
@@ -50,6 +53,10 @@ def rd_costs(
         step_code: code of the quantization step, 0 to 4095.
         edges: which edges of the tile touch another tile.
     """
+    if core_prior(prior) is not None:
+        tile = TileParameters(symbols.shape, step_code, edges)
+        rates, remainders, errors = core_streams.rate_and_distortion(symbols, scaled, tile, prior)
+        return RdCosts(rates, np.square(errors), remainders)
     order, table_bits, centroids = prior.order(len(symbols)), bit_costs(prior.tables), prior.centroids
     ordered_symbols, ordered_targets = symbols[order], scaled[order]
     bits, remainder, offsets = (np.zeros(symbols.shape, np.float32) for _ in range(3))
@@ -90,6 +97,15 @@ def search_symbols(
 
     Returns the symbols, int16 (C, h, w).
     """
+    symbols = _quantize(scaled, prior, step_code, lmbda, edges)
+    return refine_symbols(symbols, scaled, prior, step_code, lmbda, iterations, edges)
+
+
+def _quantize(scaled: F32Array, prior: Prior, step_code: int, lmbda: LambdaMap, edges: InnerEdges) -> I16Array:
+    """Quantize latents by RDOQ, pass by pass."""
+    if core_prior(prior) is not None:
+        tile = TileParameters(scaled.shape, step_code, edges)
+        return core_streams.quantize(scaled, lmbda, tile, prior)
     order, table_bits = prior.order(len(scaled)), bit_costs(prior.tables)
     ordered, symbols = scaled[order], np.zeros(scaled.shape, np.int16)
     for visit in walk_passes(prior, scaled.shape, step_code, edges):
@@ -98,7 +114,7 @@ def search_symbols(
         values = quantize_rdo(gather(ordered, coding_pass), visit.context(), table_bits, prior.centroids, pass_lmbda)
         visit.put(values)
         scatter(symbols, coding_pass, values)
-    return refine_symbols(undo_channel_order(symbols, order), scaled, prior, step_code, lmbda, iterations, edges)
+    return undo_channel_order(symbols, order)
 
 
 def refine_symbols(

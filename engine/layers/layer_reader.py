@@ -12,7 +12,7 @@ from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Span, overlaps, pixel_tiles
 from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import block_grid
-from sdtrt.kernels import reference
+from sdtrt.kernels import core, reference
 
 
 class TileLayers(NamedTuple):
@@ -63,8 +63,7 @@ class LayerReader:
                 in_pixels, in_tile = intersect(tile_rows, tile_columns, rows, columns)
                 tile = self._tile(number)
                 if tile.residual is not None:
-                    sums = pixels[in_pixels] + tile.residual[in_tile]
-                    pixels[in_pixels] = np.minimum(np.maximum(sums, 0), 255)
+                    core.add_to_pixels(pixels[in_pixels], tile.residual[in_tile])
                 if tile.overlay is not None:
                     reference.apply_overlay(pixels[in_pixels], tile.overlay[in_tile])
         return pixels
@@ -117,7 +116,7 @@ class LayerReader:
 
     def _residual(self, number: int) -> I16Array | None:
         coefficients = self._coefficients(number)
-        return None if coefficients is None else reference.inverse_dct(coefficients)
+        return None if coefficients is None else core.inverse_dct(coefficients)
 
     def _coefficients(self, number: int) -> I32Array | None:
         segment = self._segment("residual", number)

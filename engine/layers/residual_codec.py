@@ -1,11 +1,18 @@
 """Encoding and decoding of the residual layer: DCT coefficients <-> streams of the ANS coder."""
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 
-from sdtrt._arrays import F32Array, I8Array, I32Array
-from sdtrt.engine.coding.ans import ESCAPE_OFFSET, AnsDecoder, AnsEncoder
+from sdtrt._arrays import F32Array, F64Array, I8Array, I32Array, U32Array
+from sdtrt.engine.coding.priors.core_prior import core_tables
 from sdtrt.engine.coding.priors.network_prior import clamp
+from sdtrt.engine.coding.priors.symbol_planes import MAGNITUDE
+from sdtrt.engine.coding.priors.tables import ESCAPE_OFFSET
 from sdtrt.engine.coding.quality_scale import RESIDUAL_LAMBDA, STEP_UNIT
+from sdtrt.engine.coding.streams.damage import Damage, error_of
+from sdtrt.engine.coding.streams.words import words_of
 from sdtrt.engine.layers.dct import QUANT_MATRIX, WEIGHT_UNIT, ZIGZAG
 from sdtrt.engine.layers.residual_contexts import (
     BANDS,
@@ -20,6 +27,7 @@ from sdtrt.engine.layers.residual_contexts import (
     sum_by_group,
 )
 from sdtrt.errors import FormatError
+from sdtrt.kernels import core
 from sdtrt.kernels.reference import BLOCK, RESIDUAL_LIMIT
 
 _MAX_SYMBOL = ESCAPE_OFFSET - 1  # the largest coefficients have larger symbols at a step of 1/16; they are clamped
@@ -50,18 +58,34 @@ def encode_residual(
     last_groups = choose_last_groups(target, lambdas)
     if not last_groups.any():
         return b""
-    blocks, bits = BlockContexts(coefficients.shape[2], coefficients.shape[3], tables), bit_costs(tables)
-    encoded_passes, gain = [], 0.0  # the gain is in bits: the cost that the residual saves, divided by lambda
+    model = _core_model() if tables is residual_tables() else None
+    rows, columns = coefficients.shape[2:]
+    if model is None:
+        return _encode(target, lambdas, last_groups, BlockContexts(rows, columns, tables), tables)
+    arrays = (np.ascontiguousarray(array) for array in (target, lambdas, last_groups))
+    stream: bytes = core.compiled().encode_residual(model, *arrays, rows, columns)  # type: ignore[union-attr]
+    return stream
+
+
+def _encode(
+    target: F64Array, lambdas: F32Array, last_groups: I32Array, blocks: BlockContexts, tables: ResidualTables
+) -> bytes:
+    """Choose the symbols and encode them, in NumPy; the arguments are those of `choose_last_groups`, and its result."""
+    from sdtrt.engine.coding.streams.ans import AnsEncoder
+
+    bits = bit_costs(tables)
+    encoded_passes, gain = [], 0  # the gain is in 1/256 bit: the cost that the residual saves, divided by lambda
     bits_per_error = 1 / np.maximum(lambdas, np.float32(1e-12))
     for coding_pass in blocks.passes():
         rows = blocks.rows(coding_pass)
         if coding_pass.group < 0:
             symbols = bins = last_groups[coding_pass.channel, coding_pass.blocks]
-            gain -= float(bits[rows, bins].sum())
+            gain -= _in_fixed_point(bits[rows, bins])
         else:
             pass_target = target[coding_pass.channel][coding_pass.bands, coding_pass.blocks]
             symbols, bins, costs = quantize_rdo(pass_target, rows, tables, bits, lambdas[coding_pass.blocks])
-            gain += float((pass_target * pass_target - costs).sum(0) @ bits_per_error[coding_pass.blocks])
+            saved = (pass_target * pass_target - costs).astype(np.float64)
+            gain += _in_fixed_point(saved * bits_per_error[coding_pass.blocks])
         encoded_passes.append((rows, bins, symbols, tables.low_bits[rows]))
         blocks.put(coding_pass, symbols)
     if gain <= 0:
@@ -73,6 +97,14 @@ def encode_residual(
         encoder.write_uniform(symbols[is_wide] & ((1 << low_bits[is_wide]) - 1), 1 << low_bits[is_wide])
         encoder.write_bins(bins.ravel(), rows.ravel())
     return encoder.stream()
+
+
+def _in_fixed_point(bits: F32Array | F64Array) -> int:
+    """Return the sum of bits in 1/256.
+
+    Each is rounded, so that the sum does not depend on the order, and limited, so that it does not overflow.
+    """
+    return int(np.rint(np.clip(256 * bits.astype(np.float64), -(1 << 31), 1 << 31)).astype(np.int64).sum())
 
 
 def decode_residual(stream: bytes, rows: int, columns: int, residual_step: int) -> I32Array:
@@ -87,17 +119,33 @@ def decode_residual(stream: bytes, rows: int, columns: int, residual_step: int) 
     """
     if stream.startswith(b"\0"):
         raise FormatError("damaged residual: it starts with a zero byte")
+    words, model = words_of(stream), _core_model()
+    if model is None:
+        return _decode(words, rows, columns, residual_step)
+    coefficients = np.zeros((CHANNELS, rows, columns, BLOCK, BLOCK), np.int32)
+    code, last_group = core.compiled().decode_residual(  # type: ignore[union-attr]
+        model, words, rows, columns, residual_step, coefficients
+    )
+    if code == Damage.LAST_GROUP:
+        raise error_of(Damage.LAST_GROUP, last_group, NUM_LAST_GROUPS - 1)
+    if code:
+        raise error_of(Damage(code))
+    return coefficients
+
+
+def _decode(words: U32Array, rows: int, columns: int, residual_step: int) -> I32Array:
+    """Decode the coefficients in NumPy; the arguments and the result are those of `decode_residual`."""
+    from sdtrt.engine.coding.streams.ans import AnsDecoder
+
     tables = residual_tables()
-    decoder, blocks = AnsDecoder(stream, tables.tables), BlockContexts(rows, columns, tables)
+    decoder, blocks = AnsDecoder(words, tables.tables), BlockContexts(rows, columns, tables)
     coefficients = np.zeros((CHANNELS, BANDS, rows * columns), np.int32)
     for coding_pass in blocks.passes():
         table_rows = blocks.rows(coding_pass)
         bins = decoder.read_bins(table_rows)
         if coding_pass.group < 0:
             if bins.max() >= NUM_LAST_GROUPS:
-                raise FormatError(
-                    f"damaged residual: extent {bins.max()} of a block, expected 0 to {NUM_LAST_GROUPS - 1}"
-                )
+                raise error_of(Damage.LAST_GROUP, bins.max(), NUM_LAST_GROUPS - 1)
             blocks.put(coding_pass, bins)
             continue
         symbols = (bins - MAX_BIN) << tables.low_bits[table_rows]
@@ -108,8 +156,23 @@ def decode_residual(stream: bytes, rows: int, columns: int, residual_step: int) 
             symbols, tables.recon_offsets[table_rows, bins], weighted_steps
         )
     if not decoder.is_at_end:
-        raise FormatError("damaged residual: data left over after the last symbol")
+        raise error_of(Damage.RESIDUAL_LEFT_OVER)
     return np.ascontiguousarray(coefficients.transpose(0, 2, 1)).reshape(CHANNELS, rows, columns, BLOCK, BLOCK)
+
+
+def _core_model() -> Any | None:
+    """Return the shipped tables as an object of the compiled core, or None without a core."""
+    return None if core.compiled() is None else _make_core_model(QUANT_MATRIX.tobytes())
+
+
+@lru_cache(4)
+def _make_core_model(matrix: bytes) -> Any:
+    """Make an object of the compiled core. `matrix` are the bytes of the quantization matrix, int32 (3, 64)."""
+    model = residual_tables()
+    tables = core_tables(model.tables, model.low_bits, model.recon_offsets, bit_costs(model))
+    arrays = (model.weights, model.offsets, MAGNITUDE, np.frombuffer(matrix, np.int32), ZIGZAG)
+    as_int32 = [np.ascontiguousarray(array, np.int32) for array in arrays]
+    return core.compiled().make_residual_model(tables, *as_int32)  # type: ignore[union-attr]
 
 
 def dequantize(symbols: I32Array, recon_offsets: I8Array, weighted_steps: I32Array) -> I32Array:
@@ -130,8 +193,8 @@ def dequantize(symbols: I32Array, recon_offsets: I8Array, weighted_steps: I32Arr
     return clamp(fine, -RESIDUAL_LIMIT, RESIDUAL_LIMIT, out=fine).astype(np.int32)
 
 
-def scale_coefficients(coefficients: F32Array, residual_step: int) -> F32Array:
-    """Return coefficients in units of their steps, float32 (3, 64, rows * columns).
+def scale_coefficients(coefficients: F32Array, residual_step: int) -> F64Array:
+    """Return coefficients in units of their steps, float64 (3, 64, rows * columns).
 
     Arguments:
         coefficients: float32 (3, 64, rows, columns) in 8-bit values.
@@ -149,12 +212,12 @@ def bit_costs(tables: ResidualTables) -> F32Array:
 
 
 def quantize_rdo(
-    target: F32Array, rows: I32Array, tables: ResidualTables, bits: F32Array, lambdas: F32Array
+    target: F64Array, rows: I32Array, tables: ResidualTables, bits: F32Array, lambdas: F32Array
 ) -> tuple[I32Array, I32Array, F32Array]:
     """Return the symbols of a pass, their bins and their costs D + lambda R: RDOQ over 0 and the two nearest symbols.
 
     Arguments:
-        target: float32 (bands, n), coefficients in units of their steps.
+        target: float64 (bands, n), coefficients in units of their steps.
         rows: int32 (bands, n), of the tables.
         tables, bits: the tables, and their `bit_costs`.
         lambdas: float32 (n,), squared steps per bit.
@@ -171,11 +234,11 @@ def quantize_rdo(
     return tuple(best_of_each)
 
 
-def choose_last_groups(target: F32Array, lambdas: F32Array) -> I32Array:
+def choose_last_groups(target: F64Array, lambdas: F32Array) -> I32Array:
     """Return the last group of each block, int32 (3, blocks), of the lowest estimated cost D + lambda R.
 
     Arguments:
-        target: float32 (3, 64, blocks), coefficients in units of their steps.
+        target: float64 (3, 64, blocks), coefficients in units of their steps.
         lambdas: float32 (blocks,), squared steps per bit.
     """
     magnitudes = np.abs(target)

@@ -17,7 +17,7 @@ from sdtrt.cli.arguments import (
 )
 from sdtrt.cli.inputs import arguments_of, extra
 from sdtrt.codec import ImageDecodeOptions, ImageEncodeOptions
-from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
+from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.decode_request import LOOKS

@@ -33,7 +33,7 @@ from sdtrt.cli.inputs import SearchCost, arguments_of, check_roi, find_model, li
 from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.engine.coding.encode_options import METHODS
-from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
+from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.limits import UNLIMITED
 from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
 from sdtrt.engine.networks.decode_request import LOOKS

@@ -8,7 +8,7 @@ from typing import Any
 
 from sdtrt.engine.coding.encode_options import METHODS
 from sdtrt.engine.coding.roi import MAX_WEIGHT
-from sdtrt.engine.coding.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
+from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.denoising.denoise import MAX_STEPS
 from sdtrt.engine.image import region_of_text
 from sdtrt.engine.networks.decode_request import DENOISE_WORDS, LOOKS

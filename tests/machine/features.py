@@ -16,6 +16,7 @@ from types import ModuleType
 VARIABLE = "SDTRT_TEST_WITHOUT"
 HERE = Path(__file__).parent
 LIBRARIES = {  # which the run time looks for, and can do without
+    "core": ("sdtrt.kernels._core",),
     "openvino": ("openvino",),
     "gpu": ("cuda", "pycuda"),
     "tensorrt": ("tensorrt", "tensorrt_lean", "tensorrt_rtx"),

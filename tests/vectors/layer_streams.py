@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding.ans import AnsEncoder
+from sdtrt.engine.coding.streams.ans import AnsEncoder
 from sdtrt.engine.format import webp_lossless
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.layout import Span, pixel_tiles

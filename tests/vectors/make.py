@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding import stream_codec
 from sdtrt.engine.coding.latent_file import decode_latents, encode_palette_file
 from sdtrt.engine.coding.latent_reader import LatentReader, inner_edges, load_prior, num_levels
-from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import shipped_prior
+from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.engine.format import alpha, container, webp_lossless
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import SINGLE, Layout, tile_spans

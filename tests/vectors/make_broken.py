@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdtrt.engine.coding.ans import WORD, AnsEncoder
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.priors.tables import bins_of
+from sdtrt.engine.coding.streams.ans import AnsEncoder
+from sdtrt.engine.coding.streams.words import WORD
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout

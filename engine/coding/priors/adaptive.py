@@ -1,13 +1,15 @@
-"""The adaptive prior: three parameters per channel, which the encoder fits and the file contains."""
+"""The adaptive prior: three parameters per channel, which the encoder fits (`adaptive_fit`) and the file
+contains.
+"""
 
 from functools import cache
 
 import numpy as np
 
-from sdtrt._arrays import I16Array, I32Array, I64Array, IndexArray, U8Array, U32Array
-from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges, gather, walk_passes
+from sdtrt._arrays import I32Array, IndexArray, U8Array, U32Array
+from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges
 from sdtrt.engine.coding.priors.symbol_planes import AdaptivePass, SymbolPlanes, adaptive_passes
-from sdtrt.engine.coding.priors.tables import NUM_SCALES, Context, bins_of, bit_costs, load_prior_file
+from sdtrt.engine.coding.priors.tables import NUM_SCALES, Context, load_prior_file
 from sdtrt.errors import FormatError
 
 
@@ -73,39 +75,6 @@ def adaptive_context(
 ) -> Context:
     """Return the context of two parameters and the `neighbour_means`."""
     return Context(mean * weight >> 3, np.minimum(base_scale + (magnitude * 3 >> 7), NUM_SCALES - 1))
-
-
-def fit_adaptive(symbols: I16Array, inner: InnerEdges = NO_INNER_EDGES) -> AdaptivePrior:
-    """Return the prior that codes `symbols`, int16 (C, h, w), in the fewest bits, by exhaustive search."""
-    channels = len(symbols)
-    weights, scales = range(9), range(NUM_SCALES)
-    first_bits = np.zeros((NUM_SCALES, channels), np.int64)  # by first_scale
-    bits = np.zeros((len(weights), NUM_SCALES, channels), np.int64)  # by weight and base_scale
-    prior = AdaptivePrior(np.zeros((channels, 3), np.uint8))
-    # In 1/256 bit: integers, so that every machine fits the same parameters.
-    costs = np.rint(256 * bit_costs(prior.tables)).astype(np.int32)
-    passes = prior.passes(channels)
-    for visit in walk_passes(prior, symbols.shape, 0, inner):
-        of_pass = gather(symbols, visit.coding_pass).astype(np.int32)
-        if visit.number == 0:
-            for scale in scales:
-                context = Context(np.zeros_like(of_pass), np.full_like(of_pass, scale))
-                first_bits[scale] += _bits_per_channel(costs, of_pass, context)
-        else:
-            means = neighbour_means(passes[visit.number], visit.planes)
-            for weight in weights:
-                for scale in scales:
-                    context = adaptive_context(*means, weight, scale)
-                    bits[weight, scale] += _bits_per_channel(costs, of_pass, context)
-        visit.put(of_pass)
-    best_weight, best_scale = np.unravel_index(bits.reshape(-1, channels).argmin(0), bits.shape[:2])
-    return AdaptivePrior(np.stack([best_weight, best_scale, first_bits.argmin(0)], axis=1).astype(np.uint8))
-
-
-def _bits_per_channel(costs: I32Array, symbols: I32Array, context: Context) -> I64Array:
-    """Return the cost of symbols (channels, positions) in each channel, int64 (channels,) in 1/256 bit."""
-    bins = bins_of(symbols - context.base(), context.low_bits())
-    return costs[context.table_rows(), bins].sum(1, dtype=np.int64)
 
 
 @cache

@@ -27,6 +27,7 @@ from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, NUM_SCALES, OFFSET
 from sdtrt.errors import BundleError, FormatError
 
 SYMBOL_SHIFT, FINE_SHIFT = 16, 23  # of `to_units`
+WEIGHT_LIMIT = (1 << 15) - 1  # of the magnitude of weights; biases may be larger
 LIMIT = 1023  # of the magnitude of latents and of hidden units, as integers
 ORIGIN_LIMIT = OFFSET_UNITS * LOCATION_LIMIT // SUBSYMBOL_STEPS
 HIDDEN_SHIFT, SECOND_SHIFT = 6, 9  # fractional bits of the weights of the two hidden layers
@@ -83,6 +84,10 @@ class PassNetwork:
         second = _magnitudes(self.second).sum(1) * LIMIT + _magnitudes(self.second_bias)
         output = first[len(first) - len(self.output) :] + _magnitudes(self.output).sum(1) * LIMIT
         return int(max(first.max(), second.max(), output.max()))
+
+    def largest_weight(self) -> int:
+        """Return the largest magnitude of a weight."""
+        return int(max(_magnitudes(weights).max(initial=0) for weights in (self.first, self.second, self.output)))
 
     def __call__(self, inputs: F32Array, features: F32Array) -> I32Array:
         """Return outputs, int32 (outputs, positions), for inputs (inputs, positions) and features (KNOTS,)."""
@@ -196,7 +201,7 @@ class NetworkPrior:
         tables: uint32 (256, 32), see `tables`.
         centroids: int8 of the tables' shape, reconstruction offsets of bins in 1/64 symbol; None without any.
 
-    Raises `BundleError` if a sum of a network could be inexact in float32.
+    Raises `BundleError` if a sum of a network could be inexact in float32, or a weight exceeds 16 bits.
     """
 
     def __init__(
@@ -214,6 +219,8 @@ class NetworkPrior:
             raise BundleError(f"prior has {len(networks)} networks for {len(architecture.passes)} passes")
         if self.largest_sum() >= 1 << 24:
             raise BundleError("the prior's sums may reach 2**24: its arithmetic would not be exact")
+        if max(network.largest_weight() for network in networks) > WEIGHT_LIMIT:
+            raise BundleError(f"the prior has weights beyond +-{WEIGHT_LIMIT}: they have 16 bits")
 
     def largest_sum(self) -> int:
         """Return a bound on the magnitude of every partial sum of the networks."""

@@ -10,7 +10,7 @@ fractional part is `fraction` / 8. All of this is part of the format: `docs/form
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sdtrt.kernels.reference import SYMBOL_LIMIT
 PRECISION = 24  # the weights of a table sum to 2**24
 NUM_BINS = 32
 ESCAPE = NUM_BINS - 1
+ESCAPE_OFFSET = 1 << 15  # an escaped symbol is coded as symbol + 2**15 in 16 bits
 MAX_BIN = 15  # bins -15 … 15
 SUBSYMBOL_STEPS = 8  # of a location in a symbol
 OFFSET_UNITS = 64  # of a reconstruction offset in a quantization step
@@ -88,6 +89,35 @@ def bins_of(residual: I32Array, low_bits: I32Array) -> I32Array:
     """Return the index in the tables of each symbol's bin; `residual` are the symbols minus their bases."""
     bins = (residual >> low_bits) + np.int32(MAX_BIN)
     return np.minimum(bins.view(np.uint32), np.uint32(ESCAPE)).view(np.int32)  # as unsigned, negative bins are large
+
+
+class TwoStepTables(NamedTuple):
+    """Tables split into "is the mode" and "which other bin"; all weights of a step sum to 2**24.
+
+    Attributes:
+        mode: int32 (rows,), the bin that has more than half of the weight, or -1 if none has.
+        mode_weight: uint32 (rows,), the largest weight of each row.
+        rest: uint32 (rows, bins), the weights of the second step: of bins other than the mode.
+    """
+
+    mode: I32Array
+    mode_weight: U32Array
+    rest: U32Array
+
+
+def two_step_tables(tables: U32Array) -> TwoStepTables:
+    """Split tables, uint32 (rows, bins)."""
+    weights = tables.astype(np.int64)
+    total, rows = 1 << PRECISION, np.arange(len(weights))
+    largest = weights.argmax(1)
+    mode_weight = weights[rows, largest]
+    mode = np.where(mode_weight > total // 2, largest, -1)
+    rest = weights * (total - 1) // (total - mode_weight)[:, None]
+    rest[rows, largest] = 0
+    rest[rows, rest.argmax(1)] += total - 1 - rest.sum(1)
+    rest[rows, largest] = 1
+    rest = np.where(mode[:, None] < 0, weights, rest)
+    return TwoStepTables(mode.astype(np.int32), mode_weight.astype(np.uint32), rest.astype(np.uint32))
 
 
 def bit_costs(tables: U32Array) -> F32Array:

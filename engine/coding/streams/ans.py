@@ -10,20 +10,16 @@ Most symbols are the mode of their distribution. A binary flag therefore codes "
 is used only otherwise, which is faster.
 """
 
-from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import constriction
 import numpy as np
 
 from sdtrt._arrays import BoolArray, F32Array, I32Array, U32Array
-from sdtrt.errors import FormatError
+from sdtrt.engine.coding.priors.tables import ESCAPE_OFFSET, two_step_tables
+from sdtrt.engine.coding.streams.damage import Damage, error_of
 
-Item = TypeVar("Item")
-
-WORD = 4  # bytes
-ESCAPE_OFFSET = 1 << 15  # an escaped symbol is coded as symbol + 2**15 in 16 bits
 STATE_MIN = 1 << 32  # a smaller state is refilled from the stack, unless the stack is empty
 
 _CATEGORICAL = constriction.stream.model.Categorical(perfect=False)
@@ -35,24 +31,13 @@ class AnsDecoder:
     """Reads a stream from its start.
 
     Arguments:
-        stream: the bytes of a stream, or of its start.
+        words: uint32, as of `words_of`.
         tables: uint32 (rows, bins), weights that sum to 2**24 in each row.
-        alignment: number of bytes that the first word lacks to 4; by default computed from the length of the stream,
-            which must then be complete.
-
-    Raises:
-        FormatError: if the stream starts with a zero word, or a complete stream with a zero byte. No encoder does this.
     """
 
-    def __init__(self, stream: bytes, tables: U32Array, alignment: int | None = None) -> None:
-        if alignment is None and stream.startswith(b"\0"):
-            raise FormatError("damaged stream: it starts with a zero byte")
-        aligned = bytes(-len(stream) % WORD if alignment is None else alignment) + stream
-        words = np.frombuffer(aligned[: len(aligned) // WORD * WORD], ">u4")[::-1].astype(np.uint32)
-        if words.size and not words[-1]:
-            raise FormatError("damaged stream: it starts with a zero word")
+    def __init__(self, words: U32Array, tables: U32Array) -> None:
         self._models = _two_step_models(tables.tobytes(), tables.shape[1])
-        self._coder = constriction.stream.stack.AnsCoder(words)
+        self._coder = constriction.stream.stack.AnsCoder(words[::-1].copy())
 
     def read_bins(self, rows: I32Array) -> I32Array:
         """Read one bin for each table row in `rows`; the result has the shape of `rows`.
@@ -68,7 +53,7 @@ class AnsDecoder:
         modes = bins[is_other]
         bins[is_other] = self._decode(self._models.rest, flat[is_other])
         if (bins[is_other] == modes).any():
-            raise FormatError("damaged stream: non-canonical bin (the mode of a table, coded as another bin)")
+            raise error_of(Damage.NON_CANONICAL_BIN)
         return bins.reshape(rows.shape)
 
     def _decode(self, weights: F32Array, rows: I32Array) -> I32Array:
@@ -112,32 +97,6 @@ class AnsDecoder:
         return words_remaining == 0 and state < STATE_MIN
 
 
-class LevelEnds:
-    """Checks, while passes are read, that each level of a stream ends where its length says.
-
-    Arguments:
-        decoder: the decoder of the stream.
-        cuts: number of passes up to the end of each level but the last.
-        words_remaining: number of words after the end of each level; empty if the stream is not cut.
-    """
-
-    def __init__(self, decoder: AnsDecoder, cuts: Sequence[int], words_remaining: Sequence[int]) -> None:
-        self._decoder, self._ends = decoder, [*zip(cuts, words_remaining, strict=False)]
-        self.exhausted = False  # whether a truncated stream may have ended before the pass that was read last
-
-    def read_pass(self, number: int, read: Callable[[], Item]) -> Item:
-        """Call `read` for pass `number` after a check of the levels before it."""
-        self.check(number)
-        self.exhausted = self._decoder.is_exhausted
-        return read()
-
-    def check(self, number: int) -> None:
-        """Raise `FormatError` if a level that ends before pass `number` does not end here."""
-        while self._ends and self._ends[0][0] <= number:
-            if self._ends.pop(0)[1] != self._decoder.words_remaining:
-                raise FormatError("damaged stream: a level does not end where its last pass does")
-
-
 class AnsEncoder:
     """Writes a stream from its end: the data that a decoder reads first is written last."""
 
@@ -177,13 +136,10 @@ class AnsEncoder:
         return words[::-1].astype(">u4").tobytes().lstrip(b"\0")
 
 
-class _TwoStepModels(NamedTuple):
-    """Tables split into "is the mode" and "which other bin". Weights are less 1, as constriction takes them.
+class _Models(NamedTuple):
+    """`TwoStepTables` as constriction takes them: weights less 1, float32.
 
-    Attributes:
-        mode: int32 (rows,), the bin that has more than half of the weight, or -1 if none has.
-        not_mode: float32 (rows, 2), weights of the mode and of all other bins.
-        rest: float32 (rows, bins), weights of the bins other than the mode.
+    `not_mode` has shape (rows, 2): the weight of the mode, and that of all other bins.
     """
 
     mode: I32Array
@@ -192,17 +148,8 @@ class _TwoStepModels(NamedTuple):
 
 
 @lru_cache(8)
-def _two_step_models(data: bytes, num_bins: int) -> _TwoStepModels:
+def _two_step_models(data: bytes, num_bins: int) -> _Models:
     """Split tables, given as the bytes of uint32 (rows, bins)."""
-    tables = np.frombuffer(data, np.uint32).reshape(-1, num_bins).astype(np.int64)
-    total, rows = 1 << 24, np.arange(len(tables))
-    largest = tables.argmax(1)
-    weight = tables[rows, largest]
-    mode = np.where(weight > total // 2, largest, -1)
-    not_mode = np.stack([weight, total - weight], axis=1) - 1
-    rest = tables * (total - 1) // (total - weight)[:, None]
-    rest[rows, largest] = 0
-    rest[rows, rest.argmax(1)] += total - 1 - rest.sum(1)
-    rest[rows, largest] = 1
-    rest = np.where(mode[:, None] < 0, tables, rest) - 1
-    return _TwoStepModels(mode.astype(np.int32), not_mode.astype(np.float32), rest.astype(np.float32))
+    split = two_step_tables(np.frombuffer(data, np.uint32).reshape(-1, num_bins))
+    not_mode = np.stack([split.mode_weight, (1 << 24) - split.mode_weight], axis=1) - 1
+    return _Models(split.mode, not_mode.astype(np.float32), (split.rest - 1).astype(np.float32))

@@ -2,38 +2,29 @@
 
 A stream starts with the number of passes that it contains. The passes after them hold zeros alone, which is usual at
 coarse quantization steps, and take no time. The latents of predicted passes among them are the predicted values.
+
+The compiled core does the work where it is there (`core_streams`), otherwise NumPy (`numpy_streams`). Both give the
+same bytes and the same symbols.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from itertools import islice, pairwise
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
-from sdtrt._arrays import F32Array, I16Array, I32Array
-from sdtrt.engine.coding.ans import ESCAPE_OFFSET, WORD, AnsDecoder, AnsEncoder, LevelEnds
-from sdtrt.engine.coding.priors.passes import (
-    NO_INNER_EDGES,
-    InnerEdges,
-    Pass,
-    gather,
-    gather_plane,
-    non_empty,
-    scatter,
-    undo_channel_order,
-    walk_passes,
-)
+from sdtrt._arrays import F32Array, I16Array
+from sdtrt.engine.coding.priors.core_prior import core_prior
+from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior
-from sdtrt.engine.coding.priors.tables import ESCAPE, MAX_BIN, Context, bins_of, bit_costs
-from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA, LambdaMap, count_useful_passes, quantize_rdo
+from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA, LambdaMap, count_useful_passes
 from sdtrt.engine.coding.rdoq_search import search_symbols
+from sdtrt.engine.coding.streams import core_streams
+from sdtrt.engine.coding.streams.decoded import DecodedStream, ReadRules, Shape, TileParameters
+from sdtrt.engine.coding.streams.words import WORD, words_of
 from sdtrt.errors import FormatError
-
-Shape = tuple[int, int, int]
-Item = TypeVar("Item")
-SymbolSource = Callable[[Pass, Context], I32Array]  # symbols of a pass, (channels, positions), given its context
 
 DEFAULT_EFFORT = 5
 SEARCH_ITERATIONS = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 16, 7: 32, 8: 64, 9: 128}  # of `rdoq_search`, by effort
@@ -50,23 +41,6 @@ class Stream(NamedTuple):
         return [self.data[first:last] for first, last in pairwise((0, *self.ends))]
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedStream:
-    """The content of a stream.
-
-    Attributes:
-        symbols: int16 (C, h, w).
-        recon_offsets: int32 (C, h, w), in 1/64 quantization step from the symbol, or None if the prior has none.
-        passes_read: number of passes that were read.
-        passes_missing: number of passes that are missing in a damaged stream.
-    """
-
-    symbols: I16Array
-    recon_offsets: I32Array | None
-    passes_read: int = 0
-    passes_missing: int = 0
-
-
 def encode_stream(symbols: I16Array, prior: Prior, step_code: int, edges: InnerEdges = NO_INNER_EDGES) -> Stream:
     """Encode symbols.
 
@@ -76,12 +50,8 @@ def encode_stream(symbols: I16Array, prior: Prior, step_code: int, edges: InnerE
         step_code: code of the quantization step, 0 to 4095.
         edges: which edges of the tile touch another tile.
     """
-    ordered = symbols[prior.order(len(symbols))]
-
-    def given_symbols(coding_pass: Pass, context: Context) -> I32Array:
-        return gather(ordered, coding_pass).astype(np.int32)
-
-    return _encode_passes(given_symbols, symbols.shape, prior, step_code, len(prior.passes(len(symbols))), edges)
+    tile = _tile_of(symbols, step_code, edges)
+    return _stream(*_implementation(prior).encode_symbols(symbols, tile, prior))
 
 
 def quantize_and_encode(
@@ -111,14 +81,9 @@ def quantize_and_encode(
     if SEARCH_ITERATIONS[effort]:
         symbols = search_symbols(scaled, prior, step_code, lmbda, SEARCH_ITERATIONS[effort], edges)
         return encode_stream(symbols, prior, step_code, edges)
-    ordered, bits = scaled[prior.order(len(scaled))], bit_costs(prior.tables)
-
-    def quantized_symbols(coding_pass: Pass, context: Context) -> I32Array:
-        pass_lmbda = lmbda if isinstance(lmbda, float) else gather_plane(lmbda, coding_pass)
-        return quantize_rdo(gather(ordered, coding_pass), context, bits, prior.centroids, pass_lmbda)
-
-    count = count_useful_passes(ordered, prior, lmbda)
-    return _encode_passes(quantized_symbols, scaled.shape, prior, step_code, count, edges)
+    count = count_useful_passes(scaled[prior.order(len(scaled))], prior, lmbda)
+    tile = _tile_of(scaled, step_code, edges)
+    return _stream(*_implementation(prior).encode_latents(scaled, lmbda, count, tile, prior))
 
 
 def decode_stream(
@@ -146,18 +111,15 @@ def decode_stream(
     Raises:
         FormatError: if this is not a stream of that shape.
     """
-    decoder = AnsDecoder(stream, prior.tables)
-    ends = LevelEnds(decoder, prior.cuts, words_remaining)
-    decoded = _decode_passes(decoder, shape, prior, step_code, ends.read_pass, edges)
-    ends.check(len(prior.passes(shape[0])))
-    if not decoder.is_at_end:
+    rules = ReadRules(len(prior.passes(shape[0])), prior.cuts, tuple(words_remaining))
+    tile = TileParameters(shape, step_code, edges)
+    decoded, end = _implementation(prior).decode(words_of(stream), tile, prior, rules)
+    if not end.is_at_end:
         raise FormatError("damaged stream: data left over after the last symbol")
-    if maybe_truncated and ends.exhausted:
+    if maybe_truncated and end.was_exhausted:
         raise FormatError("damaged stream: it may end before its last pass")
-    if decoded.passes_read:
-        _, last = non_empty(prior.passes(shape[0]), *shape[1:])[decoded.passes_read - 1]
-        if not gather(decoded.symbols[prior.order(shape[0])], last).any():
-            raise FormatError("damaged stream: its last pass holds zeros alone")
+    if decoded.passes_read and end.last_pass_is_zero:
+        raise FormatError("damaged stream: its last pass holds zeros alone")
     return decoded
 
 
@@ -187,11 +149,10 @@ def decode_levels(
     Raises:
         FormatError: if this is not the start of a stream of that shape.
     """
-    decoder, end = AnsDecoder(stream, prior.tables), prior.cuts[levels - 1]
-    ends = LevelEnds(decoder, prior.cuts, words_remaining)
-    decoded = _decode_passes(decoder, shape, prior, step_code, ends.read_pass, edges, end)
-    ends.check(end)
-    if more and decoder.is_exhausted:
+    rules = ReadRules(prior.cuts[levels - 1], prior.cuts, tuple(words_remaining))
+    tile = TileParameters(shape, step_code, edges)
+    decoded, end = _implementation(prior).decode(words_of(stream), tile, prior, rules)
+    if more and end.is_exhausted:
         raise FormatError("damaged stream: a level ends before its last pass")
     return decoded
 
@@ -218,25 +179,12 @@ def salvage_stream(
         complete_passes: number of passes that are known to be complete.
         edges: which edges of the tile touch another tile.
     """
-    missing = False
     try:
-        decoder = AnsDecoder(stream, prior.tables, alignment)
+        words = words_of(stream, alignment)
     except FormatError:
-        decoder, missing = AnsDecoder(b"", prior.tables), True
-
-    def read_pass(number: int, read: Callable[[], Item]) -> Item | None:
-        nonlocal missing
-        if missing:
-            return None
-        try:
-            item = read()
-        except FormatError:
-            missing = True
-            return None
-        missing = number >= complete_passes and decoder.is_exhausted
-        return None if missing else item
-
-    return _decode_passes(decoder, shape, prior, step_code, read_pass, edges)
+        words = None
+    rules = ReadRules(len(prior.passes(shape[0])), complete_passes=complete_passes)
+    return _implementation(prior).decode(words, TileParameters(shape, step_code, edges), prior, rules)[0]
 
 
 def levels_holding(channels: Collection[int], prior: Prior, count: int) -> int:
@@ -246,118 +194,19 @@ def levels_holding(channels: Collection[int], prior: Prior, count: int) -> int:
     return 1 + bisect_right(prior.cuts, max(numbers, default=0))
 
 
-class PassReader(Protocol):
-    """Policy of reading: calls `read` and returns its result, or None if pass `number` is missing.
+def _implementation(prior: Prior) -> ModuleType:
+    """Return the module that codes the streams of a prior."""
+    if core_prior(prior) is not None:
+        return core_streams
+    from sdtrt.engine.coding.streams import numpy_streams  # it loads the library constriction
 
-    Before pass 0 the number of passes is read, also under number 0.
-    """
-
-    def __call__(self, number: int, read: Callable[[], Item]) -> Item | None: ...
-
-
-class PassSymbols(NamedTuple):
-    """The data of one pass: the table bins that were read, and the symbols."""
-
-    bins: I32Array
-    symbols: I32Array
+    return numpy_streams
 
 
-def _decode_passes(
-    decoder: AnsDecoder,
-    shape: Shape,
-    prior: Prior,
-    step_code: int,
-    read_pass: PassReader,
-    edges: InnerEdges,
-    end: int | None = None,
-) -> DecodedStream:
-    """Decode the passes before pass `end`, or all passes if `end` is None."""
-    order, centroids = prior.order(shape[0]), prior.centroids
-    symbols, recon_offsets = np.zeros(shape, np.int16), np.zeros(shape, np.int32)
-    num_passes = len(non_empty(prior.passes(shape[0]), *shape[1:]))
-    passes_in_stream = read_pass(0, lambda: _read_pass_count(decoder, num_passes))
-    passes_read = passes_missing = 0
-    for n, visit in enumerate(walk_passes(prior, shape, step_code, edges)):
-        number, coding_pass = visit.number, visit.coding_pass
-        if end is not None and number >= end:
-            break
-        is_in_stream = passes_in_stream is None or n < passes_in_stream
-        if not is_in_stream and not coding_pass.predicted:
-            continue
-        context = visit.context()
-        data = read_pass(number, lambda context=context: _read_symbols(decoder, context)) if is_in_stream else None  # type: ignore[misc]
-        values, bin_offsets = context.mode(), None  # the mode of a predicted pass is 0: the predicted latents
-        if data is not None:
-            values, passes_read = data.symbols, passes_read + 1
-            if centroids is not None:
-                bin_offsets = centroids[context.table_rows(), data.bins].astype(np.int32)
-        else:
-            passes_missing += is_in_stream
-        pass_offsets = context.recon_offsets(values, bin_offsets)
-        if pass_offsets is not None:
-            scatter(recon_offsets, coding_pass, pass_offsets)
-        visit.put(values)
-        scatter(symbols, coding_pass, values)
-    offsets = undo_channel_order(recon_offsets, order) if prior.has_recon_offsets else None
-    return DecodedStream(undo_channel_order(symbols, order), offsets, passes_read, passes_missing)
+def _tile_of(planes: F32Array | I16Array, step_code: int, edges: InnerEdges) -> TileParameters:
+    channels, height, width = planes.shape
+    return TileParameters((channels, height, width), step_code, edges)
 
 
-def _read_pass_count(decoder: AnsDecoder, num_passes: int) -> int:
-    count = int(decoder.read_uniform(np.array([1 << num_passes.bit_length()], np.int32))[0])
-    if count > num_passes:
-        raise FormatError(f"damaged stream: it announces {count} passes, there are {num_passes}")
-    return count
-
-
-def _read_symbols(decoder: AnsDecoder, context: Context) -> PassSymbols:
-    bins, low_bits = decoder.read_bins(context.table_rows()), context.low_bits()
-    values = context.base() + ((bins - MAX_BIN) << low_bits)
-    decoder.read_low_bits_and_escapes(values, bins == ESCAPE, low_bits)
-    # An encoder never gets here, since its locations have 16 bits.
-    if values.max() >= ESCAPE_OFFSET or values.min() < -ESCAPE_OFFSET:
-        raise FormatError("damaged stream: a symbol does not fit 16 bits")
-    return PassSymbols(bins, values)
-
-
-@dataclass(frozen=True, slots=True)
-class _CodedPass:
-    """The data of one pass in the order in which a decoder reads it."""
-
-    number: int
-    rows: I32Array
-    bins: I32Array
-    low_bit_values: I32Array
-    low_bit_sizes: I32Array
-    escaped: I32Array
-
-
-def _encode_passes(
-    source: SymbolSource, shape: Shape, prior: Prior, step_code: int, count: int, edges: InnerEdges
-) -> Stream:
-    """Encode the symbols of the first `count` passes, without the last passes that hold zeros alone."""
-    coded: list[_CodedPass] = []
-    num_passes, passes_in_stream = len(non_empty(prior.passes(shape[0]), *shape[1:])), 0
-    for visit in islice(walk_passes(prior, shape, step_code, edges), count):
-        context = visit.context()
-        symbols = source(visit.coding_pass, context)
-        coded.append(_code_pass(visit.number, symbols, context))
-        visit.put(symbols)
-        passes_in_stream = len(coded) if symbols.any() else passes_in_stream
-    encoder, words_after_cut = AnsEncoder(prior.tables), dict.fromkeys(prior.cuts, 0)
-    for one in reversed(coded[:passes_in_stream]):
-        encoder.write_uniform(one.escaped, np.full_like(one.escaped, 1 << 16))
-        encoder.write_uniform(one.low_bit_values, one.low_bit_sizes)
-        encoder.write_bins(one.bins, one.rows)
-        words_after_cut |= {cut: encoder.words for cut in prior.cuts if cut <= one.number}
-    encoder.write_number(passes_in_stream, 1 << num_passes.bit_length())
-    data = encoder.stream()
-    return Stream(data, (*(len(data) - WORD * words_after_cut[cut] for cut in prior.cuts), len(data)))
-
-
-def _code_pass(number: int, symbols: I32Array, context: Context) -> _CodedPass:
-    low_bits, difference = context.low_bits(), symbols - context.base()
-    bins = bins_of(difference, low_bits)
-    has_low_bits = (low_bits > 0) & (bins != ESCAPE)
-    sizes = 1 << low_bits[has_low_bits]
-    values, escaped = difference[has_low_bits] & (sizes - 1), symbols[bins == ESCAPE] + ESCAPE_OFFSET
-    return _CodedPass(number, context.table_rows().ravel(), bins.ravel(), values, sizes, escaped)
+def _stream(data: bytes, words_after_cuts: list[int]) -> Stream:
+    return Stream(data, (*(len(data) - WORD * words for words in words_after_cuts), len(data)))

@@ -16,7 +16,7 @@ from sdtrt.engine.coding.latent_file import (
     encode_palette_file,
 )
 from sdtrt.engine.coding.latent_reader import channel_steps
-from sdtrt.engine.coding.priors.adaptive import fit_adaptive
+from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.limits import Limits

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding import latent_file, stream_codec
+from sdtrt.engine.coding import latent_file
 from sdtrt.engine.coding.latent_file import TileCodingOptions, encode_latents_to_file
 from sdtrt.engine.coding.latent_reader import (
     CACHED_TILE_ROWS,
@@ -17,6 +17,8 @@ from sdtrt.engine.coding.latent_reader import (
     load_prior,
     num_levels,
 )
+from sdtrt.engine.coding.streams import stream_codec
+from sdtrt.engine.coding.streams.decoded import DecodedStream
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
 from sdtrt.engine.format.layout import Layout
@@ -47,7 +49,7 @@ def decoded_shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     def recording_decode_stream(
         stream: bytes, shape: tuple[int, int, int], *rest: Any, **options: Any
-    ) -> stream_codec.DecodedStream:
+    ) -> DecodedStream:
         shapes.append(shape)
         return original(stream, shape, *rest, **options)
 
@@ -177,6 +179,6 @@ def test_attach_recon_offsets_large_offsets_and_extreme_symbols_keep_latents() -
     symbols = np.array([[[-32768, -32768, -32768, -4, 0, 3, 32767, 32767, 32767]]], np.int16)
     recon_offsets = np.array([[[-128, 0, 6400, 300, -33, 32, -6400, 0, 127]]], np.int32)
     one = np.ones(1, np.float32)
-    decoded = stream_codec.DecodedStream(symbols, recon_offsets)
+    decoded = DecodedStream(symbols, recon_offsets)
     latents = attach_recon_offsets(decoded, 0 * one, one, 0 * one).dequantize()
     np.testing.assert_array_equal(latents, symbols + recon_offsets / np.float32(64))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding import stream_codec
 from sdtrt.engine.coding.priors.passes import gather, non_empty, scatter, undo_channel_order
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.rdoq_search import rd_costs, refine_symbols, search_symbols
+from sdtrt.engine.coding.streams import stream_codec
 
 STEP_CODE = 2048
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdtrt.engine.coding.ans import AnsEncoder
 from sdtrt.engine.coding.quality_scale import RESIDUAL_LAMBDA
+from sdtrt.engine.coding.streams.ans import AnsEncoder
 from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import QUANT_MATRIX, WEIGHT_UNIT, ZIGZAG, block_grid, forward_dct
 from sdtrt.engine.layers.residual_contexts import residual_tables

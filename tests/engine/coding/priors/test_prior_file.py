@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdtrt.engine.coding import stream_codec
 from sdtrt.engine.coding.priors import prior_file
 from sdtrt.engine.coding.priors.prior_file import parse_prior, read_npz
+from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.errors import BundleError
 
 Arrays = dict[str, np.ndarray]

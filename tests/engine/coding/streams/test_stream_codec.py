@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sdtrt.engine.coding import stream_codec
-from sdtrt.engine.coding.ans import AnsDecoder, AnsEncoder
-from sdtrt.engine.coding.priors.adaptive import AdaptivePrior, adaptive_tables, fit_adaptive
+from sdtrt.engine.coding.priors.adaptive import AdaptivePrior, adaptive_tables
+from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, PYRAMID, InnerEdges, gather, scatter, undo_channel_order
 from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
 from sdtrt.engine.coding.priors.symbol_planes import AdaptivePass, SymbolPlanes, adaptive_passes
 from sdtrt.engine.coding.priors.tables import ESCAPE, LOW_BITS, MAX_BIN, NUM_SCALES, Context, bins_of
 from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA
+from sdtrt.engine.coding.streams import stream_codec
+from sdtrt.engine.coding.streams.ans import AnsDecoder, AnsEncoder
+from sdtrt.engine.coding.streams.words import words_of
 from sdtrt.engine.format.profile import PRIOR_NAMES
 from sdtrt.engine.layers.residual_contexts import residual_tables
 from sdtrt.errors import FormatError
@@ -249,7 +251,7 @@ def test_ans_encoder_uses_the_exact_weights_of_tables(tables: NDArray[np.uint32]
     writer = AnsEncoder(tables)
     writer.write_bins(bins, rows)
     stream = writer.stream()
-    np.testing.assert_array_equal(AnsDecoder(stream, tables).read_bins(rows), bins)
+    np.testing.assert_array_equal(AnsDecoder(words_of(stream), tables).read_bins(rows), bins)
     ans = Ans(stream)
     weights = tables.tolist()
     assert ans.take_bins([weights[row] for row in rows.tolist()]) == bins.tolist()
@@ -266,7 +268,7 @@ def test_ans_decoder_mode_coded_as_another_bin_raises_format_error() -> None:
     coder.encode_reverse(np.array([1], np.int32), model, np.array([[weight - 1, (1 << 24) - weight - 1]], np.float32))
     stream = coder.get_compressed()[::-1].astype(">u4").tobytes().lstrip(b"\0")
     with pytest.raises(FormatError, match="non-canonical bin"):
-        AnsDecoder(stream, TABLES).read_bins(np.array([row]))
+        AnsDecoder(words_of(stream), TABLES).read_bins(np.array([row]))
 
 
 @pytest.mark.parametrize("size", [2, 4, 8, 16, 32, 1 << 16])
@@ -502,8 +504,8 @@ network_prior.PassNetwork.__call__ = network
 
 PRINT_HASHES = """
 import hashlib
-from sdtrt.engine.coding import stream_codec
-from sdtrt.engine.coding.ans import AnsDecoder
+from sdtrt.engine.coding.streams import stream_codec
+from sdtrt.engine.coding.streams.ans import AnsDecoder
 from sdtrt.engine.coding.priors.prior import shipped_prior
 
 SHAPES = {"tiny-1": (40, 20, 31), "sd1-1": (4, 50, 61)}
