@@ -41,7 +41,9 @@ from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import block_grid, forward_dct
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.layers.overlay import choose_overlay, inpaint_covered
+from sdtrt.kernels import core
 from sdtrt.kernels.reference import BLOCK
+from sdtrt.process.threads import parallel_map
 
 MAX_STEP = (1 << 16) - 1  # of a residual, in 1/16 of an 8-bit value
 RESIDUAL_SEARCH_EFFORT = 6  # from this effort on other latent qualities are tried under a residual
@@ -271,11 +273,13 @@ class ImageEncoder:
             residual = self._image.pixels.astype(np.int16) - reconstruction
         if overlay is not None:
             residual[overlay[:, :, 3] == webp_lossless.OPAQUE] = 0
-        segments = []
-        for rows, columns in self._pixel_tiles(file):
+
+        def encode_tile(place: tuple[Span, Span]) -> bytes:
+            rows, columns = place
             coefficients = forward_dct(residual[slice(*rows), slice(*columns)])
-            lambdas = self._block_lambdas(rows, columns)
-            segments.append(residual_codec.encode_residual(coefficients, residual_step, lambdas))
+            return residual_codec.encode_residual(coefficients, residual_step, self._block_lambdas(rows, columns))
+
+        segments = parallel_map(encode_tile, self._pixel_tiles(file), core.threads())
         return with_segments(file, "residual", segments, residual_step=residual_step) if any(segments) else file
 
     def _latent_rate_weights(self, quality: float) -> F32Array | None:

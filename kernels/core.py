@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sdtrt._arrays import I16Array, I32Array, U8Array
+from sdtrt._arrays import F32Array, I16Array, I32Array, U8Array
 from sdtrt.kernels import reference
 from sdtrt.process.environment import variable
 
@@ -21,6 +21,11 @@ PURE = "SDTRT_PURE"  # the environment variable that turns the core off if it is
 def compiled() -> Any | None:
     """Return the compiled module; None if it is turned off, or was not built."""
     return None if variable(PURE) == "1" else _load()[0]
+
+
+def threads() -> int | None:
+    """Return how many threads may code tiles: 1 if NumPy does it, which holds Python's lock; None for one a core."""
+    return 1 if compiled() is None else None
 
 
 def description() -> str:
@@ -42,6 +47,17 @@ def _load() -> tuple[Any | None, str]:
     if Path(str(module.__file__)).parent != Path(__file__).parent:
         return None, f"{module.__file__} belongs to another installation"
     return module, ""
+
+
+def planes_to_pixels(planes: F32Array, width: int, height: int, low: float, high: float) -> U8Array:
+    """Convert planes to pixels as `reference.planes_to_pixels` does, by the core if it is there."""
+    core = compiled()
+    if core is None or planes.dtype != np.float32:
+        return reference.planes_to_pixels(planes, width, height, low, high)
+    pixels = np.empty((height, width, 3), np.uint8)
+    shift, scale = reference.pixel_shift_and_scale(low, high)
+    core.planes_to_pixels(np.ascontiguousarray(planes), *planes.shape[1:], shift, scale, pixels)
+    return pixels
 
 
 def inverse_dct(coefficients: I32Array) -> I16Array:

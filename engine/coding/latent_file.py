@@ -26,7 +26,7 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.profile import BUNDLED, INLINE, PALETTE, LatentProfile, serialize_profile
 from sdtrt.engine.format.webp_lossless import MAX_SIDE
 from sdtrt.errors import FormatError
-from sdtrt.kernels import reference
+from sdtrt.kernels import core, reference
 from sdtrt.process.threads import parallel_map
 
 TILE = 128  # latents: the usual side of a tile; planes of up to one and a half tiles are not divided
@@ -141,9 +141,12 @@ class LatentFileWriter:
         self._pending = [latents[:, count:]]
         steps = channel_steps(self._profile, self._header)
         scaled = reference.scale_to_steps(latents[:, :count], self._profile.mean, steps)
-        for columns in self._tile_columns:
-            tile = np.ascontiguousarray(scaled[:, :, slice(*columns)])
-            self._streams.append(self._encode_tile(tile, rows, columns))
+        threads = core.threads() if self._options.search is None else 1  # a search has networks with own threads
+
+        def encode_tile(columns: Span) -> TileStream:
+            return self._encode_tile(np.ascontiguousarray(scaled[:, :, slice(*columns)]), rows, columns)
+
+        self._streams += parallel_map(encode_tile, self._tile_columns, threads)
 
     def _encode_tile(self, scaled: F32Array, rows: Span, columns: Span) -> TileStream:
         options, code, prior, parameters = self._options, self._header.step_code, self._prior, b""

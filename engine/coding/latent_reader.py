@@ -33,6 +33,8 @@ from sdtrt.engine.format.profile import (
     resolve_profile,
 )
 from sdtrt.errors import FormatError, LimitError
+from sdtrt.kernels import core
+from sdtrt.process.threads import parallel_map
 
 CACHED_TILE_ROWS = 3  # so that a caller who goes from top to bottom decodes each tile once
 
@@ -112,9 +114,9 @@ class LatentReader:
             for row in overlapping(self._tile_rows, rows)
             for column in overlapping(self._tile_columns, columns)
         ]
-        for tile in tiles:
-            if tile not in self._tiles:
-                self._tiles[tile] = self._decode_or_salvage_tile(tile)
+        missing = [tile for tile in tiles if tile not in self._tiles]
+        decoded_tiles = parallel_map(self._decode_or_salvage_tile, missing, core.threads())
+        self._tiles |= zip(missing, decoded_tiles, strict=True)
         decoded = self._assemble(((tile, self._tiles[tile]) for tile in tiles), rows, columns)
         while len(self._tiles) > CACHED_TILE_ROWS * layout.columns:
             self._tiles.popitem(last=False)
@@ -151,7 +153,7 @@ class LatentReader:
             offsets = None if decoded.recon_offsets is None else decoded.recon_offsets[chosen]
             return DecodedStream(decoded.symbols[chosen], offsets)
 
-        tiles = enumerate(map(decode_tile, range(len(self._places))))
+        tiles = enumerate(parallel_map(decode_tile, range(len(self._places)), core.threads()))
         decoded = self._assemble(tiles, (0, self.shape[1]), (0, self.shape[2]))
         steps, profile = self.channel_steps[chosen], self.profile
         return attach_recon_offsets(decoded, profile.mean[chosen], steps, profile.recon_offset[chosen])

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from sdtrt.engine.format.layout import Span, overlaps, pixel_tiles
 from sdtrt.engine.layers import residual_codec
 from sdtrt.engine.layers.dct import block_grid
 from sdtrt.kernels import core, reference
+from sdtrt.process.threads import parallel_map
 
 
 class TileLayers(NamedTuple):
@@ -44,6 +46,7 @@ class LayerReader:
         header = file.header
         self._tile_spans = pixel_tiles(header.width, header.height, file.space.downscale, file.layout)
         self._cache: OrderedDict[int, TileLayers] = OrderedDict()
+        self._lock = Lock()  # of the cache: `apply` works on several tiles at once
 
     def apply(self, pixels: U8Array, rows: Span | None = None, columns: Span | None = None) -> U8Array:
         """Put the layers over the networks' output, in place, and return it.
@@ -58,14 +61,21 @@ class LayerReader:
         rows, columns = rows or (0, header.height), columns or (0, header.width)
         if not layout.overlay and not layout.residual_step:
             return pixels
-        for number, (tile_rows, tile_columns) in enumerate(self._tile_spans):
-            if overlaps(tile_rows, rows) and overlaps(tile_columns, columns):
-                in_pixels, in_tile = intersect(tile_rows, tile_columns, rows, columns)
-                tile = self._tile(number)
-                if tile.residual is not None:
-                    core.add_to_pixels(pixels[in_pixels], tile.residual[in_tile])
-                if tile.overlay is not None:
-                    reference.apply_overlay(pixels[in_pixels], tile.overlay[in_tile])
+        numbers = [
+            number
+            for number, (tile_rows, tile_columns) in enumerate(self._tile_spans)
+            if overlaps(tile_rows, rows) and overlaps(tile_columns, columns)
+        ]
+
+        def apply_tile(number: int) -> None:
+            in_pixels, in_tile = intersect(*self._tile_spans[number], rows, columns)
+            tile = self._tile(number)
+            if tile.residual is not None:
+                core.add_to_pixels(pixels[in_pixels], tile.residual[in_tile])
+            if tile.overlay is not None:
+                reference.apply_overlay(pixels[in_pixels], tile.overlay[in_tile])
+
+        parallel_map(apply_tile, numbers, core.threads())
         return pixels
 
     def apply_to_preview(self, pixels: U8Array, scale: int) -> U8Array:
@@ -107,12 +117,15 @@ class LayerReader:
             yield TileCoefficients(rows, columns, self._coefficients(number), self._overlay(number))
 
     def _tile(self, number: int) -> TileLayers:
-        if number not in self._cache:
-            self._cache[number] = TileLayers(self._residual(number), self._overlay(number))
-        # One row of tiles stays in memory, so that reading from top to bottom decodes each tile once.
-        while len(self._cache) > self._file.layout.columns:
-            self._cache.popitem(last=False)
-        return self._cache[number]
+        tile = self._cache.get(number)
+        if tile is None:
+            tile = TileLayers(self._residual(number), self._overlay(number))
+            with self._lock:
+                self._cache[number] = tile
+                # One row of tiles stays in memory, so that reading from top to bottom decodes each tile once.
+                while len(self._cache) > self._file.layout.columns:
+                    self._cache.popitem(last=False)
+        return tile
 
     def _residual(self, number: int) -> I16Array | None:
         coefficients = self._coefficients(number)

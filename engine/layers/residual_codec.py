@@ -1,6 +1,6 @@
 """Encoding and decoding of the residual layer: DCT coefficients <-> streams of the ANS coder."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -241,14 +241,27 @@ def choose_last_groups(target: F64Array, lambdas: F32Array) -> I32Array:
         target: float64 (3, 64, blocks), coefficients in units of their steps.
         lambdas: float32 (blocks,), squared steps per bit.
     """
+    compiled = core.compiled()
+    if compiled is not None:
+        last_groups = np.empty((CHANNELS, target.shape[2]), np.int32)
+        arrays = np.ascontiguousarray(target), np.ascontiguousarray(lambdas)
+        compiled.choose_last_groups(*arrays, _estimated_bits(), _BLOCK_BITS, last_groups)
+        return last_groups
     magnitudes = np.abs(target)
     symbols = np.floor(magnitudes + np.float32(0.4))
     error_reduction = magnitudes * magnitudes - np.square(magnitudes - symbols)
-    bits = np.where(symbols > 0, _ONE_BITS + _OCTAVE_BITS * np.log2(np.maximum(symbols, 1)), _ZERO_BITS)
-    gains = sum_by_group(error_reduction - lambdas * bits.astype(np.float32)).cumsum(1)
+    bits = _estimated_bits()[np.minimum(symbols, _MAX_SYMBOL).astype(np.intp)]
+    gains = sum_by_group(error_reduction - lambdas * bits).cumsum(1)
     gains = gains - np.float32(_BLOCK_BITS) * lambdas
     gains = np.concatenate([np.zeros_like(gains[:, :1]), gains], 1)
     return gains.argmax(1).astype(np.int32)
+
+
+@cache
+def _estimated_bits() -> F32Array:
+    """Return the estimated bits of symbols by their magnitude, float32 (_MAX_SYMBOL + 1,)."""
+    magnitudes = np.arange(1, _MAX_SYMBOL + 1)
+    return np.r_[_ZERO_BITS, _ONE_BITS + _OCTAVE_BITS * np.log2(magnitudes)].astype(np.float32)
 
 
 assert NUM_GROUPS < ESCAPE

@@ -1,4 +1,4 @@
-"""Work on many images: a prefetching thread, and batches of images of one kind."""
+"""Work on many images: threads that work ahead of the caller, and batches of images of one kind."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -11,10 +11,15 @@ Out = TypeVar("Out")
 PREFETCH_DEPTH = 4  # results that may wait for the caller
 
 
-def prefetch(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Yield `work(item)` for each item in order. A thread computes results while the caller uses earlier ones.
+def prefetch(work: Callable[[In], Out], items: Iterable[In], threads: int = 1) -> Iterator[Out]:
+    """Yield `work(item)` for each item in order. Threads compute results while the caller uses earlier ones.
 
     An error of `work` gets a note with the number of the item.
+
+    Arguments:
+        work: is called in a thread.
+        items: are taken in the caller's thread, a few ahead of the results.
+        threads: how many items are worked on at once, at least 1.
     """
 
     def run(number: int, item: In) -> Out:
@@ -25,11 +30,11 @@ def prefetch(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
             raise
 
     waiting: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for number, item in enumerate(items):
                 waiting.append(pool.submit(run, number, item))
-                if len(waiting) > PREFETCH_DEPTH:
+                if len(waiting) >= PREFETCH_DEPTH + threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

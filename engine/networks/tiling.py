@@ -17,7 +17,7 @@ from sdtrt.engine.format.container import MAX_SIDE
 from sdtrt.engine.format.layout import Span, overlaps
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.decode_request import DecodeRequest
-from sdtrt.kernels import reference
+from sdtrt.kernels import core, reference
 
 CUT_TILE = 1536  # pixels
 BLEND_TILE, BLEND_OVERLAP = 1024, 128  # pixels
@@ -207,7 +207,7 @@ class TiledRunner:
         planes = decode(image)
         if self.progress is not None:
             self.progress(1, 1)
-        return reference.planes_to_pixels(planes, width, height, *self.bundle.pixel_range)
+        return core.planes_to_pixels(planes, width, height, *self.bundle.pixel_range)
 
     def synthesise_tiled(self, image: DecodeRequest, decode: Decode, rows: Span, columns: Span) -> Iterator[U8Array]:
         """Yield RGB pixels in some rows and columns of an image from top to bottom, uint8 (n, W, 3).
@@ -233,7 +233,7 @@ class TiledRunner:
             for tile_columns, used_columns in zip(across, used_across, strict=True):
                 left, right = max(used_columns[0], columns[0]), min(used_columns[1], columns[1])
                 planes = run(tile_rows, tile_columns)[:, top - scale * tile_rows[0] :, left - scale * tile_columns[0] :]
-                strip[:, left - columns[0] : right - columns[0]] = reference.planes_to_pixels(
+                strip[:, left - columns[0] : right - columns[0]] = core.planes_to_pixels(
                     planes, right - left, bottom - top, *self.bundle.pixel_range
                 )
             yield strip
@@ -262,9 +262,7 @@ class TiledRunner:
             for first in range(max(top, rows[0]), min(top + band.shape[1], rows[1]), STRIP):
                 last = min(first + STRIP, top + band.shape[1], rows[1])
                 planes = band[:, first - top :, columns[0] :]
-                yield reference.planes_to_pixels(
-                    planes, columns[1] - columns[0], last - first, *self.bundle.pixel_range
-                )
+                yield core.planes_to_pixels(planes, columns[1] - columns[0], last - first, *self.bundle.pixel_range)
 
     def _with_progress(self, run: RunTile, total: int) -> RunTile:
         if self.progress is None:

@@ -401,6 +401,43 @@ PyObject* encode_residual_stream(PyObject* arguments) {
     return checked(PyBytes_FromStringAndSize(stream.data(), Py_ssize_t(stream.size())));
 }
 
+PyObject* choose_last_groups_of_blocks(PyObject* arguments) {
+    PyObject *target_, *lambdas_, *bits_, *last_groups_;
+    float block_bits;
+    parse(arguments, "OOOfO", &target_, &lambdas_, &bits_, &block_bits, &last_groups_);
+    const Array<const float> lambdas(lambdas_, "lambdas"), bits(bits_, "bits");
+    const Array<const double> target(target_, "target", COLOUR_AXES * BANDS * lambdas.size());
+    const Array<int32_t> last_groups(last_groups_, "last_groups", COLOUR_AXES * lambdas.size());
+    if (bits.size() < 1 || bits.size() > INT32_MAX) throw std::invalid_argument("bits");
+    {
+        const Unlocked unlocked;
+        choose_last_groups(target.data(), lambdas.data(), lambdas.size(), bits.data(), int(bits.size()), block_bits,
+                           last_groups.data());
+    }
+    Py_RETURN_NONE;
+}
+
+PyObject* planes_to_pixels(PyObject* arguments) {
+    PyObject *planes_, *pixels_;
+    int height, width;
+    float shift, scale;
+    parse(arguments, "OiiffO", &planes_, &height, &width, &shift, &scale, &pixels_);
+    const Image<uint8_t> pixels(pixels_, "pixels");
+    const Array<const float> planes(planes_, "planes", 3 * int64_t(height) * width);
+    if (pixels.rows() > height || pixels.columns() > width || pixels.channels() != 3) {
+        throw std::invalid_argument("pixels larger than the planes");
+    }
+    {
+        const Unlocked unlocked;
+        for (int row = 0; row < pixels.rows(); ++row) {
+            const float* rows[3];
+            for (int n = 0; n < 3; ++n) rows[n] = planes.data() + (int64_t(n) * height + row) * width;
+            kernels().planes_to_pixels(rows, pixels.columns(), shift, scale, pixels.data() + row * pixels.stride());
+        }
+    }
+    Py_RETURN_NONE;
+}
+
 PyObject* inverse_dct_of_blocks(PyObject* arguments) {
     PyObject *coefficients_, *residual_;
     int rows, columns, threads;
@@ -466,6 +503,8 @@ PyMethodDef METHODS[] = {
     {"fit_adaptive", guarded<fit_adaptive_prior>, METH_VARARGS, nullptr},
     {"decode_residual", guarded<decode_residual_stream>, METH_VARARGS, nullptr},
     {"encode_residual", guarded<encode_residual_stream>, METH_VARARGS, nullptr},
+    {"choose_last_groups", guarded<choose_last_groups_of_blocks>, METH_VARARGS, nullptr},
+    {"planes_to_pixels", guarded<planes_to_pixels>, METH_VARARGS, nullptr},
     {"inverse_dct", guarded<inverse_dct_of_blocks>, METH_VARARGS, nullptr},
     {"add_residual", guarded<add_residual_to_pixels>, METH_VARARGS, nullptr},
     {"instruction_sets", guarded<instruction_sets>, METH_VARARGS, nullptr},

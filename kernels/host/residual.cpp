@@ -300,6 +300,40 @@ Damage decode_residual(const ResidualModel& model, const uint32_t* words, size_t
     return damage;
 }
 
+void choose_last_groups(const double* target, const float* lambdas, int64_t blocks, const float* bits, int num_bits,
+                        float block_bits, int32_t* last_groups) {
+    constexpr double ROUNDING = 0.4f;  // magnitudes of symbols are rounded down after this was added
+    constexpr int64_t AT_ONCE = 256;   // blocks whose sums fit the processor's cache
+    double sums[AT_ONCE], gains[AT_ONCE], best[AT_ONCE];
+    for (int channel = 0; channel < COLOUR_AXES; ++channel) {
+        for (int64_t start = 0; start < blocks; start += AT_ONCE) {
+            const int64_t count = std::min(AT_ONCE, blocks - start);
+            int32_t* chosen = last_groups + channel * blocks + start;
+            std::fill(chosen, chosen + count, 0);
+            std::fill(best, best + count, 0.0);
+            for (int group = 0; group < NUM_GROUPS; ++group) {
+                for (int band = GROUP_EDGES[group]; band < GROUP_EDGES[group + 1]; ++band) {
+                    const double* of_band = target + (int64_t(channel) * BANDS + band) * blocks + start;
+                    for (int64_t n = 0; n < count; ++n) {
+                        const double magnitude = std::fabs(of_band[n]), symbol = std::floor(magnitude + ROUNDING);
+                        const double error = magnitude - symbol;
+                        const float cost = lambdas[start + n] * bits[int(std::min(symbol, double(num_bits - 1)))];
+                        const double gain = magnitude * magnitude - error * error - cost;
+                        sums[n] = band == GROUP_EDGES[group] ? gain : sums[n] + gain;
+                    }
+                }
+                for (int64_t n = 0; n < count; ++n) {
+                    gains[n] = group ? gains[n] + sums[n] : sums[n];
+                    const double gain = gains[n] - double(block_bits * lambdas[start + n]);
+                    if (!(gain > best[n])) continue;
+                    best[n] = gain;
+                    chosen[n] = group + 1;
+                }
+            }
+        }
+    }
+}
+
 std::string encode_residual(const ResidualModel& model, const double* target, const float* lambdas,
                             const int32_t* last_groups, int rows, int columns) {
     const Tables& tables = *model.tables;

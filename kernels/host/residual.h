@@ -35,6 +35,12 @@ struct ResidualModel {
 Damage decode_residual(const ResidualModel& model, const uint32_t* words, size_t num_words, int rows, int columns,
                        int residual_step, int32_t* coefficients, int* last_group);
 
+// Chooses the number of coded groups of each block, (COLOUR_AXES, blocks), of the lowest estimated cost D + lambda R.
+// `bits`: the estimated bits of symbols 0 to `num_bits` - 1; larger ones count as the last. `block_bits`: more bits of a
+// block that has symbols. The other arguments are those of `encode_residual`.
+void choose_last_groups(const double* target, const float* lambdas, int64_t blocks, const float* bits, int num_bits,
+                        float block_bits, int32_t* last_groups);
+
 // Chooses symbols by RDOQ and encodes them. `target`: (COLOUR_AXES, BANDS, blocks), coefficients in units of their steps.
 // `lambdas`: (blocks,), squared steps per bit. `last_groups`: (COLOUR_AXES, blocks). Empty if the cost D + lambda R
 // without a residual is lower.

@@ -20,6 +20,7 @@ MAX_SIDES = {"image/png": 1 << 31, "image/webp": 16383, "image/avif": 32768, "im
 LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # Pillow's names of formats whose writers take a quality
 OPAQUE_FORMATS = {"JPEG", "MPO"}  # without an alpha channel
 LOSSY_QUALITY = 90
+PNG_LEVEL = 1  # of zlib. For photos higher levels take two to three times as long, and gain nothing.
 
 
 def image_of_bytes(data: bytes) -> Image.Image:
@@ -37,7 +38,7 @@ def check_output_quality(name: str, quality: int | None) -> None:
         raise ValueError(f"an output quality of {quality!r}, expected a whole number from 1 to 100")
 
 
-def image_file(image: Image.Image, name: str, quality: int | None = None) -> bytes:
+def image_file(image: Image.Image, name: str, quality: int | None = None, png_level: int = PNG_LEVEL) -> bytes:
     """Return an image as the bytes of an image file, with as much of its metadata as the format can hold.
 
     Arguments:
@@ -45,6 +46,7 @@ def image_file(image: Image.Image, name: str, quality: int | None = None) -> byt
             `ImageWarning` is given.
         name: Pillow's name of the format.
         quality: int, 1 to 100, for JPEG, WebP and AVIF only. Default None: 90.
+        png_level: int, 0 to 9, zlib's level of compression in PNG files. Drawings get smaller by a high level.
 
     Raises `ValueError` for a quality that the format does not have, and what Pillow's writer raises.
     """
@@ -55,6 +57,8 @@ def image_file(image: Image.Image, name: str, quality: int | None = None) -> byt
     options = save_options(image, name)
     if name in LOSSY_FORMATS:
         options["quality"] = LOSSY_QUALITY if quality is None else quality
+    elif name == "PNG":
+        options["compress_level"] = png_level
     stream = io.BytesIO()
     image.save(stream, name, **options)
     return stream.getvalue()

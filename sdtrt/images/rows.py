@@ -14,6 +14,7 @@ from sdtrt.engine.format.metadata import NO_METADATA, Metadata
 from sdtrt.engine.image import luma
 from sdtrt.errors import DeviceError
 from sdtrt.images.convert import warn_of_gamut
+from sdtrt.images.files import PNG_LEVEL
 from sdtrt.images.headers import head_of
 from sdtrt.images.losses import warn_of_file, warn_of_frames
 from sdtrt.images.metadata import metadata_of, orientation_of
@@ -108,4 +109,4 @@ def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[U8Array
     except ImportError as error:
         raise DeviceError(f"libraries for large images are missing ({error}): {install_command('large')}") from error
     rows = (row.tobytes() for band in bands for row in (luma(band) if grey else band))
-    png.Writer(width, height, greyscale=grey, compression=6).write_packed(stream, rows)
+    png.Writer(width, height, greyscale=grey, compression=PNG_LEVEL).write_packed(stream, rows)

@@ -1,11 +1,10 @@
 """How many threads work: on tiles, and on matrix products.
 
-Threads for tiles are for work that leaves Python's lock alone, such as coding alpha. Streams of latents are coded one
-after the other: the entropy coder keeps the lock, and where the matrix products between its calls have threads of
-their own, as is usual, two threads are slower than one.
+Threads for tiles are for work that leaves Python's lock alone: coding alpha, and streams in the compiled core.
 
-Other threads of BLAS spin for a while after each product, on cores that networks need by then: on two cores a decode of
-768x512 takes a quarter to two fifths longer for it. Products here are small, so more threads gain next to nothing.
+The functions of the compiled core have no matrix products of NumPy. Where NumPy takes their place, other threads of
+BLAS spin for a while after each product, on cores that networks need by then: on two cores a decode of
+768x512 takes a quarter to two fifths longer for it. The products are small, so more threads gain next to nothing.
 """
 
 import math
@@ -25,10 +24,16 @@ CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 QUOTA_FILES = (("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("cpu.max",))  # of version 1 and of version 2
 
 
-def parallel_map(work: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
-    """Return `work(item)` for each item, in order; a single one is done in the caller's own thread."""
+def parallel_map(work: Callable[[In], Out], items: Iterable[In], threads: int | None = None) -> list[Out]:
+    """Return `work(item)` for each item, in order.
+
+    Arguments:
+        work: is called in threads, or in the caller's own thread if there is one item or one thread.
+        items: one call each.
+        threads: at most so many; default one for each processor that this process may use.
+    """
     todo = list(items)
-    workers = min(len(todo), available_cpus())
+    workers = min(len(todo), available_cpus() if threads is None else threads)
     if workers < 2:
         return [work(item) for item in todo]
     with ThreadPoolExecutor(workers) as pool:

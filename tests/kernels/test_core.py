@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from sdtrt import doctor
-from sdtrt.kernels import core
+from sdtrt.kernels import core, reference
 
 CODE = "from sdtrt.kernels import core; print(core.compiled() is not None, core.description(), sep='\\n')"
 
@@ -39,3 +40,18 @@ def test_core_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor() -> None:
     found = {finding.subject: finding.detail for finding in doctor.examine()}
     assert found["entropy coding"] == core.description()
+
+
+@pytest.mark.skipif(core.compiled() is None, reason="no compiled core")
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0)])
+def test_planes_to_pixels(low: float, high: float) -> None:
+    """Values half way between two pixels, outside of the range, and not finite."""
+    rng = np.random.default_rng(0)
+    planes = rng.uniform(low - 0.1, high + 0.1, (3, 21, 150)).astype(np.float32)
+    half = (np.arange(150, dtype=np.float32) + np.float32(0.5)) * np.float32((high - low) / 255) + np.float32(low)
+    planes[:, 3], planes[0, 4, :5] = half, (np.nan, np.inf, -np.inf, 3e38, -0.0)
+    for width, height in ((150, 21), (131, 20), (1, 1)):
+        pixels = core.planes_to_pixels(planes, width, height, low, high)
+        with np.errstate(all="ignore"):
+            expected = reference.planes_to_pixels(planes, width, height, low, high)
+        np.testing.assert_array_equal(pixels, expected)

@@ -72,8 +72,9 @@ inline Vec add_pair_products(const Vec& sum, const Vec& a, const Vec& b) {
 
 #include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "pixel_kernels.inc"
 
-const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, inverse_dct};
+const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};
 }  // namespace portable
 
 #ifdef SDTRT_X86
@@ -106,8 +107,9 @@ inline bool any(Vec vec) { return _mm_movemask_epi8(_mm_cmpeq_epi8(vec, zeros())
 
 #include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "pixel_kernels.inc"
 
-const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, inverse_dct};
+const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};
 }  // namespace sse2
 
 #ifdef __clang__
@@ -143,8 +145,9 @@ inline bool any(Vec vec) { return !_mm256_testz_si256(vec, vec); }
 
 #include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "pixel_kernels.inc"
 
-const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, inverse_dct};
+const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
@@ -181,8 +184,9 @@ inline bool any(Vec vec) { return _mm512_test_epi32_mask(vec, vec) != 0; }
 
 #include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "pixel_kernels.inc"
 
-const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, inverse_dct};
+const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop

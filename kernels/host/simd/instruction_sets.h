@@ -22,6 +22,10 @@ struct Kernels {
     void (*to_contexts)(const ContextScale& scale, const int32_t* places, const int32_t* scales, int count,
                         uint16_t* rows, int32_t* bases, int32_t* origins);
 
+    // Converts a row of `count` pixels from three planes: (value - shift) * scale, rounded half to even and limited to
+    // 0 … 255; NaN becomes 0.
+    void (*planes_to_pixels)(const float* const* planes, int count, float shift, float scale, uint8_t* pixels);
+
     // Computes the residual of a row of `blocks` blocks, (8, 8 * blocks, 3), from the coefficients of three colour axes,
     // (blocks, 64) each.
     void (*inverse_dct)(const int32_t* const* coefficients, int blocks, int16_t* residual);

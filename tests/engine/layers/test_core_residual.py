@@ -102,3 +102,14 @@ def test_pixels_and_residual_of_different_sizes() -> None:
         compiled.add_residual(np.zeros((2, 3, 3), np.uint8), np.zeros((3, 2, 3), np.int16))
     with pytest.raises(BufferError, match="writable"):
         compiled.add_residual(np.zeros((2, 3, 3), np.uint8).tobytes(), np.zeros((2, 3, 3), np.int16))
+
+
+@settings(max_examples=40)
+@given(SEEDS, st.integers(1, 700), st.sampled_from([0.0, 1.0, "map"]))
+def test_choice_of_last_groups(seed: int, blocks: int, lmbda: Any) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.normal(0, rng.choice([0.3, 3, 1e5]), (3, 64, blocks)) * rng.integers(0, 2, (3, 64, 1))
+    lambdas = rng.uniform(0, 2, blocks) if lmbda == "map" else np.full(blocks, lmbda)
+    chosen = residual_codec.choose_last_groups(target, lambdas.astype(np.float32))
+    other = in_numpy(lambda: residual_codec.choose_last_groups(target, lambdas.astype(np.float32)))
+    np.testing.assert_array_equal(chosen, other)
