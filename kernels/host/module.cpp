@@ -1,11 +1,7 @@
 // The Python module `sdtrt.kernels._core`. `core.py` has the functions with their arguments by name.
 #include "python.h"
 
-#include <map>
-#include <tuple>
-
-#include "priors/adaptive_prior.h"
-#include "priors/network_prior.h"
+#include "priors/prior_arrays.h"
 #include "residual.h"
 #include "simd/instruction_sets.h"
 #include "stream.h"
@@ -17,8 +13,7 @@ namespace {
 constexpr const char* TABLES = "sdtrt.Tables";
 constexpr const char* PRIOR = "sdtrt.Prior";
 constexpr const char* RESIDUAL = "sdtrt.ResidualModel";
-constexpr int PASS_HEADER = 5, WINDOW_NUMBERS = 4;
-constexpr int MAX_THREADS = 256, MAX_CHANNELS = 255;
+constexpr int MAX_THREADS = 256;
 
 PyObject* make_tables(PyObject* arguments) {
     int rows, bins;
@@ -34,169 +29,45 @@ PyObject* make_tables(PyObject* arguments) {
                       TABLES);
 }
 
-// Reads numbers one after the other.
-class Numbers {
-public:
-    explicit Numbers(PyObject* object) : array_(object, "numbers of a pass") {}
-
-    int next() {
-        if (next_ >= array_.size()) throw std::invalid_argument("numbers of a pass");
-        return array_[next_++];
-    }
-
-    // Reads a count, and checks that there are so many items of `numbers` numbers each.
-    int next_count(int numbers) {
-        const int count = next();
-        if (count < 0 || count > (array_.size() - next_) / numbers) throw std::invalid_argument("numbers of a pass");
-        return count;
-    }
-
-private:
-    Array<const int32_t> array_;
-    int64_t next_ = 0;
-};
-
-Pass read_pass(Numbers& numbers) {
-    Pass pass;
-    pass.start = numbers.next();
-    pass.stop = numbers.next();
-    pass.stride = numbers.next();
-    pass.predicted = numbers.next() != 0;
-    pass.spacing = numbers.next();
-    for (int count = numbers.next_count(2); count-- > 0;) {
-        const int y = numbers.next();
-        pass.offsets.push_back({y, numbers.next()});
-    }
-    return pass;
-}
-
-std::vector<Window> read_windows(Numbers& numbers) {
-    std::vector<Window> windows;
-    for (int count = numbers.next_count(WINDOW_NUMBERS); count-- > 0;) {
-        Window window;
-        for (int* number : {&window.first, &window.last, &window.dy, &window.dx}) *number = numbers.next();
-        check_window(window, MAX_CHANNELS);
-        windows.push_back(window);
-    }
-    return windows;
-}
-
-int num_channels(const std::vector<Window>& windows) {
-    int count = 0;
-    for (const Window& window : windows) count += window.last - window.first;
-    return count;
-}
-
 PyObject* item(PyObject* list, Py_ssize_t n) { return checked(PyList_GetItem(list, n)); }
 
-// Pairs each latent that is an input with its magnitude, which may be an input, too.
-void pair_inputs(const std::vector<Window>& values, const std::vector<Window>& magnitudes,
-                 std::vector<Neighbour>& neighbours, std::vector<InputPair>& pairs) {
-    std::map<std::tuple<int, int, int>, size_t> numbers;
-    int input = 0;
-    for (const bool is_magnitude : {false, true}) {
-        for (const Window& window : is_magnitude ? magnitudes : values) {
-            for (int channel = window.first; channel < window.last; ++channel, ++input) {
-                const auto [entry, is_new] = numbers.insert({{channel, window.dy, window.dx}, pairs.size()});
-                if (is_new) {
-                    neighbours.push_back({channel, window.dy, window.dx});
-                    pairs.push_back({-1, -1});
-                }
-                const InputPair& known = pairs[entry->second];
-                if ((is_magnitude ? known.second : known.first) >= 0) {  // an input that is listed twice
-                    entry->second = pairs.size();
-                    neighbours.push_back({channel, window.dy, window.dx});
-                    pairs.push_back({-1, -1});
-                }
-                (is_magnitude ? pairs[entry->second].second : pairs[entry->second].first) = input;
-            }
-        }
+std::vector<PassNumbers> read_passes(PyObject* list) {
+    std::vector<PassNumbers> passes;
+    for (Py_ssize_t n = 0; n < PyList_Size(list); ++n) {
+        passes.push_back(Array<const int32_t>(item(list, n), "numbers of a pass").to_vector());
     }
+    return passes;
 }
 
-Network read_network(PyObject* arrays, int inputs, int outputs, const std::vector<InputPair>& pairs) {
-    PyObject *first_, *first_bias_, *second_, *second_bias_, *output_;
-    Network network;
-    parse(arrays, "OOOOO", &first_, &first_bias_, &second_, &second_bias_, &output_);
-    const Array<const int32_t> first_bias(first_bias_, "first_bias"), second_bias(second_bias_, "second_bias");
-    const Array<const int16_t> second(second_, "second"), output(output_, "output");
-    constexpr int64_t MAX_UNITS = 1 << 16;
-    if (first_bias.size() > MAX_UNITS || second_bias.size() > MAX_UNITS) throw std::invalid_argument("size of a network");
-    network.second_units = int(second_bias.size());
-    network.outputs = outputs;
-    network.units = int(first_bias.size()) - network.outputs;
-    const int rows = int(first_bias.size()), columns = inputs + KNOTS;
-    const Array<const int16_t> first(first_, "first", int64_t(rows) * columns);
-    const bool is_right = network.units >= 0 && second.size() == int64_t(network.second_units) * network.units &&
-                          output.size() == int64_t(network.outputs) * network.second_units;
-    if (!is_right) throw std::invalid_argument("size of a network");
-    network.first = Layer(first.data(), rows, columns, pairs);
-    network.second = Layer(second.data(), network.second_units, network.units, neighbouring_pairs(network.units));
-    network.output = Layer(output.data(), network.outputs, network.second_units, neighbouring_pairs(network.second_units));
-    network.first_bias = first_bias.to_vector();
-    network.second_bias = second_bias.to_vector();
-    network.first_bias.resize(size_t(network.first.padded_rows));
-    network.second_bias.resize(size_t(network.second.padded_rows));
-    network.output_bias.resize(size_t(network.output.padded_rows));
-    for (int row = 0; row < rows; ++row) {
-        const int16_t* features = first.data() + int64_t(row) * columns + inputs;
-        network.feature_weights.insert(network.feature_weights.end(), features, features + KNOTS);
-    }
-    return network;
+NetworkArrays read_network(PyObject* arrays) {
+    PyObject *first, *first_bias, *second, *second_bias, *output;
+    parse(arrays, "OOOOO", &first, &first_bias, &second, &second_bias, &output);
+    return {Array<const int16_t>(first, "first").to_vector(), Array<const int32_t>(first_bias, "first_bias").to_vector(),
+            Array<const int16_t>(second, "second").to_vector(),
+            Array<const int32_t>(second_bias, "second_bias").to_vector(),
+            Array<const int16_t>(output, "output").to_vector()};
 }
 
-PyObject* make_network_prior(PyObject* arguments) {
-    PyObject *tables, *order_, *passes_, *networks_, *magnitude_;
-    parse(arguments, "OOO!O!O", &tables, &order_, &PyList_Type, &passes_, &PyList_Type, &networks_, &magnitude_);
-    const Array<const int32_t> order(order_, "order"), magnitude(magnitude_, "magnitude", LATENT_LIMIT + 1);
-    std::vector<Pass> passes;
-    std::vector<std::vector<Neighbour>> inputs;
-    std::vector<Network> networks;
-    for (Py_ssize_t n = 0; n < PyList_Size(passes_); ++n) {
-        Numbers numbers(item(passes_, n));
-        passes.push_back(read_pass(numbers));
-        const std::vector<Window> values = read_windows(numbers), magnitudes = read_windows(numbers);
-        inputs.emplace_back();
-        std::vector<InputPair> pairs;
-        pair_inputs(values, magnitudes, inputs.back(), pairs);
-        const int outputs = 2 * (passes.back().stop - passes.back().start);
-        if (outputs < 0 || outputs > 2 * MAX_CHANNELS) throw std::invalid_argument("pass");
-        const int num_inputs = num_channels(values) + num_channels(magnitudes);
-        networks.push_back(read_network(item(networks_, n), num_inputs, outputs, pairs));
-    }
-    const std::vector<int32_t> numbers = order.to_vector();
-    return to_capsule<Prior>(
-        std::make_shared<NetworkPrior>(from_capsule<const Tables>(tables, TABLES),
-                                       std::vector<int>(numbers.begin(), numbers.end()), std::move(passes),
-                                       std::move(inputs), std::move(networks), magnitude.data()),
-        PRIOR);
+PyObject* network_prior(PyObject* arguments) {
+    PyObject *tables, *order_, *passes, *networks_, *magnitude_;
+    parse(arguments, "OOO!O!O", &tables, &order_, &PyList_Type, &passes, &PyList_Type, &networks_, &magnitude_);
+    const std::vector<int32_t> order = Array<const int32_t>(order_, "order").to_vector();
+    const Array<const int32_t> magnitude(magnitude_, "magnitude", LATENT_LIMIT + 1);
+    std::vector<NetworkArrays> networks;
+    for (Py_ssize_t n = 0; n < PyList_Size(networks_); ++n) networks.push_back(read_network(item(networks_, n)));
+    return to_capsule<Prior>(make_network_prior(from_capsule<const Tables>(tables, TABLES), {order.begin(), order.end()},
+                                                read_passes(passes), networks, magnitude.data()),
+                             PRIOR);
 }
 
-std::shared_ptr<AdaptivePrior> read_adaptive_prior(PyObject* arguments, PyObject* passes_, PyObject* parameters_,
-                                                   PyObject* magnitude_) {
-    const Array<const uint8_t> parameters(parameters_, "parameters");
+PyObject* adaptive_prior(PyObject* arguments) {
+    PyObject *tables, *passes, *parameters_, *magnitude_;
+    parse(arguments, "OO!OO", &tables, &PyList_Type, &passes, &parameters_, &magnitude_);
+    const std::vector<uint8_t> parameters = Array<const uint8_t>(parameters_, "parameters").to_vector();
     const Array<const int32_t> magnitude(magnitude_, "magnitude", AdaptivePrior::MAGNITUDES);
-    std::vector<Pass> passes;
-    std::vector<std::vector<Offset>> taps;
-    for (Py_ssize_t n = 0; n < PyList_Size(passes_); ++n) {
-        Numbers numbers(item(passes_, n));
-        passes.push_back(read_pass(numbers));
-        taps.emplace_back();
-        for (int count = numbers.next_count(2); count-- > 0;) {
-            const int y = numbers.next();
-            taps.back().push_back({y, numbers.next()});
-        }
-    }
-    const int channels = int(parameters.size() / AdaptivePrior::PARAMETERS);
-    if (channels * int64_t(AdaptivePrior::PARAMETERS) != parameters.size()) throw std::invalid_argument("parameters");
-    return std::make_shared<AdaptivePrior>(from_capsule<const Tables>(arguments, TABLES), std::move(passes),
-                                           std::move(taps), parameters.data(), channels, magnitude.data());
-}
-
-PyObject* make_adaptive_prior(PyObject* arguments) {
-    PyObject *tables, *passes, *parameters, *magnitude;
-    parse(arguments, "OO!OO", &tables, &PyList_Type, &passes, &parameters, &magnitude);
-    return to_capsule<Prior>(read_adaptive_prior(tables, passes, parameters, magnitude), PRIOR);
+    return to_capsule<Prior>(make_adaptive_prior(from_capsule<const Tables>(tables, TABLES), read_passes(passes),
+                                                 parameters, magnitude.data()),
+                             PRIOR);
 }
 
 // Reads the parameters of a tile, which core.py lists in this order.
@@ -493,8 +364,8 @@ PyObject* use_instruction_set(PyObject* arguments) {
 
 PyMethodDef METHODS[] = {
     {"make_tables", guarded<make_tables>, METH_VARARGS, nullptr},
-    {"make_network_prior", guarded<make_network_prior>, METH_VARARGS, nullptr},
-    {"make_adaptive_prior", guarded<make_adaptive_prior>, METH_VARARGS, nullptr},
+    {"make_network_prior", guarded<network_prior>, METH_VARARGS, nullptr},
+    {"make_adaptive_prior", guarded<adaptive_prior>, METH_VARARGS, nullptr},
     {"make_residual_model", guarded<make_residual_model>, METH_VARARGS, nullptr},
     {"decode_stream", guarded<decode>, METH_VARARGS, nullptr},
     {"encode_stream", guarded<encode>, METH_VARARGS, nullptr},
