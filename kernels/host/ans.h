@@ -19,6 +19,13 @@ constexpr int ESCAPE_BITS = 16;
 // Probability tables, each split into "is the mode" and "which other bin".
 class Tables {
 public:
+    // What is read for each symbol.
+    struct OfRow {
+        uint32_t mode_weight;
+        int16_t mode;
+        uint8_t low_bits;
+    };
+
     // `modes`: the bin that has more than half of the weight in each row, or -1. `mode_weights`: its weight. `rest`: for
     // each row the weights of the bins in the second step. `low_bits`: number of low bits of a symbol in each row.
     // `centroids`: reconstruction offsets in 1/64 symbol, may be null. `costs`: bits of each bin.
@@ -52,6 +59,7 @@ public:
         costs_.assign(costs, costs + size);
     }
 
+    const OfRow* of_rows() const { return of_rows_.data(); }
     int bins() const { return bins_; }
     int rows() const { return rows_; }
     int escape() const { return bins_ - 1; }
@@ -79,12 +87,6 @@ public:
     }
 
 private:
-    struct OfRow {
-        uint32_t mode_weight;
-        int16_t mode;
-        uint8_t low_bits;
-    };
-
     static constexpr int HINT_BITS = 6, HINTS = 1 << HINT_BITS, HINT_SHIFT = PRECISION - HINT_BITS;
 
     int bins_, rows_;

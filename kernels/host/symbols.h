@@ -14,52 +14,53 @@ enum class Damage {
     TOO_MANY_PASSES,    // it announces more passes than there are
     LEVEL_END,          // a level does not end where its last pass does
     NON_CANONICAL_BIN,  // the mode of a table, coded as another bin
-    SYMBOL_RANGE,       // a symbol does not fit 16 bits
     LAST_GROUP,         // an extent of a block is out of range
     RESIDUAL_LEFT_OVER,  // data follows the last symbol of a residual
 };
 
-// Reads the bins of `rows`: all flags, then the bins of all symbols that are not the mode of their table.
-inline Damage read_bins(AnsDecoder& decoder, const Tables& tables, const uint16_t* rows, int64_t count, uint8_t* bins,
+// Reads the bins of `rows`: all flags, then the bins of all symbols that are not the mode of their table. `open` is
+// memory for intermediate results.
+inline Damage read_bins(AnsDecoder& source, const Tables& tables, const uint16_t* rows, int64_t count, uint8_t* bins,
                         std::vector<uint32_t>& open) {
-    open.resize(size_t(count));
+    if (open.size() < size_t(count)) open.resize(size_t(count));
+    AnsDecoder decoder = source;  // a local one stays in registers, although bytes are written
+    const Tables::OfRow* of_rows = tables.of_rows();
+    uint32_t* list = open.data();
     size_t num_open = 0;
     for (int64_t n = 0; n < count; ++n) {
-        const int mode = tables.mode(rows[n]);
-        bins[n] = uint8_t(mode);
-        open[num_open] = uint32_t(n);
-        num_open += mode < 0 || decoder.flag(tables.mode_weight(rows[n]));
+        const Tables::OfRow row = of_rows[rows[n]];
+        bins[n] = uint8_t(row.mode);
+        list[num_open] = uint32_t(n);
+        num_open += row.mode < 0 || decoder.flag(row.mode_weight);
     }
     bool is_canonical = true;
     for (size_t i = 0; i < num_open; ++i) {
-        const uint32_t n = open[i];
-        bins[n] = uint8_t(decoder.bin(tables, rows[n]));
-        is_canonical &= bins[n] != tables.mode(rows[n]);
+        const uint32_t n = list[i];
+        const int bin = decoder.bin(tables, rows[n]);
+        is_canonical &= bin != of_rows[rows[n]].mode;
+        bins[n] = uint8_t(bin);
     }
+    source = decoder;
     return is_canonical ? Damage::NONE : Damage::NON_CANONICAL_BIN;
 }
 
 // Reads symbols: their bins, then the low bits of wide bins, then the symbols that are escaped. `bases` may be null for
-// bases of 0. `open` is memory for intermediate results.
+// bases of 0. All symbols have 16 bits: bases are within +-2^12, and bins with their low bits within 2^10.
 inline Damage read_symbols(AnsDecoder& decoder, const Tables& tables, const uint16_t* rows, const int32_t* bases,
                            int64_t count, uint8_t* bins, int32_t* symbols, std::vector<uint32_t>& open) {
     const Damage damage = read_bins(decoder, tables, rows, count, bins, open);
     if (damage != Damage::NONE) return damage;
+    const Tables::OfRow* of_rows = tables.of_rows();
+    const int escape = tables.escape(), max_bin = tables.max_bin();
     bool has_escapes = false;
     for (int64_t n = 0; n < count; ++n) {
-        const int low_bits = tables.low_bits(rows[n]), escape = tables.escape();
-        symbols[n] = (bases ? bases[n] : 0) + (bins[n] - tables.max_bin()) * (1 << low_bits);
-        if (bins[n] == escape) {
-            has_escapes = true;
-        } else if (low_bits) {
-            symbols[n] += int32_t(decoder.raw(low_bits));
-        }
+        const int low_bits = of_rows[rows[n]].low_bits;
+        symbols[n] = (bases ? bases[n] : 0) + (bins[n] - max_bin) * (1 << low_bits);
+        has_escapes |= bins[n] == escape;
+        if (low_bits && bins[n] != escape) symbols[n] += int32_t(decoder.raw(low_bits));
     }
     for (int64_t n = 0; has_escapes && n < count; ++n) {
-        if (bins[n] == tables.escape()) symbols[n] = int32_t(decoder.raw(ESCAPE_BITS)) - ESCAPE_OFFSET;
-    }
-    for (int64_t n = 0; n < count; ++n) {
-        if (symbols[n] >= ESCAPE_OFFSET || symbols[n] < -ESCAPE_OFFSET) return Damage::SYMBOL_RANGE;
+        if (bins[n] == escape) symbols[n] = int32_t(decoder.raw(ESCAPE_BITS)) - ESCAPE_OFFSET;
     }
     return Damage::NONE;
 }

@@ -36,7 +36,7 @@ class AdaptivePrior:
         self.weight, self.base_scale, self.first_scale = parameters.astype(np.int32).T[:, :, None]
         self.tables = adaptive_tables()
 
-    def passes(self, channels: int) -> list[AdaptivePass]:
+    def passes(self, channels: int) -> tuple[AdaptivePass, ...]:
         return adaptive_passes(channels, PYRAMID, reach=2)
 
     def order(self, channels: int) -> IndexArray:

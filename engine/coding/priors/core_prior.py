@@ -43,12 +43,17 @@ def _network_prior(prior: NetworkPrior) -> Any:
 
 def adaptive_prior(parameters: U8Array) -> Any:
     """Return the adaptive prior of parameters, uint8 (channels, 3), as an object of the compiled core."""
-    passes = AdaptivePrior(parameters).passes(len(parameters))
-    numbers = [_pass_numbers(p, OFFSET_UNITS, p.taps) for p in passes]
+    numbers = _adaptive_pass_numbers(len(parameters))
     flat = np.ascontiguousarray(parameters)
     return core.compiled().make_adaptive_prior(  # type: ignore[union-attr]
         _adaptive_core_tables(), numbers, flat, symbol_planes.MAGNITUDE
     )
+
+
+@lru_cache(16)
+def _adaptive_pass_numbers(channels: int) -> list[I32Array]:
+    passes = AdaptivePrior(np.zeros((channels, AdaptivePrior.PARAMETERS), np.uint8)).passes(channels)
+    return [_pass_numbers(p, OFFSET_UNITS, p.taps) for p in passes]
 
 
 @cache

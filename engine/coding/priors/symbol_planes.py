@@ -3,8 +3,8 @@
 All of this is part of the format: `docs/format.md`, section 3.4.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,7 +36,8 @@ class AdaptivePass:
     predicted: bool = False
 
 
-def adaptive_passes(channels: int, phases: Sequence[Phase], reach: int) -> list[AdaptivePass]:
+@lru_cache(16)
+def adaptive_passes(channels: int, phases: tuple[Phase, ...], reach: int) -> tuple[AdaptivePass, ...]:
     """Return the passes over `channels` channels, one for each phase.
 
     Taps are within `reach` rows and columns.
@@ -52,7 +53,7 @@ def adaptive_passes(channels: int, phases: Sequence[Phase], reach: int) -> list[
             if all(any(p.covers(y + dy, x + dx) for p in earlier) for y, x in phase.offsets)
         ]
         passes.append(AdaptivePass(0, channels, phase, tuple(taps)))
-    return passes
+    return tuple(passes)
 
 
 class SymbolPlanes:

@@ -12,16 +12,14 @@ class Damage(IntEnum):
     TOO_MANY_PASSES = 1
     LEVEL_END = 2
     NON_CANONICAL_BIN = 3
-    SYMBOL_RANGE = 4
-    LAST_GROUP = 5
-    RESIDUAL_LEFT_OVER = 6
+    LAST_GROUP = 4
+    RESIDUAL_LEFT_OVER = 5
 
 
 _MESSAGES = {
     Damage.TOO_MANY_PASSES: "damaged stream: it announces {} passes, there are {}",
     Damage.LEVEL_END: "damaged stream: a level does not end where its last pass does",
     Damage.NON_CANONICAL_BIN: "damaged stream: non-canonical bin (the mode of a table, coded as another bin)",
-    Damage.SYMBOL_RANGE: "damaged stream: a symbol does not fit 16 bits",
     Damage.LAST_GROUP: "damaged residual: extent {} of a block, expected 0 to {}",
     Damage.RESIDUAL_LEFT_OVER: "damaged residual: data left over after the last symbol",
 }

@@ -145,9 +145,9 @@ def _read_symbols(decoder: AnsDecoder, context: Context) -> PassSymbols:
     bins, low_bits = decoder.read_bins(context.table_rows()), context.low_bits()
     values = context.base() + ((bins - MAX_BIN) << low_bits)
     decoder.read_low_bits_and_escapes(values, bins == ESCAPE, low_bits)
-    # An encoder never gets here, since its locations have 16 bits.
+    # Only a prior with larger locations than those of sdtrt's priors gets here.
     if values.max() >= ESCAPE_OFFSET or values.min() < -ESCAPE_OFFSET:
-        raise error_of(Damage.SYMBOL_RANGE)
+        raise FormatError("damaged stream: a symbol does not fit 16 bits")
     return PassSymbols(bins, values)
 
 

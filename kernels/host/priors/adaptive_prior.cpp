@@ -22,7 +22,7 @@ struct NeighbourMeans {
 class KnownNeighbours : public KnownSymbols {
 public:
     KnownNeighbours(const AdaptivePrior& prior, const TileParameters& tile)
-        : prior_(prior), signed_(tile.shape, tile.edges), magnitudes_(tile.shape, tile.edges) {}
+        : prior_(prior), planes_(tile.shape, tile.edges) {}
 
     void context(int pass, const Grid& grid, Contexts& contexts, ThreadTeam& team) override {
         const Pass& of = prior_.passes[pass];
@@ -57,11 +57,11 @@ public:
         constexpr int LIMIT = AdaptivePrior::SIGNED_LIMIT;
         std::vector<int16_t> values(size_t(grid.positions));
         for (int64_t n = 0; n < grid.positions; ++n) values[n] = int16_t(clamped(symbols[n], -LIMIT, LIMIT));
-        signed_.put(channel, grid, values.data());
+        planes_.put(channel, grid, values.data(), &Pair::first);
         for (int64_t n = 0; n < grid.positions; ++n) {
             values[n] = prior_.magnitude[std::min(std::abs(symbols[n]), AdaptivePrior::MAGNITUDES - 1)];
         }
-        magnitudes_.put(channel, grid, values.data());
+        planes_.put(channel, grid, values.data(), &Pair::second);
     }
 
     // Computes the mean symbol at the nearest taps, and the mean magnitude at all taps, of which the nearest have double
@@ -80,13 +80,12 @@ public:
             for (const Part& part : grid.parts) {
                 for (int row = 0; row < part.rows; ++row) {
                     const int y = part.y + row * grid.stride + tap.y, x = part.x + tap.x;
-                    const int16_t* symbols = signed_.at(channel, y, x);
-                    const int16_t* magnitudes = magnitudes_.at(channel, y, x);
+                    const Pair* pairs = planes_.at(channel, y, x);
                     int32_t* mean = &means.mean[part.first + int64_t(row) * part.columns];
                     int32_t* magnitude = &means.magnitude[part.first + int64_t(row) * part.columns];
                     for (int n = 0; n < part.columns; ++n) {
-                        if (is_nearest) mean[n] += symbols[int64_t(n) * step];
-                        magnitude[n] += (1 + is_nearest) * magnitudes[int64_t(n) * step];
+                        mean[n] += is_nearest * pairs[int64_t(n) * step].first;
+                        magnitude[n] += (1 + is_nearest) * pairs[int64_t(n) * step].second;
                     }
                 }
             }
@@ -97,7 +96,7 @@ public:
 
 private:
     const AdaptivePrior& prior_;
-    PaddedPlanes<int16_t> signed_, magnitudes_;
+    PaddedPlanes planes_;  // of symbols and their compressed magnitudes
 };
 
 // The bits of symbols, by the parameters that they depend on, for one channel.

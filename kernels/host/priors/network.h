@@ -71,12 +71,12 @@ struct ContextScale {
 
 // Memory for the inputs and the intermediate results of a network, for one thread.
 struct Scratch {
-    std::vector<int32_t> inputs;             // (pairs, CHUNK), where they are copied
-    std::vector<const int32_t*> places;      // of each pair of inputs
-    std::vector<uint16_t> nonzero;           // the pairs of inputs that are not all 0
-    std::vector<int32_t> hidden;   // (pairs, block), of either hidden layer
-    std::vector<int32_t> sums;     // (padded rows, block), of the first layer, then of either other one
-    std::vector<int32_t> outputs;  // (outputs, CHUNK)
+    std::vector<Pair> inputs;          // (pairs, CHUNK), where they are copied
+    std::vector<const Pair*> places;   // of each pair of inputs
+    std::vector<uint16_t> nonzero;     // the pairs of inputs that are not all 0
+    std::vector<Pair> hidden;          // (pairs, block), of either hidden layer
+    std::vector<int32_t> sums;         // (padded rows, block), of the first layer, then of either other one
+    std::vector<int32_t> outputs;      // (outputs, CHUNK)
 
     // `largest`: a network whose layers are as large as the largest ones. `block`: positions that a kernel computes
     // together.

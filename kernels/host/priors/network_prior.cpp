@@ -38,13 +38,12 @@ constexpr int INDICES_PER_CODE = 48;
 constexpr int MIDDLE_CODE = 2048;  // of the quantization step 1
 
 // Returns a latent in quantization steps in units of a prior, rounded and clamped.
-int to_units(int64_t value, int64_t step, int shift) {
+int16_t to_units(int64_t value, int64_t step, int shift) {
     const int64_t scaled = (value * step + (int64_t(1) << (shift - 1))) >> shift;
-    return int(clamped<int64_t>(scaled, -LATENT_LIMIT, LATENT_LIMIT));
+    return int16_t(clamped<int64_t>(scaled, -LATENT_LIMIT, LATENT_LIMIT));
 }
 
-// The latents known so far. A value of the planes is a latent in its lower 16 bits, and its compressed magnitude in the
-// upper ones: the inputs of networks, which are 0 together.
+// The latents known so far.
 class KnownLatents : public KnownSymbols {
 public:
     KnownLatents(const NetworkPrior& prior, const TileParameters& tile)
@@ -81,15 +80,20 @@ public:
         const Pass& of = prior_.passes[pass];
         team.for_each(of.stop - of.start, [&](int64_t channel, int) {
             const int64_t first = channel * grid.positions;
-            std::vector<int32_t> pairs(size_t(grid.positions));
+            const int place = of.start + int(channel);
+            std::vector<int16_t> units(size_t(grid.positions));
             for (int64_t n = 0; n < grid.positions; ++n) {
                 const int64_t symbol = symbols[first + n];
-                const int units = of.predicted
-                                      ? to_units(contexts.origins[first + n] + of.spacing * symbol, tile_.step, FINE_SHIFT)
-                                      : to_units(symbol, tile_.step, SYMBOL_SHIFT);
-                pairs[n] = int32_t(uint16_t(units) | uint32_t(prior_.magnitude[std::abs(units)]) << 16);
+                units[n] = of.predicted ? to_units(contexts.origins[first + n] + of.spacing * symbol, tile_.step, FINE_SHIFT)
+                                        : to_units(symbol, tile_.step, SYMBOL_SHIFT);
             }
-            planes_.put(of.start + int(channel), grid, pairs.data());
+            planes_.put(place, grid, units.data(), &Pair::first);
+            if (!prior_.uses_magnitudes) {
+                if (place) planes_.put(place - 1, grid, units.data(), &Pair::second);
+                return;
+            }
+            for (int16_t& unit : units) unit = prior_.magnitude[std::abs(unit)];
+            planes_.put(place, grid, units.data(), &Pair::second);
         });
     }
 
@@ -106,20 +110,20 @@ private:
                 scratch.places[n] = place(chunk.first_row);
                 continue;
             }
-            int32_t* target = &scratch.inputs[n * CHUNK];
+            Pair* target = &scratch.inputs[n * CHUNK];
             scratch.places[n] = target;
             for (int row = chunk.first_row; row < chunk.last_row; ++row, target += columns) {
-                const int32_t* source = place(row);
+                const Pair* source = place(row);
                 for (int column = 0; column < columns; ++column) target[column] = source[int64_t(column) * step];
             }
-            std::fill(target, target + (-chunk.count() & (kernels_.block - 1)), 0);
+            std::fill(target, target + (-chunk.count() & (kernels_.block - 1)), Pair{});
         }
     }
 
     const NetworkPrior& prior_;
     TileParameters tile_;
     const Kernels& kernels_;
-    PaddedPlanes<int32_t> planes_;
+    PaddedPlanes planes_;
     std::vector<Scratch> scratch_;  // one for each thread
 };
 
@@ -127,8 +131,8 @@ private:
 
 NetworkPrior::NetworkPrior(std::shared_ptr<const Tables> tables_, std::vector<int> order_, std::vector<Pass> passes_,
                            std::vector<std::vector<Neighbour>> inputs_, std::vector<Network> networks_,
-                           const int32_t* magnitude_)
-    : inputs(std::move(inputs_)), networks(std::move(networks_)) {
+                           const int32_t* magnitude_, bool uses_magnitudes_)
+    : inputs(std::move(inputs_)), networks(std::move(networks_)), uses_magnitudes(uses_magnitudes_) {
     tables = std::move(tables_);
     order = std::move(order_);
     passes = std::move(passes_);

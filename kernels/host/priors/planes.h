@@ -55,34 +55,40 @@ struct Grid {
     }
 };
 
+// Two numbers of a position that lie side by side: inputs of a network, which processors multiply together.
+struct Pair {
+    int16_t first, second;
+};
+
 // Planes with a margin, one array for each parity of rows and columns. The strides of passes are even, so every other
 // position of an array belongs to a pass with a stride of 4, and all of them to one with a stride of 2.
-template <class T>
 class PaddedPlanes {
 public:
-    // `slack`: number of values behind the last one that may be read, too.
+    // `slack`: number of positions behind the last one that may be read, too.
     PaddedPlanes(const Shape& shape, const InnerEdges& edges, int slack = 0)
         : shape_(shape),
           edges_(edges),
           rows_((shape.height + 2 * MARGIN + 1) / 2),
           columns_((shape.width + 2 * MARGIN + 1) / 2),
-          values_(size_t(4) * shape.channels * rows_ * columns_ + slack) {}
+          pairs_(size_t(4) * shape.channels * rows_ * columns_ + slack) {}
 
-    // Returns the value at a row and column of the plane, which may lie in the margin. The next column with the same
-    // parity is the next value.
-    const T* at(int channel, int y, int x) const { return &values_[index(channel, y + MARGIN, x + MARGIN)]; }
+    // Returns the pair at a row and column of the plane, which may lie in the margin. The next column with the same
+    // parity is the next pair.
+    const Pair* at(int channel, int y, int x) const { return &pairs_[index(channel, y + MARGIN, x + MARGIN)]; }
 
-    // Stores the values of a pass in one channel, and extends them over inner edges: each position in the margin takes
-    // the value of the nearest row and column of the same part.
-    void put(int channel, const Grid& grid, const T* values) {
+    // Stores one number of the pairs for each position of a pass in one channel, and extends them over inner edges: each
+    // position in the margin takes the number of the nearest row and column of the same part.
+    void put(int channel, const Grid& grid, const int16_t* values, int16_t Pair::*number) {
+        const int step = grid.stride / 2;
         for (const Part& part : grid.parts) {
-            const int step = grid.stride / 2;
             for (int row = 0; row < part.rows; ++row) {
-                const T* source = values + part.first + int64_t(row) * part.columns;
-                T* target = &values_[index(channel, part.y + row * grid.stride + MARGIN, part.x + MARGIN)];
-                for (int column = 0; column < part.columns; ++column) target[int64_t(column) * step] = source[column];
+                const int16_t* source = values + part.first + int64_t(row) * part.columns;
+                Pair* target = &pairs_[index(channel, part.y + row * grid.stride + MARGIN, part.x + MARGIN)];
+                for (int column = 0; column < part.columns; ++column) {
+                    target[int64_t(column) * step].*number = source[column];
+                }
             }
-            extend(channel, part, grid.stride);
+            extend(channel, part, grid.stride, number);
         }
     }
 
@@ -92,39 +98,39 @@ private:
         return ((parity * shape_.channels + channel) * rows_ + padded_y / 2) * columns_ + padded_x / 2;
     }
 
-    void extend(int channel, const Part& part, int stride) {
+    void extend(int channel, const Part& part, int stride, int16_t Pair::*number) {
         const int first_y = part.y + MARGIN, last_y = first_y + (part.rows - 1) * stride;
         const int first_x = part.x + MARGIN, last_x = first_x + (part.columns - 1) * stride;
         const int height = shape_.height + 2 * MARGIN, width = shape_.width + 2 * MARGIN;
         if (edges_.top) {
-            for (int y = first_y % stride; y < first_y; y += stride) copy_row(channel, y, first_y, part, stride);
+            for (int y = first_y % stride; y < first_y; y += stride) copy_row(channel, y, first_y, part, stride, number);
         }
         if (edges_.bottom) {
-            for (int y = last_y + stride; y < height; y += stride) copy_row(channel, y, last_y, part, stride);
+            for (int y = last_y + stride; y < height; y += stride) copy_row(channel, y, last_y, part, stride, number);
         }
         for (int y = first_y % stride; y < height; y += stride) {
             if (edges_.left) {
-                const T value = values_[index(channel, y, first_x)];
-                for (int x = first_x % stride; x < first_x; x += stride) values_[index(channel, y, x)] = value;
+                const int16_t value = pairs_[index(channel, y, first_x)].*number;
+                for (int x = first_x % stride; x < first_x; x += stride) pairs_[index(channel, y, x)].*number = value;
             }
             if (edges_.right) {
-                const T value = values_[index(channel, y, last_x)];
-                for (int x = last_x + stride; x < width; x += stride) values_[index(channel, y, x)] = value;
+                const int16_t value = pairs_[index(channel, y, last_x)].*number;
+                for (int x = last_x + stride; x < width; x += stride) pairs_[index(channel, y, x)].*number = value;
             }
         }
     }
 
-    void copy_row(int channel, int target_y, int source_y, const Part& part, int stride) {
+    void copy_row(int channel, int target_y, int source_y, const Part& part, int stride, int16_t Pair::*number) {
         for (int column = 0; column < part.columns; ++column) {
             const int x = part.x + MARGIN + column * stride;
-            values_[index(channel, target_y, x)] = values_[index(channel, source_y, x)];
+            pairs_[index(channel, target_y, x)].*number = pairs_[index(channel, source_y, x)].*number;
         }
     }
 
     Shape shape_;
     InnerEdges edges_;
     int rows_, columns_;
-    std::vector<T> values_;
+    std::vector<Pair> pairs_;
 };
 
 }  // namespace sdtrt

@@ -72,29 +72,55 @@ int num_channels(const std::vector<Window>& windows) {
     return count;
 }
 
+// The inputs of a network, as pairs of neighbours and as pairs of columns of its weights.
+struct PairedInputs {
+    std::vector<Neighbour> neighbours;
+    std::vector<InputPair> columns;
+
+    // Adds a pair, and returns its number.
+    size_t add(int channel, const Window& window, InputPair pair) {
+        neighbours.push_back({channel, window.dy, window.dx});
+        columns.push_back(pair);
+        return columns.size() - 1;
+    }
+};
+
+// Pairs each latent that is an input with that of the next channel.
+PairedInputs pair_channels(const std::vector<Window>& values) {
+    PairedInputs pairs;
+    int input = 0;
+    for (const Window& window : values) {
+        for (int channel = window.first; channel < window.last; channel += 2) {
+            const bool has_next = channel + 1 < window.last;
+            pairs.add(channel, window, {input, has_next ? input + 1 : -1});
+            input += 1 + has_next;
+        }
+    }
+    return pairs;
+}
+
 // Pairs each latent that is an input with its magnitude, which may be an input, too.
-void pair_inputs(const std::vector<Window>& values, const std::vector<Window>& magnitudes,
-                 std::vector<Neighbour>& neighbours, std::vector<InputPair>& pairs) {
+PairedInputs pair_magnitudes(const std::vector<Window>& values, const std::vector<Window>& magnitudes) {
+    PairedInputs pairs;
     std::map<std::tuple<int, int, int>, size_t> numbers;
     int input = 0;
     for (const bool is_magnitude : {false, true}) {
         for (const Window& window : is_magnitude ? magnitudes : values) {
             for (int channel = window.first; channel < window.last; ++channel, ++input) {
-                const auto [entry, is_new] = numbers.insert({{channel, window.dy, window.dx}, pairs.size()});
-                if (is_new) {
-                    neighbours.push_back({channel, window.dy, window.dx});
-                    pairs.push_back({-1, -1});
+                const auto entry = numbers.insert({{channel, window.dy, window.dx}, pairs.columns.size()}).first;
+                const auto is_free = [&](size_t number) {
+                    const InputPair& pair = pairs.columns[number];
+                    return (is_magnitude ? pair.second : pair.first) < 0;
+                };
+                if (entry->second == pairs.columns.size() || !is_free(entry->second)) {  // an input may be listed twice
+                    entry->second = pairs.add(channel, window, {-1, -1});
                 }
-                const InputPair& known = pairs[entry->second];
-                if ((is_magnitude ? known.second : known.first) >= 0) {  // an input that is listed twice
-                    entry->second = pairs.size();
-                    neighbours.push_back({channel, window.dy, window.dx});
-                    pairs.push_back({-1, -1});
-                }
-                (is_magnitude ? pairs[entry->second].second : pairs[entry->second].first) = input;
+                InputPair& pair = pairs.columns[entry->second];
+                (is_magnitude ? pair.second : pair.first) = input;
             }
         }
     }
+    return pairs;
 }
 
 Network make_network(const NetworkArrays& arrays, int inputs, int outputs, const std::vector<InputPair>& pairs) {
@@ -133,21 +159,27 @@ std::shared_ptr<NetworkPrior> make_network_prior(std::shared_ptr<const Tables> t
                                                  const std::vector<NetworkArrays>& arrays, const int32_t* magnitude) {
     if (arrays.size() != passes_.size()) throw std::invalid_argument("networks");
     std::vector<Pass> passes;
+    std::vector<std::vector<Window>> values, magnitudes;
+    bool uses_magnitudes = false;
+    for (const PassNumbers& of_pass : passes_) {
+        Numbers numbers(of_pass);
+        passes.push_back(read_pass(numbers));
+        values.push_back(read_windows(numbers));
+        magnitudes.push_back(read_windows(numbers));
+        uses_magnitudes |= !magnitudes.back().empty();
+    }
     std::vector<std::vector<Neighbour>> inputs;
     std::vector<Network> networks;
-    for (size_t n = 0; n < passes_.size(); ++n) {
-        Numbers numbers(passes_[n]);
-        passes.push_back(read_pass(numbers));
-        const std::vector<Window> values = read_windows(numbers), magnitudes = read_windows(numbers);
-        inputs.emplace_back();
-        std::vector<InputPair> pairs;
-        pair_inputs(values, magnitudes, inputs.back(), pairs);
-        const int outputs = 2 * (passes.back().stop - passes.back().start);
+    for (size_t n = 0; n < passes.size(); ++n) {
+        PairedInputs pairs = uses_magnitudes ? pair_magnitudes(values[n], magnitudes[n]) : pair_channels(values[n]);
+        const int outputs = 2 * (passes[n].stop - passes[n].start);
         if (outputs < 0 || outputs > 2 * MAX_CHANNELS) throw std::invalid_argument("pass");
-        networks.push_back(make_network(arrays[n], num_channels(values) + num_channels(magnitudes), outputs, pairs));
+        const int num_inputs = num_channels(values[n]) + num_channels(magnitudes[n]);
+        networks.push_back(make_network(arrays[n], num_inputs, outputs, pairs.columns));
+        inputs.push_back(std::move(pairs.neighbours));
     }
     return std::make_shared<NetworkPrior>(std::move(tables), std::move(order), std::move(passes), std::move(inputs),
-                                          std::move(networks), magnitude);
+                                          std::move(networks), magnitude, uses_magnitudes);
 }
 
 std::shared_ptr<AdaptivePrior> make_adaptive_prior(std::shared_ptr<const Tables> tables,

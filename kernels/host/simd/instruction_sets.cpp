@@ -36,12 +36,12 @@ inline Vec lanes(const Operate& operate) {
 }
 
 inline Vec zeros() { return lanes([](int) { return 0; }); }
-inline Vec load(const int32_t* from) {
+inline Vec load(const void* from) {
     Vec vec;
     std::memcpy(&vec, from, sizeof vec);
     return vec;
 }
-inline void store(int32_t* to, const Vec& vec) { std::memcpy(to, &vec, sizeof vec); }
+inline void store(void* to, const Vec& vec) { std::memcpy(to, &vec, sizeof vec); }
 template <class T>
 inline Vec broadcast(const T* from) {
     int32_t value;
