@@ -87,8 +87,19 @@ class EngineCodec:
         options: EncodeOptions,
         roi_weights_of: Callable[[ImageData], RoiWeights | None] | None = None,
     ) -> Iterator[bytes]:
-        """Yield the file of each image; a second thread quantizes and codes while the networks run."""
+        """Yield the file of each image.
+
+        On the CPU several images are encoded at once. On a GPU a second thread quantizes and codes while the networks
+        run.
+        """
         require_no_roi(options, roi_weights_of)
+        codec, count = self._for_batches()
+        if count > 1:
+
+            def encode_alone(image: ImageData) -> bytes:
+                return encode_image(codec, image, options, roi_weights_of(image) if roi_weights_of else None)
+
+            return prefetch(encode_alone, images, count)
 
         def encode(analysed: tuple[ImageData, NetworkInput]) -> bytes:
             image, network_input = analysed
@@ -96,6 +107,15 @@ class EngineCodec:
             return encode_image(self, image, options, roi, network_input)
 
         return prefetch(encode, self._analyse_batches(images, options))
+
+    def _for_batches(self) -> tuple["EngineCodec", int]:
+        """Return the codec for many images, and how many images threads should work on at once."""
+        pipeline, count = self.pipeline.for_batches()
+        if pipeline is self.pipeline:
+            return self, count
+        codec = object.__new__(EngineCodec)  # a copy by `copy` would open the model again
+        codec.__dict__.update(self.__dict__, pipeline=pipeline)
+        return codec, count
 
     def _analyse_batches(
         self, images: Iterable[ImageData], options: EncodeOptions
@@ -150,7 +170,15 @@ class EngineCodec:
         limits: Limits = DEFAULT_LIMITS,
         options: DecodeOptions = DEFAULT_DECODE_OPTIONS,
     ) -> Iterator[ImageData]:
-        """Yield the image of each file; a second thread parses and decodes symbols while the networks run."""
+        """Yield the image of each file.
+
+        On the CPU several files are decoded at once. On a GPU a second thread parses and decodes symbols while the
+        networks run.
+        """
+        codec, count = self._for_batches()
+        if count > 1:
+            yield from prefetch(lambda source: codec.decode(source, limits, options), sources, count)
+            return
 
         def prepare(source: bytes | File) -> tuple[File, DecodeRequest]:
             file = source if isinstance(source, File) else container.read(source, limits)

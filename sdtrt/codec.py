@@ -353,7 +353,7 @@ class Codec:
     ) -> list[Image.Image]:
         """Decode several files with the same options, and return the image of each.
 
-        Entropy decoding and networks overlap, and a device takes several files at once. Files are decoded one after the
+        Several files are decoded at once. Files are decoded one after the
         other if `region` or `partial` is given. Arguments, errors and warnings are those of `decode`. An error in a
         file or its symbols has a note with the file's number, counted from 0.
         """

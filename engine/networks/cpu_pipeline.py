@@ -17,6 +17,8 @@ from sdtrt.engine.networks.tiling import ReadRows, TiledRunner, rows_of
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels import reference
 
+MAX_NBYTES_AT_ONCE = 1 << 25  # of a network: larger ones need too much memory for several images at once
+
 
 class CpuPipeline:
     """The networks of a bundle on the CPU, each loaded at its first use; see `engine.networks.pipeline.Pipeline`."""
@@ -27,10 +29,21 @@ class CpuPipeline:
         self.name = f"{loader.name} on the CPU"
         self._bundle, self._loader, self._tiled = tiled.bundle, loader, tiled
         self._networks: dict[str, Network] = {}
+        self._for_batches: tuple[CpuPipeline, int] | None = None
         self._lock = Lock()  # so that several threads load a network once
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         return [np.concatenate([*self.analyse_tiled(rows_of(image), *image.shape[:2])], axis=1) for image in pixels]
+
+    def for_batches(self) -> tuple["CpuPipeline", int]:
+        with self._lock:
+            if self._for_batches is None:
+                loader, count = self._loader, 1
+                names = ("encoder.onnx", "decoder.onnx")
+                if all(self._bundle.file(name).stat().st_size <= MAX_NBYTES_AT_ONCE for name in names):
+                    loader, count = loader.for_batches()
+                self._for_batches = (self if loader is self._loader else CpuPipeline(loader, self._tiled)), count
+            return self._for_batches
 
     def analyse_tiled(self, rows: ReadRows, height: int, width: int) -> Iterator[F32Array]:
         return self._tiled.analyse_tiled(rows, height, width, self._encode)

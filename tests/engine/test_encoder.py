@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from extras import needs
 
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions
@@ -101,7 +102,14 @@ def test_encode_roi_raises_psnr_of_the_region(codec: EngineCodec, texture: np.nd
     assert abs(psnr(weighted[56:, 64:], texture[56:, 64:]) - psnr(plain[56:, 64:], texture[56:, 64:])) < 3
 
 
-def test_batches_equal_single_calls(codec: EngineCodec, texture: np.ndarray) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("backend", ["ort", "openvino"])
+def test_batches_equal_single_calls(backend: str, threads: int, texture: np.ndarray) -> None:
+    """With several threads several images are worked on at once, by ONNX Runtime."""
+    if backend == "openvino":
+        needs("openvino")
+    codec = EngineCodec("tiny", backend=backend, device="cpu", threads=threads)
+    assert codec._for_batches()[1] == (threads if backend == "ort" else 1)
     images = [ImageData(texture), ImageData(texture[:40]), ImageData(texture[:, ::-1].copy())]
     options = EncodeOptions(quality=75)
     files = [codec.encode(image, options) for image in images]

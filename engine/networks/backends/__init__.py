@@ -17,7 +17,13 @@ from sdtrt.process import threads as process_threads
 # compares them.
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
+MAX_IMAGES_AT_ONCE = 4  # on the CPU: each needs memory of its own
 MAX_THREADS = 1 << 12
+
+
+def images_at_once(threads: int | None) -> int:
+    """Return how many images networks of so many threads decode at once; see `thread_count` for None."""
+    return min(threads or process_threads.available_cpus(), MAX_IMAGES_AT_ONCE)
 
 
 def thread_count(threads: int | None) -> int | None:
@@ -57,6 +63,9 @@ class NetworkLoader(Protocol):
         Raises:
             BundleError: the backend cannot run the file.
         """
+
+    def for_batches(self) -> tuple["NetworkLoader", int]:
+        """Return the loader of networks for several images at once, and how many images."""
 
 
 class DeviceNetwork(Protocol):

@@ -148,6 +148,9 @@ class OpenVino:
         else:
             self._properties["INFERENCE_NUM_THREADS"] = threads
 
+    def for_batches(self) -> tuple["OpenVino", int]:
+        return self, 1  # one image after the other with all threads was faster than several at once
+
     def load(self, path: Path) -> "OpenVinoNetwork":
         fp32 = functools.cache(lambda: self._load_or_compile(path, "fp32"))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import F32Array
-from sdtrt.engine.networks.backends import thread_count
+from sdtrt.engine.networks.backends import images_at_once, thread_count
 from sdtrt.engine.networks.backends.engine_index import onnx_files
 from sdtrt.engine.networks.backends.gpu import gpu_unavailable_reason
 from sdtrt.engine.networks.bundle import Bundle
@@ -20,6 +20,7 @@ from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels.device import CudaDevice, Device, DeviceArray, Stream, handle_of
 from sdtrt.process.environment import set_default
 from sdtrt.process.install import install_command
+from sdtrt.process.threads import available_cpus
 
 CUDA = "CUDAExecutionProvider"
 MAX_BATCH = 8
@@ -122,6 +123,11 @@ class OrtCpu:
 
     def load(self, path: Path) -> OrtNetwork:
         return OrtNetwork(path, self._threads)
+
+    def for_batches(self) -> tuple["OrtCpu", int]:
+        # A network for each image is faster than several threads for one network.
+        count = images_at_once(self._threads)
+        return (OrtCpu(max(1, (self._threads or available_cpus()) // count)), count) if count > 1 else (self, 1)
 
 
 class OrtDeviceNetwork:
