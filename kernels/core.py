@@ -5,6 +5,7 @@
 
 import functools
 import importlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from sdtrt._arrays import F32Array, I16Array, I32Array, U8Array
 from sdtrt.kernels import reference
 from sdtrt.process.environment import variable
+from sdtrt.process.threads import available_cpus
 
 PURE = "SDTRT_PURE"  # the environment variable that turns the core off if it is 1
+MAX_THREADS_IN_TILE = 4  # a part of the work is done by one thread
 
 
 @functools.cache
@@ -26,6 +29,16 @@ def compiled() -> Any | None:
 def threads() -> int | None:
     """Return how many threads may code tiles: 1 if NumPy does it, which holds Python's lock; None for one a core."""
     return 1 if compiled() is None else None
+
+
+def threads_in_tile() -> int:
+    """Return how many threads share the positions of a tile: in the main thread more than one.
+
+    Other threads are taken to be workers that code several tiles or files at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return 1
+    return min(available_cpus(), MAX_THREADS_IN_TILE)
 
 
 def description() -> str:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -55,12 +56,22 @@ public:
         }
         starts_.notify_all();
         take_items(0);
+        spin_until([this] { return busy_ == 0; });
         std::unique_lock<std::mutex> lock(mutex_);
         ends_.wait(lock, [this] { return busy_ == 0; });
         if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
     }
 
 private:
+    // Waits a little for a condition without giving up the processor: loops follow each other closely.
+    template <class Condition>
+    static void spin_until(const Condition& condition) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(SPIN_MICROSECONDS);
+        while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    }
+
+    static constexpr int SPIN_MICROSECONDS = 100;
+
     void take_items(int thread) {
         try {
             for (int64_t item; (item = next_++) < items_;) (*work_)(item, thread);
@@ -73,6 +84,7 @@ private:
 
     void help(int thread) {
         for (uint64_t seen = 0;;) {
+            spin_until([&] { return stops_ || round_ != seen; });
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 starts_.wait(lock, [&] { return stops_ || round_ != seen; });
@@ -91,9 +103,9 @@ private:
     const std::function<void(int64_t, int)>* work_ = nullptr;
     int64_t items_ = 0;
     std::atomic<int64_t> next_{0};
-    int busy_ = 0;
-    uint64_t round_ = 0;
-    bool stops_ = false;
+    std::atomic<int> busy_{0};
+    std::atomic<uint64_t> round_{0};
+    std::atomic<bool> stops_{false};
     std::exception_ptr error_;
 };
 

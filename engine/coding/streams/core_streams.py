@@ -3,6 +3,7 @@
 A call does not hold Python's lock while it works, so that threads may decode several tiles at once.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sdtrt.engine.coding.rdoq import LambdaMap
 from sdtrt.engine.coding.streams.damage import Damage, error_of
 from sdtrt.engine.coding.streams.decoded import DecodedStream, ReadRules, StreamEnd, TileParameters
 from sdtrt.kernels import core
+
+MIN_SYMBOLS_FOR_THREADS = 50_000
 
 
 def decode(
@@ -34,7 +37,7 @@ def decode(
         rules.complete_passes is not None,
         rules.complete_passes or 0,
         words is None,
-        1,
+        _threads(tile),
         symbols,
         offsets,
     )
@@ -63,7 +66,7 @@ def quantize(scaled: F32Array, lmbda: LambdaMap, tile: TileParameters, prior: Pr
     """Quantize latents by RDOQ, pass by pass; arguments as of `encode_latents`. Returns int16 (C, h, w)."""
     symbols = np.empty(tile.shape, np.int16)
     latents = np.ascontiguousarray(scaled, np.float32)
-    _module().quantize(core_prior(prior), tile_numbers(*tile), latents, *_lambdas(lmbda), 1, symbols)
+    _module().quantize(core_prior(prior), tile_numbers(*tile), latents, *_lambdas(lmbda), _threads(tile), symbols)
     return symbols
 
 
@@ -83,7 +86,9 @@ def rate_and_distortion(
     """
     bits, remainder, error = (np.empty(tile.shape, np.float32) for _ in range(3))
     arrays = np.ascontiguousarray(symbols, np.int16), np.ascontiguousarray(scaled, np.float32)
-    _module().rate_and_distortion(core_prior(prior), tile_numbers(*tile), *arrays, 1, bits, remainder, error)
+    _module().rate_and_distortion(
+        core_prior(prior), tile_numbers(*tile), *arrays, _threads(tile), bits, remainder, error
+    )
     return bits, remainder, error
 
 
@@ -99,9 +104,14 @@ def _encode(
     cuts = np.array(prior.cuts, np.int32)
     numbers = tile_numbers(*tile)
     stream: tuple[bytes, list[int]] = _module().encode_stream(
-        core_prior(prior), numbers, symbols, scaled, lmbda, lambda_map, count, cuts, 1
+        core_prior(prior), numbers, symbols, scaled, lmbda, lambda_map, count, cuts, _threads(tile)
     )
     return stream
+
+
+def _threads(tile: TileParameters) -> int:
+    """Return how many threads share the positions of a tile; small tiles are not worth a second one."""
+    return core.threads_in_tile() if math.prod(tile.shape) >= MIN_SYMBOLS_FOR_THREADS else 1
 
 
 def _lambdas(lmbda: LambdaMap) -> tuple[float, F32Array | None]:

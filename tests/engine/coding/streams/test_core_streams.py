@@ -1,6 +1,7 @@
 """The compiled core and NumPy: the same bytes, symbols, parameters and errors."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -208,6 +209,24 @@ def test_prior_with_unusual_networks(
     one, other = both("encode_symbols", symbols_of(seed, tile.shape), tile, prior)
     assert one == other
     assert_same(*both("decode", words_of(one[0]), tile, prior, ReadRules(3)))
+
+
+def test_threads_within_a_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that share the positions of a tile give the same stream and the same symbols."""
+    tile, prior = TileParameters((40, 70, 150), 1700, InnerEdges(bottom=True)), shipped_prior("tiny-1")
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr(core, "threads_in_tile", lambda threads=threads: threads)
+        stream, _ = core_streams.encode_latents(latents_of(2, tile.shape), 0.1, 23, tile, prior)
+        results.append((stream, core_streams.decode(words_of(stream), tile, prior, ReadRules(23))))
+    assert results[0][0] == results[1][0]
+    assert_same(results[0][1], results[1][1])
+
+
+def test_threads_within_a_tile_only_from_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "available_cpus", lambda: 16)
+    with ThreadPoolExecutor(1) as pool:
+        assert (core.threads_in_tile(), pool.submit(core.threads_in_tile).result()) == (4, 1)
 
 
 @pytest.mark.parametrize("instructions", core.compiled().instruction_sets() if core.compiled() else [])
