@@ -114,6 +114,7 @@ dist: $(VENV)/.dist  ## sdist, a wheel with the compiled core and a pure one in 
 	@rm -rf dist && mkdir -p build
 	@$(BIN)/python -m build --no-isolation > build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
 	@SDTRT_PURE=1 $(BIN)/python -m build --no-isolation --wheel > build/pure.log 2>&1 || { cat build/pure.log >&2; exit 1; }
+	@$(BIN)/python -m zipfile -l dist/*-abi3-*.whl | grep kernels/_core > /dev/null || { echo 'make dist: no compiled core' >&2; exit 1; }
 	@wc -c dist/*.tar.gz dist/*.whl
 	@for wheel in dist/*.whl; do test $$(wc -c < $$wheel) -lt 12000000 \
 		|| { echo "make dist: $$wheel has 12 MB or more" >&2; exit 1; }; done

@@ -8,6 +8,8 @@
 # 13 and Python 3.12; CUDA 13 needs driver 580 or later. An engine fits the TensorRT that built it: build engines
 # (`sdtrt engines build`) with this image.
 FROM python:3.12-slim AS wheel
+# The compiler of the core. Without it the wheel would be complete, but slower.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /sources
 COPY . .
 RUN pip install --no-cache-dir --root-user-action=ignore -c constraints.txt build setuptools \
