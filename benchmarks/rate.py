@@ -40,7 +40,8 @@ from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
-from sdtrt.engine.format.profile import PRIOR_NAMES, LatentProfile
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
+from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.kernels import reference
 
 Latents = NDArray[np.float32]

@@ -53,7 +53,7 @@ from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.engine.format import container
-from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
 from sdtrt.engine.networks.backends.openvino import best_precision, version
 from sdtrt.process.threads import limit_blas_to_one_thread
 

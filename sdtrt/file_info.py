@@ -10,9 +10,9 @@ from sdtrt.engine.coding.quality_scale import quality_of, vivid_weight
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import read_alpha
 from sdtrt.engine.format.container import File
+from sdtrt.engine.format.latent_space import BUNDLED, PALETTE, PROFILE_NBYTES
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import read_metadata
-from sdtrt.engine.format.profile import BUNDLED, PALETTE, PROFILE_NBYTES
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.bundle import model_profile_for
 from sdtrt.errors import BundleError

@@ -21,9 +21,10 @@ from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.coding.streams.words import WORD
 from sdtrt.engine.format.alpha import encode_alpha
 from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.latent_space import BUNDLED, INLINE, PALETTE
 from sdtrt.engine.format.layout import SINGLE, Layout, Span, max_tiles, pixel_tiles, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.profile import BUNDLED, INLINE, PALETTE, LatentProfile, serialize_profile
+from sdtrt.engine.format.profile import LatentProfile, serialize_profile
 from sdtrt.engine.format.webp_lossless import MAX_SIDE
 from sdtrt.errors import FormatError
 from sdtrt.kernels import reference

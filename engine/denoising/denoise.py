@@ -13,7 +13,7 @@ import numpy as np
 from sdtrt._arrays import F32Array
 from sdtrt.engine.denoising.schedule import Schedule, Trajectory
 from sdtrt.engine.format.arguments import checked_integer
-from sdtrt.engine.format.profile import PALETTE
+from sdtrt.engine.format.latent_space import PALETTE
 from sdtrt.kernels import reference
 
 MAX_STEPS = 1000  # of DDIM

@@ -15,8 +15,8 @@ from typing import Any
 from sdtrt.engine.coding.priors.prior_file import MAX_NBYTES, parse_prior
 from sdtrt.engine.denoising.denoise import UnetSpec
 from sdtrt.engine.format.container import File
+from sdtrt.engine.format.latent_space import BUNDLED
 from sdtrt.engine.format.profile import (
-    BUNDLED,
     LatentProfile,
     pack_profile,
     parse_profile,
