@@ -15,10 +15,9 @@ from PIL import Image
 from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine import regions, salvage
 from sdtrt.engine.codec import EngineCodec, require_no_roi
-from sdtrt.engine.coding.encode_options import EncodeOptions, Method
+from sdtrt.engine.coding.encode_options import DEFAULT_EFFORT, DEFAULT_ROI_WEIGHT, MAX_ROI_WEIGHT, EncodeOptions, Method
 from sdtrt.engine.coding.latent_file import decode_latents
-from sdtrt.engine.coding.roi import MAX_WEIGHT, RoiWeights
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
+from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import (
     checked_instance,
@@ -31,11 +30,12 @@ from sdtrt.engine.format.arguments import (
 from sdtrt.engine.format.container import MAX_SIDE, File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, EXPECTED_LIMITS, Limits
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata
-from sdtrt.engine.image import ImageData, Region
-from sdtrt.engine.networks.bundle import BUILT_IN
-from sdtrt.engine.networks.decode_request import DecodeOptions, Denoise, LookOption
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.networks.choices import BUILT_IN, LookOption
+from sdtrt.engine.networks.decode_request import DecodeOptions, Denoise
+from sdtrt.engine.part_options import Region
 from sdtrt.images.convert import ImageLike, to_engine_image, to_pil
-from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, roi_weights
+from sdtrt.images.roi import Roi, roi_weights
 from sdtrt.images.sources import Source, bytes_of, opened, parse
 from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.process.text import printable
@@ -49,14 +49,14 @@ class ImageEncodeOptions(EncodeOptions):
     """The options of `sdtrt.encode`, except the model."""
 
     roi: Roi | None = None
-    roi_weight: float = DEFAULT_WEIGHT
+    roi_weight: float = DEFAULT_ROI_WEIGHT
     strip: bool = False
     limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         EncodeOptions.__post_init__(self)
         require_no_roi(self, self.roi)
-        self._set("roi_weight", checked_number("roi_weight", self.roi_weight, 1, MAX_WEIGHT))
+        self._set("roi_weight", checked_number("roi_weight", self.roi_weight, 1, MAX_ROI_WEIGHT))
         checked_truth("strip", self.strip)
         checked_instance("limits", self.limits, Limits, EXPECTED_LIMITS)
 
@@ -163,7 +163,7 @@ class Codec:
         method: Method = "latents",
         layers: int = 2,
         roi: Roi | None = None,
-        roi_weight: float = DEFAULT_WEIGHT,
+        roi_weight: float = DEFAULT_ROI_WEIGHT,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
@@ -310,7 +310,7 @@ class Codec:
         method: Method = "latents",
         layers: int = 2,
         roi: Roi | None = None,
-        roi_weight: float = DEFAULT_WEIGHT,
+        roi_weight: float = DEFAULT_ROI_WEIGHT,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[bytes]:

@@ -24,14 +24,13 @@ from sdtrt.engine.format.profile import (
     resolve_profile,
     shipped_profile,
 )
-from sdtrt.engine.networks.decode_request import Look
+from sdtrt.engine.networks.choices import Look
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.process.environment import variable
 from sdtrt.process.install import repair_command
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
-BUILT_IN = "tiny"
 MIN_RANGE, MAX_RANGE = 1e-3, 1e6  # of pixel values
 MAX_RADIUS = 1 << 10  # latents
 PRIOR_REPAIR_HINT = "a new training would give another prior: copy the file from a copy of the bundle"

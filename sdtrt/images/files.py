@@ -5,6 +5,7 @@ import io
 from PIL import Image, features
 
 from sdtrt.images.losses import warn
+from sdtrt.images.media_types import NAMES
 from sdtrt.images.metadata import save_options
 from sdtrt.images.opening import open_any_size
 
@@ -13,8 +14,6 @@ Image.init()
 FORMATS = tuple(
     name for name in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000") if name in Image.OPEN
 )
-NAMES = {"image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF", "image/jpeg": "JPEG"}
-SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/avif": "avif", "image/jpeg": "jpg"}
 KINDS = tuple(kind for kind in NAMES if kind != "image/avif" or features.check("avif"))  # that can be written
 MAX_SIDES = {"image/png": 1 << 31, "image/webp": 16383, "image/avif": 32768, "image/jpeg": 65500}  # pixels
 LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # Pillow's names of formats whose writers take a quality
