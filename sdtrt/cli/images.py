@@ -111,7 +111,7 @@ def decode(options: argparse.Namespace) -> int:
     if options.to_latents:
         return decode_latents(options)
     suffix = f".{options.format}"
-    if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
+    if writable_format(suffix.lower()) is None:
         raise ValueError(f"--format {options.format}: Pillow cannot write this format")
     targets = prepare_outputs(options.inputs, options.output, suffix)
     limits = limits_of(options)
@@ -168,8 +168,8 @@ def decode_latents(options: argparse.Namespace) -> int:
 def check_is_no_image(target: str) -> None:
     """Raise `ValueError` if the output of `encode` has the suffix of an image file."""
     suffix = Path(target).suffix.lower()
-    kind = Image.registered_extensions().get(suffix)
-    if kind in Image.SAVE and suffix != ".sdt":
+    kind = None if suffix in {"", ".sdt"} else writable_format(suffix)
+    if kind is not None:
         raise ValueError(f"{target} would be an .sdt file with the name of a {kind} file; expected a name in .sdt")
 
 
@@ -179,7 +179,19 @@ def format_of(target: str, suffix: str) -> str:
     Raises `ValueError` if Pillow cannot write the format.
     """
     extension = Path(target).suffix.lower() or suffix
-    kind = Image.registered_extensions().get(extension)
-    if kind not in Image.SAVE:
+    kind = writable_format(extension)
+    if kind is None:
         raise ValueError(f"{target}: Pillow cannot write {extension} files; name a .png file")
     return kind
+
+
+def writable_format(extension: str) -> str | None:
+    """Return Pillow's name of the format for a suffix in lower case; None if Pillow cannot write it.
+
+    Pillow's modules of all formats take a while to import. Those of the usual formats are tried first, as Pillow does.
+    """
+    Image.preinit()
+    if Image.EXTENSION.get(extension) not in Image.SAVE:
+        Image.init()
+    kind = Image.EXTENSION.get(extension)
+    return kind if kind in Image.SAVE else None

@@ -1,6 +1,5 @@
 """Commands that remedy what is missing or damaged, as error messages name them; errors for missing libraries."""
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +53,7 @@ def _checkout() -> Path | None:
 
 def _origin() -> dict[str, Any]:
     """Return where pip found this package, as direct_url.json has it; {"url": ""} of an index, {} if pip did not."""
+    import json
     from importlib import metadata
 
     try:

@@ -17,7 +17,7 @@ from sdtrt.engine.denoising.steps import MAX_STEPS
 from sdtrt.engine.networks.choices import LOOKS
 from sdtrt.engine.networks.decode_request import DENOISE_WORDS
 from sdtrt.engine.part_options import MAX_SCALE, region_of_text
-from sdtrt.images.files import KINDS
+from sdtrt.images.web_formats import KINDS
 from sdtrt.serve.http_caching import SDT
 from sdtrt.serve.problems import ProblemError
 
