@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -37,8 +37,10 @@ from sdtrt.engine.part_options import Region
 from sdtrt.images.convert import ImageLike, to_engine_image, to_pil
 from sdtrt.images.roi import Roi, roi_weights
 from sdtrt.images.sources import Source, bytes_of, opened, parse
-from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.process.text import printable
+
+if TYPE_CHECKING:
+    from sdtrt.latents.coding import LatentsLike
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -403,7 +405,7 @@ class Codec:
 
     def encode_latents(
         self,
-        latents: LatentsLike,
+        latents: "LatentsLike",
         *,
         quality: float | None = None,
         max_bytes: int | None = None,
@@ -419,6 +421,8 @@ class Codec:
 
         Arguments, errors and warnings are those of `sdtrt.encode_latents`, without `latent_space`.
         """
+        from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
+
         options = LatentsEncodeOptions(
             quality=quality,
             max_bytes=max_bytes,

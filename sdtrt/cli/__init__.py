@@ -54,8 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse arguments. Only the modules of commands that the arguments name are imported."""
-    return build_parser(arguments).parse_args(arguments)
+    """Parse arguments. Only the module of the command that they name is imported."""
+    # No option before the command takes a value.
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    return build_parser([name]).parse_args(arguments)
 
 
 def function_of(options: argparse.Namespace) -> Function:
@@ -67,7 +69,8 @@ def function_of(options: argparse.Namespace) -> Function:
 
 def run(function: Function, options: argparse.Namespace) -> int:
     """Run a command and return the exit code."""
-    limit_blas_to_one_thread()
+    if multiplies_matrices(options):
+        limit_blas_to_one_thread()
     try:
         return function(options)
     except OSError:
@@ -80,3 +83,12 @@ def run(function: Function, options: argparse.Namespace) -> int:
         show_traceback(options)
         streams.print_message(printable_message(f"sdtrt {options.name}: {error}"))
         return 2
+
+
+def multiplies_matrices(options: argparse.Namespace) -> bool:
+    """Return whether a command may use BLAS; `decode` does not if the compiled core does its work."""
+    if options.name != "decode":
+        return True
+    from sdtrt.kernels import core
+
+    return core.compiled() is None

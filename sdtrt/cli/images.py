@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdtrt import api
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
 from sdtrt.cli.inputs import SearchCost, check_roi, find_model, open_image, opened_codecs
@@ -16,13 +15,9 @@ from sdtrt.cli.large import decode_rows, encode_rows
 from sdtrt.cli.parsers.arguments import arguments_of, limits_of
 from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.engine.format.limits import UNLIMITED
-from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.choices import BUILT_IN
 from sdtrt.file_info import info
 from sdtrt.images.files import check_output_quality, image_file
-from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
-from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
-from sdtrt.latents.spaces import profile_of_space
 
 ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
 
@@ -74,6 +69,11 @@ def encoded_record(data: bytes, seconds: float) -> Record:
 
 def encode_latents(options: argparse.Namespace) -> int:
     """Encode files of latents. No network is opened."""
+    from sdtrt.engine.networks.bundle import find_bundle
+    from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
+    from sdtrt.latents.files import read_latents
+    from sdtrt.latents.spaces import profile_of_space
+
     if options.target_psnr is not None:
         raise ValueError("--target-psnr needs an image; it cannot be used with --from-latents")
     if options.roi:
@@ -152,13 +152,16 @@ def decode_image(codec: Codec, source: bytes | Path, options: argparse.Namespace
 
 def decode_latents(options: argparse.Namespace) -> int:
     """Write the latents of files. No network is opened."""
+    from sdtrt.api import decode_latents as latents_in
+    from sdtrt.latents.files import WRITERS, suffix_of_latents
+
     limits = limits_of(options)
     if options.output is not None and not (options.output.endswith("/") or Path(options.output).is_dir()):
         suffix_of_latents(options.output)  # refuses a wrong suffix before any work
     targets = prepare_outputs(options.inputs, options.output, ".npy")
 
     def work(source: str, target: str) -> Record:
-        latents = api.decode_latents(read_input(source), limits=limits)
+        latents = latents_in(read_input(source), limits=limits)
         write_output(target, WRITERS[suffix_of_latents(target)](latents), force=options.force)
         return {"shape": list(latents.shape)}
 
