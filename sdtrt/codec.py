@@ -144,9 +144,7 @@ class Codec:
     def warm(self, width: int, height: int) -> None:
         """Load the networks and run them once on an image of a size, so that later calls for that size are fast."""
         codec = self._opened()
-        height, width = (
-            checked_integer(name, side, 1, MAX_SIDE) for name, side in (("height", height), ("width", width))
-        )
+        height, width = (checked_integer(*side, 1, MAX_SIDE) for side in (("height", height), ("width", width)))
         codec.decode(codec.encode(ImageData(np.zeros((height, width, 3), np.uint8)), EncodeOptions()))
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        function = function_of(options)  # imports much: the program ends silently if it is interrupted here
+        function = function_of(options)  # before the block below, since an import that is interrupted ends silently
         with ending_signals():
             try:
                 code = run(function, options)

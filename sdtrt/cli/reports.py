@@ -1,4 +1,4 @@
-"""The commands `info`, `verify`, `models` and `doctor`. `info` needs neither NumPy nor Pillow."""
+"""The commands `info`, `verify`, `models` and `doctor`. The module imports neither NumPy nor Pillow, for `info`."""
 
 import argparse
 from dataclasses import asdict, replace

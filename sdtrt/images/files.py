@@ -1,4 +1,4 @@
-"""Image files as bytes: writes all image files."""
+"""Images to the bytes of image files."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, the parsers of their values, and what calls take of the parsed options."""
+"""Arguments that several commands share, parsers of their values, and parsed options as arguments of calls."""
 
 import argparse
 import math
@@ -21,8 +21,8 @@ def start_command(command: argparse.ArgumentParser, function: str) -> None:
 
     Arguments:
         command: the parser of the command.
-        function: what does the work, `module:function` as in an entry point. The module is imported when the command
-            runs. The function takes the parsed options and returns the exit code.
+        function: the function of the command, written `module:function` as an entry point. It takes the parsed options
+            and returns the exit code. The module is imported when the command runs.
     """
     command.add_argument("--json", action="store_true", help="print the results as JSON")
     command.add_argument("--debug", action="store_true", help="print the traceback of each error, too")
