@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import DEFAULT_EFFORT
 from sdtrt.engine.coding.latent_file import (
     TileCodingOptions,
     decode_latents,
@@ -37,10 +38,10 @@ from sdtrt.engine.coding.latent_reader import channel_steps
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.rdoq_search import rd_costs
 from sdtrt.engine.coding.streams import stream_codec
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import Header
-from sdtrt.engine.format.profile import PRIOR_NAMES, LatentProfile
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
+from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.kernels import reference
 
 Latents = NDArray[np.float32]

@@ -48,12 +48,13 @@ from harness import (
 from PIL import Image
 
 import sdtrt
+from sdtrt.engine.coding.encode_options import DEFAULT_EFFORT
 from sdtrt.engine.coding.latent_file import decode_symbols
 from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.engine.format import container
-from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
 from sdtrt.engine.networks.backends.openvino import best_precision, version
 from sdtrt.process.threads import limit_blas_to_one_thread
 
@@ -151,10 +152,10 @@ def stream_ms(latents: np.ndarray, prior: Any, step_code: int) -> dict[str, floa
     def encode(effort: int) -> bytes:
         return stream_codec.quantize_and_encode(latents, prior, step_code, effort).data
 
-    payload = encode(stream_codec.DEFAULT_EFFORT)
+    payload = encode(DEFAULT_EFFORT)
     calls: dict[str, Call] = {
         "encode_effort_1": lambda: encode(1),
-        "encode": lambda: encode(stream_codec.DEFAULT_EFFORT),
+        "encode": lambda: encode(DEFAULT_EFFORT),
         "decode": lambda: stream_codec.decode_stream(payload, latents.shape, prior, step_code),
     }
     return {name: round(median_ms(call, ENTROPY_RUNS), 2) for name, call in calls.items()}

@@ -23,7 +23,8 @@ from sdtrt.engine.image import ImageData
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.batching import group_into_batches, prefetch
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
-from sdtrt.engine.networks.decode_request import DEFAULT_DECODE_OPTIONS, FAITHFUL, DecodeOptions, DecodeRequest, Look
+from sdtrt.engine.networks.choices import Look
+from sdtrt.engine.networks.decode_request import DEFAULT_DECODE_OPTIONS, FAITHFUL, DecodeOptions, DecodeRequest
 from sdtrt.engine.networks.gradient import FILE, DecoderGradient
 from sdtrt.engine.networks.tiling import ProgressCallback, TiledRunner
 from sdtrt.errors import BundleError

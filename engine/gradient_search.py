@@ -22,8 +22,7 @@ from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA, quantize_rdo
 from sdtrt.engine.coding.rdoq_search import blocks_of, search_symbols, sums_around
 from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.networks.gradient import DecoderGradient, Distortion
-from sdtrt.kernels import reference
-from sdtrt.kernels.reference import SYMBOL_LIMIT
+from sdtrt.kernels import SYMBOL_LIMIT, reference
 
 MIN_SIDE = 2  # latents: the gradient network needs at least as many rows and columns
 HUTCHINSON_PROBE = 0.5  # quantization steps, of one channel at each position

@@ -1,6 +1,5 @@
 """Images, as the codec takes and gives them, and how alike two of them are."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +7,7 @@ import numpy as np
 from sdtrt._arrays import U8Array
 from sdtrt.engine.format.arguments import digits, is_integer, value_text
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata
-
-Region = tuple[int, int, int, int]  # left, top, width, height, in pixels
+from sdtrt.engine.part_options import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +39,6 @@ def psnr(first: U8Array, second: U8Array) -> float:
     """Return the peak signal-to-noise ratio of two images of 8 bits, in dB; infinite if they are equal."""
     error = np.square(first.astype(np.float64) - second).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
-
-
-def region_of_text(text: str) -> Region:
-    """Return (left, top, width, height) of a region written as in X11: 800x600+1200+400; `ValueError` if it is none."""
-    match = re.fullmatch(r"(\d{1,8})x(\d{1,8})\+(\d{1,8})\+(\d{1,8})", text)
-    if not match:
-        raise ValueError(f"{text[:40]!r}, expected width, height, left and top, such as 800x600+1200+400")
-    width, height, left, top = map(int, match.groups())
-    return left, top, width, height
 
 
 def checked_region(region: object, width: int, height: int, name: str = "region") -> Region:

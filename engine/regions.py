@@ -15,13 +15,13 @@ from sdtrt.engine.format.arguments import checked_integer, checked_items, value_
 from sdtrt.engine.format.container import MAX_SIDE, File, Header
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata, to_chunks
-from sdtrt.engine.image import ImageData, Region, checked_region
+from sdtrt.engine.image import ImageData, checked_region
 from sdtrt.engine.layers.layer_reader import LayerReader, box_downscale
 from sdtrt.engine.layers.preview import decode_preview
 from sdtrt.engine.networks.decode_request import DEFAULT_DECODE_OPTIONS, DecodeOptions, DecodeRequest
+from sdtrt.engine.part_options import MAX_SCALE, Region
 
 Source = bytes | BinaryIO | File  # a stream must be able to `seek`; only the segments that are needed are read
-MAX_SCALE = 1024
 EXPECTED_BANDS = "arrays of rows, uint8 (n, width, 3)"
 
 

@@ -8,8 +8,7 @@ are not specified.
 import numpy as np
 
 from sdtrt._arrays import F16Array, F32Array, F64Array, I8Array, I16Array, I32Array, U8Array
-
-SYMBOL_LIMIT = 32767
+from sdtrt.kernels import SYMBOL_LIMIT
 
 # Bits of the word of flags by which kernels report errors, since a kernel cannot raise an exception.
 NOT_FINITE = 1  # a value was NaN or infinite

@@ -11,17 +11,17 @@ from sdtrt._arrays import F32Array
 from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
 from sdtrt.engine.codec import EngineCodec, checked_model
 from sdtrt.engine.coding import latent_file
-from sdtrt.engine.coding.encode_options import Method
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
+from sdtrt.engine.coding.encode_options import DEFAULT_EFFORT, DEFAULT_ROI_WEIGHT, Method
 from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import checked_truth
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.image import Region
-from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle, find_bundle_for, model_profile_for
-from sdtrt.engine.networks.decode_request import Denoise, LookOption
+from sdtrt.engine.networks.bundle import Bundle, find_bundle, find_bundle_for, model_profile_for
+from sdtrt.engine.networks.choices import BUILT_IN, LookOption
+from sdtrt.engine.networks.decode_request import Denoise
+from sdtrt.engine.part_options import Region
 from sdtrt.images.convert import ImageLike
-from sdtrt.images.roi import DEFAULT_WEIGHT, Roi
+from sdtrt.images.roi import Roi
 from sdtrt.images.sources import Source, bytes_of, opened, parse
 from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.latents.spaces import profile_of_space
@@ -78,7 +78,7 @@ def encode(
     method: Method = "latents",
     layers: int = 2,
     roi: Roi | None = None,
-    roi_weight: float = DEFAULT_WEIGHT,
+    roi_weight: float = DEFAULT_ROI_WEIGHT,
     strip: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     model: str | os.PathLike[str] = BUILT_IN,

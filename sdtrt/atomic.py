@@ -13,13 +13,10 @@ Nothing is written to a name before all bytes for it are known.
 import errno
 import os
 import re
-import secrets
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,6 +211,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     output = output_of(path)
     temporary = _temporary_beside(output)
     if temporary is None:
+        import tempfile
+
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as collected:
             yield cast(BinaryIO, collected)
             collected.seek(0)
@@ -237,7 +236,7 @@ def _temporary_beside(output: Output) -> tuple[int, Path] | None:
         return None
     mode = 0o666 if output.status is None else 0o600
     while True:
-        name = output.path.parent / f".sdtrt-{secrets.token_hex(8)}"
+        name = output.path.parent / f".sdtrt-{os.urandom(8).hex()}"
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
             return os.open(name, flags, mode), name
@@ -305,6 +304,8 @@ def _write_in_place(output: Output, source: BinaryIO) -> None:
     if output.is_stream:
         _write_through(output, source)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     # An interrupt reaches the main thread alone: what has begun is completed.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(_overwrite, output, source).result()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,10 +15,9 @@ from PIL import Image
 from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine import regions, salvage
 from sdtrt.engine.codec import EngineCodec, require_no_roi
-from sdtrt.engine.coding.encode_options import EncodeOptions, Method
+from sdtrt.engine.coding.encode_options import DEFAULT_EFFORT, DEFAULT_ROI_WEIGHT, MAX_ROI_WEIGHT, EncodeOptions, Method
 from sdtrt.engine.coding.latent_file import decode_latents
-from sdtrt.engine.coding.roi import MAX_WEIGHT, RoiWeights
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
+from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.format import container
 from sdtrt.engine.format.arguments import (
     checked_instance,
@@ -31,14 +30,17 @@ from sdtrt.engine.format.arguments import (
 from sdtrt.engine.format.container import MAX_SIDE, File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, EXPECTED_LIMITS, Limits
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata
-from sdtrt.engine.image import ImageData, Region
-from sdtrt.engine.networks.bundle import BUILT_IN
-from sdtrt.engine.networks.decode_request import DecodeOptions, Denoise, LookOption
+from sdtrt.engine.image import ImageData
+from sdtrt.engine.networks.choices import BUILT_IN, LookOption
+from sdtrt.engine.networks.decode_request import DecodeOptions, Denoise
+from sdtrt.engine.part_options import Region
 from sdtrt.images.convert import ImageLike, to_engine_image, to_pil
-from sdtrt.images.roi import DEFAULT_WEIGHT, Roi, roi_weights
+from sdtrt.images.roi import Roi, roi_weights
 from sdtrt.images.sources import Source, bytes_of, opened, parse
-from sdtrt.latents.coding import LatentsEncodeOptions, LatentsLike, latents_to_file
 from sdtrt.process.text import printable
+
+if TYPE_CHECKING:
+    from sdtrt.latents.coding import LatentsLike
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -49,14 +51,14 @@ class ImageEncodeOptions(EncodeOptions):
     """The options of `sdtrt.encode`, except the model."""
 
     roi: Roi | None = None
-    roi_weight: float = DEFAULT_WEIGHT
+    roi_weight: float = DEFAULT_ROI_WEIGHT
     strip: bool = False
     limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         EncodeOptions.__post_init__(self)
         require_no_roi(self, self.roi)
-        self._set("roi_weight", checked_number("roi_weight", self.roi_weight, 1, MAX_WEIGHT))
+        self._set("roi_weight", checked_number("roi_weight", self.roi_weight, 1, MAX_ROI_WEIGHT))
         checked_truth("strip", self.strip)
         checked_instance("limits", self.limits, Limits, EXPECTED_LIMITS)
 
@@ -142,9 +144,7 @@ class Codec:
     def warm(self, width: int, height: int) -> None:
         """Load the networks and run them once on an image of a size, so that later calls for that size are fast."""
         codec = self._opened()
-        height, width = (
-            checked_integer(name, side, 1, MAX_SIDE) for name, side in (("height", height), ("width", width))
-        )
+        height, width = (checked_integer(*side, 1, MAX_SIDE) for side in (("height", height), ("width", width)))
         codec.decode(codec.encode(ImageData(np.zeros((height, width, 3), np.uint8)), EncodeOptions()))
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class Codec:
         method: Method = "latents",
         layers: int = 2,
         roi: Roi | None = None,
-        roi_weight: float = DEFAULT_WEIGHT,
+        roi_weight: float = DEFAULT_ROI_WEIGHT,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> bytes:
@@ -310,7 +310,7 @@ class Codec:
         method: Method = "latents",
         layers: int = 2,
         roi: Roi | None = None,
-        roi_weight: float = DEFAULT_WEIGHT,
+        roi_weight: float = DEFAULT_ROI_WEIGHT,
         strip: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> list[bytes]:
@@ -403,7 +403,7 @@ class Codec:
 
     def encode_latents(
         self,
-        latents: LatentsLike,
+        latents: "LatentsLike",
         *,
         quality: float | None = None,
         max_bytes: int | None = None,
@@ -419,6 +419,8 @@ class Codec:
 
         Arguments, errors and warnings are those of `sdtrt.encode_latents`, without `latent_space`.
         """
+        from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
+
         options = LatentsEncodeOptions(
             quality=quality,
             max_bytes=max_bytes,

@@ -9,7 +9,8 @@ from sdtrt._version import __version__
 from sdtrt.engine.networks import pipeline
 from sdtrt.engine.networks.backends.gpu import description
 from sdtrt.engine.networks.backends.trt_library import install_hint, installed
-from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, bundle_folders, find_bundle, models_folder_error
+from sdtrt.engine.networks.bundle import Bundle, bundle_folders, find_bundle, models_folder_error
+from sdtrt.engine.networks.choices import BUILT_IN
 from sdtrt.errors import DeviceError, SdtrtError
 from sdtrt.kernels import core
 from sdtrt.process.install import install_command

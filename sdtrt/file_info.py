@@ -1,20 +1,14 @@
-"""The facts of a file (`info`) and a check of it (`verify`), without a model."""
+"""The facts of a file (`info`) and a check of it (`verify`), without a model. `info` needs neither NumPy nor Pillow."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sdtrt.engine.coding.encode_options import Method
-from sdtrt.engine.coding.latent_file import decode_latents
-from sdtrt.engine.coding.latent_reader import check_latent_size
 from sdtrt.engine.coding.quality_scale import quality_of, vivid_weight
 from sdtrt.engine.format import container
-from sdtrt.engine.format.alpha import read_alpha
 from sdtrt.engine.format.container import File
+from sdtrt.engine.format.latent_space import BUNDLED, PALETTE, PROFILE_NBYTES
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.metadata import read_metadata
-from sdtrt.engine.format.profile import BUNDLED, PALETTE, PROFILE_NBYTES
-from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.bundle import model_profile_for
 from sdtrt.errors import BundleError
 from sdtrt.images.sources import Source, bytes_of, opened
 
@@ -146,6 +140,13 @@ def verify(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> str:
         >>> sdtrt.verify("photo.sdt")
         ''
     """
+    from sdtrt.engine.coding.latent_file import decode_latents
+    from sdtrt.engine.coding.latent_reader import check_latent_size
+    from sdtrt.engine.format.alpha import read_alpha
+    from sdtrt.engine.format.metadata import read_metadata
+    from sdtrt.engine.layers.layer_reader import LayerReader
+    from sdtrt.engine.networks.bundle import model_profile_for
+
     file = container.read(bytes_of(source), limits)
     check_latent_size(file, file.space, limits)
     unchecked = ""

@@ -31,7 +31,8 @@ from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, UNLIMITED
 from sdtrt.engine.format.metadata import NO_METADATA, Metadata, read_metadata
-from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.choices import BUILT_IN
 from sdtrt.errors import FormatError, SdtrtError
 from sdtrt.file_info import verify
 from sdtrt.images.convert import with_metadata

@@ -15,16 +15,9 @@ from sdtrt.engine.coding.latent_file import decode_latents
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
 from sdtrt.engine.format.alpha import read_alpha
+from sdtrt.engine.format.latent_space import ADAPTIVE_PRIOR, BUNDLED, PALETTE, PRIOR_NAMES
 from sdtrt.engine.format.layout import Layout
-from sdtrt.engine.format.profile import (
-    ADAPTIVE_PRIOR,
-    BUNDLED,
-    PALETTE,
-    PRIOR_NAMES,
-    LatentProfile,
-    parse_profile,
-    resolve_profile,
-)
+from sdtrt.engine.format.profile import LatentProfile, parse_profile, resolve_profile
 
 ROOT = Path(__file__).parents[1]
 make = runpy.run_path(str(Path(__file__).parent / "vectors" / "make.py"))

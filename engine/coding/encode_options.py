@@ -1,12 +1,14 @@
-"""`EncodeOptions`: the one carrier of an encoder's options."""
+"""`EncodeOptions`: the one carrier of an encoder's options; their defaults and bounds. The module imports no NumPy."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.arguments import checked_choice, checked_integer, checked_number
 
 DEFAULT_QUALITY = 50.0
+DEFAULT_EFFORT = 5
+SEARCH_ITERATIONS = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 16, 7: 32, 8: 64, 9: 128}  # of `rdoq_search`, by effort
+DEFAULT_ROI_WEIGHT, MAX_ROI_WEIGHT = 4.0, 64.0  # factor of the squared error in a region of interest
 
 Method = Literal["latents", "palette"]
 METHODS: tuple[Method, ...] = ("latents", "palette")

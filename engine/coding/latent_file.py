@@ -11,19 +11,20 @@ import numpy as np
 
 from sdtrt._arrays import F32Array, I16Array, U8Array
 from sdtrt.engine.coding import palette
+from sdtrt.engine.coding.encode_options import DEFAULT_EFFORT
 from sdtrt.engine.coding.latent_reader import LatentReader, channel_steps, inner_edges, load_prior, num_levels
 from sdtrt.engine.coding.perceptual_masking import masking_weights
 from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.streams import stream_codec
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT
 from sdtrt.engine.coding.streams.words import WORD
 from sdtrt.engine.format.alpha import encode_alpha
 from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.latent_space import BUNDLED, INLINE, PALETTE
 from sdtrt.engine.format.layout import SINGLE, Layout, Span, max_tiles, pixel_tiles, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.profile import BUNDLED, INLINE, PALETTE, LatentProfile, serialize_profile
+from sdtrt.engine.format.profile import LatentProfile, serialize_profile
 from sdtrt.engine.format.webp_lossless import MAX_SIDE
 from sdtrt.errors import FormatError
 from sdtrt.kernels import core, reference

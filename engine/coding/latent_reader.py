@@ -21,17 +21,10 @@ from sdtrt.engine.coding.streams.decoded import DecodedStream
 from sdtrt.engine.coding.streams.stream_codec import levels_holding
 from sdtrt.engine.coding.streams.words import WORD
 from sdtrt.engine.format.container import CHECKSUM_NBYTES, File, Header
+from sdtrt.engine.format.latent_space import ADAPTIVE_PRIOR, BUNDLED, PALETTE, PRIOR_NAMES, LatentSpaceInfo
 from sdtrt.engine.format.layout import SINGLE, Span, overlapping, paste, tile_spans
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.format.profile import (
-    ADAPTIVE_PRIOR,
-    BUNDLED,
-    PALETTE,
-    PRIOR_NAMES,
-    LatentProfile,
-    LatentSpaceInfo,
-    resolve_profile,
-)
+from sdtrt.engine.format.profile import LatentProfile, resolve_profile
 from sdtrt.errors import FormatError, LimitError
 from sdtrt.kernels import core
 from sdtrt.process.threads import parallel_map

@@ -9,7 +9,7 @@ residual layer takes over. At the knee a bit lowers the error equally in both la
 from dataclasses import dataclass
 from math import log2, sqrt
 
-from sdtrt.engine.format.profile import LatentSpaceInfo
+from sdtrt.engine.format.latent_space import LatentSpaceInfo
 
 STEP_UNIT = 16  # residual steps in files are in 1/16 of an 8-bit value
 RESIDUAL_START = 50.0  # quality from which on a file may have a residual

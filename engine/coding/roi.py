@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sdtrt._arrays import F32Array
-
-MAX_WEIGHT = 64.0
+from sdtrt.engine.coding.encode_options import MAX_ROI_WEIGHT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,8 +26,8 @@ class RoiWeights:
 
     def __post_init__(self) -> None:
         low, high = self.weights.min(initial=1), self.weights.max(initial=1)
-        if not (np.isfinite([low, high]).all() and low >= 1 and high <= MAX_WEIGHT):
-            raise ValueError(f"ROI weights from {low} to {high}, expected 1 (normal) to {MAX_WEIGHT:.0f}")
+        if not (np.isfinite([low, high]).all() and low >= 1 and high <= MAX_ROI_WEIGHT):
+            raise ValueError(f"ROI weights from {low} to {high}, expected 1 (normal) to {MAX_ROI_WEIGHT:.0f}")
 
     @property
     def largest(self) -> float:

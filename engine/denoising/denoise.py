@@ -12,11 +12,10 @@ import numpy as np
 
 from sdtrt._arrays import F32Array
 from sdtrt.engine.denoising.schedule import Schedule, Trajectory
-from sdtrt.engine.format.arguments import checked_integer
-from sdtrt.engine.format.profile import PALETTE
+from sdtrt.engine.denoising.steps import validate_steps
+from sdtrt.engine.format.latent_space import PALETTE
 from sdtrt.kernels import reference
 
-MAX_STEPS = 1000  # of DDIM
 MAX_MULTIPLE = 64  # latents
 PALETTE_TIMESTEP = 45.0  # the first timestep of palette files, as in the method of 2022
 
@@ -106,8 +105,3 @@ def run_ddim(latents: F32Array, trajectory: Trajectory, predict: Callable[[F32Ar
         timestep, a, b = (np.full(len(latents), value, np.float32) for value in values)
         latents = reference.ddim_step(latents, predict(latents, timestep), a, b)
     return latents
-
-
-def validate_steps(steps: object) -> int:
-    """Return a number of denoising steps, 0 to `MAX_STEPS`; errors as of `checked_integer`."""
-    return checked_integer("denoise", steps, 0, MAX_STEPS)

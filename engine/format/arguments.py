@@ -6,10 +6,9 @@ truth values are not.
 
 import math
 import numbers
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 MAX_SHOWN = 60  # characters of a value in a message
 
@@ -35,7 +34,7 @@ def checked_number(name: str, value: object, low: float, high: float = math.inf,
     expected = f"a number from {low:g} to {high:g}"
     if high == math.inf:
         expected = f"a finite number {'above' if above else 'from'} {low:g}"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+    if is_truth(value) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value_text(value)}, expected {expected}")
     try:
         number = float(value)
@@ -48,9 +47,14 @@ def checked_number(name: str, value: object, low: float, high: float = math.inf,
 
 def checked_truth(name: str, value: object) -> bool:
     """Return a truth value of Python or NumPy. Other types are refused, since the text "no" would be true."""
-    if not isinstance(value, bool | np.bool_):
+    if not is_truth(value):
         raise TypeError(f"{name} is {value_text(value)}, expected True or False")
     return bool(value)
+
+
+def is_truth(value: object) -> bool:
+    """Return whether a value is a truth value of Python or NumPy. Without NumPy imported, no value is NumPy's."""
+    return isinstance(value, (bool, getattr(sys.modules.get("numpy"), "bool_", bool)))
 
 
 def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:

@@ -27,9 +27,7 @@ from sdtrt.engine.format.index import (
     varint,
     write_index,
 )
-from sdtrt.engine.format.layout import SINGLE, Layout
-from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
-from sdtrt.engine.format.profile import (
+from sdtrt.engine.format.latent_space import (
     BUNDLED,
     DIGEST_NBYTES,
     INLINE,
@@ -37,6 +35,8 @@ from sdtrt.engine.format.profile import (
     LatentSpaceInfo,
     parse_space_info,
 )
+from sdtrt.engine.format.layout import SINGLE, Layout
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits, checked_limits
 from sdtrt.errors import FormatError, LimitError
 
 MAGIC = b"SDT"

@@ -1,12 +1,16 @@
 """How the payload of a file is divided: tiles of the latents, and the segments of each tile."""
 
+from __future__ import annotations
+
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from sdtrt._arrays import AnyArray
+if TYPE_CHECKING:
+    from sdtrt._arrays import AnyArray
 
 TILE_ALIGNMENT = 4  # latents: edges of tiles are multiples of the coarsest stride of passes
 MIN_TILE = 32  # latents a side; a single tile may be smaller

@@ -3,7 +3,7 @@
 from sdtrt._arrays import U8Array
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format.container import File
-from sdtrt.engine.format.profile import PALETTE
+from sdtrt.engine.format.latent_space import PALETTE
 from sdtrt.engine.layers.layer_reader import LayerReader, box_downscale
 
 

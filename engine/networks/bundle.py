@@ -15,8 +15,8 @@ from typing import Any
 from sdtrt.engine.coding.priors.prior_file import MAX_NBYTES, parse_prior
 from sdtrt.engine.denoising.denoise import UnetSpec
 from sdtrt.engine.format.container import File
+from sdtrt.engine.format.latent_space import BUNDLED
 from sdtrt.engine.format.profile import (
-    BUNDLED,
     LatentProfile,
     pack_profile,
     parse_profile,
@@ -24,14 +24,13 @@ from sdtrt.engine.format.profile import (
     resolve_profile,
     shipped_profile,
 )
-from sdtrt.engine.networks.decode_request import Look
+from sdtrt.engine.networks.choices import Look
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.process.environment import variable
 from sdtrt.process.install import repair_command
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
-BUILT_IN = "tiny"
 MIN_RANGE, MAX_RANGE = 1e-3, 1e6  # of pixel values
 MAX_RADIUS = 1 << 10  # latents
 PRIOR_REPAIR_HINT = "a new training would give another prior: copy the file from a copy of the bundle"

@@ -1,19 +1,17 @@
 """Options of decoding, and the input of the networks for one file."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from sdtrt.engine.coding.quantized_latents import LatentSource, OffsetKind
-from sdtrt.engine.denoising.denoise import validate_steps
 from sdtrt.engine.denoising.schedule import Trajectory
+from sdtrt.engine.denoising.steps import validate_steps
 from sdtrt.engine.format.arguments import checked_choice
 from sdtrt.engine.format.container import Header
 from sdtrt.engine.format.layout import Span
+from sdtrt.engine.networks.choices import LOOKS, Look, LookOption
 
-Look = Literal["faithful", "vivid"]
-LookOption = Literal["auto", "faithful", "vivid"]
 Denoise = int | Literal["auto", "off"]
-LOOKS: tuple[str, ...] = get_args(LookOption)
 DENOISE_WORDS: dict[str, int | None] = {"auto": None, "off": 0}  # and the number of steps that each stands for
 
 

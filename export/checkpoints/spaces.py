@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sdtrt.engine.format.profile import PROFILE_NAMES, shipped_profile
+from sdtrt.engine.format.latent_space import PROFILE_NAMES
+from sdtrt.engine.format.profile import shipped_profile
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import numpy as np
 from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
 from sdtrt.engine.coding.quality_scale import operating_point
-from sdtrt.engine.format.profile import MAX_STEP_CODE, LatentProfile
+from sdtrt.engine.format.latent_space import MAX_STEP_CODE
+from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.errors import BundleError
 from sdtrt.export.latents.sample_images import random_crops
 from sdtrt.export.latents.statistics import CodecPair

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import F32Array, F64Array, U8Array
-from sdtrt.engine.format.profile import ADAPTIVE_PRIOR, LatentProfile
+from sdtrt.engine.format.latent_space import ADAPTIVE_PRIOR
+from sdtrt.engine.format.profile import LatentProfile
 from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle

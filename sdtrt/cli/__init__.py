@@ -1,21 +1,22 @@
 """The command line: parse, call, print, exit code (0 done, 1 an input failed and the others are done, 2 usage)."""
 
 import argparse
+import importlib
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
 
-from sdtrt._version import __version__
-from sdtrt.cli import compare, completion, dataset, images, models, reports, serve, view
-from sdtrt.cli.batch import fail, message_of, show_traceback
+from sdtrt.cli.messages import fail, message_of, show_traceback
+from sdtrt.cli.parsers import build_parser
 from sdtrt.errors import SdtrtError
 from sdtrt.process import streams
 from sdtrt.process.signals import SignalExit, ending_signals
-from sdtrt.process.text import printable, printable_message
+from sdtrt.process.text import printable_message
 from sdtrt.process.threads import limit_blas_to_one_thread
 from sdtrt.progress import clear_bar
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
+
+Function = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,31 +31,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: after `--help` and `--version`, wrong usage, SIGTERM or SIGHUP.
         KeyboardInterrupt: after SIGINT.
     """
-    with ending_signals():
-        try:
-            code = run(arguments)
-            streams.flush_results()
-            return code
-        except BrokenPipeError:
-            return 1
-        except OSError as error:
-            return fail(message_of(error))
-        except KeyboardInterrupt:
-            clear_bar()
-            fail("interrupted")
-            raise
-        except SignalExit as error:
-            clear_bar()
-            fail(f"ended by signal {error.number}")
-            raise
-
-
-def run(arguments: Sequence[str] | None) -> int:
-    """Parse arguments, do what they ask for and return the exit code."""
-    options = build_parser().parse_args(arguments)
-    limit_blas_to_one_thread()
     try:
-        return int(options.command(options))
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        function = function_of(options)  # before the block below, since an import that is interrupted ends silently
+        with ending_signals():
+            try:
+                code = run(function, options)
+                streams.flush_results()
+                return code
+            except KeyboardInterrupt:
+                clear_bar()
+                fail("interrupted")
+                raise
+            except SignalExit as error:
+                clear_bar()
+                fail(f"ended by signal {error.number}")
+                raise
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        return fail(message_of(error))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse arguments. Only the module of the command that they name is imported."""
+    # No option before the command takes a value.
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    return build_parser([name]).parse_args(arguments)
+
+
+def function_of(options: argparse.Namespace) -> Function:
+    """Import the function of a command."""
+    module, _, name = options.command.partition(":")
+    function: Function = getattr(importlib.import_module(module), name)
+    return function
+
+
+def run(function: Function, options: argparse.Namespace) -> int:
+    """Run a command and return the exit code."""
+    if multiplies_matrices(options):
+        limit_blas_to_one_thread()
+    try:
+        return function(options)
     except OSError:
         show_traceback(options)
         raise
@@ -67,27 +85,10 @@ def run(arguments: Sequence[str] | None) -> int:
         return 2
 
 
-class Parser(argparse.ArgumentParser):
-    """Prints help and usage errors to any stream: where its encoding lacks a character, an escape stands for it."""
+def multiplies_matrices(options: argparse.Namespace) -> bool:
+    """Return whether a command may use BLAS; `decode` does not if the compiled core does its work."""
+    if options.name != "decode":
+        return True
+    from sdtrt.kernels import core
 
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        if file is not None and file is streams.open_stream(sys.stdout):
-            streams.print_result(message, end="")
-            streams.flush_results()
-        else:
-            streams.print_message(message, end="")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    parser = Parser(
-        prog="sdtrt", description="An image codec that stores photographs as a few kilobytes of autoencoder latents."
-    )
-    parser.add_argument("-V", "--version", action="version", version=f"sdtrt {__version__}")
-    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    for room in (images, reports, compare, view, models, serve, dataset, completion):
-        room.add_commands(commands)
-    return parser
+    return core.compiled() is None

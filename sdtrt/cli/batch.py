@@ -1,24 +1,18 @@
 """Work on many inputs, one after the other: go on after a bad one, report, say how it ended."""
 
 import argparse
-import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from PIL import Image
-
 from sdtrt.cli.files import Check, check_not_input, exists, is_stdout, require_writable
-from sdtrt.errors import SdtrtError
-from sdtrt.process.environment import variable
+from sdtrt.cli.messages import fail, message_of, name_the_input, show_traceback
 from sdtrt.process.streams import print_json, print_message, print_result
-from sdtrt.process.text import printable, printable_message, without_addresses
+from sdtrt.process.text import printable, printable_message
 from sdtrt.progress import Watch, clear_bar, progress
 
 Record = dict[str, Any]
 Line = str | Callable[[Record], str]  # a format string for a record, or a function that returns the line
-EXPECTED = (SdtrtError, OSError, ValueError, Image.DecompressionBombError)
-DEBUG = "SDTRT_DEBUG"
 
 
 def each_file(
@@ -77,13 +71,6 @@ def any_work(options: argparse.Namespace, targets: list[str], check: Check | Non
     return any(not refusal(options, "", target, check) for target in targets)
 
 
-def show_traceback(options: argparse.Namespace) -> None:
-    """Print the traceback of the current error with `--debug` or the environment variable SDTRT_DEBUG."""
-    if getattr(options, "debug", False) or variable(DEBUG):
-        clear_bar()
-        print_message(traceback.format_exc(), end="")
-
-
 def run_one(work: Callable[[str, str], Record], source: str, target: str, options: argparse.Namespace) -> Record:
     """Return the record of `work` or of its error, with the warnings that were given."""
     with warnings.catch_warnings(record=True) as caught:
@@ -95,21 +82,6 @@ def run_one(work: Callable[[str, str], Record], source: str, target: str, option
             show_traceback(options)
     messages = sorted({name_the_input(str(warning.message), source) for warning in caught})
     return record | {"warnings": messages} if messages else record
-
-
-def message_of(error: Exception, name: str = "") -> str:
-    """Return the message of an error; errors of the system without their number, and without the file `name`."""
-    if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror if str(error.filename or "") in ("", name) else f"{error.filename}: {error.strerror}"
-    text, kind = name_the_input(str(error), name), type(error).__name__
-    if isinstance(error, EXPECTED):
-        return text or kind
-    return f"unexpected {kind}: {text or 'no message'}; --debug shows where"
-
-
-def name_the_input(message: str, name: str) -> str:
-    """Return a library's message in which the name of the input replaces the memory address of an object."""
-    return without_addresses(message, repr(name) if name else "the file")
 
 
 def report(record: Record, line: Line, options: argparse.Namespace, always: bool) -> None:
@@ -132,9 +104,3 @@ def report(record: Record, line: Line, options: argparse.Namespace, always: bool
 
 def described(record: Record, line: Line) -> str:
     return line.format(**record) if isinstance(line, str) else line(record)
-
-
-def fail(message: str) -> int:
-    """Print an error and return the exit code 1."""
-    print_message(printable_message(f"sdtrt: {message}"))
-    return 1

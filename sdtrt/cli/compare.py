@@ -5,31 +5,20 @@ import io
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sdtrt.cli.arguments import (
-    add_command,
-    add_frame,
-    add_inputs,
-    add_limit,
-    add_machine,
-    add_roi,
-    positive_count,
-    quality,
-)
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import check_distinct, check_not_input, is_stdin, require_writable, write_output
-from sdtrt.cli.inputs import arguments_of, check_roi, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import check_roi, open_image, opened_codecs
+from sdtrt.cli.parsers.arguments import arguments_of, limits_of
+from sdtrt.cli.parsers.compare import QUALITY
 from sdtrt.codec import ImageEncodeOptions
 from sdtrt.compare.comparison import OURS, Comparison, compare
 from sdtrt.compare.page import contact_sheet, page
-from sdtrt.engine.networks.bundle import BUILT_IN
 from sdtrt.images.convert import to_engine_image
 from sdtrt.process.text import printable
 
-QUALITY = 25
 LINE = "sdtrt {bytes} bytes, {psnr} dB; {rivals}"
 
 
@@ -85,23 +74,3 @@ def record_of(comparison: Comparison) -> Record:
 
 def rounded(figure: float | None) -> float | None:
     return None if figure is None else round(figure, 2)
-
-
-def add_commands(commands: Any) -> None:
-    command = add_command(
-        commands,
-        "compare",
-        compare_command,
-        "compare sdtrt with JPEG, WebP and AVIF, on images or the middle of large images: an HTML report",
-    )
-    add_inputs(command, "image files, - or /dev/stdin for standard input")
-    rate = command.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=quality, help=f"of sdtrt, 1 to 100 (default {QUALITY})")
-    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="the largest size of each file")
-    add_roi(command)
-    command.add_argument("-o", "--output", default="compare.html", help="the report (default %(default)s)")
-    command.add_argument("--png", metavar="FILE", help="also write a contact sheet")
-    command.add_argument("-f", "--force", action="store_true", help="replace existing files")
-    add_frame(command)
-    add_limit(command)
-    add_machine(command, f"model: a name or a bundle's folder (default {BUILT_IN})", BUILT_IN)

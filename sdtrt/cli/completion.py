@@ -2,12 +2,11 @@
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
 
-from sdtrt.cli.inputs import extra
+from sdtrt.cli.parsers import build_parser
+from sdtrt.process.install import extra
 from sdtrt.process.streams import print_result
 
-SHELLS = ("bash", "zsh", "fish")
 FILES = {
     "bundle",
     "calibrate",
@@ -27,7 +26,6 @@ FILES = {
 def completion(options: argparse.Namespace) -> int:
     with extra("completion"):
         import shtab
-    from sdtrt.cli import build_parser  # which imports this module
 
     parser = build_parser()
     for action in actions_of(parser):
@@ -44,10 +42,3 @@ def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 yield from actions_of(command)
-
-
-def add_commands(commands: Any) -> None:
-    text = "a script for a shell: what the Tab key completes"
-    command = commands.add_parser("completion", help=text, description=text)
-    command.add_argument("shell", choices=SHELLS)
-    command.set_defaults(command=completion)

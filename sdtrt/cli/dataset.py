@@ -5,35 +5,20 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sdtrt.cli.arguments import (
-    add_command,
-    add_output_quality,
-    add_quiet,
-    denoise,
-    positive,
-    positive_count,
-    quality,
-    whole_number,
-)
-from sdtrt.cli.inputs import arguments_of, extra
+from sdtrt.cli.parsers.arguments import arguments_of
 from sdtrt.codec import ImageDecodeOptions, ImageEncodeOptions
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
-from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
-from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
-from sdtrt.engine.networks.decode_request import LOOKS
-from sdtrt.images.files import NAMES, SUFFIXES, check_output_quality
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.images.files import check_output_quality
+from sdtrt.images.media_types import NAMES, TYPES_BY_SUFFIX
+from sdtrt.process.install import extra
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
-from sdtrt.process.threads import available_cpus
 from sdtrt.progress import ProgressBar, Watch, clear_bar
 
 if TYPE_CHECKING:
     from sdtrt.dataset.runner import RunShards, Summary
     from sdtrt.dataset.shards import Operation, Task
 
-SHARD_SIZE = 1000
-FORMS = ("folder", "tar", "parquet")
-KINDS = {suffix: kind for kind, suffix in SUFFIXES.items()}
 SHOWN = 5  # errors that are printed
 
 
@@ -44,7 +29,7 @@ def encode(options: argparse.Namespace) -> int:
 
 
 def decode(options: argparse.Namespace) -> int:
-    check_output_quality(NAMES[KINDS[options.format]], options.output_quality)
+    check_output_quality(NAMES[TYPES_BY_SUFFIX[options.format]], options.output_quality)
     decoding = arguments_of(options, ImageDecodeOptions)
     if options.denoise == "auto":
         del decoding["denoise"]  # the default is not part of a shard's fingerprint
@@ -88,7 +73,7 @@ def run_task(options: argparse.Namespace, operation: "Operation", call: dict[str
         source=absolute_location(options.source),
         destination=absolute_location(options.destination) if hasattr(options, "destination") else None,
         form=getattr(options, "form", "folder"),
-        kind=KINDS[getattr(options, "format", "png")],
+        kind=TYPES_BY_SUFFIX[getattr(options, "format", "png")],
         options={name: value for name, value in call.items() if value is not None},
         machine=machine(options),
     )
@@ -205,64 +190,3 @@ def files_by_suffix(counts: Mapping[str, int]) -> str:
     total = counted(sum(counts.values()), "file")
     parts = [f"{count} {labels.get(name, '.' + name)}" for name, count in ordered]
     return f"{total} ({', '.join(parts)})"
-
-
-def add_commands(commands: Any) -> None:
-    command = commands.add_parser("dataset", help="datasets: folders, WebDataset tars, Parquet; also on a cluster")
-    inner = command.add_subparsers(dest="operation", required=True, metavar="OPERATION")
-
-    one = add_operation(inner, "encode", encode, "images to .sdt files", writes=True)
-    rate = one.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality with at most N bytes a file")
-    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality with at most B bits per pixel")
-    rate.add_argument(
-        "--target-psnr", type=positive, metavar="DB", help="smallest file whose image has a PSNR of at least DB"
-    )
-    one.add_argument(
-        "--effort", type=int, choices=SEARCH_ITERATIONS, default=DEFAULT_EFFORT, help="default %(default)s"
-    )
-    one.add_argument("--layers", type=int, choices=(1, 2), default=2, help="1: latents alone (default %(default)s)")
-    one.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
-    add_networks(one)
-
-    one = add_operation(inner, "decode", decode, ".sdt files to images", writes=True)
-    one.add_argument("--format", choices=KINDS, default="png", help="default %(default)s")
-    add_output_quality(one)
-    one.add_argument(
-        "--denoise", type=denoise, default="auto", metavar="N", help="denoising steps of the UNet, auto or off"
-    )
-    one.add_argument("--look", choices=LOOKS, default="auto", help="default %(default)s")
-    one.add_argument("--strip", action="store_true", help="leave out metadata and the mark of reconstruction")
-    add_networks(one)
-
-    add_operation(inner, "latents", latents, ".sdt files to latents, as .npy files; needs no model", writes=True)
-    add_operation(inner, "verify", verify, "check every bit of all files", writes=False)
-    add_operation(inner, "stats", stats, "sizes and where bytes go", writes=False)
-
-
-def add_operation(commands: Any, name: str, function: Any, text: str, *, writes: bool) -> argparse.ArgumentParser:
-    command = add_command(commands, name, function, text)
-    command.add_argument(
-        "source", metavar="SOURCE", help="folder, list of URLs (.txt), 'shards-*.tar' or 'part-*.parquet'"
-    )
-    if writes:
-        command.add_argument("destination", metavar="DEST", help="folder or fsspec location")
-        command.add_argument("--form", choices=FORMS, default="folder", help="of the results (default %(default)s)")
-    command.add_argument(
-        "--shard-size", type=positive_count, default=SHARD_SIZE, help="samples in a shard (default %(default)s)"
-    )
-    command.add_argument("--workers", type=positive_count, default=available_cpus(), help="default: one per core")
-    command.add_argument("--ray", metavar="ADDRESS", help="on a Ray cluster; auto: the one at hand, or one made here")
-    command.add_argument("--gpus", type=float, default=0, help="GPUs of each of Ray's workers (default 0)")
-    command.add_argument("--max-errors", type=whole_number, help="end when more samples failed (default: never)")
-    add_quiet(command)
-    return command
-
-
-def add_networks(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-m", "--model", default=BUILT_IN, help="a name or a bundle's folder (default %(default)s)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
-    command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
-    command.add_argument("--precision", default="auto", choices=PRECISIONS, help="on the CPU; bf16 needs openvino")
-    command.add_argument("--threads", type=positive_count, default=1, help="of each worker's networks (default 1)")

@@ -5,43 +5,19 @@ import io
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from sdtrt import api
-from sdtrt.cli.arguments import (
-    add_command,
-    add_frame,
-    add_inputs,
-    add_limit,
-    add_machine,
-    add_output,
-    add_output_quality,
-    add_roi,
-    denoise,
-    image_size,
-    positive,
-    positive_count,
-    quality,
-    region,
-    scale,
-)
 from sdtrt.cli.batch import Record, any_work, each_file
 from sdtrt.cli.files import is_file, prepare_outputs, read_input, write_output
-from sdtrt.cli.inputs import SearchCost, arguments_of, check_roi, find_model, limits_of, open_image, opened_codecs
+from sdtrt.cli.inputs import SearchCost, check_roi, find_model, open_image, opened_codecs
 from sdtrt.cli.large import decode_rows, encode_rows
+from sdtrt.cli.parsers.arguments import arguments_of, limits_of
 from sdtrt.codec import Codec, ImageDecodeOptions, ImageEncodeOptions
-from sdtrt.engine.coding.encode_options import METHODS
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
 from sdtrt.engine.format.limits import UNLIMITED
-from sdtrt.engine.networks.bundle import BUILT_IN, find_bundle
-from sdtrt.engine.networks.decode_request import LOOKS
+from sdtrt.engine.networks.choices import BUILT_IN
 from sdtrt.file_info import info
 from sdtrt.images.files import check_output_quality, image_file
-from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
-from sdtrt.latents.files import WRITERS, read_latents, suffix_of_latents
-from sdtrt.latents.spaces import profile_of_space
 
 ENCODED = "{width}x{height}, {nbytes} bytes, {bits_per_pixel} bits per pixel"
 
@@ -93,6 +69,11 @@ def encoded_record(data: bytes, seconds: float) -> Record:
 
 def encode_latents(options: argparse.Namespace) -> int:
     """Encode files of latents. No network is opened."""
+    from sdtrt.engine.networks.bundle import find_bundle
+    from sdtrt.latents.coding import LatentsEncodeOptions, latents_to_file
+    from sdtrt.latents.files import read_latents
+    from sdtrt.latents.spaces import profile_of_space
+
     if options.target_psnr is not None:
         raise ValueError("--target-psnr needs an image; it cannot be used with --from-latents")
     if options.roi:
@@ -130,7 +111,7 @@ def decode(options: argparse.Namespace) -> int:
     if options.to_latents:
         return decode_latents(options)
     suffix = f".{options.format}"
-    if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
+    if writable_format(suffix.lower()) is None:
         raise ValueError(f"--format {options.format}: Pillow cannot write this format")
     targets = prepare_outputs(options.inputs, options.output, suffix)
     limits = limits_of(options)
@@ -171,13 +152,16 @@ def decode_image(codec: Codec, source: bytes | Path, options: argparse.Namespace
 
 def decode_latents(options: argparse.Namespace) -> int:
     """Write the latents of files. No network is opened."""
+    from sdtrt.api import decode_latents as latents_in
+    from sdtrt.latents.files import WRITERS, suffix_of_latents
+
     limits = limits_of(options)
     if options.output is not None and not (options.output.endswith("/") or Path(options.output).is_dir()):
         suffix_of_latents(options.output)  # refuses a wrong suffix before any work
     targets = prepare_outputs(options.inputs, options.output, ".npy")
 
     def work(source: str, target: str) -> Record:
-        latents = api.decode_latents(read_input(source), limits=limits)
+        latents = latents_in(read_input(source), limits=limits)
         write_output(target, WRITERS[suffix_of_latents(target)](latents), force=options.force)
         return {"shape": list(latents.shape)}
 
@@ -187,8 +171,8 @@ def decode_latents(options: argparse.Namespace) -> int:
 def check_is_no_image(target: str) -> None:
     """Raise `ValueError` if the output of `encode` has the suffix of an image file."""
     suffix = Path(target).suffix.lower()
-    kind = Image.registered_extensions().get(suffix)
-    if kind in Image.SAVE and suffix != ".sdt":
+    kind = None if suffix in {"", ".sdt"} else writable_format(suffix)
+    if kind is not None:
         raise ValueError(f"{target} would be an .sdt file with the name of a {kind} file; expected a name in .sdt")
 
 
@@ -198,93 +182,19 @@ def format_of(target: str, suffix: str) -> str:
     Raises `ValueError` if Pillow cannot write the format.
     """
     extension = Path(target).suffix.lower() or suffix
-    kind = Image.registered_extensions().get(extension)
-    if kind not in Image.SAVE:
+    kind = writable_format(extension)
+    if kind is None:
         raise ValueError(f"{target}: Pillow cannot write {extension} files; name a .png file")
     return kind
 
 
-def add_commands(commands: Any) -> None:
-    command = add_command(commands, "encode", encode, "images to .sdt files")
-    add_inputs(command, "image files, - or /dev/stdin for standard input")
-    rate = command.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality with at most N bytes a file")
-    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality with at most B bits per pixel")
-    rate.add_argument(
-        "--target-psnr", type=positive, metavar="DB", help="smallest file whose image has a PSNR of at least DB"
-    )
-    command.add_argument(
-        "--effort",
-        type=int,
-        choices=SEARCH_ITERATIONS,
-        default=DEFAULT_EFFORT,
-        help="1 (fast) to 9 (slow, better at equal size), default %(default)s",
-    )
-    command.add_argument(
-        "--method",
-        choices=METHODS,
-        default="latents",
-        help="palette is a baseline of 2022: 256 colours of latents, deflated (default %(default)s)",
-    )
-    command.add_argument(
-        "--layers",
-        type=int,
-        choices=(1, 2),
-        default=2,
-        help="1: latents alone, without overlay and residual (default %(default)s)",
-    )
-    command.add_argument(
-        "--from-latents",
-        action="store_true",
-        help="inputs are .npy, .npz or .safetensors files with latents, (C, h, w) at unit scale; needs no networks",
-    )
-    command.add_argument(
-        "--latent-space", metavar="NAME", help="for --from-latents: sd1, tiny, … (default: the model's)"
-    )
-    command.add_argument(
-        "--key", metavar="NAME", help="for --from-latents: name of the array in .npz or .safetensors files"
-    )
-    command.add_argument(
-        "--size",
-        type=image_size,
-        metavar="WxH",
-        help="for --from-latents: size of the image (default: all that the latents cover)",
-    )
-    add_roi(command)
-    add_frame(command)
-    command.add_argument("--strip", action="store_true", help="leave out EXIF, XMP and text")
-    add_limit(command)
-    add_output(command)
-    add_machine(command, f"model to encode with: a name or a bundle's folder (default {BUILT_IN})", None)
+def writable_format(extension: str) -> str | None:
+    """Return Pillow's name of the format for a suffix in lower case; None if Pillow cannot write it.
 
-    command = add_command(commands, "decode", decode, ".sdt files to images")
-    add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
-    add_output(command)
-    command.add_argument("--format", default="png", help="image format of outputs without a suffix (default png)")
-    add_output_quality(command)
-    command.add_argument(
-        "--denoise",
-        type=denoise,
-        default="auto",
-        metavar="N",
-        help="denoising steps of the model's UNet; auto (default): as its bundle recommends; off or 0: none",
-    )
-    command.add_argument(
-        "--look",
-        choices=LOOKS,
-        default="auto",
-        help="faithful: least error; vivid: sharp and rich; auto (default): as the model's bundle recommends",
-    )
-    part = command.add_mutually_exclusive_group()
-    part.add_argument("--region", type=region, metavar="WxH+X+Y", help="decode a part of the image: 800x600+1200+400")
-    part.add_argument("--preview", type=scale, metavar="N", help="decode at 1/N of the size; fast for 8, 16, …")
-    part.add_argument("--partial", action="store_true", help="decode the readable part of damaged files")
-    command.add_argument("--strip", action="store_true", help="leave out metadata and the mark of reconstruction")
-    command.add_argument(
-        "--to-latents",
-        action="store_true",
-        help="write the latents as .npy files, or as -o FILE.npz or FILE.safetensors; needs no networks",
-    )
-    add_machine(command, "model to decode with (default: the first that knows the file's latent space)", None)
-    add_limit(command)
+    Pillow's modules of all formats take a while to import. Those of the usual formats are tried first, as Pillow does.
+    """
+    Image.preinit()
+    if Image.EXTENSION.get(extension) not in Image.SAVE:
+        Image.init()
+    kind = Image.EXTENSION.get(extension)
+    return kind if kind in Image.SAVE else None

@@ -1,29 +1,26 @@
-"""Models, images and optional libraries that commands open; the estimated time of a search."""
+"""Models and images that commands open; the estimated time of a search."""
 
 import argparse
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from functools import cache
-from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sdtrt.cli.files import check_not_input, read_input
+from sdtrt.cli.parsers.arguments import machine_options
 from sdtrt.codec import Codec
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import MAGIC
 from sdtrt.engine.format.limits import Limits
 from sdtrt.engine.gradient_search import ITERATIONS_BY_EFFORT
 from sdtrt.engine.networks.bundle import find_bundle_for
-from sdtrt.errors import DeviceError, SdtrtError
+from sdtrt.errors import SdtrtError
 from sdtrt.images.opening import open_any_size, seek
 from sdtrt.images.sources import Source, bytes_of, opened, parse
-from sdtrt.process.install import install_command
 from sdtrt.process.streams import print_message
 from sdtrt.process.text import printable
 from sdtrt.progress import Clock, TileProgress, clear_bar
@@ -43,26 +40,12 @@ def opened_codecs(options: argparse.Namespace) -> Iterator[Callable[[str], Codec
         yield cache(lambda model: stack.enter_context(open_codec(model, options)))
 
 
-def machine_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `Codec.open` that `add_machine` adds to a command."""
-    return {name: getattr(options, name) for name in ("device", "backend", "threads", "precision", "tile", "overlap")}
-
-
 def find_model(source: Source, *, partial: bool, limits: Limits) -> str:
     """Return the folder of the first model that decodes a file; `partial` allows a damaged one."""
     if partial:
         return str(find_bundle_for(container.salvage(bytes_of(source), limits).file).folder)
     with opened(source) as content:
         return str(find_bundle_for(parse(content, limits, lazily=not isinstance(content, bytes))).folder)
-
-
-def limits_of(options: argparse.Namespace) -> Limits:
-    return Limits(max_pixels=options.max_pixels)
-
-
-def arguments_of(options: argparse.Namespace, kind: type) -> dict[str, Any]:
-    """Return the command's arguments that are fields of an options class, in the order of the fields."""
-    return {field.name: getattr(options, field.name) for field in fields(kind) if hasattr(options, field.name)}
 
 
 class SearchCost:
@@ -158,25 +141,3 @@ def check_roi(options: argparse.Namespace, target: str) -> None:
             open_any_size(options.roi).close()
         except UnidentifiedImageError as error:
             raise ValueError(f"--roi {options.roi}: not an image file that Pillow can read") from error
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Raise a `DeviceError` that names the extra to install if an import fails."""
-    try:
-        yield
-    except ImportError as error:
-        raise missing_libraries(name, str(error)) from error
-
-
-def require_libraries(name: str, modules: Sequence[str]) -> None:
-    """Raise `DeviceError` if a module of an extra is missing. No module is imported."""
-    missing = [module for module in modules if not find_spec(module)]
-    if missing:
-        raise missing_libraries(name, f"no module {', '.join(missing)}")
-
-
-def missing_libraries(name: str, text: str) -> DeviceError:
-    """Return the error for missing libraries of an extra. It suggests ONNX Runtime only if none is installed."""
-    runtime = () if find_spec("onnxruntime") else ("cpu",)
-    return DeviceError(f"this needs libraries that are not installed ({text}): {install_command(*runtime, name)}")

@@ -8,7 +8,8 @@ from PIL import UnidentifiedImageError
 
 from sdtrt.atomic import replacing
 from sdtrt.cli.files import is_file, require_writable
-from sdtrt.cli.inputs import SearchCost, limits_of
+from sdtrt.cli.inputs import SearchCost
+from sdtrt.cli.parsers.arguments import limits_of
 from sdtrt.codec import Codec
 from sdtrt.errors import DeviceError, ImageWarning
 from sdtrt.file_info import size_of

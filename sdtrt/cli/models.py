@@ -2,22 +2,17 @@
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from sdtrt.cli.arguments import add_command, add_quiet, mebibytes, value_range
-from sdtrt.cli.inputs import extra, require_libraries
 from sdtrt.engine.networks.backends.engine_index import (
-    STANDARD_SHAPES,
     EngineIndex,
     EngineRecord,
     delete_engines,
     engine_states,
     engines_folder,
 )
-from sdtrt.engine.networks.backends.trt_library import NAMES
-from sdtrt.engine.networks.bundle import BUILT_IN, Bundle, find_bundle
+from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.errors import SdtrtError
+from sdtrt.process.install import extra, require_libraries
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable, printable_message
 from sdtrt.progress import Watch, clear_bar
@@ -212,91 +207,3 @@ def print_head() -> None:
 def columns(plan: EngineRecord) -> tuple[str, ...]:
     key = plan.key
     return key.network, key.target, key.shapes, f"{plan.nbytes / 2**20:.1f} MiB", plan.file.split("-")[-1][:12]
-
-
-def add_commands(commands: Any) -> None:
-    """Add this module's commands to a parser's subcommands."""
-    command = add_command(commands, "export", export, "a checkpoint (Stable Diffusion, FLUX, Wan, …) to a bundle")
-    command.add_argument("--model", required=True, help="hub id, diffusers folder or single .safetensors file")
-    add_bundle_options(command, "told by the model")
-    command.add_argument(
-        "--no-fp16", action="store_true", help="no half-precision networks: engines then convert the others"
-    )
-    command.add_argument("--unet", action="store_true", help="the UNet too, for denoising")
-    command.add_argument("--revision", help="branch, tag or commit on the hub")
-    command.add_argument(
-        "--variant", help="of the weights, such as fp16 (default: the usual ones, or the only variant there is)"
-    )
-    command.add_argument("--allow-pickle", action="store_true", help="read pickled weights; only if you trust them")
-    command.add_argument("--verbose", action="store_true", help="show the messages of PyTorch, diffusers and the like")
-
-    add_import(commands)
-    command = add_command(commands, "calibrate", calibrate, "measure a bundle's latents on photos")
-    command.add_argument("bundle", help="name or folder")
-    command.add_argument("photos", type=Path, help="folder of photos, some dozens; for --prior some hundreds")
-    command.add_argument("--prior", action="store_true", help="train a prior for them, too: smaller files")
-    command.add_argument("-f", "--force", action="store_true", help="replace a prior, and lose the files made with it")
-    add_quiet(command)
-
-    engines = commands.add_parser("engines", help="TensorRT engines of a bundle", description="TensorRT engines")
-    kinds = engines.add_subparsers(dest="action", required=True, metavar="ACTION")
-    command = add_command(kinds, "build", engines_build, "build the engines that are missing or stale")
-    add_bundle(command)
-    command.add_argument(
-        "--target",
-        default="auto",
-        help="auto (the GPU at hand, without one portable), portable, or architectures such as sm89,sm120",
-    )
-    command.add_argument(
-        "--library", dest="builder", default="auto", choices=("auto", *NAMES), help="default %(default)s"
-    )
-    command.add_argument(
-        "--shapes", help=f"sizes such as 512x512*4,{STANDARD_SHAPES[0]} (default: those asked for last, or the latter)"
-    )
-    command.add_argument("--workspace", type=mebibytes, metavar="MIB", help="memory that the build may use for layers")
-    command.add_argument("-f", "--force", action="store_true", help="build valid ones too")
-    add_quiet(command)
-    add_bundle(add_command(kinds, "list", engines_list, "what there is: valid, stale, damaged or foreign"))
-    command = add_command(kinds, "clean", engines_clean, "remove engines that are stale or damaged")
-    add_bundle(command)
-    command.add_argument("--all", action="store_true", help="remove every engine, valid and foreign ones too")
-
-
-def add_bundle(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", nargs="?", default=BUILT_IN, help=f"name or folder (default {BUILT_IN})")
-
-
-def add_bundle_options(command: argparse.ArgumentParser, default: str) -> None:
-    command.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
-    command.add_argument("--latent-space", help=f"sd1, sdxl, flux1, … or a word of your own (default: {default})")
-    command.add_argument("--calibrate", type=Path, metavar="FOLDER", help="photos to measure or check the latents on")
-    command.add_argument("-f", "--force", action="store_true", help="replace an existing bundle")
-    add_quiet(command)
-
-
-def add_import(commands: Any) -> None:
-    command = add_command(commands, "import", import_pair, "anyone's ONNX encoder and decoder to a bundle")
-    command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
-    command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
-    command.add_argument("--vivid", type=Path, help="ONNX file, another decoder of these latents, for the vivid look")
-    add_bundle_options(command, "a new one, which needs --calibrate")
-    command.add_argument(
-        "--input-range",
-        type=value_range,
-        default=(-1.0, 1.0),
-        help="of pixels, written --input-range=0,1 (default -1,1)",
-    )
-    command.add_argument("--output-range", type=value_range, help="of the decoder's pixels (default: the input range)")
-    command.add_argument(
-        "--latent-scale",
-        type=float,
-        default=1.0,
-        help="latents at unit scale are (raw - shift) * SCALE, sd1: 0.18215 (default 1)",
-    )
-    command.add_argument(
-        "--latent-shift", type=float, default=0.0, help="latents at unit scale are (raw - SHIFT) * scale (default 0)"
-    )
-    command.add_argument("--encoder-output", help="name of the output that holds the latents, if there are several")
-    command.add_argument("--decoder-output", help="name of the output that holds the image, if there are several")
-    command.add_argument("--sum-outputs", action="store_true", help="enlarge the decoder's outputs and add them up")
-    command.add_argument("--gradient", action="store_true", help="the decoder's gradient, too, for --effort 6 and more")

@@ -1,19 +1,20 @@
-"""The commands `info`, `verify`, `models` and `doctor`."""
+"""The commands `info`, `verify`, `models` and `doctor`. The module imports neither NumPy nor Pillow, for `info`."""
 
 import argparse
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sdtrt import file_info
-from sdtrt.cli.arguments import add_command, add_inputs, add_limit
-from sdtrt.cli.batch import Record, each_file, fail
+from sdtrt.cli.batch import Record, each_file
 from sdtrt.cli.files import read_input
-from sdtrt.cli.inputs import limits_of
-from sdtrt.doctor import examine
-from sdtrt.engine.networks.bundle import Bundle, bundle_folders, models_folder_error
+from sdtrt.cli.messages import fail
+from sdtrt.cli.parsers.arguments import limits_of
 from sdtrt.errors import SdtrtError
 from sdtrt.process.streams import print_json, print_message, print_result
 from sdtrt.process.text import counted, printable
+
+if TYPE_CHECKING:
+    from sdtrt.engine.networks.bundle import Bundle
 
 LINE = (
     "{width}x{height}, {counted_channels}, {counted_bytes}, {bits_per_pixel:.4f} bits per pixel, "
@@ -70,6 +71,8 @@ def verify_line(record: Record) -> str:
 
 
 def models(options: argparse.Namespace) -> int:
+    from sdtrt.engine.networks.bundle import Bundle, bundle_folders, models_folder_error
+
     found, broken = [], 0
     for folder in bundle_folders():
         try:
@@ -93,13 +96,15 @@ def models(options: argparse.Namespace) -> int:
     return broken
 
 
-def record_of(bundle: Bundle) -> Record:
+def record_of(bundle: "Bundle") -> Record:
     unet, recommended = bundle.unet, bundle.unet and bundle.unet.recommended
     auto = recommended and {"steps": recommended.steps, "from_step": recommended.min_quant_step}
     return asdict(replace(bundle, unet=None)) | {"unet": unet and {"multiple": unet.multiple, "auto": auto}}
 
 
 def doctor(options: argparse.Namespace) -> int:
+    from sdtrt.doctor import examine
+
     findings = examine()
     if options.json:
         print_json([asdict(finding) for finding in findings])
@@ -108,15 +113,3 @@ def doctor(options: argparse.Namespace) -> int:
             mark = {True: "yes", False: "NO", None: "-"}[finding.ok]
             print_result(printable(f"{finding.subject:28} {mark:4} {finding.detail}"))
     return 1 if any(finding.ok is False for finding in findings) else 0
-
-
-def add_commands(commands: Any) -> None:
-    for function, text in (
-        (info, "the facts of files; of a single file also its bytes by section"),
-        (verify, "check every part of files except the pixels"),
-    ):
-        command = add_command(commands, function.__name__, function, text)
-        add_inputs(command, ".sdt files, - or /dev/stdin for standard input")
-        add_limit(command)
-    add_command(commands, "models", models, "list the models that can be named")
-    add_command(commands, "doctor", doctor, "what this machine can run, and why it cannot run the rest")

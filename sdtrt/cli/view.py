@@ -1,10 +1,7 @@
 """The command that shows files in a browser: `view`. What it calls is imported when run."""
 
 import argparse
-from pathlib import Path
-from typing import Any
 
-from sdtrt.cli.arguments import add_command
 from sdtrt.process.streams import flush_results, print_json, print_result
 
 
@@ -27,10 +24,3 @@ def view(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # the way to end it, also while it starts
         pass
     return 0
-
-
-def add_commands(commands: Any) -> None:
-    command = add_command(commands, "view", view, "files in a browser, decoded there, until Ctrl-C")
-    command.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help=".sdt files")
-    command.add_argument("--no-browser", action="store_true", help="only print the address")
-    command.add_argument("--site", type=Path, help="folder of the built viewer (default: web/dist of the sources)")

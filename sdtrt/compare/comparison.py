@@ -99,7 +99,7 @@ def compare(
         quality: quality of sdtrt's file, 1 to 100, or None.
         nbytes: largest size of sdtrt's file in bytes, or None.
         roi: the region of interest, of the whole image (default None).
-        roi_weight: the weight of the region (default `DEFAULT_WEIGHT`).
+        roi_weight: the weight of the region (default `DEFAULT_ROI_WEIGHT`).
 
     Raises:
         ValueError: the region is not in the middle of the image, or an error of `Codec.encode`.

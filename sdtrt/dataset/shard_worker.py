@@ -21,7 +21,9 @@ from sdtrt.dataset.shards import Shard, Task
 from sdtrt.dataset.sources import Sample
 from sdtrt.dataset.stores import RECORDS_FOLDER, Item, Store
 from sdtrt.errors import DeviceError, ImageWarning
-from sdtrt.images.files import FORMATS, SUFFIXES, image_file_of_type, image_of_bytes
+from sdtrt.images.files import image_file_of_type
+from sdtrt.images.media_types import SUFFIXES
+from sdtrt.images.web_formats import FORMATS, image_of_bytes
 from sdtrt.process.text import error_text, printable, without_addresses
 
 Record = dict[str, Any]

@@ -1,31 +1,17 @@
-"""Image files as bytes: reads the files of requests and datasets, and writes all image files."""
+"""Images to the bytes of image files."""
 
 import io
 
-from PIL import Image, features
+from PIL import Image
 
 from sdtrt.images.losses import warn
+from sdtrt.images.media_types import NAMES
 from sdtrt.images.metadata import save_options
-from sdtrt.images.opening import open_any_size
 
-# Pillow's formats of cameras and of the web. Formats whose readers start other programs are left out.
-Image.init()
-FORMATS = tuple(
-    name for name in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM", "JPEG2000") if name in Image.OPEN
-)
-NAMES = {"image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF", "image/jpeg": "JPEG"}
-SUFFIXES = {"image/png": "png", "image/webp": "webp", "image/avif": "avif", "image/jpeg": "jpg"}
-KINDS = tuple(kind for kind in NAMES if kind != "image/avif" or features.check("avif"))  # that can be written
-MAX_SIDES = {"image/png": 1 << 31, "image/webp": 16383, "image/avif": 32768, "image/jpeg": 65500}  # pixels
 LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # Pillow's names of formats whose writers take a quality
 OPAQUE_FORMATS = {"JPEG", "MPO"}  # without an alpha channel
 LOSSY_QUALITY = 90
 PNG_LEVEL = 1  # of zlib. For photos higher levels take two to three times as long, and gain nothing.
-
-
-def image_of_bytes(data: bytes) -> Image.Image:
-    """Open an image file; `PIL.UnidentifiedImageError` if its format is not in `FORMATS`."""
-    return open_any_size(io.BytesIO(data), FORMATS)
 
 
 def check_output_quality(name: str, quality: int | None) -> None:

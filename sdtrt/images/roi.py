@@ -6,16 +6,16 @@ import numpy as np
 from PIL import Image
 
 from sdtrt._arrays import U8Array
-from sdtrt.engine.coding.roi import MAX_WEIGHT, RoiWeights
+from sdtrt.engine.coding.encode_options import MAX_ROI_WEIGHT
+from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.format.arguments import checked_number, value_text
 from sdtrt.engine.format.limits import UNLIMITED
-from sdtrt.engine.image import Region, checked_region
+from sdtrt.engine.image import checked_region
+from sdtrt.engine.part_options import Region
 from sdtrt.images.opening import load, open_any_size
 from sdtrt.images.sources import FilePath
 
 Roi = Region | U8Array | Image.Image | FilePath
-
-DEFAULT_WEIGHT = 4.0
 
 
 def roi_weights(roi: Roi, weight: float, width: int, height: int) -> RoiWeights:
@@ -36,7 +36,7 @@ def roi_weights(roi: Roi, weight: float, width: int, height: int) -> RoiWeights:
 
 def checked_weight(weight: object) -> float:
     """Return the weight of a region of interest, 1 to 64; errors as of `checked_number`."""
-    return checked_number("roi_weight", weight, 1, MAX_WEIGHT)
+    return checked_number("roi_weight", weight, 1, MAX_ROI_WEIGHT)
 
 
 def mask_of(roi: Roi, width: int, height: int) -> U8Array:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import AnyArray, F32Array
-from sdtrt.engine.format.profile import LatentSpaceInfo
+from sdtrt.engine.format.latent_space import LatentSpaceInfo
 
 EXPECTED = "a NumPy array, a torch tensor, an object with DLPack or __array__, or the path of a file of latents"
 OTHER_FLOATS = ("bfloat16", "float8")  # of ml_dtypes: NumPy does not count them as floats

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from sdtrt.engine.format.profile import PROFILE_NAMES, LatentProfile, shipped_profile
+from sdtrt.engine.format.latent_space import PROFILE_NAMES
+from sdtrt.engine.format.profile import LatentProfile, shipped_profile
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders
 from sdtrt.errors import BundleError
 

@@ -1,9 +1,13 @@
-"""Commands that remedy what is missing or damaged, as error messages name them."""
+"""Commands that remedy what is missing or damaged, as error messages name them; errors for missing libraries."""
 
-import json
 import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from sdtrt.errors import DeviceError
 
 
 def install_command(*extras: str) -> str:
@@ -49,6 +53,7 @@ def _checkout() -> Path | None:
 
 def _origin() -> dict[str, Any]:
     """Return where pip found this package, as direct_url.json has it; {"url": ""} of an index, {} if pip did not."""
+    import json
     from importlib import metadata
 
     try:
@@ -74,3 +79,25 @@ def _short(path: Path) -> str:
 
 def _in_a_clone(suffix: str) -> str:
     return f"pip install {shlex.quote(f'.{suffix}')}, in a clone of sdtrt"
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Raise a `DeviceError` that names the extra to install if an import fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise missing_libraries(name, str(error)) from error
+
+
+def require_libraries(name: str, modules: Sequence[str]) -> None:
+    """Raise `DeviceError` if a module of an extra is missing. No module is imported."""
+    missing = [module for module in modules if not find_spec(module)]
+    if missing:
+        raise missing_libraries(name, f"no module {', '.join(missing)}")
+
+
+def missing_libraries(name: str, text: str) -> DeviceError:
+    """Return the error for missing libraries of an extra. It suggests ONNX Runtime only if none is installed."""
+    runtime = () if find_spec("onnxruntime") else ("cpu",)
+    return DeviceError(f"this needs libraries that are not installed ({text}): {install_command(*runtime, name)}")

@@ -1,6 +1,5 @@
 """JSON that every parser reads (RFC 8259), and text that every terminal shows."""
 
-import json
 import math
 import re
 import unicodedata
@@ -23,6 +22,8 @@ def json_text(value: Any, *, indent: int | None = None, default: Any = str) -> s
         indent: spaces for each level, None (the default) for one line.
         default: a function of objects that JSON does not know (default `str`).
     """
+    import json
+
     return json.dumps(_strict(value), indent=indent, default=lambda other: _strict(default(other)), allow_nan=False)
 
 

@@ -9,13 +9,11 @@ BLAS spin for a while after each product, on cores that networks need by then: o
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
-
-from threadpoolctl import threadpool_limits
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -36,6 +34,8 @@ def parallel_map(work: Callable[[In], Out], items: Iterable[In], threads: int | 
     workers = min(len(todo), available_cpus() if threads is None else threads)
     if workers < 2:
         return [work(item) for item in todo]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, todo))
 
@@ -87,5 +87,12 @@ def _quotas(mount: Path, group: str) -> Iterator[float]:
 
 
 def limit_blas_to_one_thread() -> None:
-    """Have BLAS use one thread from now on: for all of the process, so only where that is sdtrt's own."""
+    """Have BLAS use one thread from now on: for all of the process, so only where that is sdtrt's own.
+
+    Without NumPy imported, the function does nothing.
+    """
+    if "numpy" not in sys.modules:
+        return
+    from threadpoolctl import threadpool_limits
+
     threadpool_limits(1, user_api="blas")

@@ -11,9 +11,10 @@ from sdtrt.codec import Codec
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.limits import Limits
 from sdtrt.errors import LimitError
-from sdtrt.images.files import FORMATS, MAX_SIDES, image_file_of_type, image_of_bytes, on_white
+from sdtrt.images.files import image_file_of_type, on_white
 from sdtrt.images.opening import load
 from sdtrt.images.sources import Source
+from sdtrt.images.web_formats import FORMATS, MAX_SIDES, image_of_bytes
 from sdtrt.process.text import printable, without_addresses
 from sdtrt.serve.problems import ProblemError
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from sdtrt import file_info
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.images.files import KINDS
+from sdtrt.images.web_formats import KINDS
 from sdtrt.process.text import json_text
 from sdtrt.serve import http_caching, openapi
 from sdtrt.serve.batcher import MicroBatcher

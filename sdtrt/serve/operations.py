@@ -6,15 +6,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sdtrt.engine.coding.encode_options import METHODS
-from sdtrt.engine.coding.roi import MAX_WEIGHT
-from sdtrt.engine.coding.streams.stream_codec import DEFAULT_EFFORT, SEARCH_ITERATIONS
-from sdtrt.engine.denoising.denoise import MAX_STEPS
-from sdtrt.engine.image import region_of_text
-from sdtrt.engine.networks.decode_request import DENOISE_WORDS, LOOKS
-from sdtrt.engine.regions import MAX_SCALE
-from sdtrt.images.files import KINDS
-from sdtrt.images.roi import DEFAULT_WEIGHT
+from sdtrt.engine.coding.encode_options import (
+    DEFAULT_EFFORT,
+    DEFAULT_ROI_WEIGHT,
+    MAX_ROI_WEIGHT,
+    METHODS,
+    SEARCH_ITERATIONS,
+)
+from sdtrt.engine.denoising.steps import MAX_STEPS
+from sdtrt.engine.networks.choices import LOOKS
+from sdtrt.engine.networks.decode_request import DENOISE_WORDS
+from sdtrt.engine.part_options import MAX_SCALE, region_of_text
+from sdtrt.images.web_formats import KINDS
 from sdtrt.serve.http_caching import SDT
 from sdtrt.serve.problems import ProblemError
 
@@ -146,7 +149,9 @@ ENCODE_PARAMETERS = (
     ),
     choice_parameter("layers", {"1": 1, "2": 2}, "1: latents only; 2 (default): also an overlay and a residual"),
     region_parameter("roi", "region of interest: width, height, left, top in pixels"),
-    number_parameter("roi_weight", 1, MAX_WEIGHT, f"weight of errors in the region; default {DEFAULT_WEIGHT:g}"),
+    number_parameter(
+        "roi_weight", 1, MAX_ROI_WEIGHT, f"weight of errors in the region; default {DEFAULT_ROI_WEIGHT:g}"
+    ),
     STRIP,
 )
 DECODE_PARAMETERS = (

@@ -8,7 +8,7 @@ import numpy as np
 from sdtrt.engine.coding.latent_file import decode_symbols
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.format import container
-from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
 SECTION = TEXT.split("## 6. A worked example")[1]

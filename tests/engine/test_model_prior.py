@@ -16,16 +16,8 @@ from sdtrt import api
 from sdtrt.engine.coding.latent_file import encode_latents_to_file
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
-from sdtrt.engine.format.profile import (
-    BUNDLED,
-    DIGEST_NBYTES,
-    INLINE,
-    PROFILE_NBYTES,
-    LatentProfile,
-    resolve_profile,
-    serialize_profile,
-    shipped_profile,
-)
+from sdtrt.engine.format.latent_space import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES
+from sdtrt.engine.format.profile import LatentProfile, resolve_profile, serialize_profile, shipped_profile
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash, find_bundle
 
 Make = Callable[..., Path]

@@ -15,10 +15,11 @@ from sdtrt.engine.encoder import with_segments
 from sdtrt.engine.format import container, webp_lossless
 from sdtrt.engine.format.layout import pixel_tiles
 from sdtrt.engine.format.limits import Limits
-from sdtrt.engine.image import ImageData, Region, psnr
+from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.layers.layer_reader import box_downscale
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.engine.networks.decode_request import DecodeOptions
+from sdtrt.engine.part_options import Region
 from sdtrt.errors import FormatError, LimitError
 
 Photo = Callable[[int, int], np.ndarray]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdtrt.engine.denoising.denoise import UnetSpec, run_ddim
 from sdtrt.engine.denoising.schedule import Trajectory
-from sdtrt.engine.format.profile import PALETTE
+from sdtrt.engine.format.latent_space import PALETTE
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.export.build import build

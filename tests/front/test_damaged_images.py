@@ -19,10 +19,10 @@ from sdtrt.engine.format.container import Limits
 from sdtrt.errors import ImageWarning, LimitError, SdtrtError
 from sdtrt.images import rows
 from sdtrt.images.convert import to_engine_image
-from sdtrt.images.files import image_of_bytes
 from sdtrt.images.opening import cause_of, load, open_any_size, reading, seek
 from sdtrt.images.roi import mask_of
 from sdtrt.images.rows import rows_of_file
+from sdtrt.images.web_formats import image_of_bytes
 
 SMALL = Limits(max_pixels=1 << 14)
 FRAMES = {"save_all": True}

@@ -11,7 +11,9 @@ from PIL import Image
 
 import sdtrt
 from sdtrt import cli
-from sdtrt.images.files import KINDS, LOSSY_QUALITY, NAMES, SUFFIXES, image_file, image_file_of_type
+from sdtrt.images.files import LOSSY_QUALITY, image_file, image_file_of_type
+from sdtrt.images.media_types import NAMES, SUFFIXES
+from sdtrt.images.web_formats import KINDS
 
 Photo = Callable[[int, int], np.ndarray]
 LOSSY = [kind for kind in KINDS if kind != "image/png"]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.format.profile import PROFILE_NAMES, shipped_profile
+from sdtrt.engine.format.latent_space import PROFILE_NAMES
+from sdtrt.engine.format.profile import shipped_profile
 from sdtrt.export.checkpoints.spaces import name_in_files
 
 SPACES = sorted(shipped_profile(identifier).latent_space for identifier in PROFILE_NAMES)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import sdtrt
-from sdtrt.engine.format.profile import PROFILE_NAMES, LatentProfile, shipped_profile
+from sdtrt.engine.format.latent_space import PROFILE_NAMES
+from sdtrt.engine.format.profile import LatentProfile, shipped_profile
 from sdtrt.export.checkpoints.spaces import KNOWN, name_in_files
 from sdtrt.latents.spaces import scaling_of_space
 from sdtrt.latents.spread import MIN_POSITIONS, warning_of_spread

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from sdtrt import cli
-from sdtrt.cli.serve import OPTIONS, Option, fill_in
+from sdtrt.cli.parsers.serve import OPTIONS, Option, fill_in
 from sdtrt.doctor import examine
 from sdtrt.engine.networks.backends.cache import Cache, user_cache
 from sdtrt.engine.networks.bundle import bundle_folders, find_bundle, models_folder_error

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sdtrt.cli.batch import message_of
 from sdtrt.cli.dataset import label, share_of_bytes
+from sdtrt.cli.messages import message_of
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.pipeline import open_pipeline
 from sdtrt.engine.networks.tiling import TiledRunner

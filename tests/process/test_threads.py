@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdtrt import cli
-from sdtrt.cli.serve import fill_in
+from sdtrt.cli.parsers.serve import fill_in
 from sdtrt.process import threads
 from sdtrt.process.threads import available_cpus, cpu_quota
 

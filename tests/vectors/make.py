@@ -24,19 +24,10 @@ from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.engine.format import alpha, container, webp_lossless
 from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.latent_space import ADAPTIVE_PRIOR, BUNDLED, INLINE, PALETTE, PRIOR_NAMES
 from sdtrt.engine.format.layout import SINGLE, Layout, tile_spans
 from sdtrt.engine.format.metadata import Metadata, to_chunks
-from sdtrt.engine.format.profile import (
-    ADAPTIVE_PRIOR,
-    BUNDLED,
-    INLINE,
-    PALETTE,
-    PRIOR_NAMES,
-    LatentProfile,
-    pack_profile,
-    serialize_profile,
-    shipped_profile,
-)
+from sdtrt.engine.format.profile import LatentProfile, pack_profile, serialize_profile, shipped_profile
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]

@@ -18,8 +18,9 @@ from sdtrt.engine.coding.streams.ans import AnsEncoder
 from sdtrt.engine.coding.streams.words import WORD
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.latent_space import PALETTE, PRIOR_NAMES
 from sdtrt.engine.format.layout import Layout
-from sdtrt.engine.format.profile import PALETTE, PRIOR_NAMES, shipped_profile
+from sdtrt.engine.format.profile import shipped_profile
 from sdtrt.engine.layers.residual_contexts import residual_tables
 
 make = runpy.run_path(str(Path(__file__).with_name("make.py")))

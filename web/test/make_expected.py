@@ -23,8 +23,9 @@ import sdtrt
 from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.format import container
+from sdtrt.engine.format.latent_space import PALETTE
 from sdtrt.engine.format.limits import DEFAULT_LIMITS
-from sdtrt.engine.format.profile import PALETTE, resolve_profile
+from sdtrt.engine.format.profile import resolve_profile
 from sdtrt.errors import SdtrtError
 
 HERE = Path(__file__).parent

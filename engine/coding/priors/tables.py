@@ -16,7 +16,7 @@ import numpy as np
 
 from sdtrt._arrays import F32Array, I32Array, U32Array
 from sdtrt.errors import BundleError
-from sdtrt.kernels.reference import SYMBOL_LIMIT
+from sdtrt.kernels import SYMBOL_LIMIT
 
 PRECISION = 24  # the weights of a table sum to 2**24
 NUM_BINS = 32

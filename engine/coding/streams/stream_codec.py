@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sdtrt._arrays import F32Array, I16Array
+from sdtrt.engine.coding.encode_options import SEARCH_ITERATIONS
 from sdtrt.engine.coding.priors.core_prior import core_prior
 from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior
@@ -25,9 +26,6 @@ from sdtrt.engine.coding.streams import core_streams
 from sdtrt.engine.coding.streams.decoded import DecodedStream, ReadRules, Shape, TileParameters
 from sdtrt.engine.coding.streams.words import WORD, words_of
 from sdtrt.errors import FormatError
-
-DEFAULT_EFFORT = 5
-SEARCH_ITERATIONS = {1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 16, 7: 32, 8: 64, 9: 128}  # of `rdoq_search`, by effort
 
 
 class Stream(NamedTuple):

@@ -1,20 +1,24 @@
 """Backends: libraries that run networks. The protocols of the networks that they load, on the CPU and on a GPU."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from sdtrt._arrays import F32Array
 from sdtrt.engine.format.arguments import checked_integer
-from sdtrt.engine.networks.bundle import Bundle
-from sdtrt.kernels.device import DeviceArray, Stream
 from sdtrt.process import threads as process_threads
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sdtrt._arrays import F32Array
+    from sdtrt.engine.networks.bundle import Bundle
+    from sdtrt.kernels.device import DeviceArray, Stream
+
 # The names of `pipeline.BACKENDS_BY_SPEED`, here for the command line, which must not import the backends. A test
-# compares them.
+# compares them. The module imports no NumPy for the same reason.
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_IMAGES_AT_ONCE = 4  # on the CPU: each needs memory of its own

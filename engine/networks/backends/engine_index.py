@@ -13,6 +13,7 @@ from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.shapes import ShapeRange
 from sdtrt.engine.networks.backends.trt_library import import_tensorrt, installed
 from sdtrt.engine.networks.bundle import Bundle, file_hash
+from sdtrt.engine.networks.choices import STANDARD_SHAPES
 from sdtrt.errors import BundleError, DeviceError
 
 ENGINES = "engines"
@@ -20,7 +21,6 @@ INDEX = "engines.json"
 SCHEMA = 1
 BUILD_VERSION = 2  # raise it whenever the builder makes another engine from the same inputs
 PORTABLE = "portable"  # target of engines for all GPUs since Ampere that TensorRT for RTX supports
-STANDARD_SHAPES = ("64x64..512x512..1024x1024",)
 
 
 @dataclass(frozen=True, slots=True)

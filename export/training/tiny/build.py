@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from sdtrt.engine.format.profile import PROFILE_NAMES
+from sdtrt.engine.format.latent_space import PROFILE_NAMES
 from sdtrt.engine.networks.bundle import MANIFEST, SCHEMA
 from sdtrt.export.gradient.network import write_gradient
 from sdtrt.export.graphs.onnx_graph import OPSET, strip

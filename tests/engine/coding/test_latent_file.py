@@ -19,15 +19,9 @@ from sdtrt.engine.coding.latent_reader import channel_steps
 from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File, Header
+from sdtrt.engine.format.latent_space import PALETTE, PRIOR_NAMES, PROFILE_NAMES
 from sdtrt.engine.format.limits import Limits
-from sdtrt.engine.format.profile import (
-    PALETTE,
-    PRIOR_NAMES,
-    PROFILE_NAMES,
-    LatentProfile,
-    pack_profile,
-    shipped_profile,
-)
+from sdtrt.engine.format.profile import LatentProfile, pack_profile, shipped_profile
 from sdtrt.errors import BundleError, FormatError, LimitError
 
 Make = Callable[..., LatentProfile]

@@ -11,9 +11,10 @@ from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_reader import LatentReader
 from sdtrt.engine.coding.quantized_latents import QuantizedLatents
-from sdtrt.engine.denoising.denoise import RecommendedDenoising, UnetSpec, run_ddim, validate_steps
+from sdtrt.engine.denoising.denoise import RecommendedDenoising, UnetSpec, run_ddim
+from sdtrt.engine.denoising.steps import validate_steps
 from sdtrt.engine.format import container
-from sdtrt.engine.format.profile import PALETTE
+from sdtrt.engine.format.latent_space import PALETTE
 from sdtrt.engine.image import ImageData
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.decode_request import DecodeOptions

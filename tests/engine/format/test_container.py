@@ -24,9 +24,9 @@ from sdtrt.engine.format.container import (
     salvage,
     write,
 )
+from sdtrt.engine.format.latent_space import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES
 from sdtrt.engine.format.layout import SINGLE, Layout, max_tiles
 from sdtrt.engine.format.limits import Limits
-from sdtrt.engine.format.profile import BUNDLED, DIGEST_NBYTES, INLINE, PROFILE_NBYTES
 from sdtrt.errors import FormatError, LimitError
 
 Seal = Callable[[bytes], bytes]

@@ -1,25 +1,25 @@
 """Latent profiles: shipped profiles, and profiles in files."""
 
 import dataclasses
+import math
 import struct
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from sdtrt.engine.format import profile
 from sdtrt.engine.format.container import File, Header
-from sdtrt.engine.format.profile import (
+from sdtrt.engine.format.latent_space import (
     ADAPTIVE_PRIOR,
     INLINE,
+    MAX_STEP,
     PRIOR_NAMES,
     PROFILE_NAMES,
-    LatentProfile,
-    pack_profile,
-    resolve_profile,
-    shipped_profile,
+    LatentSpaceInfo,
 )
+from sdtrt.engine.format.profile import LatentProfile, pack_profile, resolve_profile, shipped_profile
 from sdtrt.errors import BundleError, FormatError
+from sdtrt.kernels import SYMBOL_LIMIT
 
 Make = Callable[..., LatentProfile]
 
@@ -127,10 +127,83 @@ def test_parse_profile_of_malformed_data_raises(data: bytes) -> None:
         carried(data)
 
 
+def fits_float32(mean: float, spread: float, weight: float, offset: float) -> bool:
+    """Return whether the largest latent of a profile is finite, by NumPy's float32."""
+    one = [np.array([value], np.float32) for value in (mean, spread, weight, offset)]
+    with np.errstate(over="ignore", under="ignore"):
+        largest = np.abs(one[0]) + one[1] * one[2] * MAX_STEP * (SYMBOL_LIMIT + 1 + np.abs(one[3]))
+    assert largest.dtype == np.float32
+    return bool(np.isfinite(largest).all())
+
+
+def is_accepted(mean: float, spread: float, weight: float, offset: float) -> bool:
+    try:
+        return carried(fixed() + vectors(mean, spread, weight, offset)).channels == 1
+    except FormatError:
+        return False
+
+
+def neighbours(value: float, count: int = 40) -> list[float]:
+    """Return the float32 numbers around a value."""
+    bits = int(np.float32(value).view(np.uint32))
+    return [float(np.uint32(near).view(np.float32)) for near in range(bits - count, bits + count)]
+
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "weight", "offset"),
+    [
+        (0, LARGEST / 2**23, 1, 0),
+        (0, LARGEST / 2**23 * 0.7, 1.1, 9000.3),
+        (0, 3.1e19, 3.1e11, 0.3),
+        (LARGEST, 1.1e18, 1.1, -0.0625),  # beside half a unit in the last place of the largest number
+        (-LARGEST * (1 - 2**-24), 1, 1.25e18, 0.7),
+        (LARGEST / 2, LARGEST / 2**24, 1, 3),
+        (1, 1, 1, LARGEST / 2**8),
+        (0, 1e-30, 1e-20, LARGEST),
+    ],
+)
+def test_profile_overflow_verdict_is_that_of_float32_arithmetic(
+    mean: float, spread: float, weight: float, offset: float
+) -> None:
+    cases = [(mean, near, weight, offset) for near in neighbours(spread)]
+    cases += [(mean, spread, near, offset) for near in neighbours(weight)]
+    if offset:
+        cases += [(mean, spread, weight, near) for near in neighbours(offset) if math.isfinite(near)]
+    for case in cases:
+        assert is_accepted(*case) == fits_float32(*case), case
+
+
+def test_profile_overflow_verdict_agrees_near_the_largest_latents() -> None:
+    """The spread is chosen so that the largest latent lies within a few roundings of the largest float32 number."""
+    rng = np.random.default_rng(5)
+    verdicts = []
+    for _ in range(2000):
+        weight, offset, share = 2.0 ** rng.uniform(-20, 20), rng.normal() * 2.0 ** rng.uniform(-4, 20), rng.uniform()
+        mean = LARGEST * share
+        spread = (LARGEST - mean) / (weight * MAX_STEP * (SYMBOL_LIMIT + 1 + abs(offset))) * (1 + rng.normal() * 1e-7)
+        case = mean, spread, weight, offset
+        verdicts.append(is_accepted(*case))
+        assert verdicts[-1] == fits_float32(*case), case
+    assert 500 < sum(verdicts) < 1500
+
+
+def test_space_of_a_file_is_that_of_its_profile(inline_profile: Make) -> None:
+    made = inline_profile()
+    files = [File(Header(8, 8, identifier, 1, 2048), (b"",)) for identifier in PROFILE_NAMES]
+    files.append(File(Header(8, 8, INLINE, 0, 2048), (b"",), profile=pack_profile(made)))
+    for file in files:
+        resolved = resolve_profile(file)
+        for field in dataclasses.fields(LatentSpaceInfo):
+            assert getattr(file.space, field.name) == getattr(resolved, field.name)
+
+
 def test_parse_profile_of_one_channel() -> None:
     assert carried(fixed() + vectors()).latent_space == "x-" + b"hash".hex()
 
 
 def test_special_ids_are_not_shipped_ids() -> None:
     assert INLINE not in PROFILE_NAMES
-    assert profile.ADAPTIVE_PRIOR not in PRIOR_NAMES
+    assert ADAPTIVE_PRIOR not in PRIOR_NAMES

@@ -13,7 +13,8 @@ import sdtrt
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format.container import INLINE, File, Header
 from sdtrt.engine.networks import bundle as bundle_module
-from sdtrt.engine.networks.bundle import BUILT_IN, MANIFEST, Bundle, bundle_folders, find_bundle, find_bundle_for
+from sdtrt.engine.networks.bundle import MANIFEST, Bundle, bundle_folders, find_bundle, find_bundle_for
+from sdtrt.engine.networks.choices import BUILT_IN
 from sdtrt.errors import BundleError
 
 FIELDS: dict[str, Any] = {

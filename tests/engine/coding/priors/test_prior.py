@@ -6,7 +6,8 @@ import pytest
 from sdtrt.engine.coding.priors.passes import positions_of
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.priors.tables import LOCATION_LIMIT, NUM_BINS, NUM_SCALES, SUBSYMBOL_STEPS
-from sdtrt.engine.format.profile import PRIOR_NAMES, PROFILE_NAMES, shipped_profile
+from sdtrt.engine.format.latent_space import PRIOR_NAMES, PROFILE_NAMES
+from sdtrt.engine.format.profile import shipped_profile
 from sdtrt.errors import BundleError
 
 CHANNELS = {"tiny-1": 40, "sd1-1": 4}

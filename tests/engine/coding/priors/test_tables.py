@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from sdtrt.engine.coding.priors.adaptive import adaptive_tables
 from sdtrt.engine.coding.priors.prior import shipped_prior
 from sdtrt.engine.coding.priors.tables import LOW_BITS, MAX_BIN, NUM_BINS, NUM_SCALES, SUBSYMBOL_STEPS
-from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
 from sdtrt.export.prior import tables  # NumPy alone
 
 ADAPTIVE = adaptive_tables()

@@ -20,7 +20,7 @@ from sdtrt.engine.coding.rdoq_search import rd_costs, search_symbols
 from sdtrt.engine.coding.streams import core_streams, numpy_streams
 from sdtrt.engine.coding.streams.decoded import ReadRules, TileParameters
 from sdtrt.engine.coding.streams.words import words_of
-from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
 from sdtrt.errors import FormatError
 from sdtrt.kernels import core
 

@@ -21,7 +21,7 @@ from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA
 from sdtrt.engine.coding.streams import stream_codec
 from sdtrt.engine.coding.streams.ans import AnsDecoder, AnsEncoder
 from sdtrt.engine.coding.streams.words import words_of
-from sdtrt.engine.format.profile import PRIOR_NAMES
+from sdtrt.engine.format.latent_space import PRIOR_NAMES
 from sdtrt.engine.layers.residual_contexts import residual_tables
 from sdtrt.errors import FormatError
 

@@ -1,30 +1,38 @@
-"""Arguments that several commands share, and the parsers of their values."""
+"""Arguments that several commands share, parsers of their values, and parsed options as arguments of calls."""
 
 import argparse
 import math
 import re
-from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
 from sdtrt.cli.files import is_stdin
-from sdtrt.engine.coding.roi import MAX_WEIGHT
-from sdtrt.engine.denoising.denoise import validate_steps
-from sdtrt.engine.format.limits import DEFAULT_LIMITS
-from sdtrt.engine.image import Region, region_of_text
+from sdtrt.engine.coding.encode_options import DEFAULT_ROI_WEIGHT, MAX_ROI_WEIGHT
+from sdtrt.engine.denoising.steps import validate_steps
+from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
-from sdtrt.engine.regions import MAX_SCALE
-from sdtrt.images.roi import DEFAULT_WEIGHT
+from sdtrt.engine.part_options import MAX_SCALE, Region, region_of_text
 
 Number = TypeVar("Number", int, float)
 
 
-def add_command(
-    commands: Any, name: str, function: Callable[[argparse.Namespace], int], text: str
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+def start_command(command: argparse.ArgumentParser, function: str) -> None:
+    """Add the options of every command.
+
+    Arguments:
+        command: the parser of the command.
+        function: the function of the command, written `module:function` as an entry point. It takes the parsed options
+            and returns the exit code. The module is imported when the command runs.
+    """
     command.add_argument("--json", action="store_true", help="print the results as JSON")
     command.add_argument("--debug", action="store_true", help="print the traceback of each error, too")
     command.set_defaults(command=function)
+
+
+def add_inner_command(commands: Any, name: str, function: str, text: str) -> argparse.ArgumentParser:
+    """Return the parser of a command below another one, such as `list` of `engines`."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    start_command(command, function)
     return command
 
 
@@ -144,8 +152,8 @@ def roi(text: str) -> Region | str:
 
 def roi_weight(text: str) -> float:
     value = number(text, float)
-    if not 1 <= value <= MAX_WEIGHT:
-        raise argparse.ArgumentTypeError(f"{text}, expected 1 to {MAX_WEIGHT:.0f}")
+    if not 1 <= value <= MAX_ROI_WEIGHT:
+        raise argparse.ArgumentTypeError(f"{text}, expected 1 to {MAX_ROI_WEIGHT:.0f}")
     return value
 
 
@@ -166,7 +174,7 @@ def add_roi(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--roi-weight",
         type=roi_weight,
-        default=DEFAULT_WEIGHT,
+        default=DEFAULT_ROI_WEIGHT,
         metavar="W",
         help="factor of the squared error in the region of interest, 1 to 64 (default %(default)g)",
     )
@@ -233,3 +241,17 @@ def mebibytes(text: str) -> int:
     if not 1 <= value <= 1 << 20:
         raise argparse.ArgumentTypeError(f"{text} MiB, expected 1 to {1 << 20}")
     return value << 20
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    return Limits(max_pixels=options.max_pixels)
+
+
+def machine_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `Codec.open` that `add_machine` adds to a command."""
+    return {name: getattr(options, name) for name in ("device", "backend", "threads", "precision", "tile", "overlap")}
+
+
+def arguments_of(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """Return the command's arguments that are fields of an options class, in the order of the fields."""
+    return {field.name: getattr(options, field.name) for field in fields(kind) if hasattr(options, field.name)}
