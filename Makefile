@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := pyproject.toml constraints.txt setup.py $(shell find kernels/host -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-settings check importroot docs engines gpu-check bench pages vectors fuzz kernels web dist clean
+.PHONY: help setup demo test test-settings check importroot docs engines gpu-check bench pages vectors fuzz fuzz-core kernels web dist clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,22 @@ fuzz: $(VENV)/.fuzz  ## a coverage-guided attack on the decoder, for SECONDS= (d
 	$(BIN)/python tests/fuzz/fuzz_files.py --seeds build/fuzz
 	$(BIN)/python tests/fuzz/fuzz_files.py build/fuzz -max_total_time=$(or $(SECONDS),600) \
 		-timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
+
+CLANG ?= clang++
+FUZZ_FLAGS := -std=c++17 -g -O2 -ffp-contract=off -pthread -D_GLIBCXX_ASSERTIONS -Ikernels/host \
+	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-sanitize-coverage=trace-cmp
+# Not the module for Python: module.cpp needs an interpreter.
+FUZZ_SOURCES := $(filter-out %/module.cpp,$(filter %.cpp,$(INSTALLED))) tests/fuzz/fuzz_core.cpp
+
+fuzz-core: $(STAMP)  ## the same on the compiled core, under sanitizers, for RUNS= executions (default 1000000); needs clang, Linux
+	@command -v $(CLANG) > /dev/null || { echo 'make fuzz-core: $(CLANG) not found. Install clang with libFuzzer' \
+		'(Debian: apt-get install clang libclang-rt-dev), or say CLANG=program' >&2; exit 1; }
+	@rm -rf build/fuzz_core && mkdir -p build/fuzz_core/seeds build/fuzz_core/corpus
+	$(CLANG) $(FUZZ_FLAGS) $(FUZZ_SOURCES) -o build/fuzz_core/fuzz_core
+	$(BIN)/python tests/fuzz/core_inputs.py build/fuzz_core/fuzz_core.arrays build/fuzz_core/seeds
+	ASAN_OPTIONS=quarantine_size_mb=16:malloc_context_size=5 UBSAN_OPTIONS=print_stacktrace=1 \
+		build/fuzz_core/fuzz_core build/fuzz_core/corpus build/fuzz_core/seeds -runs=$(or $(RUNS),1000000) \
+		-max_len=1024 -entropic=0 -timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
 
 web:  ## the JavaScript decoder: types, tests, and the viewer for `sdtrt view`, in web/dist; needs Node
 	cd web && npm ci && npm run check && npm test && node build.mjs
