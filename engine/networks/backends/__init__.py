@@ -68,7 +68,7 @@ class NetworkLoader(Protocol):
             BundleError: the backend cannot run the file.
         """
 
-    def for_batches(self) -> tuple["NetworkLoader", int]:
+    def for_batches(self) -> tuple[NetworkLoader, int]:
         """Return the loader of networks for several images at once, and how many images."""
 
 
