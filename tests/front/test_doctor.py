@@ -9,7 +9,7 @@ from extras import needs
 
 import sdtrt
 from sdtrt.doctor import Finding, examine
-from sdtrt.engine.networks.backends import trt_library
+from sdtrt.engine.networks.backends import gpu, trt_library
 from sdtrt.errors import DeviceError
 
 OPENVINO, ORT, ENGINES = "backend openvino, device cpu", "backend ort, device cpu", "build of engines"
@@ -49,10 +49,18 @@ def test_examine_with_onnxruntime_finds_a_way_on_the_cpu_and_the_model() -> None
 
 def test_examine_without_gpu_says_so_and_finds_nothing_amiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.core", None)
+    monkeypatch.setattr(gpu, "_require_driver", lambda index: None)
     found = findings()
     assert "cuda-core" in found["gpu"].detail
     assert found["backend trt, device cuda"].ok is None
     assert found["backend ort, device cuda"].ok is None
+
+
+def test_examine_without_a_driver_does_not_import_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "DRIVER", "libno-such-driver.so")
+    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    assert findings()["gpu"].detail.startswith("no GPU 0: NVIDIA's driver is not installed (libno-such-driver.so")
 
 
 def test_examine_without_onnxruntime_finds_openvino(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:

@@ -1,8 +1,14 @@
 """The GPU of this machine: its architecture, and whether it can run networks."""
 
+import ctypes
+import sys
+from importlib.util import find_spec
+
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.device import fatbin
 from sdtrt.process.install import install_command
+
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 def description(index: int = 0) -> str:
@@ -24,6 +30,8 @@ def architecture(index: int = 0) -> str:
     Raises:
         DeviceError: the GPU is not accessible; the message has the reason.
     """
+    if find_spec("cuda") is not None:
+        _require_driver(index)  # the import of cuda-core takes a long time
     try:
         from cuda.core import Device
     except ImportError as error:
@@ -35,6 +43,14 @@ def architecture(index: int = 0) -> str:
     except Exception as error:  # errors of the driver and of its loader have no common base
         raise DeviceError(f"no GPU {index}: {error}") from error
     return f"sm{major}{minor}"
+
+
+def _require_driver(index: int) -> None:
+    """Raise `DeviceError` if the library of NVIDIA's driver is not there."""
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError as error:
+        raise DeviceError(f"no GPU {index}: NVIDIA's driver is not installed ({error})") from error
 
 
 def gpu_unavailable_reason(index: int, precision: str) -> str:
