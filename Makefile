@@ -64,6 +64,8 @@ $(VENV)/.bench: $(STAMP)
 bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG images, SD1=folder of an sd1 bundle)
 	@test -n '$(KODAK)' -a -n '$(SD1)' || { echo 'make bench: say KODAK=folder of images SD1=folder of a bundle' >&2; exit 1; }
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/core.py
+	$(BIN)/python benchmarks/core.py --waterfall docs/waterfall.svg
 	$(BIN)/python benchmarks/corruption.py
 	$(BIN)/python benchmarks/rate.py '$(KODAK)' --model '$(SD1)'
 	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --plot docs/rate_distortion.svg

@@ -27,6 +27,24 @@ def entropy() -> str:
     return markdown(["entropy stage", "encode ms", "decode ms"], rows)
 
 
+def core() -> str:
+    results = load_results("core")
+    rows = [
+        [name, f"{ms['numpy']:.1f}", f"{ms['core']:.1f}", f"{ms['core'] / ms['numpy']:.2f}"]
+        for name, ms in results["milliseconds"].items()
+    ]
+    head = ["", "NumPy, ms", f"compiled core ({results['instructions']}), ms", "ratio"]
+    return f"{markdown(head, rows)}\n\n{source(results)}"
+
+
+def waterfall() -> str:
+    results = load_results("waterfall")
+    phases = results["phases_ms"]
+    rows = [[name, f"{start:.0f}", f"{ms:.0f}"] for name, (start, ms) in phases.items() if name != "total"]
+    rows.append(["the whole command", "0", f"{phases['total'][1]:.0f}"])
+    return f"{markdown(['phase', 'starts at, ms', 'takes, ms'], rows)}\n\n{source(results)}"
+
+
 def backends() -> str:
     results = load_results("backends")
     lines = [
@@ -159,10 +177,12 @@ def gpu_source(results: dict[str, Any]) -> str:
 
 TABLES = {
     "speed": speed,
+    "core": core,
     "entropy": entropy,
     "backends": backends,
     "one_off": one_off,
     "paired": paired,
+    "waterfall": waterfall,
     "latency": latency,
     "latency_threads": latency_threads,
     "browser": browser,

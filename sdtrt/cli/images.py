@@ -135,7 +135,7 @@ def decode(options: argparse.Namespace) -> int:
                 return {"width": size[0], "height": size[1], "mode": "by rows", "seconds": round(seconds, 4)}
             image = decode_image(codec, data, options)
             seconds = time.perf_counter() - started
-            file = image_file(image, format_of(target, suffix), options.output_quality)
+            file = image_file(image, format_of(target, suffix), options.output_quality, options.png_level)
             write_output(target, file, force=options.force)
             return {"width": image.width, "height": image.height, "mode": image.mode, "seconds": round(seconds, 4)}
 

@@ -63,7 +63,7 @@ def decode_rows(codec: Codec, source: bytes | Path, target: str, options: argpar
         require_writable(target, force=options.force)
         with replacing(Path(target)) as stream:
             rows = codec.decode_rows(source, look=options.look, limits=limits_of(options))
-            write_png(stream, about.width, about.height, rows, grey=about.channels == 1)
+            write_png(stream, about.width, about.height, rows, grey=about.channels == 1, level=options.png_level)
     except DeviceError as error:
         _warn_of_memory(error)
         return None

@@ -5,13 +5,12 @@ import io
 from PIL import Image
 
 from sdtrt.images.losses import warn
-from sdtrt.images.media_types import NAMES
+from sdtrt.images.media_types import NAMES, PNG_LEVEL
 from sdtrt.images.metadata import save_options
 
 LOSSY_FORMATS = ("JPEG", "WEBP", "AVIF", "MPO", "PDF")  # Pillow's names of formats whose writers take a quality
 OPAQUE_FORMATS = {"JPEG", "MPO"}  # without an alpha channel
 LOSSY_QUALITY = 90
-PNG_LEVEL = 1  # of zlib. For photos higher levels take two to three times as long, and gain nothing.
 
 
 def check_output_quality(name: str, quality: int | None) -> None:

@@ -14,9 +14,9 @@ from sdtrt.engine.format.metadata import NO_METADATA, Metadata
 from sdtrt.engine.image import luma
 from sdtrt.errors import DeviceError
 from sdtrt.images.convert import warn_of_gamut
-from sdtrt.images.files import PNG_LEVEL
 from sdtrt.images.headers import head_of
 from sdtrt.images.losses import warn_of_file, warn_of_frames
+from sdtrt.images.media_types import PNG_LEVEL
 from sdtrt.images.metadata import metadata_of, orientation_of
 from sdtrt.images.opening import check_size, open_any_size
 from sdtrt.process.install import install_command
@@ -99,8 +99,10 @@ def _bands(path: Path, channels: int) -> Iterator[U8Array] | None:
     return bands()
 
 
-def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[U8Array], *, grey: bool) -> None:
-    """Write bands of RGB rows as a PNG file. With `grey` the file has one channel.
+def write_png(
+    stream: BinaryIO, width: int, height: int, bands: Iterable[U8Array], *, grey: bool, level: int = PNG_LEVEL
+) -> None:
+    """Write bands of RGB rows as a PNG file. With `grey` the file has one channel. `level` is zlib's, 0 to 9.
 
     Raises `DeviceError` if pypng is missing.
     """
@@ -109,4 +111,4 @@ def write_png(stream: BinaryIO, width: int, height: int, bands: Iterable[U8Array
     except ImportError as error:
         raise DeviceError(f"libraries for large images are missing ({error}): {install_command('large')}") from error
     rows = (row.tobytes() for band in bands for row in (luma(band) if grey else band))
-    png.Writer(width, height, greyscale=grey, compression=PNG_LEVEL).write_packed(stream, rows)
+    png.Writer(width, height, greyscale=grey, compression=level).write_packed(stream, rows)

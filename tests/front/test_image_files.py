@@ -109,3 +109,22 @@ def test_resolution_is_written(kind: str) -> None:
     image.info["dpi"] = (300.0, 150.0)
     x, y = Image.open(io.BytesIO(image_file(image, kind))).info["dpi"]
     assert (round(x), round(y)) == (300, 150)
+
+
+def test_png_level(packed: Path, tmp_path: Path) -> None:
+    """All levels give the same pixels."""
+    sizes, pixels = [], []
+    for level in ("0", "1", "9"):
+        path = tmp_path / f"{level}.png"
+        assert cli.main(["decode", "in/a.sdt", "-o", str(path), "--png-level", level]) == 0
+        sizes.append(path.stat().st_size)
+        with Image.open(path) as image:
+            pixels.append(image.convert("RGB").tobytes())
+    assert pixels[0] == pixels[1] == pixels[2]
+    assert sizes[0] > sizes[1]
+
+
+@pytest.mark.parametrize("level", ["-1", "10", "high"])
+def test_png_level_out_of_range_is_wrong_usage(packed: Path, level: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["decode", "in/a.sdt", f"--png-level={level}"])

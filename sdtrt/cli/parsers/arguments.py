@@ -12,6 +12,7 @@ from sdtrt.engine.denoising.steps import validate_steps
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.part_options import MAX_SCALE, Region, region_of_text
+from sdtrt.images.media_types import PNG_LEVEL
 
 Number = TypeVar("Number", int, float)
 
@@ -81,6 +82,16 @@ def add_output_quality(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_png_level(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--png-level",
+        type=png_level,
+        default=PNG_LEVEL,
+        metavar="N",
+        help="compression of PNG files, 0 (fast) to 9 (small for drawings) (default %(default)s)",
+    )
+
+
 def add_machine(command: argparse.ArgumentParser, text: str, default: str | None) -> None:
     command.add_argument("-m", "--model", default=default, help=text)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
@@ -127,6 +138,13 @@ def output_quality(text: str) -> int:
     value = number(text, int)
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
+    return value
+
+
+def png_level(text: str) -> int:
+    value = number(text, int)
+    if not 0 <= value <= 9:
+        raise argparse.ArgumentTypeError(f"{text} is outside 0 to 9")
     return value
 
 

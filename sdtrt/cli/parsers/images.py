@@ -9,6 +9,7 @@ from sdtrt.cli.parsers.arguments import (
     add_machine,
     add_output,
     add_output_quality,
+    add_png_level,
     add_roi,
     denoise,
     image_size,
@@ -84,6 +85,7 @@ def add_decode_arguments(command: argparse.ArgumentParser) -> None:
     add_output(command)
     command.add_argument("--format", default="png", help="image format of outputs without a suffix (default png)")
     add_output_quality(command)
+    add_png_level(command)
     command.add_argument(
         "--denoise",
         type=denoise,
