@@ -117,7 +117,7 @@ fuzz-core: $(STAMP)  ## the same on the compiled core, under sanitizers, for RUN
 	$(BIN)/python tests/fuzz/core_inputs.py build/fuzz_core/fuzz_core.arrays build/fuzz_core/seeds
 	ASAN_OPTIONS=quarantine_size_mb=16:malloc_context_size=5 UBSAN_OPTIONS=print_stacktrace=1 \
 		build/fuzz_core/fuzz_core build/fuzz_core/corpus build/fuzz_core/seeds -runs=$(or $(RUNS),1000000) \
-		-max_len=1024 -entropic=0 -timeout=20 -rss_limit_mb=2000 -artifact_prefix=build/
+		-max_len=1024 -entropic=0 -timeout=300 -rss_limit_mb=2000 -artifact_prefix=build/
 
 web:  ## the JavaScript decoder: types, tests, and the viewer for `sdtrt view`, in web/dist; needs Node
 	cd web && npm ci && npm run check && npm test && node build.mjs
