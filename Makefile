@@ -131,7 +131,9 @@ $(VENV)/.dist: pyproject.toml constraints.txt
 dist: $(VENV)/.dist  ## sdist, a wheel with the compiled core and a pure one in dist/; fails if one has 12 MB or more
 	@rm -rf dist && mkdir -p build
 	@$(BIN)/python -m build --no-isolation > build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
-	@SDTRT_PURE=1 $(BIN)/python -m build --no-isolation --wheel > build/pure.log 2>&1 || { cat build/pure.log >&2; exit 1; }
+	@rm -rf build/pure && mkdir -p build/pure && tar xzf dist/*.tar.gz -C build/pure --strip-components 1
+	@SDTRT_PURE=1 $(BIN)/python -m build --no-isolation --wheel -o dist build/pure > build/pure.log 2>&1 \
+		|| { cat build/pure.log >&2; exit 1; }
 	@$(BIN)/python -m zipfile -l dist/*-abi3-*.whl | grep kernels/_core > /dev/null || { echo 'make dist: no compiled core' >&2; exit 1; }
 	@wc -c dist/*.tar.gz dist/*.whl
 	@for wheel in dist/*.whl; do test $$(wc -c < $$wheel) -lt 12000000 \

@@ -70,9 +70,11 @@ from sdtrt.__main__ import program
 from sdtrt.engine.coding.priors import prior
 from sdtrt.engine.coding.streams import core_streams
 from sdtrt.engine.networks.backends import ort
+from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.kernels import core
 wrap(prior, "load_prior_file", "load the prior")
 wrap(core_streams, "decode", "decode the symbols")
+wrap(Bundle, "file", "check the network's hash")
 wrap(ort, "open_session", "open the decoder network")
 wrap(ort.OrtNetwork, "run", "run the decoder network")
 wrap(core, "planes_to_pixels", "convert to pixels")

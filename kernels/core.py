@@ -1,6 +1,6 @@
 """The compiled core: the entropy stage in C++, in `kernels/host`. It is optional: without it the same is done in NumPy.
 
-`compiled()` returns the module, or None. All its functions release Python's lock while they work.
+`compiled()` returns the module, or None. Its functions that code or convert release Python's lock while they work.
 """
 
 import functools
@@ -17,6 +17,11 @@ from sdtrt.process.environment import variable
 from sdtrt.process.threads import available_cpus
 
 PURE = "SDTRT_PURE"  # the environment variable that turns the core off if it is 1
+INTERFACE = 1  # the number in `kernels/host/module.cpp`
+NOT_COMPILED = (
+    "three to eight times as slow as the compiled core, which is not in this installation: there was no C++ compiler "
+    "when it was made, or it is a pure wheel"
+)
 MAX_THREADS_IN_TILE = 4  # a part of the work is done by one thread
 
 
@@ -43,10 +48,10 @@ def threads_in_tile() -> int:
 
 def description() -> str:
     """Return a sentence that says whether the core is used, and with which instructions or why not."""
-    if variable(PURE) == "1":
-        return f"off ({PURE}=1): NumPy is used"
-    core, reason = _load()
-    return f"not there ({reason}): NumPy is used" if core is None else f"compiled, with {core.instruction_set()}"
+    core = compiled()
+    if core is not None:
+        return f"compiled, with {core.instruction_set()}"
+    return f"NumPy, {_load()[1]}" if _load()[0] is None else f"NumPy, since {PURE}=1 turns the compiled core off"
 
 
 @functools.cache
@@ -54,11 +59,15 @@ def _load() -> tuple[Any | None, str]:
     """Import the compiled module; return it, or None and the reason."""
     try:
         module = importlib.import_module("sdtrt.kernels._core")
+    except ModuleNotFoundError:
+        return None, NOT_COMPILED
     except ImportError as error:
-        return None, str(error)
+        return None, f"since the compiled core cannot be loaded: {error}"
     # An editable installation finds its own module for any copy of sdtrt that has none.
     if Path(str(module.__file__)).parent != Path(__file__).parent:
-        return None, f"{module.__file__} belongs to another installation"
+        return None, NOT_COMPILED
+    if getattr(module, "interface", int)() != INTERFACE:
+        return None, f"since {module.__file__} was compiled from other sources; install sdtrt again"
     return module, ""
 
 
@@ -80,7 +89,7 @@ def inverse_dct(coefficients: I32Array) -> I16Array:
         return reference.inverse_dct(coefficients)
     _, rows, columns = coefficients.shape[:3]
     residual = np.empty((rows * reference.BLOCK, columns * reference.BLOCK, 3), np.int16)
-    core.inverse_dct(np.ascontiguousarray(coefficients), rows, columns, 1, residual)
+    core.inverse_dct(np.ascontiguousarray(coefficients), rows, columns, residual)
     return residual
 
 
@@ -92,7 +101,10 @@ def add_to_pixels(pixels: U8Array, residual: I16Array) -> None:
         residual: int16 (H, W, 3), in 8-bit values.
     """
     core = compiled()
-    if core is None or pixels.strides[1:] != (pixels.shape[2], 1):
+    rows_are_contiguous = all(
+        array.strides[1:] == (array.shape[2] * array.itemsize, array.itemsize) for array in (pixels, residual)
+    )
+    if core is None or not rows_are_contiguous:
         pixels[:, :, :3] = np.minimum(np.maximum(pixels[:, :, :3] + residual, 0), 255)
     else:
         core.add_residual(pixels, residual)

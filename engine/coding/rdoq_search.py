@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdtrt._arrays import F32Array, F64Array, I16Array, IndexArray
-from sdtrt.engine.coding.priors.core_prior import core_prior
+from sdtrt.engine.coding.priors.core_prior import has_core
 from sdtrt.engine.coding.priors.passes import (
     NO_INNER_EDGES,
     InnerEdges,
@@ -53,7 +53,7 @@ def rd_costs(
         step_code: code of the quantization step, 0 to 4095.
         edges: which edges of the tile touch another tile.
     """
-    if core_prior(prior) is not None:
+    if has_core(prior):
         tile = TileParameters(symbols.shape, step_code, edges)
         rates, remainders, errors = core_streams.rate_and_distortion(symbols, scaled, tile, prior)
         return RdCosts(rates, np.square(errors), remainders)
@@ -103,7 +103,7 @@ def search_symbols(
 
 def _quantize(scaled: F32Array, prior: Prior, step_code: int, lmbda: LambdaMap, edges: InnerEdges) -> I16Array:
     """Quantize latents by RDOQ, pass by pass."""
-    if core_prior(prior) is not None:
+    if has_core(prior):
         tile = TileParameters(scaled.shape, step_code, edges)
         return core_streams.quantize(scaled, lmbda, tile, prior)
     order, table_bits = prior.order(len(scaled)), bit_costs(prior.tables)

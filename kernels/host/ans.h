@@ -63,7 +63,7 @@ public:
     int bins() const { return bins_; }
     int rows() const { return rows_; }
     int escape() const { return bins_ - 1; }
-    int max_bin() const { return bins_ / 2 - 1; }  // bins are -max_bin … max_bin, then the escape code
+    int max_bin() const { return bins_ / 2 - 1; }  // bin n stands for n - max_bin, the last one for the escape code
     int mode(int row) const { return of_rows_[row].mode; }
     uint32_t mode_weight(int row) const { return of_rows_[row].mode_weight; }
     int low_bits(int row) const { return of_rows_[row].low_bits; }
@@ -169,7 +169,9 @@ public:
         write(start, tables.start(row, bin + 1) - start);
     }
 
-    void write_raw(uint32_t number, int bits) { write(number << (PRECISION - bits), TOTAL >> bits); }
+    void write_raw(uint32_t number, int bits) {
+        if (bits) write(number << (PRECISION - bits), TOTAL >> bits);
+    }
 
     // Number of complete words so far; later writes cannot change them.
     size_t words() const { return words_.size(); }

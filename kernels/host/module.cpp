@@ -1,5 +1,6 @@
-// The Python module `sdtrt.kernels._core`. `core.py` has the functions with their arguments by name.
-#include "python.h"
+// The Python module `sdtrt.kernels._core`. In Python core_prior.py, core_streams.py, residual_codec.py and core.py call
+// its functions.
+#include "python_arguments.h"
 
 #include "priors/prior_arrays.h"
 #include "residual.h"
@@ -13,12 +14,14 @@ namespace {
 constexpr const char* TABLES = "sdtrt.Tables";
 constexpr const char* PRIOR = "sdtrt.Prior";
 constexpr const char* RESIDUAL = "sdtrt.ResidualModel";
+constexpr long INTERFACE = 1;  // another number for each change of the functions; core.py has the same
 constexpr int MAX_THREADS = 256;
 
 PyObject* make_tables(PyObject* arguments) {
     int rows, bins;
     PyObject *modes_, *mode_weights_, *rest_, *low_bits_, *centroids_, *costs_;
     parse(arguments, "iiOOOOOO", &rows, &bins, &modes_, &mode_weights_, &rest_, &low_bits_, &centroids_, &costs_);
+    if (rows < 1 || rows > MAX_ROWS || bins < 2 || bins > MAX_BINS) throw std::invalid_argument("size of tables");
     const int64_t size = int64_t(rows) * bins;
     const Array<const int32_t> modes(modes_, "modes", rows), low_bits(low_bits_, "low_bits", rows);
     const Array<const uint32_t> mode_weights(mode_weights_, "mode_weights", rows), rest(rest_, "rest", size);
@@ -70,7 +73,7 @@ PyObject* adaptive_prior(PyObject* arguments) {
                              PRIOR);
 }
 
-// Reads the parameters of a tile, which core.py lists in this order.
+// Reads the parameters of a tile in the order of `tile_numbers` in core_prior.py.
 TileParameters read_tile(PyObject* object, const Prior& prior) {
     const Array<const int64_t> numbers(object, "tile", 10 + KNOTS);
     for (int n = 0; n < 3; ++n) {
@@ -293,6 +296,9 @@ PyObject* planes_to_pixels(PyObject* arguments) {
     int height, width;
     float shift, scale;
     parse(arguments, "OiiffO", &planes_, &height, &width, &shift, &scale, &pixels_);
+    if (height < 1 || width < 1 || height > TILE_SIDE_LIMIT || width > TILE_SIDE_LIMIT) {
+        throw std::invalid_argument("size of the planes");
+    }
     const Image<uint8_t> pixels(pixels_, "pixels");
     const Array<const float> planes(planes_, "planes", 3 * int64_t(height) * width);
     if (pixels.rows() > height || pixels.columns() > width || pixels.channels() != 3) {
@@ -311,14 +317,14 @@ PyObject* planes_to_pixels(PyObject* arguments) {
 
 PyObject* inverse_dct_of_blocks(PyObject* arguments) {
     PyObject *coefficients_, *residual_;
-    int rows, columns, threads;
-    parse(arguments, "OiiiO", &coefficients_, &rows, &columns, &threads, &residual_);
+    int rows, columns;
+    parse(arguments, "OiiO", &coefficients_, &rows, &columns, &residual_);
     const int64_t size = COLOUR_AXES * BANDS * checked_blocks(rows, columns);
     const Array<const int32_t> coefficients(coefficients_, "coefficients", size);
     const Array<int16_t> residual(residual_, "residual", size);
     {
         const Unlocked unlocked;
-        inverse_dct(coefficients.data(), rows, columns, checked_threads(threads), residual.data());
+        inverse_dct(coefficients.data(), rows, columns, residual.data());
     }
     Py_RETURN_NONE;
 }
@@ -362,7 +368,10 @@ PyObject* use_instruction_set(PyObject* arguments) {
     Py_RETURN_NONE;
 }
 
+PyObject* interface(PyObject*) { return checked(PyLong_FromLong(INTERFACE)); }
+
 PyMethodDef METHODS[] = {
+    {"interface", guarded<interface>, METH_VARARGS, nullptr},
     {"make_tables", guarded<make_tables>, METH_VARARGS, nullptr},
     {"make_network_prior", guarded<network_prior>, METH_VARARGS, nullptr},
     {"make_adaptive_prior", guarded<adaptive_prior>, METH_VARARGS, nullptr},

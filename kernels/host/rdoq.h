@@ -13,12 +13,16 @@ namespace sdtrt {
 constexpr float LAMBDA_FOR_MORE_CANDIDATES = 0.75f;  // above it more than the two nearest symbols are tried
 constexpr float LARGEST_SYMBOL = 32766.0f;
 
+// Returns a value within +-LARGEST_SYMBOL, and a number for NaN, so that every conversion to an integer is defined.
+inline float saturated(float value) {
+    return value > -LARGEST_SYMBOL ? std::min(value, LARGEST_SYMBOL) : -LARGEST_SYMBOL;
+}
+
 // Returns a latent in units of symbols, from one in quantization steps.
 inline float to_symbol_units(const Pass& pass, const Contexts& contexts, int64_t n, float scaled) {
-    if (!pass.predicted) return scaled;
+    if (!pass.predicted) return saturated(scaled);
     const float relative = scaled - float(contexts.origins[n]) * (1.0f / OFFSET_UNITS);
-    const float in_symbols = relative * float(double(OFFSET_UNITS) / pass.spacing);
-    return std::min(std::max(in_symbols, -LARGEST_SYMBOL), LARGEST_SYMBOL);
+    return saturated(relative * float(double(OFFSET_UNITS) / pass.spacing));
 }
 
 struct Candidate {

@@ -7,7 +7,6 @@
 
 #include "priors/planes.h"
 #include "simd/instruction_sets.h"
-#include "threads.h"
 
 namespace sdtrt {
 
@@ -214,7 +213,8 @@ struct CodedPass {
 // Chooses the cheapest of 0 and the two symbols nearest to a coefficient, and returns its cost D + lambda R. Arithmetic
 // is that of residual_codec.py: errors in double precision, costs in single.
 float cheapest(const Tables& tables, int row, double target, float lambda, int32_t* symbol, uint8_t* bin) {
-    const int truncated = int(target);
+    constexpr double LIMIT = 1 << 30;  // so that the conversion is defined, also for NaN
+    const int truncated = int(target > -LIMIT ? std::min(target, LIMIT) : -LIMIT);
     const int away = truncated + (target < 0 ? -1 : 1);
     float least = 0;
     bool is_first = true;
@@ -237,7 +237,7 @@ float cheapest(const Tables& tables, int row, double target, float lambda, int32
 // overflow.
 int64_t in_fixed_point(double bits) {
     constexpr double LIMIT = uint32_t(1) << 31;
-    return int64_t(std::nearbyint(clamped(256 * bits, -LIMIT, LIMIT)));
+    return int64_t(std::nearbyint(bits > -LIMIT / 256 ? std::min(256 * bits, LIMIT) : -LIMIT));  // also for NaN
 }
 
 }  // namespace
@@ -317,7 +317,8 @@ void choose_last_groups(const double* target, const float* lambdas, int64_t bloc
                     for (int64_t n = 0; n < count; ++n) {
                         const double magnitude = std::fabs(of_band[n]), symbol = std::floor(magnitude + ROUNDING);
                         const double error = magnitude - symbol;
-                        const float cost = lambdas[start + n] * bits[int(std::min(symbol, double(num_bits - 1)))];
+                        const int index = symbol < num_bits - 1 ? int(symbol) : num_bits - 1;  // also for NaN
+                        const float cost = lambdas[start + n] * bits[index];
                         const double gain = magnitude * magnitude - error * error - cost;
                         sums[n] = band == GROUP_EDGES[group] ? gain : sums[n] + gain;
                     }
@@ -375,15 +376,14 @@ std::string encode_residual(const ResidualModel& model, const double* target, co
     return encoder.stream();
 }
 
-void inverse_dct(const int32_t* coefficients, int rows, int columns, int threads, int16_t* residual) {
-    ThreadTeam team(threads);
-    team.for_each(rows, [&](int64_t row, int) {
+void inverse_dct(const int32_t* coefficients, int rows, int columns, int16_t* residual) {
+    for (int64_t row = 0; row < rows; ++row) {
         const int32_t* axes[COLOUR_AXES];
         for (int axis = 0; axis < COLOUR_AXES; ++axis) {
             axes[axis] = coefficients + (int64_t(axis) * rows + row) * columns * BANDS;
         }
         kernels().inverse_dct(axes, columns, residual + row * BLOCK_SIDE * BLOCK_SIDE * columns * 3);
-    });
+    }
 }
 
 void add_residual(uint8_t* pixels, int64_t stride, int channels, const int16_t* residual, int64_t residual_stride, int rows,

@@ -48,7 +48,7 @@ std::string encode_residual(const ResidualModel& model, const double* target, co
                             const int32_t* last_groups, int rows, int columns);
 
 // Computes the residual, (8 * rows, 8 * columns, 3), of coefficients (COLOUR_AXES, rows * columns, 64).
-void inverse_dct(const int32_t* coefficients, int rows, int columns, int threads, int16_t* residual);
+void inverse_dct(const int32_t* coefficients, int rows, int columns, int16_t* residual);
 
 // Adds a residual to pixels, and limits the sums to 0 … 255. Both are (rows, columns, 3 or more for pixels), with
 // `stride` values from one row to the next.

@@ -153,11 +153,13 @@ public:
     }
 
 private:
-    // Returns the largest lambda at the positions of a pass; 0 without a map.
+    // Returns the largest lambda at the positions of a pass. It is 0 without a map: a single lambda tries no more
+    // candidates.
     float largest_lambda(size_t n) const {
+        if (!source_.lambda_map) return 0;
         float largest = 0;
         const Grid& grid = walk_.grids[n];
-        for (const Part& part : source_.lambda_map ? grid.parts : std::vector<Part>()) {
+        for (const Part& part : grid.parts) {
             for (int row = 0; row < part.rows; ++row) {
                 const float* lambdas =
                     source_.lambda_map + int64_t(part.y + row * grid.stride) * walk_.tile.shape.width + part.x;

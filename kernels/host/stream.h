@@ -54,8 +54,8 @@ EncodedStream encode_stream(const Prior& prior, const TileParameters& tile, cons
 // Chooses symbols by RDOQ in all passes, (channels, height, width).
 void quantize(const Prior& prior, const TileParameters& tile, const SymbolSource& source, int threads, int16_t* symbols);
 
-// Computes for each symbol its rate in bits, the distance of its latent to it, and that of its latent to its
-// reconstruction, both in distances of neighbouring symbols; (channels, height, width) each.
+// Computes for each symbol its rate in bits, and two errors of its latent: from the symbol, and from the reconstruction.
+// Errors are in distances of neighbouring symbols. All are (channels, height, width).
 void rate_and_distortion(const Prior& prior, const TileParameters& tile, const SymbolSource& source, int threads,
                          float* bits, float* remainder, float* error);
 

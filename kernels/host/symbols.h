@@ -8,7 +8,7 @@
 
 namespace sdtrt {
 
-// What is wrong with a stream. Python has the messages, see core.py.
+// What is wrong with a stream. `streams/damage.py` has the same numbers, and the messages.
 enum class Damage {
     NONE = 0,
     TOO_MANY_PASSES,    // it announces more passes than there are

@@ -58,7 +58,6 @@ def test_examine_without_gpu_says_so_and_finds_nothing_amiss(monkeypatch: pytest
 
 def test_examine_without_a_driver_does_not_import_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "DRIVER", "libno-such-driver.so")
-    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     assert findings()["gpu"].detail.startswith("no GPU 0: NVIDIA's driver is not installed (libno-such-driver.so")
 

@@ -291,7 +291,7 @@ void decode_with_changes(const Header& header, const PriorArrays& of, const Word
 // Adds the pixels of coefficients to an image.
 void add_coefficients(const std::vector<int32_t>& coefficients, int rows, int columns, const Header& header) {
     std::vector<int16_t> residual(coefficients.size());
-    inverse_dct(coefficients.data(), rows, columns, header.threads(), residual.data());
+    inverse_dct(coefficients.data(), rows, columns, residual.data());
     const int height = rows * BLOCK_SIDE, width = columns * BLOCK_SIDE, channels = 3 + header.flag(4);
     std::vector<uint8_t> pixels(size_t(height) * width * channels, header.complete_passes);
     add_residual(pixels.data(), int64_t(width) * channels, channels, residual.data(), int64_t(width) * 3, height, width);

@@ -21,20 +21,28 @@ def described(monkeypatch: pytest.MonkeyPatch, value: str) -> list[str]:
 
 
 def test_pure(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert described(monkeypatch, "1") == ["False", "off (SDTRT_PURE=1): NumPy is used"]
+    assert described(monkeypatch, "1") == ["False", "NumPy, since SDTRT_PURE=1 turns the compiled core off"]
 
 
 @pytest.mark.parametrize("value", ["", "0"])
 def test_not_pure(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     is_there, description = described(monkeypatch, value)
     assert is_there == str(core._load()[0] is not None)
-    assert description.startswith("compiled, with " if is_there == "True" else "not there (")
+    assert description.startswith("compiled, with " if is_there == "True" else "NumPy, three to eight times as slow")
 
 
 def test_core_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(core.PURE, raising=False)
-    monkeypatch.setattr(core, "_load", lambda: (None, "No module named '_core'"))
-    assert core.description() == "not there (No module named '_core'): NumPy is used"
+    monkeypatch.setattr(core, "compiled", lambda: None)
+    monkeypatch.setattr(core, "_load", lambda: (None, core.NOT_COMPILED))
+    assert core.description().startswith("NumPy, three to eight times as slow as the compiled core, which is not")
+
+
+@pytest.mark.skipif(core._load()[0] is None, reason="no compiled core")
+def test_core_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "INTERFACE", -1)
+    module, reason = core._load.__wrapped__()
+    assert module is None
+    assert "compiled from other sources" in reason
 
 
 def test_doctor() -> None:

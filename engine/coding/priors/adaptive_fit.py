@@ -20,7 +20,7 @@ def fit_adaptive(symbols: I16Array, inner: InnerEdges = NO_INNER_EDGES) -> Adapt
     if compiled is None:
         return AdaptivePrior(_fit(symbols, inner, prior, costs))
     numbers = tile_numbers((channels, height, width), 0, inner)
-    data = compiled.fit_adaptive(core_prior(prior), numbers, np.ascontiguousarray(symbols), costs)
+    data = compiled.fit_adaptive(core_prior(prior), numbers, np.ascontiguousarray(symbols, np.int16), costs)
     return AdaptivePrior(np.frombuffer(data, np.uint8).reshape(channels, -1))
 
 

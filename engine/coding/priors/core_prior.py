@@ -19,15 +19,17 @@ from sdtrt.kernels import core
 INVERSE_CODE = 4096  # the step of 4096 - code is the inverse of that of `code`
 
 
-def core_prior(prior: Prior) -> Any | None:
-    """Return a prior as an object of the compiled core; None without a core, or for another kind of prior."""
-    if core.compiled() is None:
-        return None
+def has_core(prior: Prior) -> bool:
+    """Return whether the compiled core is there and knows this kind of prior."""
+    return core.compiled() is not None and isinstance(prior, NetworkPrior | AdaptivePrior)
+
+
+def core_prior(prior: Prior) -> Any:
+    """Return a prior for which `has_core` is true as an object of the compiled core."""
     if isinstance(prior, NetworkPrior):
         return _network_prior(prior)
-    if isinstance(prior, AdaptivePrior):
-        return adaptive_prior(prior.parameters)
-    return None
+    assert isinstance(prior, AdaptivePrior)
+    return _adaptive_prior(prior.parameters)
 
 
 @lru_cache(8)
@@ -41,7 +43,7 @@ def _network_prior(prior: NetworkPrior) -> Any:
     return core.compiled().make_network_prior(tables, order, passes, arrays, magnitude)  # type: ignore[union-attr]
 
 
-def adaptive_prior(parameters: U8Array) -> Any:
+def _adaptive_prior(parameters: U8Array) -> Any:
     """Return the adaptive prior of parameters, uint8 (channels, 3), as an object of the compiled core."""
     numbers = _adaptive_pass_numbers(len(parameters))
     flat = np.ascontiguousarray(parameters)

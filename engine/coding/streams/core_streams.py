@@ -101,6 +101,7 @@ def _encode(
     tile: TileParameters,
     prior: Prior,
 ) -> tuple[bytes, list[int]]:
+    prior.order(tile.shape[0])  # raises for another number of channels
     cuts = np.array(prior.cuts, np.int32)
     numbers = tile_numbers(*tile)
     stream: tuple[bytes, list[int]] = _module().encode_stream(

@@ -17,7 +17,7 @@ import numpy as np
 
 from sdtrt._arrays import F32Array, I16Array
 from sdtrt.engine.coding.encode_options import SEARCH_ITERATIONS
-from sdtrt.engine.coding.priors.core_prior import core_prior
+from sdtrt.engine.coding.priors.core_prior import has_core
 from sdtrt.engine.coding.priors.passes import NO_INNER_EDGES, InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior
 from sdtrt.engine.coding.rdoq import RDOQ_LAMBDA, LambdaMap, count_useful_passes
@@ -194,7 +194,7 @@ def levels_holding(channels: Collection[int], prior: Prior, count: int) -> int:
 
 def _implementation(prior: Prior) -> ModuleType:
     """Return the module that codes the streams of a prior."""
-    if core_prior(prior) is not None:
+    if has_core(prior):
         return core_streams
     from sdtrt.engine.coding.streams import numpy_streams  # it loads the library constriction
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import sys
-from importlib.util import find_spec
 
 from sdtrt.errors import DeviceError
 from sdtrt.kernels.device import fatbin
@@ -30,8 +29,7 @@ def architecture(index: int = 0) -> str:
     Raises:
         DeviceError: the GPU is not accessible; the message has the reason.
     """
-    if find_spec("cuda") is not None:
-        _require_driver(index)  # the import of cuda-core takes a long time
+    _require_driver(index)  # first, since the import of cuda-core takes a long time
     try:
         from cuda.core import Device
     except ImportError as error:

@@ -59,13 +59,13 @@ public:
         for (int64_t n = 0; n < grid.positions; ++n) values[n] = int16_t(clamped(symbols[n], -LIMIT, LIMIT));
         planes_.put(channel, grid, values.data(), &Pair::first);
         for (int64_t n = 0; n < grid.positions; ++n) {
-            values[n] = prior_.magnitude[std::min(std::abs(symbols[n]), AdaptivePrior::MAGNITUDES - 1)];
+            values[n] = prior_.magnitude[std::min(std::abs(clamped(symbols[n], -LIMIT, LIMIT)), AdaptivePrior::MAGNITUDES - 1)];
         }
         planes_.put(channel, grid, values.data(), &Pair::second);
     }
 
-    // Computes the mean symbol at the nearest taps, and the mean magnitude at all taps, of which the nearest have double
-    // weight, in 1/8 both.
+    // Computes two means in 1/8: of the symbols at the nearest taps, and of the magnitudes at all taps. The nearest count
+    // twice.
     void neighbour_means(int pass, const Grid& grid, int channel, NeighbourMeans& means) const {
         const std::vector<Offset>& taps = prior_.taps[pass];
         int least = 2 * MARGIN;

@@ -18,8 +18,8 @@ struct Chunk {
     int64_t first() const { return part->first + int64_t(first_row) * part->columns + first_column; }
 };
 
-// Divides the positions of a pass: long rows by themselves, short rows together. `block`: positions that are computed
-// together.
+// Divides the positions of a pass. Rows longer than `block`, the positions that are computed together, are read in place,
+// each by itself. Other rows are copied, as many as fit a chunk.
 std::vector<Chunk> chunks_of(const Grid& grid, int block) {
     std::vector<Chunk> chunks;
     for (const Part& part : grid.parts) {
@@ -147,6 +147,7 @@ NetworkPrior::NetworkPrior(std::shared_ptr<const Tables> tables_, std::vector<in
             check_window({input.channel, input.channel + 1, input.dy, input.dx}, int(order.size()));
         }
         const Network& network = networks[n];
+        if (inputs[n].size() > UINT16_MAX) throw std::invalid_argument("inputs of a network");
         if (int(inputs[n].size()) != network.first.pairs || network.outputs != 2 * (passes[n].stop - passes[n].start)) {
             throw std::invalid_argument("size of a network");
         }

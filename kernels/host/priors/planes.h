@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cfloat>
 #include <cstdint>
 #include <stdexcept>
 #include <vector>
@@ -10,8 +11,18 @@ namespace sdtrt {
 
 constexpr int MARGIN = 4;  // rows and columns: the largest offset of a neighbour
 
-// Rounds towards minus infinity, which C++17 leaves to the implementation; every supported compiler does it.
+// What the code expects of compiler and processor. Where it does not hold the build fails, and NumPy is used.
 static_assert((-1 >> 1) == -1, "right shifts must be arithmetic");
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "kernels read pairs of int16 as int32, so the first must be in the lower half"
+#endif
+#ifdef __FAST_MATH__
+#error "every floating-point operation must be rounded by itself"
+#endif
+static_assert(FLT_EVAL_METHOD == 0, "every floating-point operation must be rounded by itself");
+#ifdef _MSC_VER
+#pragma fp_contract(off)
+#endif
 
 template <class T>
 T clamped(T value, T low, T high) {
@@ -60,8 +71,8 @@ struct Pair {
     int16_t first, second;
 };
 
-// Planes with a margin, one array for each parity of rows and columns. The strides of passes are even, so every other
-// position of an array belongs to a pass with a stride of 4, and all of them to one with a stride of 2.
+// Planes with a margin. There is one array for each parity of rows and columns, since strides are even: a pass with a
+// stride of 2 has each position of an array, one with a stride of 4 every other one.
 class PaddedPlanes {
 public:
     // `slack`: number of positions behind the last one that may be read, too.

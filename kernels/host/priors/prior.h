@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "../ans.h"
-#include "../threads.h"
+#include "../thread_team.h"
 #include "planes.h"
 
 namespace sdtrt {
@@ -19,7 +19,8 @@ constexpr int NUM_SCALES = 32;
 constexpr int INDEX_SHIFT = 12;  // an output of a network of 2^12 is one scale index
 constexpr int32_t ORIGIN_LIMIT = OFFSET_UNITS * (LOCATION_LIMIT / SUBSYMBOL_STEPS);
 constexpr int KNOTS = 17;  // of the step embedding
-constexpr int TILE_SIDE_LIMIT = 1 << 20, TILE_SIZE_LIMIT = 1 << 30;  // latents
+constexpr int TILE_SIDE_LIMIT = 1 << 24;              // latents: more than a file can have
+constexpr int64_t TILE_SIZE_LIMIT = int64_t(1) << 32;  // an index within a pass has 32 bits
 
 // A pass over channels `start` to before `stop`, in coding order.
 struct Pass {

@@ -124,8 +124,8 @@ PairedInputs pair_magnitudes(const std::vector<Window>& values, const std::vecto
 }
 
 Network make_network(const NetworkArrays& arrays, int inputs, int outputs, const std::vector<InputPair>& pairs) {
-    constexpr size_t MAX_UNITS = 1 << 16;
-    if (arrays.first_bias.size() > MAX_UNITS || arrays.second_bias.size() > MAX_UNITS) {
+    constexpr size_t MAX_ROWS_OF_LAYER = 1 << 26;  // more than a prior's file can have
+    if (arrays.first_bias.size() > MAX_ROWS_OF_LAYER || arrays.second_bias.size() > MAX_ROWS_OF_LAYER) {
         throw std::invalid_argument("size of a network");
     }
     Network network;

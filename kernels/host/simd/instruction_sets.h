@@ -14,8 +14,8 @@ struct Kernels {
     const char* name;
     int block;  // positions that are computed together
 
-    // Computes the outputs of `count` positions, (outputs, CHUNK), from the inputs at `scratch.places`. Inputs can be read
-    // up to a multiple of `block`. `bias`: of the first layer, (padded rows,), with the step features.
+    // Computes the outputs of `count` positions, (outputs, CHUNK), from the inputs at `scratch.places`. Inputs are
+    // read in whole blocks: planes have slack, and copies are filled up. `bias`: of the first layer, (padded rows,), with the step features.
     void (*run)(const Network& network, const int32_t* bias, int count, Scratch& scratch);
 
     // Turns the outputs of a network into the contexts of `count` symbols. `origins` are for predicted passes.

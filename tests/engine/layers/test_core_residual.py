@@ -113,3 +113,17 @@ def test_choice_of_last_groups(seed: int, blocks: int, lmbda: Any) -> None:
     chosen = residual_codec.choose_last_groups(target, lambdas.astype(np.float32))
     other = in_numpy(lambda: residual_codec.choose_last_groups(target, lambdas.astype(np.float32)))
     np.testing.assert_array_equal(chosen, other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_coefficients_that_are_no_numbers_end_no_process(value: float) -> None:
+    """Callers have integers only; the core must not index by them."""
+    target = np.zeros((3, 64, 4))
+    target[:, ::3] = value
+    lambdas = np.array([0.1, value, 0.0, 1.0])
+    lambdas[1] = np.float32(min(value, 3e38))
+    last_groups = residual_codec.choose_last_groups(target, lambdas.astype(np.float32))
+    assert ((last_groups >= 0) & (last_groups <= 8)).all()
+    compiled, model = core.compiled(), residual_codec._core_model()
+    assert compiled is not None
+    compiled.encode_residual(model, target, lambdas.astype(np.float32), np.full((3, 4), 8, np.int32), 2, 2)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sdtrt.engine.coding.priors import adaptive_fit
 from sdtrt.engine.coding.priors.adaptive_fit import fit_adaptive
+from sdtrt.engine.coding.priors.core_prior import core_prior, tile_numbers
 from sdtrt.engine.coding.priors.network_prior import NetworkPrior, PassNetwork
 from sdtrt.engine.coding.priors.passes import InnerEdges
 from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
@@ -250,3 +251,49 @@ def test_unknown_instruction_set() -> None:
     assert compiled is not None
     with pytest.raises(ValueError, match="no instruction set MMX"):
         compiled.use_instruction_set("MMX")
+
+
+@pytest.mark.parametrize("name", ["tiny-1", "sd1-1", "adaptive"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_latents_that_are_no_numbers_end_no_process(name: str, value: float) -> None:
+    """Callers refuse such latents before; the core must not index by them."""
+    shape = channels_of(name), 5, 6
+    tile = TileParameters(shape, 2048, InnerEdges())
+    scaled = latents_of(1, shape)
+    scaled[:, 2:4] = value
+    lambdas = np.full(shape[1:], value, np.float32)
+    prior = prior_of(name, shape, tile.edges, 1)
+    for lmbda in (0.1, lambdas):
+        stream, _ = core_streams.encode_latents(scaled, lmbda, len(prior.passes(shape[0])), tile, prior)
+        core_streams.decode(words_of(stream), tile, prior, ReadRules(len(prior.passes(shape[0]))))
+    core_streams.rate_and_distortion(symbols_of(1, shape), scaled, tile, prior)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, (1 << 20) + 1), (4, (1 << 20) + 1, 1)])
+def test_very_long_tiles(shape: tuple[int, int, int]) -> None:
+    """A file may have a tile of 2**24 latents in a row."""
+    tile, prior = TileParameters(shape, 2048, InnerEdges()), shipped_prior("sd1-1")
+    symbols = np.zeros(shape, np.int16)
+    symbols[:, ::777, ::777] = 3
+    stream, _ = core_streams.encode_symbols(symbols, tile, prior)
+    decoded, end = core_streams.decode(words_of(stream), tile, prior, ReadRules(len(prior.passes(4))))
+    assert end.is_at_end
+    np.testing.assert_array_equal(decoded.symbols, symbols)
+
+
+def test_another_number_of_channels() -> None:
+    tile, prior = TileParameters((5, 3, 3), 2048, InnerEdges()), shipped_prior("sd1-1")
+    one, other = both("encode_symbols", np.zeros(tile.shape, np.int16), tile, prior)
+    assert one == other == "the prior is for 4 channels, found 5"
+
+
+@pytest.mark.parametrize(
+    "words", [np.zeros(3, ">u4"), np.zeros(3, np.int32), np.zeros(3, np.float32), np.zeros(6, np.uint32)[::2]]
+)
+def test_arrays_of_another_kind_are_refused(words: NDArray[Any]) -> None:
+    compiled = core.compiled()
+    assert compiled is not None
+    tile, none = tile_numbers((4, 2, 2), 2048, InnerEdges()), np.empty(0, np.int32)
+    prior, symbols = core_prior(shipped_prior("sd1-1")), np.zeros((4, 2, 2), np.int16)
+    with pytest.raises((ValueError, BufferError)):
+        compiled.decode_stream(prior, tile, words, 1, none, none.astype(np.int64), 0, 0, 0, 1, symbols, None)

@@ -1,13 +1,13 @@
 // Threads that share the items of loops, for the duration of one call.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <functional>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,9 +19,10 @@ class ThreadTeam {
 public:
     explicit ThreadTeam(int size) {
         try {
+            helpers_.reserve(size_t(std::max(size - 1, 0)));
             for (int n = 1; n < size; ++n) helpers_.emplace_back([this, n] { help(n); });
-        } catch (const std::system_error&) {
-            // The system gives no more threads: those that there are do the work.
+        } catch (const std::exception&) {
+            // The system gives no more threads, or no more memory: the threads that there are do the work.
         }
     }
 

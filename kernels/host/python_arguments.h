@@ -25,14 +25,14 @@ class Array {
 public:
     using Number = std::remove_const_t<T>;
 
-    // `count`: number of values that the array must have, or -1.
-    Array(PyObject* object, const char* name, int64_t count = -1) {
+    static constexpr int64_t ANY_COUNT = -1;
+
+    // `count`: number of values that the array must have.
+    Array(PyObject* object, const char* name, int64_t count = ANY_COUNT) {
         const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
         if (PyObject_GetBuffer(object, &view_, flags)) throw PythonError();
-        const char kind = view_.format && *view_.format ? view_.format[std::strlen(view_.format) - 1] : 'B';
-        const bool is_floating = kind == 'e' || kind == 'f' || kind == 'd';
-        const bool is_right = view_.itemsize == Py_ssize_t(sizeof(Number)) && is_floating == std::is_floating_point_v<Number>;
-        if (!is_right || (count >= 0 && size() != count)) {
+        const bool has_size = count == ANY_COUNT || size() == count;
+        if (!has_size || view_.itemsize != Py_ssize_t(sizeof(Number)) || !has_type()) {
             PyBuffer_Release(&view_);
             throw std::invalid_argument(std::string("an array of the wrong type or size: ") + name);
         }
@@ -47,6 +47,16 @@ public:
     std::vector<Number> to_vector() const { return {data(), data() + size()}; }
 
 private:
+    // Returns whether the numbers are of the right kind, in the order of bytes of this machine, and aligned.
+    bool has_type() const {
+        const std::string format = view_.format && *view_.format ? view_.format : "B";
+        const char kind = format.back();
+        const bool is_floating = kind == 'e' || kind == 'f' || kind == 'd';
+        const bool is_unsigned = !is_floating && kind >= 'A' && kind <= 'Z';
+        return is_floating == std::is_floating_point_v<Number> && is_unsigned == std::is_unsigned_v<Number> &&
+               format[0] != '>' && format[0] != '!' && reinterpret_cast<uintptr_t>(view_.buf) % alignof(Number) == 0;
+    }
+
     Py_buffer view_;
 };
 
@@ -60,10 +70,10 @@ public:
         const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
         if (PyObject_GetBuffer(object, &view_, flags)) throw PythonError();
         const Py_ssize_t size = sizeof(Number);
-        const bool is_right = view_.ndim == 3 && view_.itemsize == size && view_.strides[2] == size &&
+        const bool has_layout = view_.ndim == 3 && view_.itemsize == size && view_.strides[2] == size &&
                               view_.strides[1] == size * view_.shape[2] && view_.strides[0] % size == 0 &&
                               view_.shape[0] <= INT32_MAX && view_.shape[1] <= INT32_MAX && view_.shape[2] <= 4;
-        if (!is_right) {
+        if (!has_layout) {
             PyBuffer_Release(&view_);
             throw std::invalid_argument(std::string("an array of the wrong type or layout: ") + name);
         }
