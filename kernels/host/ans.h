@@ -12,7 +12,7 @@ constexpr int PRECISION = 24;  // the weights of a table sum to 2^24
 constexpr uint32_t TOTAL = 1u << PRECISION;
 constexpr uint64_t STATE_MIN = uint64_t(1) << 32;  // a smaller state is refilled from the words
 constexpr int MAX_BINS = 64;
-constexpr int MAX_ROWS = 1 << 16;  // an index of a row has 16 bits
+constexpr int MAX_ROWS = 1 << 16;       // an index of a row has 16 bits
 constexpr int ESCAPE_OFFSET = 1 << 15;  // an escaped symbol is coded as symbol + 2^15 in 16 bits
 constexpr int ESCAPE_BITS = 16;
 
@@ -26,8 +26,8 @@ public:
         uint8_t low_bits;
     };
 
-    // `modes`: the bin that has more than half of the weight in each row, or -1. `mode_weights`: its weight. `rest`: for
-    // each row the weights of the bins in the second step. `low_bits`: number of low bits of a symbol in each row.
+    // `modes`: the bin that has more than half of the weight in each row, or -1. `mode_weights`: its weight. `rest`:
+    // for each row the weights of the bins in the second step. `low_bits`: number of low bits of a symbol in each row.
     // `centroids`: reconstruction offsets in 1/64 symbol, may be null. `costs`: bits of each bin.
     Tables(int rows, int bins, const int32_t* modes, const uint32_t* mode_weights, const uint32_t* rest,
            const int32_t* low_bits, const int8_t* centroids, const float* costs)
@@ -160,9 +160,7 @@ public:
         state_ = (state_ / share) << PRECISION | (start + state_ % share);
     }
 
-    void write_flag(bool flag, uint32_t weight) {
-        flag ? write(weight, TOTAL - weight) : write(0, weight);
-    }
+    void write_flag(bool flag, uint32_t weight) { flag ? write(weight, TOTAL - weight) : write(0, weight); }
 
     void write_bin(const Tables& tables, int row, int bin) {
         const uint32_t start = tables.start(row, bin);

@@ -45,7 +45,8 @@ std::vector<PassNumbers> read_passes(PyObject* list) {
 NetworkArrays read_network(PyObject* arrays) {
     PyObject *first, *first_bias, *second, *second_bias, *output;
     parse(arrays, "OOOOO", &first, &first_bias, &second, &second_bias, &output);
-    return {Array<const int16_t>(first, "first").to_vector(), Array<const int32_t>(first_bias, "first_bias").to_vector(),
+    return {Array<const int16_t>(first, "first").to_vector(),
+            Array<const int32_t>(first_bias, "first_bias").to_vector(),
             Array<const int16_t>(second, "second").to_vector(),
             Array<const int32_t>(second_bias, "second_bias").to_vector(),
             Array<const int16_t>(output, "output").to_vector()};
@@ -58,9 +59,10 @@ PyObject* network_prior(PyObject* arguments) {
     const Array<const int32_t> magnitude(magnitude_, "magnitude", LATENT_LIMIT + 1);
     std::vector<NetworkArrays> networks;
     for (Py_ssize_t n = 0; n < PyList_Size(networks_); ++n) networks.push_back(read_network(item(networks_, n)));
-    return to_capsule<Prior>(make_network_prior(from_capsule<const Tables>(tables, TABLES), {order.begin(), order.end()},
-                                                read_passes(passes), networks, magnitude.data()),
-                             PRIOR);
+    return to_capsule<Prior>(
+        make_network_prior(from_capsule<const Tables>(tables, TABLES), {order.begin(), order.end()},
+                           read_passes(passes), networks, magnitude.data()),
+        PRIOR);
 }
 
 PyObject* adaptive_prior(PyObject* arguments) {
@@ -215,8 +217,8 @@ PyObject* fit_adaptive_prior(PyObject* arguments) {
         const Unlocked unlocked;
         parameters = fit_adaptive(*prior, tile, symbols.data(), costs.data());
     }
-    return checked(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(parameters.data()),
-                                             Py_ssize_t(parameters.size())));
+    return checked(
+        PyBytes_FromStringAndSize(reinterpret_cast<const char*>(parameters.data()), Py_ssize_t(parameters.size())));
 }
 
 PyObject* make_residual_model(PyObject* arguments) {
@@ -339,8 +341,8 @@ PyObject* add_residual_to_pixels(PyObject* arguments) {
     if (!is_right) throw std::invalid_argument("pixels and a residual of different sizes");
     {
         const Unlocked unlocked;
-        add_residual(pixels.data(), pixels.stride(), pixels.channels(), residual.data(), residual.stride(), pixels.rows(),
-                     pixels.columns());
+        add_residual(pixels.data(), pixels.stride(), pixels.channels(), residual.data(), residual.stride(),
+                     pixels.rows(), pixels.columns());
     }
     Py_RETURN_NONE;
 }
@@ -395,7 +397,8 @@ PyMethodDef METHODS[] = {
 
 PyModuleDef_Slot SLOTS[] = {{0, nullptr}};
 
-PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_core", "The entropy stage of sdtrt.", 0, METHODS, SLOTS, nullptr, nullptr, nullptr};
+PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT, "_core", "The entropy stage of sdtrt.", 0, METHODS, SLOTS, nullptr, nullptr, nullptr};
 
 }  // namespace
 

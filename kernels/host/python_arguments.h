@@ -18,8 +18,8 @@ namespace sdtrt {
 // A Python exception is set.
 struct PythonError {};
 
-// A C-contiguous array of numbers, given as a buffer. Arrays live while Python's lock is held, or while a call waits for
-// work that does not hold it.
+// A C-contiguous array of numbers, given as a buffer. Arrays live while Python's lock is held, or while a call waits
+// for work that does not hold it.
 template <class T>
 class Array {
 public:
@@ -71,8 +71,8 @@ public:
         if (PyObject_GetBuffer(object, &view_, flags)) throw PythonError();
         const Py_ssize_t size = sizeof(Number);
         const bool has_layout = view_.ndim == 3 && view_.itemsize == size && view_.strides[2] == size &&
-                              view_.strides[1] == size * view_.shape[2] && view_.strides[0] % size == 0 &&
-                              view_.shape[0] <= INT32_MAX && view_.shape[1] <= INT32_MAX && view_.shape[2] <= 4;
+                                view_.strides[1] == size * view_.shape[2] && view_.strides[0] % size == 0 &&
+                                view_.shape[0] <= INT32_MAX && view_.shape[1] <= INT32_MAX && view_.shape[2] <= 4;
         if (!has_layout) {
             PyBuffer_Release(&view_);
             throw std::invalid_argument(std::string("an array of the wrong type or layout: ") + name);

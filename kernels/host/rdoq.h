@@ -1,5 +1,5 @@
-// Rate-distortion optimised quantization of a pass, with the same bits as rdoq.py: every operation is rounded by itself,
-// in single precision. That needs -ffp-contract=off, and no fast math.
+// Rate-distortion optimised quantization of a pass, with the same bits as rdoq.py: every operation is rounded by
+// itself, in single precision. That needs -ffp-contract=off, and no fast math.
 #pragma once
 
 #include <algorithm>
@@ -49,8 +49,8 @@ inline int cheaper_neighbour(const Tables& tables, int row, int base, float targ
 
 // Returns D + lambda R of a symbol.
 inline float cost_of(const Tables& tables, int row, int base, int symbol, float target, float lambda) {
-    const Candidate one = candidate(tables, row, base, symbol, target - float(symbol));
-    return one.error * one.error + lambda * one.bits;
+    const Candidate chosen = candidate(tables, row, base, symbol, target - float(symbol));
+    return chosen.error * chosen.error + lambda * chosen.bits;
 }
 
 // Returns the cheapest of some symbols between the mode of the distribution and the latent.

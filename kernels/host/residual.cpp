@@ -100,7 +100,8 @@ public:
             for (size_t n = 0; n < count; ++n) table_rows[n] = last_group_row(pass, pass.blocks[n]);
             return;
         }
-        const int32_t* weights = &model_.weights[size_t((pass.channel * NUM_GROUPS + pass.group) * 2 + pass.phase) * NUM_FEATURES];
+        const int32_t* weights =
+            &model_.weights[size_t((pass.channel * NUM_GROUPS + pass.group) * 2 + pass.phase) * NUM_FEATURES];
         const int32_t* offsets = &model_.offsets[size_t(pass.channel * 2 + pass.phase) * BANDS + pass.first_band()];
         const int first_row = LAST_GROUP_ROWS + (pass.channel * NUM_GROUPS + pass.group) * NUM_SCORE_BINS;
         for (size_t n = 0; n < count; ++n) {
@@ -193,7 +194,7 @@ private:
     int rows_, columns_;
     BlockPlane ones_;
     std::vector<BlockPlane> last_groups_, totals_, group_sums_;  // sums of magnitudes, limited to COMPRESSED - 1
-    std::vector<uint8_t> luma_;  // (blocks, BANDS), magnitudes of channel 0
+    std::vector<uint8_t> luma_;                                  // (blocks, BANDS), magnitudes of channel 0
 };
 
 // Returns the value of a symbol in 1/16 of an 8-bit value. `weighted_step`: 1/16 times the weight in 1/32.
@@ -262,7 +263,7 @@ Damage decode_residual(const ResidualModel& model, const uint32_t* words, size_t
     std::vector<uint16_t> table_rows;
     std::vector<uint8_t> bins;
     std::vector<int32_t> symbols;
-    std::vector<uint32_t> open;
+    std::vector<uint32_t> undecided;
     Damage damage = Damage::NONE;
     contexts.for_each_pass([&](const ResidualPass& pass) {
         if (damage != Damage::NONE) return;
@@ -271,7 +272,7 @@ Damage decode_residual(const ResidualModel& model, const uint32_t* words, size_t
         symbols.resize(size_t(pass.size()));
         const size_t count = pass.blocks.size();
         if (pass.group < 0) {
-            damage = read_bins(decoder, tables, table_rows.data(), pass.size(), bins.data(), open);
+            damage = read_bins(decoder, tables, table_rows.data(), pass.size(), bins.data(), undecided);
             if (damage != Damage::NONE) return;
             std::copy(bins.begin(), bins.end(), symbols.begin());
             *last_group = *std::max_element(symbols.begin(), symbols.end());
@@ -282,7 +283,8 @@ Damage decode_residual(const ResidualModel& model, const uint32_t* words, size_t
             contexts.put(pass, symbols.data());
             return;
         }
-        damage = read_symbols(decoder, tables, table_rows.data(), nullptr, pass.size(), bins.data(), symbols.data(), open);
+        damage = read_symbols(decoder, tables, table_rows.data(), nullptr, pass.size(), bins.data(), symbols.data(),
+                              undecided);
         if (damage != Damage::NONE) return;
         contexts.put(pass, symbols.data());
         for (int band = 0; band < pass.num_bands(); ++band) {
@@ -343,29 +345,30 @@ std::string encode_residual(const ResidualModel& model, const double* target, co
     std::vector<CodedPass> coded;
     int64_t gain = 0;  // in 1/256 bit: the cost that the residual saves, divided by lambda
     contexts.for_each_pass([&](const ResidualPass& pass) {
-        CodedPass one;
-        contexts.rows_of(pass, one.rows);
-        one.symbols.resize(size_t(pass.size()));
-        one.bins.resize(size_t(pass.size()));
+        CodedPass coded_pass;
+        contexts.rows_of(pass, coded_pass.rows);
+        coded_pass.symbols.resize(size_t(pass.size()));
+        coded_pass.bins.resize(size_t(pass.size()));
         const size_t count = pass.blocks.size();
-        for (size_t i = 0; i < one.symbols.size(); ++i) {
+        for (size_t i = 0; i < coded_pass.symbols.size(); ++i) {
             const int64_t block = pass.blocks[i % count].index;
             if (pass.group < 0) {
                 const int32_t last_group = last_groups[pass.channel * num_blocks + block];
                 if (last_group < 0 || last_group >= NUM_LAST_GROUPS) throw std::invalid_argument("last group");
-                one.symbols[i] = last_group;
-                one.bins[i] = uint8_t(last_group);
-                gain -= in_fixed_point(tables.cost(one.rows[i], last_group));
+                coded_pass.symbols[i] = last_group;
+                coded_pass.bins[i] = uint8_t(last_group);
+                gain -= in_fixed_point(tables.cost(coded_pass.rows[i], last_group));
                 continue;
             }
             const int band = pass.first_band() + int(i / count);
             const double of_symbol = target[(pass.channel * BANDS + band) * num_blocks + block];
-            const float cost = cheapest(tables, one.rows[i], of_symbol, lambdas[block], &one.symbols[i], &one.bins[i]);
+            const float cost = cheapest(tables, coded_pass.rows[i], of_symbol, lambdas[block], &coded_pass.symbols[i],
+                                        &coded_pass.bins[i]);
             const float bits_per_error = 1.0f / std::max(lambdas[block], 1e-12f);
             gain += in_fixed_point((of_symbol * of_symbol - cost) * bits_per_error);
         }
-        contexts.put(pass, one.symbols.data());
-        coded.push_back(std::move(one));
+        contexts.put(pass, coded_pass.symbols.data());
+        coded.push_back(std::move(coded_pass));
     });
     if (gain <= 0) return {};
     AnsEncoder encoder;
@@ -386,8 +389,8 @@ void inverse_dct(const int32_t* coefficients, int rows, int columns, int16_t* re
     }
 }
 
-void add_residual(uint8_t* pixels, int64_t stride, int channels, const int16_t* residual, int64_t residual_stride, int rows,
-                  int columns) {
+void add_residual(uint8_t* pixels, int64_t stride, int channels, const int16_t* residual, int64_t residual_stride,
+                  int rows, int columns) {
     for (int row = 0; row < rows; ++row) {
         uint8_t* target = pixels + row * stride;
         const int16_t* source = residual + row * residual_stride;

@@ -36,14 +36,14 @@ Damage decode_residual(const ResidualModel& model, const uint32_t* words, size_t
                        int residual_step, int32_t* coefficients, int* last_group);
 
 // Chooses the number of coded groups of each block, (COLOUR_AXES, blocks), of the lowest estimated cost D + lambda R.
-// `bits`: the estimated bits of symbols 0 to `num_bits` - 1; larger ones count as the last. `block_bits`: more bits of a
-// block that has symbols. The other arguments are those of `encode_residual`.
+// `bits`: the estimated bits of symbols 0 to `num_bits` - 1; larger ones count as the last. `block_bits`: more bits of
+// a block that has symbols. The other arguments are those of `encode_residual`.
 void choose_last_groups(const double* target, const float* lambdas, int64_t blocks, const float* bits, int num_bits,
                         float block_bits, int32_t* last_groups);
 
-// Chooses symbols by RDOQ and encodes them. `target`: (COLOUR_AXES, BANDS, blocks), coefficients in units of their steps.
-// `lambdas`: (blocks,), squared steps per bit. `last_groups`: (COLOUR_AXES, blocks). Empty if the cost D + lambda R
-// without a residual is lower.
+// Chooses symbols by RDOQ and encodes them. `target`: (COLOUR_AXES, BANDS, blocks), coefficients in units of their
+// steps. `lambdas`: (blocks,), squared steps per bit. `last_groups`: (COLOUR_AXES, blocks). Empty if the cost D +
+// lambda R without a residual is lower.
 std::string encode_residual(const ResidualModel& model, const double* target, const float* lambdas,
                             const int32_t* last_groups, int rows, int columns);
 
@@ -52,7 +52,7 @@ void inverse_dct(const int32_t* coefficients, int rows, int columns, int16_t* re
 
 // Adds a residual to pixels, and limits the sums to 0 … 255. Both are (rows, columns, 3 or more for pixels), with
 // `stride` values from one row to the next.
-void add_residual(uint8_t* pixels, int64_t stride, int channels, const int16_t* residual, int64_t residual_stride, int rows,
-                  int columns);
+void add_residual(uint8_t* pixels, int64_t stride, int channels, const int16_t* residual, int64_t residual_stride,
+                  int rows, int columns);
 
 }  // namespace sdtrt

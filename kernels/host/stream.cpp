@@ -43,9 +43,9 @@ public:
             for (const Part& part : grids[n].parts) {
                 int64_t index = channel * grids[n].positions + part.first;
                 for (int row = 0; row < part.rows; ++row) {
-                    int64_t place = plane + int64_t(part.y + row * grids[n].stride) * shape.width + part.x;
-                    for (int column = 0; column < part.columns; ++column, ++index, place += grids[n].stride) {
-                        use(index, place);
+                    int64_t plane_index = plane + int64_t(part.y + row * grids[n].stride) * shape.width + part.x;
+                    for (int column = 0; column < part.columns; ++column, ++index, plane_index += grids[n].stride) {
+                        use(index, plane_index);
                     }
                 }
             }
@@ -133,16 +133,17 @@ public:
 
     void choose(size_t n, std::vector<int32_t>& symbols) {
         if (source_.symbols) {
-            walk_.for_each_symbol(n, [&](int64_t index, int64_t place) { symbols[index] = source_.symbols[place]; });
+            walk_.for_each_symbol(
+                n, [&](int64_t index, int64_t plane_index) { symbols[index] = source_.symbols[plane_index]; });
             return;
         }
         const bool tries_more = largest_lambda(n) > LAMBDA_FOR_MORE_CANDIDATES;
         const int64_t plane_size = int64_t(walk_.tile.shape.height) * walk_.tile.shape.width;
         const Tables& tables = *walk_.prior.tables;
         const Contexts& contexts = walk_.contexts;
-        walk_.for_each_symbol(n, [&](int64_t index, int64_t place) {
-            const float target = to_symbol_units(walk_.pass(n), contexts, index, source_.scaled[place]);
-            const float lambda = source_.lambda_map ? source_.lambda_map[place % plane_size] : source_.lambda;
+        walk_.for_each_symbol(n, [&](int64_t index, int64_t plane_index) {
+            const float target = to_symbol_units(walk_.pass(n), contexts, index, source_.scaled[plane_index]);
+            const float lambda = source_.lambda_map ? source_.lambda_map[plane_index % plane_size] : source_.lambda;
             const int row = contexts.rows[index], base = contexts.bases[index];
             int symbol = cheaper_neighbour(tables, row, base, target, lambda);
             if (tries_more) {
@@ -186,7 +187,7 @@ ReadResult decode_stream(const Prior& prior, const TileParameters& tile, const u
     PassReader reader(rules, decoder, result);
     std::vector<int32_t> values;
     std::vector<uint8_t> bins;
-    std::vector<uint32_t> open;
+    std::vector<uint32_t> undecided;
     const bool has_count = reader.read(0, [&] {
         result.announced = int(decoder.raw(bit_length(walk.numbers.size())));
         return result.announced > int(walk.numbers.size()) ? Damage::TOO_MANY_PASSES : Damage::NONE;
@@ -201,7 +202,7 @@ ReadResult decode_stream(const Prior& prior, const TileParameters& tile, const u
         bins.resize(size_t(walk.size(n)));
         const bool is_read = is_in_stream && reader.read(walk.numbers[n], [&] {
             return read_symbols(decoder, tables, walk.contexts.rows.data(), walk.contexts.bases.data(), walk.size(n),
-                                bins.data(), values.data(), open);
+                                bins.data(), values.data(), undecided);
         });
         if (result.damage != Damage::NONE) return result;
         result.passes_read += is_read;
@@ -210,11 +211,11 @@ ReadResult decode_stream(const Prior& prior, const TileParameters& tile, const u
             for (int64_t i = 0; i < walk.size(n); ++i) values[i] = walk.contexts.mode(i);
         }
         const bool has_offsets = offsets && (pass.predicted || (is_read && tables.has_centroids()));
-        walk.for_each_symbol(n, [&](int64_t index, int64_t place) {
-            symbols[place] = int16_t(values[index]);
+        walk.for_each_symbol(n, [&](int64_t index, int64_t plane_index) {
+            symbols[plane_index] = int16_t(values[index]);
             if (!has_offsets) return;
             const int bin_offset = is_read ? tables.centroid(walk.contexts.rows[index], bins[index]) : 0;
-            offsets[place] = recon_offset(pass, walk.contexts, index, values[index], bin_offset);
+            offsets[plane_index] = recon_offset(pass, walk.contexts, index, values[index], bin_offset);
         });
         walk.put(n, values.data());
         if (is_read) {
@@ -241,28 +242,29 @@ EncodedStream encode_stream(const Prior& prior, const TileParameters& tile, cons
     size_t passes_in_stream = 0;
     for (size_t n = 0; n < walk.numbers.size() && int(n) < count; ++n) {
         walk.compute_contexts(n);
-        CodedPass one;
-        one.symbols.resize(size_t(walk.size(n)));
-        one.bins.resize(size_t(walk.size(n)));
-        chooser.choose(n, one.symbols);
+        CodedPass coded_pass;
+        coded_pass.symbols.resize(size_t(walk.size(n)));
+        coded_pass.bins.resize(size_t(walk.size(n)));
+        chooser.choose(n, coded_pass.symbols);
         bool is_zero = true;
         for (int64_t i = 0; i < walk.size(n); ++i) {
-            one.bins[i] = uint8_t(tables.bin_of(walk.contexts.rows[i], one.symbols[i] - walk.contexts.bases[i]));
-            is_zero &= one.symbols[i] == 0;
+            coded_pass.bins[i] =
+                uint8_t(tables.bin_of(walk.contexts.rows[i], coded_pass.symbols[i] - walk.contexts.bases[i]));
+            is_zero &= coded_pass.symbols[i] == 0;
         }
-        walk.put(n, one.symbols.data());
-        one.rows = walk.contexts.rows;
-        one.bases = walk.contexts.bases;
-        coded.push_back(std::move(one));
+        walk.put(n, coded_pass.symbols.data());
+        coded_pass.rows = walk.contexts.rows;
+        coded_pass.bases = walk.contexts.bases;
+        coded.push_back(std::move(coded_pass));
         if (!is_zero) passes_in_stream = coded.size();
     }
     AnsEncoder encoder;
     EncodedStream stream;
     stream.words_after_cuts.assign(cuts.size(), 0);
     for (size_t n = passes_in_stream; n-- > 0;) {
-        const CodedPass& one = coded[n];
-        write_symbols(encoder, tables, one.rows.data(), one.bases.data(), int64_t(one.symbols.size()), one.bins.data(),
-                      one.symbols.data());
+        const CodedPass& coded_pass = coded[n];
+        write_symbols(encoder, tables, coded_pass.rows.data(), coded_pass.bases.data(),
+                      int64_t(coded_pass.symbols.size()), coded_pass.bins.data(), coded_pass.symbols.data());
         for (size_t cut = 0; cut < cuts.size(); ++cut) {
             if (cuts[cut] <= walk.numbers[n]) stream.words_after_cuts[cut] = int64_t(encoder.words());
         }
@@ -272,7 +274,8 @@ EncodedStream encode_stream(const Prior& prior, const TileParameters& tile, cons
     return stream;
 }
 
-void quantize(const Prior& prior, const TileParameters& tile, const SymbolSource& source, int threads, int16_t* symbols) {
+void quantize(const Prior& prior, const TileParameters& tile, const SymbolSource& source, int threads,
+              int16_t* symbols) {
     Walk walk(prior, tile, threads);
     Chooser chooser(walk, source);
     std::vector<int32_t> values;
@@ -281,7 +284,8 @@ void quantize(const Prior& prior, const TileParameters& tile, const SymbolSource
         values.resize(size_t(walk.size(n)));
         chooser.choose(n, values);
         walk.put(n, values.data());
-        walk.for_each_symbol(n, [&](int64_t index, int64_t place) { symbols[place] = int16_t(values[index]); });
+        walk.for_each_symbol(
+            n, [&](int64_t index, int64_t plane_index) { symbols[plane_index] = int16_t(values[index]); });
     }
 }
 
@@ -293,15 +297,15 @@ void rate_and_distortion(const Prior& prior, const TileParameters& tile, const S
     for (size_t n = 0; n < walk.numbers.size(); ++n) {
         walk.compute_contexts(n);
         values.resize(size_t(walk.size(n)));
-        walk.for_each_symbol(n, [&](int64_t index, int64_t place) {
-            const int symbol = source.symbols[place];
-            const float target = to_symbol_units(walk.pass(n), walk.contexts, index, source.scaled[place]);
+        walk.for_each_symbol(n, [&](int64_t index, int64_t plane_index) {
+            const int symbol = source.symbols[plane_index];
+            const float target = to_symbol_units(walk.pass(n), walk.contexts, index, source.scaled[plane_index]);
             values[index] = symbol;
-            remainder[place] = target - float(symbol);
-            const Candidate one = candidate(tables, walk.contexts.rows[index], walk.contexts.bases[index], symbol,
-                                            remainder[place]);
-            bits[place] = one.bits;
-            error[place] = one.error;
+            remainder[plane_index] = target - float(symbol);
+            const Candidate chosen = candidate(tables, walk.contexts.rows[index], walk.contexts.bases[index], symbol,
+                                               remainder[plane_index]);
+            bits[plane_index] = chosen.bits;
+            error[plane_index] = chosen.error;
         });
         walk.put(n, values.data());
     }

@@ -12,12 +12,12 @@ namespace sdtrt {
 
 // Which part of a stream is decoded, and what is checked.
 struct ReadRules {
-    int end;  // number of the first pass that is not decoded
-    std::vector<int> cuts;  // number of passes up to the end of each level but the last
+    int end;                                // number of the first pass that is not decoded
+    std::vector<int> cuts;                  // number of passes up to the end of each level but the last
     std::vector<int64_t> words_after_cuts;  // words behind the end of each of these levels; empty if there are none
-    bool salvages;  // whether damage ends the reading, instead of being reported
-    int complete_passes;  // if it salvages: passes that are known to be complete
-    bool is_unreadable;  // if it salvages: whether nothing can be read at all
+    bool salvages;                          // whether damage ends the reading, instead of being reported
+    int complete_passes;                    // if it salvages: passes that are known to be complete
+    bool is_unreadable;                     // if it salvages: whether nothing can be read at all
 };
 
 struct ReadResult {
@@ -25,8 +25,8 @@ struct ReadResult {
     int announced = 0;  // number of passes that the stream announces
     int passes_read = 0, passes_missing = 0;
     bool is_at_end = false;
-    bool is_exhausted = false;  // whether a truncated stream may have ended before the end of what was read
-    bool was_exhausted = false;  // the same, before the pass that was read last
+    bool is_exhausted = false;       // whether a truncated stream may have ended before the end of what was read
+    bool was_exhausted = false;      // the same, before the pass that was read last
     bool last_pass_is_zero = false;  // whether the pass that was read last has zeros alone
 };
 
@@ -52,10 +52,11 @@ EncodedStream encode_stream(const Prior& prior, const TileParameters& tile, cons
                             const std::vector<int>& cuts, int threads);
 
 // Chooses symbols by RDOQ in all passes, (channels, height, width).
-void quantize(const Prior& prior, const TileParameters& tile, const SymbolSource& source, int threads, int16_t* symbols);
+void quantize(const Prior& prior, const TileParameters& tile, const SymbolSource& source, int threads,
+              int16_t* symbols);
 
-// Computes for each symbol its rate in bits, and two errors of its latent: from the symbol, and from the reconstruction.
-// Errors are in distances of neighbouring symbols. All are (channels, height, width).
+// Computes for each symbol its rate in bits, and two errors of its latent: from the symbol, and from the
+// reconstruction. Errors are in distances of neighbouring symbols. All are (channels, height, width).
 void rate_and_distortion(const Prior& prior, const TileParameters& tile, const SymbolSource& source, int threads,
                          float* bits, float* remainder, float* error);
 

@@ -111,8 +111,9 @@ public:
         const auto low_bits = array<int32_t>();
         const auto centroids = array<int8_t>();
         const auto costs = array<float>();
-        return std::make_shared<const Tables>(rows, bins, modes.data(), mode_weights.data(), rest.data(), low_bits.data(),
-                                              centroids.empty() ? nullptr : centroids.data(), costs.data());
+        return std::make_shared<const Tables>(rows, bins, modes.data(), mode_weights.data(), rest.data(),
+                                              low_bits.data(), centroids.empty() ? nullptr : centroids.data(),
+                                              costs.data());
     }
 
     std::vector<PassNumbers> passes() {
@@ -155,7 +156,8 @@ Arrays read_arrays(const std::string& path) {
     }
     ResidualModel& residual = arrays.residual;
     residual.tables = file.tables();
-    for (auto* member : {&residual.weights, &residual.offsets, &residual.magnitude, &residual.matrix, &residual.zigzag}) {
+    for (auto* member :
+         {&residual.weights, &residual.offsets, &residual.magnitude, &residual.matrix, &residual.zigzag}) {
         *member = file.array<int32_t>();
     }
     residual.check();
@@ -183,7 +185,9 @@ TileParameters tile_of(const Header& header, const Prior& prior) {
     return tile;
 }
 
-size_t size_of(const TileParameters& tile) { return size_t(tile.shape.channels) * tile.shape.height * tile.shape.width; }
+size_t size_of(const TileParameters& tile) {
+    return size_t(tile.shape.channels) * tile.shape.height * tile.shape.width;
+}
 
 // Encodes latents or symbols, and checks that the stream decodes to `symbols`.
 void check_round_trip(const PriorArrays& of, const TileParameters& tile, const SymbolSource& source,
@@ -247,7 +251,8 @@ void encode(const Header& header, const PriorArrays& of, const Words& words) {
     const size_t size = size_of(tile);
     const auto scaled = latents_of<float>(words, size, 32766);
     const std::vector<float> lambdas(size_t(tile.shape.height) * tile.shape.width, header.complete_passes / 64.0f);
-    const SymbolSource latents = {nullptr, scaled.data(), header.end / 64.0f, header.flag(2) ? lambdas.data() : nullptr};
+    const SymbolSource latents = {nullptr, scaled.data(), header.end / 64.0f,
+                                  header.flag(2) ? lambdas.data() : nullptr};
     std::vector<int16_t> symbols(size);
     quantize(*of.prior, tile, latents, header.threads(), symbols.data());
     check_round_trip(of, tile, latents, symbols, header.threads());
@@ -294,7 +299,8 @@ void add_coefficients(const std::vector<int32_t>& coefficients, int rows, int co
     inverse_dct(coefficients.data(), rows, columns, residual.data());
     const int height = rows * BLOCK_SIDE, width = columns * BLOCK_SIDE, channels = 3 + header.flag(4);
     std::vector<uint8_t> pixels(size_t(height) * width * channels, header.complete_passes);
-    add_residual(pixels.data(), int64_t(width) * channels, channels, residual.data(), int64_t(width) * 3, height, width);
+    add_residual(pixels.data(), int64_t(width) * channels, channels, residual.data(), int64_t(width) * 3, height,
+                 width);
 }
 
 void attack_residual(const Header& header, const Words& words) {
@@ -345,14 +351,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t nbytes) {
     }
     const PriorArrays& of = arrays.priors[target];
     switch (header.action()) {
-    case Action::ENCODE:
-        encode(header, of, words);
-        break;
-    case Action::CHANGE_PRIOR:
-        decode_with_changes(header, of, words);
-        break;
-    default:
-        decode(header, of, words, false);
+        case Action::ENCODE:
+            encode(header, of, words);
+            break;
+        case Action::CHANGE_PRIOR:
+            decode_with_changes(header, of, words);
+            break;
+        default:
+            decode(header, of, words, false);
     }
     return 0;
 }

@@ -25,8 +25,8 @@ public:
         : prior_(prior), planes_(tile.shape, tile.edges) {}
 
     void context(int pass, const Grid& grid, Contexts& contexts, ThreadTeam& team) override {
-        const Pass& of = prior_.passes[pass];
-        team.for_each(of.stop - of.start, [&](int64_t channel, int) {
+        const Pass& coding_pass = prior_.passes[pass];
+        team.for_each(coding_pass.stop - coding_pass.start, [&](int64_t channel, int) {
             const uint8_t* parameters = &prior_.parameters[channel * AdaptivePrior::PARAMETERS];
             uint16_t* rows = &contexts.rows[channel * grid.positions];
             int32_t* bases = &contexts.bases[channel * grid.positions];
@@ -47,8 +47,8 @@ public:
     }
 
     void put(int pass, const Grid& grid, const int32_t* symbols, const Contexts&, ThreadTeam& team) override {
-        const Pass& of = prior_.passes[pass];
-        team.for_each(of.stop - of.start, [&](int64_t channel, int) {
+        const Pass& coding_pass = prior_.passes[pass];
+        team.for_each(coding_pass.stop - coding_pass.start, [&](int64_t channel, int) {
             put_channel(int(channel), grid, symbols + channel * grid.positions);
         });
     }
@@ -59,13 +59,14 @@ public:
         for (int64_t n = 0; n < grid.positions; ++n) values[n] = int16_t(clamped(symbols[n], -LIMIT, LIMIT));
         planes_.put(channel, grid, values.data(), &Pair::first);
         for (int64_t n = 0; n < grid.positions; ++n) {
-            values[n] = prior_.magnitude[std::min(std::abs(clamped(symbols[n], -LIMIT, LIMIT)), AdaptivePrior::MAGNITUDES - 1)];
+            values[n] =
+                prior_.magnitude[std::min(std::abs(clamped(symbols[n], -LIMIT, LIMIT)), AdaptivePrior::MAGNITUDES - 1)];
         }
         planes_.put(channel, grid, values.data(), &Pair::second);
     }
 
-    // Computes two means in 1/8: of the symbols at the nearest taps, and of the magnitudes at all taps. The nearest count
-    // twice.
+    // Computes two means in 1/8: of the symbols at the nearest taps, and of the magnitudes at all taps. The nearest
+    // count twice.
     void neighbour_means(int pass, const Grid& grid, int channel, NeighbourMeans& means) const {
         const std::vector<Offset>& taps = prior_.taps[pass];
         int least = 2 * MARGIN;
@@ -133,7 +134,8 @@ public:
         for (int weight = 0; weight < AdaptivePrior::WEIGHTS; ++weight) {
             for (int scale = 0; scale < NUM_SCALES; ++scale) {
                 int64_t bits = 0;
-                for (int more = 0; more < STEPS; ++more) bits += later_[weight][more][std::min(scale + more, NUM_SCALES - 1)];
+                for (int more = 0; more < STEPS; ++more)
+                    bits += later_[weight][more][std::min(scale + more, NUM_SCALES - 1)];
                 if (least < 0 || bits < least) {
                     least = bits;
                     parameters[0] = uint8_t(weight);

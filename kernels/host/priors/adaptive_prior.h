@@ -27,8 +27,8 @@ public:
     std::array<int16_t, MAGNITUDES> magnitude;
 };
 
-// Returns the parameters, (channels, PARAMETERS), with which `prior` would code symbols (channels, height, width) in the
-// fewest bits, by exhaustive search. `costs`: of each bin in each row of the tables, in 1/256 bit.
+// Returns the parameters, (channels, PARAMETERS), with which `prior` would code symbols (channels, height, width) in
+// the fewest bits, by exhaustive search. `costs`: of each bin in each row of the tables, in 1/256 bit.
 std::vector<uint8_t> fit_adaptive(const AdaptivePrior& prior, const TileParameters& tile, const int16_t* symbols,
                                   const int32_t* costs);
 

@@ -9,7 +9,7 @@
 
 namespace sdtrt {
 
-constexpr int LATENT_LIMIT = 1023;  // of the magnitude of latents and of hidden units
+constexpr int LATENT_LIMIT = 1023;                 // of the magnitude of latents and of hidden units
 constexpr int HIDDEN_SHIFT = 6, SECOND_SHIFT = 9;  // fractional bits of the weights of the two hidden layers
 
 constexpr int ROWS_AT_ONCE = 6;  // results that a kernel computes together, in registers
@@ -64,25 +64,25 @@ struct Network {
 
 // The outputs of a network become contexts: see section 3.5.
 struct ContextScale {
-    int64_t inverse_step;   // the inverse of the quantization step, times 2^22
-    int32_t index_offset;   // added to outputs before they become scale indices
+    int64_t inverse_step;  // the inverse of the quantization step, times 2^22
+    int32_t index_offset;  // added to outputs before they become scale indices
     bool predicted;
 };
 
 // Memory for the inputs and the intermediate results of a network, for one thread.
 struct Scratch {
-    std::vector<Pair> inputs;          // (pairs, CHUNK), where they are copied
-    std::vector<const Pair*> places;   // of each pair of inputs
-    std::vector<uint16_t> nonzero;     // the pairs of inputs that are not all 0
-    std::vector<Pair> hidden;          // (pairs, block), of either hidden layer
-    std::vector<int32_t> sums;         // (padded rows, block), of the first layer, then of either other one
-    std::vector<int32_t> outputs;      // (outputs, CHUNK)
+    std::vector<Pair> inputs;               // (pairs, CHUNK), where they are copied
+    std::vector<const Pair*> input_starts;  // where the values of each pair of inputs begin
+    std::vector<uint16_t> nonzero;          // the pairs of inputs that are not all 0
+    std::vector<Pair> hidden;               // (pairs, block), of either hidden layer
+    std::vector<int32_t> sums;              // (padded rows, block), of the first layer, then of either other one
+    std::vector<int32_t> outputs;           // (outputs, CHUNK)
 
     // `largest`: a network whose layers are as large as the largest ones. `block`: positions that a kernel computes
     // together.
     Scratch(const Network& largest, int block)
         : inputs(size_t(largest.first.pairs) * CHUNK),
-          places(size_t(largest.first.pairs)),
+          input_starts(size_t(largest.first.pairs)),
           nonzero(size_t(largest.first.pairs) + 1),
           hidden(size_t(std::max(largest.second.pairs, largest.output.pairs)) * block),
           sums(size_t(largest.first.padded_rows + std::max(largest.second.padded_rows, largest.output.padded_rows)) *

@@ -18,15 +18,16 @@ struct Chunk {
     int64_t first() const { return part->first + int64_t(first_row) * part->columns + first_column; }
 };
 
-// Divides the positions of a pass. Rows longer than `block`, the positions that are computed together, are read in place,
-// each by itself. Other rows are copied, as many as fit a chunk.
+// Divides the positions of a pass. Rows longer than `block`, the positions that are computed together, are read in
+// place, each by itself. Other rows are copied, as many as fit a chunk.
 std::vector<Chunk> chunks_of(const Grid& grid, int block) {
     std::vector<Chunk> chunks;
     for (const Part& part : grid.parts) {
         const int rows = grid.stride == 2 && part.columns > block ? 1 : std::max(1, CHUNK / part.columns);
         for (int row = 0; row < part.rows; row += rows) {
             for (int column = 0; column < part.columns; column += CHUNK) {
-                chunks.push_back({&part, row, std::min(row + rows, part.rows), column, std::min(column + CHUNK, part.columns)});
+                chunks.push_back(
+                    {&part, row, std::min(row + rows, part.rows), column, std::min(column + CHUNK, part.columns)});
             }
         }
     }
@@ -58,42 +59,45 @@ public:
             }
         }
         while (int(scratch_.size()) < team.size()) scratch_.emplace_back(prior_.largest, kernels_.block);
-        const Pass& of = prior_.passes[pass];
-        const ContextScale scale = {tile_.inverse_step, INDICES_PER_CODE * (MIDDLE_CODE - tile_.step_code), of.predicted};
+        const Pass& coding_pass = prior_.passes[pass];
+        const ContextScale scale = {tile_.inverse_step, INDICES_PER_CODE * (MIDDLE_CODE - tile_.step_code),
+                                    coding_pass.predicted};
         const std::vector<Chunk> chunks = chunks_of(grid, kernels_.block);
         team.for_each(int64_t(chunks.size()), [&](int64_t n, int thread) {
             const Chunk& chunk = chunks[n];
             Scratch& scratch = scratch_[thread];
             find_inputs(prior_.inputs[pass], grid.stride, chunk, scratch);
             kernels_.run(network, bias.data(), chunk.count(), scratch);
-            const int channels = of.stop - of.start;
+            const int channels = coding_pass.stop - coding_pass.start;
             for (int channel = 0; channel < channels; ++channel) {
-                const int32_t* places = &scratch.outputs[int64_t(channel) * CHUNK];
+                const int32_t* outputs = &scratch.outputs[int64_t(channel) * CHUNK];
                 const int64_t first = channel * grid.positions + chunk.first();
-                kernels_.to_contexts(scale, places, places + int64_t(channels) * CHUNK, chunk.count(), &contexts.rows[first],
-                                     &contexts.bases[first], of.predicted ? &contexts.origins[first] : nullptr);
+                kernels_.to_contexts(scale, outputs, outputs + int64_t(channels) * CHUNK, chunk.count(),
+                                     &contexts.rows[first], &contexts.bases[first],
+                                     coding_pass.predicted ? &contexts.origins[first] : nullptr);
             }
         });
     }
 
     void put(int pass, const Grid& grid, const int32_t* symbols, const Contexts& contexts, ThreadTeam& team) override {
-        const Pass& of = prior_.passes[pass];
-        team.for_each(of.stop - of.start, [&](int64_t channel, int) {
+        const Pass& coding_pass = prior_.passes[pass];
+        team.for_each(coding_pass.stop - coding_pass.start, [&](int64_t channel, int) {
             const int64_t first = channel * grid.positions;
-            const int place = of.start + int(channel);
+            const int coded_channel = coding_pass.start + int(channel);
             std::vector<int16_t> units(size_t(grid.positions));
             for (int64_t n = 0; n < grid.positions; ++n) {
                 const int64_t symbol = symbols[first + n];
-                units[n] = of.predicted ? to_units(contexts.origins[first + n] + of.spacing * symbol, tile_.step, FINE_SHIFT)
-                                        : to_units(symbol, tile_.step, SYMBOL_SHIFT);
+                units[n] = coding_pass.predicted ? to_units(contexts.origins[first + n] + coding_pass.spacing * symbol,
+                                                            tile_.step, FINE_SHIFT)
+                                                 : to_units(symbol, tile_.step, SYMBOL_SHIFT);
             }
-            planes_.put(place, grid, units.data(), &Pair::first);
+            planes_.put(coded_channel, grid, units.data(), &Pair::first);
             if (!prior_.uses_magnitudes) {
-                if (place) planes_.put(place - 1, grid, units.data(), &Pair::second);
+                if (coded_channel) planes_.put(coded_channel - 1, grid, units.data(), &Pair::second);
                 return;
             }
             for (int16_t& unit : units) unit = prior_.magnitude[std::abs(unit)];
-            planes_.put(place, grid, units.data(), &Pair::second);
+            planes_.put(coded_channel, grid, units.data(), &Pair::second);
         });
     }
 
@@ -103,17 +107,17 @@ private:
         const int step = stride / 2, columns = chunk.columns(), x = chunk.part->x + chunk.first_column * stride;
         for (size_t n = 0; n < inputs.size(); ++n) {
             const Neighbour& input = inputs[n];
-            const auto place = [&](int row) {
+            const auto start_of = [&](int row) {
                 return planes_.at(input.channel, chunk.part->y + row * stride + input.dy, x + input.dx);
             };
             if (step == 1 && chunk.last_row == chunk.first_row + 1) {
-                scratch.places[n] = place(chunk.first_row);
+                scratch.input_starts[n] = start_of(chunk.first_row);
                 continue;
             }
             Pair* target = &scratch.inputs[n * CHUNK];
-            scratch.places[n] = target;
+            scratch.input_starts[n] = target;
             for (int row = chunk.first_row; row < chunk.last_row; ++row, target += columns) {
-                const Pair* source = place(row);
+                const Pair* source = start_of(row);
                 for (int column = 0; column < columns; ++column) target[column] = source[int64_t(column) * step];
             }
             std::fill(target, target + (-chunk.count() & (kernels_.block - 1)), Pair{});

@@ -29,8 +29,8 @@ public:
 
     std::vector<std::vector<Neighbour>> inputs;
     std::vector<Network> networks;
-    // Whether a pair is a latent and its compressed magnitude, which are 0 together. Otherwise it is the latent and that
-    // of the next channel.
+    // Whether a pair is a latent and its compressed magnitude, which are 0 together. Otherwise it is the latent and
+    // that of the next channel.
     bool uses_magnitudes;
     Network largest;  // sizes only: the maximum of each over all passes
     std::array<int16_t, LATENT_LIMIT + 1> magnitude;

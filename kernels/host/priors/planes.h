@@ -87,9 +87,9 @@ public:
     // parity is the next pair.
     const Pair* at(int channel, int y, int x) const { return &pairs_[index(channel, y + MARGIN, x + MARGIN)]; }
 
-    // Stores one number of the pairs for each position of a pass in one channel, and extends them over inner edges: each
-    // position in the margin takes the number of the nearest row and column of the same part.
-    void put(int channel, const Grid& grid, const int16_t* values, int16_t Pair::*number) {
+    // Stores one number of the pairs for each position of a pass in one channel, and extends them over inner edges:
+    // each position in the margin takes the number of the nearest row and column of the same part.
+    void put(int channel, const Grid& grid, const int16_t* values, int16_t Pair::* number) {
         const int step = grid.stride / 2;
         for (const Part& part : grid.parts) {
             for (int row = 0; row < part.rows; ++row) {
@@ -109,12 +109,13 @@ private:
         return ((parity * shape_.channels + channel) * rows_ + padded_y / 2) * columns_ + padded_x / 2;
     }
 
-    void extend(int channel, const Part& part, int stride, int16_t Pair::*number) {
+    void extend(int channel, const Part& part, int stride, int16_t Pair::* number) {
         const int first_y = part.y + MARGIN, last_y = first_y + (part.rows - 1) * stride;
         const int first_x = part.x + MARGIN, last_x = first_x + (part.columns - 1) * stride;
         const int height = shape_.height + 2 * MARGIN, width = shape_.width + 2 * MARGIN;
         if (edges_.top) {
-            for (int y = first_y % stride; y < first_y; y += stride) copy_row(channel, y, first_y, part, stride, number);
+            for (int y = first_y % stride; y < first_y; y += stride)
+                copy_row(channel, y, first_y, part, stride, number);
         }
         if (edges_.bottom) {
             for (int y = last_y + stride; y < height; y += stride) copy_row(channel, y, last_y, part, stride, number);
@@ -131,7 +132,7 @@ private:
         }
     }
 
-    void copy_row(int channel, int target_y, int source_y, const Part& part, int stride, int16_t Pair::*number) {
+    void copy_row(int channel, int target_y, int source_y, const Part& part, int stride, int16_t Pair::* number) {
         for (int column = 0; column < part.columns; ++column) {
             const int x = part.x + MARGIN + column * stride;
             pairs_[index(channel, target_y, x)].*number = pairs_[index(channel, source_y, x)].*number;

@@ -13,8 +13,8 @@ void Prior::check() const {
     if (!tables || tables->rows() != NUM_SCALES * SUBSYMBOL_STEPS) throw std::invalid_argument("rows of tables");
     for (const Pass& pass : passes) {
         const bool is_stride = pass.stride == 2 || pass.stride == 4 || pass.stride == 8;
-        if (pass.start < 0 || pass.stop <= pass.start || pass.stop > channels || !is_stride ||
-            pass.spacing < 1 || pass.spacing > 255) {
+        if (pass.start < 0 || pass.stop <= pass.start || pass.stop > channels || !is_stride || pass.spacing < 1 ||
+            pass.spacing > 255) {
             throw std::invalid_argument("pass");
         }
         for (const Offset& offset : pass.offsets) {

@@ -18,8 +18,8 @@ constexpr int LOCATION_LIMIT = 1 << 15;  // of the magnitude of locations
 constexpr int NUM_SCALES = 32;
 constexpr int INDEX_SHIFT = 12;  // an output of a network of 2^12 is one scale index
 constexpr int32_t ORIGIN_LIMIT = OFFSET_UNITS * (LOCATION_LIMIT / SUBSYMBOL_STEPS);
-constexpr int KNOTS = 17;  // of the step embedding
-constexpr int TILE_SIDE_LIMIT = 1 << 24;              // latents: more than a file can have
+constexpr int KNOTS = 17;                              // of the step embedding
+constexpr int TILE_SIDE_LIMIT = 1 << 24;               // latents: more than a file can have
 constexpr int64_t TILE_SIZE_LIMIT = int64_t(1) << 32;  // an index within a pass has 32 bits
 
 // A pass over channels `start` to before `stop`, in coding order.
@@ -37,8 +37,8 @@ struct Window {
 
 // The context of each symbol of a pass, (channels of the pass, positions).
 struct Contexts {
-    std::vector<uint16_t> rows;   // of the tables
-    std::vector<int32_t> bases;   // locations rounded down to symbols; 0 in a predicted pass
+    std::vector<uint16_t> rows;    // of the tables
+    std::vector<int32_t> bases;    // locations rounded down to symbols; 0 in a predicted pass
     std::vector<int32_t> origins;  // in a predicted pass: the predicted latents in 1/64 step
 
     // Returns the location of a symbol, rounded to a symbol, half up.
@@ -50,7 +50,7 @@ struct TileParameters {
     Shape shape;
     InnerEdges edges;
     int step_code;
-    int64_t step, inverse_step;            // the quantization step times 2^22, and its inverse
+    int64_t step, inverse_step;           // the quantization step times 2^22, and its inverse
     std::array<int32_t, KNOTS> features;  // the step embedding
 };
 
@@ -63,7 +63,8 @@ public:
     virtual void context(int pass, const Grid& grid, Contexts& contexts, ThreadTeam& team) = 0;
 
     // Stores the symbols of a pass, (channels of the pass, positions). `contexts` are those of the pass.
-    virtual void put(int pass, const Grid& grid, const int32_t* symbols, const Contexts& contexts, ThreadTeam& team) = 0;
+    virtual void put(int pass, const Grid& grid, const int32_t* symbols, const Contexts& contexts,
+                     ThreadTeam& team) = 0;
 };
 
 class Prior {

@@ -138,8 +138,10 @@ Network make_network(const NetworkArrays& arrays, int inputs, int outputs, const
                           arrays.output.size() == size_t(outputs) * network.second_units;
     if (!is_right) throw std::invalid_argument("size of a network");
     network.first = Layer(arrays.first.data(), rows, columns, pairs);
-    network.second = Layer(arrays.second.data(), network.second_units, network.units, neighbouring_pairs(network.units));
-    network.output = Layer(arrays.output.data(), outputs, network.second_units, neighbouring_pairs(network.second_units));
+    network.second =
+        Layer(arrays.second.data(), network.second_units, network.units, neighbouring_pairs(network.units));
+    network.output =
+        Layer(arrays.output.data(), outputs, network.second_units, neighbouring_pairs(network.second_units));
     network.first_bias = arrays.first_bias;
     network.second_bias = arrays.second_bias;
     network.first_bias.resize(size_t(network.first.padded_rows));

@@ -35,7 +35,9 @@ inline Vec lanes(const Operate& operate) {
     return vec;
 }
 
-inline Vec zeros() { return lanes([](int) { return 0; }); }
+inline Vec zeros() {
+    return lanes([](int) { return 0; });
+}
 inline Vec load(const void* from) {
     Vec vec;
     std::memcpy(&vec, from, sizeof vec);
@@ -70,8 +72,8 @@ inline Vec add_pair_products(const Vec& sum, const Vec& a, const Vec& b) {
 #endif
 }
 
-#include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "network_kernels.inc"
 #include "pixel_kernels.inc"
 
 const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};
@@ -105,8 +107,8 @@ inline Vec pair_of(Vec first, Vec second) { return _mm_or_si128(first, _mm_slli_
 inline Vec either(Vec a, Vec b) { return _mm_or_si128(a, b); }
 inline bool any(Vec vec) { return _mm_movemask_epi8(_mm_cmpeq_epi8(vec, zeros())) != 0xFFFF; }
 
-#include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "network_kernels.inc"
 #include "pixel_kernels.inc"
 
 const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};
@@ -143,8 +145,8 @@ inline Vec pair_of(Vec first, Vec second) { return _mm256_or_si256(first, _mm256
 inline Vec either(Vec a, Vec b) { return _mm256_or_si256(a, b); }
 inline bool any(Vec vec) { return !_mm256_testz_si256(vec, vec); }
 
-#include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "network_kernels.inc"
 #include "pixel_kernels.inc"
 
 const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};
@@ -182,8 +184,8 @@ inline Vec pair_of(Vec first, Vec second) { return _mm512_or_si512(first, _mm512
 inline Vec either(Vec a, Vec b) { return _mm512_or_si512(a, b); }
 inline bool any(Vec vec) { return _mm512_test_epi32_mask(vec, vec) != 0; }
 
-#include "network_kernels.inc"
 #include "dct_kernels.inc"
+#include "network_kernels.inc"
 #include "pixel_kernels.inc"
 
 const Kernels KERNELS = {NAME, BLOCK, run, to_contexts, planes_to_pixels, inverse_dct};

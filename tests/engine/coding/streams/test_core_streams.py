@@ -1,7 +1,9 @@
 """The compiled core and NumPy: the same bytes, symbols, parameters and errors."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from sdtrt.engine.coding.priors.prior import Prior, shipped_prior
 from sdtrt.engine.coding.priors.prior_layout import parse_architecture
 from sdtrt.engine.coding.rdoq_search import rd_costs, search_symbols
 from sdtrt.engine.coding.streams import core_streams, numpy_streams
+from sdtrt.engine.coding.streams.damage import Damage
 from sdtrt.engine.coding.streams.decoded import ReadRules, TileParameters
 from sdtrt.engine.coding.streams.words import words_of
 from sdtrt.engine.format.latent_space import PRIOR_NAMES
@@ -297,3 +300,10 @@ def test_arrays_of_another_kind_are_refused(words: NDArray[Any]) -> None:
     prior, symbols = core_prior(shipped_prior("sd1-1")), np.zeros((4, 2, 2), np.int16)
     with pytest.raises((ValueError, BufferError)):
         compiled.decode_stream(prior, tile, words, 1, none, none.astype(np.int64), 0, 0, 0, 1, symbols, None)
+
+
+def test_damage_has_the_numbers_of_the_core() -> None:
+    source = (Path(core.__file__).parent / "host" / "symbols.h").read_text("utf-8")
+    names = re.findall(r"^    ([A-Z_]+)(?: = 0)?,", source[source.index("enum class Damage") :], re.MULTILINE)
+    assert names == [damage.name for damage in Damage]
+    assert [*Damage] == [*range(len(names))]
