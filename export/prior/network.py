@@ -10,6 +10,7 @@ from sdtrt.engine.coding.priors.network_prior import (
     KNOTS,
     LIMIT,
     MAGNITUDE,
+    WEIGHT_LIMIT,
 )
 from sdtrt.engine.coding.priors.prior_layout import UNITS_PER_LATENT, LatentPass, num_channels, units_per_latent
 from sdtrt.engine.coding.priors.tables import NUM_SCALES
@@ -66,7 +67,7 @@ class TrainablePassNetwork(nn.Module):
 
     @torch.no_grad()
     def keep_exact(self, coding_pass: LatentPass) -> None:
-        """Shrink weights whose sums the integer network could not compute exactly.
+        """Shrink weights whose sums the integer network could not compute exactly, or which exceed 16 bits.
 
         A channel whose symbols are always 0 at some quantization step would lower its scale there without limit, so
         feature weights are clamped.
@@ -82,6 +83,10 @@ class TrainablePassNetwork(nn.Module):
         output = 1024 * self.direct.abs() @ limits + 128 * LIMIT * self.output.abs().sum(1)
         rest = 1024 * (largest_of_features(self.direct_features) + self.output_bias.abs())
         shrink([self.direct, self.output], output, rest)
+        for parameter in (self.hidden, self.hidden_features):
+            parameter.clamp_(-WEIGHT_LIMIT / 128, WEIGHT_LIMIT / 128)
+        for parameter in (self.direct, self.direct_features):
+            parameter.clamp_(-WEIGHT_LIMIT / 1024, WEIGHT_LIMIT / 1024)
 
 
 def largest_of_features(weights: Tensor) -> Tensor:
