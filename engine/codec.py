@@ -95,7 +95,7 @@ class EngineCodec:
         """
         require_no_roi(options, roi_weights_of)
         codec, count = self._for_batches()
-        if count > 1:
+        if count is not None and count > 1:
 
             def encode_alone(image: ImageData) -> bytes:
                 return encode_image(codec, image, options, roi_weights_of(image) if roi_weights_of else None)
@@ -109,8 +109,11 @@ class EngineCodec:
 
         return prefetch(encode, self._analyse_batches(images, options))
 
-    def _for_batches(self) -> tuple["EngineCodec", int]:
-        """Return the codec for many images, and how many images threads should work on at once."""
+    def _for_batches(self) -> tuple["EngineCodec", int | None]:
+        """Return the codec for many images, and how many images threads should work on at once.
+
+        The number is None on a device.
+        """
         pipeline, count = self.pipeline.for_batches()
         if pipeline is self.pipeline:
             return self, count
@@ -173,11 +176,11 @@ class EngineCodec:
     ) -> Iterator[ImageData]:
         """Yield the image of each file.
 
-        On the CPU several files are decoded at once. On a GPU a second thread parses and decodes symbols while the
-        networks run.
+        On the CPU one thread decodes one file after the other, or several threads several files at once. On a GPU a
+        second thread parses and decodes symbols while the networks run.
         """
         codec, count = self._for_batches()
-        if count > 1:
+        if count is not None:
             yield from prefetch(lambda source: codec.decode(source, limits, options), sources, count)
             return
 

@@ -98,8 +98,8 @@ class GpuPipeline:
         self._lock = Lock()
         weakref.finalize(self, drain, device)  # `decode_into` does not wait, and its memory is freed with the pipeline
 
-    def for_batches(self) -> tuple["GpuPipeline", int]:
-        return self, 1  # a call takes several images
+    def for_batches(self) -> tuple["GpuPipeline", None]:
+        return self, None
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         height, width = pixels[0].shape[:2]

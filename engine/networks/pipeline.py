@@ -35,8 +35,11 @@ class Pipeline(Protocol):
     def synthesise(self, images: Sequence[DecodeRequest]) -> list[U8Array]:
         """Return the RGB pixels of images of one `batch_key`, uint8 (H, W, 3)."""
 
-    def for_batches(self) -> tuple["Pipeline", int]:
-        """Return the pipeline for many images, and how many images threads should work on at once."""
+    def for_batches(self) -> tuple["Pipeline", int | None]:
+        """Return the pipeline for many images, and how many images threads should work on at once.
+
+        The number is None on a device, which does the work of the networks beside the processor.
+        """
 
     def analyse_tiled(self, rows: ReadRows, height: int, width: int) -> Iterator[F32Array]:
         """Yield the latents of an image from top to bottom, float32 (C, n, w); see `TiledRunner`."""
