@@ -17,7 +17,7 @@ from sdtrt.engine.networks.tiling import ReadRows, TiledRunner, rows_of
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels import reference
 
-MAX_NBYTES_AT_ONCE = 1 << 25  # of a network: larger ones need too much memory for several images at once
+MAX_NBYTES_AT_ONCE = 1 << 25  # of a bundle: larger networks need too much memory for several images at once
 
 
 class CpuPipeline:
@@ -39,8 +39,9 @@ class CpuPipeline:
         with self._lock:
             if self._for_batches is None:
                 loader, count = self._loader, 1
-                names = ("encoder.onnx", "decoder.onnx")
-                if all(self._bundle.file(name).stat().st_size <= MAX_NBYTES_AT_ONCE for name in names):
+                # All files count, since weights may lie in a file of their own beside their network.
+                nbytes = sum((self._bundle.folder / name).stat().st_size for name in self._bundle.files)
+                if nbytes <= MAX_NBYTES_AT_ONCE:
                     loader, count = loader.for_batches()
                 self._for_batches = (self if loader is self._loader else CpuPipeline(loader, self._tiled)), count
             return self._for_batches

@@ -1,6 +1,7 @@
 """The choice of a backend, and the messages about backends that are not available."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 import sdtrt
+from sdtrt.engine.networks import cpu_pipeline
 from sdtrt.engine.networks.backends import BACKENDS, thread_count
 from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.openvino import OpenVino
 from sdtrt.engine.networks.backends.ort import OrtCpu
-from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
 from sdtrt.engine.networks.pipeline import BACKENDS_BY_SPEED, open_pipeline
 from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError, DeviceError
@@ -141,3 +144,14 @@ def test_openvino_threads_in_restricted_process_equal_allowed_cores(monkeypatch:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     network = OpenVino(precision="fp32").load(TINY.file("decoder.onnx"))
     assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_batches_of_large_networks_run_one_image_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of a large network lie in a file beside it."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(TINY.folder, folder)
+    tiled = TiledRunner.of(Bundle.open(folder))
+    assert CpuPipeline(OrtCpu(3), tiled).for_batches()[1] == 3
+    monkeypatch.setattr(cpu_pipeline, "MAX_NBYTES_AT_ONCE", sum(path.stat().st_size for path in folder.iterdir()) // 2)
+    pipeline = CpuPipeline(OrtCpu(3), tiled)
+    assert pipeline.for_batches() == (pipeline, 1)
