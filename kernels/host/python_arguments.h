@@ -5,7 +5,6 @@
 #include <Python.h>
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -18,33 +17,35 @@ namespace sdtrt {
 // A Python exception is set.
 struct PythonError {};
 
-// A C-contiguous array of numbers, given as a buffer. Arrays live while Python's lock is held, or while a call waits
-// for work that does not hold it.
+// A buffer of numbers of type `T`, which is const if the buffer is only read. It lives while Python's lock is held, or
+// while a call waits for work that does not hold it.
 template <class T>
-class Array {
+class NumberBuffer {
 public:
     using Number = std::remove_const_t<T>;
 
-    static constexpr int64_t ANY_COUNT = -1;
-
-    // `count`: number of values that the array must have.
-    Array(PyObject* object, const char* name, int64_t count = ANY_COUNT) {
-        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
-        if (PyObject_GetBuffer(object, &view_, flags)) throw PythonError();
-        const bool has_size = count == ANY_COUNT || size() == count;
-        if (!has_size || view_.itemsize != Py_ssize_t(sizeof(Number)) || !has_type()) {
-            PyBuffer_Release(&view_);
-            throw std::invalid_argument(std::string("an array of the wrong type or size: ") + name);
-        }
-    }
-    ~Array() { PyBuffer_Release(&view_); }
-    Array(const Array&) = delete;
-    Array& operator=(const Array&) = delete;
+    ~NumberBuffer() { PyBuffer_Release(&view_); }
+    NumberBuffer(const NumberBuffer&) = delete;
+    NumberBuffer& operator=(const NumberBuffer&) = delete;
 
     T* data() const { return static_cast<T*>(view_.buf); }
-    int64_t size() const { return view_.len / Py_ssize_t(sizeof(Number)); }
-    T& operator[](int64_t n) const { return data()[n]; }
-    std::vector<Number> to_vector() const { return {data(), data() + size()}; }
+
+protected:
+    NumberBuffer(PyObject* object, const char* name, int layout) {
+        if (PyObject_GetBuffer(object, &view_, layout | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE))) {
+            throw PythonError();
+        }
+        if (!has_type()) {
+            PyBuffer_Release(&view_);
+            refuse(name);
+        }
+    }
+
+    [[noreturn]] static void refuse(const char* name) {
+        throw std::invalid_argument(std::string("an array of the wrong type, size or layout: ") + name);
+    }
+
+    Py_buffer view_;
 
 private:
     // Returns whether the numbers are of the right kind, in the order of bytes of this machine, and aligned.
@@ -53,43 +54,46 @@ private:
         const char kind = format.back();
         const bool is_floating = kind == 'e' || kind == 'f' || kind == 'd';
         const bool is_unsigned = !is_floating && kind >= 'A' && kind <= 'Z';
-        return is_floating == std::is_floating_point_v<Number> && is_unsigned == std::is_unsigned_v<Number> &&
-               format[0] != '>' && format[0] != '!' && reinterpret_cast<uintptr_t>(view_.buf) % alignof(Number) == 0;
+        return view_.itemsize == Py_ssize_t(sizeof(Number)) && is_floating == std::is_floating_point_v<Number> &&
+               is_unsigned == std::is_unsigned_v<Number> && format[0] != '>' && format[0] != '!' &&
+               reinterpret_cast<uintptr_t>(view_.buf) % alignof(Number) == 0;
+    }
+};
+
+// A C-contiguous array.
+template <class T>
+class Array : public NumberBuffer<T> {
+public:
+    static constexpr int64_t ANY_COUNT = -1;
+
+    // `count`: number of values that the array must have.
+    Array(PyObject* object, const char* name, int64_t count = ANY_COUNT)
+        : NumberBuffer<T>(object, name, PyBUF_C_CONTIGUOUS) {
+        if (count != ANY_COUNT && size() != count) this->refuse(name);
     }
 
-    Py_buffer view_;
+    int64_t size() const { return this->view_.len / Py_ssize_t(sizeof(T)); }
+    T& operator[](int64_t n) const { return this->data()[n]; }
+    std::vector<typename NumberBuffer<T>::Number> to_vector() const { return {this->data(), this->data() + size()}; }
 };
 
 // An array of (rows, columns, channels) of which rows need not follow each other in memory.
 template <class T>
-class Image {
+class Image : public NumberBuffer<T> {
 public:
-    using Number = std::remove_const_t<T>;
-
-    Image(PyObject* object, const char* name) {
-        const int flags = PyBUF_STRIDES | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
-        if (PyObject_GetBuffer(object, &view_, flags)) throw PythonError();
-        const Py_ssize_t size = sizeof(Number);
-        const bool has_layout = view_.ndim == 3 && view_.itemsize == size && view_.strides[2] == size &&
-                                view_.strides[1] == size * view_.shape[2] && view_.strides[0] % size == 0 &&
-                                view_.shape[0] <= INT32_MAX && view_.shape[1] <= INT32_MAX && view_.shape[2] <= 4;
-        if (!has_layout) {
-            PyBuffer_Release(&view_);
-            throw std::invalid_argument(std::string("an array of the wrong type or layout: ") + name);
-        }
+    Image(PyObject* object, const char* name) : NumberBuffer<T>(object, name, PyBUF_STRIDES) {
+        const Py_buffer& view = this->view_;
+        const Py_ssize_t size = sizeof(T);
+        const bool has_layout = view.ndim == 3 && view.strides[2] == size && view.strides[1] == size * view.shape[2] &&
+                                view.strides[0] % size == 0 && view.shape[0] <= INT32_MAX &&
+                                view.shape[1] <= INT32_MAX && view.shape[2] <= 4;
+        if (!has_layout) this->refuse(name);
     }
-    ~Image() { PyBuffer_Release(&view_); }
-    Image(const Image&) = delete;
-    Image& operator=(const Image&) = delete;
 
-    T* data() const { return static_cast<T*>(view_.buf); }
-    int rows() const { return int(view_.shape[0]); }
-    int columns() const { return int(view_.shape[1]); }
-    int channels() const { return int(view_.shape[2]); }
-    int64_t stride() const { return view_.strides[0] / Py_ssize_t(sizeof(Number)); }  // values from row to row
-
-private:
-    Py_buffer view_;
+    int rows() const { return int(this->view_.shape[0]); }
+    int columns() const { return int(this->view_.shape[1]); }
+    int channels() const { return int(this->view_.shape[2]); }
+    int64_t stride() const { return this->view_.strides[0] / Py_ssize_t(sizeof(T)); }  // values from row to row
 };
 
 // An array, or None.
