@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
@@ -73,10 +74,20 @@ def add_output(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rate(command: argparse.ArgumentParser) -> None:
+    rate = command.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
+    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality with at most N bytes a file")
+    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality with at most B bits per pixel")
+    rate.add_argument(
+        "--target-psnr", type=positive, metavar="DB", help="smallest file whose image has a PSNR of at least DB"
+    )
+
+
 def add_output_quality(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output-quality",
-        type=output_quality,
+        type=integer_within(1, 100),
         metavar="N",
         help="quality of JPEG, WebP and AVIF files, 1 to 100 (default 90)",
     )
@@ -85,7 +96,7 @@ def add_output_quality(command: argparse.ArgumentParser) -> None:
 def add_png_level(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--png-level",
-        type=png_level,
+        type=integer_within(0, 9),
         default=PNG_LEVEL,
         metavar="N",
         help="compression of PNG files, 0 (fast) to 9 (small for drawings) (default %(default)s)",
@@ -134,18 +145,16 @@ def quality(text: str) -> float:
     return value
 
 
-def output_quality(text: str) -> int:
-    value = number(text, int)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is outside 1 to 100")
-    return value
+def integer_within(low: int, high: int) -> Callable[[str], int]:
+    """Return a function that parses a whole number from `low` to `high`."""
 
+    def parse(text: str) -> int:
+        value = number(text, int)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is outside {low} to {high}")
+        return value
 
-def png_level(text: str) -> int:
-    value = number(text, int)
-    if not 0 <= value <= 9:
-        raise argparse.ArgumentTypeError(f"{text} is outside 0 to 9")
-    return value
+    return parse
 
 
 def region(text: str) -> Region:

@@ -7,10 +7,9 @@ from sdtrt.cli.parsers.arguments import (
     add_inner_command,
     add_output_quality,
     add_quiet,
+    add_rate,
     denoise,
-    positive,
     positive_count,
-    quality,
     whole_number,
 )
 from sdtrt.engine.coding.encode_options import DEFAULT_EFFORT, SEARCH_ITERATIONS
@@ -28,13 +27,7 @@ def add_dataset_arguments(command: argparse.ArgumentParser) -> None:
     inner = command.add_subparsers(dest="operation", required=True, metavar="OPERATION")
 
     one = add_operation(inner, "encode", "images to .sdt files", writes=True)
-    rate = one.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality with at most N bytes a file")
-    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality with at most B bits per pixel")
-    rate.add_argument(
-        "--target-psnr", type=positive, metavar="DB", help="smallest file whose image has a PSNR of at least DB"
-    )
+    add_rate(one)
     one.add_argument(
         "--effort", type=int, choices=SEARCH_ITERATIONS, default=DEFAULT_EFFORT, help="default %(default)s"
     )

@@ -10,12 +10,10 @@ from sdtrt.cli.parsers.arguments import (
     add_output,
     add_output_quality,
     add_png_level,
+    add_rate,
     add_roi,
     denoise,
     image_size,
-    positive,
-    positive_count,
-    quality,
     region,
     scale,
     start_command,
@@ -27,13 +25,7 @@ from sdtrt.engine.networks.choices import BUILT_IN, LOOKS
 def add_encode_arguments(command: argparse.ArgumentParser) -> None:
     start_command(command, "sdtrt.cli.images:encode")
     add_inputs(command, "image files, - or /dev/stdin for standard input")
-    rate = command.add_mutually_exclusive_group()
-    rate.add_argument("-q", "--quality", type=quality, help="1 to 100 (default 50)")
-    rate.add_argument("--max-bytes", type=positive_count, metavar="N", help="best quality with at most N bytes a file")
-    rate.add_argument("--bpp", type=positive, metavar="B", help="best quality with at most B bits per pixel")
-    rate.add_argument(
-        "--target-psnr", type=positive, metavar="DB", help="smallest file whose image has a PSNR of at least DB"
-    )
+    add_rate(command)
     command.add_argument(
         "--effort",
         type=int,
