@@ -176,6 +176,7 @@ def new_plot(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
     from matplotlib import pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "sdtrt"
+    mpl.rcParams["svg.fonttype"] = "none"  # text stays text, which is smaller than outlines
     return plt.subplots(1, panels, figsize=(width, height), layout="constrained")
 
 

@@ -279,7 +279,7 @@ class ImageEncoder:
             coefficients = forward_dct(residual[slice(*rows), slice(*columns)])
             return residual_codec.encode_residual(coefficients, residual_step, self._block_lambdas(rows, columns))
 
-        segments = parallel_map(encode_tile, self._pixel_tiles(file), core.threads())
+        segments = parallel_map(encode_tile, self._pixel_tiles(file), core.threads_over_tiles())
         return with_segments(file, "residual", segments, residual_step=residual_step) if any(segments) else file
 
     def _latent_rate_weights(self, quality: float) -> F32Array | None:

@@ -19,7 +19,7 @@ from sdtrt.process.threads import available_cpus
 PURE = "SDTRT_PURE"  # the environment variable that turns the core off if it is 1
 INTERFACE = 1  # the number in `kernels/host/module.cpp`
 NOT_COMPILED = (
-    "three to eight times as slow as the compiled core, which is not in this installation: there was no C++ compiler "
+    "three to six times as slow as the compiled core, which is not in this installation: there was no C++ compiler "
     "when it was made, or it is a pure wheel"
 )
 MAX_THREADS_IN_TILE = 4  # a part of the work is done by one thread
@@ -31,7 +31,7 @@ def compiled() -> Any | None:
     return None if variable(PURE) == "1" else _load()[0]
 
 
-def threads() -> int | None:
+def threads_over_tiles() -> int | None:
     """Return how many threads may code tiles: 1 if NumPy does it, which holds Python's lock; None for one a core."""
     return 1 if compiled() is None else None
 

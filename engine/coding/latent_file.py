@@ -142,7 +142,8 @@ class LatentFileWriter:
         self._pending = [latents[:, count:]]
         steps = channel_steps(self._profile, self._header)
         scaled = reference.scale_to_steps(latents[:, :count], self._profile.mean, steps)
-        threads = core.threads() if self._options.search is None else 1  # a search has networks with own threads
+        # The networks of a search have threads of their own.
+        threads = core.threads_over_tiles() if self._options.search is None else 1
 
         def encode_tile(columns: Span) -> TileStream:
             return self._encode_tile(np.ascontiguousarray(scaled[:, :, slice(*columns)]), rows, columns)

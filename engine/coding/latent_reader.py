@@ -108,7 +108,7 @@ class LatentReader:
             for column in overlapping(self._tile_columns, columns)
         ]
         missing = [tile for tile in tiles if tile not in self._tiles]
-        decoded_tiles = parallel_map(self._decode_or_salvage_tile, missing, core.threads())
+        decoded_tiles = parallel_map(self._decode_or_salvage_tile, missing, core.threads_over_tiles())
         self._tiles |= zip(missing, decoded_tiles, strict=True)
         decoded = self._assemble(((tile, self._tiles[tile]) for tile in tiles), rows, columns)
         while len(self._tiles) > CACHED_TILE_ROWS * layout.columns:
@@ -146,7 +146,7 @@ class LatentReader:
             offsets = None if decoded.recon_offsets is None else decoded.recon_offsets[chosen]
             return DecodedStream(decoded.symbols[chosen], offsets)
 
-        tiles = enumerate(parallel_map(decode_tile, range(len(self._places)), core.threads()))
+        tiles = enumerate(parallel_map(decode_tile, range(len(self._places)), core.threads_over_tiles()))
         decoded = self._assemble(tiles, (0, self.shape[1]), (0, self.shape[2]))
         steps, profile = self.channel_steps[chosen], self.profile
         return attach_recon_offsets(decoded, profile.mean[chosen], steps, profile.recon_offset[chosen])

@@ -75,7 +75,7 @@ class LayerReader:
             if tile.overlay is not None:
                 reference.apply_overlay(pixels[in_pixels], tile.overlay[in_tile])
 
-        parallel_map(apply_tile, numbers, core.threads())
+        parallel_map(apply_tile, numbers, core.threads_over_tiles())
         return pixels
 
     def apply_to_preview(self, pixels: U8Array, scale: int) -> U8Array:

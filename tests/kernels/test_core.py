@@ -28,13 +28,13 @@ def test_pure(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_not_pure(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     is_there, description = described(monkeypatch, value)
     assert is_there == str(core._load()[0] is not None)
-    assert description.startswith("compiled, with " if is_there == "True" else "NumPy, three to eight times as slow")
+    assert description.startswith("compiled, with " if is_there == "True" else "NumPy, three to six times as slow")
 
 
 def test_core_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "compiled", lambda: None)
     monkeypatch.setattr(core, "_load", lambda: (None, core.NOT_COMPILED))
-    assert core.description().startswith("NumPy, three to eight times as slow as the compiled core, which is not")
+    assert core.description().startswith("NumPy, three to six times as slow as the compiled core, which is not")
 
 
 @pytest.mark.skipif(core._load()[0] is None, reason="no compiled core")
