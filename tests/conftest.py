@@ -77,9 +77,9 @@ def photo() -> Callable[[int, int], Pixels]:
 def no_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine without OpenVINO."""
     monkeypatch.setitem(sys.modules, "openvino", None)
-    openvino._core.cache_clear()
+    openvino._started_core.cache_clear()
     yield
-    openvino._core.cache_clear()
+    openvino._started_core.cache_clear()
 
 
 @pytest.fixture(params=[False, True], ids=["without bfloat16", "with bfloat16"])

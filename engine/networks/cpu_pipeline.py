@@ -1,7 +1,6 @@
 """Images to latents and back on the CPU: NumPy kernels, and networks by ONNX Runtime or OpenVINO."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from sdtrt.engine.coding.quantized_latents import FloatLatents, QuantizedLatents
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.backends import Network, NetworkLoader
+from sdtrt.engine.networks.backends import NetworkLoader
 from sdtrt.engine.networks.decode_request import DecodeRequest
+from sdtrt.engine.networks.open_networks import OpenNetworks
 from sdtrt.engine.networks.tiling import ReadRows, TiledRunner, rows_of
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.kernels import reference
@@ -28,23 +28,21 @@ class CpuPipeline:
     def __init__(self, loader: NetworkLoader, tiled: TiledRunner) -> None:
         self.name = f"{loader.name} on the CPU"
         self._bundle, self._loader, self._tiled = tiled.bundle, loader, tiled
-        self._networks: dict[str, Network] = {}
+        self._networks = OpenNetworks(lambda name: loader.load(tiled.bundle.file(name)))
         self._for_batches: tuple[CpuPipeline, int] | None = None
-        self._lock = Lock()  # so that several threads load a network once
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         return [np.concatenate([*self.analyse_tiled(rows_of(image), *image.shape[:2])], axis=1) for image in pixels]
 
     def for_batches(self) -> tuple["CpuPipeline", int]:
-        with self._lock:
-            if self._for_batches is None:
-                loader, count = self._loader, 1
-                # All files count, since weights may lie in a file of their own beside their network.
-                nbytes = sum((self._bundle.folder / name).stat().st_size for name in self._bundle.files)
-                if nbytes <= MAX_NBYTES_AT_ONCE:
-                    loader, count = loader.for_batches()
-                self._for_batches = (self if loader is self._loader else CpuPipeline(loader, self._tiled)), count
-            return self._for_batches
+        if self._for_batches is None:
+            loader, count = self._loader, 1
+            # All files count, since weights may lie in a file of their own beside their network.
+            nbytes = sum((self._bundle.folder / name).stat().st_size for name in self._bundle.files)
+            if nbytes <= MAX_NBYTES_AT_ONCE:
+                loader, count = loader.for_batches()
+            self._for_batches = (self if loader is self._loader else CpuPipeline(loader, self._tiled)), count
+        return self._for_batches
 
     def analyse_tiled(self, rows: ReadRows, height: int, width: int) -> Iterator[F32Array]:
         return self._tiled.analyse_tiled(rows, height, width, self._encode)
@@ -82,10 +80,7 @@ class CpuPipeline:
         return self._run("unet.onnx", {"latents": latents, "timestep": timestep})["prediction"]
 
     def _run(self, name: str, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
-        with self._lock:
-            if name not in self._networks:
-                self._networks[name] = self._loader.load(self._bundle.file(name))
-        outputs = self._networks[name].run(inputs)
+        outputs = self._networks.get(name).run(inputs)
         for tensor, values in outputs.items():
             if not np.isfinite(values).all():
                 raise BundleError(f"the output {tensor} of {self._bundle.name}'s {name} is not finite")

@@ -1,16 +1,14 @@
 """The distortion of a decoder's image, and its gradient with respect to the latents."""
 
-from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sdtrt._arrays import F32Array
+from sdtrt.engine.networks.backends import Network
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.open_networks import OpenNetworks
 from sdtrt.errors import BundleError
-
-if TYPE_CHECKING:
-    from sdtrt.engine.networks.backends.ort import OrtNetwork
 
 FILE = "gradient.onnx"  # it reads its weights from decoder.onnx
 
@@ -39,18 +37,14 @@ class DecoderGradient:
 
     def __init__(self, bundle: Bundle, threads: int | None) -> None:
         self._bundle, self._threads = bundle, threads
-        self._network: OrtNetwork | None = None
-        self._lock = Lock()  # so that several threads load the network once
+        self._networks = OpenNetworks(self._load)
         self.pixel_range, self.receptive_radius = bundle.pixel_range, bundle.receptive_radius or 0
 
-    def _loaded(self) -> "OrtNetwork":
+    def _load(self, name: str) -> Network:
         from sdtrt.engine.networks.backends.ort import OrtCpu  # here, so that `import sdtrt.codec` stays fast
 
-        with self._lock:
-            if self._network is None:
-                self._bundle.file("decoder.onnx")  # checks the hash of the weights
-                self._network = OrtCpu(self._threads).load(self._bundle.file(FILE))
-            return self._network
+        self._bundle.file("decoder.onnx")  # checks the hash of the weights
+        return OrtCpu(self._threads).load(self._bundle.file(name))
 
     def evaluate(
         self, latents: F32Array, quant_step: float, target: F32Array, weights: F32Array, structure: F32Array
@@ -72,7 +66,7 @@ class DecoderGradient:
         inputs |= {"weights": weights[None, None], "structure": structure[None, None]}
         if self._bundle.decoder_takes_step:
             inputs["step"] = np.array([quant_step], np.float32)
-        outputs = self._loaded().run(inputs)
+        outputs = self._networks.get(FILE).run(inputs)
         if not all(np.isfinite(planes).all() for planes in outputs.values()):
             raise BundleError(f"the output of {self._bundle.name}'s {FILE} is not finite")
         return Distortion(outputs["errors"][0, 0], outputs["lost"][0, 0], outputs["gradient"][0])

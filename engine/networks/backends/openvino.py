@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -47,6 +48,8 @@ def import_openvino() -> ModuleType:
         import openvino.frontend
     except ImportError as error:
         raise DeviceError(f"OpenVINO is missing ({error}); install it with: {install_command('openvino')}") from error
+    except OSError as error:  # its import reads the current folder, which may be gone
+        raise DeviceError(f"OpenVINO cannot be imported here ({error})") from error
     finally:
         if hidden:
             del sys.modules[TELEMETRY]
@@ -54,8 +57,23 @@ def import_openvino() -> ModuleType:
 
 
 @functools.cache
+def _started_core() -> tuple[Any, int]:
+    return import_openvino().Core(), os.getpid()
+
+
 def _core() -> Any:
-    return import_openvino().Core()
+    """Return OpenVINO's `Core`.
+
+    Raises:
+        DeviceError: OpenVINO is missing or broken, or the process was forked after OpenVINO had started.
+    """
+    core, process = _started_core()
+    if process != os.getpid():  # its threads are not in this process, and a network would wait for them without end
+        raise DeviceError(
+            "OpenVINO does not run in a process that was forked after its first use; start processes with spawn, "
+            "or choose backend ort"
+        )
+    return core
 
 
 def version() -> str:
@@ -253,6 +271,7 @@ class OpenVinoNetwork:
         return self._infer(self._fp32(), inputs) if is_narrow(outputs) else outputs
 
     def _infer(self, compiled: Any, inputs: Mapping[str, F32Array]) -> dict[str, F32Array]:
+        _core()  # raises after a fork
         try:
             outputs = compiled.create_infer_request().infer(dict(inputs), share_inputs=True)
         except Exception as error:  # the exceptions of OpenVINO have no other common base

@@ -1,11 +1,13 @@
 """OpenVINO: its results beside those of ONNX Runtime, its cache, and its errors."""
 
+import errno
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import numpy as np
@@ -373,3 +375,20 @@ def test_open_pipeline_without_openvino_names_the_extra(no_openvino: None) -> No
 def test_open_pipeline_without_onnxruntime_uses_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert open_pipeline(TiledRunner.of(TINY)).name == "openvino on the CPU"
+
+
+def test_open_pipeline_where_openvino_cannot_be_imported_takes_onnx_runtime(
+    no_openvino: None, bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its import reads the current folder, which may be gone."""
+
+    class NoFolder(MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "openvino":
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.delitem(sys.modules, "openvino")
+    monkeypatch.setattr(sys, "meta_path", [NoFolder(), *sys.meta_path])
+    assert open_pipeline(TiledRunner.of(TINY), device="cpu").name.startswith("ort")
+    with pytest.raises(DeviceError, match=r"OpenVINO cannot be imported here .*No such file or directory"):
+        open_pipeline(TiledRunner.of(TINY), "openvino")
