@@ -9,7 +9,7 @@ from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_file import SymbolSearch
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quality_scale import vivid_weight
+from sdtrt.engine.coding.quality_scale import look_weight
 from sdtrt.engine.coding.quantized_latents import FloatLatents
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.encoder import NetworkInput, encode_image, network_pixels, overlay_if_useful
@@ -236,24 +236,26 @@ class EngineCodec:
         Raises:
             BundleError: if the bundle lacks a network for the options.
         """
-        header, unet, vivid = reader.file.header, self.bundle.unet, self._vivid_weight(reader.file, options)
+        header, unet, look = reader.file.header, self.bundle.unet, self._look_and_weight(reader.file, options)
         if unet is None and options.denoise_steps:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
         if unet is not None:
             trajectory = unet.trajectory(header.prior, header.quant_step, reader.channel_steps, options.denoise_steps)
             if trajectory is not None:
-                return DecodeRequest(reader.read().pad_to_multiple(unet.multiple), header, trajectory, vivid)
+                return DecodeRequest(reader.read().pad_to_multiple(unet.multiple), header, trajectory, *look)
         decode_now = decode_now and self._tiled.fits_one_tile(*reader.shape[1:])
-        return DecodeRequest(reader.read() if decode_now else reader, header, vivid_weight=vivid)
+        return DecodeRequest(reader.read() if decode_now else reader, header, None, *look)
 
-    def _vivid_weight(self, file: File, options: DecodeOptions) -> float:
-        """Return the weight of the vivid decoder, 0 to 1, in a file's pixels."""
+    def _look_and_weight(self, file: File, options: DecodeOptions) -> tuple[Look, float]:
+        """Return the look of a file's pixels, and the weight of its decoder; faithful if that would be 0."""
         look = self.bundle.look if options.look == "auto" else options.look
-        if look == "faithful":
-            return 0.0
-        if not self.bundle.has_vivid_decoder:
-            raise BundleError(f"model {self.bundle.name} has no decoder for the vivid look; decode with look faithful")
-        return vivid_weight(file.layout.residual_step)
+        if look not in self.bundle.looks:
+            raise BundleError(
+                f"model {self.bundle.name} has no decoder for the look {look}; its looks are "
+                f"{', '.join(self.bundle.looks)}"
+            )
+        weight = look_weight(look, file.layout.residual_step)
+        return (look, weight) if weight else ("faithful", 1.0)
 
     def analyse(self, pixels: U8Array) -> F32Array:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""

@@ -1,5 +1,6 @@
 """Main path of `sdtrt import`: a pair of ONNX networks -> checks -> adapters -> bundle."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sdtrt.export.import_options import ImportOptions
 from sdtrt.export.latents.profiles import choose_profile
 from sdtrt.export.latents.receptive_field import measure_receptive_radius
 from sdtrt.export.latents.statistics import CodecPair
-from sdtrt.export.pair import decoders_of, run_once, trial_planes, write_networks
+from sdtrt.export.pair import run_once, trial_planes, write_networks
 from sdtrt.progress import announce
 
 TRIAL_SIDES = (64, 96)  # pixels: networks must take both, in a batch of two
@@ -44,14 +45,14 @@ def import_pair(options: ImportOptions) -> list[str]:
     space = valid_name(options.latent_space or space_of_weights(onnx_graph.fingerprint(pair.encoder.model)))
     with new_bundle(options.out, force=options.force) as folder:
         write_networks(pair, folder, options)
-        codec, vivid = _try(folder, options, space)
+        codec, others = _try(folder, options, space)
         if options.gradient:
             announce("deriving the decoder's gradient", quiet=options.quiet)
             write_gradient(folder / "decoder.onnx", folder / "gradient.onnx", codec.downscale, options.input_range)
         announce("measuring the latents", quiet=options.quiet)
         profile, warnings = choose_profile(space, codec, options.photos, quiet=options.quiet)
         announce("measuring how far the networks look", quiet=options.quiet)
-        reach, reach_message = measure_receptive_radius(codec, vivid)
+        reach, reach_message = measure_receptive_radius(codec, others)
         write_manifest(
             folder,
             {
@@ -67,11 +68,15 @@ def import_pair(options: ImportOptions) -> list[str]:
     return [*pair.notes, reach_message, *warnings]
 
 
-def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, Network | None]:
-    """Return the adapted pair and the vivid decoder after round trips at two sizes; `BundleError` if one fails."""
+def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, Mapping[str, Network]]:
+    """Return the adapted pair, and the decoders of other looks by look, after round trips at two sizes.
+
+    Raises:
+        BundleError: A round trip fails.
+    """
     backend = OrtCpu()
     encoder = backend.load(folder / "encoder.onnx")
-    decoders = {path: backend.load(folder / name) for name, path in decoders_of(options).items()}
+    decoders = {name: backend.load(folder / f"{name}.onnx") for name in options.decoders}
     downscale = 0
     for side in TRIAL_SIDES:
         width, height = 2 * side, side
@@ -84,7 +89,8 @@ def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, N
             raise BundleError(
                 f"{options.encoder}: {width}x{height} pixels give latents {latents.shape}: no integer factor"
             )
-        for path, decoder in decoders.items():
+        for name, decoder in decoders.items():
+            path = options.decoders[name]
             back = _run(decoder, path, "latents", latents, "pixels")
             if back.shape != planes.shape:
                 raise BundleError(
@@ -97,8 +103,7 @@ def _try(folder: Path, options: ImportOptions, space: str) -> tuple[CodecPair, N
             f"{options.encoder}: 'latents' has {latents.shape[1]} channels, {downscale} pixels wide each; "
             f"latent space {space} has {known.channels}, {known.downscale} pixels wide"
         )
-    vivid = decoders[options.vivid] if options.vivid else None
-    return CodecPair(encoder, decoders[options.decoder], *options.input_range, downscale), vivid
+    return CodecPair(encoder, decoders.pop("decoder"), *options.input_range, downscale), decoders
 
 
 def _run(network: Any, path: Path, source: str, values: np.ndarray, target: str) -> np.ndarray:
@@ -127,7 +132,7 @@ def _description(options: ImportOptions) -> dict[str, Any]:
     return {
         "encoder": options.encoder.name,
         "decoder": options.decoder.name,
-        "vivid": options.vivid.name if options.vivid else None,
+        **{look: path.name for look, path in options.decoders.items() if look != "decoder"},
         "latent_scale": options.latent_scale,
         "latent_shift": options.latent_shift,
         "output_range": list(options.output_range or options.input_range),

@@ -23,7 +23,8 @@ class ImportOptions:
         encoder: The encoder's ONNX file.
         decoder: The decoder's ONNX file.
         out: Folder of the new bundle.
-        vivid: ONNX file of a second decoder for the same latents, for the look `vivid`; None without one.
+        vivid: ONNX file of another decoder of the same latents, for the look `vivid`; None without one.
+        fast: ONNX file of another decoder of the same latents, for the look `fast`; None without one.
         latent_space: Name of the latent space; None for a space of these weights alone.
         input_range: Range of the encoder's pixels.
         output_range: Range of the decoder's pixels; None if it equals `input_range`.
@@ -42,6 +43,7 @@ class ImportOptions:
     decoder: Path
     out: Path
     vivid: Path | None = None
+    fast: Path | None = None
     latent_space: str | None = None
     input_range: tuple[float, float] = (-1.0, 1.0)
     output_range: tuple[float, float] | None = None
@@ -55,6 +57,12 @@ class ImportOptions:
     force: bool = False
     quiet: bool = True
 
+    @property
+    def decoders(self) -> dict[str, Path]:
+        """The decoders' files by their names in the bundle, without a suffix; the first is the faithful one."""
+        others = {"vivid": self.vivid, "fast": self.fast}
+        return {"decoder": self.decoder} | {name: path for name, path in others.items() if path}
+
     def check(self) -> None:
         """Raise `ValueError` or `BundleError` for invalid options; the networks are not read."""
         numbers = (*self.input_range, *(self.output_range or ()), self.latent_scale, self.latent_shift)
@@ -64,7 +72,7 @@ class ImportOptions:
         if self.sum_outputs and self.decoder_output:
             raise ValueError("--sum-outputs adds all outputs, --decoder-output selects one; give only one of the two")
         require_vacant(self.out, force=self.force)
-        for path in (self.encoder, self.decoder, *([self.vivid] if self.vivid else [])):
+        for path in (self.encoder, *self.decoders.values()):
             onnx_graph.require_file(path)
         if self.photos is not None:
             list_photos(self.photos)

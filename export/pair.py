@@ -40,7 +40,7 @@ class Pair:
 def run_once(options: ImportOptions) -> Pair:
     """Read and run the networks; `BundleError` names a tensor that does not fit."""
     encoder = Graph.read(options.encoder, channels=3)
-    decoders = {name: Graph.read(path, channels=None) for name, path in decoders_of(options).items()}
+    decoders = {f"{name}.onnx": Graph.read(path, channels=None) for name, path in options.decoders.items()}
     pixels = trial_planes(128, 64, options)
     output, encoded = _latents_of(encoder, pixels, options)
     notes = [note for graph in (encoder, *decoders.values()) for note in graph.notes]
@@ -99,11 +99,6 @@ def _chosen(values: Mapping[str, F32Array], path: Path, name: str | None, option
     if name is not None and name not in values:
         raise BundleError(f"{path} has no output {name!r}; it has {described(values)}")
     return name or next(iter(values))
-
-
-def decoders_of(options: ImportOptions) -> dict[str, Path]:
-    """Return the decoders' files by their names in the bundle."""
-    return {"decoder.onnx": options.decoder} | ({"vivid.onnx": options.vivid} if options.vivid else {})
 
 
 def _outputs_of(

@@ -17,6 +17,7 @@ KNEE, KNEE_LAMBDA = 65.0, 272.0  # quality of the knee, and lambda there
 KNEE_STEP = 36.0  # residual step at the knee, in 8-bit values
 QUALITY_PER_STEP_HALVING = 10.6  # beyond the knee: the residual step halves
 QUALITY_PER_LAMBDA_HALVING = 12.5  # up to the knee: lambda halves
+MIN_FAST_RESIDUAL_STEP = KNEE_STEP  # beside finer residuals the error of the fast decoder would be seen
 LATENT_SHARE = 0.2  # beyond the knee: change of latent quality per change of quality
 RESIDUAL_LAMBDA = 0.12  # lambda in squared residual steps per bit
 
@@ -49,6 +50,21 @@ def operating_point(quality: float, *, layers: int) -> OperatingPoint:
 def quality_for_weight(quality: float, weight: float, *, layers: int) -> float:
     """Return the quality of a region whose error counts `weight` times: the one where lambda is as much smaller."""
     return _quality_at_lambda(operating_point(quality, layers=layers).lmbda / weight, layers)
+
+
+def look_weight(look: str, residual_step: int) -> float:
+    """Return the weight of a look's decoder, 1 to 0, next to a residual; the faithful decoder has the rest.
+
+    A residual corrects the image of the faithful decoder. The fast decoder is used whole or not at all, since two
+    decoders take longer than the faithful one.
+
+    Arguments:
+        look: "faithful", "vivid" or "fast".
+        residual_step: in 1/16 of an 8-bit value, 0 without a residual.
+    """
+    if look == "vivid":
+        return vivid_weight(residual_step)
+    return float(look != "fast" or not residual_step or residual_step >= MIN_FAST_RESIDUAL_STEP * STEP_UNIT)
 
 
 def vivid_weight(residual_step: int) -> float:

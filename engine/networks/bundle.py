@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -24,7 +24,7 @@ from sdtrt.engine.format.profile import (
     resolve_profile,
     shipped_profile,
 )
-from sdtrt.engine.networks.choices import Look
+from sdtrt.engine.networks.choices import OTHER_LOOKS, Look
 from sdtrt.errors import BundleError, FormatError
 from sdtrt.process.environment import variable
 from sdtrt.process.install import repair_command
@@ -41,8 +41,9 @@ class Bundle:
     """An open bundle: its manifest.
 
     Networks take and give float32 NCHW. `encoder.onnx` maps pixels to latents, `decoder.onnx` maps latents to pixels.
-    `vivid.onnx`, `unet.onnx` and `gradient.onnx` are optional: the decoder of the vivid look, the denoiser, and the
-    gradient of the decoder (see `networks.gradient`). `*.fp16.onnx` are the same networks in half precision.
+    `vivid.onnx` and `fast.onnx` are optional, the decoders of these looks; so are `unet.onnx` and `gradient.onnx`, the
+    denoiser and the gradient of the decoder (see `networks.gradient`). `*.fp16.onnx` are the same networks in half
+    precision.
 
     Attributes:
         folder: the absolute path of the bundle.
@@ -116,8 +117,8 @@ class Bundle:
         if isinstance(profile, LatentProfile) and profile.latent_space != fields["latent_space"]:
             raise ValueError(f"latent space {fields['latent_space']}, but the profile has {profile.latent_space}")
         look, radius, prior = fields.get("look", "faithful"), fields.get("reach"), fields.get("prior")
-        if look != "faithful" and not (look == "vivid" and "vivid.onnx" in fields["files"]):
-            raise ValueError(f"look {look!r}, expected faithful, or vivid with a vivid.onnx")
+        if look not in looks_of(fields["files"]):
+            raise ValueError(f"look {look!r}, expected one of {', '.join(looks_of(fields['files']))}")
         if radius is not None and (type(radius) is not int or not 0 <= radius <= MAX_RADIUS):
             raise ValueError(f"reach {radius!r}, expected 0 to {MAX_RADIUS} latents")
         if prior is not None and not (
@@ -183,9 +184,9 @@ class Bundle:
         return path
 
     @property
-    def has_vivid_decoder(self) -> bool:
-        """Whether the bundle has a decoder for the vivid look."""
-        return "vivid.onnx" in self.files
+    def looks(self) -> tuple[Look, ...]:
+        """The looks for which the bundle has a decoder."""
+        return looks_of(self.files)
 
     @property
     def cli_name(self) -> str:
@@ -210,6 +211,11 @@ def _manifest_repair_hint(folder: Path) -> str:
     if folder.is_relative_to(built_in_root()):
         return f"restore it: {repair_command(folder)}"
     return f"remove {folder}, and make the bundle again: sdtrt export or sdtrt import"
+
+
+def looks_of(files: Collection[str]) -> tuple[Look, ...]:
+    """Return the looks for which a bundle with these files has a decoder."""
+    return "faithful", *(look for look in OTHER_LOOKS if f"{look}.onnx" in files)
 
 
 def file_hash(path: Path) -> str:

@@ -21,7 +21,7 @@ class DecodeOptions:
 
     Arguments:
         denoise: int, 0 to 1000, "off" (the same as 0) or "auto" (default).
-        look: "faithful", "vivid" or "auto" (default).
+        look: "faithful", "vivid", "fast" or "auto" (default).
 
     Raises:
         ValueError: the number of steps is out of range, or the look is unknown.
@@ -56,13 +56,15 @@ class DecodeRequest:
         latents: the latents. For an image of several tiles they may be a `LatentReader`, which `crop` reads from.
         header: the header of the file.
         trajectory: the steps of the denoising; None for none.
-        vivid_weight: the weight of the vivid decoder's pixels, 0 to 1. The weights of both decoders add up to 1.
+        look: the look, whose decoder is used.
+        look_weight: the weight of this decoder's pixels, above 0 to 1; the faithful decoder has the rest.
     """
 
     latents: LatentSource
     header: Header
     trajectory: Trajectory | None = None
-    vivid_weight: float = 0.0
+    look: Look = "faithful"
+    look_weight: float = 1.0
 
     def crop(self, rows: Span, columns: Span) -> "DecodeRequest":
         """Return a request for some rows and columns of the latents, with the header of the whole image."""
@@ -84,21 +86,17 @@ class DecodeRequest:
 
     @property
     def decoder_weights(self) -> dict[str, float]:
-        """The decoders that are used, `decoder` or `vivid` or both, and the weights of their pixels."""
-        if self.vivid_weight <= 0:
+        """The decoders that are used, by the names of their networks, and the weights of their pixels."""
+        if self.look == "faithful":
             return {"decoder": 1.0}
-        if self.vivid_weight >= 1:
-            return {"vivid": 1.0}
-        return {"decoder": 1 - self.vivid_weight, "vivid": self.vivid_weight}
+        if self.look_weight >= 1:
+            return {self.look: 1.0}
+        return {"decoder": 1 - self.look_weight, self.look: self.look_weight}
 
     @property
     def decoders(self) -> tuple[str, ...]:
         """The names of the decoders that are used."""
         return tuple(self.decoder_weights)
-
-    @property
-    def look(self) -> Look:
-        return "vivid" if self.vivid_weight > 0 else "faithful"
 
     @property
     def denoise_steps(self) -> int:

@@ -65,7 +65,7 @@ class StripNetwork:
         return output.swapaxes(1, 2) if self.transposed else output
 
 
-def measure_receptive_radius(pair: CodecPair, vivid: Network | None = None) -> tuple[int | None, str]:
+def measure_receptive_radius(pair: CodecPair, others: Mapping[str, Network] | None = None) -> tuple[int | None, str]:
     """Return the manifest's field `reach`, and a message.
 
     The reach is the largest receptive radius of the networks, in latents. It is None if it exceeds the overlap of tiles
@@ -73,18 +73,18 @@ def measure_receptive_radius(pair: CodecPair, vivid: Network | None = None) -> t
 
     Arguments:
         pair: The encoder and the decoder.
-        vivid: A second decoder for the same latents.
+        others: Decoders of the same latents for other looks, by look.
     """
     farthest = CUT_TILE // (6 * pair.downscale)
     reach = 0
     try:
-        for strip_network in _strip_networks(pair, vivid):
+        for strip_network in _strip_networks(pair, others):
             radius = strip_radius(strip_network, farthest)
             if radius is None:
                 text = f"more than {farthest} latents, perhaps the whole image"
                 return None, f"the {strip_network.name}'s receptive radius is {text}: {CROSS_FADED}"
             reach = max(reach, radius)
-        for strip_network in _strip_networks(pair, vivid):
+        for strip_network in _strip_networks(pair, others):
             difference = seam_error(strip_network, reach)
             if difference != 0:  # the engine promises equal bits, so even rounding must not differ
                 change = f"tiles change the {strip_network.name}'s output by {difference:.2g} of its root mean square"
@@ -141,11 +141,11 @@ def seam_error(strip_network: StripNetwork, reach: int) -> float:
     return float(abs(joined - uncut).max() / max(np.sqrt(np.mean(uncut**2)), np.finfo(np.float32).tiny))
 
 
-def _strip_networks(pair: CodecPair, vivid: Network | None) -> Iterator[StripNetwork]:
+def _strip_networks(pair: CodecPair, others: Mapping[str, Network] | None) -> Iterator[StripNetwork]:
     """Yield all networks, on horizontal and then on vertical strips."""
     scale = pair.downscale
     step = {"step": np.ones(1, np.float32)} if pair.takes_step else {}
-    decoders = {"decoder": pair.decoder} | ({"vivid decoder": vivid} if vivid else {})
+    decoders = {"decoder": pair.decoder} | {f"{look} decoder": network for look, network in (others or {}).items()}
     pixels = partial(_pixel_strips, pair)
     for transposed in (False, True):
         encoder = StripNetwork("encoder", pair.encoder, "pixels", "latents", pixels, scale, 1, {}, transposed)

@@ -12,6 +12,7 @@ FILES = {
     "calibrate",
     "decoder",
     "encoder",
+    "fast",
     "inputs",
     "model",
     "out",

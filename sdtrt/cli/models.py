@@ -65,6 +65,7 @@ def import_pair(options: argparse.Namespace) -> int:
         encoder=options.encoder,
         decoder=options.decoder,
         vivid=options.vivid,
+        fast=options.fast,
         out=options.out,
         latent_space=options.latent_space,
         input_range=options.input_range,

@@ -49,8 +49,9 @@ def info_table(record: Record) -> str:
         lines.append(f"tiles: {columns} across, {rows} down")
     if record["model_prior"]:
         lines.append(f"latents: coded with prior {record['model_prior']} of a model")
-    if record["vivid_weight"] < 1:
-        lines.append(f"look: the vivid look has a weight of {record['vivid_weight']:.0%}")
+    for look, weight in record["look_weights"].items():
+        if weight < 1:
+            lines.append(f"look {look}: its decoder has a weight of {weight:.0%}")
     sections = {name: nbytes for name, nbytes in record["bytes_by_section"].items() if nbytes}
     lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in sections.items()]
     return "\n    ".join(lines)
@@ -87,7 +88,8 @@ def models(options: argparse.Namespace) -> int:
         return broken
     for bundle in found:
         unet = ", with a UNet" if bundle.unet else ""
-        look = f", looks faithful and vivid ({bundle.look} by default)" if bundle.has_vivid_decoder else ""
+        looks = " and ".join(bundle.looks)
+        look = f", looks {looks} ({bundle.look} by default)" if len(bundle.looks) > 1 else ""
         prior = ", with a prior" if bundle.prior else ""
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"
         print_result(printable(text))
@@ -99,7 +101,10 @@ def models(options: argparse.Namespace) -> int:
 def record_of(bundle: "Bundle") -> Record:
     unet, recommended = bundle.unet, bundle.unet and bundle.unet.recommended
     auto = recommended and {"steps": recommended.steps, "from_step": recommended.min_quant_step}
-    return asdict(replace(bundle, unet=None)) | {"unet": unet and {"multiple": unet.multiple, "auto": auto}}
+    return asdict(replace(bundle, unet=None)) | {
+        "looks": bundle.looks,
+        "unet": unet and {"multiple": unet.multiple, "auto": auto},
+    }
 
 
 def doctor(options: argparse.Namespace) -> int:

@@ -3,13 +3,14 @@
 import operator
 import re
 import struct
-from typing import Any
+from typing import Any, get_args
 from xml.parsers import expat
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdtrt.engine.format.metadata import Metadata
+from sdtrt.engine.networks.choices import Look
 from sdtrt.images import exif as exif_data
 from sdtrt.images.exif import ORIENTATION, PREFIX
 from sdtrt.images.losses import (
@@ -287,8 +288,7 @@ MARKS = {
     ).encode()
     for look, said in {
         None: "",
-        "faithful": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="faithful"',
-        "vivid": ' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="vivid"',
+        **{look: f' xmlns:sdtrt="urn:sdtrt:xmp" sdtrt:Look="{look}"' for look in get_args(Look)},
     }.items()
 }
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# RDF"

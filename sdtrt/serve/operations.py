@@ -159,7 +159,9 @@ DECODE_PARAMETERS = (
     integer_parameter("preview", 1, MAX_SCALE, "downscale by this factor; fast for multiples of 8"),
     integer_parameter("width", 1, MAX_WIDTH, "downscale to at most this width in pixels"),
     choice_parameter(
-        "look", {look: look for look in LOOKS}, "faithful: least error; vivid: sharp and rich; auto: by the model"
+        "look",
+        {look: look for look in LOOKS},
+        "faithful: least error; fast: least time; vivid: sharp and rich; auto: by the model",
     ),
     Parameter(
         "denoise",

@@ -49,22 +49,26 @@ def pipeline(device: EmulatedDevice, backend: EmulatedBackend) -> GpuPipeline:
 
 
 @pytest.fixture(scope="session")
-def vivid(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """Return the built-in model with a vivid decoder: the built-in decoder plus 20 levels of brightness."""
+def looks(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return the built-in model with decoders for all looks, which recommends vivid.
+
+    The vivid decoder is the built-in decoder plus 20 levels of brightness, the fast decoder has 10 levels less.
+    """
     needs("onnx")
     import onnx
     from onnx import helper, numpy_helper
 
-    folder = tmp_path_factory.mktemp("vivid") / "tiny"
+    folder = tmp_path_factory.mktemp("looks") / "tiny"
     shutil.copytree(find_bundle("tiny").folder, folder)
-    model = onnx.load(folder / "decoder.onnx")
-    output_node = next(node for node in model.graph.node if "pixels" in node.output)
-    output_node.output[:] = ["darker"]
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(20 / 127.5), "brightness"))
-    model.graph.node.append(helper.make_node("Add", ["darker", "brightness"], ["pixels"]))
-    onnx.save(model, folder / "vivid.onnx")
     fields = json.loads((folder / MANIFEST).read_text())
-    fields["files"]["vivid.onnx"] = file_hash(folder / "vivid.onnx")
+    for look, brightness in {"vivid": 20, "fast": -10}.items():
+        model = onnx.load(folder / "decoder.onnx")
+        output_node = next(node for node in model.graph.node if "pixels" in node.output)
+        output_node.output[:] = ["unchanged"]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(brightness / 127.5), "brightness"))
+        model.graph.node.append(helper.make_node("Add", ["unchanged", "brightness"], ["pixels"]))
+        onnx.save(model, folder / f"{look}.onnx")
+        fields["files"][f"{look}.onnx"] = file_hash(folder / f"{look}.onnx")
     fields["look"] = "vivid"
     (folder / MANIFEST).write_text(json.dumps(fields))
     return Bundle.open(folder)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sdtrt
 from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.choices import LookOption
 from sdtrt.errors import BundleError
 from sdtrt.export.graphs import onnx_graph
 from sdtrt.export.import_onnx import import_pair
@@ -135,18 +136,20 @@ def test_import_pair_every_opset_round_trips(
     assert abs(found[4:20:8, 4:44:8] - (blocks[:2, :5] + 1) * 127.5).max() < 12
 
 
-def test_import_pair_vivid_decoder_is_adapted_and_used(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:
-    """It is adapted and tried as the other is, and shows files that are asked for in that look."""
-    pixels = photo(48, 32)
-    decoder(pair / "vivid.onnx", raw=SCALE * 0.9)  # of less contrast
-    import_pair(import_options(pair, vivid=pair / "vivid.onnx"))
+@pytest.mark.parametrize("look", ["vivid", "fast"])
+def test_import_pair_decoder_of_another_look_is_adapted_and_used(
+    pair: Path, photo: Callable[[int, int], np.ndarray], look: LookOption
+) -> None:
+    pixels, path = photo(48, 32), pair / "other.onnx"
+    decoder(path, raw=SCALE * 0.9)  # of less contrast
+    import_pair(import_options(pair, **{look: path}))
     with Codec.open(pair / "bundle") as codec:
         data = codec.encode(pixels, quality=40, layers=1)
-        faithful, vivid = (np.asarray(codec.decode(data, look=look)).astype(float) for look in ("auto", "vivid"))
-    np.testing.assert_allclose(vivid - 127.5, 0.9 * (faithful - 127.5), atol=1)
-    decoder(pair / "vivid.onnx", raw=-SCALE)
-    with pytest.raises(BundleError, match=r"vivid.onnx: 'pixels' does not reproduce the input"):
-        import_pair(import_options(pair, vivid=pair / "vivid.onnx", out=pair / "other"))
+        faithful, other = (np.asarray(codec.decode(data, look=name)).astype(float) for name in ("auto", look))
+    np.testing.assert_allclose(other - 127.5, 0.9 * (faithful - 127.5), atol=1)
+    decoder(path, raw=-SCALE)
+    with pytest.raises(BundleError, match=r"other.onnx: 'pixels' does not reproduce the input"):
+        import_pair(import_options(pair, out=pair / "second", **{look: path}))
 
 
 def test_import_pair_sum_outputs_adds_all_outputs(pair: Path, photo: Callable[[int, int], np.ndarray]) -> None:

@@ -111,7 +111,7 @@ def test_add_mark_replaces_an_earlier_source_type(said: bytes) -> None:
     assert add_mark(Metadata(xmp=xmp)).xmp == xmp
 
 
-@pytest.mark.parametrize("look", ["faithful", "vivid"])
+@pytest.mark.parametrize("look", ["faithful", "vivid", "fast"])
 def test_add_mark_has_the_look_of_the_last_decode_alone(look: str) -> None:
     """That of the last decoding alone."""
     told = add_mark(add_mark(Metadata(xmp=XMP), "vivid"), look).xmp

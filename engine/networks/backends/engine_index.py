@@ -13,7 +13,7 @@ from sdtrt.engine.networks.backends.gpu import architecture
 from sdtrt.engine.networks.backends.shapes import ShapeRange
 from sdtrt.engine.networks.backends.trt_library import import_tensorrt, installed
 from sdtrt.engine.networks.bundle import Bundle, file_hash
-from sdtrt.engine.networks.choices import STANDARD_SHAPES
+from sdtrt.engine.networks.choices import OTHER_LOOKS, STANDARD_SHAPES
 from sdtrt.errors import BundleError, DeviceError
 
 ENGINES = "engines"
@@ -28,7 +28,7 @@ class EngineKey:
     """All inputs of a build. The names and the values of the fields are hashed into the engine's file name.
 
     Attributes:
-        network: `encoder`, `decoder`, `vivid` or `unet`.
+        network: `encoder`, `decoder`, `vivid`, `fast` or `unet`.
         onnx: the SHA-256 of the network's files, see `onnx_hash`.
         builder: the name of the TensorRT module.
         version: the version of the builder.
@@ -169,8 +169,8 @@ def onnx_files(bundle: Bundle, network: str) -> list[str]:
 
 
 def networks_of(bundle: Bundle) -> list[str]:
-    """Return which of `encoder`, `decoder`, `vivid` and `unet` a bundle has."""
-    return [name for name in ("encoder", "decoder", "vivid", "unet") if f"{name}.onnx" in bundle.files]
+    """Return which of `encoder`, `decoder`, `vivid`, `fast` and `unet` a bundle has."""
+    return [name for name in ("encoder", "decoder", *OTHER_LOOKS, "unet") if f"{name}.onnx" in bundle.files]
 
 
 def onnx_hash(bundle: Bundle, network: str) -> str:

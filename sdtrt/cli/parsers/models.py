@@ -86,6 +86,7 @@ def add_import_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
     command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
     command.add_argument("--vivid", type=Path, help="ONNX file, another decoder of these latents, for the vivid look")
+    command.add_argument("--fast", type=Path, help="ONNX file, another decoder of these latents, for the fast look")
     add_bundle_options(command, "a new one, which needs --calibrate")
     command.add_argument(
         "--input-range",

@@ -1,5 +1,6 @@
 """The quality scale: quality to quantization steps of latents and residuals, evenly, and back."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from sdtrt.engine.coding.quality_scale import (
     KNEE_LAMBDA,
     RESIDUAL_START,
     STEP_UNIT,
+    look_weight,
     operating_point,
     quality_for_weight,
     quality_of,
@@ -63,6 +65,18 @@ def test_vivid_weight_falls_from_1_at_the_residual_start_to_0_at_the_knee() -> N
     assert weights == sorted(weights, reverse=True)
     assert weights[1] == pytest.approx(0.5, abs=0.01)
     assert weights[3:] == pytest.approx([0, 0], abs=0.01)
+
+
+def test_look_weight_of_fast_is_1_or_0() -> None:
+    """The fast decoder is used as long as the residual is as coarse as at the knee."""
+    weights = [
+        look_weight("fast", math.floor(STEP_UNIT * operating_point(quality, layers=2).residual_step))
+        for quality in (RESIDUAL_START, 60, KNEE, KNEE + 1, 100)
+    ]
+    assert weights == [1, 1, 1, 0, 0]
+    assert look_weight("fast", 0) == 1
+    assert look_weight("faithful", 0) == look_weight("faithful", 16) == 1
+    assert look_weight("vivid", 700) == vivid_weight(700)
 
 
 def test_operating_point_lambda_is_proportional_to_the_squared_residual_step() -> None:

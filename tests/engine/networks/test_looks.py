@@ -1,6 +1,7 @@
-"""The looks faithful and vivid: which decoder is used, and how their pixels are mixed at qualities with a residual."""
+"""The looks: which decoder is used, and how pixels are mixed at qualities with a residual."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,23 @@ import pytest
 from sdtrt.engine import regions, salvage
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.engine.coding.quality_scale import KNEE
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData
-from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.engine.networks.bundle import Bundle
+from sdtrt.engine.networks.choices import LookOption
 from sdtrt.engine.networks.decode_request import FAITHFUL, DecodeOptions
 from sdtrt.engine.networks.gpu_pipeline import GpuPipeline
 from sdtrt.engine.networks.tiling import TiledRunner
 from sdtrt.errors import BundleError
 
-VIVID = DecodeOptions(look="vivid")
-BRIGHTER = 20  # difference of the two decoders of the fixture `vivid`, in 8-bit values
+VIVID, FAST = DecodeOptions(look="vivid"), DecodeOptions(look="fast")
+BRIGHTER, DARKER = 20, -10  # differences of the vivid and the fast decoder of the fixture `looks`, in 8-bit values
 
 
 @pytest.fixture(scope="module")
-def codec(vivid: Bundle) -> EngineCodec:
-    return EngineCodec(vivid.folder, device="cpu", threads=1)
+def codec(looks: Bundle) -> EngineCodec:
+    return EngineCodec(looks.folder, device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,20 @@ def unclamped(pixels: np.ndarray) -> np.ndarray:
 def test_decode_vivid_uses_the_vivid_decoder(codec: EngineCodec, files: dict[float, bytes]) -> None:
     faithful, vivid = decoded(codec, files[30], FAITHFUL), decoded(codec, files[30])
     np.testing.assert_array_equal((vivid - faithful)[unclamped(faithful)], BRIGHTER)
+
+
+def test_decode_fast_uses_the_fast_decoder_unless_the_residual_is_fine(
+    codec: EngineCodec, files: dict[float, bytes]
+) -> None:
+    for quality, data in files.items():
+        faithful, fast = decoded(codec, data, FAITHFUL), decoded(codec, data, FAST)
+        if quality < KNEE:
+            shown = codec.reconstruct(container.read(data)).astype(int)  # without the residual
+            unclamped_pixels = ((shown + DARKER > 0) & (shown < 255)) & ((faithful + DARKER > 0) & (faithful < 255))
+            np.testing.assert_array_equal((fast - faithful)[unclamped_pixels], DARKER)
+        else:
+            np.testing.assert_array_equal(fast, faithful)
+        assert codec.decode(data, options=FAST).look == ("fast" if quality < KNEE else "faithful")
 
 
 def test_decode_auto_look_is_the_recommended_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
@@ -80,7 +97,7 @@ def test_vivid_weight_falls_as_the_residual_gets_finer(codec: EngineCodec, files
 
 def test_region_rows_and_salvage_have_the_look(codec: EngineCodec, files: dict[float, bytes]) -> None:
     for data in files.values():
-        for view in (VIVID, FAITHFUL, DecodeOptions()):
+        for view in (VIVID, FAST, FAITHFUL, DecodeOptions()):
             image = codec.decode(data, options=view)
             region = regions.decode_region(codec, data, (5, 3, 20, 30), options=view)
             np.testing.assert_array_equal(region.pixels, image.pixels[3:33, 5:25])
@@ -99,14 +116,14 @@ def test_preview_by_networks_has_the_look_of_the_bundle(codec: EngineCodec, file
 
 
 def test_gpu_codec_mixes_decoders_as_cpu_codec(
-    device: Any, backend: Any, vivid: Bundle, codec: EngineCodec, files: dict[float, bytes]
+    device: Any, backend: Any, looks: Bundle, codec: EngineCodec, files: dict[float, bytes]
 ) -> None:
     """Each image of a batch has its own decoder weights; `decode_into` has them too."""
-    on_device = EngineCodec(vivid.folder, device="cpu")
-    on_device.pipeline = GpuPipeline(device, backend, TiledRunner.of(vivid))
+    on_device = EngineCodec(looks.folder, device="cpu")
+    on_device.pipeline = GpuPipeline(device, backend, TiledRunner.of(looks))
     nearly = codec.encode(codec.decode(files[57], options=FAITHFUL), EncodeOptions(quality=61))
     many = [files[57], nearly, files[57], files[30], files[30], files[80]]
-    for view in (VIVID, FAITHFUL, VIVID):
+    for view in (VIVID, FAITHFUL, FAST, VIVID):
         for back, data in zip(on_device.decode_batch(many, options=view), many, strict=True):
             assert (
                 abs(back.pixels.astype(int) - decoded(codec, data, view)).max() <= 1
@@ -117,13 +134,16 @@ def test_gpu_codec_mixes_decoders_as_cpu_codec(
     assert abs(array.owner.view(np.uint8).reshape(37, 45, 3).astype(int) - decoded(codec, files[57])).max() <= 1
 
 
-def test_decode_vivid_without_vivid_decoder_raises(files: dict[float, bytes]) -> None:
-    codec = EngineCodec(find_bundle("tiny").folder, device="cpu", threads=1)
-    with pytest.raises(BundleError, match="no decoder for the vivid look; decode with look faithful"):
-        codec.decode(files[30], options=VIVID)
+@pytest.mark.parametrize("look", ["vivid", "fast"])
+def test_decode_look_without_its_decoder_raises(looks: Bundle, files: dict[float, bytes], look: LookOption) -> None:
+    fields = {name: value for name, value in looks.files.items() if name != f"{look}.onnx"}
+    without = replace(looks, files=fields, look="faithful")
+    codec = EngineCodec(without, device="cpu", threads=1)
+    with pytest.raises(BundleError, match=f"no decoder for the look {look}; its looks are faithful, "):
+        codec.decode(files[30], options=DecodeOptions(look=look))
     assert codec.decode(files[30]).look == "faithful"
 
 
 def test_decode_options_unknown_look_raises() -> None:
-    with pytest.raises(ValueError, match="look 'pretty', expected one of auto, faithful, vivid"):
+    with pytest.raises(ValueError, match="look 'pretty', expected one of auto, faithful, vivid, fast"):
         DecodeOptions(look="pretty")  # type: ignore[arg-type]

@@ -190,10 +190,11 @@ def test_measure_receptive_radius_unbounded_networks_give_none(
     assert re.search(message, told)
 
 
-def test_measure_receptive_radius_includes_the_vivid_decoder(load: Load) -> None:
+def test_measure_receptive_radius_includes_the_decoders_of_other_looks(load: Load) -> None:
     networks = CodecPair(load("pixels", STRIDED), load("latents", [BLOCKS]), -1.0, 1.0, 8)
-    assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 5), conv(4, 4, 3), BLOCKS]))[0] == 3
-    assert measure_receptive_radius(networks, load("latents", [conv(4, 4, 3, dilation=40), BLOCKS]))[0] is None
+    wide, dilated = [conv(4, 4, 5), conv(4, 4, 3), BLOCKS], [conv(4, 4, 3, dilation=40), BLOCKS]
+    assert measure_receptive_radius(networks, {"vivid": load("latents", wide)})[0] == 3
+    assert measure_receptive_radius(networks, {"fast": load("latents", dilated)})[0] is None
 
 
 def test_measure_receptive_radius_of_tiny_equals_its_manifest() -> None:
