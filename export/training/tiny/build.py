@@ -46,6 +46,8 @@ def build(photos: Path, run: Path, data: Path) -> None:
 
     folder = data / "bundles" / "tiny"
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.onnx"):  # a decoder of another look belongs to the latents of the former encoder
+        stale.unlink()
     quant_step = torch.tensor([0.5, 2.0])
     export(model.encoder, {"pixels": crops[:2, :, :, :192].contiguous()}, "latents", folder / "encoder.onnx")
     export(
@@ -81,10 +83,15 @@ def load_model(run: Path) -> Autoencoder:
     model = Autoencoder(torch.ones(LATENT_CHANNELS))
     model.load_state_dict(averaged_weights(run, "autoencoder"))
     for network in (model.encoder, model.decoder):
-        for parameter in network.parameters():
-            if parameter.numel() >= MIN_HALF:
-                parameter.data = parameter.data.half().float()
+        halve_parameters(network)
     return model.eval()
+
+
+def halve_parameters(network: nn.Module) -> None:
+    """Round a network's large tensors to half precision, as they are stored in the bundle."""
+    for parameter in network.parameters():
+        if parameter.numel() >= MIN_HALF:
+            parameter.data = parameter.data.half().float()
 
 
 def write_profile(path: Path, spread: np.ndarray, weight: np.ndarray) -> None:

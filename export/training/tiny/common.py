@@ -1,13 +1,14 @@
 """Shared parts of the training stages of `tiny`: hyperparameters, random crops, and arithmetic in bfloat16."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from sdtrt.engine.networks.backends.openvino import may_have_bfloat16
-from sdtrt.export.training.tiny.model import Autoencoder
+from sdtrt.export.training.tiny.model import Decoder, Encoder, FastDecoder
 from sdtrt.export.training.tiny.photos import mixed_crops, pixels_to_planes
 from sdtrt.export.training_loop import Batch, Draw, TrainingConfig
 
@@ -46,9 +47,9 @@ def make_crop_drawer(photos: list[np.ndarray], config: StageConfig, pages: list[
     return draw
 
 
-def use_bfloat16(model: Autoencoder, device: str) -> None:
+def use_bfloat16(networks: Iterable[Encoder | Decoder | FastDecoder], device: str) -> None:
     """Make the learned branches compute in bfloat16 if the processor has it; the linear transforms stay in float32."""
     if device == "cpu" and not may_have_bfloat16():
         return
-    for network in (model.encoder, model.decoder):
+    for network in networks:
         network.learned = torch.autocast(device.split(":", maxsplit=1)[0], torch.bfloat16)(network.learned)  # type: ignore[method-assign]

@@ -19,7 +19,7 @@ DOWNSCALE = 8
 LATENT_CHANNELS = 40
 LUMA_CHANNELS, CHROMA_CHANNELS = 28, 6
 MASKING_CHANNELS = 4  # the lowest luma frequencies, whose activity masks errors
-ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS = 6, 7, 3
+ENCODER_BLOCKS, COARSE_BLOCKS, FINE_BLOCKS, FAST_BLOCKS = 6, 7, 3, 9
 # Receptive radius of the decoder, in latents; the encoder's is smaller. Each 3x3 convolution adds 1 at its resolution,
 # and a block has two of them. Two positions of the fine blocks make a latent; the two over pixels add 1/4 latent.
 REACH = math.ceil(1 + 2 * COARSE_BLOCKS + 1 + (2 * FINE_BLOCKS + 1) / 2 + 1 / 4)
@@ -163,6 +163,77 @@ class Decoder(nn.Module):
         for block in self.fine:
             x = block(x, condition)
         return F.pixel_shuffle(self.out(x), 4)
+
+
+class SeparableBlock(nn.Module):
+    """A 1x1 convolution to twice the channels, a 3x3 convolution of each, a 1x1 convolution back; a skip connection.
+
+    It has half the arithmetic of one 3x3 convolution (M. Sandler and others, "MobileNetV2: Inverted Residuals and
+    Linear Bottlenecks", 2018).
+    """
+
+    def __init__(self, channels: int, conditions: int) -> None:
+        super().__init__()
+        inner = 2 * channels
+        self.widen = nn.Conv2d(channels, inner, 1)
+        self.depthwise = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.modulation = nn.Linear(conditions, 2 * inner)
+        self.narrow = zeroed(nn.Conv2d(inner, channels, 1))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, 1)
+        inner = self.depthwise(F.leaky_relu(self.widen(x), 0.1)) * (1 + scale) + shift
+        return x + self.narrow(F.leaky_relu(inner, 0.1))  # type: ignore[no-any-return]
+
+
+class FastDecoder(nn.Module):
+    """Latents and quantization step to pixels, not clamped, by 12 kMAC a pixel; `Decoder` takes 46.
+
+    All convolutions are at an eighth of the image's width and height, where they are fastest.
+
+    Arguments:
+        linear: The linear transform of the decoder to imitate, float32 (40, 3, 16, 16).
+    """
+
+    def __init__(self, linear: Tensor, width: int = 128, conditions: int = 32) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(LATENT_CHANNELS, 3 * DOWNSCALE**2, 3, bias=False)
+        self.linear.weight.data = block_convolution(linear)
+        self.embedding = StepEmbedding(conditions)
+        self.coarse_in = nn.Conv2d(LATENT_CHANNELS, width, 3, padding=1)
+        self.blocks = nn.ModuleList([SeparableBlock(width, conditions) for _ in range(FAST_BLOCKS)])
+        self.out = zeroed(nn.Conv2d(width, 3 * DOWNSCALE**2, 1))
+
+    def forward(self, latents: Tensor, quant_step: Tensor) -> Tensor:
+        padded = F.pad(latents, (1, 1, 1, 1), mode="replicate")
+        learned = self.learned(latents, self.embedding(quant_step))
+        return F.pixel_shuffle(self.linear(padded) + 0.1 * learned, DOWNSCALE)
+
+    def learned(self, latents: Tensor, condition: Tensor) -> Tensor:
+        """Return ten times the correction of the linear transform's pixels, float32 (N, 192, h, w)."""
+        x = self.coarse_in(latents)
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.out(x)  # type: ignore[no-any-return]
+
+
+def block_convolution(kernels: Tensor) -> Tensor:
+    """Return the weights of a 3x3 convolution that gives blocks of pixels, for `F.pixel_shuffle`.
+
+    It equals the transposed convolution of `Decoder.linear`: a block of 8x8 pixels depends on its own latents and on
+    those of its neighbours, whose blocks of 16x16 overlap it.
+
+    Arguments:
+        kernels: The transposed convolution's weights, float32 (C, 3, 16, 16).
+    """
+    overlap, channels = DOWNSCALE // 2, len(kernels)
+    weights = torch.zeros(3, DOWNSCALE, DOWNSCALE, channels, 3, 3)
+    padded = F.pad(kernels, (DOWNSCALE - overlap,) * 4)  # (C, 3, 24, 24): the own block of pixels, amid its neighbours
+    blocks = padded.reshape(channels, 3, 3, DOWNSCALE, 3, DOWNSCALE)
+    for down in range(3):
+        for right in range(3):  # the latents above a block reach it by the lowest rows of their kernels
+            weights[..., down, right] = blocks[:, :, 2 - down, :, 2 - right].permute(1, 2, 3, 0)
+    return weights.reshape(3 * DOWNSCALE**2, channels, 3, 3)
 
 
 class RateModel(nn.Module):

@@ -120,7 +120,7 @@ def train_jointly(
     model.autoencoder.load_state_dict(averaged_weights(start, "autoencoder"))
     model.prior.load_state_dict(averaged_weights(prior, "prior"))
     model = model.to(device)
-    use_bfloat16(model.autoencoder, device)
+    use_bfloat16([model.autoencoder.encoder, model.autoencoder.decoder], device)
     indexer = PassIndexer(model.architecture, config.crop // DOWNSCALE, device)
 
     def loss_of(pixels: Tensor, quant_step: Tensor, features: Tensor, lmbdas: Tensor) -> tuple[Tensor, Figures]:

@@ -44,7 +44,7 @@ def train_decoder(folder: Path, pages_folder: Path, start: Path, run: Path, conf
     photos, pages = load_photos(folder, config.crop), load_photos(pages_folder, config.crop)
     profile = shipped_profile(PROFILE_ID)
     model = load_model(start)
-    use_bfloat16(model, "cpu")
+    use_bfloat16([model.encoder, model.decoder], "cpu")
 
     def loss_of(crops: Tensor, quant_step: Tensor, _: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
