@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdtrt.atomic import check_folder, check_output, descriptor_of, is_standard_input, output_of, replace_file
+from sdtrt.process.streams import open_stream
 
 STREAM = "-"
 
@@ -57,19 +58,22 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
 
     Raises `FileExistsError` for an existing file without `force`, `OSError` if the output cannot be written.
     """
+    require_writable(target, force=force)
     if target == STREAM:
         if sys.stdout is None:
             raise OSError("standard output is closed")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    require_writable(target, force=force)
     replace_file(Path(target), data)
 
 
 def require_writable(target: str, *, force: bool) -> None:
     """Raise `OSError` if `write_output` would. Called before long work."""
     if target == STREAM:
+        stream = open_stream(sys.stdout)
+        if stream and stream.isatty() and not force:
+            raise OSError("standard output is a terminal; redirect it, or name a file with -o")
         return
     output = output_of(Path(target))
     if output.is_file and not force:

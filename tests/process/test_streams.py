@@ -239,3 +239,24 @@ def test_printing_goes_through_one_module() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
     assert {name for name in callers if not name.startswith("export/training/")} <= NO_TERMINAL_PRINTS
+
+
+@POSIX
+@pytest.mark.parametrize("arguments", [("encode", "a.png"), ("decode", "a.sdt"), ("decode", "--to-latents", "a.sdt")])
+def test_commands_write_no_bytes_to_a_terminal(small: Path, arguments: tuple[str, ...]) -> None:
+    """Bytes could change the state of the terminal. `--force` writes them all the same."""
+    master, terminal = os.openpty()
+
+    def command(*more: str) -> Done:
+        words = [sys.executable, "-m", "sdtrt", *arguments, "-o", "-", *more]
+        return subprocess.run(words, stdout=terminal, stderr=subprocess.PIPE, cwd=small, env=PLAIN, check=False)
+
+    try:
+        done = command()
+        assert done.returncode == 1
+        assert b"standard output is a terminal; redirect it, or name a file with -o" in done.stderr
+        assert command("--force").returncode == 0
+        assert os.read(master, 3)
+    finally:
+        os.close(master)
+        os.close(terminal)

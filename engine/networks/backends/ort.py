@@ -185,7 +185,8 @@ class OrtCuda:
         with suppress(DeviceError):
             if CUDA in import_onnxruntime().get_available_providers():
                 return gpu_unavailable_reason(index, precision)
-        return f"no ONNX Runtime with CUDA is installed; install it with: {install_command('gpu')}"
+        without_cpu = f"in an environment without the extra cpu: {install_command('gpu')}"
+        return f"no ONNX Runtime with CUDA is installed; install it {without_cpu}"
 
     @classmethod
     def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> GpuPipeline:
