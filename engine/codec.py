@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_file import SymbolSearch
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quality_scale import look_weight
+from sdtrt.engine.coding.quality_scale import int8_is_enough, look_weight
 from sdtrt.engine.coding.quantized_latents import FloatLatents
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.encoder import NetworkInput, encode_image, network_pixels, overlay_if_useful
@@ -147,7 +148,8 @@ class EngineCodec:
 
     def reconstruct(self, file: File) -> U8Array:
         """Return the output of the networks for a file's latents, uint8 (H, W, 3), without the layers."""
-        return self.pipeline.synthesise([self.prepare(self.read_latents(file, UNLIMITED), FAITHFUL)])[0]
+        request = self.prepare(self.read_latents(file, UNLIMITED), FAITHFUL)
+        return self.pipeline.synthesise([replace(request, full_precision=True)])[0]
 
     def decode(
         self, source: bytes | File, limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
@@ -237,14 +239,17 @@ class EngineCodec:
             BundleError: if the bundle lacks a network for the options.
         """
         header, unet, look = reader.file.header, self.bundle.unet, self._look_and_weight(reader.file, options)
+        full_precision = not int8_is_enough(reader.file.layout.residual_step)
         if unet is None and options.denoise_steps:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
         if unet is not None:
             trajectory = unet.trajectory(header.prior, header.quant_step, reader.channel_steps, options.denoise_steps)
             if trajectory is not None:
-                return DecodeRequest(reader.read().pad_to_multiple(unet.multiple), header, trajectory, *look)
+                return DecodeRequest(
+                    reader.read().pad_to_multiple(unet.multiple), header, trajectory, *look, full_precision
+                )
         decode_now = decode_now and self._tiled.fits_one_tile(*reader.shape[1:])
-        return DecodeRequest(reader.read() if decode_now else reader, header, None, *look)
+        return DecodeRequest(reader.read() if decode_now else reader, header, None, *look, full_precision)
 
     def _look_and_weight(self, file: File, options: DecodeOptions) -> tuple[Look, float]:
         """Return the look of a file's pixels, and the weight of its decoder; faithful if that would be 0."""

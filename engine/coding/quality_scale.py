@@ -17,6 +17,7 @@ KNEE, KNEE_LAMBDA = 65.0, 272.0  # quality of the knee, and lambda there
 KNEE_STEP = 36.0  # residual step at the knee, in 8-bit values
 QUALITY_PER_STEP_HALVING = 10.6  # beyond the knee: the residual step halves
 QUALITY_PER_LAMBDA_HALVING = 12.5  # up to the knee: lambda halves
+MIN_INT8_RESIDUAL_STEP = 24.0  # 8-bit values
 MIN_FAST_RESIDUAL_STEP = KNEE_STEP  # beside finer residuals the error of the fast decoder would be seen
 LATENT_SHARE = 0.2  # beyond the knee: change of latent quality per change of quality
 RESIDUAL_LAMBDA = 0.12  # lambda in squared residual steps per bit
@@ -65,6 +66,18 @@ def look_weight(look: str, residual_step: int) -> float:
     if look == "vivid":
         return vivid_weight(residual_step)
     return float(look != "fast" or not residual_step or residual_step >= MIN_FAST_RESIDUAL_STEP * STEP_UNIT)
+
+
+def int8_is_enough(residual_step: int) -> bool:
+    """Return whether decoders in eight bits may be used next to a residual.
+
+    A residual corrects the image of full precision. Eight bits add an error of about 0.7 8-bit values. Beside residuals
+    of `MIN_INT8_RESIDUAL_STEP` and coarser it is hidden in their error.
+
+    Arguments:
+        residual_step: in 1/16 of an 8-bit value, 0 without a residual.
+    """
+    return not residual_step or residual_step >= MIN_INT8_RESIDUAL_STEP * STEP_UNIT
 
 
 def vivid_weight(residual_step: int) -> float:

@@ -10,7 +10,7 @@ from sdtrt.engine.coding.quantized_latents import FloatLatents, QuantizedLatents
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.backends import NetworkLoader
+from sdtrt.engine.networks.backends import INT8, Network, NetworkLoader
 from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.engine.networks.open_networks import OpenNetworks
 from sdtrt.engine.networks.tiling import ReadRows, TiledRunner, rows_of
@@ -28,7 +28,7 @@ class CpuPipeline:
     def __init__(self, loader: NetworkLoader, tiled: TiledRunner) -> None:
         self.name = f"{loader.name} on the CPU"
         self._bundle, self._loader, self._tiled = tiled.bundle, loader, tiled
-        self._networks = OpenNetworks(lambda name: loader.load(tiled.bundle.file(name)))
+        self._networks = OpenNetworks(self._load)
         self._for_batches: tuple[CpuPipeline, int] | None = None
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
@@ -70,11 +70,21 @@ class CpuPipeline:
         if self._bundle.decoder_takes_step:
             inputs["step"] = np.array([image.header.quant_step], np.float32)
         weights = image.decoder_weights
-        outputs = [self._run(f"{name}.onnx", inputs)["pixels"] for name in weights]
+        outputs = [self._run(self._decoder_file(name, image), inputs)["pixels"] for name in weights]
         if len(outputs) == 1:
             return outputs[0][0]
         first, second = (np.array([weight], np.float32) for weight in weights.values())
         return reference.ddim_step(outputs[0], outputs[1], first, second)[0]
+
+    def _decoder_file(self, name: str, image: DecodeRequest) -> str:
+        """Return the file of a decoder: that in eight bits if the bundle has it, and backend and image allow it."""
+        is_int8 = self._loader.int8 and not image.full_precision and name + INT8 in self._bundle.files
+        return name + INT8 if is_int8 else f"{name}.onnx"
+
+    def _load(self, name: str) -> Network:
+        if name.endswith(INT8):
+            self._bundle.file(name.replace(INT8, ".onnx"))  # checks the hash of the weights
+        return self._loader.load(self._bundle.file(name))
 
     def _predict(self, latents: F32Array, timestep: F32Array) -> F32Array:
         return self._run("unet.onnx", {"latents": latents, "timestep": timestep})["prediction"]

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, external_data_helper, helper
+from onnx import TensorProto, helper
 
-from sdtrt.errors import BundleError
 from sdtrt.export.gradient.nodes import Nodes
 from sdtrt.export.gradient.onnx_autodiff import Backprop
 from sdtrt.export.gradient.structure import structure
-
-MIN_SHARED = 256  # bytes; smaller weights are copied instead of shared
+from sdtrt.export.graphs.onnx_graph import require_inline_weights, write_sharing_weights
 
 
 def gradient_of(decoder: onnx.ModelProto, downscale: int, pixel_range: tuple[float, float]) -> onnx.ModelProto:
@@ -69,15 +67,8 @@ def write_gradient(decoder: Path, path: Path, downscale: int, pixel_range: tuple
     Raises:
         BundleError: See `gradient_of`; also if the decoder's weights are in a file of their own.
     """
-    if decoder.with_name(f"{decoder.name}.data").exists():
-        raise BundleError(f"{decoder.name} is too large for a gradient: its weights are in a file of their own")
-    model, data = gradient_of(onnx.load(decoder), downscale, pixel_range), decoder.read_bytes()
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) < MIN_SHARED or (offset := data.find(tensor.raw_data)) < 0:
-            continue
-        external_data_helper.set_external_data(tensor, decoder.name, offset, len(tensor.raw_data))
-        tensor.ClearField("raw_data")
-    path.write_bytes(model.SerializeToString())
+    require_inline_weights(decoder, "a gradient")
+    write_sharing_weights(gradient_of(onnx.load(decoder), downscale, pixel_range), path, decoder)
     onnx.checker.check_model(path, full_check=True)
 
 

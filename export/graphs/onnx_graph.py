@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, compose, helper, numpy_helper, version_converter
+from onnx import TensorProto, compose, external_data_helper, helper, numpy_helper, version_converter
 
 from sdtrt.errors import BundleError
 
 OPSET = 21  # the first opset whose GroupNormalization computes statistics in single precision
+MIN_SHARED = 256  # bytes; smaller weights are copied instead of shared
 MAX_INLINE = 1 << 30  # bytes; larger weights are stored in a second file, because protobuf is limited to 2^31
 
 
@@ -72,6 +73,36 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(path, full_check=not external)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BundleError(f"{path.name} would not be a valid ONNX model: {error}") from error
+
+
+def require_inline_weights(owner: Path, purpose: str) -> None:
+    """Raise `BundleError` if the weights of a network are not in its own file, where others can refer to them.
+
+    Arguments:
+        owner: The network's ONNX file.
+        purpose: What the weights are needed for, for the message.
+    """
+    if owner.with_name(f"{owner.name}.data").exists():
+        raise BundleError(f"{owner.name} is too large for {purpose}: its weights are in a file of their own")
+
+
+def write_sharing_weights(model: onnx.ModelProto, path: Path, owner: Path) -> None:
+    """Write a network whose large weights refer to another network's file in the same folder.
+
+    They are ONNX external data, at the offsets where that file stores the same bytes.
+
+    Arguments:
+        model: The network; its weights are changed to references.
+        path: The new file.
+        owner: The ONNX file that holds the weights.
+    """
+    data = owner.read_bytes()
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) < MIN_SHARED or (offset := data.find(tensor.raw_data)) < 0:
+            continue
+        external_data_helper.set_external_data(tensor, owner.name, offset, len(tensor.raw_data))
+        tensor.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
 
 
 def nbytes(model: onnx.ModelProto) -> int:

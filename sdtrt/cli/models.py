@@ -86,6 +86,8 @@ def import_pair(options: argparse.Namespace) -> int:
 
 
 def calibrate(options: argparse.Namespace) -> int:
+    if options.int8:
+        return add_int8(options)
     if options.prior:
         require_libraries("export", ("torch",))
     from sdtrt.export.calibrate import CalibrateOptions, calibrate
@@ -112,6 +114,25 @@ def calibrate(options: argparse.Namespace) -> int:
         print_result(f"{row.quality:7}  {row.bits_per_pixel:14.3f}  {row.psnr:7.2f}{other}")
     whose = "that nothing was learned from" if found.held_out else "of the same photos, which are few"
     print_result(f"the networks alone: {found.ceiling:.2f} dB; all of {found.crops} crops {whose}")
+    return 0
+
+
+def add_int8(options: argparse.Namespace) -> int:
+    require_libraries("onnx", ("onnx", "onnxruntime"))
+    with extra("onnx"):
+        from sdtrt.export.int8.decoders import add_int8_decoders
+
+    bundle = find_bundle(options.bundle)
+    with Watch("sdtrt calibrate", quiet=options.quiet):
+        made = add_int8_decoders(bundle.folder, options.photos, quiet=options.quiet or options.json)
+    if options.json:
+        print_json({"bundle": str(bundle.folder), "decoders": [asdict(decoder) for decoder in made]})
+        return 0
+    clear_bar()
+    for decoder in made:
+        loss = f"{decoder.mean_loss:.3f} dB less on average, {decoder.worst_loss:.3f} at worst"
+        kept = f"; in single precision: {', '.join(decoder.exact_layers)}" if decoder.exact_layers else ""
+        print_result(f"{decoder.name}: {loss}{kept}")
     return 0
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # The names of `pipeline.BACKENDS_BY_SPEED`, here for the command line, which must not import the backends. A test
 # compares them. The module imports no NumPy for the same reason.
 BACKENDS = ("auto", "trt", "ort", "openvino")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
+INT8 = ".int8.onnx"  # ends the names of decoders in eight bits, which read their weights from the file without `.int8`
 MAX_IMAGES_AT_ONCE = 4  # on the CPU: each needs memory of its own
 MAX_THREADS = 1 << 12
 
@@ -45,6 +46,13 @@ def thread_count(threads: int | None) -> int | None:
     return allowed if allowed < (os.cpu_count() or 1) else None
 
 
+def int8_unavailable_reason(bundle: Bundle) -> str:
+    """Return why a bundle cannot be run in eight bits on the CPU; empty if it can."""
+    if f"decoder{INT8}" in bundle.files:
+        return ""
+    return f"bundle {bundle.name} has no decoder in eight bits; add one: sdtrt calibrate --int8"
+
+
 class Network(Protocol):
     """A network on the CPU; several threads may run it at once."""
 
@@ -57,9 +65,15 @@ class Network(Protocol):
 
 
 class NetworkLoader(Protocol):
-    """An open backend on the CPU."""
+    """An open backend on the CPU.
+
+    Attributes:
+        name: the name of the backend.
+        int8: whether decoders run in eight bits where a file allows it.
+    """
 
     name: str
+    int8: bool
 
     def load(self, path: Path) -> Network:
         """Open the network in an ONNX file.

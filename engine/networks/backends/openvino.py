@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import F32Array
-from sdtrt.engine.networks.backends import thread_count
+from sdtrt.engine.networks.backends import INT8, int8_unavailable_reason, thread_count
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
@@ -108,7 +108,9 @@ def may_have_bfloat16() -> bool:
 
 
 def precision_here(precision: str) -> str:
-    """Return `fp32` or `bf16` for a precision, which may be `auto`.
+    """Return `fp32` or `bf16` for a precision, which may be `auto`; `fp32` for `int8`.
+
+    Networks in eight bits compute in fp32 what is not in eight bits.
 
     Raises:
         DeviceError: this processor does not have the precision, or OpenVINO is missing or broken.
@@ -116,7 +118,7 @@ def precision_here(precision: str) -> str:
     best = best_precision()
     if precision == "bf16" and best != "bf16":  # OpenVINO would emulate it, or silently compute in fp32
         raise DeviceError(f"this processor ({processor()}) has no bfloat16; choose precision auto or fp32")
-    return best if precision == "auto" else precision
+    return best if precision == "auto" else "fp32" if precision == "int8" else precision
 
 
 class OpenVino:
@@ -124,7 +126,7 @@ class OpenVino:
 
     Arguments:
         threads: threads of all networks; None is one for each core that the process may use.
-        precision: `fp32`, `bf16`, or `auto`, the faster one that the processor has.
+        precision: `fp32`, `bf16`, `int8`, or `auto`: of `fp32` and `bf16` the faster one that the processor has.
 
     Some processors compute a network wrongly in bfloat16. Such a network is refused in `bf16`. In `auto` it is
     computed in fp32, with a warning. Narrow images are computed in fp32 without a warning.
@@ -139,7 +141,7 @@ class OpenVino:
             precision_here(precision)
         except DeviceError as error:
             return str(error)
-        return ""
+        return int8_unavailable_reason(bundle) if precision == "int8" else ""
 
     @classmethod
     def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> CpuPipeline:
@@ -152,6 +154,7 @@ class OpenVino:
 
     def __init__(self, threads: int | None = None, precision: str = "auto") -> None:
         self._option, self._precision = precision, precision_here(precision)
+        self.int8 = precision == "int8"
         self._cache = Cache("openvino", MAX_CACHE_NBYTES)
         self._properties: dict[str, Any] = {
             # Calls from several threads run one after the other, each with all threads of OpenVINO.
@@ -203,6 +206,8 @@ class OpenVino:
             if path.with_name(f"{path.name}.data").exists() or path.stat().st_size > MAX_CACHED_NBYTES:
                 return None
             digest = hashlib.sha256(path.read_bytes())
+            if path.name.endswith(INT8):
+                digest.update(path.with_name(path.name.replace(INT8, ".onnx")).read_bytes())
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error}") from error
         machine = (import_openvino().get_version(), processor(), *capabilities(), precision)
@@ -239,8 +244,8 @@ class OpenVinoBf16(OpenVino):
 
     @staticmethod
     def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
-        if precision == "fp32":
-            return "precision is fp32"
+        if precision not in {"auto", "bf16"}:
+            return f"precision is {precision}"
         if not may_have_bfloat16():
             return "this processor has no bfloat16"
         return OpenVino.unavailable_reason(bundle, index, "bf16")

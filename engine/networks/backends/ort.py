@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import F32Array
-from sdtrt.engine.networks.backends import images_at_once, thread_count
+from sdtrt.engine.networks.backends import images_at_once, int8_unavailable_reason, thread_count
 from sdtrt.engine.networks.backends.engine_index import onnx_files
 from sdtrt.engine.networks.backends.gpu import gpu_unavailable_reason
 from sdtrt.engine.networks.bundle import Bundle
@@ -94,6 +94,7 @@ class OrtCpu:
 
     Arguments:
         threads: threads of each network; None is one for each core that the process may use.
+        int8: whether decoders run in eight bits where a file allows it.
     """
 
     name = "ort"
@@ -103,6 +104,8 @@ class OrtCpu:
     def unavailable_reason(bundle: Bundle, index: int, precision: str) -> str:
         if precision == "bf16":
             return "ONNX Runtime computes in fp32 on the CPU"
+        if precision == "int8" and (reason := int8_unavailable_reason(bundle)):
+            return reason
         try:
             import_onnxruntime()
         except DeviceError as error:
@@ -111,15 +114,15 @@ class OrtCpu:
 
     @classmethod
     def open(cls, tiled: TiledRunner, index: int, threads: int | None, precision: str) -> CpuPipeline:
-        return CpuPipeline(cls(threads), tiled)
+        return CpuPipeline(cls(threads, int8=precision == "int8"), tiled)
 
     @staticmethod
     def version() -> str:
         return f"ONNX Runtime {import_onnxruntime().__version__}"
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, *, int8: bool = False) -> None:
         import_onnxruntime()
-        self._threads = thread_count(threads)
+        self._threads, self.int8 = thread_count(threads), int8
 
     def load(self, path: Path) -> OrtNetwork:
         return OrtNetwork(path, self._threads)
@@ -127,7 +130,9 @@ class OrtCpu:
     def for_batches(self) -> tuple["OrtCpu", int]:
         # A network for each image is faster than several threads for one network.
         count = images_at_once(self._threads)
-        return (OrtCpu(max(1, (self._threads or available_cpus()) // count)), count) if count > 1 else (self, 1)
+        if count == 1:
+            return self, 1
+        return OrtCpu(max(1, (self._threads or available_cpus()) // count), int8=self.int8), count
 
 
 class OrtDeviceNetwork:

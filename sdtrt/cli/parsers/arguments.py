@@ -111,7 +111,10 @@ def add_machine(command: argparse.ArgumentParser, text: str, default: str | None
         "--threads", type=positive_count, help="threads of the networks (default: one per core that may be used)"
     )
     command.add_argument(
-        "--precision", default="auto", choices=PRECISIONS, help="of the networks on the CPU; bf16 needs openvino"
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="of the networks on the CPU; bf16 needs openvino, int8 a bundle with such a decoder",
     )
     command.add_argument("--tile", type=int, metavar="N", help="cut larger images into tiles of N pixels; 0: never")
     command.add_argument("--overlap", type=int, metavar="N", help="pixels by which tiles overlap")

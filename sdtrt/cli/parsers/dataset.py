@@ -73,7 +73,12 @@ def add_networks(command: argparse.ArgumentParser) -> None:
     command.add_argument("-m", "--model", default=BUILT_IN, help="a name or a bundle's folder (default %(default)s)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
     command.add_argument("--backend", default="auto", choices=BACKENDS, help="default %(default)s")
-    command.add_argument("--precision", default="auto", choices=PRECISIONS, help="on the CPU; bf16 needs openvino")
+    command.add_argument(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="on the CPU; bf16 needs openvino, int8 a bundle with such a decoder",
+    )
     command.add_argument("--threads", type=positive_count, default=1, help="of each worker's networks (default 1)")
 
 

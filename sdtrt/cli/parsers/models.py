@@ -34,7 +34,13 @@ def add_calibrate_arguments(command: argparse.ArgumentParser) -> None:
     start_command(command, "sdtrt.cli.models:calibrate")
     command.add_argument("bundle", help="name or folder")
     command.add_argument("photos", type=Path, help="folder of photos, some dozens; for --prior some hundreds")
-    command.add_argument("--prior", action="store_true", help="train a prior for them, too: smaller files")
+    more = command.add_mutually_exclusive_group()
+    more.add_argument("--prior", action="store_true", help="train a prior for them, too: smaller files")
+    more.add_argument(
+        "--int8",
+        action="store_true",
+        help="only add decoders in eight bits, which --precision int8 uses; the rest of the bundle stays",
+    )
     command.add_argument("-f", "--force", action="store_true", help="replace a prior, and lose the files made with it")
     add_quiet(command)
 

@@ -1,0 +1,123 @@
+"""Main path of `sdtrt calibrate --int8`: photos -> ranges of activations -> decoders in eight bits -> bundle."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from sdtrt._arrays import F32Array, U8Array
+from sdtrt.atomic import check_output, replace_file
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
+from sdtrt.engine.image import psnr
+from sdtrt.engine.networks.backends import INT8
+from sdtrt.engine.networks.backends.ort import OrtCpu
+from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash
+from sdtrt.errors import BundleError
+from sdtrt.export.graphs.onnx_graph import require_inline_weights, write_sharing_weights
+from sdtrt.export.int8.network import quantize
+from sdtrt.export.latents.sample_images import list_photos, random_crops
+from sdtrt.kernels import reference
+from sdtrt.progress import announce
+
+CROPS, SIDE = 40, 256  # every other crop measures the loss; the networks are made from the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Decoder:
+    """A decoder in eight bits.
+
+    Attributes:
+        name: Name of its file.
+        exact_layers: Names of the weights of large convolutions that stay in single precision.
+        mean_loss: Mean loss of PSNR on the crops that the decoder was not made from, in dB.
+        worst_loss: Largest loss of PSNR on them, in dB.
+    """
+
+    name: str
+    exact_layers: list[str]
+    mean_loss: float
+    worst_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A crop of a photo, and the inputs of decoders for it.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        inputs: Latents as a file holds them, float32 (1, C, h, w), and the quantization step if decoders take it.
+    """
+
+    pixels: U8Array
+    inputs: dict[str, F32Array]
+
+
+def add_int8_decoders(folder: Path, photos: Path, *, quiet: bool = True) -> list[Int8Decoder]:
+    """Add each decoder of a bundle in eight bits to the bundle.
+
+    The files read their weights from the decoders' own files, so they are small.
+
+    Arguments:
+        folder: Folder of the bundle, which is changed.
+        photos: Folder of photos, some dozens.
+        quiet: Whether progress is not printed.
+
+    Raises:
+        BundleError: No photo is usable, or a decoder's weights are in a file of their own.
+        OSError: The bundle cannot be written.
+    """
+    bundle = Bundle.open(folder)
+    check_output(folder / MANIFEST)
+    names = ["decoder", *(look for look in bundle.looks if look != "faithful")]
+    for name in names:
+        require_inline_weights(bundle.file(f"{name}.onnx"), "eight bits")
+    samples = [*samples_of(bundle, list_photos(photos))]
+    if len(samples) < 2:
+        raise BundleError(f"{photos} has fewer than two photos that can be read and are large enough")
+    made = []
+    for name in names:
+        announce(f"quantizing {name}.onnx", quiet=quiet)
+        made.append(add_int8_decoder(bundle, name, samples[::2], samples[1::2]))
+    files = bundle.files | {decoder.name: file_hash(folder / decoder.name) for decoder in made}
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8")) | {"files": dict(sorted(files.items()))}
+    replace_file(folder / MANIFEST, (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode())
+    return made
+
+
+def samples_of(bundle: Bundle, photos: list[Path]) -> Iterator[Sample]:
+    """Yield crops of photos, encoded at random qualities."""
+    codec = EngineCodec(bundle, backend="ort", device="cpu", precision="fp32")
+    profile, rng = codec.profile, np.random.default_rng(1)
+    for pixels in random_crops(photos, CROPS, SIDE, profile.downscale):
+        code = profile.step_code(rng.uniform(1, 100))
+        height, width = pixels.shape[:2]
+        file = encode_latents_to_file(codec.analyse(pixels), width, height, profile, code)
+        inputs = {"latents": decode_latents(file, model_profile=profile)[None]}
+        if bundle.decoder_takes_step:
+            inputs["step"] = np.array([file.header.quant_step], np.float32)
+        yield Sample(pixels, inputs)
+
+
+def add_int8_decoder(bundle: Bundle, name: str, samples: list[Sample], others: list[Sample]) -> Int8Decoder:
+    """Write a decoder in eight bits, and measure its loss on other samples."""
+    path, own = bundle.folder / f"{name}{INT8}", bundle.file(f"{name}.onnx")
+    model, exact_layers = quantize(onnx.load(own), [sample.inputs for sample in samples])
+    write_sharing_weights(model, path, own)
+    backend = OrtCpu()
+    networks = backend.load(own), backend.load(path)
+    losses = []
+    for sample in others:
+        exact, quantized = (psnr(sample.pixels, decoded(network.run(sample.inputs), bundle)) for network in networks)
+        losses.append(exact - quantized)
+    return Int8Decoder(path.name, exact_layers, round(float(np.mean(losses)), 4), round(float(np.max(losses)), 4))
+
+
+def decoded(outputs: dict[str, F32Array], bundle: Bundle) -> U8Array:
+    """Return the pixels of a decoder's output, uint8 (H, W, 3)."""
+    planes = outputs["pixels"][0]
+    height, width = planes.shape[1:]
+    return reference.planes_to_pixels(planes, width, height, *bundle.pixel_range)
