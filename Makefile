@@ -71,6 +71,7 @@ bench: $(VENV)/.bench  ## all figures and their tables (KODAK=folder of PNG imag
 	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --plot docs/rate_distortion.svg
 	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --set effort
 	$(BIN)/python benchmarks/rate_distortion.py '$(KODAK)' --set blockiness
+	$(BIN)/python benchmarks/looks.py '$(KODAK)'
 	$(BIN)/python benchmarks/large_images.py '$(KODAK)' --seams --model '$(SD1)'
 	$(BIN)/python benchmarks/figure.py codecs
 	$(BIN)/python benchmarks/tables.py

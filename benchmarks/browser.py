@@ -1,4 +1,4 @@
-"""Milliseconds to decode a photo in headless Chromium and in Python, with the same number of threads.
+"""Milliseconds to decode a photo in headless Chromium and in Python, with the same number of threads, in each look.
 
     make web && python benchmarks/browser.py [--chromium PROGRAM]
 
@@ -9,6 +9,7 @@ symbols, `network` from latents to pixel values, `rest` the remainder. Loading a
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import statistics
@@ -31,6 +32,7 @@ from sdtrt.viewer import SITE, ViewerServer
 
 QUALITY = 50
 THREADS = (1, 2)
+LOOKS = ("faithful", "fast")
 ROUNDS, RUNS = 3, 5
 WEB = ROOT / "web"
 REQUEST = """
@@ -50,9 +52,10 @@ def main() -> None:
     parser.add_argument("--chromium", metavar="PROGRAM", help="a Chromium by its name or path")
     parser.add_argument("--in-python", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--look", default="faithful", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.in_python:
-        print(json.dumps(times_in_process(options.in_python.read_bytes(), options.threads)))
+        print(json.dumps(times_in_process(options.in_python.read_bytes(), options.threads, options.look)))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photo.sdt"
@@ -86,26 +89,29 @@ def serve_viewer(path: Path, folder: Path) -> Iterator[ViewerServer]:
 
 
 def measure(program: str, server: ViewerServer, path: Path) -> dict[str, Any]:
-    """Return versions and, for each number of threads, a row of medians in Chromium and in Python."""
-    times: dict[tuple[int, str], list[Times]] = {(n, where): [] for n in THREADS for where in ("chromium", "python")}
+    """Return versions and, for each number of threads and each look, a row of medians in Chromium and in Python."""
+    cases = list(itertools.product(THREADS, LOOKS))
+    times: dict[tuple[int, str, str], list[Times]] = {
+        (*case, where): [] for case in cases for where in ("chromium", "python")
+    }
     for _ in range(ROUNDS):
-        for threads in THREADS:
+        for threads, look in cases:
             with Chromium([program]) as chromium:
                 chromium.go(server.address)
                 browser = chromium.call("Browser.getVersion")["product"]
-                times[threads, "chromium"] += times_of_page(chromium, threads)
-            times[threads, "python"] += times_of_process(path, threads)
+                times[threads, look, "chromium"] += times_of_page(chromium, threads, look)
+            times[threads, look, "python"] += times_of_process(path, threads, look)
     rows = []
-    for threads in THREADS:
-        chromium_ms, python_ms = (medians(times[threads, where]) for where in ("chromium", "python"))
+    for threads, look in cases:
+        chromium_ms, python_ms = (medians(times[threads, look, where]) for where in ("chromium", "python"))
         ratio = round(chromium_ms["whole"] / python_ms["whole"], 2)
-        rows.append({"threads": threads, "chromium": chromium_ms, "python": python_ms, "ratio": ratio})
+        rows.append({"threads": threads, "look": look, "chromium": chromium_ms, "python": python_ms, "ratio": ratio})
     libraries = json.loads((WEB / "package.json").read_text())["dependencies"]
     return {"browser": browser, "libraries": libraries, "runs": ROUNDS * RUNS, "rows": rows}
 
 
-def times_of_page(chromium: Chromium, threads: int) -> list[Times]:
-    request = {"threads": threads, "runs": RUNS + 1, "file": "/photo.sdt", "data": "/data/"}
+def times_of_page(chromium: Chromium, threads: int, look: str) -> list[Times]:
+    request = {"threads": threads, "look": look, "runs": RUNS + 1, "file": "/photo.sdt", "data": "/data/"}
     answer = chromium.evaluate(REQUEST.format(request=json.dumps(request)))
     if answer["threads"] != threads:
         raise RuntimeError(f"{answer['threads']} threads in the browser, expected {threads}: is the page not isolated?")
@@ -113,14 +119,15 @@ def times_of_page(chromium: Chromium, threads: int) -> list[Times]:
     return times[1:]
 
 
-def times_of_process(path: Path, threads: int) -> list[Times]:
+def times_of_process(path: Path, threads: int, look: str) -> list[Times]:
     """Return the times of Python in a process of its own, since libraries take their threads when they are loaded."""
     limits = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL")}
-    times: list[Times] = json.loads(run_python(__file__, "--in-python", path, "--threads", str(threads), **limits))
+    command = (__file__, "--in-python", path, "--threads", str(threads), "--look", look)
+    times: list[Times] = json.loads(run_python(*command, **limits))
     return times
 
 
-def times_in_process(data: bytes, threads: int) -> list[Times]:
+def times_in_process(data: bytes, threads: int, look: Any) -> list[Times]:
     """Return the milliseconds of decodes in this process, split as the browser's worker splits them."""
     spent: dict[str, float] = {}
     LatentReader.decode_symbols = timed(LatentReader.decode_symbols, "entropy", spent)  # type: ignore[method-assign]
@@ -130,7 +137,7 @@ def times_in_process(data: bytes, threads: int) -> list[Times]:
         for _ in range(RUNS + 1):
             spent |= {"entropy": 0.0, "network": 0.0}
             started = time.perf_counter()
-            np.asarray(codec.decode(data))
+            np.asarray(codec.decode(data, look=look))
             times.append({"whole": 1000 * (time.perf_counter() - started), **spent})
     return times[1:]
 

@@ -10,7 +10,7 @@ import argparse
 import re
 import sys
 
-from figures import layers, models, parts, rates, services, times
+from figures import layers, looks, models, parts, rates, services, times
 from figures.text import ROOT
 
 PAGES = (
@@ -33,7 +33,9 @@ PAGES = (
     ),
 )
 TABLES = {
-    name: table for module in (layers, models, parts, rates, services, times) for name, table in module.TABLES.items()
+    name: table
+    for module in (layers, looks, models, parts, rates, services, times)
+    for name, table in module.TABLES.items()
 }
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -168,7 +168,8 @@ def preview(codec: EngineCodec, source: Source, scale: int = 8, limits: Limits =
     """Decode an image at 1/`scale` of its size.
 
     If the latent profile has a linear preview and `scale` is a multiple of its downscale, coarse passes are enough and
-    no network runs; the pixels are then approximate. Otherwise the whole image is decoded and averaged over blocks.
+    no network runs; the pixels are then approximate. Otherwise the whole image is decoded and averaged over blocks, by
+    the fast decoder if the bundle has one.
 
     Arguments:
         codec: the opened model.
@@ -183,8 +184,14 @@ def preview(codec: EngineCodec, source: Source, scale: int = 8, limits: Limits =
     reader, look = codec.read_latents(file, limits), None
     pixels = decode_preview(file, reader, scale)
     if pixels is None:
-        request = codec.prepare(reader, decode_now=False)
+        request = codec.prepare(reader, preview_options(codec, scale), decode_now=False)
         pixels, look = box_downscale(np.concatenate([*_decode_bands(codec, request, file)]), scale), request.look
     plane = alpha.read_alpha(file)
     plane = None if plane is None else box_downscale(plane, scale)
     return ImageData(pixels, plane, file.header.grey, metadata.read_metadata(file), look)
+
+
+def preview_options(codec: EngineCodec, scale: int) -> DecodeOptions:
+    """Return how networks decode an image for a preview, whose block means have little of the fast decoder's error."""
+    is_fast = scale > 1 and codec.bundle.look == "faithful" and "fast" in codec.bundle.looks
+    return DecodeOptions(look="fast" if is_fast else "auto")

@@ -9,7 +9,7 @@ Examples:
     (768, 512)
 
 A file is read and checked when it is opened. Its pixels are decoded when they are first needed. `draft` and `thumbnail`
-decode a preview at 1/8, 1/16, 1/32 or 1/64 of the size, if it is large enough. With
+decode a preview at 1/2, 1/4, 1/8 and so on to 1/64 of the size, if it is large enough. With
 `ImageFile.LOAD_TRUNCATED_IMAGES` the readable part of a damaged or truncated file is decoded, and an `ImageWarning` is
 given. Pillow's own `Image.MAX_IMAGE_PIXELS` limits the size of images.
 
@@ -40,7 +40,7 @@ from sdtrt.images.metadata import MISSING, add_mark, put_into
 
 FORMAT, SUFFIX, MIME = "SDT", ".sdt", "image/x-sdt"
 MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
-SCALES = (64, 32, 16, 8)  # of previews, from the smallest
+SCALES = (64, 32, 16, 8, 4, 2)  # of previews, from the smallest
 METADATA = "exif", "xmp", "comment", "text"  # parameters of `save` that replace metadata
 OPTIONS = {field.name for field in fields(ImageEncodeOptions)} - {"limits"}  # `limits` are Pillow's own
 

@@ -20,13 +20,15 @@ const COPIES = new Map([
   ...Object.values(BACKENDS).flat().map((path) => from(`${RUNTIME}/dist/`, posix.basename(path), "lib/")),
   ...["decode.js", "utils.js", "codec/dec/webp_dec.js"].map((name) => from(`${WEBP}/`, name, "lib/webp/")),
   from(`${WEBP}/codec/dec/`, "webp_dec.wasm", "data/"),
-  ...["bundle.json", "decoder.onnx", "encoder.onnx"].map((name) => data(`bundles/tiny/${name}`)),
+  ...["bundle.json", "decoder.onnx", "encoder.onnx", "fast.onnx"].map((name) => data(`bundles/tiny/${name}`)),
   ...["adaptive-1", "residual-1", "tiny-1"].map((name) => data(`priors/${name}.npz`)),
   ...["tiny-1", "sd1-1"].map((name) => data(`profiles/${name}.json`)),
 ]);
 
 /** Groups of files that most images do not need. */
-const OCCASIONAL = new Set(["data/bundles/tiny/encoder.onnx", "data/webp_dec.wasm", "lib/webp/", "licences"]);
+const OCCASIONAL = new Set([
+  "data/bundles/tiny/encoder.onnx", "data/bundles/tiny/fast.onnx", "data/webp_dec.wasm", "lib/webp/", "licences",
+]);
 
 /** The works in the site, and the files of their licences. */
 const LICENCES = new Map([

@@ -114,12 +114,19 @@ def browser() -> str:
     parts = ("entropy", "network", "rest", "whole")
     names = {"chromium": results["browser"].replace("Chrome/", "Chromium "), "python": "Python"}
     rows = [
-        [name, f"{row['threads']}", *(f"{row[where][part]:.0f}" for part in parts), times_as_long(row, where)]
+        [
+            name,
+            row["look"],
+            f"{row['threads']}",
+            *(f"{row[where][part]:.0f}" for part in parts),
+            times_as_long(row, where),
+        ]
         for row in results["rows"]
         for where, name in names.items()
     ]
     head = [
         f"ms to decode {width}x{height}, quality {results['quality']}",
+        "look",
         "threads",
         "entropy stage",
         "network",

@@ -170,7 +170,16 @@ def test_decode_rows_and_preview_denoised_equal_the_full_image(denoising: Bundle
     full = codec.decode(coarse).pixels
     assert (full != codec.decode(coarse, options=DecodeOptions(0)).pixels).any()
     np.testing.assert_array_equal(np.concatenate([*regions.decode_rows(codec, coarse)[1]]), full)
-    np.testing.assert_array_equal(regions.preview(codec, coarse, 2).pixels, box_downscale(full, 2))
+    fast = codec.decode(coarse, options=DecodeOptions(look="fast"))
+    np.testing.assert_array_equal(regions.preview(codec, coarse, 2).pixels, box_downscale(fast.pixels, 2))
+
+
+def test_preview_by_networks_has_the_fast_look(codec: EngineCodec, photo: Photo) -> None:
+    data = codec.encode(ImageData(photo(45, 37)), EncodeOptions(layers=1))
+    fast = codec.decode(data, options=DecodeOptions(look="fast"))
+    small = regions.preview(codec, data, 3)
+    np.testing.assert_array_equal(small.pixels, box_downscale(fast.pixels, 3))
+    assert (small.look, regions.preview(codec, data, 1).look) == ("fast", "faithful")
 
 
 def split_rows(pixels: np.ndarray, bands: str) -> Iterator[np.ndarray]:

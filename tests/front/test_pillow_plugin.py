@@ -185,7 +185,10 @@ def test_load_truncated_image_warns_and_names_the_missing_parts(photo: Photo, mo
 
 @pytest.mark.parametrize(
     ("asked", "scale"),
-    [((25, 12), 8), ((24, 12), 8), ((13, 7), 8), ((12, 6), 16), ((6, 3), 32), ((3, 1), 64), ((1, 1), 64), ((0, 0), 64)],
+    [
+        *[((100, 50), 2), ((51, 26), 2), ((50, 25), 4), ((26, 13), 4), ((25, 12), 8), ((24, 12), 8), ((13, 7), 8)],
+        *[((12, 6), 16), ((6, 3), 32), ((3, 1), 64), ((1, 1), 64), ((0, 0), 64)],
+    ],
 )
 def test_draft_decodes_a_preview(
     photo: Photo, asked: tuple[int, int], scale: int, monkeypatch: pytest.MonkeyPatch
@@ -203,7 +206,7 @@ def test_draft_decodes_a_preview(
 
 def test_draft_without_a_smaller_preview_changes_nothing(data: bytes) -> None:
     image = opened(data)
-    for asked in (None, (40, 30), (6, 3), (5, 4), (400, 1)):  # an eighth is 5x4, of which the last row is cut off
+    for asked in (None, (40, 30), (21, 3), (3, 16), (400, 1)):
         assert image.draft(None, asked) is None
     assert image.tobytes() == sdtrt.decode(data).tobytes()
 

@@ -5,7 +5,10 @@ import { LatentReader } from "../src/coding/latent_reader.js";
 import { Decoder } from "../src/decoder.js";
 
 /** @typedef {{whole: number, entropy: number, network: number}} Times milliseconds of one decode */
-/** @typedef {{threads: number, runs: number, file: string, data: string}} Request `data` as in `src/worker.js` */
+/**
+ * `data` as in `src/worker.js`.
+ * @typedef {{threads: number, look: "faithful" | "fast", runs: number, file: string, data: string}} Request
+ */
 
 const spent = { entropy: 0, network: 0 };
 /** @type {Decoder | undefined} */
@@ -33,14 +36,14 @@ async function bytesOf(path) {
 }
 
 /** @param {MessageEvent<Request>} event */
-self.onmessage = async ({ data: { threads, runs, file, data } }) => {
+self.onmessage = async ({ data: { threads, look, runs, file, data } }) => {
   env.wasm.numThreads = threads;
   decoder ??= new Decoder({ load: (path) => bytesOf(data + path), backend: "wasm" });
   const bytes = new Uint8Array(await bytesOf(file)), times = /** @type {Times[]} */ ([]);
   for (let n = 0; n < runs; n++) {
     spent.entropy = spent.network = 0;
     const started = performance.now();
-    await decoder.decode(bytes);
+    await decoder.decode(bytes, { look });
     times.push({ whole: performance.now() - started, ...spent });
   }
   postMessage({ threads: env.wasm.numThreads, times });

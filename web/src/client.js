@@ -7,6 +7,7 @@ import { BundleError, FormatError, LimitError } from "./error.js";
 
 /** @typedef {import("./format/container.js").Limits} Limits */
 /** @typedef {import("./networks/runtime.js").Backend} Backend */
+/** @typedef {import("./networks/bundle.js").Look} Look */
 /** @typedef {import("./decoder.js").DecodedImage} DecodedImage */
 /** @typedef {import("./decoder.js").Info} Info */
 /** @typedef {import("./decoder.js").RgbaImage} RgbaImage */
@@ -31,14 +32,24 @@ const ERRORS = new Map(/** @type {[string, new (message: string) => Error][]} */
  * - `data`: folder of the files that `Decoder` loads, ending in a slash (default: `data/` beside this module's folder)
  * - `worker`: another location of `worker.js`
  * - `backend`: the only backend that may run networks (default: WebGPU if it works, else WebAssembly)
- * @param {{data?: string | URL, worker?: string | URL, backend?: Backend}} [options]
+ * - `look`: the default look of `decode` (default: `fast` on phones, else `faithful`)
+ * @param {{data?: string | URL, worker?: string | URL, backend?: Backend, look?: Look}} [options]
  * @returns {Client}
  */
-export function open({ data = new URL("../data/", import.meta.url), worker, backend } = {}) {
+export function open({ data = new URL("../data/", import.meta.url), worker, backend, look = defaultLook() } = {}) {
   const thread = worker
     ? new Worker(worker, { type: "module" })
     : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  return new Client(thread, new URL(data, location.href).href, backend);
+  return new Client(thread, new URL(data, location.href).href, backend, look);
+}
+
+/**
+ * Return the look for this machine.
+ * @returns {Look}
+ */
+function defaultLook() {
+  const { userAgentData, userAgent } = /** @type {Navigator & {userAgentData?: {mobile: boolean}}} */ (navigator);
+  return userAgentData?.mobile ?? /\bMobi/.test(userAgent) ? "fast" : "faithful";
 }
 
 /**
@@ -51,10 +62,11 @@ export class Client {
    * @param {Worker} worker
    * @param {string} data
    * @param {Backend} [backend]
+   * @param {Look} [look]
    */
-  constructor(worker, data, backend) {
+  constructor(worker, data, backend, look) {
     this._worker = worker;
-    this._settings = { data, backend };
+    this._settings = { data, backend, look };
     this._count = 0;
     /** @type {PendingRequest[]} */
     this._queue = [];
@@ -67,10 +79,10 @@ export class Client {
   }
 
   /**
-   * Decode an image, a region of it, or the readable part of a damaged file. `backend` names the backend that ran the
-   * network.
+   * Decode an image, a region of it, or the readable part of a damaged file. `look` and `backend` of the result name the
+   * decoder that was used, and the backend that ran it.
    * @param {Uint8Array<ArrayBuffer>} bytes
-   * @param {Options & {region?: Region, partial?: boolean}} [options]
+   * @param {Options & {region?: Region, partial?: boolean, look?: Look}} [options]
    * @returns {Promise<DecodedImage>}
    */
   decode(bytes, { signal, ...options } = {}) {

@@ -10,6 +10,7 @@ import { missingReport, salvageFile } from "./format/salvage.js";
 import { LayerReader } from "./layers/layer_reader.js";
 import { boxDownscale, makeGrey } from "./layers/pixels.js";
 import { linearPreview } from "./layers/preview.js";
+import { LOOKS } from "./networks/bundle.js";
 import { DecoderNetwork } from "./networks/decoder_network.js";
 import { Runtime } from "./networks/runtime.js";
 
@@ -21,7 +22,12 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
 /** @typedef {import("./layers/pixels.js").RgbaImage} RgbaImage */
 /** @typedef {import("./networks/runtime.js").Backend} Backend */
 
-/** @typedef {RgbaImage & {backend: Backend}} DecodedImage an image, and the backend that ran the network */
+/** @typedef {import("./networks/bundle.js").Look} Look */
+
+/**
+ * An image, the look that it was decoded in, and the backend that ran the network.
+ * @typedef {RgbaImage & {look: Look, backend: Backend}} DecodedImage
+ */
 /** @typedef {{left: number, top: number, width: number, height: number}} Region in pixels */
 
 /**
@@ -39,6 +45,7 @@ export { BundleError, FormatError, LimitError, SdtError } from "./error.js";
  */
 
 const MAX_SCALE = 1024;
+const MIN_FAST_RESIDUAL = 36 * 16; // in 1/16 level: beside finer residuals the error of the fast decoder would be seen
 
 /**
  * Decodes `.sdt` files. Loaded files are cached. Networks are run by `onnxruntime-web`; its `env` sets the location of
@@ -49,10 +56,12 @@ const MAX_SCALE = 1024;
  */
 export class Decoder {
   /**
-   * @param {{load: import("./assets/assets.js").Load, backend?: Backend}} options `load` returns the files that ship
-   *   with sdtrt, by their paths in `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`; `backend` as in `Runtime`
+   * @param {{load: import("./assets/assets.js").Load, backend?: Backend, look?: Look}} options `load` returns the files
+   *   that ship with sdtrt, by their paths in `engine/data`, and `webp_dec.wasm` of `@jsquash/webp`; `backend` as in
+   *   `Runtime`; `look` is the default of `decode`
    */
-  constructor({ load, backend }) {
+  constructor({ load, backend, look = "faithful" }) {
+    this._look = checkedLook(look);
     this._assets = new Assets(load);
     this._runtime = new Runtime(backend);
   }
@@ -65,29 +74,32 @@ export class Decoder {
   /**
    * Decode an image, or a region of it. A region equals the same crop of the whole image.
    *
+   * The look `fast` takes less time and has more error than `faithful`. Beside a fine residual it is decoded as
+   * `faithful`.
+   *
    * With `partial`, the readable part of a damaged or truncated file is decoded if its header is undamaged. Areas are
    * coarse where fine passes are missing, flat where all passes are missing, and opaque where alpha is missing.
    * @param {Uint8Array<ArrayBuffer>} bytes
-   * @param {{limits?: Partial<Limits>, region?: Region, partial?: boolean}} [options]
+   * @param {{limits?: Partial<Limits>, region?: Region, partial?: boolean, look?: Look}} [options]
    * @returns {Promise<DecodedImage>}
-   * @throws {RangeError} if the region is not within the image
+   * @throws {RangeError} if the region is not within the image, or the look is unknown
    * @throws {TypeError} if both `partial` and `region` are set
    */
-  async decode(bytes, { limits, region, partial = false } = {}) {
+  async decode(bytes, { limits, region, partial = false, look = this._look } = {}) {
     if (partial && region) throw new TypeError("partial cannot be combined with a region");
-    const { file, reader, layers } = await this._open(bytes, limits, { partial, withNetwork: true });
+    const { file, reader, layers } = await this._open(bytes, limits, { partial, networkLook: checkedLook(look) });
     const area = placeOf(region ?? { left: 0, top: 0, ...sizeOf(file.header) }, file.header);
-    const { data, backend } = await this._pixels(reader, layers, area);
+    const { data, ...how } = await this._pixels(reader, layers, area, look);
     if (file.header.grey) makeGrey(data);
     const width = area.columns[1] - area.columns[0], height = area.rows[1] - area.rows[0];
-    return { width, height, data, backend, ...(partial && { missing: missingReport(file, reader.missingReport) }) };
+    return { width, height, data, ...how, ...(partial && { missing: missingReport(file, reader.missingReport) }) };
   }
 
   /**
    * Decode an image at 1/`scale` of its size, sides rounded up. Each pixel is the mean of a block.
    *
    * If the latent space has a preview and `scale` is a multiple of its downscale, only coarse passes are decoded and no
-   * network runs; the result is approximate. Otherwise the whole image is decoded.
+   * network runs; the result is approximate. Otherwise the whole image is decoded, in the look `fast`.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale] 1 … 1024
    * @param {{limits?: Partial<Limits>, ahead?: boolean}} [options] with `ahead`, the network of a later `decode` is
@@ -100,7 +112,9 @@ export class Decoder {
     if (!isScale) throw new RangeError(`scale ${scale}, expected 1 to ${MAX_SCALE}`);
     const { file, reader, layers } = await this._open(bytes, limits), { width, height } = file.header;
     // Not earlier: the preview needs its own prior first.
-    if (ahead) DecoderNetwork.begin(reader.profile.latentSpace, this._assets, this._runtime);
+    if (ahead) {
+      DecoderNetwork.begin(reader.profile.latentSpace, lookOf(file, this._look), this._assets, this._runtime);
+    }
     const data = await linearPreview(reader, layers, scale);
     const alpha = data && (await layers.fullAlpha());
     if (data && alpha) {
@@ -108,7 +122,8 @@ export class Decoder {
       for (let n = 0; n < data.length; n += 4) data[n + 3] = smallAlpha[n];
     }
     const fullPlace = placeOf({ left: 0, top: 0, width, height }, file.header);
-    const small = data ?? boxDownscale((await this._pixels(reader, layers, fullPlace)).data, height, width, scale);
+    const whole = async () => (await this._pixels(reader, layers, fullPlace, "fast")).data;
+    const small = data ?? boxDownscale(await whole(), height, width, scale);
     if (file.header.grey) makeGrey(small);
     return { width: Math.ceil(width / scale), height: Math.ceil(height / scale), data: small };
   }
@@ -138,32 +153,56 @@ export class Decoder {
   /**
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Partial<Limits>} [limits]
-   * @param {{partial?: boolean, withNetwork?: boolean}} [options] whether to accept a damaged file, and whether to
-   *   start loading the network
+   * @param {{partial?: boolean, networkLook?: Look}} [options] whether to accept a damaged file, and the look whose
+   *   network is loaded meanwhile, if any
    */
-  async _open(bytes, limits, { partial = false, withNetwork = false } = {}) {
+  async _open(bytes, limits, { partial = false, networkLook } = {}) {
     const allowed = { ...DEFAULT_LIMITS, ...limits };
     const file = partial ? salvageFile(bytes, allowed) : readFile(bytes, allowed);
-    if (withNetwork) {
-      DecoderNetwork.begin((await readSpaceInfo(file, this._assets)).latentSpace, this._assets, this._runtime);
+    if (networkLook) {
+      const { latentSpace } = await readSpaceInfo(file, this._assets);
+      DecoderNetwork.begin(latentSpace, lookOf(file, networkLook), this._assets, this._runtime);
     }
     const reader = await (partial ? SalvagedLatentReader : LatentReader).open(file, this._assets, allowed);
     return { file, reader, layers: new LayerReader(file, reader.profile.downscale, this._assets) };
   }
 
   /**
-   * Return the pixels of an area with all layers, (rows, columns, RGBA), and the backend that ran the network.
+   * Return the pixels of an area with all layers, (rows, columns, RGBA), their look, and the backend that ran the
+   * network.
    * @param {LatentReader} reader
    * @param {LayerReader} layers
    * @param {Place} area in pixels
+   * @param {Look} wanted
    */
-  async _pixels(reader, layers, area) {
+  async _pixels(reader, layers, area, wanted) {
     reader.prefetch(inLatents(area, reader.profile.downscale)); // while the network is loading
-    const network = await DecoderNetwork.open(reader.profile.latentSpace, this._assets, this._runtime);
+    const look = lookOf(reader.file, wanted);
+    const network = await DecoderNetwork.open(reader.profile.latentSpace, look, this._assets, this._runtime);
     const data = await network.pixels(reader, area);
     await layers.apply(data, area);
-    return { data, backend: network.backend };
+    return { data, look, backend: network.backend };
   }
+}
+
+/**
+ * Return a look.
+ * @param {Look} look
+ * @throws {RangeError} if it is unknown
+ */
+function checkedLook(look) {
+  if (!LOOKS.includes(look)) throw new RangeError(`look ${look}, expected ${LOOKS.join(" or ")}`);
+  return look;
+}
+
+/**
+ * Return the look in which a file is decoded if `wanted` is asked for. A residual corrects the faithful image.
+ * @param {import("./format/container.js").File} file
+ * @param {Look} wanted
+ * @returns {Look}
+ */
+function lookOf({ layout: { residual } }, wanted) {
+  return residual && residual < MIN_FAST_RESIDUAL ? "faithful" : wanted;
 }
 
 /**

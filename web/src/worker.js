@@ -6,7 +6,8 @@ import { BundleError } from "./error.js";
 
 /**
  * `data` is the folder of the decoder's files. `args` are the arguments of the method.
- * @typedef {{id: number, data: string, backend?: import("./networks/runtime.js").Backend, method: "decode" | "preview"
+ * @typedef {{id: number, data: string, backend?: import("./networks/runtime.js").Backend, look?:
+ *   import("./networks/bundle.js").Look, method: "decode" | "preview"
  *   | "info" | "backend" | "encode", args: any[]}} Request
  */
 /** @typedef {{id: number, result?: any, error?: {name: string, message: string}}} Answer */
@@ -29,13 +30,13 @@ function loadFrom(data) {
 }
 
 /** @param {MessageEvent<Request>} event */
-self.onmessage = async ({ data: { id, data, backend, method, args } }) => {
+self.onmessage = async ({ data: { id, data, backend, look, method, args } }) => {
   /** @type {Answer} */
   let answer;
   try {
     const worker = method === "encode"
       ? (encoder ??= new Encoder({ load: loadFrom(data), backend }))
-      : (decoder ??= new Decoder({ load: loadFrom(data), backend }));
+      : (decoder ??= new Decoder({ load: loadFrom(data), backend, look }));
     answer = { id, result: await (/** @type {any} */ (worker))[method](...args) };
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));

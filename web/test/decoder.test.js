@@ -26,6 +26,30 @@ for (const vector of WHOLE.filter(({ name }) => EXPECTED.has(name))) {
   });
 }
 
+for (const [name, look] of /** @type {const} */ ([
+  ["tiny_odd_size", "fast"], ["tiny_grey", "fast"], ["residual", "faithful"], // a fine residual corrects the faithful image
+])) {
+  test(`Decoder decodes ${name} in the look fast like Python`, async () => {
+    const image = await decoder.decode(await vectorNamed(name), { look: "fast" });
+    assertAlike(image, EXPECTED.get(`${name}.fast`));
+    assert.equal(image.look, look);
+  });
+}
+
+test("the look of the decoder is the default, and another network is not loaded", async () => {
+  const paths = /** @type {string[]} */ ([]), bytes = await vectorNamed("tiny_odd_size");
+  const fast = new Decoder({ look: "fast", load: (path) => (paths.push(path), load(path)) });
+  assert.equal((await fast.decode(bytes)).look, "fast");
+  assert.deepEqual(paths.filter((path) => path.endsWith(".onnx")), ["bundles/tiny/fast.onnx"]);
+  assert.equal((await fast.decode(bytes, { look: "faithful" })).look, "faithful");
+});
+
+test("an unknown look raises RangeError", async () => {
+  const bytes = await vectorNamed("tiny_grey"), look = /** @type {any} */ ("vivid");
+  await assert.rejects(decoder.decode(bytes, { look }), RangeError);
+  assert.throws(() => new Decoder({ load, look }), RangeError);
+});
+
 for (const vector of WRONG) {
   test(`Decoder refuses ${vector.name}`, async () => {
     const { error } = await vector.expect();

@@ -4,6 +4,8 @@ import { BundleError } from "../error.js";
 
 /** @typedef {import("../assets/assets.js").Assets} Assets */
 
+/** @typedef {"faithful" | "fast"} Look which decoder of a bundle is used: the one of least error, or of least time */
+
 /**
  * The manifest of a bundle. `pixel_range` are the network's values of levels 0 and 255. `reach` is the radius of the
  * networks' receptive field, in latents.
@@ -11,6 +13,10 @@ import { BundleError } from "../error.js";
  */
 
 const SCHEMA = 1;
+/** @type {Record<Look, string>} */
+const DECODERS = { faithful: "decoder.onnx", fast: "fast.onnx" };
+/** @type {readonly string[]} */
+export const LOOKS = Object.keys(DECODERS);
 const FOLDERS = new Map([["tiny", "bundles/tiny"]]);
 
 /**
@@ -22,6 +28,15 @@ export function bundleFolder(latentSpace) {
   const folder = FOLDERS.get(latentSpace);
   if (!folder) throw new BundleError(`no model for latent space ${latentSpace}; this decoder has: tiny`);
   return folder;
+}
+
+/**
+ * Return the path of the decoder network of a look.
+ * @param {string} folder
+ * @param {Look} look
+ */
+export function decoderPath(folder, look) {
+  return `${folder}/${DECODERS[look]}`;
 }
 
 /**

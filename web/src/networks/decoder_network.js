@@ -2,11 +2,12 @@
 
 import { areaOf } from "../coding/planes.js";
 import { BundleError } from "../error.js";
-import { bundleFolder, loadManifest } from "./bundle.js";
+import { bundleFolder, decoderPath, loadManifest } from "./bundle.js";
 import { Session } from "./runtime.js";
 import { Tiling } from "./tiling.js";
 import { withWinograd } from "./winograd.js";
 
+/** @typedef {import("./bundle.js").Look} Look */
 /** @typedef {import("./bundle.js").Manifest} Manifest */
 /** @typedef {import("./runtime.js").Runtime} Runtime */
 /** @typedef {import("../assets/assets.js").Assets} Assets */
@@ -28,18 +29,19 @@ export class DecoderNetwork {
   }
 
   /**
-   * Return the network of a latent space. It is loaded once.
+   * Return the network of a latent space for a look. It is loaded once.
    * @param {string} latentSpace
+   * @param {Look} look
    * @param {Assets} assets
    * @param {Runtime} runtime
    * @returns {Promise<DecoderNetwork>}
    * @throws {BundleError} if there is no bundle, or this version cannot run it
    */
-  static async open(latentSpace, assets, runtime) {
+  static async open(latentSpace, look, assets, runtime) {
     const folder = bundleFolder(latentSpace);
-    return assets.cached(`network ${latentSpace}`, async () => {
+    return assets.cached(`network ${latentSpace} ${look}`, async () => {
       const load = async (/** @type {import("./runtime.js").Backend} */ backend) => {
-        return modelFor(backend, new Uint8Array(await assets.load(`${folder}/decoder.onnx`)));
+        return modelFor(backend, new Uint8Array(await assets.load(decoderPath(folder, look))));
       };
       const [manifest, session] = await Promise.all([loadManifest(folder, assets), Session.open(runtime, load)]);
       return new DecoderNetwork(session, manifest);
@@ -49,11 +51,12 @@ export class DecoderNetwork {
   /**
    * Start loading a network for a later `open`, which also reports any error.
    * @param {string} latentSpace
+   * @param {Look} look
    * @param {Assets} assets
    * @param {Runtime} runtime
    */
-  static begin(latentSpace, assets, runtime) {
-    DecoderNetwork.open(latentSpace, assets, runtime).catch(() => {});
+  static begin(latentSpace, look, assets, runtime) {
+    DecoderNetwork.open(latentSpace, look, assets, runtime).catch(() => {});
   }
 
   /** The backend that ran the network last, or that will run it. */

@@ -64,6 +64,23 @@ export function addDecoderTests(names) {
     await fails(client.info(large, { signal: control.signal }), "AbortError");
   });
 
+  test("the look is that of the request, else that of the client, else faithful and fast on phones", async () => {
+    const images = await expected, bytes = await vector(SMALL), fast = open({ look: "fast" });
+    const image = await fast.decode(bytes);
+    equal(image.look, "fast");
+    alike(image, images.get("tiny_grey.fast"));
+    equal((await fast.decode(bytes, { look: "faithful" })).look, "faithful");
+    fast.close();
+    equal((await client.decode(bytes)).look, "faithful");
+    for (const mobile of [true, false]) {
+      Object.defineProperty(navigator, "userAgentData", { value: { mobile }, configurable: true });
+      const phone = open();
+      equal((await phone.decode(bytes)).look, mobile ? "fast" : "faithful");
+      phone.close();
+    }
+    delete /** @type {any} */ (navigator).userAgentData;
+  });
+
   test("Client continues after a request that cannot be copied to the worker", async () => {
     const other = open(), bytes = await vector(SMALL), detached = bytes.slice();
     structuredClone(detached.buffer, { transfer: [detached.buffer] });
