@@ -1,4 +1,4 @@
-"""The looks of a model beside each other: error, grid and time of its decoders, on a folder of images.
+"""The decoders of a model beside each other, by look and in eight bits: error, grid and time, on images of a folder.
 
     python benchmarks/looks.py KODAK [--runs 15]
 
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from harness import image_paths, interleaved_ms, open_rgb, sample_photo, write_results
 from metrics import METRICS, all_metrics
-from PIL import Image
-from rate_distortion import DIGITS, border_and_inner_step, flat_places
+from rate_distortion import DIGITS, border_and_inner_step, flat_places, mean
 
 import sdtrt
+from sdtrt.engine.image import psnr
+from sdtrt.engine.networks.backends import INT8_DECODER
 from sdtrt.engine.networks.backends.openvino import best_precision
 from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.choices import Look
@@ -40,6 +41,8 @@ def main() -> None:
     rows = [row for rate in RATES for row in differences(codec, looks, paths, rate)]
     grid = [row for quality in GRID_QUALITIES for row in blockiness(codec, looks, paths, quality)]
     figures = {"images": len(paths), "rates": rows, "border_step_over_inner_step": grid, "decode_ms": times}
+    if INT8_DECODER in find_bundle(arguments.model).files:
+        figures["int8"] = [row for rate in RATES[1:] for row in int8_changes(arguments.model, looks, paths, rate)]
     print(write_results("looks", figures))
 
 
@@ -77,22 +80,38 @@ def blockiness(codec: sdtrt.Codec, looks: tuple[Look, ...], paths: list[Path], q
     ]
 
 
+def int8_changes(model: str, looks: tuple[Look, ...], paths: list[Path], rate: float) -> list[dict[str, Any]]:
+    """Return for each look the change of PSNR by eight bits, in dB, against single precision: mean and worst."""
+    exact, int8 = (
+        sdtrt.Codec.open(model, backend="ort", device="cpu", precision=precision) for precision in ("fp32", "int8")
+    )
+    changes: dict[Look, list[float]] = {look: [] for look in looks}
+    for path in paths:
+        image = open_rgb(path)
+        data, pixels = exact.encode(image, bpp=rate), np.asarray(image)
+        for look in looks:
+            one, other = (psnr(pixels, np.asarray(codec.decode(data, look=look))) for codec in (exact, int8))
+            changes[look].append(other - one)
+    return [
+        {"bpp": rate, "look": look, "psnr_change": round(mean(found), 4), "psnr_worst_change": round(min(found), 4)}
+        for look, found in changes.items()
+    ]
+
+
 def decode_ms(model: str, looks: tuple[Look, ...], runs: int) -> list[dict[str, Any]]:
     """Return the median milliseconds of a decode of 768x512 by each backend, precision and look, calls in turn."""
-    precisions = [
-        ("ort", "fp32"),
-        ("openvino", "fp32"),
-        *([("openvino", "bf16")] if best_precision() == "bf16" else []),
-    ]
-    photo = Image.fromarray(sample_photo())
-    rows = []
-    for backend, precision in precisions:
+    precisions = ["fp32", *(["int8"] if INT8_DECODER in find_bundle(model).files else [])]
+    choices = [(backend, precision) for backend in ("ort", "openvino") for precision in precisions]
+    choices += [("openvino", "bf16")] if best_precision() == "bf16" else []
+    data = sdtrt.encode(sample_photo(), quality=TIMED_QUALITY)
+    calls = {}
+    for backend, precision in choices:
         codec = sdtrt.Codec.open(model, backend=backend, device="cpu", precision=precision)
-        data = codec.encode(photo, quality=TIMED_QUALITY)
-        calls = [functools.partial(codec.decode, data, look=look) for look in looks]
-        for look, ms in zip(looks, interleaved_ms(calls, runs), strict=True):
-            rows.append({"backend": backend, "precision": precision, "look": look, "ms": round(ms, 1)})
-    return rows
+        calls |= {(backend, precision, look): functools.partial(codec.decode, data, look=look) for look in looks}
+    return [
+        {"backend": backend, "precision": precision, "look": look, "ms": round(ms, 1)}
+        for (backend, precision, look), ms in zip(calls, interleaved_ms([*calls.values()], runs), strict=True)
+    ]
 
 
 if __name__ == "__main__":

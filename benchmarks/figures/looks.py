@@ -34,9 +34,19 @@ def looks_ms() -> str:
     times = {(row["backend"], row["precision"], row["look"]): row["ms"] for row in results["decode_ms"]}
     rows = []
     for (backend, precision, look), ms in times.items():
-        ratio = ms / times[backend, precision, "faithful"]
-        rows.append([f"{backend}, {precision}", look, f"{ms:.0f}", f"{ratio:.2f}"])
+        if (precision, look) != ("int8", "fast"):  # the fast decoder is not in eight bits
+            ratio = ms / times[backend, "fp32", "faithful"]
+            rows.append([f"{backend}, {precision}", look, f"{ms:.0f}", f"{ratio:.2f}"])
     return f"{markdown(['768x512, quality 50', 'look', 'decode ms', 'ratio'], rows)}\n\n{source(results)}"
 
 
-TABLES = {"looks": looks, "looks_ms": looks_ms}
+def int8() -> str:
+    rows = [
+        [f"{row['bpp']:.2f}", f"{row['psnr_change']:+.3f}", f"{row['psnr_worst_change']:+.3f}"]
+        for row in load_results("looks")["int8"]
+        if row["look"] == "faithful"
+    ]
+    return markdown(["bits per pixel", "change of PSNR, dB", "worst image"], rows)
+
+
+TABLES = {"looks": looks, "looks_ms": looks_ms, "int8": int8}

@@ -69,7 +69,7 @@ def look_weight(look: str, residual_step: int) -> float:
 
 
 def int8_is_enough(residual_step: int) -> bool:
-    """Return whether decoders in eight bits may be used next to a residual.
+    """Return whether a decoder in eight bits may be used next to a residual.
 
     A residual corrects the image of full precision. Eight bits add an error of about 0.7 8-bit values. Beside residuals
     of `MIN_INT8_RESIDUAL_STEP` and coarser it is hidden in their error.

@@ -10,7 +10,7 @@ from sdtrt.engine.coding.quantized_latents import FloatLatents, QuantizedLatents
 from sdtrt.engine.denoising.denoise import run_ddim
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
-from sdtrt.engine.networks.backends import INT8, Network, NetworkLoader
+from sdtrt.engine.networks.backends import INT8_DECODER, Network, NetworkLoader
 from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.engine.networks.open_networks import OpenNetworks
 from sdtrt.engine.networks.tiling import ReadRows, TiledRunner, rows_of
@@ -77,13 +77,13 @@ class CpuPipeline:
         return reference.ddim_step(outputs[0], outputs[1], first, second)[0]
 
     def _decoder_file(self, name: str, image: DecodeRequest) -> str:
-        """Return the file of a decoder: that in eight bits if the bundle has it, and backend and image allow it."""
-        is_int8 = self._loader.int8 and not image.full_precision and name + INT8 in self._bundle.files
-        return name + INT8 if is_int8 else f"{name}.onnx"
+        """Return the file of a decoder: that in eight bits if backend and image allow it."""
+        is_int8 = self._loader.int8 and not image.full_precision and name == "decoder"
+        return INT8_DECODER if is_int8 else f"{name}.onnx"
 
     def _load(self, name: str) -> Network:
-        if name.endswith(INT8):
-            self._bundle.file(name.replace(INT8, ".onnx"))  # checks the hash of the weights
+        if name == INT8_DECODER:
+            self._bundle.file("decoder.onnx")  # checks the hash of the weights
         return self._loader.load(self._bundle.file(name))
 
     def _predict(self, latents: F32Array, timestep: F32Array) -> F32Array:

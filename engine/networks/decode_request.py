@@ -58,7 +58,7 @@ class DecodeRequest:
         trajectory: the steps of the denoising; None for none.
         look: the look, whose decoder is used.
         look_weight: the weight of this decoder's pixels, above 0 to 1; the faithful decoder has the rest.
-        full_precision: whether decoders in eight bits must not be used.
+        full_precision: whether a decoder in eight bits must not be used.
     """
 
     latents: LatentSource

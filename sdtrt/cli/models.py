@@ -120,19 +120,17 @@ def calibrate(options: argparse.Namespace) -> int:
 def add_int8(options: argparse.Namespace) -> int:
     require_libraries("onnx", ("onnx", "onnxruntime"))
     with extra("onnx"):
-        from sdtrt.export.int8.decoders import add_int8_decoders
+        from sdtrt.export.int8.decoder import add_int8_decoder
 
     bundle = find_bundle(options.bundle)
     with Watch("sdtrt calibrate", quiet=options.quiet):
-        made = add_int8_decoders(bundle.folder, options.photos, quiet=options.quiet or options.json)
+        made = add_int8_decoder(bundle.folder, options.photos, quiet=options.quiet or options.json)
     if options.json:
-        print_json({"bundle": str(bundle.folder), "decoders": [asdict(decoder) for decoder in made]})
+        print_json({"bundle": str(bundle.folder), **asdict(made)})
         return 0
     clear_bar()
-    for decoder in made:
-        loss = f"{decoder.mean_loss:.3f} dB less on average, {decoder.worst_loss:.3f} at worst"
-        kept = f"; in single precision: {', '.join(decoder.exact_layers)}" if decoder.exact_layers else ""
-        print_result(f"{decoder.name}: {loss}{kept}")
+    kept = f"; in single precision: {', '.join(made.exact_layers)}" if made.exact_layers else ""
+    print_result(f"{made.mean_loss:.3f} dB less on average, {made.worst_loss:.3f} at worst{kept}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Decoders in eight bits: `sdtrt calibrate --int8`, and when codecs use them."""
+"""The decoder in eight bits: `sdtrt calibrate --int8`, and when codecs use them."""
 
 import json
 import shutil
@@ -17,11 +17,12 @@ from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData, psnr
+from sdtrt.engine.networks.backends import INT8_DECODER
 from sdtrt.engine.networks.bundle import Bundle, find_bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs.onnx_run import run
-from sdtrt.export.int8 import decoders, network
-from sdtrt.export.int8.decoders import add_int8_decoders
+from sdtrt.export.int8 import decoder, network
+from sdtrt.export.int8.decoder import add_int8_decoder
 from sdtrt.export.latents.sample_images import synthetic_image
 
 MAX_LOSS = 0.3  # dB, on the synthetic images of this test; photos lose less
@@ -37,22 +38,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    """The built-in model with decoders in eight bits."""
+    """The built-in model with another decoder in eight bits."""
     folder = tmp_path_factory.mktemp("int8") / "tiny"
     shutil.copytree(find_bundle("tiny").folder, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoders, "CROPS", 4)
-        patch.setattr(decoders, "SIDE", 64)
-        made = add_int8_decoders(folder, photos)
-    assert [decoder.name for decoder in made] == [
-        name.replace(".onnx", ".int8.onnx") for name in sorted(find_bundle("tiny").files) if name in DECODERS
-    ]
-    assert all(decoder.mean_loss < MAX_LOSS for decoder in made)
-    assert "out.weight" in made[0].exact_layers
+        patch.setattr(decoder, "CROPS", 4)
+        patch.setattr(decoder, "SIDE", 64)
+        made = add_int8_decoder(folder, photos)
+    assert made.mean_loss < MAX_LOSS
+    assert "out.weight" in made.exact_layers
     return folder
-
-
-DECODERS = {"decoder.onnx", "fast.onnx"}
 
 
 @pytest.fixture(params=["ort", "openvino"])
@@ -66,10 +61,8 @@ def codecs(request: pytest.FixtureRequest, bundle: Path) -> tuple[EngineCodec, E
     )
 
 
-def test_files_share_the_weights_of_the_decoders(bundle: Path) -> None:
-    for name in Bundle.open(bundle).files:
-        if name.endswith(".int8.onnx"):
-            assert (bundle / name).stat().st_size < (bundle / name.replace(".int8", "")).stat().st_size / 8
+def test_file_shares_the_weights_of_the_decoder(bundle: Path) -> None:
+    assert (bundle / INT8_DECODER).stat().st_size < (bundle / "decoder.onnx").stat().st_size / 50
 
 
 def test_decode_in_eight_bits_is_near_single_precision(
@@ -120,8 +113,7 @@ def test_precision_int8_without_such_a_decoder_is_refused(backend: str) -> None:
     if backend == "openvino":
         pytest.importorskip("openvino")
     without = Bundle.open(find_bundle("tiny").folder)
-    for name in [name for name in without.files if name.endswith(".int8.onnx")]:
-        del without.files[name]
+    without.files.pop(INT8_DECODER, None)
     with pytest.raises(DeviceError, match="no decoder in eight bits; add one: sdtrt calibrate --int8"):
         EngineCodec(without, backend=backend, device="cpu", precision="int8")
 
@@ -142,18 +134,14 @@ def test_calibrate_int8_command(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(find_bundle("tiny").folder, tmp_path / "tiny")
-    monkeypatch.setattr(decoders, "CROPS", 4)
-    monkeypatch.setattr(decoders, "SIDE", 64)
-    monkeypatch.setattr(decoders, "quantize", lambda model, samples: (network.to_int8(model, [], {}), ["out.weight"]))
+    monkeypatch.setattr(decoder, "CROPS", 4)
+    monkeypatch.setattr(decoder, "SIDE", 64)
+    monkeypatch.setattr(decoder, "quantize", lambda model, samples: (network.to_int8(model, [], {}), ["out.weight"]))
     assert cli.main(["calibrate", str(tmp_path / "tiny"), str(photos), "--int8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["decoders"][0] == {
-        "name": "decoder.int8.onnx",
-        "exact_layers": ["out.weight"],
-        "mean_loss": 0.0,
-        "worst_loss": 0.0,
-    }
-    assert "decoder.int8.onnx" in Bundle.open(tmp_path / "tiny").files
+    assert found["exact_layers"] == ["out.weight"]
+    assert found["mean_loss"] == found["worst_loss"] == 0
+    assert INT8_DECODER in Bundle.open(tmp_path / "tiny").files
     (tmp_path / "none").mkdir()
     assert cli.main(["calibrate", str(tmp_path / "tiny"), str(tmp_path / "none"), "--int8"]) == 1
     assert "holds no images" in capsys.readouterr().err

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # compares them. The module imports no NumPy for the same reason.
 BACKENDS = ("auto", "trt", "ort", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
-INT8 = ".int8.onnx"  # ends the names of decoders in eight bits, which read their weights from the file without `.int8`
+INT8_DECODER = "decoder.int8.onnx"  # the faithful decoder in eight bits, which reads its weights from `decoder.onnx`
 MAX_IMAGES_AT_ONCE = 4  # on the CPU: each needs memory of its own
 MAX_THREADS = 1 << 12
 
@@ -48,7 +48,7 @@ def thread_count(threads: int | None) -> int | None:
 
 def int8_unavailable_reason(bundle: Bundle) -> str:
     """Return why a bundle cannot be run in eight bits on the CPU; empty if it can."""
-    if f"decoder{INT8}" in bundle.files:
+    if INT8_DECODER in bundle.files:
         return ""
     return f"bundle {bundle.name} has no decoder in eight bits; add one: sdtrt calibrate --int8"
 
@@ -69,7 +69,7 @@ class NetworkLoader(Protocol):
 
     Attributes:
         name: the name of the backend.
-        int8: whether decoders run in eight bits where a file allows it.
+        int8: whether the faithful decoder runs in eight bits where a file allows it.
     """
 
     name: str

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sdtrt._arrays import F32Array
-from sdtrt.engine.networks.backends import INT8, int8_unavailable_reason, thread_count
+from sdtrt.engine.networks.backends import INT8_DECODER, int8_unavailable_reason, thread_count
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.engine.networks.cpu_pipeline import CpuPipeline
@@ -206,8 +206,8 @@ class OpenVino:
             if path.with_name(f"{path.name}.data").exists() or path.stat().st_size > MAX_CACHED_NBYTES:
                 return None
             digest = hashlib.sha256(path.read_bytes())
-            if path.name.endswith(INT8):
-                digest.update(path.with_name(path.name.replace(INT8, ".onnx")).read_bytes())
+            if path.name == INT8_DECODER:
+                digest.update(path.with_name("decoder.onnx").read_bytes())
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error}") from error
         machine = (import_openvino().get_version(), processor(), *capabilities(), precision)

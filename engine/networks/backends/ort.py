@@ -94,7 +94,7 @@ class OrtCpu:
 
     Arguments:
         threads: threads of each network; None is one for each core that the process may use.
-        int8: whether decoders run in eight bits where a file allows it.
+        int8: whether the faithful decoder runs in eight bits where a file allows it.
     """
 
     name = "ort"

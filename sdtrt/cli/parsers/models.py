@@ -39,7 +39,7 @@ def add_calibrate_arguments(command: argparse.ArgumentParser) -> None:
     more.add_argument(
         "--int8",
         action="store_true",
-        help="only add decoders in eight bits, which --precision int8 uses; the rest of the bundle stays",
+        help="only add a decoder in eight bits, which --precision int8 uses; the rest of the bundle stays",
     )
     command.add_argument("-f", "--force", action="store_true", help="replace a prior, and lose the files made with it")
     add_quiet(command)

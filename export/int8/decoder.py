@@ -1,4 +1,4 @@
-"""Main path of `sdtrt calibrate --int8`: photos -> ranges of activations -> decoders in eight bits -> bundle."""
+"""Main path of `sdtrt calibrate --int8`: photos -> ranges of activations -> decoder in eight bits -> bundle."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from sdtrt.atomic import check_output, replace_file
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.latent_file import decode_latents, encode_latents_to_file
 from sdtrt.engine.image import psnr
-from sdtrt.engine.networks.backends import INT8
+from sdtrt.engine.networks.backends import INT8_DECODER
 from sdtrt.engine.networks.backends.ort import OrtCpu
 from sdtrt.engine.networks.bundle import MANIFEST, Bundle, file_hash
 from sdtrt.errors import BundleError
@@ -23,6 +23,7 @@ from sdtrt.export.latents.sample_images import list_photos, random_crops
 from sdtrt.kernels import reference
 from sdtrt.progress import announce
 
+DECODER = "decoder.onnx"
 CROPS, SIDE = 40, 256  # every other crop measures the loss; the networks are made from the rest
 
 
@@ -31,13 +32,11 @@ class Int8Decoder:
     """A decoder in eight bits.
 
     Attributes:
-        name: Name of its file.
         exact_layers: Names of the weights of large convolutions that stay in single precision.
         mean_loss: Mean loss of PSNR on the crops that the decoder was not made from, in dB.
         worst_loss: Largest loss of PSNR on them, in dB.
     """
 
-    name: str
     exact_layers: list[str]
     mean_loss: float
     worst_loss: float
@@ -45,21 +44,21 @@ class Int8Decoder:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A crop of a photo, and the inputs of decoders for it.
+    """A crop of a photo, and the inputs of the decoder for it.
 
     Attributes:
         pixels: uint8 (H, W, 3).
-        inputs: Latents as a file holds them, float32 (1, C, h, w), and the quantization step if decoders take it.
+        inputs: Latents as a file holds them, float32 (1, C, h, w), and the quantization step if the decoder takes it.
     """
 
     pixels: U8Array
     inputs: dict[str, F32Array]
 
 
-def add_int8_decoders(folder: Path, photos: Path, *, quiet: bool = True) -> list[Int8Decoder]:
-    """Add each decoder of a bundle in eight bits to the bundle.
+def add_int8_decoder(folder: Path, photos: Path, *, quiet: bool = True) -> Int8Decoder:
+    """Add the decoder of a bundle in eight bits to the bundle.
 
-    The files read their weights from the decoders' own files, so they are small.
+    The file reads its weights from the decoder's own file, so it is small.
 
     Arguments:
         folder: Folder of the bundle, which is changed.
@@ -67,22 +66,18 @@ def add_int8_decoders(folder: Path, photos: Path, *, quiet: bool = True) -> list
         quiet: Whether progress is not printed.
 
     Raises:
-        BundleError: No photo is usable, or a decoder's weights are in a file of their own.
+        BundleError: No photo is usable, or the decoder's weights are in a file of their own.
         OSError: The bundle cannot be written.
     """
     bundle = Bundle.open(folder)
     check_output(folder / MANIFEST)
-    names = ["decoder", *(look for look in bundle.looks if look != "faithful")]
-    for name in names:
-        require_inline_weights(bundle.file(f"{name}.onnx"), "eight bits")
+    require_inline_weights(bundle.file(DECODER), "eight bits")
     samples = [*samples_of(bundle, list_photos(photos))]
     if len(samples) < 2:
         raise BundleError(f"{photos} has fewer than two photos that can be read and are large enough")
-    made = []
-    for name in names:
-        announce(f"quantizing {name}.onnx", quiet=quiet)
-        made.append(add_int8_decoder(bundle, name, samples[::2], samples[1::2]))
-    files = bundle.files | {decoder.name: file_hash(folder / decoder.name) for decoder in made}
+    announce(f"quantizing {DECODER}", quiet=quiet)
+    made = write_int8_decoder(bundle, samples[::2], samples[1::2])
+    files = bundle.files | {INT8_DECODER: file_hash(folder / INT8_DECODER)}
     manifest = json.loads((folder / MANIFEST).read_text("utf-8")) | {"files": dict(sorted(files.items()))}
     replace_file(folder / MANIFEST, (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode())
     return made
@@ -102,9 +97,9 @@ def samples_of(bundle: Bundle, photos: list[Path]) -> Iterator[Sample]:
         yield Sample(pixels, inputs)
 
 
-def add_int8_decoder(bundle: Bundle, name: str, samples: list[Sample], others: list[Sample]) -> Int8Decoder:
-    """Write a decoder in eight bits, and measure its loss on other samples."""
-    path, own = bundle.folder / f"{name}{INT8}", bundle.file(f"{name}.onnx")
+def write_int8_decoder(bundle: Bundle, samples: list[Sample], others: list[Sample]) -> Int8Decoder:
+    """Write the decoder in eight bits, made from some samples, and measure its loss on others."""
+    path, own = bundle.folder / INT8_DECODER, bundle.file(DECODER)
     model, exact_layers = quantize(onnx.load(own), [sample.inputs for sample in samples])
     write_sharing_weights(model, path, own)
     backend = OrtCpu()
@@ -113,7 +108,7 @@ def add_int8_decoder(bundle: Bundle, name: str, samples: list[Sample], others: l
     for sample in others:
         exact, quantized = (psnr(sample.pixels, decoded(network.run(sample.inputs), bundle)) for network in networks)
         losses.append(exact - quantized)
-    return Int8Decoder(path.name, exact_layers, round(float(np.mean(losses)), 4), round(float(np.max(losses)), 4))
+    return Int8Decoder(exact_layers, round(float(np.mean(losses)), 4), round(float(np.max(losses)), 4))
 
 
 def decoded(outputs: dict[str, F32Array], bundle: Bundle) -> U8Array:
