@@ -42,7 +42,7 @@ def main() -> None:
     grid = [row for quality in GRID_QUALITIES for row in blockiness(codec, looks, paths, quality)]
     figures = {"images": len(paths), "rates": rows, "border_step_over_inner_step": grid, "decode_ms": times}
     if INT8_DECODER in find_bundle(arguments.model).files:
-        figures["int8"] = [row for rate in RATES[1:] for row in int8_changes(arguments.model, looks, paths, rate)]
+        figures["int8"] = [int8_change(arguments.model, paths, rate) for rate in RATES[1:]]
     print(write_results("looks", figures))
 
 
@@ -80,22 +80,17 @@ def blockiness(codec: sdtrt.Codec, looks: tuple[Look, ...], paths: list[Path], q
     ]
 
 
-def int8_changes(model: str, looks: tuple[Look, ...], paths: list[Path], rate: float) -> list[dict[str, Any]]:
-    """Return for each look the change of PSNR by eight bits, in dB, against single precision: mean and worst."""
+def int8_change(model: str, paths: list[Path], rate: float) -> dict[str, Any]:
+    """Return the change of PSNR by eight bits at a rate, in dB, against single precision: mean and worst."""
     exact, int8 = (
         sdtrt.Codec.open(model, backend="ort", device="cpu", precision=precision) for precision in ("fp32", "int8")
     )
-    changes: dict[Look, list[float]] = {look: [] for look in looks}
-    for path in paths:
-        image = open_rgb(path)
+    changes = []
+    for image in map(open_rgb, paths):
         data, pixels = exact.encode(image, bpp=rate), np.asarray(image)
-        for look in looks:
-            one, other = (psnr(pixels, np.asarray(codec.decode(data, look=look))) for codec in (exact, int8))
-            changes[look].append(other - one)
-    return [
-        {"bpp": rate, "look": look, "psnr_change": round(mean(found), 4), "psnr_worst_change": round(min(found), 4)}
-        for look, found in changes.items()
-    ]
+        one, other = (psnr(pixels, np.asarray(codec.decode(data))) for codec in (exact, int8))
+        changes.append(other - one)
+    return {"bpp": rate, "psnr_change": round(mean(changes), 4), "psnr_worst_change": round(min(changes), 4)}
 
 
 def decode_ms(model: str, looks: tuple[Look, ...], runs: int) -> list[dict[str, Any]]:
@@ -103,7 +98,7 @@ def decode_ms(model: str, looks: tuple[Look, ...], runs: int) -> list[dict[str, 
     precisions = ["fp32", *(["int8"] if INT8_DECODER in find_bundle(model).files else [])]
     choices = [(backend, precision) for backend in ("ort", "openvino") for precision in precisions]
     choices += [("openvino", "bf16")] if best_precision() == "bf16" else []
-    data = sdtrt.encode(sample_photo(), quality=TIMED_QUALITY)
+    data = sdtrt.encode(sample_photo(), model=model, quality=TIMED_QUALITY)
     calls = {}
     for backend, precision in choices:
         codec = sdtrt.Codec.open(model, backend=backend, device="cpu", precision=precision)

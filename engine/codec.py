@@ -10,9 +10,10 @@ from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_file import SymbolSearch
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quality_scale import int8_is_enough, look_weight
-from sdtrt.engine.coding.quantized_latents import FloatLatents
+from sdtrt.engine.coding.quality_scale import allows_int8, look_weight
+from sdtrt.engine.coding.quantized_latents import FloatLatents, LatentSource
 from sdtrt.engine.coding.roi import RoiWeights
+from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.encoder import NetworkInput, encode_image, network_pixels, overlay_if_useful
 from sdtrt.engine.format import alpha, container, metadata
 from sdtrt.engine.format.arguments import value_text
@@ -149,7 +150,7 @@ class EngineCodec:
     def reconstruct(self, file: File) -> U8Array:
         """Return the output of the networks for a file's latents, uint8 (H, W, 3), without the layers."""
         request = self.prepare(self.read_latents(file, UNLIMITED), FAITHFUL)
-        return self.pipeline.synthesise([replace(request, full_precision=True)])[0]
+        return self.pipeline.synthesise([replace(request, single_precision=True)])[0]
 
     def decode(
         self, source: bytes | File, limits: Limits = DEFAULT_LIMITS, options: DecodeOptions = DEFAULT_DECODE_OPTIONS
@@ -238,18 +239,21 @@ class EngineCodec:
         Raises:
             BundleError: if the bundle lacks a network for the options.
         """
-        header, unet, look = reader.file.header, self.bundle.unet, self._look_and_weight(reader.file, options)
-        full_precision = not int8_is_enough(reader.file.layout.residual_step)
+        header, unet = reader.file.header, self.bundle.unet
+        look, weight = self._look_and_weight(reader.file, options)
+        single_precision = not allows_int8(reader.file.layout.residual_step)
+
+        def request(latents: LatentSource, trajectory: Trajectory | None = None) -> DecodeRequest:
+            return DecodeRequest(latents, header, trajectory, look, weight, single_precision)
+
         if unet is None and options.denoise_steps:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
         if unet is not None:
             trajectory = unet.trajectory(header.prior, header.quant_step, reader.channel_steps, options.denoise_steps)
             if trajectory is not None:
-                return DecodeRequest(
-                    reader.read().pad_to_multiple(unet.multiple), header, trajectory, *look, full_precision
-                )
+                return request(reader.read().pad_to_multiple(unet.multiple), trajectory)
         decode_now = decode_now and self._tiled.fits_one_tile(*reader.shape[1:])
-        return DecodeRequest(reader.read() if decode_now else reader, header, None, *look, full_precision)
+        return request(reader.read() if decode_now else reader)
 
     def _look_and_weight(self, file: File, options: DecodeOptions) -> tuple[Look, float]:
         """Return the look of a file's pixels, and the weight of its decoder; faithful if that would be 0."""

@@ -168,8 +168,8 @@ def preview(codec: EngineCodec, source: Source, scale: int = 8, limits: Limits =
     """Decode an image at 1/`scale` of its size.
 
     If the latent profile has a linear preview and `scale` is a multiple of its downscale, coarse passes are enough and
-    no network runs; the pixels are then approximate. Otherwise the whole image is decoded and averaged over blocks, by
-    the fast decoder if the bundle has one.
+    no network runs; the pixels are then approximate. Otherwise the whole image is decoded and averaged over blocks; see
+    `preview_options` for the decoder.
 
     Arguments:
         codec: the opened model.
@@ -192,6 +192,10 @@ def preview(codec: EngineCodec, source: Source, scale: int = 8, limits: Limits =
 
 
 def preview_options(codec: EngineCodec, scale: int) -> DecodeOptions:
-    """Return how networks decode an image for a preview, whose block means have little of the fast decoder's error."""
+    """Return how networks decode an image for a preview.
+
+    The mean over a block has little of the fast decoder's error. So this decoder is used if `scale` is above 1, and the
+    bundle has it and recommends no other look than `faithful`.
+    """
     is_fast = scale > 1 and codec.bundle.look == "faithful" and "fast" in codec.bundle.looks
     return DecodeOptions(look="fast" if is_fast else "auto")

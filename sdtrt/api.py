@@ -19,6 +19,7 @@ from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
 from sdtrt.engine.networks.bundle import Bundle, find_bundle, find_bundle_for, model_profile_for
 from sdtrt.engine.networks.choices import BUILT_IN, LookOption
 from sdtrt.engine.networks.decode_request import Denoise
+from sdtrt.engine.networks.open_networks import keep_forever
 from sdtrt.engine.part_options import Region
 from sdtrt.images.convert import ImageLike
 from sdtrt.images.roi import Roi
@@ -38,7 +39,6 @@ class SharedCodecs:
     def __init__(self) -> None:
         self._codecs: OrderedDict[Path, tuple[Bundle, Codec]] = OrderedDict()
         self._lock = RLock()
-        self._inherited: list[object] = []  # of the parent process: the threads of their networks are not in this one
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
@@ -60,7 +60,7 @@ class SharedCodecs:
             self._codecs.clear()
 
     def _forget(self) -> None:
-        self._inherited.append(self._codecs)
+        keep_forever(self._codecs)
         self._codecs, self._lock = OrderedDict(), RLock()
 
 
@@ -205,7 +205,8 @@ def preview(
     """Decode an `.sdt` file at 1/`scale` of its size. Sides are rounded up.
 
     In the latent spaces "tiny" and "sd1" no network runs for a `scale` that is a multiple of 8: the coarse part of the
-    file is enough. Any other preview is made from the whole image. A backend must be installed in both cases.
+    file is enough. Any other preview is made from the whole image, in the look "fast" if the model has a decoder for
+    it and its default look is "faithful". A backend must be installed in both cases.
 
     Arguments:
         source: the file's bytes, its path, or a binary stream.

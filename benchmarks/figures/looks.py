@@ -44,9 +44,9 @@ def int8() -> str:
     rows = [
         [f"{row['bpp']:.2f}", f"{row['psnr_change']:+.3f}", f"{row['psnr_worst_change']:+.3f}"]
         for row in load_results("looks")["int8"]
-        if row["look"] == "faithful"
     ]
-    return markdown(["bits per pixel", "change of PSNR, dB", "worst image"], rows)
+    table = markdown(["bits per pixel", "change of PSNR, dB", "worst image"], rows)
+    return f"{table}\n\n{source(load_results('looks'))}"
 
 
 TABLES = {"looks": looks, "looks_ms": looks_ms, "int8": int8}

@@ -68,11 +68,11 @@ def look_weight(look: str, residual_step: int) -> float:
     return float(look != "fast" or not residual_step or residual_step >= MIN_FAST_RESIDUAL_STEP * STEP_UNIT)
 
 
-def int8_is_enough(residual_step: int) -> bool:
+def allows_int8(residual_step: int) -> bool:
     """Return whether a decoder in eight bits may be used next to a residual.
 
-    A residual corrects the image of full precision. Eight bits add an error of about 0.7 8-bit values. Beside residuals
-    of `MIN_INT8_RESIDUAL_STEP` and coarser it is hidden in their error.
+    A residual corrects the image of single precision. A decoder in eight bits adds an error of about 0.7, in pixels
+    from 0 to 255. The error of a residual with a step of `MIN_INT8_RESIDUAL_STEP` or more hides it.
 
     Arguments:
         residual_step: in 1/16 of an 8-bit value, 0 without a residual.

@@ -42,8 +42,8 @@ class Bundle:
 
     Networks take and give float32 NCHW. `encoder.onnx` maps pixels to latents, `decoder.onnx` maps latents to pixels.
     `vivid.onnx` and `fast.onnx` are optional, the decoders of these looks; so are `unet.onnx` and `gradient.onnx`, the
-    denoiser and the gradient of the decoder (see `networks.gradient`). `*.fp16.onnx` are the same networks in half
-    precision.
+    denoiser and the gradient of the decoder (see `networks.gradient`). `decoder.int8.onnx` is the decoder in eight
+    bits, `*.fp16.onnx` are the same networks in half precision.
 
     Attributes:
         folder: the absolute path of the bundle.

@@ -29,20 +29,21 @@ class CpuPipeline:
         self.name = f"{loader.name} on the CPU"
         self._bundle, self._loader, self._tiled = tiled.bundle, loader, tiled
         self._networks = OpenNetworks(self._load)
-        self._for_batches: tuple[CpuPipeline, int] | None = None
+        self._for_batches: dict[str, tuple[CpuPipeline, int]] = {}  # one entry at most; `setdefault` is atomic
 
     def analyse(self, pixels: Sequence[U8Array]) -> list[F32Array]:
         return [np.concatenate([*self.analyse_tiled(rows_of(image), *image.shape[:2])], axis=1) for image in pixels]
 
     def for_batches(self) -> tuple["CpuPipeline", int]:
-        if self._for_batches is None:
+        if not self._for_batches:
             loader, count = self._loader, 1
             # All files count, since weights may lie in a file of their own beside their network.
             nbytes = sum((self._bundle.folder / name).stat().st_size for name in self._bundle.files)
             if nbytes <= MAX_NBYTES_AT_ONCE:
                 loader, count = loader.for_batches()
-            self._for_batches = (self if loader is self._loader else CpuPipeline(loader, self._tiled)), count
-        return self._for_batches
+            pipeline = self if loader is self._loader else CpuPipeline(loader, self._tiled)
+            self._for_batches.setdefault("", (pipeline, count))
+        return self._for_batches[""]
 
     def analyse_tiled(self, rows: ReadRows, height: int, width: int) -> Iterator[F32Array]:
         return self._tiled.analyse_tiled(rows, height, width, self._encode)
@@ -78,7 +79,7 @@ class CpuPipeline:
 
     def _decoder_file(self, name: str, image: DecodeRequest) -> str:
         """Return the file of a decoder: that in eight bits if backend and image allow it."""
-        is_int8 = self._loader.int8 and not image.full_precision and name == "decoder"
+        is_int8 = self._loader.int8 and not image.single_precision and name == "decoder"
         return INT8_DECODER if is_int8 else f"{name}.onnx"
 
     def _load(self, name: str) -> Network:

@@ -58,7 +58,7 @@ class DecodeRequest:
         trajectory: the steps of the denoising; None for none.
         look: the look, whose decoder is used.
         look_weight: the weight of this decoder's pixels, above 0 to 1; the faithful decoder has the rest.
-        full_precision: whether a decoder in eight bits must not be used.
+        single_precision: whether a decoder in eight bits must not be used.
     """
 
     latents: LatentSource
@@ -66,7 +66,7 @@ class DecodeRequest:
     trajectory: Trajectory | None = None
     look: Look = "faithful"
     look_weight: float = 1.0
-    full_precision: bool = True
+    single_precision: bool = True
 
     def crop(self, rows: Span, columns: Span) -> "DecodeRequest":
         """Return a request for some rows and columns of the latents, with the header of the whole image."""

@@ -55,7 +55,7 @@ class Sample:
     inputs: dict[str, F32Array]
 
 
-def add_int8_decoder(folder: Path, photos: Path, *, quiet: bool = True) -> Int8Decoder:
+def add_int8_decoder(folder: Path, photos: Path, *, force: bool = False, quiet: bool = True) -> Int8Decoder:
     """Add the decoder of a bundle in eight bits to the bundle.
 
     The file reads its weights from the decoder's own file, so it is small.
@@ -63,18 +63,22 @@ def add_int8_decoder(folder: Path, photos: Path, *, quiet: bool = True) -> Int8D
     Arguments:
         folder: Folder of the bundle, which is changed.
         photos: Folder of photos, some dozens.
+        force: Whether a decoder in eight bits that the bundle has is replaced.
         quiet: Whether progress is not printed.
 
     Raises:
-        BundleError: No photo is usable, or the decoder's weights are in a file of their own.
+        BundleError: The bundle has such a decoder and `force` is not set, no photo is usable, the decoder's weights are
+            in a file of their own, or no convolution can be in eight bits.
         OSError: The bundle cannot be written.
     """
     bundle = Bundle.open(folder)
+    if INT8_DECODER in bundle.files and not force:
+        raise BundleError(f"bundle {bundle.name} has {INT8_DECODER}; replace it with --force")
     check_output(folder / MANIFEST)
     require_inline_weights(bundle.file(DECODER), "eight bits")
     samples = [*samples_of(bundle, list_photos(photos))]
     if len(samples) < 2:
-        raise BundleError(f"{photos} has fewer than two photos that can be read and are large enough")
+        raise BundleError(f"{photos} gives fewer than two crops; add photos that can be read and are large enough")
     announce(f"quantizing {DECODER}", quiet=quiet)
     made = write_int8_decoder(bundle, samples[::2], samples[1::2])
     files = bundle.files | {INT8_DECODER: file_hash(folder / INT8_DECODER)}
@@ -99,7 +103,7 @@ def samples_of(bundle: Bundle, photos: list[Path]) -> Iterator[Sample]:
 
 def write_int8_decoder(bundle: Bundle, samples: list[Sample], others: list[Sample]) -> Int8Decoder:
     """Write the decoder in eight bits, made from some samples, and measure its loss on others."""
-    path, own = bundle.folder / INT8_DECODER, bundle.file(DECODER)
+    own, path = bundle.file(DECODER), bundle.folder / f".{INT8_DECODER}"  # in the folder, for the weights beside it
     model, exact_layers = quantize(onnx.load(own), [sample.inputs for sample in samples])
     write_sharing_weights(model, path, own)
     backend = OrtCpu()
@@ -108,6 +112,7 @@ def write_int8_decoder(bundle: Bundle, samples: list[Sample], others: list[Sampl
     for sample in others:
         exact, quantized = (psnr(sample.pixels, decoded(network.run(sample.inputs), bundle)) for network in networks)
         losses.append(exact - quantized)
+    path.replace(bundle.folder / INT8_DECODER)
     return Int8Decoder(exact_layers, round(float(np.mean(losses)), 4), round(float(np.max(losses)), 4))
 
 

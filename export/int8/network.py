@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from sdtrt.errors import BundleError
 from sdtrt.export.graphs.onnx_run import run
 
 MIN_CHANNELS = 48  # inputs of a convolution; smaller ones gain little
@@ -32,8 +33,13 @@ def quantize(model: onnx.ModelProto, samples: Sequence[Inputs]) -> tuple[onnx.Mo
     Arguments:
         model: The network, in single precision, with one output.
         samples: Its inputs, by name, for some images.
+
+    Raises:
+        BundleError: No convolution can be in eight bits.
     """
     convolutions = large_convolutions(model)
+    if not convolutions:
+        raise BundleError(f"the network has no convolution of {MIN_CHANNELS} channels and more for eight bits")
     ranges = activation_ranges(model, convolutions, samples)
     exact = [_output(model, inputs) for inputs in samples]
 
@@ -48,6 +54,8 @@ def quantize(model: onnx.ModelProto, samples: Sequence[Inputs]) -> tuple[onnx.Mo
     kept = [error > MAX_SHARE * sum(errors) for error in errors]
     chosen = [node for node, is_kept in zip(convolutions, kept, strict=True) if not is_kept]
     names = [node.input[1] for node, is_kept in zip(convolutions, kept, strict=True) if is_kept]
+    if not chosen:
+        raise BundleError(f"all large convolutions need single precision: {', '.join(names)}")
     return to_int8(model, chosen, ranges), names
 
 
@@ -60,7 +68,12 @@ def large_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Return the convolutions that have constant weights for at least `MIN_CHANNELS` inputs."""
     weights = constants(model)
     found = (node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in weights)
-    return [node for node in found if weights[node.input[1]].shape[1] >= MIN_CHANNELS]
+    return [node for node in found if is_large(weights[node.input[1]].shape)]
+
+
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Return whether weights are those of a two-dimensional convolution with at least `MIN_CHANNELS` inputs."""
+    return len(shape) == 4 and shape[1] >= MIN_CHANNELS
 
 
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -54,7 +54,7 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
     Arguments:
         target: a file name, or `-`. Links, devices, pipes and existing files are treated as `sdtrt.atomic` says.
         data: all bytes of the output.
-        force: whether an existing file may be replaced.
+        force: whether an existing file may be replaced, and bytes written to a terminal.
 
     Raises `FileExistsError` for an existing file without `force`, `OSError` if the output cannot be written.
     """
@@ -70,10 +70,11 @@ def write_output(target: str, data: bytes, *, force: bool) -> None:
 
 def require_writable(target: str, *, force: bool) -> None:
     """Raise `OSError` if `write_output` would. Called before long work."""
-    if target == STREAM:
+    if is_stdout(target) and not force:
         stream = open_stream(sys.stdout)
-        if stream and stream.isatty() and not force:
-            raise OSError("standard output is a terminal; redirect it, or name a file with -o")
+        if stream and stream.isatty():
+            raise OSError("standard output is a terminal; redirect it, name a file with -o, or add --force")
+    if target == STREAM:
         return
     output = output_of(Path(target))
     if output.is_file and not force:

@@ -101,13 +101,20 @@ def encode_latents(options: argparse.Namespace) -> int:
     return each_file(options, targets, work, ENCODED, check=check_is_no_image)
 
 
-def decode(options: argparse.Namespace) -> int:
+def check_decode_options(options: argparse.Namespace) -> None:
+    """Raise `ValueError` for options that exclude each other."""
     if options.to_latents and (options.region or options.preview or options.partial or options.output_quality):
         raise ValueError(
             "--to-latents writes all latents of a file; it takes no --region, --preview, --partial or --output-quality"
         )
     if options.preview and options.denoise not in {"auto", 0}:
         raise ValueError("--preview cannot be used with --denoise")
+    if options.preview and options.look != "auto":
+        raise ValueError("--preview cannot be used with --look")
+
+
+def decode(options: argparse.Namespace) -> int:
+    check_decode_options(options)
     if options.to_latents:
         return decode_latents(options)
     suffix = f".{options.format}"

@@ -124,7 +124,7 @@ def add_int8(options: argparse.Namespace) -> int:
 
     bundle = find_bundle(options.bundle)
     with Watch("sdtrt calibrate", quiet=options.quiet):
-        made = add_int8_decoder(bundle.folder, options.photos, quiet=options.quiet or options.json)
+        made = add_int8_decoder(bundle.folder, options.photos, force=options.force, quiet=options.quiet or options.json)
     if options.json:
         print_json({"bundle": str(bundle.folder), **asdict(made)})
         return 0

@@ -51,7 +51,8 @@ def info_table(record: Record) -> str:
         lines.append(f"latents: coded with prior {record['model_prior']} of a model")
     for look, weight in record["look_weights"].items():
         if weight < 1:
-            lines.append(f"look {look}: its decoder has a weight of {weight:.0%}")
+            share = f"its decoder has a weight of {weight:.0%}" if weight else "shown as faithful"
+            lines.append(f"look {look}: {share}")
     sections = {name: nbytes for name, nbytes in record["bytes_by_section"].items() if nbytes}
     lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in sections.items()]
     return "\n    ".join(lines)
@@ -88,7 +89,7 @@ def models(options: argparse.Namespace) -> int:
         return broken
     for bundle in found:
         unet = ", with a UNet" if bundle.unet else ""
-        looks = " and ".join(bundle.looks)
+        looks = ", ".join(bundle.looks)
         look = f", looks {looks} ({bundle.look} by default)" if len(bundle.looks) > 1 else ""
         prior = ", with a prior" if bundle.prior else ""
         text = f"{bundle.name}: latent space {bundle.latent_space}{prior}{unet}{look}, {bundle.folder}"

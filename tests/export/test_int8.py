@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +17,7 @@ from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.format import container
 from sdtrt.engine.image import ImageData, psnr
 from sdtrt.engine.networks.backends import INT8_DECODER
-from sdtrt.engine.networks.bundle import Bundle, find_bundle
+from sdtrt.engine.networks.bundle import MANIFEST, Bundle, find_bundle
 from sdtrt.errors import BundleError, DeviceError
 from sdtrt.export.graphs.onnx_run import run
 from sdtrt.export.int8 import decoder, network
@@ -44,7 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoder, "CROPS", 4)
         patch.setattr(decoder, "SIDE", 64)
-        made = add_int8_decoder(folder, photos)
+        made = add_int8_decoder(folder, photos, force=True)
     assert made.mean_loss < MAX_LOSS
     assert "out.weight" in made.exact_layers
     return folder
@@ -114,7 +113,7 @@ def test_precision_int8_without_such_a_decoder_is_refused(backend: str) -> None:
         pytest.importorskip("openvino")
     without = Bundle.open(find_bundle("tiny").folder)
     without.files.pop(INT8_DECODER, None)
-    with pytest.raises(DeviceError, match="no decoder in eight bits; add one: sdtrt calibrate --int8"):
+    with pytest.raises(DeviceError, match="no decoder in eight bits; add one: sdtrt calibrate tiny PHOTOS --int8"):
         EngineCodec(without, backend=backend, device="cpu", precision="int8")
 
 
@@ -137,13 +136,17 @@ def test_calibrate_int8_command(
     monkeypatch.setattr(decoder, "CROPS", 4)
     monkeypatch.setattr(decoder, "SIDE", 64)
     monkeypatch.setattr(decoder, "quantize", lambda model, samples: (network.to_int8(model, [], {}), ["out.weight"]))
-    assert cli.main(["calibrate", str(tmp_path / "tiny"), str(photos), "--int8", "--json"]) == 0
+    before = (tmp_path / "tiny" / MANIFEST).read_bytes()
+    assert cli.main(["calibrate", str(tmp_path / "tiny"), str(photos), "--int8"]) == 1
+    assert "has decoder.int8.onnx; replace it with --force" in capsys.readouterr().err
+    assert (tmp_path / "tiny" / MANIFEST).read_bytes() == before
+    assert cli.main(["calibrate", str(tmp_path / "tiny"), str(photos), "--int8", "--json", "--force"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["exact_layers"] == ["out.weight"]
     assert found["mean_loss"] == found["worst_loss"] == 0
     assert INT8_DECODER in Bundle.open(tmp_path / "tiny").files
     (tmp_path / "none").mkdir()
-    assert cli.main(["calibrate", str(tmp_path / "tiny"), str(tmp_path / "none"), "--int8"]) == 1
+    assert cli.main(["calibrate", str(tmp_path / "tiny"), str(tmp_path / "none"), "--int8", "-f"]) == 1
     assert "holds no images" in capsys.readouterr().err
 
 
@@ -201,9 +204,40 @@ def test_large_convolutions_have_constant_weights_and_many_inputs() -> None:
     assert network.large_convolutions(model) == []
 
 
-def test_quantize_keeps_the_layers_that_add_most_error() -> None:
-    model: Any = convolution_model(48, half=False)
+def two_convolutions() -> onnx.ModelProto:
+    """Return two convolutions, of which the second adds nearly all of the error in eight bits."""
+    rng = np.random.default_rng(3)
+    first, second = (rng.standard_normal((48, 48, 3, 3)).astype(np.float32) for _ in range(2))
+    second[0, 0] *= 1000
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "first"], ["y"], pads=[1, 1, 1, 1]),
+            helper.make_node("Conv", ["y", "second"], ["z"], pads=[1, 1, 1, 1]),
+        ],
+        "convolutions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 48, "h", "w"])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 48, "h", "w"])],
+        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(second, "second")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def test_quantize_keeps_the_layers_that_add_most_error(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = [{"x": np.random.default_rng(1).uniform(-1, 3, (1, 48, 6, 7)).astype(np.float32)}]
-    changed, kept = network.quantize(model, samples)
-    assert kept == ["weights"]  # all of the error is that of the only layer
-    assert [node.op_type for node in changed.graph.node] == ["Conv", "Relu"]
+    monkeypatch.setattr(network, "MAX_SHARE", 0.5)
+    changed, kept = network.quantize(two_convolutions(), samples)
+    assert kept == ["second"]
+    assert [node.op_type for node in changed.graph.node].count("QuantizeLinear") == 3
+    monkeypatch.setattr(network, "MAX_SHARE", 0.0)
+    with pytest.raises(BundleError, match="all large convolutions need single precision: first, second"):
+        network.quantize(two_convolutions(), samples)
+
+
+def test_quantize_without_large_convolutions_raises() -> None:
+    with pytest.raises(BundleError, match="no convolution of 48 channels"):
+        network.quantize(convolution_model(47, half=False), [{"x": np.zeros((1, 47, 4, 4), np.float32)}])
+
+
+@pytest.mark.parametrize("shape", [(5, 48, 3), (5, 48, 3, 3, 3)])
+def test_large_convolutions_are_two_dimensional(shape: tuple[int, ...]) -> None:
+    assert not network.is_large(shape)

@@ -464,8 +464,11 @@ def test_decode_denoise_without_unet_is_refused(pictures: Path, run_cli: Run) ->
 
 def test_decode_look_takes_known_looks_only(pictures: Path, run_cli: Run) -> None:
     assert run_cli("encode", "a.png", "-q", "5").returncode == 0
-    for wish in ("faithful", "auto"):
-        assert run_cli("decode", "a.sdt", "--look", wish, "-f").returncode == 0
+    for look in ("faithful", "fast", "auto"):
+        assert run_cli("decode", "a.sdt", "--look", look, "-f").returncode == 0
+    with_preview = run_cli("decode", "a.sdt", "--look", "faithful", "--preview", "3", "-f")
+    assert with_preview.returncode == 2
+    assert b"--preview cannot be used with --look" in with_preview.stderr
     wrong = run_cli("decode", "a.sdt", "--look", "pretty")
     assert wrong.returncode == 2
     assert b"invalid choice: 'pretty'" in wrong.stderr

@@ -345,6 +345,26 @@ def test_commands_wrong_parts_are_refused(
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+def test_info_tells_the_looks_beside_a_residual(
+    tmp_path: Path, photo: Photo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = photo(60, 48)
+    pixels[8:40:5, 6:50] = 255
+    lines = {}
+    for quality in (30, 57, 80):
+        path = tmp_path / f"{quality}.sdt"
+        path.write_bytes(sdtrt.encode(pixels, quality=quality))
+        assert main("info", str(path)) == 0
+        lines[quality] = [line.strip() for line in capsys.readouterr().out.splitlines() if "look " in line]
+        weights = sdtrt.info(path).look_weights
+        assert weights.keys() == {"vivid", "fast"}
+        assert weights["fast"] == (quality < 65)
+    assert lines[30] == []
+    assert len(lines[57]) == 1
+    assert lines[57][0].startswith("look vivid: its decoder has a weight of ")
+    assert lines[80] == ["look vivid: shown as faithful", "look fast: shown as faithful"]
+
+
 def test_info_tells_where_bytes_go(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of one file in a table, of several not: a line each."""
     assert main("info", "alpha.sdt") == 0

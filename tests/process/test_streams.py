@@ -254,7 +254,7 @@ def test_commands_write_no_bytes_to_a_terminal(small: Path, arguments: tuple[str
     try:
         done = command()
         assert done.returncode == 1
-        assert b"standard output is a terminal; redirect it, or name a file with -o" in done.stderr
+        assert b"standard output is a terminal; redirect it, name a file with -o, or add --force" in done.stderr
         assert command("--force").returncode == 0
         assert os.read(master, 3)
     finally:

@@ -72,6 +72,8 @@ def test_decode_equals_the_python_api(
     np.testing.assert_array_equal(answer_pixels(shared.post("/decode", content=real_files[name])), np.asarray(image))
     part = answer_pixels(shared.post("/decode?region=16x8%2B4%2B5&look=faithful", content=real_files[name]))
     np.testing.assert_array_equal(part, np.asarray(image)[5:13, 4:20])
+    fast = shared.post("/decode?look=fast", content=real_files[name])
+    np.testing.assert_array_equal(answer_pixels(fast), np.asarray(codec.decode(real_files[name], look="fast")))
     small = shared.post("/decode?preview=8", content=real_files[name])
     np.testing.assert_array_equal(answer_pixels(small), np.asarray(codec.preview(real_files[name])))
 

@@ -79,8 +79,8 @@ export class Client {
   }
 
   /**
-   * Decode an image, a region of it, or the readable part of a damaged file. `look` and `backend` of the result name the
-   * decoder that was used, and the backend that ran it.
+   * Decode an image, a region of it, or the readable part of a damaged file. `look` of the result names the decoder that
+   * was used, `backend` the backend that ran it.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {Options & {region?: Region, partial?: boolean, look?: Look}} [options]
    * @returns {Promise<DecodedImage>}

@@ -99,7 +99,8 @@ export class Decoder {
    * Decode an image at 1/`scale` of its size, sides rounded up. Each pixel is the mean of a block.
    *
    * If the latent space has a preview and `scale` is a multiple of its downscale, only coarse passes are decoded and no
-   * network runs; the result is approximate. Otherwise the whole image is decoded, in the look `fast`.
+   * network runs; the result is approximate. Otherwise the whole image is decoded, in the look `fast` unless
+   * `scale` is 1.
    * @param {Uint8Array<ArrayBuffer>} bytes
    * @param {number} [scale] 1 … 1024
    * @param {{limits?: Partial<Limits>, ahead?: boolean}} [options] with `ahead`, the network of a later `decode` is
@@ -122,7 +123,8 @@ export class Decoder {
       for (let n = 0; n < data.length; n += 4) data[n + 3] = smallAlpha[n];
     }
     const fullPlace = placeOf({ left: 0, top: 0, width, height }, file.header);
-    const whole = async () => (await this._pixels(reader, layers, fullPlace, "fast")).data;
+    const look = scale > 1 ? "fast" : this._look; // the mean over a block has little of the fast decoder's error
+    const whole = async () => (await this._pixels(reader, layers, fullPlace, look)).data;
     const small = data ?? boxDownscale(await whole(), height, width, scale);
     if (file.header.grey) makeGrey(small);
     return { width: Math.ceil(width / scale), height: Math.ceil(height / scale), data: small };

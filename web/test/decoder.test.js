@@ -27,13 +27,22 @@ for (const vector of WHOLE.filter(({ name }) => EXPECTED.has(name))) {
 }
 
 for (const [name, look] of /** @type {const} */ ([
-  ["tiny_odd_size", "fast"], ["tiny_grey", "fast"], ["residual", "faithful"], // a fine residual corrects the faithful image
+  ["tiny_odd_size", "fast"], ["tiny_grey", "fast"],
+  ["residual_coarse", "fast"], ["residual", "faithful"], // a fine residual corrects the faithful image
 ])) {
   test(`Decoder decodes ${name} in the look fast like Python`, async () => {
     const image = await decoder.decode(await vectorNamed(name), { look: "fast" });
     assertAlike(image, EXPECTED.get(`${name}.fast`));
     assert.equal(image.look, look);
   });
+}
+
+for (const name of ["tiny_odd_size", "tiny_grey"]) {
+  for (const scale of [1, 3]) {
+    test(`Decoder previews ${name} at 1/${scale} like Python`, async () => {
+      assertAlike(await decoder.preview(await vectorNamed(name), scale), EXPECTED.get(`${name}.preview${scale}`));
+    });
+  }
 }
 
 test("the look of the decoder is the default, and another network is not loaded", async () => {

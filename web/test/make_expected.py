@@ -35,7 +35,7 @@ MAX_PIXELS = 22_000  # of an image, to keep expected.npz small
 SCALE = 8
 ENCODED, STEP_CODE = ("tiny_odd_size", "tiny_tiles", "tiny_1x1"), 2300  # as in encoder.test.js
 CUTS, FLIPS = 6, 5  # numbers of truncated and of damaged versions of a vector
-FAST = ("tiny_odd_size", "tiny_grey", "residual")  # vectors that are decoded in the look `fast`, as in decoder.test.js
+FAST = ("tiny_odd_size", "tiny_grey", "residual", "residual_coarse")  # in the look `fast`, as in decoder.test.js
 NEEDS_MODEL = "model_prior"  # a vector with an external model
 CODEC = sdtrt.Codec.open("tiny", precision="fp32")  # bfloat16 results depend on the CPU
 # Vectors and numbers of damages that get an image.
@@ -115,6 +115,10 @@ def main() -> None:
         if header["profile"] == TINY and header["width"] * header["height"] <= MAX_PIXELS:
             arrays[folder.name] = rgba(CODEC.decode((folder / "input.sdt").read_bytes()))
             arrays[f"{folder.name}.preview"] = rgba(sdtrt.preview((folder / "input.sdt").read_bytes(), scale=SCALE))
+    for name in FAST[:2]:
+        data = (VECTORS / name / "input.sdt").read_bytes()
+        for scale in (1, 3):
+            arrays[f"{name}.preview{scale}"] = rgba(CODEC.preview(data, scale=scale))
     for name in FAST:
         arrays[f"{name}.fast"] = rgba(CODEC.decode((VECTORS / name / "input.sdt").read_bytes(), look="fast"))
     bytes_by_section = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -50,7 +51,8 @@ def int8_unavailable_reason(bundle: Bundle) -> str:
     """Return why a bundle cannot be run in eight bits on the CPU; empty if it can."""
     if INT8_DECODER in bundle.files:
         return ""
-    return f"bundle {bundle.name} has no decoder in eight bits; add one: sdtrt calibrate --int8"
+    command = f"sdtrt calibrate {shlex.quote(bundle.cli_name)} PHOTOS --int8"
+    return f"bundle {bundle.name} has no decoder in eight bits; add one: {command}"
 
 
 class Network(Protocol):

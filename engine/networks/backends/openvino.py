@@ -115,10 +115,12 @@ def precision_here(precision: str) -> str:
     Raises:
         DeviceError: this processor does not have the precision, or OpenVINO is missing or broken.
     """
+    if precision == "int8":
+        return "fp32"
     best = best_precision()
     if precision == "bf16" and best != "bf16":  # OpenVINO would emulate it, or silently compute in fp32
         raise DeviceError(f"this processor ({processor()}) has no bfloat16; choose precision auto or fp32")
-    return best if precision == "auto" else "fp32" if precision == "int8" else precision
+    return best if precision == "auto" else precision
 
 
 class OpenVino:
@@ -203,11 +205,11 @@ class OpenVino:
     def _cache_name(self, path: Path, precision: str) -> str | None:
         """Return a name with the hash of all inputs of the compilation; None for networks that are not cached."""
         try:
-            if path.with_name(f"{path.name}.data").exists() or path.stat().st_size > MAX_CACHED_NBYTES:
+            files = [path, *([path.with_name("decoder.onnx")] if path.name == INT8_DECODER else [])]
+            has_data = path.with_name(f"{path.name}.data").exists()
+            if has_data or sum(file.stat().st_size for file in files) > MAX_CACHED_NBYTES:
                 return None
-            digest = hashlib.sha256(path.read_bytes())
-            if path.name == INT8_DECODER:
-                digest.update(path.with_name("decoder.onnx").read_bytes())
+            digest = hashlib.sha256(b"".join(file.read_bytes() for file in files))
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error}") from error
         machine = (import_openvino().get_version(), processor(), *capabilities(), precision)

@@ -47,11 +47,11 @@ FILE = "fast.onnx"
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Crops, as the shipped codec encodes and decodes them.
+    """Crops, as a bundle encodes and decodes them.
 
     Attributes:
         originals: uint8 (N, H, W, 3).
-        decoded: The images of the shipped decoder, uint8 (N, H, W, 3).
+        decoded: The images of the bundle's decoder, uint8 (N, H, W, 3).
         latents: Dequantized latents, float16 (N, 40, h, w).
         codes: Codes of the quantization steps, int16 (N,); 0 for a crop that has not been made yet.
     """
@@ -79,11 +79,12 @@ class Samples:
         )
 
 
-def make_samples(samples: Samples, photos_folder: Path, pages_folder: Path, config: StageConfig) -> None:
+def make_samples(samples: Samples, bundle: Path, photos_folder: Path, pages_folder: Path, config: StageConfig) -> None:
     """Encode and decode the crops that are missing.
 
     Arguments:
         samples: The crops, which are written in place.
+        bundle: Folder of the bundle that encodes and decodes them.
         photos_folder: Folder of training photos.
         pages_folder: Folder of training pages and screens.
         config: The hyperparameters.
@@ -92,7 +93,7 @@ def make_samples(samples: Samples, photos_folder: Path, pages_folder: Path, conf
     if not len(missing):
         return
     photos, pages = load_photos(photos_folder, config.crop), load_photos(pages_folder, config.crop)
-    codec = EngineCodec("tiny", device="cpu", threads=1)
+    codec = EngineCodec(bundle, backend="ort", device="cpu", precision="fp32", threads=1)
 
     def make(number: int) -> None:
         rng = np.random.default_rng((config.seed, number))
@@ -185,7 +186,7 @@ def main() -> None:
     add_device_option(parser)
     options = parser.parse_args()
     samples = Samples.open(options.run, CROPS, CONFIG.crop)
-    make_samples(samples, options.photos, options.pages, CONFIG)
+    make_samples(samples, options.bundle, options.photos, options.pages, CONFIG)
     train(samples, options.bundle, options.run, CONFIG, options.device)
     add_to_bundle(samples, options.bundle, options.run)
 

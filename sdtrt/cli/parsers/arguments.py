@@ -67,7 +67,10 @@ def add_output(command: argparse.ArgumentParser) -> None:
     )
     existing = command.add_mutually_exclusive_group()
     existing.add_argument(
-        "-f", "--force", action="store_true", help="replace existing files; their mode and their links are kept"
+        "-f",
+        "--force",
+        action="store_true",
+        help="replace existing files, keep their mode and links; write to terminals",
     )
     existing.add_argument(
         "--skip-existing", action="store_true", help="skip inputs whose output exists, to resume a batch"

@@ -41,7 +41,12 @@ def add_calibrate_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only add a decoder in eight bits, which --precision int8 uses; the rest of the bundle stays",
     )
-    command.add_argument("-f", "--force", action="store_true", help="replace a prior, and lose the files made with it")
+    command.add_argument(
+        "-f",
+        "--force",
+        action="store_true",
+        help="replace a prior, and lose its files; or a decoder in eight bits",
+    )
     add_quiet(command)
 
 

@@ -12,6 +12,7 @@ from sdtrt.engine.coding.quality_scale import (
     KNEE_LAMBDA,
     RESIDUAL_START,
     STEP_UNIT,
+    allows_int8,
     look_weight,
     operating_point,
     quality_for_weight,
@@ -77,6 +78,10 @@ def test_look_weight_of_fast_is_1_or_0() -> None:
     assert look_weight("fast", 0) == 1
     assert look_weight("faithful", 0) == look_weight("faithful", 16) == 1
     assert look_weight("vivid", 700) == vivid_weight(700)
+
+
+def test_allows_int8_without_a_residual_or_beside_a_coarse_one() -> None:
+    assert [allows_int8(step) for step in (0, 1, 383, 384, 4000)] == [True, False, False, True, True]
 
 
 def test_operating_point_lambda_is_proportional_to_the_squared_residual_step() -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 
@@ -11,7 +13,6 @@ import pytest
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.image import ImageData
-from sdtrt.engine.networks.backends import openvino
 from sdtrt.errors import DeviceError
 
 TIMEOUT = 60  # seconds until a child is killed, since it hangs
@@ -21,6 +22,35 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
+
+
+# A program that forks after use. Its child runs the arguments, and ends as Python programs do.
+PROGRAM = """
+import gc, os, signal, sys
+import numpy as np
+from sdtrt.engine.codec import EngineCodec
+from sdtrt.engine.coding.encode_options import EncodeOptions
+from sdtrt.engine.image import ImageData
+codec = EngineCodec("tiny", backend="ort", threads=2)
+data = codec.encode(ImageData(np.zeros((96, 80, 3), np.uint8)), EncodeOptions())
+codec.decode(data)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    for action in sys.argv[1:]:
+        exec(action)
+    sys.exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "actions", [["pass"], ["codec.decode(data)"], ["del codec", "gc.collect()"], ["codec.decode(data)", "del codec"]]
+)
+def test_forked_process_that_inherits_networks_ends(actions: list[str]) -> None:
+    """Networks of the parent are never deleted, since they would wait for their threads."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM, *actions], check=False, timeout=120)
+    assert done.returncode == 0
 
 
 def succeeds_in_child(check: Callable[[], bool]) -> bool:
@@ -69,7 +99,16 @@ def test_codec_by_openvino_is_refused_in_a_forked_process(photo: Callable[[int, 
     assert succeeds_in_child(check)
 
 
-def test_openvino_starts_in_a_forked_process_if_its_parent_has_not_used_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_starts_in_a_forked_process_if_its_parent_has_not_used_it() -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(openvino, "_started_core", lambda: ("core", os.getpid()))
-    assert succeeds_in_child(lambda: openvino._core() == "core")
+    program = """
+import os, signal, sys
+from sdtrt.engine.networks.backends import openvino
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if openvino.capabilities() else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=False, timeout=120)
+    assert done.returncode == 0

@@ -63,13 +63,13 @@ def test_training_adds_a_fast_decoder_to_a_bundle(photos: Path, tmp_path: Path) 
     bundle, run = tmp_path / "tiny", tmp_path / "run"
     shutil.copytree(TINY, bundle)
     samples = Samples.open(run, 4, SHORT.crop)
-    make_samples(samples, photos, photos, SHORT)
+    make_samples(samples, TINY, photos, photos, SHORT)
     assert samples.codes.all()
     assert np.abs(samples.decoded.astype(float) - samples.originals).mean() < 20
     first = samples.originals[0].copy()
     samples.codes[1:] = 0
     samples.originals[0] = 0
-    make_samples(Samples.open(run, 4, SHORT.crop), photos, photos, SHORT)  # makes the missing crops alone
+    make_samples(Samples.open(run, 4, SHORT.crop), TINY, photos, photos, SHORT)  # makes the missing crops alone
     assert samples.codes.all()
     assert not samples.originals[0].any()
     assert first.any()
