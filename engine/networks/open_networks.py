@@ -31,6 +31,11 @@ class OpenNetworks:
                 self._networks[name] = self._load(name)
             return self._networks[name]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the networks that are open."""
+        return tuple(self._networks)
+
     def start_after_fork(self) -> None:
         """Begin again without networks. Another thread of the parent process may have held the lock."""
         keep_forever(self._networks)

@@ -111,7 +111,7 @@ def test_codec_is_safe_in_several_threads(photo: Photo) -> None:
 def test_warm_loads_encoder_and_decoder() -> None:
     with sdtrt.Codec.open("tiny") as codec:
         codec.warm(40, 24)
-        assert set(codec._engine_codec.pipeline._networks) == {"encoder.onnx", "decoder.onnx"}
+        assert set(codec._engine_codec.pipeline._networks.names) == {"encoder.onnx", "decoder.onnx"}
 
 
 def test_batches_equal_single_calls_and_errors_name_the_item(codec: sdtrt.Codec, photo: Photo) -> None:

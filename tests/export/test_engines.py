@@ -39,16 +39,16 @@ def listed(run_cli: Run) -> list[tuple[str, str, str]]:
 def test_engines_build_list_and_clean(run_cli: Run, cache: Path) -> None:
     first = run_cli("engines", "build", "--target", "sm89,sm120", "--shapes", SMALL)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.count(b"built in") == 4
+    assert first.stdout.count(b"built in") == 6
     again = run_cli("engines", "build", "--target", "sm89,sm120")
-    assert again.stdout.count(b"kept") == 4
-    assert b"nothing to build for tiny: 4 engines valid" in again.stdout
-    everything = [(n, t, "valid") for n in ("encoder", "decoder") for t in ("sm89", "sm120")]
+    assert again.stdout.count(b"kept") == 6
+    assert b"nothing to build for tiny: 6 engines valid" in again.stdout
+    everything = [(n, t, "valid") for n in ("encoder", "decoder", "fast") for t in ("sm89", "sm120")]
     assert sorted(listed(run_cli)) == sorted(everything)
     (cache / "stray.engine").write_bytes(b"x")
     (cache / "notes.txt").write_bytes(b"x")
-    assert b"removed 0 engines and 1 file that no index lists; engines left: 4" in run_cli("engines", "clean").stdout
-    assert b"removed 4 engines" in run_cli("engines", "clean", "--all").stdout
+    assert b"removed 0 engines and 1 file that no index lists; engines left: 6" in run_cli("engines", "clean").stdout
+    assert b"removed 6 engines" in run_cli("engines", "clean", "--all").stdout
     assert b"tiny has no engines" in run_cli("engines", "list").stdout
     assert sorted(path.name for path in cache.iterdir()) == ["engines.json", "notes.txt"]
 
@@ -73,7 +73,7 @@ def test_build_engines_truncated_engine_is_rebuilt(cache: Path) -> None:
         require_valid(bundle, plan)
     built = []
     build_engines(order, lambda plan, fresh: built.append(fresh))
-    assert built == [False, True]
+    assert built == [False, True, False]
     assert (cache / plan.file).stat().st_size > len(data) // 2
 
 
@@ -101,7 +101,7 @@ def test_build_engines_invalid_shapes_raise(run_cli: Run, cache: Path, shapes: s
 
 def test_canonical_shapes_removes_duplicates(cache: Path) -> None:
     bundle = find_bundle("tiny")
-    (first, _) = build_engines(EngineBuildOptions(bundle, ("sm89", "sm89"), shapes=("64x64*1", "064x64..64x64..64x64")))
+    first, *_ = build_engines(EngineBuildOptions(bundle, ("sm89", "sm89"), shapes=("64x64*1", "064x64..64x64..64x64")))
     assert EngineIndex.of(bundle).shapes == ("64x64",)
     assert build_engines(EngineBuildOptions(bundle, ("sm89",)))[0] == first
 
