@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs
 from PIL import Image
 
 import sdtrt
@@ -316,6 +317,8 @@ def test_encode_existing_output_is_that_inputs_error_and_others_go_on(
 def test_commands_options_that_cannot_be_met_are_noticed_first(
     images: Path, run_cli: Callable[..., Any], arguments: tuple[str, ...], words: bytes, code: int
 ) -> None:
+    if arguments[0] in {"dataset", "serve"}:
+        needs(arguments[0])
     Path("taken").write_bytes(b"old")
     done = run_cli(*arguments)
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extras import needs
 from PIL import Image
 
 import sdtrt
@@ -31,6 +32,7 @@ def packed(photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("quality", [None, 30])
 def test_command_dataset_and_service_write_the_same_file(packed: Path, kind: str, quality: int | None) -> None:
+    needs("dataset")
     suffix = SUFFIXES[kind]
     if kind == "image/png" and quality:
         return

@@ -39,7 +39,9 @@ NEEDS = {  # extras of a folder's tests, or of a file's
     "export/test_calibrate.py": ("large",),
     "export/test_engines.py": ("tensorrt-rtx",),
     "front/test_completion.py": ("completion",),
+    "front/test_entry_points.py": ("dataset", "serve"),
     "front/test_large.py": ("large",),
+    "front/test_option_names.py": ("dataset", "serve"),
     "serve": ("dev", "serve"),
 }
 
