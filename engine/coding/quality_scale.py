@@ -18,7 +18,8 @@ KNEE_STEP = 36.0  # residual step at the knee, in 8-bit values
 QUALITY_PER_STEP_HALVING = 10.6  # beyond the knee: the residual step halves
 QUALITY_PER_LAMBDA_HALVING = 12.5  # up to the knee: lambda halves
 MIN_INT8_RESIDUAL_STEP = 24.0  # 8-bit values, see `allows_int8`
-MIN_FAST_RESIDUAL_STEP = KNEE_STEP  # beside finer residuals the error of the fast decoder would be seen
+# Beside finer residuals the fast decoder costs more: on six images 0.19 dB at quality 65, 0.36 at 70, 0.76 at 75.
+MIN_FAST_RESIDUAL_STEP = KNEE_STEP
 LATENT_SHARE = 0.2  # beyond the knee: change of latent quality per change of quality
 RESIDUAL_LAMBDA = 0.12  # lambda in squared residual steps per bit
 
