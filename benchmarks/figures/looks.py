@@ -34,9 +34,8 @@ def looks_ms() -> str:
     times = {(row["backend"], row["precision"], row["look"]): row["ms"] for row in results["decode_ms"]}
     rows = []
     for (backend, precision, look), ms in times.items():
-        if (precision, look) != ("int8", "fast"):  # the fast decoder is not in eight bits
-            ratio = ms / times[backend, "fp32", "faithful"]
-            rows.append([f"{backend}, {precision}", look, f"{ms:.0f}", f"{ratio:.2f}"])
+        ratio = ms / times[backend, "fp32", "faithful"]
+        rows.append([f"{backend}, {precision}", look, f"{ms:.0f}", f"{ratio:.2f}"])
     return f"{markdown(['768x512, quality 50', 'look', 'decode ms', 'ratio'], rows)}\n\n{source(results)}"
 
 
