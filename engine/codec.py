@@ -52,6 +52,7 @@ class EngineCodec:
         tile: int | None = None,
         overlap: int | None = None,
         report: ProgressCallback | None = None,
+        single_call: bool = False,
     ) -> None:
         from sdtrt.engine.networks.pipeline import open_pipeline  # not above, since `sdtrt info` runs no networks
 
@@ -59,7 +60,9 @@ class EngineCodec:
         is_folder = isinstance(model, Bundle) or _is_path_of(model, self.bundle.folder)
         self.profile = self.bundle.latent_profile
         self._tiled = TiledRunner.of(self.bundle, tile, overlap, report)
-        self.pipeline: Pipeline = open_pipeline(self._tiled, backend, device, threads, precision)
+        self.pipeline: Pipeline = open_pipeline(
+            self._tiled, backend, device, threads, precision, single_call=single_call
+        )
         self._gradient = DecoderGradient(self.bundle, threads) if FILE in self.bundle.files else None
         self._state: dict[str, Any] = {
             "model": str(self.bundle.folder if is_folder else model),
@@ -70,6 +73,7 @@ class EngineCodec:
             "tile": tile,
             "overlap": overlap,
             "report": report,
+            "single_call": single_call,
         }
 
     def __getstate__(self) -> dict[str, Any]:

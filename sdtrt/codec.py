@@ -113,8 +113,8 @@ class Codec:
                 explains why the others do not.
             threads: int, at least 1: threads of each network on the CPU. Default None: one per core that this process
                 may use.
-            precision: "fp32"; "bf16", which needs OpenVINO and a processor with bfloat16; or "int8", which needs a
-                bundle with a decoder in eight bits. "auto" (default) takes "bf16" where it is available, else "fp32".
+            precision: "fp32"; "bf16" (OpenVINO, a processor with bfloat16); "int8" (a bundle with a decoder in eight
+                bits); "auto" (default): the fastest after `sdtrt doctor --measure`, before it "bf16", else "fp32".
             tile: int, pixels: the side of the tiles in which larger images go through the networks. 0 disables tiles.
                 Default None: a side that fits the model. The default tiles of "tiny" do not change the result.
             overlap: int, pixels: how far neighbouring tiles overlap. Default None: an overlap that fits the model.

@@ -6,7 +6,10 @@ from importlib import metadata
 from pathlib import Path
 
 from sdtrt._version import __version__
+from sdtrt.engine.backend_benchmark import measure_backends
 from sdtrt.engine.networks import pipeline
+from sdtrt.engine.networks.backend_timings import by_speed, load_timings, save_timings
+from sdtrt.engine.networks.backends.cache import user_cache
 from sdtrt.engine.networks.backends.gpu import description
 from sdtrt.engine.networks.backends.trt_library import install_hint, installed
 from sdtrt.engine.networks.bundle import Bundle, bundle_folders, find_bundle, models_folder_error
@@ -37,6 +40,7 @@ def examine() -> list[Finding]:
         Finding("entropy coding", None, core.description()),
         Finding("gpu", None, gpu_line()),
         *_backends(),
+        *_timings(),
         *_engines(),
     ]
     if error := models_folder_error():
@@ -68,6 +72,38 @@ def _backends() -> list[Finding]:
         if subject not in findings or not findings[subject].ok:
             findings[subject] = Finding(subject, ok, reason or backend.version())
     return [*findings.values()]
+
+
+def _timings() -> list[Finding]:
+    """Return the measured times of the backends on the CPU, the fastest first, and which of them `auto` takes."""
+    timings = by_speed(load_timings(), single_call=False)
+    if not timings:
+        return [Finding("time of backends", None, "not measured; measure with: sdtrt doctor --measure")]
+    fastest = timings[0], by_speed(timings, single_call=True)[0]
+    uses = "auto takes it for many images", "auto takes it for one image"
+    return [
+        Finding(
+            f"time of {timing.backend} {timing.precision}",
+            None,
+            "; ".join(
+                [
+                    f"768x512 decode {timing.decode_ms:.0f} ms, first with start {timing.first_ms:.0f} ms",
+                    *(use for best, use in zip(fastest, uses, strict=True) if best == timing),
+                ]
+            ),
+        )
+        for timing in timings
+    ]
+
+
+def measure() -> None:
+    """Time the backends on the CPU, and keep the times in the user's cache.
+
+    Raises:
+        DeviceError: a backend fails, or the cache cannot be written.
+    """
+    if not save_timings(measure_backends()):
+        raise DeviceError(f"the times cannot be written into {user_cache() or 'a cache: the user has no home folder'}")
 
 
 def _engines() -> list[Finding]:

@@ -8,6 +8,7 @@ from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.format.arguments import checked_choice, value_text
 from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
+from sdtrt.engine.networks.backend_timings import by_speed, load_timings
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS, thread_count
 from sdtrt.engine.networks.backends.openvino import OpenVino, OpenVinoBf16
 from sdtrt.engine.networks.backends.ort import OrtCpu, OrtCuda
@@ -99,9 +100,11 @@ class Backend(Protocol):
         """Return the name and the version of the library, which must be installed."""
 
 
-# The first backend takes the least time to open a codec and decode one image (`benchmarks/backends.py`). OpenVINO has
-# two entries: it comes before ONNX Runtime on processors with bfloat16, and after ONNX Runtime on others.
+# The order of "auto" on a machine that `sdtrt doctor --measure` has not measured. OpenVINO has two entries: it comes
+# before ONNX Runtime on processors with bfloat16, and after ONNX Runtime on others.
 BACKENDS_BY_SPEED: tuple[type[Backend], ...] = (TensorRt, OrtCuda, OpenVinoBf16, OrtCpu, OpenVino)
+# The last entry of a name is the backend without conditions.
+_ON_CPU = {backend.name: backend for backend in BACKENDS_BY_SPEED if backend.device == "cpu"}
 
 
 def open_pipeline(
@@ -110,6 +113,8 @@ def open_pipeline(
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
+    *,
+    single_call: bool = False,
 ) -> Pipeline:
     """Return the pipeline of the fastest backend that is available here.
 
@@ -119,6 +124,7 @@ def open_pipeline(
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: threads of each network on the CPU; None is one for each core that the process may use.
         precision: one of `PRECISIONS`.
+        single_call: whether the process will decode one image only, so that the start of a library counts.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -130,11 +136,11 @@ def open_pipeline(
     checked_choice("precision", precision, PRECISIONS)
     thread_count(threads)  # backends on a GPU would not check it
     reasons = dict[str, str]()
-    for candidate in BACKENDS_BY_SPEED:
+    for candidate, candidate_precision in candidates(precision, single_call=single_call):
         if backend in {"auto", candidate.name} and kind in {"auto", candidate.device}:
-            reason = candidate.unavailable_reason(tiled.bundle, index, precision)
+            reason = candidate.unavailable_reason(tiled.bundle, index, candidate_precision)
             if not reason:
-                return candidate.open(tiled, index, threads, precision)
+                return candidate.open(tiled, index, threads, candidate_precision)
             reasons[f"{candidate.name} on {candidate.device}"] = reason
     if not reasons:
         raise DeviceError(f"backend {backend} does not run on device {device}; the next step: sdtrt doctor")
@@ -142,6 +148,33 @@ def open_pipeline(
     on_cpu = kind == "cpu" or any(name.endswith(" cpu") for name in reasons)
     otherwise = "" if on_cpu else ", or the CPU: --device cpu on the command line, device='cpu' in Python"
     raise DeviceError("\n  ".join([*lines, f"the next step: sdtrt doctor{otherwise}"]))
+
+
+def candidates(precision: str, *, single_call: bool) -> Iterator[tuple[type[Backend], str]]:
+    """Yield backends with the precision that each is to have, the fastest first.
+
+    GPUs come first. On the CPU the measured backends come first, and then all backends in the order of
+    `BACKENDS_BY_SPEED`, since a measured one may be unavailable for a bundle.
+
+    Arguments:
+        precision: one of `PRECISIONS`.
+        single_call: see `open_pipeline`.
+    """
+    yield from ((backend, precision) for backend in BACKENDS_BY_SPEED if backend.device == "cuda")
+    for timing in by_speed(load_timings(), single_call=single_call):
+        if timing.backend in _ON_CPU and precision in {"auto", timing.precision}:
+            yield _ON_CPU[timing.backend], timing.precision
+    yield from ((backend, precision) for backend in BACKENDS_BY_SPEED if backend.device == "cpu")
+
+
+def available_on_cpu(bundle: Bundle) -> list[tuple[str, str]]:
+    """Return the names and the precisions of the backends that can run a bundle on the CPU of this machine."""
+    return [
+        (name, precision)
+        for name, backend in _ON_CPU.items()
+        for precision in PRECISIONS
+        if precision != "auto" and not backend.unavailable_reason(bundle, 0, precision)
+    ]
 
 
 def parse_device(text: str) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from sdtrt.cli.files import check_not_input, read_input
 from sdtrt.cli.parsers.arguments import machine_options
 from sdtrt.codec import Codec
+from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import MAGIC
 from sdtrt.engine.format.limits import Limits
@@ -30,7 +31,8 @@ TRIALS_OF_SEARCH = 4  # files that a search for a size or a PSNR makes, about
 
 
 def open_codec(model: str, options: argparse.Namespace) -> Codec:
-    return Codec.open(model, **machine_options(options), report=TileProgress(quiet=options.quiet))
+    report, single_call = TileProgress(quiet=options.quiet), len(options.inputs) == 1
+    return Codec(EngineCodec(model, **machine_options(options), report=report, single_call=single_call))
 
 
 @contextmanager

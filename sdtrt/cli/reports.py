@@ -109,8 +109,10 @@ def record_of(bundle: "Bundle") -> Record:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    from sdtrt.doctor import examine
+    from sdtrt.doctor import examine, measure
 
+    if options.measure:
+        measure()
     findings = examine()
     if options.json:
         print_json([asdict(finding) for finding in findings])

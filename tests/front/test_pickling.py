@@ -65,7 +65,7 @@ def test_used_codec_pickles_as_a_fresh_one(used: sdtrt.Codec, photo: Photo, prot
 
 def test_pickled_codec_keeps_its_options(used: sdtrt.Codec) -> None:
     again = pickle.loads(pickle.dumps(used))._opened()
-    assert again.__getstate__() == {**OPTIONS, "model": "tiny", "report": None}
+    assert again.__getstate__() == {**OPTIONS, "model": "tiny", "report": None, "single_call": False}
     assert again.pipeline.name == used._opened().pipeline.name
     assert again._tiled.tiling == used._opened()._tiled.tiling
 

@@ -26,6 +26,11 @@ def add_models_arguments(command: argparse.ArgumentParser) -> None:
 
 def add_doctor_arguments(command: argparse.ArgumentParser) -> None:
     start_command(command, "sdtrt.cli.reports:doctor")
+    command.add_argument(
+        "--measure",
+        action="store_true",
+        help="time the backends on this CPU, about 10 s; from then on, auto takes the fastest backend and precision",
+    )
 
 
 PARSERS = {
