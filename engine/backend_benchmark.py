@@ -31,22 +31,30 @@ SECONDS = 0.5  # of decodes after the first
 MIN_DECODES, MAX_SECONDS = 3, 120
 
 
-def measure_backends() -> list[BackendTiming]:
-    """Return the times of all backends and precisions of the CPU that are available here.
+def measure_backends() -> tuple[list[BackendTiming], list[str]]:
+    """Return the times of all backends and precisions of the CPU that work here, and messages about those that fail.
 
     Raises:
-        DeviceError: a backend fails; the message has its name and its error.
+        DeviceError: no backend works.
     """
     bundle = find_bundle(BUILT_IN)
     profile = bundle.latent_profile
     latents = np.zeros((profile.channels, HEIGHT // profile.downscale, WIDTH // profile.downscale), np.float32)
     file = container.write(encode_latents_to_file(latents, WIDTH, HEIGHT, profile, STEP_CODE))
-    return [_measure_in_new_process(name, precision, file) for name, precision in available_on_cpu(bundle)]
+    timings, failures = list[BackendTiming](), list[str]()
+    for name, precision in available_on_cpu(bundle):
+        try:
+            timings.append(_measure_in_new_process(name, precision, file))
+        except DeviceError as error:
+            failures.append(str(error))
+    if not timings:
+        raise DeviceError("\n  ".join(["no backend can be measured on the CPU", *failures]))
+    return timings, failures
 
 
 def _measure_in_new_process(backend: str, precision: str, file: bytes) -> BackendTiming:
     """Return the times of the second of two processes, since the first may have to compile the network."""
-    command = [sys.executable, "-m", "sdtrt.engine.backend_benchmark", backend, precision]
+    command = [sys.executable, "-P", "-m", "sdtrt.engine.backend_benchmark", backend, precision]
     for _ in range(2):
         try:
             done = subprocess.run(command, input=file, capture_output=True, timeout=MAX_SECONDS, check=True)

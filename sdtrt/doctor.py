@@ -75,12 +75,12 @@ def _backends() -> list[Finding]:
 
 
 def _timings() -> list[Finding]:
-    """Return the measured times of the backends on the CPU, the fastest first, and which of them `auto` takes."""
+    """Return the measured times of the backends on the CPU, the fastest first, and for what they are fastest."""
     timings = by_speed(load_timings(), single_call=False)
     if not timings:
         return [Finding("time of backends", None, "not measured; measure with: sdtrt doctor --measure")]
     fastest = timings[0], by_speed(timings, single_call=True)[0]
-    uses = "auto takes it for many images", "auto takes it for one image"
+    uses = "the fastest on the CPU for many images", "the fastest on the CPU for one image"
     return [
         Finding(
             f"time of {timing.backend} {timing.precision}",
@@ -96,14 +96,16 @@ def _timings() -> list[Finding]:
     ]
 
 
-def measure() -> None:
-    """Time the backends on the CPU, and keep the times in the user's cache.
+def measure() -> list[str]:
+    """Time the backends on the CPU, keep the times in the user's cache, and return messages about those that fail.
 
     Raises:
-        DeviceError: a backend fails, or the cache cannot be written.
+        DeviceError: no backend works, or the cache cannot be written.
     """
-    if not save_timings(measure_backends()):
+    timings, failures = measure_backends()
+    if not save_timings(timings):
         raise DeviceError(f"the times cannot be written into {user_cache() or 'a cache: the user has no home folder'}")
+    return failures
 
 
 def _engines() -> list[Finding]:

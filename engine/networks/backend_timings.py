@@ -10,9 +10,11 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from math import inf
 from pathlib import Path
 
 from sdtrt._version import __version__
+from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.process.threads import available_cpus
 
@@ -39,6 +41,11 @@ class BackendTiming:
     first_ms: float
     decode_ms: float
 
+    def is_valid(self) -> bool:
+        """Return whether the names are known and the times are positive."""
+        known = self.backend in BACKENDS[1:] and self.precision in PRECISIONS[1:]
+        return known and 0 < self.first_ms < inf and 0 < self.decode_ms < inf
+
     def milliseconds(self, *, single_call: bool) -> float:
         return self.first_ms if single_call else self.decode_ms
 
@@ -60,7 +67,12 @@ def by_speed(timings: Sequence[BackendTiming], *, single_call: bool) -> list[Bac
 def load_timings() -> list[BackendTiming]:
     """Return the times in the user's cache that hold for this processor and these libraries; empty without any."""
     contents = _cache().get(_file_name())
-    return [BackendTiming(**fields) for fields in json.loads(contents)] if contents else []
+    try:
+        timings = [BackendTiming(**fields) for fields in json.loads(contents)] if contents else []
+        valid = all(timing.is_valid() for timing in timings)
+    except (TypeError, ValueError):  # of another version, or not JSON
+        return []
+    return timings if valid else []
 
 
 def save_timings(timings: Sequence[BackendTiming]) -> bool:

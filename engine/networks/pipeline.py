@@ -163,7 +163,8 @@ def candidates(precision: str, *, single_call: bool) -> Iterator[tuple[type[Back
     yield from ((backend, precision) for backend in BACKENDS_BY_SPEED if backend.device == "cuda")
     for timing in by_speed(load_timings(), single_call=single_call):
         if timing.backend in _ON_CPU and precision in {"auto", timing.precision}:
-            yield _ON_CPU[timing.backend], timing.precision
+            # In `auto` OpenVINO takes bf16 where the processor has it, but fp32 for a network that bf16 breaks.
+            yield _ON_CPU[timing.backend], precision if timing.precision == "bf16" else timing.precision
     yield from ((backend, precision) for backend in BACKENDS_BY_SPEED if backend.device == "cpu")
 
 

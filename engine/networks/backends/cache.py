@@ -45,9 +45,10 @@ class Cache:
         path = self._folder / name
         try:
             data = path.read_bytes()
-            path.touch()
         except OSError:
             return None
+        with contextlib.suppress(OSError):  # of a folder that can only be read
+            path.touch()
         digest, contents = data[:DIGEST_NBYTES], data[DIGEST_NBYTES:]
         return contents if hashlib.sha256(contents).digest() == digest else None
 

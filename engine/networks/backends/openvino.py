@@ -115,9 +115,9 @@ def precision_here(precision: str) -> str:
     Raises:
         DeviceError: this processor does not have the precision, or OpenVINO is missing or broken.
     """
+    best = best_precision()
     if precision == "int8":
         return "fp32"
-    best = best_precision()
     if precision == "bf16" and best != "bf16":  # OpenVINO would emulate it, or silently compute in fp32
         raise DeviceError(f"this processor ({processor()}) has no bfloat16; choose precision auto or fp32")
     return best if precision == "auto" else precision

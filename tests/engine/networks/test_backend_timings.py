@@ -1,5 +1,6 @@
 """Measured times of the backends, and the choice that `auto` makes by them."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from sdtrt.engine import backend_benchmark
 from sdtrt.engine.codec import EngineCodec
 from sdtrt.engine.networks import backend_timings
 from sdtrt.engine.networks.backend_timings import BackendTiming, by_speed, load_timings, save_timings
+from sdtrt.engine.networks.backends import openvino
+from sdtrt.engine.networks.backends.cache import Cache
 from sdtrt.engine.networks.backends.ort import OrtCpu
-from sdtrt.engine.networks.pipeline import BACKENDS_BY_SPEED, candidates
+from sdtrt.engine.networks.bundle import find_bundle
+from sdtrt.engine.networks.pipeline import BACKENDS_BY_SPEED, available_on_cpu, candidates
 from sdtrt.errors import DeviceError
 
 FP32 = BackendTiming("ort", "fp32", first_ms=300, decode_ms=200)
@@ -97,14 +101,60 @@ def test_a_damaged_file_counts_as_none(cache: Path) -> None:
     assert load_timings() == []
 
 
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"null",
+        b"3",
+        b"{",
+        b"\xff",
+        b'[{"backend": "ort"}]',
+        b'[{"backend": "ort", "precision": "fp16", "first_ms": 1, "decode_ms": 1}]',
+        b'[{"backend": [], "precision": "fp32", "first_ms": 1, "decode_ms": 1}]',
+        b'[{"backend": "ort", "precision": "fp32", "first_ms": "a", "decode_ms": 1}]',
+        b'[{"backend": "ort", "precision": "fp32", "first_ms": NaN, "decode_ms": 1}]',
+    ],
+)
+def test_a_file_of_another_version_counts_as_none(contents: bytes) -> None:
+    save_timings([FP32])
+    Cache("backends", 1 << 16).put(backend_timings._file_name(), contents)
+    assert load_timings() == []
+
+
+def test_times_in_a_folder_that_can_only_be_read_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_timings([FP32])
+
+    def touch(path: Path) -> None:
+        raise OSError("read-only")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    assert load_timings() == [FP32]
+
+
+def test_without_openvino_only_onnx_runtime_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("cpu")
+    openvino._started_core.cache_clear()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert available_on_cpu(find_bundle("tiny")) == [("ort", "fp32"), ("ort", "int8")]
+    monkeypatch.undo()
+    openvino._started_core.cache_clear()
+
+
+def test_measured_bf16_leaves_the_precision_to_openvino() -> None:
+    """In `auto` OpenVINO computes a network in fp32 if bf16 breaks it; in `bf16` it refuses the network."""
+    save_timings([BackendTiming("openvino", "bf16", first_ms=1, decode_ms=1), FP32])
+    assert names()[0] == ("openvino", "auto")
+    assert names("bf16")[0] == ("openvino", "bf16")
+
+
 def test_doctor_shows_times_and_what_auto_takes() -> None:
     def lines() -> dict[str, str]:
         return {finding.subject: finding.detail for finding in examine() if finding.subject.startswith("time of")}
 
     assert list(lines()) == ["time of backends"]
     save_timings([FP32, INT8])
-    assert lines()["time of ort int8"].endswith("auto takes it for many images")
-    assert lines()["time of ort fp32"].endswith("auto takes it for one image")
+    assert lines()["time of ort int8"].endswith("the fastest on the CPU for many images")
+    assert lines()["time of ort fp32"].endswith("the fastest on the CPU for one image")
 
 
 def test_a_backend_is_measured_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,15 +166,28 @@ def test_a_backend_is_measured_in_a_process_of_its_own(monkeypatch: pytest.Monke
     assert timing.first_ms > timing.decode_ms > 0
 
 
-def test_a_backend_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_fails_is_named_and_the_others_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("cpu")
+    monkeypatch.setattr(backend_benchmark, "available_on_cpu", lambda bundle: [("ort", "bf16"), ("ort", "fp32")])
+    (failure,) = measure_and_save()
+    assert failure.startswith("backend ort in bf16 cannot be measured")
+    assert [timing.precision for timing in load_timings()] == ["fp32"]
     monkeypatch.setattr(backend_benchmark, "available_on_cpu", lambda bundle: [("ort", "bf16")])
-    with pytest.raises(DeviceError, match="ort in bf16 cannot be measured"):
+    with pytest.raises(DeviceError, match="no backend can be measured"):
         measure_and_save()
+
+
+def test_measuring_runs_no_code_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("cpu")
+    (tmp_path / "numpy.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backend_benchmark, "available_on_cpu", lambda bundle: [("ort", "fp32")])
+    assert measure_and_save() == []
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.parent.mkdir()
     cache.write_text("a file")
-    monkeypatch.setattr("sdtrt.doctor.measure_backends", lambda: [FP32])
+    monkeypatch.setattr("sdtrt.doctor.measure_backends", lambda: ([FP32], []))
     with pytest.raises(DeviceError, match="cannot be written into"):
         measure_and_save()
