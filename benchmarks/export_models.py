@@ -117,22 +117,22 @@ def export_family(class_name: str, config: dict[str, Any], folder: Path, *, half
 
     from sdtrt.export.build import coders, probe_pixels
     from sdtrt.export.checkpoints.checkpoint import load_autoencoder
-    from sdtrt.export.graphs.part import Part, Written, write_part
+    from sdtrt.export.graphs.bundle_part import BundlePart, ExportRecord, write_part
 
     torch.manual_seed(0)
     vae = getattr(diffusers, class_name)(**config)
     parameters = sum(parameter.numel() for parameter in vae.parameters())
     vae.save_pretrained(folder / "checkpoint")
     del vae
-    started, written = time.monotonic(), Written()
+    started, written = time.monotonic(), ExportRecord()
     with torch.no_grad():
         encoder, decoder = coders(load_autoencoder(folder / "checkpoint"), "")
         pixels = probe_pixels(None, SIDE)
         latents = encoder(pixels)
         inputs = {"encoder": pixels[:1], "decoder": latents[:1]}
         expected = {"encoder": latents[:1], "decoder": decoder(latents[:1])}
-        parts = [Part("encoder", encoder, {"pixels": pixels}, "latents")]
-        parts += [Part("decoder", decoder, {"latents": latents}, "pixels")]
+        parts = [BundlePart("encoder", encoder, {"pixels": pixels}, "latents")]
+        parts += [BundlePart("decoder", decoder, {"latents": latents}, "pixels")]
         for part in parts:
             write_part(part, folder, written, half=half, quiet=True)
     seconds = time.monotonic() - started

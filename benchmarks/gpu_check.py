@@ -13,7 +13,7 @@ Wheels to bring if they are missing:
     onnxruntime-gpu flatbuffers  for networks on the GPU, of torch's CUDA version, since it loads torch's cuDNN and
                                  cuBLAS. `onnxruntime` suffices for rehearsals and for sections without ONNX Runtime on
                                  the GPU. TensorRT with engines is an alternative.
-    onnxscript onnx-ir ml-dtypes for the section `export`; `training` needs torch and onnx
+    onnxscript onnx-ir ml-dtypes for the sections `export` and `graph-edits`; `training` needs torch and onnx
     cupy-cuda13x                 for a test of CuPy's arrays
 
 The results name missing packages. The kernels are the committed ones, kernels/data/kernels.fatbin: machine code for
@@ -29,7 +29,8 @@ Latencies are wall-clock milliseconds after warm-up: median, 95th and 99th perce
 entropy coder. `torch` and `torch-compiled` are PyTorch's networks alone, from device to device. `sd1-trt`, `sd1-ort`
 and `sd1-torch` are the codec with SD 1.x's architecture and random weights. TensorRT, ONNX Runtime, or PyTorch within
 the codec's streams and kernels run its networks. The section `export` writes the bundle for the first two to
-build/gpu_check, unless `--bundle` names another.
+build/gpu_check, unless `--bundle` names another. `graph-edits` times its decoder by ONNX Runtime with and without the
+edits of `sdtrt.export.edits`, in both layouts of ONNX Runtime. The group norms for CUDA are not part of an export yet.
 
 `--rehearse` runs everything on the emulated device of the tests, in host memory, with small images and networks, and
 PyTorch on the CPU. A C++ compiler is needed. The figures of a rehearsal are not measurements.

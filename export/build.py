@@ -65,11 +65,11 @@ def _build(options: ExportOptions) -> list[str]:
             BundlePart("encoder", encoder, {"pixels": pixels}, "latents"),
             BundlePart("decoder", decoder, {"latents": latents}, "pixels"),
         ):
-            write_part(part, folder, written, half=options.half, quiet=options.quiet)
+            write_part(part, folder, written, half=options.half, quiet=options.quiet, edit=options.edit)
         if options.unet:
             announce("unet: reading the weights, embedding the empty prompt", quiet=options.quiet)
             part = unet_part(path, latents, options, notes)
-            write_part(part, folder, written, half=options.half, quiet=options.quiet)
+            write_part(part, folder, written, half=options.half, quiet=options.quiet, edit=options.edit)
         networks = CodecPair.load(folder / "encoder.onnx", folder / "decoder.onnx", PIXEL_RANGE, downscale)
         announce("measuring the latents", quiet=options.quiet)
         profile, warnings = choose_profile(space, networks, options.photos, quiet=options.quiet)
@@ -157,6 +157,7 @@ def manifest(
             "onnx": onnx.__version__,
             "probe": "photos" if options.photos else "made",
             "fp32_islands": written.islands,
+            "graph_edits": written.edits,
         },
         "parity": written.parity,
     }

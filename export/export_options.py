@@ -22,6 +22,7 @@ class ExportOptions:
         latent_space: Name of its latent space; None to identify it by the checkpoint.
         half: Whether networks are also written in half precision.
         unet: Whether the UNet is exported.
+        edit: Whether the graphs are edited so that they run faster; see `export.edits`.
         photos: Folder of photos to measure or check the latents on.
         revision: Branch, tag or commit on the hub.
         variant: Variant of the weights, such as fp16; None for the usual or only ones.
@@ -36,6 +37,7 @@ class ExportOptions:
     latent_space: str | None = None
     half: bool = True
     unet: bool = False
+    edit: bool = True
     photos: Path | None = None
     revision: str | None = None
     variant: str | None = None

@@ -23,7 +23,6 @@ class ImportOptions:
         encoder: The encoder's ONNX file.
         decoder: The decoder's ONNX file.
         out: Folder of the new bundle.
-        vivid: ONNX file of another decoder of the same latents, for the look `vivid`; None without one.
         fast: ONNX file of another decoder of the same latents, for the look `fast`; None without one.
         latent_space: Name of the latent space; None for a space of these weights alone.
         input_range: Range of the encoder's pixels.
@@ -42,7 +41,6 @@ class ImportOptions:
     encoder: Path
     decoder: Path
     out: Path
-    vivid: Path | None = None
     fast: Path | None = None
     latent_space: str | None = None
     input_range: tuple[float, float] = (-1.0, 1.0)
@@ -60,8 +58,7 @@ class ImportOptions:
     @property
     def decoders(self) -> dict[str, Path]:
         """The decoders' files by their names in the bundle, without a suffix; the first is the faithful one."""
-        others = {"vivid": self.vivid, "fast": self.fast}
-        return {"decoder": self.decoder} | {name: path for name, path in others.items() if path}
+        return {"decoder": self.decoder} | ({"fast": self.fast} if self.fast else {})
 
     def check(self) -> None:
         """Raise `ValueError` or `BundleError` for invalid options; the networks are not read."""

@@ -53,6 +53,18 @@ def priors() -> str:
     return f"{markdown(head, rows)}\n\n{source(results)}"
 
 
+def graph_edits() -> str:
+    results = load_results("graph_edits")
+    rows = []
+    for row in results["rows"]:
+        key = row["side"], row["backend"]
+        base = next(one for one in results["rows"] if (one["side"], one["backend"], one["edits"]) == (*key, "without"))
+        times, sizes = (f"{row[name]:,} ({row[name] / base[name]:.2f})" for name in ("ms", "peak_mib"))
+        rows.append([f"{row['side']}x{row['side']}", row["backend"], row["edits"], times, sizes])
+    head = ["decode by SD 1.x", "backend", "edits", "ms", "peak memory, MiB"]
+    return f"{markdown(head, rows)}\n\n{source(results)}"
+
+
 TABLES = {
     "export_full_size": export_full_size,
     "export_families": export_families,

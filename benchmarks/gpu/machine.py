@@ -29,6 +29,8 @@ class Gpu:
     training: Mapping[str, int] = MappingProxyType({"iterations": 200, "batch": 32, "crop": 256})
     torch_device = "cuda"
     compiler = "inductor"  # of torch.compile
+    provider, memory = "CUDAExecutionProvider", "cuda"  # of ONNX Runtime
+    has_cuda_operators = True
     pytest_options: tuple[str, ...] = ()
     path: tuple[Path, ...] = (ROOT,)  # added to Python's path
 
@@ -79,6 +81,8 @@ class Emulated(Gpu):
     probe = (64, 48)
     training = MappingProxyType({"iterations": 2, "batch": 1, "crop": 64})
     torch_device, compiler = "cpu", "eager"
+    provider, memory = "CPUExecutionProvider", "cpu"
+    has_cuda_operators = False
     pytest_options = ("-p", "emulated_gpu")
     path = (ROOT, EMULATION)
 

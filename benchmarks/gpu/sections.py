@@ -5,6 +5,7 @@ from functools import partial
 from gpu.bandwidth import bandwidth
 from gpu.check import Section
 from gpu.codec import architecture, built_in, memory, parity
+from gpu.graph_edits import graph_edits
 from gpu.networks import compiled, eager, export
 from gpu.suite import tests
 from gpu.torch_networks import around_torch
@@ -21,6 +22,7 @@ SECTIONS: dict[str, Section] = {
     "export": export,
     "sd1-trt": partial(architecture, "trt"),
     "sd1-ort": partial(architecture, "ort"),
+    "graph-edits": graph_edits,
     "memory": memory,
     "training": training,
     "torch-compiled": compiled,

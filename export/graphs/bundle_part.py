@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sdtrt.errors import BundleError
+from sdtrt.export.edits import edit_graph
 from sdtrt.export.folder import free_bytes
 from sdtrt.export.graphs import parity, to_onnx
 from sdtrt.export.graphs.attention import bound_attention
@@ -40,13 +41,17 @@ class ExportRecord:
     Attributes:
         parity: Differences from torch, by file name.
         islands: Names of the blocks that stay in single precision, by network.
+        edits: Numbers of the edits of the graph, by file name and by the name of the edit.
     """
 
     parity: dict[str, Any] = field(default_factory=dict)
     islands: dict[str, list[str]] = field(default_factory=dict)
+    edits: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: bool, quiet: bool) -> None:
+def write_part(
+    part: BundlePart, folder: Path, written: ExportRecord, *, half: bool, quiet: bool, edit: bool = True
+) -> None:
     """Write the files of a network, and add the results to `written`.
 
     Arguments:
@@ -55,6 +60,7 @@ def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: b
         written: The results so far.
         half: Whether a file in half precision is also written.
         quiet: Whether stages are not printed.
+        edit: Whether the graphs are edited so that they run faster.
 
     Raises:
         BundleError: ONNX and torch differ, the network overflows in half precision, or the disk is too small.
@@ -66,6 +72,8 @@ def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: b
     path = folder / f"{part.name}.onnx"
     announce(f"{part.name}: to ONNX", quiet=quiet)
     program = to_onnx.export(part.network, inputs[0], part.output, path)
+    if edit:
+        written.edits[path.name] = edit_graph(path, half=False)
     announce(f"{part.name}: comparing it with torch", quiet=quiet)
     written.parity[path.name] = parity.require_parity(path, inputs, references, parity.SINGLE, program)
     if not half:
@@ -76,6 +84,8 @@ def write_part(part: BundlePart, folder: Path, written: ExportRecord, *, half: b
     bound_attention(part.network, half=True)
     example = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in inputs[0].items()}
     to_onnx.export(part.network, example, part.output, path)
+    if edit:
+        written.edits[path.name] = edit_graph(path, half=True)
     announce(f"{part.name}: comparing half precision with torch", quiet=quiet)
     written.parity[path.name] = parity.require_parity(path, inputs, references, parity.HALF, program)
 

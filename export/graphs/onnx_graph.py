@@ -68,6 +68,7 @@ def write(model: onnx.ModelProto, path: Path) -> None:
     """Strip a model and write it; weights above `MAX_INLINE` bytes go to a second file with the suffix `.data`."""
     strip(model)
     external = nbytes(model) > MAX_INLINE
+    path.with_name(f"{path.name}.data").unlink(missing_ok=True)  # `onnx.save` would append to it
     onnx.save(model, path, save_as_external_data=external, location=f"{path.name}.data")
     try:
         onnx.checker.check_model(path, full_check=not external)
@@ -103,6 +104,15 @@ def write_sharing_weights(model: onnx.ModelProto, path: Path, owner: Path) -> No
         external_data_helper.set_external_data(tensor, owner.name, offset, len(tensor.raw_data))
         tensor.ClearField("raw_data")
     path.write_bytes(model.SerializeToString())
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Replace the nodes of a graph, and remove the weights that no node reads."""
+    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
+        del field[:]
+        field.extend(values)
 
 
 def nbytes(model: onnx.ModelProto) -> int:

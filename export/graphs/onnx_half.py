@@ -21,7 +21,8 @@ TENSORS_AT_ONCE = 24
 def to_fp16(path: Path, probe: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto, list[str]]:
     """Return the network in half precision, including inputs and outputs, and the nodes that stay in single precision.
 
-    These nodes have inputs or outputs above `LARGEST` when the network runs on the probe.
+    These nodes have inputs or outputs above `LARGEST` when the network runs on the probe. Instance norms stay in single
+    precision too, since the sums of their squares may overflow.
 
     Arguments:
         path: The ONNX file.
@@ -31,7 +32,11 @@ def to_fp16(path: Path, probe: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProt
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}.{index}"
     large = _large_tensors(model, probe)
-    islands = [node.name for node in model.graph.node if large & {*node.input, *node.output}]
+    islands = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "InstanceNormalization" or large & {*node.input, *node.output}
+    ]
     # The converter inserts casts at an island's borders only if the tensor is known to be float32.
     model = onnx.shape_inference.infer_shapes(model)
     model = convert_float_to_float16(model, keep_io_types=False, node_block_list=islands, disable_shape_infer=True)

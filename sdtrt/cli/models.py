@@ -39,6 +39,7 @@ def export(options: argparse.Namespace) -> int:
         out=options.out,
         latent_space=options.latent_space,
         half=not options.no_fp16,
+        edit=not options.no_edit,
         unet=options.unet,
         photos=options.calibrate,
         revision=options.revision,
@@ -64,7 +65,6 @@ def import_pair(options: argparse.Namespace) -> int:
     import_options = ImportOptions(
         encoder=options.encoder,
         decoder=options.decoder,
-        vivid=options.vivid,
         fast=options.fast,
         out=options.out,
         latent_space=options.latent_space,

@@ -15,7 +15,7 @@ from environment import HANG
 ROOT = Path(__file__).parents[2]
 SECTIONS = {
     *("tests", "bandwidth", "parity", "tiny-trt", "tiny-ort", "torch", "sd1-torch", "export", "sd1-trt", "sd1-ort"),
-    *("memory", "training", "torch-compiled"),
+    *("graph-edits", "memory", "training", "torch-compiled"),
 }
 KERNELS = {
     *("quantize", "dequantize, offsets", "dequantize, points", "step", "pixels to planes", "planes to pixels"),
@@ -74,6 +74,10 @@ def test_figures(whole: Path) -> None:
     for name in ("tiny-ort", "sd1-ort", "torch"):
         assert all(0 < ms["p50"] <= ms["p99"] and ms["runs"] == 3 for ms in figures[name].values())
     assert all(0 < one["relative_error"] < 0.01 for one in figures["export"].values())
+    edits = figures["graph-edits"]
+    assert edits["upsampling, channels first, 64x64"]["edits"] == [3]
+    assert all(one["relative_error"] < 0.01 for one in edits.values() if "not measured" not in one)
+    assert "GroupNorm" in edits["both, channels last"]["not measured"]
     assert figures["memory"]["ort"]["decodes"] == 40
     assert figures["training"]["joint"]["seconds_per_iteration"] > 0
 

@@ -84,12 +84,12 @@ def test_export_and_import_options_that_cannot_be_met_are_noticed_before_any_net
     assert not Path("new").exists()
 
 
-@pytest.mark.parametrize("missing", ["encoder", "decoder", "vivid", "fast"])
+@pytest.mark.parametrize("missing", ["encoder", "decoder", "fast"])
 def test_import_network_that_is_missing_is_noticed_before_any_is_read(
     place: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setattr(onnx_graph, "read", refuse)
-    paths = {name: Path("file") for name in ("encoder", "decoder", "vivid", "fast")} | {missing: Path("absent.onnx")}
+    paths = {name: Path("file") for name in ("encoder", "decoder", "fast")} | {missing: Path("absent.onnx")}
     with pytest.raises(BundleError, match=r"absent\.onnx does not exist"):
         import_onnx.import_pair(import_onnx.ImportOptions(out=Path("new"), **paths))
 

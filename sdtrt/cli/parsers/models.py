@@ -21,6 +21,7 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--no-fp16", action="store_true", help="no half-precision networks: engines then convert the others"
     )
+    command.add_argument("--no-edit", action="store_true", help="leave the graphs as PyTorch exports them: slower")
     command.add_argument("--unet", action="store_true", help="the UNet too, for denoising")
     command.add_argument("--revision", help="branch, tag or commit on the hub")
     command.add_argument(
@@ -96,7 +97,6 @@ def add_import_arguments(command: argparse.ArgumentParser) -> None:
     start_command(command, "sdtrt.cli.models:import_pair")
     command.add_argument("--encoder", type=Path, required=True, help="ONNX file, pixels to latents")
     command.add_argument("--decoder", type=Path, required=True, help="ONNX file, latents to pixels")
-    command.add_argument("--vivid", type=Path, help="ONNX file, another decoder of these latents, for the vivid look")
     command.add_argument("--fast", type=Path, help="ONNX file, another decoder of these latents, for the fast look")
     add_bundle_options(command, "a new one, which needs --calibrate")
     command.add_argument(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from exported import TOLERANCES, assert_clean, assert_close, run_onnx
+from exported import TOLERANCES, assert_clean, assert_close, read_manifest, run_onnx
 
 from sdtrt.engine.networks.bundle import Bundle
 from sdtrt.export.build import build
@@ -49,6 +49,10 @@ def export_and_compare(
         assert_close(run_onnx(decoder, latents=latents.numpy()), decoded, TOLERANCES[suffix])
     for name in bundle.files:
         assert_clean(bundle.file(name))
+    edits = read_manifest(folder / "bundle")["export"]["graph_edits"]
+    upsamplings = len(vae.config.block_out_channels) - 1
+    assert all(edits[f"decoder{suffix}.onnx"]["folded_upsamplings"] == upsamplings for suffix in suffixes)
+    assert "folded_upsamplings" not in edits["encoder.onnx"]
     return messages
 
 
