@@ -10,7 +10,7 @@ from sdtrt._arrays import F32Array, U8Array
 from sdtrt.engine.coding.encode_options import EncodeOptions
 from sdtrt.engine.coding.latent_file import SymbolSearch
 from sdtrt.engine.coding.latent_reader import LatentReader
-from sdtrt.engine.coding.quality_scale import allows_int8, look_weight
+from sdtrt.engine.coding.quality_scale import allows_fast, allows_int8
 from sdtrt.engine.coding.quantized_latents import FloatLatents, LatentSource
 from sdtrt.engine.coding.roi import RoiWeights
 from sdtrt.engine.denoising.schedule import Trajectory
@@ -244,11 +244,11 @@ class EngineCodec:
             BundleError: if the bundle lacks a network for the options.
         """
         header, unet = reader.file.header, self.bundle.unet
-        look, weight = self._look_and_weight(reader.file, options)
+        look = self._look(reader.file, options)
         single_precision = not allows_int8(reader.file.layout.residual_step)
 
         def request(latents: LatentSource, trajectory: Trajectory | None = None) -> DecodeRequest:
-            return DecodeRequest(latents, header, trajectory, look, weight, single_precision)
+            return DecodeRequest(latents, header, trajectory, look, single_precision)
 
         if unet is None and options.denoise_steps:
             raise BundleError(f"model {self.bundle.name} has no UNet to denoise with; export one with --unet")
@@ -259,16 +259,15 @@ class EngineCodec:
         decode_now = decode_now and self._tiled.fits_one_tile(*reader.shape[1:])
         return request(reader.read() if decode_now else reader)
 
-    def _look_and_weight(self, file: File, options: DecodeOptions) -> tuple[Look, float]:
-        """Return the look of a file's pixels, and the weight of its decoder; faithful if that would be 0."""
+    def _look(self, file: File, options: DecodeOptions) -> Look:
+        """Return the look of a file's pixels, which is faithful if a residual excludes the fast one."""
         look = self.bundle.look if options.look == "auto" else options.look
         if look not in self.bundle.looks:
             raise BundleError(
                 f"model {self.bundle.name} has no decoder for the look {look}; its looks are "
                 f"{', '.join(self.bundle.looks)}"
             )
-        weight = look_weight(look, file.layout.residual_step)
-        return (look, weight) if weight else ("faithful", 1.0)
+        return look if look == "faithful" or allows_fast(file.layout.residual_step) else "faithful"
 
     def analyse(self, pixels: U8Array) -> F32Array:
         """Return the latents, float32 (C, h, w), of RGB pixels, uint8 (H, W, 3)."""

@@ -27,7 +27,7 @@ from sdtrt.engine.coding.quality_scale import (
     STEP_UNIT,
     operating_point,
     quality_for_weight,
-    vivid_weight,
+    structure_weight,
 )
 from sdtrt.engine.coding.rate_control import MIN_QUALITY, encode_to_target
 from sdtrt.engine.coding.roi import RoiWeights
@@ -233,7 +233,7 @@ class ImageEncoder:
         analysed, search = self._network_input_at(quality), None
         code = self._profile.step_code(MIN_QUALITY if analysed.is_hidden else latent_quality)
         if not analysed.is_hidden:
-            structure = vivid_weight(residual_step)  # a residual restores lost structure
+            structure = structure_weight(residual_step)
             effort = self._options.effort
             search = self._codec.symbol_search(analysed.pixels, analysed.latents, effort, structure)
         options = TileCodingOptions(

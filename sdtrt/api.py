@@ -162,8 +162,8 @@ def decode(
         denoise: the number of steps in which the model's UNet denoises the latents, 0 to 1000; "off" is the same as 0.
             "auto" (default) takes the number that the model's bundle recommends for the file's quality, usually 0.
         look: "faithful" has the least error. "fast" takes less time and has more error; beside a fine residual it is
-            decoded as "faithful". "vivid" is sharper and richer; it fades out as the residual becomes finer. A model
-            may lack a decoder for "fast" or "vivid". "auto" (default) takes the look that its bundle recommends.
+            decoded as "faithful". A model may lack a decoder for "fast". "auto" (default) takes the look that its
+            bundle recommends.
         strip: bool, default False: leave the image's `info` without EXIF, XMP and text, and without the IPTC mark of an
             image that an algorithm has altered.
         limits: a `Limits`: how many pixels and bytes the file may ask for. Default `Limits()`.

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sdtrt.engine.coding.encode_options import Method
-from sdtrt.engine.coding.quality_scale import look_weight, quality_of
+from sdtrt.engine.coding.quality_scale import allows_fast, quality_of
 from sdtrt.engine.format import container
 from sdtrt.engine.format.container import File
 from sdtrt.engine.format.latent_space import BUNDLED, PALETTE, PROFILE_NBYTES
 from sdtrt.engine.format.limits import DEFAULT_LIMITS, Limits
-from sdtrt.engine.networks.choices import OTHER_LOOKS
 from sdtrt.errors import BundleError
 from sdtrt.images.sources import Source, bytes_of, opened
 
@@ -33,8 +32,7 @@ class Info:
         prior: the number of the prior, as in docs/format.md.
         model_prior: the digest of the prior of a model that the file needs; None if it needs none.
         tiles: the number of tiles across and down.
-        look_weights: for the looks "vivid" and "fast", the weight of the look's own decoder, 0 to 1. The faithful
-            decoder has the rest. A finer residual lowers the weight.
+        allows_fast: whether the look "fast" has its own decoder. Beside a fine residual the faithful decoder is used.
         bytes_by_section: the bytes of each section: `latents` (with several tiles one number for each level, from the
             coarsest), `overlay`, `residual`, `alpha`, `metadata`, and `head` for all else.
     """
@@ -53,7 +51,7 @@ class Info:
     prior: int
     model_prior: str | None
     tiles: tuple[int, int]
-    look_weights: dict[str, float]
+    allows_fast: bool
     bytes_by_section: dict[str, int]
 
 
@@ -105,7 +103,7 @@ def info(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Info:
         profile=header.profile,
         prior=header.prior,
         model_prior=file.profile[PROFILE_NBYTES:].hex() if header.prior == BUNDLED else None,
-        look_weights={look: round(look_weight(look, file.layout.residual_step), 3) for look in OTHER_LOOKS},
+        allows_fast=allows_fast(file.layout.residual_step),
         tiles=(file.layout.columns, file.layout.rows),
         bytes_by_section=bytes_by_section(file, len(data)),
     )

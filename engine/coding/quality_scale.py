@@ -54,19 +54,13 @@ def quality_for_weight(quality: float, weight: float, *, layers: int) -> float:
     return _quality_at_lambda(operating_point(quality, layers=layers).lmbda / weight, layers)
 
 
-def look_weight(look: str, residual_step: int) -> float:
-    """Return the weight of a look's decoder, 1 to 0, next to a residual; the faithful decoder has the rest.
-
-    A residual corrects the image of the faithful decoder. The fast decoder is used whole or not at all, since two
-    decoders take longer than the faithful one.
+def allows_fast(residual_step: int) -> bool:
+    """Return whether the fast decoder may be used next to a residual, which corrects the image of the faithful one.
 
     Arguments:
-        look: "faithful", "vivid" or "fast".
         residual_step: in 1/16 of an 8-bit value, 0 without a residual.
     """
-    if look == "vivid":
-        return vivid_weight(residual_step)
-    return float(look != "fast" or not residual_step or residual_step >= MIN_FAST_RESIDUAL_STEP * STEP_UNIT)
+    return not residual_step or residual_step >= MIN_FAST_RESIDUAL_STEP * STEP_UNIT
 
 
 def allows_int8(residual_step: int) -> bool:
@@ -82,10 +76,10 @@ def allows_int8(residual_step: int) -> bool:
     return not residual_step or residual_step >= MIN_INT8_RESIDUAL_STEP * STEP_UNIT
 
 
-def vivid_weight(residual_step: int) -> float:
-    """Return the weight of the vivid decoder, 1 to 0, next to a residual.
+def structure_weight(residual_step: int) -> float:
+    """Return the share of the usual weight of lost structure, 1 to 0, when latents are searched next to a residual.
 
-    A residual corrects the faithful look. At `RESIDUAL_START` it corrects only failures, and the weight is 1. From the
+    A residual restores lost structure. At `RESIDUAL_START` it corrects only failures, and the weight is 1. From the
     knee on the weight is 0.
 
     Arguments:

@@ -41,8 +41,8 @@ class Bundle:
     """An open bundle: its manifest.
 
     Networks take and give float32 NCHW. `encoder.onnx` maps pixels to latents, `decoder.onnx` maps latents to pixels.
-    `vivid.onnx` and `fast.onnx` are optional, the decoders of these looks; so are `unet.onnx` and `gradient.onnx`, the
-    denoiser and the gradient of the decoder (see `networks.gradient`). `decoder.int8.onnx` is the decoder in eight
+    `fast.onnx`, the decoder of that look, is optional; so are `unet.onnx` and `gradient.onnx`, the denoiser and the
+    gradient of the decoder (see `networks.gradient`). `decoder.int8.onnx` is the decoder in eight
     bits, `*.fp16.onnx` are the same networks in half precision.
 
     Attributes:

@@ -3,8 +3,8 @@
 from typing import Literal, get_args
 
 BUILT_IN = "tiny"  # the model that is part of the package
-Look = Literal["faithful", "vivid", "fast"]
-LookOption = Literal["auto", "faithful", "vivid", "fast"]
+Look = Literal["faithful", "fast"]
+LookOption = Literal["auto", "faithful", "fast"]
 LOOKS: tuple[str, ...] = get_args(LookOption)
-OTHER_LOOKS: tuple[Look, ...] = ("vivid", "fast")  # each has a decoder network of its own, which a bundle may lack
+OTHER_LOOKS: tuple[Look, ...] = ("fast",)  # each has a decoder network of its own, which a bundle may lack
 STANDARD_SHAPES = ("64x64..512x512..1024x1024",)  # of TensorRT engines

@@ -70,17 +70,12 @@ class CpuPipeline:
             inputs["latents"] = run_ddim(inputs["latents"], image.trajectory, self._predict)
         if self._bundle.decoder_takes_step:
             inputs["step"] = np.array([image.header.quant_step], np.float32)
-        weights = image.decoder_weights
-        outputs = [self._run(self._decoder_file(name, image), inputs)["pixels"] for name in weights]
-        if len(outputs) == 1:
-            return outputs[0][0]
-        first, second = (np.array([weight], np.float32) for weight in weights.values())
-        return reference.ddim_step(outputs[0], outputs[1], first, second)[0]
+        return self._run(self._decoder_file(image), inputs)["pixels"][0]
 
-    def _decoder_file(self, name: str, image: DecodeRequest) -> str:
-        """Return the file of a decoder: that in eight bits if backend and image allow it."""
-        is_int8 = self._loader.int8 and not image.single_precision and name == "decoder"
-        return INT8_DECODER if is_int8 else f"{name}.onnx"
+    def _decoder_file(self, image: DecodeRequest) -> str:
+        """Return the file of the decoder: that in eight bits if backend and image allow it."""
+        is_int8 = self._loader.int8 and not image.single_precision and image.decoder == "decoder"
+        return INT8_DECODER if is_int8 else f"{image.decoder}.onnx"
 
     def _load(self, name: str) -> Network:
         if name == INT8_DECODER:

@@ -21,7 +21,7 @@ class DecodeOptions:
 
     Arguments:
         denoise: int, 0 to 1000, "off" (the same as 0) or "auto" (default).
-        look: "faithful", "vivid", "fast" or "auto" (default).
+        look: "faithful", "fast" or "auto" (default).
 
     Raises:
         ValueError: the number of steps is out of range, or the look is unknown.
@@ -57,7 +57,6 @@ class DecodeRequest:
         header: the header of the file.
         trajectory: the steps of the denoising; None for none.
         look: the look, whose decoder is used.
-        look_weight: the weight of this decoder's pixels, above 0 to 1; the faithful decoder has the rest.
         single_precision: whether a decoder in eight bits must not be used.
     """
 
@@ -65,7 +64,6 @@ class DecodeRequest:
     header: Header
     trajectory: Trajectory | None = None
     look: Look = "faithful"
-    look_weight: float = 1.0
     single_precision: bool = True
 
     def crop(self, rows: Span, columns: Span) -> "DecodeRequest":
@@ -84,21 +82,12 @@ class DecodeRequest:
     @property
     def batch_key(self) -> tuple[object, ...]:
         """A key that is equal for requests which may be decoded in one batch."""
-        return self.offset_kind, self.shape, self.denoise_steps, self.decoders
+        return self.offset_kind, self.shape, self.denoise_steps, self.decoder
 
     @property
-    def decoder_weights(self) -> dict[str, float]:
-        """The decoders that are used, by the names of their networks, and the weights of their pixels."""
-        if self.look == "faithful":
-            return {"decoder": 1.0}
-        if self.look_weight >= 1:
-            return {self.look: 1.0}
-        return {"decoder": 1 - self.look_weight, self.look: self.look_weight}
-
-    @property
-    def decoders(self) -> tuple[str, ...]:
-        """The names of the decoders that are used."""
-        return tuple(self.decoder_weights)
+    def decoder(self) -> str:
+        """The name of the decoder network."""
+        return "decoder" if self.look == "faithful" else self.look
 
     @property
     def denoise_steps(self) -> int:

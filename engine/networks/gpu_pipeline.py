@@ -25,7 +25,7 @@ from sdtrt.engine.format.layout import Span
 from sdtrt.engine.layers.layer_reader import LayerReader
 from sdtrt.engine.networks.backends import DeviceNetworkLoader
 from sdtrt.engine.networks.decode_request import DecodeRequest
-from sdtrt.engine.networks.gpu_stages import DecoderStage, DenoiserStage, LayerStage
+from sdtrt.engine.networks.gpu_stages import DenoiserStage, LayerStage
 from sdtrt.engine.networks.tiling import ReadRows, TiledRunner, rows_of
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
@@ -53,7 +53,6 @@ class ExecutionPlan:
     arrays: dict[str, DeviceArray]
     queue: Callable[[Stream], None]
     capturable: bool
-    decoders: DecoderStage | None = None
     denoiser: DenoiserStage | None = None
     graph: Graph | None = None
     last_use: Any = None
@@ -63,8 +62,6 @@ class ExecutionPlan:
         if self.last_use is not None:
             self.last_use.sync()
         write_staging(self.staging, images)
-        if self.decoders is not None:
-            self.decoders.fill(images)
         if self.denoiser is not None:
             self.denoiser.fill([image.trajectory for image in images if image.trajectory])
 
@@ -199,11 +196,11 @@ class GpuPipeline:
                 raise
 
     def _queue_decoder(self, images: Sequence[DecodeRequest]) -> ExecutionPlan:
-        """Queue denoiser and decoders for a batch, and return the plan whose `pixels` will hold the planes."""
-        kind, steps, decoders = images[0].offset_kind, images[0].denoise_steps, images[0].decoders
+        """Queue denoiser and decoder for a batch, and return the plan whose `pixels` will hold the planes."""
+        kind, steps, decoder = images[0].offset_kind, images[0].denoise_steps, images[0].decoder
         shape = (len(images), *images[0].latents.shape)
-        key = (f"decode {kind}", steps, decoders, *shape)
-        plan = self._plan(key, lambda: self._make_decode_plan(kind, steps, decoders, shape))
+        key = (f"decode {kind}", steps, decoder, *shape)
+        plan = self._plan(key, lambda: self._make_decode_plan(kind, steps, decoder, shape))
         plan.fill(images)
         plan.run(self._device)
         plan.last_use = self._device.record_event(self._device.stream)
@@ -232,9 +229,10 @@ class GpuPipeline:
         return ExecutionPlan(staging, arrays, run_encoder, self._encoder.capturable)
 
     def _make_decode_plan(
-        self, kind: OffsetKind, steps: int, decoders: tuple[str, ...], shape: tuple[int, ...]
+        self, kind: OffsetKind, steps: int, decoder_name: str, shape: tuple[int, ...]
     ) -> ExecutionPlan:
-        device, dtypes = self._device, self._decoder.dtypes
+        device, decoder = self._device, self._load(decoder_name)
+        dtypes = decoder.dtypes
         count, channels, *sides = shape
         height, width = (side * self._profile.downscale for side in sides)
         uploads = upload_specs(kind, shape, dtypes)
@@ -246,7 +244,7 @@ class GpuPipeline:
         staging = {name: device.pinned(*spec) for name, spec in uploads.items()}
         staging["flags"][:] = 0
         staging |= {"rgb": device.pinned(*rgb), "raised": device.pinned((1,), np.uint32)}
-        decoder = DecoderStage(device, [self._load(name) for name in decoders], arrays)
+        run_decoder = decoder.bind({name: arrays[name] for name in dtypes})
         denoiser = DenoiserStage(device, self._load("unet"), arrays["latents"], steps) if steps else None
 
         def queue(stream: Stream) -> None:
@@ -256,10 +254,10 @@ class GpuPipeline:
                 device.launch(dequantize_launch(kind, arrays, (1, count * channels, *sides)), stream)
             if denoiser is not None:
                 denoiser.queue(stream)
-            decoder.queue(stream)
+            run_decoder(stream)
 
         capturable = decoder.capturable and (denoiser is None or denoiser.capturable)
-        return ExecutionPlan(staging, arrays, queue, capturable, decoder, denoiser)
+        return ExecutionPlan(staging, arrays, queue, capturable, denoiser)
 
     def _sizes(self, count: int, height: int, width: int, *, denoised: bool = False) -> launches.ImageBatch:
         """Return the sizes of a batch of RGB images without gaps. A UNet may need more padding than a decoder."""

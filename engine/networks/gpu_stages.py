@@ -1,10 +1,10 @@
-"""Stages of the GPU pipeline: the denoiser, the decoders, and the layers over their pixels.
+"""Stages of the GPU pipeline: the denoiser, and the layers over the decoder's pixels.
 
-`DenoiserStage` and `DecoderStage` belong to an execution plan, so to one shape. For each batch `fill` writes their
-inputs into staging memory on the host; `queue` queues their work.
+`DenoiserStage` belongs to an execution plan, so to one shape. For each batch `fill` writes its inputs into staging
+memory on the host; `queue` queues its work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -14,7 +14,6 @@ from sdtrt._arrays import AnyArray
 from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.layers.layer_reader import TileCoefficients
 from sdtrt.engine.networks.backends import DeviceNetwork
-from sdtrt.engine.networks.decode_request import DecodeRequest
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import ALIGNMENT, Device, DeviceArray, Stream
@@ -69,52 +68,6 @@ class DenoiserStage:
         latents = self._latents
         arrays = [array.pointer for array in (latents, output, latents, self._row["a"], self._row["b"])]
         self._device.launch(launches.ddim_step(*arrays, shape=latents.shape, dtype=latents.dtype), stream)
-
-
-class DecoderStage:
-    """One decoder, or two decoders whose pixels are mixed by the weights of each image.
-
-    Arguments:
-        networks: the decoders, one or two, in the order of `DecodeRequest.decoders`.
-        arrays: the inputs of the decoders and `pixels`, (N, 3, H, W), by name.
-
-    Raises:
-        BundleError: the types of the two decoders differ.
-    """
-
-    def __init__(self, device: Device, networks: Sequence[DeviceNetwork], arrays: Mapping[str, DeviceArray]) -> None:
-        pixels, dtypes = arrays["pixels"], networks[0].dtypes
-        if any(network.dtypes != dtypes for network in networks):
-            raise BundleError("the decoders of the two looks do not take and give the same types; export both alike")
-        self.capturable = all(network.capturable for network in networks)
-        self._device = device
-        self._planes = [pixels, *(device.empty(pixels.shape, pixels.dtype) for _ in networks[1:])]
-        self._run_decoders = [
-            network.bind({name: arrays[name] for name in dtypes} | {"pixels": planes})
-            for network, planes in zip(networks, self._planes, strict=True)
-        ]
-        count = pixels.shape[0]
-        self._staged_weights = [device.pinned((count,), np.float32) for _ in networks]
-        self._weights = [device.empty((count,), np.float32) for _ in networks]
-
-    def fill(self, images: Sequence[DecodeRequest]) -> None:
-        """Write the decoder weights of each image into staging memory."""
-        for n, image in enumerate(images):
-            for staged, weight in zip(self._staged_weights, image.decoder_weights.values(), strict=True):
-                staged[n] = weight
-
-    def queue(self, stream: Stream) -> None:
-        """Queue the decoders, and the sum of their weighted pixels if there are two."""
-        for run_decoder in self._run_decoders:
-            run_decoder(stream)
-        if len(self._run_decoders) == 1:
-            return
-        for weights, staged in zip(self._weights, self._staged_weights, strict=True):
-            self._device.upload(weights, staged, stream)
-        pixels, other = self._planes
-        arrays = [array.pointer for array in (pixels, other, pixels, *self._weights)]
-        weighted_sum = launches.ddim_step(*arrays, shape=pixels.shape, dtype=pixels.dtype)
-        self._device.launch(weighted_sum, stream)
 
 
 class LayerStage:

@@ -20,7 +20,6 @@ FILES = {
     "png",
     "root",
     "site",
-    "vivid",
 }
 
 

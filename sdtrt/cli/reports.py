@@ -49,10 +49,8 @@ def info_table(record: Record) -> str:
         lines.append(f"tiles: {columns} across, {rows} down")
     if record["model_prior"]:
         lines.append(f"latents: coded with prior {record['model_prior']} of a model")
-    for look, weight in record["look_weights"].items():
-        if weight < 1:
-            share = f"its decoder has a weight of {weight:.0%}" if weight else "shown as faithful"
-            lines.append(f"look {look}: {share}")
+    if not record["allows_fast"]:
+        lines.append("look fast: shown as faithful")
     sections = {name: nbytes for name, nbytes in record["bytes_by_section"].items() if nbytes}
     lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in sections.items()]
     return "\n    ".join(lines)
@@ -112,7 +110,8 @@ def doctor(options: argparse.Namespace) -> int:
     from sdtrt.doctor import examine, measure
 
     if options.measure:
-        measure()
+        for failure in measure():
+            print_message(failure)
     findings = examine()
     if options.json:
         print_json([asdict(finding) for finding in findings])

@@ -161,7 +161,7 @@ DECODE_PARAMETERS = (
     choice_parameter(
         "look",
         {look: look for look in LOOKS},
-        "faithful: least error; fast: least time; vivid: sharp and rich; auto: by the model",
+        "faithful: least error; fast: least time; auto: by the model",
     ),
     Parameter(
         "denoise",

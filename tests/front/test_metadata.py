@@ -111,10 +111,10 @@ def test_add_mark_replaces_an_earlier_source_type(said: bytes) -> None:
     assert add_mark(Metadata(xmp=xmp)).xmp == xmp
 
 
-@pytest.mark.parametrize("look", ["faithful", "vivid", "fast"])
+@pytest.mark.parametrize("look", ["faithful", "fast"])
 def test_add_mark_has_the_look_of_the_last_decode_alone(look: str) -> None:
     """That of the last decoding alone."""
-    told = add_mark(add_mark(Metadata(xmp=XMP), "vivid"), look).xmp
+    told = add_mark(add_mark(Metadata(xmp=XMP), "fast"), look).xmp
     told_of = [element.get("{urn:sdtrt:xmp}Look") for element in ElementTree.fromstring(told).iter()]
     assert [found for found in told_of if found] == [look]
     assert add_mark(Metadata(xmp=told)).xmp == add_mark(Metadata(xmp=XMP)).xmp

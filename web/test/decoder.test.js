@@ -54,7 +54,7 @@ test("the look of the decoder is the default, and another network is not loaded"
 });
 
 test("an unknown look raises RangeError", async () => {
-  const bytes = await vectorNamed("tiny_grey"), look = /** @type {any} */ ("vivid");
+  const bytes = await vectorNamed("tiny_grey"), look = /** @type {any} */ ("pretty");
   await assert.rejects(decoder.decode(bytes, { look }), RangeError);
   assert.throws(() => new Decoder({ load, look }), RangeError);
 });

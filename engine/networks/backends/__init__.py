@@ -120,7 +120,7 @@ class DeviceNetworkLoader(Protocol):
     name: str
 
     def load(self, bundle: Bundle, network: str) -> DeviceNetwork:
-        """Open a bundle's `encoder`, `decoder`, `vivid`, `fast` or `unet`.
+        """Open a bundle's `encoder`, `decoder`, `fast` or `unet`.
 
         Raises:
             BundleError: the backend cannot run the network.

@@ -28,7 +28,7 @@ class EngineKey:
     """All inputs of a build. The names and the values of the fields are hashed into the engine's file name.
 
     Attributes:
-        network: `encoder`, `decoder`, `vivid`, `fast` or `unet`.
+        network: `encoder`, `decoder`, `fast` or `unet`.
         onnx: the SHA-256 of the network's files, see `onnx_hash`.
         builder: the name of the TensorRT module.
         version: the version of the builder.
@@ -169,7 +169,7 @@ def onnx_files(bundle: Bundle, network: str) -> list[str]:
 
 
 def networks_of(bundle: Bundle) -> list[str]:
-    """Return which of `encoder`, `decoder`, `vivid`, `fast` and `unet` a bundle has."""
+    """Return which of `encoder`, `decoder`, `fast` and `unet` a bundle has."""
     return [name for name in ("encoder", "decoder", *OTHER_LOOKS, "unet") if f"{name}.onnx" in bundle.files]
 
 

@@ -89,7 +89,7 @@ def add_decode_arguments(command: argparse.ArgumentParser) -> None:
         "--look",
         choices=LOOKS,
         default="auto",
-        help="faithful: least error; fast: least time; vivid: sharp and rich; auto (default): as the bundle recommends",
+        help="faithful: least error; fast: least time; auto (default): by the bundle",
     )
     part = command.add_mutually_exclusive_group()
     part.add_argument("--region", type=region, metavar="WxH+X+Y", help="decode a part of the image: 800x600+1200+400")

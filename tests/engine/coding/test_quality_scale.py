@@ -12,12 +12,12 @@ from sdtrt.engine.coding.quality_scale import (
     KNEE_LAMBDA,
     RESIDUAL_START,
     STEP_UNIT,
+    allows_fast,
     allows_int8,
-    look_weight,
     operating_point,
     quality_for_weight,
     quality_of,
-    vivid_weight,
+    structure_weight,
 )
 from sdtrt.engine.coding.rate_control import MAX_QUALITY, MIN_QUALITY
 from sdtrt.engine.format import container
@@ -53,14 +53,14 @@ def test_operating_point_higher_quality_has_smaller_quant_steps() -> None:
         assert 0 <= profile.step_code(lower.latent_quality) - profile.step_code(higher.latent_quality) <= 2
 
 
-def test_vivid_weight_falls_from_1_at_the_residual_start_to_0_at_the_knee() -> None:
+def test_structure_weight_falls_from_1_at_the_residual_start_to_0_at_the_knee() -> None:
     """The weight is 1 without a residual and at the residual start, and 0 from the knee on."""
-    assert vivid_weight(0) == 1
-    assert vivid_weight(round(STEP_UNIT * operating_point(RESIDUAL_START, layers=2).residual_step)) == pytest.approx(
-        1, abs=0.001
-    )
+    assert structure_weight(0) == 1
+    assert structure_weight(
+        round(STEP_UNIT * operating_point(RESIDUAL_START, layers=2).residual_step)
+    ) == pytest.approx(1, abs=0.001)
     weights = [
-        vivid_weight(round(STEP_UNIT * operating_point(quality, layers=2).residual_step))
+        structure_weight(round(STEP_UNIT * operating_point(quality, layers=2).residual_step))
         for quality in (52, 57.5, 63, KNEE, 90)
     ]
     assert weights == sorted(weights, reverse=True)
@@ -68,16 +68,13 @@ def test_vivid_weight_falls_from_1_at_the_residual_start_to_0_at_the_knee() -> N
     assert weights[3:] == pytest.approx([0, 0], abs=0.01)
 
 
-def test_look_weight_of_fast_is_1_or_0() -> None:
-    """The fast decoder is used as long as the residual is as coarse as at the knee."""
-    weights = [
-        look_weight("fast", math.floor(STEP_UNIT * operating_point(quality, layers=2).residual_step))
+def test_allows_fast_while_the_residual_is_as_coarse_as_at_the_knee() -> None:
+    allowed = [
+        allows_fast(math.floor(STEP_UNIT * operating_point(quality, layers=2).residual_step))
         for quality in (RESIDUAL_START, 60, KNEE, KNEE + 1, 100)
     ]
-    assert weights == [1, 1, 1, 0, 0]
-    assert look_weight("fast", 0) == 1
-    assert look_weight("faithful", 0) == look_weight("faithful", 16) == 1
-    assert look_weight("vivid", 700) == vivid_weight(700)
+    assert allowed == [True, True, True, False, False]
+    assert allows_fast(0)
 
 
 def test_allows_int8_without_a_residual_or_beside_a_coarse_one() -> None:
