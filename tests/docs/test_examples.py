@@ -15,9 +15,10 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
+MEASURE = "sdtrt doctor --measure"  # takes 15 s: tests/engine/networks/test_backend_timings.py
 # Those that make models need a network or files of their own; tests/export runs their like. A service goes on until it
 # is stopped: tests/serve/test_examples.py, tests/front/test_view.py. A cluster: tests/dataset/test_ray.py.
-ELSEWHERE = ("sdtrt export ", "sdtrt import ", "sdtrt serve ", "sdtrt view ", "sdtrt dataset ")
+ELSEWHERE = ("sdtrt export ", "sdtrt import ", "sdtrt serve ", "sdtrt view ", "sdtrt dataset ", MEASURE)
 # What a clone, a service or a package index is needed for.
 NOT_RUN = ("make ", "curl -f ", "pip install ", "export ", "cd ", "git clone ")
 
