@@ -4,6 +4,7 @@
 memory on the host; `queue` queues its work.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from sdtrt._arrays import AnyArray
 from sdtrt.engine.denoising.schedule import Trajectory
+from sdtrt.engine.layers.dct import BLOCK, block_grid
 from sdtrt.engine.layers.layer_reader import TileCoefficients
 from sdtrt.engine.networks.backends import DeviceNetwork
 from sdtrt.errors import BundleError
@@ -73,7 +75,8 @@ class DenoiserStage:
 class LayerStage:
     """The layers of an image: one block of page-locked memory and one of device memory, through which they pass.
 
-    Both blocks grow to the size of the largest image so far.
+    Both blocks grow to the size that the largest image so far may need, with both layers. So further images of a size
+    allocate nothing.
     """
 
     def __init__(self, device: Device) -> None:
@@ -93,7 +96,7 @@ class LayerStage:
         if not arrays:
             return []
         ends = [0, *accumulate(-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays)]
-        block = self._upload(arrays, ends)
+        block = self._upload(arrays, ends, max(ends[-1], largest_nbytes(tiles)))
         addresses = iter([block.pointer + start for start in ends[:-1]])
         width, work = pixels.shape[1], []
         for down, across, residual, overlay in tiles:
@@ -105,19 +108,35 @@ class LayerStage:
                 work.append(launches.apply_overlay(next(addresses), target, images=images))
         return work
 
-    def _upload(self, arrays: Sequence[AnyArray], ends: Sequence[int]) -> DeviceArray:
-        """Queue the upload of arrays into one block, and return the block; `ends` are the offsets of the arrays."""
+    def _upload(self, arrays: Sequence[AnyArray], ends: Sequence[int], reserved: int) -> DeviceArray:
+        """Queue the upload of arrays into one block, and return the block.
+
+        Arguments:
+            arrays: the arrays.
+            ends: their offsets, and the end of the last one.
+            reserved: bytes of a new block.
+        """
         device, nbytes = self._device, ends[-1]
         if self._last_use is not None:
             self._last_use.sync()
         if self._block is None or self._block.nbytes < nbytes:
             device.record_event(device.stream).sync()  # kernels may still read the old block
             self._block, self._staging = None, np.empty(0, np.uint8)
-            staging = device.pinned((nbytes,), np.uint8)
-            self._block, self._staging = device.empty((nbytes,), np.uint8), staging
+            staging = device.pinned((reserved,), np.uint8)
+            self._block, self._staging = device.empty((reserved,), np.uint8), staging
         for array, start in zip(arrays, ends, strict=False):
             slot = self._staging[start : start + array.nbytes].view(array.dtype)
             np.copyto(slot.reshape(array.shape), array)
         device.upload(self._block, self._staging[:nbytes], device.stream)
         self._last_use = device.record_event(device.stream)
         return self._block
+
+
+def largest_nbytes(tiles: Sequence[TileCoefficients]) -> int:
+    """Return the bytes of both layers of an image, whether the tiles have them or not."""
+    nbytes = 0
+    for (top, bottom), (left, right), *_ in tiles:
+        height, width = bottom - top, right - left
+        coefficients = 3 * 4 * math.prod(block_grid(height, width)) * BLOCK**2  # int32
+        nbytes += sum(-(-size // ALIGNMENT) * ALIGNMENT for size in (coefficients, 4 * height * width))
+    return nbytes

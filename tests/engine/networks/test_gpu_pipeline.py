@@ -156,6 +156,30 @@ def test_decode_into_device_array_equals_cpu_pipeline(
         on_device.decode_into(files[0], device.empty((17, 33, 3), np.float32), stream)
 
 
+def test_decode_into_allocates_nothing_after_the_first_call_of_a_shape(
+    device: Any, on_device: EngineCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file has a residual, further ones have an overlay, or both, or neither."""
+    noisy = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    half = noisy.copy()
+    half[:, 32:] = 250
+    half[6:42:6, 36:60] = half[8:40, 40:60:5] = 20
+    cases = [(noisy, 80), (half, 50), (half, 90), (noisy, 20)]
+    files = [on_device.encode(ImageData(pixels), EncodeOptions(quality=quality)) for pixels, quality in cases]
+    layouts = [container.read(data).layout for data in files]
+    assert [bool(layout.residual_step) for layout in layouts] == [True, False, True, False]
+    assert [bool(layout.overlay) for layout in layouts] == [False, True, True, False]
+    target, stream = device.empty((48, 64, 3), np.uint8), type(device.stream)()
+    on_device.decode_into(files[0], target, stream)
+    allocations = []
+    for name in ("empty", "pinned"):
+        monkeypatch.setattr(device, name, lambda *spec, name=name: allocations.append((name, *spec)))
+    for data in files * 2:
+        on_device.decode_into(data, target, stream)
+    device.record_event(stream).sync()
+    assert allocations == []
+
+
 def test_synthesise_output_not_finite_raises(pipeline: GpuPipeline) -> None:
     header = Header(16, 16, 1, 3, 2048)
     good, bad = np.zeros((40, 2, 2), np.float32), np.full((40, 2, 2), np.nan, np.float32)
