@@ -13,13 +13,14 @@ import numpy as np
 
 from sdtrt._arrays import AnyArray
 from sdtrt.engine.denoising.schedule import Trajectory
-from sdtrt.engine.layers.dct import BLOCK, block_grid
+from sdtrt.engine.layers.dct import block_grid
 from sdtrt.engine.layers.layer_reader import TileCoefficients
 from sdtrt.engine.networks.backends import DeviceNetwork
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import ALIGNMENT, Device, DeviceArray, Stream
 from sdtrt.kernels.launches import Launch
+from sdtrt.kernels.reference import BLOCK
 
 
 class DenoiserStage:
