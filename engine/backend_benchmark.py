@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from statistics import median
 
@@ -31,8 +32,11 @@ SECONDS = 0.5  # of decodes after the first
 MIN_DECODES, MAX_SECONDS = 3, 120
 
 
-def measure_backends() -> tuple[list[BackendTiming], list[str]]:
+def measure_backends(report: Callable[[str], None] = lambda text: None) -> tuple[list[BackendTiming], list[str]]:
     """Return the times of all backends and precisions of the CPU that work here, and messages about those that fail.
+
+    Arguments:
+        report: called with a message before each of them is timed.
 
     Raises:
         DeviceError: no backend works.
@@ -42,7 +46,9 @@ def measure_backends() -> tuple[list[BackendTiming], list[str]]:
     latents = np.zeros((profile.channels, HEIGHT // profile.downscale, WIDTH // profile.downscale), np.float32)
     file = container.write(encode_latents_to_file(latents, WIDTH, HEIGHT, profile, STEP_CODE))
     timings, failures = list[BackendTiming](), list[str]()
-    for name, precision in available_on_cpu(bundle):
+    candidates = available_on_cpu(bundle)
+    for number, (name, precision) in enumerate(candidates, 1):
+        report(f"timing {name} in {precision} ({number} of {len(candidates)})")
         try:
             timings.append(_measure_in_new_process(name, precision, file))
         except DeviceError as error:

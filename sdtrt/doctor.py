@@ -1,6 +1,7 @@
 """A report on this machine: versions, the GPU, which backends are available, and why others are not."""
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -87,7 +88,7 @@ def _timings() -> list[Finding]:
             None,
             "; ".join(
                 [
-                    f"768x512 decode {timing.decode_ms:.0f} ms, first with start {timing.first_ms:.0f} ms",
+                    f"768x512 decode {timing.decode_ms:.0f} ms, first image, start included, {timing.first_ms:.0f} ms",
                     *(use for best, use in zip(fastest, uses, strict=True) if best == timing),
                 ]
             ),
@@ -96,15 +97,19 @@ def _timings() -> list[Finding]:
     ]
 
 
-def measure() -> list[str]:
-    """Time the backends on the CPU, keep the times in the user's cache, and return messages about those that fail.
+def measure(report: Callable[[str], None] = lambda text: None) -> list[str]:
+    """Time the backends on the CPU, keep the times in the user's cache, and return messages about what fails.
+
+    Arguments:
+        report: called with a message before each backend is timed.
 
     Raises:
-        DeviceError: no backend works, or the cache cannot be written.
+        DeviceError: no backend works.
     """
-    timings, failures = measure_backends()
+    timings, failures = measure_backends(report)
     if not save_timings(timings):
-        raise DeviceError(f"the times cannot be written into {user_cache() or 'a cache: the user has no home folder'}")
+        place = user_cache() or "a cache, since the user has no home folder"
+        failures.append(f"the times cannot be written into {place}; set XDG_CACHE_HOME to a folder that can be written")
     return failures
 
 

@@ -90,7 +90,7 @@ def _cache() -> Cache:
 def _file_name() -> str:
     """Return a name with the hash of all that the times depend on."""
     parts = [__version__, _processor(), str(available_cpus()), *map(_version, LIBRARIES)]
-    return f"timings-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:24]}.json"
+    return f"timings-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:24]}"
 
 
 def _version(library: str) -> str:

@@ -50,7 +50,7 @@ def info_table(record: Record) -> str:
     if record["model_prior"]:
         lines.append(f"latents: coded with prior {record['model_prior']} of a model")
     if not record["allows_fast"]:
-        lines.append("look fast: shown as faithful")
+        lines.append("look fast: has no effect, since the residual needs the faithful decoder")
     sections = {name: nbytes for name, nbytes in record["bytes_by_section"].items() if nbytes}
     lines += [f"{name:8} {nbytes:>12,} bytes {nbytes / record['nbytes']:>6.1%}" for name, nbytes in sections.items()]
     return "\n    ".join(lines)
@@ -109,9 +109,9 @@ def record_of(bundle: "Bundle") -> Record:
 def doctor(options: argparse.Namespace) -> int:
     from sdtrt.doctor import examine, measure
 
-    if options.measure:
-        for failure in measure():
-            print_message(failure)
+    failures = measure(print_message) if options.measure else []
+    for failure in failures:
+        fail(failure)
     findings = examine()
     if options.json:
         print_json([asdict(finding) for finding in findings])
@@ -119,4 +119,4 @@ def doctor(options: argparse.Namespace) -> int:
         for finding in findings:
             mark = {True: "yes", False: "NO", None: "-"}[finding.ok]
             print_result(printable(f"{finding.subject:28} {mark:4} {finding.detail}"))
-    return 1 if any(finding.ok is False for finding in findings) else 0
+    return 1 if failures or any(finding.ok is False for finding in findings) else 0

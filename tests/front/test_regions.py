@@ -357,7 +357,7 @@ def test_info_tells_the_looks_beside_a_residual(
         assert main("info", str(path)) == 0
         lines[quality] = [line.strip() for line in capsys.readouterr().out.splitlines() if "look " in line]
         assert sdtrt.info(path).allows_fast == (quality < 65)
-    assert lines == {30: [], 57: [], 80: ["look fast: shown as faithful"]}
+    assert lines == {30: [], 57: [], 80: ["look fast: has no effect, since the residual needs the faithful decoder"]}
 
 
 def test_info_tells_where_bytes_go(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ def add_doctor_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--measure",
         action="store_true",
-        help="time the backends on this CPU, about 10 s; from then on, auto takes the fastest backend and precision",
+        help="time the backends on this CPU, 10 to 20 s; from then on, auto takes the fastest backend and precision",
     )
 
 
