@@ -24,7 +24,7 @@ from sdtrt.engine.networks.bundle import find_bundle
 from sdtrt.engine.networks.choices import BUILT_IN
 from sdtrt.engine.networks.pipeline import available_on_cpu
 from sdtrt.errors import DeviceError
-from sdtrt.process.text import printable
+from sdtrt.process.text import json_text, printable
 
 WIDTH, HEIGHT = 768, 512
 STEP_CODE = 2048  # quantization step 1
@@ -88,7 +88,7 @@ def _measure(backend: str, precision: str, file: bytes) -> BackendTiming:
 
 def main() -> None:
     backend, precision = sys.argv[1:]
-    print(json.dumps(asdict(_measure(backend, precision, sys.stdin.buffer.read()))))
+    sys.stdout.write(json_text(asdict(_measure(backend, precision, sys.stdin.buffer.read()))))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from sdtrt._version import __version__
 from sdtrt.engine.networks.backends import BACKENDS, PRECISIONS
 from sdtrt.engine.networks.backends.cache import Cache
+from sdtrt.process.text import json_text
 from sdtrt.process.threads import available_cpus
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -77,7 +78,7 @@ def load_timings() -> list[BackendTiming]:
 
 def save_timings(timings: Sequence[BackendTiming]) -> bool:
     """Write times into the user's cache, and return whether that worked."""
-    contents = json.dumps([asdict(timing) for timing in timings]).encode()
+    contents = json_text([asdict(timing) for timing in timings]).encode()
     cache, name = _cache(), _file_name()
     cache.put(name, contents)
     return cache.get(name) == contents
