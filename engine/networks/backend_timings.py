@@ -5,7 +5,6 @@
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -90,8 +89,8 @@ def _cache() -> Cache:
 
 def _file_name() -> str:
     """Return a name with the hash of all that the times depend on."""
-    parts = [__version__, _processor(), str(available_cpus()), *map(_version, LIBRARIES)]
-    return f"timings-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:24]}"
+    parts = "\n".join([__version__, _processor(), str(available_cpus()), *map(_version, LIBRARIES)])
+    return f"timings-{hashlib.sha256(parts.encode()).hexdigest()[:24]}"
 
 
 def _version(library: str) -> str:
@@ -104,7 +103,7 @@ def _version(library: str) -> str:
 def _processor() -> str:
     """Return the model and the instruction sets of the first processor, where the system tells them."""
     try:
-        first, _, _ = CPU_INFO.read_text(encoding="utf-8", errors="replace").partition(f"{os.linesep}{os.linesep}")
+        first, _, _ = CPU_INFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
     return "\n".join(line for line in first.splitlines() if line.startswith(CPU_FIELDS))

@@ -16,6 +16,7 @@ from sdtrt.engine.denoising.schedule import Trajectory
 from sdtrt.engine.layers.dct import block_grid
 from sdtrt.engine.layers.layer_reader import TileCoefficients
 from sdtrt.engine.networks.backends import DeviceNetwork
+from sdtrt.engine.networks.tiling import round_up
 from sdtrt.errors import BundleError
 from sdtrt.kernels import launches
 from sdtrt.kernels.device import ALIGNMENT, Device, DeviceArray, Stream
@@ -96,8 +97,8 @@ class LayerStage:
         arrays = [array for *_, residual, overlay in tiles for array in (residual, overlay) if array is not None]
         if not arrays:
             return []
-        ends = [0, *accumulate(-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays)]
-        block = self._upload(arrays, ends, max(ends[-1], largest_nbytes(tiles)))
+        ends = [0, *accumulate(round_up(array.nbytes, ALIGNMENT) for array in arrays)]
+        block = self._upload(arrays, ends, largest_nbytes(tiles))
         addresses = iter([block.pointer + start for start in ends[:-1]])
         width, work = pixels.shape[1], []
         for down, across, residual, overlay in tiles:
@@ -139,5 +140,5 @@ def largest_nbytes(tiles: Sequence[TileCoefficients]) -> int:
     for (top, bottom), (left, right), *_ in tiles:
         height, width = bottom - top, right - left
         coefficients = 3 * 4 * math.prod(block_grid(height, width)) * BLOCK**2  # int32
-        nbytes += sum(-(-size // ALIGNMENT) * ALIGNMENT for size in (coefficients, 4 * height * width))
+        nbytes += sum(round_up(size, ALIGNMENT) for size in (coefficients, 4 * height * width))
     return nbytes

@@ -1,4 +1,8 @@
-"""Edits of exported ONNX graphs that keep their function, and make them faster or smaller in memory."""
+"""Edits of exported ONNX graphs that keep their function, and make them faster or smaller in memory.
+
+`edit_graph` is a part of every export. `cuda_group_norm` is not, since no GPU has shown yet that it gains:
+`benchmarks/gpu_check.py` measures it.
+"""
 
 from pathlib import Path
 

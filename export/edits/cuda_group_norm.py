@@ -76,7 +76,7 @@ def _replacement(
 ) -> tuple[list[NodeProto], list[onnx.TensorProto]]:
     """Return the nodes and the weights that replace a group norm, and its SiLU if there is one."""
     name, target = node.output[0], (silu[-1] if silu else node).output[0]
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = onnx_graph.attributes(node)
     vectors = [numpy_helper.to_array(weights[one]).astype(np.float32) for one in node.input[1:]]
     new_weights = [
         numpy_helper.from_array(values, f"{name}.{part}")

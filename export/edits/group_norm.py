@@ -1,6 +1,6 @@
 """GroupNormalization, rewritten for ONNX Runtime on the CPU, which has no operator for it.
 
-ONNX Runtime would replace the operator by the operations of its definition. These copy each plane nine times.
+ONNX Runtime would replace the operator by the operations of its definition, each of which writes a plane.
 `InstanceNormalization` over groups, which ONNX Runtime has, takes less memory and is more accurate.
 """
 
@@ -36,15 +36,14 @@ def split_group_norms(model: onnx.ModelProto) -> int:
 def _is_splittable(node: NodeProto, weights: dict[str, onnx.TensorProto]) -> bool:
     if node.op_type != "GroupNormalization" or not all(name in weights for name in node.input[1:]):
         return False
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    in_single = attributes.get("stash_type", onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT
+    in_single = onnx_graph.attributes(node).get("stash_type", onnx.TensorProto.FLOAT) == onnx.TensorProto.FLOAT
     return in_single and all(weights[name].data_type == onnx.TensorProto.FLOAT for name in node.input[1:])
 
 
 def _split(node: NodeProto, scale: np.ndarray, shift: np.ndarray) -> tuple[list[NodeProto], list[onnx.TensorProto]]:
     """Return the nodes and the weights that replace a GroupNormalization; `scale` and `shift` are of each channel."""
     source, target = node.input[0], node.output[0]
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = onnx_graph.attributes(node)
     groups, channels = attributes["num_groups"], len(scale)
     constants = {
         "groups": np.array([0, groups, -1]),

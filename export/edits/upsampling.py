@@ -3,7 +3,7 @@
 After the upsampling two neighbouring pixels of an axis are often equal, so their weights can be added beforehand. Each
 of the four phases of the output (even or odd row, even or odd column) is then a 2x2 convolution of the plane that is
 not upsampled. This takes 4/9 of the multiplications. The phases are interleaved at the end. sglang folds the upsampling
-of its VAE decoders in the same way (pull request 13213 of sgl-project/sglang).
+of VAE decoders in the same way (pull request 33451 of sgl-project/sglang).
 """
 
 from collections import Counter
@@ -62,7 +62,7 @@ def _is_upsampling(node: NodeProto, weights: dict[str, onnx.TensorProto]) -> boo
     """Return whether a node repeats each row and each column, and does nothing else."""
     if node.op_type != "Resize" or len(node.input) != 3 or node.input[2] not in weights:
         return False
-    found = {**RESIZE_DEFAULTS, **_attributes(node)}
+    found = {**RESIZE_DEFAULTS, **onnx_graph.attributes(node)}
     place = found["coordinate_transformation_mode"], found["nearest_mode"]
     if found["mode"] != b"nearest" or "axes" in found or place not in REPETITIONS:
         return False
@@ -73,12 +73,8 @@ def _is_foldable(node: NodeProto, weights: dict[str, onnx.TensorProto]) -> bool:
     """Return whether a node is a 3x3 convolution with constant weights and a padding of 1."""
     if any(name and name not in weights for name in node.input[1:]):
         return False
-    found = {**DEFAULTS, "kernel_shape": [*weights[node.input[1]].dims[2:]], **_attributes(node)}
+    found = {**DEFAULTS, "kernel_shape": [*weights[node.input[1]].dims[2:]], **onnx_graph.attributes(node)}
     return found == CONVOLUTION
-
-
-def _attributes(node: NodeProto) -> dict[str, object]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _phases(node: NodeProto, source: str, kernel: F32Array) -> tuple[list[NodeProto], list[onnx.TensorProto]]:

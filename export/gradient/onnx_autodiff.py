@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from sdtrt.errors import BundleError
 from sdtrt.export.gradient.nodes import Nodes
+from sdtrt.export.graphs import onnx_graph
 
 END = -(1 << 31)  # end of a slice with negative steps that includes the first element
 
@@ -92,7 +93,7 @@ def _conv_transpose(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str
 
 
 def _relu(graph: Backprop, node: onnx.NodeProto, name: str, gradient: str) -> str:
-    alpha = np.float32(_attributes(node).get("alpha", 0.01) if node.op_type == "LeakyRelu" else 0)
+    alpha = np.float32(onnx_graph.attributes(node).get("alpha", 0.01) if node.op_type == "LeakyRelu" else 0)
     positive = graph.add("Greater", name, graph.constant(np.float32(0)))
     slope = graph.add("Where", positive, graph.constant(np.float32(1)), graph.constant(alpha))
     return graph.add("Mul", gradient, slope)
@@ -120,7 +121,7 @@ def _require_as_large(graph: Backprop, node: onnx.NodeProto, name: str) -> None:
 
 
 def _depth_to_space(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
-    attributes = _attributes(node)
+    attributes = onnx_graph.attributes(node)
     side = attributes["blocksize"]
     shuffled = graph.add("SpaceToDepth", gradient, blocksize=side)
     if attributes.get("mode", b"DCR") == b"DCR":
@@ -132,7 +133,7 @@ def _depth_to_space(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str
 
 def _pad(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """Padding by one row or column that repeats the edge; its gradient is added to the edge's."""
-    if _attributes(node).get("mode") != b"edge" or [*graph.values(node.input[1])] != [0, 0, 1, 1, 0, 0, 1, 1]:
+    if onnx_graph.attributes(node).get("mode") != b"edge" or [*graph.values(node.input[1])] != [0, 0, 1, 1, 0, 0, 1, 1]:
         raise BundleError(f"there is no gradient of {node.output[0]}: expected padding by one repeated row or column")
     return _edges_added(graph, gradient)
 
@@ -151,7 +152,7 @@ def _edges_added(graph: Backprop, gradient: str) -> str:
 
 def _resize(graph: Backprop, node: onnx.NodeProto, _: str, gradient: str) -> str:
     """Bilinear enlargement: a strided convolution with a triangle, and padding of one repeated row or column."""
-    attributes, scales = _attributes(node), [*graph.values(node.input[2])]
+    attributes, scales = onnx_graph.attributes(node), [*graph.values(node.input[2])]
     factor = int(scales[-1])
     modes = attributes.get("mode"), attributes.get("coordinate_transformation_mode", b"half_pixel")
     if modes != (b"linear", b"half_pixel") or scales != [1, 1, factor, factor] or factor < 2:
@@ -183,7 +184,7 @@ RULES: dict[str, Rule] = {
 
 def _convolution(graph: Backprop, node: onnx.NodeProto) -> dict[str, Any]:
     """Return kernel shape, strides and pads of a convolution; `BundleError` if it has dilations or groups."""
-    attributes = _attributes(node)
+    attributes = onnx_graph.attributes(node)
     if set(attributes.get("dilations", (1,))) | {attributes.get("group", 1)} != {1}:
         raise BundleError(f"there is no gradient of the convolution {node.output[0]}, with dilations or groups")
     sides, strides = graph.shape_of(node.input[1])[2:], list(attributes.get("strides", (1, 1)))
@@ -193,7 +194,3 @@ def _convolution(graph: Backprop, node: onnx.NodeProto) -> dict[str, Any]:
             raise BundleError(f"there is no gradient of the convolution {node.output[0]}: its padding is not explicit")
         pads = [side // 2 for side in sides] * 2
     return {"kernel_shape": sides, "strides": strides, "pads": pads}
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

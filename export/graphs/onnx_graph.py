@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -104,6 +105,11 @@ def write_sharing_weights(model: onnx.ModelProto, path: Path, owner: Path) -> No
         external_data_helper.set_external_data(tensor, owner.name, offset, len(tensor.raw_data))
         tensor.ClearField("raw_data")
     path.write_bytes(model.SerializeToString())
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Return the values of a node's attributes by name."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
