@@ -1,10 +1,12 @@
 """The decoder of Stable Diffusion 1.x on the CPU, with and without the edits of its graph: time and peak memory.
 
     python benchmarks/graph_edits.py FOLDER [--sides 256 512] [--rounds 3]
+    python benchmarks/graph_edits.py FOLDER --one FOLDER/both.onnx "ort fp32" 512
 
-The weights are random, which changes neither. Each run has a process of its own, so that its peak memory is its own.
-The variants alternate in each round. Times are medians over the rounds, of the second run in a process. FOLDER takes
-0.9 GB. Nothing else should run meanwhile.
+The second command prints the figures of one run of a file that the first has written. The weights are random, which
+changes neither time nor memory. Each run has a process of its own, so that its peak memory is its own. The variants
+alternate in each round. Times are medians over the rounds, of the second run in a process. FOLDER takes 0.9 GB. Nothing
+else should run meanwhile.
 """
 
 import argparse
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512], help="sides of the image, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=3, metavar=("FILE", "BACKEND", "SIDE"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("FILE", "BACKEND", "SIDE"), help="one run of a file")
     arguments = parser.parse_args()
     if arguments.one:
         path, backend, side = arguments.one
